@@ -1,0 +1,123 @@
+"""Cloud: the one seam between cloudknot and where it runs.
+
+A cloud is a region, a profile and an endpoint, and gives clients, the account, the bucket, and ``publish(image)``.
+Nothing above this module knows which cloud it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+from cloudknot import config
+from cloudknot.aws.door import Door
+from cloudknot.aws.ecr import DockerRepo
+from cloudknot.aws.s3 import Storage
+
+
+class PublishableImage(Protocol):
+    """What a cloud must know of an image to publish it: see `cloudknot.image.Image`."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def environment_digest(self) -> str: ...
+    @property
+    def requirements(self) -> tuple[str, ...]: ...
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+
+
+class Cloud:
+    """AWS, as one region and profile see it.
+
+    Parameters
+    ----------
+    region : str, optional
+        Default: the settings' (``AWS_REGION``, the config file, the profile's own, ``us-east-1``).
+    profile : str, optional
+        Default: the settings', else boto3's own search for credentials.
+    endpoint_url : str, optional
+        An AWS-compatible server to use instead of AWS.
+    bucket : str, optional
+        The S3 bucket of inputs and results. Default: the settings', else ``cloudknot-<account>-<region>``.
+
+    Making one does no I/O; the first call does.
+    """
+
+    def __init__(
+        self,
+        region: str | None = None,
+        profile: str | None = None,
+        *,
+        endpoint_url: str | None = None,
+        bucket: str | None = None,
+    ) -> None:
+        self._region, self._profile, self._bucket = region, profile, bucket
+        self._endpoint_url = endpoint_url
+
+    @cached_property
+    def profile(self) -> str | None:
+        """The AWS profile in use; None leaves the search for credentials to boto3."""
+        return config.profile(self._profile)
+
+    @cached_property
+    def region(self) -> str:
+        """The AWS region in use."""
+        return config.region(self._region, self.profile)
+
+    @cached_property
+    def endpoint_url(self) -> str | None:
+        """The server in place of AWS, or None."""
+        return config.endpoint_url(self._endpoint_url)
+
+    @cached_property
+    def door(self) -> Door:
+        return Door(self._session_arguments(), self.endpoint_url)
+
+    def _session_arguments(self) -> dict[str, Any]:
+        return {"region_name": self.region, "profile_name": self.profile}
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud."""
+        return self.door.client(service)
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call one operation; see `Door.call`."""
+        return self.door.call(service, operation, **arguments)
+
+    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Call one paginated operation; see `Door.pages`."""
+        return self.door.pages(service, operation, **arguments)
+
+    @cached_property
+    def account(self) -> str:
+        """The AWS account number. Asks STS once; raises `CredentialsError` without credentials."""
+        return str(self.call("sts", "get_caller_identity")["Account"])
+
+    @cached_property
+    def bucket(self) -> str:
+        """Name of the bucket of inputs and results. It is not made by asking."""
+        return config.bucket(self._bucket) or f"cloudknot-{self.account}-{self.region}"
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The bucket's objects."""
+        return Storage(self.door, self.bucket, self.region)
+
+    def repository(self, name: str, tags: Mapping[str, str] | None = None) -> DockerRepo:
+        """The image repository of that name. It is made by `publish`, not by asking."""
+        return DockerRepo(name, tags, cloud=self)
+
+    def publish(self, image: PublishableImage, repository: DockerRepo) -> str:
+        """Put an image where jobs can pull it, unless it is there already, and return its URI."""
+        uri = f"{repository.create()}:{image.tag}"
+        if not repository.has_tag(image.tag):
+            self._push(image, repository, uri)
+        return uri
+
+    def _push(self, image: PublishableImage, repository: DockerRepo, uri: str) -> None:
+        from cloudknot.builder import DockerBuilder
+
+        DockerBuilder().build_and_push(image.files, uri, repository.login())

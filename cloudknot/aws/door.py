@@ -1,0 +1,171 @@
+"""The one door to AWS: every client call goes through here, and foreign errors are translated here, once.
+
+boto3 is imported when the first client is made, not before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cloudknot.errors import (
+    CloudError,
+    CloudknotError,
+    CredentialsError,
+    PermissionDeniedError,
+    ProfileException,
+    ResourceDoesNotExistException,
+    ResourceExistsException,
+)
+
+MAX_CONNECTIONS = 64
+
+NO_CREDENTIALS = (
+    "No AWS credentials were found. Either set them up for AWS (run `aws configure`, or set AWS_PROFILE or "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or run on this machine without AWS: "
+    'Knot(..., cloud="local") or the environment variable CLOUDKNOT_CLOUD=local.'
+)
+BAD_CREDENTIALS = (
+    "AWS does not accept the credentials in use ({code}). Renew them (for example `aws sso login`), check "
+    "`aws sts get-caller-identity`, and call again; jobs already submitted go on."
+)
+
+ERROR_TABLE: dict[str, type[CloudError]] = {
+    "AccessDenied": PermissionDeniedError,
+    "AccessDeniedException": PermissionDeniedError,
+    "UnauthorizedOperation": PermissionDeniedError,
+    "AuthorizationError": PermissionDeniedError,
+    "NoSuchBucket": ResourceDoesNotExistException,
+    "NoSuchKey": ResourceDoesNotExistException,
+    "404": ResourceDoesNotExistException,
+    "NoSuchEntity": ResourceDoesNotExistException,
+    "ImageNotFoundException": ResourceDoesNotExistException,
+    "RepositoryNotFoundException": ResourceDoesNotExistException,
+    "ResourceNotFoundException": ResourceDoesNotExistException,
+    "BucketAlreadyOwnedByYou": ResourceExistsException,
+    "BucketAlreadyExists": ResourceExistsException,
+    "AlreadyExistsException": ResourceExistsException,
+    "EntityAlreadyExists": ResourceExistsException,
+    "ImageAlreadyExistsException": ResourceExistsException,
+    "RepositoryAlreadyExistsException": ResourceExistsException,
+    "ResourceAlreadyExistsException": ResourceExistsException,
+}
+CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+    "AuthFailure",
+}
+
+
+def translate(error: Exception, operation: str) -> CloudknotError:
+    """The error of our tree that stands for a botocore one; raise it ``from`` the original."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return _translate_answer(error.response.get("Error", {}), operation)
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return CredentialsError(NO_CREDENTIALS)
+    if isinstance(error, exceptions.ProfileNotFound):
+        return ProfileException(f"{error}. `cloudknot.list_profiles()` shows the profiles of this machine.")
+    if isinstance(error, exceptions.TokenRetrievalError | exceptions.CredentialRetrievalError):
+        return CredentialsError(BAD_CREDENTIALS.format(code=error))
+    if isinstance(error, exceptions.ParamValidationError):
+        return CloudError(f"{operation} was not sent: {error}", operation=operation)
+    return CloudError(f"{operation} got no answer: {error}. Check the network and call again.", operation=operation)
+
+
+def _translate_answer(answer: Mapping[str, Any], operation: str) -> CloudknotError:
+    code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
+    if code in CREDENTIAL_CODES:
+        return CredentialsError(f"{BAD_CREDENTIALS.format(code=code)} AWS said of {operation}: {message}")
+    kind = ERROR_TABLE.get(code, CloudError)
+    return kind(f"AWS refused {operation}: {code}: {message}", code=code, operation=operation)
+
+
+class Door:
+    """Lazily made, thread-safe boto3 clients of one region, profile and endpoint.
+
+    Parameters
+    ----------
+    session_arguments
+        Passed to ``boto3.Session``.
+    endpoint_url
+        The server to call instead of AWS's own; None is AWS.
+    """
+
+    def __init__(self, session_arguments: Mapping[str, Any], endpoint_url: str | None = None) -> None:
+        self._session_arguments = dict(session_arguments)
+        self._endpoint_url = endpoint_url
+        self._session: Any = None
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def session(self) -> Any:
+        """The ``boto3.Session``, made on first use."""
+        with self._lock:
+            if self._session is None:
+                import boto3
+                from botocore.exceptions import BotoCoreError
+
+                try:
+                    self._session = boto3.Session(**self._session_arguments)
+                except BotoCoreError as error:
+                    raise translate(error, "session") from error
+            return self._session
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service, made on first use and then kept."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._make_client(service)
+            return self._clients[service]
+
+    def _make_client(self, service: str) -> Any:
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        s3 = {"addressing_style": "path"} if self._endpoint_url else None
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 5},
+            max_pool_connections=MAX_CONNECTIONS,
+            connect_timeout=10,
+            read_timeout=60,
+            s3=s3,
+        )
+        try:
+            return self.session().client(service, endpoint_url=self._endpoint_url, config=config)
+        except BotoCoreError as error:
+            raise translate(error, service) from error
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call ``operation`` (snake case, as boto3 has it) and return its answer.
+
+        Raises
+        ------
+        CloudknotError
+            The error of our tree that stands for the answer, with the original as its cause.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = self.client(service)
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        except (BotoCoreError, ClientError) as error:
+            raise translate(error, f"{service}:{operation}") from error
+        return answer
+
+    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """The pages of a paginated ``operation``, fetched as they are asked for."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield from self.client(service).get_paginator(operation).paginate(**arguments)
+        except (BotoCoreError, ClientError) as error:
+            raise translate(error, f"{service}:{operation}") from error

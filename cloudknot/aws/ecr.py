@@ -1,0 +1,107 @@
+"""Image repositories: a look-up, a creation on first use, and the login for a push."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+
+class RegistryLogin(NamedTuple):
+    """What a Docker client needs to push. The password never appears in the ``repr``."""
+
+    registry: str
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"RegistryLogin(registry={self.registry!r}, username={self.username!r})"
+
+
+class DockerRepo:
+    """An ECR repository.
+
+    Parameters
+    ----------
+    name : str
+    aws_resource_tags : mapping of str to str, optional
+        Put on the repository when it is made.
+    cloud : Cloud, optional
+        Default: AWS with the settings in use.
+
+    Making the object does not make the repository: `create` does.
+    """
+
+    def __init__(
+        self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | None = None
+    ) -> None:
+        self.name = name
+        self.tags = dict(aws_resource_tags or {})
+        self._cloud = cloud
+
+    @property
+    def cloud(self) -> Cloud:
+        if self._cloud is None:
+            from cloudknot.aws.cloud import Cloud
+
+            self._cloud = Cloud()
+        return self._cloud
+
+    def describe(self) -> dict[str, Any]:
+        """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""
+        answer = self.cloud.call("ecr", "describe_repositories", repositoryNames=[self.name])
+        found: dict[str, Any] = answer["repositories"][0]
+        return found
+
+    @property
+    def repo_uri(self) -> str:
+        return str(self.describe()["repositoryUri"])
+
+    @property
+    def repo_registry_id(self) -> str:
+        return str(self.describe()["registryId"])
+
+    @property
+    def arn(self) -> str:
+        return str(self.describe()["repositoryArn"])
+
+    def create(self) -> str:
+        """Make the repository unless it exists, and return its URI."""
+        try:
+            return self.repo_uri
+        except ResourceDoesNotExistException:
+            pass
+        with contextlib.suppress(ResourceExistsException):
+            self.cloud.call(
+                "ecr",
+                "create_repository",
+                repositoryName=self.name,
+                imageScanningConfiguration={"scanOnPush": True},
+                tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
+            )
+        return self.repo_uri
+
+    def has_tag(self, tag: str) -> bool:
+        """Whether an image of that tag is in the repository."""
+        try:
+            self.cloud.call("ecr", "describe_images", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+        except ResourceDoesNotExistException:
+            return False
+        return True
+
+    def login(self) -> RegistryLogin:
+        """A login for this repository's registry, valid for 12 hours."""
+        data = self.cloud.call("ecr", "get_authorization_token")["authorizationData"][0]
+        username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+        return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
+
+    def clobber(self) -> None:
+        """Delete the repository and every image in it."""
+        with contextlib.suppress(ResourceDoesNotExistException):
+            self.cloud.call("ecr", "delete_repository", repositoryName=self.name, force=True)

@@ -1,0 +1,154 @@
+"""The bucket's objects: small reads and writes, a streamed upload, listings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
+
+if TYPE_CHECKING:
+    from cloudknot.aws.door import Door
+
+PART_SIZE = 8 * 1024 * 1024
+"""Bytes; S3 takes at least 5 MiB a part and 10,000 parts (S3 user guide, "Multipart upload limits")."""
+
+PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+class Storage:
+    """One bucket.
+
+    Parameters
+    ----------
+    door : Door
+    bucket : str
+    region : str
+        Where the bucket is made, on first need.
+    """
+
+    def __init__(self, door: Door, bucket: str, region: str) -> None:
+        self._door, self.bucket, self._region = door, bucket, region
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket unless it is there: public access blocked."""
+        with self._lock:
+            if not self._ready:
+                try:
+                    self._door.call("s3", "head_bucket", Bucket=self.bucket)
+                except ResourceDoesNotExistException:
+                    self._create_bucket()
+                self._ready = True
+
+    def _create_bucket(self) -> None:
+        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        try:
+            self._door.call(
+                "s3", "create_bucket", Bucket=self.bucket, **({} if self._region == "us-east-1" else elsewhere)
+            )
+        except ResourceExistsException:
+            return
+        blocked = dict.fromkeys(PUBLIC_ACCESS, True)
+        self._door.call("s3", "put_public_access_block", Bucket=self.bucket, PublicAccessBlockConfiguration=blocked)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store one object."""
+        self._door.call("s3", "put_object", Bucket=self.bucket, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes:
+        """Read one object. Raises `ResourceDoesNotExistException` when there is none."""
+        from botocore.exceptions import BotoCoreError
+
+        from cloudknot.aws.door import translate
+
+        body = self._door.call("s3", "get_object", Bucket=self.bucket, Key=key)["Body"]
+        try:
+            data: bytes = body.read()
+        except (BotoCoreError, OSError) as error:
+            raise translate(error, "s3:get_object") from error
+        return data
+
+    def upload(self, key: str, pieces: Iterable[bytes]) -> int:
+        """Store one object from pieces of any size, holding no more than a part in memory; return its size.
+
+        An object of less than one part is a single request. What fails is aborted, so that no part stays behind.
+        """
+        parts = _regroup(pieces, PART_SIZE)
+        first = next(parts, b"")
+        second = next(parts, None)
+        if second is None:
+            self.put(key, first)
+            return len(first)
+        return self._upload_parts(key, _chain(first, second, parts))
+
+    def _upload_parts(self, key: str, parts: Iterator[bytes]) -> int:
+        where = {"Bucket": self.bucket, "Key": key}
+        upload = {**where, "UploadId": self._door.call("s3", "create_multipart_upload", **where)["UploadId"]}
+        size, done = 0, []
+        try:
+            for number, part in enumerate(parts, start=1):
+                answer = self._door.call("s3", "upload_part", **upload, PartNumber=number, Body=part)
+                done.append({"PartNumber": number, "ETag": answer["ETag"]})
+                size += len(part)
+        except BaseException:
+            self._door.call("s3", "abort_multipart_upload", **upload)
+            raise
+        self._door.call("s3", "complete_multipart_upload", **upload, MultipartUpload={"Parts": done})
+        return size
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys under a prefix, 1,000 a request, in S3's order."""
+        for page in self._list(Prefix=prefix):
+            for item in page.get("Contents", ()):
+                yield item["Key"]
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders directly under ``prefix`` (which ends in a slash)."""
+        return [
+            item["Prefix"][len(prefix) : -1]
+            for page in self._list(Prefix=prefix, Delimiter="/")
+            for item in page.get("CommonPrefixes", ())
+        ]
+
+    def _list(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._door.pages("s3", "list_objects_v2", Bucket=self.bucket, **arguments)
+        except ResourceDoesNotExistException:
+            return
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object under a prefix."""
+        batch: list[dict[str, str]] = []
+        for key in self.keys(prefix):
+            batch.append({"Key": key})
+            if len(batch) == 1000:
+                self._delete(batch)
+                batch = []
+        if batch:
+            self._delete(batch)
+
+    def _delete(self, batch: list[dict[str, str]]) -> None:
+        self._door.call("s3", "delete_objects", Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+
+
+def _chain(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield second
+    yield from rest
+
+
+def _regroup(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join pieces until they make at least ``size`` bytes."""
+    held: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)

@@ -1,0 +1,138 @@
+"""``python -m cloudknot_worker s3://bucket/prefix``: fetch a slice of the input, run the function, store results.
+
+Batch starts it once for each child. By hand, ``--element N`` runs one element and prints what comes out, without
+storing it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from . import element, s3
+from .program import load_function
+from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Envelope, Failure, Manifest, RunKeys, child_index, unpack_offsets
+from .results import ResultWriter
+
+
+def warm() -> None:
+    """Load what every child needs, so that a fork of this process need not."""
+    s3.client()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one child, or one element by hand. The exit code is 0 when every element has a value."""
+    arguments = _parser().parse_args(argv)
+    keys = RunKeys.parse(arguments.run)
+    manifest = _manifest(keys)
+    if arguments.element is not None:
+        return _by_hand(keys, manifest, arguments.element)
+    attempt = int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1"))
+    _write_lines_at_once()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return run_child(keys, manifest, child_index(os.environ), attempt)
+    except element.Stopped:
+        print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+def _write_lines_at_once() -> None:
+    """Output to a file or pipe waits in a buffer otherwise, and a log would not be live."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise element.Stopped
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cloudknot_worker", description=__doc__)
+    parser.add_argument("run", help="where the run's objects are: s3://bucket/prefix")
+    parser.add_argument("--element", type=int, metavar="N", help="run element N only and print its result")
+    return parser
+
+
+def _manifest(keys: RunKeys) -> Manifest:
+    text = os.environ.get(MANIFEST_VARIABLE)
+    return Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
+
+
+def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> int:
+    """Run the elements of one child that have no stored result yet, and store theirs.
+
+    An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
+    it to the next.
+    """
+    todo = _missing(keys, manifest.chunk(child)) if attempt > 1 else list(manifest.chunk(child))
+    if not todo:
+        return 0
+    function, broken = _load()
+    failed = 0
+    with ResultWriter(keys) as results:
+        for index, data in zip(todo, _inputs(keys, todo), strict=True):
+            outcome = broken or element.run_element(function, data, manifest.starmap)
+            failed += not outcome.ok
+            if outcome.ok or attempt >= manifest.attempts:
+                results.add(index, outcome, last=index == todo[-1])
+    return 1 if failed else 0
+
+
+def _load() -> tuple[Callable[..., Any], Envelope | None]:
+    """The function, and the outcome of every element where it cannot be loaded."""
+    try:
+        return load_function(), None
+    except BaseException as error:
+        print(f"The program could not be loaded: {error!r}", file=sys.stderr)
+        return _unloaded, element.not_loaded(error)
+
+
+def _unloaded(*arguments: Any) -> Any:
+    raise RuntimeError("the program could not be loaded")
+
+
+def _missing(keys: RunKeys, chunk: range) -> list[int]:
+    """The elements of a chunk that no earlier attempt has stored."""
+    after, until = keys.output(chunk.start, 0), keys.output(chunk.stop, 0)
+    stored: set[int] = set()
+    for key in s3.keys(keys.bucket, keys.outputs, after, until):
+        first, count = keys.parse_output(key)
+        stored.update(range(first, first + count))
+    return [index for index in chunk if index not in stored]
+
+
+def _inputs(keys: RunKeys, todo: list[int]) -> list[memoryview]:
+    """The pickled inputs of some elements of one chunk, by two range requests."""
+    first, last = todo[0], todo[-1]
+    index = s3.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE)
+    offsets = unpack_offsets(index)
+    data = memoryview(s3.read(keys.bucket, keys.inputs, offsets[0], offsets[-1]))
+    return [data[offsets[i - first] - offsets[0] : offsets[i - first + 1] - offsets[0]] for i in todo]
+
+
+def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:
+    if not 0 <= index < manifest.count:
+        print(f"Element {index} is not one of this run's {manifest.count}.", file=sys.stderr)
+        return 2
+    (data,) = _inputs(keys, [index])
+    outcome = element.run_element(load_function(), data, manifest.starmap)
+    if outcome.ok:
+        print(repr(pickle.loads(outcome.payload)))
+        return 0
+    failure = Failure.from_bytes(outcome.payload)
+    print(f"Element {index} ended with {failure.type}: {failure.message}", file=sys.stderr)
+    return failure.exit_code or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Run the function on one element and put the outcome into an envelope."""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from .protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Stopped(BaseException):
+    """Batch asked the process to end (SIGTERM). It passes through the user's ``except Exception``."""
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value: by the C pickler where it can, by cloudpickle where it must."""
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+        return data
+
+
+def run_element(function: Callable[..., Any], data: bytes | memoryview, starmap: bool) -> Envelope:
+    """Call the function on one pickled input. Whatever it does short of ending the process becomes an envelope."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        argument = pickle.loads(data)
+        value = function(*argument) if starmap else function(argument)
+    except Stopped:
+        raise
+    except SystemExit as error:
+        kind, payload = EXITED, describe(EXITED, error).to_bytes()
+    except BaseException as error:
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        traceback.print_exc()
+        kind, payload = RAISED, describe(RAISED, error).to_bytes()
+    else:
+        kind, payload = _pickle_value(value)
+    return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory())
+
+
+def _pickle_value(value: Any) -> tuple[int, bytes]:
+    try:
+        return VALUE, dumps(value)
+    except BaseException as error:
+        traceback.print_exc()
+        error.add_note(f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
+        return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes()
+
+
+def not_loaded(error: BaseException) -> Envelope:
+    """What every element of a child gets when the program itself cannot be loaded."""
+    return Envelope(NOT_LOADED, describe(NOT_LOADED, error).to_bytes(), 0.0, 0.0, peak_memory())
+
+
+def describe(kind: int, error: BaseException) -> Failure:
+    """An exception in words, with the exception itself where it can travel."""
+    text = "".join(traceback.format_exception(error))
+    code = _exit_code(error) if isinstance(error, SystemExit) else None
+    pickled = _pickle_exception(error) if kind == RAISED else b""
+    return Failure(kind, type(error).__qualname__, _message(error), text, code, pickled)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def _exit_code(error: SystemExit) -> int:
+    """The exit code that the interpreter would give: sys.exit's documentation."""
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
+
+
+def _pickle_exception(error: BaseException) -> bytes:
+    """The pickled exception, or nothing when it does not survive the journey.
+
+    An exception class whose ``__init__`` takes other arguments than it passes on pickles well and unpickles badly, so
+    the way back is tried here.
+    """
+    try:
+        data = dumps(error)
+        alike = type(pickle.loads(data)).__qualname__ == type(error).__qualname__
+    except BaseException:
+        return b""
+    return data if alike else b""
+
+
+def peak_memory() -> int:
+    """Bytes: the largest resident size that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT

@@ -1,0 +1,48 @@
+"""The user's program, as the image holds it: load the function, and show its source in tracebacks."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(__file__).resolve().parent.parent / "program"
+
+
+def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
+    """Unpickle the user's function. Raises whatever its imports raise."""
+    import cloudpickle
+
+    about = json.loads((folder / "program.json").read_text())
+    _check_versions(about, cloudpickle.__version__)
+    sys.path.insert(0, str(folder / "modules"))
+    _show_source(about, folder)
+    function: Callable[..., Any] = cloudpickle.loads((folder / "function.pkl").read_bytes())
+    return function
+
+
+def _check_versions(about: dict[str, Any], cloudpickle_version: str) -> None:
+    here = ".".join(platform.python_version_tuple()[:2])
+    if about["python"] != here:
+        raise RuntimeError(
+            f"the function was pickled by Python {about['python']}, but this image has Python {here}: "
+            f"use a base image with Python {about['python']}"
+        )
+    if about["cloudpickle"].split(".")[0] != cloudpickle_version.split(".")[0]:
+        raise RuntimeError(
+            f"the function was pickled by cloudpickle {about['cloudpickle']}, but this image has "
+            f"{cloudpickle_version}: ask for cloudpickle=={about['cloudpickle']}"
+        )
+
+
+def _show_source(about: dict[str, Any], folder: Path) -> None:
+    """Give tracebacks the lines of a file that is not in the container."""
+    filename = about.get("filename")
+    if filename and not Path(filename).exists():
+        source = (folder / "function.py").read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = ["\n"] * (about["firstlineno"] - 1) + source
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

@@ -1,0 +1,212 @@
+"""The wire: object keys, environment names, the manifest and the envelope that results travel in.
+
+Client and worker both import this module. It does no I/O and imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+RUNS = "cloudknot.jobs"
+MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
+CHILD_VARIABLE = "CLOUDKNOT_CHILD"
+COMMAND = ("python", "-m", "cloudknot_worker")
+
+_OFFSET = struct.Struct("<Q")
+_HEADER = struct.Struct("<4sI")
+_RECORD = struct.Struct("<BxxxxxxxddQQ")
+_LENGTH = struct.Struct("<I")
+_MAGIC = b"ckp1"
+
+OFFSET_SIZE = _OFFSET.size
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """Where the objects of one run are in its bucket.
+
+    ``prefix`` is ``cloudknot.jobs/<knot>/<run id>``.
+    """
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def of(cls, bucket: str, knot: str, run_id: str) -> RunKeys:
+        return cls(bucket, f"{RUNS}/{knot}/{run_id}")
+
+    @classmethod
+    def parse(cls, url: str) -> RunKeys:
+        """Read ``s3://bucket/prefix``."""
+        scheme, _, rest = url.partition("://")
+        bucket, _, prefix = rest.partition("/")
+        if scheme != "s3" or not bucket or not prefix.strip("/"):
+            raise ValueError(f"{url!r} is not of the form s3://bucket/prefix")
+        return cls(bucket, prefix.strip("/"))
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def knot(self) -> str:
+        return self.prefix.split("/")[-2]
+
+    @property
+    def run_id(self) -> str:
+        return self.prefix.split("/")[-1]
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.prefix}/manifest.json"
+
+    @property
+    def inputs(self) -> str:
+        return f"{self.prefix}/inputs"
+
+    @property
+    def index(self) -> str:
+        return f"{self.prefix}/inputs.index"
+
+    @property
+    def submission(self) -> str:
+        return f"{self.prefix}/submission.json"
+
+    @property
+    def outputs(self) -> str:
+        return f"{self.prefix}/outputs/"
+
+    def output(self, first: int, count: int) -> str:
+        """Key of a pack that holds elements ``first`` to ``first + count - 1``."""
+        return f"{self.outputs}{first:09d}-{count}"
+
+    def parse_output(self, key: str) -> tuple[int, int]:
+        """The ``(first, count)`` that an output key names."""
+        first, _, count = key[len(self.outputs) :].partition("-")
+        return int(first), int(count)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a worker, or a later session on another machine, must know of one run."""
+
+    knot: str
+    run_id: str
+    count: int
+    chunksize: int
+    starmap: bool
+    attempts: int
+    function: str
+    image: str
+    created: str
+    job_type: str = "array"
+    version: int = 1
+
+    @property
+    def children(self) -> int:
+        return -(-self.count // self.chunksize)
+
+    def chunk(self, child: int) -> range:
+        """The elements of one child; the last chunk may be shorter."""
+        if not 0 <= child < self.children:
+            raise ValueError(f"child {child} is not one of this run's {self.children} (0 to {self.children - 1})")
+        first = child * self.chunksize
+        return range(first, min(first + self.chunksize, self.count))
+
+    def child_of(self, element: int) -> int:
+        return element // self.chunksize
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read a manifest; names that a newer cloudknot added are passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+
+
+VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an element has no value.
+
+    ``pickled`` is the exception itself, or empty when it cannot travel; the other fields are always there.
+    """
+
+    kind: int
+    type: str
+    message: str
+    traceback: str
+    exit_code: int | None = None
+    pickled: bytes = b""
+
+    def to_bytes(self) -> bytes:
+        about = asdict(self)
+        del about["pickled"]
+        text = json.dumps(about).encode()
+        return _LENGTH.pack(len(text)) + text + self.pickled
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Failure:
+        (length,) = _LENGTH.unpack_from(data)
+        end = _LENGTH.size + length
+        about: dict[str, Any] = json.loads(data[_LENGTH.size : end])
+        return cls(**about, pickled=data[end:])
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One element's outcome on the wire.
+
+    ``payload`` is the pickled value when ``kind`` is ``VALUE``, otherwise a `Failure`. ``wall`` and ``cpu`` are
+    seconds, ``peak`` is the process's peak memory in bytes.
+    """
+
+    kind: int
+    payload: bytes
+    wall: float
+    cpu: float
+    peak: int
+
+    @property
+    def ok(self) -> bool:
+        return self.kind == VALUE
+
+
+def pack(envelopes: Iterable[Envelope]) -> bytes:
+    """Join the envelopes of consecutive elements into one object."""
+    items = list(envelopes)
+    records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, len(e.payload)) for e in items]
+    return b"".join([_HEADER.pack(_MAGIC, len(items)), *records, *(e.payload for e in items)])
+
+
+def unpack(data: bytes) -> Iterator[Envelope]:
+    """Read back what `pack` made."""
+    magic, count = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise ValueError("this is not a pack of cloudknot results")
+    start = _HEADER.size + count * _RECORD.size
+    for kind, wall, cpu, peak, size in _RECORD.iter_unpack(data[_HEADER.size : start]):
+        yield Envelope(kind, data[start : start + size], wall, cpu, peak)
+        start += size
+
+
+def pack_offset(offset: int) -> bytes:
+    """One entry of the input index: where an element's pickle starts."""
+    return _OFFSET.pack(offset)
+
+
+def unpack_offsets(data: bytes) -> list[int]:
+    return [offset for (offset,) in _OFFSET.iter_unpack(data)]
+
+
+def child_index(environment: Mapping[str, str]) -> int:
+    """Which child of its run a process is, from the variables that Batch sets."""
+    return int(environment.get("AWS_BATCH_JOB_ARRAY_INDEX") or environment.get(CHILD_VARIABLE) or 0)

@@ -1,0 +1,85 @@
+"""The worker's side of S3: byte ranges in, packs out.
+
+One client a process: it is made by `client` before the warm parent of the embedded cloud forks, so that a fork need
+not make its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+T = TypeVar("T")
+
+ROUNDS = 6
+FIRST_PAUSE = 0.5
+PERMANENT = {"AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
+
+
+@cache
+def client() -> Any:
+    """The process's S3 client. Region, endpoint and credentials are those of the container."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+        s3={"addressing_style": "auto"},
+    )
+    return boto3.client("s3", config=config)
+
+
+def _persist(call: Callable[[], T]) -> T:
+    """Repeat a call that S3 or the network refused, for about half a minute in all.
+
+    botocore's own retries share one quota among all calls of a client, which runs dry when many calls fail.
+    """
+    for pause in (FIRST_PAUSE * 2**n for n in range(ROUNDS - 1)):
+        try:
+            return call()
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in PERMANENT:
+                raise
+        except BotoCoreError:
+            pass
+        time.sleep(pause)
+    return call()
+
+
+def read(bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes:
+    """Bytes ``start`` to ``end`` (not included) of an object; all of it without ``end``."""
+    if end is not None and end <= start:
+        return b""
+    span = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
+
+    def call() -> bytes:
+        data: bytes = client().get_object(Bucket=bucket, Key=key, **span)["Body"].read()
+        return data
+
+    return _persist(call)
+
+
+def write(bucket: str, key: str, body: bytes) -> None:
+    """Store one object."""
+    _persist(lambda: client().put_object(Bucket=bucket, Key=key, Body=body))
+
+
+def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:
+    """The keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""
+
+    def call() -> list[str]:
+        found = []
+        pages = client().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
+            for item in page.get("Contents", ()):
+                if item["Key"] > until:
+                    return found
+                found.append(item["Key"])
+        return found
+
+    return _persist(call)

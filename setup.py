@@ -1,0 +1,54 @@
+"""The package's metadata, in one place. Tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+LOCAL = ["moto[server]>=5.2", "virtualenv>=20.26", "waitress>=3.0.1"]
+
+setup(
+    name="cloudknot",
+    version="1.0.0.dev0",
+    description="Run your own Python function on AWS Batch, from your own Python session",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    url="https://github.com/nrdg/cloudknot",
+    packages=find_packages(include=["cloudknot", "cloudknot.*"]),
+    package_data={"cloudknot": ["py.typed", "templates/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "boto3>=1.40",
+        "click>=8.1",
+        "cloudpickle>=3.0",
+        "docker>=7.1",
+        "pipreqs>=0.4.13,<0.5",
+        "rich>=13.7",
+    ],
+    extras_require={
+        "local": LOCAL,
+        "test": [
+            *LOCAL,
+            "cfn-lint>=1.40",
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "numpy>=1.26",
+            "pytest>=8.2",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+        ],
+    },
+    entry_points={"console_scripts": ["cloudknot=cloudknot.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering",
+        "Typing :: Typed",
+    ],
+)
