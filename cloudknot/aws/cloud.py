@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from cloudknot import config
+from cloudknot.aws.batch import console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import DockerRepo
 from cloudknot.aws.s3 import Storage
@@ -95,6 +96,15 @@ class Cloud:
     def account(self) -> str:
         """The AWS account number. Asks STS once; raises `CredentialsError` without credentials."""
         return str(self.call("sts", "get_caller_identity")["Account"])
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a wait for results bears silence from the cloud: a network away, a laptop asleep."""
+        return 1800.0
+
+    def log_url(self, stream: str) -> str:
+        """Where a person can read a log stream of Batch."""
+        return console_log_url(self.region, stream)
 
     @cached_property
     def bucket(self) -> str:

@@ -99,9 +99,9 @@ class Storage:
         self._door.call("s3", "complete_multipart_upload", **upload, MultipartUpload={"Parts": done})
         return size
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix, 1,000 a request, in S3's order."""
-        for page in self._list(Prefix=prefix):
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
+        for page in self._list(Prefix=prefix, StartAfter=after):
             for item in page.get("Contents", ()):
                 yield item["Key"]
 

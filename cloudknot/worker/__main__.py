@@ -92,6 +92,8 @@ def _load() -> tuple[Callable[..., Any], Envelope | None]:
     """The function, and the outcome of every element where it cannot be loaded."""
     try:
         return load_function(), None
+    except element.Stopped:
+        raise
     except BaseException as error:
         print(f"The program could not be loaded: {error!r}", file=sys.stderr)
         return _unloaded, element.not_loaded(error)

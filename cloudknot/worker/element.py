@@ -22,12 +22,12 @@ class Stopped(BaseException):
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle a value: by the C pickler where it can, by cloudpickle where it must."""
-    try:
-        return pickle.dumps(value, protocol=5)
-    except Exception:
-        data: bytes = cloudpickle.dumps(value, protocol=5)
-        return data
+    """Pickle a value.
+
+    By cloudpickle: the plain pickler would import the module of a class that travelled by value, and run its code.
+    """
+    data: bytes = cloudpickle.dumps(value, protocol=5)
+    return data
 
 
 def run_element(function: Callable[..., Any], data: bytes | memoryview, starmap: bool) -> Envelope:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from itertools import accumulate
+from typing import Any, overload
 
 RUNS = "cloudknot.jobs"
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
@@ -183,19 +184,39 @@ class Envelope:
 def pack(envelopes: Iterable[Envelope]) -> bytes:
     """Join the envelopes of consecutive elements into one object."""
     items = list(envelopes)
-    records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, len(e.payload)) for e in items]
+    ends = accumulate(len(item.payload) for item in items)
+    records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
     return b"".join([_HEADER.pack(_MAGIC, len(items)), *records, *(e.payload for e in items)])
 
 
-def unpack(data: bytes) -> Iterator[Envelope]:
-    """Read back what `pack` made."""
-    magic, count = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
-        raise ValueError("this is not a pack of cloudknot results")
-    start = _HEADER.size + count * _RECORD.size
-    for kind, wall, cpu, peak, size in _RECORD.iter_unpack(data[_HEADER.size : start]):
-        yield Envelope(kind, data[start : start + size], wall, cpu, peak)
-        start += size
+class Pack(Sequence[Envelope]):
+    """What `pack` made, read back one envelope at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        magic, self._count = _HEADER.unpack_from(data)
+        if magic != _MAGIC:
+            raise ValueError("this is not a pack of cloudknot results")
+        self._data = data
+        self._payloads = _HEADER.size + self._count * _RECORD.size
+
+    def __len__(self) -> int:
+        return int(self._count)
+
+    @overload
+    def __getitem__(self, position: int) -> Envelope: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Envelope]: ...
+    def __getitem__(self, position: int | slice) -> Envelope | list[Envelope]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        if not 0 <= position < len(self):
+            raise IndexError(f"element {position} of a pack of {len(self)}")
+        kind, wall, cpu, peak, end = self._record(position)
+        start = self._record(position - 1)[-1] if position else 0
+        return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)
+
+    def _record(self, position: int) -> tuple[Any, ...]:
+        return _RECORD.unpack_from(self._data, _HEADER.size + position * _RECORD.size)
 
 
 def pack_offset(offset: int) -> bytes:

@@ -1,0 +1,78 @@
+"""Batch and its logs, as calls: jobs by the hundred, children by their state, a log stream line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cloudknot.errors import ResourceDoesNotExistException
+
+if TYPE_CHECKING:
+    from cloudknot.aws.door import Door
+
+LOG_GROUP = "/aws/batch/job"
+DESCRIBE_LIMIT = 100
+"""Job ids a call takes (Batch API reference, DescribeJobs)."""
+LIVE_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+
+Job = dict[str, Any]
+
+
+def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
+    """Batch's descriptions of those of the jobs that it still knows."""
+    found: list[Job] = []
+    for start in range(0, len(job_ids), DESCRIBE_LIMIT):
+        found += door.call("batch", "describe_jobs", jobs=list(job_ids[start : start + DESCRIBE_LIMIT]))["jobs"]
+    return found
+
+
+def list_children(door: Door, parent_id: str, status: str) -> list[Job]:
+    """Batch's summaries of an array job's children in one state."""
+    pages = door.pages("batch", "list_jobs", arrayJobId=parent_id, jobStatus=status)
+    return [summary for page in pages for summary in page["jobSummaryList"]]
+
+
+def terminate(door: Door, job: Job, reason: str) -> None:
+    """End a job in whatever state it is, its running children too.
+
+    AWS does not say whether terminating a parent reaches children that run already, so they are ended one by one.
+    """
+    door.call("batch", "terminate_job", jobId=job["jobId"], reason=reason)
+    if "arrayProperties" in job:
+        for status in ("RUNNABLE", "STARTING", "RUNNING"):
+            for child in list_children(door, job["jobId"], status):
+                door.call("batch", "terminate_job", jobId=child["jobId"], reason=reason)
+
+
+def log_streams(job: Job) -> list[str]:
+    """The log streams of a job's attempts, oldest first."""
+    streams = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", ())]
+    streams.append(job.get("container", {}).get("logStreamName"))
+    return list(dict.fromkeys(stream for stream in streams if stream))
+
+
+def log_lines(door: Door, stream: str) -> Iterator[str]:
+    """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none."""
+    where: dict[str, Any] = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
+    token = None
+    while True:
+        try:
+            page = door.call("logs", "get_log_events", **where, **({"nextToken": token} if token else {}))
+        except ResourceDoesNotExistException:
+            return
+        for event in page["events"]:
+            yield event["message"]
+        # CloudWatch Logs ends a stream by giving the same token again (API reference, GetLogEvents).
+        if page["nextForwardToken"] == token:
+            return
+        token = page["nextForwardToken"]
+
+
+def console_log_url(region: str, stream: str) -> str:
+    """Where the AWS console shows a log stream."""
+    group, name = (quote(quote(text, safe=""), safe="").replace("%", "$") for text in (LOG_GROUP, stream))
+    return (
+        f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
+        f"#logsV2:log-groups/log-group/{group}/log-events/{name}"
+    )

@@ -1,0 +1,94 @@
+"""The ``cloudknot`` command."""
+
+from __future__ import annotations
+
+import click
+
+from cloudknot import __version__
+from cloudknot.errors import CloudknotError
+
+
+class _Group(click.Group):
+    """Shows an error of ours as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except CloudknotError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="cloudknot")
+def main() -> None:
+    """Run your own Python function on AWS Batch, or on this machine."""
+
+
+@main.group()
+def local() -> None:
+    """The embedded cloud: an AWS-compatible cloud on this machine, for trying things out without an account."""
+
+
+DIRECTORY = click.option(
+    "--directory", type=click.Path(file_okay=False), help="Where it keeps its files. Default: ~/.cache/cloudknot/local."
+)
+
+
+@local.command()
+@DIRECTORY
+@click.option("--vcpus", type=click.IntRange(min=1), help="vCPUs that jobs share. Default: this machine's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1. Default: any free one.")
+def start(directory: str | None, vcpus: int | None, port: int | None) -> None:
+    """Start the embedded cloud, unless it runs already."""
+    from cloudknot.local import LocalCloud
+
+    cloud = LocalCloud(directory, vcpus=vcpus, port=port)
+    cloud.start()
+    click.echo(f"The embedded cloud runs at {cloud.endpoint_url}. It ends by itself after a day without use.")
+
+
+@local.command()
+@DIRECTORY
+def status(directory: str | None) -> None:
+    """Tell whether the embedded cloud runs, and what it does."""
+    from cloudknot.local import LocalCloud
+
+    found = LocalCloud(directory).status()
+    if found is None:
+        click.echo("The embedded cloud does not run. `cloudknot local start` starts it; so does its first use.")
+        raise SystemExit(1)
+    click.echo(f"The embedded cloud runs at {found.endpoint} (process {found.pid}, {found.vcpus} vCPUs).")
+    click.echo(f"Up for {_span(found.uptime)}, last used {_span(found.idle)} ago.")
+    jobs = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number) or "none"
+    click.echo(f"Jobs: {jobs}.")
+
+
+@local.command()
+@DIRECTORY
+def stop(directory: str | None) -> None:
+    """Stop the embedded cloud. Running jobs end, and what it stored is gone."""
+    from cloudknot.local import LocalCloud
+
+    stopped = LocalCloud(directory).stop()
+    click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud does not run.")
+
+
+@local.command()
+@DIRECTORY
+def env(directory: str | None) -> None:
+    """Print shell variables that point AWS's own tools, and a worker run by hand, at the embedded cloud.
+
+    Use: eval "$(cloudknot local env)"
+    """
+    from cloudknot.local import LocalCloud
+
+    for name, value in LocalCloud(directory).environment().items():
+        click.echo(f"export {name}={value}")
+
+
+def _span(seconds: float) -> str:
+    """Seconds as people say them."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

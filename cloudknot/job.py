@@ -1,0 +1,266 @@
+"""BatchJob: one submitted map. Its status, result and logs, in this session or a later one.
+
+Everything but the status and the logs comes from S3, so it outlives Batch's memory of the job.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.aws import batch
+from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
+from cloudknot.futures import MapFuture
+from cloudknot.outcomes import Place
+from cloudknot.worker.protocol import RUNS, Manifest, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+
+ENDED = ("SUCCEEDED", "FAILED")
+FORGOTTEN = "UNKNOWN"
+
+
+class BatchJob:
+    """One submitted map.
+
+    Parameters
+    ----------
+    job_id : str
+        Batch's id of the job.
+    cloud : Cloud, optional
+        Default: AWS with the settings in use.
+    keys : RunKeys, optional
+        Where the run's objects are; looked up by the id when it is not given.
+    max_threads : int, optional
+        Results fetched at once. Default 64.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        On first use, if cloudknot did not submit a job of that id.
+    """
+
+    def __init__(
+        self, job_id: str, *, cloud: Cloud | None = None, keys: RunKeys | None = None, max_threads: int = 64
+    ) -> None:
+        self.job_id = job_id
+        self._given_cloud, self._given_keys, self._max_threads = cloud, keys, max_threads
+        self._future: MapFuture | None = None
+        self._future_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"BatchJob({self.job_id!r})"
+
+    @cached_property
+    def cloud(self) -> Cloud:
+        """Where the job runs."""
+        if self._given_cloud is None:
+            from cloudknot.aws import Cloud
+
+            return Cloud()
+        return self._given_cloud
+
+    @cached_property
+    def keys(self) -> RunKeys:
+        """Where the run's objects are in S3."""
+        return self._given_keys or _find_run(self.cloud, self.job_id)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What was submitted."""
+        return Manifest.from_json(self.cloud.storage.get(self.keys.manifest))
+
+    @cached_property
+    def submission(self) -> dict[str, Any]:
+        """How it was submitted: job ids, name, queue and job definition."""
+        record: dict[str, Any] = json.loads(self.cloud.storage.get(self.keys.submission))
+        return record
+
+    @property
+    def name(self) -> str:
+        """Batch's name of the job."""
+        return str(self.submission["name"])
+
+    @property
+    def job_queue(self) -> str:
+        """ARN of the queue."""
+        return str(self.submission["job_queue"])
+
+    @property
+    def job_definition(self) -> str:
+        """ARN of the job definition's revision: it stays the one the job was submitted with."""
+        return str(self.submission["job_definition"])
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The Batch job's id; with ``job_type="independent"``, one id for each element."""
+        return list(self.submission["job_ids"])
+
+    def describe_jobs(self) -> list[batch.Job]:
+        """Batch's descriptions of the jobs of `job_ids` that it still knows."""
+        return batch.describe_jobs(self.cloud.door, self.job_ids)
+
+    @property
+    def status(self) -> str:
+        """Batch's state of the job; ``"UNKNOWN"`` once Batch has forgotten an unfinished one.
+
+        Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed.
+        """
+        states = {job["status"] for job in self.describe_jobs()}
+        if not states:
+            return "SUCCEEDED" if self._all_stored() else FORGOTTEN
+        return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
+
+    def _all_stored(self) -> bool:
+        return sum(count for _, _, count in self.stored(0)) >= self.manifest.count
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self.status in (*ENDED, FORGOTTEN)
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """Batch's records of the attempts; of an array, of all its children."""
+        return [attempt for job in self._described_children() for attempt in job.get("attempts", ())]
+
+    @property
+    def log_urls(self) -> list[str]:
+        """Where the output of each child's attempts is. Empty for what has not started."""
+        return [self.cloud.log_url(stream) for job in self._described_children() for stream in batch.log_streams(job)]
+
+    def _described_children(self) -> Iterator[batch.Job]:
+        return iter(self.describe(range(self.manifest.children)).values())
+
+    def logs(self, index: int = 0) -> Iterator[str]:
+        """The lines that the child of element ``index`` has printed so far, all its attempts in order."""
+        if not 0 <= index < self.manifest.count:
+            raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
+        for job in self.describe([self.child_of(index)]).values():
+            for stream in batch.log_streams(job):
+                yield from batch.log_lines(self.cloud.door, stream)
+
+    def future(self) -> MapFuture:
+        """The future of the map's results, the same one at each call."""
+        with self._future_lock:
+            if self._future is None:
+                how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
+                self._future = MapFuture(self, self.manifest.count, self._max_threads, how)
+            return self._future
+
+    def result(self, timeout: float | None = None) -> list[Any]:
+        """The list of results, as `MapFuture.result` gives it."""
+        values: list[Any] = self.future().result(timeout)
+        return values
+
+    def terminate(self, reason: str) -> None:
+        """End the job and its running children. Results that are stored stay."""
+        for job in self.describe_jobs():
+            if job["status"] not in ENDED:
+                batch.terminate(self.cloud.door, job, reason)
+
+    def kill(self, reason: str) -> None:
+        """The old name of `terminate`."""
+        self.terminate(reason)
+
+    def clobber(self) -> None:
+        """End the job and delete its inputs and results."""
+        self.terminate("Clobbered")
+        self.cloud.storage.delete_prefix(f"{self.keys.prefix}/")
+
+    # What follows is called by the collector and by the map's future.
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the cloud may stay silent before its jobs are given up."""
+        return self.cloud.patience
+
+    def stored(self, first_missing: int) -> Iterator[tuple[str, int, int]]:
+        """The stored packs as ``(key, first, count)``, at least those behind ``first_missing``."""
+        chunk = self.chunk(self.child_of(first_missing))
+        after = self.keys.output(chunk.start, 0)
+        for key in self.cloud.storage.keys(self.keys.outputs, after=after):
+            yield (key, *self.keys.parse_output(key))
+
+    def fetch(self, key: str) -> bytes:
+        """Read a pack."""
+        return self.cloud.storage.get(key)
+
+    def chunk(self, child: int) -> range:
+        """The elements of a child."""
+        return self.manifest.chunk(child)
+
+    def child_of(self, element: int) -> int:
+        """The child of an element."""
+        return self.manifest.child_of(element)
+
+    def poll(self, known: set[int]) -> tuple[set[int], bool]:
+        """The children that failed, besides those in ``known``, and whether the whole job has ended."""
+        jobs = self.describe_jobs()
+        ended = all(job["status"] in ENDED for job in jobs)
+        if len(self.job_ids) > 1:
+            numbers = {job_id: child for child, job_id in enumerate(self.job_ids)}
+            return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
+        summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
+        if ended or summary.get("FAILED", 0) <= len(known):
+            return set(), ended
+        failed = batch.list_children(self.cloud.door, self.job_id, "FAILED")
+        return {child["arrayProperties"]["index"] for child in failed} - known, ended
+
+    def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
+        """Batch's descriptions of children; an empty one where Batch knows a child no more."""
+        ids = {child: self.child_id(child) for child in children}
+        found = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, list(ids.values()))}
+        return {child: found.get(job_id, {}) for child, job_id in ids.items()}
+
+    def child_id(self, child: int) -> str:
+        """Batch's id of a child; of a plain job, the job's own."""
+        if len(self.job_ids) > 1:
+            return self.job_ids[child]
+        return f"{self.job_id}:{child}" if self.manifest.children > 1 else self.job_id
+
+    def place(self, index: int) -> Place:
+        """Where an element runs."""
+        return Place(index, self.child_id(self.child_of(index)))
+
+    def log_url(self, stream: str) -> str:
+        """Where a person can read a log stream."""
+        return self.cloud.log_url(stream)
+
+
+def find_jobs(cloud: Cloud, knot: str) -> list[BatchJob]:
+    """The jobs of a knot that S3 knows, oldest first."""
+    prefix = f"{RUNS}/{knot}/"
+    runs = [RunKeys(cloud.storage.bucket, prefix + run) for run in sorted(cloud.storage.folders(prefix))]
+    return [job for keys in runs if (job := _read_job(cloud, keys)) is not None]
+
+
+def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
+    """The job of a run; None for a run whose inputs were stored but that was never submitted."""
+    try:
+        record = json.loads(cloud.storage.get(keys.submission))
+    except ResourceDoesNotExistException:
+        return None
+    job = BatchJob(record["job_ids"][0], cloud=cloud, keys=keys)
+    job.submission = record
+    return job
+
+
+def _find_run(cloud: Cloud, job_id: str) -> RunKeys:
+    """Where the run of a job is: Batch knows for some days, S3 for as long as the results are kept."""
+    parent = job_id.partition(":")[0]
+    for described in batch.describe_jobs(cloud.door, [parent]):
+        command = described.get("container", {}).get("command") or [""]
+        if command[-1].startswith("s3://"):
+            return RunKeys.parse(command[-1])
+    for knot in cloud.storage.folders(f"{RUNS}/"):
+        for job in find_jobs(cloud, knot):
+            if parent in job.job_ids:
+                return job.keys
+    raise ResourceDoesNotExistException(
+        f"There is no job {job_id!r} of cloudknot in {cloud.storage.bucket}. `Knot(name).jobs` lists a knot's jobs."
+    )

@@ -1,0 +1,160 @@
+"""From what the cloud holds of an element to what its future gives: a value, or an exception that explains itself."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloudknot.errors import (
+    BatchJobFailedError,
+    ElementError,
+    JobCancelledError,
+    JobTimeoutError,
+    WorkerDiedError,
+)
+from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure
+
+TIMEOUT_REASON = "Job attempt duration exceeded timeout"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an element ran, for the text of an error."""
+
+    index: int
+    job_id: str
+    log_url: str = ""
+
+    def __str__(self) -> str:
+        return f"element {self.index} (job {self.job_id})"
+
+    def help(self) -> str:
+        url = f", or {self.log_url}" if self.log_url else ""
+        return f"Its output: future.job.logs({self.index}){url}"
+
+
+class RemoteTraceback(Exception):
+    """The traceback in the worker, as text: the ``__cause__`` of an exception that an element raised."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def load_value(envelope: Envelope, place: Place) -> Any:
+    """The value in an envelope. Raises the element's exception, or `ElementError` when it cannot be read here."""
+    if not envelope.ok:
+        raise load_exception(Failure.from_bytes(envelope.payload), place)
+    try:
+        return pickle.loads(envelope.payload)
+    except Exception as error:
+        raise _element_error(
+            place,
+            f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. Import or "
+            "install here what its class needs; the result itself stays stored.",
+        ) from error
+
+
+def load_exception(failure: Failure, place: Place) -> BaseException:
+    """The exception that stands for a failure: the user's own where it can be rebuilt."""
+    if failure.kind == RAISED and failure.pickled:
+        raised = _rebuild(failure)
+        if raised is not None:
+            raised.__cause__ = RemoteTraceback(failure.traceback)
+            raised.add_note(f"Raised by {place}. {place.help()}")
+            return raised
+    error = _element_error(place, _explain(failure), failure.exit_code)
+    error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _rebuild(failure: Failure) -> Exception | None:
+    """The user's exception, or None. KeyboardInterrupt and its like would end the session here, so they are told."""
+    try:
+        raised = pickle.loads(failure.pickled)
+    except Exception:
+        return None
+    return raised if isinstance(raised, Exception) else None
+
+
+def _explain(failure: Failure) -> str:
+    what = f"{failure.type}: {failure.message}"
+    if failure.kind == EXITED:
+        return f"called sys.exit({failure.message}) instead of returning a value (exit code {failure.exit_code})."
+    if failure.kind == UNPICKLABLE:
+        return f"has a result that cannot be pickled: {what}. Return plain data, or write it to a file in S3."
+    if failure.kind == NOT_LOADED:
+        return (
+            f"did not run, because the program could not be loaded in the job: {what}. If a package is missing there, "
+            "name what the function needs: Knot(..., requirements=[...])."
+        )
+    return f"raised an exception that cannot be rebuilt in this session: {what}"
+
+
+def _element_error(place: Place, text: str, exit_code: int | None = None) -> ElementError:
+    message = f"{place} {text} {place.help()}".strip()
+    return ElementError(
+        message[0].upper() + message[1:],
+        index=place.index,
+        job_id=place.job_id,
+        exit_code=exit_code,
+        log_url=place.log_url,
+    )
+
+
+def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
+    """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
+    exit_code, reasons = _ending(job)
+    text = "; ".join(reasons) or "Batch gave no reason"
+    kind, what = _kind_of_ending(job, exit_code, reasons)
+    message = f"{place} {what}: {text}. {place.help()}".strip()
+    return kind(
+        message[0].upper() + message[1:],
+        index=place.index,
+        job_id=place.job_id,
+        exit_code=exit_code,
+        log_url=place.log_url,
+    )
+
+
+def _ending(job: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """Exit code and reasons of the last attempt, each reason once."""
+    container = job.get("container", {})
+    last = (job.get("attempts") or [{}])[-1]
+    exit_code = container.get("exitCode", last.get("container", {}).get("exitCode"))
+    said = (
+        job.get("statusReason"),
+        container.get("reason"),
+        last.get("statusReason"),
+        last.get("container", {}).get("reason"),
+    )
+    return exit_code, list(dict.fromkeys(reason for reason in said if reason))
+
+
+def _kind_of_ending(
+    job: Mapping[str, Any], exit_code: int | None, reasons: list[str]
+) -> tuple[type[BatchJobFailedError], str]:
+    if not job:
+        return BatchJobFailedError, "has no result, and Batch no longer knows its job"
+    if job.get("status") == "SUCCEEDED":
+        return BatchJobFailedError, "ended well by Batch's account, but stored no result"
+    if any(reason.startswith(TIMEOUT_REASON) for reason in reasons):
+        return JobTimeoutError, "ran longer than the job's timeout"
+    if job.get("isTerminated") or job.get("isCancelled"):
+        return JobCancelledError, "was stopped before it had a result"
+    if exit_code is None:
+        return BatchJobFailedError, "did not run"
+    return WorkerDiedError, f"has no result, because its worker died with exit code {exit_code}{_signal(exit_code)}"
+
+
+def _signal(exit_code: int) -> str:
+    if exit_code == 137:
+        return " (SIGKILL: often out of memory; ask for more with Knot(..., memory=...))"
+    if exit_code > 128:
+        return f" (signal {exit_code - 128})"
+    return ""

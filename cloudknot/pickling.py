@@ -1,0 +1,101 @@
+"""Pickling by value: cloudpickle, with what it leaves to chance settled.
+
+Everything that goes to a job is pickled here, the program and its inputs alike, so that a class is one and the same in
+both. This module imports cloudpickle and is therefore itself imported only where something is pickled.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import sys
+import threading
+import typing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as internals
+
+_LOCK = threading.RLock()
+_CACHED = type(functools.lru_cache(len))
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
+    """cloudpickle's pickler, for what it takes by reference although a job could not find it there."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
+            # A module is itself never taken by value, also not when its functions are.
+            return importlib.import_module, (obj.__name__,)
+        if isinstance(obj, _CACHED) and not found_by_name(obj):
+            return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
+        if isinstance(obj, typing.NewType) and not found_by_name(obj):
+            return typing.NewType, (obj.__name__, obj.__supertype__)
+        if type(obj) is functools.cached_property:
+            # Python 3.11's holds a lock.
+            return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
+        return super().reducer_override(obj)
+
+
+def found_by_name(obj: Any) -> bool:
+    """Whether a job can import an object by its module and name."""
+    module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if not module or not name or module == "__main__" or any(
+        module == each or module.startswith(f"{each}.") for each in internals.list_registry_pickle_by_value()
+    ):
+        return False
+    try:
+        return attrgetter(name)(sys.modules[module]) is obj
+    except (KeyError, AttributeError):
+        return False
+
+
+@contextmanager
+def by_value(modules: Iterable[str]) -> Iterator[None]:
+    """Within the block, functions and classes of these modules are pickled by value."""
+    with _LOCK:
+        registered = internals.list_registry_pickle_by_value()
+        ours = [sys.modules[name] for name in modules if name not in registered and name in sys.modules]
+        for module in ours:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in ours:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def dumps(value: object, modules: Iterable[str] = ()) -> bytes:
+    """Pickle a value; functions and classes of ``modules`` by value.
+
+    Raises whatever the value's own parts raise when they cannot be pickled.
+    """
+    buffer = io.BytesIO()
+    with by_value(modules):
+        Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def identity(cls: object) -> str | None:
+    """What cloudpickle knows a class by that it pickled by value; None for any other object."""
+    try:
+        known: str | None = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls)
+    except TypeError:
+        return None
+    return known
+
+
+def set_identity(cls: type, known_as: str) -> None:
+    """Give a class the same identity in every session.
+
+    cloudpickle draws a random one in each. A result of a job whose image an earlier session made would then come back
+    as an instance of a class that merely looks like the caller's.
+    """
+    with internals._DYNAMIC_CLASS_TRACKER_LOCK:
+        internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = known_as
+        internals._DYNAMIC_CLASS_TRACKER_BY_ID[known_as] = cls

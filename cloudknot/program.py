@@ -1,0 +1,252 @@
+"""Program: the user's function, what it needs, and its digest.
+
+First stage of the pipeline. Nothing here does network I/O, and nothing of the user's is executed to look at it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import CloudknotInputError
+
+if TYPE_CHECKING:
+    from cloudknot.requirements import Requirements
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function that can travel, and everything it needs where it arrives.
+
+    Attributes
+    ----------
+    name : str
+        The function's name for people; of a partial, that of the function inside.
+    pickled : bytes
+        The callable, pickled by value. Its bytes differ between sessions; its ``digest`` does not.
+    source : str
+        Its source, dedented, for the reader; empty when it cannot be found.
+    filename, firstlineno : str, int
+        Where the source is from, so that tracebacks in a job can show it; empty and 0 when there is no code object.
+    modules : mapping of str to bytes
+        Source files of local modules that travel, by path: ``"helper.py"``, ``"pkg/util.py"``.
+    requirements : tuple of str
+        pip requirement lines, sorted.
+    imports : tuple of str
+        Names imported that installed distributions provide.
+    missing : tuple of str
+        Names imported that no installed distribution provides.
+    python : str
+        The minor version that the pickle needs, for example ``"3.11"``.
+    digest : str
+        SHA-256 in hexadecimal: the same for the same function in every session, different whenever anything above that
+        bears on its behaviour differs.
+    by_value : tuple of str
+        Local modules whose functions and classes travel by value. Inputs must be pickled with them too
+        (`pickle_value`), or a class would be one thing in the function and another in its input.
+    """
+
+    name: str
+    pickled: bytes
+    source: str
+    filename: str
+    firstlineno: int
+    modules: Mapping[str, bytes]
+    requirements: tuple[str, ...]
+    imports: tuple[str, ...]
+    missing: tuple[str, ...]
+    python: str
+    digest: str
+    by_value: tuple[str, ...] = ()
+
+
+def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | None = None) -> Program:
+    """Find out all that a function needs to run elsewhere.
+
+    Parameters
+    ----------
+    func : callable
+        A function of any kind, a method, a partial, a class, or an object with ``__call__``.
+    requirements : iterable of str, or Path, optional
+        pip requirement lines, or a file of them, instead of those found. Default: found from the function's imports.
+
+    Raises
+    ------
+    CloudknotInputError
+        ``func`` is not a callable, is asynchronous, or cannot be pickled (the message names the variable at fault), or a
+        line of ``requirements`` is not a requirement.
+    """
+    from cloudknot import modules as local_modules
+    from cloudknot import requirements as needs
+    from cloudknot.fingerprint import combine
+
+    _check(func)
+    by_value = tuple(sorted(_own_modules(func)))
+    pickled, content, referred = _pickle(func, by_value)
+    source = _source(func)
+    travel = local_modules.collect(sorted(referred), by_value)
+    chosen = needs.given(requirements) if requirements is not None else _scan(source, travel)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    files = dict(sorted(travel.files.items()))
+    code = _code(func)
+    return Program(
+        name=_name(func),
+        pickled=pickled,
+        source=source,
+        filename=code.co_filename if code else "",
+        firstlineno=code.co_firstlineno if code else 0,
+        modules=files,
+        requirements=chosen.lines,
+        imports=chosen.imports,
+        missing=chosen.missing,
+        python=python,
+        digest=combine([python, content, *(part for item in files.items() for part in item), "|", *chosen.lines]),
+        by_value=by_value,
+    )
+
+
+def pickle_value(value: object, program: Program) -> bytes:
+    """Pickle an input of a program.
+
+    Raises
+    ------
+    CloudknotInputError
+        The value cannot be pickled; the message names the part at fault.
+    """
+    from cloudknot import blame, pickling
+
+    try:
+        return pickling.dumps(value, program.by_value)
+    except Exception as error:
+        at_fault = blame.explain(value, program.by_value)
+        raise CloudknotInputError(f"It cannot be pickled: {at_fault}. {error}") from error
+
+
+def _check(func: object) -> None:
+    if not callable(func):
+        raise CloudknotInputError(f"func must be a callable, not {func!r} (a {type(func).__name__}).")
+    parts = [*_roots(func), getattr(type(func), "__call__", None)]
+    if any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts):
+        raise CloudknotInputError(
+            f"{_name(func)} is an async function, and a job calls plain functions. Wrap it: "
+            f"def run(*args): return asyncio.run({_name(func)}(*args))"
+        )
+
+
+def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[str]]:
+    """The pickle, the digest of what is in it, and the modules that it refers to."""
+    from cloudknot import blame, pickling
+    from cloudknot.fingerprint import Fingerprint
+
+    try:
+        with pickling.by_value(by_value):
+            # Once, so that every class has been met; cloudpickle gives it an identity the first time.
+            for known_as, cls in _identities(Fingerprint(func).classes):
+                pickling.set_identity(cls, known_as)
+            pickled = pickling.dumps(func)
+            print_ = Fingerprint(func)
+    except CloudknotInputError:
+        raise
+    except Exception as error:
+        raise CloudknotInputError(
+            f"{_name(func)} cannot be sent to a job: {blame.explain(func, by_value)} cannot be pickled ({error}). "
+            "Make it inside the function, or pass in what is needed to make it."
+        ) from error
+    return pickled, print_.digest, print_.modules
+
+
+def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
+    from cloudknot.fingerprint import Fingerprint, combine
+
+    counts: dict[str, int] = {}
+    for cls in classes:
+        content = Fingerprint(cls).digest
+        counts[content] = counts.get(content, 0) + 1
+        yield combine([content, str(counts[content])])[:32], cls
+
+
+def _scan(source: str, travel: Any) -> Requirements:
+    from cloudknot import imports
+    from cloudknot import requirements as needs
+
+    _, optional = imports.names_in_tree(imports.parse(source))
+    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not _is_local(name)}
+    return needs.found(travel.outside | scanned, travel.optional | optional)
+
+
+def _is_local(name: str) -> bool:
+    from cloudknot import modules
+
+    return modules.is_local(name)
+
+
+def _roots(func: Any) -> Iterator[Any]:
+    """The callable, and the callables that it is made of: what its decorators, partials and methods wrap."""
+    waiting, seen = [func], set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += filter(callable, _inner(each))
+
+
+def _inner(func: Any) -> list[Any]:
+    if isinstance(func, functools.partial):
+        return [func.func]
+    if isinstance(func, MethodType):
+        owner = func.__self__
+        return [func.__func__, owner if isinstance(owner, type) else type(owner)]
+    wrapped = [func.__wrapped__] if hasattr(func, "__wrapped__") else []
+    if isinstance(func, FunctionType):
+        return wrapped + [value for value in inspect.getclosurevars_values(func)]
+    return wrapped if isinstance(func, type) else [*wrapped, type(func)]
+
+
+def _own_modules(func: object) -> set[str]:
+    names = {getattr(each, "__module__", None) for each in _roots(func)}
+    return {name for name in names if name in sys.modules and name != "__main__" and _is_local(name)}
+
+
+def _innermost(func: Any) -> Any:
+    """What a reader would call the function: inside partials, methods and decorators."""
+    while True:
+        if isinstance(func, functools.partial):
+            func = func.func
+        elif isinstance(func, MethodType):
+            func = func.__func__
+        elif hasattr(func, "__wrapped__"):
+            func = func.__wrapped__
+        else:
+            return func
+
+
+def _name(func: Any) -> str:
+    inner = _innermost(func)
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _code(func: Any) -> CodeType | None:
+    inner = _innermost(func)
+    if not isinstance(inner, (FunctionType, type)):
+        inner = _innermost(getattr(type(inner), "__call__", inner))
+    code = getattr(inner, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
+def _source(func: Any) -> str:
+    inner = _innermost(func)
+    if not isinstance(inner, (FunctionType, type)):
+        inner = type(inner)
+    try:
+        return textwrap.dedent(inspect.getsource(inner))
+    except (OSError, TypeError, IndexError, SyntaxError):
+        return ""

@@ -1,0 +1,166 @@
+"""From imported names to pip requirement lines: the installed distributions, at their installed versions.
+
+No package index is asked. A name that no installed distribution provides is translated by pipreqs' own table, is not
+pinned, and is reported as missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from cloudknot import imports, modules
+from cloudknot.errors import CloudknotInputError
+
+_NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(?=$|[@;<>=!~(])")
+_DIRECT = re.compile(r"(git\+|https?://)\S+$")
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a job's environment needs.
+
+    ``lines`` are pip requirement lines, sorted; ``imports`` the top-level names that installed distributions provide;
+    ``missing`` those that none does.
+    """
+
+    lines: tuple[str, ...]
+    imports: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as PEP 503 normalises it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_of(line: str) -> str:
+    """The canonical name of the distribution that a requirement line asks for; empty for a bare URL or an option."""
+    found = _NAME.match(line)
+    return canonical(found[1]) if found else ""
+
+
+def given(choice: Iterable[str] | Path) -> Requirements:
+    """Check requirements that the user wrote out.
+
+    Parameters
+    ----------
+    choice : iterable of str, or Path
+        Lines as pip takes them, or a file of such lines.
+
+    Raises
+    ------
+    CloudknotInputError
+        A line is no requirement, or the file cannot be read.
+    """
+    if isinstance(choice, str):
+        raise CloudknotInputError(f"requirements= takes a list of lines such as ['numpy>=2'], not the string {choice!r}.")
+    try:
+        raw = choice.read_text().splitlines() if isinstance(choice, Path) else list(choice)
+    except OSError as error:
+        raise CloudknotInputError(f"The requirements file cannot be read: {error}") from error
+    lines = [re.sub(r"(^|\s+)#.*$", "", _text(line)).strip() for line in raw]
+    kept = dict.fromkeys(line for line in lines if line)
+    for line in kept:
+        if "\n" in line or not (name_of(line) or _DIRECT.match(line) or line.startswith("--")):
+            raise CloudknotInputError(
+                f"{line!r} in requirements= is not a requirement that pip takes. Write for example 'numpy==2.1.0'."
+            )
+    # Options such as an index keep their order and come first, for they hold for every line.
+    return Requirements(tuple(sorted(kept, key=lambda line: (not line.startswith("--"), *_order(line)))))
+
+
+def _text(line: object) -> str:
+    if not isinstance(line, str):
+        raise CloudknotInputError(f"requirements= takes strings, not {line!r} (a {type(line).__name__}).")
+    return line
+
+
+def _order(line: str) -> tuple[str, str]:
+    return ("", "") if line.startswith("--") else (name_of(line), line)
+
+
+def scan(sources: Iterable[str | bytes]) -> set[str]:
+    """Top-level names that pipreqs finds imported in some sources, without relative imports."""
+    from pipreqs.pipreqs import get_all_imports
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, source in enumerate(sources):
+            # pipreqs takes a file's name for a module and hides its imports: the names here must be nobody's.
+            path = Path(folder, f"cloudknot_scan_{number}.py")
+            path.write_text(imports.absolute_source(source), encoding="utf-8")
+        return set(get_all_imports(folder, encoding="utf-8"))
+
+
+def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
+    """Requirements for imported names.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Absolute module names, the deeper the better: ``google.cloud.storage`` tells more than ``google``.
+    optional : iterable of str
+        Names to pass over when they are not installed.
+    """
+    names, skippable = set(names), {name.partition(".")[0] for name in optional}
+    providers = metadata.packages_distributions()
+    lines: dict[str, str] = {}
+    provided: set[str] = set()
+    missing: set[str] = set()
+    for name in sorted(names):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "__main__":
+            continue
+        if owners := _owners(name, providers):
+            provided.add(top)
+            lines.update({canonical(owner): pin(owner) for owner in owners})
+        elif top not in providers and top not in skippable and modules.find(top) is None:
+            missing.add(top)
+    lines |= {canonical(name): name for name in _guesses(missing) if canonical(name) not in lines}
+    return Requirements(tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(sorted(missing)))
+
+
+def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
+    """The installed distributions that a module comes from: where several share its top-level name, by its file."""
+    candidates = list(dict.fromkeys(providers.get(name.partition(".")[0], ())))
+    if len(candidates) < 2:
+        return candidates
+    file = modules.file_of(modules.find(name))
+    return [each for each in candidates if file and _owns(each, file)]
+
+
+def _owns(distribution: str, file: Path) -> bool:
+    about = metadata.distribution(distribution)
+    return any(part.name == file.name and Path(str(about.locate_file(part))) == file for part in about.files or ())
+
+
+def _guesses(names: set[str]) -> list[str]:
+    if not names:
+        return []
+    from pipreqs.pipreqs import get_pkg_names
+
+    return [str(name) for name in get_pkg_names(sorted(names))]
+
+
+def pin(distribution: str) -> str:
+    """The requirement line that installs a distribution as it is installed here.
+
+    What came from version control or an archive's address is asked for from there again. A local version label
+    (``2.1.0+cu121``) is dropped: package indexes hold public versions only, and which build fits is the image's matter.
+    """
+    about = metadata.distribution(distribution)
+    name = canonical(about.metadata["Name"])
+    origin = json.loads(about.read_text("direct_url.json") or "{}")
+    url = str(origin.get("url", ""))
+    if "vcs_info" in origin:
+        subdirectory = f"#subdirectory={origin['subdirectory']}" if origin.get("subdirectory") else ""
+        return f"{name} @ {origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}{subdirectory}"
+    if "archive_info" in origin and url.startswith("https://"):
+        return f"{name} @ {url}"
+    return f"{name}=={about.version.partition('+')[0]}"

@@ -1,0 +1,240 @@
+"""Settings: their order, the config file, and what the setters refuse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloudknot import config, settings
+from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, ProfileException, RegionException
+
+VARIABLES = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "CLOUDKNOT_CLOUD",
+)
+
+OLD_FILE = """\
+# mine
+[aws]
+configured = True
+region = eu-west-1
+# the lab's account
+profile = lab
+ecr-repo = pictures
+
+[docker-repos]
+x = y
+"""
+
+AWS_CONFIG = """\
+[default]
+region = us-west-2
+s3 =
+    max_concurrent_requests = 20
+[profile lab]
+region = eu-central-1
+[profile sso]
+sso_session = there
+[sso-session there]
+sso_region = us-east-1
+"""
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "aws_config").write_text(AWS_CONFIG)
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = A\n[old]\naws_access_key_id = B\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws_config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "made" / "cloudknot"))
+    return tmp_path / "made" / "cloudknot"
+
+
+@pytest.fixture
+def old_file(file: Path) -> Path:
+    file.parent.mkdir()
+    file.write_text(OLD_FILE)
+    return file
+
+
+def test_defaults() -> None:
+    assert config.profile() is None
+    assert config.region(None, "sso") == "us-east-1"
+    assert config.endpoint_url() is None
+    assert config.bucket() is None
+    assert config.ecr_repo() == "cloudknot"
+    assert config.cloud() == "aws"
+
+
+def test_getters_make_nothing(file: Path) -> None:
+    settings.get_profile()
+    settings.get_region()
+    settings.get_ecr_repo()
+    assert not file.parent.exists()
+
+
+def test_config_file_of_an_existing_user(old_file: Path) -> None:
+    assert config.profile() == "lab"
+    assert config.region() == "eu-west-1"
+    assert config.ecr_repo() == "pictures"
+
+
+def test_environment_wins_over_the_config_file(old_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "sso")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    assert (config.profile(), config.region()) == ("sso", "sa-east-1")
+
+
+def test_keys_in_the_environment_win_over_the_config_files_profile(
+    old_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
+    assert config.profile() is None
+    assert settings.get_profile() == "from-env"
+
+
+def test_argument_wins_over_everything(old_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "sa-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    settings.set_region("us-west-1")
+    assert config.region("eu-north-1") == "eu-north-1"
+    assert config.endpoint_url("http://127.0.0.1:2") == "http://127.0.0.1:2"
+
+
+def test_a_setter_holds_at_once_even_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "sa-east-1")
+    settings.set_region("us-west-1")
+    assert settings.get_region() == "us-west-1"
+
+
+def test_a_setter_holds_in_a_later_session() -> None:
+    settings.set_region("ap-south-1")
+    settings.set_ecr_repo("lab/pictures")
+    code = "from cloudknot import settings as s; print(s.get_region(), s.get_ecr_repo())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["ap-south-1", "lab/pictures"]
+
+
+def test_region_of_the_profile() -> None:
+    assert config.region(None, "lab") == "eu-central-1"
+    assert config.region(None, None) == "us-west-2"
+
+
+def test_endpoint_of_the_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert config.endpoint_url() == "http://127.0.0.1:1"
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert config.endpoint_url() is None
+
+
+def test_cloud_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
+    assert config.cloud() == "local"
+    assert config.cloud("aws") == "aws"
+    with pytest.raises(CloudknotInputError, match="gcp"):
+        config.cloud("gcp")
+    monkeypatch.setenv("CLOUDKNOT_CLOUD", "azure")
+    with pytest.raises(CloudknotConfigurationError, match="azure"):
+        config.cloud()
+
+
+def test_list_profiles(tmp_path: Path) -> None:
+    names, credentials_file, aws_config_file = settings.list_profiles()
+    assert names == ["default", "old", "lab", "sso"]
+    assert credentials_file == str(tmp_path / "credentials")
+    assert aws_config_file == str(tmp_path / "aws_config")
+
+
+def test_set_profile_names_near_matches() -> None:
+    with pytest.raises(ProfileException, match="Near matches: lab"):
+        settings.set_profile("labs")
+    assert settings.get_profile() == "default"
+    settings.set_profile("old")
+    assert settings.get_profile() == "old"
+    settings.set_profile("from-env")
+    assert config.profile() is None
+
+
+def test_set_region_names_near_matches(file: Path) -> None:
+    with pytest.raises(RegionException, match="eu-west-1"):
+        settings.set_region("eu-wset-1")
+    assert not file.exists()
+
+
+def test_s3_parameters() -> None:
+    settings.set_s3_params("my-results", policy="arn:aws:iam::123456789012:policy/mine", sse="aws:kms")
+    arn = "arn:aws:iam::123456789012:policy/mine"
+    assert settings.get_s3_params() == ("my-results", arn, arn, "aws:kms")
+    settings.set_s3_params("my-results")
+    assert settings.get_s3_params() == ("my-results", None, None, None)
+
+
+@pytest.mark.parametrize("bucket", ["ab", "Upper", "under_score", "-edge", "x" * 64, None, 7])
+def test_bucket_names_are_checked(bucket: object) -> None:
+    with pytest.raises(CloudknotInputError, match="bucket="):
+        settings.set_s3_params(bucket)  # type: ignore[arg-type]
+
+
+def test_sse_is_checked() -> None:
+    with pytest.raises(CloudknotInputError, match="sse='DES'"):
+        settings.set_s3_params("my-results", sse="DES")
+
+
+@pytest.mark.parametrize("repo", ["X", "a", "a//b", "a_", "a" * 257])
+def test_repository_names_are_checked(repo: str) -> None:
+    with pytest.raises(CloudknotInputError, match="repo="):
+        settings.set_ecr_repo(repo)
+
+
+def test_writing_keeps_the_rest_of_the_file(old_file: Path) -> None:
+    config.save({"region": "eu-west-2", "s3-bucket": "my-results", "profile": None})
+    assert old_file.read_text() == (
+        "# mine\n[aws]\nconfigured = True\n# the lab's account\necr-repo = pictures\nregion = eu-west-2\n"
+        "s3-bucket = my-results\n\n[docker-repos]\nx = y\n"
+    )
+
+
+def test_writing_follows_a_link(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    (tmp_path / "dotfiles").write_text("[other]\na = 1\n")
+    file.symlink_to(tmp_path / "dotfiles")
+    settings.set_ecr_repo("pictures")
+    assert file.is_symlink()
+    assert "ecr-repo = pictures" in (tmp_path / "dotfiles").read_text()
+
+
+def test_concurrent_writers_lose_nothing(file: Path) -> None:
+    code = "import sys; from cloudknot import config\nfor n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
+    writers = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "abcd"]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
+    assert {f"{name}{n} = v" for name in "abcd" for n in range(10)} <= set(file.read_text().splitlines())
+    assert sorted(os.listdir(file.parent)) == ["cloudknot", "cloudknot.lock"]
+
+
+def test_a_file_that_is_not_ini_is_named(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("region = x\n")
+    with pytest.raises(CloudknotConfigurationError, match=str(file)):
+        config.region()
+    with pytest.raises(CloudknotConfigurationError, match=str(file)):
+        settings.set_ecr_repo("pictures")
+    assert file.read_text() == "region = x\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", "/dev/null/cloudknot")
+    with pytest.raises(CloudknotConfigurationError, match="/dev/null/cloudknot"):
+        settings.set_ecr_repo("pictures")

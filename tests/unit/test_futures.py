@@ -1,0 +1,371 @@
+"""MapFuture and its collector, with a job whose state the test sets: no cloud, no processes."""
+
+import asyncio
+import threading
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+
+import cloudpickle
+import pytest
+
+from cloudknot.errors import (
+    BatchJobFailedError,
+    CKTimeoutError,
+    CloudError,
+    CloudknotError,
+    ElementError,
+    JobCancelledError,
+    JobTimeoutError,
+    PermissionDeniedError,
+    WorkerDiedError,
+)
+from cloudknot.futures import MapFuture
+from cloudknot.outcomes import Place
+from cloudknot.worker.element import run_element
+from cloudknot.worker.protocol import pack
+
+LONG = 30
+
+
+class FakeJob:
+    """A job in memory: `finish` stores a pack as a worker would, `end` is what Batch would say."""
+
+    def __init__(self, function, inputs, chunksize=1):
+        self.function, self.inputs, self.chunksize = function, inputs, chunksize
+        self.patience = 0.2
+        self.packs, self.ended, self.over = {}, {}, False
+        self.silence, self.terminated = None, []
+        self.polls = 0
+
+    def finish(self, *indices):
+        for index in indices:
+            envelope = run_element(self.function, cloudpickle.dumps(self.inputs[index]), False)
+            self.packs[f"{index}"] = (index, 1, pack([envelope]))
+
+    def end(self, child, **job):
+        self.ended[child] = {"jobId": f"j:{child}", **job}
+
+    def stored(self, first_missing):
+        if self.silence:
+            raise self.silence
+        return [(key, first, count) for key, (first, count, _) in list(self.packs.items())]
+
+    def fetch(self, key):
+        return self.packs[key][2]
+
+    def poll(self, known):
+        self.polls += 1
+        return {child for child, job in self.ended.items() if job["status"] == "FAILED"} - known, self.over
+
+    def describe(self, children):
+        return {child: self.ended.get(child, {}) for child in children}
+
+    def chunk(self, child):
+        return range(child * self.chunksize, min(len(self.inputs), (child + 1) * self.chunksize))
+
+    def child_of(self, element):
+        return element // self.chunksize
+
+    def place(self, index):
+        return Place(index, f"j:{self.child_of(index)}")
+
+    def log_url(self, stream):
+        return f"log://{stream}"
+
+    def terminate(self, reason):
+        self.terminated.append(reason)
+
+
+def square(x):
+    return x * x
+
+
+@pytest.fixture
+def submit():
+    """Make a job and its future; whatever a test leaves open is cancelled."""
+    futures = []
+
+    def make(function=square, inputs=(1, 2, 3), chunksize=1):
+        job = FakeJob(function, list(inputs), chunksize)
+        futures.append(MapFuture(job, len(job.inputs), max_threads=4, how_to_return="look at knot.jobs"))
+        return job, futures[-1]
+
+    yield make
+    for future in futures:
+        future.cancel()
+
+
+def test_result_is_the_list_in_input_order(submit):
+    job, future = submit()
+    job.finish(2, 0, 1)
+    assert future.result(LONG) == [1, 4, 9]
+    assert future.done()
+
+
+def test_elements_end_one_by_one(submit):
+    job, future = submit()
+    job.finish(1)
+    assert future[1].result(LONG) == 4
+    assert not future.done()
+    assert not future[0].done()
+    job.finish(0, 2)
+    assert [element.result(LONG) for element in future] == [1, 4, 9]
+
+
+def test_it_is_a_sequence_of_its_elements(submit):
+    _, future = submit()
+    assert len(future) == 3
+    assert future[-1] is future[2]
+    assert future[:2] == [future[0], future[1]]
+    assert [element.index for element in future] == [0, 1, 2]
+
+
+def test_an_empty_map_is_done():
+    future = MapFuture(None, 0)
+    assert future.done()
+    assert future.result() == []
+    assert list(future) == []
+
+
+def test_as_completed_and_wait_take_elements_and_map(submit):
+    job, future = submit()
+    job.finish(0)
+    first = wait(future, LONG, FIRST_COMPLETED)
+    assert [element.index for element in first.done] == [0]
+    job.finish(1, 2)
+    assert {element.result() for element in as_completed(future, LONG)} == {1, 4, 9}
+    assert wait([future], LONG).not_done == set()
+
+
+def test_asyncio_can_await_an_element(submit):
+    job, future = submit()
+    job.finish(0, 1, 2)
+
+    async def main():
+        return await asyncio.wrap_future(future[2])
+
+    assert asyncio.run(main()) == 9
+
+
+def test_none_is_a_value(submit):
+    job, future = submit(lambda x: None)
+    job.finish(0, 1, 2)
+    assert future.result(LONG) == [None, None, None]
+
+
+class Odd(Exception):
+    def __init__(self, number, why="no reason"):
+        super().__init__(number)
+        self.number, self.why = number, why
+
+
+def raise_on_two(x):
+    if x == 2:
+        raise Odd(x, why="two is even")
+    return x
+
+
+def test_an_exception_comes_back_with_its_type_attributes_traceback_and_place(submit):
+    job, future = submit(raise_on_two)
+    job.finish(0, 1, 2)
+    with pytest.raises(Odd) as caught:
+        future.result(LONG)
+    assert (caught.value.number, caught.value.why) == (2, "two is even")
+    assert "raise_on_two" in str(caught.value.__cause__)
+    assert "element 1" in caught.value.__notes__[0]
+    assert "job.logs(1)" in caught.value.__notes__[0]
+    assert future[0].result() == 1
+    assert future[2].result() == 3
+
+
+class CannotReturn(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def raise_badly(x):
+    raise CannotReturn(x, x)
+
+
+def test_an_exception_that_cannot_be_unpickled_is_described(submit):
+    job, future = submit(raise_badly, [5])
+    job.finish(0)
+    with pytest.raises(ElementError, match="CannotReturn: 5 and 5") as caught:
+        future.result(LONG)
+    assert caught.value.index == 0
+    assert "raise_badly" in str(caught.value.__cause__)
+
+
+def test_a_result_that_cannot_be_pickled_is_described(submit):
+    job, future = submit(lambda x: threading.Lock(), [1])
+    job.finish(0)
+    with pytest.raises(ElementError, match=r"Element 0 .* cannot be pickled.*lock"):
+        future.result(LONG)
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (None, 0), ("bye", 1)])
+def test_sys_exit_is_an_error_that_does_not_end_the_session(submit, code, exit_code):
+    def leave(x):
+        raise SystemExit(code)
+
+    job, future = submit(leave, [1])
+    job.finish(0)
+    with pytest.raises(ElementError, match=r"sys\.exit") as caught:
+        future.result(LONG)
+    assert caught.value.exit_code == exit_code
+
+
+def test_keyboard_interrupt_in_the_job_does_not_interrupt_the_session(submit):
+    def interrupt(x):
+        raise KeyboardInterrupt
+
+    job, future = submit(interrupt, [1])
+    job.finish(0)
+    with pytest.raises(ElementError, match="KeyboardInterrupt"):
+        future.result(LONG)
+
+
+FAILED = {"status": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "text"),
+    [
+        ({"container": {"exitCode": 9}}, WorkerDiedError, "exit code 9"),
+        ({"container": {"exitCode": 137}}, WorkerDiedError, "exit code 137.*SIGKILL"),
+        ({"container": {"exitCode": 139}}, WorkerDiedError, "signal 11"),
+        ({"statusReason": "Job attempt duration exceeded timeout"}, JobTimeoutError, "timeout"),
+        ({"isTerminated": True, "statusReason": "stop it"}, JobCancelledError, "stop it"),
+        ({"attempts": [{"container": {"reason": "CannotPullContainerError: x"}}]}, BatchJobFailedError, "CannotPull"),
+    ],
+)
+def test_a_child_that_failed_without_a_result_says_why(submit, ending, kind, text):
+    job, future = submit()
+    job.finish(0, 2)
+    job.end(1, **FAILED, **ending)
+    with pytest.raises(kind, match=rf"Element 1 \(job j:1\).*{text}") as caught:
+        future.result(LONG)
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == ending.get("container", {}).get("exitCode")
+    assert future[0].result() == 1
+
+
+def test_the_error_names_the_log(submit):
+    job, future = submit(inputs=[1])
+    job.end(0, **FAILED, container={"exitCode": 9, "logStreamName": "s/default/1"})
+    with pytest.raises(WorkerDiedError, match="log://s/default/1") as caught:
+        future.result(LONG)
+    assert caught.value.log_url == "log://s/default/1"
+
+
+def test_in_a_chunk_what_was_stored_before_the_death_is_kept(submit):
+    job, future = submit(inputs=range(6), chunksize=3)
+    job.finish(0, 1, 2, 3)
+    job.end(1, **FAILED, container={"exitCode": 9})
+    assert [future[i].result(LONG) for i in range(4)] == [0, 1, 4, 9]
+    for index in (4, 5):
+        with pytest.raises(WorkerDiedError, match=f"Element {index} "):
+            future[index].result(LONG)
+
+
+def test_a_stored_result_wins_over_a_failed_status(submit):
+    job, future = submit(inputs=[3])
+    job.end(0, **FAILED, container={"exitCode": 1})
+    job.finish(0)
+    assert future.result(LONG) == [9]
+
+
+def test_success_without_a_result_is_an_error(submit):
+    job, future = submit(inputs=[3])
+    job.end(0, status="SUCCEEDED", container={"exitCode": 0})
+    job.over = True
+    with pytest.raises(BatchJobFailedError, match="stored no result"):
+        future.result(LONG)
+
+
+def test_a_job_that_batch_forgot_ends_too(submit):
+    job, future = submit()
+    job.finish(0)
+    job.over = True
+    with pytest.raises(BatchJobFailedError, match="no longer knows"):
+        future.result(LONG)
+    assert future[0].result() == 1
+
+
+def test_timeout_leaves_the_job_and_says_how_to_return(submit):
+    job, future = submit()
+    with pytest.raises(CKTimeoutError, match=r"look at knot\.jobs") as caught:
+        future.result(0.01)
+    assert isinstance(caught.value, TimeoutError)
+    with pytest.raises(TimeoutError):
+        future[0].exception(0.01)
+    assert job.terminated == []
+    job.finish(0, 1, 2)
+    assert future.result(LONG) == [1, 4, 9]
+
+
+def test_callbacks_run_once_for_each_future(submit):
+    job, future = submit()
+    called = []
+    for each in (future, *future):
+        each.add_done_callback(called.append)
+    job.finish(0, 1, 2)
+    future.result(LONG)
+    late = []
+    future.add_done_callback(late.append)
+    assert set(called) <= {future, *future}
+    assert late == [future]
+    wait([future], LONG)
+    assert len(called) == 4
+
+
+def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
+    job, future = submit()
+    job.finish(0)
+    assert future[0].result(LONG) == 1
+    assert future.cancel()
+    assert len(job.terminated) == 1
+    assert future.cancelled()
+    assert future[0].result() == 1
+    with pytest.raises(CancelledError):
+        future[1].result(LONG)
+    with pytest.raises(CancelledError):
+        future.result(LONG)
+    assert wait(future, LONG).not_done == set()
+
+
+def test_cancel_after_the_end_does_nothing(submit):
+    job, future = submit()
+    job.finish(0, 1, 2)
+    future.result(LONG)
+    assert not future.cancel()
+    assert job.terminated == []
+    assert not future[0].cancel()
+
+
+def test_a_cloud_that_is_silent_for_a_while_is_asked_again(submit):
+    job, future = submit()
+    job.patience = LONG
+    job.silence = CloudError("no answer")
+    polls = job.polls
+    while job.polls < polls + 2:
+        pass
+    job.finish(0, 1, 2)
+    job.silence = None
+    assert future.result(LONG) == [1, 4, 9]
+
+
+@pytest.mark.parametrize("error", [CloudError("no answer"), PermissionDeniedError("no")])
+def test_a_cloud_that_stays_silent_ends_the_wait(submit, error):
+    job, future = submit()
+    job.silence = error
+    with pytest.raises(CloudknotError) as caught:
+        future.result(LONG)
+    assert caught.value is error
+    assert all(element.done() for element in future)
+
+
+def test_an_unexpected_failure_of_the_collector_ends_the_wait(submit):
+    job, future = submit()
+    job.silence = RuntimeError("surprise")
+    with pytest.raises(CloudknotError, match="surprise"):
+        future.result(LONG)
