@@ -30,7 +30,9 @@ def local() -> None:
 
 
 DIRECTORY = click.option(
-    "--directory", type=click.Path(file_okay=False), help="Where it keeps its files. Default: ~/.cache/cloudknot/local."
+    "--directory",
+    type=click.Path(file_okay=False),
+    help="Where it keeps its files. Default: ~/.cache/cloudknot/local.",
 )
 
 

@@ -73,6 +73,12 @@ class Sink(Protocol):
     def complete(self) -> bool:
         """Whether every element has an outcome; ends the map's future if so."""
 
+    def looked(self) -> None:
+        """The collector has looked once more."""
+
+    def left(self) -> None:
+        """The collector looks no more."""
+
 
 class Collector:
     """Resolves one map.
@@ -125,12 +131,15 @@ class Collector:
         except Exception as error:
             logger.exception("The collector of results failed")
             self._sink.give_up(CloudknotError(f"Results could not be collected: {error!r}"))
+        finally:
+            self._sink.left()
 
     def _look_until_complete(self, pool: ThreadPoolExecutor) -> None:
         started = self._clock()
         while not self._stop.is_set():
             begun = self._clock()
             self._look_patiently(pool)
+            self._sink.looked()
             if self._sink.complete():
                 return
             took, passed = self._clock() - begun, self._clock() - started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,11 +22,25 @@ class Job(Source, Protocol):
     def place(self, index: int) -> Place:
         """Where an element runs, for an error's text."""
 
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many children were in which state when Batch was asked last."""
+
     def log_url(self, stream: str) -> str:
         """Where a person can read a log stream."""
 
     def terminate(self, reason: str) -> None:
         """End the job."""
+
+
+class Progress(Protocol):
+    """Who shows how a map gets on; `cloudknot.progress.ProgressLine` does."""
+
+    def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
+        """Show how many elements have a result or none, and how many children are in which state."""
+
+    def stop(self) -> None:
+        """Show no more."""
 
 
 class _Waiting:
@@ -143,11 +157,19 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         The Batch job; None for an empty map.
     """
 
-    def __init__(self, job: Job | None, count: int, max_threads: int = 64, how_to_return: str = "") -> None:
+    def __init__(
+        self,
+        job: Job | None,
+        count: int,
+        max_threads: int = 64,
+        how_to_return: str = "",
+        progress: Progress | None = None,
+    ) -> None:
         super().__init__(_Waiting(), self._start_collector, how_to_return)
         self.job: Any = job
+        self._progress = progress
         self._elements = [ElementFuture(i, self._waiting, self._start_collector, how_to_return) for i in range(count)]
-        self._left = count
+        self._left, self._without_value = count, 0
         self._collector = Collector(job, self, count, max_threads) if job is not None else None
         if not count:
             self.set_result([])
@@ -218,6 +240,7 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
 
     def _settle_error(self, index: int, error: BaseException) -> None:
         self._left -= 1
+        self._without_value += 1
         with suppress(InvalidStateError):
             self._elements[index].set_exception(error)
 
@@ -227,6 +250,17 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
             with suppress(InvalidStateError):
                 self._finish()
         return self.done()
+
+    def looked(self) -> None:
+        """The collector has looked once more: show what it saw."""
+        if self._progress is not None:
+            done = len(self) - self._left - self._without_value
+            self._progress.show(done, self._without_value, self.job.states if self._left else {})
+
+    def left(self) -> None:
+        """The collector looks no more."""
+        if self._progress is not None:
+            self._progress.stop()
 
     def _finish(self) -> None:
         error = next((e for element in self._elements if (e := Future.exception(element, 0)) is not None), None)

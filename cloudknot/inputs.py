@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CloudknotInputError
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
-    from cloudknot.pickling import Pickling
     from cloudknot.worker.protocol import RunKeys
 
 
@@ -22,14 +21,14 @@ class InputPacker:
     ----------
     elements : iterable
         Read once.
-    pickling : Pickling
-        How the function that will get them was pickled.
+    dumps : callable
+        Pickles one element as the function that will get it was pickled.
     starmap : bool
         Whether each element is a sequence of arguments.
     """
 
-    def __init__(self, elements: Iterable[Any], pickling: Pickling, starmap: bool) -> None:
-        self._elements, self._pickling, self._starmap = elements, pickling, starmap
+    def __init__(self, elements: Iterable[Any], dumps: Callable[[Any], bytes], starmap: bool) -> None:
+        self._elements, self._dumps, self._starmap = elements, dumps, starmap
         self._offsets = array("Q", [0])
 
     @property
@@ -46,7 +45,7 @@ class InputPacker:
         if self._starmap:
             element = self._arguments(index, element)
         try:
-            return self._pickling.dumps(element)
+            return self._dumps(element)
         except Exception as error:
             raise CloudknotInputError(
                 f"Element {index} of the input cannot be pickled ({type(element).__name__}): {error}. Nothing was "

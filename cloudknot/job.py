@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
+from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.futures import MapFuture
+from cloudknot.futures import MapFuture, Progress
 from cloudknot.outcomes import Place
 from cloudknot.worker.protocol import RUNS, Manifest, RunKeys
 
@@ -31,8 +33,8 @@ class BatchJob:
     ----------
     job_id : str
         Batch's id of the job.
-    cloud : Cloud, optional
-        Default: AWS with the settings in use.
+    cloud : Cloud or str, optional
+        Default: the settings'.
     keys : RunKeys, optional
         Where the run's objects are; looked up by the id when it is not given.
     max_threads : int, optional
@@ -45,12 +47,22 @@ class BatchJob:
     """
 
     def __init__(
-        self, job_id: str, *, cloud: Cloud | None = None, keys: RunKeys | None = None, max_threads: int = 64
+        self, job_id: str, *, cloud: Cloud | str | None = None, keys: RunKeys | None = None, max_threads: int = 64
     ) -> None:
         self.job_id = job_id
         self._given_cloud, self._given_keys, self._max_threads = cloud, keys, max_threads
+        self.states: Mapping[str, int] = {}
         self._future: MapFuture | None = None
         self._future_lock = threading.Lock()
+
+    @classmethod
+    def submitted(
+        cls, cloud: Cloud, keys: RunKeys, manifest: Manifest, submission: dict[str, Any], max_threads: int
+    ) -> BatchJob:
+        """The job that was just submitted, of which nothing need be read."""
+        job = cls(submission["job_ids"][0], cloud=cloud, keys=keys, max_threads=max_threads)
+        job.manifest, job.submission = manifest, submission
+        return job
 
     def __repr__(self) -> str:
         return f"BatchJob({self.job_id!r})"
@@ -58,11 +70,7 @@ class BatchJob:
     @cached_property
     def cloud(self) -> Cloud:
         """Where the job runs."""
-        if self._given_cloud is None:
-            from cloudknot.aws import Cloud
-
-            return Cloud()
-        return self._given_cloud
+        return choose_cloud(self._given_cloud)
 
     @cached_property
     def keys(self) -> RunKeys:
@@ -144,12 +152,12 @@ class BatchJob:
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(self.cloud.door, stream)
 
-    def future(self) -> MapFuture:
+    def future(self, progress: Progress | None = None) -> MapFuture:
         """The future of the map's results, the same one at each call."""
         with self._future_lock:
             if self._future is None:
                 how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
-                self._future = MapFuture(self, self.manifest.count, self._max_threads, how)
+                self._future = MapFuture(self, self.manifest.count, self._max_threads, how, progress)
             return self._future
 
     def result(self, timeout: float | None = None) -> list[Any]:
@@ -202,6 +210,7 @@ class BatchJob:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
         jobs = self.describe_jobs()
         ended = all(job["status"] in ENDED for job in jobs)
+        self.states = _count_states(jobs)
         if len(self.job_ids) > 1:
             numbers = {job_id: child for child, job_id in enumerate(self.job_ids)}
             return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
@@ -232,22 +241,37 @@ class BatchJob:
         return self.cloud.log_url(stream)
 
 
-def find_jobs(cloud: Cloud, knot: str) -> list[BatchJob]:
-    """The jobs of a knot that S3 knows, oldest first."""
+def _count_states(jobs: list[batch.Job]) -> dict[str, int]:
+    """How many children are in which state."""
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
+    return dict(counts)
+
+
+def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob] | None = None) -> list[BatchJob]:
+    """The jobs of a knot that S3 knows, oldest first.
+
+    ``known`` holds jobs by run id: they are not read again, and those that are found are added to it.
+    """
+    jobs = {} if known is None else known
     prefix = f"{RUNS}/{knot}/"
-    runs = [RunKeys(cloud.storage.bucket, prefix + run) for run in sorted(cloud.storage.folders(prefix))]
-    return [job for keys in runs if (job := _read_job(cloud, keys)) is not None]
+    runs = sorted(cloud.storage.folders(prefix))
+    for run_id in runs:
+        if run_id not in jobs:
+            _read_job(cloud, RunKeys(cloud.storage.bucket, prefix + run_id), jobs)
+    return [jobs[run_id] for run_id in runs if run_id in jobs]
 
 
-def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
-    """The job of a run; None for a run whose inputs were stored but that was never submitted."""
+def _read_job(cloud: Cloud, keys: RunKeys, jobs: dict[str, BatchJob]) -> None:
+    """Read the job of a run; a run whose inputs were stored but that was never submitted has none."""
     try:
         record = json.loads(cloud.storage.get(keys.submission))
     except ResourceDoesNotExistException:
-        return None
+        return
     job = BatchJob(record["job_ids"][0], cloud=cloud, keys=keys)
     job.submission = record
-    return job
+    jobs[keys.run_id] = job
 
 
 def _find_run(cloud: Cloud, job_id: str) -> RunKeys:

@@ -7,15 +7,14 @@ importing.
 from typing import Any
 
 from cloudknot.aws.cloud import Cloud
-from cloudknot.aws.ecr import DockerRepo
 
-__all__ = ["Cloud", "DockerRepo"]
+__all__ = ["Cloud"]
 
 
 def __getattr__(name: str) -> Any:
-    # Old notebooks write cloudknot.aws.BatchJob; the class itself is a stage above this wall.
-    if name == "BatchJob":
+    # Old notebooks write cloudknot.aws.DockerRepo; the classes themselves are stages above this wall.
+    if name in ("BatchJob", "DockerRepo"):
         import sys
 
-        return sys.modules["cloudknot"].BatchJob
+        return getattr(sys.modules["cloudknot"], name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

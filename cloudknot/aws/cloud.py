@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cloudknot import config
 from cloudknot.aws.batch import console_log_url
 from cloudknot.aws.door import Door
-from cloudknot.aws.ecr import DockerRepo
+from cloudknot.aws.ecr import Repository
 from cloudknot.aws.s3 import Storage
 
 
@@ -116,18 +116,18 @@ class Cloud:
         """The bucket's objects."""
         return Storage(self.door, self.bucket, self.region)
 
-    def repository(self, name: str, tags: Mapping[str, str] | None = None) -> DockerRepo:
+    def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
         """The image repository of that name. It is made by `publish`, not by asking."""
-        return DockerRepo(name, tags, cloud=self)
+        return Repository(name, tags, cloud=self)
 
-    def publish(self, image: PublishableImage, repository: DockerRepo) -> str:
+    def publish(self, image: PublishableImage, repository: Repository) -> str:
         """Put an image where jobs can pull it, unless it is there already, and return its URI."""
         uri = f"{repository.create()}:{image.tag}"
         if not repository.has_tag(image.tag):
             self._push(image, repository, uri)
         return uri
 
-    def _push(self, image: PublishableImage, repository: DockerRepo, uri: str) -> None:
+    def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
         from cloudknot.builder import DockerBuilder
 
         DockerBuilder().build_and_push(image.files, uri, repository.login())

@@ -24,7 +24,7 @@ class RegistryLogin(NamedTuple):
         return f"RegistryLogin(registry={self.registry!r}, username={self.username!r})"
 
 
-class DockerRepo:
+class Repository:
     """An ECR repository.
 
     Parameters
@@ -32,26 +32,16 @@ class DockerRepo:
     name : str
     aws_resource_tags : mapping of str to str, optional
         Put on the repository when it is made.
-    cloud : Cloud, optional
-        Default: AWS with the settings in use.
+    cloud : Cloud
+        Where it is.
 
     Making the object does not make the repository: `create` does.
     """
 
-    def __init__(
-        self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | None = None
-    ) -> None:
+    def __init__(self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud) -> None:
         self.name = name
         self.tags = dict(aws_resource_tags or {})
-        self._cloud = cloud
-
-    @property
-    def cloud(self) -> Cloud:
-        if self._cloud is None:
-            from cloudknot.aws.cloud import Cloud
-
-            self._cloud = Cloud()
-        return self._cloud
+        self.cloud = cloud
 
     def describe(self) -> dict[str, Any]:
         """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""

@@ -1,0 +1,32 @@
+"""DockerRepo: an image repository, as people name it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cloudknot.aws import Cloud
+from cloudknot.aws.ecr import Repository
+from cloudknot.clouds import choose_cloud
+
+
+class DockerRepo(Repository):
+    """An ECR repository, made if there is none of that name.
+
+    Parameters
+    ----------
+    name : str
+    aws_resource_tags : mapping of str to str, optional
+        Put on the repository when it is made.
+    cloud : Cloud or {"aws", "local"}, optional
+        Default: the settings'.
+
+    Attributes
+    ----------
+    repo_uri, repo_registry_id, arn : str
+    """
+
+    def __init__(
+        self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | str | None = None
+    ) -> None:
+        super().__init__(name, aws_resource_tags, cloud=choose_cloud(cloud))
+        self.create()

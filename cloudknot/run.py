@@ -1,0 +1,148 @@
+"""One map on its way to Batch: inputs and manifest into S3, then one SubmitJob.
+
+The run's id is made here, before anything is submitted, so that the inputs are in place before the job exists.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import CloudError, CloudknotInputError
+from cloudknot.inputs import InputPacker, upload_inputs
+from cloudknot.job import BatchJob
+from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+    from cloudknot.options import MapOptions
+
+MAX_CHILDREN = 10_000
+"""Children of an array job (Batch user guide, "Array jobs")."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a map is submitted to: what the earlier stages made."""
+
+    knot: str
+    function: str
+    image: str
+    job_queue: str
+    job_definition: str
+    attempts: int
+
+
+def start_run(
+    cloud: Cloud, target: Target, elements: Iterable[Any], dumps: Callable[[Any], bytes], options: MapOptions
+) -> BatchJob | None:
+    """Store the inputs and submit the job; None when there are no elements.
+
+    Raises
+    ------
+    CloudknotInputError
+        An element cannot be pickled, or there are too many for the chunk size. Nothing was submitted, and nothing of
+        the run is left in S3.
+    """
+    checked = _not_empty(elements)
+    if checked is None:
+        return None
+    cloud.storage.ensure_bucket()
+    keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
+    try:
+        count = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
+        manifest = _manifest(keys, target, count, options)
+        cloud.storage.put(keys.manifest, manifest.to_json().encode())
+    except BaseException:
+        cloud.storage.delete_prefix(f"{keys.prefix}/")
+        raise
+    record = _submit(cloud, keys, target, manifest, options)
+    cloud.storage.put(keys.submission, json.dumps(record).encode())
+    return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
+
+
+def new_run_id() -> str:
+    """An id that sorts by the time it was made."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+
+
+def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
+    try:
+        iterator = iter(elements)
+    except TypeError as error:
+        raise CloudknotInputError(
+            f"iterdata is {type(elements).__name__}, which is not iterable. Pass a list, a range, a generator: one "
+            "element for each call of the function."
+        ) from error
+    for first in iterator:
+        return chain([first], iterator)
+    return None
+
+
+def _manifest(keys: RunKeys, target: Target, count: int, options: MapOptions) -> Manifest:
+    return Manifest(
+        knot=target.knot,
+        run_id=keys.run_id,
+        count=count,
+        chunksize=_chunksize(count, options),
+        starmap=options.starmap,
+        attempts=target.attempts,
+        function=target.function,
+        image=target.image,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        job_type=options.job_type,
+    )
+
+
+def _chunksize(count: int, options: MapOptions) -> int:
+    """The chunk size asked for, else the smallest with which one array holds all."""
+    if options.job_type == "independent":
+        return 1
+    smallest = -(-count // MAX_CHILDREN)
+    chunksize = options.chunksize or smallest
+    if chunksize < smallest:
+        raise CloudknotInputError(
+            f"chunksize={chunksize} would take {-(-count // chunksize):,} child jobs for {count:,} elements, and an "
+            f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
+        )
+    return chunksize
+
+
+def _submit(cloud: Cloud, keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions) -> dict[str, Any]:
+    """Submit, and return the record of it. A refusal leaves neither jobs nor inputs behind."""
+    name = f"{target.knot}-{keys.run_id}"
+    job_ids: list[str] = []
+    try:
+        for request in _requests(keys, target, manifest, options):
+            job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
+    except CloudError as error:
+        for job_id in job_ids:
+            cloud.call("batch", "terminate_job", jobId=job_id, reason="The rest of its map could not be submitted")
+        if error.code:
+            cloud.storage.delete_prefix(f"{keys.prefix}/")
+        raise
+    where = {"job_queue": target.job_queue, "job_definition": target.job_definition}
+    return {"job_ids": job_ids, "name": name, **where}
+
+
+def _requests(keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions) -> Iterator[dict[str, Any]]:
+    """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
+    request: dict[str, Any] = {
+        "jobQueue": target.job_queue,
+        "jobDefinition": target.job_definition,
+        "dependsOn": [{"jobId": job_id} for job_id in options.depends_on],
+    }
+    environment = [{"name": MANIFEST_VARIABLE, "value": manifest.to_json()}, *options.container_environment]
+    command = [*COMMAND, keys.url]
+    if manifest.job_type == "independent":
+        for child in range(manifest.children):
+            variables = [*environment, {"name": CHILD_VARIABLE, "value": str(child)}]
+            yield {**request, "containerOverrides": {"command": command, "environment": variables}}
+    else:
+        array = {"arrayProperties": {"size": manifest.children}} if manifest.children > 1 else {}
+        yield {**request, **array, "containerOverrides": {"command": command, "environment": environment}}

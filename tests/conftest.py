@@ -1,0 +1,20 @@
+"""Every test is kept away from the developer's own AWS files, settings and caches."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_home(tmp_path_factory):
+    """A home directory of its own, and no AWS or cloudknot variables. pip keeps its cache, which holds no settings."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and name != "AWS_CA_BUNDLE":
+                patch.delenv(name)
+        patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
+        patch.setenv("HOME", str(home))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield home

@@ -1,0 +1,401 @@
+"""`Knot.map`, whole: real HTTP to the embedded cloud, real worker processes, real results in S3."""
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import as_completed
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudknotInputError, ElementError, JobTimeoutError, WorkerDiedError
+
+LONG = 120
+
+
+def square(x):
+    return x * x
+
+
+def test_a_list_of_inputs(knot_of):
+    future = knot_of(square).map([3, 1, 2])
+    assert future.result(LONG) == [9, 1, 4]
+    assert future.done()
+    assert [element.result() for element in future] == [9, 1, 4]
+
+
+def test_a_generator_as_input(knot_of):
+    assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
+
+
+def test_an_empty_map_submits_nothing(knot_of):
+    knot = knot_of(square)
+    before = len(knot.jobs)
+    future = knot.map([])
+    assert future.done()
+    assert future.result() == []
+    assert len(knot.jobs) == before
+
+
+def test_a_single_element_is_a_plain_job(knot_of):
+    future = knot_of(square).map([12])
+    assert future.result(LONG) == [144]
+    (job,) = future.job.describe_jobs()
+    assert "arrayProperties" not in job
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 7, 100])
+def test_chunks(knot_of, chunksize):
+    future = knot_of(square).map(range(10), chunksize=chunksize)
+    assert future.result(LONG) == [x * x for x in range(10)]
+    (job,) = future.job.describe_jobs()
+    children = -(-10 // chunksize)
+    assert job.get("arrayProperties", {"size": 1})["size"] == children
+
+
+def add(a, b=10):
+    return a + b
+
+
+def test_starmap(knot_of):
+    assert knot_of(add).map([(1, 2), (3,), [4, 5]], starmap=True).result(LONG) == [3, 13, 9]
+
+
+def test_independent_jobs(knot_of):
+    future = knot_of(square).map(range(3), job_type="independent")
+    assert future.result(LONG) == [0, 1, 4]
+    assert len(set(future.job.job_ids)) == 3
+
+
+def nothing(x):
+    return None
+
+
+def test_none_is_a_result(knot_of):
+    assert knot_of(nothing).map([1, 2]).result(LONG) == [None, None]
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+def test_env_vars_reach_the_job_and_the_session_does_not(knot_of, monkeypatch):
+    monkeypatch.setenv("ONLY_HERE", "secret")
+    knot = knot_of(environment)
+    names = ["GREETING", "ONLY_HERE", "AWS_BATCH_JOB_ATTEMPT", "AWS_BATCH_JOB_ARRAY_INDEX"]
+    assert knot.map(names, env_vars={"GREETING": "hello"}).result(LONG) == ["hello", None, "1", "3"]
+    old_style = [{"name": "GREETING", "value": "hi"}]
+    assert knot.map(["GREETING"], env_vars=old_style).result(LONG) == ["hi"]
+
+
+class Shape:
+    def __init__(self, sides):
+        self.sides = sides
+
+    def __eq__(self, other):
+        return isinstance(other, Shape) and other.sides == self.sides
+
+    def __hash__(self):
+        return hash(self.sides)
+
+    def grow(self, by):
+        return Shape(self.sides + by)
+
+
+def grown(shape):
+    assert isinstance(shape, Shape)
+    return shape.grow(1)
+
+
+def test_instances_of_ones_own_class_travel_both_ways(knot_of):
+    result = knot_of(grown).map([Shape(3), Shape(4)]).result(LONG)
+    assert result == [Shape(4), Shape(5)]
+    assert type(result[0]) is Shape
+
+
+def factorial(n):
+    return 1 if n < 2 else n * factorial(n - 1)
+
+
+def closure(base):
+    def add_base(x):
+        return base + x
+
+    return add_base
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (factorial, [2, 6]),
+        (closure(100), [102, 103]),
+        (lambda x: -x, [-2, -3]),
+        (functools.partial(add, b=1), [3, 4]),
+        (Shape(5).grow, [Shape(7), Shape(8)]),
+        (pow(2, 10).__add__, [1026, 1027]),
+    ],
+    ids=["recursive", "closure", "lambda", "partial", "method", "builtin"],
+)
+def test_functions_of_every_kind(knot_of, function, expected):
+    assert knot_of(function).map([2, 3]).result(LONG) == expected
+
+
+class Explained(Exception):
+    def __init__(self, number, hint=""):
+        super().__init__(f"{number} is odd")
+        self.number, self.hint = number, hint
+
+
+def only_even(x):
+    if x % 2:
+        raise Explained(x, hint="add one")
+    return x
+
+
+def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
+    future = knot_of(only_even).map([0, 1, 2, 3])
+    with pytest.raises(Explained, match="1 is odd") as caught:
+        future.result(LONG)
+    assert (caught.value.number, caught.value.hint) == (1, "add one")
+    assert "in only_even" in str(caught.value.__cause__)
+    assert "raise Explained" in str(caught.value.__cause__)
+    assert any("element 1" in note for note in caught.value.__notes__)
+    assert (future[0].result(), future[2].result()) == (0, 2)
+    assert isinstance(future[3].exception(LONG), Explained)
+
+
+def test_in_a_chunk_one_exception_does_not_stop_the_others(knot_of):
+    future = knot_of(only_even).map(range(6), chunksize=3)
+    assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
+
+
+def awkward(kind):
+    if kind == "lock":
+        return threading.Lock()
+    if kind == "exit":
+        sys.exit(4)
+    if kind == "exception":
+
+        class Strange(Exception):
+            def __init__(self, a, b):
+                super().__init__(a)
+                self.lock = threading.Lock()
+
+        raise Strange("cannot travel", 2)
+    if kind == "die":
+        os._exit(9)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "text", "exit_code"),
+    [
+        ("lock", ElementError, "cannot be pickled", None),
+        ("exit", ElementError, r"sys\.exit\(4\)", 4),
+        ("exception", ElementError, "Strange: cannot travel", None),
+        ("die", WorkerDiedError, "exit code 9", 9),
+        ("kill", WorkerDiedError, "exit code 137", 137),
+    ],
+)
+def test_what_cannot_come_back_ends_in_a_clear_error(knot_of, kind, error, text, exit_code):
+    future = knot_of(awkward).map(["fine", kind])
+    with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{text}") as caught:
+        future.result(LONG)
+    assert (caught.value.index, caught.value.exit_code) == (1, exit_code)
+    assert "logs(1)" in str(caught.value)
+    assert future[0].result() == "fine"
+
+
+def test_a_chunk_that_dies_keeps_what_it_had_stored(knot_of):
+    future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
+    assert future[0].result(LONG) == 0.0
+    with pytest.raises(WorkerDiedError, match=r"Element 3 .*exit code 9"):
+        future[3].result(LONG)
+
+
+def slowly_then_die(pause):
+    if pause < 0:
+        os._exit(9)
+    time.sleep(pause)
+    return pause
+
+
+def fails_at_first(path):
+    with open(path, "a") as file:
+        file.write("x")
+    attempts = os.path.getsize(path)
+    if attempts < 3:
+        raise RuntimeError(f"attempt {attempts}")
+    return attempts
+
+
+def test_retries_try_a_raising_element_again(knot_of, tmp_path):
+    future = knot_of(fails_at_first, retries=3).map([str(tmp_path / "a")])
+    assert future.result(LONG) == [3]
+    assert len(future.job.attempts) == 3
+
+
+def test_without_retries_the_first_exception_counts(knot_of, tmp_path):
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        knot_of(fails_at_first).map([str(tmp_path / "b")]).result(LONG)
+
+
+def counted_or_die(path, die):
+    with open(path, "a") as file:
+        file.write("x")
+    time.sleep(1.2)
+    if die and os.path.getsize(path) == 1:
+        os._exit(7)
+    return os.path.getsize(path)
+
+
+def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of, tmp_path):
+    inputs = [(str(tmp_path / "first"), False), (str(tmp_path / "second"), True)]
+    future = knot_of(counted_or_die, retries=2).map(inputs, starmap=True, chunksize=2)
+    assert future.result(LONG) == [1, 2]
+
+
+def shout(word):
+    print(f"out {word}")
+    print(f"error {word}", file=sys.stderr)
+    return word
+
+
+def test_logs_are_read_back(knot_of):
+    future = knot_of(shout).map(["a", "b"])
+    future.result(LONG)
+    wait_until(lambda: len(list(future.job.logs(1))) == 2)
+    assert sorted(future.job.logs(1)) == ["error b", "out b"]
+    assert len(future.job.log_urls) == 2
+
+
+def shout_and_wait(path):
+    print("before")
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    return "after"
+
+
+def test_logs_are_live(knot_of, tmp_path):
+    future = knot_of(shout_and_wait).map([str(tmp_path / "go")])
+    wait_until(lambda: list(future.job.logs()) == ["before"])
+    assert not future.done()
+    assert future.job.status == "RUNNING"
+    (tmp_path / "go").touch()
+    assert future.result(LONG) == ["after"]
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_cancel_ends_the_job_and_keeps_results(knot_of):
+    future = knot_of(sleep).map([0, 600, 600])
+    assert future[0].result(LONG) == 0
+    assert future.cancel()
+    assert future.cancelled()
+    wait_until(lambda: future.job.status == "FAILED")
+    assert future[0].result() == 0
+
+
+def test_terminate_from_the_job(knot_of):
+    future = knot_of(sleep).map([600, 600])
+    wait_until(lambda: future.job.status == "PENDING")
+    future.job.terminate("enough")
+    with pytest.raises(ck.JobCancelledError, match="enough"):
+        future.result(LONG)
+
+
+def test_callbacks_and_as_completed(knot_of):
+    called = threading.Event()
+    future = knot_of(sleep).map([0.4, 0.0])
+    future.add_done_callback(lambda done: called.set())
+    order = [element.result() for element in as_completed(future, LONG)]
+    assert sorted(order) == [0.0, 0.4]
+    assert called.wait(LONG)
+
+
+def test_view_jobs_prints_the_table(knot_of, capsys):
+    knot = knot_of(square)
+    future = knot.map([1])
+    future.result(LONG)
+    wait_until(lambda: future.job.done)
+    knot.view_jobs()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["Job", "ID", "Name", "Status"]
+    assert [future.job.job_id, future.job.name, "SUCCEEDED"] in [line.split() for line in lines]
+
+
+def test_jobs_lists_the_maps_in_order(knot_of):
+    knot = knot_of(square)
+    futures = [knot.map([n]) for n in range(3)]
+    assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
+    assert knot.jobs[-1].result(LONG) == [4]
+    assert knot.jobs[-1].done in (True, False)
+
+
+def test_a_job_is_found_by_its_id(knot_of, cloud):
+    future = knot_of(square).map([5, 6])
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
+    with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
+        ck.BatchJob("none", cloud=cloud).result(LONG)
+
+
+def test_a_changed_function_never_runs_the_old_one(cloud):
+    assert ck.Knot(name="changing", func=lambda x: x + 1, cloud=cloud).map([1]).result(LONG) == [2]
+    assert ck.Knot(name="changing", func=lambda x: x + 2, cloud=cloud).map([1]).result(LONG) == [3]
+
+
+def test_a_running_map_keeps_its_function(cloud, tmp_path):
+    gate = str(tmp_path / "go")
+
+    def old(x):
+        while not os.path.exists(gate):
+            time.sleep(0.02)
+        return "old"
+
+    future = ck.Knot(name="changing-2", func=old, cloud=cloud).map([1, 2, 3, 4])
+    new = ck.Knot(name="changing-2", func=lambda x: "new", cloud=cloud)
+    (tmp_path / "go").touch()
+    assert future.result(LONG) == ["old"] * 4
+    assert new.map([1]).result(LONG) == ["new"]
+
+
+def test_an_attempt_that_runs_too_long_is_ended(knot_of):
+    with pytest.raises(JobTimeoutError, match="timeout"):
+        knot_of(sleep, timeout=60).map([600]).result(LONG)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda knot: knot.map(5), "iterable"),
+        (lambda knot: knot.map([1, 2, threading.Lock()]), "Element 2 .*lock"),
+        (lambda knot: knot.map([1], starmap=True), "Element 0 .*starmap"),
+        (lambda knot: knot.map([1], chunksize=0), "chunksize"),
+        (lambda knot: knot.map([1], max_threads=0), "max_threads"),
+        (lambda knot: knot.map([1], job_type="both"), "job_type"),
+        (lambda knot: knot.map([1], env_vars={"AWS_BATCH_JOB_ID": "x"}), "AWS_BATCH"),
+        (lambda knot: knot.map([1], env_vars=[{"nome": "x"}]), "env_vars"),
+        (lambda knot: knot.map(range(20_001), chunksize=2), "chunksize"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_submitted(knot_of, call, text):
+    knot = knot_of(square)
+    before = len(knot.jobs)
+    with pytest.raises(CloudknotInputError, match=text):
+        call(knot)
+    assert len(knot.jobs) == before
+
+
+def wait_until(condition):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)

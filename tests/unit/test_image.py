@@ -1,0 +1,149 @@
+"""Rendering: the same bytes for the same program, a tag for all of it, an environment that editing leaves alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.image import Image, render_image, worker_files
+from cloudknot.program import Program, make_program
+
+OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+@pytest.fixture
+def program() -> Program:
+    return make_program(square, requirements=["six==1.16.0"])
+
+
+def test_the_context_holds_everything(program: Program) -> None:
+    image = render_image(replace(program, modules={"pkg/util.py": b"x = 1\n"}))
+    assert list(image.files) == sorted(image.files)
+    assert image.files["program/function.pkl"] == program.pickled
+    assert image.files["program/function.py"].decode() == program.source
+    assert image.files["program/modules/pkg/util.py"] == b"x = 1\n"
+    assert image.files["requirements.txt"].decode().splitlines() == [*OWN, "six==1.16.0"]
+    assert image.requirements == (*OWN, "six==1.16.0")
+    assert json.loads(image.files["program/program.json"]) == {
+        "function": "square",
+        "python": program.python,
+        "cloudpickle": version("cloudpickle"),
+        "filename": __file__,
+        "firstlineno": program.firstlineno,
+    }
+
+
+def test_the_worker_is_copied_as_a_package_of_its_own() -> None:
+    files = worker_files()
+    assert {"cloudknot_worker/__init__.py", "cloudknot_worker/protocol.py"} <= set(files)
+    assert not [path for path in files if "__pycache__" in path or not path.endswith(".py")]
+    for source in files.values():
+        imported = [
+            node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module
+        ]
+        assert not [name for name in imported if name.startswith("cloudknot")]
+
+
+def test_rendering_is_deterministic(program: Program) -> None:
+    assert render_image(program) == render_image(program)
+
+
+def test_another_sessions_pickle_of_the_same_function_has_the_same_tag(program: Program) -> None:
+    again = replace(program, pickled=b"other bytes", filename="/tmp/ipykernel_99/1.py", firstlineno=77)
+    assert render_image(again).tag == render_image(program).tag
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: render_image(replace(p, digest="0" * 64)),
+        lambda p: render_image(replace(p, modules={"helper.py": b"1"})),
+        lambda p: render_image(replace(p, source="# another comment")),
+        lambda p: render_image(replace(p, requirements=("six==1.17.0",))),
+        lambda p: render_image(p, base_image="debian:12"),
+        lambda p: render_image(p, username="jo"),
+        lambda p: render_image(p, platform="linux/arm64"),
+        lambda p: render_image(p, github_installs=["https://github.com/o/n"]),
+    ],
+)
+def test_the_tag_covers_everything(program: Program, change: Callable[[Program], Image]) -> None:
+    assert change(program).tag != render_image(program).tag
+
+
+def test_editing_the_function_keeps_the_environment(program: Program) -> None:
+    image, edited = render_image(program), render_image(replace(program, digest="0" * 64, pickled=b"", source="new"))
+    assert edited.environment_digest == image.environment_digest
+    before, after = (each.files["Dockerfile"].decode().partition("COPY . ./")[0] for each in (image, edited))
+    assert before == after
+    assert "COPY requirements.txt" in before
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"base_image": "debian:12"},
+        {"username": "jo"},
+        {"platform": "linux/arm64"},
+        {"github_installs": ["https://github.com/o/n"]},
+    ],
+)
+def test_the_environment_depends_on_its_choices(program: Program, choices: dict[str, Any]) -> None:
+    assert render_image(program, **choices).environment_digest != render_image(program).environment_digest
+
+
+def test_the_users_word_on_boto3_wins(program: Program) -> None:
+    image = render_image(replace(program, requirements=("Boto3>=1.30", "six==1.16.0")))
+    assert image.requirements == ("Boto3>=1.30", OWN[1], "six==1.16.0")
+
+
+def test_github_installs_bring_git_and_replace_a_pin_of_the_same_repository(program: Program) -> None:
+    pinned = replace(program, requirements=("thing @ git+https://github.com/O/Thing.git@abc", "six==1.16.0"))
+    image = render_image(pinned, github_installs=["https://github.com/o/thing@v2"])
+    assert image.requirements == (*OWN, "six==1.16.0", "git+https://github.com/o/thing@v2")
+    assert "apt-get install" in image.files["Dockerfile"].decode()
+    assert "git" not in render_image(program).files["Dockerfile"].decode()
+
+
+def test_the_dockerfile(program: Program) -> None:
+    text = render_image(program, username="jo").files["Dockerfile"].decode()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines[0] == f"FROM python:{program.python}-slim"
+    assert "WORKDIR /opt/cloudknot" in lines
+    assert lines.index("USER jo") < lines.index("COPY . ./")
+    assert not [line for line in lines if line.startswith("ENTRYPOINT") or "${" in line]
+
+
+def test_a_name_cannot_write_into_the_dockerfile(program: Program) -> None:
+    text = render_image(replace(program, name='x"\nRUN evil $HOME')).files["Dockerfile"].decode()
+    assert not [line for line in text.splitlines() if line.startswith("RUN evil")]
+    assert "$HOME" not in text
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"base_image": "a\nRUN b"},
+        {"base_image": ""},
+        {"username": "Jo Doe"},
+        {"platform": "windows"},
+        {"github_installs": ["not an address"]},
+        {"github_installs": ["https://h/x\nevil"]},
+    ],
+)
+def test_bad_choices_are_refused(program: Program, choices: dict[str, Any]) -> None:
+    if choices == {"base_image": ""}:
+        assert render_image(program, **choices).base_image == f"python:{program.python}-slim"
+    else:
+        with pytest.raises(CloudknotInputError):
+            render_image(program, **choices)

@@ -1,0 +1,134 @@
+"""From imports to pinned requirement lines, against distributions made in a temporary site-packages directory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudknot import imports, modules, requirements
+from cloudknot.errors import CloudknotInputError
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def install(site: Path, name: str, number: str, *files: str, origin: dict[str, Any] | None = None) -> None:
+    about = site / f"{name.replace('-', '_')}-{number}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    (about / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    if origin is not None:
+        (about / "direct_url.json").write_text(json.dumps(origin))
+    for file in files:
+        (site / file).parent.mkdir(parents=True, exist_ok=True)
+        (site / file).write_text("raise RuntimeError('looked at, and executed')")
+
+
+def test_names_become_pinned_distributions(site: Path) -> None:
+    install(site, "Some.Thing_Else", "1.2", "thing/__init__.py")
+    found = requirements.found({"thing.part", "json", "numpy", "os.path"})
+    assert found.lines == (f"numpy=={version('numpy')}", "some-thing-else==1.2")
+    assert found.imports == ("numpy", "thing")
+    assert found.missing == ()
+
+
+def test_a_shared_namespace_is_told_apart_by_file(site: Path) -> None:
+    install(site, "cloud-storage", "1", "spaced/cloud/storage/__init__.py")
+    install(site, "cloud-tables", "2", "spaced/cloud/tables.py")
+    assert requirements.found({"spaced", "spaced.cloud", "spaced.cloud.storage"}).lines == ("cloud-storage==1",)
+    assert requirements.found({"spaced.cloud.tables"}).lines == ("cloud-tables==2",)
+
+
+@pytest.mark.parametrize(
+    ("number", "origin", "line"),
+    [
+        ("2.1.0+cu121", None, "thing==2.1.0"),
+        (
+            "1",
+            {"url": "https://host/o/thing.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
+            "thing @ git+https://host/o/thing.git@abc123",
+        ),
+        (
+            "1",
+            {"url": "https://h/r", "vcs_info": {"vcs": "git", "commit_id": "ab"}, "subdirectory": "py"},
+            "thing @ git+https://h/r@ab#subdirectory=py",
+        ),
+        ("1", {"url": "https://h/thing-1.whl", "archive_info": {}}, "thing @ https://h/thing-1.whl"),
+        ("1", {"url": "file:///src/thing", "dir_info": {}}, "thing==1"),
+    ],
+)
+def test_pins_ask_for_what_is_installed(site: Path, number: str, origin: dict[str, Any] | None, line: str) -> None:
+    install(site, "thing", number, "thing.py", origin=origin)
+    assert requirements.found({"thing"}).lines == (line,)
+
+
+def test_what_is_not_installed_is_guessed_from_the_table_and_reported() -> None:
+    found = requirements.found({"skimage", "no_such_thing_here", "perhaps"}, optional={"perhaps"})
+    assert found.lines == ("no-such-thing-here", "scikit-image") or found.lines == (
+        "no_such_thing_here",
+        "scikit_image",
+    )
+    assert found.missing == ("no_such_thing_here", "skimage")
+
+
+def test_pipreqs_scan_survives_its_traps() -> None:
+    sources = [
+        "import six\nfrom .numpy import x\nfrom . import boto3",
+        "def broken(:",
+        "foo(lambda x: x)\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\n",
+        "if __name__ == '__main__':\n    import matplotlib\n",
+        "def f():\n    from yaml.nodes import Node",
+    ]
+    assert requirements.scan(sources) == {"six", "yaml"}
+
+
+def test_imports_of_bytecode_are_absolute() -> None:
+    source = "def f():\n    from ..util import a\n    import x.y\n    class C:\n        from . import late\n"
+    code = compile(source, "<test>", "exec")
+    assert imports.names_in_code(code, "pkg.sub") == {"pkg.util", "pkg.util.a", "x.y", "pkg.sub", "pkg.sub.late"}
+
+
+def test_installed_and_standard_modules_are_not_local(site: Path, tmp_path: Path) -> None:
+    install(site, "thing", "1", "thing.py")
+    assert [modules.is_local(name) for name in ("thing", "json", "sys", "numpy", "nowhere", "xml.dom")] == [False] * 6
+    assert modules.is_local("cloudknot") is ("site-packages" not in requirements.__file__)
+
+
+def test_finding_a_submodule_does_not_import_its_parent(site: Path) -> None:
+    install(site, "thing", "1", "thing/__init__.py", "thing/part.py")
+    spec = modules.find("thing.part")
+    assert spec is not None
+    assert spec.origin == str(site / "thing/part.py")
+    assert "thing" not in sys.modules
+
+
+def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
+    lines = [
+        "numpy>=2  # comment",
+        "",
+        "--extra-index-url https://i",
+        "Boto3",
+        "a[b]~=1 ; python_version<'4'",
+        "Boto3",
+    ]
+    expected = ("--extra-index-url https://i", "a[b]~=1 ; python_version<'4'", "Boto3", "numpy>=2")
+    assert requirements.given(lines).lines == expected
+    (tmp_path / "r.txt").write_text("\n".join(lines))
+    assert requirements.given(tmp_path / "r.txt").lines == expected
+
+
+@pytest.mark.parametrize("bad", ["numpy", ["numpy 2"], [3], ["a\nb"], ["-e ."], ["$(x)"], Path("/no/such/file")])
+def test_what_is_no_requirement_is_refused(bad: Any) -> None:
+    with pytest.raises(CloudknotInputError, match="requirement"):
+        requirements.given(bad)
