@@ -43,7 +43,7 @@ def explain(obj: object, modules: tuple[str, ...] = ()) -> str:
     with pickling.by_value(modules):
         way = _way(obj)
     if not way:
-        return f"it is itself a {type_name(obj)}"
+        return f"the object itself (a {type_name(obj)})"
     *through, (name, culprit) = way
     inside = "".join(f", in {outer}" for outer, _ in reversed(through))
     return f"{name} (a {type_name(culprit)}){inside}"
@@ -52,7 +52,9 @@ def explain(obj: object, modules: tuple[str, ...] = ()) -> str:
 def type_name(obj: object) -> str:
     """The name of an object's type, with its module unless that is obvious."""
     kind = type(obj)
-    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _way(obj: object) -> list[tuple[str, object]]:

@@ -9,16 +9,17 @@ The config file is ``~/.aws/cloudknot`` (``CLOUDKNOT_CONFIG_FILE`` names another
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError
+
+if TYPE_CHECKING:
+    from configparser import RawConfigParser
 
 SECTION = "aws"
 FROM_ENVIRONMENT = "from-env"
@@ -184,14 +185,16 @@ def _aws_file(variable: str, name: str) -> Path:
     return Path(_environment(variable) or Path("~/.aws", name)).expanduser()
 
 
-def _read(file: Path) -> configparser.RawConfigParser:
-    parser = configparser.RawConfigParser(strict=False, default_section="", allow_no_value=True)
+def _read(file: Path) -> RawConfigParser:
+    from configparser import Error, RawConfigParser
+
+    parser = RawConfigParser(strict=False, default_section="", allow_no_value=True)
     try:
         with open(file, encoding="utf-8") as stream:
             parser.read_file(stream)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (configparser.Error, UnicodeDecodeError, OSError) as error:
+    except (Error, UnicodeDecodeError, OSError) as error:
         raise CloudknotConfigurationError(f"The file {file} cannot be read: {error}. Correct or remove it.") from error
     return parser
 
@@ -221,6 +224,8 @@ def _without_keys(lines: list[str], keys: Mapping[str, object]) -> Iterator[str]
 
 
 def _replace(file: Path, text: str) -> None:
+    import tempfile
+
     target = file.resolve()
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:

@@ -109,30 +109,32 @@ class Fingerprint:
             self.modules.add(obj.__name__)
         return self._reduced(obj, self._reduce(obj))
 
-    def _reduce(self, obj: Any) -> Any:
+    def _reduce(self, obj: Any) -> str | tuple[Any, ...]:
         """What the pickler would store of an object, as ``__reduce_ex__`` words it."""
-        reduced = self._pickler.reducer_override(obj)
+        reduced: Any = self._pickler.reducer_override(obj)
         if reduced is not NotImplemented:
-            return reduced
+            return tuple(reduced)
         if isinstance(obj, (type, FunctionType)):
             return obj.__qualname__
         reducer = self._pickler.dispatch_table.get(type(obj))
-        return reducer(obj) if reducer else obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        reduced = reducer(obj) if reducer else obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        return reduced if isinstance(reduced, str) else tuple(reduced)
 
-    def _reduced(self, obj: Any, reduced: Any) -> Iterator[object]:
+    def _reduced(self, obj: Any, reduced: str | tuple[Any, ...]) -> Iterator[object]:
         if isinstance(reduced, str):
             self._by_name(obj, reduced)
             return iter(())
-        make, args, state, items, pairs, setter = (*reduced, *[None] * (6 - len(reduced)))
+        make, args, state, given_items, given_pairs, setter = (*reduced, None, None, None, None)[:6]
         if isinstance(obj, FunctionType):
             self.modules |= imports.names_in_code(obj.__code__, obj.__globals__.get("__package__") or "")
             args, state = _canonical_function(args, state)
         elif isinstance(obj, (type, TypeVar)) and (known_as := pickling.identity(obj)):
             args = tuple(None if arg is known_as else arg for arg in args)
-            state = _canonical_class(state)
+            state = _canonical_class(obj, state)
             if isinstance(obj, type):
                 self.classes.append(obj)
-        items, pairs = list(items or ()), list(pairs or ())
+        items: list[Any] = list(given_items or ())
+        pairs: list[tuple[Any, Any]] = list(given_pairs or ())
         self._emit("reduced", len(items), len(pairs))
         return chain((make, args, state, setter), items, chain.from_iterable(pairs))
 
@@ -202,11 +204,14 @@ def _canonical_function(args: Any, state: Any) -> tuple[Any, Any]:
     return (code, base, *rest), (attributes, {**slots, "_cloudpickle_submodules": submodules})
 
 
-def _canonical_class(state: Any) -> Any:
+def _canonical_class(cls: Any, state: Any) -> Any:
     """Leave out where a class is in its file, and order what Python keeps in sets."""
     if state is None:
         return None
     attributes = {key: value for key, value in state[0].items() if key != "__firstlineno__"}
+    if "__dataclass_fields__" in attributes and str(attributes.get("__doc__")).startswith(f"{cls.__name__}("):
+        # A signature that dataclasses wrote, in which a set's elements come in any order. The fields themselves count.
+        del attributes["__doc__"]
     for key in ("_abc_impl", "__static_attributes__"):
         if key in attributes:
             attributes[key] = frozenset(attributes[key])

@@ -13,7 +13,7 @@ from cloudknot.aws.batch import log_streams
 from cloudknot.collector import Collector, Source
 from cloudknot.errors import CKTimeoutError, CloudknotError
 from cloudknot.outcomes import Place, load_value, no_result
-from cloudknot.worker.protocol import Pack
+from cloudknot.worker.protocol import Envelope, Pack
 
 
 class Job(Source, Protocol):
@@ -205,13 +205,13 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
 
     def wanted(self) -> bool:
         """Whether somebody waits for this map, by a call or a callback."""
-        return bool(self._waiting) or any(future._waiters for future in (self, *self._elements))  # type: ignore[attr-defined]
+        return bool(self._waiting) or any(future._waiters for future in (self, *self._elements))
 
     def store(self, first: int, pack: Pack) -> None:
         """Take the outcomes of elements ``first`` onwards."""
         for index, envelope in enumerate(pack, first):
             if not self._elements[index].done():
-                self._settle(index, lambda i=index, e=envelope: load_value(e, self.job.place(i)))
+                self._settle(index, envelope)
 
     def fail(self, index: int, job: dict[str, Any]) -> None:
         """An element's job ended without a result for it."""
@@ -227,9 +227,9 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
                 self._settle_error(index, error)
         self.complete()
 
-    def _settle(self, index: int, load: Callable[[], Any]) -> None:
+    def _settle(self, index: int, envelope: Envelope) -> None:
         try:
-            value = load()
+            value = load_value(envelope, self.job.place(index))
         except BaseException as error:
             self._settle_error(index, error)
         else:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 import dis
 import importlib.util
+import threading
+import warnings
 from collections.abc import Iterator
 from types import CodeType
+
+# Python 3.11 (seen with 3.11.7) may raise a SystemError when two threads parse at once.
+PARSING = threading.Lock()
 
 _CATCHES_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
@@ -63,7 +68,10 @@ def parse(source: str | bytes) -> ast.Module:
     Left out are the blocks under ``if TYPE_CHECKING`` and ``if __name__ == "__main__"``.
     """
     try:
-        tree = ast.parse(source)
+        with PARSING, warnings.catch_warnings():
+            # A doubtful escape in the user's strings is not for here to report, still less to fail on.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return ast.Module(body=[], type_ignores=[])
     pruned = _Prune().visit(tree)
@@ -109,12 +117,10 @@ class _Scan(ast.NodeVisitor):
     def visit_Try(self, node: ast.Try) -> None:
         before, optional = self._found, any(map(_catches_import_errors, node.handlers))
         self._found = self.optional if optional else before
-        for statement in node.body:
-            self.visit(statement)
-        for statement in node.handlers:
-            self.visit(statement)
+        for guarded in (*node.body, *node.handlers):
+            self.visit(guarded)
         self._found = before
-        for statement in [*node.orelse, *node.finalbody]:
+        for statement in (*node.orelse, *node.finalbody):
             self.visit(statement)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +247,18 @@ def _count_states(jobs: list[batch.Job]) -> dict[str, int]:
     for job in jobs:
         counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
     return dict(counts)
+
+
+def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
+    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs."""
+    described = {job["jobId"]: job["status"] for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
+    rows = [("Job ID", "Name", "Status")]
+    for job in jobs:
+        known = described.get(job.job_id) if len(job.job_ids) == 1 else None
+        rows.append((job.job_id, job.name, known or job.status))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(max(lines, key=len)), *lines[1:]])
 
 
 def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob] | None = None) -> list[BatchJob]:

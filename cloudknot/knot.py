@@ -1,21 +1,347 @@
 """Knot: the only orchestrator, and the only new object a person has to learn.
 
-It runs the stages in turn and keeps what they made. It knows no AWS words.
+It runs the stages in turn and keeps what they made: program, image, resources, maps. It knows no AWS words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from cloudknot import config, progress
 from cloudknot.aws import Cloud
 from cloudknot.clouds import choose_cloud
-from cloudknot.errors import CloudknotInputError, ResourceClobberedException
+from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
-from cloudknot.job import BatchJob, find_jobs
+from cloudknot.image import Image, render_image
+from cloudknot.job import BatchJob, find_jobs, jobs_table
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
-from cloudknot.run import Target, start_run
+from cloudknot.program import Program, make_program, pickle_value
+from cloudknot.repo import DockerRepo
+from cloudknot.resources import JobDefinition, KnotResources, delete_knot, deploy_knot, find_knot
+from cloudknot.run import Target, job_ids_of, start_run
+
+
+class Knot:
+    """A function of yours, made ready to run in the cloud.
+
+    Making a Knot packs the function and what it needs into an image and sees to it that the cloud has what is needed
+    to run it. What exists already and has not changed is used as it is: making the same Knot again takes a moment.
+    Without ``func``, the knot of that name is found again.
+
+    Parameters
+    ----------
+    name : str, optional
+        Up to 45 letters, digits and hyphens, a letter first. Default: ``<user>-default``.
+    pars : Pars, optional
+        Resources shared with other knots. Default: ``Pars()``, which all knots of the account and region share.
+    pars_policies : str or sequence of str
+        Managed policies that jobs get, for example ``("AmazonS3FullAccess",)``.
+    base_image : str, optional
+        What the image is built on. Default: the slim image of this Python's minor version.
+    func : callable, optional
+        The function to run. It travels by value.
+    image_github_installs : str or sequence of str
+        Git repositories to install in the image.
+    username : str, optional
+        The user that jobs run as in the container.
+    repo_name : str, optional
+        The image repository. Default: the settings' (``"cloudknot"``).
+    job_def_vcpus, memory, n_gpus : int, optional
+        What a child job has: vCPUs (1), MiB of memory (7,500), GPUs (0).
+    retries : int, optional
+        Attempts that a child job has when the function raises: 1 (the default) to 10.
+    instance_types : str or sequence of str, optional
+        Default: ``"optimal"``.
+    min_vcpus, desired_vcpus, max_vcpus : int, optional
+        Size of the compute environment. Default: 0, 8, 256. A minimum above 0 costs money while idle.
+    volume_size : int, optional
+        GiB of disk. Not together with ``image_id``.
+    image_id, ec2_key_pair : str, optional
+        A machine image, and an SSH key pair, for the instances.
+    bid_percentage : int, optional
+        Use Spot instances, at most at this share of the on-demand price. Default: on demand.
+    job_definition_name, compute_environment_name, job_queue_name : str, optional
+        Default: ``<name>-cloudknot-job-definition`` and so on.
+    priority : int, optional
+        Of the job queue. Default: 1.
+    aws_resource_tags : dict or list of dict, optional
+        On every resource made. Default: Owner, Environment, Name.
+    cloud : Cloud or {"aws", "local"}, optional
+        Where to run. Default: ``CLOUDKNOT_CLOUD``, else AWS.
+    timeout : int, optional
+        Seconds that an attempt may take, 60 or more. Default: no limit.
+    requirements : sequence of str, optional
+        pip requirement lines in place of those found in the function.
+
+    Raises
+    ------
+    CloudknotInputError
+        A choice or the function is not acceptable. Nothing was made.
+    CredentialsError
+        There are no AWS credentials. Nothing was made.
+    ImageError, CannotCreateResourceException
+        Something could not be made; the message says what and why.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        pars: Pars | None = None,
+        pars_policies: str | Sequence[str] = (),
+        docker_image: Any = None,
+        base_image: str | None = None,
+        func: Callable[..., Any] | None = None,
+        image_script_path: str | None = None,
+        image_work_dir: str | None = None,
+        image_github_installs: str | Sequence[str] = (),
+        username: str | None = None,
+        repo_name: str | None = None,
+        image_tags: str | Sequence[str] | None = None,
+        no_image_cache: bool = False,
+        job_definition_name: str | None = None,
+        job_def_vcpus: int | None = None,
+        memory: int | None = None,
+        n_gpus: int | None = None,
+        retries: int | None = None,
+        compute_environment_name: str | None = None,
+        instance_types: str | Sequence[str] | None = None,
+        min_vcpus: int | None = None,
+        max_vcpus: int | None = None,
+        desired_vcpus: int | None = None,
+        volume_size: int | None = None,
+        image_id: str | None = None,
+        ec2_key_pair: str | None = None,
+        bid_percentage: int | None = None,
+        job_queue_name: str | None = None,
+        priority: int | None = None,
+        aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        *,
+        cloud: Cloud | str | None = None,
+        timeout: int | None = None,
+        requirements: Sequence[str] | None = None,
+    ) -> None:
+        choices = {name: value for name, value in locals().items() if name not in ("self", "pars", "cloud")}
+        self._options = KnotOptions.make(**choices)
+        self._given_pars = pars
+        self._jobs: dict[str, BatchJob] = {}
+        self._clobbered = False
+        self._program = _program_of(self._options)
+        self._cloud = choose_cloud(cloud)
+        self._resources = self._find() if self._program is None else self._make(self._program)
+
+    def __repr__(self) -> str:
+        return f"Knot(name={self.name!r})"
+
+    def _find(self) -> KnotResources:
+        return find_knot(self._cloud, self.name)
+
+    def _make(self, program: Program) -> KnotResources:
+        image = _image_of(program, self._options)
+        # A machine without credentials is told so here, before anything is made.
+        _ = self._cloud.account
+        with ThreadPoolExecutor(2) as pool:
+            image_uri = pool.submit(self._cloud.publish, image, self._repository())
+            pars = pool.submit(self._shared)
+        return deploy_knot(self._cloud, self._options, pars.result(), image_uri.result())
+
+    def _shared(self) -> Pars:
+        if self._given_pars is None:
+            self._given_pars = Pars(policies=self._options.pars_policies, cloud=self._cloud)
+        return self._given_pars
+
+    def _repository(self) -> DockerRepo:
+        name = self._options.repo_name or config.ecr_repo()
+        return DockerRepo(name, self._options.aws_resource_tags, cloud=self._cloud)
+
+    def map(
+        self,
+        iterdata: Iterable[Any],
+        env_vars: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        max_threads: int = 64,
+        starmap: bool = False,
+        job_type: str | None = None,
+        *,
+        chunksize: int | None = None,
+        depends_on: Sequence[MapFuture | BatchJob | str] | None = None,
+        progress: bool | None = None,
+    ) -> MapFuture:
+        """Run the function on each element, in the cloud.
+
+        Parameters
+        ----------
+        iterdata : iterable
+            One element for each call. Any iterable: it is read once and not held in memory.
+        env_vars : dict, or list of ``{"name": ..., "value": ...}``, optional
+            Environment variables of the jobs.
+        max_threads : int
+            Results that are fetched at the same time.
+        starmap : bool
+            Whether each element is a sequence of arguments: ``func(*element)``.
+        job_type : {"array", "independent"}, optional
+            One array job (the default), or one Batch job for each element.
+        chunksize : int, optional
+            Elements that one child job handles. Default: 1 up to 10,000 elements, then the smallest that fits.
+        depends_on : sequence of MapFuture, BatchJob or str, optional
+            Jobs, at most 20, that must succeed before this one starts.
+        progress : bool, optional
+            Show a line of progress. Default: on a terminal and in a notebook; ``CLOUDKNOT_PROGRESS`` says otherwise.
+
+        Returns
+        -------
+        MapFuture
+            The future of the list of results, and a sequence of the elements' own futures.
+
+        Raises
+        ------
+        CloudknotInputError
+            An argument or an element is not acceptable. Nothing was submitted.
+        ResourceClobberedException
+            The knot was clobbered.
+        """
+        self._refuse_if_clobbered()
+        given = {"env_vars": env_vars, "max_threads": max_threads, "starmap": starmap, "job_type": job_type}
+        options = MapOptions.make(**given, chunksize=chunksize, progress=progress)
+        job = start_run(self._cloud, self._target(), iterdata, self._dumps, options, job_ids_of(depends_on or ()))
+        if job is None:
+            return MapFuture(None, 0)
+        self._jobs[job.keys.run_id] = job
+        return job.future(_progress_line(self.name, job.manifest.count, options.progress))
+
+    def _target(self) -> Target:
+        made = self._resources
+        return Target(
+            knot=self.name,
+            function=self._program.name if self._program else "",
+            image=made.image_uri,
+            job_queue=made.job_queue_arn,
+            job_definition=made.job_definition_arn,
+            attempts=made.retries,
+        )
+
+    def _dumps(self, element: Any) -> bytes:
+        return pickle_value(element, self._program)
+
+    @property
+    def name(self) -> str:
+        """The knot's name."""
+        return self._options.name
+
+    knot_name = name
+
+    @property
+    def region(self) -> str:
+        """Where the knot runs."""
+        return self._cloud.region
+
+    @property
+    def profile(self) -> str | None:
+        """The AWS profile that it was made with."""
+        return self._cloud.profile
+
+    @property
+    def pars(self) -> Pars:
+        """What the knot shares with others."""
+        if self._given_pars is None:
+            self._given_pars = Pars(name=self._resources.pars_name, cloud=self._cloud)
+        return self._given_pars
+
+    @property
+    def docker_repo(self) -> DockerRepo:
+        """The repository of its images."""
+        return self._repository()
+
+    @property
+    def job_definition(self) -> JobDefinition:
+        """The job definition that the next map uses: ``(name, arn, output_bucket, retries)``."""
+        made = self._resources
+        return JobDefinition(made.job_definition_name, made.job_definition_arn, self._cloud.bucket, made.retries)
+
+    @property
+    def job_queue(self) -> str:
+        """Name of the job queue."""
+        return self._resources.job_queue_name
+
+    @property
+    def compute_environment(self) -> str:
+        """Name of the compute environment."""
+        return self._resources.compute_environment_name
+
+    @property
+    def stack_id(self) -> str:
+        """Id of the stack that holds the knot's own resources."""
+        return self._resources.stack_id
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags on the knot's resources."""
+        return self._resources.tags
+
+    @property
+    def jobs(self) -> list[BatchJob]:
+        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too."""
+        return find_jobs(self._cloud, self.name, self._jobs)
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Their Batch job ids."""
+        return [job.job_id for job in self.jobs]
+
+    @property
+    def clobbered(self) -> bool:
+        """Whether `clobber` was called."""
+        return self._clobbered
+
+    def view_jobs(self) -> None:
+        """Print a table of the knot's jobs: Job ID, Name, Status."""
+        print(jobs_table(self._cloud, self.jobs))
+
+    def clobber(self, clobber_pars: bool = False, clobber_repo: bool = False, clobber_image: bool = False) -> None:
+        """End the knot's running jobs and delete what was made for it. Results stay in S3.
+
+        Parameters
+        ----------
+        clobber_pars, clobber_repo : bool
+            Also delete what it shares with other knots: its Pars, the image repository with all images in it.
+        clobber_image : bool
+            Also delete its image from the repository.
+        """
+        if self._clobbered:
+            return
+        for job in self.jobs:
+            job.terminate("The knot was clobbered")
+        delete_knot(self._cloud, self.name)
+        if clobber_repo:
+            self._repository().clobber()
+        elif clobber_image:
+            self._repository().delete_tag(self._resources.image_uri.rpartition(":")[2])
+        if clobber_pars:
+            self.pars.clobber()
+        self._clobbered = True
+
+    def _refuse_if_clobbered(self) -> None:
+        if self._clobbered:
+            raise ResourceClobberedException(
+                f"The knot {self.name!r} was clobbered and cannot be used any more. "
+                f"Knot(name={self.name!r}, func=...) makes it anew; results of its maps are still in its jobs."
+            )
+
+
+def _program_of(options: KnotOptions) -> Program | None:
+    """The program of the function given; None when a knot is to be found again."""
+    return None if options.func is None else make_program(options.func, options.requirements)
+
+
+def _image_of(program: Program, options: KnotOptions) -> Image:
+    return render_image(
+        program,
+        base_image=options.base_image,
+        username=options.username,
+        github_installs=options.image_github_installs,
+    )
+
+
+def _progress_line(name: str, count: int, choice: bool | None) -> progress.ProgressLine | None:
+    return progress.ProgressLine(name, count) if progress.wanted(choice) else None

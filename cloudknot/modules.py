@@ -46,11 +46,19 @@ def find(name: str) -> ModuleSpec | None:
         if above is None or above.submodule_search_locations is None:
             return None
         path = list(above.submodule_search_locations)
-    for finder in sys.meta_path:
-        spec = finder.find_spec(name, path) if hasattr(finder, "find_spec") else None
-        if spec is not None:
-            return spec
-    return None
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+    try:
+        return next(filter(None, (finder.find_spec(name, path) for finder in finders)), None)
+    except KeyError:
+        # Python cannot make the spec of a namespace package whose parent is not imported.
+        return _namespace(name, path or [])
+
+
+def _namespace(name: str, path: list[str]) -> ModuleSpec | None:
+    folders = [str(folder) for folder in (Path(each, name.rpartition(".")[2]) for each in path) if folder.is_dir()]
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = folders
+    return spec if folders else None
 
 
 def file_of(spec: ModuleSpec | None) -> Path | None:
@@ -117,7 +125,7 @@ def _add_beside(own: str, travel: Travel) -> None:
     root, waiting, seen = _root(own), [own], set()
     while waiting:
         for name in _with_parents(waiting.pop()):
-            if name in seen or not is_local(name) or _root(name) != root or not _is_source(name):
+            if name in seen or not _is_beside(name, root):
                 continue
             seen.add(name)
             path, source = _read(name)
@@ -138,9 +146,12 @@ def _root(name: str) -> Path | None:
     return file.parents[name.count(".") + (file.name == "__init__.py")]
 
 
-def _is_source(name: str) -> bool:
+def _is_beside(name: str, root: Path | None) -> bool:
+    """Whether a module may travel for the reader: readable, local, in the same directory, and not cloudknot itself."""
     file = file_of(find(name))
-    return file is not None and file.suffix == ".py"
+    if file is None or file.suffix != ".py" or name.partition(".")[0] == __name__.partition(".")[0]:
+        return False
+    return is_local(name) and _root(name) == root
 
 
 def _read(name: str) -> tuple[str, bytes]:
@@ -155,4 +166,6 @@ def _read(name: str) -> tuple[str, bytes]:
     try:
         return (f"{base}/__init__.py" if file.name == "__init__.py" else f"{base}.py"), file.read_bytes()
     except OSError as error:
-        raise CloudknotInputError(f"The function uses the module {name!r}, whose file cannot be read: {error}") from error
+        raise CloudknotInputError(
+            f"The function uses the module {name!r}, whose file cannot be read: {error}"
+        ) from error

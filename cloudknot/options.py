@@ -1,150 +1,41 @@
 """Every choice a user can make: its default, what is accepted, and the error when something else is given.
 
-A field of `KnotOptions` or `ParsOptions` has the name of the parameter it stands for. ``Options.make(**choices)`` is
-the way in: None means the default. Making one is pure, so bad input is refused before anything is made.
+A field has the name of the parameter it stands for. ``KnotOptions.make(**choices)`` is the way in: None means the
+default. Making options is pure, so bad input is refused before anything is made.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 import re
-import reprlib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot import rules
+from cloudknot.rules import (
+    BATCH_NAME,
+    FLAG,
+    KNOT_NAME,
+    PATH,
+    POLICIES,
+    REPOSITORY,
+    ROLE_NAME,
+    Rule,
+    integer,
+    one_of,
+    refuse,
+    text,
+    texts,
+)
 
 T = TypeVar("T")
-Rule = Callable[[str, Any], Any]
-"""Takes a parameter's name and its value, and returns the value as it is kept, or raises CloudknotInputError."""
 
 GPU_FAMILIES = ("g4dn", "g5")
-"""Instance families used for ``n_gpus`` above 0 when none were named; both are offered in nearly every region."""
-MAX_TAGS = 50
-"""Tags on one resource (AWS General Reference, "Tag naming limits and requirements")."""
-MAX_ENVIRONMENT = 7000
-"""Characters. Batch fails a job whose overrides are over 8,192; the rest is the command and its framing."""
-RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
-
-
-def refuse(name: str, value: object, accepted: str) -> NoReturn:
-    """Raise the error for a value that is not accepted."""
-    raise CloudknotInputError(f"{name}={reprlib.repr(value)} is not accepted. Give {accepted}.")
-
-
-def integer(least: int, most: int | None = None, unit: str = "") -> Rule:
-    """A whole number, also one of NumPy's; a bool is none."""
-    accepted = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
-
-    def rule(name: str, value: Any) -> int:
-        try:
-            number = operator.index(value)
-        except TypeError:
-            refuse(name, value, accepted + unit)
-        if isinstance(value, bool) or number < least or (most is not None and number > most):
-            refuse(name, value, accepted + unit)
-        return number
-
-    return rule
-
-
-def text(pattern: str, accepted: str) -> Rule:
-    """A string that the pattern matches as a whole."""
-
-    def rule(name: str, value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            refuse(name, value, accepted)
-        return value
-
-    return rule
-
-
-def texts(pattern: str, accepted: str) -> Rule:
-    """One string or several, kept as a tuple."""
-    one = text(pattern, accepted)
-
-    def rule(name: str, value: Any) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
-            refuse(name, value, f"{accepted}, or several")
-        return tuple(dict.fromkeys(one(name, item) for item in items))
-
-    return rule
-
-
-def one_of(*accepted: object) -> Rule:
-    """One of a few values."""
-
-    def rule(name: str, value: Any) -> Any:
-        if not any(value is item or (isinstance(value, str) and value == item) for item in accepted):
-            refuse(name, value, " or ".join(map(repr, accepted)))
-        return value
-
-    return rule
-
-
-def function(name: str, value: Any) -> Callable[..., Any]:
-    """Anything that can be called."""
-    if not callable(value):
-        refuse(name, value, "a function, a method or another callable")
-    called: Callable[..., Any] = value
-    return called
-
-
-def network(name: str, value: Any) -> str:
-    """An IPv4 network in which two subnets fit."""
-    import ipaddress
-
-    # VPC user guide, "VPC CIDR blocks": a VPC is /16 to /28, and so is a subnet.
-    try:
-        found = ipaddress.IPv4Network(value)
-    except (TypeError, ValueError):
-        found = None
-    if found is None or not isinstance(value, str) or not 16 <= found.prefixlen <= 27:
-        refuse(name, value, "an IPv4 network such as '10.0.0.0/16', with a prefix from /16 to /27")
-    return str(found)
-
-
-def tags(name: str, value: Any) -> dict[str, str]:
-    """AWS tags, as a dict or a list of ``{"Key": ..., "Value": ...}``."""
-    accepted = (
-        'a dict of strings, or a list of {"Key": ..., "Value": ...}; keys of 1 to 128 characters that do not begin '
-        "with 'aws:', values of up to 256; letters, digits, spaces and _ . : / = + - @"
-    )
-    try:
-        items = value.items() if isinstance(value, Mapping) else [(item["Key"], item["Value"]) for item in value]
-    except (TypeError, KeyError):
-        refuse(name, value, accepted)
-    found = dict(items)
-    for key, content in found.items():
-        rules = ((key, r"(?!aws:)[\w\s.:/=+@-]{1,128}"), (content, r"[\w\s.:/=+@-]{0,256}"))
-        if not all(isinstance(part, str) and re.fullmatch(pattern, part) for part, pattern in rules):
-            refuse(name, {key: content}, accepted)
-    if len(found) > MAX_TAGS:
-        refuse(name, value, f"no more than {MAX_TAGS} tags")
-    return found
-
-
-def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    """Environment variables, as a dict or a list of ``{"name": ..., "value": ...}``."""
-    accepted = 'a dict of strings, or a list of {"name": ..., "value": ...}'
-    try:
-        items = value.items() if isinstance(value, Mapping) else [(item["name"], item["value"]) for item in value]
-    except (TypeError, KeyError):
-        refuse(name, value, accepted)
-    found = dict(items)
-    for variable, content in found.items():
-        if not isinstance(variable, str) or not isinstance(content, str) or not re.fullmatch(r"[^=\0\s]+", variable):
-            refuse(name, {variable: content}, accepted)
-        if variable.startswith(RESERVED_VARIABLES):
-            refuse(name, {variable: content}, "other names: those beginning with AWS_BATCH or CLOUDKNOT_ are taken")
-    if sum(len(variable) + len(content) + 24 for variable, content in found.items()) > MAX_ENVIRONMENT:
-        refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
-    return tuple(found.items())
+"""Instance families for ``n_gpus`` above 0 when none are named."""
+DESIRED_VCPUS = 8
 
 
 def choice(default: T, rule: Rule | None = None) -> T:
@@ -152,28 +43,8 @@ def choice(default: T, rule: Rule | None = None) -> T:
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
-FLAG = one_of(True, False)
-KNOT_NAME = text(
-    r"[a-zA-Z][-a-zA-Z0-9]{0,44}", "up to 45 letters, digits and hyphens, beginning with a letter, such as 'pi-calc'"
-)
-BATCH_NAME = text(
-    r"[a-zA-Z0-9][\w-]{0,127}", "up to 128 letters, digits, hyphens and underscores, beginning with a letter or digit"
-)
-ROLE_NAME = text(r"[\w+=,.@-]{1,64}", "the name of an IAM role: up to 64 letters, digits and _ + = , . @ -")
-POLICIES = texts(
-    r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}",
-    "the name or ARN of an IAM policy, such as 'AmazonS3FullAccess'",
-)
-# ECR API reference, CreateRepository, repositoryName.
-REPOSITORY = text(
-    r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",
-    "the name of an ECR repository: 2 to 256 lower-case letters and digits, with single . _ - / between them",
-)
-PATH = text(r"[^\0]+", "a path")
-
-
 class Options:
-    """Base of the option classes: checks every field by its rule when made."""
+    """Base of the option classes."""
 
     @classmethod
     def make(cls, **choices: Any) -> Self:
@@ -184,13 +55,11 @@ class Options:
         CloudknotInputError
             A value is not accepted. The message names the parameter, the value, and what is accepted.
         """
-        return cls(**{name: value for name, value in choices.items() if value is not None})
+        checks = {field.name: field.metadata.get("rule") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        given = {name: value for name, value in choices.items() if value is not None}
+        return cls(**{name: rule(name, given[name]) if (rule := checks.get(name)) else given[name] for name in given})
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, rule = getattr(self, field.name), field.metadata.get("rule")
-            if rule is not None and value is not field.default:
-                self._set(**{field.name: rule(field.name, value)})
         self._complete()
 
     def _complete(self) -> None:
@@ -211,9 +80,9 @@ class KnotOptions(Options):
 
     name: str = choice("", KNOT_NAME)
     pars_policies: tuple[str, ...] = choice((), POLICIES)
-    docker_image: Any = choice(None)
+    docker_image: Any = None
     base_image: str = choice("", text(r"[^\s]+", "the name of a Docker image, such as 'python:3.11-slim'"))
-    func: Callable[..., Any] | None = choice(None, function)
+    func: Callable[..., Any] | None = choice(None, rules.function)  # noqa: RUF009 - a field specifier
     image_script_path: str | None = choice(None, PATH)
     image_work_dir: str | None = choice(None, PATH)
     image_github_installs: tuple[str, ...] = choice(
@@ -245,7 +114,7 @@ class KnotOptions(Options):
     )
     min_vcpus: int = choice(0, integer(0))
     max_vcpus: int = choice(256, integer(1))
-    desired_vcpus: int = choice(8, integer(0))
+    desired_vcpus: int = choice(-1, integer(0))
     volume_size: int | None = choice(None, integer(30, 16384, " (GiB); the machine image itself takes 30"))
     image_id: str | None = choice(
         None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image, such as 'ami-0123456789abcdef0'")
@@ -254,7 +123,7 @@ class KnotOptions(Options):
     bid_percentage: int | None = choice(None, integer(0, 100, " (percent of the on-demand price)"))
     job_queue_name: str = choice("", BATCH_NAME)
     priority: int = choice(1, integer(0))
-    aws_resource_tags: Mapping[str, str] = choice({}, tags)
+    aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": rules.tags})
 
     def _complete(self) -> None:
         name = self.name or default_name()
@@ -271,8 +140,8 @@ class KnotOptions(Options):
         self._complete_compute()
 
     def _complete_compute(self) -> None:
-        if self.desired_vcpus == 8:
-            self._set(desired_vcpus=max(self.min_vcpus, min(8, self.max_vcpus)))
+        if self.desired_vcpus < 0:
+            self._set(desired_vcpus=max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus)))
         if self.n_gpus and self.instance_types == ("optimal",):
             self._set(instance_types=GPU_FAMILIES)
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
@@ -304,9 +173,9 @@ class ParsOptions(Options):
     spot_fleet_role_name: str | None = choice(None, ROLE_NAME)
     policies: tuple[str, ...] = choice((), POLICIES)
     use_default_vpc: bool = choice(True, FLAG)
-    ipv4_cidr: str | None = choice(None, network)
+    ipv4_cidr: str | None = choice(None, rules.network)
     instance_tenancy: str | None = choice(None, one_of("default", "dedicated"))
-    aws_resource_tags: Mapping[str, str] = choice({}, tags)
+    aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": rules.tags})
 
     def _complete(self) -> None:
         self._set(aws_resource_tags=complete_tags(self.aws_resource_tags, self.name))
@@ -319,7 +188,7 @@ class ParsOptions(Options):
 class MapOptions(Options):
     """The choices of `cloudknot.Knot.map`."""
 
-    env_vars: tuple[tuple[str, str], ...] = choice((), environment)
+    env_vars: tuple[tuple[str, str], ...] = choice((), rules.environment)
     max_threads: int = choice(64, integer(1))
     starmap: bool = choice(False, FLAG)
     job_type: str = choice("array", one_of("array", "independent"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +49,10 @@ def load_value(envelope: Envelope, place: Place) -> Any:
     """The value in an envelope. Raises the element's exception, or `ElementError` when it cannot be read here."""
     if not envelope.ok:
         raise load_exception(Failure.from_bytes(envelope.payload), place)
+    from cloudknot import pickling
+
     try:
-        return pickle.loads(envelope.payload)
+        return pickling.loads(envelope.payload)
     except Exception as error:
         raise _element_error(
             place,
@@ -75,8 +76,10 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
 
 def _rebuild(failure: Failure) -> Exception | None:
     """The user's exception, or None. KeyboardInterrupt and its like would end the session here, so they are told."""
+    from cloudknot import pickling
+
     try:
-        raised = pickle.loads(failure.pickled)
+        raised = pickling.loads(failure.pickled)
     except Exception:
         return None
     return raised if isinstance(raised, Exception) else None

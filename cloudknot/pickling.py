@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import pickle
 import sys
 import threading
 import typing
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
@@ -22,6 +24,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 _LOCK = threading.RLock()
+_CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
 _CACHED = type(functools.lru_cache(len))
 
 
@@ -45,8 +48,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ign
 def found_by_name(obj: Any) -> bool:
     """Whether a job can import an object by its module and name."""
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-    if not module or not name or module == "__main__" or any(
-        module == each or module.startswith(f"{each}.") for each in internals.list_registry_pickle_by_value()
+    if (
+        not module
+        or not name
+        or module == "__main__"
+        or any(module == each or module.startswith(f"{each}.") for each in internals.list_registry_pickle_by_value())
     ):
         return False
     try:
@@ -99,3 +105,24 @@ def set_identity(cls: type, known_as: str) -> None:
     with internals._DYNAMIC_CLASS_TRACKER_LOCK:
         internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = known_as
         internals._DYNAMIC_CLASS_TRACKER_BY_ID[known_as] = cls
+        _CALLERS.add(cls)
+
+
+def loads(data: bytes) -> Any:
+    """Unpickle what a job sent back, and leave the caller's own classes as they are.
+
+    cloudpickle would find the class by its identity, and then set its methods anew from the job's copy.
+    """
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return _set_class_state if found is internals._class_setstate else found
+
+
+def _set_class_state(cls: type, state: Any) -> type:
+    if cls not in _CALLERS:
+        internals._class_setstate(cls, state)
+    return cls

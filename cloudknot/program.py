@@ -20,6 +20,8 @@ from cloudknot.errors import CloudknotInputError
 if TYPE_CHECKING:
     from cloudknot.requirements import Requirements
 
+_FUNCTIONS = (FunctionType, MethodType, functools.partial)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -80,8 +82,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
     Raises
     ------
     CloudknotInputError
-        ``func`` is not a callable, is asynchronous, or cannot be pickled (the message names the variable at fault), or a
-        line of ``requirements`` is not a requirement.
+        ``func`` is not a callable, is asynchronous, or cannot be pickled (the message names the variable at fault), or
+        a line of ``requirements`` is not a requirement.
     """
     from cloudknot import modules as local_modules
     from cloudknot import requirements as needs
@@ -112,8 +114,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
     )
 
 
-def pickle_value(value: object, program: Program) -> bytes:
-    """Pickle an input of a program.
+def pickle_value(value: object, program: Program | None) -> bytes:
+    """Pickle an input of a program; without one, of a program that another session made.
 
     Raises
     ------
@@ -122,18 +124,20 @@ def pickle_value(value: object, program: Program) -> bytes:
     """
     from cloudknot import blame, pickling
 
+    by_value = program.by_value if program else ()
     try:
-        return pickling.dumps(value, program.by_value)
+        return pickling.dumps(value, by_value)
     except Exception as error:
-        at_fault = blame.explain(value, program.by_value)
-        raise CloudknotInputError(f"It cannot be pickled: {at_fault}. {error}") from error
+        at_fault = blame.explain(value, by_value)
+        raise CloudknotInputError(f"{at_fault} cannot be pickled ({error})") from error
 
 
 def _check(func: object) -> None:
     if not callable(func):
         raise CloudknotInputError(f"func must be a callable, not {func!r} (a {type(func).__name__}).")
-    parts = [*_roots(func), getattr(type(func), "__call__", None)]
-    if any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts):
+    if any(
+        inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in (func, type(func).__call__)
+    ):
         raise CloudknotInputError(
             f"{_name(func)} is an async function, and a job calls plain functions. Wrap it: "
             f"def run(*args): return asyncio.run({_name(func)}(*args))"
@@ -147,22 +151,20 @@ def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[st
 
     try:
         with pickling.by_value(by_value):
-            # Once, so that every class has been met; cloudpickle gives it an identity the first time.
-            for known_as, cls in _identities(Fingerprint(func).classes):
+            fingerprint = Fingerprint(func)
+            for known_as, cls in _identities(fingerprint.classes):
                 pickling.set_identity(cls, known_as)
             pickled = pickling.dumps(func)
-            print_ = Fingerprint(func)
-    except CloudknotInputError:
-        raise
     except Exception as error:
         raise CloudknotInputError(
             f"{_name(func)} cannot be sent to a job: {blame.explain(func, by_value)} cannot be pickled ({error}). "
             "Make it inside the function, or pass in what is needed to make it."
         ) from error
-    return pickled, print_.digest, print_.modules
+    return pickled, fingerprint.digest, fingerprint.modules
 
 
 def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
+    """An identity for each class that is the same in every session: its content, and its number among equals."""
     from cloudknot.fingerprint import Fingerprint, combine
 
     counts: dict[str, int] = {}
@@ -207,8 +209,16 @@ def _inner(func: Any) -> list[Any]:
         return [func.__func__, owner if isinstance(owner, type) else type(owner)]
     wrapped = [func.__wrapped__] if hasattr(func, "__wrapped__") else []
     if isinstance(func, FunctionType):
-        return wrapped + [value for value in inspect.getclosurevars_values(func)]
+        return wrapped + [value for value in _closure(func) if isinstance(value, _FUNCTIONS)]
     return wrapped if isinstance(func, type) else [*wrapped, type(func)]
+
+
+def _closure(func: FunctionType) -> Iterator[object]:
+    for cell in func.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
 
 
 def _own_modules(func: object) -> set[str]:
@@ -237,7 +247,7 @@ def _name(func: Any) -> str:
 def _code(func: Any) -> CodeType | None:
     inner = _innermost(func)
     if not isinstance(inner, (FunctionType, type)):
-        inner = _innermost(getattr(type(inner), "__call__", inner))
+        inner = _innermost(type(inner).__call__)
     code = getattr(inner, "__code__", None)
     return code if isinstance(code, CodeType) else None
 

@@ -60,7 +60,9 @@ def given(choice: Iterable[str] | Path) -> Requirements:
         A line is no requirement, or the file cannot be read.
     """
     if isinstance(choice, str):
-        raise CloudknotInputError(f"requirements= takes a list of lines such as ['numpy>=2'], not the string {choice!r}.")
+        raise CloudknotInputError(
+            f"requirements= takes a list of lines such as ['numpy>=2'], not the string {choice!r}."
+        )
     try:
         raw = choice.read_text().splitlines() if isinstance(choice, Path) else list(choice)
     except OSError as error:
@@ -95,7 +97,8 @@ def scan(sources: Iterable[str | bytes]) -> set[str]:
             # pipreqs takes a file's name for a module and hides its imports: the names here must be nobody's.
             path = Path(folder, f"cloudknot_scan_{number}.py")
             path.write_text(imports.absolute_source(source), encoding="utf-8")
-        return set(get_all_imports(folder, encoding="utf-8"))
+        with imports.PARSING:
+            return set(get_all_imports(folder, encoding="utf-8"))
 
 
 def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
@@ -120,9 +123,9 @@ def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
         if owners := _owners(name, providers):
             provided.add(top)
             lines.update({canonical(owner): pin(owner) for owner in owners})
-        elif top not in providers and top not in skippable and modules.find(top) is None:
+        elif not (top in providers or top in skippable or top in sys.modules or modules.find(top)):
             missing.add(top)
-    lines |= {canonical(name): name for name in _guesses(missing) if canonical(name) not in lines}
+    lines |= {name: name for name in map(canonical, _guesses(missing)) if name not in lines}
     return Requirements(tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(sorted(missing)))
 
 
@@ -152,7 +155,7 @@ def pin(distribution: str) -> str:
     """The requirement line that installs a distribution as it is installed here.
 
     What came from version control or an archive's address is asked for from there again. A local version label
-    (``2.1.0+cu121``) is dropped: package indexes hold public versions only, and which build fits is the image's matter.
+    (``2.1.0+cu121``) is dropped: package indexes hold public versions only, and which build fits depends on the image.
     """
     about = metadata.distribution(distribution)
     name = canonical(about.metadata["Name"])

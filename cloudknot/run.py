@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.options import MapOptions
 
+MAX_DEPENDENCIES = 20
+"""Dependencies of a job (Batch user guide, "Service quotas")."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
 
@@ -39,7 +41,12 @@ class Target:
 
 
 def start_run(
-    cloud: Cloud, target: Target, elements: Iterable[Any], dumps: Callable[[Any], bytes], options: MapOptions
+    cloud: Cloud,
+    target: Target,
+    elements: Iterable[Any],
+    dumps: Callable[[Any], bytes],
+    options: MapOptions,
+    depends_on: Sequence[str] = (),
 ) -> BatchJob | None:
     """Store the inputs and submit the job; None when there are no elements.
 
@@ -61,9 +68,33 @@ def start_run(
     except BaseException:
         cloud.storage.delete_prefix(f"{keys.prefix}/")
         raise
-    record = _submit(cloud, keys, target, manifest, options)
+    record = _submit(cloud, keys, target, _requests(keys, target, manifest, options, depends_on))
     cloud.storage.put(keys.submission, json.dumps(record).encode())
     return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
+
+
+def job_ids_of(jobs: Iterable[Any]) -> list[str]:
+    """The Batch job ids of futures, jobs or ids.
+
+    Raises
+    ------
+    CloudknotInputError
+        One of them is none of these, or they are more than Batch takes.
+    """
+    found: list[str] = []
+    for item in jobs:
+        job = getattr(item, "job", item)
+        if isinstance(job, BatchJob):
+            found += job.job_ids
+        elif isinstance(item, str):
+            found.append(item)
+        elif not hasattr(item, "job"):
+            raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
+    if len(found) > MAX_DEPENDENCIES:
+        raise CloudknotInputError(
+            f"depends_on names {len(found)} Batch jobs, and a job can wait for {MAX_DEPENDENCIES} at most."
+        )
+    return found
 
 
 def new_run_id() -> str:
@@ -113,12 +144,12 @@ def _chunksize(count: int, options: MapOptions) -> int:
     return chunksize
 
 
-def _submit(cloud: Cloud, keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions) -> dict[str, Any]:
+def _submit(cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Submit, and return the record of it. A refusal leaves neither jobs nor inputs behind."""
     name = f"{target.knot}-{keys.run_id}"
     job_ids: list[str] = []
     try:
-        for request in _requests(keys, target, manifest, options):
+        for request in requests:
             job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
     except CloudError as error:
         for job_id in job_ids:
@@ -130,12 +161,14 @@ def _submit(cloud: Cloud, keys: RunKeys, target: Target, manifest: Manifest, opt
     return {"job_ids": job_ids, "name": name, **where}
 
 
-def _requests(keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions) -> Iterator[dict[str, Any]]:
+def _requests(
+    keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions, depends_on: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
     request: dict[str, Any] = {
         "jobQueue": target.job_queue,
         "jobDefinition": target.job_definition,
-        "dependsOn": [{"jobId": job_id} for job_id in options.depends_on],
+        "dependsOn": [{"jobId": job_id} for job_id in depends_on],
     }
     environment = [{"name": MANIFEST_VARIABLE, "value": manifest.to_json()}, *options.container_environment]
     command = [*COMMAND, keys.url]

@@ -6,13 +6,12 @@ and in later ones. No getter creates anything.
 
 from __future__ import annotations
 
-import difflib
-import re
 from typing import NamedTuple
 
 from cloudknot import config
 from cloudknot.config import list_profiles
-from cloudknot.errors import CloudknotInputError, ProfileException
+from cloudknot.errors import ProfileException
+from cloudknot.rules import REPOSITORY, one_of, text
 
 __all__ = [
     "S3Params",
@@ -28,12 +27,12 @@ __all__ = [
     "set_s3_params",
 ]
 
-SSE = (None, "AES256", "aws:kms")
-
+SSE = one_of(None, "AES256", "aws:kms")
 # S3 user guide, "Bucket naming rules"; a dot would break TLS host names.
-_BUCKET = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)")
-# ECR API reference, CreateRepository, repositoryName: 2 to 256 characters.
-_REPOSITORY = re.compile(r"(?=.{2,256}$)(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*")
+BUCKET = text(
+    r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
+    "the name of an S3 bucket: 3 to 63 lower-case letters, digits and hyphens, a letter or digit at both ends",
+)
 
 
 class S3Params(NamedTuple):
@@ -67,6 +66,8 @@ def set_profile(profile_name: str) -> None:
     """
     names, credentials_file, config_file = list_profiles()
     if profile_name not in (*names, config.FROM_ENVIRONMENT):
+        import difflib
+
         near = difflib.get_close_matches(str(profile_name), names, n=3) or names
         raise ProfileException(
             f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. "
@@ -119,14 +120,8 @@ def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None
     ------
     CloudknotInputError
     """
-    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
-        raise CloudknotInputError(
-            f"bucket={bucket!r} is not a name for an S3 bucket. Give 3 to 63 lower-case letters, digits and hyphens, "
-            "beginning and ending with a letter or digit."
-        )
-    if sse not in SSE:
-        raise CloudknotInputError(f'sse={sse!r} is not accepted. Give None, "AES256" or "aws:kms".')
-    config.save({"s3-bucket": bucket, "s3-bucket-policy": policy, "s3-sse": sse})
+    values = {"s3-bucket": BUCKET("bucket", bucket), "s3-bucket-policy": policy, "s3-sse": SSE("sse", sse)}
+    config.save(values)
 
 
 def get_ecr_repo() -> str:
@@ -136,12 +131,7 @@ def get_ecr_repo() -> str:
 
 def set_ecr_repo(repo: str) -> None:
     """Keep images in another ECR repository. It is made when it is first needed, not now."""
-    if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
-        raise CloudknotInputError(
-            f"repo={repo!r} is not a name for an ECR repository. Give 2 to 256 lower-case letters and digits, with "
-            "single '.', '_', '-' or '/' between them."
-        )
-    config.save({"ecr-repo": repo})
+    config.save({"ecr-repo": REPOSITORY("repo", repo)})
 
 
 def refresh_clients(max_pool: int = 10) -> None:

@@ -5,6 +5,7 @@ boto3 is imported when the first client is made, not before.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -89,6 +90,20 @@ def _translate_answer(answer: Mapping[str, Any], operation: str) -> CloudknotErr
     return kind(f"AWS refused {operation}: {code}: {message}", code=code, operation=operation)
 
 
+def _isolated_session() -> Any:
+    """A botocore session to which AWS_PROFILE and the user's AWS files do not exist."""
+    from botocore.session import Session
+
+    nowhere = (None, None, os.devnull, None)
+    return Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": nowhere,
+            "credentials_file": nowhere,
+        }
+    )
+
+
 class Door:
     """Lazily made, thread-safe boto3 clients of one region, profile and endpoint.
 
@@ -98,11 +113,16 @@ class Door:
         Passed to ``boto3.Session``.
     endpoint_url
         The server to call instead of AWS's own; None is AWS.
+    isolated
+        Whether the user's AWS profile, AWS files and HTTP proxy are none of this door's business.
     """
 
-    def __init__(self, session_arguments: Mapping[str, Any], endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, session_arguments: Mapping[str, Any], endpoint_url: str | None = None, *, isolated: bool = False
+    ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
+        self._isolated = isolated
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
@@ -114,8 +134,9 @@ class Door:
                 import boto3
                 from botocore.exceptions import BotoCoreError
 
+                alone = {"botocore_session": _isolated_session()} if self._isolated else {}
                 try:
-                    self._session = boto3.Session(**self._session_arguments)
+                    self._session = boto3.Session(**self._session_arguments, **alone)
                 except BotoCoreError as error:
                     raise translate(error, "session") from error
             return self._session
@@ -138,6 +159,7 @@ class Door:
             connect_timeout=10,
             read_timeout=60,
             s3=s3,
+            proxies={} if self._isolated else None,
         )
         try:
             return self.session().client(service, endpoint_url=self._endpoint_url, config=config)

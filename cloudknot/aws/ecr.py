@@ -85,6 +85,11 @@ class Repository:
             return False
         return True
 
+    def delete_tag(self, tag: str) -> None:
+        """Delete the image of that tag; without one there is nothing to do."""
+        with contextlib.suppress(ResourceDoesNotExistException):
+            self.cloud.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+
     def login(self) -> RegistryLogin:
         """A login for this repository's registry, valid for 12 hours."""
         data = self.cloud.call("ecr", "get_authorization_token")["authorizationData"][0]

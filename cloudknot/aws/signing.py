@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 CLOCK_SKEW = timedelta(minutes=15)
@@ -26,6 +26,7 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNSIGNED = "UNSIGNED-PAYLOAD"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class AccessKey:
     access_key: str
     secret_key: str = field(repr=False)
     token: None = None
+
+
+class Body(Protocol):
+    """A request's body, as a file."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Request:
     method: str
     uri: str
     headers: Mapping[str, str]
-    body: BinaryIO
+    body: Body
 
     @property
     def query(self) -> str:
@@ -55,9 +63,11 @@ class Request:
 
     @cached_property
     def body_sha256(self) -> str:
-        digest = hashlib.file_digest(self.body, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := self.body.read(_BLOCK):
+            digest.update(block)
         self.body.seek(0)
-        return digest
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class _Claim:
     service: str
     signed_headers: tuple[str, ...]
     signature: str
-    timestamp: str
+    signed_at: datetime
     expires: int | None = None
 
 
@@ -106,17 +116,17 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
     """
     try:
         claim = _claim(request)
-        signed_at = claim and datetime.strptime(claim.timestamp, _TIMESTAMP).replace(tzinfo=UTC)
     except (KeyError, ValueError):
         return "IncompleteSignature"
-    if claim is None or signed_at is None:
+    if claim is None:
         return "MissingAuthenticationToken"
     if not hmac.compare_digest(claim.access_key.encode(), key.access_key.encode()):
         return "InvalidClientTokenId"
-    return _time_error(claim, signed_at, now) or _signature_error(request, claim, key)
+    return _time_error(claim, now) or _signature_error(request, claim, key)
 
 
-def _time_error(claim: _Claim, signed_at: datetime, now: datetime) -> str | None:
+def _time_error(claim: _Claim, now: datetime) -> str | None:
+    signed_at = claim.signed_at
     if claim.expires is None:
         return "RequestTimeTooSkewed" if abs(now - signed_at) > CLOCK_SKEW else None
     if not 0 < claim.expires <= LONGEST_EXPIRY or now > signed_at + timedelta(seconds=claim.expires):
@@ -150,7 +160,7 @@ def _canonical(request: Request, claim: _Claim, payload: str) -> _Canonical:
     headers = {name: request.headers.get(name, "") for name in claim.signed_headers}
     # A scheme and host make urlsplit leave a path that begins with two slashes alone.
     url = f"http://host{path}?{query}"
-    return _Canonical(request.method, url, headers, payload, {"timestamp": claim.timestamp})
+    return _Canonical(request.method, url, headers, payload, {"timestamp": claim.signed_at.strftime(_TIMESTAMP)})
 
 
 @lru_cache(maxsize=2)
@@ -192,7 +202,7 @@ def _header_claim(header: str, headers: Mapping[str, str]) -> _Claim:
         *_scope(parts["Credential"]),
         signed_headers=tuple(parts["SignedHeaders"].split(";")),
         signature=parts["Signature"],
-        timestamp=headers["x-amz-date"],
+        signed_at=_time(headers["x-amz-date"]),
     )
 
 
@@ -203,9 +213,13 @@ def _query_claim(query: Mapping[str, str]) -> _Claim:
         *_scope(query["X-Amz-Credential"]),
         signed_headers=tuple(query["X-Amz-SignedHeaders"].split(";")),
         signature=query["X-Amz-Signature"],
-        timestamp=query["X-Amz-Date"],
+        signed_at=_time(query["X-Amz-Date"]),
         expires=int(query["X-Amz-Expires"]),
     )
+
+
+def _time(timestamp: str) -> datetime:
+    return datetime.strptime(timestamp, _TIMESTAMP).replace(tzinfo=UTC)
 
 
 def _scope(credential: str) -> tuple[str, str, str, str]:

@@ -10,13 +10,26 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cloudknot.local import records
-from cloudknot.local.records import Action, Attempt, Event, Exited, Job, JobSpec, Start, Started, Status, Stop, Task
+from cloudknot.local.records import (
+    Action,
+    Attempt,
+    Dependency,
+    Event,
+    Exited,
+    Job,
+    JobSpec,
+    Start,
+    Started,
+    Status,
+    Stop,
+)
 from cloudknot.local.retry import retries
 from cloudknot.local.scheduler import Scheduler
+from cloudknot.local.tasks import task_of
 
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL (ECS, ``ECS_CONTAINER_STOP_TIMEOUT``)."""
@@ -134,78 +147,117 @@ class Engine:
     def _connect(self, job: Job, now: float) -> None:
         """Make the job, or its children one by one, wait for what it depends on."""
         for dependency in job.spec.depends_on:
-            if dependency.type == "SEQUENTIAL":
-                pairs = list(itertools.pairwise(job.children))
-            elif dependency.type == "N_TO_N":
-                pairs = list(zip(self.jobs[dependency.job_id or ""].children, job.children, strict=True))
-            else:
-                pairs = [(self.jobs[dependency.job_id or ""], job)]
-            for needed, dependent in pairs:
-                self._wait(needed, dependent, now)
-        if job.waiting_for and not job.status.ended:
-            for child in job.children:
-                self._wait(job, child, now)
+            for needed, dependent in self._pairs(job, dependency):
+                if needed.status == Status.FAILED:
+                    self._end(dependent, Status.FAILED, records.DEPENDENCY_FAILED, now)
+                elif needed.status != Status.SUCCEEDED:
+                    needed.dependents.append(dependent)
+                    dependent.waiting_for += 1
 
-    def _wait(self, needed: Job, dependent: Job, now: float) -> None:
-        if needed.status == Status.FAILED:
-            self._end(dependent, Status.FAILED, records.DEPENDENCY_FAILED, now)
-        elif needed.status != Status.SUCCEEDED:
-            needed.dependents.append(dependent)
-            dependent.waiting_for += 1
+    def _pairs(self, job: Job, dependency: Dependency) -> Iterable[tuple[Job, Job]]:
+        if dependency.type == "SEQUENTIAL":
+            return itertools.pairwise(job.children)
+        needed = self.jobs[dependency.job_id or ""]
+        if dependency.type == "N_TO_N":
+            return zip(needed.children, job.children, strict=True)
+        return [(needed, job)]
 
     def _release(self, job: Job) -> None:
-        """Move a job on as far as its dependencies let it."""
-        if job.status.ended:
+        """Move a job on as far as its dependencies let it; children also wait for their parent's."""
+        if job.status not in (Status.SUBMITTED, Status.PENDING):
             return
-        if job.children:
-            self._set_status(job, Status.PENDING)
-            for child in job.children:
-                self._release(child)
-        elif job.waiting_for:
+        if job.children or job.waiting_for or (job.parent is not None and job.parent.waiting_for):
             self._set_status(job, Status.PENDING)
         else:
-            self._set_status(job, Status.RUNNABLE)
-            job.reason = self._scheduler.add(job)
+            self._make_runnable(job)
+        for child in job.children:
+            self._release(child)
+
+    def _make_runnable(self, job: Job) -> None:
+        self._set_status(job, Status.RUNNABLE)
+        job.reason = self._scheduler.add(job)
 
     def _settle(self, now: float) -> list[Action]:
         """Follow up on every job that ended, start what now fits, and hand over the actions."""
         while self._ended:
             self._follow_up(self._ended.popleft(), now)
         for job in self._scheduler.take():
-            self._start(job, now)
+            self._start(job)
         actions, self._actions = self._actions, []
         return actions
 
+    def _start(self, job: Job) -> None:
+        task = task_of(job, self._new_id())
+        job.attempts.append(Attempt(task.id, task.log_stream))
+        self._set_status(job, Status.STARTING)
+        self._running[task.id] = job
+        self._actions.append(Start(task))
+
+    def _on_started(self, job: Job, now: float) -> None:
+        self._set_status(job, Status.RUNNING)
+        attempt = job.attempts[-1]
+        attempt.started = job.started = _ms(now)
+        if job.spec.timeout is not None:
+            heapq.heappush(self._deadlines, _Deadline(now + job.spec.timeout, attempt.task_id, kill=False))
+
+    def _on_exited(self, job: Job, event: Exited, now: float) -> None:
+        attempt = job.attempts[-1]
+        attempt.stopped, attempt.exit_code = _ms(now), event.exit_code
+        attempt.reason, attempt.status_reason = event.reason, job.ending or event.status_reason
+        del self._running[attempt.task_id]
+        self._scheduler.release(job)
+        if job.ending is None and event.exit_code == 0:
+            self._end(job, Status.SUCCEEDED, event.status_reason, now)
+        elif job.ending is None and retries(job.spec.retry, len(job.attempts), attempt):
+            self._make_runnable(job)
+        else:
+            self._end(job, Status.FAILED, attempt.status_reason, now)
+
+    def _stop(self, job: Job, reason: str, now: float) -> None:
+        """Have the running attempt stopped, for good. The first reason stays."""
+        if job.ending is None:
+            job.ending = reason
+            task_id = job.attempts[-1].task_id
+            self._actions.append(Stop(task_id, kill=False))
+            heapq.heappush(self._deadlines, _Deadline(now + STOP_GRACE, task_id, kill=True))
+
+    def _cancel_waiting(self, job: Job, reason: str, now: float) -> None:
+        if job.children:
+            job.ending = job.ending or reason
+        for each in job.children or [job]:
+            if not each.status.active and not each.status.ended:
+                each.cancelled = True
+                self._end(each, Status.FAILED, reason, now)
+
     def _follow_up(self, job: Job, now: float) -> None:
-        parent = job.parent
-        if parent is None:
+        """Tell those that waited for a job that it ended."""
+        if job.parent is None:
             self._history.append(job)
-        elif not parent.status.ended and parent.summary[Status.SUCCEEDED] + parent.summary[Status.FAILED] == len(
-            parent.children
-        ):
-            failed = parent.summary[Status.FAILED] > 0
-            reason = parent.ending or records.CHILD_FAILED
-            self._end(parent, Status.FAILED if failed else Status.SUCCEEDED, reason if failed else None, now)
+        else:
+            self._child_ended(job.parent, now)
         for dependent in job.dependents:
-            self._dependency_ended(dependent, job, now)
+            self._dependency_ended(dependent, job.status, now)
         job.dependents.clear()
 
-    def _dependency_ended(self, job: Job, needed: Job, now: float) -> None:
-        if job.status.ended:
+    def _child_ended(self, parent: Job, now: float) -> None:
+        failed = parent.summary[Status.FAILED]
+        if failed + parent.summary[Status.SUCCEEDED] < len(parent.children):
             return
-        if needed.status == Status.FAILED:
+        if failed:
+            self._end(parent, Status.FAILED, parent.ending or records.CHILD_FAILED, now)
+        else:
+            self._end(parent, Status.SUCCEEDED, None, now)
+
+    def _dependency_ended(self, job: Job, status: Status, now: float) -> None:
+        if status == Status.FAILED:
             self._end(job, Status.FAILED, records.DEPENDENCY_FAILED, now)
             return
         job.waiting_for -= 1
         if not job.waiting_for:
-            gated = [child for child in job.children if child in job.dependents]
-            job.dependents = [each for each in job.dependents if each.parent is not job]
-            for child in gated:
-                child.waiting_for -= 1
             self._release(job)
 
     def _end(self, job: Job, status: Status, reason: str | None, now: float) -> None:
-        """Put a job, and the children of a parent with it, into its last state."""
+        """Put a job, and what has not ended of a parent's children, into its last state."""
         if job.status.ended:
             return
         self._set_status(job, status)
@@ -219,3 +271,7 @@ class Engine:
             job.parent.summary[job.status] -= 1
             job.parent.summary[status] += 1
         job.status = status
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

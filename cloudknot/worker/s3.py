@@ -6,6 +6,7 @@ not make its own.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,19 +20,27 @@ T = TypeVar("T")
 
 ROUNDS = 6
 FIRST_PAUSE = 0.5
+_SETTINGS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
 PERMANENT = {"AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
 
 
-@cache
 def client() -> Any:
     """The process's S3 client. Region, endpoint and credentials are those of the container."""
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
-        connect_timeout=10,
-        read_timeout=60,
-        s3={"addressing_style": "auto"},
-    )
-    return boto3.client("s3", config=config)
+    return _client(tuple(os.environ.get(name) for name in _SETTINGS))
+
+
+@cache
+def _client(settings: tuple[str | None, ...]) -> Any:
+    # A session of its own: boto3's default one would keep the credentials of an environment that has changed since.
+    config = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60)
+    return boto3.Session().client("s3", config=config)
 
 
 def _persist(call: Callable[[], T]) -> T:
@@ -73,7 +82,7 @@ def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:
     """The keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""
 
     def call() -> list[str]:
-        found = []
+        found: list[str] = []
         pages = client().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
             for item in page.get("Contents", ()):

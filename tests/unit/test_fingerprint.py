@@ -75,6 +75,7 @@ def run(folder: Path, source: str, seed: str, name: str = "script.py") -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(source)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, name], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

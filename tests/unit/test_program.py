@@ -197,6 +197,21 @@ def test_a_class_keeps_its_identity_in_an_image_of_an_earlier_session(run: Run, 
     assert (first.about["digest"], first.result, again) == (second.about["digest"], "True", "True")
 
 
+def test_a_result_is_of_the_callers_own_class_in_a_later_session(tmp_path: Path) -> None:
+    sim = "import pytest\nclass Wrong(Exception):\n    def m(self): pass\ndef f(): return Wrong(3)\n"
+    (tmp_path / "sim.py").write_text(sim)
+    make = "import sim, pathlib\nfrom cloudknot.program import make_program\nprogram = make_program(sim.f)\n"
+    python("-c", make + "pathlib.Path('f.pkl').write_bytes(program.pickled)", cwd=tmp_path)
+    job = "import pickle, cloudpickle; f = pickle.load(open('f.pkl', 'rb')); cloudpickle.dump(f(), open('r', 'wb'))"
+    python("-I", "-c", job, cwd=tmp_path)
+    later = """from cloudknot.pickling import loads
+method = sim.Wrong.m
+result = loads(pathlib.Path("r").read_bytes())
+print(type(result) is sim.Wrong, result.args, sim.Wrong.m is method)
+"""
+    assert python("-c", make + later, cwd=tmp_path) == "True (3,) True"
+
+
 def test_a_decorator_of_another_module_does_not_bring_the_functions_module(run: Run) -> None:
     files = {
         "deco.py": "def plus(f):\n    def inner(x): return helper(f(x))\n    return inner\n"

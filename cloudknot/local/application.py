@@ -1,0 +1,152 @@
+"""The embedded cloud as a WSGI application: signatures first, then our routes, the Batch job API, and moto."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cloudknot.aws.signing import AccessKey, Request, verify
+from cloudknot.local import errors
+from cloudknot.local.batch import Batch
+from cloudknot.local.catalog import Catalog
+from cloudknot.local.errors import ClientException
+
+STATUS_PATH = "/_cloudknot/status"
+STOP_PATH = "/_cloudknot/stop"
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
+
+
+class Application:
+    """Everything that the cloud's port answers.
+
+    Parameters
+    ----------
+    key : AccessKey
+        The only key whose signature is accepted.
+    batch : Batch
+    catalog : Catalog
+        Told when what it knows may have changed.
+    moto : WSGI application
+        Answers what is not ours.
+    about : mapping
+        Constant part of the status answer.
+    on_stop : callable
+        Called when somebody asks the cloud to end.
+    """
+
+    def __init__(
+        self,
+        key: AccessKey,
+        batch: Batch,
+        catalog: Catalog,
+        moto: WSGIApplication,
+        about: Mapping[str, Any],
+        on_stop: Callable[[], None],
+    ) -> None:
+        self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
+        self._about, self._on_stop = about, on_stop
+        self._started = self._last_used = time.monotonic()
+        self._in_use = 0
+        self._lock = threading.Lock()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last request or live job; asking for the status is no use."""
+        with self._lock:
+            if self._in_use or self._batch.live:
+                self._last_used = time.monotonic()
+            return time.monotonic() - self._last_used
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        refusal = verify(_request(environ), self._key, datetime.now(UTC))
+        if refusal is not None:
+            return _refuse(environ, start_response, refusal)
+        if environ["PATH_INFO"] == STATUS_PATH:
+            return _answer(start_response, self._status())
+        if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
+            self._on_stop()
+            return _answer(start_response, {})
+        with self._lock:
+            self._in_use += 1
+        try:
+            return self._dispatch(environ, start_response)
+        finally:
+            with self._lock:
+                self._in_use -= 1
+                self._last_used = time.monotonic()
+
+    def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if self._batch.handles(environ["REQUEST_METHOD"], path):
+            try:
+                return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
+            except ClientException as error:
+                return _client_error(start_response, str(error))
+        environ["RAW_URI"] = environ["REQUEST_URI"]
+        if not _may_change_batch(environ):
+            return self._moto(environ, start_response)
+        self._catalog.forget()
+        try:
+            return self._moto(environ, start_response)
+        finally:
+            self._catalog.forget()
+
+    def _status(self) -> dict[str, Any]:
+        uptime = time.monotonic() - self._started
+        return {**self._about, "uptime": uptime, "idle": self.idle, "jobs": self._batch.counts()}
+
+
+def _request(environ: Environ) -> Request:
+    headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if name in environ:
+            headers[name.lower().replace("_", "-")] = environ[name]
+    return Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, environ["wsgi.input"])
+
+
+def _service(environ: Environ) -> str:
+    """The service that a request is signed for; S3 when it does not say."""
+    credential = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0]
+    scope = credential.split("/")
+    return scope[3] if len(scope) == 5 else "s3"
+
+
+def _may_change_batch(environ: Environ) -> bool:
+    service = _service(environ)
+    return service == "cloudformation" or (service == "batch" and not environ["PATH_INFO"].startswith("/v1/describe"))
+
+
+def _refuse(environ: Environ, start_response: StartResponse, code: str) -> Iterable[bytes]:
+    service = _service(environ)
+    if service == "s3":
+        code = _UNDERSTOOD_ONLY_BY_S3.get(code, code)
+    message = "This cloud answers only requests signed with the key of its own cloud.json."
+    content_type, body = errors.body(service, code, message)
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)]
+    start_response("403 Forbidden", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:
+    extra = [("x-amzn-ErrorType", "ClientException")]
+    return _answer(start_response, {"message": message}, "400 Bad Request", extra)
+
+
+def _answer(
+    start_response: StartResponse,
+    answer: Mapping[str, Any],
+    status: str = "200 OK",
+    extra: Iterable[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    body = json.dumps(answer).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra])
+    return [body]

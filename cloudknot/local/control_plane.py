@@ -1,0 +1,67 @@
+"""Calls of this process to its own control plane: AWS's JSON protocols, as WSGI requests without a socket.
+
+Over a socket, a request that needs another one could wait for a server thread that never comes free.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cloudknot.aws.signing import AccessKey, sign
+from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
+
+_LOGS = "Logs_20140328"
+_ERRORS = {
+    "ResourceAlreadyExistsException": ResourceExistsException,
+    "ResourceNotFoundException": ResourceDoesNotExistException,
+}
+
+
+class ControlPlane:
+    """The Batch and CloudWatch Logs of a WSGI application that serves AWS's APIs.
+
+    Parameters
+    ----------
+    application : WSGI application
+    key : AccessKey
+        Signs the calls.
+    endpoint : str
+        The URL that the application is reached at.
+    region : str
+    """
+
+    def __init__(self, application: Any, key: AccessKey, endpoint: str, region: str) -> None:
+        from werkzeug.test import Client
+
+        self._client = Client(application, use_cookies=False)
+        self._key, self._endpoint, self._region = key, endpoint, region
+
+    def batch(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call Batch, for example ``batch("DescribeJobQueues", jobQueues=["q"])``."""
+        return self._call("batch", operation, f"/v1/{operation.lower()}", {}, arguments)
+
+    def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
+        return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
+
+    def _call(
+        self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        body = json.dumps(arguments).encode()
+        signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
+        answer = self._client.post(
+            path,
+            base_url=self._endpoint,
+            data=body,
+            headers={**signed, **headers, "Content-Type": "application/x-amz-json-1.1"},
+            environ_overrides={"RAW_URI": path},
+        )
+        content: dict[str, Any] = json.loads(answer.get_data() or b"{}")
+        if answer.status_code >= 400:
+            code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
+            name = f"{service}:{operation}"
+            message = f"{name} was refused: {code}: {content.get('message', '')}"
+            raise _ERRORS.get(code, CloudError)(message, code=code, operation=name)
+        return content

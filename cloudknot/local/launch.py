@@ -1,0 +1,80 @@
+"""Starting the embedded cloud's process, so that it outlives this one."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from cloudknot.errors import CloudError, CloudknotConfigurationError
+from cloudknot.local.state import CloudState, log_file, read_state
+
+START_TIMEOUT = 60.0
+SHOWN_CHARACTERS = 2000
+
+_NEEDED = ("moto", "flask", "flask_cors", "waitress", "virtualenv")
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def check_installed() -> None:
+    """Raise `CloudknotConfigurationError` unless what the embedded cloud needs is installed."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise CloudknotConfigurationError(
+            f"The local cloud needs {', '.join(missing)}, not installed for {sys.executable}. "
+            "Run `pip install 'cloudknot[local]'`."
+        )
+
+
+def launch(directory: Path, *, vcpus: float | None = None, port: int | None = None) -> CloudState:
+    """Start a cloud for the directory, detached from this process, and wait until it answers.
+
+    Raises
+    ------
+    CloudError
+        It ended, or was not ready within 60 s; the end of its log is in the text.
+    """
+    ready, theirs = os.pipe()
+    try:
+        try:
+            _spawn(directory, vcpus, port, theirs)
+        finally:
+            os.close(theirs)
+        said = select.select([ready], [], [], START_TIMEOUT)[0]
+        state = read_state(directory) if said and os.read(ready, 1) else None
+    finally:
+        os.close(ready)
+    if state is None:
+        what = "ended" if said else f"was not ready within {START_TIMEOUT:.0f} s"
+        tail = log_file(directory).read_text(errors="replace")[-SHOWN_CHARACTERS:]
+        raise CloudError(f"The local cloud {what} as it was started. The end of {log_file(directory)}:\n{tail}")
+    return state
+
+
+def _spawn(directory: Path, vcpus: float | None, port: int | None, ready: int) -> None:
+    choices = [("--vcpus", vcpus), ("--port", port), ("--ready-fd", ready)]
+    options = [text for name, value in choices if value is not None for text in (name, str(value))]
+    command = [sys.executable, "-m", "cloudknot.local.server", "--directory", str(directory), "--detach", *options]
+    with log_file(directory).open("ab") as log:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=directory,
+            env=_environment(),
+            pass_fds=[ready],
+            start_new_session=True,
+            check=False,
+            timeout=START_TIMEOUT,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without what steers AWS clients, and with this very cloudknot importable."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    path = os.pathsep.join(part for part in (_PACKAGE_ROOT, kept.get("PYTHONPATH", "")) if part)
+    return {**kept, "PYTHONPATH": path}

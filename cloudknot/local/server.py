@@ -1,0 +1,197 @@
+"""The embedded cloud's own process: ``python -m cloudknot.local.server --directory D``.
+
+Serves HTTP on 127.0.0.1, with a key made at start and written to ``D/cloud.json``. It ends on SIGTERM, when asked to
+by a signed request, and by itself after ``--idle`` seconds without requests and without live jobs; with it end all
+job processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import shutil
+import signal
+import string
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloudknot.aws.signing import AccessKey
+from cloudknot.local.application import Application
+from cloudknot.local.batch import Batch
+from cloudknot.local.catalog import Catalog
+from cloudknot.local.control_plane import ControlPlane
+from cloudknot.local.logs import GROUP, LogShipper
+from cloudknot.local.process_runner import ProcessRunner
+from cloudknot.local.state import (
+    REGION,
+    VERSION,
+    CloudState,
+    is_locked,
+    locked,
+    make_private,
+    server_lock,
+    state_file,
+    write_state,
+)
+
+DAY = 24 * 3600.0
+THREADS = 16
+MAX_CONNECTIONS = 2000
+MAX_BODY = 5 * 1024**3
+"""Bytes; the largest object of one S3 PUT."""
+IDLE_CHECK = 60.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until told to stop."""
+    options = _parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    # Its warning of a queue of requests is no news: clients keep 64 connections, and 16 threads answer them.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    _raise_file_limit()
+    make_private(options.directory)
+    if options.detach and os.fork():
+        os._exit(0)
+    lock = server_lock(options.directory)
+    if is_locked(lock):
+        print(f"{options.directory} already has a running cloud", file=sys.stderr)
+        return 1
+    with locked(lock), _scratch(options.directory) as scratch:
+        Server(options, scratch).run()
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m cloudknot.local.server", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0, help="default: any free one")
+    parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
+    parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS")
+    parser.add_argument("--detach", action="store_true", help="serve in a process of its own")
+    parser.add_argument("--ready-fd", type=int, help="written to, and closed, when requests are answered")
+    return parser.parse_args(argv)
+
+
+class Server:
+    """The parts of the cloud, put together. Its life is `run`."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+        self._options = options
+        self._key = _new_key()
+        self._http = _http_server(self._answer, options.port)
+        self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
+        moto = DomainDispatcherApplication(create_backend_app)
+        self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
+        self._shipper = LogShipper(self._control_plane.logs)
+        images = options.directory / "images"
+        runner = ProcessRunner(images, scratch, self._job_variables(), self._shipper.follow)
+        catalog = Catalog(self._control_plane.batch)
+        self._batch = Batch(catalog, runner, options.vcpus)
+        about = {"version": VERSION, "endpoint": self._endpoint, "pid": os.getpid(), "vcpus": options.vcpus}
+        self._application = Application(self._key, self._batch, catalog, moto, about, _terminate)
+
+    def run(self) -> None:
+        """Serve until SIGTERM, then end every job."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _exit)
+        try:
+            self._control_plane.logs("CreateLogGroup", logGroupName=GROUP)
+            self._let_clients_in()
+            threading.Thread(target=self._watch_idleness, name="idleness", daemon=True).start()
+            self._http.run()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            state_file(self._options.directory).unlink(missing_ok=True)
+            self._batch.close()
+            self._shipper.close()
+            self._http.close()
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+        return self._application(environ, start_response)
+
+    def _job_variables(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self._endpoint,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self._key.access_key,
+            "AWS_SECRET_ACCESS_KEY": self._key.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _let_clients_in(self) -> None:
+        """The socket listens already, so whoever reads ``cloud.json`` now is answered."""
+        key = self._key
+        state = CloudState(self._endpoint, os.getpid(), key.access_key, key.secret_key)
+        write_state(self._options.directory, state)
+        if self._options.ready_fd is not None:
+            os.write(self._options.ready_fd, b"\n")
+            os.close(self._options.ready_fd)
+
+    def _watch_idleness(self) -> None:
+        pause = threading.Event()
+        while self._application.idle < self._options.idle:
+            pause.wait(min(IDLE_CHECK, self._options.idle / 4))
+        _terminate()
+
+
+def _http_server(application: Any, port: int) -> Any:
+    from waitress.server import create_server
+
+    return create_server(
+        application,
+        host="127.0.0.1",
+        port=port,
+        threads=THREADS,
+        connection_limit=MAX_CONNECTIONS,
+        max_request_body_size=MAX_BODY,
+        channel_timeout=600,
+        asyncore_use_poll=True,
+        ident="cloudknot",
+    )
+
+
+def _new_key() -> AccessKey:
+    alphabet = string.ascii_uppercase + "234567"
+    return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))
+
+
+@contextlib.contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """An empty directory for what jobs leave behind, and for as long as this process lives."""
+    scratch = directory / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_private(scratch)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

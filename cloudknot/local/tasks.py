@@ -1,0 +1,33 @@
+"""The attempt of a job as a runner gets it: command, and the environment that AWS Batch sets. Pure."""
+
+from __future__ import annotations
+
+from cloudknot.local.records import Job, Task
+
+
+def task_of(job: Job, identity: str) -> Task:
+    """The task of a job's next attempt.
+
+    ``identity`` becomes the task id and the end of the log stream's name, as with the ``awslogs`` driver.
+    """
+    return Task(
+        id=identity,
+        image=job.spec.image,
+        command=job.spec.command,
+        environment=dict(job.spec.environment) | batch_variables(job),
+        log_stream=f"{job.spec.definition_name}/default/{identity}",
+    )
+
+
+def batch_variables(job: Job) -> dict[str, str]:
+    """What Batch itself sets (AWS Batch user guide, "AWS Batch job environment variables")."""
+    variables = {
+        "AWS_BATCH_JOB_ID": job.id,
+        "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts) + 1),
+        "AWS_BATCH_CE_NAME": job.spec.queue.environment,
+        "AWS_BATCH_JQ_NAME": job.spec.queue.name,
+    }
+    if job.index is not None:
+        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
+        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.spec.array_size)
+    return variables

@@ -1,0 +1,254 @@
+"""Pars: the roles and the network that a user's knots share, as one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cloudknot import template
+from cloudknot.clouds import choose_cloud
+from cloudknot.errors import CloudError, ResourceClobberedException
+from cloudknot.options import ParsOptions
+from cloudknot.stack import Stack, StackState
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+DEFAULT_CIDR = "10.0.0.0/16"
+BATCH = "batch.amazonaws.com"
+AWS_POLICY = "arn:aws:iam::aws:policy/"
+
+
+class Pars:
+    """The resources shared by a user's knots: roles, security group, VPC and subnets.
+
+    Making one makes the stack ``<name>-cloudknot-pars``, or adopts it when it exists; then what is not given stays as
+    it is. Nothing in it costs money.
+
+    Parameters
+    ----------
+    name : str
+        Default: ``"default"``.
+    batch_service_role_name, spot_fleet_role_name : str, optional
+        Makes a role of that name. Default: AWS's service-linked role.
+    ecs_instance_role_name : str, optional
+        Default: a name that CloudFormation makes.
+    policies : str or sequence of str
+        Names or ARNs of managed policies that jobs get, for example ``"AmazonS3FullAccess"``, besides reading and
+        writing their own runs. Those that the Pars already has stay.
+    use_default_vpc : bool
+        False makes a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
+    ipv4_cidr : str, optional
+        Addresses of the new VPC. Default: ``"10.0.0.0/16"``.
+    instance_tenancy : {"default", "dedicated"}, optional
+        Of the new VPC.
+    aws_resource_tags : dict or list of dict, optional
+        Default: Owner, Environment and Name.
+    cloud : Cloud or {"aws", "local"}, optional
+        Default: the settings'.
+
+    Raises
+    ------
+    CloudknotInputError
+        A value is not accepted; nothing was made.
+    CannotCreateResourceException
+        A resource could not be made; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        batch_service_role_name: str | None = None,
+        ecs_instance_role_name: str | None = None,
+        spot_fleet_role_name: str | None = None,
+        policies: str | Sequence[str] = (),
+        use_default_vpc: bool = True,
+        ipv4_cidr: str | None = None,
+        instance_tenancy: str | None = None,
+        aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        *,
+        cloud: Cloud | str | None = None,
+    ) -> None:
+        self.options = ParsOptions.make(
+            name=name,
+            batch_service_role_name=batch_service_role_name,
+            ecs_instance_role_name=ecs_instance_role_name,
+            spot_fleet_role_name=spot_fleet_role_name,
+            policies=policies,
+            use_default_vpc=use_default_vpc,
+            ipv4_cidr=ipv4_cidr,
+            instance_tenancy=instance_tenancy,
+            aws_resource_tags=aws_resource_tags,
+        )
+        self.cloud = choose_cloud(cloud)
+        self._stack = Stack(self.cloud, f"{self.options.name}-cloudknot-pars")
+        self.clobbered = False
+        self._state = self._deploy()
+
+    def _deploy(self) -> StackState:
+        found = self._stack.state()
+        known = found.parameters if found and found.usable else {}
+        parameters = wanted_parameters(self.cloud, self.options, known)
+        return self._stack.deploy(template.load("pars"), parameters, self.options.aws_resource_tags, state=found)
+
+    @property
+    def name(self) -> str:
+        return self.options.name
+
+    @property
+    def stack_id(self) -> str:
+        return self._live().stack_id
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags on these resources: those they were made with."""
+        return self._live().tags
+
+    @property
+    def batch_service_role(self) -> str:
+        """ARN of the role that Batch itself has."""
+        return self._output("BatchServiceRole")
+
+    @property
+    def ecs_instance_role(self) -> str:
+        """ARN of the role of the instances that jobs run on."""
+        return self._output("EcsInstanceRole")
+
+    @property
+    def ecs_instance_profile(self) -> str:
+        """ARN of the instance profile around that role."""
+        return self._output("EcsInstanceProfile")
+
+    @property
+    def spot_fleet_role(self) -> str:
+        """ARN of the role for Spot fleets; no compute environment of cloudknot's needs one."""
+        return self._output("SpotFleetRole")
+
+    @property
+    def job_role(self) -> str:
+        """ARN of the role that the user's function has."""
+        return self._output("JobRole")
+
+    @property
+    def execution_role(self) -> str:
+        """ARN of the role that pulls images and writes logs."""
+        return self._output("ExecutionRole")
+
+    @property
+    def vpc(self) -> str:
+        return self._output("Vpc")
+
+    @property
+    def subnets(self) -> list[str]:
+        return self._output("Subnets").split(",")
+
+    @property
+    def security_group(self) -> str:
+        """Id of the security group of the instances, which lets nothing in."""
+        return self._output("SecurityGroup")
+
+    def clobber(self) -> None:
+        """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
+        self._stack.delete()
+        self.clobbered = True
+
+    def _live(self) -> StackState:
+        if self.clobbered:
+            raise ResourceClobberedException(
+                f"The Pars {self.name!r} was clobbered and cannot be used any more. "
+                f"Pars(name={self.name!r}) makes it anew."
+            )
+        return self._state
+
+    def _output(self, name: str) -> str:
+        return self._live().outputs[name]
+
+
+def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
+    """The stack's parameters.
+
+    ``known`` are those of the stack as it is: what was not chosen now stays so, and what they answer is not asked of
+    AWS again. Policies add up, since every knot that shares these resources counts on its own.
+    """
+    names = {
+        "BatchServiceRoleName": options.batch_service_role_name,
+        "EcsInstanceRoleName": options.ecs_instance_role_name,
+        "SpotFleetRoleName": options.spot_fleet_role_name,
+    }
+    return {
+        "Bucket": cloud.bucket,
+        "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or _service_linked_role(cloud),
+        "Policies": ",".join(_policy_arns(cloud, options.policies, known.get("Policies", ""))),
+        **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
+        **_network(cloud, options, known),
+    }
+
+
+def _service_linked_role(cloud: Cloud) -> str:
+    """ARN of the account's service-linked role for Batch, which is made when the account has none."""
+    if arn := _find_service_linked_role(cloud):
+        return arn
+    try:
+        return str(cloud.call("iam", "create_service_linked_role", AWSServiceName=BATCH)["Role"]["Arn"])
+    except CloudError:
+        # Another session may have made it just now, which AWS answers with InvalidInput.
+        if arn := _find_service_linked_role(cloud):
+            return arn
+        raise
+
+
+def _find_service_linked_role(cloud: Cloud) -> str | None:
+    roles = cloud.call("iam", "list_roles", PathPrefix=f"/aws-service-role/{BATCH}/")["Roles"]
+    return next((str(role["Arn"]) for role in roles), None)
+
+
+def _policy_arns(cloud: Cloud, policies: Sequence[str], known: str) -> list[str]:
+    """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's."""
+    arns = [arn for arn in known.split(",") if arn]
+    names = {arn.partition(":policy/")[2] for arn in arns}
+    added = [policy for policy in policies if policy not in (*arns, *names)]
+    if any(not policy.startswith("arn:") for policy in added):
+        pages = cloud.pages("iam", "list_policies", Scope="Local")
+        own = {str(item["PolicyName"]): str(item["Arn"]) for page in pages for item in page["Policies"]}
+        added = [own.get(name, name if name.startswith("arn:") else AWS_POLICY + name) for name in added]
+    return list(dict.fromkeys([*arns, *added]))
+
+
+def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that say which VPC, those of the default VPC or those for a new one."""
+    if options.use_default_vpc and known.get("VpcId"):
+        return {"VpcId": known["VpcId"], "SubnetIds": known.get("SubnetIds", "")}
+    if options.use_default_vpc and not known and (default := _default_vpc(cloud)):
+        return default
+    cidr = options.ipv4_cidr or known.get("VpcCidr") or DEFAULT_CIDR
+    return {
+        "VpcId": "",
+        "SubnetIds": "",
+        "VpcCidr": cidr,
+        "SubnetCidrs": _halves(cidr),
+        "Zones": known.get("Zones") or _zones(cloud),
+        "InstanceTenancy": options.instance_tenancy or known.get("InstanceTenancy") or "default",
+    }
+
+
+def _default_vpc(cloud: Cloud) -> dict[str, str] | None:
+    default = [{"Name": "is-default", "Values": ["true"]}]
+    vpcs = cloud.call("ec2", "describe_vpcs", Filters=default)["Vpcs"]
+    if not vpcs:
+        return None
+    inside = [{"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]}]
+    subnets = cloud.call("ec2", "describe_subnets", Filters=inside)["Subnets"]
+    ids = sorted(subnet["SubnetId"] for subnet in subnets if subnet.get("MapPublicIpOnLaunch", True))
+    return {"VpcId": vpcs[0]["VpcId"], "SubnetIds": ",".join(ids)} if ids else None
+
+
+def _halves(cidr: str) -> str:
+    from ipaddress import IPv4Network
+
+    return ",".join(map(str, IPv4Network(cidr).subnets()))
+
+
+def _zones(cloud: Cloud) -> str:
+    usable = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
+    zones = cloud.call("ec2", "describe_availability_zones", Filters=usable)["AvailabilityZones"]
+    return ",".join(sorted(zone["ZoneName"] for zone in zones)[:2])

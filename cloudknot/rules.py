@@ -1,0 +1,159 @@
+"""Rules for the values that users give: each checks one value, and returns it as it is kept.
+
+A rule takes the parameter's name and its value. What it does not accept it refuses with a `CloudknotInputError` that
+names the parameter, the value, and what is accepted.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from cloudknot.errors import CloudknotInputError
+
+Rule = Callable[[str, Any], Any]
+
+MAX_TAGS = 50
+"""Tags on one resource (AWS General Reference, "Tag naming limits and requirements")."""
+MAX_ENVIRONMENT = 7000
+"""Characters. Batch fails a job whose overrides are over 8,192; the rest is for the command and the framing."""
+RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
+
+
+def refuse(name: str, value: object, accepted: str) -> NoReturn:
+    """Raise the error for a value that is not accepted."""
+    raise CloudknotInputError(f"{name}={reprlib.repr(value)} is not accepted. Give {accepted}.")
+
+
+def integer(least: int, most: int | None = None, unit: str = "") -> Rule:
+    """A whole number, also one of NumPy's; a bool is none."""
+    accepted = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
+
+    def rule(name: str, value: Any) -> int:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            refuse(name, value, accepted + unit)
+        if isinstance(value, bool) or number < least or (most is not None and number > most):
+            refuse(name, value, accepted + unit)
+        return number
+
+    return rule
+
+
+def text(pattern: str, accepted: str) -> Rule:
+    """A string that the pattern matches as a whole."""
+
+    def rule(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            refuse(name, value, accepted)
+        return value
+
+    return rule
+
+
+def texts(pattern: str, accepted: str) -> Rule:
+    """One string or several, kept as a tuple."""
+    one = text(pattern, accepted)
+
+    def rule(name: str, value: Any) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
+            refuse(name, value, f"{accepted}, or several")
+        return tuple(dict.fromkeys(one(name, item) for item in items))
+
+    return rule
+
+
+def one_of(*accepted: object) -> Rule:
+    """One of a few values."""
+
+    def rule(name: str, value: Any) -> Any:
+        if not any(value is item or (isinstance(value, str) and value == item) for item in accepted):
+            refuse(name, value, " or ".join(map(repr, accepted)))
+        return value
+
+    return rule
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Anything that can be called."""
+    if not callable(value):
+        refuse(name, value, "a function, a method or another callable")
+    called: Callable[..., Any] = value
+    return called
+
+
+def network(name: str, value: Any) -> str:
+    """An IPv4 network in which two subnets fit."""
+    import ipaddress
+
+    # VPC user guide, "VPC CIDR blocks": a VPC is /16 to /28, and so is a subnet.
+    try:
+        found = ipaddress.IPv4Network(value)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or not isinstance(value, str) or not 16 <= found.prefixlen <= 27:
+        refuse(name, value, "an IPv4 network such as '10.0.0.0/16', with a prefix from /16 to /27")
+    return str(found)
+
+
+def tags(name: str, value: Any) -> dict[str, str]:
+    """AWS tags, as a dict or a list of ``{"Key": ..., "Value": ...}``."""
+    accepted = (
+        'a dict of strings, or a list of {"Key": ..., "Value": ...}; keys of 1 to 128 characters that do not begin '
+        "with 'aws:', values of up to 256; letters, digits, spaces and _ . : / = + - @"
+    )
+    try:
+        items = value.items() if isinstance(value, Mapping) else [(item["Key"], item["Value"]) for item in value]
+    except (TypeError, KeyError):
+        refuse(name, value, accepted)
+    found = dict(items)
+    for key, content in found.items():
+        rules = ((key, r"(?!aws:)[\w .:/=+@-]{1,128}"), (content, r"[\w .:/=+@-]{0,256}"))
+        if not all(isinstance(part, str) and re.fullmatch(pattern, part) for part, pattern in rules):
+            refuse(name, {key: content}, accepted)
+    if len(found) > MAX_TAGS:
+        refuse(name, value, f"no more than {MAX_TAGS} tags")
+    return found
+
+
+def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Environment variables, as a dict or a list of ``{"name": ..., "value": ...}``."""
+    accepted = 'a dict of strings, or a list of {"name": ..., "value": ...}'
+    try:
+        items = value.items() if isinstance(value, Mapping) else [(item["name"], item["value"]) for item in value]
+    except (TypeError, KeyError):
+        refuse(name, value, accepted)
+    found = dict(items)
+    for variable, content in found.items():
+        if not isinstance(variable, str) or not isinstance(content, str) or not re.fullmatch(r"[^=\0\s]+", variable):
+            refuse(name, {variable: content}, accepted)
+        if variable.startswith(RESERVED_VARIABLES):
+            refuse(name, {variable: content}, "other names: those beginning with AWS_BATCH or CLOUDKNOT_ are taken")
+    if sum(len(variable) + len(content) + 24 for variable, content in found.items()) > MAX_ENVIRONMENT:
+        refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
+    return tuple(found.items())
+
+
+FLAG = one_of(True, False)
+KNOT_NAME = text(
+    r"[a-zA-Z][-a-zA-Z0-9]{0,44}", "up to 45 letters, digits and hyphens, beginning with a letter, such as 'pi-calc'"
+)
+BATCH_NAME = text(
+    r"[a-zA-Z0-9][\w-]{0,127}", "up to 128 letters, digits, hyphens and underscores, beginning with a letter or digit"
+)
+ROLE_NAME = text(r"[\w+=,.@-]{1,64}", "the name of an IAM role: up to 64 letters, digits and _ + = , . @ -")
+POLICIES = texts(
+    r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}",
+    "the name or ARN of an IAM policy, such as 'AmazonS3FullAccess'",
+)
+# ECR API reference, CreateRepository, repositoryName.
+REPOSITORY = text(
+    r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",
+    "the name of an ECR repository: 2 to 256 lower-case letters and digits, with single . _ - / between them",
+)
+PATH = text(r"[^\0]+", "a path")

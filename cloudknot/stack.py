@@ -1,0 +1,291 @@
+"""Stack: a CloudFormation template and its parameters -> deployed, adopted, updated, deleted.
+
+CloudFormation is the only record of what exists: whether a stack is as it is wanted is read from its own parameters.
+Which resources there are, and what they mean, is the business of the templates and of the modules that own them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import (
+    CannotCreateResourceException,
+    CannotDeleteResourceException,
+    CKTimeoutError,
+    CloudError,
+    ResourceExistsException,
+)
+from cloudknot.template import DIGEST, digest, fill_in, pairs
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+TIMEOUT = 1800.0
+"""Seconds that a creation, an update or a deletion is waited for."""
+FIRST_POLL, LONGEST_POLL = 0.5, 10.0
+"""Seconds between two looks at a stack: at first, and at most."""
+
+GONE = "DELETE_COMPLETE"
+USABLE = {
+    "CREATE_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+}
+
+
+@dataclass(frozen=True)
+class StackState:
+    """What CloudFormation says of a stack."""
+
+    stack_id: str
+    status: str
+    reason: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> StackState:
+        """From one entry of the answer to DescribeStacks."""
+        return cls(
+            stack_id=answer["StackId"],
+            status=answer["StackStatus"],
+            reason=answer.get("StackStatusReason", ""),
+            parameters={item["ParameterKey"]: item.get("ParameterValue", "") for item in answer.get("Parameters", ())},
+            outputs={item["OutputKey"]: item["OutputValue"] for item in answer.get("Outputs", ())},
+            tags={item["Key"]: item["Value"] for item in answer.get("Tags", ())},
+        )
+
+    @property
+    def usable(self) -> bool:
+        return self.status in USABLE
+
+    @property
+    def moving(self) -> bool:
+        """Whether CloudFormation is at work on it; an abandoned change set (REVIEW_IN_PROGRESS) never moves."""
+        return not self.usable and self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+
+class Stack:
+    """One CloudFormation stack.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    name : str
+    timeout : float
+        Seconds that one of its methods waits at most.
+    clock, sleep : callable
+        Seconds now, and a wait of some seconds.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        name: str,
+        *,
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._cloud, self.name = cloud, name
+        self._timeout, self._clock, self._sleep = timeout, clock, sleep
+
+    def state(self, stack_id: str | None = None) -> StackState | None:
+        """What is there now; None when there is no such stack."""
+        try:
+            answer = self._call("describe_stacks", StackName=stack_id or self.name)
+        except CloudError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        state = StackState.of(answer["Stacks"][0])
+        return None if state.status == GONE else state
+
+    def deploy(
+        self,
+        template: str,
+        parameters: Mapping[str, str],
+        tags: Mapping[str, str],
+        *,
+        free: Collection[str] = (),
+        state: StackState | None = None,
+    ) -> StackState:
+        """Make the stack as it is wanted, and wait until it is: create, adopt or update it.
+
+        A stack that is as wanted is adopted by reading alone. One that another session is making is waited for. What
+        an earlier failure left half made is removed and made again.
+
+        Parameters
+        ----------
+        template : str
+            Text of a template, as `cloudknot.template.load` gives it.
+        parameters : mapping
+            Every parameter of the template but its digest.
+        tags : mapping
+            Put on every resource at creation. An update keeps those: Batch cannot change a compute environment's.
+        free : collection of str
+            Parameters in which a difference alone is no reason for an update.
+        state : StackState, optional
+            What `state` said a moment ago.
+
+        Raises
+        ------
+        CannotCreateResourceException
+            With the resources that failed and why. Nothing half made is left.
+        CKTimeoutError
+            It took longer than this Stack's timeout.
+        """
+        wanted = {**parameters, DIGEST: digest(template)}
+        deadline = self._clock() + self._timeout
+        state = state or self.state()
+        while True:
+            if state is None:
+                if self._create(template, wanted, tags):
+                    return self._made(deadline)
+            elif state.moving:
+                self._settle(state, deadline)
+            elif not state.usable:
+                self._remove(state, deadline)
+            elif _as_wanted(state, wanted, free):
+                return state
+            elif self._update(state, template, wanted):
+                return self._updated(state, deadline)
+            else:
+                self._pause(deadline, LONGEST_POLL)
+            state = self.state()
+
+    def delete(self) -> None:
+        """Delete the stack and wait until it is gone; without one there is nothing to do.
+
+        Raises `CannotDeleteResourceException` with the resources that stayed and why.
+        """
+        deadline = self._clock() + self._timeout
+        state = self.state()
+        if state is not None and state.moving and not state.status.startswith("CREATE"):
+            state = self._settle(state, deadline)
+        if state is not None:
+            self._remove(state, deadline)
+
+    def _create(self, template: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+        """Begin the creation; False when somebody else was faster."""
+        try:
+            self._call(
+                "create_stack",
+                StackName=self.name,
+                TemplateBody=fill_in(template, tags),
+                Parameters=pairs("Parameter", parameters),
+                Tags=pairs("", tags),
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+            )
+        except ResourceExistsException:
+            return False
+        return True
+
+    def _made(self, deadline: float) -> StackState:
+        state = self.state()
+        settled = self._settle(state, deadline) if state else None
+        if settled is not None and settled.usable:
+            return settled
+        failures = self._failures(settled) if settled else "it was deleted meanwhile"
+        if settled is not None:
+            self._remove(settled, deadline)
+        raise CannotCreateResourceException(
+            f"The stack {self.name} could not be made, and was removed again: {failures}. "
+            "Correct the cause and call again.",
+            operation="cloudformation:create_stack",
+        )
+
+    def _update(self, state: StackState, template: str, parameters: Mapping[str, str]) -> bool:
+        """Begin the update; False when the stack is being changed by somebody else."""
+        try:
+            self._call(
+                "update_stack",
+                StackName=state.stack_id,
+                TemplateBody=fill_in(template, state.tags),
+                Parameters=pairs("Parameter", parameters),
+                Tags=pairs("", state.tags),
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+            )
+        except CloudError as error:
+            if "IN_PROGRESS" in str(error):
+                return False
+            if "No updates" not in str(error):
+                raise
+        return True
+
+    def _updated(self, before: StackState, deadline: float) -> StackState:
+        state = self.state(before.stack_id)
+        settled = self._settle(state, deadline) if state else None
+        if settled is not None and settled.usable and "ROLLBACK" not in settled.status:
+            return settled
+        failures = self._failures(settled) if settled else "it was deleted meanwhile"
+        raise CannotCreateResourceException(
+            f"The stack {self.name} could not be changed and is as it was: {failures}. "
+            "Correct the cause and call again, or clobber it to have it made anew.",
+            operation="cloudformation:update_stack",
+        )
+
+    def _remove(self, state: StackState, deadline: float) -> None:
+        self._call("delete_stack", StackName=state.stack_id)
+        left = self.state(state.stack_id)
+        left = self._settle(left, deadline) if left else None
+        if left is not None:
+            raise CannotDeleteResourceException(
+                f"The stack {self.name} could not be deleted: {self._failures(left)}. "
+                "Delete what holds it, and call again.",
+                operation="cloudformation:delete_stack",
+            )
+
+    def _settle(self, state: StackState, deadline: float) -> StackState | None:
+        """Wait until CloudFormation is no longer at work on the stack."""
+        wait, now = FIRST_POLL, state
+        while now.moving:
+            self._pause(deadline, wait, f"; its status is {now.status}")
+            wait = min(wait * 1.5, LONGEST_POLL)
+            found = self.state(state.stack_id)
+            if found is None:
+                return None
+            now = found
+        return now
+
+    def _pause(self, deadline: float, wait: float, status: str = "") -> None:
+        if self._clock() + wait > deadline:
+            raise CKTimeoutError(
+                f"The stack {self.name} was not ready within {self._timeout:g} s{status}. CloudFormation goes on "
+                "with it; call again to wait for it."
+            )
+        self._sleep(wait)
+
+    def _failures(self, state: StackState) -> str:
+        """The resources that failed in the last operation, and AWS's reasons."""
+        rows = list(self._last_operation(state.stack_id))
+        failed = [row for row in rows if row["ResourceStatus"].endswith("_FAILED")]
+        causes = [row for row in failed if "cancelled" not in row.get("ResourceStatusReason", "").lower()]
+        told = [
+            f"{row['LogicalResourceId']} ({row['ResourceType']}): {row.get('ResourceStatusReason', 'no reason given')}"
+            for row in reversed(causes or failed)
+            if row.get("PhysicalResourceId") != state.stack_id
+        ]
+        return "; ".join(told) or state.reason or f"its status is {state.status}"
+
+    def _last_operation(self, stack_id: str) -> Iterator[Mapping[str, Any]]:
+        """The events since somebody last asked for something, newest first, as AWS gives them."""
+        for page in self._cloud.pages("cloudformation", "describe_stack_events", StackName=stack_id):
+            for row in page["StackEvents"]:
+                yield row
+                if row.get("PhysicalResourceId") == stack_id and row.get("ResourceStatusReason") == "User Initiated":
+                    return
+
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        return self._cloud.call("cloudformation", operation, **arguments)
+
+
+def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[str]) -> bool:
+    return all(state.parameters.get(key) == value for key, value in wanted.items() if key not in free)

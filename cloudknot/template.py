@@ -1,0 +1,37 @@
+"""The CloudFormation templates: their text, their digest, and the tags filled in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+DIGEST = "TemplateDigest"
+"""The parameter of every template that holds the digest of its text.
+
+A parameter and not a tag: tags travel to the compute environment, and Batch cannot change those.
+"""
+
+
+def load(name: str) -> str:
+    """Text of one of cloudknot's templates, for example ``"knot"``."""
+    return (Path(__file__).parent / "templates" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def digest(template: str) -> str:
+    """16 hexadecimal digits that change when the text does."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16]
+
+
+def fill_in(template: str, tags: Mapping[str, str]) -> str:
+    """The template with the tags in place of its words TAGS and TAGMAP."""
+    listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
+    filled = re.sub(r"(?m): TAGS$", lambda _: f": {listed}", template)
+    return re.sub(r"(?m): TAGMAP$", lambda _: f": {mapped}", filled)
+
+
+def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:
+    """A mapping as AWS lists it: ``{"<prefix>Key": key, "<prefix>Value": value}``."""
+    return [{f"{prefix}Key": key, f"{prefix}Value": value} for key, value in values.items()]

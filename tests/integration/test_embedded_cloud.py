@@ -1,0 +1,615 @@
+"""The embedded cloud as a client sees it: a real server, real HTTP through boto3, real job processes."""
+
+import itertools
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudknot.errors import CloudError, ImageError
+from cloudknot.local import LocalCloud
+from cloudknot.local.images import materialise
+from cloudknot.local.state import read_state, state_file
+
+WORKER = ["python", "-m", "cloudknot_worker"]
+WORKER_SOURCE = '''
+import json, os, signal, subprocess, sys, time
+
+def warm():
+    pass
+
+def main(argv):
+    name, *rest = argv
+    return globals()[name](*rest)
+
+def show():
+    print(json.dumps({"environment": dict(os.environ), "directory": os.getcwd(), "files": os.listdir(),
+                      "path": sys.path, "prefix": sys.prefix}))
+
+def leave(code):
+    os._exit(int(code))
+
+def fall(number):
+    os.kill(os.getpid(), int(number))
+    time.sleep(60)
+
+def sys_exit(text):
+    sys.exit(text)
+
+def throw():
+    raise RuntimeError("thrown by the job")
+
+def once():
+    return 0 if os.environ["AWS_BATCH_JOB_ATTEMPT"] == "2" else 5
+
+def fail_if(index):
+    return int(os.environ["AWS_BATCH_JOB_ARRAY_INDEX"] == index)
+
+def family(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with open(path + ".new", "w") as stream:
+        stream.write(f"{os.getpid()} {child.pid}")
+    os.rename(path + ".new", path)
+    time.sleep(600)
+
+def talk(path):
+    print("first line")
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    print("last line", end="")
+'''
+
+
+@dataclass(frozen=True)
+class Image:
+    tag: str
+    requirements: tuple[str, ...] = ()
+    environment_digest: str = "none"
+    files: dict = field(
+        default_factory=lambda: {
+            "cloudknot_worker/__init__.py": b"",
+            "cloudknot_worker/__main__.py": WORKER_SOURCE.encode(),
+        }
+    )
+
+
+class Client:
+    """What the tests do with a cloud's Batch."""
+
+    def __init__(self, cloud):
+        self.cloud = cloud
+        self.batch, self.logs = cloud.client("batch"), cloud.client("logs")
+        self.image = cloud.publish(Image("worker"), cloud.repository("tests"))
+        role = cloud.call("iam", "create_role", RoleName="service", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        self.batch.create_compute_environment(computeEnvironmentName="env", type="UNMANAGED", serviceRole=role)
+        self.queue("main")
+        self.define("worker", self.image)
+
+    def queue(self, name):
+        order = [{"order": 1, "computeEnvironment": "env"}]
+        self.batch.create_job_queue(jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order)
+
+    def define(self, name, image, **choices):
+        container = {"image": image, "vcpus": 1, "memory": 128, "command": ["true"], **choices}
+        self.batch.register_job_definition(jobDefinitionName=name, type="container", containerProperties=container)
+
+    def submit(self, *command, size=None, environment=None, **choices):
+        overrides = {"command": list(command)} if command else {}
+        if environment:
+            overrides["environment"] = [{"name": name, "value": value} for name, value in environment.items()]
+        if size:
+            choices["arrayProperties"] = {"size": size}
+        settings = {"jobName": "job", "jobQueue": "main", "jobDefinition": "worker", **choices}
+        return self.batch.submit_job(**settings, containerOverrides=overrides)["jobId"]
+
+    def describe(self, job_id):
+        return self.batch.describe_jobs(jobs=[job_id])["jobs"][0]
+
+    def wait(self, job_id, *statuses):
+        return until(lambda: (job := self.describe(job_id))["status"] in (statuses or ("SUCCEEDED", "FAILED")) and job)
+
+    def run(self, *command, **choices):
+        return self.wait(self.submit(*WORKER, *command, **choices))
+
+    def lines(self, stream):
+        try:
+            events = self.logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, startFromHead=True)
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+        return [event["message"] for event in events["events"]]
+
+    def shown(self, job_id):
+        """What the worker's ``show`` printed in a job that has ended."""
+        stream = self.wait(job_id)["container"]["logStreamName"]
+        return json.loads(until(lambda: self.lines(stream))[0])
+
+
+def until(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("embedded") / "local"
+
+
+@pytest.fixture(scope="module")
+def embedded(directory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_OF_THE_USER", "leaked")
+        patch.setenv("PYTHONPATH", "/somewhere/of/the/user")
+        with LocalCloud(directory, vcpus=2) as cloud:
+            yield cloud
+
+
+@pytest.fixture(scope="module")
+def client(embedded):
+    return Client(embedded)
+
+
+@pytest.fixture
+def own_cloud(tmp_path):
+    """A cloud for one test to be rough with."""
+    with LocalCloud(tmp_path / "own", vcpus=2) as cloud:
+        yield cloud
+
+
+class TestRequests:
+    def test_only_the_owner_can_read_the_key(self, embedded, directory):
+        assert stat.S_IMODE(state_file(directory).stat().st_mode) == 0o600
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert read_state(directory).secret_key not in repr(read_state(directory))
+
+    @pytest.mark.parametrize("path", ["/", "/_cloudknot/status", "/moto-api/reset", "/v1/submitjob", "/bucket/key"])
+    def test_an_unsigned_request_is_refused(self, embedded, path):
+        connection = HTTPConnection(embedded.endpoint_url.partition("//")[2], timeout=10)
+        connection.request("POST", path, body=b"{}")
+        assert connection.getresponse().status == 403
+        connection.close()
+
+    @pytest.mark.parametrize(
+        ("service", "operation", "code"),
+        [
+            ("s3", "list_buckets", "SignatureDoesNotMatch"),
+            ("sts", "get_caller_identity", "SignatureDoesNotMatch"),
+            ("ec2", "describe_vpcs", "SignatureDoesNotMatch"),
+            ("batch", "describe_job_queues", "SignatureDoesNotMatch"),
+            ("logs", "describe_log_groups", "SignatureDoesNotMatch"),
+        ],
+    )
+    def test_a_wrong_secret_is_refused_in_each_protocol(self, embedded, directory, service, operation, code):
+        client = foreign_client(service, embedded, read_state(directory).access_key)
+        with pytest.raises(ClientError) as caught:
+            getattr(client, operation)()
+        assert caught.value.response["Error"]["Code"] == code
+
+    def test_a_wrong_key_is_refused(self, embedded):
+        with pytest.raises(ClientError) as caught:
+            foreign_client("s3", embedded, "AKIANOBODY").list_buckets()
+        assert caught.value.response["Error"]["Code"] == "InvalidAccessKeyId"
+
+    def test_objects_with_difficult_keys_come_back_as_they_were(self, embedded):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="difficult")
+        for key in ("a b/c+d", "100%/é", "a//b", "x?y=z&w", "~tilde=(1)"):
+            s3.put_object(Bucket="difficult", Key=key, Body=key.encode())
+            assert s3.get_object(Bucket="difficult", Key=key)["Body"].read() == key.encode()
+
+    def test_a_large_object_travels(self, embedded):
+        s3, data = embedded.client("s3"), os.urandom(3 << 20)
+        s3.create_bucket(Bucket="large")
+        s3.put_object(Bucket="large", Key="k", Body=data)
+        assert s3.get_object(Bucket="large", Key="k", Range="bytes=1000000-1000009")["Body"].read() == (
+            data[1000000:1000010]
+        )
+
+    def test_the_users_profile_and_files_do_not_matter(self, directory, embedded, monkeypatch):
+        monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null/nonsense")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEONEELSE")
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert LocalCloud(directory).account == embedded.account
+
+
+def foreign_client(service, cloud, access_key):
+    return boto3.client(
+        service,
+        endpoint_url=cloud.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key="wrong",
+    )
+
+
+class TestEnvironment:
+    def test_a_job_sees_its_own_environment_and_nothing_of_the_users(self, client, directory):
+        job_id = client.submit(*WORKER, "show", environment={"MINE": "yes"})
+        shown = client.shown(job_id)
+        variables, environment = shown["environment"], directory / "environments" / "none"
+        assert variables["MINE"] == "yes"
+        assert variables["AWS_BATCH_JOB_ID"] == job_id
+        assert variables["AWS_ENDPOINT_URL"] == client.cloud.endpoint_url
+        assert variables["PATH"].startswith(str(directory / "images" / "worker" / "environment" / "bin"))
+        assert variables["HOME"] == shown["directory"]
+        allowed = {"MINE", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
+        assert {name for name in variables if not name.startswith("AWS_")} <= allowed
+        assert "AWS_BATCH_JOB_ARRAY_INDEX" not in variables
+        assert shown["prefix"] == str(environment.resolve()) or Path(shown["prefix"]).resolve() == environment
+        assert "/somewhere/of/the/user" not in shown["path"]
+
+    def test_its_directory_is_empty_and_gone_afterwards(self, client):
+        shown = client.shown(client.submit(*WORKER, "show"))
+        assert shown["files"] == []
+        until(lambda: not Path(shown["directory"]).exists())
+
+    def test_children_know_their_index_and_the_size(self, client):
+        array = client.submit(*WORKER, "show", size=3)
+        seen = [client.shown(f"{array}:{index}")["environment"] for index in range(3)]
+        assert [one["AWS_BATCH_JOB_ARRAY_INDEX"] for one in seen] == ["0", "1", "2"]
+        assert {one["AWS_BATCH_JOB_ARRAY_SIZE"] for one in seen} == {"3"}
+        assert [one["AWS_BATCH_JOB_ID"] for one in seen] == [f"{array}:{index}" for index in range(3)]
+
+    def test_any_other_command_is_run_with_parameters_put_in(self, client):
+        client.define("echo", client.image, command=["echo", "Ref::what", "Ref::unknown"])
+        job = client.wait(client.submit(jobDefinition="echo", parameters={"what": "it"}))
+        assert job["container"]["command"] == ["echo", "it", "Ref::unknown"]
+        assert until(lambda: client.lines(job["container"]["logStreamName"])) == ["it Ref::unknown"]
+
+    def test_python_is_the_images(self, client, directory):
+        job = client.wait(client.submit("python", "-c", "import sys; print(sys.prefix)"))
+        (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert Path(line).resolve() == (directory / "environments" / "none").resolve()
+
+
+class TestOutcomes:
+    @pytest.mark.parametrize(
+        ("command", "exit_code"),
+        [
+            (("leave", "0"), 0),
+            (("leave", "9"), 9),
+            (("fall", str(int(signal.SIGKILL))), 137),
+            (("fall", str(int(signal.SIGTERM))), 143),
+            (("throw",), 1),
+            (("sys_exit", "text"), 1),
+        ],
+    )
+    def test_exit_codes(self, client, command, exit_code):
+        job = client.run(*command)
+        assert job["container"]["exitCode"] == exit_code
+        assert job["status"] == ("FAILED" if exit_code else "SUCCEEDED")
+        assert job["statusReason"] == "Essential container in task exited"
+        assert job["createdAt"] <= job["startedAt"] <= job["stoppedAt"]
+
+    def test_a_command_that_does_not_exist(self, client):
+        assert client.wait(client.submit("no-such-command"))["container"]["exitCode"] == 127
+
+    def test_an_exception_is_in_the_log(self, client):
+        job = client.run("throw")
+        lines = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert lines[-1] == "RuntimeError: thrown by the job"
+
+    def test_an_array_with_a_failed_child(self, client):
+        array = client.run("fail_if", "1", size=3)
+        assert (array["status"], array["statusReason"]) == ("FAILED", "Array Child Job failed")
+        assert array["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 2
+        pages = client.batch.get_paginator("list_jobs").paginate(arrayJobId=array["jobId"], jobStatus="FAILED")
+        (failed,) = itertools.chain.from_iterable(page["jobSummaryList"] for page in pages)
+        assert (failed["jobId"], failed["container"]["exitCode"]) == (f"{array['jobId']}:1", 1)
+
+    def test_a_retried_job_shows_both_attempts(self, client):
+        job = client.run("once", retryStrategy={"attempts": 3})
+        assert job["status"] == "SUCCEEDED"
+        assert [attempt["container"]["exitCode"] for attempt in job["attempts"]] == [5, 0]
+
+    def test_a_missing_image_cannot_be_pulled(self, client):
+        client.define("missing", client.image.replace(":worker", ":missing"))
+        job = client.wait(client.submit("true", jobDefinition="missing"))
+        assert job["statusReason"] == "Task failed to start"
+        assert job["container"]["reason"].startswith("CannotPullContainerError: ")
+        assert "exitCode" not in job["container"]
+
+    def test_an_image_whose_worker_cannot_be_imported(self, client, directory):
+        broken = Image("broken", files={"cloudknot_worker/__main__.py": b"import no_such_module"})
+        client.define("broken", client.cloud.publish(broken, client.cloud.repository("tests")))
+        job = client.wait(client.submit(*WORKER, jobDefinition="broken"))
+        assert job["statusReason"] == "Task failed to start"
+        assert "No module named 'no_such_module'" in job["container"]["reason"]
+
+    def test_a_dependent_of_a_failed_job_fails(self, client):
+        first = client.submit(*WORKER, "leave", "1")
+        second = client.wait(client.submit(*WORKER, "leave", "0", dependsOn=[{"jobId": first}]))
+        assert (second["status"], second["statusReason"]) == ("FAILED", "Dependent Job failed")
+        assert second["attempts"] == []
+
+    def test_overrides_that_are_too_long_fail_the_job(self, client):
+        job = client.run("leave", "x" * 9000)
+        assert (job["status"], job["statusReason"]) == ("FAILED", "Container Overrides length must be at most 8192")
+
+    def test_many_independent_jobs_at_once(self, client):
+        with ThreadPoolExecutor(32) as pool:
+            ids = list(pool.map(lambda _: client.submit(*WORKER, "leave", "0"), range(60)))
+        assert {client.wait(job_id)["status"] for job_id in ids} == {"SUCCEEDED"}
+
+
+class TestStopping:
+    def test_terminate_kills_the_job_and_its_descendants(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"), retryStrategy={"attempts": 3})
+        pids = until_written(tmp_path / "pids")
+        client.batch.terminate_job(jobId=job_id, reason="enough")
+        job = client.wait(job_id)
+        assert (job["statusReason"], job["container"]["exitCode"]) == ("enough", 143)
+        assert len(job["attempts"]) == 1
+        until(lambda: not any(map(alive, pids)))
+
+    def test_cancel_ends_what_waits(self, client, tmp_path):
+        running = [client.submit(*WORKER, "talk", str(tmp_path / "go")) for _ in range(2)]
+        waiting = client.submit(*WORKER, "leave", "0")
+        for job_id in running:
+            client.wait(job_id, "RUNNING")
+        assert client.describe(waiting)["status"] == "RUNNABLE"
+        client.batch.cancel_job(jobId=waiting, reason="not needed")
+        assert client.wait(waiting)["statusReason"] == "not needed"
+        (tmp_path / "go").touch()
+        assert {client.wait(job_id)["status"] for job_id in running} == {"SUCCEEDED"}
+
+    def test_terminate_in_bulk_names_what_it_does_not_know(self, client):
+        job_id = client.submit(*WORKER, "leave", "0")
+        answer = client.batch.terminate_jobs(jobs=[job_id, "nobody"], reason="done")
+        assert answer["successful"] == [job_id]
+        assert [error["job"] for error in answer["errors"]] == ["nobody"]
+
+    def test_a_warm_parent_that_dies_takes_its_jobs_along_and_the_next_job_runs(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"))
+        pid, child = until_written(tmp_path / "pids")
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGKILL)
+        job = client.wait(job_id)
+        assert job["status"] == "FAILED"
+        assert job["statusReason"].startswith("Host EC2 (instance ")
+        until(lambda: not alive(pid) and not alive(child))
+        assert client.run("leave", "0")["status"] == "SUCCEEDED"
+
+
+def until_written(path):
+    until(path.exists)
+    return [int(word) for word in path.read_text().split()]
+
+
+class TestLogs:
+    def test_lines_appear_while_the_job_runs_and_the_rest_at_its_end(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+        stream = client.wait(job_id, "RUNNING")["container"]["logStreamName"]
+        assert until(lambda: client.lines(stream)) == ["first line"]
+        assert client.describe(job_id)["status"] == "RUNNING"
+        (tmp_path / "go").touch()
+        assert client.wait(job_id)["attempts"][0]["container"]["logStreamName"] == stream
+        until(lambda: client.lines(stream) == ["first line", "last line"])
+
+    def test_more_output_than_one_call_takes_arrives_whole_and_in_order(self, client):
+        program = "for i in range(25000): print(i, 'x' * 60)"
+        stream = client.wait(client.submit("python", "-c", program))["container"]["logStreamName"]
+
+        def numbers():
+            pages = client.logs.get_paginator("filter_log_events").paginate(
+                logGroupName="/aws/batch/job", logStreamNames=[stream]
+            )
+            return [int(event["message"].split()[0]) for page in pages for event in page["events"]]
+
+        until(lambda: len(numbers()) == 25000)
+        assert numbers() == list(range(25000))
+
+    def test_a_silent_job_has_no_stream(self, client):
+        stream = client.run("leave", "0")["container"]["logStreamName"]
+        client.shown(client.submit(*WORKER, "show"))
+        found = client.logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
+        assert found["logStreams"] == []
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("choices", "text"),
+        [
+            ({"jobName": "no spaces"}, "Job name should match valid pattern"),
+            ({"jobQueue": "nowhere"}, "does not exist"),
+            ({"jobDefinition": "nothing"}, "does not exist"),
+            ({"jobDefinition": "worker:99"}, "does not exist"),
+            ({"size": 10_001}, "Array size must be between 2 and 10000"),
+            ({"size": 1}, "Array size must be between 2 and 10000"),
+            ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
+            ({"retryStrategy": {"attempts": 11}}, "between 1 and 10"),
+            ({"dependsOn": [{"jobId": "nobody"}]}, "does not exist"),
+            ({"dependsOn": [{"jobId": str(number)} for number in range(21)]}, "more than 20 dependencies"),
+            ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "Only an array job"),
+            ({"environment": {"AWS_BATCH_JOB_ID": "mine"}}, "AWS_BATCH"),
+            ({"environment": {"A": "x" * 40_000}}, "less than 30 KiB, got 40 KiB"),
+        ],
+    )
+    def test_what_aws_refuses_is_a_client_exception(self, client, choices, text):
+        with pytest.raises(client.batch.exceptions.ClientException, match=text) as caught:
+            client.submit(*WORKER, "leave", "0", **choices)
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+    def test_an_unknown_job_cannot_be_terminated(self, client):
+        with pytest.raises(client.batch.exceptions.ClientException, match="does not exist"):
+            client.batch.terminate_job(jobId=str(uuid.uuid4()), reason="x")
+
+    def test_what_is_no_longer_there_is_refused_at_once(self, client):
+        client.queue("brief")
+        client.wait(client.submit("true", jobQueue="brief"))
+        client.batch.update_job_queue(jobQueue="brief", state="DISABLED")
+        with pytest.raises(client.batch.exceptions.ClientException, match="not enabled"):
+            client.submit("true", jobQueue="brief")
+
+    def test_a_name_means_the_latest_revision_at_once(self, client):
+        client.define("growing", client.image, command=["echo", "1"])
+        client.submit(jobDefinition="growing")
+        client.define("growing", client.image, command=["echo", "2"])
+        job = client.describe(client.submit(jobDefinition="growing"))
+        assert job["container"]["command"] == ["echo", "2"]
+        first = client.describe(client.submit(jobDefinition="growing:1"))
+        assert first["container"]["command"] == ["echo", "1"]
+
+
+class TestListing:
+    def test_a_queue_is_listed_by_status_newest_first_and_in_pages(self, client):
+        client.queue("listed")
+        ids = [client.submit("true", jobQueue="listed", jobName=f"n{number}") for number in range(5)]
+        for job_id in ids:
+            client.wait(job_id)
+        pages = client.batch.get_paginator("list_jobs").paginate(
+            jobQueue="listed", jobStatus="SUCCEEDED", PaginationConfig={"PageSize": 2}
+        )
+        assert [job["jobId"] for page in pages for job in page["jobSummaryList"]] == ids[::-1]
+        assert client.batch.list_jobs(jobQueue="listed")["jobSummaryList"] == []
+        found = client.batch.list_jobs(jobQueue="listed", filters=[{"name": "JOB_NAME", "values": ["N3"]}])
+        assert [job["jobName"] for job in found["jobSummaryList"]] == ["n3"]
+
+    def test_an_unknown_job_is_left_out_of_a_description(self, client):
+        assert client.batch.describe_jobs(jobs=["nobody"])["jobs"] == []
+
+
+class TestLife:
+    def test_another_process_finds_the_running_cloud(self, embedded, directory):
+        program = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).start().pid)"
+        root = str(Path(__file__).parents[2])
+        said = subprocess.run(
+            [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True, cwd=root, timeout=60
+        )
+        assert int(said.stdout) == embedded.status().pid
+
+    def test_sessions_that_start_at_once_get_one_cloud(self, tmp_path):
+        clouds = [LocalCloud(tmp_path / "shared") for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            pids = list(pool.map(lambda cloud: cloud.start().pid, clouds))
+        assert len(set(pids)) == 1
+        with clouds[0], clouds[1], clouds[2], clouds[3]:
+            pass
+        assert clouds[0].status() is None
+
+    def test_a_cloud_that_was_found_is_not_stopped_at_the_end_of_the_block(self, embedded, directory):
+        with LocalCloud(directory) as found:
+            assert found.status().pid == embedded.status().pid
+        assert embedded.status() is not None
+
+    def test_making_one_starts_nothing(self, tmp_path):
+        cloud = LocalCloud(tmp_path / "untouched")
+        assert cloud.region == "us-east-1"
+        assert cloud.status() is None
+        assert not (tmp_path / "untouched").exists()
+
+    def test_stopping_ends_the_jobs_and_leaves_no_state(self, own_cloud, tmp_path):
+        Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
+        pids = until_written(tmp_path / "pids")
+        pid = own_cloud.status().pid
+        assert own_cloud.stop() is True
+        until(lambda: not any(map(alive, [pid, *pids])))
+        assert read_state(own_cloud.directory) is None
+        assert own_cloud.status() is None
+        assert own_cloud.stop() is False
+
+    def test_a_killed_cloud_leaves_no_job_behind_and_is_replaced(self, own_cloud, tmp_path):
+        Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
+        pids = until_written(tmp_path / "pids")
+        os.kill(own_cloud.status().pid, signal.SIGKILL)
+        until(lambda: not any(map(alive, pids)))
+        with LocalCloud(own_cloud.directory) as second:
+            assert Client(second).run("leave", "0")["status"] == "SUCCEEDED"
+
+    def test_an_idle_cloud_ends_by_itself_but_not_while_a_job_lives(self, tmp_path):
+        directory = tmp_path / "idle"
+        directory.mkdir()
+        command = [sys.executable, "-m", "cloudknot.local.server", "--directory", directory, "--idle", "1"]
+        root = Path(__file__).parents[2]
+        server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
+        try:
+            until(lambda: read_state(directory))
+            client = Client(LocalCloud(directory))
+            job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+            threading.Event().wait(2.5)
+            assert server.poll() is None
+            (tmp_path / "go").touch()
+            client.wait(job_id)
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+            server.wait()
+        assert not state_file(directory).exists()
+
+    def test_a_cloud_that_cannot_start_says_why(self, tmp_path, embedded):
+        port = int(embedded.endpoint_url.rpartition(":")[2])
+        with pytest.raises(CloudError, match="Address already in use"):
+            LocalCloud(tmp_path / "taken", port=port).start()
+
+
+class TestImages:
+    def test_requirements_are_exactly_those_asked_for_and_shared(self, client, tmp_path):
+        six = Image("six-1", ("six==1.16.0",), "six")
+        client.define("six", client.cloud.publish(six, client.cloud.repository("tests")))
+        program = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
+        job = client.wait(client.submit("python", "-c", program, jobDefinition="six"))
+        (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert "six1.16.0" in line
+        assert "boto3" not in line
+        marker = client.cloud.directory / "environments" / "six" / ".complete"
+        made = marker.stat().st_mtime_ns
+        second = materialise(client.cloud.directory, Image("six-2", ("six==1.16.0",), "six"))
+        assert (second / "environment").resolve() == marker.parent.resolve()
+        assert marker.stat().st_mtime_ns == made
+
+    def test_a_failed_installation_shows_what_pip_said_and_leaves_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        with pytest.raises(ImageError, match=r"(?s)no-such-thing==1.*pip said:.*No matching distribution") as caught:
+            materialise(tmp_path, Image("t", ("no-such-thing==1",), "failing"))
+        assert len(str(caught.value).splitlines()) < 25
+        assert not (tmp_path / "environments" / "failing").exists()
+        assert not (tmp_path / "images" / "t").exists()
+
+    def test_a_half_made_and_a_broken_environment_are_made_again(self, tmp_path):
+        half = tmp_path / "environments" / "none" / "bin"
+        half.mkdir(parents=True)
+        (half / "left-over").touch()
+        python = materialise(tmp_path, Image("t")) / "environment" / "bin" / "python"
+        assert not (half / "left-over").exists()
+        python.unlink()
+        python.symlink_to("/no/such/python")
+        materialise(tmp_path, Image("t"))
+        assert subprocess.run([python, "-c", ""], check=False, timeout=60).returncode == 0
+
+    def test_two_at_once_make_one(self, tmp_path):
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda _: materialise(tmp_path, Image("t")), range(2)))
+        assert made[0] == made[1]
+        assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
+
+    def test_pip_does_not_see_the_users_python_settings(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", "/nonsense")
+        monkeypatch.setenv("PIP_USER", "1")
+        monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+        image = materialise(tmp_path, Image("t", ("six==1.16.0",), "six"))
+        assert list((image / "environment").glob("lib/python*/site-packages/six.py"))

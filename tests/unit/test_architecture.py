@@ -1,0 +1,177 @@
+"""The four walls, the direction of imports, and the sizes: read from the source, nothing is run."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cloudknot
+
+PACKAGE = Path(cloudknot.__file__).parent
+MODULES = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+WALLS = {
+    "boto3": ("cloudknot.aws", "cloudknot.worker"),
+    "botocore": ("cloudknot.aws", "cloudknot.worker"),
+    "moto": ("cloudknot.local",),
+    "waitress": ("cloudknot.local",),
+    "virtualenv": ("cloudknot.local",),
+    "docker": ("cloudknot.builder",),
+}
+LEVELS = [
+    ["cloudknot.errors", "cloudknot.worker", "cloudknot.templates"],
+    ["cloudknot.rules", "cloudknot.config", "cloudknot.options"],
+    ["cloudknot.aws", "cloudknot.builder"],
+    ["cloudknot.local"],
+    [
+        "cloudknot.clouds",
+        "cloudknot.settings",
+        "cloudknot.repo",
+        "cloudknot.imports",
+        "cloudknot.pickling",
+        "cloudknot.modules",
+        "cloudknot.fingerprint",
+        "cloudknot.blame",
+        "cloudknot.requirements",
+        "cloudknot.program",
+        "cloudknot.image",
+        "cloudknot.stack",
+        "cloudknot.pars",
+        "cloudknot.resources",
+        "cloudknot.inputs",
+        "cloudknot.outcomes",
+        "cloudknot.progress",
+        "cloudknot.collector",
+        "cloudknot.futures",
+        "cloudknot.job",
+        "cloudknot.run",
+    ],
+    ["cloudknot.knot"],
+    ["cloudknot"],
+    ["cloudknot.cli"],
+]
+WORKER_MAY = {"boto3", "botocore", "cloudpickle"}
+
+
+def imports_of(path):
+    """Absolute names that a file imports anywhere, those for type checkers too."""
+    package = MODULES[path] if path.name == "__init__.py" else MODULES[path].rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.removesuffix(".__init__").split(".")
+            base = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+            name = ".".join(filter(None, (base, node.module)))
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def is_in(name, package):
+    return name == package or name.startswith(f"{package}.")
+
+
+def module_of(name):
+    """The module of ours that an imported name is in, the package itself for its public names."""
+    known = set(MODULES.values())
+    while name and name not in known:
+        if f"{name}.__init__" in known:
+            return f"{name}.__init__"
+        name = name.rpartition(".")[0]
+    return name
+
+
+def level_of(module):
+    if module == "cloudknot.__init__":
+        module = "cloudknot"
+    matches = [
+        (len(prefix), number)
+        for number, level in enumerate(LEVELS)
+        for prefix in level
+        if module == prefix or (prefix != "cloudknot" and is_in(module, prefix))
+    ]
+    assert matches, f"{module} has no place in LEVELS"
+    return max(matches)[1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
+def test_walls(path):
+    for name in imports_of(path):
+        for library, places in WALLS.items():
+            if is_in(name, library):
+                assert any(is_in(MODULES[path], place) for place in places), f"{MODULES[path]} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
+def test_imports_point_downwards(path):
+    for name in imports_of(path):
+        if is_in(name, "cloudknot"):
+            target = module_of(name)
+            assert level_of(target) <= level_of(MODULES[path]), f"{MODULES[path]} imports {target}, which is above it"
+
+
+def test_there_is_no_import_cycle():
+    """Without the imports inside ``if TYPE_CHECKING``, which run nowhere."""
+    graph = {}
+    for path, module in MODULES.items():
+        targets = {module_of(name) for name in imports_at_run_time(path) if is_in(name, "cloudknot")}
+        graph[module] = targets - {module}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(MODULES)
+
+
+def imports_at_run_time(path):
+    tree = ast.parse(path.read_text())
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = MODULES[path].removesuffix(".__init__") if path.name == "__init__.py" else ""
+    for node in ast.walk(tree):
+        if node in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                parents = (package or MODULES[path].rpartition(".")[0]).split(".")
+                base = ".".join(parents[: len(parents) - node.level + 1])
+                name = ".".join(filter(None, (base, node.module)))
+            else:
+                name = node.module
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if is_in(MODULES[path], "cloudknot.worker")], ids=lambda path: path.name
+)
+def test_the_worker_stands_alone(path):
+    import sys
+
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            continue
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            top = name.partition(".")[0]
+            assert top in WORKER_MAY or top in sys.stdlib_module_names, f"the worker imports {name}"
+
+
+def test_templates_hold_no_python():
+    assert not list((PACKAGE / "templates").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
+def test_modules_and_functions_are_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 320
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = node.end_lineno - node.lineno + 1
+            assert size <= 60, f"{node.name} has {size} lines"
+
+
+def test_every_module_tells_its_place():
+    for path in MODULES:
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"

@@ -1,0 +1,198 @@
+"""Choices: their defaults, and what is refused, with which words."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.options import KnotOptions, MapOptions, ParsOptions, default_name
+
+
+def test_defaults_of_a_knot() -> None:
+    options = KnotOptions.make(name="pi-calc", memory=None)
+    assert options.job_definition_name == "pi-calc-cloudknot-job-definition"
+    assert options.job_queue_name == "pi-calc-cloudknot-job-queue"
+    assert options.compute_environment_name == "pi-calc-cloudknot-compute-environment"
+    assert (options.job_def_vcpus, options.memory, options.n_gpus) == (1, 7500, 0)
+    assert (options.retries, options.timeout) == (1, None)
+    assert (options.min_vcpus, options.desired_vcpus, options.max_vcpus) == (0, 8, 256)
+    assert options.instance_types == ("optimal",)
+    assert options.bid_percentage is None
+    assert options.base_image == f"python:3.{sys.version_info.minor}-slim"
+    assert set(options.aws_resource_tags) == {"Owner", "Environment", "Name"}
+
+
+def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "1 Very.Long_Name of somebody at some university")
+    assert default_name() == "Very-Long-Name-of-somebody-at-some-u-default"
+    assert KnotOptions.make().name == default_name()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", "1a"),
+        ("name", "a" * 46),
+        ("name", "pi_calc"),
+        ("name", ""),
+        ("name", 3),
+        ("func", "f"),
+        ("retries", 0),
+        ("retries", 11),
+        ("retries", True),
+        ("retries", 1.0),
+        ("timeout", 59),
+        ("memory", 3),
+        ("memory", "8000"),
+        ("job_def_vcpus", 0),
+        ("n_gpus", -1),
+        ("bid_percentage", 101),
+        ("bid_percentage", -1),
+        ("volume_size", 10),
+        ("image_id", "ubuntu"),
+        ("instance_types", ["c5.large", 7]),
+        ("instance_types", {"c5.large": 1}),
+        ("min_vcpus", -1),
+        ("priority", "high"),
+        ("job_queue_name", "a b"),
+        ("pars_policies", ["no such/ policy"]),
+        ("repo_name", "Upper"),
+        ("username", "Root User"),
+        ("base_image", "python 3"),
+        ("image_tags", [""]),
+        ("image_github_installs", ["numpy"]),
+        ("no_image_cache", "yes"),
+        ("requirements", [""]),
+        ("aws_resource_tags", {"aws:x": "y"}),
+        ("aws_resource_tags", {"x": 1}),
+        ("aws_resource_tags", [{"Name": "x"}]),
+        ("aws_resource_tags", {str(n): "" for n in range(51)}),
+    ],
+)
+def test_what_a_knot_refuses(name: str, value: Any) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"^{name}=.*Give ") as caught:
+        KnotOptions.make(**{name: value})
+    assert isinstance(caught.value, ValueError)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    options = KnotOptions.make(memory=np.int64(500), retries=np.uint8(3))
+    assert (options.memory, options.retries) == (500, 3)
+    assert type(options.memory) is int
+
+
+def test_one_string_or_several() -> None:
+    assert KnotOptions.make(instance_types="c6i").instance_types == ("c6i",)
+    types = ["c6i.large", "m6i.large", "c6i.large"]
+    assert KnotOptions.make(instance_types=types).instance_types == ("c6i.large", "m6i.large")
+    assert KnotOptions.make(requirements=[]).requirements == ()
+    assert KnotOptions.make().requirements is None
+
+
+def test_tags_as_a_dict_or_as_aws_lists_them() -> None:
+    mapped = KnotOptions.make(name="x", aws_resource_tags={"Project": "pi", "Owner": "me"})
+    listed = KnotOptions.make(
+        name="x", aws_resource_tags=[{"Key": "Project", "Value": "pi"}, {"Key": "Owner", "Value": "me"}]
+    )
+    assert mapped.aws_resource_tags == listed.aws_resource_tags
+    assert mapped.aws_resource_tags == {"Owner": "me", "Environment": "cloudknot", "Name": "x", "Project": "pi"}
+
+
+def test_vcpus_are_in_order() -> None:
+    with pytest.raises(CloudknotInputError, match="min_vcpus <= desired_vcpus <= max_vcpus"):
+        KnotOptions.make(desired_vcpus=9, max_vcpus=8)
+    assert KnotOptions.make(max_vcpus=4).desired_vcpus == 4
+    with pytest.raises(CloudknotInputError, match="no job could start"):
+        KnotOptions.make(job_def_vcpus=8, max_vcpus=4)
+
+
+def test_standing_machines_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="min_vcpus=16 keeps .* costing money"):
+        options = KnotOptions.make(min_vcpus=16)
+    assert options.desired_vcpus == 16
+
+
+def test_what_excludes_each_other() -> None:
+    with pytest.raises(CloudknotInputError, match=r"volume_size=50.*image_id"):
+        KnotOptions.make(volume_size=50, image_id="ami-0123456789abcdef0")
+    with pytest.raises(CloudknotInputError, match=r"image_script_path.*func"):
+        KnotOptions.make(func=len, image_script_path="x.py")
+
+
+def test_gpus_select_gpu_machines() -> None:
+    assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
+    assert KnotOptions.make(n_gpus=1, instance_types="p3").instance_types == ("p3",)
+
+
+def test_unknown_choice_is_an_error() -> None:
+    with pytest.raises(TypeError, match="vcpu"):
+        KnotOptions.make(vcpu=1)
+
+
+def test_options_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        KnotOptions.make().memory = 1  # type: ignore[misc]
+
+
+def test_defaults_of_pars() -> None:
+    options = ParsOptions.make(policies=("AmazonS3FullAccess", "arn:aws:iam::123456789012:policy/mine"))
+    assert options.name == "default"
+    assert options.use_default_vpc is True
+    assert options.policies == ("AmazonS3FullAccess", "arn:aws:iam::123456789012:policy/mine")
+    assert options.aws_resource_tags["Name"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ipv4_cidr", "10.0.0.1/16"),
+        ("ipv4_cidr", "10.0.0.0/8"),
+        ("ipv4_cidr", 7),
+        ("instance_tenancy", "host"),
+        ("use_default_vpc", 0),
+        ("batch_service_role_name", "a b"),
+        ("policies", [3]),
+    ],
+)
+def test_what_pars_refuse(name: str, value: Any) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"^{name}=.*Give "):
+        ParsOptions.make(**{"use_default_vpc": False, name: value})
+
+
+def test_a_network_of_its_own_must_be_asked_for() -> None:
+    with pytest.raises(CloudknotInputError, match="use_default_vpc=False"):
+        ParsOptions.make(ipv4_cidr="10.1.0.0/16")
+    assert ParsOptions.make(use_default_vpc=False, ipv4_cidr="10.1.0.0/16").ipv4_cidr == "10.1.0.0/16"
+
+
+def test_environment_of_a_map() -> None:
+    mapped = MapOptions.make(env_vars={"A": "1", "B": "2"})
+    listed = MapOptions.make(env_vars=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])
+    assert mapped == listed
+    assert mapped.container_environment == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+    assert (mapped.max_threads, mapped.job_type, mapped.chunksize, mapped.starmap) == (64, "array", None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("env_vars", {"AWS_BATCH_JOB_ID": "x"}),
+        ("env_vars", {"CLOUDKNOT_MANIFEST": "x"}),
+        ("env_vars", {"A": 1}),
+        ("env_vars", {"A=B": "1"}),
+        ("env_vars", ["A"]),
+        ("env_vars", 3),
+        ("env_vars", {"A": "x" * 8000}),
+        ("max_threads", 0),
+        ("job_type", "fan-out"),
+        ("chunksize", 0),
+        ("starmap", "no"),
+    ],
+)
+def test_what_a_map_refuses(name: str, value: Any) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"^{name}="):
+        MapOptions.make(**{name: value})

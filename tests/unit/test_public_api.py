@@ -1,0 +1,81 @@
+"""The public names are what is promised, and exist."""
+
+import inspect
+
+import pytest
+
+import cloudknot as ck
+from cloudknot import errors
+
+PROMISED = {
+    "BatchJob",
+    "Cloud",
+    "DockerRepo",
+    "Knot",
+    "LocalCloud",
+    "MapFuture",
+    "Pars",
+    "__version__",
+    "get_ecr_repo",
+    "get_profile",
+    "get_region",
+    "get_s3_params",
+    "list_profiles",
+    "refresh_clients",
+    "set_ecr_repo",
+    "set_profile",
+    "set_region",
+    "set_s3_params",
+    *errors.__all__,
+}
+
+
+def test_all_is_sorted_and_is_what_is_promised():
+    assert ck.__all__ == sorted(ck.__all__)
+    assert set(ck.__all__) >= PROMISED
+
+
+@pytest.mark.parametrize("name", ck.__all__)
+def test_every_public_name_exists_and_is_documented(name):
+    thing = getattr(ck, name)
+    assert name == "__version__" or inspect.getdoc(thing)
+
+
+def test_no_other_public_name_leaks():
+    modules = {name for name, value in vars(ck).items() if inspect.ismodule(value)}
+    names = {name for name in vars(ck) if not name.startswith("_")} - modules
+    assert names == set(ck.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_is_in_the_one_tree(name):
+    kind = getattr(errors, name)
+    assert issubclass(kind, ck.CloudknotError)
+    assert name in errors.__doc__
+
+
+def test_errors_that_are_also_builtin_ones():
+    assert issubclass(ck.CloudknotInputError, ValueError)
+    assert issubclass(ck.CKTimeoutError, TimeoutError)
+    assert issubclass(ck.JobTimeoutError, TimeoutError)
+
+
+def test_old_notebooks_find_their_names_under_aws():
+    assert ck.aws.BatchJob is ck.BatchJob
+    assert ck.aws.DockerRepo is ck.DockerRepo
+    with pytest.raises(AttributeError):
+        ck.aws.Nonsense  # noqa: B018
+
+
+def test_the_signatures_of_the_paper():
+    assert list(inspect.signature(ck.Knot).parameters) == [
+        *("name", "pars", "pars_policies", "docker_image", "base_image", "func", "image_script_path"),
+        *("image_work_dir", "image_github_installs", "username", "repo_name", "image_tags", "no_image_cache"),
+        *("job_definition_name", "job_def_vcpus", "memory", "n_gpus", "retries", "compute_environment_name"),
+        *("instance_types", "min_vcpus", "max_vcpus", "desired_vcpus", "volume_size", "image_id", "ec2_key_pair"),
+        *("bid_percentage", "job_queue_name", "priority", "aws_resource_tags", "cloud", "timeout", "requirements"),
+    ]
+    assert list(inspect.signature(ck.Knot.map).parameters) == [
+        *("self", "iterdata", "env_vars", "max_threads", "starmap", "job_type"),
+        *("chunksize", "depends_on", "progress"),
+    ]
