@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cloudknot import config, progress
+from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
-from cloudknot.image import Image, render_image
+from cloudknot.image import render_image
 from cloudknot.job import BatchJob, find_jobs, jobs_table
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.program import Program, make_program, pickle_value
+from cloudknot.progress import progress_line
 from cloudknot.repo import DockerRepo
 from cloudknot.resources import JobDefinition, KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.run import Target, job_ids_of, start_run
@@ -44,9 +45,7 @@ class Knot:
     func : callable, optional
         The function to run. It travels by value.
     image_github_installs : str or sequence of str
-        Git repositories to install in the image.
-    username : str, optional
-        The user that jobs run as in the container.
+        Git repositories to install in the image; ``username`` is the user that jobs run as in it.
     repo_name : str, optional
         The image repository. Default: the settings' (``"cloudknot"``).
     job_def_vcpus, memory, n_gpus : int, optional
@@ -54,9 +53,8 @@ class Knot:
     retries : int, optional
         Attempts that a child job has when the function raises: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
-        Default: ``"optimal"``.
-    min_vcpus, desired_vcpus, max_vcpus : int, optional
-        Size of the compute environment. Default: 0, 8, 256. A minimum above 0 costs money while idle.
+        Default: ``"optimal"``. ``min_vcpus``, ``desired_vcpus`` and ``max_vcpus`` (0, 8, 256) are how many of them
+        there are; a minimum above 0 costs money while idle.
     volume_size : int, optional
         GiB of disk. Not together with ``image_id``.
     image_id, ec2_key_pair : str, optional
@@ -64,9 +62,7 @@ class Knot:
     bid_percentage : int, optional
         Use Spot instances, at most at this share of the on-demand price. Default: on demand.
     job_definition_name, compute_environment_name, job_queue_name : str, optional
-        Default: ``<name>-cloudknot-job-definition`` and so on.
-    priority : int, optional
-        Of the job queue. Default: 1.
+        Default: ``<name>-cloudknot-job-definition`` and so on. The queue's ``priority`` is 1.
     aws_resource_tags : dict or list of dict, optional
         On every resource made. Default: Owner, Environment, Name.
     cloud : Cloud or {"aws", "local"}, optional
@@ -127,25 +123,29 @@ class Knot:
         self._options = KnotOptions.make(**choices)
         self._given_pars = pars
         self._jobs: dict[str, BatchJob] = {}
-        self._clobbered = False
-        self._program = _program_of(self._options)
+        self.clobbered = False
+        func, needs = self._options.func, self._options.requirements
+        self._program = None if func is None else make_program(func, needs)
         self._cloud = choose_cloud(cloud)
-        self._resources = self._find() if self._program is None else self._make(self._program)
+        self._resources = self._make(self._program) if self._program else find_knot(self._cloud, self.name)
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"
 
-    def _find(self) -> KnotResources:
-        return find_knot(self._cloud, self.name)
-
     def _make(self, program: Program) -> KnotResources:
-        image = _image_of(program, self._options)
+        options = self._options
+        image = render_image(
+            program,
+            base_image=options.base_image,
+            username=options.username,
+            github_installs=options.image_github_installs,
+        )
         # A machine without credentials is told so here, before anything is made.
         _ = self._cloud.account
         with ThreadPoolExecutor(2) as pool:
             image_uri = pool.submit(self._cloud.publish, image, self._repository())
             pars = pool.submit(self._shared)
-        return deploy_knot(self._cloud, self._options, pars.result(), image_uri.result())
+        return deploy_knot(self._cloud, options, pars.result(), image_uri.result())
 
     def _shared(self) -> Pars:
         if self._given_pars is None:
@@ -198,8 +198,6 @@ class Knot:
         ------
         CloudknotInputError
             An argument or an element is not acceptable. Nothing was submitted.
-        ResourceClobberedException
-            The knot was clobbered.
         """
         self._refuse_if_clobbered()
         given = {"env_vars": env_vars, "max_threads": max_threads, "starmap": starmap, "job_type": job_type}
@@ -208,7 +206,7 @@ class Knot:
         if job is None:
             return MapFuture(None, 0)
         self._jobs[job.keys.run_id] = job
-        return job.future(_progress_line(self.name, job.manifest.count, options.progress))
+        return job.future(progress_line(self.name, job.manifest.count, options.progress))
 
     def _target(self) -> Target:
         made = self._resources
@@ -289,11 +287,6 @@ class Knot:
         """Their Batch job ids."""
         return [job.job_id for job in self.jobs]
 
-    @property
-    def clobbered(self) -> bool:
-        """Whether `clobber` was called."""
-        return self._clobbered
-
     def view_jobs(self) -> None:
         """Print a table of the knot's jobs: Job ID, Name, Status."""
         print(jobs_table(self._cloud, self.jobs))
@@ -308,7 +301,7 @@ class Knot:
         clobber_image : bool
             Also delete its image from the repository.
         """
-        if self._clobbered:
+        if self.clobbered:
             return
         for job in self.jobs:
             job.terminate("The knot was clobbered")
@@ -319,29 +312,9 @@ class Knot:
             self._repository().delete_tag(self._resources.image_uri.rpartition(":")[2])
         if clobber_pars:
             self.pars.clobber()
-        self._clobbered = True
+        self.clobbered = True
 
     def _refuse_if_clobbered(self) -> None:
-        if self._clobbered:
-            raise ResourceClobberedException(
-                f"The knot {self.name!r} was clobbered and cannot be used any more. "
-                f"Knot(name={self.name!r}, func=...) makes it anew; results of its maps are still in its jobs."
-            )
-
-
-def _program_of(options: KnotOptions) -> Program | None:
-    """The program of the function given; None when a knot is to be found again."""
-    return None if options.func is None else make_program(options.func, options.requirements)
-
-
-def _image_of(program: Program, options: KnotOptions) -> Image:
-    return render_image(
-        program,
-        base_image=options.base_image,
-        username=options.username,
-        github_installs=options.image_github_installs,
-    )
-
-
-def _progress_line(name: str, count: int, choice: bool | None) -> progress.ProgressLine | None:
-    return progress.ProgressLine(name, count) if progress.wanted(choice) else None
+        if self.clobbered:
+            anew = f"Knot(name={self.name!r}, func=...) makes it anew; results of its maps are still in its jobs."
+            raise ResourceClobberedException(f"The knot {self.name!r} was clobbered and cannot be used. {anew}")

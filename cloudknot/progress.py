@@ -24,6 +24,11 @@ def wanted(choice: bool | None) -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:
+    """The line for a map of ``count`` elements, if it is `wanted`."""
+    return ProgressLine(name, count) if wanted(choice) else None
+
+
 class ProgressLine:
     """Shows a map's progress on stderr; in a notebook, below the cell.
 

@@ -25,7 +25,7 @@ from cloudknot.local.images import materialise
 from cloudknot.local.state import read_state, state_file
 
 WORKER = ["python", "-m", "cloudknot_worker"]
-WORKER_SOURCE = '''
+WORKER_SOURCE = """
 import json, os, signal, subprocess, sys, time
 
 def warm():
@@ -70,7 +70,7 @@ def talk(path):
     while not os.path.exists(path):
         time.sleep(0.01)
     print("last line", end="")
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,9 @@ class TestRequests:
         s3, data = embedded.client("s3"), os.urandom(3 << 20)
         s3.create_bucket(Bucket="large")
         s3.put_object(Bucket="large", Key="k", Body=data)
-        assert s3.get_object(Bucket="large", Key="k", Range="bytes=1000000-1000009")["Body"].read() == (
-            data[1000000:1000010]
+        assert (
+            s3.get_object(Bucket="large", Key="k", Range="bytes=1000000-1000009")["Body"].read()
+            == (data[1000000:1000010])
         )
 
     def test_the_users_profile_and_files_do_not_matter(self, directory, embedded, monkeypatch):
@@ -499,7 +500,12 @@ class TestLife:
         program = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).start().pid)"
         root = str(Path(__file__).parents[2])
         said = subprocess.run(
-            [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True, cwd=root, timeout=60
+            [sys.executable, "-c", program, directory],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=root,
+            timeout=60,
         )
         assert int(said.stdout) == embedded.status().pid
 

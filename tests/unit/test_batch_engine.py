@@ -205,7 +205,11 @@ def test_a_failed_attempt_is_retried_until_the_attempts_are_used_up(cloud):
             {"exit_code": 1},
             Status.FAILED,
         ),
-        ((ExitRule("EXIT", on_exit_code="1", on_reason="Out*"),), {"exit_code": 1, "reason": "Other"}, Status.STARTING),
+        (
+            (ExitRule("EXIT", on_exit_code="1", on_reason="Out*"),),
+            {"exit_code": 1, "reason": "Other"},
+            Status.STARTING,
+        ),
         ((ExitRule("EXIT", on_exit_code="1", on_reason="Out*"),), {"exit_code": 1, "reason": "OutOf"}, Status.FAILED),
     ],
 )

@@ -11,10 +11,23 @@ sys.addaudithook(lambda name, args: events.append((name, repr(args)[:300])))
 import {module}
 heavy = sorted({{name.partition(".")[0] for name in sys.modules}} & {heavy!r})
 sockets = [event for event in events if event[0].startswith("socket.")]
-writes = [event for event in events if event[0] == "open" and any(mode in event[1] for mode in ("'w", "'a", "'x", "'r+"))]
+modes = ("'w", "'a", "'x", "'r+")
+writes = [event for event in events if event[0] == "open" and any(mode in event[1] for mode in modes)]
 print(json.dumps([heavy, sockets, writes]))
 """
-HEAVY = {"boto3", "botocore", "docker", "moto", "rich", "pipreqs", "cloudpickle", "click", "flask", "numpy", "requests"}
+HEAVY = {
+    "boto3",
+    "botocore",
+    "docker",
+    "moto",
+    "rich",
+    "pipreqs",
+    "cloudpickle",
+    "click",
+    "flask",
+    "numpy",
+    "requests",
+}
 
 
 def probe(module, heavy):
