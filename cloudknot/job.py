@@ -9,7 +9,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
@@ -150,7 +150,7 @@ class BatchJob:
             raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
         for job in self.describe([self.child_of(index)]).values():
             for stream in batch.log_streams(job):
-                yield from batch.log_lines(self.cloud.door, stream)
+                yield from batch.log_lines(partial(self.cloud.call, "logs", "get_log_events"), stream)
 
     def future(self, progress: Progress | None = None) -> MapFuture:
         """The future of the map's results, the same one at each call."""

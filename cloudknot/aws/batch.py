@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -52,13 +52,16 @@ def log_streams(job: Job) -> list[str]:
     return list(dict.fromkeys(stream for stream in streams if stream))
 
 
-def log_lines(door: Door, stream: str) -> Iterator[str]:
-    """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none."""
+def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: str) -> Iterator[str]:
+    """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none.
+
+    ``get_log_events`` calls GetLogEvents with the keyword arguments given.
+    """
     where: dict[str, Any] = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
     token = None
     while True:
         try:
-            page = door.call("logs", "get_log_events", **where, **({"nextToken": token} if token else {}))
+            page = get_log_events(**where, **({"nextToken": token} if token else {}))
         except ResourceDoesNotExistException:
             return
         for event in page["events"]:

@@ -65,6 +65,14 @@ CREDENTIAL_CODES = {
 }
 
 
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """What a call can raise: refusals, requests that got no answer, and answers that make no sense."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return BotoCoreError, ClientError, ResponseParserError
+
+
 def translate(error: Exception, operation: str) -> CloudknotError:
     """The error of our tree that stands for a botocore one; raise it ``from`` the original."""
     from botocore import exceptions
@@ -174,20 +182,16 @@ class Door:
         CloudknotError
             The error of our tree that stands for the answer, with the original as its cause.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
         client = self.client(service)
         try:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
-        except (BotoCoreError, ClientError) as error:
+        except foreign_errors() as error:
             raise translate(error, f"{service}:{operation}") from error
         return answer
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """The pages of a paginated ``operation``, fetched as they are asked for."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             yield from self.client(service).get_paginator(operation).paginate(**arguments)
-        except (BotoCoreError, ClientError) as error:
+        except foreign_errors() as error:
             raise translate(error, f"{service}:{operation}") from error

@@ -230,6 +230,16 @@ def _scope(credential: str) -> tuple[str, str, str, str]:
     return access_key, date, region, service
 
 
+def presign(url: str, key: AccessKey, *, service: str, region: str, expires: int = LONGEST_EXPIRY) -> str:
+    """A URL that anybody may GET for ``expires`` seconds."""
+    from botocore.auth import SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest(method="GET", url=url)
+    SigV4QueryAuth(key, service, region, expires).add_auth(request)
+    return str(request.url)
+
+
 def sign(
     method: str, url: str, key: AccessKey, *, service: str, region: str = "us-east-1", body: bytes = b""
 ) -> dict[str, str]:

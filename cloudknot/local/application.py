@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from cloudknot.aws.signing import AccessKey, Request, verify
 from cloudknot.local import errors
@@ -17,6 +18,7 @@ from cloudknot.local.errors import ClientException
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
+LOG_PATH = "/_cloudknot/log"
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -39,6 +41,8 @@ class Application:
         Answers what is not ours.
     about : mapping
         Constant part of the status answer.
+    log_lines : callable
+        Gives the lines of a log stream.
     on_stop : callable
         Called when somebody asks the cloud to end.
     """
@@ -50,10 +54,11 @@ class Application:
         catalog: Catalog,
         moto: WSGIApplication,
         about: Mapping[str, Any],
+        log_lines: Callable[[str], Iterable[str]],
         on_stop: Callable[[], None],
     ) -> None:
         self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
-        self._about, self._on_stop = about, on_stop
+        self._about, self._log_lines, self._on_stop = about, log_lines, on_stop
         self._started = self._last_used = time.monotonic()
         self._in_use = 0
         self._lock = threading.Lock()
@@ -86,6 +91,9 @@ class Application:
 
     def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
+        if path == LOG_PATH:
+            stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
+            return _text(start_response, "".join(f"{line}\n" for line in self._log_lines(stream)))
         if self._batch.handles(environ["REQUEST_METHOD"], path):
             try:
                 return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
@@ -139,6 +147,12 @@ def _refuse(environ: Environ, start_response: StartResponse, code: str) -> Itera
 def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:
     extra = [("x-amzn-ErrorType", "ClientException")]
     return _answer(start_response, {"message": message}, "400 Bad Request", extra)
+
+
+def _text(start_response: StartResponse, text: str) -> Iterable[bytes]:
+    body = text.encode()
+    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _answer(

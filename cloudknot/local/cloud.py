@@ -121,6 +121,26 @@ class LocalCloud(Cloud):
     def door(self) -> Door:
         return Door(self._session_arguments(), self.endpoint_url, isolated=True)
 
+    def environment(self) -> dict[str, str]:
+        """The variables that point AWS's own tools, or a worker run by hand, at this cloud."""
+        state = self._running()
+        return {
+            "AWS_ENDPOINT_URL": state.endpoint,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": state.access_key,
+            "AWS_SECRET_ACCESS_KEY": state.secret_key,
+        }
+
+    def log_url(self, stream: str) -> str:
+        """A URL that shows a log stream in a browser for a week, or as long as the cloud runs."""
+        from urllib.parse import urlencode
+
+        from cloudknot.aws.signing import AccessKey, presign
+
+        state = self._running()
+        url = f"{state.endpoint}/_cloudknot/log?{urlencode({'stream': stream})}"
+        return presign(url, AccessKey(state.access_key, state.secret_key), service="cloudknot", region=REGION)
+
     def _session_arguments(self) -> dict[str, Any]:
         state = self._running()
         return {

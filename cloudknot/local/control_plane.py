@@ -6,9 +6,10 @@ Over a socket, a request that needs another one could wait for a server thread t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cloudknot.aws.batch import log_lines
 from cloudknot.aws.signing import AccessKey, sign
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 
@@ -45,6 +46,10 @@ class ControlPlane:
     def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
         return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
+
+    def log_lines(self, stream: str) -> Iterator[str]:
+        """The lines of a job's log stream so far; a stream that does not exist has none."""
+        yield from log_lines(lambda **arguments: self.logs("GetLogEvents", **arguments), stream)
 
     def _call(
         self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]

@@ -33,8 +33,8 @@ class ParentProcess:
         The image.
     output : Path
         Where what the parent itself prints goes.
-    path : str
-        Its PATH.
+    environment : mapping
+        Its environment variables. What it prepares for its children, such as a client, is made with them.
     on_message : callable
         Called with every message, and at last with None, on a thread of the parent's own.
 
@@ -44,7 +44,7 @@ class ParentProcess:
         When it did not get as far as waiting for tasks.
     """
 
-    def __init__(self, directory: Path, output: Path, path: str, on_message: OnMessage) -> None:
+    def __init__(self, directory: Path, output: Path, environment: Mapping[str, str], on_message: OnMessage) -> None:
         self._output, self._on_message = output, on_message
         self._control, theirs = socket.socketpair()
         python = directory / "environment" / "bin" / "python"
@@ -56,7 +56,7 @@ class ParentProcess:
                     stdout=stream,
                     stderr=stream,
                     cwd=directory,
-                    env={"PATH": path, "HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true"},
+                    env=dict(environment),
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )

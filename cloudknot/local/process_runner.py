@@ -136,7 +136,8 @@ class ProcessRunner:
         if not _TAG.fullmatch(tag) or not directory.is_dir():
             raise ParentFailed(f"CannotPullContainerError: {image} is not in this cloud: {directory} does not exist")
         self._close_an_idle_parent()
-        parent = ParentProcess(directory, self._scratch / f"{tag}.parent.log", self._path(directory), self._on_message)
+        environment = {"PATH": self._path(directory), "HOME": str(directory), **self._variables}
+        parent = ParentProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
         with self._lock:
             self._parents[tag] = parent
         return parent
