@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+KEPT = {"AWS_CA_BUNDLE", "CLOUDKNOT_TEST_DIR"}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_home(tmp_path_factory):
@@ -12,7 +14,7 @@ def isolated_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and name != "AWS_CA_BUNDLE":
+            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and name not in KEPT:
                 patch.delenv(name)
         patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
         patch.setenv("HOME", str(home))

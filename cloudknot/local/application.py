@@ -14,7 +14,9 @@ from cloudknot.aws.signing import AccessKey, Request, verify
 from cloudknot.local import errors
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
+from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.errors import ClientException
+from cloudknot.local.stacks import delete_batch_resources, deleted_stack
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
@@ -41,8 +43,8 @@ class Application:
         Answers what is not ours.
     about : mapping
         Constant part of the status answer.
-    log_lines : callable
-        Gives the lines of a log stream.
+    plane : ControlPlane
+        Calls that the cloud makes of itself.
     on_stop : callable
         Called when somebody asks the cloud to end.
     """
@@ -54,11 +56,11 @@ class Application:
         catalog: Catalog,
         moto: WSGIApplication,
         about: Mapping[str, Any],
-        log_lines: Callable[[str], Iterable[str]],
+        plane: ControlPlane,
         on_stop: Callable[[], None],
     ) -> None:
         self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
-        self._about, self._log_lines, self._on_stop = about, log_lines, on_stop
+        self._about, self._plane, self._on_stop = about, plane, on_stop
         self._started = self._last_used = time.monotonic()
         self._in_use = 0
         self._lock = threading.Lock()
@@ -93,7 +95,7 @@ class Application:
         path = environ["PATH_INFO"]
         if path == LOG_PATH:
             stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
-            return _text(start_response, "".join(f"{line}\n" for line in self._log_lines(stream)))
+            return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
         if self._batch.handles(environ["REQUEST_METHOD"], path):
             try:
                 return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
@@ -104,9 +106,19 @@ class Application:
             return self._moto(environ, start_response)
         self._catalog.forget()
         try:
+            self._delete_with_stack(environ)
             return self._moto(environ, start_response)
         finally:
             self._catalog.forget()
+
+    def _delete_with_stack(self, environ: Environ) -> None:
+        """Before moto deletes a stack: what it would leave behind."""
+        if _service(environ) == "cloudformation":
+            body = environ["wsgi.input"].read()
+            environ["wsgi.input"].seek(0)
+            stack = deleted_stack(body)
+            if stack is not None:
+                delete_batch_resources(stack, self._plane.stack_resources, self._plane.batch)
 
     def _status(self) -> dict[str, Any]:
         uptime = time.monotonic() - self._started

@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 from cloudknot.aws.batch import log_lines
 from cloudknot.aws.signing import AccessKey, sign
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 
+_JSON = {"Content-Type": "application/x-amz-json-1.1"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _LOGS = "Logs_20140328"
 _ERRORS = {
     "ResourceAlreadyExistsException": ResourceExistsException,
@@ -47,6 +51,15 @@ class ControlPlane:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
         return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
 
+    def stack_resources(self, stack: str) -> list[Mapping[str, str]]:
+        """What a stack is made of: ``ResourceType`` and ``PhysicalResourceId`` of each resource."""
+        form = {"Action": "ListStackResources", "Version": "2010-05-15", "StackName": stack}
+        answer = self._post("cloudformation", "/", urlencode(form).encode(), _FORM)
+        if answer.status_code >= 400:
+            raise CloudError(f"There is no stack {stack}", operation="cloudformation:ListStackResources")
+        members = ElementTree.fromstring(answer.get_data()).iterfind(".//{*}StackResourceSummaries/{*}member")
+        return [{child.tag.rpartition("}")[2]: child.text or "" for child in member} for member in members]
+
     def log_lines(self, stream: str) -> Iterator[str]:
         """The lines of a job's log stream so far; a stream that does not exist has none."""
         yield from log_lines(lambda **arguments: self.logs("GetLogEvents", **arguments), stream)
@@ -54,15 +67,7 @@ class ControlPlane:
     def _call(
         self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]
     ) -> dict[str, Any]:
-        body = json.dumps(arguments).encode()
-        signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
-        answer = self._client.post(
-            path,
-            base_url=self._endpoint,
-            data=body,
-            headers={**signed, **headers, "Content-Type": "application/x-amz-json-1.1"},
-            environ_overrides={"RAW_URI": path},
-        )
+        answer = self._post(service, path, json.dumps(arguments).encode(), {**headers, **_JSON})
         content: dict[str, Any] = json.loads(answer.get_data() or b"{}")
         if answer.status_code >= 400:
             code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
@@ -70,3 +75,13 @@ class ControlPlane:
             message = f"{name} was refused: {code}: {content.get('message', '')}"
             raise _ERRORS.get(code, CloudError)(message, code=code, operation=name)
         return content
+
+    def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+        signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
+        return self._client.post(
+            path,
+            base_url=self._endpoint,
+            data=body,
+            headers={**signed, **headers},
+            environ_overrides={"RAW_URI": path},
+        )

@@ -97,9 +97,7 @@ class Server:
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
         about = {"version": VERSION, "endpoint": self._endpoint, "pid": os.getpid(), "vcpus": options.vcpus}
-        self._application = Application(
-            self._key, self._batch, catalog, moto, about, self._control_plane.log_lines, _terminate
-        )
+        self._application = Application(self._key, self._batch, catalog, moto, about, self._control_plane, _terminate)
 
     def run(self) -> None:
         """Serve until SIGTERM, then end every job."""

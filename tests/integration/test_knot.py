@@ -148,7 +148,9 @@ def test_a_failed_installation_shows_what_the_installer_said(cloud):
     with pytest.raises(ImageError, match="this-is-no-package-of-anybodys") as caught:
         ck.Knot(name="broken", func=triple, requirements=["this-is-no-package-of-anybodys==9.9"], cloud=cloud)
     assert "No matching distribution" in str(caught.value)
-    assert {name for name in files_in(cloud.directory / "environments") - before if not name.endswith(".lock")} == set()
+    assert {
+        name for name in files_in(cloud.directory / "environments") - before if not name.endswith(".lock")
+    } == set()
 
 
 @pytest.mark.parametrize(

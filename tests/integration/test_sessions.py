@@ -96,8 +96,8 @@ def test_ctrl_c_leaves_the_job_running(python, cloud, tmp_path):
     interrupted = python(
         SUBMIT
         + """
-    import _thread, threading
-    threading.Timer(0.5, _thread.interrupt_main).start()
+    import os, signal, threading
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     future.result()
 """,
         gate,
