@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.s3 import PART_SIZE
 from cloudknot.errors import CloudknotInputError
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
     from cloudknot.worker.protocol import RunKeys
+
+PADDING = 1.1
+"""How much larger padding may make the inputs."""
 
 
 class InputPacker:
@@ -70,8 +76,35 @@ class InputPacker:
         return offsets.tobytes()
 
 
-def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> int:
-    """Store the inputs of a run and their index; return how many there are."""
-    storage.upload(keys.inputs, packer)
+@dataclass(frozen=True)
+class StoredInputs:
+    """What was stored: ``count`` elements, each ``stride`` bytes after the one before; 0 means there is an index."""
+
+    count: int
+    stride: int
+
+
+def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> StoredInputs:
+    """Store the inputs of a run.
+
+    Elements that are few and nearly of one size, such as numbers, are padded to one size: a child then knows where
+    its slice is and reads it with one request. All others get an index.
+    """
+    pieces = iter(packer)
+    head = list(_up_to(pieces, PART_SIZE))
+    beyond = next(pieces, None)
+    stride = max(map(len, head))
+    if beyond is None and stride * len(head) <= PADDING * sum(map(len, head)):
+        storage.put(keys.inputs, b"".join(piece.ljust(stride, b"\0") for piece in head))
+        return StoredInputs(packer.count, stride)
+    storage.upload(keys.inputs, chain(head, [] if beyond is None else [beyond], pieces))
     storage.put(keys.index, packer.index())
-    return packer.count
+    return StoredInputs(packer.count, 0)
+
+
+def _up_to(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Pieces until they make ``size`` bytes."""
+    taken = 0
+    while taken < size and (piece := next(pieces, None)) is not None:
+        taken += len(piece)
+        yield piece

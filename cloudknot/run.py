@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CloudError, CloudknotInputError
-from cloudknot.inputs import InputPacker, upload_inputs
+from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
 
@@ -62,8 +62,8 @@ def start_run(
     cloud.storage.ensure_bucket()
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     try:
-        count = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
-        manifest = _manifest(keys, target, count, options)
+        stored = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
+        manifest = _manifest(keys, target, stored, options)
         cloud.storage.put(keys.manifest, manifest.to_json().encode())
     except BaseException:
         cloud.storage.delete_prefix(f"{keys.prefix}/")
@@ -115,12 +115,13 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
     return None
 
 
-def _manifest(keys: RunKeys, target: Target, count: int, options: MapOptions) -> Manifest:
+def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions) -> Manifest:
     return Manifest(
         knot=target.knot,
         run_id=keys.run_id,
-        count=count,
-        chunksize=_chunksize(count, options),
+        count=stored.count,
+        stride=stored.stride,
+        chunksize=_chunksize(stored.count, options),
         starmap=options.starmap,
         attempts=target.attempts,
         function=target.function,

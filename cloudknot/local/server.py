@@ -28,6 +28,7 @@ from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.logs import GROUP, LogShipper
+from cloudknot.local.moto_app import Moto
 from cloudknot.local.process_runner import ProcessRunner
 from cloudknot.local.state import (
     REGION,
@@ -83,13 +84,11 @@ class Server:
     """The parts of the cloud, put together. Its life is `run`."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
         self._options = options
         self._key = _new_key()
         self._http = _http_server(self._answer, options.port)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
-        moto = DomainDispatcherApplication(create_backend_app)
+        moto = Moto()
         self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
         self._shipper = LogShipper(self._control_plane.logs)
         images = options.directory / "images"

@@ -24,12 +24,14 @@ from .results import ResultWriter
 
 def warm() -> None:
     """Load what every child needs, so that a fork of this process need not."""
-    s3.client()
+    s3.warm_up()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one child, or one element by hand. The exit code is 0 when every element has a value."""
-    arguments = _parser().parse_args(argv)
+    # Batch gives just the run, and argparse takes its time in a process that was forked for a single element.
+    plain = len(argv) == 1 and argv[0].startswith("s3://")
+    arguments = argparse.Namespace(run=argv[0], element=None) if plain else _parser().parse_args(argv)
     keys = RunKeys.parse(arguments.run)
     manifest = _manifest(keys)
     if arguments.element is not None:
@@ -80,7 +82,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> in
     function, broken = _load()
     failed = 0
     with ResultWriter(keys) as results:
-        for index, data in zip(todo, _inputs(keys, todo), strict=True):
+        for index, data in zip(todo, _inputs(keys, manifest, todo), strict=True):
             outcome = broken or element.run_element(function, data, manifest.starmap)
             failed += not outcome.ok
             if outcome.ok or attempt >= manifest.attempts:
@@ -113,11 +115,14 @@ def _missing(keys: RunKeys, chunk: range) -> list[int]:
     return [index for index in chunk if index not in stored]
 
 
-def _inputs(keys: RunKeys, todo: list[int]) -> list[memoryview]:
-    """The pickled inputs of some elements of one chunk, by two range requests."""
+def _inputs(keys: RunKeys, manifest: Manifest, todo: list[int]) -> list[memoryview]:
+    """The pickled inputs of some elements of one chunk, by one or two range requests."""
     first, last = todo[0], todo[-1]
-    index = s3.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE)
-    offsets = unpack_offsets(index)
+    if manifest.stride:
+        offsets = [index * manifest.stride for index in range(first, last + 2)]
+    else:
+        index = s3.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE)
+        offsets = unpack_offsets(index)
     data = memoryview(s3.read(keys.bucket, keys.inputs, offsets[0], offsets[-1]))
     return [data[offsets[i - first] - offsets[0] : offsets[i - first + 1] - offsets[0]] for i in todo]
 
@@ -126,7 +131,7 @@ def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:
     if not 0 <= index < manifest.count:
         print(f"Element {index} is not one of this run's {manifest.count}.", file=sys.stderr)
         return 2
-    (data,) = _inputs(keys, [index])
+    (data,) = _inputs(keys, manifest, [index])
     outcome = element.run_element(load_function(), data, manifest.starmap)
     if outcome.ok:
         print(repr(pickle.loads(outcome.payload)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 
+from .program import show_source
 from .protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -42,6 +43,7 @@ def run_element(function: Callable[..., Any], data: bytes | memoryview, starmap:
         kind, payload = EXITED, describe(EXITED, error).to_bytes()
     except BaseException as error:
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        show_source()
         traceback.print_exc()
         kind, payload = RAISED, describe(RAISED, error).to_bytes()
     else:

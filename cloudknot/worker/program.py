@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import linecache
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +19,12 @@ def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
     about = json.loads((folder / "program.json").read_text())
     _check_versions(about, cloudpickle.__version__)
     sys.path.insert(0, str(folder / "modules"))
-    _show_source(about, folder)
     function: Callable[..., Any] = cloudpickle.loads((folder / "function.pkl").read_bytes())
     return function
 
 
 def _check_versions(about: dict[str, Any], cloudpickle_version: str) -> None:
-    here = ".".join(platform.python_version_tuple()[:2])
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if about["python"] != here:
         raise RuntimeError(
             f"the function was pickled by Python {about['python']}, but this image has Python {here}: "
@@ -39,10 +37,14 @@ def _check_versions(about: dict[str, Any], cloudpickle_version: str) -> None:
         )
 
 
-def _show_source(about: dict[str, Any], folder: Path) -> None:
-    """Give tracebacks the lines of a file that is not in the container."""
+def show_source(folder: Path = PROGRAM) -> None:
+    """Give tracebacks the lines of the user's file, which is not in the container."""
+    try:
+        about = json.loads((folder / "program.json").read_text())
+        source = (folder / "function.py").read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError):
+        return
     filename = about.get("filename")
     if filename and not Path(filename).exists():
-        source = (folder / "function.py").read_text(encoding="utf-8").splitlines(keepends=True)
         lines = ["\n"] * (about["firstlineno"] - 1) + source
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

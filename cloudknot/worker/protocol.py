@@ -93,7 +93,10 @@ class RunKeys:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a worker, or a later session on another machine, must know of one run."""
+    """All that a worker, or a later session on another machine, must know of one run.
+
+    With a ``stride``, element ``i`` of the inputs begins at byte ``i * stride``; without, the index says where.
+    """
 
     knot: str
     run_id: str
@@ -104,6 +107,7 @@ class Manifest:
     function: str
     image: str
     created: str
+    stride: int = 0
     job_type: str = "array"
     version: int = 1
 
