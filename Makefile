@@ -27,7 +27,7 @@ $(VENV)/.test: $(BIN)/python setup.py
 	@touch $@
 
 demo: $(VENV)/.demo
-	CLOUDKNOT_CLOUD=local $(BIN)/python examples/monte_carlo_pi.py
+	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

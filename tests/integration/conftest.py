@@ -11,7 +11,7 @@ import cloudknot as ck
 def pytest_collection_modifyitems(items):
     """Keep what shares the cloud in one process, also under pytest-xdist."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("cloud"))
 
 

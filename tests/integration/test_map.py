@@ -11,7 +11,7 @@ from concurrent.futures import as_completed
 import pytest
 
 import cloudknot as ck
-from cloudknot.errors import CloudknotInputError, ElementError, JobTimeoutError, WorkerDiedError
+from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
 
 LONG = 120
 
@@ -365,11 +365,6 @@ def test_a_running_map_keeps_its_function(cloud, tmp_path):
     (tmp_path / "go").touch()
     assert future.result(LONG) == ["old"] * 4
     assert new.map([1]).result(LONG) == ["new"]
-
-
-def test_an_attempt_that_runs_too_long_is_ended(knot_of):
-    with pytest.raises(JobTimeoutError, match="timeout"):
-        knot_of(sleep, timeout=60).map([600]).result(LONG)
 
 
 @pytest.mark.parametrize(
