@@ -56,6 +56,20 @@ def test_chunks(knot_of, chunksize):
     assert job.get("arrayProperties", {"size": 1})["size"] == children
 
 
+def test_elements_of_different_sizes(knot_of):
+    words = ["x" * (n * 37 % 101) for n in range(40)]
+    assert knot_of(len).map(words, chunksize=7).result(LONG) == [len(word) for word in words]
+
+
+def test_more_input_than_one_part_of_an_upload(knot_of):
+    blocks = [bytes([n]) * 3_000_000 for n in range(7)]
+    assert knot_of(first_and_size).map(blocks, chunksize=2).result(LONG) == [(n, 3_000_000) for n in range(7)]
+
+
+def first_and_size(block):
+    return block[0], len(block)
+
+
 def add(a, b=10):
     return a + b
 

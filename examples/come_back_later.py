@@ -1,0 +1,33 @@
+"""Submit in one session, read the results in another.
+
+python come_back_later.py submit
+python come_back_later.py collect
+"""
+
+import sys
+
+import cloudknot as ck
+
+
+def count_primes(limit):
+    """How many primes are below the limit."""
+    return sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, limit))
+
+
+def submit():
+    knot = ck.Knot(name="primes", func=count_primes)
+    future = knot.map([1_000, 10_000, 100_000])
+    print("submitted", future.job.job_id)
+
+
+def collect():
+    knot = ck.Knot(name="primes")  # without func: find it by its name
+    job = knot.jobs[-1]  # its maps, oldest first
+    print(job.job_id, job.result())
+
+    same = ck.BatchJob(job.job_id)  # or by the id of the Batch job alone
+    print(same.name, same.result())
+
+
+if __name__ == "__main__":
+    collect() if sys.argv[1:] == ["collect"] else submit()

@@ -1,0 +1,37 @@
+"""A map's future is also the sequence of its elements' futures."""
+
+import asyncio
+from concurrent.futures import as_completed
+
+import cloudknot as ck
+
+
+def nap(seconds):
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+knot = ck.Knot(name="naps", func=nap)
+future = knot.map([0.3, 0.0, 0.1])
+
+print(len(future), future[1].result())  # one element; the others may still run
+print(sorted(element.result() for element in as_completed(future)))  # each as it ends
+
+
+async def third(future):
+    return await asyncio.wrap_future(future[2])
+
+
+print(asyncio.run(third(future)))
+
+# A wait with a bound. The job goes on when the time is over.
+future = knot.map([600, 600])
+try:
+    future.result(timeout=0.5)
+except ck.CKTimeoutError as error:
+    print(error)
+
+# Ends the Batch job. Elements that have a result keep it.
+print(future.cancel(), future.cancelled())

@@ -1,0 +1,35 @@
+"""The arguments of map."""
+
+import os
+
+import cloudknot as ck
+
+
+def area(width, height=10):
+    unit = os.environ.get("UNIT", "")
+    return f"{width * height}{unit}"
+
+
+knot = ck.Knot(name="areas", func=area)
+
+# Any iterable, one element a call. It is read once.
+print(knot.map(width for width in (1, 2, 3)).result())
+
+# Several arguments a call.
+print(knot.map([(1, 2), (3, 4), (5,)], starmap=True).result())
+
+# 1,000 calls in 4 child jobs of 250 calls each.
+future = knot.map(range(1000), chunksize=250)
+print(len(future), future.result()[-1])
+
+# Environment variables of the jobs.
+print(knot.map([1, 2], env_vars={"UNIT": " m2"}).result())
+
+# A map that starts when another has succeeded.
+first = knot.map([1, 2])
+second = knot.map([3, 4], depends_on=[first])
+print(second.result(), first.result())
+
+# One Batch job for each element, in place of one array job.
+separate = knot.map([1, 2], job_type="independent")
+print(separate.result(), len(separate.job.job_ids))

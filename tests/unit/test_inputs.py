@@ -1,0 +1,90 @@
+"""How inputs are laid out, against a storage in memory."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.inputs import PADDING, InputPacker, upload_inputs
+from cloudknot.worker.protocol import RunKeys, unpack_offsets
+
+KEYS = RunKeys.of("bucket", "knot", "run")
+
+
+class MemoryStorage:
+    """Objects in a dict; uploads take pieces as S3's parts do."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def put(self, key, body):
+        self.objects[key] = body
+
+    def upload(self, key, pieces):
+        self.objects[key] = b"".join(pieces)
+
+
+def stored(elements, starmap=False):
+    storage = MemoryStorage()
+    result = upload_inputs(storage, KEYS, InputPacker(elements, pickle.dumps, starmap))
+    return result, storage.objects
+
+
+def slices(result, objects):
+    """What a worker cuts out for each element."""
+    data = objects[KEYS.inputs]
+    if result.stride:
+        offsets = [n * result.stride for n in range(result.count + 1)]
+    else:
+        offsets = unpack_offsets(objects[KEYS.index])
+    return [data[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+
+
+@given(st.lists(st.one_of(st.integers(), st.text(), st.binary(max_size=300)), min_size=1, max_size=60))
+def test_every_slice_is_its_element(elements):
+    result, objects = stored(elements)
+    assert result.count == len(elements)
+    assert [pickle.loads(piece) for piece in slices(result, objects)] == elements
+
+
+@given(st.lists(st.binary(max_size=100), min_size=1, max_size=60))
+def test_padding_stays_small(elements):
+    _, objects = stored(elements)
+    assert len(objects[KEYS.inputs]) <= PADDING * sum(len(pickle.dumps(element)) for element in elements)
+
+
+def test_numbers_need_no_index():
+    result, objects = stored(range(1000))
+    assert result.stride
+    assert set(objects) == {KEYS.inputs}
+
+
+def test_what_differs_in_size_gets_an_index():
+    result, objects = stored(["a", "b" * 1000])
+    assert result.stride == 0
+    assert set(objects) == {KEYS.inputs, KEYS.index}
+
+
+def test_more_than_a_part_gets_an_index():
+    result, objects = stored(bytes(1_000_000) for _ in range(9))
+    assert result.stride == 0
+    assert [pickle.loads(piece) for piece in slices(result, objects)] == [bytes(1_000_000)] * 9
+
+
+def test_starmap_takes_any_iterable_as_arguments():
+    result, objects = stored([[1, 2], (3, 4), "ab"], starmap=True)
+    assert [pickle.loads(piece) for piece in slices(result, objects)] == [(1, 2), (3, 4), ("a", "b")]
+
+
+def test_the_element_that_cannot_be_pickled_is_named_and_nothing_is_stored():
+    storage = MemoryStorage()
+    with pytest.raises(CloudknotInputError, match=r"Element 2 .*function"):
+        upload_inputs(storage, KEYS, InputPacker([1, 2, lambda: 0], pickle.dumps, False))
+    assert storage.objects == {}
+
+
+def test_starmap_refuses_what_is_no_sequence():
+    with pytest.raises(CloudknotInputError, match=r"Element 1 .*starmap"):
+        stored([(1,), 2], starmap=True)
