@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.s3 import PART_SIZE
 from cloudknot.errors import CloudknotInputError
+from cloudknot.worker.protocol import OFFSET_SIZE
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
     from cloudknot.worker.protocol import RunKeys
 
-PADDING = 1.1
-"""How much larger padding may make the inputs."""
+PADDING = 0.1
+"""Share of the inputs' size that padding may add; what an index would add is always allowed."""
 
 
 class InputPacker:
@@ -87,19 +88,25 @@ class StoredInputs:
 def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> StoredInputs:
     """Store the inputs of a run.
 
-    Elements that are few and nearly of one size, such as numbers, are padded to one size: a child then knows where
+    Elements that are small and nearly of one size, such as numbers, are padded to one size: a child then knows where
     its slice is and reads it with one request. All others get an index.
     """
     pieces = iter(packer)
     head = list(_up_to(pieces, PART_SIZE))
-    beyond = next(pieces, None)
-    stride = max(map(len, head))
-    if beyond is None and stride * len(head) <= PADDING * sum(map(len, head)):
+    stride = _stride([len(piece) for piece in head])
+    if stride:
         storage.put(keys.inputs, b"".join(piece.ljust(stride, b"\0") for piece in head))
         return StoredInputs(packer.count, stride)
-    storage.upload(keys.inputs, chain(head, [] if beyond is None else [beyond], pieces))
+    storage.upload(keys.inputs, chain(head, pieces))
     storage.put(keys.index, packer.index())
     return StoredInputs(packer.count, 0)
+
+
+def _stride(sizes: list[int]) -> int:
+    """The size to pad elements to; 0 where they are too large, or padding would take more room than an index."""
+    total, stride = sum(sizes), max(sizes)
+    padding = stride * len(sizes) - total
+    return stride if total < PART_SIZE and padding <= max(OFFSET_SIZE * len(sizes), PADDING * total) else 0
 
 
 def _up_to(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

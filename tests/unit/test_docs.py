@@ -1,0 +1,172 @@
+"""The documentation holds what is true: its snippets are pieces of the examples, its commands and links exist."""
+
+import inspect
+import re
+import shlex
+import textwrap
+from configparser import ConfigParser
+from pathlib import Path
+
+import click
+import pytest
+
+import cloudknot as ck
+from cloudknot import cli, config
+from cloudknot.worker.__main__ import _parser as worker_parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cloudknot").rglob("*.py"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES = {"python", "sh", "ini", "text"}
+PLAIN_COMMANDS = {"cd", "git", "export"}
+INDENTS = ("", " " * 4, " " * 8)
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def prose_of(page):
+    return FENCE.sub("", text_of(page))
+
+
+def snippets(language):
+    for page in PAGES:
+        for number, (found, body) in enumerate(FENCE.findall(text_of(page)), 1):
+            if found == language:
+                yield pytest.param(body, id=f"{page.name}-{number}")
+
+
+def shell_commands():
+    """Every command of the shell snippets, and those named in the prose."""
+    for page in PAGES:
+        for language, body in FENCE.findall(text_of(page)):
+            if language == "sh":
+                yield from (
+                    pytest.param(line, id=f"{page.name}: {line}") for line in body.splitlines() if line.strip()
+                )
+        for line in re.findall(r"`((?:make|cloudknot|pip) [^`]+)`", prose_of(page)):
+            yield pytest.param(line, id=f"{page.name}: {line}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_fence_names_its_language(page):
+    fences = re.findall(r"^```(.*)$", text_of(page), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert set(fences[::2]) <= LANGUAGES
+    assert set(fences[1::2]) <= {""}
+
+
+@pytest.mark.parametrize("snippet", snippets("python"))
+def test_a_python_snippet_is_a_piece_of_an_example(snippet):
+    pieces = [textwrap.indent(snippet, indent) for indent in INDENTS]
+    assert any(f"\n{piece}" in f"\n{example}" for piece in pieces for example in EXAMPLES.values())
+
+
+@pytest.mark.parametrize("line", shell_commands())
+def test_a_shell_command_exists(line):
+    inner = re.fullmatch(r'eval "\$\((.*)\)"', line)
+    check_command(shlex.split(inner[1] if inner else line, comments=True))
+
+
+def check_command(words):
+    while words and re.match(r"\w+=", words[0]):
+        check_variable(words.pop(0))
+    if not words:
+        return
+    program, *arguments = words
+    if program == "make":
+        assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in arguments if "=" not in target)
+    elif program == "cloudknot":
+        check_subcommand(cli.main, arguments)
+    elif program == "pip":
+        extras = re.findall(r"\[(\w+)\]", " ".join(arguments))
+        assert all(f'"{extra}": ' in SETUP for extra in extras)
+    elif program.endswith("python"):
+        check_script(arguments)
+    else:
+        assert program in PLAIN_COMMANDS
+        [check_variable(word) for word in arguments if program == "export"]
+
+
+def check_variable(assignment):
+    name = assignment.partition("=")[0]
+    assert not name.startswith("CLOUDKNOT_") or f'"{name}"' in SOURCE
+
+
+def check_subcommand(command, arguments):
+    words = list(arguments)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command = command.commands[words.pop(0)]
+    with command.make_context("cloudknot", words, resilient_parsing=True) as context:
+        assert not context.args
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def check_script(arguments):
+    if arguments[0] == "-m":
+        assert arguments[1] == "cloudknot_worker"
+        assert worker_parser().parse_args(arguments[2:]).run.startswith("s3://")
+    else:
+        assert Path(arguments[0]).name in EXAMPLES
+
+
+@pytest.mark.parametrize("snippet", snippets("ini"))
+def test_a_config_file_has_settings_that_are_read(snippet):
+    parser = ConfigParser()
+    parser.read_string(snippet)
+    assert parser.sections() == [config.SECTION]
+    assert [key for key in parser[config.SECTION] if f'"{key}"' not in SOURCE] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def anchors(page):
+    """The anchors that a renderer of Markdown makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def rows_of(page):
+    """The code words in the first cells of a page's tables."""
+    cells = re.findall(r"^\|([^|]*)\|", text_of(page), re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("function", [ck.Knot, ck.Knot.map])
+def test_the_guide_tells_every_choice(function):
+    assert set(inspect.signature(function).parameters) - {"self"} <= rows_of(ROOT / "docs" / "guide.md")
+
+
+def test_the_guide_names_everything_public():
+    guide = text_of(ROOT / "docs" / "guide.md")
+    assert [name for name in ck.__all__ if not re.search(rf"\b{name}\b", guide)] == []
+
+
+def test_the_guide_names_every_environment_variable():
+    variables = set(re.findall(r'"(CLOUDKNOT_\w+)"', SOURCE)) - {"CLOUDKNOT_MANIFEST", "CLOUDKNOT_CHILD"}
+    assert variables - {"CLOUDKNOT_"} <= rows_of(ROOT / "docs" / "guide.md")
+
+
+def test_the_first_two_commands_of_the_readme():
+    commands = [
+        line
+        for body in re.findall(r"^```sh\n(.*?)^```$", text_of(PAGES[0]), re.M | re.S)
+        for line in body.splitlines()
+    ]
+    assert [command.split("#")[0].strip() for command in commands[:2]] == ["make demo", "make test"]
