@@ -9,6 +9,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ENDED = ("SUCCEEDED", "FAILED")
 FORGOTTEN = "UNKNOWN"
+NOTE_TIME = timedelta(minutes=5)
+"""Descriptions in AWS may lag behind what was just made."""
 
 
 class BatchJob:
@@ -209,7 +212,7 @@ class BatchJob:
     def poll(self, known: set[int]) -> tuple[set[int], bool]:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
         jobs = self.describe_jobs()
-        ended = all(job["status"] in ENDED for job in jobs)
+        ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or self._is_old())
         self.states = _count_states(jobs)
         if len(self.job_ids) > 1:
             numbers = {job_id: child for child, job_id in enumerate(self.job_ids)}
@@ -219,6 +222,10 @@ class BatchJob:
             return set(), ended
         failed = batch.list_children(self.cloud.door, self.job_id, "FAILED")
         return {child["arrayProperties"]["index"] for child in failed} - known, ended
+
+    def _is_old(self) -> bool:
+        """Whether Batch has had time to take note of the job: not to know it then means to have forgotten it."""
+        return datetime.now(UTC) - datetime.fromisoformat(self.manifest.created) > NOTE_TIME
 
     def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
         """Batch's descriptions of children; an empty one where Batch knows a child no more."""

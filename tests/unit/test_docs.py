@@ -62,13 +62,13 @@ def test_every_fence_names_its_language(page):
     assert set(fences[1::2]) <= {""}
 
 
-@pytest.mark.parametrize("snippet", snippets("python"))
+@pytest.mark.parametrize("snippet", list(snippets("python")))
 def test_a_python_snippet_is_a_piece_of_an_example(snippet):
     pieces = [textwrap.indent(snippet, indent) for indent in INDENTS]
     assert any(f"\n{piece}" in f"\n{example}" for piece in pieces for example in EXAMPLES.values())
 
 
-@pytest.mark.parametrize("line", shell_commands())
+@pytest.mark.parametrize("line", list(shell_commands()))
 def test_a_shell_command_exists(line):
     inner = re.fullmatch(r'eval "\$\((.*)\)"', line)
     check_command(shlex.split(inner[1] if inner else line, comments=True))
@@ -85,6 +85,7 @@ def check_command(words):
     elif program == "cloudknot":
         check_subcommand(cli.main, arguments)
     elif program == "pip":
+        assert arguments[0] == "install"
         extras = re.findall(r"\[(\w+)\]", " ".join(arguments))
         assert all(f'"{extra}": ' in SETUP for extra in extras)
     elif program.endswith("python"):
@@ -103,7 +104,7 @@ def check_subcommand(command, arguments):
     words = list(arguments)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         command = command.commands[words.pop(0)]
-    with command.make_context("cloudknot", words, resilient_parsing=True) as context:
+    with command.make_context("cloudknot", list(words), resilient_parsing=True) as context:
         assert not context.args
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert {word for word in words if word.startswith("--")} <= options
@@ -117,7 +118,7 @@ def check_script(arguments):
         assert Path(arguments[0]).name in EXAMPLES
 
 
-@pytest.mark.parametrize("snippet", snippets("ini"))
+@pytest.mark.parametrize("snippet", list(snippets("ini")))
 def test_a_config_file_has_settings_that_are_read(snippet):
     parser = ConfigParser()
     parser.read_string(snippet)
