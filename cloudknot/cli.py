@@ -80,6 +80,8 @@ def stop(directory: str | None) -> None:
 def env(directory: str | None) -> None:
     """Print shell variables that point AWS's own tools, and a worker run by hand, at the embedded cloud.
 
+    Starts it if it does not run.
+
     Use: eval "$(cloudknot local env)"
     """
     from cloudknot.local import LocalCloud

@@ -132,7 +132,8 @@ class BatchJob:
     @property
     def done(self) -> bool:
         """Whether the job has ended, well or not."""
-        return self.status in (*ENDED, FORGOTTEN)
+        # Batch notices the end of a job a little later than its last result can be read.
+        return (self._future is not None and self._future.done()) or self.status in (*ENDED, FORGOTTEN)
 
     @property
     def attempts(self) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ class Knot:
         job_type: str | None = None,
         *,
         chunksize: int | None = None,
-        depends_on: Sequence[MapFuture | BatchJob | str] | None = None,
+        depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
     ) -> MapFuture:
         """Run the function on each element, in the cloud.
@@ -184,7 +184,7 @@ class Knot:
             One array job (the default), or one Batch job for each element.
         chunksize : int, optional
             Elements that one child job handles. Default: 1 up to 10,000 elements, then the smallest that fits.
-        depends_on : sequence of MapFuture, BatchJob or str, optional
+        depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional
             Show a line of progress. Default: on a terminal and in a notebook; ``CLOUDKNOT_PROGRESS`` says otherwise.

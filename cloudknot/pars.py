@@ -91,6 +91,9 @@ class Pars:
         parameters = wanted_parameters(self.cloud, self.options, known)
         return self._stack.deploy(template.load("pars"), parameters, self.options.aws_resource_tags, state=found)
 
+    def __repr__(self) -> str:
+        return f"Pars(name={self.name!r})"
+
     @property
     def name(self) -> str:
         return self.options.name

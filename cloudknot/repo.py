@@ -30,3 +30,6 @@ class DockerRepo(Repository):
     ) -> None:
         super().__init__(name, aws_resource_tags, cloud=choose_cloud(cloud))
         self.create()
+
+    def __repr__(self) -> str:
+        return f"DockerRepo(name={self.name!r})"

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudError, CloudknotInputError
+from cloudknot.errors import CloudError, CloudknotError, CloudknotInputError
+from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
@@ -66,15 +68,21 @@ def start_run(
         manifest = _manifest(keys, target, stored, options)
         cloud.storage.put(keys.manifest, manifest.to_json().encode())
     except BaseException:
-        cloud.storage.delete_prefix(f"{keys.prefix}/")
+        _discard(cloud, keys)
         raise
     record = _submit(cloud, keys, target, _requests(keys, target, manifest, options, depends_on))
     cloud.storage.put(keys.submission, json.dumps(record).encode())
     return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
 
 
-def job_ids_of(jobs: Iterable[Any]) -> list[str]:
-    """The Batch job ids of futures, jobs or ids.
+def _discard(cloud: Cloud, keys: RunKeys) -> None:
+    """Delete what was stored of a run; what went wrong before is what its caller wants to hear of."""
+    with suppress(CloudknotError):
+        cloud.storage.delete_prefix(f"{keys.prefix}/")
+
+
+def job_ids_of(jobs: Any) -> list[str]:
+    """The Batch job ids of one or several futures, jobs or ids.
 
     Raises
     ------
@@ -82,7 +90,8 @@ def job_ids_of(jobs: Iterable[Any]) -> list[str]:
         One of them is none of these, or they are more than Batch takes.
     """
     found: list[str] = []
-    for item in jobs:
+    several = isinstance(jobs, Iterable) and not isinstance(jobs, str | MapFuture)
+    for item in jobs if several else [jobs]:
         job = getattr(item, "job", item)
         if isinstance(job, BatchJob):
             found += job.job_ids
@@ -153,10 +162,11 @@ def _submit(cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict
         for request in requests:
             job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
     except CloudError as error:
-        for job_id in job_ids:
-            cloud.call("batch", "terminate_job", jobId=job_id, reason="The rest of its map could not be submitted")
+        with suppress(CloudError):
+            for job_id in job_ids:
+                cloud.call("batch", "terminate_job", jobId=job_id, reason="The rest of its map was refused")
         if error.code:
-            cloud.storage.delete_prefix(f"{keys.prefix}/")
+            _discard(cloud, keys)
         raise
     where = {"job_queue": target.job_queue, "job_definition": target.job_definition}
     return {"job_ids": job_ids, "name": name, **where}

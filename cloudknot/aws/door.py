@@ -32,6 +32,8 @@ BAD_CREDENTIALS = (
     "`aws sts get-caller-identity`, and call again; jobs already submitted go on."
 )
 
+SILENCE = "Check the network and call again."
+
 ERROR_TABLE: dict[str, type[CloudError]] = {
     "AccessDenied": PermissionDeniedError,
     "AccessDeniedException": PermissionDeniedError,
@@ -73,8 +75,11 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     return BotoCoreError, ClientError, ResponseParserError
 
 
-def translate(error: Exception, operation: str) -> CloudknotError:
-    """The error of our tree that stands for a botocore one; raise it ``from`` the original."""
+def translate(error: Exception, operation: str, silence: str = SILENCE) -> CloudknotError:
+    """The error of our tree that stands for a botocore one; raise it ``from`` the original.
+
+    ``silence`` says what to do when there was no answer.
+    """
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
@@ -87,7 +92,7 @@ def translate(error: Exception, operation: str) -> CloudknotError:
         return CredentialsError(BAD_CREDENTIALS.format(code=error))
     if isinstance(error, exceptions.ParamValidationError):
         return CloudError(f"{operation} was not sent: {error}", operation=operation)
-    return CloudError(f"{operation} got no answer: {error}. Check the network and call again.", operation=operation)
+    return CloudError(f"{operation} got no answer: {error}. {silence}", operation=operation)
 
 
 def _translate_answer(answer: Mapping[str, Any], operation: str) -> CloudknotError:
@@ -123,14 +128,21 @@ class Door:
         The server to call instead of AWS's own; None is AWS.
     isolated
         Whether the user's AWS profile, AWS files and HTTP proxy are none of this door's business.
+    silence
+        What to do when the server does not answer, for the error's text.
     """
 
     def __init__(
-        self, session_arguments: Mapping[str, Any], endpoint_url: str | None = None, *, isolated: bool = False
+        self,
+        session_arguments: Mapping[str, Any],
+        endpoint_url: str | None = None,
+        *,
+        isolated: bool = False,
+        silence: str = SILENCE,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
-        self._isolated = isolated
+        self._isolated, self._silence = isolated, silence
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
@@ -186,7 +198,7 @@ class Door:
         try:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except foreign_errors() as error:
-            raise translate(error, f"{service}:{operation}") from error
+            raise translate(error, f"{service}:{operation}", self._silence) from error
         return answer
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -194,4 +206,4 @@ class Door:
         try:
             yield from self.client(service).get_paginator(operation).paginate(**arguments)
         except foreign_errors() as error:
-            raise translate(error, f"{service}:{operation}") from error
+            raise translate(error, f"{service}:{operation}", self._silence) from error

@@ -119,7 +119,11 @@ class LocalCloud(Cloud):
 
     @cached_property
     def door(self) -> Door:
-        return Door(self._session_arguments(), self.endpoint_url, isolated=True)
+        silence = (
+            f"The embedded cloud at {self.endpoint_url} has ended, and what it held is gone. "
+            'Make the Knot again, with cloud="local": that starts another one.'
+        )
+        return Door(self._session_arguments(), self.endpoint_url, isolated=True, silence=silence)
 
     def environment(self) -> dict[str, str]:
         """The variables that point AWS's own tools, or a worker run by hand, at this cloud."""
@@ -175,6 +179,8 @@ class LocalCloud(Cloud):
         CloudError
             It did not start; the end of its log is in the text.
         """
+        if self._state is not None and self.status() is None:
+            self._forget()
         self._running()
         status = self.status()
         if status is None:
@@ -183,8 +189,8 @@ class LocalCloud(Cloud):
 
     def stop(self) -> bool:
         """End the cloud and its jobs, and wait until it is gone; False when none was running."""
-        state, self._state, self._started_here = read_state(self.directory), None, False
-        self.__dict__.pop("door", None)
+        state, self._started_here = read_state(self.directory), False
+        self._forget()
         if state is None or _ask(state, _STOP) is None:
             return False
         deadline = time.monotonic() + STOP_TIMEOUT
@@ -205,6 +211,12 @@ class LocalCloud(Cloud):
             return None
         names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs")
         return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
+
+    def _forget(self) -> None:
+        """The cloud that was found is no more; the next use finds or starts another."""
+        self._state = None
+        for name in ("door", "storage"):
+            self.__dict__.pop(name, None)
 
     def _running(self) -> CloudState:
         with self._starting:

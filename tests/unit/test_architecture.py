@@ -33,6 +33,7 @@ LEVELS = [
     "knot",
     "__init__",
     "cli",
+    "__main__",
 ]
 """From the bottom up: a module imports from its own level and from those below it."""
 WORKER_MAY = {"boto3", "botocore", "cloudpickle"}
