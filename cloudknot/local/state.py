@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
@@ -84,24 +83,28 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _lock(stream: IO[str], deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise CKTimeoutError(
-                    f"Another process has held {stream.name} for {LOCK_TIMEOUT:.0f} s. If none of yours is starting "
-                    "a local cloud or installing an image, end the process that holds it and call again."
-                ) from error
+    while not _take(stream):
+        if time.monotonic() > deadline:
+            raise CKTimeoutError(
+                f"Another process has held {stream.name} for {LOCK_TIMEOUT:.0f} s. If none of yours is starting "
+                "a local cloud or installing an image, end the process that holds it and call again."
+            )
         time.sleep(0.02)
 
 
 def is_locked(path: Path) -> bool:
     """Whether some process holds the lock."""
     with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not _take(stream)
+
+
+def _take(stream: IO[str]) -> bool:
+    """Lock the open file, as long as it is open; False when somebody else has it locked."""
+    # Not at the top: where there is no fcntl, on Windows, cloudknot is still to be imported and used with AWS.
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
