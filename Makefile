@@ -28,6 +28,7 @@ $(VENV)/.test: $(BIN)/python setup.py
 
 demo: $(VENV)/.demo
 	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi.py
+	@echo "The embedded cloud runs on, to be found again. It ends after a day without use, or by: $(BIN)/cloudknot local stop"
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

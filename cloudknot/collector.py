@@ -175,12 +175,12 @@ class Collector:
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._sink.give_up(error)
         except CloudknotError as error:
-            now = self._clock()
-            if self._silent_since is None:
-                self._silent_since = now
-                logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
-            elif now - self._silent_since > self._source.patience:
+            now, first = self._clock(), self._silent_since is None
+            since = self._silent_since = now if self._silent_since is None else self._silent_since
+            if now - since >= self._source.patience:
                 self._sink.give_up(error)
+            elif first:
+                logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
         else:
             self._silent_since = None
 

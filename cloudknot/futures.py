@@ -105,6 +105,9 @@ class _CloudFuture(Future[Any]):
                 super().exception(timeout)
             except CancelledError:
                 pass
+            except KeyboardInterrupt as interrupt:
+                interrupt.add_note(f"The job goes on: {self._how_to_return}; future.cancel() ends it.")
+                raise
             except TimeoutError as error:
                 raise CKTimeoutError(
                     f"There is no result after {timeout:g} s. The job goes on: {self._how_to_return}."
@@ -174,6 +177,10 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         if not count:
             self.set_result([])
         self._start_collector()
+
+    def __repr__(self) -> str:
+        failed = f", {self._without_value} without a result" if self._without_value else ""
+        return f"<MapFuture of {len(self)} elements: {len(self) - self._left} done{failed}>"
 
     def _start_collector(self) -> None:
         if self._collector is not None:

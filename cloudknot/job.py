@@ -148,11 +148,18 @@ class BatchJob:
     def _described_children(self) -> Iterator[batch.Job]:
         return iter(self.describe(range(self.manifest.children)).values())
 
-    def logs(self, index: int = 0) -> Iterator[str]:
-        """The lines that the child of element ``index`` has printed so far, all its attempts in order."""
-        if not 0 <= index < self.manifest.count:
+    def logs(self, index: int | None = None) -> Iterator[str]:
+        """The lines printed so far, all attempts in order.
+
+        Parameters
+        ----------
+        index : int, optional
+            Only those of the child that has this element. Default: of all children, one after the other.
+        """
+        if index is not None and not 0 <= index < self.manifest.count:
             raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
-        for job in self.describe([self.child_of(index)]).values():
+        children = range(self.manifest.children) if index is None else [self.child_of(index)]
+        for job in self.describe(children).values():
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(partial(self.cloud.call, "logs", "get_log_events"), stream)
 

@@ -19,7 +19,7 @@ from cloudknot.job import BatchJob, find_jobs, jobs_table
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.program import Program, make_program, pickle_value
-from cloudknot.progress import progress_line
+from cloudknot.progress import making, progress_line
 from cloudknot.repo import DockerRepo
 from cloudknot.resources import JobDefinition, KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.run import Target, job_ids_of, start_run
@@ -142,7 +142,7 @@ class Knot:
         )
         # A machine without credentials is told so here, before anything is made.
         _ = self._cloud.account
-        with ThreadPoolExecutor(2) as pool:
+        with making(f"{self.name}: making the image and what the cloud needs"), ThreadPoolExecutor(2) as pool:
             image_uri = pool.submit(self._cloud.publish, image, self._repository())
             pars = pool.submit(self._shared)
         return deploy_knot(self._cloud, options, pars.result(), image_uri.result())

@@ -78,7 +78,7 @@ class KnotOptions(Options):
     number of attempts (Batch takes 1 to 10) and a timeout is at least 60 s (Batch API reference, JobTimeout).
     """
 
-    name: str = choice("", KNOT_NAME)
+    name: str = choice("", rules.knot_name)
     pars_policies: tuple[str, ...] = choice((), POLICIES)
     docker_image: Any = None
     base_image: str = choice("", text(r"[^\s]+", "the name of a Docker image, such as 'python:3.11-slim'"))

@@ -30,8 +30,7 @@ class Place:
         return f"element {self.index} (job {self.job_id})"
 
     def help(self) -> str:
-        url = f", or {self.log_url}" if self.log_url else ""
-        return f"Its output: future.job.logs({self.index}){url}"
+        return f"Its output: future.job.logs({self.index})"
 
 
 class RemoteTraceback(Exception):
@@ -96,7 +95,10 @@ def _explain(failure: Failure) -> str:
             f"did not run, because the program could not be loaded in the job: {what}. If a package is missing there, "
             "name what the function needs: Knot(..., requirements=[...])."
         )
-    return f"raised an exception that cannot be rebuilt in this session: {what}"
+    return (
+        f"raised {what}. The exception itself cannot be sent back, because unpickling it fails: its class may take "
+        "other arguments than those it hands to Exception."
+    )
 
 
 def _element_error(place: Place, text: str, exit_code: int | None = None) -> ElementError:

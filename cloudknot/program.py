@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,15 @@ def _scan(source: str, travel: Any) -> Requirements:
 
     _, optional = imports.names_in_tree(imports.parse(source))
     scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not _is_local(name)}
-    return needs.found(travel.outside | scanned, travel.optional | optional)
+    found = needs.found(travel.outside | scanned, travel.optional | optional)
+    if found.missing:
+        warnings.warn(
+            f"The function imports {', '.join(found.missing)}, which is not installed here. The job gets the newest "
+            "package of that name. If that is not what you mean, correct the import, or give requirements=[...].",
+            UserWarning,
+            stacklevel=4,
+        )
+    return found
 
 
 def _is_local(name: str) -> bool:

@@ -121,9 +121,19 @@ def tags(name: str, value: Any) -> dict[str, str]:
     return found
 
 
+def knot_name(name: str, value: Any) -> str:
+    """The name of a knot."""
+    if callable(value):
+        refuse(name, value, "the function by its parameter, and a name: Knot(name='pi-calc', func=f)")
+    return str(KNOT_NAME(name, value))
+
+
 def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     """Environment variables, as a dict or a list of ``{"name": ..., "value": ...}``."""
-    accepted = 'a dict of strings, or a list of {"name": ..., "value": ...}'
+    accepted = (
+        'a dict of strings, or a list of {"name": ..., "value": ...}. (For several arguments to each call: '
+        "map(zip(a, b), starmap=True))"
+    )
     try:
         items = value.items() if isinstance(value, Mapping) else [(item["name"], item["value"]) for item in value]
     except (TypeError, KeyError):

@@ -112,6 +112,8 @@ def new_run_id() -> str:
 
 
 def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
+    if callable(elements) and not isinstance(elements, Iterable):
+        raise CloudknotInputError("map takes the elements only: the function is the Knot's. Write knot.map(elements).")
     try:
         iterator = iter(elements)
     except TypeError as error:

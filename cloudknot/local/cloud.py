@@ -109,8 +109,8 @@ class LocalCloud(Cloud):
 
     @property
     def patience(self) -> float:
-        """Seconds; a cloud on this machine that does not answer has ended."""
-        return 30.0
+        """Seconds; a cloud whose process has ended will not answer again."""
+        return 30.0 if is_locked(server_lock(self.directory)) else 0.0
 
     @property
     def endpoint_url(self) -> str | None:

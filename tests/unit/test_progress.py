@@ -31,7 +31,7 @@ def test_describe(failed, states, text):
 
 
 def test_one_line_is_left_where_nobody_looks_on(capsys):
-    line = progress.ProgressLine("pi", 4)
+    line = progress.progress_line("pi", 4, True)
     line.show(1, 0, {"RUNNING": 3})
     line.show(3, 1, {})
     line.stop()
@@ -43,5 +43,5 @@ def test_one_line_is_left_where_nobody_looks_on(capsys):
 
 
 def test_a_line_that_never_showed_leaves_nothing(capsys):
-    progress.ProgressLine("pi", 4).stop()
+    progress.progress_line("pi", 4, True).stop()
     assert capsys.readouterr().err == ""

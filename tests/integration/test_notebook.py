@@ -1,0 +1,75 @@
+"""A notebook in a real kernel: functions of cells, progress below them, and nothing else changed."""
+
+import json
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+CELLS = [
+    """
+    import cloudknot as ck
+    import math
+
+    class Point:
+        def __init__(self, x):
+            self.x = x
+
+    def root(point):
+        return Point(math.sqrt(point.x))
+    """,
+    """
+    knot = ck.Knot(name="notebook", func=root)
+    points = knot.map([Point(4), Point(9)]).result(60)
+    print([(type(p) is Point, p.x) for p in points])
+    """,
+    """
+    def root(point):
+        return -math.sqrt(point.x)
+
+    print(ck.Knot(name="notebook", func=root).map([Point(4)]).result(60))
+    """,
+    """
+    futures = [knot.map([Point(n)]) for n in range(5)]
+    for number in range(50):
+        print("line", number)
+    print([future.result(60)[0].x ** 2 for future in futures])
+    """,
+    """
+    def fail(x):
+        raise KeyError(x)
+
+    try:
+        ck.Knot(name="notebook-2", func=fail).map(["gone"]).result(60)
+    except KeyError as error:
+        print(type(error).__name__, error.__notes__[0][:19], "in fail" in str(error.__cause__))
+    """,
+]
+
+
+def text_of(cell):
+    return "".join(output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
+
+
+def shown(cell):
+    return [output["data"]["text/plain"] for output in cell["outputs"] if output["output_type"] == "display_data"]
+
+
+def test_a_notebook(cloud, tmp_path, monkeypatch):
+    import textwrap
+
+    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in CELLS]
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    done = json.loads(json.dumps(client.execute()))["cells"]
+    assert text_of(done[1]) == "[(True, 2.0), (True, 3.0)]\n"
+    assert text_of(done[2]) == "[-2.0]\n"
+    assert text_of(done[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]
+    assert [round(x) for x in json.loads(text_of(done[3]).splitlines()[-1])] == [0, 1, 2, 3, 4]
+    assert text_of(done[4]) == "KeyError Raised by element 0 True\n"
+    assert shown(done[1]) == ["notebook: 2/2"]
+    assert shown(done[3]) == ["notebook: 1/1"] * 5
+    assert shown(done[4]) == ["notebook-2: 1/1, 1 failed"]
