@@ -121,7 +121,7 @@ class LocalCloud(Cloud):
     def door(self) -> Door:
         silence = (
             f"The embedded cloud at {self.endpoint_url} has ended, and what it held is gone. "
-            'Make the Knot again, with cloud="local": that starts another one.'
+            'Make the Knot again, with cloud="local", or call start() of this LocalCloud first.'
         )
         return Door(self._session_arguments(), self.endpoint_url, isolated=True, silence=silence)
 
@@ -189,8 +189,8 @@ class LocalCloud(Cloud):
 
     def stop(self) -> bool:
         """End the cloud and its jobs, and wait until it is gone; False when none was running."""
+        # What waits for this cloud must learn that it ended, and not start another by asking; `start` does that.
         state, self._started_here = read_state(self.directory), False
-        self._forget()
         if state is None or _ask(state, _STOP) is None:
             return False
         deadline = time.monotonic() + STOP_TIMEOUT

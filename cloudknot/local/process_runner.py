@@ -139,8 +139,11 @@ class ProcessRunner:
         environment = {"PATH": self._path(directory), "HOME": str(directory), **self._variables}
         parent = ParentProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
         with self._lock:
-            self._parents[tag] = parent
-        return parent
+            if not self._closed:
+                self._parents[tag] = parent
+                return parent
+        parent.close()
+        raise ParentFailed("CannotStartContainerError: the cloud is being stopped")
 
     def _close_an_idle_parent(self) -> None:
         with self._lock:

@@ -111,9 +111,10 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             state_file(self._options.directory).unlink(missing_ok=True)
+            # First, so that whoever asks now is refused, and does not wait for an answer.
+            self._http.close()
             self._batch.close()
             self._shipper.close()
-            self._http.close()
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         return self._application(environ, start_response)

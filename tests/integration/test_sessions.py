@@ -175,3 +175,25 @@ def test_without_credentials_one_clear_error_names_both_ways_out(tmp_path):
     assert "aws configure" in last
     assert 'cloud="local"' in last
     assert time.monotonic() > begun
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_a_wait_ends_when_the_cloud_is_stopped(tmp_path):
+    import cloudknot as ck
+
+    cloud = ck.LocalCloud(tmp_path)
+    with cloud:
+        knot = ck.Knot(name="naps", func=nap, cloud=cloud)
+        future = knot.map([600])
+        assert cloud.stop()
+        with pytest.raises(ck.CloudError, match=r"embedded cloud at .* has ended"):
+            future.result(LONG)
+        with pytest.raises(ck.CloudError, match=r"embedded cloud at .* has ended"):
+            knot.map([1])
+        cloud.start()
+        assert ck.Knot(name="naps", func=nap, cloud=cloud).map([0]).result(LONG) == [0]
+        assert cloud.stop()
