@@ -12,7 +12,7 @@ from typing import Any, Protocol, overload
 from cloudknot.aws.batch import log_streams
 from cloudknot.collector import Collector, Source
 from cloudknot.errors import CKTimeoutError, CloudknotError
-from cloudknot.outcomes import Place, load_value, no_result
+from cloudknot.outcomes import Place, given_up, load_value, no_result
 from cloudknot.worker.protocol import Envelope, Pack
 
 
@@ -231,7 +231,7 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         """End every element that is left, and so the map, with ``error``."""
         for index, element in enumerate(self._elements):
             if not element.done():
-                self._settle_error(index, error)
+                self._settle_error(index, given_up(self.job.place(index), error))
         self.complete()
 
     def _settle(self, index: int, envelope: Envelope) -> None:
@@ -254,7 +254,7 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
     def complete(self) -> bool:
         """Whether every element has ended; then the map's own future ends too."""
         if self._left == 0 and not self.done():
-            with suppress(InvalidStateError):
+            with suppress(InvalidStateError, CancelledError):
                 self._finish()
         return self.done()
 

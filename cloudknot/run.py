@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudError, CloudknotError, CloudknotInputError
+from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
@@ -71,7 +71,6 @@ def start_run(
         _discard(cloud, keys)
         raise
     record = _submit(cloud, keys, target, _requests(keys, target, manifest, options, depends_on))
-    cloud.storage.put(keys.submission, json.dumps(record).encode())
     return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
 
 
@@ -157,21 +156,24 @@ def _chunksize(count: int, options: MapOptions) -> int:
 
 
 def _submit(cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Submit, and return the record of it. A refusal leaves neither jobs nor inputs behind."""
+    """Submit, store the record of it, and return that. What fails or is interrupted leaves no jobs behind."""
     name = f"{target.knot}-{keys.run_id}"
     job_ids: list[str] = []
+    where = {"name": name, "job_queue": target.job_queue, "job_definition": target.job_definition}
     try:
         for request in requests:
             job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
-    except CloudError as error:
-        with suppress(CloudError):
+        record = {"job_ids": job_ids, **where}
+        cloud.storage.put(keys.submission, json.dumps(record).encode())
+    except BaseException as error:
+        with suppress(CloudknotError):
             for job_id in job_ids:
-                cloud.call("batch", "terminate_job", jobId=job_id, reason="The rest of its map was refused")
-        if error.code:
+                cloud.call("batch", "terminate_job", jobId=job_id, reason="Its map could not be submitted whole")
+        # Without an answer the job may exist all the same: its inputs stay.
+        if job_ids or getattr(error, "code", ""):
             _discard(cloud, keys)
         raise
-    where = {"job_queue": target.job_queue, "job_definition": target.job_definition}
-    return {"job_ids": job_ids, "name": name, **where}
+    return record
 
 
 def _requests(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -94,7 +95,8 @@ class Storage:
                 done.append({"PartNumber": number, "ETag": answer["ETag"]})
                 size += len(part)
         except BaseException:
-            self._door.call("s3", "abort_multipart_upload", **upload)
+            with suppress(CloudknotError):
+                self._door.call("s3", "abort_multipart_upload", **upload)
             raise
         self._door.call("s3", "complete_multipart_upload", **upload, MultipartUpload={"Parts": done})
         return size

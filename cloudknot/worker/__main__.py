@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     # Batch gives just the run, and argparse takes its time in a process that was forked for a single element.
     plain = len(argv) == 1 and argv[0].startswith("s3://")
     arguments = argparse.Namespace(run=argv[0], element=None) if plain else _parser().parse_args(argv)
+    s3.connect()
     keys = RunKeys.parse(arguments.run)
     manifest = _manifest(keys)
     if arguments.element is not None:

@@ -30,12 +30,20 @@ _SETTINGS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )
+_connected: Any = None
 PERMANENT = {"AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
 
 
+def connect() -> Any:
+    """Take the S3 client of the environment as it is now: that of the container, before the function changes it."""
+    global _connected
+    _connected = _client(tuple(os.environ.get(name) for name in _SETTINGS))
+    return _connected
+
+
 def client() -> Any:
-    """The process's S3 client. Region, endpoint and credentials are those of the container."""
-    return _client(tuple(os.environ.get(name) for name in _SETTINGS))
+    """The process's S3 client."""
+    return _connected or connect()
 
 
 @cache
@@ -47,7 +55,7 @@ def _client(settings: tuple[str | None, ...]) -> Any:
 
 def warm_up() -> None:
     """Have everything that a request needs in memory, and no connection open."""
-    plain.request(client(), "GET", "cloudknot-warm-up", "nothing", {})
+    plain.request(connect(), "GET", "cloudknot-warm-up", "nothing", {})
     plain.close()
 
 

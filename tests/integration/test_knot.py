@@ -79,6 +79,30 @@ def test_a_map_submits_once_however_many_elements(cloud, second_cloud):
     assert counts == [1, 1]
 
 
+@pytest.mark.parametrize("failing", ["PutObject:submission.json", "SubmitJob:"])
+def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud, failing):
+    knot = ck.Knot(name="refused-map", func=triple, cloud=second_cloud)
+    operation, _, key = failing.partition(":")
+    submitted = []
+
+    def refuse(params, model, **_):
+        if model.name == operation and str(params.get("url_path", "")).endswith(key):
+            raise RuntimeError("the line went dead")
+
+    second_cloud.client("s3").meta.events.register("before-call", refuse)
+    second_cloud.client("batch").meta.events.register("before-call", refuse)
+    second_cloud.client("batch").meta.events.register(
+        "after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"])
+    )
+    with pytest.raises(RuntimeError, match="line went dead"):
+        knot.map([1, 2])
+    statuses = (
+        [job["status"] for job in cloud.call("batch", "describe_jobs", jobs=submitted)["jobs"]] if submitted else []
+    )
+    assert "SUCCEEDED" not in statuses
+    assert ck.Knot(name="refused-map", cloud=cloud).jobs == []
+
+
 def test_its_names_are_the_papers(cloud):
     knot = ck.Knot(name="named", func=triple, cloud=cloud, retries=2)
     assert knot.name == knot.knot_name == "named"

@@ -105,6 +105,20 @@ def test_env_vars_reach_the_job_and_the_session_does_not(knot_of, monkeypatch):
     assert knot.map(["GREETING"], env_vars=old_style).result(LONG) == ["hi"]
 
 
+def spoil_the_environment(how):
+    if how == "clear":
+        os.environ.clear()
+    else:
+        os.environ.update(
+            AWS_ACCESS_KEY_ID="mine", AWS_SECRET_ACCESS_KEY="mine", AWS_ENDPOINT_URL="http://127.0.0.1:1"
+        )
+    return how
+
+
+def test_a_function_may_change_its_environment(knot_of):
+    assert knot_of(spoil_the_environment).map(["clear", "other keys"]).result(LONG) == ["clear", "other keys"]
+
+
 class Shape:
     def __init__(self, sides):
         self.sides = sides
@@ -351,7 +365,8 @@ def test_jobs_lists_the_maps_in_order(knot_of):
     futures = [knot.map([n]) for n in range(3)]
     assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
     assert knot.jobs[-1].result(LONG) == [4]
-    assert knot.jobs[-1].done in (True, False)
+    wait_until(lambda: knot.jobs[-1].status == "SUCCEEDED")
+    assert knot.jobs[-1].done
 
 
 def test_a_job_is_found_by_its_id(knot_of, cloud):
