@@ -15,17 +15,17 @@ from cloudknot.fingerprint import Fingerprint
 _DEPTH = 20
 
 
-def problem(obj: object) -> Exception | None:
+def problem(obj: object, absent: pickling.Absent | None = None) -> Exception | None:
     """Why an object cannot be pickled; None when it can."""
     try:
         Fingerprint(obj)
-        pickling.dumps(obj)
+        pickling.dumps(obj, absent=absent)
     except Exception as error:
         return error
     return None
 
 
-def explain(obj: object, modules: tuple[str, ...] = ()) -> str:
+def explain(obj: object, modules: tuple[str, ...] = (), absent: pickling.Absent | None = None) -> str:
     """Say which part of an object cannot be pickled, by trying its parts one by one.
 
     Parameters
@@ -34,6 +34,8 @@ def explain(obj: object, modules: tuple[str, ...] = ()) -> str:
         What could not be pickled.
     modules : tuple of str
         Modules whose functions and classes travel by value.
+    absent : pickling.Absent, optional
+        For an input: what else travels by value.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def explain(obj: object, modules: tuple[str, ...] = ()) -> str:
         For example ``the global 'conn' (a sqlite3.Connection)``, with the way to it when it is a part of a part.
     """
     with pickling.by_value(modules):
-        way = _way(obj)
+        way = _way(obj, absent)
     if not way:
         return f"the object itself (a {type_name(obj)})"
     *through, (name, culprit) = way
@@ -57,11 +59,12 @@ def type_name(obj: object) -> str:
     )
 
 
-def _way(obj: object) -> list[tuple[str, object]]:
+def _way(obj: object, absent: pickling.Absent | None) -> list[tuple[str, object]]:
     way: list[tuple[str, object]] = []
     seen = {id(obj)}
     while len(way) < _DEPTH:
-        step = next(((name, part) for name, part in _parts(obj) if id(part) not in seen and problem(part)), None)
+        parts = ((name, part) for name, part in _parts(obj) if id(part) not in seen)
+        step = next(((name, part) for name, part in parts if problem(part, absent)), None)
         if step is None:
             break
         way.append(step)

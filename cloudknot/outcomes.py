@@ -13,7 +13,7 @@ from cloudknot.errors import (
     JobTimeoutError,
     WorkerDiedError,
 )
-from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure
+from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure, rebuilt
 
 TIMEOUT_REASON = "Job attempt duration exceeded timeout"
 
@@ -62,30 +62,31 @@ def load_value(envelope: Envelope, place: Place) -> Any:
 
 def load_exception(failure: Failure, place: Place) -> BaseException:
     """The exception that stands for a failure: the user's own where it can be rebuilt."""
-    if failure.kind == RAISED and failure.pickled:
-        raised = _rebuild(failure)
-        if raised is not None:
-            raised.__cause__ = RemoteTraceback(failure.traceback)
-            raised.add_note(f"Raised by {place}. {place.help()}")
-            return raised
-    error = _element_error(place, _explain(failure), failure.exit_code)
+    raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
+    if isinstance(raised, Exception):
+        raised.__cause__ = RemoteTraceback(failure.traceback)
+        raised.add_note(f"Raised by {place}. {place.help()}")
+        return raised
+    error = _element_error(place, _explain(failure, raised is not None), failure.exit_code)
     error.__cause__ = RemoteTraceback(failure.traceback)
     return error
 
 
-def _rebuild(failure: Failure) -> Exception | None:
-    """The user's exception, or None. KeyboardInterrupt and its like would end the session here, so they are told."""
+def _rebuild(failure: Failure) -> BaseException | None:
+    """The exception that the element raised, or None."""
     from cloudknot import pickling
 
     try:
         raised = pickling.loads(failure.pickled)
+        return rebuilt(*raised) if isinstance(raised, tuple) else raised
     except Exception:
         return None
-    return raised if isinstance(raised, Exception) else None
 
 
-def _explain(failure: Failure) -> str:
-    what = f"{failure.type}: {failure.message}"
+def _explain(failure: Failure, ends_session: bool = False) -> str:
+    what = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    if ends_session:
+        return f"raised {what}, which would end this session if it were raised here."
     if failure.kind == EXITED:
         return f"called sys.exit({failure.message}) instead of returning a value (exit code {failure.exit_code})."
     if failure.kind == UNPICKLABLE:
@@ -96,8 +97,8 @@ def _explain(failure: Failure) -> str:
             "name what the function needs: Knot(..., requirements=[...])."
         )
     return (
-        f"raised {what}. The exception itself cannot be sent back, because unpickling it fails: its class may take "
-        "other arguments than those it hands to Exception."
+        f"raised {what}. The exception itself cannot be sent back, because its class or its arguments cannot be "
+        "pickled in the job, or unpickled in this session."
     )
 
 
@@ -110,6 +111,14 @@ def _element_error(place: Place, text: str, exit_code: int | None = None) -> Ele
         exit_code=exit_code,
         log_url=place.log_url,
     )
+
+
+def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
+    """The error for an element about which the cloud does not tell any more."""
+    text = f"Element {place.index} (job {place.job_id}) has no result that can be read: {cause}"
+    error = BatchJobFailedError(text, index=place.index, job_id=place.job_id)
+    error.__cause__ = cause
+    return error
 
 
 def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:

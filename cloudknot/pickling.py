@@ -7,17 +7,20 @@ both. This module imports cloudpickle and is therefore itself imported only wher
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import io
+import itertools
 import pickle
 import sys
 import threading
 import typing
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import attrgetter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -26,6 +29,7 @@ from cloudpickle import cloudpickle as internals
 _LOCK = threading.RLock()
 _CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
 _CACHED = type(functools.lru_cache(len))
+_NAMED = (type, FunctionType, _CACHED, typing.NewType, typing.TypeVar)
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
@@ -45,6 +49,55 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ign
         return super().reducer_override(obj)
 
 
+@dataclass(frozen=True)
+class Absent:
+    """What of the caller's own a job cannot import.
+
+    ``is_absent`` tells it of a module by its name, and ``digest`` gives a class's content, for its identity.
+    """
+
+    is_absent: Callable[[str], bool]
+    digest: Callable[[type], str]
+
+
+class InputPickler(Pickler):
+    """The pickler of inputs, which may hold what the program does not: that is taken by value."""
+
+    def __init__(self, file: io.BytesIO, absent: Absent, take: Callable[[str], None]) -> None:
+        super().__init__(file)
+        self._absent, self._take = absent, take
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _NAMED):
+            module = getattr(obj, "__module__", None)
+            if isinstance(module, str) and self._absent.is_absent(module):
+                self._take(module)
+                if isinstance(obj, type) and identity(obj) is None and not found_by_name(obj):
+                    set_identity(obj, _free_identity(self._absent.digest(obj)))
+        return super().reducer_override(obj)
+
+
+class _Functions(Pickler):
+    """A pickler that remembers which functions it took by value."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.found: list[FunctionType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType) and not found_by_name(obj):
+            self.found.append(obj)
+        return super().reducer_override(obj)
+
+
+def functions_in(value: object, modules: Iterable[str] = ()) -> list[FunctionType]:
+    """The functions that travel by value with a value; those of ``modules`` do."""
+    pickler = _Functions(io.BytesIO())
+    with by_value(modules):
+        pickler.dump(value)
+    return pickler.found
+
+
 def found_by_name(obj: Any) -> bool:
     """Whether a job can import an object by its module and name."""
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
@@ -62,28 +115,34 @@ def found_by_name(obj: Any) -> bool:
 
 
 @contextmanager
-def by_value(modules: Iterable[str]) -> Iterator[None]:
-    """Within the block, functions and classes of these modules are pickled by value."""
-    with _LOCK:
-        registered = internals.list_registry_pickle_by_value()
-        ours = [sys.modules[name] for name in modules if name not in registered and name in sys.modules]
-        for module in ours:
+def by_value(modules: Iterable[str]) -> Iterator[Callable[[str], None]]:
+    """Within the block, functions and classes of these modules are pickled by value; it may name further ones."""
+    ours: list[ModuleType] = []
+
+    def take(name: str) -> None:
+        module = sys.modules.get(name)
+        if module and name != "__main__" and module.__name__ not in internals.list_registry_pickle_by_value():
             cloudpickle.register_pickle_by_value(module)
+            ours.append(module)
+
+    with _LOCK:
         try:
-            yield
+            for name in modules:
+                take(name)
+            yield take
         finally:
             for module in ours:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def dumps(value: object, modules: Iterable[str] = ()) -> bytes:
-    """Pickle a value; functions and classes of ``modules`` by value.
+def dumps(value: object, modules: Iterable[str] = (), absent: Absent | None = None) -> bytes:
+    """Pickle a value; functions and classes of ``modules``, and those that are ``absent`` in the job, by value.
 
     Raises whatever the value's own parts raise when they cannot be pickled.
     """
     buffer = io.BytesIO()
-    with by_value(modules):
-        Pickler(buffer).dump(value)
+    with by_value(modules) as take:
+        (InputPickler(buffer, absent, take) if absent else Pickler(buffer)).dump(value)
     return buffer.getvalue()
 
 
@@ -106,6 +165,17 @@ def set_identity(cls: type, known_as: str) -> None:
         internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = known_as
         internals._DYNAMIC_CLASS_TRACKER_BY_ID[known_as] = cls
         _CALLERS.add(cls)
+
+
+def numbered_identity(content: str, number: int) -> str:
+    """The identity of the class that is the ``number``-th, from 1, of those with this content's digest."""
+    return hashlib.sha256(f"{content} {number}".encode()).hexdigest()[:32]
+
+
+def _free_identity(content: str) -> str:
+    """The first identity of a content that no other class of the caller's has."""
+    known = (numbered_identity(content, number) for number in itertools.count(1))
+    return next(each for each in known if internals._DYNAMIC_CLASS_TRACKER_BY_ID.get(each) not in _CALLERS)
 
 
 def loads(data: bytes) -> Any:

@@ -10,7 +10,7 @@ import inspect
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.errors import CloudknotInputError
 
 if TYPE_CHECKING:
+    from cloudknot.modules import Travel
+    from cloudknot.pickling import Absent
     from cloudknot.requirements import Requirements
 
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
@@ -45,7 +47,7 @@ class Program:
     imports : tuple of str
         Names imported that installed distributions provide.
     missing : tuple of str
-        Names imported that no installed distribution provides.
+        Names imported that no installed distribution provides, but that pipreqs' table knows the package of.
     python : str
         The minor version that the pickle needs, for example ``"3.11"``.
     digest : str
@@ -69,6 +71,11 @@ class Program:
     digest: str
     by_value: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def absent(self) -> Absent:
+        """What of the caller's own a job of this program cannot import."""
+        return _absent(self.modules, self.by_value)
+
 
 def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | None = None) -> Program:
     """Find out all that a function needs to run elsewhere.
@@ -84,7 +91,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
     ------
     CloudknotInputError
         ``func`` is not a callable, is asynchronous, or cannot be pickled (the message names the variable at fault), or
-        a line of ``requirements`` is not a requirement.
+        a line of ``requirements`` is not a requirement. Or, where they are to be found: nothing tells which package
+        an import is of.
     """
     from cloudknot import modules as local_modules
     from cloudknot import requirements as needs
@@ -95,7 +103,7 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
     pickled, content, referred = _pickle(func, by_value)
     source = _source(func)
     travel = local_modules.collect(sorted(referred), by_value)
-    chosen = needs.given(requirements) if requirements is not None else _scan(source, travel)
+    chosen = needs.given(requirements) if requirements is not None else _scan(func, source, travel, by_value)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = dict(sorted(travel.files.items()))
     code = _code(func)
@@ -118,6 +126,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
 def pickle_value(value: object, program: Program | None) -> bytes:
     """Pickle an input of a program; without one, of a program that another session made.
 
+    Functions and classes of local modules travel by value, unless the module's file travels with the program.
+
     Raises
     ------
     CloudknotInputError
@@ -126,11 +136,25 @@ def pickle_value(value: object, program: Program | None) -> bytes:
     from cloudknot import blame, pickling
 
     by_value = program.by_value if program else ()
+    absent = program.absent if program else _absent(())
     try:
-        return pickling.dumps(value, by_value)
+        return pickling.dumps(value, by_value, absent)
     except Exception as error:
-        at_fault = blame.explain(value, by_value)
+        at_fault = blame.explain(value, by_value, absent)
         raise CloudknotInputError(f"{at_fault} cannot be pickled ({error})") from error
+
+
+def _absent(files: Container[str], own: tuple[str, ...] = ()) -> Absent:
+    from cloudknot import pickling
+    from cloudknot.fingerprint import Fingerprint
+
+    def is_absent(module: str) -> bool:
+        if module == "__main__" or module in own:
+            return True
+        base = module.replace(".", "/")
+        return f"{base}.py" not in files and f"{base}/__init__.py" not in files and _is_local(module)
+
+    return pickling.Absent(is_absent, lambda cls: Fingerprint(cls).digest)
 
 
 def _check(func: object) -> None:
@@ -166,32 +190,50 @@ def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[st
 
 def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
     """An identity for each class that is the same in every session: its content, and its number among equals."""
-    from cloudknot.fingerprint import Fingerprint, combine
+    from cloudknot import pickling
+    from cloudknot.fingerprint import Fingerprint
 
     counts: dict[str, int] = {}
     for cls in classes:
         content = Fingerprint(cls).digest
         counts[content] = counts.get(content, 0) + 1
-        yield combine([content, str(counts[content])])[:32], cls
+        yield pickling.numbered_identity(content, counts[content]), cls
 
 
-def _scan(source: str, travel: Any) -> Requirements:
+def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...]) -> Requirements:
     from cloudknot import imports
     from cloudknot import requirements as needs
 
     _, optional = imports.names_in_tree(imports.parse(source))
     scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not _is_local(name)}
     found = needs.found(travel.outside | scanned, travel.optional | optional)
-    if found.missing:
+    if found.missing or found.unknown:
+        found = needs.found(travel.outside | scanned, travel.optional | optional | _guarded(func, by_value))
+    needs.refuse_unknown(found, _name(func))
+    for name, package in needs.packages(found.missing).items():
         warnings.warn(
-            f"The function imports {', '.join(found.missing)}, which is not installed here. The job gets the newest "
-            "package of that name. If that is not what you mean, correct the import, or give requirements=[...].",
+            f"The function imports {name}, which is not installed here. The job gets the newest {package}. If that is "
+            "not what you mean, install it, correct the import, or give requirements=[...].",
             UserWarning,
             stacklevel=4,
         )
     return found
 
 
+def _guarded(func: object, by_value: tuple[str, ...]) -> set[str]:
+    """Names that the functions in a pickle import only where an ``ImportError`` is caught."""
+    from cloudknot import imports, pickling
+
+    needed: set[str] = set()
+    optional: set[str] = set()
+    for each in pickling.functions_in(func, by_value):
+        names, guarded = imports.names_in_tree(imports.parse(_source(each)))
+        optional |= guarded
+        needed |= names - guarded
+    return optional - needed
+
+
+@functools.lru_cache(maxsize=4096)
 def _is_local(name: str) -> bool:
     from cloudknot import modules
 

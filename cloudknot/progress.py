@@ -79,14 +79,14 @@ class _NotebookLine:
         self._handle: Any = None
 
     def update(self, done: int, text: str) -> None:
-        from IPython.display import display
+        from IPython import display
 
         if text == self._text:
             return
         self._text = text
         shown = {"text/plain": f"{self._name}: {text}"}
         if self._handle is None:
-            self._handle = display(shown, raw=True, display_id=True)
+            self._handle = display.display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
         else:
             self._handle.update(shown, raw=True)
 

@@ -1,7 +1,8 @@
 """From imported names to pip requirement lines: the installed distributions, at their installed versions.
 
-No package index is asked. A name that no installed distribution provides is translated by pipreqs' own table, is not
-pinned, and is reported as missing.
+No package index is asked, and no name is taken for a package's: anybody may publish one by that name. An import that
+no installed distribution provides is translated by pipreqs' own table, is not pinned, and is reported as missing; what
+the table does not hold is unknown.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ class Requirements:
     """What a job's environment needs.
 
     ``lines`` are pip requirement lines, sorted; ``imports`` the top-level names that installed distributions provide;
-    ``missing`` those that none does.
+    ``missing`` those that none does, but that pipreqs' table translates; ``unknown`` those that nothing tells of.
     """
 
     lines: tuple[str, ...]
     imports: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def canonical(name: str) -> str:
@@ -125,8 +127,22 @@ def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
             lines.update({canonical(owner): pin(owner) for owner in owners})
         elif not (top in providers or top in skippable or top in sys.modules or modules.find(top)):
             missing.add(top)
-    lines |= {name: name for name in map(canonical, _guesses(missing)) if name not in lines}
-    return Requirements(tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(sorted(missing)))
+    known = packages(missing)
+    lines = {name: name for name in map(canonical, known.values())} | lines
+    unknown = missing - known.keys()
+    return Requirements(
+        tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(known), tuple(sorted(unknown))
+    )
+
+
+def refuse_unknown(found: Requirements, function: str) -> None:
+    """Raise `CloudknotInputError` where a function imports what no package is known for."""
+    if found.unknown:
+        raise CloudknotInputError(
+            f"The function imports {', '.join(found.unknown)}, which is not installed here, so {function} would fail "
+            "in a job. No package is guessed from an import's name: install it, correct the import, or name its "
+            "package: Knot(..., requirements=[...])."
+        )
 
 
 def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
@@ -143,12 +159,16 @@ def _owns(distribution: str, file: Path) -> bool:
     return any(part.name == file.name and Path(str(about.locate_file(part))) == file for part in about.files or ())
 
 
-def _guesses(names: set[str]) -> list[str]:
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """The canonical names of the packages that imports are of, for those that pipreqs' table translates, sorted."""
+    names = sorted(names)
     if not names:
-        return []
+        return {}
     from pipreqs.pipreqs import get_pkg_names
 
-    return [str(name) for name in get_pkg_names(sorted(names))]
+    # A name that is not in the table comes back as it is.
+    translated = {name: get_pkg_names([name])[0] for name in names}
+    return {name: canonical(package) for name, package in translated.items() if package != name}
 
 
 def pin(distribution: str) -> str:

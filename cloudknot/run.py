@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudknotError, CloudknotInputError
+from cloudknot.errors import CloudError, CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
@@ -159,18 +159,18 @@ def _submit(cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict
     """Submit, store the record of it, and return that. What fails or is interrupted leaves no jobs behind."""
     name = f"{target.knot}-{keys.run_id}"
     job_ids: list[str] = []
-    where = {"name": name, "job_queue": target.job_queue, "job_definition": target.job_definition}
+    where: dict[str, str] = {"name": name, "job_queue": target.job_queue, "job_definition": target.job_definition}
     try:
         for request in requests:
             job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
-        record = {"job_ids": job_ids, **where}
+        record: dict[str, Any] = {"job_ids": job_ids, **where}
         cloud.storage.put(keys.submission, json.dumps(record).encode())
     except BaseException as error:
         with suppress(CloudknotError):
             for job_id in job_ids:
                 cloud.call("batch", "terminate_job", jobId=job_id, reason="Its map could not be submitted whole")
         # Without an answer the job may exist all the same: its inputs stay.
-        if job_ids or getattr(error, "code", ""):
+        if job_ids or (isinstance(error, CloudError) and error.code):
             _discard(cloud, keys)
         raise
     return record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cloudknot.errors import (
@@ -129,7 +129,7 @@ class Door:
     isolated
         Whether the user's AWS profile, AWS files and HTTP proxy are none of this door's business.
     silence
-        What to do when the server does not answer, for the error's text.
+        What to do when the server does not answer, for the error's text; a callable is asked at the time of the error.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Door:
         endpoint_url: str | None = None,
         *,
         isolated: bool = False,
-        silence: str = SILENCE,
+        silence: str | Callable[[], str] = SILENCE,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
@@ -198,7 +198,7 @@ class Door:
         try:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except foreign_errors() as error:
-            raise translate(error, f"{service}:{operation}", self._silence) from error
+            raise self._translate(error, f"{service}:{operation}") from error
         return answer
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -206,4 +206,8 @@ class Door:
         try:
             yield from self.client(service).get_paginator(operation).paginate(**arguments)
         except foreign_errors() as error:
-            raise translate(error, f"{service}:{operation}", self._silence) from error
+            raise self._translate(error, f"{service}:{operation}") from error
+
+    def _translate(self, error: Exception, operation: str) -> CloudknotError:
+        silence = self._silence if isinstance(self._silence, str) else self._silence()
+        return translate(error, operation, silence)

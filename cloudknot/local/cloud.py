@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -21,15 +22,14 @@ from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
 from cloudknot.errors import CKTimeoutError, CloudError, ResourceExistsException
-from cloudknot.local.state import REGION, CloudState, is_locked, locked, make_private, read_state, server_lock
+from cloudknot.local.ask import STATUS, STOP, ask
+from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 STOP_TIMEOUT = 60.0
 """Seconds that the cloud may take to end its jobs and itself."""
-REQUEST_TIMEOUT = 10.0
-
-_STATUS = ("GET", "/_cloudknot/status")
-_STOP = ("POST", "/_cloudknot/stop")
+ANSWER_TIMEOUT = 30.0
+"""Seconds to wait for the answer of a cloud that starts, ends or is busy."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class LocalCloud(Cloud):
     @property
     def patience(self) -> float:
         """Seconds; a cloud whose process has ended will not answer again."""
-        return 30.0 if is_locked(server_lock(self.directory)) else 0.0
+        return 30.0 if self._is_running else 0.0
 
     @property
     def endpoint_url(self) -> str | None:
@@ -119,11 +119,25 @@ class LocalCloud(Cloud):
 
     @cached_property
     def door(self) -> Door:
-        silence = (
-            f"The embedded cloud at {self.endpoint_url} has ended, and what it held is gone. "
+        state = self._running()
+        return Door(self._session_arguments(), state.endpoint, isolated=True, silence=lambda: self._silence(state))
+
+    def _silence(self, state: CloudState) -> str:
+        """What to do when a cloud that was found does not answer."""
+        if self._is_running and read_state(self.directory) == state:
+            return (
+                f"The embedded cloud at {state.endpoint} does not answer (process {state.pid}). "
+                "Call again, or end it with stop() of this LocalCloud."
+            )
+        return (
+            f"The embedded cloud at {state.endpoint} has ended, and what it held is gone. "
             'Make the Knot again, with cloud="local", or call start() of this LocalCloud first.'
         )
-        return Door(self._session_arguments(), self.endpoint_url, isolated=True, silence=silence)
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether there is a cloud's process, busy as it may be."""
+        return is_locked(server_lock(self.directory))
 
     def environment(self) -> dict[str, str]:
         """The variables that point AWS's own tools, or a worker run by hand, at this cloud."""
@@ -176,37 +190,47 @@ class LocalCloud(Cloud):
         ------
         CloudknotConfigurationError
             What the embedded cloud needs is not installed.
+        CloudknotInputError
+            The directory is somebody else's.
         CloudError
-            It did not start; the end of its log is in the text.
+            It did not start, and the end of its log is in the text; or it does not answer.
         """
-        if self._state is not None and self.status() is None:
+        if self._state is not None and self._state != self._find():
             self._forget()
-        self._running()
+        state = self._running()
         status = self.status()
         if status is None:
-            raise CloudError(f"The local cloud in {self.directory} ended as it was found. Call again.")
+            raise CloudError(self._silence(state))
         return status
 
     def stop(self) -> bool:
         """End the cloud and its jobs, and wait until it is gone; False when none was running."""
         # What waits for this cloud must learn that it ended, and not start another by asking; `start` does that.
-        state, self._started_here = read_state(self.directory), False
-        if state is None or _ask(state, _STOP) is None:
-            return False
-        deadline = time.monotonic() + STOP_TIMEOUT
-        while is_locked(server_lock(self.directory)):
+        self._started_here, found = False, self._is_running
+        told, deadline = None, time.monotonic() + STOP_TIMEOUT
+        while self._is_running:
+            state = read_state(self.directory)
+            if state is not None and state != told:
+                told = state
+                self._tell_to_end(state)
             if time.monotonic() > deadline:
                 raise CKTimeoutError(
                     f"The local cloud in {self.directory} has not ended within {STOP_TIMEOUT:.0f} s. "
-                    f"End its process, {state.pid}, yourself."
+                    f"End its process{f', {told.pid},' if told else ''} yourself."
                 )
             time.sleep(0.02)
-        return True
+        return found
+
+    def _tell_to_end(self, state: CloudState) -> None:
+        """Ask, or else send SIGTERM, which a cloud hears even when all its threads are busy."""
+        if ask(state, STOP) is None and self._is_running and read_state(self.directory) == state:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state.pid, signal.SIGTERM)
 
     def status(self) -> CloudStatus | None:
         """What the running cloud says of itself; None when none is running. Never starts one."""
         state = read_state(self.directory)
-        answer = state and _ask(state, _STATUS)
+        answer = state and ask(state, STATUS)
         if not answer:
             return None
         names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs")
@@ -225,14 +249,20 @@ class LocalCloud(Cloud):
             return self._state
 
     def _find(self) -> CloudState | None:
-        state = read_state(self.directory)
-        return state if state is not None and _ask(state, _STATUS) is not None else None
+        """The cloud of the directory; None when there is no process of one."""
+        state, deadline = None, time.monotonic() + ANSWER_TIMEOUT
+        while self._is_running:
+            state = read_state(self.directory)
+            if time.monotonic() > deadline or (state is not None and ask(state, STATUS) is not None):
+                return state
+            time.sleep(0.02)
+        return None
 
     def _start(self) -> CloudState:
         from cloudknot.local.launch import check_installed, launch
 
         check_installed()
-        make_private(self.directory)
+        claim(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):
             found = self._find()
@@ -244,26 +274,3 @@ class LocalCloud(Cloud):
 
 
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-
-
-def _ask(state: CloudState, what: tuple[str, str]) -> dict[str, Any] | None:
-    """A signed request to one of the cloud's own routes; None when it is not that cloud that answers, or none."""
-    from http.client import HTTPConnection, HTTPException
-    from urllib.parse import urlsplit
-
-    from cloudknot.aws.signing import AccessKey, sign
-
-    method, path = what
-    key = AccessKey(state.access_key, state.secret_key)
-    headers = sign(method, state.endpoint + path, key, service="cloudknot", region=REGION)
-    connection = HTTPConnection(urlsplit(state.endpoint).netloc, timeout=REQUEST_TIMEOUT)
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        body = response.read()
-        answer: dict[str, Any] | None = json.loads(body) if response.status == 200 else None
-        return answer
-    except (OSError, HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()

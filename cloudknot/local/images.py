@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cloudknot.errors import ImageError
-from cloudknot.local.state import locked, make_private
+from cloudknot.local.state import claim, locked
 
 INSTALL_TIMEOUT = 30 * 60.0
 """Seconds that an installation may take."""
@@ -57,10 +57,12 @@ def materialise(directory: Path, image: Image) -> Path:
 
     Raises
     ------
+    CloudknotInputError
+        When the directory is somebody else's.
     ImageError
         When the requirements cannot be installed; the installer's last lines are in the text.
     """
-    make_private(directory)
+    claim(directory)
     environment = _environment(directory, image)
     target = directory / "images" / image.tag
     if not target.is_dir():
@@ -91,10 +93,10 @@ def _environment(directory: Path, image: Image) -> Path:
     environments = directory / "environments"
     environments.mkdir(exist_ok=True)
     environment = environments / image.environment_digest
-    with locked(environments / f"{image.environment_digest}.lock"):
+    with locked(environments / f"{image.environment_digest}.lock") as lock:
         if not _is_complete(environment):
             shutil.rmtree(environment, ignore_errors=True)
-            _make(environment, image.requirements, directory / "virtualenv")
+            _make(environment, image.requirements, directory / "virtualenv", lock)
     return environment
 
 
@@ -102,13 +104,13 @@ def _is_complete(environment: Path) -> bool:
     return (environment / _COMPLETE).exists() and (environment / "bin" / "python").exists()
 
 
-def _make(environment: Path, requirements: Sequence[str], cache: Path) -> None:
+def _make(environment: Path, requirements: Sequence[str], cache: Path, lock: int) -> None:
     try:
         _make_virtual_environment(environment, cache)
         listed = environment / "requirements.txt"
         listed.write_text("".join(f"{line}\n" for line in requirements))
         if requirements:
-            _install(environment, listed, requirements)
+            _install(environment, listed, requirements, lock)
         (environment / _COMPLETE).touch()
     except BaseException:
         shutil.rmtree(environment, ignore_errors=True)
@@ -125,7 +127,7 @@ def _make_virtual_environment(environment: Path, cache: Path) -> None:
         raise ImageError(f"virtualenv could not make {environment} for {sys.executable}: {error}") from error
 
 
-def _install(environment: Path, listed: Path, requirements: Sequence[str]) -> None:
+def _install(environment: Path, listed: Path, requirements: Sequence[str], lock: int) -> None:
     command = [str(environment / "bin" / "python"), "-I", *_PIP, str(listed)]
     process = subprocess.Popen(
         command,
@@ -135,6 +137,8 @@ def _install(environment: Path, listed: Path, requirements: Sequence[str]) -> No
         text=True,
         errors="replace",
         env=_pip_environment(),
+        # If this process dies, pip goes on; nobody else is to install here until it has ended.
+        pass_fds=[lock],
         start_new_session=True,
     )
     try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudknot.errors import CloudError, ResourceExistsException
+from cloudknot.errors import ResourceExistsException
 from cloudknot.local.records import Task
 
 GROUP = "/aws/batch/job"
@@ -107,10 +107,12 @@ class LogShipper:
                 pass
         except FileNotFoundError:
             return
-        except CloudError:
+        except Exception:
+            # Whatever it is, the output of the other attempts is still to be shipped.
             _log.exception("The output of %s could not be shipped", tail.stream)
         if tail.ended:
-            tail.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                tail.path.unlink()
 
     def _ship_some(self, tail: _Tail) -> bool:
         """Ship what there is, whole lines only unless the attempt has ended; False when that is nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import select
 import socket
 import subprocess
@@ -16,6 +17,8 @@ PROGRAM = Path(__file__).with_name("warm_parent.py")
 LAUNCH_TIMEOUT = 60.0
 """Seconds that the imports of an image's worker may take."""
 CLOSE_TIMEOUT = 10.0
+
+_log = logging.getLogger(__name__)
 
 OnMessage = Callable[["ParentProcess", Mapping[str, Any] | None], None]
 
@@ -63,20 +66,30 @@ class ParentProcess:
             except OSError as error:
                 self._control.close()
                 raise ParentFailed(f"CannotStartContainerError: {error}") from error
-        self._sending = threading.Lock()
+        self._sending = threading.Condition()
+        self._unsent = bytearray()
         self._reader = self._control.makefile("rb")
         self._await_ready()
         self.alive = True
-        threading.Thread(target=self._read, name=f"warm-parent-{self._process.pid}", daemon=True).start()
+        for work in (self._read, self._write):
+            threading.Thread(target=work, name=f"warm-parent-{self._process.pid}", daemon=True).start()
 
     def send(self, message: Mapping[str, Any]) -> bool:
-        """Pass a message on; False when the parent is no more."""
+        """Pass a message on, and wait for nothing; False when the parent is no more."""
         data = json.dumps(message).encode() + b"\n"
-        try:
-            with self._sending:
-                self._control.sendall(data)
-        except OSError:
-            return False
+        with self._sending:
+            if not self.alive:
+                return False
+            if not self._unsent:
+                try:
+                    data = data[self._control.send(data, socket.MSG_DONTWAIT) :]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    return False
+            if data:
+                self._unsent += data
+                self._sending.notify()
         return True
 
     def last_words(self) -> str:
@@ -86,8 +99,8 @@ class ParentProcess:
 
     def close(self) -> None:
         """End the parent, which kills its children first."""
-        self.alive = False
         self._on_message = _ignore
+        self._end()
         _shut_down(self._control)
         try:
             self._process.wait(CLOSE_TIMEOUT)
@@ -107,14 +120,41 @@ class ParentProcess:
     def _read(self) -> None:
         try:
             for line in self._reader:
-                self._on_message(self, json.loads(line))
+                self._hear(json.loads(line))
         except OSError:
             pass
-        self.alive = False
-        self._on_message(self, None)
+        self._end()
+        self._hear(None)
         self._reader.close()
         self._control.close()
         self._process.wait()
+
+    def _hear(self, message: Mapping[str, Any] | None) -> None:
+        try:
+            self._on_message(self, message)
+        except Exception:
+            # The messages to come are about other tasks.
+            _log.exception("%s of the process of an image was not understood", message)
+
+    def _write(self) -> None:
+        """Send what `send` could not at once: it is called with locks held, and this may wait for the parent."""
+        while True:
+            with self._sending:
+                self._sending.wait_for(lambda: self._unsent or not self.alive)
+                if not self.alive:
+                    return
+                data = bytes(self._unsent)
+            try:
+                self._control.sendall(data)
+            except OSError:
+                return
+            with self._sending:
+                del self._unsent[: len(data)]
+
+    def _end(self) -> None:
+        with self._sending:
+            self.alive = False
+            self._sending.notify_all()
 
 
 def _ignore(parent: ParentProcess, message: Mapping[str, Any] | None) -> None:

@@ -7,6 +7,7 @@ also its HOME, and an environment of its own; nothing of the server's leaks into
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ MAX_PARENTS = 8
 """Warm parents kept; beyond that, the one that has been idle longest is closed."""
 HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
 """The statusReason with which AWS reports that a job's host went away under it."""
+
+_log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"\w[\w.-]{0,127}")
 _INHERITED = ("LANG", "LC_ALL", "TZ")
@@ -84,8 +87,11 @@ class ProcessRunner:
                 return
             self._tasks[task.id] = running
             parent = self._parents.get(_tag(task.image))
-        if parent is not None and parent.alive:
-            self._send(running, parent)
+            if parent is not None and parent.alive:
+                # From here on the parent is not idle, and so not closed.
+                running.parent = parent
+        if running.parent is not None:
+            self._send(running, running.parent)
         else:
             self._aside.submit(self._launch, running)
 
@@ -124,6 +130,8 @@ class ProcessRunner:
         if running.stopped_by is not None:
             self._finish(running, Exited(running.task.id, 128 + running.stopped_by))
         else:
+            with self._lock:
+                running.parent = parent
             self._send(running, parent)
 
     def _parent(self, image: str) -> ParentProcess:
@@ -154,8 +162,12 @@ class ProcessRunner:
             parent.close()
 
     def _send(self, running: _Running, parent: ParentProcess) -> None:
-        running.parent = parent
-        running.directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            running.directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            failed = Exited(running.task.id, None, f"CannotStartContainerError: {error}", NOT_STARTED)
+            self._aside.submit(self._finish, running, failed)
+            return
         self._on_output(running.task, running.output)
         sent = parent.send(
             {
@@ -182,10 +194,24 @@ class ProcessRunner:
         """Called by a parent's reader thread; None is the parent's end."""
         if message is None:
             self._parent_died(parent)
-        elif "started" in message:
-            self._on_started(message["started"], message["pid"])
-        else:
-            self._on_ended(message)
+            return
+        try:
+            if "started" in message:
+                self._on_started(message["started"], message["pid"])
+            else:
+                self._on_ended(message)
+        except Exception as error:
+            _log.exception("A task's %s could not be taken in", message)
+            self._give_up(message, error)
+
+    def _give_up(self, message: Mapping[str, Any], error: Exception) -> None:
+        """End the task that a message is about, which nobody would hear of again."""
+        task_id = next(message[kind] for kind in ("started", "exited", "failed") if kind in message)
+        self.stop(task_id, kill=True)
+        with self._lock:
+            running = self._tasks.get(task_id)
+        if running is not None:
+            self._finish(running, Exited(task_id, None, f"InternalError: {error}"))
 
     def _on_started(self, task_id: str, pid: int) -> None:
         with self._lock:
@@ -222,8 +248,10 @@ class ProcessRunner:
         with self._lock:
             if self._tasks.pop(running.task.id, None) is None:
                 return
-        running.report(event)
-        self._clear_up(running)
+        try:
+            running.report(event)
+        finally:
+            self._clear_up(running)
 
     def _clear_up(self, running: _Running) -> None:
         self._on_output(running.task, None)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.aws.signing import AccessKey
+from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.application import Application
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
@@ -34,9 +35,8 @@ from cloudknot.local.state import (
     REGION,
     VERSION,
     CloudState,
-    is_locked,
+    claim,
     locked,
-    make_private,
     server_lock,
     state_file,
     write_state,
@@ -48,6 +48,11 @@ MAX_CONNECTIONS = 2000
 MAX_BODY = 5 * 1024**3
 """Bytes; the largest object of one S3 PUT."""
 IDLE_CHECK = 60.0
+LOCK_PATIENCE = 1.0
+"""Seconds; whoever asks whether a cloud runs holds its lock for a moment."""
+END_TIMEOUT = 20
+"""Seconds that ending every job may take."""
+SCRATCH = ".cloudknot-scratch"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,15 +62,22 @@ def main(argv: Sequence[str]) -> int:
     # Its warning of a queue of requests is no news: clients keep 64 connections, and 16 threads answer them.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     _raise_file_limit()
-    make_private(options.directory)
+    try:
+        claim(options.directory)
+    except CloudknotInputError as error:
+        print(error, file=sys.stderr)
+        return 1
     if options.detach and os.fork():
         os._exit(0)
-    lock = server_lock(options.directory)
-    if is_locked(lock):
-        print(f"{options.directory} already has a running cloud", file=sys.stderr)
-        return 1
-    with locked(lock), _scratch(options.directory) as scratch:
-        Server(options, scratch).run()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(server_lock(options.directory), LOCK_PATIENCE))
+        except CKTimeoutError:
+            print(f"{options.directory} already has a running cloud", file=sys.stderr)
+            return 1
+        # A cloud that was killed left it; its process id is nobody's now, or somebody else's.
+        state_file(options.directory).unlink(missing_ok=True)
+        Server(options, stack.enter_context(_scratch(options.directory))).run()
     return 0
 
 
@@ -110,6 +122,7 @@ class Server:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
+            _limit(END_TIMEOUT)
             state_file(self._options.directory).unlink(missing_ok=True)
             # First, so that whoever asks now is refused, and does not wait for an answer.
             self._http.close()
@@ -169,9 +182,9 @@ def _new_key() -> AccessKey:
 @contextlib.contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
     """An empty directory for what jobs leave behind, and for as long as this process lives."""
-    scratch = directory / "scratch"
+    scratch = directory / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
-    make_private(scratch)
+    scratch.mkdir(mode=0o700, exist_ok=True)
     try:
         yield scratch
     finally:
@@ -183,6 +196,15 @@ def _raise_file_limit() -> None:
     wanted = 65536 if hard == resource.RLIM_INFINITY else hard
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _limit(seconds: int) -> None:
+    """Have the kernel kill this process then, whatever its threads wait for.
+
+    Its warm parents see their sockets close, kill their jobs and end.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
 
 
 def _terminate() -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from cloudknot.errors import CKTimeoutError
+from cloudknot.errors import CKTimeoutError, CloudknotInputError
 
 REGION = "us-east-1"
 VERSION = 1
@@ -20,6 +20,9 @@ VERSION = 1
 
 LOCK_TIMEOUT = 40 * 60.0
 """Seconds; longer than an installation of requirements may take."""
+
+MARKER = ".cloudknot"
+_OURS = frozenset({MARKER, "cloud.json", "server.lock", "server.log", "start.lock", "environments", "images"})
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,24 @@ def log_file(directory: Path) -> Path:
     return directory / "server.log"
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory that only its owner can enter."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+def claim(directory: Path) -> None:
+    """Make the cloud's directory, for its owner only; one that exists keeps its mode.
+
+    Raises
+    ------
+    CloudknotInputError
+        It is no directory, or holds files of somebody else's and none of a cloud's.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError as error:
+        names = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
+        if names and not names & _OURS:
+            raise CloudknotInputError(
+                f"{directory} is not empty, and nothing in it is a local cloud's. "
+                "Name a directory that is empty or does not exist."
+            ) from error
+    (directory / MARKER).touch()
 
 
 def write_state(directory: Path, state: CloudState) -> None:
@@ -75,36 +92,44 @@ def server_lock(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file for the block. The kernel lets go of it if the process dies."""
+def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
+    """Hold an exclusive lock on a file for the block, within ``timeout`` seconds.
+
+    Gives the file's descriptor. The kernel lets go of the lock when no process has the descriptor any more: when this
+    one has left the block or died, and so has every process that it was passed on to.
+    """
     with path.open("a") as stream:
-        _lock(stream, time.monotonic() + LOCK_TIMEOUT)
-        yield
+        _lock(stream, timeout)
+        yield stream.fileno()
 
 
-def _lock(stream: IO[str], deadline: float) -> None:
+def _lock(stream: IO[str], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
     while not _take(stream):
         if time.monotonic() > deadline:
             raise CKTimeoutError(
-                f"Another process has held {stream.name} for {LOCK_TIMEOUT:.0f} s. If none of yours is starting "
+                f"Another process has held {stream.name} for {timeout:.0f} s. If none of yours is starting "
                 "a local cloud or installing an image, end the process that holds it and call again."
             )
         time.sleep(0.02)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock."""
-    with path.open("a") as stream:
-        return not _take(stream)
+    """Whether some process holds the lock. Others may ask at the same time."""
+    try:
+        with path.open() as stream:
+            return not _take(stream, shared=True)
+    except FileNotFoundError:
+        return False
 
 
-def _take(stream: IO[str]) -> bool:
+def _take(stream: IO[str], *, shared: bool = False) -> bool:
     """Lock the open file, as long as it is open; False when somebody else has it locked."""
     # Not at the top: where there is no fcntl, on Windows, cloudknot is still to be imported and used with AWS.
     import fcntl
 
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -10,12 +10,14 @@ It imports the standard library only, and of the image ``cloudknot_worker.__main
     {"exited": id, "exit_code": number}
     {"failed": id, "reason": text}
 
-A child leads a process group of its own, and what it leaves behind in it is killed when it ends. When the control
-socket closes, every child is killed and the parent ends.
+A child leads a process group of its own, and what it leaves behind in it is killed when it ends. What has left the
+group is, on Linux, adopted by this process, and killed as well. When the control socket closes, every child is killed
+and the parent ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -24,6 +26,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +34,9 @@ from typing import Any, NoReturn
 
 WORKER = ("python", "-m", "cloudknot_worker")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
+"""The variables that tell whose a process is."""
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class WarmParent:
@@ -46,6 +52,7 @@ class WarmParent:
         self._control = control
         self._tasks: dict[int, str] = {}
         self._pids: dict[str, int] = {}
+        self._attempts: dict[int, tuple[str, ...] | None] = {}
         self._received = b""
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -64,6 +71,11 @@ class WarmParent:
                 _signal_group(pid, signal.SIGKILL)
             for pid in self._tasks:
                 os.waitpid(pid, 0)
+            # Those of a killed one are children then.
+            while orphans := _children():
+                for pid in orphans:
+                    _kill(pid)
+                    os.waitpid(pid, 0)
 
     def _serve_once(self) -> bool:
         ready, _, _ = select.select([self._control, self._woken], [], [])
@@ -102,6 +114,7 @@ class WarmParent:
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._tasks[pid], self._pids[task] = task, pid
+        self._attempts[pid] = _attempt(request["environment"])
         self._send({"started": task, "pid": pid})
 
     def _become(self, request: Mapping[str, Any]) -> NoReturn:
@@ -120,14 +133,27 @@ class WarmParent:
             _leave(code)
 
     def _reap(self) -> None:
+        ended = False
         for pid, status in _ended_children():
+            ended = True
             task = self._tasks.pop(pid, None)
             if task is None:
                 continue
             _signal_group(pid, signal.SIGKILL)
-            del self._pids[task]
+            del self._pids[task], self._attempts[pid]
             code = os.waitstatus_to_exitcode(status)
             self._send({"exited": task, "exit_code": code if code >= 0 else 128 - code})
+        if ended:
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Kill adopted processes of tasks that have ended; one that does not say whose it is, once none runs."""
+        orphans = _children() - self._tasks.keys()
+        running = set(self._attempts.values()) if orphans else set()
+        for pid in orphans:
+            attempt = _attempt(_environment(pid))
+            if not running or (attempt is not None and attempt not in running):
+                _kill(pid)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         # The server that is gone shows as a closed socket on the next read.
@@ -179,15 +205,53 @@ def _redirect(path: str) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    """End as the interpreter does, with threads, atexit functions and buffers, but not freeing what is shared."""
+    ends = (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush)  # type: ignore[attr-defined]
+    for end in ends:
+        with contextlib.suppress(BaseException):
+            end()
     os._exit(code & 0xFF)
+
+
+def _adopt_orphans() -> None:
+    """Have descendants whose parent has ended become children of this process. Only Linux can."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _children() -> set[int]:
+    """The children of this process, adopted ones too; none where the kernel does not list them."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as stream:
+            return set(map(int, stream.read().split()))
+    except OSError:
+        return set()
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """The variables that a process's program was started with; none when it has ended."""
+    try:
+        with open(f"/proc/{pid}/environ", errors="replace") as stream:
+            return dict(entry.split("=", 1) for entry in stream.read().split("\0") if "=" in entry)
+    except OSError:
+        return {}
+
+
+def _attempt(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The job and attempt that an environment is of, if any."""
+    return tuple(environment[name] for name in ATTEMPT) if environment.keys() >= set(ATTEMPT) else None
 
 
 def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _ended_children() -> Iterator[tuple[int, int]]:
@@ -209,6 +273,7 @@ def main(argv: Sequence[str]) -> int:
     from cloudknot_worker.__main__ import warm
 
     warm()
+    _adopt_orphans()
     # The garbage collector must not touch, and so copy, the pages that all children share.
     gc.collect()
     gc.freeze()

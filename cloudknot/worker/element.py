@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 
 from .program import show_source
-from .protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure
+from .protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, rebuilt
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -91,14 +91,32 @@ def _pickle_exception(error: BaseException) -> bytes:
     """The pickled exception, or nothing when it does not survive the journey.
 
     An exception class whose ``__init__`` takes other arguments than it passes on pickles well and unpickles badly, so
-    the way back is tried here.
+    the way back is tried here. Where it fails, the parts travel, of its attributes those that can.
     """
     try:
         data = dumps(error)
-        alike = type(pickle.loads(data)).__qualname__ == type(error).__qualname__
+        if _alike(pickle.loads(data), error):
+            return data
+    except BaseException:
+        pass
+    try:
+        data = dumps((type(error), error.args, {k: v for k, v in vars(error).items() if _travels(v)}))
+        return data if _alike(rebuilt(*pickle.loads(data)), error) else b""
     except BaseException:
         return b""
-    return data if alike else b""
+
+
+def _alike(copy: BaseException, error: BaseException) -> bool:
+    # An __init__ that makes the message of its arguments makes another one of the message.
+    return type(copy).__qualname__ == type(error).__qualname__ and _message(copy) == _message(error)
+
+
+def _travels(value: Any) -> bool:
+    try:
+        pickle.loads(dumps(value))
+    except BaseException:
+        return False
+    return True
 
 
 def peak_memory() -> int:

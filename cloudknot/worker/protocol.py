@@ -142,7 +142,8 @@ VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)
 class Failure:
     """Why an element has no value.
 
-    ``pickled`` is the exception itself, or empty when it cannot travel; the other fields are always there.
+    ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
+    neither can travel; the other fields are always there.
     """
 
     kind: int
@@ -164,6 +165,14 @@ class Failure:
         end = _LENGTH.size + length
         about: dict[str, Any] = json.loads(data[_LENGTH.size : end])
         return cls(**about, pickled=data[end:])
+
+
+def rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
+    """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 @dataclass(frozen=True)

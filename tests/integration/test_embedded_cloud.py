@@ -1,9 +1,11 @@
 """The embedded cloud as a client sees it: a real server, real HTTP through boto3, real job processes."""
 
+import fcntl
 import itertools
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -19,14 +21,18 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudknot.errors import CloudError, ImageError
+from cloudknot.errors import CloudError, CloudknotInputError, ImageError
 from cloudknot.local import LocalCloud
 from cloudknot.local.images import materialise
-from cloudknot.local.state import read_state, state_file
+from cloudknot.local.logs import LogShipper
+from cloudknot.local.parent_process import ParentProcess
+from cloudknot.local.process_runner import ProcessRunner
+from cloudknot.local.records import Exited, Started, Task
+from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
 
 WORKER = ["python", "-m", "cloudknot_worker"]
 WORKER_SOURCE = """
-import json, os, signal, subprocess, sys, time
+import atexit, json, os, signal, subprocess, sys, threading, time
 
 def warm():
     pass
@@ -64,6 +70,37 @@ def family(path):
         stream.write(f"{os.getpid()} {child.pid}")
     os.rename(path + ".new", path)
     time.sleep(600)
+
+def linger():
+    atexit.register(lambda: (print("atexit function"), sys.exit(3)))
+    threading.Thread(target=lambda: (time.sleep(0.3), print("thread"))).start()
+    return 7
+
+def nap():
+    time.sleep(0.2)
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+def escape(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    with open(path, "w") as stream:
+        stream.write(str(child.pid))
+    wait_for(path + ".go")
+
+def escape_without_a_trace(path):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            with open(path, "w") as stream:
+                stream.write(str(os.getpid()))
+            time.sleep(600)
+        os._exit(0)
+    wait_for(path)
 
 def talk(path):
     print("first line")
@@ -315,6 +352,12 @@ class TestOutcomes:
         lines = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert lines[-1] == "RuntimeError: thrown by the job"
 
+    def test_a_job_ends_as_an_interpreter_does(self, client):
+        job = client.run("linger")
+        assert job["container"]["exitCode"] == 7
+        lines = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert lines[:2] == ["thread", "atexit function"]
+
     def test_an_array_with_a_failed_child(self, client):
         array = client.run("fail_if", "1", size=3)
         assert (array["status"], array["statusReason"]) == ("FAILED", "Array Child Job failed")
@@ -357,6 +400,13 @@ class TestOutcomes:
             ids = list(pool.map(lambda _: client.submit(*WORKER, "leave", "0"), range(60)))
         assert {client.wait(job_id)["status"] for job_id in ids} == {"SUCCEEDED"}
 
+    def test_hundreds_that_start_at_once_all_end(self, tmp_path):
+        with LocalCloud(tmp_path / "wide", vcpus=400) as cloud:
+            client = Client(cloud)
+            client.run("leave", "0")
+            array = client.submit(*WORKER, "nap", size=600)
+            assert client.wait(array)["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 600
+
 
 class TestStopping:
     def test_terminate_kills_the_job_and_its_descendants(self, client, tmp_path):
@@ -367,6 +417,21 @@ class TestStopping:
         assert (job["statusReason"], job["container"]["exitCode"]) == ("enough", 143)
         assert len(job["attempts"]) == 1
         until(lambda: not any(map(alive, pids)))
+
+    def test_what_left_the_process_group_ends_with_its_job_and_no_other(self, client, tmp_path):
+        first, second = (client.submit(*WORKER, "escape", str(tmp_path / name)) for name in ("1", "2"))
+        (one,), (other,) = until_written(tmp_path / "1"), until_written(tmp_path / "2")
+        (tmp_path / "1.go").touch()
+        client.wait(first)
+        until(lambda: not alive(one))
+        assert alive(other)
+        client.batch.terminate_job(jobId=second, reason="enough")
+        until(lambda: not alive(other))
+
+    def test_what_cannot_be_told_to_be_a_jobs_ends_when_none_runs(self, client, tmp_path):
+        client.run("escape_without_a_trace", str(tmp_path / "pid"))
+        (pid,) = until_written(tmp_path / "pid")
+        until(lambda: not alive(pid))
 
     def test_cancel_ends_what_waits(self, client, tmp_path):
         running = [client.submit(*WORKER, "talk", str(tmp_path / "go")) for _ in range(2)]
@@ -398,7 +463,7 @@ class TestStopping:
 
 
 def until_written(path):
-    until(path.exists)
+    until(lambda: path.exists() and path.read_text())
     return [int(word) for word in path.read_text().split()]
 
 
@@ -430,6 +495,25 @@ class TestLogs:
         client.shown(client.submit(*WORKER, "show"))
         found = client.logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
         assert found["logStreams"] == []
+
+    def test_output_that_cannot_be_shipped_does_not_hold_up_that_of_others(self, tmp_path):
+        shipped = []
+
+        def call(operation, **arguments):
+            if arguments["logStreamName"] == "bad":
+                raise RuntimeError("a surprise")
+            shipped.extend(event["message"] for event in arguments.get("logEvents", ()))
+            return {}
+
+        shipper = LogShipper(call)
+        for name in ("bad", "good"):
+            task = Task(name, "", (), {}, name)
+            (tmp_path / name).write_text(f"{name}\n")
+            shipper.follow(task, tmp_path / name)
+            shipper.follow(task, None)
+            until(lambda name=name: not (tmp_path / name).exists())
+        assert shipped == ["good"]
+        shipper.close()
 
 
 class TestRefusals:
@@ -573,7 +657,196 @@ class TestLife:
             LocalCloud(tmp_path / "taken", port=port).start()
 
 
+class TestDirectory:
+    def test_somebody_elses_is_refused_and_left_as_it_is(self, tmp_path):
+        tmp_path.chmod(0o755)
+        (tmp_path / "scratch").mkdir()
+        (tmp_path / "scratch" / "thesis.tex").touch()
+        for use in (LocalCloud(tmp_path).start, lambda: materialise(tmp_path, Image("t"))):
+            with pytest.raises(CloudknotInputError, match="is not empty"):
+                use()
+        assert LocalCloud(tmp_path).stop() is False
+        assert [path.name for path in tmp_path.rglob("*")] == ["scratch", "thesis.tex"]
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+    def test_a_cloud_leaves_mode_and_scratch_of_a_directory_that_it_did_not_make(self, tmp_path):
+        tmp_path.chmod(0o755)
+        with LocalCloud(tmp_path):
+            (tmp_path / "scratch").mkdir()
+            (tmp_path / "scratch" / "thesis.tex").touch()
+        with LocalCloud(tmp_path):
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+        assert (tmp_path / "scratch" / "thesis.tex").exists()
+
+
+class TestBusyCloud:
+    """A cloud's process holds the lock; whether it answers is another matter."""
+
+    SILENT = CloudState("http://127.0.0.1:9", 0, "AKIASILENT", "secret")
+
+    def test_it_is_waited_for_and_no_other_is_started(self, embedded, directory, tmp_path):
+        with locked(server_lock(tmp_path)), ThreadPoolExecutor(1) as pool:
+            write_state(tmp_path, self.SILENT)
+            starting = pool.submit(LocalCloud(tmp_path).start)
+            with pytest.raises(TimeoutError):
+                starting.result(0.5)
+            write_state(tmp_path, read_state(directory))
+            assert starting.result(30).pid == embedded.status().pid
+
+    def test_stop_ends_one_that_does_not_answer(self, tmp_path):
+        program = (
+            "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+        )
+        command = [sys.executable, "-c", program, server_lock(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            write_state(tmp_path, CloudState("http://127.0.0.1:9", process.pid, "AKIASILENT", "secret"))
+            assert LocalCloud(tmp_path).stop() is True
+            assert process.wait(10) == -signal.SIGTERM
+
+    def test_the_error_says_whether_it_ended_or_does_not_answer(self, own_cloud):
+        own_cloud.client("sts")
+        state = read_state(own_cloud.directory)
+        own_cloud.stop()
+        with pytest.raises(CloudError, match=f"at {state.endpoint} has ended"):
+            own_cloud.call("sts", "get_caller_identity")
+        with locked(server_lock(own_cloud.directory)):
+            write_state(own_cloud.directory, state)
+            with pytest.raises(CloudError, match=rf"does not answer \(process {state.pid}\)"):
+                own_cloud.call("sts", "get_caller_identity")
+
+    def test_asking_for_a_lock_is_not_taken_for_holding_it(self, tmp_path):
+        with (tmp_path / "lock").open("w") as asked:
+            fcntl.flock(asked, fcntl.LOCK_SH)
+            assert not is_locked(tmp_path / "lock")
+        with locked(tmp_path / "lock"):
+            assert is_locked(tmp_path / "lock")
+
+    def test_a_server_whose_lock_is_being_asked_for_starts_all_the_same(self, tmp_path):
+        with (tmp_path / "lock").open("w") as asked, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(asked, fcntl.LOCK_SH)
+            taking = pool.submit(lambda: locked(tmp_path / "lock", 30).__enter__())
+            fcntl.flock(asked, fcntl.LOCK_UN)
+            assert taking.result(30)
+
+    def test_its_end_is_bounded(self):
+        program = "import threading; from cloudknot.local.server import _limit; _limit(1); threading.Event().wait()"
+        command, root = [sys.executable, "-c", program], Path(__file__).parents[2]
+        assert subprocess.run(command, cwd=root, timeout=60, check=False).returncode == -signal.SIGALRM
+
+
+def fake_image(directory, program):
+    """An image whose Python runs a program of the test's own instead of the warm parent."""
+    python = directory / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-1]))\n"
+    (directory / "program.py").write_text(f"{prelude}control.sendall(b'{{}}\\n')\n{program}")
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{directory / "program.py"}" "$@"\n')
+    python.chmod(0o755)
+    return directory
+
+
+class TestWarmParent:
+    def test_a_parent_that_does_not_read_keeps_nobody_waiting(self, tmp_path):
+        image = fake_image(tmp_path / "deaf", "time.sleep(600)")
+        parent = ParentProcess(image, tmp_path / "log", {}, lambda *_: None)
+        sending = threading.Thread(target=lambda: [parent.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
+        sending.start()
+        sending.join(30)
+        waiting = sending.is_alive()
+        os.killpg(parent._process.pid, signal.SIGKILL)
+        assert not waiting
+
+    def test_all_that_was_sent_arrives_in_order(self, tmp_path):
+        program = (
+            "time.sleep(0.5)\n"
+            "for line in control.makefile('rb'):\n"
+            "    control.sendall(json.dumps({'seen': json.loads(line)['number']}).encode() + b'\\n')\n"
+        )
+        heard = []
+        image = fake_image(tmp_path / "slow", program)
+        parent = ParentProcess(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        for number in range(500):
+            assert parent.send({"number": number, "ballast": "x" * 5000})
+        until(lambda: len(heard) == 500)
+        parent.close()
+        assert heard == list(range(500))
+        assert parent.send({"number": 500}) is False
+
+    def test_a_message_that_is_not_understood_is_not_the_last(self, tmp_path):
+        heard = []
+
+        def hear(_, message):
+            heard.append(message)
+            raise RuntimeError("a surprise")
+
+        image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
+        ParentProcess(image, tmp_path / "log", {}, hear)
+        until(lambda: len(heard) == 3)
+        assert heard == [{"a": 1}, {"b": 2}, None]
+
+
+class TestRunner:
+    STARTS = (
+        "for line in control.makefile('rb'):\n"
+        "    request = json.loads(line)\n"
+        "    if 'start' in request:\n"
+        "        control.sendall(json.dumps({'started': request['start'], 'pid': 2**30}).encode() + b'\\n')\n"
+    )
+
+    @pytest.fixture
+    def runner(self, tmp_path):
+        fake_image(tmp_path / "images" / "t", self.STARTS)
+        (tmp_path / "scratch").mkdir()
+        runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda *_: None)
+        yield runner
+        runner.close()
+
+    def test_a_task_whose_start_could_not_be_taken_in_fails(self, runner):
+        events = []
+
+        def report(event):
+            events.append(event)
+            if isinstance(event, Started):
+                raise RuntimeError("a surprise")
+
+        runner.start(Task("1", "r/i:t", (), {}, "s"), report)
+        until(lambda: len(events) == 2)
+        assert events[1] == Exited("1", None, "InternalError: a surprise")
+
+    def test_a_task_without_a_directory_fails_and_the_next_one_starts(self, runner, tmp_path):
+        events = []
+        runner.start(Task("1", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: events == [Started("1")])
+        (tmp_path / "scratch").rename(tmp_path / "away")
+        runner.start(Task("2", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: len(events) == 2)
+        assert (events[1].task_id, events[1].status_reason) == ("2", "Task failed to start")
+        (tmp_path / "away").rename(tmp_path / "scratch")
+        runner.start(Task("3", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: events[2:] == [Started("3")])
+
+
 class TestImages:
+    def test_an_installer_whose_session_died_keeps_others_out_until_it_ends(self, tmp_path):
+        program = (
+            "import sys; from pathlib import Path\n"
+            "from tests.integration.test_embedded_cloud import Image, materialise\n"
+            "materialise(Path(sys.argv[1]), Image('t', ('no-such-thing==1',), 'slow'))"
+        )
+        with socket.create_server(("127.0.0.1", 0)) as index:
+            index.settimeout(60)
+            settings = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/", "PIP_RETRIES": "0"}
+            environment = {**os.environ, **settings, "PIP_TIMEOUT": "60"}
+            command, root = [sys.executable, "-c", program, tmp_path / "d"], Path(__file__).parents[2]
+            with subprocess.Popen(command, env=environment, cwd=root, stderr=subprocess.DEVNULL) as session:
+                connection, _ = index.accept()
+                session.kill()
+            lock = tmp_path / "d" / "environments" / "slow.lock"
+            assert is_locked(lock)
+            connection.close()
+        until(lambda: not is_locked(lock))
+
     def test_requirements_are_exactly_those_asked_for_and_shared(self, client, tmp_path):
         six = Image("six-1", ("six==1.16.0",), "six")
         client.define("six", client.cloud.publish(six, client.cloud.repository("tests")))

@@ -1,6 +1,7 @@
 """`Knot.map`, whole: real HTTP to the embedded cloud, real worker processes, real results in S3."""
 
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -195,6 +196,31 @@ def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
     assert isinstance(future[3].exception(LONG), Explained)
 
 
+class Err(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a}-{b}")
+        self.a = a
+
+
+def raise_err(x):
+    raise Err(x, 2)
+
+
+def test_an_exception_whose_init_takes_other_arguments_comes_back(knot_of):
+    with pytest.raises(Err, match=r"^1-2(\n|$)") as caught:
+        knot_of(raise_err).map([1]).result(LONG)
+    assert (type(caught.value), caught.value.a) == (Err, 1)
+
+
+def test_a_class_of_a_local_module_that_the_function_does_not_name(knot_of, tmp_path, monkeypatch):
+    source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grown(self): return Circle(self.r + 1)\n"
+    (tmp_path / "shapes_of_a_test.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    circle = importlib.import_module("shapes_of_a_test").Circle
+    (result,) = knot_of(lambda c: c.grown()).map([circle(1)]).result(LONG)
+    assert (type(result), result.r) == (circle, 2)
+
+
 def test_in_a_chunk_one_exception_does_not_stop_the_others(knot_of):
     future = knot_of(only_even).map(range(6), chunksize=3)
     assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
@@ -208,11 +234,9 @@ def awkward(kind):
     if kind == "exception":
 
         class Strange(Exception):
-            def __init__(self, a, b):
-                super().__init__(a)
-                self.lock = threading.Lock()
+            lock = threading.Lock()
 
-        raise Strange("cannot travel", 2)
+        raise Strange("cannot travel")
     if kind == "die":
         os._exit(9)
     if kind == "kill":

@@ -187,6 +187,52 @@ def test_a_class_is_the_same_in_the_function_and_its_input(run: Run) -> None:
     assert run("import sim\nfunc, args = sim.check, (sim.Params(1),)", {"sim.py": sim}).result == "(True, Params(x=2))"
 
 
+SHAPES = """
+from helpers_of_shapes import twice
+class Base: pass
+class Circle(Base):
+    def __init__(self, r): self.r = r
+    def area(self): return twice(self.r)
+"""
+SHAPE_FILES = {"shapes.py": SHAPES, "helpers_of_shapes.py": "def twice(x): return 2 * x"}
+
+
+@pytest.mark.parametrize(
+    ("func", "modules", "expected"),
+    [
+        ("def func(c, d): return c.area(), type(c) is type(d)", [], "(4, True)"),
+        ("def func(c, d):\n    import shapes\n    return c.area(), isinstance(d, shapes.Base)",
+         ["helpers_of_shapes.py", "shapes.py"], "(4, True)"),
+        ("def func(c, d): return c.area(), isinstance(d, Circle)", ["helpers_of_shapes.py", "shapes.py"], "(4, True)"),
+    ],
+)  # fmt: skip
+def test_an_inputs_class_of_a_local_module_travels(run: Run, func: str, modules: list[str], expected: str) -> None:
+    ran = run(f"from shapes import Circle\n{func}\nargs = (Circle(2), Circle(3))\n", SHAPE_FILES)
+    assert (ran.result, ran.about["modules"]) == (expected, modules)
+
+
+def test_inputs_of_an_adopted_knot_bring_their_class(tmp_path: Path) -> None:
+    for path, source in SHAPE_FILES.items():
+        (tmp_path / path).write_text(source)
+    client = """import pathlib, shapes
+from cloudknot.pickling import identity
+from cloudknot.program import pickle_value
+pathlib.Path("i.pkl").write_bytes(pickle_value([shapes.Circle(2)], None))
+print(identity(shapes.Circle))
+"""
+    first, second = (python("-c", client, cwd=tmp_path, seed=seed) for seed in "01")
+    assert first == second != "None"
+    job = "import pickle; (c,) = pickle.load(open('i.pkl', 'rb')); print(c.area())"
+    assert python("-I", "-c", job, cwd=tmp_path) == "4"
+
+
+def test_a_part_of_an_inputs_local_class_is_blamed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
+    script = "import shapes\nfrom cloudknot.program import pickle_value\ntry: pickle_value(shapes.Circle(), None)\n"
+    said = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
+    assert "'guard' of the class Circle (a _thread.lock)" in said
+
+
 def test_a_class_keeps_its_identity_in_an_image_of_an_earlier_session(run: Run, tmp_path: Path) -> None:
     script = "class Params: pass\ndef func(p): return isinstance(p, Params)\nargs = (Params(),)"
     first = run(script)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from cloudknot import imports, modules, requirements
 from cloudknot.errors import CloudknotInputError
+from cloudknot.program import make_program
 
 
 @pytest.fixture
@@ -72,10 +74,59 @@ def test_pins_ask_for_what_is_installed(site: Path, number: str, origin: dict[st
     assert requirements.found({"thing"}).lines == (line,)
 
 
-def test_what_is_not_installed_is_guessed_from_the_table_and_reported() -> None:
-    found = requirements.found({"PIL", "no_such_thing_here", "perhaps"}, optional={"perhaps"})
-    assert found.lines == ("no-such-thing-here", "pillow")
-    assert found.missing == ("PIL", "no_such_thing_here")
+def test_what_is_not_installed_is_translated_by_the_table_only() -> None:
+    names = {"PIL", "sklearn", "no_such_thing_here", "perhaps"} - set(metadata.packages_distributions())
+    found = requirements.found(names, optional={"perhaps"})
+    assert found.missing == tuple(sorted(names & {"PIL", "sklearn"}))
+    assert found.unknown == ("no_such_thing_here",)
+    assert set(found.lines) == {requirements.packages(found.missing)[name] for name in found.missing}
+    assert requirements.packages(["PIL", "sklearn", "yaml", "no_such_thing_here"]) == {
+        "PIL": "pillow",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+    }
+
+
+def imports_unknown() -> None:
+    import no_such_thing_here  # type: ignore[import-not-found]  # noqa: F401
+
+
+def guards_unknown() -> None:
+    try:  # noqa: SIM105
+        import no_such_thing_here  # noqa: F401
+    except ImportError:
+        pass
+
+
+def calls_guarding() -> None:
+    guards_unknown()
+
+
+def calls_importing() -> None:
+    guards_unknown()
+    imports_unknown()
+
+
+@pytest.mark.parametrize("func", [imports_unknown, calls_importing])
+def test_an_import_that_no_package_is_known_for_is_refused(func: Any) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"imports no_such_thing_here, .*{func.__name__}.*requirements="):
+        make_program(func)
+    assert make_program(func, requirements=["six"]).requirements == ("six",)
+
+
+@pytest.mark.parametrize("func", [guards_unknown, calls_guarding])
+def test_an_optional_import_of_the_function_or_its_helpers_is_left_out(func: Any) -> None:
+    program = make_program(func)
+    assert (program.requirements, program.missing) == ((), ())
+
+
+def test_a_translated_import_is_asked_for_with_a_warning() -> None:
+    def loads() -> None:
+        import bs4  # type: ignore[import-not-found]  # noqa: F401
+
+    with pytest.warns(UserWarning, match="imports bs4, .* newest beautifulsoup4"):
+        program = make_program(loads)
+    assert (program.requirements, program.missing) == (("beautifulsoup4",), ("bs4",))
 
 
 def test_pipreqs_scan_survives_its_traps() -> None:
