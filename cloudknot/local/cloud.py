@@ -20,21 +20,28 @@ from typing import Any
 from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
-from cloudknot.errors import CKTimeoutError, CloudError, ResourceExistsException
+from cloudknot.errors import (
+    CKTimeoutError,
+    CloudError,
+    CloudknotConfigurationError,
+    CloudknotInputError,
+    ResourceExistsException,
+)
+from cloudknot.local.own_routes import STATUS, STOP, ask
 from cloudknot.local.state import REGION, CloudState, is_locked, locked, make_private, read_state, server_lock
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 STOP_TIMEOUT = 60.0
 """Seconds that the cloud may take to end its jobs and itself."""
-REQUEST_TIMEOUT = 10.0
-
-_STATUS = ("GET", "/_cloudknot/status")
-_STOP = ("POST", "/_cloudknot/stop")
 
 
 @dataclass(frozen=True)
 class CloudStatus:
-    """A running cloud. ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state."""
+    """A running cloud.
+
+    ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
+    ``"docker"``, and ``registry`` where its images are.
+    """
 
     endpoint: str
     pid: int
@@ -43,6 +50,8 @@ class CloudStatus:
     uptime: float
     idle: float
     jobs: Mapping[str, int] = field(default_factory=dict)
+    runner: str = "process"
+    registry: str | None = None
 
 
 def default_directory() -> Path:
@@ -64,6 +73,13 @@ class LocalCloud(Cloud):
         How many vCPUs jobs may hold at a time. Default: this machine's. Only counts for a cloud that is started.
     port : int, optional
         Default: any free one. Only counts for a cloud that is started.
+    runner : {"process", "docker"}, optional
+        What a job is: a process of this machine, or a container of its image, which needs a Docker engine on this
+        machine. Default: that of the running cloud, else ``"docker"`` with a ``registry`` and ``"process"`` without.
+    registry : str, optional
+        With ``runner="docker"``: the address of the registry that images are pushed to and pulled from, for example
+        ``"127.0.0.1:5000"``. Its login is in ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``
+        when the cloud is started.
 
     Making one does no I/O. The first use finds the running cloud of the directory, or starts one that stays when this
     process ends, until it is stopped or a day passes without use. As a context manager it stops, at the end, a cloud
@@ -71,10 +87,17 @@ class LocalCloud(Cloud):
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str] | None = None, *, vcpus: float | None = None, port: int | None = None
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        vcpus: float | None = None,
+        port: int | None = None,
+        runner: str | None = None,
+        registry: str | None = None,
     ) -> None:
         super().__init__(REGION)
         self._directory, self._vcpus, self._port = directory, vcpus, port
+        self._runner, self._registry = _checked_runner(runner, registry), registry
         self._state: CloudState | None = None
         self._started_here = False
         self._starting = threading.Lock()
@@ -150,7 +173,10 @@ class LocalCloud(Cloud):
         }
 
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
-        """Make the image a directory, and let the registry know its tag."""
+        """Build and push it as on AWS; or, for the process runner, make it a directory and let ECR know its tag."""
+        if self._running().runner == "docker":
+            super()._push(image, repository, uri)
+            return
         from cloudknot.local.images import materialise
 
         materialise(self.directory, image)
@@ -185,7 +211,7 @@ class LocalCloud(Cloud):
         """End the cloud and its jobs, and wait until it is gone; False when none was running."""
         state, self._state, self._started_here = read_state(self.directory), None, False
         self.__dict__.pop("door", None)
-        if state is None or _ask(state, _STOP) is None:
+        if state is None or ask(state, STOP) is None:
             return False
         deadline = time.monotonic() + STOP_TIMEOUT
         while is_locked(server_lock(self.directory)):
@@ -200,10 +226,10 @@ class LocalCloud(Cloud):
     def status(self) -> CloudStatus | None:
         """What the running cloud says of itself; None when none is running. Never starts one."""
         state = read_state(self.directory)
-        answer = state and _ask(state, _STATUS)
+        answer = state and ask(state, STATUS)
         if not answer:
             return None
-        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs")
+        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry")
         return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
 
     def _running(self) -> CloudState:
@@ -214,44 +240,45 @@ class LocalCloud(Cloud):
 
     def _find(self) -> CloudState | None:
         state = read_state(self.directory)
-        return state if state is not None and _ask(state, _STATUS) is not None else None
+        if state is None or ask(state, STATUS) is None:
+            return None
+        if self._runner not in (None, state.runner) or self._registry not in (None, state.registry):
+            raise CloudknotConfigurationError(
+                f"The local cloud that runs in {self.directory} has other choices (runner {state.runner}, registry "
+                f"{state.registry}) than asked for (runner {self._runner}, registry {self._registry}). Stop it with "
+                "`cloudknot local stop`, or choose another directory."
+            )
+        return state
 
     def _start(self) -> CloudState:
-        from cloudknot.local.launch import check_installed, launch
+        from cloudknot.local.launch import check_docker, check_installed, launch
 
         check_installed()
+        if self._registry is not None:
+            check_docker(self._registry)
         make_private(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):
             found = self._find()
             if found is not None:
                 return found
-            state = launch(self.directory, vcpus=self._vcpus, port=self._port)
+            choices = {"vcpus": self._vcpus, "port": self._port, "runner": self._runner, "registry": self._registry}
+            state = launch(self.directory, choices)
         self._started_here = True
         return state
 
 
+def _checked_runner(runner: str | None, registry: str | None) -> str | None:
+    """The runner asked for, by name or by a registry; None when neither was."""
+    if runner not in (None, "process", "docker"):
+        raise CloudknotInputError(f'runner={runner!r} is not acceptable: it must be "process" or "docker".')
+    if runner == "docker" and registry is None:
+        raise CloudknotInputError(
+            'runner="docker" needs registry="HOST:PORT", where images are pushed to and pulled from.'
+        )
+    if runner == "process" and registry is not None:
+        raise CloudknotInputError('A registry is for runner="docker" only: processes need none.')
+    return runner if registry is None else "docker"
+
+
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-
-
-def _ask(state: CloudState, what: tuple[str, str]) -> dict[str, Any] | None:
-    """A signed request to one of the cloud's own routes; None when it is not that cloud that answers, or none."""
-    from http.client import HTTPConnection, HTTPException
-    from urllib.parse import urlsplit
-
-    from cloudknot.aws.signing import AccessKey, sign
-
-    method, path = what
-    key = AccessKey(state.access_key, state.secret_key)
-    headers = sign(method, state.endpoint + path, key, service="cloudknot", region=REGION)
-    connection = HTTPConnection(urlsplit(state.endpoint).netloc, timeout=REQUEST_TIMEOUT)
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        body = response.read()
-        answer: dict[str, Any] | None = json.loads(body) if response.status == 200 else None
-        return answer
-    except (OSError, HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()

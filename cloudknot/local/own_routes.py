@@ -1,0 +1,35 @@
+"""The client's side of the routes that are the cloud's own, not AWS's: ask it how it is, tell it to stop."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cloudknot.local.state import REGION, CloudState
+
+REQUEST_TIMEOUT = 10.0
+STATUS = ("GET", "/_cloudknot/status")
+STOP = ("POST", "/_cloudknot/stop")
+
+
+def ask(state: CloudState, what: tuple[str, str]) -> dict[str, Any] | None:
+    """A signed request to one of the cloud's own routes; None when it is not that cloud that answers, or none."""
+    from http.client import HTTPConnection, HTTPException
+    from urllib.parse import urlsplit
+
+    from cloudknot.aws.signing import AccessKey, sign
+
+    method, path = what
+    key = AccessKey(state.access_key, state.secret_key)
+    headers = sign(method, state.endpoint + path, key, service="cloudknot", region=REGION)
+    connection = HTTPConnection(urlsplit(state.endpoint).netloc, timeout=REQUEST_TIMEOUT)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        answer: dict[str, Any] | None = json.loads(body) if response.status == 200 else None
+        return answer
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
