@@ -183,7 +183,7 @@ class DockerRunner:
             return Exited(task.id, 128 + (running.stopped_by or signal.SIGKILL))
         running.container = self._create(task)
         self._on_output(task, running.output)
-        output = self._client.attach(running.container, stream=True, logs=True)
+        output = self._client.attach(running.container, stream=True)
         copier = threading.Thread(target=_copy, args=(output, running.output), name=f"output-{task.id}", daemon=True)
         copier.start()
         self._start(running)
@@ -224,8 +224,8 @@ class DockerRunner:
                 cpu_shares=max(2, int(task.vcpus * CPU_SHARES)),
                 mem_limit=limit,
                 memswap_limit=limit,
-                # The output is read as it is written; the engine need not keep it, too.
-                log_config={"Type": "none"},
+                # The output is read as it is written; the engine need not keep all of it, too.
+                log_config={"Type": "json-file", "Config": {"max-size": "1m"}},
             )
             made = client.create_container(
                 task.image,
