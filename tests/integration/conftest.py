@@ -1,5 +1,6 @@
 """The embedded clouds of the integration tests, and one knot for each function that they map."""
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,17 +37,23 @@ def cloud(tmp_path_factory):
         yield cloud
 
 
-@pytest.fixture(scope="session")
-def docker_place(tmp_path_factory):
+@contextlib.contextmanager
+def docker_cloud(directory):
     """A running embedded cloud whose jobs are containers, of images on this machine's base image."""
     found = machine()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in found.login.items():
             patch.setenv(name, value)
-        cloud = ck.LocalCloud(tmp_path_factory.mktemp("docker"), vcpus=2, runner="docker", registry=found.registry)
+        cloud = ck.LocalCloud(directory, vcpus=2, runner="docker", registry=found.registry)
         cloud.start()
     with cloud:
         yield Place(cloud, {"base_image": found.base_image})
+
+
+@pytest.fixture(scope="session")
+def docker_place(tmp_path_factory):
+    with docker_cloud(tmp_path_factory.mktemp("docker")) as place:
+        yield place
 
 
 @pytest.fixture(scope="session", params=["process", "docker"])
