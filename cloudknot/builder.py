@@ -142,6 +142,12 @@ class DockerBuilder:
             "buildargs": arguments,
             "timeout": SILENCE,
         }
+        if context.ABOUT in files:
+            said = context.about(files)
+            options["labels"] = {
+                "org.opencontainers.image.title": said["function"],
+                "cloudknot.program": said["digest"],
+            }
         options |= {"fileobj": as_tar(files), "custom_context": True, "tag": uri, "rm": True, "forcerm": True}
         with self._translated(title), EngineLog(title) as log:
             try:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudknot import context, github, work_dir
+from cloudknot import context, work_dir
 from cloudknot.errors import CloudknotInputError, ImageError
 from cloudknot.image import Image, image_of, render
 from cloudknot.options import ImageOptions, KnotOptions
@@ -148,6 +147,8 @@ class DockerImage:
     def build_path(self) -> Path:
         """The directory of the build context; a temporary one is made by asking, unless ``dir_name`` was given."""
         if self._directory is None:
+            import tempfile
+
             self._directory = self._written(Path(tempfile.mkdtemp(prefix="cloudknot-")))
         return self._directory
 
@@ -250,6 +251,8 @@ class DockerImage:
 
     @cached_property
     def _rendered(self) -> dict[str, bytes]:
+        from cloudknot import github
+
         assert self.program is not None
         options = self._options
         return render(

@@ -156,8 +156,6 @@ def render(
         "check": context.python_check(program.python),
         "pip_options": "--ignore-installed " if ignore_installed else "",
         **_user(username),
-        "label_name": re.sub(r"[^\w.<>-]", "_", program.name, flags=re.ASCII),
-        "program": program.digest,
     }
     return {
         context.DOCKERFILE: _dockerfile(parts),
