@@ -8,8 +8,10 @@ import cloudknot as ck
 from cloudknot.errors import JobTimeoutError
 from tests.integration.conftest import Place, docker_cloud
 
+RUNNERS = [pytest.param(name, marks=pytest.mark.xdist_group(f"timeouts-{name}")) for name in ("process", "docker")]
 
-@pytest.fixture(scope="module", params=["process", "docker"])
+
+@pytest.fixture(scope="module", params=RUNNERS)
 def place(request, tmp_path_factory):
     """A cloud of its own on each runner, so that its minute does not hold up the others."""
     if request.param == "docker":
@@ -25,7 +27,6 @@ def nap(seconds):
     return seconds
 
 
-@pytest.mark.xdist_group("timeouts")
 def test_an_attempt_that_runs_too_long_is_ended(place):
     future = place.knot("naps", nap, timeout=60).map([600, 0])
     with pytest.raises(JobTimeoutError, match=r"Element 0 .*timeout"):
