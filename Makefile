@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean help
+.PHONY: demo test check docker docker-stop bench clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run every check and every test"
 	@echo "make bench  measure, and print ratios"
+	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
+	@echo "make docker-stop  end them"
 	@echo "make clean  remove the virtual environment"
 
 $(BIN)/python:
@@ -36,7 +38,13 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	.ci/docker-setup exec $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+docker:
+	.ci/docker-setup start
+
+docker-stop:
+	.ci/docker-setup stop
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks

@@ -7,6 +7,7 @@
 """
 
 from cloudknot.aws import Cloud
+from cloudknot.docker_image import DockerImage
 from cloudknot.errors import (
     BatchJobFailedError,
     CannotCreateResourceException,
@@ -62,6 +63,7 @@ __all__ = [
     "CloudknotError",
     "CloudknotInputError",
     "CredentialsError",
+    "DockerImage",
     "DockerRepo",
     "ElementError",
     "ImageError",

@@ -1,23 +1,38 @@
-"""DockerBuilder: build a context and push it, with the ``docker`` package.
+"""DockerBuilder: build images and push them, with the ``docker`` package.
 
 The only module that imports docker, and only when something is built: an image that the registry has needs no engine.
+An image is built in two parts, its environment and the program on top, so that a new program is a small layer on an
+environment which the engine or the registry has already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from cloudknot import context
+from cloudknot.engine_log import EngineLog
 from cloudknot.errors import ImageError
 
-LOG_LINES = 20
-"""Lines of a failed build that the error shows."""
+SILENCE = 30 * 60
+"""Seconds that the engine may say nothing for: a step of a build may install quietly."""
+CHECK_TIMEOUT = 60
+"""Seconds that the check of an image's Python may take."""
 
 NO_ENGINE = (
     "A Docker engine is needed to build the image, and none answers ({error}). Install and start one "
     '(Docker Desktop, or on Debian `apt-get install docker.io`), or run on this machine without: cloud="local".'
+)
+OTHER_PYTHON = (
+    "The image cannot run the program: {found}, but the program was pickled by Python {python} and needs it. "
+    "Its base is {base}. Leave out base_image= or name one that has Python {python}, such as 'python:{python}-slim'."
+)
+FOREIGN = (
+    "This engine cannot run programs for {platform}, which the instance types need: have it emulate them (on Linux "
+    "`docker run --privileged --rm tonistiigi/binfmt --install all`), or choose instance types of its architecture."
 )
 
 
@@ -30,64 +45,221 @@ class Login(Protocol):
     def password(self) -> str: ...
 
 
+class Repository(Protocol):
+    """Where images go; see `cloudknot.aws.ecr.Repository`."""
+
+    def has_tag(self, tag: str) -> bool: ...
+    def login(self) -> Login: ...
+
+
+class Buildable(Protocol):
+    """What must be known of an image to build it; see `cloudknot.image.Image`."""
+
+    @property
+    def platform(self) -> str: ...
+    @property
+    def python(self) -> str: ...
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def environment_tag(self) -> str: ...
+    @property
+    def nocache(self) -> bool: ...
+
+
 class DockerBuilder:
-    """Builds and pushes with the engine that Docker's own settings (``DOCKER_HOST``, the context) name.
+    """Builds and pushes with the engine that ``DOCKER_HOST``, or Docker's current context, names.
 
     Parameters
     ----------
     client : docker.APIClient, optional
-        Default: made from the environment on first use.
+        Default: made on first use.
+
+    Every method raises `ImageError` when there is no engine, a step of a build fails, the image has another Python
+    than its program, or a registry refuses.
     """
 
     def __init__(self, client: Any = None) -> None:
         self._given_client = client
 
-    def build_and_push(self, files: Mapping[str, bytes], uri: str, login: Login, platform: str | None = None) -> None:
-        """Build the context ``files`` as the image ``uri`` and push it.
+    def publish(self, image: Buildable, repository: Repository, uri: str) -> None:
+        """Build what the repository lacks of an image, and push it as ``uri``.
 
-        Raises
-        ------
-        ImageError
-            There is no engine, a step of the build failed, or the registry refused the push.
+        An environment that the repository has is pulled, not built; one that the engine has is not even pulled.
         """
-        client = self._client()
-        self._follow(
-            client.build(fileobj=as_tar(files), custom_context=True, tag=uri, platform=platform, rm=True, decode=True),
-            "The image could not be built",
-        )
+        login, environment = repository.login(), _sibling(uri, image.environment_tag)
+        files = context.environment_of(image.files)
+        if files is not None:
+            if image.nocache or not repository.has_tag(image.environment_tag):
+                self._make_environment(image, files, environment)
+                self.push(environment, login)
+            elif not self._has(environment):
+                self._pull(environment, login, image.platform)
+        self._make_program(image, uri, environment)
+        self.push(uri, login)
+
+    def build(self, image: Buildable, uri: str) -> None:
+        """Build an image on the engine alone, as ``name:tag``."""
+        environment = _sibling(uri, image.environment_tag)
+        files = context.environment_of(image.files)
+        if files is not None:
+            self._make_environment(image, files, environment)
+        self._make_program(image, uri, environment)
+
+    def tag(self, uri: str, other: str) -> None:
+        """Give an image of the engine another name."""
+        name, tag = _split(other)
+        with self._translated(f"Naming {uri}"):
+            self._client.tag(uri, name, tag, force=True)
+
+    def push(self, uri: str, login: Login | None = None) -> None:
+        """Push an image; layers that the registry has are not sent again. Without a login, Docker's own is used."""
+        auth = {"auth_config": {"username": login.username, "password": login.password}} if login else {}
+        title = f"Pushing {uri}"
+        with self._translated(title), EngineLog(title) as log:
+            log.follow(self._client.push(uri, stream=True, decode=True, **auth))
+
+    def _make_environment(self, image: Buildable, files: Mapping[str, bytes], uri: str) -> None:
+        if not image.nocache and self._has(uri):
+            return
+        self._build("Building the environment", image, files, uri)
+        self._check_python(image, uri)
+
+    def _make_program(self, image: Buildable, uri: str, environment: str) -> None:
+        if context.environment_of(image.files) is not None:
+            arguments = {"ENVIRONMENT": environment}
+            self._build("Building the image", image, context.program_of(image.files), uri, arguments)
+        else:
+            self._build("Building the image", image, image.files, uri)
+            self._check_python(image, uri)
+
+    def _build(
+        self, title: str, image: Buildable, files: Mapping[str, bytes], uri: str, arguments: Any = None
+    ) -> None:
+        options: dict[str, Any] = {
+            "platform": image.platform,
+            "nocache": image.nocache,
+            "buildargs": arguments,
+            "timeout": SILENCE,
+        }
+        if context.ABOUT in files:
+            said = context.about(files)
+            options["labels"] = {
+                "org.opencontainers.image.title": said["function"],
+                "cloudknot.program": said["digest"],
+            }
+        options |= {"fileobj": as_tar(files), "custom_context": True, "tag": uri, "rm": True, "forcerm": True}
+        with self._translated(title), EngineLog(title) as log:
+            try:
+                log.follow(self._client.build(decode=True, **options))
+            except ImageError as error:
+                raise _explained(error, image) from error
+
+    def _check_python(self, image: Buildable, uri: str) -> None:
+        """Run the check of Python where the Dockerfile does not do so itself."""
+        code = context.python_check(image.python)
+        if code.encode() in image.files[context.DOCKERFILE]:
+            return
+        with self._translated(f"Checking the Python of {uri}"):
+            status, log = self._run(uri, ["python", "-c", code])
+        if status:
+            raise ImageError(_other_python(log, image))
+
+    def _run(self, uri: str, command: list[str]) -> tuple[int, str]:
+        """Exit code and output of a command in an image."""
+        from docker.errors import APIError
+
+        client = self._client
+        container = client.create_container(uri, command, entrypoint="", network_disabled=True)["Id"]
+        try:
+            client.start(container)
+            status = int(client.wait(container, timeout=CHECK_TIMEOUT)["StatusCode"])
+            return status, client.logs(container).decode("utf-8", "replace")
+        except APIError as error:
+            # The command is not in the image.
+            if error.response is not None and error.response.status_code in (400, 404):
+                return 127, str(error)
+            raise
+        finally:
+            client.remove_container(container, force=True)
+
+    def _has(self, uri: str) -> bool:
+        from docker.errors import ImageNotFound
+
+        try:
+            with self._translated(f"Looking for {uri}", ImageNotFound):
+                self._client.inspect_image(uri)
+        except ImageNotFound:
+            return False
+        return True
+
+    def _pull(self, uri: str, login: Login, platform: str) -> None:
         auth = {"username": login.username, "password": login.password}
-        self._follow(client.push(uri, auth_config=auth, stream=True, decode=True), f"{uri} could not be pushed")
+        title = f"Pulling {uri}"
+        name, tag = _split(uri)
+        with self._translated(title), EngineLog(title) as log:
+            log.follow(self._client.pull(name, tag, stream=True, decode=True, auth_config=auth, platform=platform))
 
+    @property
     def _client(self) -> Any:
-        if self._given_client is not None:
-            return self._given_client
-        import docker
+        if self._given_client is None:
+            self._given_client = _connect()
+        return self._given_client
+
+    @contextlib.contextmanager
+    def _translated(self, what: str, *passed: type[Exception]) -> Iterator[None]:
         from docker.errors import DockerException
+        from requests.exceptions import RequestException
 
         try:
-            client = docker.from_env().api
-            client.ping()
-        except DockerException as error:
-            raise ImageError(NO_ENGINE.format(error=error)) from error
-        return client
-
-    def _follow(self, events: Iterable[Mapping[str, Any]], what: str) -> None:
-        """Read what the engine says until it is done; raise what it says of a failure."""
-        from docker.errors import DockerException
-
-        lines: list[str] = []
-        try:
-            for event in events:
-                lines += _lines(event)
-                if "error" in event:
-                    raise ImageError("\n".join([f"{what}: {event['error']}", *lines[-LOG_LINES:]]))
-        except DockerException as error:
-            raise ImageError(f"{what}: {error}") from error
+            yield
+        except passed:
+            raise
+        except (DockerException, RequestException) as error:
+            raise ImageError(f"{what} failed: {error}") from error
 
 
-def _lines(event: Mapping[str, Any]) -> Iterator[str]:
-    text = event.get("stream") or event.get("status") or ""
-    return (line for line in text.splitlines() if line.strip())
+def _connect() -> Any:
+    """A client of the engine. One is needed from here on, and if there is none this says so."""
+    import docker
+    from docker.context import ContextAPI
+    from docker.errors import DockerException
+    from docker.utils import kwargs_from_env
+
+    try:
+        settings = kwargs_from_env()
+        if not settings.get("base_url") and (current := ContextAPI.get_current_context()):
+            settings = {"base_url": current.Host, "tls": current.TLSConfig}
+        client = docker.APIClient(**settings, version="auto", timeout=SILENCE)
+        client.ping()
+    except (DockerException, OSError) as error:
+        raise ImageError(NO_ENGINE.format(error=error)) from error
+    return client
+
+
+def _explained(error: ImageError, image: Buildable) -> ImageError:
+    if context.is_python_check(error.instruction):
+        text = _other_python(error.log, image)
+    elif "exec format error" in f"{error} {error.log}":
+        text = f"{FOREIGN.format(platform=image.platform)}\n{error}"
+    else:
+        text = str(error)
+    return ImageError(text, instruction=error.instruction, log=error.log)
+
+
+def _other_python(log: str, image: Buildable) -> str:
+    version = context.python_found(log)
+    found = f"it has Python {version}" if version else "it has no command `python` that works"
+    return OTHER_PYTHON.format(found=found, python=image.python, base=context.base_of(image.files))
+
+
+def _split(uri: str) -> tuple[str, str]:
+    name, _, tag = uri.rpartition(":")
+    return name, tag
+
+
+def _sibling(uri: str, tag: str) -> str:
+    return f"{_split(uri)[0]}:{tag}"
 
 
 def as_tar(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -40,11 +40,24 @@ DIRECTORY = click.option(
 @DIRECTORY
 @click.option("--vcpus", type=click.IntRange(min=1), help="vCPUs that jobs share. Default: this machine's.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1. Default: any free one.")
-def start(directory: str | None, vcpus: int | None, port: int | None) -> None:
-    """Start the embedded cloud, unless it runs already."""
+@click.option(
+    "--runner",
+    type=click.Choice(["process", "docker"]),
+    help="What a job is: a process of this machine, or a container of its image. Default: process.",
+)
+@click.option(
+    "--registry", metavar="HOST:PORT", help="For the docker runner: where images are pushed to and pulled from."
+)
+def start(
+    directory: str | None, vcpus: int | None, port: int | None, runner: str | None, registry: str | None
+) -> None:
+    """Start the embedded cloud, unless it runs already.
+
+    The registry's login is taken from CLOUDKNOT_REGISTRY_USERNAME and CLOUDKNOT_REGISTRY_PASSWORD.
+    """
     from cloudknot.local import LocalCloud
 
-    cloud = LocalCloud(directory, vcpus=vcpus, port=port)
+    cloud = LocalCloud(directory, vcpus=vcpus, port=port, runner=runner, registry=registry)
     cloud.start()
     click.echo(f"The embedded cloud runs at {cloud.endpoint_url}. It ends by itself after a day without use.")
 
@@ -60,6 +73,8 @@ def status(directory: str | None) -> None:
         click.echo("The embedded cloud does not run. `cloudknot local start` starts it; so does its first use.")
         raise SystemExit(1)
     click.echo(f"The embedded cloud runs at {found.endpoint} (process {found.pid}, {found.vcpus} vCPUs).")
+    if found.registry is not None:
+        click.echo(f"Jobs are containers; images are in the registry {found.registry}.")
     click.echo(f"Up for {_span(found.uptime)}, last used {_span(found.idle)} ago.")
     jobs = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number) or "none"
     click.echo(f"Jobs: {jobs}.")

@@ -121,7 +121,20 @@ class ResourceClobberedException(CloudknotError):
 
 
 class ImageError(CloudknotError):
-    """The program's image could not be made."""
+    """The program's image could not be made.
+
+    Attributes
+    ----------
+    instruction : str
+        The instruction of the Dockerfile that failed; empty when it was something else.
+    log : str
+        The last lines that it printed.
+    """
+
+    def __init__(self, message: str, *, instruction: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.instruction = instruction
+        self.log = log
 
 
 class BatchJobFailedError(CloudknotError):

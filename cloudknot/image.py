@@ -5,33 +5,32 @@ Second stage of the pipeline. Rendering is pure: the same program and choices gi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot import context, rules
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from cloudknot.program import Program
 
-PICKLE = "program/function.pkl"
-ABOUT = "program/program.json"
 WORKER_NEEDS = ("boto3", "cloudpickle")
+PLATFORM = rules.one_of("linux/amd64", "linux/arm64")
 
-_TAG_LENGTH = 32
-_GIT = """\
-RUN command -v git >/dev/null || \\
-    (apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*)
+_APT = """\
+RUN apt-get update && \\
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${packages} && \\
+    rm -rf /var/lib/apt/lists/*
 """
+_GIT = "RUN command -v git >/dev/null || \\\n    (${install})\n"
 _USER = """\
-RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name}; chown ${name} /opt/cloudknot
+RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name} || adduser -D ${name}; chown ${name} /opt/cloudknot
 USER ${name}
 """
 
@@ -42,35 +41,83 @@ class Image:
 
     Attributes
     ----------
-    base_image : str
     platform : str
         ``"linux/amd64"`` or ``"linux/arm64"``.
+    python : str
+        The minor version that it must have, for example ``"3.11"``.
     requirements : tuple of str
         Everything that pip installs: the program's requirements, the worker's own, the GitHub installs.
     files : mapping of str to bytes
-        The whole build context, by path.
+        The whole build context, by path; see `cloudknot.context`.
     environment_digest : str
         SHA-256 in hexadecimal of what the environment is made from; editing the function keeps it.
     tag : str
         Digest of everything in the image, 32 hexadecimal digits.
+    needs_engine : str
+        What of it only a Docker engine can do, in words for people; empty when a virtual environment does as well.
+    nocache : bool
+        Whether it is to be built anew, and pushed, also when it exists.
+    extra_tags : tuple of str
+        Tags that it gets besides its own.
     """
 
-    base_image: str
     platform: str
+    python: str
     requirements: tuple[str, ...]
     files: Mapping[str, bytes]
     environment_digest: str
     tag: str
+    needs_engine: str = ""
+    nocache: bool = False
+    extra_tags: tuple[str, ...] = ()
+
+    @property
+    def environment_tag(self) -> str:
+        """The tag of the environment alone."""
+        return f"env-{self.environment_digest[:32]}"
 
 
-def render_image(
+def image_of(
+    files: Mapping[str, bytes], platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
+) -> Image:
+    """The image of a build context, rendered or read from a directory.
+
+    Raises
+    ------
+    CloudknotInputError
+        The platform is not one that Batch has.
+    """
+    ordered = dict(sorted(files.items()))
+    said = context.about(files)
+    listed = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
+    return Image(
+        platform=PLATFORM("platform", platform),
+        python=said["python"],
+        requirements=tuple(line for line in listed if line and not line.startswith("#")),
+        files=ordered,
+        environment_digest=context.environment_digest(ordered, platform),
+        tag=context.content_tag(ordered, platform),
+        needs_engine=said.get("needs_engine", ""),
+        nocache=nocache,
+        extra_tags=tuple(tags),
+    )
+
+
+def render_image(program: Program, *, platform: str = "linux/amd64", **choices: Any) -> Image:
+    """`render` and `image_of` in one."""
+    return image_of(render(program, **choices), platform)
+
+
+def render(
     program: Program,
     *,
     base_image: str | None = None,
     username: str | None = None,
     github_installs: Iterable[str] = (),
-    platform: str = "linux/amd64",
-) -> Image:
+    apt_packages: Iterable[str] = (),
+    dockerfile_lines: Iterable[str] = (),
+    ignore_installed: bool = False,
+) -> dict[str, bytes]:
     """Render a program's build context.
 
     Parameters
@@ -79,31 +126,43 @@ def render_image(
     base_image : str, optional
         Default: the slim image of the program's Python, for example ``python:3.11-slim``.
     username : str, optional
-        The user that jobs run as. Default: the base image's own, usually root.
+        The user that jobs run as; made if the base image has none of that name. Default: the base image's own.
     github_installs : iterable of str
         Addresses that pip installs with git, for example ``"https://github.com/owner/name.git@v1"``.
-    platform : str
-        What the image is built for.
+    apt_packages : iterable of str
+        Debian packages to install.
+    dockerfile_lines : iterable of str
+        Lines of a Dockerfile, run as root after the packages and before the requirements are installed.
+    ignore_installed : bool
+        Whether pip installs also what the base image has already.
 
     Raises
     ------
     CloudknotInputError
         A choice is not what a Dockerfile or pip takes.
     """
-    base_image = _checked("base_image", base_image or f"python:{program.python}-slim", r"[\w.:/@-]+")
-    username = _checked("username", username, r"[a-z_][a-z0-9_-]{0,31}") if username is not None else None
-    _checked("platform", platform, r"linux/(amd64|arm64)")
+    base_image = rules.BASE_IMAGE("base_image", base_image or f"python:{program.python}-slim")
+    packages = rules.APT_PACKAGES("apt_packages", apt_packages)
+    lines = rules.dockerfile_lines("dockerfile_lines", dockerfile_lines)
     requirements = _requirements(program.requirements, github_installs)
-    environment = _digest(base_image, platform, username or "", *requirements)
-    files = {
-        "Dockerfile": _dockerfile(program, base_image, username, requirements, environment),
-        "requirements.txt": "".join(f"{line}\n" for line in requirements).encode(),
-        **_program_files(program),
+    needs_engine = " and ".join(
+        name for name, value in (("apt_packages", packages), ("dockerfile_lines", lines)) if value
+    )
+    parts = {
+        "base_image": base_image,
+        "apt": _apt(packages),
+        "git": _git() if any("git+" in line for line in requirements) else "",
+        "lines": "\n".join(lines),
+        "check": context.python_check(program.python),
+        "pip_options": "--ignore-installed " if ignore_installed else "",
+        **_user(username),
+    }
+    return {
+        context.DOCKERFILE: _dockerfile(parts),
+        context.REQUIREMENTS: "".join(f"{line}\n" for line in requirements).encode(),
+        **_program_files(program, needs_engine),
         **worker_files(),
     }
-    ordered = dict(sorted(files.items()))
-    tag = _tag(ordered, program, base_image, platform)
-    return Image(base_image, platform, requirements, ordered, environment, tag)
 
 
 @cache
@@ -122,19 +181,22 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
             yield f"{prefix}{entry.name}", entry.read_bytes()
 
 
-def _program_files(program: Program) -> dict[str, bytes]:
+def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
     about = {
         "function": program.name,
         "python": program.python,
         "cloudpickle": _installed("cloudpickle"),
         "filename": program.filename,
         "firstlineno": program.firstlineno,
+        "digest": program.digest,
+        "script": program.script,
+        "needs_engine": needs_engine,
     }
     return {
-        PICKLE: program.pickled,
-        "program/function.py": program.source.encode("utf-8", "replace"),
-        ABOUT: json.dumps(about, indent=2).encode() + b"\n",
-        **{f"program/modules/{path}": source for path, source in program.modules.items()},
+        context.PICKLE: program.pickled,
+        context.SOURCE: program.source.encode("utf-8", "replace"),
+        context.ABOUT: json.dumps(about, indent=2).encode() + b"\n",
+        **{f"{context.MODULES}{path}": source for path, source in program.modules.items()},
     }
 
 
@@ -154,12 +216,12 @@ def _requirements(asked: tuple[str, ...], github_installs: Iterable[str]) -> tup
 
 
 def _github(address: str) -> str:
-    plain = str(address).removeprefix("git+")
-    if not re.fullmatch(r"(https|ssh)://[^\s'\"\\]+", plain):
-        raise CloudknotInputError(
-            f"{address!r} in image_github_installs is not an address that pip can install with git. "
-            "Write for example 'https://github.com/owner/name.git@v1.0'."
-        )
+    """As pip takes it: ``git+https://...``; what git alone understands is written out."""
+    (plain,) = rules.GITHUB("image_github_installs", address)
+    plain = plain.removeprefix("git+")
+    if plain.startswith("git@"):
+        host, _, path = plain.removeprefix("git@").partition(":")
+        plain = f"ssh://git@{host}/{path}"
     return f"git+{plain}"
 
 
@@ -175,40 +237,26 @@ def _installed(distribution: str) -> str:
     return version(distribution)
 
 
-def _dockerfile(
-    program: Program, base_image: str, username: str | None, requirements: tuple[str, ...], environment: str
-) -> bytes:
+def _apt(packages: Iterable[str]) -> str:
+    wanted = sorted(packages)
+    return Template(_APT).substitute(packages=" ".join(wanted)) if wanted else ""
+
+
+def _git() -> str:
+    install = "apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*"
+    return Template(_GIT).substitute(install=install)
+
+
+def _user(username: str | None) -> dict[str, str]:
+    """What is said of users: the base image's own, or root while the environment is made and then the one named."""
+    if username is None:
+        return {"root": "", "user": ""}
+    name = rules.USER_NAME("username", username)
+    return {"root": "USER root", "user": Template(_USER).substitute(name=name)}
+
+
+def _dockerfile(parts: Mapping[str, str]) -> bytes:
     from importlib import resources
 
     template = Template(resources.files("cloudknot.templates").joinpath("Dockerfile").read_text(encoding="utf-8"))
-    text = template.substitute(
-        base_image=base_image,
-        git=_GIT if any("git+" in line for line in requirements) else "",
-        user=Template(_USER).substitute(name=username) if username else "",
-        label_name=re.sub(r"[^\w.<>-]", "_", program.name, flags=re.ASCII),
-        environment=environment,
-        program=program.digest,
-    )
-    return re.sub(r"\n{3,}", "\n\n", text).encode()
-
-
-def _tag(files: Mapping[str, bytes], program: Program, base_image: str, platform: str) -> str:
-    """Digest of the content. The pickle's bytes and the place of the source differ between sessions, so the
-    program's digest stands for them."""
-    standing = {PICKLE: program.digest, ABOUT: _installed("cloudpickle")}
-    content = [part for path, data in files.items() for part in (path, standing.get(path) or _sha256(data))]
-    return _digest(base_image, platform, *content)[:_TAG_LENGTH]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest(*parts: str) -> str:
-    return _sha256(json.dumps(parts).encode())
-
-
-def _checked(choice: str, value: str, pattern: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
-        raise CloudknotInputError(f"{choice}={value!r} is not acceptable: it must match {pattern}.")
-    return value
+    return re.sub(r"\n{3,}", "\n\n", template.substitute(parts)).encode()

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.clouds import choose_cloud
+from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
-from cloudknot.image import render_image
 from cloudknot.job import BatchJob, find_jobs, jobs_table
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
-from cloudknot.program import Program, make_program, pickle_value
-from cloudknot.progress import making, progress_line
+from cloudknot.program import pickle_value
+from cloudknot.progress import progress_line
 from cloudknot.repo import DockerRepo
 from cloudknot.resources import JobDefinition, KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.run import Target, job_ids_of, start_run
@@ -28,9 +29,8 @@ from cloudknot.run import Target, job_ids_of, start_run
 class Knot:
     """A function of yours, made ready to run in the cloud.
 
-    Making a Knot packs the function and what it needs into an image and sees to it that the cloud has what is needed
-    to run it. What exists already and has not changed is used as it is: making the same Knot again takes a moment.
-    Without ``func``, the knot of that name is found again.
+    Making a Knot packs the function and what it needs into an image and makes what the cloud needs to run it. What
+    exists and has not changed is used as it is. Without a program, the knot of that name is found again.
 
     Parameters
     ----------
@@ -40,14 +40,17 @@ class Knot:
         Resources shared with other knots. Default: ``Pars()``, which all knots of the account and region share.
     pars_policies : str or sequence of str
         Managed policies that jobs get, for example ``("AmazonS3FullAccess",)``.
-    base_image : str, optional
-        What the image is built on. Default: the slim image of this Python's minor version.
-    func : callable, optional
-        The function to run. It travels by value.
-    image_github_installs : str or sequence of str
-        Git repositories to install in the image; ``username`` is the user that jobs run as in it.
+    docker_image : DockerImage, optional
+        A prepared image, which several knots may share, in place of the choices that follow.
+    base_image, func, image_script_path, image_work_dir, image_github_installs, username : optional
+        See `DockerImage`, where they are called ``script_path``, ``dir_name`` and ``github_installs``; as are
+        ``requirements``, ``apt_packages`` and ``dockerfile_lines``, the last two of which need a Docker engine.
     repo_name : str, optional
         The image repository. Default: the settings' (``"cloudknot"``).
+    image_tags : str or sequence of str, optional
+        Tags that the image gets besides its own, which is a digest of its content.
+    no_image_cache : bool
+        Build and push the image anew, also when it exists.
     job_def_vcpus, memory, n_gpus : int, optional
         What a child job has: vCPUs (1), MiB of memory (7,500), GPUs (0).
     retries : int, optional
@@ -55,22 +58,18 @@ class Knot:
     instance_types : str or sequence of str, optional
         Default: ``"optimal"``. ``min_vcpus``, ``desired_vcpus`` and ``max_vcpus`` (0, 8, 256) are how many of them
         there are; a minimum above 0 costs money while idle.
-    volume_size : int, optional
-        GiB of disk. Not together with ``image_id``.
-    image_id, ec2_key_pair : str, optional
-        A machine image, and an SSH key pair, for the instances.
+    volume_size, image_id, ec2_key_pair : optional
+        GiB of disk; or a machine image, which brings its own; and an SSH key pair, for the instances.
     bid_percentage : int, optional
         Use Spot instances, at most at this share of the on-demand price. Default: on demand.
     job_definition_name, compute_environment_name, job_queue_name : str, optional
-        Default: ``<name>-cloudknot-job-definition`` and so on. The queue's ``priority`` is 1.
+        Default: ``<name>-cloudknot-job-definition`` and so on; ``priority`` of the queue is 1.
     aws_resource_tags : dict or list of dict, optional
         On every resource made. Default: Owner, Environment, Name.
     cloud : Cloud or {"aws", "local"}, optional
         Where to run. Default: ``CLOUDKNOT_CLOUD``, else AWS.
     timeout : int, optional
         Seconds that an attempt may take, 60 or more. Default: no limit.
-    requirements : sequence of str, optional
-        pip requirement lines in place of those found in the function.
 
     Raises
     ------
@@ -87,11 +86,11 @@ class Knot:
         name: str | None = None,
         pars: Pars | None = None,
         pars_policies: str | Sequence[str] = (),
-        docker_image: Any = None,
+        docker_image: DockerImage | None = None,
         base_image: str | None = None,
         func: Callable[..., Any] | None = None,
-        image_script_path: str | None = None,
-        image_work_dir: str | None = None,
+        image_script_path: str | Path | None = None,
+        image_work_dir: str | Path | None = None,
         image_github_installs: str | Sequence[str] = (),
         username: str | None = None,
         repo_name: str | None = None,
@@ -118,31 +117,27 @@ class Knot:
         cloud: Cloud | str | None = None,
         timeout: int | None = None,
         requirements: Sequence[str] | None = None,
+        apt_packages: str | Sequence[str] = (),
+        dockerfile_lines: str | Sequence[str] = (),
     ) -> None:
         choices = {name: value for name, value in locals().items() if name not in ("self", "pars", "cloud")}
         self._options = KnotOptions.make(**choices)
         self._given_pars = pars
         self._jobs: dict[str, BatchJob] = {}
         self.clobbered = False
-        func, needs = self._options.func, self._options.requirements
-        self._program = None if func is None else make_program(func, needs)
+        self._docker_image = DockerImage.of(self._options)
+        self._program = self._docker_image.program if self._docker_image else None
         self._cloud = choose_cloud(cloud)
-        self._resources = self._make(self._program) if self._program else find_knot(self._cloud, self.name)
+        self._resources = self._make(self._docker_image) if self._docker_image else find_knot(self._cloud, self.name)
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"
 
-    def _make(self, program: Program) -> KnotResources:
+    def _make(self, docker_image: DockerImage) -> KnotResources:
         options = self._options
-        image = render_image(
-            program,
-            base_image=options.base_image,
-            username=options.username,
-            github_installs=options.image_github_installs,
-        )
-        # A machine without credentials is told so here, before anything is made.
-        _ = self._cloud.account
-        with making(f"{self.name}: making the image and what the cloud needs"), ThreadPoolExecutor(2) as pool:
+        image = docker_image.image(options.platform, nocache=options.no_image_cache, tags=options.image_tags)
+        _ = self._cloud.account  # A machine without credentials is told so before anything is made.
+        with ThreadPoolExecutor(2) as pool:
             image_uri = pool.submit(self._cloud.publish, image, self._repository())
             pars = pool.submit(self._shared)
         return deploy_knot(self._cloud, options, pars.result(), image_uri.result())
@@ -245,6 +240,11 @@ class Knot:
         if self._given_pars is None:
             self._given_pars = Pars(name=self._resources.pars_name, cloud=self._cloud)
         return self._given_pars
+
+    @property
+    def docker_image(self) -> DockerImage | None:
+        """The image that it was made with; None when it was found by name."""
+        return self._docker_image
 
     @property
     def docker_repo(self) -> DockerRepo:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from cloudknot import rules
 from cloudknot.rules import (
+    APT_PACKAGES,
+    BASE_IMAGE,
     BATCH_NAME,
+    DOCKER_TAGS,
     FLAG,
+    GITHUB,
     KNOT_NAME,
-    PATH,
     POLICIES,
     REPOSITORY,
+    REQUIREMENTS,
     ROLE_NAME,
+    USER_NAME,
     Rule,
     integer,
     one_of,
@@ -36,6 +40,16 @@ T = TypeVar("T")
 GPU_FAMILIES = ("g4dn", "g5")
 """Instance families for ``n_gpus`` above 0 when none are named."""
 DESIRED_VCPUS = 8
+USERNAME = "cloudknot-user"
+"""The user that jobs run as unless another is named."""
+IMAGE_CHOICES = (
+    *("func", "image_script_path", "base_image", "image_work_dir", "image_github_installs", "username"),
+    *("requirements", "apt_packages", "dockerfile_lines"),
+)
+"""Choices that say what is in an image."""
+# EC2 user guide, "Instance type naming conventions": after the generation's digit, g stands for AWS Graviton; a1 and
+# the Grace Blackwell machines are named otherwise.
+_GRAVITON = re.compile(r"default_arm64|a1|[a-z]+\d+[a-z]*g[a-z]*(-flex)?|p\d+e-gb\d+")
 
 
 def choice(default: T, rule: Rule | None = None) -> T:
@@ -81,23 +95,18 @@ class KnotOptions(Options):
     name: str = choice("", rules.knot_name)
     pars_policies: tuple[str, ...] = choice((), POLICIES)
     docker_image: Any = None
-    base_image: str = choice("", text(r"[^\s]+", "the name of a Docker image, such as 'python:3.11-slim'"))
+    base_image: str | None = choice(None, BASE_IMAGE)
     func: Callable[..., Any] | None = choice(None, rules.function)  # noqa: RUF009 - a field specifier
-    image_script_path: str | None = choice(None, PATH)
-    image_work_dir: str | None = choice(None, PATH)
-    image_github_installs: tuple[str, ...] = choice(
-        (),
-        texts(
-            r"(git\+)?(https|ssh)://[^\s]+|git@[^\s]+", "the URL of a git repository, such as 'https://github.com/a/b'"
-        ),
-    )
-    username: str | None = choice(None, text(r"[a-z_][a-z0-9_-]{0,31}", "a Linux user name, such as 'worker'"))
+    image_script_path: str | None = choice(None, rules.path)
+    image_work_dir: str | None = choice(None, rules.path)
+    image_github_installs: tuple[str, ...] = choice((), GITHUB)
+    username: str | None = choice(None, USER_NAME)
     repo_name: str | None = choice(None, REPOSITORY)
-    image_tags: tuple[str, ...] = choice((), texts(r"\w[\w.-]{0,127}", "a Docker tag of up to 128 characters"))
+    image_tags: tuple[str, ...] = choice((), DOCKER_TAGS)
     no_image_cache: bool = choice(False, FLAG)
-    requirements: tuple[str, ...] | None = choice(
-        None, texts(r"[^\r\n]*\S[^\r\n]*", "a requirement as pip takes it, such as 'numpy==2.1.0'")
-    )
+    requirements: tuple[str, ...] | None = choice(None, REQUIREMENTS)
+    apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
+    dockerfile_lines: tuple[str, ...] = choice((), rules.dockerfile_lines)
     job_definition_name: str = choice("", BATCH_NAME)
     job_def_vcpus: int = choice(1, integer(1))
     memory: int = choice(7500, integer(4, unit=" (MiB)"))
@@ -129,21 +138,37 @@ class KnotOptions(Options):
         name = self.name or default_name()
         self._set(
             name=name,
-            base_image=self.base_image or f"python:{sys.version_info.major}.{sys.version_info.minor}-slim",
             job_definition_name=self.job_definition_name or f"{name}-cloudknot-job-definition",
             job_queue_name=self.job_queue_name or f"{name}-cloudknot-job-queue",
             compute_environment_name=self.compute_environment_name or f"{name}-cloudknot-compute-environment",
             aws_resource_tags=complete_tags(self.aws_resource_tags, name),
         )
+        self._check_image()
+        self._complete_compute()
+
+    def _check_image(self) -> None:
         if self.func is not None and self.image_script_path is not None:
             refuse("image_script_path", self.image_script_path, "either func or image_script_path, not both")
-        self._complete_compute()
+        if self.docker_image is not None:
+            for name in IMAGE_CHOICES:
+                if getattr(self, name):
+                    refuse(
+                        name,
+                        getattr(self, name),
+                        "it to the DockerImage, or leave out docker_image=, which has its own",
+                    )
+
+    @property
+    def platform(self) -> str:
+        """What images are built for, as Docker names it; it follows from the instance types."""
+        return platform_of(self.instance_types)
 
     def _complete_compute(self) -> None:
         if self.desired_vcpus < 0:
             self._set(desired_vcpus=max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus)))
         if self.n_gpus and self.instance_types == ("optimal",):
             self._set(instance_types=GPU_FAMILIES)
+        _ = self.platform
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
             refuse(
                 "min_vcpus, desired_vcpus, max_vcpus",
@@ -161,6 +186,32 @@ class KnotOptions(Options):
                 UserWarning,
                 stacklevel=7,
             )
+
+
+@dataclass(frozen=True)
+class ImageOptions(Options):
+    """The choices of `cloudknot.DockerImage`."""
+
+    name: str = choice("", KNOT_NAME)
+    func: Callable[..., Any] | None = choice(None, rules.function)  # noqa: RUF009 - a field specifier
+    script_path: str | None = choice(None, rules.path)
+    dir_name: str | None = choice(None, rules.path)
+    base_image: str | None = choice(None, BASE_IMAGE)
+    github_installs: tuple[str, ...] = choice((), GITHUB)
+    ignore_installed: bool = choice(False, FLAG)
+    pin_pip_versions: bool = choice(True, FLAG)
+    username: str = choice(USERNAME, USER_NAME)
+    overwrite: bool = choice(False, FLAG)
+    requirements: tuple[str, ...] | None = choice(None, REQUIREMENTS)
+    apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
+    dockerfile_lines: tuple[str, ...] = choice((), rules.dockerfile_lines)
+
+    def _complete(self) -> None:
+        self._set(name=self.name or default_name())
+        if self.func is not None and self.script_path is not None:
+            refuse("script_path", self.script_path, "either func or script_path, not both")
+        if self.func is None and self.script_path is None and self.dir_name is None:
+            refuse("func", None, "a function, or script_path= or dir_name= with a program")
 
 
 @dataclass(frozen=True)
@@ -199,6 +250,21 @@ class MapOptions(Options):
     def container_environment(self) -> list[dict[str, str]]:
         """``env_vars`` as SubmitJob's containerOverrides take them."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
+
+
+def platform_of(instance_types: Iterable[str]) -> str:
+    """``"linux/amd64"`` or ``"linux/arm64"``, whichever these instance types have.
+
+    Raises
+    ------
+    CloudknotInputError
+        They have both. A Batch compute environment, and an image, is for one.
+    """
+    arm = [each for each in instance_types if _GRAVITON.fullmatch(each.partition(".")[0])]
+    other = [each for each in instance_types if each not in arm]
+    if arm and other:
+        refuse("instance_types", (arm[0], other[0]), "types of one architecture: these are arm64 and x86_64")
+    return "linux/arm64" if arm else "linux/amd64"
 
 
 def default_name() -> str:

@@ -56,6 +56,8 @@ class Program:
     by_value : tuple of str
         Local modules whose functions and classes travel by value. Inputs must be pickled with them too
         (`pickle_value`), or a class would be one thing in the function and another in its input.
+    script : str
+        Path, among the ``modules``, of a command-line script that is the program in place of a function; else empty.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Program:
     python: str
     digest: str
     by_value: tuple[str, ...] = ()
+    script: str = ""
 
     @functools.cached_property
     def absent(self) -> Absent:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 VARIABLE = "CLOUDKNOT_PROGRESS"
@@ -167,15 +166,3 @@ def _new_progress() -> Any:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     # What the user prints goes to stdout as ever: rich would send it to its own console, which is stderr.
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False)
-
-
-@contextmanager
-def making(text: str) -> Iterator[None]:
-    """Show on a terminal that something is being made, for as long as it takes."""
-    if not sys.stderr.isatty() or not wanted(None):
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
-        yield

@@ -7,6 +7,7 @@ names the parameter, the value, and what is accepted.
 from __future__ import annotations
 
 import operator
+import os
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
@@ -66,6 +67,29 @@ def texts(pattern: str, accepted: str) -> Rule:
         return tuple(dict.fromkeys(one(name, item) for item in items))
 
     return rule
+
+
+def dockerfile_lines(name: str, value: Any) -> tuple[str, ...]:
+    """Lines of a Dockerfile, in order; one string may hold several."""
+    accepted = "lines of a Dockerfile, such as 'RUN make -C /src'"
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
+        refuse(name, value, accepted)
+    kept = tuple(items)
+    for item in kept:
+        if not isinstance(item, str) or "\0" in item:
+            refuse(name, item, accepted)
+        if re.search(r"^\s*FROM\s", item, re.IGNORECASE | re.MULTILINE):
+            refuse(name, item, "base_image= for another base; a Dockerfile of your own goes in image_work_dir=")
+    return kept
+
+
+def path(name: str, value: Any) -> str:
+    """A path, as a string or a Path."""
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(plain, str) or not plain or "\0" in plain:
+        refuse(name, value, "a path")
+    return plain
 
 
 def one_of(*accepted: object) -> Rule:
@@ -166,4 +190,15 @@ REPOSITORY = text(
     r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",
     "the name of an ECR repository: 2 to 256 lower-case letters and digits, with single . _ - / between them",
 )
-PATH = text(r"[^\0]+", "a path")
+BASE_IMAGE = text(r"[\w.:/@-]+", "the name of a Docker image, such as 'python:3.11-slim'")
+USER_NAME = text(r"[a-z_][a-z0-9_-]{0,31}", "a Linux user name, such as 'worker'")
+DOCKER_TAGS = texts(r"\w[\w.-]{0,127}", "a Docker tag of up to 128 characters")
+GITHUB = texts(
+    r"(git\+)?(https|ssh)://[^\s'\"\\]+|git@[^\s'\"\\]+",
+    "the URL of a git repository, such as 'https://github.com/a/b'",
+)
+REQUIREMENTS = texts(r"[^\r\n]*\S[^\r\n]*", "a requirement as pip takes it, such as 'numpy==2.1.0'")
+# Debian policy manual, 5.6.7 "Package"; apt-get(8) for the architecture and the version after it.
+APT_PACKAGES = texts(
+    r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?", "the name of a Debian package, such as 'imagej'"
+)

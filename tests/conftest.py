@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-KEPT = {"AWS_CA_BUNDLE", "CLOUDKNOT_TEST_DIR"}
+KEPT = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,7 +14,7 @@ def isolated_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and name not in KEPT:
+            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and not name.startswith(KEPT):
                 patch.delenv(name)
         patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
         patch.setenv("HOME", str(home))

@@ -28,6 +28,18 @@ class PublishableImage(Protocol):
     def requirements(self) -> tuple[str, ...]: ...
     @property
     def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def platform(self) -> str: ...
+    @property
+    def python(self) -> str: ...
+    @property
+    def environment_tag(self) -> str: ...
+    @property
+    def needs_engine(self) -> str: ...
+    @property
+    def nocache(self) -> bool: ...
+    @property
+    def extra_tags(self) -> tuple[str, ...]: ...
 
 
 class Cloud:
@@ -123,11 +135,13 @@ class Cloud:
     def publish(self, image: PublishableImage, repository: Repository) -> str:
         """Put an image where jobs can pull it, unless it is there already, and return its URI."""
         uri = f"{repository.create()}:{image.tag}"
-        if not repository.has_tag(image.tag):
+        if image.nocache or not repository.has_tag(image.tag):
             self._push(image, repository, uri)
+        for other in image.extra_tags:
+            repository.add_tag(image.tag, other)
         return uri
 
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
         from cloudknot.builder import DockerBuilder
 
-        DockerBuilder().build_and_push(image.files, uri, repository.login())
+        DockerBuilder().publish(image, repository, uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,24 @@ from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsExcept
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
+
+
+LIFECYCLE = {
+    "rules": [
+        {
+            "rulePriority": 1,
+            "description": "Images without a tag are of no use to cloudknot",
+            "selection": {
+                "tagStatus": "untagged",
+                "countType": "sinceImagePushed",
+                "countUnit": "days",
+                "countNumber": 1,
+            },
+            "action": {"type": "expire"},
+        }
+    ]
+}
+"""What ECR deletes by itself (ECR user guide, "Lifecycle policies"). A person may change it; it is set only once."""
 
 
 class RegistryLogin(NamedTuple):
@@ -75,6 +94,8 @@ class Repository:
                 imageScanningConfiguration={"scanOnPush": True},
                 tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
             )
+            policy = json.dumps(LIFECYCLE)
+            self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)
         return self.repo_uri
 
     def has_tag(self, tag: str) -> bool:
@@ -84,6 +105,23 @@ class Repository:
         except ResourceDoesNotExistException:
             return False
         return True
+
+    def add_tag(self, tag: str, other: str) -> None:
+        """Give the image of a tag another tag, which may have been another image's. Nothing is pulled or pushed."""
+        answer = self.cloud.call("ecr", "batch_get_image", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+        if not answer["images"]:
+            raise ResourceDoesNotExistException(f"The repository {self.name} has no image of the tag {tag}.")
+        image = answer["images"][0]
+        kind = {"imageManifestMediaType": image["imageManifestMediaType"]} if "imageManifestMediaType" in image else {}
+        with contextlib.suppress(ResourceExistsException):
+            self.cloud.call(
+                "ecr",
+                "put_image",
+                repositoryName=self.name,
+                imageManifest=image["imageManifest"],
+                imageTag=other,
+                **kind,
+            )
 
     def delete_tag(self, tag: str) -> None:
         """Delete the image of that tag; without one there is nothing to do."""

@@ -13,6 +13,7 @@
 Importing this package, or ``cloudknot.local.cloud``, loads none of moto, waitress and boto3.
 """
 
-from cloudknot.local.cloud import CloudStatus, LocalCloud
+from cloudknot.local.choices import CloudStatus
+from cloudknot.local.cloud import LocalCloud
 
 __all__ = ["CloudStatus", "LocalCloud"]

@@ -11,8 +11,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,36 +19,20 @@ from typing import Any
 from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
-from cloudknot.errors import CKTimeoutError, CloudError, ResourceExistsException
+from cloudknot.errors import (
+    CKTimeoutError,
+    CloudError,
+    CloudknotConfigurationError,
+    ResourceExistsException,
+)
 from cloudknot.local.ask import STATUS, STOP, ask
+from cloudknot.local.choices import CloudStatus, checked_runner, default_directory
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
-DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 STOP_TIMEOUT = 60.0
 """Seconds that the cloud may take to end its jobs and itself."""
 ANSWER_TIMEOUT = 30.0
 """Seconds to wait for the answer of a cloud that starts, ends or is busy."""
-
-
-@dataclass(frozen=True)
-class CloudStatus:
-    """A running cloud. ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state."""
-
-    endpoint: str
-    pid: int
-    directory: Path
-    vcpus: float
-    uptime: float
-    idle: float
-    jobs: Mapping[str, int] = field(default_factory=dict)
-
-
-def default_directory() -> Path:
-    """``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    chosen = os.environ.get(DIRECTORY_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / "local"
 
 
 class LocalCloud(Cloud):
@@ -64,6 +46,13 @@ class LocalCloud(Cloud):
         How many vCPUs jobs may hold at a time. Default: this machine's. Only counts for a cloud that is started.
     port : int, optional
         Default: any free one. Only counts for a cloud that is started.
+    runner : {"process", "docker"}, optional
+        What a job is: a process of this machine, or a container of its image, which needs a Docker engine on this
+        machine. Default: that of the running cloud, else ``"docker"`` with a ``registry`` and ``"process"`` without.
+    registry : str, optional
+        With ``runner="docker"``: the address of the registry that images are pushed to and pulled from, for example
+        ``"127.0.0.1:5000"``. Its login is in ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``
+        when the cloud is started.
 
     Making one does no I/O. The first use finds the running cloud of the directory, or starts one that stays when this
     process ends, until it is stopped or a day passes without use. As a context manager it stops, at the end, a cloud
@@ -71,10 +60,17 @@ class LocalCloud(Cloud):
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str] | None = None, *, vcpus: float | None = None, port: int | None = None
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        vcpus: float | None = None,
+        port: int | None = None,
+        runner: str | None = None,
+        registry: str | None = None,
     ) -> None:
         super().__init__(REGION)
         self._directory, self._vcpus, self._port = directory, vcpus, port
+        self._runner, self._registry = checked_runner(runner, registry), registry
         self._state: CloudState | None = None
         self._started_here = False
         self._starting = threading.Lock()
@@ -168,7 +164,10 @@ class LocalCloud(Cloud):
         }
 
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
-        """Make the image a directory, and let the registry know its tag."""
+        """Build and push it as on AWS; or, for the process runner, make it a directory and let ECR know its tag."""
+        if self._running().runner == "docker":
+            super()._push(image, repository, uri)
+            return
         from cloudknot.local.images import materialise
 
         materialise(self.directory, image)
@@ -233,7 +232,7 @@ class LocalCloud(Cloud):
         answer = state and ask(state, STATUS)
         if not answer:
             return None
-        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs")
+        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry")
         return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
 
     def _forget(self) -> None:
@@ -254,21 +253,35 @@ class LocalCloud(Cloud):
         while self._is_running:
             state = read_state(self.directory)
             if time.monotonic() > deadline or (state is not None and ask(state, STATUS) is not None):
-                return state
+                return self._as_chosen(state)
             time.sleep(0.02)
         return None
 
+    def _as_chosen(self, state: CloudState | None) -> CloudState | None:
+        if state is not None and (
+            self._runner not in (None, state.runner) or self._registry not in (None, state.registry)
+        ):
+            raise CloudknotConfigurationError(
+                f"The local cloud that runs in {self.directory} has other choices (runner {state.runner}, registry "
+                f"{state.registry}) than asked for (runner {self._runner}, registry {self._registry}). Stop it with "
+                "`cloudknot local stop`, or choose another directory."
+            )
+        return state
+
     def _start(self) -> CloudState:
-        from cloudknot.local.launch import check_installed, launch
+        from cloudknot.local.launch import check_docker, check_installed, launch
 
         check_installed()
+        if self._registry is not None:
+            check_docker(self._registry)
         claim(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):
             found = self._find()
             if found is not None:
                 return found
-            state = launch(self.directory, vcpus=self._vcpus, port=self._port)
+            choices = {"vcpus": self._vcpus, "port": self._port, "runner": self._runner, "registry": self._registry}
+            state = launch(self.directory, choices)
         self._started_here = True
         return state
 

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,8 +30,19 @@ def check_installed() -> None:
         )
 
 
-def launch(directory: Path, *, vcpus: float | None = None, port: int | None = None) -> CloudState:
+def check_docker(registry: str) -> None:
+    """Raise `CloudknotConfigurationError` unless an engine answers, and the registry with the environment's login."""
+    from cloudknot.local.docker_runner import connect
+    from cloudknot.local.registry import Registry, login_from_environment
+
+    connect().close()
+    Registry(login_from_environment(registry)).check()
+
+
+def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudState:
     """Start a cloud for the directory, detached from this process, and wait until it answers.
+
+    ``choices`` are options of `cloudknot.local.server` by their names; None leaves one at its default.
 
     Raises
     ------
@@ -40,7 +52,7 @@ def launch(directory: Path, *, vcpus: float | None = None, port: int | None = No
     ready, theirs = os.pipe()
     try:
         try:
-            _spawn(directory, vcpus, port, theirs)
+            _spawn(directory, {**choices, "ready-fd": theirs}, theirs)
         finally:
             os.close(theirs)
         said = select.select([ready], [], [], START_TIMEOUT)[0]
@@ -54,9 +66,8 @@ def launch(directory: Path, *, vcpus: float | None = None, port: int | None = No
     return state
 
 
-def _spawn(directory: Path, vcpus: float | None, port: int | None, ready: int) -> None:
-    choices = [("--vcpus", vcpus), ("--port", port), ("--ready-fd", ready)]
-    options = [text for name, value in choices if value is not None for text in (name, str(value))]
+def _spawn(directory: Path, choices: Mapping[str, float | str | None], ready: int) -> None:
+    options = [text for name, value in choices.items() if value is not None for text in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "cloudknot.local.server", "--directory", str(directory), "--detach", *options]
     with log_file(directory).open("ab") as log:
         subprocess.run(

@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.local.parent_process import ParentFailed, ParentProcess
-from cloudknot.local.records import NOT_STARTED, Event, Exited, Started, Task
+from cloudknot.local.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.runner import Report
 
 MAX_PARENTS = 8
 """Warm parents kept; beyond that, the one that has been idle longest is closed."""
-HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
-"""The statusReason with which AWS reports that a job's host went away under it."""
 
 _log = logging.getLogger(__name__)
 

@@ -38,6 +38,8 @@ _ACTIVE = frozenset({Status.STARTING, Status.RUNNING})
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
+HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
+"""The statusReason with which AWS reports that a job's host went away under it."""
 TIMED_OUT = "Job attempt duration exceeded timeout"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CHILD_FAILED = "Array Child Job failed"
@@ -116,6 +118,12 @@ class Task:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     log_stream: str
+    vcpus: float = 1
+    memory: int | None = None
+    """MiB."""
+    user: str | None = None
+    init: bool = False
+    """Whether an init process, which passes signals on and reaps, is the container's first."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,12 @@ from cloudknot.local.application import Application
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.control_plane import ControlPlane
+from cloudknot.local.ecr import RegistryEcr
 from cloudknot.local.logs import GROUP, LogShipper
 from cloudknot.local.moto_app import Moto
 from cloudknot.local.process_runner import ProcessRunner
+from cloudknot.local.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
+from cloudknot.local.runner import Runner
 from cloudknot.local.state import (
     REGION,
     VERSION,
@@ -86,10 +89,25 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
+    parser.add_argument("--runner", choices=("process", "docker"), default="process", help="what a job is")
+    parser.add_argument("--registry", metavar="HOST:PORT", help="where images are; needed for --runner docker")
     parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS")
     parser.add_argument("--detach", action="store_true", help="serve in a process of its own")
     parser.add_argument("--ready-fd", type=int, help="written to, and closed, when requests are answered")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if (options.runner == "docker") != bool(options.registry):
+        parser.error("--runner docker and --registry go together")
+    return options
+
+
+def _registry(options: argparse.Namespace) -> Registry | None:
+    """The registry of the images. Its login is passed on to no process."""
+    if options.registry is None:
+        return None
+    login = login_from_environment(options.registry)
+    for name in (USERNAME_VARIABLE, PASSWORD_VARIABLE):
+        os.environ.pop(name, None)
+    return Registry(login)
 
 
 class Server:
@@ -100,14 +118,21 @@ class Server:
         self._key = _new_key()
         self._http = _http_server(self._answer, options.port)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
-        moto = Moto()
+        registry = _registry(options)
+        moto = Moto() if registry is None else RegistryEcr(Moto(), registry)
         self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
         self._shipper = LogShipper(self._control_plane.logs)
-        images = options.directory / "images"
-        runner = ProcessRunner(images, scratch, self._job_variables(), self._shipper.follow)
+        runner = self._runner(scratch, registry)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
-        about = {"version": VERSION, "endpoint": self._endpoint, "pid": os.getpid(), "vcpus": options.vcpus}
+        about = {
+            "version": VERSION,
+            "endpoint": self._endpoint,
+            "pid": os.getpid(),
+            "vcpus": options.vcpus,
+            "runner": options.runner,
+            "registry": options.registry,
+        }
         self._application = Application(self._key, self._batch, catalog, moto, about, self._control_plane, _terminate)
 
     def run(self) -> None:
@@ -132,6 +157,14 @@ class Server:
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         return self._application(environ, start_response)
 
+    def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
+        variables, follow, directory = self._job_variables(), self._shipper.follow, self._options.directory
+        if registry is None:
+            return ProcessRunner(directory / "images", scratch, variables, follow)
+        from cloudknot.local.docker_runner import DockerRunner, connect
+
+        return DockerRunner(connect(), registry.login, directory, scratch, variables, follow)
+
     def _job_variables(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self._endpoint,
@@ -144,8 +177,15 @@ class Server:
 
     def _let_clients_in(self) -> None:
         """The socket listens already, so whoever reads ``cloud.json`` now is answered."""
-        key = self._key
-        state = CloudState(self._endpoint, os.getpid(), key.access_key, key.secret_key)
+        key, options = self._key, self._options
+        state = CloudState(
+            self._endpoint,
+            os.getpid(),
+            key.access_key,
+            key.secret_key,
+            runner=options.runner,
+            registry=options.registry,
+        )
         write_state(self._options.directory, state)
         if self._options.ready_fd is not None:
             os.write(self._options.ready_fd, b"\n")

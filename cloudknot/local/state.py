@@ -35,6 +35,8 @@ class CloudState:
     secret_key: str
     region: str = REGION
     version: int = VERSION
+    runner: str = "process"
+    registry: str | None = None
 
     def __repr__(self) -> str:
         return f"CloudState(endpoint={self.endpoint!r}, pid={self.pid})"

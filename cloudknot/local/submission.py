@@ -25,6 +25,8 @@ MIN_TIMEOUT = 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _UNSUPPORTED = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
 _RESERVED = "AWS_BATCH"
+_SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters")
+"""Members of the definition's container that are the job's as they are."""
 
 
 def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
@@ -53,7 +55,7 @@ def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job
         depends_on=_dependencies(request, jobs),
         array_size=_array_size(request),
         tags=dict(request.get("tags", {})),
-        container={name: container[name] for name in ("jobRoleArn", "executionRoleArn", "user") if name in container},
+        container={name: container[name] for name in _SHOWN if name in container},
         refused=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
     )
 

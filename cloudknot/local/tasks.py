@@ -16,6 +16,10 @@ def task_of(job: Job, identity: str) -> Task:
         command=job.spec.command,
         environment=dict(job.spec.environment) | batch_variables(job),
         log_stream=f"{job.spec.definition_name}/default/{identity}",
+        vcpus=job.spec.vcpus,
+        memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
+        user=job.spec.container.get("user"),
+        init=bool(job.spec.container.get("linuxParameters", {}).get("initProcessEnabled")),
     )
 
 

@@ -9,15 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .script import run_script
+
 PROGRAM = Path(__file__).resolve().parent.parent / "program"
 
 
 def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
-    """Unpickle the user's function. Raises whatever its imports raise."""
+    """The user's function, or what stands for a script. Raises whatever the function's imports raise."""
     import cloudpickle
 
     about = json.loads((folder / "program.json").read_text())
     _check_versions(about, cloudpickle.__version__)
+    if about.get("script"):
+        return run_script(folder / "modules" / about["script"])
     sys.path.insert(0, str(folder / "modules"))
     function: Callable[..., Any] = cloudpickle.loads((folder / "function.pkl").read_bytes())
     return function

@@ -1,18 +1,32 @@
-"""One embedded cloud for all integration tests, and one knot for each function that they map."""
+"""The embedded clouds of the integration tests, and one knot for each function that they map."""
 
+import contextlib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import cloudknot as ck
+from tests.docker import machine
 
 
 def pytest_collection_modifyitems(items):
-    """Keep what shares the cloud in one process, also under pytest-xdist."""
+    """Keep what shares a cloud in one process, also under pytest-xdist."""
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("cloud"))
+            item.add_marker(pytest.mark.xdist_group("docker" if "[docker" in item.nodeid else "cloud"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A running cloud, and the choices with which a knot runs there."""
+
+    cloud: ck.LocalCloud
+    choices: dict = field(default_factory=dict)
+
+    def knot(self, name, func, **choices):
+        return ck.Knot(name=name, func=func, cloud=self.cloud, **self.choices, **choices)
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +37,48 @@ def cloud(tmp_path_factory):
         yield cloud
 
 
+@contextlib.contextmanager
+def docker_cloud(directory):
+    """A running embedded cloud whose jobs are containers, of images on this machine's base image."""
+    found = machine()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.login.items():
+            patch.setenv(name, value)
+        cloud = ck.LocalCloud(directory, vcpus=2, runner="docker", registry=found.registry)
+        cloud.start()
+    with cloud:
+        yield Place(cloud, {"base_image": found.base_image})
+
+
 @pytest.fixture(scope="session")
-def knot_of(cloud):
-    """Make a knot of a function; the same one for the same function and choices."""
+def docker_place(tmp_path_factory):
+    with docker_cloud(tmp_path_factory.mktemp("docker")) as place:
+        yield place
+
+
+@pytest.fixture(scope="session", params=["process", "docker"])
+def place(request):
+    """Where a map runs: a test that asks for this runs once on each runner of the embedded cloud."""
+    if request.param == "docker":
+        return request.getfixturevalue("docker_place")
+    return Place(request.getfixturevalue("cloud"))
+
+
+@pytest.fixture(scope="session")
+def knot_on():
+    """Make a knot of a function in a place; the same one for the same function and choices."""
     knots = {}
 
-    def make(func, **choices):
-        key = (func, tuple(sorted(choices.items())))
+    def make(place, func, **choices):
+        key = (id(place.cloud), func, tuple(sorted(choices.items())))
         if key not in knots:
-            knots[key] = ck.Knot(name=f"test-{len(knots)}", func=func, cloud=cloud, **choices)
+            knots[key] = place.knot(f"test-{len(knots)}", func, **choices)
         return knots[key]
 
     return make
+
+
+@pytest.fixture
+def knot_of(place, knot_on):
+    """Make a knot of a function on each runner in turn."""
+    return lambda func, **choices: knot_on(place, func, **choices)

@@ -1,9 +1,10 @@
-"""`Knot.map`, whole: real HTTP to the embedded cloud, real worker processes, real results in S3."""
+"""`Knot.map`, whole: real HTTP to the embedded cloud, real results in S3, and a job a process or a real container."""
 
 import functools
 import importlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -277,39 +278,40 @@ def slowly_then_die(pause):
     return pause
 
 
-def fails_at_first(path):
-    with open(path, "a") as file:
-        file.write("x")
-    attempts = os.path.getsize(path)
-    if attempts < 3:
-        raise RuntimeError(f"attempt {attempts}")
-    return attempts
+def attempt_number():
+    return int(os.environ["AWS_BATCH_JOB_ATTEMPT"])
 
 
-def test_retries_try_a_raising_element_again(knot_of, tmp_path):
-    future = knot_of(fails_at_first, retries=3).map([str(tmp_path / "a")])
+def fails_before(attempt):
+    if attempt_number() < attempt:
+        raise RuntimeError(f"attempt {attempt_number()}")
+    return attempt_number()
+
+
+def test_retries_try_a_raising_element_again(knot_of):
+    future = knot_of(fails_before, retries=3).map([3])
     assert future.result(LONG) == [3]
-    assert len(future.job.attempts) == 3
+    wait_until(lambda: len(future.job.attempts) == 3)
 
 
-def test_without_retries_the_first_exception_counts(knot_of, tmp_path):
+def test_without_retries_the_first_exception_counts(knot_of):
     with pytest.raises(RuntimeError, match="attempt 1"):
-        knot_of(fails_at_first).map([str(tmp_path / "b")]).result(LONG)
+        knot_of(fails_before).map([3]).result(LONG)
 
 
-def counted_or_die(path, die):
-    with open(path, "a") as file:
-        file.write("x")
+def compute_or_die(name, die):
+    print(f"computing {name}")
     time.sleep(1.2)
-    if die and os.path.getsize(path) == 1:
+    if die and attempt_number() == 1:
         os._exit(7)
-    return os.path.getsize(path)
+    return attempt_number()
 
 
-def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of, tmp_path):
-    inputs = [(str(tmp_path / "first"), False), (str(tmp_path / "second"), True)]
-    future = knot_of(counted_or_die, retries=2).map(inputs, starmap=True, chunksize=2)
+def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of):
+    future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
     assert future.result(LONG) == [1, 2]
+    wait_until(lambda: list(future.job.logs()).count("computing two") == 2)
+    assert list(future.job.logs()).count("computing one") == 1
 
 
 def shout(word):
@@ -326,19 +328,53 @@ def test_logs_are_read_back(knot_of):
     assert len(future.job.log_urls) == 2
 
 
-def shout_and_wait(path):
+class Gate:
+    """Holds jobs up, wherever they run, until it is opened."""
+
+    def __init__(self):
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address = self._server.getsockname()
+        self._guard = threading.Thread(target=self._let_in, daemon=True)
+
+    def open(self):
+        self._guard.start()
+
+    def close(self):
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _let_in(self):
+        while True:
+            try:
+                self._server.accept()[0].close()
+            except OSError:
+                return
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.close()
+
+
+def wait_at(address):
+    with socket.create_connection(tuple(address), timeout=LONG) as connection:
+        connection.recv(1)
+
+
+def shout_and_wait(address):
     print("before")
-    while not os.path.exists(path):
-        time.sleep(0.02)
+    wait_at(address)
     return "after"
 
 
-def test_logs_are_live(knot_of, tmp_path):
-    future = knot_of(shout_and_wait).map([str(tmp_path / "go")])
+def test_logs_are_live(knot_of, gate):
+    future = knot_of(shout_and_wait).map([gate.address])
     wait_until(lambda: list(future.job.logs()) == ["before"])
     assert not future.done()
     assert future.job.status == "RUNNING"
-    (tmp_path / "go").touch()
+    gate.open()
     assert future.result(LONG) == ["after"]
 
 
@@ -393,29 +429,28 @@ def test_jobs_lists_the_maps_in_order(knot_of):
     assert knot.jobs[-1].done
 
 
-def test_a_job_is_found_by_its_id(knot_of, cloud):
+def test_a_job_is_found_by_its_id(knot_of, place):
     future = knot_of(square).map([5, 6])
-    assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
+    assert ck.BatchJob(future.job.job_id, cloud=place.cloud).result(LONG) == [25, 36]
     with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
-        ck.BatchJob("none", cloud=cloud).result(LONG)
+        ck.BatchJob("none", cloud=place.cloud).result(LONG)
 
 
-def test_a_changed_function_never_runs_the_old_one(cloud):
-    assert ck.Knot(name="changing", func=lambda x: x + 1, cloud=cloud).map([1]).result(LONG) == [2]
-    assert ck.Knot(name="changing", func=lambda x: x + 2, cloud=cloud).map([1]).result(LONG) == [3]
+def test_a_changed_function_never_runs_the_old_one(place):
+    assert place.knot("changing", lambda x: x + 1).map([1]).result(LONG) == [2]
+    assert place.knot("changing", lambda x: x + 2).map([1]).result(LONG) == [3]
 
 
-def test_a_running_map_keeps_its_function(cloud, tmp_path):
-    gate = str(tmp_path / "go")
+def test_a_running_map_keeps_its_function(place, gate):
+    address = gate.address
 
     def old(x):
-        while not os.path.exists(gate):
-            time.sleep(0.02)
+        wait_at(address)
         return "old"
 
-    future = ck.Knot(name="changing-2", func=old, cloud=cloud).map([1, 2, 3, 4])
-    new = ck.Knot(name="changing-2", func=lambda x: "new", cloud=cloud)
-    (tmp_path / "go").touch()
+    future = place.knot("changing-2", old).map([1, 2, 3, 4])
+    new = place.knot("changing-2", lambda x: "new")
+    gate.open()
     assert future.result(LONG) == ["old"] * 4
     assert new.map([1]).result(LONG) == ["new"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from cloudknot import context
 from cloudknot.errors import CloudknotInputError
-from cloudknot.image import Image, render_image, worker_files
+from cloudknot.image import Image, image_of, render_image, worker_files
 from cloudknot.program import Program, make_program
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
@@ -41,6 +42,9 @@ def test_the_context_holds_everything(program: Program) -> None:
         "cloudpickle": version("cloudpickle"),
         "filename": __file__,
         "firstlineno": program.firstlineno,
+        "digest": program.digest,
+        "script": "",
+        "needs_engine": "",
     }
 
 
@@ -84,9 +88,11 @@ def test_the_tag_covers_everything(program: Program, change: Callable[[Program],
 def test_editing_the_function_keeps_the_environment(program: Program) -> None:
     image, edited = render_image(program), render_image(replace(program, digest="0" * 64, pickled=b"", source="new"))
     assert edited.environment_digest == image.environment_digest
-    before, after = (each.files["Dockerfile"].decode().partition("COPY . ./")[0] for each in (image, edited))
+    assert edited.environment_tag == image.environment_tag == f"env-{image.environment_digest[:32]}"
+    before, after = (context.environment_of(each.files) for each in (image, edited))
     assert before == after
-    assert "COPY requirements.txt" in before
+    assert before is not None
+    assert set(before) == {"Dockerfile", "requirements.txt"}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,9 @@ def test_editing_the_function_keeps_the_environment(program: Program) -> None:
         {"username": "jo"},
         {"platform": "linux/arm64"},
         {"github_installs": ["https://github.com/o/n"]},
+        {"apt_packages": ["imagej"]},
+        {"dockerfile_lines": ["RUN true"]},
+        {"ignore_installed": True},
     ],
 )
 def test_the_environment_depends_on_its_choices(program: Program, choices: dict[str, Any]) -> None:
@@ -118,16 +127,65 @@ def test_github_installs_bring_git_and_replace_a_pin_of_the_same_repository(prog
 def test_the_dockerfile(program: Program) -> None:
     text = render_image(program, username="jo").files["Dockerfile"].decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert lines[0] == f"FROM python:{program.python}-slim"
+    assert lines[:3] == [
+        "ARG ENVIRONMENT=environment",
+        f"FROM python:{program.python}-slim AS environment",
+        "USER root",
+    ]
     assert "WORKDIR /opt/cloudknot" in lines
-    assert lines.index("USER jo") < lines.index("COPY . ./")
-    assert not [line for line in lines if line.startswith("ENTRYPOINT") or "${" in line]
+    assert lines.index("USER jo") < lines.index("FROM ${ENVIRONMENT}") < lines.index("COPY program ./program/")
+    assert not [line for line in lines if line.startswith("ENTRYPOINT")]
+
+
+def test_packages_and_lines_come_before_the_requirements(program: Program) -> None:
+    image = render_image(program, apt_packages=["xvfb", "imagej"], dockerfile_lines=["ENV A=1", "RUN make \\\n  all"])
+    text = image.files["Dockerfile"].decode()
+    places = [
+        text.index(part) for part in ("recommends imagej xvfb", "ENV A=1\nRUN make \\\n  all\n", "RUN python -m pip")
+    ]
+    assert places == sorted(places)
+    assert image.needs_engine == "apt_packages and dockerfile_lines"
+    assert render_image(program).needs_engine == ""
+
+
+def test_the_two_stages_are_built_one_by_one(program: Program) -> None:
+    files = render_image(program).files
+    environment, upper = context.environment_of(files), context.program_of(files)
+    assert environment is not None
+    assert b"${ENVIRONMENT}" not in environment["Dockerfile"]
+    assert upper["Dockerfile"].startswith(b"ARG ENVIRONMENT\nFROM ${ENVIRONMENT}\nCOPY cloudknot_worker")
+    assert {**files, "Dockerfile": b""} == {**upper, "Dockerfile": b""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM python:3.11\nCOPY . .\n",
+        "ARG ENVIRONMENT\nFROM ${ENVIRONMENT}\nCOPY . .\n",
+        "FROM python:3.11 AS environment\nFROM ${ENVIRONMENT}\nFROM scratch\n",
+        "FROM python:3.11 AS environment\nFROM ${ENVIRONMENT}\nCOPY --from=environment /a /b\n",
+    ],
+)
+def test_a_dockerfile_of_another_shape_is_built_whole(program: Program, text: str) -> None:
+    assert context.environment_of({**render_image(program).files, "Dockerfile": text.encode()}) is None
+
+
+def test_files_that_a_person_adds_are_the_environments(program: Program) -> None:
+    files = render_image(program).files
+    added = image_of({**files, "tools/run.sh": b"#!/bin/sh"})
+    assert added.environment_digest != image_of(files).environment_digest
+    assert "tools/run.sh" in (context.environment_of(added.files) or {})
 
 
 def test_a_name_cannot_write_into_the_dockerfile(program: Program) -> None:
     text = render_image(replace(program, name='x"\nRUN evil $HOME')).files["Dockerfile"].decode()
     assert not [line for line in text.splitlines() if line.startswith("RUN evil")]
     assert "$HOME" not in text
+
+
+def test_a_repository_by_ssh_is_written_as_pip_takes_it(program: Program) -> None:
+    image = render_image(program, github_installs=["git@github.com:o/n.git@v1"])
+    assert image.requirements[-1] == "git+ssh://git@github.com/o/n.git@v1"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +201,7 @@ def test_a_name_cannot_write_into_the_dockerfile(program: Program) -> None:
 )
 def test_bad_choices_are_refused(program: Program, choices: dict[str, Any]) -> None:
     if choices == {"base_image": ""}:
-        assert render_image(program, **choices).base_image == f"python:{program.python}-slim"
+        assert context.base_of(render_image(program, **choices).files) == f"python:{program.python}-slim"
     else:
         with pytest.raises(CloudknotInputError):
             render_image(program, **choices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ def test_defaults_of_a_knot() -> None:
     assert (options.min_vcpus, options.desired_vcpus, options.max_vcpus) == (0, 8, 256)
     assert options.instance_types == ("optimal",)
     assert options.bid_percentage is None
-    assert options.base_image == f"python:3.{sys.version_info.minor}-slim"
+    assert options.base_image is None
+    assert options.platform == "linux/amd64"
     assert set(options.aws_resource_tags) == {"Owner", "Environment", "Name"}
 
 
@@ -67,6 +67,13 @@ def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
         ("image_github_installs", ["numpy"]),
         ("no_image_cache", "yes"),
         ("requirements", [""]),
+        ("apt_packages", ["imagej; rm -rf /"]),
+        ("apt_packages", ["Upper"]),
+        ("dockerfile_lines", ["RUN true\nFROM other"]),
+        ("dockerfile_lines", [3]),
+        ("image_script_path", ""),
+        ("instance_types", ["c7g", "c6i"]),
+        ("instance_types", ["optimal", "default_arm64"]),
         ("aws_resource_tags", {"aws:x": "y"}),
         ("aws_resource_tags", {"x": 1}),
         ("aws_resource_tags", [{"Name": "x"}]),
@@ -126,6 +133,34 @@ def test_what_excludes_each_other() -> None:
 def test_gpus_select_gpu_machines() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
     assert KnotOptions.make(n_gpus=1, instance_types="p3").instance_types == ("p3",)
+
+
+@pytest.mark.parametrize(
+    ("types", "platform"),
+    [
+        ("optimal", "linux/amd64"),
+        ("default_x86_64", "linux/amd64"),
+        ("default_arm64", "linux/arm64"),
+        ("a1.large", "linux/arm64"),
+        (["c7g.large", "m6gd", "t4g.nano", "im4gn", "is4gen", "x2gd", "hpc7g", "g5g", "r8gb"], "linux/arm64"),
+        (["g4dn.xlarge", "g5", "gr6", "g6e", "c7i-flex", "p5en", "u-6tb1", "p6-b200", "m7a", "inf2"], "linux/amd64"),
+        ("p6e-gb200.36xlarge", "linux/arm64"),
+    ],
+)
+def test_the_platform_follows_the_instance_types(types: Any, platform: str) -> None:
+    assert KnotOptions.make(instance_types=types).platform == platform
+
+
+def test_lines_of_a_dockerfile_stay_as_they_are() -> None:
+    lines = ["RUN a && \\", "    b", "RUN a && \\", "    b"]
+    assert KnotOptions.make(dockerfile_lines=lines).dockerfile_lines == tuple(lines)
+    assert KnotOptions.make(dockerfile_lines="RUN a\nRUN b").dockerfile_lines == ("RUN a\nRUN b",)
+
+
+@pytest.mark.parametrize("choice", [{"func": len}, {"base_image": "debian:12"}, {"apt_packages": "imagej"}])
+def test_a_prepared_image_has_its_own_choices(choice: dict[str, Any]) -> None:
+    with pytest.raises(CloudknotInputError, match=f"^{next(iter(choice))}=.*docker_image="):
+        KnotOptions.make(docker_image=object(), **choice)
 
 
 def test_unknown_choice_is_an_error() -> None:

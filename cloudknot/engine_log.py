@@ -1,0 +1,130 @@
+"""What a Docker engine says while it builds, pulls or pushes: shown to a person, and kept for the error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import ImageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Event = Mapping[str, Any]
+
+LOG_LINES = 20
+"""Lines of a failed build that the error shows."""
+_STEP = re.compile(r"Step \d+/\d+ : (.*)", re.DOTALL)
+
+
+class EngineLog:
+    """Follows one answer of the engine; a context manager, so that what it shows ends with it.
+
+    Parameters
+    ----------
+    title : str
+        What is being done: "Building the environment".
+    shown : bool, optional
+        Whether to show it on stderr. Default: ``CLOUDKNOT_PROGRESS`` (0 or 1), else where a person looks on.
+    """
+
+    def __init__(self, title: str, shown: bool | None = None) -> None:
+        self._title = title
+        self._screen = _Screen(title) if (_wanted() if shown is None else shown) else None
+        self._instruction = ""
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+
+    def __enter__(self) -> EngineLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._screen:
+            self._screen.stop()
+
+    def follow(self, events: Iterable[Event]) -> None:
+        """Read until the engine is done. Raises `ImageError` with what it says of a failure."""
+        for event in events:
+            if "error" in event:
+                raise self._failure(str(event["error"]).strip())
+            if event.get("id") and self._screen:
+                self._screen.layer(event)
+            for line in str(event.get("stream") or "").splitlines():
+                self._line(line)
+
+    def _line(self, line: str) -> None:
+        if step := _STEP.match(line):
+            self._instruction = step[1].strip()
+            self._lines.clear()
+        elif line.strip():
+            self._lines.append(line)
+        else:
+            return
+        if self._screen:
+            self._screen.line(line)
+
+    def _failure(self, said: str) -> ImageError:
+        at = f"\nThe instruction that failed:\n    {self._instruction}" if self._instruction else ""
+        log = "\n".join(self._lines)
+        tail = f"\nThe end of its log:\n{log}" if log else ""
+        text = f"{self._title} failed: {said}{at}{tail}"
+        return ImageError(text, instruction=self._instruction, log=log)
+
+
+def _wanted() -> bool:
+    variable = os.environ.get("CLOUDKNOT_PROGRESS")
+    if variable:
+        return variable not in ("0", "false", "no")
+    return sys.stderr.isatty()
+
+
+class _Screen:
+    """A spinner with the last line of the log, and a bar for each layer that is moved."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        bar, size = BarColumn(), DownloadColumn()
+        self._layers: dict[str, TaskID] = {}
+        self._console = Console(stderr=True)
+        self._progress: Progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            *(bar, size) if title.startswith(("Pushing", "Pulling")) else (),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._title = title
+        self._main = self._progress.add_task(title, total=None)
+        self._progress.start()
+
+    def line(self, line: str) -> None:
+        room = max(20, self._console.width - 12 - len(self._title))
+        self._progress.update(self._main, description=f"{self._title}: {line.strip()[:room]}")
+
+    def layer(self, event: Event) -> None:
+        detail = event.get("progressDetail") or {}
+        name, status = str(event["id"]), str(event.get("status", ""))
+        if "total" in detail and name not in self._layers:
+            self._layers[name] = self._progress.add_task(name)
+        if name not in self._layers:
+            return
+        if "total" in detail:
+            self._progress.update(
+                self._layers[name],
+                description=f"{name} {status}",
+                completed=min(detail.get("current", 0), detail["total"]),
+                total=detail["total"],
+            )
+        elif status in ("Pushed", "Pull complete", "Layer already exists"):
+            self._progress.update(self._layers[name], description=f"{name} {status}")
+
+    def stop(self) -> None:
+        self._progress.stop()

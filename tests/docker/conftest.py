@@ -1,0 +1,47 @@
+"""One embedded cloud with the docker runner for all tests here, and the engine that it uses."""
+
+from pathlib import Path
+
+import docker
+import pytest
+
+import cloudknot as ck
+from tests.docker import machine as find_machine
+
+
+def pytest_collection_modifyitems(items):
+    """Keep what shares the engine in one process, also under pytest-xdist."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
+@pytest.fixture(scope="session")
+def machine():
+    return find_machine()
+
+
+@pytest.fixture(scope="session")
+def engine(machine):
+    client = docker.from_env()
+    yield client.api
+    client.close()
+
+
+@pytest.fixture
+def login(machine, monkeypatch):
+    """The registry's login in the environment, for a cloud that the test starts."""
+    for name, value in machine.login.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def cloud(machine, tmp_path_factory):
+    """A running embedded cloud whose jobs are containers, with two vCPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in machine.login.items():
+            patch.setenv(name, value)
+        cloud = ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, runner="docker", registry=machine.registry)
+        cloud.start()
+    with cloud:
+        yield cloud

@@ -1,0 +1,406 @@
+"""Jobs as real containers of real images: what the docker runner of the embedded cloud does."""
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudError, CloudknotConfigurationError, CloudknotInputError
+from cloudknot.local.docker_runner import CLOUD_LABEL
+
+LONG = 120
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def batch(cloud):
+    """Batch of the cloud, with a queue to submit plain jobs of any image to."""
+    return batch_of(cloud)
+
+
+def batch_of(cloud):
+    role = cloud.call("iam", "create_role", RoleName="service", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    client = cloud.client("batch")
+    client.create_compute_environment(computeEnvironmentName="plain", type="UNMANAGED", serviceRole=role)
+    order = [{"order": 1, "computeEnvironment": "plain"}]
+    client.create_job_queue(jobQueueName="plain", state="ENABLED", priority=1, computeEnvironmentOrder=order)
+    return client
+
+
+def submit(batch, image, *command, overrides=None, **container):
+    properties = {"image": image, "vcpus": 1, "memory": 256, "command": list(command), **container}
+    batch.register_job_definition(jobDefinitionName="plain", type="container", containerProperties=properties)
+    return batch.submit_job(
+        jobName="job", jobQueue="plain", jobDefinition="plain", containerOverrides=overrides or {}
+    )["jobId"]
+
+
+def describe(batch, job_id):
+    return batch.describe_jobs(jobs=[job_id])["jobs"][0]
+
+
+def ended(batch, job_id):
+    return until(lambda: (job := describe(batch, job_id))["status"] in ("SUCCEEDED", "FAILED") and job)
+
+
+def run(batch, image, *command, **choices):
+    return ended(batch, submit(batch, image, *command, **choices))
+
+
+def lines(cloud, job):
+    stream = job["container"]["logStreamName"]
+    try:
+        events = cloud.call("logs", "get_log_events", logGroupName="/aws/batch/job", logStreamName=stream)["events"]
+    except ck.ResourceDoesNotExistException:
+        return []
+    return [event["message"] for event in events]
+
+
+def all_lines(cloud, job):
+    """Every line, also of a stream of more than one page."""
+    streams = [job["container"]["logStreamName"]]
+    pages = cloud.pages("logs", "filter_log_events", logGroupName="/aws/batch/job", logStreamNames=streams)
+    return [event["message"] for page in pages for event in page["events"]]
+
+
+def containers(engine, cloud, **options):
+    return engine.containers(all=True, filters={"label": f"{CLOUD_LABEL}={cloud.directory}"}, **options)
+
+
+def until(condition):
+    end = time.monotonic() + LONG
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
+    return found
+
+
+SHOW = """
+import json, os
+print(json.dumps({
+    "user": os.getuid(),
+    "first": open("/proc/1/comm").read().strip(),
+    "environment": dict(os.environ),
+    "directory": os.getcwd(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def image(machine, engine):
+    """The base image in the registry, for jobs that need no program."""
+    name = f"{machine.registry}/plain"
+    engine.tag(machine.base_image, name, "1")
+    login = {"username": machine.username, "password": machine.password}
+    events = list(engine.push(name, "1", stream=True, decode=True, auth_config=login))
+    assert not [event for event in events if "error" in event]
+    return f"{name}:1"
+
+
+def test_a_job_has_its_command_its_environment_and_the_clouds_credentials(cloud, batch, image):
+    overrides = {"environment": [{"name": "GREETING", "value": "hello"}]}
+    job = run(batch, image, "python", "-c", SHOW, overrides=overrides)
+    shown = json.loads(until(lambda: lines(cloud, job))[0])
+    assert job["status"] == "SUCCEEDED"
+    assert job["container"]["exitCode"] == 0
+    expected = {"GREETING": "hello", "AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ATTEMPT": "1"}
+    assert expected.items() <= shown["environment"].items()
+    assert cloud.environment().items() <= shown["environment"].items()
+    assert (shown["user"], shown["directory"], shown["first"]) == (0, "/", "python")
+
+
+def test_user_and_init_process_are_the_definitions(cloud, batch, image):
+    job = run(batch, image, "python", "-c", SHOW, user="65534", linuxParameters={"initProcessEnabled": True})
+    shown = json.loads(until(lambda: lines(cloud, job))[0])
+    assert shown["user"] == 65534
+    assert shown["first"] in ("docker-init", "tini")
+
+
+def test_output_of_both_kinds_is_in_the_log_to_the_last_line(cloud, batch, image):
+    job = run(batch, image, "sh", "-c", "seq 1 20000; echo problem >&2; printf end; exit 3")
+    assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 3)
+    expected = sorted([*map(str, range(1, 20001)), "problem", "end"])
+    until(lambda: sorted(all_lines(cloud, job)) == expected)
+
+
+def test_more_memory_than_the_job_has_is_told_as_aws_does(batch, image):
+    job = run(batch, image, "python", "-c", f"data = bytearray({600 * MB})", memory=64)
+    assert job["status"] == "FAILED"
+    assert job["statusReason"] == "Essential container in task exited"
+    assert job["container"]["exitCode"] == 137
+    assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
+
+
+def test_a_kill_from_elsewhere_is_not_called_out_of_memory(batch, image):
+    job = run(
+        batch,
+        image,
+        "python",
+        "-c",
+        "import os; os.kill(os.getpid(), 9)",
+        linuxParameters={"initProcessEnabled": True},
+    )
+    assert job["container"]["exitCode"] == 137
+    assert "reason" not in job["container"]
+
+
+def test_limits_are_the_jobs(engine, cloud, batch, image):
+    job_id = submit(batch, image, "sleep", "600", memory=100, linuxParameters={"initProcessEnabled": True})
+    (container,) = until(lambda: describe(batch, job_id)["status"] == "RUNNING" and containers(engine, cloud))
+    host = engine.inspect_container(container["Id"])["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["CpuShares"]) == (100 * 2**20, 100 * 2**20, 1024)
+    batch.terminate_job(jobId=job_id, reason="seen")
+    job = ended(batch, job_id)
+    assert (job["statusReason"], job["container"]["exitCode"]) == ("seen", 143)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("{registry}/plain:none", "CannotPullContainerError: "), ("{registry}/none:1", "CannotPullContainerError: ")],
+)
+def test_an_image_that_cannot_be_pulled(batch, machine, name, reason):
+    job = run(batch, name.format(registry=machine.registry), "true")
+    assert job["statusReason"] == "Task failed to start"
+    assert job["container"]["reason"].startswith(reason)
+    assert "exitCode" not in job["container"]
+
+
+def test_a_command_that_is_not_in_the_image(batch, image):
+    job = run(batch, image, "no-such-command")
+    assert job["statusReason"] == "Task failed to start"
+    assert job["container"]["reason"].startswith("CannotStartContainerError: ")
+    assert "no-such-command" in job["container"]["reason"]
+
+
+def test_ended_containers_are_removed(engine, cloud, batch, image):
+    run(batch, image, "true")
+    run(batch, image, "no-such-command")
+    until(lambda: not containers(engine, cloud))
+
+
+def test_the_image_comes_from_the_registry(engine, cloud, batch, image, machine):
+    name = f"{machine.registry}/plain"
+    engine.tag(machine.base_image, name, "2")
+    login = {"username": machine.username, "password": machine.password}
+    list(engine.push(name, "2", stream=True, decode=True, auth_config=login))
+    engine.remove_image(f"{name}:2")
+    assert run(batch, f"{name}:2", "true")["status"] == "SUCCEEDED"
+    assert engine.inspect_image(f"{name}:2")
+    engine.remove_image(f"{name}:2")
+    # Pulled once in the life of a cloud: if it is then removed, the attempt fails and the next one pulls again.
+    assert run(batch, f"{name}:2", "true")["container"]["reason"].startswith("CannotPullContainerError: ")
+    assert run(batch, f"{name}:2", "true")["status"] == "SUCCEEDED"
+
+
+@pytest.fixture
+def own_cloud(machine, login, tmp_path):
+    with ck.LocalCloud(tmp_path / "own", vcpus=2, runner="docker", registry=machine.registry) as cloud:
+        yield cloud
+
+
+def running_container(engine, cloud, image):
+    job_id = submit(batch_of(cloud), image, "sleep", "600")
+    until(lambda: describe(cloud.client("batch"), job_id)["status"] == "RUNNING")
+    (container,) = containers(engine, cloud)
+    return container["Id"]
+
+
+def test_stopping_the_cloud_removes_its_containers(engine, own_cloud, image):
+    running_container(engine, own_cloud, image)
+    assert own_cloud.stop() is True
+    assert containers(engine, own_cloud) == []
+
+
+def test_what_a_killed_cloud_has_left_is_removed_by_the_next_and_no_others(
+    engine, cloud, batch, own_cloud, image, machine
+):
+    other = submit(batch, image, "sleep", "600")
+    until(lambda: describe(batch, other)["status"] == "RUNNING")
+    left = running_container(engine, own_cloud, image)
+    os.kill(own_cloud.status().pid, signal.SIGKILL)
+    until(lambda: own_cloud.status() is None)
+    assert [container["Id"] for container in containers(engine, own_cloud)] == [left]
+    with ck.LocalCloud(own_cloud.directory, runner="docker", registry=machine.registry):
+        assert containers(engine, own_cloud) == []
+        assert len(containers(engine, cloud)) == 1
+    batch.terminate_job(jobId=other, reason="done")
+
+
+class Wire(socketserver.ThreadingUnixStreamServer):
+    """A socket of the engine that can be cut."""
+
+    daemon_threads = True
+
+    def __init__(self, path, engine_path):
+        self.engine_path, self.open = engine_path, []
+        super().__init__(str(path), Pipe)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def cut(self):
+        self.shutdown()
+        self.server_close()
+        os.unlink(self.server_address)
+        for connection in self.open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class Pipe(socketserver.BaseRequestHandler):
+    def handle(self):
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.connect(self.server.engine_path)
+            self.server.open += [self.request, engine]
+            there = threading.Thread(target=self.pump, args=(self.request, engine), daemon=True)
+            there.start()
+            self.pump(engine, self.request)
+            there.join(LONG)
+
+    def pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def test_an_engine_that_goes_away_is_a_lost_host(engine, image, machine, login, tmp_path, monkeypatch):
+    wire = Wire(tmp_path / "wire", os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/wire")
+    with ck.LocalCloud(tmp_path / "own", runner="docker", registry=machine.registry) as cloud:
+        client = batch_of(cloud)
+        job_id = submit(client, image, "sleep", "600")
+        until(lambda: describe(client, job_id)["status"] == "RUNNING")
+        wire.cut()
+        assert ended(client, job_id)["statusReason"].startswith("Host EC2 (instance ")
+    for container in containers(engine, cloud):
+        engine.remove_container(container["Id"], force=True)
+
+
+def test_the_command_line_starts_it_and_the_password_is_on_none(machine, login, tmp_path):
+    def cloudknot(*arguments):
+        command = [sys.executable, "-c", "from cloudknot.cli import main; main()", "local", *arguments]
+        where = {"cwd": Path(ck.__file__).parents[1], "timeout": LONG}
+        return subprocess.run([*command, "--directory", tmp_path], capture_output=True, text=True, check=True, **where)
+
+    cloudknot("start", "--runner", "docker", "--registry", machine.registry)
+    cloud = ck.LocalCloud(tmp_path)
+    try:
+        status = cloud.status()
+        assert (status.runner, status.registry) == ("docker", machine.registry)
+        assert machine.registry in cloudknot("status").stdout
+        assert machine.password not in Path(f"/proc/{status.pid}/cmdline").read_text()
+        with pytest.raises(CloudknotConfigurationError, match=r"runner docker.*cloudknot local stop"):
+            ck.LocalCloud(tmp_path, runner="process").start()
+    finally:
+        cloud.stop()
+    texts = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in texts if machine.password in text]
+
+
+def test_a_wrong_login_is_told_before_anything_starts(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLOUDKNOT_REGISTRY_USERNAME", machine.username)
+    monkeypatch.setenv("CLOUDKNOT_REGISTRY_PASSWORD", "wrong")
+    cloud = ck.LocalCloud(tmp_path, runner="docker", registry=machine.registry)
+    with pytest.raises(CloudknotConfigurationError, match="does not take the login of CLOUDKNOT_REGISTRY_USERNAME"):
+        cloud.start()
+    assert cloud.status() is None
+
+
+def test_a_registry_that_is_not_there_is_told_before_anything_starts(machine, tmp_path):
+    with pytest.raises(CloudknotConfigurationError, match=r"127\.0\.0\.1:1 does not answer.*Start the registry"):
+        ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:1").start()
+
+
+# docker-py leaves the socket behind with which it found no engine.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    cloud = ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:5000")
+    with pytest.raises(CloudknotConfigurationError, match=r"none answers .*docker\.io.*leave out --runner"):
+        cloud.start()
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        ({"runner": "podman"}, '"process" or "docker"'),
+        ({"runner": "docker"}, "needs registry="),
+        ({"runner": "process", "registry": "127.0.0.1:5000"}, "processes need none"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(choices, text):
+    with pytest.raises(CloudknotInputError, match=text):
+        ck.LocalCloud("anywhere", **choices)
+
+
+class TestEcr:
+    """What ECR says of repositories, images and logins is what the registry has."""
+
+    @pytest.fixture
+    def repository(self, cloud, engine, machine, request):
+        """A repository with two images; the first has two tags."""
+        found = cloud.repository(f"tests-{request.node.name.lower()[:60].strip('_-')}".replace("_", "-"))
+        uri = found.create()
+        for tag, base in (("a", machine.base_image), ("b", machine.base_image), ("c", "cloudknot-test/debian")):
+            engine.tag(base, uri, tag)
+            login = found.login()
+            auth = {"username": login.username, "password": login.password}
+            assert not found.has_tag(tag)
+            events = list(engine.push(uri, tag, stream=True, decode=True, auth_config=auth))
+            assert not [event for event in events if "error" in event]
+            engine.remove_image(f"{uri}:{tag}")
+        yield found
+        found.clobber()
+
+    def test_a_repository_is_in_the_registry(self, repository, machine):
+        assert repository.repo_uri == f"{machine.registry}/{repository.name}"
+        assert repository.login().registry == machine.registry
+
+    def test_images_are_those_that_were_pushed(self, cloud, repository):
+        assert [repository.has_tag(tag) for tag in "abcd"] == [True, True, True, False]
+        details = cloud.call("ecr", "describe_images", repositoryName=repository.name)["imageDetails"]
+        assert sorted(detail["imageTags"] for detail in details) == [["a", "b"], ["c"]]
+        assert all(detail["imageSizeInBytes"] > 10 * MB for detail in details)
+        listed = cloud.call("ecr", "list_images", repositoryName=repository.name)["imageIds"]
+        assert [image["imageTag"] for image in listed] == ["a", "b", "c"]
+
+    def test_deleting_a_tag_keeps_the_images_other_tags(self, repository):
+        repository.delete_tag("a")
+        assert [repository.has_tag(tag) for tag in "abc"] == [False, True, True]
+        repository.delete_tag("none")
+        repository.delete_tag("b")
+        assert [repository.has_tag(tag) for tag in "abc"] == [False, False, True]
+
+    def test_a_tag_can_be_added_and_moved_without_a_push(self, cloud, repository):
+        def digest(tag):
+            answer = cloud.call("ecr", "describe_images", repositoryName=repository.name, imageIds=[{"imageTag": tag}])
+            return answer["imageDetails"][0]["imageDigest"]
+
+        repository.add_tag("a", "latest")
+        assert digest("latest") == digest("a")
+        repository.add_tag("c", "latest")
+        repository.add_tag("c", "latest")
+        assert digest("latest") == digest("c")
+
+    def test_deleting_the_repository_deletes_the_images(self, cloud, repository):
+        with pytest.raises(CloudError, match="RepositoryNotEmptyException"):
+            cloud.call("ecr", "delete_repository", repositoryName=repository.name)
+        repository.clobber()
+        repository.create()
+        assert not repository.has_tag("a")
+
+    def test_a_repository_that_does_not_exist(self, cloud):
+        with pytest.raises(ck.ResourceDoesNotExistException, match="RepositoryNotFoundException"):
+            cloud.call("ecr", "describe_images", repositoryName="no-such-repository")

@@ -1,0 +1,283 @@
+"""What is asked of the engine and the registry, and what is made of their answers. The engine is a small fake."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from docker.errors import APIError, ImageNotFound
+
+from cloudknot import context
+from cloudknot.aws.ecr import RegistryLogin
+from cloudknot.builder import DockerBuilder, as_tar
+from cloudknot.errors import ImageError
+from cloudknot.image import Image, image_of, render, render_image
+from cloudknot.program import Program, make_program
+
+NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
+SECRET = "the-password"
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+@dataclass
+class Engine:
+    """Keeps what it is asked, has the images that it built, and answers a build with ``says``."""
+
+    says: list[dict[str, Any]] = field(default_factory=list)
+    images: set[str] = field(default_factory=set)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    contexts: list[dict[str, bytes]] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+    logins: list[Any] = field(default_factory=list)
+    exit_code: int = 0
+    output: bytes = b""
+    refuses: Exception | None = None
+
+    def build(self, fileobj: io.BytesIO, tag: str, **options: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(("build", tag.rpartition(":")[2]))
+        with tarfile.open(fileobj=fileobj) as tar:
+            self.contexts.append({name: tar.extractfile(name).read() for name in tar.getnames()})  # type: ignore[union-attr]
+        self.options.append(options)
+        yield from self.says
+        self.images.add(tag)
+
+    def push(self, uri: str, auth_config: Any = None, **options: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(("push", uri.rpartition(":")[2]))
+        self.logins.append(auth_config)
+        if self.refuses:
+            raise self.refuses
+        yield {"id": "abc", "status": "Pushing", "progressDetail": {"current": 1, "total": 2}}
+
+    def pull(self, name: str, tag: str, auth_config: Any = None, **options: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(("pull", tag))
+        self.logins.append(auth_config)
+        self.images.add(f"{name}:{tag}")
+        yield {"id": "abc", "status": "Pull complete", "progressDetail": {}}
+
+    def inspect_image(self, uri: str) -> None:
+        if uri not in self.images:
+            raise ImageNotFound("none")
+
+    def tag(self, uri: str, name: str, tag: str, force: bool) -> None:
+        self.asked.append(("tag", uri, f"{name}:{tag}"))
+
+    def create_container(self, uri: str, command: list[str], **options: Any) -> dict[str, str]:
+        self.asked.append(("run", command[0]))
+        return {"Id": "c1"}
+
+    def start(self, container: str) -> None: ...
+
+    def wait(self, container: str, timeout: int) -> dict[str, int]:
+        return {"StatusCode": self.exit_code}
+
+    def logs(self, container: str) -> bytes:
+        return self.output
+
+    def remove_container(self, container: str, force: bool) -> None:
+        self.asked.append(("remove", container))
+
+
+@dataclass
+class Registry:
+    """A repository that has some tags."""
+
+    tags: set[str] = field(default_factory=set)
+
+    def has_tag(self, tag: str) -> bool:
+        return tag in self.tags
+
+    def login(self) -> RegistryLogin:
+        return RegistryLogin("registry", "AWS", SECRET)
+
+
+@pytest.fixture
+def program() -> Program:
+    return make_program(square, requirements=["six==1.16.0"])
+
+
+@pytest.fixture
+def image(program: Program) -> Image:
+    return render_image(program)
+
+
+def publish(image: Image, engine: Engine, registry: Registry) -> None:
+    DockerBuilder(engine).publish(image, registry, f"{NAME}:{image.tag}")
+
+
+def test_a_first_image_is_built_and_pushed_in_two_layers(image: Image) -> None:
+    engine = Engine()
+    publish(image, engine, Registry())
+    env, tag = image.environment_tag, image.tag
+    assert engine.asked == [("build", env), ("push", env), ("build", tag), ("push", tag)]
+    lower, upper = engine.contexts
+    assert set(lower) == {"Dockerfile", "requirements.txt"}
+    assert upper["program/function.pkl"] == image.files["program/function.pkl"]
+    assert [options.get("labels", {}).get("org.opencontainers.image.title") for options in engine.options] == [
+        None,
+        "square",
+    ]
+    assert engine.options[1]["buildargs"] == {"ENVIRONMENT": f"{NAME}:{env}"}
+    assert {options["platform"] for options in engine.options} == {"linux/amd64"}
+
+
+def test_another_program_of_the_same_environment_is_one_small_layer(image: Image, program: Program) -> None:
+    engine, registry = Engine(), Registry()
+    publish(image, engine, registry)
+    registry.tags |= {image.environment_tag, image.tag}
+    engine.asked.clear()
+    edited = render_image(replace(program, digest="0" * 64, pickled=b"other"))
+    publish(edited, engine, registry)
+    assert engine.asked == [("build", edited.tag), ("push", edited.tag)]
+
+
+def test_an_environment_of_the_registry_is_pulled_and_not_built(image: Image) -> None:
+    engine = Engine()
+    publish(image, engine, Registry({image.environment_tag}))
+    assert engine.asked == [("pull", image.environment_tag), ("build", image.tag), ("push", image.tag)]
+
+
+def test_an_interrupted_push_is_repeated_without_installing_again(image: Image) -> None:
+    engine, registry = Engine(refuses=APIError("connection reset")), Registry()
+    with pytest.raises(ImageError, match=r"Pushing .* failed: connection reset"):
+        publish(image, engine, registry)
+    engine.refuses = None
+    engine.asked.clear()
+    publish(image, engine, registry)
+    env, tag = image.environment_tag, image.tag
+    assert engine.asked == [("push", env), ("build", tag), ("push", tag)]
+
+
+def test_without_cache_everything_is_built_and_pushed(image: Image) -> None:
+    engine = Engine()
+    anew = replace(image, nocache=True)
+    publish(anew, engine, Registry({image.environment_tag, image.tag}))
+    env, tag = image.environment_tag, image.tag
+    assert engine.asked == [("build", env), ("push", env), ("build", tag), ("push", tag)]
+    assert [options["nocache"] for options in engine.options] == [True, True]
+
+
+def test_the_platform_is_the_images(program: Program) -> None:
+    engine = Engine()
+    publish(render_image(program, platform="linux/arm64"), engine, Registry())
+    assert {options["platform"] for options in engine.options} == {"linux/arm64"}
+
+
+def test_the_login_goes_to_the_engine_and_nowhere_else(
+    image: Image, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDKNOT_PROGRESS", "1")
+    engine = Engine(says=[{"stream": "Step 1/2 : FROM x\n"}])
+    with caplog.at_level("DEBUG"):
+        publish(image, engine, Registry({image.environment_tag}))
+    assert engine.logins == [{"username": "AWS", "password": SECRET}] * 2
+    shown = capfd.readouterr()
+    assert "Building the image" in shown.err
+    assert SECRET not in shown.out + shown.err + caplog.text + repr(Registry().login()) + repr(engine.options)
+
+
+def test_a_failed_step_is_named_with_the_end_of_its_log(image: Image) -> None:
+    says = [{"stream": "Step 1/9 : FROM python:3.11-slim\n"}, {"stream": " ---> 1\n"}]
+    says += [{"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"}]
+    says += [{"stream": f"line {number}\n"} for number in range(50)]
+    says += [{"error": "The command '/bin/sh -c python' returned a non-zero code: 1"}]
+    with pytest.raises(ImageError, match="Building the environment failed") as caught:
+        publish(image, Engine(says=says), Registry())
+    text = str(caught.value)
+    assert "RUN python -m pip install -r requirements.txt" in text
+    assert "line 49" in text
+    assert "line 29\n" not in text
+    assert caught.value.instruction == "RUN python -m pip install -r requirements.txt"
+    assert caught.value.log.splitlines()[-1] == "line 49"
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("cloudknot: this image has Python 3.9\n", "it has Python 3.9"),
+        ("/bin/sh: 1: python: not found\n", "it has no command `python`"),
+    ],
+)
+def test_another_python_is_refused_before_the_push(program: Program, log: str, words: str) -> None:
+    image = render_image(program, base_image="old:1")
+    check = next(line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line))
+    engine = Engine(
+        says=[{"stream": f"Step 5/9 : {check}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
+    )
+    with pytest.raises(ImageError, match="pickled by Python") as caught:
+        publish(image, engine, Registry())
+    assert words in str(caught.value)
+    assert "old:1" in str(caught.value)
+    assert engine.asked == [("build", image.environment_tag)]
+
+
+def whole(program: Program) -> Image:
+    return image_of({**render(program), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
+
+
+def test_a_dockerfile_of_ones_own_is_built_whole_and_its_python_checked(program: Program) -> None:
+    engine, image = Engine(), whole(program)
+    publish(image, engine, Registry())
+    assert engine.asked == [("build", image.tag), ("run", "python"), ("remove", "c1"), ("push", image.tag)]
+    assert engine.contexts == [dict(image.files)]
+
+
+def test_a_dockerfile_of_ones_own_with_another_python_is_not_pushed(program: Program) -> None:
+    engine = Engine(exit_code=1, output=b"cloudknot: this image has Python 3.8\n")
+    with pytest.raises(ImageError, match=r"it has Python 3\.8.*mine"):
+        publish(whole(program), engine, Registry())
+    assert ("remove", "c1") in engine.asked
+    assert "push" not in {request[0] for request in engine.asked}
+
+
+def test_an_engine_that_cannot_emulate_says_so(program: Program) -> None:
+    image = render_image(program, platform="linux/arm64")
+    says = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
+    with pytest.raises(ImageError, match="cannot run programs for linux/arm64"):
+        publish(image, Engine(says=says), Registry())
+
+
+def test_without_an_engine_the_error_says_what_to_do(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(ImageError, match=r"A Docker engine is needed .*apt-get install docker\.io.*cloud=\"local\""):
+        DockerBuilder().build(image, "x:1")
+
+
+def test_an_image_for_this_machine_needs_no_registry(image: Image) -> None:
+    engine = Engine()
+    DockerBuilder(engine).build(image, "mine:1")
+    DockerBuilder(engine).build(image, "mine:2")
+    assert engine.asked == [("build", image.environment_tag), ("build", "1"), ("build", "2")]
+
+
+@pytest.mark.parametrize("check", ["3.11", "2.7"])
+def test_the_check_of_python_is_right_about_this_one(check: str, run_python: Callable[[str], tuple[int, str]]) -> None:
+    import sys
+
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    status, output = run_python(context.python_check(check))
+    assert (status == 0) is (check == here)
+    assert context.python_found(output) == (None if check == here else here)
+
+
+@pytest.fixture
+def run_python() -> Callable[[str], tuple[int, str]]:
+    import subprocess
+    import sys
+
+    def run(code: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_a_context_is_the_same_bytes_every_time() -> None:
+    files = {"b": b"2", "a/c": b"1"}
+    assert as_tar(files).getvalue() == as_tar(dict(reversed(files.items()))).getvalue()

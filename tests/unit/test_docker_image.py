@@ -1,0 +1,195 @@
+"""DockerImage: its directory, what a person edits there, what is built, tagged and pushed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.docker_image import EDITED, DockerImage
+from cloudknot.errors import CloudknotInputError, ImageError
+from cloudknot.options import KnotOptions
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def cube(x: int) -> int:
+    return x * x * x
+
+
+@dataclass
+class Builder:
+    """In place of a `DockerBuilder`: keeps what it is asked."""
+
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def build(self, image: Any, uri: str) -> None:
+        self.asked.append(("build", uri, image.nocache, image.platform))
+
+    def tag(self, uri: str, other: str) -> None:
+        self.asked.append(("tag", uri, other))
+
+    def push(self, uri: str, login: Any = None) -> None:
+        self.asked.append(("push", uri, login))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> DockerImage:
+    return DockerImage("squares", square, dir_name=tmp_path / "d")
+
+
+def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> None:
+    assert image.build_path == tmp_path / "d"
+    assert image.docker_path.read_text().startswith("# Made by cloudknot")
+    assert "cloudpickle==" in image.req_path.read_text()
+    assert "def square" in image.script_path.read_text()
+    assert image.image().files == DockerImage(func=square).image().files
+
+
+def test_without_a_name_the_directory_is_made_by_asking() -> None:
+    image = DockerImage(func=square)
+    assert image.docker_path.is_file()
+    assert image.image() == DockerImage(func=square).image()
+
+
+def test_what_is_edited_is_what_is_built_and_counts(image: DockerImage) -> None:
+    before = image.image()
+    image.docker_path.write_text(image.docker_path.read_text().replace("COPY req", "RUN true\nCOPY req"))
+    after = image.image()
+    assert b"RUN true\n" in after.files["Dockerfile"]
+    assert after.tag != before.tag
+    assert after.environment_digest != before.environment_digest
+    assert (before.needs_engine, after.needs_engine) == ("", EDITED)
+
+
+def test_edits_outlive_a_new_function_and_its_files_are_new(image: DockerImage) -> None:
+    edited = image.docker_path.read_text() + "ENV MINE=1\n"
+    image.docker_path.write_text(edited)
+    (image.build_path / "data.csv").write_text("1,2")
+    again = DockerImage("squares", cube, dir_name=image.build_path)
+    assert again.docker_path.read_text() == edited
+    assert "def cube" in again.script_path.read_text()
+    assert "data.csv" in again.image().files
+
+
+def test_edits_that_keep_something_back_are_told(image: DockerImage) -> None:
+    image.req_path.write_text("cloudpickle\nboto3\n")
+    with pytest.warns(UserWarning, match=r"requirements\.txt in .* stays as you edited it"):
+        again = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"])
+    assert again.image().requirements == ("cloudpickle", "boto3")
+    anew = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"], overwrite=True)
+    assert "six==1.16.0" in anew.image().requirements
+
+
+def test_files_of_an_earlier_program_go(tmp_path: Path) -> None:
+    script = tmp_path / "a.sh"
+    script.write_text("#!/bin/sh\necho $1\n")
+    DockerImage(script_path=script, dir_name=tmp_path / "d")
+    image = DockerImage(func=square, dir_name=tmp_path / "d")
+    assert not [path for path in image.image().files if path.endswith("a.sh")]
+
+
+def test_a_dockerfile_that_was_there_before_is_a_persons(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM mine\nCOPY . /opt/cloudknot\n")
+    image = DockerImage(func=square, dir_name=tmp_path)
+    assert image.docker_path.read_text().startswith("FROM mine")
+    assert image.image().needs_engine == EDITED
+    DockerImage(func=square, dir_name=tmp_path)
+
+
+def test_a_directory_with_other_files_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program/function.py").write_text("mine")
+    with pytest.raises(CloudknotInputError, match=r"program/function\.py, which is not cloudknot's"):
+        DockerImage(func=square, dir_name=tmp_path)
+    assert (tmp_path / "program/function.py").read_text() == "mine"
+
+
+def test_a_directory_written_before_is_read_without_a_function(image: DockerImage) -> None:
+    again = DockerImage(dir_name=image.build_path)
+    assert again.program is None
+    assert again.image().tag == image.image().tag
+    with pytest.raises(CloudknotInputError, match="is not a program's build context"):
+        DockerImage(dir_name=image.build_path / "program")
+
+
+def test_imports_and_pins(tmp_path: Path) -> None:
+    def uses() -> object:
+        import numpy
+        import sklearn  # type: ignore[import-not-found]  # isort: skip
+
+        return numpy, sklearn
+
+    with pytest.warns(UserWarning, match="scikit"):
+        image = DockerImage(func=uses)
+    assert "numpy" in image.pip_imports
+    assert image.missing_imports == ("sklearn",)
+    assert [line for line in image.image().requirements if line.startswith("numpy==")]
+    with pytest.warns(UserWarning, match="scikit"):
+        assert "numpy" in DockerImage(func=uses, pin_pip_versions=False).image().requirements
+    dockerfile = DockerImage(func=square, ignore_installed=True).image().files["Dockerfile"]
+    assert b"pip install --ignore-installed -r" in dockerfile
+
+
+def test_jobs_do_not_run_as_root() -> None:
+    assert b"\nUSER cloudknot-user\n" in DockerImage(func=square).image().files["Dockerfile"]
+    assert b"\nUSER jo\n" in DockerImage(func=square, username="jo").image().files["Dockerfile"]
+
+
+def test_build_and_push() -> None:
+    builder = Builder()
+    image = DockerImage("Squares", square, builder=builder)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="call build first"):
+        image.push(repo_uri="host/r")
+    image.build(["v1", "latest"], nocache=True)
+    assert image.images == [{"name": "cloudknot/squares", "tag": "v1"}, {"name": "cloudknot/squares", "tag": "latest"}]
+    image.push(repo_uri="host/r")
+    assert image.repo_uri == "host/r"
+    assert builder.asked == [
+        ("build", "cloudknot/squares:v1", True, "linux/amd64"),
+        ("tag", "cloudknot/squares:v1", "cloudknot/squares:latest"),
+        ("tag", "cloudknot/squares:v1", "host/r:v1"),
+        ("push", "host/r:v1", None),
+        ("tag", "cloudknot/squares:latest", "host/r:latest"),
+        ("push", "host/r:latest", None),
+    ]
+    with pytest.raises(CloudknotInputError, match="one of them"):
+        image.push()
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"func": square, "script_path": "x.py"},
+        {"func": square, "apt_packages": "a;b"},
+        {"script_path": "/none.py"},
+    ],
+)
+def test_what_is_refused(choices: dict[str, Any]) -> None:
+    with pytest.raises(CloudknotInputError):
+        DockerImage(**choices)
+
+
+def test_a_knots_choices_are_its_images() -> None:
+    options = KnotOptions.make(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
+    made = DockerImage.of(options)
+    assert made is not None
+    same = DockerImage(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
+    assert made.image() == same.image()
+    assert made.image().needs_engine == "apt_packages"
+    assert DockerImage.of(KnotOptions.make(docker_image=made)) is made
+    assert DockerImage.of(KnotOptions.make(name="found-by-name")) is None
+    with pytest.raises(CloudknotInputError, match=r"Give a cloudknot\.DockerImage"):
+        ck.Knot(docker_image="mine")  # type: ignore[arg-type]
+
+
+def test_the_python_of_the_base_image_is_this_one() -> None:
+    text = DockerImage(func=square).image().files["Dockerfile"].decode()
+    assert f"FROM python:3.{sys.version_info.minor}-slim AS environment" in text

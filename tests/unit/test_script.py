@@ -1,0 +1,89 @@
+"""A command-line script as the program: what travels, and how elements reach it."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.image import render_image
+from cloudknot.script import make_script
+from cloudknot.worker.program import load_function
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    files = {
+        "main.py": "import sys, helper, pkg.deep\nif __name__ == '__main__':\n    import numpy\n    print(sys.argv)",
+        "helper.py": "import yaml\ndef up(words): return [word.upper() for word in words]\n",
+        "unused.py": "import nothing",
+        "pkg/__init__.py": "",
+        "pkg/deep.py": "from . import other\n",
+        "pkg/other.py": "import json\n",
+    }
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return tmp_path
+
+
+def test_what_a_python_script_needs_travels_with_it(here: Path) -> None:
+    program = make_script(here / "main.py")
+    assert list(program.modules) == ["helper.py", "main.py", "pkg/__init__.py", "pkg/deep.py", "pkg/other.py"]
+    assert program.requirements == (f"numpy=={version('numpy')}", f"pyyaml=={version('pyyaml')}")
+    assert program.name == program.script == "main.py"
+    assert make_script(here / "main.py", ["six"]).requirements == ("six",)
+
+
+def test_editing_a_script_changes_the_image_and_not_the_environment(here: Path) -> None:
+    before = render_image(make_script(here / "main.py"))
+    (here / "helper.py").write_text("import yaml\ndef up(words): return words\n")
+    after = render_image(make_script(here / "main.py"))
+    assert before.tag != after.tag
+    assert before.environment_digest == after.environment_digest
+
+
+@pytest.mark.parametrize(("name", "text"), [("tool", "echo"), ("tool.py", "def (")])
+def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CloudknotInputError, match="tool"):
+        make_script(tmp_path / name)
+    with pytest.raises(CloudknotInputError, match="cannot be read"):
+        make_script(tmp_path / "none")
+
+
+def loaded(script: Path, folder: Path) -> object:
+    for path, data in render_image(make_script(script, [])).files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return load_function(folder / "program")
+
+
+def test_elements_are_arguments_and_the_output_is_the_result(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "tool"
+    script.write_text('#!/bin/sh -e\nprintf "<%s>" "$@"\necho "to the log" >&2\n[ "$1" != bad ]\n')
+    run = loaded(script, tmp_path / "image")
+    assert callable(run)
+    assert run("a b") == "<a b>"
+    assert run(["-n", 3, Path("x")]) == "<-n><3><x>"
+    assert run("one", 2.5) == "<one><2.5>"
+    assert run([]) == "<>"
+    shown = capfd.readouterr()
+    assert "<a b>" in shown.out
+    assert "to the log" in shown.err
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("bad")
+    assert (caught.value.returncode, caught.value.output) == (1, "<bad>")
+
+
+def test_a_python_script_finds_what_travelled_with_it(here: Path, tmp_path: Path) -> None:
+    (here / "main.py").write_text("import sys, helper\nprint(helper.up(sys.argv[1:]))")
+    (here / "helper.py").write_text("def up(words): return [word.upper() for word in words]\n")
+    run = loaded(here / "main.py", tmp_path / "image")
+    assert callable(run)
+    assert run(("a", "b")) == "['A', 'B']\n"
