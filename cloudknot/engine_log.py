@@ -20,6 +20,8 @@ Event = Mapping[str, Any]
 LOG_LINES = 20
 """Lines of a failed build that the error shows."""
 _STEP = re.compile(r"Step \d+/\d+ : (.*)", re.DOTALL)
+_CHATTER = re.compile(r"\s*$| ---> |Removing intermediate container ")
+"""Lines of the engine's own, between those that the steps print."""
 
 
 class EngineLog:
@@ -62,10 +64,10 @@ class EngineLog:
         if step := _STEP.match(line):
             self._instruction = step[1].strip()
             self._lines.clear()
-        elif line.strip():
-            self._lines.append(line)
-        else:
+        elif _CHATTER.match(line):
             return
+        else:
+            self._lines.append(line)
         if self._screen:
             self._screen.line(line)
 

@@ -1,0 +1,38 @@
+"""Find the particles of a movie with ImageJ, which is a Java program: a Python function calls it by subprocess."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import tempfile
+from pathlib import Path
+
+MACRO = """
+setBatchMode(true);
+names = split(getArgument(), ":");
+open(names[0]);
+run("Set Measurements...", "center stack redirect=None decimal=3");
+setThreshold(90, 255);
+run("Analyze Particles...", "size=3-Infinity display clear stack");
+saveAs("Results", names[1]);
+run("Quit");
+"""
+"""Everything brighter than 90 and larger than 3 pixels is a particle; its position is the centre of its brightness."""
+
+
+def find_particles(movie: bytes) -> list[list[tuple[float, float]]]:
+    """The positions of the particles in each frame of a TIFF file, as x and y in pixels."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "movie.tif").write_bytes(movie)
+        (folder / "find.ijm").write_text(MACRO)
+        # ImageJ's commands have dialogs, so that it wants a screen: xvfb-run gives it one in memory.
+        files = f"{folder / 'movie.tif'}:{folder / 'results.csv'}"
+        imagej = ["imagej", "-x", "256", "-b", str(folder / "find.ijm"), files]
+        subprocess.run(["xvfb-run", "-a", *imagej], check=True, timeout=300)
+        with (folder / "results.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    frames: dict[int, list[tuple[float, float]]] = {}
+    for row in rows:
+        frames.setdefault(int(row["Slice"]), []).append((float(row["XM"]), float(row["YM"])))
+    return [frames[number] for number in sorted(frames)]

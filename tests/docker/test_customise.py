@@ -1,0 +1,117 @@
+"""What people change about an image, seen from inside the jobs' containers."""
+
+import getpass
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import cloudknot as ck
+
+LONG = 120
+
+
+def look_around(path):
+    who = getpass.getuser()
+    return who, os.getuid(), shutil.which("hello"), os.environ.get("COLOUR"), os.path.exists(path)
+
+
+@pytest.fixture
+def choices(cloud, machine):
+    return {"cloud": cloud, "base_image": machine.base_image}
+
+
+def test_packages_and_lines_are_in_the_container_and_jobs_are_not_root(choices):
+    knot = ck.Knot(
+        name="packages",
+        func=look_around,
+        apt_packages="hello",
+        dockerfile_lines=["ENV COLOUR=green", "RUN touch /made \\\n && chmod a+r /made"],
+        **choices,
+    )
+    (found,) = knot.map(["/made"]).result(LONG)
+    user, uid, *rest = found
+    assert user == "cloudknot-user"
+    assert uid != 0
+    assert rest == ["/usr/bin/hello", "green", True]
+
+
+def test_the_user_is_the_one_named(choices):
+    knot = ck.Knot(name="user", func=look_around, username="jo", **choices)
+    assert knot.map(["/none"]).result(LONG)[0][0] == "jo"
+
+
+def test_what_is_edited_in_the_directory_is_what_runs(choices, tmp_path):
+    knot = ck.Knot(name="edited", func=look_around, image_work_dir=tmp_path / "d", **choices)
+    assert knot.map(["/none"]).result(LONG)[0][3] is None
+    dockerfile = knot.docker_image.docker_path
+    dockerfile.write_text(dockerfile.read_text().replace("COPY req", "COPY data.txt /\nENV COLOUR=red\nCOPY req"))
+    (tmp_path / "d" / "data.txt").write_text("data")
+    again = ck.Knot(name="edited", func=look_around, image_work_dir=tmp_path / "d", **choices)
+    assert again.map(["/data.txt"]).result(LONG)[0][3:] == ("red", True)
+
+
+def test_knots_share_a_prepared_image(cloud, machine):
+    image = ck.DockerImage("shared", look_around, base_image=machine.base_image, dockerfile_lines="ENV COLOUR=blue")
+    knots = [ck.Knot(name=name, docker_image=image, cloud=cloud) for name in ("sharing-1", "sharing-2")]
+    assert [knot.map(["/none"]).result(LONG)[0][3] for knot in knots] == ["blue", "blue"]
+    assert knots[0].docker_image is knots[1].docker_image is image
+
+
+SCRIPT = """\
+#!/bin/sh
+echo "working on $1" >&2
+[ "$1" != bad ] || exit 3
+echo "$# arguments, the first is $1"
+"""
+
+
+def test_a_script_is_the_program(choices, tmp_path):
+    (tmp_path / "tool").write_text(SCRIPT)
+    knot = ck.Knot(name="script", image_script_path=tmp_path / "tool", **choices)
+    future = knot.map(["one", ["two", 2], "bad"])
+    assert future[0].result(LONG) == "1 arguments, the first is one\n"
+    assert future[1].result(LONG) == "2 arguments, the first is two\n"
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        future[2].result(LONG)
+    assert caught.value.returncode == 3
+    assert next(iter(future.job.logs(2))) == "working on bad"
+
+
+def test_tags_are_pushed_and_follow_the_image(choices, cloud):
+    knot = ck.Knot(name="tagged", func=lambda x: x, image_tags=["v1", "latest-tagged"], repo_name="tags", **choices)
+    repository = knot.docker_repo
+    first = digest_of(cloud, "latest-tagged")
+    assert repository.has_tag("v1")
+    ck.Knot(name="tagged", func=lambda x: x + 1, image_tags="latest-tagged", repo_name="tags", **choices)
+    assert digest_of(cloud, "latest-tagged") != first
+    assert digest_of(cloud, "v1") == first
+
+
+def digest_of(cloud, tag):
+    answer = cloud.call("ecr", "describe_images", repositoryName="tags", imageIds=[{"imageTag": tag}])
+    return answer["imageDetails"][0]["imageDigest"]
+
+
+def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
+    def unchanged(x):
+        return x
+
+    first = ck.Knot(name="again", func=unchanged, **choices)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    again = ck.Knot(name="again", func=unchanged, image_tags="also-without", **choices)
+    assert again.map([1]).result(LONG) == [1]
+    assert first.docker_repo.has_tag("also-without")
+    with pytest.raises(ck.ImageError, match="A Docker engine is needed"):
+        ck.Knot(name="again", func=unchanged, no_image_cache=True, **choices)
+
+
+def test_build_and_push_by_hand(machine, cloud):
+    image = ck.DockerImage("By-Hand", look_around, base_image=machine.base_image)
+    image.build(["one", "two"])
+    repository = ck.DockerRepo("by-hand", cloud=cloud)
+    image.push(repository)
+    assert image.repo_uri == repository.repo_uri
+    assert repository.has_tag("one")
+    assert repository.has_tag("two")

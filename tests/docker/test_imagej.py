@@ -1,0 +1,24 @@
+"""The microscopy example: ImageJ, called by a Python function in a job, finds the particles where they truly are."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "imagej_particles" / "track.py"
+
+
+def test_imagej_finds_the_particles(cloud, machine):
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(EXAMPLE.parents[2]),
+        "CLOUDKNOT_CLOUD": "local",
+        "CLOUDKNOT_LOCAL_DIR": str(cloud.directory),
+        "BASE_IMAGE": machine.base_image,
+    }
+    done = subprocess.run([sys.executable, str(EXAMPLE)], env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    errors = re.findall(r"movie \d: 5 frames, largest error (\d\.\d\d) pixels", done.stdout)
+    assert len(errors) == 3
+    assert all(0 < float(error) < 0.5 for error in errors)
