@@ -28,7 +28,9 @@ def wanted(choice: bool | None) -> bool:
 
 def in_notebook() -> bool:
     """Whether this is the kernel of a notebook."""
-    return "ipykernel" in sys.modules
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:
