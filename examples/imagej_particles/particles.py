@@ -19,6 +19,8 @@ run("Quit");
 """
 """Everything brighter than 90 and larger than 3 pixels is a particle; its position is the centre of its brightness."""
 
+SCREEN = "-screen 0 640x480x24 -nolisten local"
+
 
 def find_particles(movie: bytes) -> list[list[tuple[float, float]]]:
     """The positions of the particles in each frame of a TIFF file, as x and y in pixels."""
@@ -26,10 +28,14 @@ def find_particles(movie: bytes) -> list[list[tuple[float, float]]]:
         folder = Path(name)
         (folder / "movie.tif").write_bytes(movie)
         (folder / "find.ijm").write_text(MACRO)
-        # ImageJ's commands have dialogs, so that it wants a screen: xvfb-run gives it one in memory.
+        # ImageJ's commands have dialogs, so that it wants a screen: xvfb-run gives it one in memory. Containers of one
+        # machine share its network, and with it the abstract sockets of screens: the screen is to have none.
         files = f"{folder / 'movie.tif'}:{folder / 'results.csv'}"
         imagej = ["imagej", "-x", "256", "-b", str(folder / "find.ijm"), files]
-        subprocess.run(["xvfb-run", "-a", *imagej], check=True, timeout=300)
+        done = subprocess.run(["xvfb-run", "-a", "-s", SCREEN, *imagej], check=False, timeout=300)
+        # Debian's `imagej` ends with exit code 1 also when all went well.
+        if not (folder / "results.csv").exists():
+            raise RuntimeError(f"ImageJ gave no results (exit code {done.returncode}); what it said is in the log")
         with (folder / "results.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     frames: dict[int, list[tuple[float, float]]] = {}

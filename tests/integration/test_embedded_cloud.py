@@ -115,6 +115,8 @@ class Image:
     tag: str
     requirements: tuple[str, ...] = ()
     environment_digest: str = "none"
+    nocache: bool = False
+    extra_tags: tuple[str, ...] = ()
     files: dict = field(
         default_factory=lambda: {
             "cloudknot_worker/__init__.py": b"",
