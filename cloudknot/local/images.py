@@ -44,6 +44,8 @@ class Image(Protocol):
     def requirements(self) -> tuple[str, ...]: ...
     @property
     def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def needs_engine(self) -> str: ...
 
 
 def materialise(directory: Path, image: Image) -> Path:
@@ -62,6 +64,11 @@ def materialise(directory: Path, image: Image) -> Path:
     ImageError
         When the requirements cannot be installed; the installer's last lines are in the text.
     """
+    if image.needs_engine:
+        raise ImageError(
+            f"{image.needs_engine} needs a Docker engine: start the cloud with `cloudknot local start --runner docker "
+            "--registry HOST:PORT`."
+        )
     claim(directory)
     environment = _environment(directory, image)
     target = directory / "images" / image.tag

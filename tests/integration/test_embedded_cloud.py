@@ -117,6 +117,7 @@ class Image:
     environment_digest: str = "none"
     nocache: bool = False
     extra_tags: tuple[str, ...] = ()
+    needs_engine: str = ""
     files: dict = field(
         default_factory=lambda: {
             "cloudknot_worker/__init__.py": b"",
