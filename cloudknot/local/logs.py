@@ -102,6 +102,8 @@ class LogShipper:
                 return
 
     def _ship(self, tail: _Tail) -> None:
+        # Asked first: an attempt that ends while this ships has more to be shipped, by the next round.
+        ended = tail.ended
         try:
             while _size(tail.path) > tail.offset and self._ship_some(tail):
                 pass
@@ -110,7 +112,7 @@ class LogShipper:
         except Exception:
             # Whatever it is, the output of the other attempts is still to be shipped.
             _log.exception("The output of %s could not be shipped", tail.stream)
-        if tail.ended:
+        if ended:
             with contextlib.suppress(OSError):
                 tail.path.unlink()
 
