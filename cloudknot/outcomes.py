@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cloudknot.errors import (
     BatchJobFailedError,
@@ -14,6 +14,8 @@ from cloudknot.errors import (
     WorkerDiedError,
 )
 from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure, rebuilt
+
+E = TypeVar("E", bound=BatchJobFailedError)
 
 TIMEOUT_REASON = "Job attempt duration exceeded timeout"
 
@@ -103,8 +105,13 @@ def _explain(failure: Failure, ends_session: bool = False) -> str:
 
 
 def _element_error(place: Place, text: str, exit_code: int | None = None) -> ElementError:
+    return _error(ElementError, place, text, exit_code)
+
+
+def _error(kind: type[E], place: Place, text: str, exit_code: int | None) -> E:
+    """An error that begins with the element's place and ends with where its output is."""
     message = f"{place} {text} {place.help()}".strip()
-    return ElementError(
+    return kind(
         message[0].upper() + message[1:],
         index=place.index,
         job_id=place.job_id,
@@ -126,14 +133,7 @@ def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
     exit_code, reasons = _ending(job)
     text = "; ".join(reasons) or "Batch gave no reason"
     kind, what = _kind_of_ending(job, exit_code, reasons)
-    message = f"{place} {what}: {text}. {place.help()}".strip()
-    return kind(
-        message[0].upper() + message[1:],
-        index=place.index,
-        job_id=place.job_id,
-        exit_code=exit_code,
-        log_url=place.log_url,
-    )
+    return _error(kind, place, f"{what}: {text}.", exit_code)
 
 
 def _ending(job: Mapping[str, Any]) -> tuple[int | None, list[str]]:

@@ -19,8 +19,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
+from cloudknot.aws.cloud import PublishableImage
 from cloudknot.errors import ImageError
 from cloudknot.local.state import claim, locked
 
@@ -33,29 +33,14 @@ _PIP = ("-m", "pip", "install", "--no-input", "--no-user", "--disable-pip-versio
 _NOT_FOR_PIP = ("PYTHON", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
-class Image(Protocol):
-    """What must be known of an image: see `cloudknot.image.Image`."""
-
-    @property
-    def tag(self) -> str: ...
-    @property
-    def environment_digest(self) -> str: ...
-    @property
-    def requirements(self) -> tuple[str, ...]: ...
-    @property
-    def files(self) -> Mapping[str, bytes]: ...
-    @property
-    def needs_engine(self) -> str: ...
-
-
-def materialise(directory: Path, image: Image) -> Path:
+def materialise(directory: Path, image: PublishableImage) -> Path:
     """Write an image where the process runner looks for it, unless it is there, and return its directory.
 
     Parameters
     ----------
     directory : Path
         The cloud's directory.
-    image : Image
+    image : PublishableImage
 
     Raises
     ------
@@ -95,7 +80,7 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _environment(directory: Path, image: Image) -> Path:
+def _environment(directory: Path, image: PublishableImage) -> Path:
     """The virtual environment of an image's requirements, made if it is missing, half-made or broken."""
     environments = directory / "environments"
     environments.mkdir(exist_ok=True)
