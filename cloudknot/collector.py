@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cloudknot.errors import (
@@ -108,7 +109,7 @@ class Collector:
         self._known = bytearray(count)
         self._first_missing = 0
         self._failed: set[int] = set()
-        self._stop = threading.Event()
+        self._stop, self._held = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._silent_since: float | None = None
@@ -123,6 +124,15 @@ class Collector:
     def stop(self) -> None:
         """Look no more."""
         self._stop.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take results meanwhile, but no failures: what ends the job decides what becomes of its elements."""
+        self._held.set()
+        try:
+            yield
+        finally:
+            self._held.clear()
 
     def _run(self) -> None:
         try:
@@ -188,6 +198,8 @@ class Collector:
         # Batch is asked first: what a child stored before it ended is then in the listing that follows.
         failed, ended = self._source.poll(self._failed)
         self._fetch_new(pool)
+        if self._held.is_set():
+            return
         children = {self._source.child_of(index) for index in self._missing()} if ended else failed
         for child, job in self._source.describe(sorted(children)).items():
             for index in self._missing(self._source.chunk(child)):

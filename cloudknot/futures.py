@@ -200,13 +200,14 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         """End the Batch job. Results that are stored stay reachable; returns False when all had ended already."""
         if self.done():
             return self.cancelled()
-        if self.job is not None:
+        if self._collector is None:
+            return _cancel(self)
+        with self._collector.held():
             self.job.terminate("Cancelled by its future")
-        if self._collector is not None:
             self._collector.stop()
-        for element in self._elements:
-            _cancel(element)
-        return _cancel(self)
+            for element in self._elements:
+                _cancel(element)
+            return _cancel(self)
 
     # What follows is called by the collector.
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import cloudknot as ck
+from tests.waiting import until
 
 LONG = 120
 
@@ -76,7 +77,8 @@ def test_a_script_is_the_program(choices, tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         future[2].result(LONG)
     assert caught.value.returncode == 3
-    assert next(iter(future.job.logs(2))) == "working on bad"
+    # A line reaches the log a little later than the result reaches S3.
+    until(lambda: list(future.job.logs(2))[:1] == ["working on bad"])
 
 
 def test_tags_are_pushed_and_follow_the_image(choices, cloud):

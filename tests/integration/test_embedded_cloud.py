@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from cloudknot.local.parent_process import ParentProcess
 from cloudknot.local.process_runner import ProcessRunner
 from cloudknot.local.records import Exited, Started, Task
 from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
+from tests.waiting import until
 
 WORKER = ["python", "-m", "cloudknot_worker"]
 WORKER_SOURCE = """
@@ -85,8 +85,9 @@ def wait_for(path):
 
 def escape(path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-    with open(path, "w") as stream:
+    with open(path + ".new", "w") as stream:
         stream.write(str(child.pid))
+    os.rename(path + ".new", path)
     wait_for(path + ".go")
 
 def escape_without_a_trace(path):
@@ -96,8 +97,9 @@ def escape_without_a_trace(path):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            with open(path, "w") as stream:
+            with open(path + ".new", "w") as stream:
                 stream.write(str(os.getpid()))
+            os.rename(path + ".new", path)
             time.sleep(600)
         os._exit(0)
     wait_for(path)
@@ -175,15 +177,6 @@ class Client:
         """What the worker's ``show`` printed in a job that has ended."""
         stream = self.wait(job_id)["container"]["logStreamName"]
         return json.loads(until(lambda: self.lines(stream))[0])
-
-
-def until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
 
 
 def alive(pid):

@@ -14,6 +14,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
+from tests.waiting import until
 
 LONG = 120
 
@@ -291,7 +292,7 @@ def fails_before(attempt):
 def test_retries_try_a_raising_element_again(knot_of):
     future = knot_of(fails_before, retries=3).map([3])
     assert future.result(LONG) == [3]
-    wait_until(lambda: len(future.job.attempts) == 3)
+    until(lambda: len(future.job.attempts) == 3)
 
 
 def test_without_retries_the_first_exception_counts(knot_of):
@@ -310,7 +311,7 @@ def compute_or_die(name, die):
 def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of):
     future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
     assert future.result(LONG) == [1, 2]
-    wait_until(lambda: list(future.job.logs()).count("computing two") == 2)
+    until(lambda: list(future.job.logs()).count("computing two") == 2)
     assert list(future.job.logs()).count("computing one") == 1
 
 
@@ -323,7 +324,7 @@ def shout(word):
 def test_logs_are_read_back(knot_of):
     future = knot_of(shout).map(["a", "b"])
     future.result(LONG)
-    wait_until(lambda: len(list(future.job.logs(1))) == 2)
+    until(lambda: len(list(future.job.logs(1))) == 2)
     assert sorted(future.job.logs(1)) == ["error b", "out b"]
     assert len(future.job.log_urls) == 2
 
@@ -371,7 +372,7 @@ def shout_and_wait(address):
 
 def test_logs_are_live(knot_of, gate):
     future = knot_of(shout_and_wait).map([gate.address])
-    wait_until(lambda: list(future.job.logs()) == ["before"])
+    until(lambda: list(future.job.logs()) == ["before"])
     assert not future.done()
     assert future.job.status == "RUNNING"
     gate.open()
@@ -388,13 +389,13 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
     assert future[0].result(LONG) == 0
     assert future.cancel()
     assert future.cancelled()
-    wait_until(lambda: future.job.status == "FAILED")
+    until(lambda: future.job.status == "FAILED")
     assert future[0].result() == 0
 
 
 def test_terminate_from_the_job(knot_of):
     future = knot_of(sleep).map([600, 600])
-    wait_until(lambda: future.job.status == "PENDING")
+    until(lambda: future.job.status == "PENDING")
     future.job.terminate("enough")
     with pytest.raises(ck.JobCancelledError, match="enough"):
         future.result(LONG)
@@ -413,7 +414,7 @@ def test_view_jobs_prints_the_table(knot_of, capsys):
     knot = knot_of(square)
     future = knot.map([1])
     future.result(LONG)
-    wait_until(lambda: future.job.done)
+    until(lambda: future.job.status == "SUCCEEDED")
     knot.view_jobs()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["Job", "ID", "Name", "Status"]
@@ -425,7 +426,7 @@ def test_jobs_lists_the_maps_in_order(knot_of):
     futures = [knot.map([n]) for n in range(3)]
     assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
     assert knot.jobs[-1].result(LONG) == [4]
-    wait_until(lambda: knot.jobs[-1].status == "SUCCEEDED")
+    until(lambda: knot.jobs[-1].status == "SUCCEEDED")
     assert knot.jobs[-1].done
 
 
@@ -475,10 +476,3 @@ def test_bad_input_is_refused_and_nothing_is_submitted(knot_of, call, text):
     with pytest.raises(CloudknotInputError, match=text):
         call(knot)
     assert len(knot.jobs) == before
-
-
-def wait_until(condition):
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.05)

@@ -22,6 +22,7 @@ from cloudknot.futures import MapFuture
 from cloudknot.outcomes import Place
 from cloudknot.worker.element import run_element
 from cloudknot.worker.protocol import pack
+from tests.waiting import until
 
 LONG = 30
 
@@ -353,6 +354,37 @@ def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
     with pytest.raises(CancelledError):
         future.result(LONG)
     assert wait(future, LONG).not_done == set()
+
+
+def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
+    """The collector may see the job end before `terminate` has returned."""
+    job, future = submit()
+
+    def terminate(reason):
+        job.over = True
+        for child in range(3):
+            job.end(child, status="FAILED", statusReason=reason)
+        seen = job.polls
+        until(lambda: job.polls > seen + 2)
+
+    job.terminate = terminate
+    future.add_done_callback(lambda _: None)
+    assert future.cancel()
+    assert [future.cancelled(), *(element.cancelled() for element in future)] == [True] * 4
+
+
+def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
+    job, future = submit()
+
+    def refuse(reason):
+        raise PermissionDeniedError("You may not")
+
+    job.terminate, terminate = refuse, job.terminate
+    with pytest.raises(PermissionDeniedError):
+        future.cancel()
+    job.terminate = terminate
+    job.finish(0, 1, 2)
+    assert future.result(LONG) == [1, 4, 9]
 
 
 def test_cancel_after_the_end_does_nothing(submit):

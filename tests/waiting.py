@@ -1,0 +1,16 @@
+"""Waiting for a condition, with a bound."""
+
+import time
+
+LONG = 120
+"""Seconds; nothing here takes that long, but the machine may be busy."""
+
+
+def until(condition, timeout=LONG):
+    """Wait for a condition and return what it gives."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {timeout} s")
