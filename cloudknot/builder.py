@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 from cloudknot import context
@@ -61,6 +61,8 @@ class Buildable(Protocol):
     def python(self) -> str: ...
     @property
     def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def executables(self) -> Collection[str]: ...
     @property
     def environment_tag(self) -> str: ...
     @property
@@ -120,9 +122,9 @@ class DockerBuilder:
             log.follow(self._client.push(uri, stream=True, decode=True, **auth))
 
     def _make_environment(self, image: Buildable, files: Mapping[str, bytes], uri: str) -> None:
-        if not image.nocache and self._has(uri):
-            return
-        self._build("Building the environment", image, files, uri)
+        if image.nocache or not self._has(uri):
+            self._build("Building the environment", image, files, uri)
+        # Also of an image that is there: it may be one that was refused before.
         self._check_python(image, uri)
 
     def _make_program(self, image: Buildable, uri: str, environment: str) -> None:
@@ -148,7 +150,8 @@ class DockerBuilder:
                 "org.opencontainers.image.title": said["function"],
                 "cloudknot.program": said["digest"],
             }
-        options |= {"fileobj": as_tar(files), "custom_context": True, "tag": uri, "rm": True, "forcerm": True}
+        options |= {"fileobj": as_tar(files, image.executables), "custom_context": True}
+        options |= {"tag": uri, "rm": True, "forcerm": True}
         with self._translated(title), EngineLog(title) as log:
             try:
                 log.follow(self._client.build(decode=True, **options))
@@ -262,13 +265,13 @@ def _sibling(uri: str, tag: str) -> str:
     return f"{_split(uri)[0]}:{tag}"
 
 
-def as_tar(files: Mapping[str, bytes]) -> io.BytesIO:
+def as_tar(files: Mapping[str, bytes], executables: Collection[str] = ()) -> io.BytesIO:
     """A build context as the engine takes it; the same files give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, data in sorted(files.items()):
             member = tarfile.TarInfo(path)
-            member.size, member.mode = len(data), 0o644
+            member.size, member.mode = len(data), 0o755 if path in executables else 0o644
             tar.addfile(member, io.BytesIO(data))
     buffer.seek(0)
     return buffer

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 DOCKERFILE = "Dockerfile"
@@ -90,21 +90,26 @@ def about(files: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def environment_digest(files: Mapping[str, bytes], platform: str) -> str:
+def environment_digest(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
     """SHA-256 in hexadecimal of what the environment is made from."""
-    return _digest(platform, environment_of(files) or files, {})
+    return _digest(platform, environment_of(files) or files, {}, executables)
 
 
-def content_tag(files: Mapping[str, bytes], platform: str) -> str:
+def content_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
     """Digest of everything, 32 hexadecimal digits.
 
     The pickle's bytes and the place of the source differ between sessions: the program's own digest stands for them.
     """
     said = about(files)
     standing = f"{said['digest']} {said['cloudpickle']}".encode()
-    return _digest(platform, files, {PICKLE: standing, ABOUT: standing})[:32]
+    return _digest(platform, files, {PICKLE: standing, ABOUT: standing}, executables)[:32]
 
 
-def _digest(platform: str, files: Mapping[str, bytes], standing: Mapping[str, bytes]) -> str:
-    parts = [(path, hashlib.sha256(standing.get(path, data)).hexdigest()) for path, data in sorted(files.items())]
+def _digest(
+    platform: str, files: Mapping[str, bytes], standing: Mapping[str, bytes], executables: Collection[str]
+) -> str:
+    parts = [
+        (path, hashlib.sha256(standing.get(path, data)).hexdigest() + ("x" if path in executables else ""))
+        for path, data in sorted(files.items())
+    ]
     return hashlib.sha256(json.dumps([platform, parts]).encode()).hexdigest()

@@ -132,11 +132,11 @@ class DockerImage:
 
     def image(self, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()) -> Image:
         """What would be built now; of a directory, with the edits that are in it."""
-        files = self._rendered if self._directory is None else work_dir.read(self._directory)
-        image = image_of(files, platform, nocache=nocache, tags=tags)
-        if self._directory is not None and work_dir.edited(self._directory):
-            image = dataclasses.replace(image, needs_engine=EDITED)
-        return image
+        if self._directory is None:
+            return image_of(self._rendered, platform, nocache=nocache, tags=tags)
+        files, executables = work_dir.read(self._directory), work_dir.executables(self._directory)
+        image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags)
+        return dataclasses.replace(image, needs_engine=EDITED) if work_dir.edited(self._directory) else image
 
     @property
     def name(self) -> str:

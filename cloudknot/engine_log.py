@@ -19,6 +19,7 @@ Event = Mapping[str, Any]
 
 LOG_LINES = 20
 """Lines of a failed build that the error shows."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : (.*)", re.DOTALL)
 _CHATTER = re.compile(r"\s*$| ---> |Removing intermediate container ")
 """Lines of the engine's own, between those that the steps print."""
@@ -61,6 +62,7 @@ class EngineLog:
                 self._line(line)
 
     def _line(self, line: str) -> None:
+        line = _COLOUR.sub("", line)
         if step := _STEP.match(line):
             self._instruction = step[1].strip()
             self._lines.clear()

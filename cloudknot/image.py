@@ -53,6 +53,8 @@ class Image:
         SHA-256 in hexadecimal of what the environment is made from; editing the function keeps it.
     tag : str
         Digest of everything in the image, 32 hexadecimal digits.
+    executables : frozenset of str
+        Paths of the files that a person made executable.
     needs_engine : str
         What of it only a Docker engine can do, in words for people; empty when a virtual environment does as well.
     nocache : bool
@@ -67,6 +69,7 @@ class Image:
     files: Mapping[str, bytes]
     environment_digest: str
     tag: str
+    executables: frozenset[str] = frozenset()
     needs_engine: str = ""
     nocache: bool = False
     extra_tags: tuple[str, ...] = ()
@@ -78,16 +81,23 @@ class Image:
 
 
 def image_of(
-    files: Mapping[str, bytes], platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
+    files: Mapping[str, bytes],
+    platform: str = "linux/amd64",
+    *,
+    executables: Iterable[str] = (),
+    nocache: bool = False,
+    tags: Iterable[str] = (),
 ) -> Image:
     """The image of a build context, rendered or read from a directory.
+
+    ``executables`` are the paths of the files that can be executed.
 
     Raises
     ------
     CloudknotInputError
         The platform is not one that Batch has.
     """
-    ordered = dict(sorted(files.items()))
+    ordered, executables = dict(sorted(files.items())), frozenset(executables)
     said = context.about(files)
     listed = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
     return Image(
@@ -95,8 +105,9 @@ def image_of(
         python=said["python"],
         requirements=tuple(line for line in listed if line and not line.startswith("#")),
         files=ordered,
-        environment_digest=context.environment_digest(ordered, platform),
-        tag=context.content_tag(ordered, platform),
+        environment_digest=context.environment_digest(ordered, platform, executables),
+        tag=context.content_tag(ordered, platform, executables),
+        executables=executables,
         needs_engine=said.get("needs_engine", ""),
         nocache=nocache,
         extra_tags=tuple(tags),

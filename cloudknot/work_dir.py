@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,9 +64,7 @@ def read(directory: Path) -> dict[str, bytes]:
     CloudknotInputError
         It is not the context of a program.
     """
-    found = sorted(directory.rglob("*"))
-    inside = ((path.relative_to(directory), path) for path in found if path.is_file())
-    files = {name.as_posix(): path.read_bytes() for name, path in inside if not _LEFT_OUT & set(name.parts)}
+    files = {name: path.read_bytes() for name, path in _found(directory)}
     missing = [path for path in (DOCKERFILE, REQUIREMENTS, ABOUT) if path not in files]
     if missing:
         raise CloudknotInputError(
@@ -73,6 +72,21 @@ def read(directory: Path) -> dict[str, bytes]:
             "Give a func or a script path with it to have one written there."
         )
     return files
+
+
+def executables(directory: Path) -> list[str]:
+    """The paths of those files that a person added and can execute."""
+    return [name for name, path in _found(directory) if _is_added(name) and path.stat().st_mode & stat.S_IXUSR]
+
+
+def _is_added(name: str) -> bool:
+    return name not in (DOCKERFILE, REQUIREMENTS) and not name.startswith(GENERATED)
+
+
+def _found(directory: Path) -> list[tuple[str, Path]]:
+    """Every file of a context and its name there, in order."""
+    inside = ((path.relative_to(directory), path) for path in sorted(directory.rglob("*")) if path.is_file())
+    return [(name.as_posix(), path) for name, path in inside if not _LEFT_OUT & set(name.parts)]
 
 
 def edited(directory: Path) -> bool:

@@ -6,7 +6,7 @@ Nothing above this module knows which cloud it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ class PublishableImage(Protocol):
     def requirements(self) -> tuple[str, ...]: ...
     @property
     def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def executables(self) -> Collection[str]: ...
     @property
     def platform(self) -> str: ...
     @property

@@ -135,6 +135,21 @@ def test_another_python_or_none_is_refused_before_the_push(engine, repository, n
 
 
 @pytest.mark.usefixtures("other_python")
+@pytest.mark.parametrize(
+    "lines", ["FROM cloudknot-old:1 AS environment\n{}FROM ${{ENVIRONMENT}}\n{}", "FROM cloudknot-old:1\n{}{}"]
+)
+def test_what_was_refused_once_is_refused_again(engine, repository, tmp_path, lines):
+    text = lines.format(f"ENV NEW={uuid.uuid4()}\n", "COPY program ./program/\n")
+    (tmp_path / "Dockerfile").write_text(f"ARG ENVIRONMENT=environment\n{text}")
+    image = DockerImage(func=build_and_name, dir_name=tmp_path).image()
+    watched = Watched(engine)
+    for _ in range(2):
+        with pytest.raises(ck.ImageError, match=r"it has Python 3\.8"):
+            DockerBuilder(watched).publish(image, repository, f"{repository.create()}:{image.tag}")
+    assert {request[0] for request in watched.asked} == {"build"}
+
+
+@pytest.mark.usefixtures("other_python")
 @pytest.mark.parametrize(("name", "words"), [("old", r"it has Python 3\.8"), ("none", "no command `python`")])
 def test_a_dockerfile_of_ones_own_is_checked_too(engine, tmp_path, name, words):
     (tmp_path / "Dockerfile").write_text(f"FROM cloudknot-{name}:1\nCOPY . /opt/cloudknot\n")

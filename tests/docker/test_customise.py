@@ -1,6 +1,7 @@
 """What people change about an image, seen from inside the jobs' containers."""
 
 import getpass
+import io
 import os
 import shutil
 import subprocess
@@ -79,6 +80,26 @@ def test_a_script_is_the_program(choices, tmp_path):
     assert caught.value.returncode == 3
     # A line reaches the log a little later than the result reaches S3.
     until(lambda: list(future.job.logs(2))[:1] == ["working on bad"])
+
+
+def test_a_base_image_with_an_entry_point_of_its_own_runs_jobs(choices, engine):
+    text = f'FROM {choices["base_image"]}\nENTRYPOINT ["/bin/false"]\n'.encode()
+    for event in engine.build(fileobj=io.BytesIO(text), tag="cloudknot-entry:1", rm=True, decode=True):
+        assert "error" not in event, event
+    knot = ck.Knot(name="entry", func=lambda x: x + 1, **{**choices, "base_image": "cloudknot-entry:1"})
+    assert knot.map([1]).result(LONG) == [2]
+
+
+def test_a_tool_that_was_added_to_the_directory_runs(choices, tmp_path):
+    def run_tool(word):
+        return subprocess.run(["/opt/cloudknot/tool", word], capture_output=True, text=True, check=True).stdout
+
+    image = ck.DockerImage("tooled", run_tool, dir_name=tmp_path / "tooled", base_image=choices["base_image"])
+    (image.build_path / "tool").write_text("#!/bin/sh\necho so $1\n")
+    (image.build_path / "tool").chmod(0o755)
+    image.docker_path.write_text(image.docker_path.read_text().replace("COPY req", "COPY tool ./\nCOPY req"))
+    knot = ck.Knot(name="tooled", docker_image=image, cloud=choices["cloud"])
+    assert knot.map(["be it"]).result(LONG) == ["so be it\n"]
 
 
 def test_tags_are_pushed_and_follow_the_image(choices, cloud):

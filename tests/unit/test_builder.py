@@ -14,6 +14,7 @@ from docker.errors import APIError, ImageNotFound
 from cloudknot import context
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.builder import DockerBuilder, as_tar
+from cloudknot.engine_log import EngineLog
 from cloudknot.errors import ImageError
 from cloudknot.image import Image, image_of, render, render_image
 from cloudknot.program import Program, make_program
@@ -281,3 +282,21 @@ def run_python() -> Callable[[str], tuple[int, str]]:
 def test_a_context_is_the_same_bytes_every_time() -> None:
     files = {"b": b"2", "a/c": b"1"}
     assert as_tar(files).getvalue() == as_tar(dict(reversed(files.items()))).getvalue()
+
+
+def test_what_can_be_executed_stays_so() -> None:
+    with tarfile.open(fileobj=as_tar({"run": b"", "read": b""}, {"run"})) as tar:
+        assert {member.name: oct(member.mode) for member in tar} == {"run": "0o755", "read": "0o644"}
+
+
+def test_the_log_of_an_error_is_plain_text() -> None:
+    events = [
+        {"stream": "Step 1/1 : RUN pip install nothing\n"},
+        {"stream": "\x1b[91mERROR: no such package\n\x1b[0m"},
+        {"stream": "\x1b[0m\n"},
+        {"error": "it returned a non-zero code: 1"},
+    ]
+    with EngineLog("Building", shown=False) as log, pytest.raises(ImageError) as caught:
+        log.follow(events)
+    assert caught.value.log == "ERROR: no such package"
+    assert "\x1b" not in str(caught.value)

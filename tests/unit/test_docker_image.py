@@ -78,6 +78,15 @@ def test_edits_outlive_a_new_function_and_its_files_are_new(image: DockerImage) 
     assert "data.csv" in again.image().files
 
 
+def test_files_that_are_added_keep_their_executable_bit(image: DockerImage) -> None:
+    (image.build_path / "tool").write_text("#!/bin/sh\n")
+    assert image.image().executables == frozenset()
+    (image.build_path / "tool").chmod(0o744)
+    for ours in (image.docker_path, image.req_path, image.script_path):
+        ours.chmod(0o755)
+    assert image.image().executables == {"tool"}
+
+
 def test_edits_that_keep_something_back_are_told(image: DockerImage) -> None:
     image.req_path.write_text("cloudpickle\nboto3\n")
     with pytest.warns(UserWarning, match=r"requirements\.txt in .* stays as you edited it"):

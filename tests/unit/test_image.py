@@ -134,7 +134,7 @@ def test_the_dockerfile(program: Program) -> None:
     ]
     assert "WORKDIR /opt/cloudknot" in lines
     assert lines.index("USER jo") < lines.index("FROM ${ENVIRONMENT}") < lines.index("COPY program ./program/")
-    assert not [line for line in lines if line.startswith("ENTRYPOINT")]
+    assert lines.index("FROM ${ENVIRONMENT}") < lines.index("ENTRYPOINT []")
 
 
 def test_packages_and_lines_come_before_the_requirements(program: Program) -> None:
@@ -153,7 +153,8 @@ def test_the_two_stages_are_built_one_by_one(program: Program) -> None:
     environment, upper = context.environment_of(files), context.program_of(files)
     assert environment is not None
     assert b"${ENVIRONMENT}" not in environment["Dockerfile"]
-    assert upper["Dockerfile"].startswith(b"ARG ENVIRONMENT\nFROM ${ENVIRONMENT}\nCOPY cloudknot_worker")
+    assert upper["Dockerfile"].startswith(b"ARG ENVIRONMENT\nFROM ${ENVIRONMENT}\n")
+    assert b"COPY cloudknot_worker" in upper["Dockerfile"]
     assert {**files, "Dockerfile": b""} == {**upper, "Dockerfile": b""}
 
 
@@ -175,6 +176,9 @@ def test_files_that_a_person_adds_are_the_environments(program: Program) -> None
     added = image_of({**files, "tools/run.sh": b"#!/bin/sh"})
     assert added.environment_digest != image_of(files).environment_digest
     assert "tools/run.sh" in (context.environment_of(added.files) or {})
+    executable = image_of(added.files, executables=["tools/run.sh"])
+    assert executable.environment_digest != added.environment_digest
+    assert executable.tag != added.tag
 
 
 def test_a_name_cannot_write_into_the_dockerfile(program: Program) -> None:
