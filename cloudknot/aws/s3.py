@@ -63,7 +63,7 @@ class Storage:
         """Read one object. Raises `ResourceDoesNotExistException` when there is none."""
         from botocore.exceptions import BotoCoreError
 
-        from cloudknot.aws.door import translate
+        from cloudknot.aws.translation import translate
 
         body = self._door.call("s3", "get_object", Bucket=self.bucket, Key=key)["Body"]
         try:
