@@ -19,8 +19,17 @@
     ├── BatchJobFailedError                     an element has no result
     │   ├── ElementError                        the function ended without a value that travels
     │   ├── WorkerDiedError                     the element's process died
+    │   │   └── OutOfMemoryError                it was killed for using more memory than it had
     │   ├── JobTimeoutError (TimeoutError)      the attempt ran longer than its timeout
-    │   └── JobCancelledError                   the job was cancelled or terminated
+    │   ├── HostLostError                       the machine went away under the job
+    │   │   └── SpotInterruptedError            because AWS took Spot capacity back
+    │   ├── TaskStartError                      the container could not be started
+    │   │   └── ImagePullError                  because its image could not be pulled
+    │   ├── JobStuckError                       no machine of the queue could take the job
+    │   ├── JobCancelledError                   the job was cancelled or terminated
+    │   ├── DependencyFailedError               a job that it waited for failed
+    │   ├── JobNotSubmittedError                its job was never submitted
+    │   └── ResultMissingError                  no result is stored, and Batch names no failure
     └── CKTimeoutError (TimeoutError)           a wait ended before the result was there
 
 An exception that the user's own function raised is not in this tree: it is raised again as it was, with the
@@ -41,16 +50,25 @@ __all__ = [
     "CloudknotError",
     "CloudknotInputError",
     "CredentialsError",
+    "DependencyFailedError",
     "ElementError",
+    "HostLostError",
     "ImageError",
+    "ImagePullError",
     "JobCancelledError",
+    "JobNotSubmittedError",
+    "JobStuckError",
     "JobTimeoutError",
+    "OutOfMemoryError",
     "PermissionDeniedError",
     "ProfileException",
     "RegionException",
     "ResourceClobberedException",
     "ResourceDoesNotExistException",
     "ResourceExistsException",
+    "ResultMissingError",
+    "SpotInterruptedError",
+    "TaskStartError",
     "WorkerDiedError",
 ]
 
@@ -146,8 +164,12 @@ class BatchJobFailedError(CloudknotError):
         The element's position in the input, from 0.
     job_id : str
         The Batch job (of an array, the child) that had the element.
+    attempt : int
+        How many attempts its job had; 0 when it never ran or that is not known.
     exit_code : int or None
         Exit code of the element's process, where it is known.
+    reason : str
+        Why, in AWS's words; empty when AWS gave no reason.
     log_url : str
         Where the output of that process is.
     """
@@ -158,13 +180,17 @@ class BatchJobFailedError(CloudknotError):
         *,
         index: int | None = None,
         job_id: str = "",
+        attempt: int = 0,
         exit_code: int | None = None,
+        reason: str = "",
         log_url: str = "",
     ) -> None:
         super().__init__(message)
         self.index = index
         self.job_id = job_id
+        self.attempt = attempt
         self.exit_code = exit_code
+        self.reason = reason
         self.log_url = log_url
 
 
@@ -179,12 +205,55 @@ class WorkerDiedError(BatchJobFailedError):
     """The process that ran the element died before it stored a result."""
 
 
+class OutOfMemoryError(WorkerDiedError):
+    """The process was killed because it used more memory than its job had.
+
+    `MapFuture.retry_failed` with ``memory=`` runs the element again with more, and ``Knot(..., memory_growth=2)``
+    does that by itself.
+    """
+
+
 class JobTimeoutError(BatchJobFailedError, TimeoutError):
     """The element's attempt ran longer than the job's timeout."""
 
 
+class HostLostError(BatchJobFailedError):
+    """The machine went away under the job, or stopped answering, in each of the attempts that Batch made."""
+
+
+class SpotInterruptedError(HostLostError):
+    """AWS took the Spot capacity back on which the job ran.
+
+    Of EC2 instances Batch reports this as any other loss of a host, a `HostLostError`.
+    """
+
+
+class TaskStartError(BatchJobFailedError):
+    """The job's container could not be started."""
+
+
+class ImagePullError(TaskStartError):
+    """The job's image could not be pulled from its registry."""
+
+
+class JobStuckError(BatchJobFailedError):
+    """The job was ended while it waited: no machine of the queue could take it, or none was to be had."""
+
+
 class JobCancelledError(BatchJobFailedError):
     """The job was cancelled or terminated before the element had a result."""
+
+
+class DependencyFailedError(BatchJobFailedError):
+    """The job did not run, because a job that it waited for failed."""
+
+
+class JobNotSubmittedError(BatchJobFailedError):
+    """The element's job was never submitted: the session that submitted jobs one by one ended half-way."""
+
+
+class ResultMissingError(BatchJobFailedError):
+    """No result is stored, and no failure is known: Batch calls the job a success, or has forgotten it."""
 
 
 class CKTimeoutError(CloudknotError, TimeoutError):

@@ -6,27 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cloudknot.errors import (
-    BatchJobFailedError,
-    ElementError,
-    JobCancelledError,
-    JobTimeoutError,
-    WorkerDiedError,
-)
+from cloudknot.endings import ending
+from cloudknot.errors import BatchJobFailedError, ElementError
 from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure, rebuilt
 
 E = TypeVar("E", bound=BatchJobFailedError)
 
-TIMEOUT_REASON = "Job attempt duration exceeded timeout"
-
 
 @dataclass(frozen=True)
 class Place:
-    """Where an element ran, for the text of an error."""
+    """Where an element ran, for the text of an error; ``attempts`` is how many the function had, 0 if unknown."""
 
     index: int
     job_id: str
     log_url: str = ""
+    attempts: int = 0
 
     def __str__(self) -> str:
         return f"element {self.index} (job {self.job_id})"
@@ -36,11 +30,21 @@ class Place:
 
 
 class RemoteTraceback(Exception):
-    """The traceback in the worker, as text: the ``__cause__`` of an exception that an element raised."""
+    """The traceback in the worker, as text: the ``__cause__`` of an exception that an element raised.
 
-    def __init__(self, text: str) -> None:
+    Attributes
+    ----------
+    text : str
+    index, job_id, attempt
+        As a `BatchJobFailedError` has them; the user's own exception has not.
+    """
+
+    def __init__(self, text: str, place: Place | None = None) -> None:
         super().__init__(text)
         self.text = text
+        self.index = place.index if place else None
+        self.job_id = place.job_id if place else ""
+        self.attempt = place.attempts if place else 0
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
@@ -66,11 +70,12 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
     """The exception that stands for a failure: the user's own where it can be rebuilt."""
     raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
     if isinstance(raised, Exception):
-        raised.__cause__ = RemoteTraceback(failure.traceback)
-        raised.add_note(f"Raised by {place}. {place.help()}")
+        raised.__cause__ = RemoteTraceback(failure.traceback, place)
+        tries = f" in the last of {place.attempts} attempts" if place.attempts > 1 else ""
+        raised.add_note(f"Raised by {place}{tries}. {place.help()}")
         return raised
     error = _element_error(place, _explain(failure, raised is not None), failure.exit_code)
-    error.__cause__ = RemoteTraceback(failure.traceback)
+    error.__cause__ = RemoteTraceback(failure.traceback, place)
     return error
 
 
@@ -108,14 +113,16 @@ def _element_error(place: Place, text: str, exit_code: int | None = None) -> Ele
     return _error(ElementError, place, text, exit_code)
 
 
-def _error(kind: type[E], place: Place, text: str, exit_code: int | None) -> E:
+def _error(kind: type[E], place: Place, text: str, exit_code: int | None, attempt: int = 0, reason: str = "") -> E:
     """An error that begins with the element's place and ends with where its output is."""
     message = f"{place} {text} {place.help()}".strip()
     return kind(
         message[0].upper() + message[1:],
         index=place.index,
         job_id=place.job_id,
+        attempt=attempt or place.attempts,
         exit_code=exit_code,
+        reason=reason,
         log_url=place.log_url,
     )
 
@@ -130,45 +137,7 @@ def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
 
 def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
     """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
-    exit_code, reasons = _ending(job)
-    text = "; ".join(reasons) or "Batch gave no reason"
-    kind, what = _kind_of_ending(job, exit_code, reasons)
-    return _error(kind, place, f"{what}: {text}.", exit_code)
-
-
-def _ending(job: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """Exit code and reasons of the last attempt, each reason once."""
-    container = job.get("container", {})
-    last = (job.get("attempts") or [{}])[-1]
-    exit_code = container.get("exitCode", last.get("container", {}).get("exitCode"))
-    said = (
-        job.get("statusReason"),
-        container.get("reason"),
-        last.get("statusReason"),
-        last.get("container", {}).get("reason"),
-    )
-    return exit_code, list(dict.fromkeys(reason for reason in said if reason))
-
-
-def _kind_of_ending(
-    job: Mapping[str, Any], exit_code: int | None, reasons: list[str]
-) -> tuple[type[BatchJobFailedError], str]:
-    if not job:
-        return BatchJobFailedError, "has no result, and Batch no longer knows its job"
-    if job.get("status") == "SUCCEEDED":
-        return BatchJobFailedError, "ended well by Batch's account, but stored no result"
-    if any(reason.startswith(TIMEOUT_REASON) for reason in reasons):
-        return JobTimeoutError, "ran longer than the job's timeout"
-    if job.get("isTerminated") or job.get("isCancelled"):
-        return JobCancelledError, "was stopped before it had a result"
-    if exit_code is None:
-        return BatchJobFailedError, "did not run"
-    return WorkerDiedError, f"has no result, because its worker died with exit code {exit_code}{_signal(exit_code)}"
-
-
-def _signal(exit_code: int) -> str:
-    if exit_code == 137:
-        return " (SIGKILL: often out of memory; ask for more with Knot(..., memory=...))"
-    if exit_code > 128:
-        return f" (signal {exit_code - 128})"
-    return ""
+    end = ending(job)
+    tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
+    text = f"{end.what}: {end.reason.rstrip('.') or 'Batch gave no reason'}.{tries}"
+    return _error(end.kind, place, text, end.exit_code, end.attempt, end.reason)

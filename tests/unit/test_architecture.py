@@ -20,7 +20,7 @@ WALLS = {
 }
 LEVELS = [
     "errors worker templates",
-    "rules config template context engine_log",
+    "rules config template context engine_log endings",
     "options",
     "aws builder",
     "local",

@@ -13,6 +13,7 @@ from cloudknot.errors import (
     CloudError,
     CloudknotError,
     ElementError,
+    ImagePullError,
     JobCancelledError,
     JobTimeoutError,
     PermissionDeniedError,
@@ -258,7 +259,7 @@ FAILED = {"status": "FAILED"}
         ({"container": {"exitCode": 139}}, WorkerDiedError, "signal 11"),
         ({"statusReason": "Job attempt duration exceeded timeout"}, JobTimeoutError, "timeout"),
         ({"isTerminated": True, "statusReason": "stop it"}, JobCancelledError, "stop it"),
-        ({"attempts": [{"container": {"reason": "CannotPullContainerError: x"}}]}, BatchJobFailedError, "CannotPull"),
+        ({"attempts": [{"container": {"reason": "CannotPullContainerError: x"}}]}, ImagePullError, "CannotPull"),
     ],
 )
 def test_a_child_that_failed_without_a_result_says_why(submit, ending, kind, text):

@@ -1,0 +1,173 @@
+"""Why an element has no result: each of AWS's wordings becomes one class of error that says what to do."""
+
+import pytest
+
+from cloudknot import errors
+from cloudknot.endings import ending, memory_of, out_of_memory
+from cloudknot.outcomes import Place, no_result
+
+EXITED = "Essential container in task exited"
+NOT_STARTED = "Task failed to start"
+HOST_LOST = "Host EC2 (instance i-0abc1234def567890) terminated."
+OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
+NO_PULL = "CannotPullContainerError: Error response from daemon: manifest for pi:1 not found"
+
+
+def attempt(exit_code=None, reason=None, status_reason=EXITED):
+    container = {"exitCode": exit_code, "reason": reason}
+    return {
+        "statusReason": status_reason,
+        "container": {name: value for name, value in container.items() if value is not None},
+    }
+
+
+def failed(*attempts, **job):
+    """What DescribeJobs says of a failed job: the container's part is that of the last attempt."""
+    last = attempts[-1] if attempts else {}
+    description = {
+        "status": "FAILED",
+        "statusReason": last.get("statusReason"),
+        "container": dict(last.get("container", {})),
+        "attempts": list(attempts),
+        "isCancelled": False,
+        "isTerminated": False,
+        **job,
+    }
+    return {name: value for name, value in description.items() if value is not None}
+
+
+CASES = {
+    "host lost": (failed(attempt(status_reason=HOST_LOST)), errors.HostLostError, "lost the machine"),
+    "Spot capacity taken back (Fargate)": (
+        failed(attempt(status_reason="Your Spot Task was interrupted.")),
+        errors.SpotInterruptedError,
+        "Spot capacity",
+    ),
+    "out of memory": (failed(attempt(137, OUT_OF_MEMORY)), errors.OutOfMemoryError, r"memory.*retry_failed\(memory"),
+    "killed, nobody knows by whom": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
+    "segmentation fault": (failed(attempt(139)), errors.WorkerDiedError, "signal 11"),
+    "the process ended itself": (failed(attempt(9)), errors.WorkerDiedError, "exit code 9"),
+    "timeout": (
+        failed(attempt(137, status_reason="Job attempt duration exceeded timeout")),
+        errors.JobTimeoutError,
+        "longer than the job's timeout",
+    ),
+    "no image": (failed(attempt(None, NO_PULL, NOT_STARTED)), errors.ImagePullError, "image could not be pulled"),
+    "no manifest (ECS's newer wording)": (
+        failed(attempt(None, "CannotPullImageManifestError: Error response from daemon", NOT_STARTED)),
+        errors.ImagePullError,
+        "image could not be pulled",
+    ),
+    "no container": (
+        failed(attempt(None, "CannotStartContainerError: exec: no such file", NOT_STARTED)),
+        errors.TaskStartError,
+        "could not be started",
+    ),
+    "no set-up": (
+        failed(attempt(None, "ResourceInitializationError: failed to validate logger args", NOT_STARTED)),
+        errors.TaskStartError,
+        "could not be",
+    ),
+    "Docker hangs": (
+        failed(attempt(None, "DockerTimeoutError: Could not transition to stopped; timed out", EXITED)),
+        errors.HostLostError,
+        "Docker stopped answering",
+    ),
+    "Docker cannot tell": (
+        failed(attempt(None, "CannotInspectContainerError: Could not transition to stopped", EXITED)),
+        errors.HostLostError,
+        "Docker stopped answering",
+    ),
+    "terminated": (
+        failed(attempt(143), statusReason="enough", isTerminated=True),
+        errors.JobCancelledError,
+        "stopped before.*enough",
+    ),
+    "cancelled": (failed(statusReason="never mind", isCancelled=True), errors.JobCancelledError, "never mind"),
+    "dependency": (failed(statusReason="Dependent Job failed"), errors.DependencyFailedError, "waited for failed"),
+    "too large for any machine": (
+        failed(
+            statusReason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement "
+            "(vCPU/memory/GPU) is higher than that can be met by the CE(s) attached to the job queue.",
+            isCancelled=True,
+        ),
+        errors.JobStuckError,
+        "asks for more vCPUs, memory or GPUs",
+    ),
+    "too large for the compute environment": (
+        failed(statusReason="MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - CE(s)", isCancelled=True),
+        errors.JobStuckError,
+        "max_vcpus",
+    ),
+    "no capacity": (
+        failed(
+            statusReason="Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
+            isCancelled=True,
+        ),
+        errors.JobStuckError,
+        "had no machine",
+    ),
+    "overrides too long": (
+        failed(statusReason="Container Overrides length must be at most 8192"),
+        errors.JobStuckError,
+        "variables are too long",
+    ),
+    "no words at all": (failed(), errors.BatchJobFailedError, "did not run: Batch gave no reason"),
+    "success without a result": (
+        {"status": "SUCCEEDED", "container": {"exitCode": 0}, "attempts": [attempt(0)]},
+        errors.ResultMissingError,
+        "stored no result",
+    ),
+    "forgotten": ({}, errors.ResultMissingError, "no longer knows"),
+}
+
+
+@pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
+def test_each_wording_is_a_class_of_its_own(job, kind, text):
+    error = no_result(Place(3, "job:3", "log://3"), job)
+    assert type(error) is kind
+    with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* future\.job\.logs\(3\)$"):
+        raise error
+    attempts = job.get("attempts", [])
+    said = {job.get("statusReason"), *(each["container"].get("reason") for each in attempts)} - {None}
+    assert all(reason in error.reason for reason in said)
+    exit_code = attempts[-1]["container"].get("exitCode") if attempts else None
+    assert (error.index, error.job_id, error.attempt, error.exit_code, error.log_url) == (
+        *(3, "job:3", len(attempts), exit_code),
+        "log://3",
+    )
+    assert ".." not in str(error).replace("...", "")
+
+
+def test_every_class_for_an_ending_has_a_wording():
+    leaves = {kind for kind in _below(errors.BatchJobFailedError) if kind is not errors.ElementError}
+    assert leaves - {errors.JobNotSubmittedError} == {case[1] for case in CASES.values()} - {
+        errors.BatchJobFailedError
+    }
+
+
+def _below(kind):
+    return {each for below in kind.__subclasses__() for each in (below, *_below(below))}
+
+
+def test_the_last_attempt_says_why():
+    lost_first = failed(attempt(status_reason=HOST_LOST), attempt(1))
+    assert (ending(lost_first).kind, ending(lost_first).attempt) == (errors.WorkerDiedError, 2)
+    lost_last = failed(attempt(137, OUT_OF_MEMORY), attempt(status_reason=HOST_LOST))
+    assert ending(lost_last).kind is errors.HostLostError
+    assert "Attempts: 2." in str(no_result(Place(0, "j"), lost_last))
+
+
+def test_exit_code_137_is_out_of_memory_only_if_aws_says_so():
+    assert out_of_memory(failed(attempt(137, OUT_OF_MEMORY)))
+    assert not out_of_memory(failed(attempt(137)))
+    assert not out_of_memory(failed(attempt(137, OUT_OF_MEMORY), isTerminated=True))
+
+
+def test_an_error_for_want_of_memory_says_how_much_there_was():
+    job = failed(attempt(137, OUT_OF_MEMORY))
+    job["container"]["resourceRequirements"] = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "7500"}]
+    assert memory_of(job) == 7500
+    assert "(7,500 MiB)" in str(no_result(Place(0, "j"), job))
+    assert memory_of({"container": {"memory": 512}}) == 512
+    assert memory_of({}) is None
