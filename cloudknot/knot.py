@@ -17,7 +17,7 @@ from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob, find_jobs, jobs_table
-from cloudknot.options import KnotOptions, MapOptions
+from cloudknot.options import KnotOptions, MapOptions, Overrides
 from cloudknot.pars import Pars
 from cloudknot.program import pickle_value
 from cloudknot.progress import progress_line
@@ -162,6 +162,10 @@ class Knot:
         chunksize: int | None = None,
         depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
+        memory: int | None = None,
+        vcpus: int | None = None,
+        timeout: int | None = None,
+        retries: int | None = None,
     ) -> MapFuture:
         """Run the function on each element, in the cloud.
 
@@ -183,6 +187,8 @@ class Knot:
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional
             Show a line of progress. Default: on a terminal and in a notebook; ``CLOUDKNOT_PROGRESS`` says otherwise.
+        memory, vcpus, timeout, retries : int, optional
+            Of this map's child jobs: MiB, vCPUs, seconds and number of attempts. Default: the knot's.
 
         Returns
         -------
@@ -196,23 +202,14 @@ class Knot:
         """
         self._refuse_if_clobbered()
         given = {"env_vars": env_vars, "max_threads": max_threads, "starmap": starmap, "job_type": job_type}
-        options = MapOptions.make(**given, chunksize=chunksize, progress=progress)
-        job = start_run(self._cloud, self._target(), iterdata, self._dumps, options, job_ids_of(depends_on or ()))
+        overrides = Overrides.make(memory=memory, vcpus=vcpus, timeout=timeout, retries=retries)
+        options = MapOptions.make(**given, chunksize=chunksize, progress=progress, overrides=overrides)
+        target = Target.of(self.name, self._program, self._resources)
+        job = start_run(self._cloud, target, iterdata, self._dumps, options, job_ids_of(depends_on or ()))
         if job is None:
             return MapFuture(None, 0)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
-
-    def _target(self) -> Target:
-        made = self._resources
-        return Target(
-            knot=self.name,
-            function=self._program.name if self._program else "",
-            image=made.image_uri,
-            job_queue=made.job_queue_arn,
-            job_definition=made.job_definition_arn,
-            attempts=made.retries,
-        )
 
     def _dumps(self, element: Any) -> bytes:
         return pickle_value(element, self._program)

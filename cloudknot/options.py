@@ -52,6 +52,12 @@ IMAGE_CHOICES = (
 _GRAVITON = re.compile(r"default_arm64|a1|[a-z]+\d+[a-z]*g[a-z]*(-flex)?|p\d+e-gb\d+")
 
 
+VCPUS = integer(1)
+MEMORY = integer(4, unit=" (MiB)")
+RETRIES = integer(1, 10)
+TIMEOUT = integer(60, unit=" (seconds)")
+
+
 def choice(default: T, rule: Rule | None = None) -> T:
     """A field with a default and the rule that its other values obey."""
     return dataclasses.field(default=default, metadata={"rule": rule})
@@ -108,11 +114,11 @@ class KnotOptions(Options):
     apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
     dockerfile_lines: tuple[str, ...] = choice((), rules.dockerfile_lines)
     job_definition_name: str = choice("", BATCH_NAME)
-    job_def_vcpus: int = choice(1, integer(1))
-    memory: int = choice(7500, integer(4, unit=" (MiB)"))
+    job_def_vcpus: int = choice(1, VCPUS)
+    memory: int = choice(7500, MEMORY)
     n_gpus: int = choice(0, integer(0))
-    retries: int = choice(1, integer(1, 10))
-    timeout: int | None = choice(None, integer(60, unit=" (seconds)"))
+    retries: int = choice(1, RETRIES)
+    timeout: int | None = choice(None, TIMEOUT)
     compute_environment_name: str = choice("", BATCH_NAME)
     instance_types: tuple[str, ...] = choice(
         ("optimal",),
@@ -175,8 +181,7 @@ class KnotOptions(Options):
                 (self.min_vcpus, self.desired_vcpus, self.max_vcpus),
                 "numbers with min_vcpus <= desired_vcpus <= max_vcpus",
             )
-        if self.job_def_vcpus > self.max_vcpus:
-            refuse("job_def_vcpus", self.job_def_vcpus, f"max_vcpus ({self.max_vcpus}) or less, or no job could start")
+        refuse_above(self.max_vcpus, job_def_vcpus=self.job_def_vcpus)
         if self.volume_size is not None and self.image_id is not None:
             refuse("volume_size", self.volume_size, "either volume_size or image_id: an image brings its own volume")
         if self.min_vcpus:
@@ -236,6 +241,19 @@ class ParsOptions(Options):
 
 
 @dataclass(frozen=True)
+class Overrides(Options):
+    """What one map's jobs have in place of the knot's: MiB of ``memory``, ``vcpus``, seconds of ``timeout``, attempts.
+
+    None is the knot's own. They go into SubmitJob, so no job definition is made for them.
+    """
+
+    memory: int | None = choice(None, MEMORY)
+    vcpus: int | None = choice(None, VCPUS)
+    timeout: int | None = choice(None, TIMEOUT)
+    retries: int | None = choice(None, RETRIES)
+
+
+@dataclass(frozen=True)
 class MapOptions(Options):
     """The choices of `cloudknot.Knot.map`."""
 
@@ -245,11 +263,19 @@ class MapOptions(Options):
     job_type: str = choice("array", one_of("array", "independent"))
     chunksize: int | None = choice(None, integer(1))
     progress: bool | None = choice(None, FLAG)
+    overrides: Overrides = Overrides()
 
     @property
     def container_environment(self) -> list[dict[str, str]]:
         """``env_vars`` as SubmitJob's containerOverrides take them."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
+
+
+def refuse_above(max_vcpus: int, **vcpus: int | None) -> None:
+    """Refuse a number of vCPUs, given by the name of its parameter, that no job of the knot can get."""
+    for name, number in vcpus.items():
+        if number is not None and number > max_vcpus:
+            refuse(name, number, f"max_vcpus ({max_vcpus}) or less, or no job could start")
 
 
 def platform_of(instance_types: Iterable[str]) -> str:

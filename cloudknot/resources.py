@@ -46,6 +46,7 @@ class KnotResources:
     compute_environment_arn: str
     image_uri: str
     retries: int
+    max_vcpus: int
     pars_name: str
     tags: Mapping[str, str]
 
@@ -137,12 +138,7 @@ def wanted_parameters(options: KnotOptions, pars: Pars, image_uri: str) -> dict[
 def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]:
     """The job definition that the template makes of ``parameters``, as RegisterJobDefinition takes it."""
     amounts = {"VCPU": parameters["Vcpus"], "MEMORY": parameters["Memory"], "GPU": parameters["Gpus"]}
-    once, timeout = parameters["Retries"] == "1", int(parameters["Timeout"])
-    rules = [
-        {"onStatusReason": "Host EC2*", "action": "RETRY"},
-        {"onReason": "CannotPullContainerError*", "action": "RETRY"},
-        {"onReason": "*", "action": "EXIT" if once else "RETRY"},
-    ]
+    timeout = int(parameters["Timeout"])
     return {
         "jobDefinitionName": parameters["JobDefinitionName"],
         "type": "container",
@@ -156,9 +152,20 @@ def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]
             "environment": [{"name": "AWS_DEFAULT_REGION", "value": region}],
             "linuxParameters": {"initProcessEnabled": True},
         },
-        "retryStrategy": {"attempts": 10 if once else int(parameters["Retries"]), "evaluateOnExit": rules},
+        "retryStrategy": retry_strategy(int(parameters["Retries"])),
         **({"timeout": {"attemptDurationSeconds": timeout}} if timeout else {}),
     }
+
+
+def retry_strategy(retries: int) -> dict[str, Any]:
+    """The strategy that gives the user's function ``retries`` attempts, as Batch takes it."""
+    once = retries == 1
+    rules = [
+        {"onStatusReason": "Host EC2*", "action": "RETRY"},
+        {"onReason": "CannotPullContainerError*", "action": "RETRY"},
+        {"onReason": "*", "action": "EXIT" if once else "RETRY"},
+    ]
+    return {"attempts": 10 if once else retries, "evaluateOnExit": rules}
 
 
 def _revision(cloud: Cloud, parameters: Mapping[str, str], tags: Mapping[str, str]) -> Mapping[str, Any]:
@@ -211,6 +218,7 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         compute_environment_arn=state.outputs["ComputeEnvironment"],
         image_uri=revision["containerProperties"]["image"],
         retries=retries,
+        max_vcpus=int(parameters["MaxVcpus"]),
         pars_name=parameters["ParsName"],
         tags=state.tags,
     )

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,15 @@ from cloudknot.errors import CloudError, CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
+from cloudknot.options import refuse_above
+from cloudknot.overrides import with_overrides
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
-    from cloudknot.options import MapOptions
+    from cloudknot.options import MapOptions, Overrides
+    from cloudknot.program import Program
+    from cloudknot.resources import KnotResources
 
 MAX_DEPENDENCIES = 20
 """Dependencies of a job (Batch user guide, "Service quotas")."""
@@ -40,6 +44,20 @@ class Target:
     job_queue: str
     job_definition: str
     attempts: int
+    max_vcpus: int
+
+    @classmethod
+    def of(cls, knot: str, program: Program | None, made: KnotResources) -> Target:
+        """Where the maps of a knot go; its program is None when another session made it."""
+        return cls(
+            knot=knot,
+            function=program.name if program else "",
+            image=made.image_uri,
+            job_queue=made.job_queue_arn,
+            job_definition=made.job_definition_arn,
+            attempts=made.retries,
+            max_vcpus=made.max_vcpus,
+        )
 
 
 def start_run(
@@ -58,6 +76,7 @@ def start_run(
         An element cannot be pickled, or there are too many for the chunk size. Nothing was submitted, and nothing of
         the run is left in S3.
     """
+    refuse_above(target.max_vcpus, vcpus=options.overrides.vcpus)
     checked = _not_empty(elements)
     if checked is None:
         return None
@@ -70,7 +89,10 @@ def start_run(
     except BaseException:
         _discard(cloud, keys)
         raise
-    record = _submit(cloud, keys, target, _requests(keys, target, manifest, options, depends_on))
+    requests = (
+        with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
+    )
+    record = _submit(cloud, keys, target, requests, options.overrides)
     return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
 
 
@@ -133,7 +155,7 @@ def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapO
         stride=stored.stride,
         chunksize=_chunksize(stored.count, options),
         starmap=options.starmap,
-        attempts=target.attempts,
+        attempts=options.overrides.retries or target.attempts,
         function=target.function,
         image=target.image,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -155,11 +177,18 @@ def _chunksize(count: int, options: MapOptions) -> int:
     return chunksize
 
 
-def _submit(cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _submit(
+    cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict[str, Any]], overrides: Overrides
+) -> dict[str, Any]:
     """Submit, store the record of it, and return that. What fails or is interrupted leaves no jobs behind."""
     name = f"{target.knot}-{keys.run_id}"
     job_ids: list[str] = []
-    where: dict[str, str] = {"name": name, "job_queue": target.job_queue, "job_definition": target.job_definition}
+    where: dict[str, Any] = {
+        "name": name,
+        "job_queue": target.job_queue,
+        "job_definition": target.job_definition,
+        "overrides": asdict(overrides),
+    }
     try:
         for request in requests:
             job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))

@@ -468,6 +468,11 @@ def test_a_running_map_keeps_its_function(place, gate):
         (lambda knot: knot.map([1], env_vars={"AWS_BATCH_JOB_ID": "x"}), "AWS_BATCH"),
         (lambda knot: knot.map([1], env_vars=[{"nome": "x"}]), "env_vars"),
         (lambda knot: knot.map(range(20_001), chunksize=2), "chunksize"),
+        (lambda knot: knot.map([1], memory=3), "memory"),
+        (lambda knot: knot.map([1], vcpus=0), "vcpus"),
+        (lambda knot: knot.map([1], vcpus=257), r"vcpus=257 .*max_vcpus \(256\)"),
+        (lambda knot: knot.map([1], timeout=59), "timeout"),
+        (lambda knot: knot.map([1], retries=11), "retries"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_submitted(knot_of, call, text):
@@ -476,3 +481,36 @@ def test_bad_input_is_refused_and_nothing_is_submitted(knot_of, call, text):
     with pytest.raises(CloudknotInputError, match=text):
         call(knot)
     assert len(knot.jobs) == before
+
+
+def requirements_of(job):
+    return {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_type):
+    knot = knot_of(square)
+    usual = knot.map([1, 2], job_type=job_type)
+    other = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
+    assert (usual.result(LONG), other.result(LONG)) == ([1, 4], [1, 4])
+    before, after = usual.job.describe_jobs(), other.job.describe_jobs()
+    assert {job["jobDefinition"] for job in after} == {before[0]["jobDefinition"]}
+    assert [requirements_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
+    assert [requirements_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
+    assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
+    assert {job["retryStrategy"]["attempts"] for job in after} == {4}
+    assert other.job.submission["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
+
+
+def test_retries_of_one_map_only(knot_of):
+    knot = knot_of(fails_before)
+    assert knot.map([3], retries=3).result(LONG) == [3]
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        knot.map([3]).result(LONG)
+
+
+def test_one_attempt_of_a_knot_with_several(knot_of):
+    knot = knot_of(fails_before, retries=3)
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        knot.map([3], retries=1).result(LONG)
+    assert knot.job_definition.retries == 3

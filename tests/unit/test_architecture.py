@@ -27,7 +27,7 @@ LEVELS = [
     "clouds",
     "imports pickling outcomes inputs progress settings repo stack github work_dir",
     "modules fingerprint collector pars",
-    "blame requirements futures resources",
+    "blame requirements futures resources overrides",
     "program job",
     "script",
     "image run",

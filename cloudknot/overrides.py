@@ -1,0 +1,29 @@
+"""What one map's jobs have in place of the knot's, as arguments of SubmitJob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.resources import retry_strategy
+
+if TYPE_CHECKING:
+    from cloudknot.options import Overrides
+
+
+def with_overrides(request: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """A SubmitJob request with what a map has in place of the job definition's.
+
+    A retry strategy in SubmitJob takes the place of the whole one of the job definition (Batch API reference,
+    SubmitJob), so its rules are given again.
+    """
+    amounts = {"VCPU": overrides.vcpus, "MEMORY": overrides.memory}
+    resources = [{"type": kind, "value": str(amount)} for kind, amount in amounts.items() if amount is not None]
+    changed = dict(request)
+    if resources:
+        changed["containerOverrides"] = {**request.get("containerOverrides", {}), "resourceRequirements": resources}
+    if overrides.timeout is not None:
+        changed["timeout"] = {"attemptDurationSeconds": overrides.timeout}
+    if overrides.retries is not None:
+        changed["retryStrategy"] = retry_strategy(overrides.retries)
+    return changed
