@@ -8,6 +8,7 @@
                     batch       the Batch job routes; all else goes to moto
                     engine      what AWS Batch does with jobs, as a state machine without I/O
                     process_runner, warm_parent   attempts as processes
+                    injector, faulty_runner   faults, off unless a test sets them
                     logs        their output, to CloudWatch Logs
 
 Importing this package, or ``cloudknot.local.cloud``, loads none of moto, waitress and boto3.
@@ -15,5 +16,7 @@ Importing this package, or ``cloudknot.local.cloud``, loads none of moto, waitre
 
 from cloudknot.local.choices import CloudStatus
 from cloudknot.local.cloud import LocalCloud
+from cloudknot.local.faults import Faults, Kill
+from cloudknot.local.switches import FaultSwitches
 
-__all__ = ["CloudStatus", "LocalCloud"]
+__all__ = ["CloudStatus", "FaultSwitches", "Faults", "Kill", "LocalCloud"]

@@ -16,11 +16,13 @@ from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.errors import ClientException
+from cloudknot.local.fault_controls import FaultControls
 from cloudknot.local.stacks import delete_batch_resources, deleted_stack
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
 LOG_PATH = "/_cloudknot/log"
+FAULTS_PATH = "/_cloudknot/faults"
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -45,6 +47,8 @@ class Application:
         Constant part of the status answer.
     plane : ControlPlane
         Calls that the cloud makes of itself.
+    faults : FaultControls
+        What is to go wrong.
     on_stop : callable
         Called when somebody asks the cloud to end.
     """
@@ -57,10 +61,11 @@ class Application:
         moto: WSGIApplication,
         about: Mapping[str, Any],
         plane: ControlPlane,
+        faults: FaultControls,
         on_stop: Callable[[], None],
     ) -> None:
         self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
-        self._about, self._plane, self._on_stop = about, plane, on_stop
+        self._about, self._plane, self._faults, self._on_stop = about, plane, faults, on_stop
         self._started = self._last_used = time.monotonic()
         self._in_use = 0
         self._lock = threading.Lock()
@@ -85,17 +90,27 @@ class Application:
         with self._lock:
             self._in_use += 1
         try:
-            return self._dispatch(environ, start_response)
+            if environ["PATH_INFO"] in (LOG_PATH, FAULTS_PATH):
+                return self._own(environ, start_response)
+            of_job = _credential(environ)[0] != self._key.access_key
+            return self._faults.answer(environ, start_response, self._dispatch, _service(environ), of_job)
         finally:
             with self._lock:
                 self._in_use -= 1
                 self._last_used = time.monotonic()
 
+    def _own(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """What is no service of AWS, and meets no faults."""
+        if environ["PATH_INFO"] == FAULTS_PATH:
+            try:
+                return _answer(start_response, self._faults.respond(environ["wsgi.input"].read()))
+            except ClientException as error:
+                return _client_error(start_response, str(error))
+        stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
+        return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
+
     def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path == LOG_PATH:
-            stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
-            return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
         if self._batch.handles(environ["REQUEST_METHOD"], path):
             try:
                 return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
@@ -135,9 +150,13 @@ def _request(environ: Environ) -> Request:
 
 def _service(environ: Environ) -> str:
     """The service that a request is signed for; S3 when it does not say."""
-    credential = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0]
-    scope = credential.split("/")
+    scope = _credential(environ)
     return scope[3] if len(scope) == 5 else "s3"
+
+
+def _credential(environ: Environ) -> list[str]:
+    """The parts of the scope that a request is signed for; the first is the key's id."""
+    return str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0].split("/")
 
 
 def _may_change_batch(environ: Environ) -> bool:

@@ -109,6 +109,11 @@ class Batch:
             if not self._closed:
                 self._perform(self._engine.handle(event, self._clock()))
 
+    def forget(self, job_id: str) -> None:
+        """Know a job no more. Raises `ClientException` when it is not known."""
+        with self._changed:
+            self._engine.forget(self._job(job_id))
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state; of an array, its children count."""
         with self._changed:

@@ -140,9 +140,12 @@ class Engine:
 
     def _forget(self, now: float) -> None:
         while self._history and (self._history[0].stopped or 0) < _ms(now - RETENTION):
-            job = self._history.popleft()
-            for each in (job, *job.children):
-                del self.jobs[each.id]
+            self.forget(self._history.popleft())
+
+    def forget(self, job: Job) -> None:
+        """Know a job, and its children, no more."""
+        for each in (job, *job.children):
+            self.jobs.pop(each.id, None)
 
     def _connect(self, job: Job, now: float) -> None:
         """Make the job, or its children one by one, wait for what it depends on."""

@@ -13,6 +13,11 @@ class ClientException(Exception):
         return f"Error executing request, Exception : {self.args[0]}, RequestId: {uuid.uuid4()}"
 
 
+def is_xml(service: str) -> bool:
+    """Whether a service answers in XML."""
+    return service in ("s3", "ec2") or service in _QUERY_SERVICES
+
+
 def body(service: str, code: str, message: str) -> tuple[str, bytes]:
     """Content type and body of an error, in the format that a service's clients parse."""
     if service == "s3":

@@ -29,6 +29,9 @@ from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.ecr import RegistryEcr
+from cloudknot.local.fault_controls import FaultControls
+from cloudknot.local.faulty_runner import FaultyRunner
+from cloudknot.local.injector import Injector
 from cloudknot.local.logs import GROUP, LogShipper
 from cloudknot.local.moto_app import Moto
 from cloudknot.local.process_runner import ProcessRunner
@@ -122,7 +125,8 @@ class Server:
         moto = Moto() if registry is None else RegistryEcr(Moto(), registry)
         self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
         self._shipper = LogShipper(self._control_plane.logs)
-        runner = self._runner(scratch, registry)
+        injector = Injector()
+        runner = FaultyRunner(self._runner(scratch, registry), injector)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
         about = {
@@ -133,7 +137,10 @@ class Server:
             "runner": options.runner,
             "registry": options.registry,
         }
-        self._application = Application(self._key, self._batch, catalog, moto, about, self._control_plane, _terminate)
+        faults = FaultControls(injector, runner, self._batch.forget)
+        self._application = Application(
+            self._key, self._batch, catalog, moto, about, self._control_plane, faults, _terminate
+        )
 
     def run(self) -> None:
         """Serve until SIGTERM, then end every job."""

@@ -1,0 +1,48 @@
+"""An embedded cloud of their own for the tests under faults, and switches that are off again after each."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.local import FaultSwitches
+
+
+def pytest_collection_modifyitems(items):
+    """Keep what shares a cloud in one process, also under pytest-xdist."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("faults"))
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory):
+    """A running embedded cloud of its own, with four vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
+    kept = os.environ.get("CLOUDKNOT_TEST_DIR")
+    directory = Path(kept) / "faults" if kept else tmp_path_factory.mktemp("faults")
+    with ck.LocalCloud(directory, vcpus=4) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def knot_of(cloud):
+    """Make a knot of a function; the same one for the same function and choices."""
+    knots = {}
+
+    def make(func, **choices):
+        key = (func, tuple(sorted(choices.items())))
+        if key not in knots:
+            knots[key] = ck.Knot(name=f"faults-{len(knots)}", func=func, cloud=cloud, **choices)
+        return knots[key]
+
+    return make
+
+
+@pytest.fixture
+def switches(cloud):
+    """The switches of the faults: all off before and after."""
+    switches = FaultSwitches(cloud)
+    switches.off()
+    yield switches
+    switches.off()

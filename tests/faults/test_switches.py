@@ -1,0 +1,281 @@
+"""Each fault of the embedded cloud is what its name says, as a client sees it without retries of any kind."""
+
+import http.client
+import json
+import os
+import time
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.config
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+
+import cloudknot as ck
+from cloudknot.local import Faults, Kill
+from cloudknot.local.state import read_state
+from tests.waiting import LONG, until
+
+BUCKET = "faults-bucket"
+FUTILE = botocore.config.Config(
+    retries={"total_max_attempts": 1, "mode": "standard"}, s3={"addressing_style": "path"}, parameter_validation=False
+)
+
+
+@pytest.fixture(scope="session")
+def client(cloud):
+    """Clients that never try twice."""
+    settings = cloud.environment()
+    session = boto3.Session(
+        settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"], region_name=settings["AWS_DEFAULT_REGION"]
+    )
+    clients = {}
+
+    def make(service):
+        if service not in clients:
+            clients[service] = session.client(service, endpoint_url=settings["AWS_ENDPOINT_URL"], config=FUTILE)
+        return clients[service]
+
+    return make
+
+
+@pytest.fixture
+def bucket(client, switches):
+    client("s3").create_bucket(Bucket=BUCKET)
+    return BUCKET
+
+
+def outcome(call):
+    """The code of an error, or the name of what was raised, or None."""
+    try:
+        call()
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    except Exception as error:
+        return type(error).__name__
+    return None
+
+
+def test_all_are_off_at_first(switches):
+    assert switches.injected() == {}
+
+
+def test_errors_come_at_their_rate_and_the_same_ones_again_with_the_same_seed(switches, client, bucket):
+    def codes():
+        with switches.on(Faults(errors=0.5, seed=7)):
+            found = [outcome(lambda: client("s3").put_object(Bucket=bucket, Key="k", Body=b"x")) for _ in range(60)]
+            counts = switches.injected()
+        assert found.count("InternalError") == counts["error 500"]
+        assert found.count("SlowDown") == counts["error 503"]
+        return found
+
+    first = codes()
+    assert set(first) == {None, "InternalError", "SlowDown"}
+    assert 15 <= first.count(None) <= 45
+    assert codes() == first
+
+
+def test_a_refused_write_is_not_carried_out(switches, client, bucket):
+    with switches.on(Faults(errors=1)):
+        assert outcome(lambda: client("s3").put_object(Bucket=bucket, Key="refused", Body=b"x")) is not None
+        # An answer to HEAD has no body that could hold a code.
+        assert outcome(lambda: client("s3").head_object(Bucket=bucket, Key="refused")) in ("500", "503")
+    assert outcome(lambda: client("s3").get_object(Bucket=bucket, Key="refused")) == "NoSuchKey"
+
+
+def test_a_dropped_acknowledgement_is_of_a_write_that_was_carried_out(switches, client, bucket):
+    with switches.on(Faults(dropped=1, limit=1)):
+        with pytest.raises(ConnectionClosedError):
+            client("s3").put_object(Bucket=bucket, Key="written", Body=b"all of it")
+        assert client("s3").get_object(Bucket=bucket, Key="written")["Body"].read() == b"all of it"
+        assert switches.injected() == {"dropped": 1}
+
+
+def test_a_truncated_answer_says_that_it_is_longer(switches, client, bucket):
+    client("s3").put_object(Bucket=bucket, Key="long", Body=b"x" * 100_000)
+    with switches.on(Faults(truncated=1)):
+        body = client("s3").get_object(Bucket=bucket, Key="long")["Body"]
+        with pytest.raises((IncompleteReadError, ResponseStreamingError)):
+            body.read()
+    assert len(client("s3").get_object(Bucket=bucket, Key="long")["Body"].read()) == 100_000
+
+
+def test_slow_answers_are_right(switches, client, bucket):
+    client("s3").put_object(Bucket=bucket, Key="slow", Body=b"x")
+    with switches.on(Faults(slow=1, delay=0.2)):
+        begun = time.monotonic()
+        assert client("s3").get_object(Bucket=bucket, Key="slow")["Body"].read() == b"x"
+        assert time.monotonic() - begun >= 0.2
+        assert switches.injected() == {"slow": 1}
+
+
+def test_a_burst_of_429_ends_after_as_many(switches, client):
+    with switches.on(Faults(throttled=1, limit=3)):
+        found = [outcome(lambda: client("batch").describe_jobs(jobs=[])) for _ in range(5)]
+    assert found == ["TooManyRequestsException"] * 3 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "code"),
+    [
+        ("s3", lambda s3: s3.list_buckets(), "ExpiredToken"),
+        ("s3", lambda s3: s3.list_objects_v2(Bucket=BUCKET), "ExpiredToken"),
+        ("sts", lambda sts: sts.get_caller_identity(), "ExpiredToken"),
+        ("iam", lambda iam: iam.list_roles(), "ExpiredToken"),
+        ("ec2", lambda ec2: ec2.describe_vpcs(), "ExpiredToken"),
+        ("cloudformation", lambda cfn: cfn.list_stacks(), "ExpiredToken"),
+        ("batch", lambda batch: batch.describe_jobs(jobs=[]), "ExpiredTokenException"),
+        ("logs", lambda logs: logs.describe_log_groups(), "ExpiredTokenException"),
+        ("ecr", lambda ecr: ecr.describe_repositories(), "ExpiredTokenException"),
+    ],
+)
+def test_expired_credentials_in_the_form_of_each_service(switches, client, service, call, code):
+    with switches.on(Faults(expired=True)):
+        assert outcome(lambda: call(client(service))) == code
+    assert outcome(lambda: client("sts").get_caller_identity()) is None
+
+
+def test_silence_closes_every_connection_but_that_of_the_switches(switches, client):
+    with switches.on(Faults(silent=True)):
+        for service in ("sts", "batch"):
+            call = client(service).get_caller_identity if service == "sts" else client(service).describe_job_queues
+            assert outcome(call) == "ConnectionClosedError"
+        assert switches.injected() == {"silence": 2}
+
+
+def test_faults_can_be_for_one_service_or_call_only(switches, client, bucket):
+    with switches.on(Faults(errors=1, services=("s3", "batch"), only="POST /v1/describejobs")):
+        assert outcome(lambda: client("batch").describe_jobs(jobs=[])) in ("InternalFailure", "ServiceUnavailable")
+        assert outcome(lambda: client("batch").describe_job_queues()) is None
+        assert outcome(lambda: client("s3").list_objects_v2(Bucket=bucket)) is None
+
+
+def post(cloud, body, headers):
+    """The status of a request to the route of the switches."""
+    connection = http.client.HTTPConnection(urlsplit(read_state(cloud.directory).endpoint).netloc, timeout=LONG)
+    try:
+        connection.request("POST", "/_cloudknot/faults", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_only_the_owner_reaches_the_switches(switches, cloud):
+    assert post(cloud, json.dumps({"set": {"errors": 1}}), {}) == 403
+    assert switches.injected() == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"errors": 2}, {"error": 0.5}, {"kills": [{"how": "boredom"}]}, {"kills": [{"how": "host", "who": 1}]}, 5],
+)
+def test_faults_that_there_are_not_are_refused(switches, wrong):
+    with pytest.raises(ck.CloudError, match="refuses"):
+        switches._ask({"set": wrong})
+
+
+def attempt(seconds):
+    time.sleep(seconds)
+    return os.environ["AWS_BATCH_JOB_ATTEMPT"]
+
+
+def described(future):
+    """Batch's description of the map's only child, once it has ended."""
+    (job,) = until(lambda: [job for job in future.job.describe_jobs() if job["status"] in ("SUCCEEDED", "FAILED")])
+    return job
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("host", {"statusReason": "Host EC2 (instance i-00000000000000000) terminated."}),
+        ("pull", {"reason": "CannotPullContainerError"}),
+    ],
+)
+def test_what_is_retried_is_computed_by_the_next_attempt(knot_of, switches, how, reason):
+    with switches.on(Faults(kills=(Kill(how, attempts=2),))):
+        future = knot_of(attempt).map([0.3])
+        assert future.result(LONG) == ["3"]
+        assert switches.injected() == {f"killed: {how}": 2}
+    attempts = described(future)["attempts"]
+    for each in attempts[:2]:
+        said = {"statusReason": each["statusReason"], "reason": each["container"].get("reason", "")}
+        for name, text in reason.items():
+            assert said[name].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("how", "exit_code", "status_reason", "reason"),
+    [
+        (
+            "memory",
+            137,
+            "Essential container in task exited",
+            "OutOfMemoryError: Container killed due to memory usage",
+        ),
+        ("start", None, "Task failed to start", "CannotStartContainerError"),
+    ],
+)
+def test_what_batch_says_of_a_killed_child(knot_of, switches, how, exit_code, status_reason, reason):
+    with switches.on(Faults(kills=(Kill(how, attempts=10),))):
+        future = knot_of(attempt).map([30])
+        with pytest.raises(ck.BatchJobFailedError):
+            future.result(LONG)
+    job = described(future)
+    assert job["status"] == "FAILED"
+    assert job["attempts"][-1]["container"].get("exitCode") == exit_code
+    assert job["attempts"][-1]["statusReason"] == status_reason
+    assert job["attempts"][-1]["container"]["reason"].startswith(reason)
+
+
+def test_docker_times_out_after_the_work_is_done(knot_of, switches):
+    with switches.on(Faults(kills=(Kill("docker", attempts=10),))):
+        future = knot_of(attempt).map([0])
+        assert future.result(LONG) == ["1"]
+        job = described(future)
+    assert job["attempts"][0]["container"]["reason"].startswith("DockerTimeoutError")
+
+
+def test_a_running_child_can_be_killed_now(knot_of, switches):
+    future = knot_of(attempt).map([1.5, 0])
+    until(lambda: future.job.describe([0])[0]["status"] == "RUNNING")
+    switches.kill(f"{future.job.job_id}:0", "host")
+    assert future.result(LONG) == ["2", "1"]
+    with pytest.raises(ck.CloudError, match="refuses"):
+        switches.kill(f"{future.job.job_id}:0")
+
+
+def test_a_child_is_killed_when_it_has_stored_something(knot_of, switches):
+    with switches.on(Faults(kills=(Kill("host", when="stored"),))):
+        future = knot_of(attempt).map([0, 2], chunksize=2)
+        assert future.result(LONG) == ["1", "2"]
+
+
+def test_attempts_overlap_when_batch_believes_a_host_lost(knot_of, switches, tmp_path):
+    knot = knot_of(tell)
+    with switches.on(Faults(kills=(Kill("host", overlap=True),))):
+        future = knot.map([str(tmp_path)])
+        future.result(LONG)
+        assert switches.injected() == {"overlapping: host": 1}
+    until(lambda: {path.name for path in tmp_path.iterdir()} == {"1", "2"})
+
+
+def tell(directory):
+    time.sleep(0.5)
+    open(os.path.join(directory, os.environ["AWS_BATCH_JOB_ATTEMPT"]), "w").close()
+
+
+def test_a_forgotten_job_is_unknown_to_batch(knot_of, switches):
+    future = knot_of(attempt).map([0, 0])
+    assert future.result(LONG) == ["1", "1"]
+    described(future)
+    switches.forget(future.job.job_id)
+    assert future.job.describe_jobs() == []
+    assert future.job.describe([0, 1]) == {0: {}, 1: {}}
+    assert future.job.status == "SUCCEEDED"
+    assert switches.injected() == {"forgotten": 1}
