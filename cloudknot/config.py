@@ -73,6 +73,16 @@ def bucket(argument: str | None = None) -> str | None:
     return argument or _setting("s3-bucket")
 
 
+def bucket_policy() -> str | None:
+    """Name or ARN of the policy that jobs get for that bucket besides cloudknot's own; None when nobody chose one."""
+    return _setting("s3-bucket-policy")
+
+
+def sse() -> str | None:
+    """The server-side encryption to ask for with each object; None leaves it to the bucket."""
+    return _setting("s3-sse")
+
+
 def ecr_repo(argument: str | None = None) -> str:
     """The image repository to use, ``"cloudknot"`` by default."""
     return argument or _setting("ecr-repo") or DEFAULT_ECR_REPO
@@ -96,11 +106,6 @@ def cloud(argument: str | None = None) -> str:
             f"The setting CLOUDKNOT_CLOUD is {found!r}. Set it to 'aws' or 'local', or unset it (which means 'aws')."
         )
     return found
-
-
-def stored(key: str) -> str | None:
-    """What this session or the config file says of ``key``."""
-    return _setting(key)
 
 
 def list_profiles() -> Profiles:

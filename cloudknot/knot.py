@@ -16,17 +16,17 @@ from cloudknot.clouds import choose_cloud
 from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
-from cloudknot.job import BatchJob, find_jobs, jobs_table
+from cloudknot.job import BatchJob, jobs_table
+from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions, Overrides
 from cloudknot.pars import Pars
 from cloudknot.program import pickle_value
 from cloudknot.progress import progress_line
-from cloudknot.repo import DockerRepo
-from cloudknot.resources import JobDefinition, KnotResources, delete_knot, deploy_knot, find_knot
+from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.run import Target, job_ids_of, start_run
 
 
-class Knot:
+class Knot(KnotProperties):
     """A function of yours, made ready to run in the cloud.
 
     Making a Knot packs the function and what it needs into an image and makes what the cloud needs to run it. What
@@ -137,19 +137,18 @@ class Knot:
         options = self._options
         image = docker_image.image(options.platform, nocache=options.no_image_cache, tags=options.image_tags)
         _ = self._cloud.account  # A machine without credentials is told so before anything is made.
-        with ThreadPoolExecutor(2) as pool:
-            image_uri = pool.submit(self._cloud.publish, image, self._repository())
+        with ThreadPoolExecutor(3) as pool:
+            bucket = pool.submit(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
+            image_uri = pool.submit(self._cloud.publish, image, self.docker_repo)
             pars = pool.submit(self._shared)
+        bucket.result()
         return deploy_knot(self._cloud, options, pars.result(), image_uri.result())
 
     def _shared(self) -> Pars:
         if self._given_pars is None:
-            self._given_pars = Pars(policies=self._options.pars_policies, cloud=self._cloud)
+            policies = (*self._options.pars_policies, *filter(None, [config.bucket_policy()]))
+            self._given_pars = Pars(policies=policies, cloud=self._cloud)
         return self._given_pars
-
-    def _repository(self) -> DockerRepo:
-        name = self._options.repo_name or config.ecr_repo()
-        return DockerRepo(name, self._options.aws_resource_tags, cloud=self._cloud)
 
     def map(
         self,
@@ -214,76 +213,6 @@ class Knot:
     def _dumps(self, element: Any) -> bytes:
         return pickle_value(element, self._program)
 
-    @property
-    def name(self) -> str:
-        """The knot's name."""
-        return self._options.name
-
-    knot_name = name
-
-    @property
-    def region(self) -> str:
-        """Where the knot runs."""
-        return self._cloud.region
-
-    @property
-    def profile(self) -> str | None:
-        """The AWS profile that it was made with."""
-        return self._cloud.profile
-
-    @property
-    def pars(self) -> Pars:
-        """What the knot shares with others."""
-        if self._given_pars is None:
-            self._given_pars = Pars(name=self._resources.pars_name, cloud=self._cloud)
-        return self._given_pars
-
-    @property
-    def docker_image(self) -> DockerImage | None:
-        """The image that it was made with; None when it was found by name."""
-        return self._docker_image
-
-    @property
-    def docker_repo(self) -> DockerRepo:
-        """The repository of its images."""
-        return self._repository()
-
-    @property
-    def job_definition(self) -> JobDefinition:
-        """The job definition that the next map uses: ``(name, arn, output_bucket, retries)``."""
-        made = self._resources
-        return JobDefinition(made.job_definition_name, made.job_definition_arn, self._cloud.bucket, made.retries)
-
-    @property
-    def job_queue(self) -> str:
-        """Name of the job queue."""
-        return self._resources.job_queue_name
-
-    @property
-    def compute_environment(self) -> str:
-        """Name of the compute environment."""
-        return self._resources.compute_environment_name
-
-    @property
-    def stack_id(self) -> str:
-        """Id of the stack that holds the knot's own resources."""
-        return self._resources.stack_id
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """The tags on the knot's resources."""
-        return self._resources.tags
-
-    @property
-    def jobs(self) -> list[BatchJob]:
-        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too."""
-        return find_jobs(self._cloud, self.name, self._jobs)
-
-    @property
-    def job_ids(self) -> list[str]:
-        """Their Batch job ids."""
-        return [job.job_id for job in self.jobs]
-
     def view_jobs(self) -> None:
         """Print a table of the knot's jobs: Job ID, Name, Status."""
         print(jobs_table(self._cloud, self.jobs))
@@ -304,9 +233,9 @@ class Knot:
             job.terminate("The knot was clobbered")
         delete_knot(self._cloud, self.name)
         if clobber_repo:
-            self._repository().clobber()
+            self.docker_repo.clobber()
         elif clobber_image:
-            self._repository().delete_tag(self._resources.image_uri.rpartition(":")[2])
+            self.docker_repo.delete_tag(self._resources.image_uri.rpartition(":")[2])
         if clobber_pars:
             self.pars.clobber()
         self.clobbered = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -45,6 +45,7 @@ class Target:
     job_definition: str
     attempts: int
     max_vcpus: int
+    tags: Mapping[str, str]
 
     @classmethod
     def of(cls, knot: str, program: Program | None, made: KnotResources) -> Target:
@@ -57,6 +58,7 @@ class Target:
             job_definition=made.job_definition_arn,
             attempts=made.retries,
             max_vcpus=made.max_vcpus,
+            tags=made.tags,
         )
 
 
@@ -80,11 +82,11 @@ def start_run(
     checked = _not_empty(elements)
     if checked is None:
         return None
-    cloud.storage.ensure_bucket()
+    cloud.storage.ensure_bucket(target.tags)
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     try:
         stored = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
-        manifest = _manifest(keys, target, stored, options)
+        manifest = _manifest(keys, target, stored, options, cloud.storage.sse)
         cloud.storage.put(keys.manifest, manifest.to_json().encode())
     except BaseException:
         _discard(cloud, keys)
@@ -147,7 +149,7 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
     return None
 
 
-def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions) -> Manifest:
+def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, sse: str | None) -> Manifest:
     return Manifest(
         knot=target.knot,
         run_id=keys.run_id,
@@ -160,6 +162,7 @@ def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapO
         image=target.image,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         job_type=options.job_type,
+        sse=sse,
     )
 
 

@@ -100,8 +100,8 @@ def get_s3_params() -> S3Params:
     When no bucket was chosen, AWS is asked for the account number, which is part of the default bucket's name:
     ``cloudknot-<account>-<region>``. Raises `CredentialsError` when that takes credentials that are not there.
     """
-    policy = config.stored("s3-bucket-policy")
-    return S3Params(_bucket(), policy, _policy_arn(policy), config.stored("s3-sse"))
+    policy = config.bucket_policy()
+    return S3Params(_bucket(), policy, _policy_arn(policy), config.sse())
 
 
 def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None) -> None:

@@ -128,7 +128,8 @@ class Cloud:
     @cached_property
     def storage(self) -> Storage:
         """The bucket's objects."""
-        return Storage(self.door, self.bucket, self.region)
+        ours = config.bucket(self._bucket) is None
+        return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
         """The image repository of that name. It is made by `publish`, not by asking."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.aws.bucket import Bucket
+from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
 
 PART_SIZE = 8 * 1024 * 1024
 """Bytes; S3 takes at least 5 MiB a part and 10,000 parts (S3 user guide, "Multipart upload limits")."""
-
-PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
 class Storage:
@@ -27,37 +26,29 @@ class Storage:
     bucket : str
     region : str
         Where the bucket is made, on first need.
+    sse : {None, "AES256", "aws:kms"}
+        Server-side encryption asked for with each object; None leaves it to the bucket.
+    ours : bool
+        Whether the bucket's name is cloudknot's default one.
     """
 
-    def __init__(self, door: Door, bucket: str, region: str) -> None:
-        self._door, self.bucket, self._region = door, bucket, region
+    def __init__(self, door: Door, bucket: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
+        self._door, self.bucket, self.sse = door, bucket, sse
+        self._bucket = Bucket(door, bucket, region, sse=sse, ours=ours)
+        self._encryption = {"ServerSideEncryption": sse} if sse else {}
         self._ready = False
         self._lock = threading.Lock()
 
-    def ensure_bucket(self) -> None:
-        """Make the bucket unless it is there: public access blocked."""
+    def ensure_bucket(self, tags: Mapping[str, str]) -> None:
+        """Make the bucket unless it is there; see `Bucket.ensure`. After the first time this does nothing."""
         with self._lock:
             if not self._ready:
-                try:
-                    self._door.call("s3", "head_bucket", Bucket=self.bucket)
-                except ResourceDoesNotExistException:
-                    self._create_bucket()
+                self._bucket.ensure(tags)
                 self._ready = True
-
-    def _create_bucket(self) -> None:
-        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
-        try:
-            self._door.call(
-                "s3", "create_bucket", Bucket=self.bucket, **({} if self._region == "us-east-1" else elsewhere)
-            )
-        except ResourceExistsException:
-            return
-        blocked = dict.fromkeys(PUBLIC_ACCESS, True)
-        self._door.call("s3", "put_public_access_block", Bucket=self.bucket, PublicAccessBlockConfiguration=blocked)
 
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
-        self._door.call("s3", "put_object", Bucket=self.bucket, Key=key, Body=body)
+        self._door.call("s3", "put_object", Bucket=self.bucket, Key=key, Body=body, **self._encryption)
 
     def get(self, key: str) -> bytes:
         """Read one object. Raises `ResourceDoesNotExistException` when there is none."""
@@ -87,7 +78,8 @@ class Storage:
 
     def _upload_parts(self, key: str, parts: Iterator[bytes]) -> int:
         where = {"Bucket": self.bucket, "Key": key}
-        upload = {**where, "UploadId": self._door.call("s3", "create_multipart_upload", **where)["UploadId"]}
+        begun = self._door.call("s3", "create_multipart_upload", **where, **self._encryption)
+        upload = {**where, "UploadId": begun["UploadId"]}
         size, done = 0, []
         try:
             for number, part in enumerate(parts, start=1):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from cloudknot.local.bucket_policies import BucketPolicies
+
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _S3_CONTROL = "/v20180820/"
@@ -21,7 +23,7 @@ class Moto:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-        self._s3: WSGIApplication = create_backend_app("s3")
+        self._s3: WSGIApplication = BucketPolicies(create_backend_app("s3"))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") and not _is_control(environ):

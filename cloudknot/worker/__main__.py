@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     s3.connect()
     keys = RunKeys.parse(arguments.run)
     manifest = _manifest(keys)
+    s3.encrypt(manifest.sse)
     if arguments.element is not None:
         return _by_hand(keys, manifest, arguments.element)
     attempt = int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1"))

@@ -96,6 +96,7 @@ class Manifest:
     """All that a worker, or a later session on another machine, must know of one run.
 
     With a ``stride``, element ``i`` of the inputs begins at byte ``i * stride``; without, the index says where.
+    ``sse`` is the server-side encryption that is asked for with every object; None leaves it to the bucket.
     """
 
     knot: str
@@ -110,6 +111,7 @@ class Manifest:
     stride: int = 0
     job_type: str = "array"
     version: int = 1
+    sse: str | None = None
 
     @property
     def children(self) -> int:

@@ -31,6 +31,7 @@ _SETTINGS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )
 _connected: Any = None
+_sse: str | None = None
 PERMANENT = {"AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
 
 
@@ -44,6 +45,12 @@ def connect() -> Any:
 def client() -> Any:
     """The process's S3 client."""
     return _connected or connect()
+
+
+def encrypt(sse: str | None) -> None:
+    """Ask for this server-side encryption with every object from now on."""
+    global _sse
+    _sse = sse
 
 
 @cache
@@ -92,8 +99,10 @@ def read(bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes
 
 def write(bucket: str, key: str, body: bytes) -> None:
     """Store one object."""
-    if plain.request(client(), "PUT", bucket, key, {}, body) is None:
-        _persist(lambda: client().put_object(Bucket=bucket, Key=key, Body=body))
+    headers = {"x-amz-server-side-encryption": _sse} if _sse else {}
+    if plain.request(client(), "PUT", bucket, key, headers, body) is None:
+        asked = {"ServerSideEncryption": _sse} if _sse else {}
+        _persist(lambda: client().put_object(Bucket=bucket, Key=key, Body=body, **asked))
 
 
 def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:

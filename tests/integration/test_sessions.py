@@ -97,6 +97,8 @@ def test_ctrl_c_leaves_the_job_running(python, cloud, tmp_path):
         SUBMIT
         + """
     import os, signal, threading
+    # What was started in the background of a shell ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     future.result()
 """,

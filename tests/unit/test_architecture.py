@@ -32,6 +32,7 @@ LEVELS = [
     "script",
     "image run",
     "docker_image",
+    "knot_properties",
     "knot",
     "__init__",
     "cli",

@@ -1,0 +1,164 @@
+"""The bucket of inputs and results: how it is made, found, and what is said when it cannot be used."""
+
+import json
+import warnings
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.aws import Cloud
+from cloudknot.aws.bucket import Bucket
+from cloudknot.errors import PermissionDeniedError, ResourceExistsException
+from cloudknot.worker.protocol import Manifest
+
+TAGS = {"Owner": "ada", "Environment": "cloudknot", "Name": "a-knot", "Grant": "42"}
+
+
+class Recorder:
+    """A door that keeps the names of the calls it makes, and stops short of one."""
+
+    def __init__(self, door, stop_before=None):
+        self._door, self._stop_before = door, stop_before
+        self.calls = []
+
+    def session(self):
+        return self._door.session()
+
+    def call(self, service, operation, **arguments):
+        if operation == self._stop_before:
+            raise KeyboardInterrupt
+        self.calls.append(operation)
+        return self._door.call(service, operation, **arguments)
+
+
+@pytest.fixture
+def s3(cloud):
+    return cloud.client("s3")
+
+
+def assert_is_set_up(s3, name, sse="AES256"):
+    blocked = s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
+    assert set(blocked.values()) == {True}
+    rule = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"][0]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == sse
+    (lifecycle,) = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert lifecycle["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    (statement,) = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
+
+
+def test_a_bucket_that_is_made_is_private_encrypted_and_tagged(cloud, s3):
+    Bucket(cloud.door, "made-by-us", "us-east-1").ensure(TAGS)
+    assert_is_set_up(s3, "made-by-us")
+    tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket="made-by-us")["TagSet"]}
+    assert tags == {**TAGS, "Name": "made-by-us"}
+
+
+def test_it_is_made_in_the_region_of_the_jobs(cloud, s3):
+    Bucket(cloud.door, "made-in-ireland", "eu-west-1", sse="aws:kms").ensure(TAGS)
+    assert s3.get_bucket_location(Bucket="made-in-ireland")["LocationConstraint"] == "eu-west-1"
+    assert_is_set_up(s3, "made-in-ireland", "aws:kms")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "put_public_access_block",
+        "put_bucket_encryption",
+        "put_bucket_policy",
+        "put_bucket_lifecycle_configuration",
+        "put_bucket_tagging",
+    ],
+)
+def test_a_creation_that_was_broken_off_is_finished(cloud, s3, step):
+    name = f"broken-{step.replace('_', '-')}"[:63]
+    with pytest.raises(KeyboardInterrupt):
+        Bucket(Recorder(cloud.door, step), name, "us-east-1", ours=True).ensure(TAGS)
+    Bucket(cloud.door, name, "us-east-1", ours=True).ensure(TAGS)
+    assert_is_set_up(s3, name)
+    recorder = Recorder(cloud.door)
+    Bucket(recorder, name, "us-east-1", ours=True).ensure(TAGS)
+    assert recorder.calls == ["head_bucket", "get_bucket_tagging"]
+
+
+def test_a_bucket_of_the_users_own_is_used_as_it_is(cloud, s3):
+    s3.create_bucket(Bucket="of-the-lab")
+    recorder = Recorder(cloud.door)
+    Bucket(recorder, "of-the-lab", "us-east-1").ensure(TAGS)
+    assert recorder.calls == ["head_bucket"]
+    with pytest.raises(s3.exceptions.ClientError, match="NoSuchBucketPolicy"):
+        s3.get_bucket_policy(Bucket="of-the-lab")
+
+
+def test_a_bucket_far_from_the_jobs_is_said(cloud, s3):
+    s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "ap-south-1"})
+    with pytest.warns(UserWarning, match="far-away is in ap-south-1, and jobs run in us-east-1.*costs money"):
+        Bucket(cloud.door, "far-away", "us-east-1").ensure(TAGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Bucket(cloud.door, "far-away", "ap-south-1").ensure(TAGS)
+
+
+class Answers:
+    """A door to an AWS that answers a call with an error."""
+
+    def __init__(self, **errors):
+        self._errors = errors
+
+    def call(self, service, operation, **arguments):
+        raise self._errors[operation]
+
+
+def test_a_name_that_another_account_has():
+    door = Answers(
+        head_bucket=ck.ResourceDoesNotExistException("", code="404"),
+        create_bucket=ResourceExistsException("", code="BucketAlreadyExists"),
+    )
+    with pytest.raises(
+        ResourceExistsException, match=r"Another AWS account has a bucket of the name data.*set_s3_par"
+    ):
+        Bucket(door, "data", "us-east-1").ensure(TAGS)
+
+
+def test_a_bucket_that_may_not_be_used():
+    door = Answers(head_bucket=PermissionDeniedError("403", code="403", operation="s3:head_bucket"))
+    with pytest.raises(PermissionDeniedError, match=r"bucket data may not be used.*s3:ListBucket"):
+        Bucket(door, "data", "us-east-1").ensure(TAGS)
+
+
+@pytest.mark.parametrize("sse", ["AES256", "aws:kms"])
+def test_every_object_of_a_run_is_encrypted_as_asked(cloud, s3, sse, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
+    ck.set_s3_params(bucket=f"encrypted-{sse.replace(':', '-').lower()}", sse=sse)
+    here = ck.LocalCloud(cloud.directory)
+    future = ck.Knot(name="encrypted", func=abs, cloud=here).map([-1, -2])
+    assert future.result(120) == [1, 2]
+    listed = s3.list_objects_v2(Bucket=here.bucket)["Contents"]
+    assert len(listed) == 5
+    for item in listed:
+        assert s3.head_object(Bucket=here.bucket, Key=item["Key"])["ServerSideEncryption"] == sse
+
+
+def test_jobs_get_the_policy_of_the_bucket(cloud, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
+    iam = cloud.client("iam")
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
+    arn = iam.create_policy(PolicyName="lab-data", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
+    ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
+    pars = ck.Knot(name="with-policy", func=abs, cloud=ck.LocalCloud(cloud.directory)).pars
+    (stack,) = cloud.client("cloudformation").describe_stacks(StackName=pars.stack_id)["Stacks"]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+    assert arn in parameters["Policies"].split(",")
+
+
+def test_nothing_is_made_by_asking_for_the_bucket(cloud, s3):
+    storage = Cloud("us-east-1", endpoint_url=cloud.endpoint_url, bucket="only-asked").storage
+    assert storage.bucket == "only-asked"
+    assert "only-asked" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+
+def test_a_manifest_of_an_earlier_version_has_no_encryption():
+    manifest = Manifest("k", "r", 1, 1, False, 1, "f", "i", "2026-01-01T00:00:00+00:00")
+    assert Manifest.from_json(manifest.to_json().replace(', "sse": null', "")).sse is None
