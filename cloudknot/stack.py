@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 1800.0
 """Seconds that a creation, an update or a deletion is waited for."""
-FIRST_POLL, LONGEST_POLL = 0.5, 10.0
+FIRST_POLL, LONGEST_POLL = 0.1, 10.0
 """Seconds between two looks at a stack: at first, and at most."""
 
 GONE = "DELETE_COMPLETE"

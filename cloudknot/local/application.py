@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 from cloudknot.aws.signing import AccessKey, Request, verify
 from cloudknot.local import errors
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
+from cloudknot.local.cloudformation import CloudFormation
+from cloudknot.local.cloudformation.records import ValidationError
 from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.errors import ClientException
 from cloudknot.local.fault_controls import FaultControls
-from cloudknot.local.stacks import delete_batch_resources, deleted_stack
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
@@ -47,6 +49,7 @@ class Application:
         Constant part of the status answer.
     plane : ControlPlane
         Calls that the cloud makes of itself.
+    stacks : CloudFormation
     faults : FaultControls
         What is to go wrong.
     on_stop : callable
@@ -61,11 +64,13 @@ class Application:
         moto: WSGIApplication,
         about: Mapping[str, Any],
         plane: ControlPlane,
+        stacks: CloudFormation,
         faults: FaultControls,
         on_stop: Callable[[], None],
     ) -> None:
         self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
-        self._about, self._plane, self._faults, self._on_stop = about, plane, faults, on_stop
+        self._about, self._plane, self._on_stop = about, plane, on_stop
+        self._stacks, self._faults = stacks, faults
         self._started = self._last_used = time.monotonic()
         self._in_use = 0
         self._lock = threading.Lock()
@@ -116,24 +121,24 @@ class Application:
                 return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
             except ClientException as error:
                 return _client_error(start_response, str(error))
+        if _service(environ) == "cloudformation":
+            return self._answer_of_stacks(environ, start_response)
         environ["RAW_URI"] = environ["REQUEST_URI"]
         if not _may_change_batch(environ):
             return self._moto(environ, start_response)
         self._catalog.forget()
         try:
-            self._delete_with_stack(environ)
             return self._moto(environ, start_response)
         finally:
             self._catalog.forget()
 
-    def _delete_with_stack(self, environ: Environ) -> None:
-        """Before moto deletes a stack: what it would leave behind."""
-        if _service(environ) == "cloudformation":
-            body = environ["wsgi.input"].read()
-            environ["wsgi.input"].seek(0)
-            stack = deleted_stack(body)
-            if stack is not None:
-                delete_batch_resources(stack, self._plane.stack_resources, self._plane.batch)
+    def _answer_of_stacks(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            body = self._stacks.respond(environ["wsgi.input"].read(), _credential(environ)[0])
+        except ValidationError as error:
+            _, body = errors.body("cloudformation", error.code, escape(str(error)))
+            return _xml(start_response, "400 Bad Request", body)
+        return _xml(start_response, "200 OK", body)
 
     def _status(self) -> dict[str, Any]:
         uptime = time.monotonic() - self._started
@@ -160,8 +165,7 @@ def _credential(environ: Environ) -> list[str]:
 
 
 def _may_change_batch(environ: Environ) -> bool:
-    service = _service(environ)
-    return service == "cloudformation" or (service == "batch" and not environ["PATH_INFO"].startswith("/v1/describe"))
+    return _service(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")
 
 
 def _refuse(environ: Environ, start_response: StartResponse, code: str) -> Iterable[bytes]:
@@ -178,6 +182,11 @@ def _refuse(environ: Environ, start_response: StartResponse, code: str) -> Itera
 def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:
     extra = [("x-amzn-ErrorType", "ClientException")]
     return _answer(start_response, {"message": message}, "400 Bad Request", extra)
+
+
+def _xml(start_response: StartResponse, status: str, body: bytes) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _text(start_response: StartResponse, text: str) -> Iterable[bytes]:

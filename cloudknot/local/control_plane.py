@@ -8,15 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
-from xml.etree import ElementTree
 
 from cloudknot.aws.batch import log_lines
 from cloudknot.aws.signing import AccessKey, sign
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _LOGS = "Logs_20140328"
 _ERRORS = {
     "ResourceAlreadyExistsException": ResourceExistsException,
@@ -50,15 +47,6 @@ class ControlPlane:
     def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
         return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
-
-    def stack_resources(self, stack: str) -> list[Mapping[str, str]]:
-        """What a stack is made of: ``ResourceType`` and ``PhysicalResourceId`` of each resource."""
-        form = {"Action": "ListStackResources", "Version": "2010-05-15", "StackName": stack}
-        answer = self._post("cloudformation", "/", urlencode(form).encode(), _FORM)
-        if answer.status_code >= 400:
-            raise CloudError(f"There is no stack {stack}", operation="cloudformation:ListStackResources")
-        members = ElementTree.fromstring(answer.get_data()).iterfind(".//{*}StackResourceSummaries/{*}member")
-        return [{child.tag.rpartition("}")[2]: child.text or "" for child in member} for member in members]
 
     def log_lines(self, stream: str) -> Iterator[str]:
         """The lines of a job's log stream so far; a stream that does not exist has none."""

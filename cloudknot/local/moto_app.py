@@ -6,6 +6,7 @@ folders at every request, which takes longer than all else that an S3 request do
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ class Moto:
     """The services that moto emulates, behind one address."""
 
     def __init__(self) -> None:
+        # Without them, roles cannot be given AWS's own policies, nor is a misspelt one refused.
+        os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)

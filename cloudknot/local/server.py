@@ -22,11 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloudknot.aws.door import Door
 from cloudknot.aws.signing import AccessKey
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.application import Application
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
+from cloudknot.local.cloudformation import CloudFormation
 from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.ecr import RegistryEcr
 from cloudknot.local.fault_controls import FaultControls
@@ -38,6 +40,7 @@ from cloudknot.local.process_runner import ProcessRunner
 from cloudknot.local.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
 from cloudknot.local.runner import Runner
 from cloudknot.local.state import (
+    ACCOUNT,
     REGION,
     VERSION,
     CloudState,
@@ -137,9 +140,11 @@ class Server:
             "runner": options.runner,
             "registry": options.registry,
         }
+        self._doors: dict[str, Door] = {}
+        stacks = CloudFormation(self._door_of, ACCOUNT, REGION, catalog.forget)
         faults = FaultControls(injector, runner, self._batch.forget)
         self._application = Application(
-            self._key, self._batch, catalog, moto, about, self._control_plane, faults, _terminate
+            self._key, self._batch, catalog, moto, about, self._control_plane, stacks, faults, _terminate
         )
 
     def run(self) -> None:
@@ -181,6 +186,13 @@ class Server:
             "AWS_SECRET_ACCESS_KEY": self._key.secret_key,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def _door_of(self, access_key: str) -> Door:
+        """Calls of this cloud as a client with that key makes them."""
+        if access_key not in self._doors:
+            keys = {"aws_access_key_id": self._key.access_key, "aws_secret_access_key": self._key.secret_key}
+            self._doors[access_key] = Door({"region_name": REGION, **keys}, self._endpoint, isolated=True)
+        return self._doors[access_key]
 
     def _let_clients_in(self) -> None:
         """The socket listens already, so whoever reads ``cloud.json`` now is answered."""

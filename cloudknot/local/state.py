@@ -15,6 +15,8 @@ from typing import IO
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 
 REGION = "us-east-1"
+ACCOUNT = "123456789012"
+"""moto's; every request is of this account."""
 VERSION = 1
 """Of the file's format and of the routes under ``/_cloudknot/``."""
 

@@ -1,0 +1,222 @@
+"""CloudFormation's protocol: form requests in, XML out."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+from cloudknot.aws.door import Door
+from cloudknot.local.cloudformation.answers import render, stack_answer
+from cloudknot.local.cloudformation.deployment import Deployment, check, run
+from cloudknot.local.cloudformation.intrinsics import load, parameters_of
+from cloudknot.local.cloudformation.records import GONE, Resource, StackRecord, ValidationError, Wanted
+
+PAGE = 100
+NAMED_KINDS = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
+
+Form = Mapping[str, str]
+
+
+class CloudFormation:
+    """Every stack of the cloud.
+
+    Parameters
+    ----------
+    door : callable
+        ``door(access_key)``: makes calls as that key's owner.
+    account, region : str
+    on_change : callable
+        Called when what Batch has may have changed.
+    """
+
+    def __init__(
+        self, door: Callable[[str], Door], account: str, region: str, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self._door, self._on_change = door, on_change
+        self._account, self._region = account, region
+        self._stacks: dict[str, StackRecord] = {}
+        self._lock = threading.Lock()
+
+    def respond(self, body: bytes, access_key: str) -> bytes:
+        """The body that answers a request. `ValidationError` when it is refused."""
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        action = form.get("Action", "")
+        handler = getattr(self, f"_{action}", None) if action.isalpha() else None
+        if handler is None:
+            raise ValidationError(f"The embedded cloud does not know the action {action!r}.", "InvalidAction")
+        return render(action, handler(form, access_key))
+
+    def _CreateStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+        name = form.get("StackName", "")
+        wanted = _wanted(form)
+        with self._lock:
+            taken = self._live(name)
+            if taken is not None:
+                raise ValidationError(f"Stack [{name}] already exists", "AlreadyExistsException")
+            stack_id = f"arn:aws:cloudformation:{self._region}:{self._account}:stack/{name}/{uuid.uuid4()}"
+            record = StackRecord(name, stack_id, wanted)
+            check(wanted, self._pseudo(record))
+            record.become("CREATE_IN_PROGRESS", "User Initiated")
+            self._stacks[stack_id] = record
+        self._work(record, self._deployment(record, access_key).create)
+        return {"StackId": stack_id}
+
+    def _UpdateStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+        record = self._find(form["StackName"])
+        wanted = _wanted(form, record.wanted)
+        check(wanted, self._pseudo(record))
+        with record.lock:
+            if not record.status.endswith("_COMPLETE") or record.status in ("ROLLBACK_COMPLETE", GONE):
+                raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be updated.")
+            if wanted == record.wanted:
+                raise ValidationError("No updates are to be performed.")
+            record.become("UPDATE_IN_PROGRESS", "User Initiated")
+        self._work(record, partial(self._deployment(record, access_key).update, wanted))
+        return {"StackId": record.id}
+
+    def _DeleteStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+        record = self._stacks.get(form["StackName"]) or self._live(form["StackName"])
+        if record is None:
+            return {}
+        with record.lock:
+            if record.status in (GONE, "DELETE_IN_PROGRESS"):
+                return {}
+            if record.status.startswith(("UPDATE", "ROLLBACK")) and record.status.endswith("_IN_PROGRESS"):
+                raise ValidationError(f"Stack [{record.name}] cannot be deleted while in status {record.status}")
+            record.unwanted = True
+            record.become("DELETE_IN_PROGRESS", "User Initiated")
+        self._work(record, self._deployment(record, access_key).delete)
+        return {}
+
+    def _DescribeStacks(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        if "StackName" in form:
+            return {"Stacks": [stack_answer(self._find(form["StackName"]))]}
+        live = [record for record in self._newest_first() if record.status != GONE]
+        return _page("Stacks", [stack_answer(record) for record in live], form)
+
+    def _ListStacks(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        states = set(_members(form, "StackStatusFilter").values())
+        found = [record for record in self._newest_first() if not states or record.status in states]
+        dropped = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
+        rows = [{key: value for key, value in stack_answer(one).items() if key not in dropped} for one in found]
+        return _page("StackSummaries", rows, form)
+
+    def _DescribeStackEvents(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        record = self._find(form["StackName"])
+        rows = [
+            {
+                "StackId": record.id,
+                "EventId": event.id,
+                "StackName": record.name,
+                "LogicalResourceId": event.logical_id,
+                "PhysicalResourceId": event.physical_id,
+                "ResourceType": event.kind,
+                "Timestamp": event.time,
+                "ResourceStatus": event.status,
+                "ResourceStatusReason": event.reason or None,
+            }
+            for event in reversed(list(record.events))
+        ]
+        return _page("StackEvents", rows, form)
+
+    def _ListStackResources(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        record = self._find(form["StackName"])
+        rows = [_resource(one, "LastUpdatedTimestamp") for one in list(record.resources.values())]
+        return _page("StackResourceSummaries", rows, form)
+
+    def _DescribeStackResources(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        record = self._find(form["StackName"])
+        stack = {"StackId": record.id, "StackName": record.name}
+        return {
+            "StackResources": [{**stack, **_resource(one, "Timestamp")} for one in list(record.resources.values())]
+        }
+
+    def _GetTemplate(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+        return {"TemplateBody": self._find(form["StackName"]).wanted.text}
+
+    def _find(self, name: str) -> StackRecord:
+        record = self._stacks.get(name) or self._live(name)
+        if record is None:
+            raise ValidationError(f"Stack with id {name} does not exist")
+        return record
+
+    def _live(self, name: str) -> StackRecord | None:
+        found = (one for one in list(self._stacks.values()) if one.name == name and one.status != GONE)
+        return next(found, None)
+
+    def _newest_first(self) -> list[StackRecord]:
+        return list(reversed(self._stacks.values()))
+
+    def _deployment(self, record: StackRecord, access_key: str) -> Deployment:
+        return Deployment(record, self._door(access_key), self._pseudo(record))
+
+    def _pseudo(self, record: StackRecord) -> dict[str, str]:
+        return {
+            "AWS::AccountId": self._account,
+            "AWS::Partition": "aws",
+            "AWS::Region": self._region,
+            "AWS::StackId": record.id,
+            "AWS::StackName": record.name,
+            "AWS::URLSuffix": "amazonaws.com",
+        }
+
+    def _work(self, record: StackRecord, work: Callable[[], None]) -> None:
+        def worked() -> None:
+            try:
+                run(work, record)
+            finally:
+                self._on_change()
+
+        threading.Thread(target=worked, name=f"stack {record.name}", daemon=True).start()
+
+
+def _wanted(form: Form, before: Wanted | None = None) -> Wanted:
+    """What a request asks for; an update may ask for the template or a parameter that was there before."""
+    if "TemplateBody" not in form and not (before and form.get("UsePreviousTemplate") == "true"):
+        raise ValidationError("Either Template URL or Template Body must be specified.")
+    text = form.get("TemplateBody", before.text if before else "")
+    template = load(text)
+    capabilities = set(_members(form, "Capabilities").values())
+    kinds = {one.get("Type") for one in template["Resources"].values()}
+    if kinds & set(NAMED_KINDS) and "CAPABILITY_NAMED_IAM" not in capabilities:
+        raise ValidationError("Requires capabilities : [CAPABILITY_NAMED_IAM]", "InsufficientCapabilitiesException")
+    given = {}
+    for prefix in _members(form, "Parameters"):
+        key = form[f"{prefix}.ParameterKey"]
+        previous = before is not None and form.get(f"{prefix}.UsePreviousValue") == "true"
+        given[key] = before.parameters[key] if before and previous else form.get(f"{prefix}.ParameterValue", "")
+    tags = {form[f"{prefix}.Key"]: form[f"{prefix}.Value"] for prefix in _members(form, "Tags")}
+    kept = before.tags if before is not None and not tags else tags
+    return Wanted(text, template, parameters_of(template, given), kept)
+
+
+def _members(form: Form, name: str) -> dict[str, str]:
+    """A list of a request: the prefix of each member, and its value if it is a plain one."""
+    found: dict[str, str] = {}
+    start = f"{name}.member."
+    for key, value in form.items():
+        if key.startswith(start):
+            number, _, rest = key[len(start) :].partition(".")
+            found.setdefault(f"{start}{number}", "" if rest else value)
+    return found
+
+
+def _resource(resource: Resource, time: str) -> dict[str, Any]:
+    return {
+        "LogicalResourceId": resource.logical_id,
+        "PhysicalResourceId": resource.physical_id,
+        "ResourceType": resource.kind,
+        time: resource.changed,
+        "ResourceStatus": resource.status,
+        "ResourceStatusReason": resource.reason or None,
+    }
+
+
+def _page(name: str, rows: list[dict[str, Any]], form: Form) -> dict[str, Any]:
+    start = int(form.get("NextToken") or 0)
+    more = {"NextToken": str(start + PAGE)} if len(rows) > start + PAGE else {}
+    return {name: rows[start : start + PAGE], **more}
