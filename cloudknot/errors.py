@@ -6,12 +6,14 @@
     ├── CloudknotInputError (ValueError)        an argument is refused; nothing was made
     ├── CloudknotConfigurationError             settings or credentials do not work
     │   ├── ProfileException                    no such AWS profile
-    │   ├── RegionException                     no such AWS region
+    │   ├── RegionException                     no such AWS region, or it is off
+    │   ├── ClockSkewError                      the clock of this machine is wrong
     │   └── CredentialsError                    no AWS credentials, or expired ones
     ├── CloudError                              the cloud refused a call, or cannot be reached
     │   ├── ResourceDoesNotExistException
     │   ├── ResourceExistsException
     │   ├── PermissionDeniedError
+    │   ├── QuotaExceededError                  the account has no more of that
     │   ├── CannotCreateResourceException
     │   └── CannotDeleteResourceException
     ├── ResourceClobberedException              the knot was clobbered
@@ -45,6 +47,7 @@ __all__ = [
     "CKTimeoutError",
     "CannotCreateResourceException",
     "CannotDeleteResourceException",
+    "ClockSkewError",
     "CloudError",
     "CloudknotConfigurationError",
     "CloudknotError",
@@ -62,6 +65,7 @@ __all__ = [
     "OutOfMemoryError",
     "PermissionDeniedError",
     "ProfileException",
+    "QuotaExceededError",
     "RegionException",
     "ResourceClobberedException",
     "ResourceDoesNotExistException",
@@ -90,7 +94,11 @@ class ProfileException(CloudknotConfigurationError):
 
 
 class RegionException(CloudknotConfigurationError):
-    """The AWS region asked for does not exist."""
+    """The AWS region asked for does not exist, or is not switched on for the account."""
+
+
+class ClockSkewError(CloudknotConfigurationError):
+    """The clock of this machine is minutes wrong, so that AWS accepts none of its requests."""
 
 
 class CredentialsError(CloudknotConfigurationError):
@@ -124,6 +132,10 @@ class ResourceExistsException(CloudError):
 
 class PermissionDeniedError(CloudError):
     """The credentials in use may not make this call."""
+
+
+class QuotaExceededError(CloudError):
+    """The account's limit for something is reached."""
 
 
 class CannotCreateResourceException(CloudError):

@@ -123,4 +123,5 @@ class Door:
 
     def _translate(self, error: Exception, operation: str) -> CloudknotError:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
-        return translate(error, operation, silence)
+        region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
+        return translate(error, operation, silence, region)

@@ -6,6 +6,20 @@ import difflib
 
 from cloudknot.errors import RegionException
 
+ON_BY_DEFAULT = frozenset(
+    {
+        *("ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+        *("ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1"),
+        *("us-east-1", "us-east-2", "us-west-1", "us-west-2"),
+    }
+)
+"""Regions that every account has (AWS Account Management guide, "Regions enabled by default")."""
+
+
+def is_on_by_default(region: str) -> bool:
+    """Whether an account has the region without asking for it; regions of other partitions than AWS's own count."""
+    return region in ON_BY_DEFAULT or region.startswith(("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-"))
+
 
 def known_regions() -> list[str]:
     """Names of every region of every AWS partition, sorted."""

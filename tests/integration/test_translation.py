@@ -1,0 +1,148 @@
+"""Errors of AWS in words: real boto3 clients, and a server that answers as AWS does when something is wrong."""
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.aws.door import Door
+from cloudknot.aws.translation import translate
+from cloudknot.local import errors
+
+KEYS = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
+CALLS = {
+    "s3": ("create_bucket", {"Bucket": "data"}),
+    "ec2": ("create_vpc", {"CidrBlock": "10.0.0.0/16"}),
+    "iam": ("list_roles", {}),
+    "batch": ("describe_jobs", {"jobs": ["a"]}),
+    "sts": ("get_caller_identity", {}),
+    "cloudformation": ("describe_stacks", {}),
+    "ecr": ("get_authorization_token", {}),
+}
+
+
+@contextlib.contextmanager
+def server_that_says(service, status, code, message):
+    """An address at which every request is refused, in the format of the service."""
+    kind, body = errors.body(service, code, message)
+
+    class Refuse(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in (("Content-Type", kind), ("Content-Length", len(body)), ("x-amzn-ErrorType", code)):
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815 - as http.server has them
+
+        def log_message(self, *arguments):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answer_to(service, status, code, message="as AWS words it"):
+    with server_that_says(service, status, code, message) as endpoint:
+        door = Door({"region_name": "us-east-1", **KEYS}, endpoint, isolated=True)
+        operation, arguments = CALLS[service]
+        with pytest.raises(ck.CloudknotError) as caught:
+            door.call(service, operation, **arguments)
+    assert caught.value.__cause__ is not None
+    return caught.value
+
+
+EXPIRED = "Signature expired: 20261124T060000Z is now earlier than 20261124T061500Z (20261124T063000Z - 15 min.)"
+EARLY = "Signature not yet current: 20261124T080000Z is still later than 20261124T063000Z (20261124T064500Z + 15 min.)"
+
+
+@pytest.mark.parametrize(
+    ("service", "status", "code", "message", "kind", "says"),
+    [
+        ("s3", 403, "RequestTimeTooSkewed", "The difference is too large.", ck.ClockSkewError, "clock.*set-ntp"),
+        ("batch", 403, "InvalidSignatureException", EXPIRED, ck.ClockSkewError, "clock of this machine"),
+        ("sts", 403, "SignatureDoesNotMatch", EARLY, ck.ClockSkewError, "not yet current"),
+        ("ec2", 400, "RequestExpired", "Request has expired.", ck.ClockSkewError, "clock"),
+        ("s3", 403, "SignatureDoesNotMatch", "Check your key.", ck.CredentialsError, "Check your key"),
+        ("sts", 403, "ExpiredToken", "The security token is expired", ck.CredentialsError, "aws sso login"),
+        ("batch", 403, "ExpiredTokenException", "expired", ck.CredentialsError, "already submitted go on"),
+        ("sts", 403, "InvalidClientTokenId", "invalid", ck.CredentialsError, "get-caller-identity"),
+        ("ec2", 401, "AuthFailure", "not able to validate", ck.CredentialsError, "AuthFailure"),
+        ("ec2", 401, "OptInRequired", "You are not subscribed", ck.RegionException, "not switched on"),
+        ("ec2", 400, "VpcLimitExceeded", "maximum of 5", ck.QuotaExceededError, "maximum of 5.*Service Quotas"),
+        ("iam", 409, "LimitExceeded", "1000 roles", ck.QuotaExceededError, "cloudknot list"),
+        ("cloudformation", 400, "LimitExceededException", "2000", ck.QuotaExceededError, "ask AWS for more"),
+        ("s3", 400, "TooManyBuckets", "100 buckets", ck.QuotaExceededError, "100 buckets"),
+        ("s3", 409, "BucketAlreadyExists", "taken", ck.ResourceExistsException, "taken"),
+        ("ecr", 400, "AccessDeniedException", "no", ck.PermissionDeniedError, "ecr"),
+    ],
+)
+def test_an_answer_of_aws_says_what_is_wrong(service, status, code, message, kind, says):
+    error = answer_to(service, status, code, message)
+    assert type(error) is kind
+    assert message in str(error)
+    with pytest.raises(kind, match=f"(?s){says}"):
+        raise error
+
+
+def test_throttling_is_said_when_retries_are_used_up():
+    from botocore.exceptions import ClientError
+
+    refused = ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate exceeded"}}, "SubmitJob")
+    error = translate(refused, "batch:submit_job")
+    assert "too often" in str(error)
+    assert (error.code, error.operation) == ("TooManyRequestsException", "batch:submit_job")
+
+
+@pytest.mark.parametrize(("region", "hints"), [("us-east-1", False), ("af-south-1", True), ("cn-north-1", False)])
+def test_a_region_that_is_off_knows_no_keys(region, hints):
+    from botocore.exceptions import ClientError
+
+    refused = ClientError({"Error": {"Code": "UnrecognizedClientException", "Message": "invalid"}}, "DescribeJobs")
+    error = translate(refused, "batch:describe_jobs", region=region)
+    assert isinstance(error, ck.CredentialsError)
+    assert (f"enable-region --region-name {region}" in str(error)) is hints
+
+
+def test_a_misspelt_region_is_named_with_near_matches():
+    from botocore.exceptions import EndpointConnectionError
+
+    unreachable = EndpointConnectionError(endpoint_url="https://batch.us-esat-1.amazonaws.com/")
+    error = translate(unreachable, "batch:describe_jobs", region="us-esat-1")
+    assert isinstance(error, ck.RegionException)
+    assert "us-east-1" in str(error)
+    network = translate(unreachable, "batch:describe_jobs", region="us-east-1")
+    assert not isinstance(network, ck.RegionException)
+    assert "Check the network" in str(network)
+
+
+def test_no_network_is_said():
+    with server_that_says("sts", 500, "X", "") as gone:
+        pass
+    door = Door({"region_name": "us-east-1", **KEYS}, gone, isolated=True)
+    with pytest.raises(ck.CloudError, match=r"sts:get_caller_identity got no answer.*Check the network"):
+        door.call("sts", "get_caller_identity")
+
+
+def test_a_login_that_is_over_is_said(tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile lab]\nregion = us-east-1\nsso_session = lab\nsso_account_id = 123456789012\nsso_role_name = user\n"
+        "[sso-session lab]\nsso_region = us-east-1\nsso_start_url = https://lab.example/start\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    door = Door({"region_name": "us-east-1", "profile_name": "lab"}, "http://127.0.0.1:9")
+    with pytest.raises(ck.CredentialsError, match="aws sso login"):
+        door.call("sts", "get_caller_identity")
