@@ -27,6 +27,7 @@ from cloudknot.aws.signing import AccessKey
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.application import Application
 from cloudknot.local.batch import Batch
+from cloudknot.local.batch_resources import BatchResources
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.cloudformation import CloudFormation
 from cloudknot.local.control_plane import ControlPlane
@@ -125,7 +126,8 @@ class Server:
         self._http = _http_server(self._answer, options.port)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
-        moto = Moto() if registry is None else RegistryEcr(Moto(), registry)
+        services = BatchResources(Moto())
+        moto = services if registry is None else RegistryEcr(services, registry)
         self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()

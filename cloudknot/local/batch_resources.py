@@ -1,0 +1,130 @@
+"""Queues and compute environments as Batch guards them: a layer in front of moto, which keeps them.
+
+moto lets anything be deleted at any time, knows no quotas, and does not take note when a compute environment changes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cloudknot.local.errors import ClientException
+
+WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+QUOTA = 50
+"""Job queues, and compute environments, of an account in a region (Batch user guide, "Service quotas")."""
+
+
+class BatchResources:
+    """A WSGI application: Batch's refusals, everything else by another application.
+
+    Parameters
+    ----------
+    others : WSGI application
+        Also keeps the queues and the environments.
+    quota : int
+        How many of each there may be.
+    """
+
+    def __init__(self, others: WSGIApplication, quota: int = QUOTA) -> None:
+        self._others, self._quota = others, quota
+        self._lock = threading.Lock()
+        self._changes: dict[str, dict[str, Any]] = {}
+        self._operations: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
+            "createjobqueue": self._create_queue,
+            "createcomputeenvironment": self._create_environment,
+            "deletejobqueue": self._delete_queue,
+            "deletecomputeenvironment": self._delete_environment,
+            "updatecomputeenvironment": self._update_environment,
+            "describecomputeenvironments": self._describe_environments,
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        operation = self._operations.get(path.removeprefix("/v1/")) if path.startswith("/v1/") else None
+        if operation is None or environ["REQUEST_METHOD"] != "POST":
+            return self._others(environ, start_response)
+        status, extra = "200 OK", []
+        try:
+            with self._lock:
+                answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
+        except ClientException as error:
+            status, answer = "400 Bad Request", {"message": str(error)}
+            extra = [("x-amzn-ErrorType", "ClientException")]
+        body = json.dumps(answer).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra]
+        start_response(status, headers)
+        return [body]
+
+    def _create_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse_one_more(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
+        return self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
+
+    def _create_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        name = str(request.get("computeEnvironmentName"))
+        self._refuse_one_more(environ, "computeEnvironments", "computeEnvironmentName", name)
+        return self._ask(environ, "createcomputeenvironment", {"state": "ENABLED", **request})
+
+    def _refuse_one_more(self, environ: dict[str, Any], noun: str, key: str, name: str) -> None:
+        found = self._ask(environ, f"describe{noun.lower()}", {})[noun]
+        if any(one[key] == name for one in found):
+            raise ClientException("Object already exists")
+        if len(found) >= self._quota:
+            words = {"jobQueues": "job queues", "computeEnvironments": "compute environments"}[noun]
+            raise ClientException(f"Maximum number of {words} supported is {self._quota}")
+
+    def _delete_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        for queue in self._ask(environ, "describejobqueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
+            if queue["state"] != "DISABLED":
+                raise ClientException("Cannot delete, the job queue must be DISABLED")
+        return self._ask(environ, "deletejobqueue", request)
+
+    def _delete_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        for environment in self._environments(environ, [request["computeEnvironment"]]):
+            if environment["state"] != "DISABLED":
+                raise ClientException("Cannot delete, the compute environment must be DISABLED")
+            arn = environment["computeEnvironmentArn"]
+            queues = self._ask(environ, "describejobqueues", {})["jobQueues"]
+            orders = [entry["computeEnvironment"] for queue in queues for entry in queue["computeEnvironmentOrder"]]
+            if {arn, environment["computeEnvironmentName"]} & set(orders):
+                raise ClientException("Cannot delete, found existing JobQueue relationship")
+            self._changes.pop(arn, None)
+        return self._ask(environ, "deletecomputeenvironment", request)
+
+    def _update_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._environments(environ, [request["computeEnvironment"]])
+        if not found:
+            raise ClientException(f"{request['computeEnvironment']} does not exist")
+        answer = self._ask(environ, "updatecomputeenvironment", request)
+        if resources := request.get("computeResources"):
+            self._changes.setdefault(found[0]["computeEnvironmentArn"], {}).update(resources)
+        return answer
+
+    def _describe_environments(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._ask(environ, "describecomputeenvironments", request)
+        for environment in answer["computeEnvironments"]:
+            changed = self._changes.get(environment["computeEnvironmentArn"])
+            if changed:
+                environment["computeResources"] = {**environment["computeResources"], **changed}
+        return answer
+
+    def _environments(self, environ: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+        answer = self._ask(environ, "describecomputeenvironments", {"computeEnvironments": names})
+        found: list[dict[str, Any]] = answer["computeEnvironments"]
+        return found
+
+    def _ask(self, environ: Mapping[str, Any], operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """An operation of the application behind."""
+        from werkzeug.test import run_wsgi_app
+
+        body, path = json.dumps(request).encode(), f"/v1/{operation}"
+        changed: dict[str, Any] = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path, "QUERY_STRING": ""}
+        changed |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        chunks, status, _ = run_wsgi_app(self._others, {**environ, **changed}, buffered=True)
+        answer: dict[str, Any] = json.loads(b"".join(chunks) or b"{}")
+        if not status.startswith("200"):
+            raise ClientException(answer.get("message") or answer.get("Message") or status)
+        return answer

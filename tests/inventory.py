@@ -1,0 +1,98 @@
+"""What an account has: every resource of every service that cloudknot touches, by its own name or id."""
+
+LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+
+
+def inventory(cloud):
+    """``{kind: names}`` of what is there now."""
+    return {kind: sorted(names(cloud)) for kind, names in KINDS.items()}
+
+
+def _names(service, operation, rows, name, **arguments):
+    """The ``name`` of every row of a paginated answer."""
+    return lambda cloud: [row[name] for page in cloud.pages(service, operation, **arguments) for row in page[rows]]
+
+
+def _of_each_role(cloud):
+    for role in _names("iam", "list_roles", "Roles", "RoleName")(cloud):
+        attached = cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]
+        yield from (f"{role}: {policy['PolicyName']}" for policy in attached)
+        yield from (
+            f"{role}: {name}" for name in cloud.call("iam", "list_role_policies", RoleName=role)["PolicyNames"]
+        )
+
+
+def _routes(cloud):
+    for table in cloud.call("ec2", "describe_route_tables")["RouteTables"]:
+        yield from (f"{table['RouteTableId']}: {route.get('DestinationCidrBlock')}" for route in table["Routes"])
+        yield from (f"{table['RouteTableId']}: {one.get('SubnetId')}" for one in table["Associations"])
+
+
+def _instances(cloud):
+    for page in cloud.pages("ec2", "describe_instances"):
+        for reservation in page["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["State"]["Name"] not in ("terminated", "shutting-down"):
+                    yield instance["InstanceId"]
+
+
+def _endpoints(cloud):
+    for endpoint in cloud.call("ec2", "describe_vpc_endpoints")["VpcEndpoints"]:
+        if endpoint["State"].lower() != "deleted":
+            yield endpoint["VpcEndpointId"]
+
+
+def _images(cloud):
+    for repository in _names("ecr", "describe_repositories", "repositories", "repositoryName")(cloud):
+        for page in cloud.pages("ecr", "list_images", repositoryName=repository):
+            yield from (f"{repository}:{image.get('imageTag')}" for image in page["imageIds"])
+
+
+def _live_jobs(cloud):
+    for queue in _names("batch", "describe_job_queues", "jobQueues", "jobQueueArn")(cloud):
+        for status in LIVE:
+            for page in cloud.pages("batch", "list_jobs", jobQueue=queue, jobStatus=status):
+                yield from (job["jobId"] for job in page["jobSummaryList"])
+
+
+def _buckets(cloud):
+    return [bucket["Name"] for bucket in cloud.call("s3", "list_buckets")["Buckets"]]
+
+
+def _objects(cloud):
+    for bucket in _buckets(cloud):
+        for page in cloud.pages("s3", "list_objects_v2", Bucket=bucket):
+            yield from (f"{bucket}/{item['Key']}" for item in page.get("Contents", ()))
+
+
+KINDS = {
+    "stacks": _names("cloudformation", "describe_stacks", "Stacks", "StackName"),
+    "roles": _names("iam", "list_roles", "Roles", "RoleName"),
+    "policies of roles": _of_each_role,
+    "instance profiles": _names("iam", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName"),
+    "policies": _names("iam", "list_policies", "Policies", "PolicyName", Scope="Local"),
+    "vpcs": _names("ec2", "describe_vpcs", "Vpcs", "VpcId"),
+    "subnets": _names("ec2", "describe_subnets", "Subnets", "SubnetId"),
+    "security groups": _names("ec2", "describe_security_groups", "SecurityGroups", "GroupId"),
+    "route tables": _names("ec2", "describe_route_tables", "RouteTables", "RouteTableId"),
+    "routes": _routes,
+    "internet gateways": _names("ec2", "describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
+    "endpoints": _endpoints,
+    "launch templates": _names("ec2", "describe_launch_templates", "LaunchTemplates", "LaunchTemplateId"),
+    "instances": _instances,
+    "network interfaces": _names("ec2", "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
+    "repositories": _names("ecr", "describe_repositories", "repositories", "repositoryName"),
+    "images": _images,
+    "clusters": lambda cloud: cloud.call("ecs", "list_clusters")["clusterArns"],
+    "compute environments": _names(
+        "batch", "describe_compute_environments", "computeEnvironments", "computeEnvironmentName"
+    ),
+    "job queues": _names("batch", "describe_job_queues", "jobQueues", "jobQueueName"),
+    "job definitions": _names(
+        "batch", "describe_job_definitions", "jobDefinitions", "jobDefinitionArn", status="ACTIVE"
+    ),
+    "live jobs": _live_jobs,
+    "log groups": _names("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    "buckets": _buckets,
+    "objects": _objects,
+}
