@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, Progress
 from cloudknot.outcomes import Place
-from cloudknot.worker.protocol import RUNS, Manifest, RunKeys
+from cloudknot.runs import find_run
+from cloudknot.submission import Submission, read_record
+from cloudknot.worker.protocol import Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -59,12 +61,19 @@ class BatchJob:
         self._future_lock = threading.Lock()
 
     @classmethod
-    def submitted(
-        cls, cloud: Cloud, keys: RunKeys, manifest: Manifest, submission: dict[str, Any], max_threads: int
+    def recorded(
+        cls,
+        cloud: Cloud,
+        keys: RunKeys,
+        submission: dict[str, Any],
+        manifest: Manifest | None = None,
+        max_threads: int = 64,
     ) -> BatchJob:
-        """The job that was just submitted, of which nothing need be read."""
-        job = cls(submission["job_ids"][0], cloud=cloud, keys=keys, max_threads=max_threads)
-        job.manifest, job.submission = manifest, submission
+        """The job of a record of its submission, which need not be read then; nor the manifest, if given."""
+        job = cls(next(filter(None, submission["job_ids"])), cloud=cloud, keys=keys, max_threads=max_threads)
+        job.submission = submission
+        if manifest is not None:
+            job.manifest = manifest
         return job
 
     def __repr__(self) -> str:
@@ -78,7 +87,7 @@ class BatchJob:
     @cached_property
     def keys(self) -> RunKeys:
         """Where the run's objects are in S3."""
-        return self._given_keys or _find_run(self.cloud, self.job_id)
+        return self._given_keys or find_run(self.cloud, self.job_id)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -86,9 +95,17 @@ class BatchJob:
         return Manifest.from_json(self.cloud.storage.get(self.keys.manifest))
 
     @cached_property
+    def chosen(self) -> dict[str, Any]:
+        """What `map` was given for this job alone: ``overrides`` and ``env_vars``."""
+        stored = json.loads(self.cloud.storage.get(self.keys.manifest))
+        return {name: stored.get(name) or {} for name in ("overrides", "env_vars")}
+
+    @cached_property
     def submission(self) -> dict[str, Any]:
         """How it was submitted: job ids, name, queue and job definition."""
-        record: dict[str, Any] = json.loads(self.cloud.storage.get(self.keys.submission))
+        record = read_record(self.cloud, Submission(self.keys, self.manifest))
+        if record is None:
+            raise ResourceDoesNotExistException(f"The run {self.keys.url} was not submitted.")
         return record
 
     @property
@@ -262,56 +279,3 @@ def _count_states(jobs: list[batch.Job]) -> dict[str, int]:
     for job in jobs:
         counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
     return dict(counts)
-
-
-def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
-    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs."""
-    described = {job["jobId"]: job["status"] for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
-    rows = [("Job ID", "Name", "Status")]
-    for job in jobs:
-        known = described.get(job.job_id) if len(job.job_ids) == 1 else None
-        rows.append((job.job_id, job.name, known or job.status))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(max(lines, key=len)), *lines[1:]])
-
-
-def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob] | None = None) -> list[BatchJob]:
-    """The jobs of a knot that S3 knows, oldest first.
-
-    ``known`` holds jobs by run id: they are not read again, and those that are found are added to it.
-    """
-    jobs = {} if known is None else known
-    prefix = f"{RUNS}/{knot}/"
-    runs = sorted(cloud.storage.folders(prefix))
-    for run_id in runs:
-        if run_id not in jobs:
-            _read_job(cloud, RunKeys(cloud.storage.bucket, prefix + run_id), jobs)
-    return [jobs[run_id] for run_id in runs if run_id in jobs]
-
-
-def _read_job(cloud: Cloud, keys: RunKeys, jobs: dict[str, BatchJob]) -> None:
-    """Read the job of a run; a run whose inputs were stored but that was never submitted has none."""
-    try:
-        record = json.loads(cloud.storage.get(keys.submission))
-    except ResourceDoesNotExistException:
-        return
-    job = BatchJob(record["job_ids"][0], cloud=cloud, keys=keys)
-    job.submission = record
-    jobs[keys.run_id] = job
-
-
-def _find_run(cloud: Cloud, job_id: str) -> RunKeys:
-    """Where the run of a job is: Batch knows for some days, S3 for as long as the results are kept."""
-    parent = job_id.partition(":")[0]
-    for described in batch.describe_jobs(cloud.door, [parent]):
-        command = described.get("container", {}).get("command") or [""]
-        if command[-1].startswith("s3://"):
-            return RunKeys.parse(command[-1])
-    for knot in cloud.storage.folders(f"{RUNS}/"):
-        for job in find_jobs(cloud, knot):
-            if parent in job.job_ids:
-                return job.keys
-    raise ResourceDoesNotExistException(
-        f"There is no job {job_id!r} of cloudknot in {cloud.storage.bucket}. `Knot(name).jobs` lists a knot's jobs."
-    )

@@ -16,7 +16,8 @@ from cloudknot.clouds import choose_cloud
 from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
-from cloudknot.job import BatchJob, jobs_table
+from cloudknot.job import BatchJob
+from cloudknot.jobs import jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions, Overrides
 from cloudknot.pars import Pars
@@ -123,7 +124,7 @@ class Knot(KnotProperties):
         choices = {name: value for name, value in locals().items() if name not in ("self", "pars", "cloud")}
         self._options = KnotOptions.make(**choices)
         self._given_pars = pars
-        self._jobs: dict[str, BatchJob] = {}
+        self._jobs: dict[str, BatchJob | None] = {}
         self.clobbered = False
         self._docker_image = DockerImage.of(self._options)
         self._program = self._docker_image.program if self._docker_image else None

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.docker_image import DockerImage
-from cloudknot.job import BatchJob, find_jobs
+from cloudknot.job import BatchJob
+from cloudknot.jobs import find_jobs
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 from cloudknot.repo import DockerRepo
@@ -22,7 +23,7 @@ class KnotProperties:
     _resources: KnotResources
     _docker_image: DockerImage | None
     _given_pars: Pars | None
-    _jobs: dict[str, BatchJob]
+    _jobs: dict[str, BatchJob | None]
 
     @property
     def name(self) -> str:

@@ -5,26 +5,28 @@ The run's id is made here, before anything is submitted, so that the inputs are 
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudError, CloudknotError, CloudknotInputError
+from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
 from cloudknot.options import refuse_above
 from cloudknot.overrides import with_overrides
+from cloudknot.runs import TIME_FORMAT
+from cloudknot.submission import Submission, submit
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
-    from cloudknot.options import MapOptions, Overrides
+    from cloudknot.options import MapOptions
     from cloudknot.program import Program
     from cloudknot.resources import KnotResources
 
@@ -87,15 +89,16 @@ def start_run(
     try:
         stored = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
         manifest = _manifest(keys, target, stored, options, cloud.storage.sse)
-        cloud.storage.put(keys.manifest, manifest.to_json().encode())
+        chosen = {"overrides": asdict(options.overrides), "env_vars": options.env_vars}
+        cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())
     except BaseException:
         _discard(cloud, keys)
         raise
     requests = (
         with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
     )
-    record = _submit(cloud, keys, target, requests, options.overrides)
-    return BatchJob.submitted(cloud, keys, manifest, record, options.max_threads)
+    record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
+    return BatchJob.recorded(cloud, keys, record, manifest, options.max_threads)
 
 
 def _discard(cloud: Cloud, keys: RunKeys) -> None:
@@ -131,7 +134,7 @@ def job_ids_of(jobs: Any) -> list[str]:
 
 def new_run_id() -> str:
     """An id that sorts by the time it was made."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+    return f"{datetime.now(UTC):{TIME_FORMAT}}-{secrets.token_hex(3)}"
 
 
 def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
@@ -163,6 +166,8 @@ def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapO
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         job_type=options.job_type,
         sse=sse,
+        job_queue=target.job_queue,
+        job_definition=target.job_definition,
     )
 
 
@@ -178,34 +183,6 @@ def _chunksize(count: int, options: MapOptions) -> int:
             f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
         )
     return chunksize
-
-
-def _submit(
-    cloud: Cloud, keys: RunKeys, target: Target, requests: Iterable[dict[str, Any]], overrides: Overrides
-) -> dict[str, Any]:
-    """Submit, store the record of it, and return that. What fails or is interrupted leaves no jobs behind."""
-    name = f"{target.knot}-{keys.run_id}"
-    job_ids: list[str] = []
-    where: dict[str, Any] = {
-        "name": name,
-        "job_queue": target.job_queue,
-        "job_definition": target.job_definition,
-        "overrides": asdict(overrides),
-    }
-    try:
-        for request in requests:
-            job_ids.append(str(cloud.call("batch", "submit_job", jobName=name, **request)["jobId"]))
-        record: dict[str, Any] = {"job_ids": job_ids, **where}
-        cloud.storage.put(keys.submission, json.dumps(record).encode())
-    except BaseException as error:
-        with suppress(CloudknotError):
-            for job_id in job_ids:
-                cloud.call("batch", "terminate_job", jobId=job_id, reason="Its map could not be submitted whole")
-        # Without an answer the job may exist all the same: its inputs stay.
-        if job_ids or (isinstance(error, CloudError) and error.code):
-            _discard(cloud, keys)
-        raise
-    return record
 
 
 def _requests(

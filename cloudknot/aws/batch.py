@@ -27,6 +27,15 @@ def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
     return found
 
 
+def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
+    """Batch's summaries of the jobs of a queue that have exactly this name, the oldest first."""
+    filters = [{"name": "JOB_NAME", "values": [name]}]
+    pages = door.pages("batch", "list_jobs", jobQueue=queue, filters=filters)
+    # Batch's filter does not tell upper from lower case (API reference, ListJobs).
+    found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
+    return sorted(found, key=lambda summary: int(summary.get("createdAt", 0)))
+
+
 def list_children(door: Door, parent_id: str, status: str) -> list[Job]:
     """Batch's summaries of an array job's children in one state."""
     pages = door.pages("batch", "list_jobs", arrayJobId=parent_id, jobStatus=status)

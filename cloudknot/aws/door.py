@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cloudknot.aws.translation import SILENCE, foreign_errors, translate
-from cloudknot.errors import CloudknotError
+from cloudknot.errors import CloudknotError, CredentialsError
 
 MAX_CONNECTIONS = 64
+ATTEMPTS = 5
+"""Times that boto3 tries a call which can be repeated without harm."""
 
 
 def _isolated_session() -> Any:
@@ -57,7 +59,7 @@ class Door:
         self._endpoint_url = endpoint_url
         self._isolated, self._silence = isolated, silence
         self._session: Any = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, bool], Any] = {}
         self._lock = threading.RLock()
 
     def session(self) -> Any:
@@ -74,20 +76,29 @@ class Door:
                     raise translate(error, "session") from error
             return self._session
 
-    def client(self, service: str) -> Any:
-        """The boto3 client of a service, made on first use and then kept."""
+    def client(self, service: str, *, once: bool = False) -> Any:
+        """The boto3 client of a service, made on first use and then kept; with ``once``, one that repeats nothing."""
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._make_client(service)
-            return self._clients[service]
+            if (service, once) not in self._clients:
+                self._clients[service, once] = self._make_client(service, 1 if once else ATTEMPTS)
+            return self._clients[service, once]
 
-    def _make_client(self, service: str) -> Any:
+    def _forget(self, client: Any) -> None:
+        """Have clients made anew, if ``client`` is one of those in use: boto3 keeps credentials, expired ones too.
+
+        Those that were renewed meanwhile, in the environment, in AWS's files or by `aws sso login`, are then found.
+        """
+        with self._lock:
+            if client in self._clients.values():
+                self._session, self._clients = None, {}
+
+    def _make_client(self, service: str, attempts: int) -> Any:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
         s3 = {"addressing_style": "path"} if self._endpoint_url else None
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=10,
             read_timeout=60,
@@ -107,21 +118,31 @@ class Door:
         CloudknotError
             The error of our tree that stands for the answer, with the original as its cause.
         """
-        client = self.client(service)
+        return self._call(self.client(service), service, operation, arguments)
+
+    def call_once(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call an ``operation`` that must not be repeated unasked, such as SubmitJob; else as `call`."""
+        return self._call(self.client(service, once=True), service, operation, arguments)
+
+    def _call(self, client: Any, service: str, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except foreign_errors() as error:
-            raise self._translate(error, f"{service}:{operation}") from error
+            raise self._translate(error, f"{service}:{operation}", client) from error
         return answer
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """The pages of a paginated ``operation``, fetched as they are asked for."""
+        client = self.client(service)
         try:
-            yield from self.client(service).get_paginator(operation).paginate(**arguments)
+            yield from client.get_paginator(operation).paginate(**arguments)
         except foreign_errors() as error:
-            raise self._translate(error, f"{service}:{operation}") from error
+            raise self._translate(error, f"{service}:{operation}", client) from error
 
-    def _translate(self, error: Exception, operation: str) -> CloudknotError:
+    def _translate(self, error: Exception, operation: str, client: Any) -> CloudknotError:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
         region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
-        return translate(error, operation, silence, region)
+        translated = translate(error, operation, silence, region)
+        if isinstance(translated, CredentialsError):
+            self._forget(client)
+        return translated

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.bucket import Bucket
-from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -49,6 +49,16 @@ class Storage:
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
         self._door.call("s3", "put_object", Bucket=self.bucket, Key=key, Body=body, **self._encryption)
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Store one object unless there is one of that key; whether this one is there now."""
+        where = {"Bucket": self.bucket, "Key": key, **self._encryption}
+        try:
+            self._door.call("s3", "put_object", **where, Body=body, IfNoneMatch="*")
+        except ResourceExistsException:
+            # When the answer was lost, what is there already is our own.
+            return self.get(key) == body
+        return True
 
     def get(self, key: str) -> bytes:
         """Read one object. Raises `ResourceDoesNotExistException` when there is none."""

@@ -59,6 +59,7 @@ ERROR_TABLE: dict[str, type[CloudError]] = {
     "ImageNotFoundException": ResourceDoesNotExistException,
     "RepositoryNotFoundException": ResourceDoesNotExistException,
     "ResourceNotFoundException": ResourceDoesNotExistException,
+    "PreconditionFailed": ResourceExistsException,
     "BucketAlreadyOwnedByYou": ResourceExistsException,
     "BucketAlreadyExists": ResourceExistsException,
     "AlreadyExistsException": ResourceExistsException,
@@ -114,7 +115,7 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
     if isinstance(error, _lost_logins()):
         return CredentialsError(BAD_CREDENTIALS.format(code=error))
     if isinstance(error, exceptions.ParamValidationError):
-        return CloudError(f"{operation} was not sent: {error}", operation=operation)
+        return CloudError(f"{operation} was not sent: {error}", code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region)
     return CloudError(f"{operation} got no answer: {error}. {silence}", operation=operation)

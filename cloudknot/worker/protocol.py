@@ -15,6 +15,7 @@ from typing import Any, overload
 RUNS = "cloudknot.jobs"
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
+ROUND_VARIABLE = "CLOUDKNOT_ROUND"
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")
@@ -75,20 +76,32 @@ class RunKeys:
 
     @property
     def submission(self) -> str:
-        return f"{self.prefix}/submission.json"
+        return self.submission_of(0)
+
+    def submission_of(self, round: int) -> str:
+        """Key of the record of one round's submission."""
+        return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
+
+    def todo(self, round: int) -> str:
+        """Key of the elements that a round after the first runs: sorted indices, as the index has its offsets."""
+        return f"{self.prefix}/todo.{round}"
 
     @property
     def outputs(self) -> str:
         return f"{self.prefix}/outputs/"
 
-    def output(self, first: int, count: int) -> str:
-        """Key of a pack that holds elements ``first`` to ``first + count - 1``."""
-        return f"{self.outputs}{first:09d}-{count}"
+    def output(self, first: int, count: int, round: int = 0) -> str:
+        """Key of a pack that holds elements ``first`` to ``first + count - 1``, stored by a child of that round."""
+        return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 
     def parse_output(self, key: str) -> tuple[int, int]:
         """The ``(first, count)`` that an output key names."""
-        first, _, count = key[len(self.outputs) :].partition("-")
+        first, _, count = key[len(self.outputs) :].partition(".")[0].partition("-")
         return int(first), int(count)
+
+    def round_of(self, key: str) -> int:
+        """The round that stored the pack of that key."""
+        return int(key[len(self.outputs) :].partition(".")[2] or 0)
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,8 @@ class Manifest:
     created: str
     stride: int = 0
     job_type: str = "array"
+    job_queue: str = ""
+    job_definition: str = ""
     version: int = 1
     sse: str | None = None
 
@@ -127,14 +142,22 @@ class Manifest:
     def child_of(self, element: int) -> int:
         return element // self.chunksize
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+    def to_json(self, **more: Any) -> str:
+        """As stored; ``more`` is for those who know of it, and passed over by `from_json`."""
+        return json.dumps({**asdict(self), **more}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
         """Read a manifest; names that a newer cloudknot added are passed over."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+
+
+def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | None]) -> dict[str, Any]:
+    """What is stored of a submission; None stands for an independent job that is not known to exist."""
+    jobs = manifest.children if manifest.job_type == "independent" else 1
+    about = {"name": name, "job_queue": manifest.job_queue, "job_definition": manifest.job_definition}
+    return {"job_ids": list(job_ids), "jobs": jobs, **about}
 
 
 VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)

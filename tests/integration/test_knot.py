@@ -16,9 +16,9 @@ class Recorder:
     def __init__(self, cloud):
         self.calls = []
         self._lock = threading.Lock()
-        for service in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts"):
-            events = cloud.client(service).meta.events
-            events.register("before-call", self._note)
+        clients = [cloud.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
+        for client in (*clients, cloud.door.client("batch", once=True)):
+            client.meta.events.register("before-call", self._note)
 
     def _note(self, model, **_):
         with self._lock:
@@ -90,10 +90,9 @@ def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud
             raise RuntimeError("the line went dead")
 
     second_cloud.client("s3").meta.events.register("before-call", refuse)
-    second_cloud.client("batch").meta.events.register("before-call", refuse)
-    second_cloud.client("batch").meta.events.register(
-        "after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"])
-    )
+    submitter = second_cloud.door.client("batch", once=True)
+    submitter.meta.events.register("before-call", refuse)
+    submitter.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))
     with pytest.raises(RuntimeError, match="line went dead"):
         knot.map([1, 2])
     statuses = (

@@ -1,0 +1,58 @@
+"""A knot's jobs: those of this session, of others, and of sessions that ended before they had written a record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cloudknot.aws import batch
+from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.job import BatchJob
+from cloudknot.runs import read_run, run_time, runs_of
+from cloudknot.worker.protocol import RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+
+STILL_COMING = timedelta(days=1)
+"""Age from which a run without a job is not looked at again in this session."""
+
+
+def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
+    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs."""
+    described = {job["jobId"]: job["status"] for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
+    rows = [("Job ID", "Name", "Status")]
+    for job in jobs:
+        known = described.get(job.job_id) if len(job.job_ids) == 1 else None
+        rows.append((job.job_id, job.name, known or job.status))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(max(lines, key=len)), *lines[1:]])
+
+
+def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:
+    """The jobs of a knot, oldest first.
+
+    ``known`` holds jobs by run id, None for a run that has none: they are not read again, and what is found is added.
+    """
+    runs = runs_of(cloud, knot)
+    for keys in runs:
+        if keys.run_id not in known:
+            job = _read_job(cloud, keys)
+            if job is not None or run_time(keys.run_id) < datetime.now(UTC) - STILL_COMING:
+                known[keys.run_id] = job
+    return [job for keys in runs if (job := known.get(keys.run_id)) is not None]
+
+
+def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
+    """The job of a run; its record alone is read where that tells all."""
+    try:
+        record = json.loads(cloud.storage.get(keys.submission))
+    except ResourceDoesNotExistException:
+        record = None
+    if record is not None and len(record["job_ids"]) >= record.get("jobs", 1) and all(record["job_ids"]):
+        return BatchJob.recorded(cloud, keys, record)
+    found = read_run(cloud, keys)
+    return BatchJob.recorded(cloud, keys, found[1], found[0]) if found else None

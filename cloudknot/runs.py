@@ -1,0 +1,91 @@
+"""The runs of a knot as S3 and Batch know them: which were submitted, and where a job's run is.
+
+A session that ended half-way leaves one of these: inputs without a manifest, whose upload had not ended; a manifest
+without a job, which was not submitted; or a job without a record, which is found by its name and recorded here. The
+first two were never runs; `discard_abandoned` deletes them when they are old.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.aws import batch
+from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
+from cloudknot.submission import Submission, read_record
+from cloudknot.worker.protocol import RUNS, Manifest, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+
+ABANDONED = timedelta(days=7)
+"""Age at which what was stored for a run that was never submitted is deleted: no upload takes that long."""
+TIME_FORMAT = "%Y%m%dT%H%M%S%f"
+
+
+def run_time(run_id: str) -> datetime:
+    """When a run's id was made."""
+    return datetime.strptime(run_id.partition("-")[0], TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
+    """The runs of a knot that S3 holds something of, oldest first."""
+    prefix = f"{RUNS}/{knot}/"
+    return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(cloud.storage.folders(prefix))]
+
+
+def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, dict[str, Any]] | None:
+    """The manifest and the record of a run; None of one that was not submitted, or not yet."""
+    try:
+        manifest = Manifest.from_json(cloud.storage.get(keys.manifest))
+    except ResourceDoesNotExistException:
+        return None
+    record = read_record(cloud, Submission(keys, manifest))
+    return (manifest, record) if record else None
+
+
+def discard_abandoned(cloud: Cloud, knot: str, now: datetime | None = None) -> list[str]:
+    """Delete what was stored for runs that were never submitted and never will be; return their ids.
+
+    What has results is left alone, whoever submitted it. What goes wrong is left to the next time.
+    """
+    gone: list[str] = []
+    with suppress(CloudknotError):
+        for keys in runs_of(cloud, knot):
+            if run_time(keys.run_id) > (now or datetime.now(UTC)) - ABANDONED:
+                break
+            if _is_abandoned(cloud, keys):
+                cloud.storage.delete_prefix(f"{keys.prefix}/")
+                gone.append(keys.run_id)
+    return gone
+
+
+def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
+    known = cloud.storage.keys(f"{keys.prefix}/")
+    return not any(key == keys.submission or key.startswith(keys.outputs) for key in known) and not read_run(
+        cloud, keys
+    )
+
+
+def find_run(cloud: Cloud, job_id: str) -> RunKeys:
+    """Where the run of a job is: Batch knows for some days, S3 for as long as the results are kept.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        cloudknot did not submit a job of that id.
+    """
+    parent = job_id.partition(":")[0]
+    for described in batch.describe_jobs(cloud.door, [parent]):
+        command = described.get("container", {}).get("command") or [""]
+        if command[-1].startswith("s3://"):
+            return RunKeys.parse(command[-1])
+    for knot in cloud.storage.folders(f"{RUNS}/"):
+        for keys in runs_of(cloud, knot):
+            found = read_run(cloud, keys)
+            if found and parent in found[1]["job_ids"]:
+                return keys
+    raise ResourceDoesNotExistException(
+        f"There is no job {job_id!r} of cloudknot in {cloud.storage.bucket}. `Knot(name).jobs` lists a knot's jobs."
+    )

@@ -1,0 +1,194 @@
+"""SubmitJob, which AWS may carry out without our hearing of it: submitted once, found again by name, recorded in S3.
+
+A run is submitted in rounds: round 0 is the map, the later ones are what `retry_failed` submits. The jobs of a round
+have a name that no other job has and that is made before they are. An answer that was lost, or a session that ended
+in the middle, thus leaves a job that can be found: in the queue by its name, in S3 by the record that the client
+writes, or else the job's first child.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.aws import batch
+from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
+from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys, submission_record
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between tries; SubmitJob is refused above 50 calls a second (Batch user guide, "Service quotas")."""
+RECORD_EVERY = 50
+"""Independent jobs after which the record is written anew."""
+REFUSED_FOR_NOW = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
+OUTCOME_UNKNOWN = {
+    "",
+    "ServerException",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+    "500",
+    "502",
+    "503",
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Which jobs are submitted: of which run and round, and what its manifest says."""
+
+    keys: RunKeys
+    manifest: Manifest
+    round: int = 0
+
+    @property
+    def name(self) -> str:
+        """What Batch calls its jobs."""
+        return job_name(self.keys, self.round)
+
+    @property
+    def record_key(self) -> str:
+        """Where the record of it is."""
+        return self.keys.submission_of(self.round)
+
+    @property
+    def jobs(self) -> int:
+        """How many Batch jobs it has."""
+        return self.manifest.children if self.manifest.job_type == "independent" else 1
+
+
+def job_name(keys: RunKeys, round: int = 0) -> str:
+    """Batch's name of the jobs of one round of a run."""
+    return f"{keys.knot}-{keys.run_id}" + (f"-{round}" if round else "")
+
+
+def submit(
+    cloud: Cloud,
+    submission: Submission,
+    requests: Iterable[dict[str, Any]],
+    undo: Callable[[], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Submit the jobs, store the record of it, and return that.
+
+    What fails or is interrupted leaves no jobs behind, as far as the cloud can be told; if it is certain that there
+    are none, ``undo`` is called.
+
+    Raises
+    ------
+    CloudError
+        Its ``code`` is empty if it is not known whether there is a job now.
+    """
+    job_ids: list[str | None] = []
+    certain = True
+    try:
+        for child, request in enumerate(requests):
+            certain = False
+            job_ids.append(_submit_one(cloud, submission, child, request, sleep))
+            certain = True
+            if len(job_ids) % RECORD_EVERY == 0:
+                _record(cloud, submission, job_ids)
+        return _record(cloud, submission, job_ids)
+    except BaseException as error:
+        certain = certain or _refused(error)
+        with suppress(CloudknotError):
+            _end(cloud, job_ids if certain else [*job_ids, *find_submitted(cloud, submission)])
+            if certain:
+                undo()
+        raise
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether an error of SubmitJob says that there is no job."""
+    return isinstance(error, CloudknotError) and not (isinstance(error, CloudError) and error.code in OUTCOME_UNKNOWN)
+
+
+def _end(cloud: Cloud, job_ids: Iterable[str | None]) -> None:
+    for job_id in filter(None, dict.fromkeys(job_ids)):
+        cloud.call("batch", "terminate_job", jobId=job_id, reason="Its map could not be submitted whole")
+
+
+def _submit_one(
+    cloud: Cloud, submission: Submission, child: int, request: dict[str, Any], sleep: Callable[[float], None]
+) -> str:
+    """Submit one job, and find out whether it is there when no answer says so."""
+    for pause in PAUSES:
+        try:
+            return _submit_job(cloud, submission, request)
+        except CloudError as error:
+            if error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
+                raise
+            sleep(pause)
+            if error.code in OUTCOME_UNKNOWN and (job_id := _found_again(cloud, submission, child, error)):
+                return job_id
+    return _submit_job(cloud, submission, request)
+
+
+def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -> str:
+    return str(cloud.door.call_once("batch", "submit_job", jobName=submission.name, **request)["jobId"])
+
+
+def _found_again(cloud: Cloud, submission: Submission, child: int, unanswered: CloudError) -> str | None:
+    """The job whose SubmitJob was not answered, if it is there."""
+    try:
+        found = find_submitted(cloud, submission)
+    except CloudError as error:
+        # Not to know is not to submit again.
+        raise unanswered from error
+    return found[child] if child < len(found) else None
+
+
+def find_submitted(cloud: Cloud, submission: Submission) -> list[str | None]:
+    """The ids of the jobs that Batch has of a submission, by child; empty when there are none.
+
+    Batch forgets a job some days after its end.
+    """
+    found = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
+    if submission.manifest.job_type != "independent":
+        return [found[0]["jobId"]] if found else []
+    ids: dict[int, str] = {}
+    for job in batch.describe_jobs(cloud.door, [summary["jobId"] for summary in found]):
+        ids.setdefault(_child_of(job), job["jobId"])
+    return [ids.get(child) for child in range(submission.jobs)] if ids else []
+
+
+def _child_of(job: batch.Job) -> int:
+    variables = {item["name"]: item["value"] for item in job.get("container", {}).get("environment", ())}
+    return int(variables.get(CHILD_VARIABLE, 0))
+
+
+def _record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> dict[str, Any]:
+    record = submission_record(submission.name, submission.manifest, job_ids)
+    cloud.storage.put(submission.record_key, _to_json(record))
+    return record
+
+
+def _to_json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True).encode()
+
+
+def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
+    """The record of a submission; made from what Batch knows where the session that submitted it did not write it.
+
+    None when nothing was submitted.
+    """
+    try:
+        record: dict[str, Any] = json.loads(cloud.storage.get(submission.record_key))
+    except ResourceDoesNotExistException:
+        job_ids = find_submitted(cloud, submission)
+        if not job_ids:
+            return None
+        record = submission_record(submission.name, submission.manifest, job_ids)
+        cloud.storage.put_new(submission.record_key, _to_json(record))
+        return record
+    missing = submission.jobs - sum(job_id is not None for job_id in record["job_ids"])
+    if missing and (found := find_submitted(cloud, submission)):
+        known = [*record["job_ids"], *[None] * missing][: submission.jobs]
+        record["job_ids"] = [old or new for old, new in zip(known, found, strict=True)]
+    return record

@@ -1,0 +1,84 @@
+"""SubmitJob under faults: one job for each submission, whatever becomes of the answer."""
+
+import itertools
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.aws import batch
+from cloudknot.local import Faults
+from cloudknot.submission import PAUSES, Submission, submit
+from tests.waiting import LONG
+
+SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
+
+
+def square(x):
+    return x * x
+
+
+def jobs_named(cloud, job):
+    return batch.find_by_name(cloud.door, job.job_queue, job.name)
+
+
+def test_a_submission_whose_answer_is_lost_is_found_again(cloud, knot_of, switches):
+    with switches.on(Faults(dropped=1, limit=1, **SUBMIT)):
+        future = knot_of(square).map([1, 2, 3])
+        assert switches.injected() == {"dropped": 1}
+    assert future.result(LONG) == [1, 4, 9]
+    assert [job["jobId"] for job in jobs_named(cloud, future.job)] == [future.job.job_id]
+
+
+def test_independent_jobs_are_submitted_once_each(cloud, knot_of, switches):
+    with switches.on(Faults(dropped=0.3, seed=3, **SUBMIT)):
+        future = knot_of(square).map(range(6), job_type="independent")
+        assert switches.injected()["dropped"] >= 1
+    assert future.result(LONG) == [0, 1, 4, 9, 16, 25]
+    assert len(set(future.job.job_ids)) == 6
+    assert {job["jobId"] for job in jobs_named(cloud, future.job)} == set(future.job.job_ids)
+
+
+@pytest.mark.parametrize("faults", [{"throttled": 1}, {"errors": 1, **SUBMIT}])
+def test_a_submission_that_is_refused_for_now_is_tried_again(cloud, knot_of, switches, faults):
+    with switches.on(Faults(limit=2, **faults)):
+        future = knot_of(square).map([4, 5])
+    assert future.result(LONG) == [16, 25]
+    assert len(jobs_named(cloud, future.job)) == 1
+
+
+def test_a_submission_that_is_never_answered_is_an_error_and_the_job_is_found_later(cloud, knot_of, switches):
+    knot = knot_of(square)
+    done = knot.map([1])
+    before = len(knot.jobs)
+    keys = ck.BatchJob(done.job.job_id, cloud=cloud).keys
+    request = {"jobQueue": done.job.job_queue, "jobDefinition": done.job.job_definition}
+    submission, waited, undone = Submission(keys, done.job.manifest, round=9), [], []
+    with switches.on(Faults(errors=1, **SUBMIT)), pytest.raises(ck.CloudError, match="batch:submit_job"):
+        submit(cloud, submission, [request], lambda: undone.append(True), waited.append)
+    assert waited == list(PAUSES)
+    # It is not certain that there is no job, so what was stored for it stays.
+    assert undone == []
+    assert batch.find_by_name(cloud.door, done.job.job_queue, submission.name) == []
+    assert len(knot.jobs) == before
+
+
+def test_a_submission_that_is_refused_is_undone(cloud, knot_of):
+    done = knot_of(square).map([1])
+    submission, undone = Submission(done.job.keys, done.job.manifest, round=8), []
+    request = {"jobQueue": done.job.job_queue, "jobDefinition": "no-such-definition"}
+    with pytest.raises(ck.CloudError, match="no-such-definition"):
+        submit(cloud, submission, [request], lambda: undone.append(True))
+    assert undone == [True]
+
+
+def test_what_cannot_be_submitted_whole_is_ended(cloud, knot_of):
+    done = knot_of(square).map([1])
+    submission, undone = Submission(done.job.keys, done.job.manifest, round=7), []
+    good = {"jobQueue": done.job.job_queue, "jobDefinition": done.job.job_definition}
+    with pytest.raises(ck.CloudError):
+        submit(cloud, submission, [good, good, {**good, "jobQueue": "nowhere"}], lambda: undone.append(True))
+    jobs = batch.find_by_name(cloud.door, done.job.job_queue, submission.name)
+    assert len(jobs) == 2
+    states = itertools.chain(*(batch.describe_jobs(cloud.door, [job["jobId"]]) for job in jobs))
+    assert all(state["isTerminated"] or state["isCancelled"] or state["status"] == "FAILED" for state in states)
+    assert undone == [True]
