@@ -15,7 +15,6 @@ from typing import Any, overload
 RUNS = "cloudknot.jobs"
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
-ROUND_VARIABLE = "CLOUDKNOT_ROUND"
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")
