@@ -89,7 +89,8 @@ class Cloud:
 
     @cached_property
     def door(self) -> Door:
-        return Door(self._session_arguments(), self.endpoint_url)
+        # What AWS's own variables and profiles say of endpoints, of single services too, is boto3's to read.
+        return Door(self._session_arguments(), self._endpoint_url)
 
     def _session_arguments(self) -> dict[str, Any]:
         return {"region_name": self.region, "profile_name": self.profile}

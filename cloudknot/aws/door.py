@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from cloudknot.aws.translation import SILENCE, foreign_errors, translate
 from cloudknot.errors import CloudknotError, CredentialsError
@@ -30,6 +31,12 @@ def _isolated_session() -> Any:
             "credentials_file": nowhere,
         }
     )
+
+
+def _is_aws(url: str) -> bool:
+    """Whether an endpoint is AWS's own."""
+    host = urlsplit(url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"))
 
 
 class Door:
@@ -96,17 +103,20 @@ class Door:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        s3 = {"addressing_style": "path"} if self._endpoint_url else None
         config = Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=10,
             read_timeout=60,
-            s3=s3,
             proxies={} if self._isolated else None,
         )
         try:
-            return self.session().client(service, endpoint_url=self._endpoint_url, config=config)
+            client = self.session().client(service, endpoint_url=self._endpoint_url, config=config)
+            if service != "s3" or _is_aws(client.meta.endpoint_url):
+                return client
+            # Other servers are not reached by a host name for each bucket.
+            in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
+            return self.session().client(service, endpoint_url=self._endpoint_url, config=in_the_path)
         except BotoCoreError as error:
             raise translate(error, service) from error
 
