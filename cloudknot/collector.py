@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,13 +19,16 @@ from cloudknot.errors import (
     PermissionDeniedError,
     ResourceDoesNotExistException,
 )
-from cloudknot.worker.protocol import Pack
+from cloudknot.packs import Packs, submit
+from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.05
+MAX_PAGES = 10
+"""Pages of 1,000 keys that a look lists, unless a child has failed."""
 EXIT_CHECK = 0.1
 """Seconds between looks at whether the interpreter wants to end."""
 
@@ -37,11 +40,8 @@ class Source(Protocol):
     def patience(self) -> float:
         """Seconds that the cloud may stay silent before its jobs are given up."""
 
-    def stored(self, first_missing: int) -> Iterable[tuple[str, int, int]]:
-        """The stored packs as ``(key, first, count)``, at least those behind ``first_missing``."""
-
-    def fetch(self, key: str) -> bytes:
-        """Read a pack."""
+    def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
+        """The stored packs and their sizes, by pages, in order; all that may have ``element`` or later ones."""
 
     def poll(self, known: set[int]) -> tuple[set[int], bool]:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
@@ -62,17 +62,20 @@ class Sink(Protocol):
     def wanted(self) -> bool:
         """Whether somebody still waits, so that the interpreter may not end."""
 
-    def store(self, first: int, pack: Pack) -> None:
-        """Take the outcomes of elements ``first`` onwards."""
+    def gap(self, start: int) -> int:
+        """The first element from ``start`` on that has not ended; the number of all when there is none."""
 
-    def fail(self, index: int, job: dict[str, Any]) -> None:
-        """An element's job ended without a result for it."""
+    def store(self, location: Location, size: int, kinds: bytes) -> None:
+        """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
+
+    def fail(self, child: int, job: dict[str, Any]) -> None:
+        """A child's job ended without a result for those of its elements that have not ended."""
 
     def give_up(self, error: CloudknotError) -> None:
         """Nothing more can be learned about the elements that are left."""
 
     def complete(self) -> bool:
-        """Whether every element has an outcome; ends the map's future if so."""
+        """Whether every element has ended; ends the map's future if so."""
 
     def looked(self) -> None:
         """The collector has looked once more."""
@@ -88,10 +91,12 @@ class Collector:
     ----------
     source : Source
     sink : Sink
+    packs : Packs
+        Through which packs are read.
     count : int
         Number of elements.
     max_threads : int
-        Packs fetched at once.
+        Packs read at once.
     clock : callable
         Seconds now.
     """
@@ -100,14 +105,15 @@ class Collector:
         self,
         source: Source,
         sink: Sink,
+        packs: Packs,
         count: int,
         max_threads: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source, self._sink, self._count, self._max_threads = source, sink, count, max_threads
+        self._source, self._sink, self._packs = source, sink, packs
+        self._count, self._max_threads = count, max_threads
         self._clock = clock
-        self._known = bytearray(count)
-        self._first_missing = 0
+        self._from = 0
         self._failed: set[int] = set()
         self._stop, self._held = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -117,7 +123,7 @@ class Collector:
     def start(self) -> None:
         """Begin to look, or go on after the interpreter's end had stopped it."""
         with self._lock:
-            if self._thread is None and not self._sink.complete():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cloudknot-collector", daemon=False)
                 self._thread.start()
 
@@ -197,39 +203,46 @@ class Collector:
     def _look(self, pool: ThreadPoolExecutor) -> None:
         # Batch is asked first: what a child stored before it ended is then in the listing that follows.
         failed, ended = self._source.poll(self._failed)
-        self._fetch_new(pool)
+        self._take_new(pool, whole=ended or bool(failed))
         if self._held.is_set():
             return
-        children = {self._source.child_of(index) for index in self._missing()} if ended else failed
-        for child, job in self._source.describe(sorted(children)).items():
-            for index in self._missing(self._source.chunk(child)):
-                self._sink.fail(index, job)
-                self._known[index] = 1
+        children = self._unfinished() if ended else sorted(failed)
+        for child, job in self._source.describe(children).items():
+            self._sink.fail(child, job)
         self._failed |= failed
 
-    def _missing(self, elements: range | None = None) -> list[int]:
-        return [index for index in elements or range(self._first_missing, self._count) if not self._known[index]]
+    def _unfinished(self) -> list[int]:
+        """The children with elements that have not ended."""
+        children = []
+        gap = self._sink.gap(0)
+        while gap < self._count:
+            children.append(self._source.child_of(gap))
+            gap = self._sink.gap(self._source.chunk(children[-1]).stop)
+        return children
 
-    def _fetch_new(self, pool: ThreadPoolExecutor) -> None:
-        fetches = []
-        for key, first, count in self._source.stored(self._first_missing):
-            if not all(self._known[first : first + count]):
-                fetches.append((first, count, _submit(pool, self._source.fetch, key)))
-        for first, count, fetch in fetches:
-            self._sink.store(first, Pack(fetch.result()))
-            self._known[first : first + count] = b"\1" * count
-        missing = self._known.find(0, self._first_missing)
-        self._first_missing = self._count if missing < 0 else missing
+    def _take_new(self, pool: ThreadPoolExecutor, whole: bool) -> None:
+        """Take what is stored for the elements that have not ended.
 
+        What lies between them is passed over, not listed. A look that is not ``whole`` ends after a few pages, and
+        the next one goes on where it stopped: also with many gaps among very many packs, a look stays short.
+        """
+        gap = self._sink.gap(0 if whole else self._from)
+        pages, left, last = self._source.stored(gap), MAX_PAGES, -1
+        while page := next(pages, None):
+            self._take(pool, page)
+            before, last, gap, left = last, page[-1][0].first, self._sink.gap(gap), left - 1
+            if gap == self._count:
+                break
+            if not (left or whole):
+                self._from = gap
+                return
+            # Packs are in the order of their first elements, and those of an element begin within its chunk.
+            if self._source.chunk(self._source.child_of(gap)).start > last > before:
+                pages = self._source.stored(gap)
+        self._from = 0
 
-def _submit(pool: ThreadPoolExecutor, call: Callable[[str], bytes], key: str) -> Future[bytes]:
-    """Submit to the pool; call at once when the interpreter is ending and pools take no more work."""
-    try:
-        return pool.submit(call, key)
-    except RuntimeError:
-        done: Future[bytes] = Future()
-        try:
-            done.set_result(call(key))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+    def _take(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
+        new = [(each, size) for each, size in page if self._sink.gap(each.first) < each.first + each.number]
+        reads = [submit(pool, self._packs.kinds, each, size) for each, size in new]
+        for (each, size), read in zip(new, reads, strict=True):
+            self._sink.store(each, size, read.result())

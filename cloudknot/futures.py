@@ -1,36 +1,29 @@
-"""MapFuture: the future of a map's list of results, and a sequence of its elements' own futures."""
+"""MapFuture: the future of a map's list of results, and a sequence of its elements' own futures.
+
+Its collector tells it how elements end. Results are read when they are asked for: see `cloudknot.results`.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from itertools import compress
 from typing import Any, Protocol, overload
 
-from cloudknot.aws.batch import log_streams
-from cloudknot.collector import Collector, Source
-from cloudknot.errors import CKTimeoutError, CloudknotError
-from cloudknot.outcomes import Place, given_up, load_value, no_result
-from cloudknot.worker.protocol import Envelope, Pack
+from cloudknot.collector import Collector
+from cloudknot.element_future import Callback, CloudFuture, ElementFuture
+from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
+from cloudknot.errors import BatchJobFailedError, CloudknotError
+from cloudknot.outcomes import Place, given_up
+from cloudknot.results import Job, Outcome, Results
+from cloudknot.waiting import Waiters, Waiting
+from cloudknot.worker.protocol import Location
 
-
-class Job(Source, Protocol):
-    """What a map's future must know of its job; `cloudknot.job.BatchJob` is one."""
-
-    def place(self, index: int) -> Place:
-        """Where an element runs, for an error's text."""
-
-    @property
-    def states(self) -> Mapping[str, int]:
-        """How many children were in which state when Batch was asked last."""
-
-    def log_url(self, stream: str) -> str:
-        """Where a person can read a log stream."""
-
-    def terminate(self, reason: str) -> None:
-        """End the job."""
+logger = logging.getLogger("cloudknot")
 
 
 class Progress(Protocol):
@@ -43,116 +36,15 @@ class Progress(Protocol):
         """Show no more."""
 
 
-class _Waiting:
-    """Counts who waits and which callbacks have not run, so that the interpreter does not end under them."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self._count += number
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        self.add(1)
-        try:
-            yield
-        finally:
-            self.add(-1)
-
-
-class _CloudFuture(Future[Any]):
-    """A future that a collector resolves: waiting for it keeps the collector at work."""
-
-    def __init__(self, waiting: _Waiting, collect: Callable[[], None], how_to_return: str) -> None:
-        super().__init__()
-        self._waiting, self._collect, self._how_to_return = waiting, collect, how_to_return
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result and return it.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds; None waits as long as the job takes.
-
-        Raises
-        ------
-        CKTimeoutError
-            Not there after ``timeout``; the job goes on.
-        concurrent.futures.CancelledError
-            The future was cancelled.
-        Exception
-            What the function raised, or a `BatchJobFailedError` that says why there is no result.
-        """
-        self._await(timeout)
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end and return the exception, or None where there is a result; see `result`."""
-        self._await(timeout)
-        return super().exception(0)
-
-    def _await(self, timeout: float | None) -> None:
-        with self._waiting.one():
-            self._collect()
-            try:
-                super().exception(timeout)
-            except CancelledError:
-                pass
-            except KeyboardInterrupt as interrupt:
-                interrupt.add_note(f"The job goes on: {self._how_to_return}; future.cancel() ends it.")
-                raise
-            except TimeoutError as error:
-                raise CKTimeoutError(
-                    f"There is no result after {timeout:g} s. The job goes on: {self._how_to_return}."
-                ) from error
-
-    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""
-        self._waiting.add(1)
-
-        def counted(future: Future[Any]) -> None:
-            try:
-                fn(self)
-            finally:
-                self._waiting.add(-1)
-
-        super().add_done_callback(counted)
-        self._collect()
-
-
-class ElementFuture(_CloudFuture):
-    """The future of one element of a map.
-
-    Attributes
-    ----------
-    index : int
-        The element's position in the input.
-    """
-
-    def __init__(self, index: int, waiting: _Waiting, collect: Callable[[], None], how_to_return: str) -> None:
-        super().__init__(waiting, collect, how_to_return)
-        self.index = index
-
-    def cancel(self) -> bool:
-        """Return False unless it was cancelled already: a whole job is cancelled by the map's future."""
-        return self.cancelled()
-
-
-class MapFuture(_CloudFuture, Sequence[ElementFuture]):
+class MapFuture(CloudFuture, Sequence[ElementFuture]):
     """What `Knot.map` returns.
 
     As a `concurrent.futures.Future`, its result is the list of all results in input order. As a sequence, it holds
     each element's own `Future`: ``len(f)``, ``f[3].result()``, ``as_completed(f)``, ``wait(f)``.
 
     ``result()`` raises the exception of the first element, by index, that has one; the others' results stay
-    reachable in their own futures.
+    reachable in their own futures. The list is made when it is asked for; an element's result is read when it is
+    asked for, and held by its future only.
 
     Attributes
     ----------
@@ -168,33 +60,55 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         how_to_return: str = "",
         progress: Progress | None = None,
     ) -> None:
-        super().__init__(_Waiting(), self._start_collector, how_to_return)
+        super().__init__()
         self.job: Any = job
-        self._progress = progress
-        self._elements = [ElementFuture(i, self._waiting, self._start_collector, how_to_return) for i in range(count)]
-        self._left, self._without_value = count, 0
-        self._collector = Collector(job, self, count, max_threads) if job is not None else None
-        if not count:
-            self.set_result([])
-        self._start_collector()
+        self.waiting, self.how_to_return, self._progress = Waiting(), how_to_return, progress
+        self.elements = Elements(count)
+        self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
+        self.element_waiters, self.callbacks = Waiters(count), dict[int, list[Callback]]()
+        self._making_list = threading.RLock()
+        self._made_list: list[Any] | None = None if job is not None else []
+        if job is None:
+            self._collector = None
+            self.set_result(None)
+            return
+        self._results = Results(job, self.elements, max_threads)
+        self._collector = Collector(job, self, self._results.packs, count, max_threads)
+        self.collect()
 
     def __repr__(self) -> str:
-        failed = f", {self._without_value} without a result" if self._without_value else ""
-        return f"<MapFuture of {len(self)} elements: {len(self) - self._left} done{failed}>"
+        left, failed = self.elements.left, self.elements.without_value
+        lacking = f", {failed} without a result" if failed else ""
+        return f"<MapFuture of {len(self)} elements: {len(self) - left} done{lacking}>"
 
-    def _start_collector(self) -> None:
-        if self._collector is not None:
+    @property
+    def _owner(self) -> MapFuture:
+        return self
+
+    def collect(self) -> None:
+        if self._collector is not None and not self.done():
             self._collector.start()
 
     def __len__(self) -> int:
-        return len(self._elements)
+        return len(self.elements)
 
     @overload
     def __getitem__(self, index: int) -> ElementFuture: ...
     @overload
     def __getitem__(self, index: slice) -> list[ElementFuture]: ...
     def __getitem__(self, index: int | slice) -> ElementFuture | list[ElementFuture]:
-        return self._elements[index]
+        numbers = range(len(self))[index]
+        return self._element(numbers) if isinstance(numbers, int) else [self._element(number) for number in numbers]
+
+    def __iter__(self) -> Iterator[ElementFuture]:
+        return map(self._element, range(len(self)))
+
+    def _element(self, index: int) -> ElementFuture:
+        with self._condition:
+            made = self._made.get(index)
+            if made is None:
+                made = self._made[index] = ElementFuture(index, self)
+            return made
 
     def cancel(self) -> bool:
         """End the Batch job. Results that are stored stay reachable; returns False when all had ended already."""
@@ -205,77 +119,126 @@ class MapFuture(_CloudFuture, Sequence[ElementFuture]):
         with self._collector.held():
             self.job.terminate("Cancelled by its future")
             self._collector.stop()
-            for element in self._elements:
-                _cancel(element)
+            self._end(range(len(self)), CANCELLED)
             return _cancel(self)
+
+    def _outcome(self) -> Outcome:
+        if self.cancelled():
+            raise CancelledError
+        with self._making_list:
+            if self._made_list is not None:
+                return self._made_list, None
+            if (index := self.elements.first_without_value()) is not None:
+                self._first_error = self._element(index)
+                return None, self._first_error._outcome()[1]
+            try:
+                self._made_list = self._make_list()
+            except CloudknotError as error:
+                return None, _as_ending(error, self.job.place(0))
+            return self._made_list, None
+
+    def _make_list(self) -> list[Any]:
+        values = self._results.values()
+        for index, element in list(self._made.items()):
+            if element._loaded is not None:
+                values[index] = element._loaded[0]
+        return values
+
+    def outcome_of(self, index: int) -> tuple[Outcome, bool]:
+        """The outcome of an element that has ended, and whether it would be the same the next time."""
+        if self._made_list is not None:
+            return (self._made_list[index], None), True
+        try:
+            return self._results.outcome(index), True
+        except CloudknotError as error:
+            return (None, _as_ending(error, self.job.place(index))), False
 
     # What follows is called by the collector.
 
     def wanted(self) -> bool:
         """Whether somebody waits for this map, by a call or a callback."""
-        return bool(self._waiting) or any(future._waiters for future in (self, *self._elements))
+        return bool(self.waiting or self._waiters or self.element_waiters)
 
-    def store(self, first: int, pack: Pack) -> None:
-        """Take the outcomes of elements ``first`` onwards."""
-        for index, envelope in enumerate(pack, first):
-            if not self._elements[index].done():
-                self._settle(index, envelope)
+    def gap(self, start: int) -> int:
+        """The first element from ``start`` on that has not ended; the number of all when there is none."""
+        return self.elements.gap(start)
 
-    def fail(self, index: int, job: dict[str, Any]) -> None:
-        """An element's job ended without a result for it."""
-        if not self._elements[index].done():
-            streams = log_streams(job)
-            place = replace(self.job.place(index), log_url=self.job.log_url(streams[-1]) if streams else "")
-            self._settle_error(index, no_result(place, job))
+    def store(self, location: Location, size: int, kinds: bytes) -> None:
+        """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
+        with self._condition:
+            ended = self.elements.store(location, size, kinds)
+            callbacks = self._tell(ended)
+        _run(callbacks)
+
+    def fail(self, child: int, job: Mapping[str, Any]) -> None:
+        """A child's job ended without a result for those of its elements that have not ended."""
+        self._results.lost(child, job)
+        self._end(self.job.chunk(child), LOST)
 
     def give_up(self, error: CloudknotError) -> None:
         """End every element that is left, and so the map, with ``error``."""
-        for index, element in enumerate(self._elements):
-            if not element.done():
-                self._settle_error(index, given_up(self.job.place(index), error))
+        self._results.give_up(error)
+        self._end(range(len(self)), GIVEN_UP)
         self.complete()
 
-    def _settle(self, index: int, envelope: Envelope) -> None:
-        try:
-            value = load_value(envelope, self.job.place(index))
-        except BaseException as error:
-            self._settle_error(index, error)
-        else:
-            self._left -= 1
-            # A future that was cancelled in the meantime keeps that ending.
-            with suppress(InvalidStateError):
-                self._elements[index].set_result(value)
+    def _end(self, elements: range, state: int) -> None:
+        with self._condition:
+            callbacks = self._tell(self.elements.end(elements, state))
+        _run(callbacks)
 
-    def _settle_error(self, index: int, error: BaseException) -> None:
-        self._left -= 1
-        self._without_value += 1
-        with suppress(InvalidStateError):
-            self._elements[index].set_exception(error)
+    def _tell(self, ended: Ended) -> list[Callback]:
+        """Tell those who wait for elements that have ended, and return their callbacks, which are to run."""
+        start, flags = ended
+        for waiter, index in self.element_waiters.ended(start, flags):
+            _tell_waiter(waiter, self._element(index), self.elements.state(index))
+        self._condition.notify_all()
+        if not self.callbacks:
+            return []
+        indices = (index for index in compress(range(start, start + len(flags)), flags) if index in self.callbacks)
+        return [callback for index in list(indices) for callback in self.callbacks.pop(index)]
 
     def complete(self) -> bool:
         """Whether every element has ended; then the map's own future ends too."""
-        if self._left == 0 and not self.done():
-            with suppress(InvalidStateError, CancelledError):
-                self._finish()
+        if self.elements.left == 0 and not self.done():
+            # A future that was cancelled in the meantime keeps that ending.
+            with suppress(InvalidStateError):
+                if self.elements.without_value:
+                    self.set_exception(CloudknotError("MapFuture.exception() tells what happened"))
+                else:
+                    self.set_result(None)
         return self.done()
 
     def looked(self) -> None:
         """The collector has looked once more: show what it saw."""
         if self._progress is not None:
-            done = len(self) - self._left - self._without_value
-            self._progress.show(done, self._without_value, self.job.states if self._left else {})
+            left, failed = self.elements.left, self.elements.without_value
+            self._progress.show(len(self) - left - failed, failed, self.job.states if left else {})
 
     def left(self) -> None:
         """The collector looks no more."""
         if self._progress is not None:
             self._progress.stop()
 
-    def _finish(self) -> None:
-        error = next((e for element in self._elements if (e := Future.exception(element, 0)) is not None), None)
-        if error is not None:
-            self.set_exception(error)
-        else:
-            self.set_result([Future.result(element, 0) for element in self._elements])
+
+def _as_ending(error: CloudknotError, place: Place) -> BaseException:
+    return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
+
+
+def _tell_waiter(waiter: Any, element: ElementFuture, state: int) -> None:
+    if state == VALUE:
+        waiter.add_result(element)
+    elif state == CANCELLED:
+        waiter.add_cancelled(element)
+    else:
+        waiter.add_exception(element)
+
+
+def _run(callbacks: Iterable[Callback]) -> None:
+    for callback in callbacks:
+        try:
+            callback(None)
+        except Exception:
+            logger.exception("A callback of an element's future failed")
 
 
 def _cancel(future: Future[Any]) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
@@ -20,7 +20,7 @@ from cloudknot.futures import MapFuture, Progress
 from cloudknot.outcomes import Place
 from cloudknot.runs import find_run
 from cloudknot.submission import Submission, read_record
-from cloudknot.worker.protocol import Manifest, RunKeys
+from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -144,7 +144,7 @@ class BatchJob:
         return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
 
     def _all_stored(self) -> bool:
-        return sum(count for _, _, count in self.stored(0)) >= self.manifest.count
+        return sum(location.number for page in self.stored(0) for location, _ in page) >= self.manifest.count
 
     @property
     def done(self) -> bool:
@@ -215,16 +215,19 @@ class BatchJob:
         """Seconds that the cloud may stay silent before its jobs are given up."""
         return self.cloud.patience
 
-    def stored(self, first_missing: int) -> Iterator[tuple[str, int, int]]:
-        """The stored packs as ``(key, first, count)``, at least those behind ``first_missing``."""
-        chunk = self.chunk(self.child_of(first_missing))
-        after = self.keys.output(chunk.start, 0)
-        for key in self.cloud.storage.keys(self.keys.outputs, after=after):
-            yield (key, *self.keys.parse_output(key))
+    def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
+        """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
+        after = self.keys.output(self.chunk(self.child_of(element)).start, 0)
+        for page in self.cloud.storage.pages(self.keys.outputs, after=after):
+            yield [(self.keys.parse_output(key), size) for key, size in page]
 
-    def fetch(self, key: str) -> bytes:
-        """Read a pack."""
-        return self.cloud.storage.get(key)
+    def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes of a pack, from ``start`` to ``end`` (not included)."""
+        return self.cloud.storage.get(self.keys.output(*location), start, end)
+
+    def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
+        """The same, as a file that is read as it comes."""
+        return self.cloud.storage.open(self.keys.output(*location), start, end)
 
     def chunk(self, child: int) -> range:
         """The elements of a child."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from cloudknot.endings import ending
-from cloudknot.errors import BatchJobFailedError, ElementError
-from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Envelope, Failure, rebuilt
+from cloudknot.endings import Ending, ending
+from cloudknot.errors import BatchJobFailedError, CloudknotError, ElementError
+from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
+
+if TYPE_CHECKING:
+    from cloudknot.elements import Part
+    from cloudknot.packs import Loaded
 
 E = TypeVar("E", bound=BatchJobFailedError)
 
@@ -50,20 +56,42 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def load_value(envelope: Envelope, place: Place) -> Any:
-    """The value in an envelope. Raises the element's exception, or `ElementError` when it cannot be read here."""
-    if not envelope.ok:
-        raise load_exception(Failure.from_bytes(envelope.payload), place)
+def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
+    """The value that a payload holds. Raises `ElementError` when it cannot be unpickled here."""
     from cloudknot import pickling
 
     try:
-        return pickling.loads(envelope.payload)
+        if isinstance(payload, bytes | memoryview):
+            return pickling.loads(payload)
+        return pickling.load(payload)
+    except CloudknotError:
+        raise
     except Exception as error:
-        raise _element_error(
-            place,
-            f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. Import or "
-            "install here what its class needs; the result itself stays stored.",
-        ) from error
+        raise _unreadable(place, error) from error
+
+
+def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
+    """The values of a part of a pack. Raises `ElementError` as `load_value` does."""
+    from cloudknot import pickling
+
+    data = memoryview(loaded.data)
+    loads: Callable[[Any], Any] = pickling.loads if pickling.sets_classes(loaded.data) else pickle.loads
+    values: list[Any] = []
+    try:
+        for start, end in islice(loaded.pack.spans(), part.positions.start, part.positions.stop):
+            values.append(loads(data[start:end]))
+    except Exception as error:
+        index = part.location.first + part.positions.start + len(values)
+        raise _unreadable(place(index), error) from error
+    return values
+
+
+def _unreadable(place: Place, error: Exception) -> ElementError:
+    text = (
+        f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. Import or "
+        "install here what its class needs; the result itself stays stored."
+    )
+    return _element_error(place, text)
 
 
 def load_exception(failure: Failure, place: Place) -> BaseException:
@@ -137,7 +165,11 @@ def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
 
 def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
     """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
-    end = ending(job)
+    return lost(place, ending(job))
+
+
+def lost(place: Place, end: Ending) -> BatchJobFailedError:
+    """The same, when it is known what the description means."""
     tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
     text = f"{end.what}: {end.reason.rstrip('.') or 'Batch gave no reason'}.{tries}"
     return _error(end.kind, place, text, end.exit_code, end.attempt, end.reason)

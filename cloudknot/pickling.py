@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
@@ -178,12 +178,22 @@ def _free_identity(content: str) -> str:
     return next(each for each in known if internals._DYNAMIC_CLASS_TRACKER_BY_ID.get(each) not in _CALLERS)
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | memoryview) -> Any:
     """Unpickle what a job sent back, and leave the caller's own classes as they are.
 
     cloudpickle would find the class by its identity, and then set its methods anew from the job's copy.
     """
-    return _Unpickler(io.BytesIO(data)).load()
+    return load(io.BytesIO(data))
+
+
+def load(file: BinaryIO) -> Any:
+    """`loads`, from a file. What is large is read straight into the object that it becomes."""
+    return _Unpickler(file).load()
+
+
+def sets_classes(data: bytes) -> bool:
+    """Whether pickles somewhere in ``data`` may need `loads`; the standard library's is several times faster."""
+    return internals._class_setstate.__name__.encode() in data
 
 
 class _Unpickler(pickle.Unpickler):

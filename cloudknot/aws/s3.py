@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from cloudknot.aws.bucket import Bucket
 from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 PART_SIZE = 8 * 1024 * 1024
 """Bytes; S3 takes at least 5 MiB a part and 10,000 parts (S3 user guide, "Multipart upload limits")."""
+READ_SIZE = 256 * 1024
+"""Bytes of an answer that are read at a time."""
 
 
 class Storage:
@@ -60,18 +63,20 @@ class Storage:
             return self.get(key) == body
         return True
 
-    def get(self, key: str) -> bytes:
-        """Read one object. Raises `ResourceDoesNotExistException` when there is none."""
-        from botocore.exceptions import BotoCoreError
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read bytes ``start`` to ``end`` (not included) of an object, by default all of it.
 
-        from cloudknot.aws.translation import translate
+        Raises `ResourceDoesNotExistException` when there is none.
+        """
+        return self._body(key, start, end).readall()
 
-        body = self._door.call("s3", "get_object", Bucket=self.bucket, Key=key)["Body"]
-        try:
-            data: bytes = body.read()
-        except (BotoCoreError, OSError) as error:
-            raise translate(error, "s3:get_object") from error
-        return data
+    def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+        """`get`, as a file that is read as it comes."""
+        return cast(BinaryIO, io.BufferedReader(self._body(key, start, end), READ_SIZE))
+
+    def _body(self, key: str, start: int, end: int | None) -> _Body:
+        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        return _Body(self._door.call("s3", "get_object", Bucket=self.bucket, Key=key, **span)["Body"])
 
     def upload(self, key: str, pieces: Iterable[bytes]) -> int:
         """Store one object from pieces of any size, holding no more than a part in memory; return its size.
@@ -105,9 +110,13 @@ class Storage:
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
+        for page in self.pages(prefix, after):
+            yield from (key for key, _ in page)
+
+    def pages(self, prefix: str, after: str = "") -> Iterator[list[tuple[str, int]]]:
+        """The same in pages, one a request, each key with its object's size in bytes."""
         for page in self._list(Prefix=prefix, StartAfter=after):
-            for item in page.get("Contents", ()):
-                yield item["Key"]
+            yield [(item["Key"], item["Size"]) for item in page.get("Contents", ())]
 
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders directly under ``prefix`` (which ends in a slash)."""
@@ -136,6 +145,39 @@ class Storage:
 
     def _delete(self, batch: list[dict[str, str]]) -> None:
         self._door.call("s3", "delete_objects", Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+
+
+class _Body(io.RawIOBase):
+    """An answer's body as a file, with the errors of our tree."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(min(len(buffer), READ_SIZE))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._read(None)
+
+    def _read(self, size: int | None) -> bytes:
+        from botocore.exceptions import BotoCoreError
+
+        from cloudknot.aws.translation import translate
+
+        try:
+            data: bytes = self._body.read(size)
+        except (BotoCoreError, OSError) as error:
+            raise translate(error, "s3:get_object") from error
+        return data
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
 
 
 def _chain(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

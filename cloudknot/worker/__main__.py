@@ -112,7 +112,7 @@ def _missing(keys: RunKeys, chunk: range) -> list[int]:
     after, until = keys.output(chunk.start, 0), keys.output(chunk.stop, 0)
     stored: set[int] = set()
     for key in s3.keys(keys.bucket, keys.outputs, after, until):
-        first, count = keys.parse_output(key)
+        first, count, _ = keys.parse_output(key)
         stored.update(range(first, first + count))
     return [index for index in chunk if index not in stored]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 RUNS = "cloudknot.jobs"
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
@@ -24,6 +24,14 @@ _LENGTH = struct.Struct("<I")
 _MAGIC = b"ckp1"
 
 OFFSET_SIZE = _OFFSET.size
+
+
+class Location(NamedTuple):
+    """Which pack: the first element in it, how many, and the round of the run that stored it (0 is the map's own)."""
+
+    first: int
+    number: int
+    round: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,14 +101,11 @@ class RunKeys:
         """Key of a pack that holds elements ``first`` to ``first + count - 1``, stored by a child of that round."""
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 
-    def parse_output(self, key: str) -> tuple[int, int]:
-        """The ``(first, count)`` that an output key names."""
-        first, _, count = key[len(self.outputs) :].partition(".")[0].partition("-")
-        return int(first), int(count)
-
-    def round_of(self, key: str) -> int:
-        """The round that stored the pack of that key."""
-        return int(key[len(self.outputs) :].partition(".")[2] or 0)
+    def parse_output(self, key: str) -> Location:
+        """What an output key names."""
+        first, _, rest = key[len(self.outputs) :].partition("-")
+        count, _, round = rest.partition(".")
+        return Location(int(first), int(count), int(round or 0))
 
 
 @dataclass(frozen=True)
@@ -226,15 +231,39 @@ def pack(envelopes: Iterable[Envelope]) -> bytes:
     return b"".join([_HEADER.pack(_MAGIC, len(items)), *records, *(e.payload for e in items)])
 
 
+def head_size(count: int) -> int:
+    """Bytes of a pack of ``count`` elements before the first payload."""
+    return _HEADER.size + count * _RECORD.size
+
+
 class Pack(Sequence[Envelope]):
-    """What `pack` made, read back one envelope at a time."""
+    """What `pack` made, read back one envelope at a time.
+
+    The first `head_size` bytes alone tell everything but the payloads.
+    """
 
     def __init__(self, data: bytes) -> None:
         magic, self._count = _HEADER.unpack_from(data)
         if magic != _MAGIC:
             raise ValueError("this is not a pack of cloudknot results")
         self._data = data
-        self._payloads = _HEADER.size + self._count * _RECORD.size
+        self._payloads = head_size(self._count)
+
+    @property
+    def kinds(self) -> bytes:
+        """The kind of every envelope, one byte each."""
+        return self._data[_HEADER.size : self._payloads : _RECORD.size]
+
+    def span(self, position: int) -> tuple[int, int]:
+        """Where a payload begins and ends in the pack."""
+        start = self._record(position - 1)[-1] if position else 0
+        return self._payloads + start, self._payloads + self._record(position)[-1]
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """`span` of every position, in order."""
+        start = self._payloads
+        for *_, end in _RECORD.iter_unpack(memoryview(self._data)[_HEADER.size : self._payloads]):
+            yield start, (start := self._payloads + end)
 
     def __len__(self) -> int:
         return int(self._count)

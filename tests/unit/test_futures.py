@@ -1,6 +1,7 @@
 """MapFuture and its collector, with a job whose state the test sets: no cloud, no processes."""
 
 import asyncio
+import io
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
 
@@ -22,7 +23,7 @@ from cloudknot.errors import (
 from cloudknot.futures import MapFuture
 from cloudknot.outcomes import Place
 from cloudknot.worker.element import run_element
-from cloudknot.worker.protocol import pack
+from cloudknot.worker.protocol import Location, pack
 from tests.waiting import until
 
 LONG = 30
@@ -36,23 +37,31 @@ class FakeJob:
         self.patience = 0.2
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
-        self.polls = 0
+        self.polls = self.reads = 0
+        self.listed, self.page = [], 1000
 
     def finish(self, *indices):
         for index in indices:
             envelope = run_element(self.function, cloudpickle.dumps(self.inputs[index]), False)
-            self.packs[f"{index}"] = (index, 1, pack([envelope]))
+            self.packs[Location(index, 1)] = pack([envelope])
 
     def end(self, child, **job):
         self.ended[child] = {"jobId": f"j:{child}", **job}
 
-    def stored(self, first_missing):
+    def stored(self, element):
         if self.silence:
             raise self.silence
-        return [(key, first, count) for key, (first, count, _) in list(self.packs.items())]
+        self.listed.append(element)
+        first = self.chunk(self.child_of(element)).start
+        found = [(location, len(data)) for location, data in sorted(self.packs.items()) if location.first >= first]
+        yield from (found[start : start + self.page] for start in range(0, len(found), self.page))
 
-    def fetch(self, key):
-        return self.packs[key][2]
+    def read(self, location, start=0, end=None):
+        self.reads += 1
+        return self.packs[location][start:end]
+
+    def open(self, location, start, end):
+        return io.BytesIO(self.read(location, start, end))
 
     def poll(self, known):
         self.polls += 1

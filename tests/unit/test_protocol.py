@@ -69,7 +69,8 @@ def test_keys_are_found_again_from_the_url():
     keys = RunKeys.of("bucket", "pi-calc", "20260101T000000-abc")
     assert RunKeys.parse(keys.url) == keys
     assert (keys.knot, keys.run_id) == ("pi-calc", "20260101T000000-abc")
-    assert keys.parse_output(keys.output(12, 5)) == (12, 5)
+    assert keys.parse_output(keys.output(12, 5)) == (12, 5, 0)
+    assert keys.parse_output(keys.output(12, 5, 3)) == (12, 5, 3)
 
 
 @pytest.mark.parametrize("url", ["http://b/p", "s3://bucket", "s3:///p", ""])

@@ -1,0 +1,138 @@
+"""The outcomes of a map's elements, loaded when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Protocol
+
+from cloudknot.aws.batch import log_streams
+from cloudknot.collector import Source
+from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
+from cloudknot.endings import Ending, ending
+from cloudknot.errors import CloudknotError, ElementError
+from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost
+from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
+from cloudknot.worker.protocol import Failure
+
+Outcome = tuple[Any, BaseException | None]
+"""A value and None, or None and the error that stands in its place."""
+
+
+class Job(Source, Store, Protocol):
+    """What a map's future must know of its job; `cloudknot.job.BatchJob` is one."""
+
+    def place(self, index: int) -> Place:
+        """Where an element runs, for an error's text."""
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many children were in which state when Batch was asked last."""
+
+    def log_url(self, stream: str) -> str:
+        """Where a person can read a log stream."""
+
+    def terminate(self, reason: str) -> None:
+        """End the job."""
+
+
+class Results:
+    """The outcomes of the elements of one job.
+
+    Parameters
+    ----------
+    job : Job
+    elements : Elements
+        How each has ended, so far.
+    max_threads : int
+        Packs that are read at the same time for `values`.
+    """
+
+    def __init__(self, job: Job, elements: Elements, max_threads: int) -> None:
+        self._job, self._elements, self._max_threads = job, elements, max_threads
+        self.packs = Packs(job)
+        self._endings: dict[int, tuple[Ending, str]] = {}
+        self._given_up: CloudknotError | None = None
+
+    def lost(self, child: int, job: Mapping[str, Any]) -> None:
+        """Remember how the job of a child ended that left elements without a result."""
+        streams = log_streams(dict(job))
+        self._endings[child] = ending(job), streams[-1] if streams else ""
+
+    def give_up(self, error: CloudknotError) -> None:
+        """Remember why nothing more can be learned of the elements that are left."""
+        self._given_up = error
+
+    def outcome(self, index: int) -> Outcome:
+        """The outcome of an element that has ended.
+
+        Raises
+        ------
+        CancelledError
+            The map was cancelled.
+        CloudknotError
+            It cannot be read at the moment.
+        """
+        state = self._elements.state(index)
+        if state == CANCELLED:
+            raise CancelledError
+        if state == GIVEN_UP:
+            assert self._given_up is not None
+            return None, given_up(self._job.place(index), self._given_up)
+        if state == LOST:
+            return None, self._error_of_lost(index)
+        return self._read(index, state)
+
+    def _error_of_lost(self, index: int) -> BaseException:
+        end, stream = self._endings[self._job.child_of(index)]
+        log_url = self._job.log_url(stream) if stream else ""
+        return lost(replace(self._job.place(index), log_url=log_url), end)
+
+    def _read(self, index: int, state: int) -> Outcome:
+        location, size = self._elements.pack(index)
+        payload = self.packs.payload(location, size, index - location.first)
+        place = self._job.place(index)
+        if state == FAILURE:
+            data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
+            return None, load_exception(Failure.from_bytes(data), place)
+        try:
+            return load_value(payload, place), None
+        except ElementError as error:
+            return None, error
+
+    def values(self) -> list[Any]:
+        """The list of all values; every element has one.
+
+        Raises
+        ------
+        ElementError
+            One of them cannot be unpickled here.
+        CloudknotError
+            One of them cannot be read at the moment.
+        """
+        values: list[Any] = []
+        with ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch") as pool:
+            for part, read in in_order(pool, self._fetch, self._parts()):
+                values += load_values(read, part, self._job.place) if isinstance(read, Loaded) else read
+        return values
+
+    def _parts(self) -> Iterator[Part]:
+        """The packs in which all elements are, in order."""
+        index = 0
+        while index < len(self._elements):
+            part = self._elements.part(index)
+            yield part
+            index += len(part.positions)
+
+    def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
+        """A pack, or, of a large one, the values in it."""
+        if part.size <= WHOLE:
+            return part, self.packs.loaded(part.location)
+        return part, [self._value(part.location.first + position) for position in part.positions]
+
+    def _value(self, index: int) -> Any:
+        value, error = self._read(index, VALUE)
+        if error is not None:
+            raise error
+        return value

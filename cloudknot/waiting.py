@@ -1,0 +1,92 @@
+"""Who waits for a map: by a call, by a callback that has not run, or with `concurrent.futures.wait`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import compress
+from typing import Any
+
+
+class Waiting:
+    """Counts who waits and which callbacks have not run, so that the interpreter does not end under them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._count += number
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        self.add(1)
+        try:
+            yield
+        finally:
+            self.add(-1)
+
+
+class Waiters:
+    """The waiters of `concurrent.futures.wait` and `as_completed`, for all of a map's elements together.
+
+    The standard library appends one waiter to a list in each future that is waited for. Here it takes one byte each.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._flags: dict[Any, bytearray] = {}
+        self._numbers: dict[Any, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._flags)
+
+    def of(self, index: int) -> _WaitersOfOne:
+        """What looks like the list of waiters of one element."""
+        return _WaitersOfOne(self, index)
+
+    def add(self, waiter: Any, index: int) -> None:
+        flags = self._flags.setdefault(waiter, bytearray(self._count))
+        self._numbers[waiter] = self._numbers.get(waiter, 0) + 1 - flags[index]
+        flags[index] = 1
+
+    def remove(self, waiter: Any, index: int) -> None:
+        if not self.has(waiter, index):
+            raise ValueError(f"{waiter!r} does not wait for element {index}")
+        self._flags[waiter][index] = 0
+        self._numbers[waiter] -= 1
+        if not self._numbers[waiter]:
+            del self._flags[waiter], self._numbers[waiter]
+
+    def has(self, waiter: Any, index: int) -> bool:
+        return waiter in self._flags and bool(self._flags[waiter][index])
+
+    def all(self, index: int) -> list[Any]:
+        return [waiter for waiter, flags in self._flags.items() if flags[index]]
+
+    def ended(self, start: int, flags: bytes) -> Iterator[tuple[Any, int]]:
+        """Each waiter, with each of the elements that have just ended and that it waits for."""
+        for waiter, wanted in list(self._flags.items()):
+            numbers = compress(range(start, start + len(flags)), flags)
+            yield from ((waiter, index) for index in numbers if wanted[index])
+
+
+class _WaitersOfOne:
+    """As much of a list as `concurrent.futures` uses."""
+
+    def __init__(self, waiters: Waiters, index: int) -> None:
+        self._waiters, self._index = waiters, index
+
+    def append(self, waiter: Any) -> None:
+        self._waiters.add(waiter, self._index)
+
+    def remove(self, waiter: Any) -> None:
+        self._waiters.remove(waiter, self._index)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._waiters.all(self._index))
