@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from cloudknot import context
+from cloudknot import context, refusals
 from cloudknot.engine_log import EngineLog
 from cloudknot.errors import ImageError
 
@@ -26,14 +27,9 @@ NO_ENGINE = (
     "A Docker engine is needed to build the image, and none answers ({error}). Install and start one "
     '(Docker Desktop, or on Debian `apt-get install docker.io`), or run on this machine without: cloud="local".'
 )
-OTHER_PYTHON = (
-    "The image cannot run the program: {found}, but the program was pickled by Python {python} and needs it. "
-    "Its base is {base}. Leave out base_image= or name one that has Python {python}, such as 'python:{python}-slim'."
-)
-FOREIGN = (
-    "This engine cannot run programs for {platform}, which the instance types need: have it emulate them (on Linux "
-    "`docker run --privileged --rm tonistiigi/binfmt --install all`), or choose instance types of its architecture."
-)
+NOT_SENT = " If the connection broke, just call again: layers that have arrived are not sent again."
+_REFUSED = re.compile(r"denied|authori[sz]|authentication", re.IGNORECASE)
+"""A registry's words for a login that it does not take."""
 
 
 class Login(Protocol):
@@ -77,12 +73,21 @@ class DockerBuilder:
     client : docker.APIClient, optional
         Default: made on first use.
 
-    Every method raises `ImageError` when there is no engine, a step of a build fails, the image has another Python
-    than its program, or a registry refuses.
+    A context manager, at whose end the connections that it made are closed. Every method raises `ImageError` when
+    there is no engine, a step of a build fails, the image cannot run its program, or a registry refuses.
     """
 
     def __init__(self, client: Any = None) -> None:
         self._given_client = client
+        self._own_client: Any = None
+
+    def __enter__(self) -> DockerBuilder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._own_client is not None:
+            self._own_client.close()
+            self._own_client = None
 
     def publish(self, image: Buildable, repository: Repository, uri: str) -> None:
         """Build what the repository lacks of an image, and push it as ``uri``.
@@ -118,22 +123,27 @@ class DockerBuilder:
         """Push an image; layers that the registry has are not sent again. Without a login, Docker's own is used."""
         auth = {"auth_config": {"username": login.username, "password": login.password}} if login else {}
         title = f"Pushing {uri}"
-        with self._translated(title), EngineLog(title) as log:
-            log.follow(self._client.push(uri, stream=True, decode=True, **auth))
+        try:
+            with self._translated(title), EngineLog(title) as log:
+                log.follow(self._client.push(uri, stream=True, decode=True, **auth))
+        except ImageError as error:
+            raise ImageError(f"{error}{'' if _REFUSED.search(str(error)) else NOT_SENT}") from error
 
     def _make_environment(self, image: Buildable, files: Mapping[str, bytes], uri: str) -> None:
         if image.nocache or not self._has(uri):
             self._build("Building the environment", image, files, uri)
         # Also of an image that is there: it may be one that was refused before.
-        self._check_python(image, uri)
+        self._check(image, uri)
 
     def _make_program(self, image: Buildable, uri: str, environment: str) -> None:
         if context.environment_of(image.files) is not None:
             arguments = {"ENVIRONMENT": environment}
             self._build("Building the image", image, context.program_of(image.files), uri, arguments)
+            if context.changes_environment(image.files):
+                self._check_python(image, uri)
         else:
             self._build("Building the image", image, image.files, uri)
-            self._check_python(image, uri)
+            self._check(image, uri)
 
     def _build(
         self, title: str, image: Buildable, files: Mapping[str, bytes], uri: str, arguments: Any = None
@@ -156,17 +166,23 @@ class DockerBuilder:
             try:
                 log.follow(self._client.build(decode=True, **options))
             except ImageError as error:
-                raise _explained(error, image) from error
+                raise refusals.explained(error, image) from error
+
+    def _check(self, image: Buildable, uri: str) -> None:
+        """Refuse an image of another architecture, or of another Python where the Dockerfile does not do so itself."""
+        with self._translated(f"Looking at {uri}"):
+            about = self._client.inspect_image(uri)
+        found = f"{about['Os']}/{about['Architecture']}"
+        if found != image.platform:
+            raise refusals.other_architecture(found, image)
+        if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
+            self._check_python(image, uri)
 
     def _check_python(self, image: Buildable, uri: str) -> None:
-        """Run the check of Python where the Dockerfile does not do so itself."""
-        code = context.python_check(image.python)
-        if code.encode() in image.files[context.DOCKERFILE]:
-            return
         with self._translated(f"Checking the Python of {uri}"):
-            status, log = self._run(uri, ["python", "-c", code])
+            status, log = self._run(uri, ["python", "-c", context.python_check(image.python)])
         if status:
-            raise ImageError(_other_python(log, image))
+            raise refusals.python_failed(log, image)
 
     def _run(self, uri: str, command: list[str]) -> tuple[int, str]:
         """Exit code and output of a command in an image."""
@@ -205,9 +221,11 @@ class DockerBuilder:
 
     @property
     def _client(self) -> Any:
-        if self._given_client is None:
-            self._given_client = _connect()
-        return self._given_client
+        if self._given_client is not None:
+            return self._given_client
+        if self._own_client is None:
+            self._own_client = _connect()
+        return self._own_client
 
     @contextlib.contextmanager
     def _translated(self, what: str, *passed: type[Exception]) -> Iterator[None]:
@@ -238,22 +256,6 @@ def _connect() -> Any:
     except (DockerException, OSError) as error:
         raise ImageError(NO_ENGINE.format(error=error)) from error
     return client
-
-
-def _explained(error: ImageError, image: Buildable) -> ImageError:
-    if context.is_python_check(error.instruction):
-        text = _other_python(error.log, image)
-    elif "exec format error" in f"{error} {error.log}":
-        text = f"{FOREIGN.format(platform=image.platform)}\n{error}"
-    else:
-        text = str(error)
-    return ImageError(text, instruction=error.instruction, log=error.log)
-
-
-def _other_python(log: str, image: Buildable) -> str:
-    version = context.python_found(log)
-    found = f"it has Python {version}" if version else "it has no command `python` that works"
-    return OTHER_PYTHON.format(found=found, python=image.python, base=context.base_of(image.files))
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ GENERATED = ("program/", "cloudknot_worker/")
 """Folders whose files are the program's, not the environment's."""
 
 _PROGRAM_STAGE = re.compile(r"^FROM\s+(?:--platform=\S+\s+)?\$\{?ENVIRONMENT\}?\s*$", re.MULTILINE)
+_CHANGES = re.compile(r"^\s*(ADD|ENV|RUN|SHELL)\s", re.MULTILINE | re.IGNORECASE)
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)?(\S+)", re.MULTILINE | re.IGNORECASE)
 
 _SAYS = "cloudknot: this image has Python "
@@ -66,6 +67,11 @@ def program_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
     tail = _halves(files)[1]
     assert tail is not None
     return {**files, DOCKERFILE: f"ARG ENVIRONMENT\n{tail}".encode()}
+
+
+def changes_environment(files: Mapping[str, bytes]) -> bool:
+    """Whether the program's stage does more than copy, so that it may bring another Python."""
+    return bool(_CHANGES.search(_halves(files)[1] or ""))
 
 
 def _halves(files: Mapping[str, bytes]) -> tuple[str, str | None]:

@@ -208,9 +208,10 @@ class DockerImage:
 
         first, *others = DOCKER_TAGS("tags", tags) or ("latest",)
         name = image_name or f"cloudknot/{self.name.lower()}"
-        self._builder.build(self.image(platform, nocache=nocache), f"{name}:{first}")
-        for other in others:
-            self._builder.tag(f"{name}:{first}", f"{name}:{other}")
+        with self._builder as builder:
+            builder.build(self.image(platform, nocache=nocache), f"{name}:{first}")
+            for other in others:
+                builder.tag(f"{name}:{first}", f"{name}:{other}")
         made = [{"name": name, "tag": tag} for tag in (first, *others)]
         self.images += [image for image in made if image not in self.images]
 
@@ -237,10 +238,11 @@ class DockerImage:
         address = repo_uri if repo is None else repo.repo_uri
         assert address is not None
         login = repo.login() if repo is not None else None
-        for image in self.images:
-            uri = f"{address}:{image['tag']}"
-            self._builder.tag(f"{image['name']}:{image['tag']}", uri)
-            self._builder.push(uri, login)
+        with self._builder as builder:
+            for image in self.images:
+                uri = f"{address}:{image['tag']}"
+                builder.tag(f"{image['name']}:{image['tag']}", uri)
+                builder.push(uri, login)
         self.repo_uri = address
 
     @cached_property

@@ -53,13 +53,17 @@ class EngineLog:
 
     def follow(self, events: Iterable[Event]) -> None:
         """Read until the engine is done. Raises `ImageError` with what it says of a failure."""
+        failure: ImageError | None = None
+        # To the very end, also after a failure: an answer that is not read keeps its connection open.
         for event in events:
             if "error" in event:
-                raise self._failure(str(event["error"]).strip())
+                failure = failure or self._failure(str(event["error"]).strip())
             if event.get("id") and self._screen:
                 self._screen.layer(event)
             for line in str(event.get("stream") or "").splitlines():
                 self._line(line)
+        if failure:
+            raise failure
 
     def _line(self, line: str) -> None:
         line = _COLOUR.sub("", line)

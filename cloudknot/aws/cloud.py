@@ -148,4 +148,5 @@ class Cloud:
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
         from cloudknot.builder import DockerBuilder
 
-        DockerBuilder().publish(image, repository, uri)
+        with DockerBuilder() as builder:
+            builder.publish(image, repository, uri)

@@ -37,6 +37,7 @@ class Engine:
     contexts: list[dict[str, bytes]] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Any] = field(default_factory=list)
+    architecture: str = "amd64"
     exit_code: int = 0
     output: bytes = b""
     refuses: Exception | None = None
@@ -62,9 +63,10 @@ class Engine:
         self.images.add(f"{name}:{tag}")
         yield {"id": "abc", "status": "Pull complete", "progressDetail": {}}
 
-    def inspect_image(self, uri: str) -> None:
+    def inspect_image(self, uri: str) -> dict[str, str]:
         if uri not in self.images:
             raise ImageNotFound("none")
+        return {"Os": "linux", "Architecture": self.architecture}
 
     def tag(self, uri: str, name: str, tag: str, force: bool) -> None:
         self.asked.append(("tag", uri, f"{name}:{tag}"))
@@ -146,13 +148,19 @@ def test_an_environment_of_the_registry_is_pulled_and_not_built(image: Image) ->
 
 def test_an_interrupted_push_is_repeated_without_installing_again(image: Image) -> None:
     engine, registry = Engine(refuses=APIError("connection reset")), Registry()
-    with pytest.raises(ImageError, match=r"Pushing .* failed: connection reset"):
+    with pytest.raises(ImageError, match=r"Pushing .* failed: connection reset.* call again"):
         publish(image, engine, registry)
     engine.refuses = None
     engine.asked.clear()
     publish(image, engine, registry)
     env, tag = image.environment_tag, image.tag
     assert engine.asked == [("push", env), ("build", tag), ("push", tag)]
+
+
+def test_a_refused_push_is_not_called_a_broken_connection(image: Image) -> None:
+    engine = Engine(refuses=APIError("denied: requested access to the resource is denied"))
+    with pytest.raises(ImageError, match=r"Pushing .* is denied$"):
+        publish(image, engine, Registry())
 
 
 def test_without_cache_everything_is_built_and_pushed(image: Image) -> None:
@@ -165,7 +173,7 @@ def test_without_cache_everything_is_built_and_pushed(image: Image) -> None:
 
 
 def test_the_platform_is_the_images(program: Program) -> None:
-    engine = Engine()
+    engine = Engine(architecture="arm64")
     publish(render_image(program, platform="linux/arm64"), engine, Registry())
     assert {options["platform"] for options in engine.options} == {"linux/arm64"}
 
@@ -237,11 +245,30 @@ def test_a_dockerfile_of_ones_own_with_another_python_is_not_pushed(program: Pro
     assert "push" not in {request[0] for request in engine.asked}
 
 
+def test_an_image_of_another_architecture_is_not_pushed(program: Program) -> None:
+    engine = Engine()
+    with pytest.raises(ImageError, match=r"is for linux/amd64, but the instance types need linux/arm64.*mine:1"):
+        publish(render_image(program, platform="linux/arm64", base_image="mine:1"), engine, Registry())
+    assert "push" not in {request[0] for request in engine.asked}
+
+
+def test_a_program_stage_that_does_more_than_copy_is_checked_too(program: Program) -> None:
+    files = render(program)
+    image = image_of({**files, "Dockerfile": files["Dockerfile"] + b"RUN ln -sf python3.8 /usr/bin/python\n"})
+    engine = Engine(exit_code=1, output=b"cloudknot: this image has Python 3.8\n")
+    with pytest.raises(ImageError, match=r"it has Python 3\.8"):
+        publish(image, engine, Registry())
+    assert ("push", image.tag) not in engine.asked
+
+
 def test_an_engine_that_cannot_emulate_says_so(program: Program) -> None:
     image = render_image(program, platform="linux/arm64")
     says = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
     with pytest.raises(ImageError, match="cannot run programs for linux/arm64"):
         publish(image, Engine(says=says), Registry())
+    output = b"standard_init_linux.go:228: exec user process caused: exec format error"
+    with pytest.raises(ImageError, match="cannot run programs for linux/amd64"):
+        publish(whole(program), Engine(exit_code=1, output=output), Registry())
 
 
 def test_without_an_engine_the_error_says_what_to_do(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:

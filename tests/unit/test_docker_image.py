@@ -29,6 +29,11 @@ class Builder:
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
 
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
     def build(self, image: Any, uri: str) -> None:
         self.asked.append(("build", uri, image.nocache, image.platform))
 

@@ -1,0 +1,125 @@
+"""A wire to an engine or a registry that keeps what is asked over it, and can be held and cut."""
+
+import contextlib
+import re
+import socket
+import socketserver
+import threading
+
+PATIENCE = 120
+_REQUEST = re.compile(rb"\b(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1\r\n")
+
+
+class _Server(socketserver.ThreadingMixIn):
+    daemon_threads = True
+    block_on_close = False
+
+
+class _Unix(_Server, socketserver.UnixStreamServer):
+    pass
+
+
+class _Tcp(_Server, socketserver.TCPServer):
+    pass
+
+
+class Relay:
+    """Passes on what it gets; a context manager.
+
+    Parameters
+    ----------
+    upstream : str or tuple
+        Where to: the path of a socket, or host and port.
+    path : path, optional
+        The socket to listen on. Default: a free port of 127.0.0.1.
+
+    Attributes
+    ----------
+    requests : list of tuple of str
+        Method and path of every HTTP request.
+    sent : int
+        Bytes that were sent upstream.
+    held : Event
+        Set when as many bytes were sent as `hold_after` was told.
+    """
+
+    def __init__(self, upstream, path=None):
+        self._upstream, self._lock = upstream, threading.Lock()
+        self._open, self._refused, self._limit, self._free = [], None, None, threading.Event()
+        self.requests, self.sent, self.held = [], 0, threading.Event()
+        handler = type("Handler", (socketserver.BaseRequestHandler,), {"handle": lambda it: self._handle(it.request)})
+        self._server = _Unix(str(path), handler) if path else _Tcp(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.cut()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def address(self):
+        return (
+            self._server.server_address
+            if isinstance(self._server, _Unix)
+            else "{}:{}".format(*self._server.server_address)
+        )
+
+    def forget(self):
+        """Count from here."""
+        with self._lock:
+            self.requests.clear()
+            self.sent = 0
+
+    def hold_after(self, size):
+        """Stop passing on after so many more bytes, until `cut`."""
+        with self._lock:
+            self.sent, self._limit = 0, size
+            self.held.clear()
+            self._free.clear()
+
+    def cut(self, refused=b""):
+        """Break every connection, and every new one on which this is sent first, until `mend`."""
+        with self._lock:
+            self._refused, self._limit = refused, None
+            broken, self._open = self._open, []
+        self._free.set()
+        for connection in broken:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self._refused = None
+
+    def _handle(self, client):
+        if self._refused is not None and self._refused in client.recv(65536, socket.MSG_PEEK):
+            return
+        kind = socket.AF_UNIX if isinstance(self._upstream, str) else socket.AF_INET
+        with socket.socket(kind) as server:
+            server.connect(self._upstream)
+            with self._lock:
+                self._open += [client, server]
+            there = threading.Thread(target=self._pump, args=(client, server, self._note), daemon=True)
+            there.start()
+            self._pump(server, client)
+            there.join(PATIENCE)
+
+    def _pump(self, source, sink, note=None):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if note:
+                    note(data)
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def _note(self, data):
+        with self._lock:
+            self.requests += [(method.decode(), path.decode()) for method, path in _REQUEST.findall(data)]
+            self.sent += len(data)
+            over = self._limit is not None and self.sent > self._limit
+        if over:
+            self.held.set()
+            self._free.wait(PATIENCE)
