@@ -17,6 +17,7 @@ from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, Progress
+from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
 from cloudknot.runs import find_run
 from cloudknot.submission import Submission, read_record
@@ -195,9 +196,8 @@ class BatchJob:
 
     def terminate(self, reason: str) -> None:
         """End the job and its running children. Results that are stored stay."""
-        for job in self.describe_jobs():
-            if job["status"] not in ENDED:
-                batch.terminate(self.cloud.door, job, reason)
+        live = [job for job in self.describe_jobs() if job["status"] not in ENDED]
+        batch.terminate(self.cloud.door, live, reason)
 
     def kill(self, reason: str) -> None:
         """The old name of `terminate`."""
@@ -218,8 +218,10 @@ class BatchJob:
     def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
         """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
         after = self.keys.output(self.chunk(self.child_of(element)).start, 0)
-        for page in self.cloud.storage.pages(self.keys.outputs, after=after):
-            yield [(self.keys.parse_output(key), size) for key, size in page]
+        pages = self.cloud.storage.pages(self.keys.outputs, after=after)
+        return oldest_first(
+            [Listed(self.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
+        )
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
         """Bytes of a pack, from ``start`` to ``end`` (not included)."""

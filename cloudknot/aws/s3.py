@@ -6,7 +6,8 @@ import io
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from cloudknot.aws.bucket import Bucket
 from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
@@ -18,6 +19,14 @@ PART_SIZE = 8 * 1024 * 1024
 """Bytes; S3 takes at least 5 MiB a part and 10,000 parts (S3 user guide, "Multipart upload limits")."""
 READ_SIZE = 256 * 1024
 """Bytes of an answer that are read at a time."""
+
+
+class StoredObject(NamedTuple):
+    """What a listing tells of an object: its key, its size in bytes, and when it was stored."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class Storage:
@@ -111,12 +120,12 @@ class Storage:
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
         for page in self.pages(prefix, after):
-            yield from (key for key, _ in page)
+            yield from (each.key for each in page)
 
-    def pages(self, prefix: str, after: str = "") -> Iterator[list[tuple[str, int]]]:
-        """The same in pages, one a request, each key with its object's size in bytes."""
+    def pages(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
+        """The same in pages, one a request, with what the listing tells of each object."""
         for page in self._list(Prefix=prefix, StartAfter=after):
-            yield [(item["Key"], item["Size"]) for item in page.get("Contents", ())]
+            yield [StoredObject(item["Key"], item["Size"], item["LastModified"]) for item in page.get("Contents", ())]
 
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders directly under ``prefix`` (which ends in a slash)."""

@@ -32,7 +32,8 @@ _SETTINGS = (
 )
 _connected: Any = None
 _sse: str | None = None
-PERMANENT = {"AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
+EXISTS = "PreconditionFailed"
+PERMANENT = {EXISTS, "AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
 
 
 def connect() -> Any:
@@ -98,11 +99,19 @@ def read(bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes
 
 
 def write(bucket: str, key: str, body: bytes) -> None:
-    """Store one object."""
+    """Store one object, unless there is one of that key.
+
+    An attempt that Batch believes dead may go on beside the next one: what the first of them stored stays, since
+    somebody may have read it. A request that is repeated because its answer was lost finds its own object.
+    """
     headers = {"x-amz-server-side-encryption": _sse} if _sse else {}
-    if plain.request(client(), "PUT", bucket, key, headers, body) is None:
+    if plain.request(client(), "PUT", bucket, key, {**headers, "If-None-Match": "*"}, body) is None:
         asked = {"ServerSideEncryption": _sse} if _sse else {}
-        _persist(lambda: client().put_object(Bucket=bucket, Key=key, Body=body, **asked))
+        try:
+            _persist(lambda: client().put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **asked))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != EXISTS:
+                raise
 
 
 def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:

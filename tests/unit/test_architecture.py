@@ -20,7 +20,7 @@ WALLS = {
 }
 LEVELS = [
     "errors worker templates",
-    "rules config template context engine_log endings refusals",
+    "rules config template context engine_log endings listing refusals",
     "options",
     "aws builder",
     "local",
