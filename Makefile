@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docker docker-stop bench clean help
+.PHONY: demo test check docker docker-stop bench scale clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run every check and every test"
 	@echo "make bench  measure, and print ratios"
+	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000' elements"
 	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
 	@echo "make docker-stop  end them"
 	@echo "make clean  remove the virtual environment"
@@ -48,6 +49,9 @@ docker-stop:
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks
+
+scale: $(VENV)/.test
+	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),1 1000 100000) $(SCALE)
 
 clean:
 	rm -rf $(VENV)

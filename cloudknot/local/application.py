@@ -18,6 +18,7 @@ from cloudknot.local.catalog import Catalog
 from cloudknot.local.cloudformation import CloudFormation
 from cloudknot.local.cloudformation.records import ValidationError
 from cloudknot.local.control_plane import ControlPlane
+from cloudknot.local.counters import Counters
 from cloudknot.local.errors import ClientException
 from cloudknot.local.fault_controls import FaultControls
 
@@ -71,6 +72,7 @@ class Application:
         self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
         self._about, self._plane, self._on_stop = about, plane, on_stop
         self._stacks, self._faults = stacks, faults
+        self._counters = Counters()
         self._started = self._last_used = time.monotonic()
         self._in_use = 0
         self._lock = threading.Lock()
@@ -98,7 +100,9 @@ class Application:
             if environ["PATH_INFO"] in (LOG_PATH, FAULTS_PATH):
                 return self._own(environ, start_response)
             of_job = _credential(environ)[0] != self._key.access_key
-            return self._faults.answer(environ, start_response, self._dispatch, _service(environ), of_job)
+            service = _service(environ)
+            counted = self._counters.counting(environ, start_response, service)
+            return self._faults.answer(environ, counted, self._dispatch, service, of_job)
         finally:
             with self._lock:
                 self._in_use -= 1
@@ -142,7 +146,8 @@ class Application:
 
     def _status(self) -> dict[str, Any]:
         uptime = time.monotonic() - self._started
-        return {**self._about, "uptime": uptime, "idle": self.idle, "jobs": self._batch.counts()}
+        counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
+        return {**self._about, "uptime": uptime, "idle": self.idle, **counts}
 
 
 def _request(environ: Environ) -> Request:

@@ -17,7 +17,8 @@ class CloudStatus:
     """A running cloud.
 
     ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
-    ``"docker"``, and ``registry`` where its images are.
+    ``"docker"``, and ``registry`` where its images are. ``requests`` holds, of ``"workers"`` and of ``"others"``, by
+    operation such as ``"s3:GetObject"``: the number of requests, bytes received with them, bytes sent back.
     """
 
     endpoint: str
@@ -29,6 +30,7 @@ class CloudStatus:
     jobs: Mapping[str, int] = field(default_factory=dict)
     runner: str = "process"
     registry: str | None = None
+    requests: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
 
 
 def default_directory() -> Path:

@@ -232,7 +232,7 @@ class LocalCloud(Cloud):
         answer = state and ask(state, STATUS)
         if not answer:
             return None
-        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry")
+        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry", "requests")
         return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
 
     def _forget(self) -> None:

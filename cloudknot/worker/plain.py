@@ -18,6 +18,8 @@ from botocore.awsrequest import AWSRequest
 BODY_LIMIT = 1024 * 1024
 """Bytes of a body that is signed whole; boto3 streams a larger one with a checksum."""
 TIMEOUT = 60.0
+USER_AGENT = "cloudknot-worker"
+"""So that whoever counts requests knows them."""
 
 _local = threading.local()
 
@@ -47,7 +49,7 @@ def request(
     S3SigV4Auth(credentials.get_frozen_credentials(), "s3", client.meta.region_name).add_auth(signed)
     connection = _connection(url)
     try:
-        connection.request(method, urlsplit(url).path, body or None, dict(signed.headers.items()))
+        connection.request(method, urlsplit(url).path, body or None, {**signed.headers, "User-Agent": USER_AGENT})
         answer = connection.getresponse()
         data = answer.read()
     except (OSError, HTTPException):

@@ -57,7 +57,8 @@ def encrypt(sse: str | None) -> None:
 @cache
 def _client(settings: tuple[str | None, ...]) -> Any:
     # A session of its own: boto3's default one would keep the credentials of an environment that has changed since.
-    config = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60)
+    retries = {"mode": "standard", "total_max_attempts": 5}
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60, user_agent_extra=plain.USER_AGENT)
     return boto3.Session().client("s3", config=config)
 
 

@@ -1,0 +1,215 @@
+"""What a map costs at a given number of elements: requests, bytes, the client's memory, the time to collect.
+
+    python -m tests.benchmarks.scale 1 1000 100000
+    python -m tests.benchmarks.scale 1000000 --chunksize 10000
+
+Each size runs in a process of its own, against an embedded cloud of its own, so that memory and requests are its own.
+What is counted is checked against the bounds that cloudknot promises; what is timed is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import as_completed
+from pathlib import Path
+
+import cloudknot as ck
+from cloudknot.worker.protocol import Pack
+
+LONG = 3600
+READ_SHARE = 1.1
+"""Of the input's bytes, index included: what all children may read together."""
+MEMORY = 300 * 1024 * 1024
+PAGE = 1000
+MB = 1e6
+
+Counts = Mapping[str, tuple[int, int, int]]
+
+
+def add_one(x):
+    return x + 1
+
+
+def length(block):
+    return bytes(len(block))
+
+
+def numbers(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+def blocks(count: int, size: int) -> Iterator[bytes]:
+    for number in range(count):
+        yield number.to_bytes(8, "little") * (size // 8)
+
+
+def counts(cloud: ck.LocalCloud, who: str) -> dict[str, tuple[int, int, int]]:
+    status = cloud.status()
+    assert status is not None
+    return {name: tuple(three) for name, three in status.requests[who].items()}  # type: ignore[misc]
+
+
+def since(before: Counts, after: Counts) -> dict[str, tuple[int, int, int]]:
+    nothing = (0, 0, 0)
+    left = {
+        name: tuple(a - b for a, b in zip(three, before.get(name, nothing), strict=True))
+        for name, three in after.items()
+    }
+    return {name: three for name, three in left.items() if three[0]}  # type: ignore[misc]
+
+
+def show(title: str, found: Counts) -> None:
+    print(f"  {title}")
+    for name, (number, received, sent) in found.items():
+        print(f"    {name:32} {number:9,} requests {received / MB:12.3f} MB in {sent / MB:12.3f} MB out")
+
+
+def peak() -> int:
+    """Bytes: the largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Measured:
+    """One map, with what it cost."""
+
+    def __init__(self, cloud: ck.LocalCloud, count: int, chunksize: int | str | None, size: int) -> None:
+        self.cloud, self.count, self.size = cloud, count, size
+        knot = ck.Knot(name="scale", func=length if size else add_one, cloud=cloud)
+        before = {who: counts(cloud, who) for who in ("workers", "others")}
+        inputs = blocks(count, size) if size else numbers(count)
+        begun = time.perf_counter()
+        self.future = knot.map(inputs, chunksize=chunksize, progress=False)
+        self.submitted = time.perf_counter() - begun
+        self.at_submission = since(before["others"], counts(cloud, "others"))
+        self._check_results()
+        self.took = time.perf_counter() - begun
+        self.client = since(before["others"], counts(cloud, "others"))
+        self.workers = since(before["workers"], counts(cloud, "workers"))
+
+    def _check_results(self) -> None:
+        for index, element in enumerate(self.future):
+            result = element.result(LONG)
+            assert len(result) == self.size // 8 * 8 if self.size else result == index + 1
+        assert index == self.count - 1
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the input and its index."""
+        pages = self.cloud.storage.pages(self.future.job.keys.inputs)
+        return sum(size for page in pages for _, size in page)
+
+    @property
+    def packs(self) -> int:
+        return sum(len(page) for page in self.future.job.stored(0))
+
+    def show(self) -> None:
+        manifest = self.future.job.manifest
+        children = f"{manifest.children:,} children of {manifest.chunksize:,}"
+        print(f"\n{self.count:,} elements, {children}, {self.packs:,} packs")
+        print(f"  submitted in {self.submitted:.2f} s, all results after {self.took:.2f} s")
+        show("the client, while it submitted:", self.at_submission)
+        show("the client, in all:", self.client)
+        show("the children:", self.workers)
+
+    def check(self) -> None:
+        read = sum(three[2] for name, three in self.workers.items() if name == "s3:GetObject")
+        share = read / self.stored
+        print(f"  the children read {share:.3f} of the input's bytes")
+        assert share <= READ_SHARE
+        assert self.client["batch:submitjob"][0] == 1
+        parts = -(-self.stored // ck_part_size()) + 8
+        submitting = sum(three[0] for three in self.at_submission.values())
+        print(f"  the client made {submitting} requests to submit {self.stored / MB:.1f} MB")
+        assert submitting <= parts
+        reads = self.client.get("s3:GetObject", (0, 0, 0))
+        print(f"  the client made {reads[0]} reads of {self.packs} packs, {reads[2] / MB:.1f} MB")
+        assert reads[0] <= 2 * self.packs + 8
+
+
+def ck_part_size() -> int:
+    from cloudknot.aws.s3 import PART_SIZE
+
+    return PART_SIZE
+
+
+def collected_again(measured: Measured) -> None:
+    """The list of results, by a session that comes later, and a bare read of the same bytes from files."""
+    job = measured.future.job
+    with tempfile.TemporaryDirectory() as scratch:
+        for page in job.stored(0):
+            for location, _ in page:
+                Path(scratch, "-".join(map(str, location))).write_bytes(job.read(location))
+        begun = time.perf_counter()
+        bare = bare_read(Path(scratch))
+        base = time.perf_counter() - begun
+    before = counts(measured.cloud, "others")
+    begun = time.perf_counter()
+    values = ck.BatchJob(job.job_id, cloud=measured.cloud).result(LONG)
+    took = time.perf_counter() - begun
+    assert values == bare
+    show("a later session, the list of results:", since(before, counts(measured.cloud, "others")))
+    print(f"  {took:.2f} s, a bare read of the same bytes {base:.2f} s: x {took / base:.2f}")
+
+
+def bare_read(directory: Path) -> list[object]:
+    """What there is to do at the least: read each file, unpickle each value."""
+    values = []
+    for name in sorted(os.listdir(directory), key=lambda name: int(name.partition("-")[0])):
+        data = (directory / name).read_bytes()
+        values += [pickle.loads(data[start:end]) for start, end in Pack(data).spans()]
+    return values
+
+
+def as_they_end(measured: Measured) -> None:
+    """All elements by `as_completed`, whose own set of futures takes memory."""
+    begun = time.perf_counter()
+    number = sum(
+        element.done()
+        for element in as_completed(ck.BatchJob(measured.future.job.job_id, cloud=measured.cloud).future())
+    )
+    print(f"  as_completed of {number:,} in {time.perf_counter() - begun:.2f} s")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch) as cloud:
+        start = peak()
+        measured = Measured(cloud, arguments.sizes[0], arguments.chunksize, arguments.bytes)
+        measured.show()
+        used = peak()
+        print(f"  the client's peak memory: {used / MB:.0f} MB, {start / MB:.0f} MB of it before the map")
+        measured.check()
+        if not arguments.bytes:
+            assert used < MEMORY
+            collected_again(measured)
+            print(f"  peak memory with the list of results: {peak() / MB:.0f} MB")
+            as_they_end(measured)
+            print(f"  peak memory with as_completed: {peak() / MB:.0f} MB")
+    print(json.dumps({"elements": measured.count, "peak": used}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", type=int, nargs="*", default=[1, 1000, 100_000])
+    parser.add_argument("--chunksize", type=lambda text: text if text == "auto" else int(text))
+    parser.add_argument("--bytes", type=int, default=0, help="of each element and each result, in place of a number")
+    parser.add_argument("--directory", type=Path, help="keep the embedded cloud's environments here between runs")
+    arguments = parser.parse_args()
+    if len(arguments.sizes) == 1:
+        run(arguments)
+        return
+    rest = [word for word in sys.argv[1:] if not word.isdigit()]
+    for size in arguments.sizes:
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", str(size), *rest], check=True)
+
+
+if __name__ == "__main__":
+    main()
