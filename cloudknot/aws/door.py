@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cloudknot.aws.translation import SILENCE, foreign_errors, translate
 from cloudknot.errors import CloudknotError, CredentialsError
+from cloudknot.worker.persistence import NO_RETRIES, Persistence, Trouble
+
+T = TypeVar("T")
 
 MAX_CONNECTIONS = 64
-ATTEMPTS = 5
-"""Times that boto3 tries a call which can be repeated without harm."""
+PATIENCE = 120.0
+"""Seconds for which a call that fails for a passing reason is made again."""
+FIRST_PATIENCE = 3.0
+"""Seconds for which somebody who never answered is called: there may be no network, or no such endpoint."""
+DOZE = 0.1
 
 
 def _isolated_session() -> Any:
@@ -52,6 +60,8 @@ class Door:
         Whether the user's AWS profile, AWS files and HTTP proxy are none of this door's business.
     silence
         What to do when the server does not answer, for the error's text; a callable is asked at the time of the error.
+    lasting
+        Whether a server that does not answer may do so later.
     """
 
     def __init__(
@@ -61,12 +71,17 @@ class Door:
         *,
         isolated: bool = False,
         silence: str | Callable[[], str] = SILENCE,
+        lasting: Callable[[], bool] = lambda: True,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
         self._isolated, self._silence = isolated, silence
+        self._lasting = lasting
+        self._persistence = Persistence(PATIENCE, self._is_worth_it, sleep=_doze)
+        self._answered = False
         self._session: Any = None
-        self._clients: dict[tuple[str, bool], Any] = {}
+        self._botocore: Any = None
+        self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     def session(self) -> Any:
@@ -75,20 +90,21 @@ class Door:
             if self._session is None:
                 import boto3
                 from botocore.exceptions import BotoCoreError
+                from botocore.session import get_session
 
-                alone = {"botocore_session": _isolated_session()} if self._isolated else {}
+                self._botocore = _isolated_session() if self._isolated else get_session()
                 try:
-                    self._session = boto3.Session(**self._session_arguments, **alone)
+                    self._session = boto3.Session(**self._session_arguments, botocore_session=self._botocore)
                 except BotoCoreError as error:
                     raise translate(error, "session") from error
             return self._session
 
-    def client(self, service: str, *, once: bool = False) -> Any:
-        """The boto3 client of a service, made on first use and then kept; with ``once``, one that repeats nothing."""
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service, made on first use and then kept."""
         with self._lock:
-            if (service, once) not in self._clients:
-                self._clients[service, once] = self._make_client(service, 1 if once else ATTEMPTS)
-            return self._clients[service, once]
+            if service not in self._clients:
+                self._clients[service] = self._make_client(service)
+            return self._clients[service]
 
     def _forget(self, client: Any) -> None:
         """Have clients made anew, if ``client`` is one of those in use: boto3 keeps credentials, expired ones too.
@@ -99,12 +115,12 @@ class Door:
             if client in self._clients.values():
                 self._session, self._clients = None, {}
 
-    def _make_client(self, service: str, attempts: int) -> Any:
+    def _make_client(self, service: str) -> Any:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": attempts},
+            retries=NO_RETRIES,
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=10,
             read_timeout=60,
@@ -123,31 +139,58 @@ class Door:
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call ``operation`` (snake case, as boto3 has it) and return its answer.
 
+        What fails for a passing reason is called again, for `PATIENCE` seconds; see `Persistence`.
+
         Raises
         ------
         CloudknotError
             The error of our tree that stands for the answer, with the original as its cause.
         """
-        return self._call(self.client(service), service, operation, arguments)
+        client = self.client(service)
+        return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
 
     def call_once(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call an ``operation`` that must not be repeated unasked, such as SubmitJob; else as `call`."""
-        return self._call(self.client(service, once=True), service, operation, arguments)
+        """Call an ``operation`` that must not be carried out twice, such as SubmitJob; else as `call`.
 
-    def _call(self, client: Any, service: str, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = getattr(client, operation)(**arguments)
-        except foreign_errors() as error:
-            raise self._translate(error, f"{service}:{operation}", client) from error
-        return answer
+        It is called again only when it was certainly not carried out.
+        """
+        client = self.client(service)
+        call = partial(getattr(client, operation), **arguments)
+        return self._persist(client, service, operation, call, repeatable=False)
+
+    def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
+        """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""
+        return self._persist(self.client(service), service, operation, call)
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The pages of a paginated ``operation``, fetched as they are asked for."""
+        """The pages of a paginated ``operation``, fetched as they are asked for, each by a `call`."""
+        from botocore.paginate import Paginator
+
         client = self.client(service)
+        name = client.meta.method_to_api_mapping[operation]
+        tokens = self._botocore.get_paginator_model(service).get_paginator(name)
+        model = client.meta.service_model.operation_model(name)
+        yield from Paginator(partial(self.call, service, operation), tokens, model).paginate(**arguments)
+
+    def _persist(
+        self, client: Any, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True
+    ) -> T:
         try:
-            yield from client.get_paginator(operation).paginate(**arguments)
-        except foreign_errors() as error:
+            answer = self._persistence.call(call, repeatable=repeatable)
+        except Exception as error:
+            if not isinstance(error, (*foreign_errors(), OSError)):
+                raise
             raise self._translate(error, f"{service}:{operation}", client) from error
+        self._answered = True
+        return answer
+
+    def _is_worth_it(self, trouble: Trouble, passed: float) -> bool:
+        """Whether to try again: not with credentials that have expired, nor when the interpreter is ending."""
+        if trouble is Trouble.NO_CREDENTIALS or not threading.main_thread().is_alive():
+            return False
+        if trouble is not Trouble.NO_CONNECTION:
+            self._answered = True
+        return (self._answered or passed < FIRST_PATIENCE) and self._lasting()
 
     def _translate(self, error: Exception, operation: str, client: Any) -> CloudknotError:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
@@ -156,3 +199,10 @@ class Door:
         if isinstance(translated, CredentialsError):
             self._forget(client)
         return translated
+
+
+def _doze(seconds: float) -> None:
+    """Sleep, but not on when the interpreter is ending: it waits for the threads that look for results."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and threading.main_thread().is_alive():
+        time.sleep(min(left, DOZE))

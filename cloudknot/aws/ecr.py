@@ -86,6 +86,7 @@ class Repository:
             return self.repo_uri
         except ResourceDoesNotExistException:
             pass
+        # That it exists means: made by another session a moment ago, or by this call, whose first answer was lost.
         with contextlib.suppress(ResourceExistsException):
             self.cloud.call(
                 "ecr",
@@ -94,8 +95,8 @@ class Repository:
                 imageScanningConfiguration={"scanOnPush": True},
                 tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
             )
-            policy = json.dumps(LIFECYCLE)
-            self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)
+        policy = json.dumps(LIFECYCLE)
+        self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)
         return self.repo_uri
 
     def has_tag(self, tag: str) -> bool:

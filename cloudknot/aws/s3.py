@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from cloudknot.aws.bucket import Bucket
-from cloudknot.errors import CloudknotError, ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException, ResourceExistsException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -84,8 +84,7 @@ class Storage:
         return cast(BinaryIO, io.BufferedReader(self._body(key, start, end), READ_SIZE))
 
     def _body(self, key: str, start: int, end: int | None) -> _Body:
-        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
-        return _Body(self._door.call("s3", "get_object", Bucket=self.bucket, Key=key, **span)["Body"])
+        return _Body(self._door, {"Bucket": self.bucket, "Key": key}, start, end)
 
     def upload(self, key: str, pieces: Iterable[bytes]) -> int:
         """Store one object from pieces of any size, holding no more than a part in memory; return its size.
@@ -114,8 +113,23 @@ class Storage:
             with suppress(CloudknotError):
                 self._door.call("s3", "abort_multipart_upload", **upload)
             raise
-        self._door.call("s3", "complete_multipart_upload", **upload, MultipartUpload={"Parts": done})
+        self._complete(upload, done, size)
         return size
+
+    def _complete(self, upload: dict[str, str], parts: list[dict[str, Any]], size: int) -> None:
+        """Have an upload's parts made one object. S3 no longer knows the upload when that has been done before."""
+        try:
+            self._door.call("s3", "complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+        except CloudError as error:
+            if error.code != "NoSuchUpload" or self._size(upload["Key"]) != size:
+                raise
+
+    def _size(self, key: str) -> int | None:
+        """Bytes of an object; None when there is none."""
+        try:
+            return int(self._door.call("s3", "head_object", Bucket=self.bucket, Key=key)["ContentLength"])
+        except ResourceDoesNotExistException:
+            return None
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
@@ -153,14 +167,24 @@ class Storage:
             self._delete(batch)
 
     def _delete(self, batch: list[dict[str, str]]) -> None:
-        self._door.call("s3", "delete_objects", Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+        """Delete up to 1,000 objects. What S3 could not delete, it names in an answer that is none of failure."""
+        answer = self._door.call("s3", "delete_objects", Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+        for failed in answer.get("Errors", ()):
+            self._door.call("s3", "delete_object", Bucket=self.bucket, Key=failed["Key"])
 
 
 class _Body(io.RawIOBase):
-    """An answer's body as a file, with the errors of our tree."""
+    """Bytes ``start`` to ``end`` of an object as a file. Where an answer breaks off, another one goes on."""
 
-    def __init__(self, body: Any) -> None:
-        self._body = body
+    def __init__(self, door: Door, where: Mapping[str, str], start: int, end: int | None) -> None:
+        self._door, self._where, self._position, self._end = door, where, start, end
+        self._body: Any = self._ask()
+
+    def _ask(self) -> Any:
+        """The answer that begins at the first byte that has not been read."""
+        start, end = self._position, self._end
+        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        return self._door.call("s3", "get_object", **self._where, **span)["Body"]
 
     def readable(self) -> bool:
         return True
@@ -174,14 +198,14 @@ class _Body(io.RawIOBase):
         return self._read(None)
 
     def _read(self, size: int | None) -> bytes:
-        from botocore.exceptions import BotoCoreError
+        return self._door.persist("s3", "get_object", lambda: self._read_on(size))
 
-        from cloudknot.aws.translation import translate
-
-        try:
-            data: bytes = self._body.read(size)
-        except (BotoCoreError, OSError) as error:
-            raise translate(error, "s3:get_object") from error
+    def _read_on(self, size: int | None) -> bytes:
+        if self._body is None:
+            self._body = self._ask()
+        body, self._body = self._body, None
+        data: bytes = body.read(size)
+        self._body, self._position = body, self._position + len(data)
         return data
 
     def close(self) -> None:

@@ -116,11 +116,17 @@ class LocalCloud(Cloud):
     @cached_property
     def door(self) -> Door:
         state = self._running()
-        return Door(self._session_arguments(), state.endpoint, isolated=True, silence=lambda: self._silence(state))
+        return Door(
+            self._session_arguments(),
+            state.endpoint,
+            isolated=True,
+            silence=lambda: self._silence(state),
+            lasting=lambda: self._lasts(state),
+        )
 
     def _silence(self, state: CloudState) -> str:
         """What to do when a cloud that was found does not answer."""
-        if self._is_running and read_state(self.directory) == state:
+        if self._lasts(state):
             return (
                 f"The embedded cloud at {state.endpoint} does not answer (process {state.pid}). "
                 "Call again, or end it with stop() of this LocalCloud."
@@ -129,6 +135,10 @@ class LocalCloud(Cloud):
             f"The embedded cloud at {state.endpoint} has ended, and what it held is gone. "
             'Make the Knot again, with cloud="local", or call start() of this LocalCloud first.'
         )
+
+    def _lasts(self, state: CloudState) -> bool:
+        """Whether the cloud that was found is still there, silent as it may be."""
+        return self._is_running and read_state(self.directory) == state
 
     @property
     def _is_running(self) -> bool:

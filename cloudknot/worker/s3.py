@@ -7,21 +7,18 @@ not make its own.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from . import plain
+from .persistence import NO_RETRIES, Persistence
 
-T = TypeVar("T")
-
-ROUNDS = 6
-FIRST_PAUSE = 0.5
+PATIENCE = 600.0
+"""Seconds for which a request is tried again: a result that took hours is not given up for a minute's trouble."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -33,7 +30,7 @@ _SETTINGS = (
 _connected: Any = None
 _sse: str | None = None
 EXISTS = "PreconditionFailed"
-PERMANENT = {EXISTS, "AccessDenied", "NoSuchBucket", "NoSuchKey", "404", "403", "InvalidRange"}
+_persist = Persistence(PATIENCE).call
 
 
 def connect() -> Any:
@@ -57,8 +54,7 @@ def encrypt(sse: str | None) -> None:
 @cache
 def _client(settings: tuple[str | None, ...]) -> Any:
     # A session of its own: boto3's default one would keep the credentials of an environment that has changed since.
-    retries = {"mode": "standard", "total_max_attempts": 5}
-    config = Config(retries=retries, connect_timeout=10, read_timeout=60, user_agent_extra=plain.USER_AGENT)
+    config = Config(retries=NO_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra=plain.USER_AGENT)
     return boto3.Session().client("s3", config=config)
 
 
@@ -66,23 +62,6 @@ def warm_up() -> None:
     """Have everything that a request needs in memory, and no connection open."""
     plain.request(connect(), "GET", "cloudknot-warm-up", "nothing", {})
     plain.close()
-
-
-def _persist(call: Callable[[], T]) -> T:
-    """Repeat a call that S3 or the network refused, for about half a minute in all.
-
-    botocore's own retries share one quota among all calls of a client, which runs dry when many calls fail.
-    """
-    for pause in (FIRST_PAUSE * 2**n for n in range(ROUNDS - 1)):
-        try:
-            return call()
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in PERMANENT:
-                raise
-        except BotoCoreError:
-            pass
-        time.sleep(pause)
-    return call()
 
 
 def read(bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -117,15 +96,14 @@ def write(bucket: str, key: str, body: bytes) -> None:
 
 def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:
     """The keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""
-
-    def call() -> list[str]:
-        found: list[str] = []
-        pages = client().get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
-            for item in page.get("Contents", ()):
-                if item["Key"] > until:
-                    return found
-                found.append(item["Key"])
-        return found
-
-    return _persist(call)
+    found: list[str] = []
+    where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+    while True:
+        page = _persist(partial(client().list_objects_v2, **where))
+        for item in page.get("Contents", ()):
+            if item["Key"] > until:
+                return found
+            found.append(item["Key"])
+        if not page.get("IsTruncated"):
+            return found
+        where["ContinuationToken"] = page["NextContinuationToken"]

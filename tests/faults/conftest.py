@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
 def cloud(tmp_path_factory):
     """A running embedded cloud of its own, with four vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
     kept = os.environ.get("CLOUDKNOT_TEST_DIR")
-    directory = Path(kept) / "faults" if kept else tmp_path_factory.mktemp("faults")
+    directory = f"{kept}-faults" if kept else tmp_path_factory.mktemp("faults")
     with ck.LocalCloud(directory, vcpus=4) as cloud:
         yield cloud
 
