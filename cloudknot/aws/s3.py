@@ -209,7 +209,8 @@ class _Body(io.RawIOBase):
         return data
 
     def close(self) -> None:
-        self._body.close()
+        if self._body is not None:
+            self._body.close()
         super().close()
 
 
