@@ -1,5 +1,7 @@
 """The bucket's objects, with a door that answers as S3 would where the embedded cloud's S3 does not."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from cloudknot.aws.s3 import PART_SIZE, Storage
@@ -40,7 +42,7 @@ class UndeletingDoor:
         self.deleted = []
 
     def pages(self, service, operation, **arguments):
-        yield {"Contents": [{"Key": f"p/{n}", "Size": 1} for n in range(3)]}
+        yield {"Contents": [{"Key": f"p/{n}", "Size": 1, "LastModified": datetime.now(UTC)} for n in range(3)]}
 
     def call(self, service, operation, **arguments):
         if operation == "delete_objects":
