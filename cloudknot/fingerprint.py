@@ -38,6 +38,10 @@ _CODE_FIELDS = (
 )
 
 
+LARGE = 64 * 1024
+"""Bytes of a value that are hashed by themselves."""
+
+
 class Fingerprint:
     """The canonical hash of what one object would be pickled as.
 
@@ -182,7 +186,10 @@ def _scalar(obj: Any) -> bytes | None:
         return _join("int", hex(obj))
     if kind is str:
         return _join("str", obj)
-    return _join("bytes", obj) if kind is bytes else None
+    if kind is bytes:
+        # What may be hundreds of megabytes is not put together with anything: that would copy it.
+        return _join("bytes", obj) if len(obj) < LARGE else _join("large", hashlib.sha256(obj).digest())
+    return None
 
 
 def _join(tag: str, *parts: bytes | str | int) -> bytes:

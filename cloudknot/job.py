@@ -17,6 +17,7 @@ from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, Progress
+from cloudknot.keywords import discard_unused
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
 from cloudknot.runs import find_run
@@ -206,7 +207,9 @@ class BatchJob:
     def clobber(self) -> None:
         """End the job and delete its inputs and results."""
         self.terminate("Clobbered")
+        manifest = self.manifest
         self.cloud.storage.delete_prefix(f"{self.keys.prefix}/")
+        discard_unused(self.cloud.storage, manifest.knot, manifest.kwargs)
 
     # What follows is called by the collector and by the map's future.
 

@@ -21,7 +21,6 @@ from cloudknot.jobs import jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions, Overrides
 from cloudknot.pars import Pars
-from cloudknot.program import pickle_value
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.run import Target, job_ids_of, start_run
@@ -162,6 +161,7 @@ class Knot(KnotProperties):
         chunksize: int | None = None,
         depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         memory: int | None = None,
         vcpus: int | None = None,
         timeout: int | None = None,
@@ -187,6 +187,8 @@ class Knot(KnotProperties):
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional
             Show a line of progress. Default: on a terminal and in a notebook; ``CLOUDKNOT_PROGRESS`` says otherwise.
+        kwargs : dict, optional
+            Keyword arguments of every call. They are uploaded once and read once by each child job, however large.
         memory, vcpus, timeout, retries : int, optional
             Of this map's child jobs: MiB, vCPUs, seconds and number of attempts. Default: the knot's.
 
@@ -203,16 +205,13 @@ class Knot(KnotProperties):
         self._refuse_if_clobbered()
         given = {"env_vars": env_vars, "max_threads": max_threads, "starmap": starmap, "job_type": job_type}
         overrides = Overrides.make(memory=memory, vcpus=vcpus, timeout=timeout, retries=retries)
-        options = MapOptions.make(**given, chunksize=chunksize, progress=progress, overrides=overrides)
+        options = MapOptions.make(**given, chunksize=chunksize, progress=progress, kwargs=kwargs, overrides=overrides)
         target = Target.of(self.name, self._program, self._resources)
-        job = start_run(self._cloud, target, iterdata, self._dumps, options, job_ids_of(depends_on or ()))
+        job = start_run(self._cloud, target, iterdata, self._program, options, job_ids_of(depends_on or ()))
         if job is None:
             return MapFuture(None, 0)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
-
-    def _dumps(self, element: Any) -> bytes:
-        return pickle_value(element, self._program)
 
     def view_jobs(self) -> None:
         """Print a table of the knot's jobs: Job ID, Name, Status."""

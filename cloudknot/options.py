@@ -263,6 +263,7 @@ class MapOptions(Options):
     job_type: str = choice("array", one_of("array", "independent"))
     chunksize: int | None = choice(None, integer(1))
     progress: bool | None = choice(None, FLAG)
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rule": rules.keywords})
     overrides: Overrides = Overrides()
 
     @property

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from types import FunctionType, ModuleType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
@@ -63,7 +63,7 @@ class Absent:
 class InputPickler(Pickler):
     """The pickler of inputs, which may hold what the program does not: that is taken by value."""
 
-    def __init__(self, file: io.BytesIO, absent: Absent, take: Callable[[str], None]) -> None:
+    def __init__(self, file: IO[bytes], absent: Absent, take: Callable[[str], None]) -> None:
         super().__init__(file)
         self._absent, self._take = absent, take
 
@@ -141,9 +141,14 @@ def dumps(value: object, modules: Iterable[str] = (), absent: Absent | None = No
     Raises whatever the value's own parts raise when they cannot be pickled.
     """
     buffer = io.BytesIO()
-    with by_value(modules) as take:
-        (InputPickler(buffer, absent, take) if absent else Pickler(buffer)).dump(value)
+    dump(value, buffer, modules, absent)
     return buffer.getvalue()
+
+
+def dump(value: object, file: IO[bytes], modules: Iterable[str] = (), absent: Absent | None = None) -> None:
+    """Pickle a value into a file as `dumps` does."""
+    with by_value(modules) as take:
+        (InputPickler(file, absent, take) if absent else Pickler(file)).dump(value)
 
 
 def identity(cls: object) -> str | None:

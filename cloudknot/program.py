@@ -10,13 +10,14 @@ import inspect
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.values import absent, is_local
 
 if TYPE_CHECKING:
     from cloudknot.modules import Travel
@@ -58,6 +59,8 @@ class Program:
         (`pickle_value`), or a class would be one thing in the function and another in its input.
     script : str
         Path, among the ``modules``, of a command-line script that is the program in place of a function; else empty.
+    signature : inspect.Signature or None
+        What it can be called with, where that can be found out.
     """
 
     name: str
@@ -73,11 +76,12 @@ class Program:
     digest: str
     by_value: tuple[str, ...] = ()
     script: str = ""
+    signature: inspect.Signature | None = None
 
     @functools.cached_property
     def absent(self) -> Absent:
         """What of the caller's own a job of this program cannot import."""
-        return _absent(self.modules, self.by_value)
+        return absent(self.modules, self.by_value)
 
 
 def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | None = None) -> Program:
@@ -123,41 +127,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
         python=python,
         digest=combine([python, content, *(part for item in files.items() for part in item), "|", *chosen.lines]),
         by_value=by_value,
+        signature=_signature(func),
     )
-
-
-def pickle_value(value: object, program: Program | None) -> bytes:
-    """Pickle an input of a program; without one, of a program that another session made.
-
-    Functions and classes of local modules travel by value, unless the module's file travels with the program.
-
-    Raises
-    ------
-    CloudknotInputError
-        The value cannot be pickled; the message names the part at fault.
-    """
-    from cloudknot import blame, pickling
-
-    by_value = program.by_value if program else ()
-    absent = program.absent if program else _absent(())
-    try:
-        return pickling.dumps(value, by_value, absent)
-    except Exception as error:
-        at_fault = blame.explain(value, by_value, absent)
-        raise CloudknotInputError(f"{at_fault} cannot be pickled ({error})") from error
-
-
-def _absent(files: Container[str], own: tuple[str, ...] = ()) -> Absent:
-    from cloudknot import pickling
-    from cloudknot.fingerprint import Fingerprint
-
-    def is_absent(module: str) -> bool:
-        if module == "__main__" or module in own:
-            return True
-        base = module.replace(".", "/")
-        return f"{base}.py" not in files and f"{base}/__init__.py" not in files and _is_local(module)
-
-    return pickling.Absent(is_absent, lambda cls: Fingerprint(cls).digest)
 
 
 def _check(func: object) -> None:
@@ -208,7 +179,7 @@ def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...]) 
     from cloudknot import requirements as needs
 
     _, optional = imports.names_in_tree(imports.parse(source))
-    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not _is_local(name)}
+    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not is_local(name)}
     found = needs.found(travel.outside | scanned, travel.optional | optional)
     if found.missing or found.unknown:
         found = needs.found(travel.outside | scanned, travel.optional | optional | _guarded(func, by_value))
@@ -234,13 +205,6 @@ def _guarded(func: object, by_value: tuple[str, ...]) -> set[str]:
         optional |= guarded
         needed |= names - guarded
     return optional - needed
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_local(name: str) -> bool:
-    from cloudknot import modules
-
-    return modules.is_local(name)
 
 
 def _roots(func: Any) -> Iterator[Any]:
@@ -277,7 +241,7 @@ def _closure(func: FunctionType) -> Iterator[object]:
 
 def _own_modules(func: object) -> set[str]:
     names = {getattr(each, "__module__", None) for each in _roots(func)}
-    return {name for name in names if name in sys.modules and name != "__main__" and _is_local(name)}
+    return {name for name in names if name in sys.modules and name != "__main__" and is_local(name)}
 
 
 def _innermost(func: Any) -> Any:
@@ -291,6 +255,13 @@ def _innermost(func: Any) -> Any:
             func = func.__wrapped__
         else:
             return func
+
+
+def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError):
+        return None
 
 
 def _name(func: Any) -> str:

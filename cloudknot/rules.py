@@ -6,6 +6,7 @@ names the parameter, the value, and what is accepted.
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 import re
@@ -19,8 +20,8 @@ Rule = Callable[[str, Any], Any]
 
 MAX_TAGS = 50
 """Tags on one resource (AWS General Reference, "Tag naming limits and requirements")."""
-MAX_ENVIRONMENT = 7000
-"""Characters. Batch fails a job whose overrides are over 8,192; the rest is for the command and the framing."""
+MAX_ENVIRONMENT = 6500
+"""Characters, as JSON. Batch fails a job whose overrides are over 8,192; the rest is for command and manifest."""
 RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
 
 
@@ -168,9 +169,16 @@ def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
             refuse(name, {variable: content}, accepted)
         if variable.startswith(RESERVED_VARIABLES):
             refuse(name, {variable: content}, "other names: those beginning with AWS_BATCH or CLOUDKNOT_ are taken")
-    if sum(len(variable) + len(content) + 24 for variable, content in found.items()) > MAX_ENVIRONMENT:
+    if sum(len(json.dumps({"name": key, "value": found[key]})) + 2 for key in found) > MAX_ENVIRONMENT:
         refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
     return tuple(found.items())
+
+
+def keywords(name: str, value: Any) -> dict[str, Any]:
+    """Keyword arguments, by name."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        refuse(name, value, "a dict from the names of arguments to their values")
+    return dict(value)
 
 
 FLAG = one_of(True, False)

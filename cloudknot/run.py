@@ -6,7 +6,7 @@ The run's id is made here, before anything is submitted, so that the inputs are 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,10 +18,12 @@ from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
+from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.options import refuse_above
 from cloudknot.overrides import with_overrides
 from cloudknot.runs import TIME_FORMAT
 from cloudknot.submission import Submission, submit
+from cloudknot.values import pickle_into, pickle_value
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def start_run(
     cloud: Cloud,
     target: Target,
     elements: Iterable[Any],
-    dumps: Callable[[Any], bytes],
+    program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
 ) -> BatchJob | None:
@@ -81,24 +83,37 @@ def start_run(
         the run is left in S3.
     """
     refuse_above(target.max_vcpus, vcpus=options.overrides.vcpus)
+    refuse_unknown(program, options.kwargs, options.starmap)
     checked = _not_empty(elements)
     if checked is None:
         return None
     cloud.storage.ensure_bucket(target.tags)
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
+    dump = partial(pickle_into, program=program)
+    with stored_keywords(cloud.storage, target.knot, options.kwargs, dump) as keywords:
+        more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
+        packer = InputPacker(checked, partial(pickle_value, program=program), options.starmap)
+        manifest = _store(cloud, keys, target, packer, options, more)
+        requests = (
+            with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
+        )
+        record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
+    return BatchJob.recorded(cloud, keys, record, manifest, options.max_threads)
+
+
+def _store(
+    cloud: Cloud, keys: RunKeys, target: Target, packer: InputPacker, options: MapOptions, more: Mapping[str, Any]
+) -> Manifest:
+    """Store inputs and manifest, or nothing."""
     try:
-        stored = upload_inputs(cloud.storage, keys, InputPacker(checked, dumps, options.starmap))
-        manifest = _manifest(keys, target, stored, options, cloud.storage.sse)
+        stored = upload_inputs(cloud.storage, keys, packer)
+        manifest = _manifest(keys, target, stored, options, **more)
         chosen = {"overrides": asdict(options.overrides), "env_vars": options.env_vars}
         cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())
     except BaseException:
         _discard(cloud, keys)
         raise
-    requests = (
-        with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
-    )
-    record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
-    return BatchJob.recorded(cloud, keys, record, manifest, options.max_threads)
+    return manifest
 
 
 def _discard(cloud: Cloud, keys: RunKeys) -> None:
@@ -152,7 +167,7 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
     return None
 
 
-def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, sse: str | None) -> Manifest:
+def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, **more: Any) -> Manifest:
     return Manifest(
         knot=target.knot,
         run_id=keys.run_id,
@@ -165,9 +180,9 @@ def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapO
         image=target.image,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         job_type=options.job_type,
-        sse=sse,
         job_queue=target.job_queue,
         job_definition=target.job_definition,
+        **more,
     )
 
 
@@ -194,7 +209,7 @@ def _requests(
         "jobDefinition": target.job_definition,
         "dependsOn": [{"jobId": job_id} for job_id in depends_on],
     }
-    environment = [{"name": MANIFEST_VARIABLE, "value": manifest.to_json()}, *options.container_environment]
+    environment = [{"name": MANIFEST_VARIABLE, "value": manifest.for_worker()}, *options.container_environment]
     command = [*COMMAND, keys.url]
     if manifest.job_type == "independent":
         for child in range(manifest.children):

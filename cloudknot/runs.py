@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
 from cloudknot.submission import Submission, read_record
-from cloudknot.worker.protocol import RUNS, Manifest, RunKeys
+from cloudknot.worker.protocol import RUNS, SHARED, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -32,7 +32,8 @@ def run_time(run_id: str) -> datetime:
 def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
     """The runs of a knot that S3 holds something of, oldest first."""
     prefix = f"{RUNS}/{knot}/"
-    return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(cloud.storage.folders(prefix))]
+    found = set(cloud.storage.folders(prefix)) - {SHARED}
+    return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(found)]
 
 
 def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, dict[str, Any]] | None:

@@ -86,6 +86,14 @@ class Storage:
     def _body(self, key: str, start: int, end: int | None) -> _Body:
         return _Body(self._door, {"Bucket": self.bucket, "Key": key}, start, end)
 
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that key."""
+        try:
+            self._door.call("s3", "head_object", Bucket=self.bucket, Key=key)
+        except ResourceDoesNotExistException:
+            return False
+        return True
+
     def upload(self, key: str, pieces: Iterable[bytes]) -> int:
         """Store one object from pieces of any size, holding no more than a part in memory; return its size.
 

@@ -20,6 +20,7 @@ from . import element, s3
 from .program import load_function
 from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Envelope, Failure, Manifest, RunKeys, child_index, unpack_offsets
 from .results import ResultWriter
+from .shared import with_keywords
 
 
 def warm() -> None:
@@ -81,7 +82,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> in
     todo = _missing(keys, manifest.chunk(child)) if attempt > 1 else list(manifest.chunk(child))
     if not todo:
         return 0
-    function, broken = _load()
+    function, broken = _load(keys, manifest)
     failed = 0
     with ResultWriter(keys) as results:
         for index, data in zip(todo, _inputs(keys, manifest, todo), strict=True):
@@ -92,10 +93,10 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> in
     return 1 if failed else 0
 
 
-def _load() -> tuple[Callable[..., Any], Envelope | None]:
+def _load(keys: RunKeys, manifest: Manifest) -> tuple[Callable[..., Any], Envelope | None]:
     """The function, and the outcome of every element where it cannot be loaded."""
     try:
-        return load_function(), None
+        return with_keywords(load_function(), keys, manifest), None
     except element.Stopped:
         raise
     except BaseException as error:
@@ -134,7 +135,8 @@ def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:
         print(f"Element {index} is not one of this run's {manifest.count}.", file=sys.stderr)
         return 2
     (data,) = _inputs(keys, manifest, [index])
-    outcome = element.run_element(load_function(), data, manifest.starmap)
+    function = with_keywords(load_function(), keys, manifest)
+    outcome = element.run_element(function, data, manifest.starmap)
     if outcome.ok:
         print(repr(pickle.loads(outcome.payload)))
         return 0

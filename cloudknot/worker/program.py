@@ -23,7 +23,8 @@ def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
     if about.get("script"):
         return run_script(folder / "modules" / about["script"])
     sys.path.insert(0, str(folder / "modules"))
-    function: Callable[..., Any] = cloudpickle.loads((folder / "function.pkl").read_bytes())
+    with open(folder / "function.pkl", "rb") as file:
+        function: Callable[..., Any] = cloudpickle.load(file)
     return function
 
 

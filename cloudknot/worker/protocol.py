@@ -13,6 +13,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple, overload
 
 RUNS = "cloudknot.jobs"
+SHARED = "shared"
+"""The folder, beside those of a knot's runs, of what several runs read."""
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
 COMMAND = ("python", "-m", "cloudknot_worker")
@@ -108,24 +110,33 @@ class RunKeys:
         return Location(int(first), int(count), int(round or 0))
 
 
+def shared_key(knot: str, digest: str) -> str:
+    """Key of an object that runs of a knot share; its name is the digest of its content."""
+    return f"{RUNS}/{knot}/{SHARED}/{digest}"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """All that a worker, or a later session on another machine, must know of one run.
 
     With a ``stride``, element ``i`` of the inputs begins at byte ``i * stride``; without, the index says where.
     ``sse`` is the server-side encryption that is asked for with every object; None leaves it to the bucket.
+    ``kwargs`` is the key of the keyword arguments of all elements, of ``kwargs_size`` bytes; empty without any.
+    ``knot``, ``run_id``, ``function``, ``image`` and ``created`` are for people and later sessions: see `for_worker`.
     """
 
-    knot: str
-    run_id: str
     count: int
     chunksize: int
-    starmap: bool
-    attempts: int
-    function: str
-    image: str
-    created: str
+    starmap: bool = False
+    attempts: int = 1
+    knot: str = ""
+    run_id: str = ""
+    function: str = ""
+    image: str = ""
+    created: str = ""
     stride: int = 0
+    kwargs: str = ""
+    kwargs_size: int = 0
     job_type: str = "array"
     job_queue: str = ""
     job_definition: str = ""
@@ -150,6 +161,12 @@ class Manifest:
         """As stored; ``more`` is for those who know of it, and passed over by `from_json`."""
         return json.dumps({**asdict(self), **more}, sort_keys=True)
 
+    def for_worker(self) -> str:
+        """What a worker must know of it, as short as can be: it is among a job's variables, whose room is scarce."""
+        defaults = {field.name: field.default for field in fields(self)}
+        said = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        return json.dumps({name: value for name, value in said.items() if name not in _FOR_PEOPLE}, sort_keys=True)
+
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
         """Read a manifest; names that a newer cloudknot added are passed over."""
@@ -162,6 +179,9 @@ def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | Non
     jobs = manifest.children if manifest.job_type == "independent" else 1
     about = {"name": name, "job_queue": manifest.job_queue, "job_definition": manifest.job_definition}
     return {"job_ids": list(job_ids), "jobs": jobs, **about}
+
+
+_FOR_PEOPLE = ("knot", "run_id", "function", "image", "created", "version")
 
 
 VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)

@@ -28,7 +28,7 @@ LEVELS = [
     "imports pickling inputs progress settings repo stack github work_dir elements waiting",
     "modules fingerprint packs pars",
     "blame requirements outcomes collector resources overrides submission",
-    "program results element_future futures runs",
+    "program values keywords results element_future futures runs",
     "job",
     "script",
     "image run jobs",

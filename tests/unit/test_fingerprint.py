@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudknot.fingerprint import Fingerprint
 from cloudknot.program import make_program
 
 ROOT = Path(__file__).parents[2]
@@ -204,3 +205,9 @@ def test_a_helper_modules_source_counts(tmp_path: Path) -> None:
         (tmp_path / "helper.py").write_text(f"def f(x):\n    {body}\n")
         outputs.append(run(tmp_path, script + PRINT, "1"))
     assert outputs[0] != outputs[1]
+
+
+def test_large_values_count_by_their_content():
+    large = bytes(100_000)
+    assert Fingerprint(large).digest == Fingerprint(bytes(100_000)).digest
+    assert Fingerprint(large).digest != Fingerprint(bytes(99_999) + b"1").digest

@@ -21,14 +21,16 @@ from typing import Any
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program import Program, make_program, pickle_value
+from cloudknot.program import Program, make_program
+from cloudknot.values import pickle_value
 
 ROOT = Path(__file__).parents[2]
 
 CLIENT = """
 import json, pathlib, sys
 from cloudknot.image import render_image
-from cloudknot.program import make_program, pickle_value
+from cloudknot.program import make_program
+from cloudknot.values import pickle_value
 program = make_program(func)
 context = pathlib.Path(sys.argv[1])
 for path, data in render_image(program).files.items():
@@ -216,7 +218,7 @@ def test_inputs_of_an_adopted_knot_bring_their_class(tmp_path: Path) -> None:
         (tmp_path / path).write_text(source)
     client = """import pathlib, shapes
 from cloudknot.pickling import identity
-from cloudknot.program import pickle_value
+from cloudknot.values import pickle_value
 pathlib.Path("i.pkl").write_bytes(pickle_value([shapes.Circle(2)], None))
 print(identity(shapes.Circle))
 """
@@ -228,7 +230,7 @@ print(identity(shapes.Circle))
 
 def test_a_part_of_an_inputs_local_class_is_blamed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
-    script = "import shapes\nfrom cloudknot.program import pickle_value\ntry: pickle_value(shapes.Circle(), None)\n"
+    script = "import shapes\nfrom cloudknot.values import pickle_value\ntry: pickle_value(shapes.Circle(), None)\n"
     said = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
     assert "'guard' of the class Circle (a _thread.lock)" in said
 

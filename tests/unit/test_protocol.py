@@ -19,7 +19,8 @@ envelopes = st.builds(
 
 
 def manifest(count=10, chunksize=3, **more):
-    return Manifest("pi", "r1", count, chunksize, False, 1, "f", "image", "2026-01-01T00:00:00Z", **more)
+    said = {"knot": "pi", "run_id": "r1", "function": "f", "image": "image", "created": "2026-01-01T00:00:00Z"}
+    return Manifest(count, chunksize, **said, **more)
 
 
 @given(st.lists(envelopes, max_size=20))

@@ -79,5 +79,5 @@ def test_the_signatures_of_the_paper():
     ]
     assert list(inspect.signature(ck.Knot.map).parameters) == [
         *("self", "iterdata", "env_vars", "max_threads", "starmap", "job_type"),
-        *("chunksize", "depends_on", "progress", "memory", "vcpus", "timeout", "retries"),
+        *("chunksize", "depends_on", "progress", "kwargs", "memory", "vcpus", "timeout", "retries"),
     ]

@@ -1,0 +1,185 @@
+"""What goes to all elements of a map at once: keyword arguments and closures, however large, stored and read once."""
+
+import os
+import threading
+from collections import Counter
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudknotInputError
+from cloudknot.local import Faults, FaultSwitches
+from cloudknot.worker.protocol import RUNS, SHARED
+
+LONG = 120
+MEGABYTE = 1024 * 1024
+
+
+class Transfers:
+    """Counts the calls of a cloud's S3 client, by operation, and the bytes that it sends."""
+
+    def __init__(self, cloud):
+        self.calls = Counter()
+        self.sent = 0
+        self._lock = threading.Lock()
+        cloud.client("s3").meta.events.register("before-send.s3", self._note)
+
+    def _note(self, request, event_name, **_):
+        with self._lock:
+            self.calls[event_name.rpartition(".")[2]] += 1
+            self.sent += int(request.headers.get("Content-Length") or 0)
+
+
+@pytest.fixture
+def own_cloud(cloud):
+    """The same cloud through a door of its own, so that its calls can be told apart."""
+    return ck.LocalCloud(cloud.directory)
+
+
+@pytest.fixture
+def requests_for(cloud):
+    """Count the S3 requests whose method and path hold a text: each is late by nothing, and the cloud counts that."""
+    switches = FaultSwitches(cloud)
+
+    def count(text):
+        switches.set(Faults(slow=1.0, delay=0.0, only=text))
+        return lambda: switches.injected().get("slow", 0)
+
+    yield count
+    switches.off()
+
+
+def scaled(x, factor=1, *, shift=0):
+    return x * factor + shift
+
+
+def test_keyword_arguments_of_all_elements(knot_of):
+    knot = knot_of(scaled)
+    assert knot.map([1, 2], kwargs={"factor": 10}).result(LONG) == [10, 20]
+    assert knot.map([(1, 2), (3, 4)], starmap=True, kwargs={"shift": 100}).result(LONG) == [102, 112]
+    assert knot.map([1, 2], kwargs={"shift": 5}, job_type="independent").result(LONG) == [6, 7]
+    assert knot.map([1, 2], kwargs={}).result(LONG) == [1, 2]
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+
+def by(x, scale):
+    assert isinstance(scale, Scale)
+    return Scale(x * scale.factor)
+
+
+def test_keyword_arguments_of_ones_own_classes(knot_of):
+    (result,) = knot_of(by).map([2], kwargs={"scale": Scale(3)}).result(LONG)
+    assert (type(result), result.factor) == (Scale, 6)
+
+
+def count_calls(x, calls):
+    calls.append(x)
+    return len(calls)
+
+
+def test_a_chunk_reads_them_once(knot_of):
+    assert knot_of(count_calls).map([5] * 6, chunksize=3, kwargs={"calls": []}).result(LONG) == [1, 2, 3, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"kwargs": {"fcator": 2}}, "scaled.*fcator"),
+        ({"kwargs": {"x": 2}}, "multiple values for argument 'x'"),
+        ({"kwargs": [("factor", 2)]}, "a dict"),
+        ({"kwargs": {1: 2}}, "a dict"),
+        ({"kwargs": {"factor": threading.Lock()}}, "kwargs cannot be sent.*factor.*lock"),
+    ],
+)
+def test_keyword_arguments_that_cannot_be_are_refused_and_leave_nothing(knot_of, place, arguments, text):
+    knot = knot_of(scaled)
+    before = set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+    with pytest.raises(CloudknotInputError, match=text):
+        knot.map([1], **arguments)
+    assert set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/")) == before
+
+
+def test_an_input_that_cannot_be_pickled_leaves_no_keyword_arguments_behind(knot_of, place):
+    knot = knot_of(scaled)
+    before = set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+    with pytest.raises(CloudknotInputError, match="Element 1"):
+        knot.map([1, threading.Lock()], kwargs={"factor": 12345})
+    assert set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/")) == before
+
+
+def first_byte(index, table):
+    return table[index]
+
+
+def test_large_keyword_arguments_are_sent_once_and_read_once_by_each_child(cloud, own_cloud, requests_for):
+    knot = ck.Knot(name="shared-table", func=first_byte, cloud=own_cloud)
+    table = os.urandom(40 * MEGABYTE)
+    transfers = Transfers(own_cloud)
+    first = knot.map(range(100), chunksize=50, kwargs={"table": table})
+    assert first.result(LONG) == list(table[:100])
+    assert 40 * MEGABYTE < transfers.sent < 41 * MEGABYTE
+    requests = requests_for(f"/{SHARED}/")
+    again = knot.map(range(100), chunksize=50, kwargs={"table": table})
+    assert again.result(LONG) == list(table[:100])
+    assert transfers.sent < 42 * MEGABYTE
+    head, children, blocks = 1, 2, 1
+    assert requests() == head + children * blocks
+
+
+def test_shared_keyword_arguments_go_with_the_last_job_that_has_them(cloud):
+    knot = ck.Knot(name="shared-and-gone", func=scaled, cloud=cloud)
+    maps = [knot.map([1], kwargs={"factor": 7}) for _ in range(2)]
+    assert [future.result(LONG) for future in maps] == [[7], [7]]
+    folder = f"{RUNS}/{knot.name}/{SHARED}/"
+    assert len(list(cloud.storage.keys(folder))) == 1
+    assert len(knot.jobs) == 2
+    maps[0].job.clobber()
+    assert len(list(cloud.storage.keys(folder))) == 1
+    maps[1].job.clobber()
+    assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+
+
+def test_a_large_closure_is_sent_once(cloud, own_cloud):
+    table = os.urandom(40 * MEGABYTE)
+
+    def look_up(index):
+        return table[index]
+
+    ck.Knot(name="closure", func=look_up, cloud=cloud)
+    images = set((cloud.directory / "images").iterdir())
+    transfers = Transfers(own_cloud)
+    knot = ck.Knot(name="closure", func=look_up, cloud=own_cloud)
+    assert set((cloud.directory / "images").iterdir()) == images
+    future = knot.map(range(200), chunksize=100)
+    assert future.result(LONG) == list(table[:200])
+    assert transfers.sent < MEGABYTE
+
+
+def test_the_longest_environment_that_is_accepted_runs(cloud):
+    name = "n" + "o" * 44
+    knot = ck.Knot(name=name, func=scaled_environment, cloud=cloud)
+    text = "x" * (6500 - len('{"name": "V", "value": ""}, '))
+    future = knot.map(
+        [1] * 9999, chunksize=5000, env_vars={"V": text}, kwargs={"shift": 1}, memory=1000, vcpus=1, timeout=3600
+    )
+    assert future.result(LONG) == [len(text) + 1] * 9999
+    with pytest.raises(CloudknotInputError, match="6500 characters"):
+        knot.map([1], env_vars={"V": text + "x"})
+    with pytest.raises(CloudknotInputError, match="6500 characters"):
+        knot.map([1], env_vars={"V": "\n" * 3600})
+
+
+def scaled_environment(_, shift):
+    return len(os.environ["V"]) + shift
+
+
+def test_a_script_takes_no_keyword_arguments(cloud, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("print(1)")
+    knot = ck.Knot(name="a-script", image_script_path=script, cloud=cloud)
+    with pytest.raises(CloudknotInputError, match="runs a script"):
+        knot.map([1], kwargs={"a": 1})
