@@ -19,7 +19,7 @@ from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.jobs import jobs_table
 from cloudknot.knot_properties import KnotProperties
-from cloudknot.options import KnotOptions, MapOptions, Overrides
+from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
@@ -202,10 +202,8 @@ class Knot(KnotProperties):
         CloudknotInputError
             An argument or an element is not acceptable. Nothing was submitted.
         """
+        options = MapOptions.of_map(**locals())
         self._refuse_if_clobbered()
-        given = {"env_vars": env_vars, "max_threads": max_threads, "starmap": starmap, "job_type": job_type}
-        overrides = Overrides.make(memory=memory, vcpus=vcpus, timeout=timeout, retries=retries)
-        options = MapOptions.make(**given, chunksize=chunksize, progress=progress, kwargs=kwargs, overrides=overrides)
         target = Target.of(self.name, self._program, self._resources)
         job = start_run(self._cloud, target, iterdata, self._program, options, job_ids_of(depends_on or ()))
         if job is None:

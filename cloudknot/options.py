@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -30,6 +30,7 @@ from cloudknot.rules import (
     Rule,
     integer,
     one_of,
+    platform_of,
     refuse,
     text,
     texts,
@@ -47,9 +48,6 @@ IMAGE_CHOICES = (
     *("requirements", "apt_packages", "dockerfile_lines"),
 )
 """Choices that say what is in an image."""
-# EC2 user guide, "Instance type naming conventions": after the generation's digit, g stands for AWS Graviton; a1 and
-# the Grace Blackwell machines are named otherwise.
-_GRAVITON = re.compile(r"default_arm64|a1|[a-z]+\d+[a-z]*g[a-z]*(-flex)?|p\d+e-gb\d+")
 
 
 VCPUS = integer(1)
@@ -266,6 +264,13 @@ class MapOptions(Options):
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rule": rules.keywords})
     overrides: Overrides = Overrides()
 
+    @classmethod
+    def of_map(cls, **arguments: Any) -> Self:
+        """Options from the arguments of map, the overrides among them; those that are no choices are passed over."""
+        overrides = Overrides.make(**{field.name: arguments[field.name] for field in dataclasses.fields(Overrides)})
+        names = {field.name for field in dataclasses.fields(cls)} & set(arguments)
+        return cls.make(**{name: arguments[name] for name in names}, overrides=overrides)
+
     @property
     def container_environment(self) -> list[dict[str, str]]:
         """``env_vars`` as SubmitJob's containerOverrides take them."""
@@ -277,21 +282,6 @@ def refuse_above(max_vcpus: int, **vcpus: int | None) -> None:
     for name, number in vcpus.items():
         if number is not None and number > max_vcpus:
             refuse(name, number, f"max_vcpus ({max_vcpus}) or less, or no job could start")
-
-
-def platform_of(instance_types: Iterable[str]) -> str:
-    """``"linux/amd64"`` or ``"linux/arm64"``, whichever these instance types have.
-
-    Raises
-    ------
-    CloudknotInputError
-        They have both. A Batch compute environment, and an image, is for one.
-    """
-    arm = [each for each in instance_types if _GRAVITON.fullmatch(each.partition(".")[0])]
-    other = [each for each in instance_types if each not in arm]
-    if arm and other:
-        refuse("instance_types", (arm[0], other[0]), "types of one architecture: these are arm64 and x86_64")
-    return "linux/arm64" if arm else "linux/amd64"
 
 
 def default_name() -> str:
