@@ -22,7 +22,7 @@ from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
-from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
+from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot, plan_knot
 from cloudknot.run import Target, job_ids_of, start_run
 
 
@@ -57,7 +57,7 @@ class Knot(KnotProperties):
         Attempts that a child job has when the function raises: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
         Default: ``"optimal"``. ``min_vcpus``, ``desired_vcpus`` and ``max_vcpus`` (0, 8, 256) are how many of them
-        there are; a minimum above 0 costs money while idle.
+        there are; a minimum above 0 costs money while idle. ``"fargate"`` and ``"fargate-spot"`` need no machines.
     volume_size, image_id, ec2_key_pair : optional
         GiB of disk; or a machine image, which brings its own; and an SSH key pair, for the instances.
     bid_percentage : int, optional
@@ -135,14 +135,14 @@ class Knot(KnotProperties):
 
     def _make(self, docker_image: DockerImage) -> KnotResources:
         options = self._options
-        image = docker_image.image(options.platform, nocache=options.no_image_cache, tags=options.image_tags)
-        _ = self._cloud.account  # A machine without credentials is told so before anything is made.
+        platform = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
+        image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
         with ThreadPoolExecutor(3) as pool:
             bucket = pool.submit(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
             image_uri = pool.submit(self._cloud.publish, image, self.docker_repo)
             pars = pool.submit(self._shared)
         bucket.result()
-        return deploy_knot(self._cloud, options, pars.result(), image_uri.result())
+        return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)
 
     def _shared(self) -> Pars:
         if self._given_pars is None:

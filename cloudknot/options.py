@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from cloudknot import rules
+from cloudknot import compute, rules
 from cloudknot.rules import (
     APT_PACKAGES,
     BASE_IMAGE,
@@ -38,8 +38,6 @@ from cloudknot.rules import (
 
 T = TypeVar("T")
 
-GPU_FAMILIES = ("g4dn", "g5")
-"""Instance families for ``n_gpus`` above 0 when none are named."""
 DESIRED_VCPUS = 8
 USERNAME = "cloudknot-user"
 """The user that jobs run as unless another is named."""
@@ -113,7 +111,7 @@ class KnotOptions(Options):
     dockerfile_lines: tuple[str, ...] = choice((), rules.dockerfile_lines)
     job_definition_name: str = choice("", BATCH_NAME)
     job_def_vcpus: int = choice(1, VCPUS)
-    memory: int = choice(7500, MEMORY)
+    memory: int = choice(0, MEMORY)
     n_gpus: int = choice(0, integer(0))
     retries: int = choice(1, RETRIES)
     timeout: int | None = choice(None, TIMEOUT)
@@ -122,7 +120,7 @@ class KnotOptions(Options):
         ("optimal",),
         texts(
             r"optimal|default_(x86_64|arm64)|[a-z][a-z0-9-]*(\.[a-z0-9-]+)?",
-            "'optimal', a type as 'c6i.large' or a family as 'c6i'",
+            "'optimal', a type as 'c6i.large', a family as 'c6i', or 'fargate'",
         ),
     )
     min_vcpus: int = choice(0, integer(0))
@@ -165,13 +163,21 @@ class KnotOptions(Options):
     @property
     def platform(self) -> str:
         """What images are built for, as Docker names it; it follows from the instance types."""
-        return platform_of(self.instance_types)
+        return compute.platform_of(self.instance_types)
+
+    @property
+    def fargate(self) -> str:
+        """``"FARGATE"`` or ``"FARGATE_SPOT"``; empty for EC2 instances."""
+        return compute.fargate_of(self.instance_types)
 
     def _complete_compute(self) -> None:
+        if self.fargate:
+            self._complete_fargate()
+        self._set(memory=self.memory or compute.MEMORY)
         if self.desired_vcpus < 0:
             self._set(desired_vcpus=max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus)))
         if self.n_gpus and self.instance_types == ("optimal",):
-            self._set(instance_types=GPU_FAMILIES)
+            self._set(instance_types=compute.GPU_FAMILIES)
         _ = self.platform
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
             refuse(
@@ -179,7 +185,21 @@ class KnotOptions(Options):
                 (self.min_vcpus, self.desired_vcpus, self.max_vcpus),
                 "numbers with min_vcpus <= desired_vcpus <= max_vcpus",
             )
-        refuse_above(self.max_vcpus, job_def_vcpus=self.job_def_vcpus)
+        compute.refuse_above(self.max_vcpus, job_def_vcpus=self.job_def_vcpus)
+        self._check_machines()
+
+    def _complete_fargate(self) -> None:
+        """Fargate has its own sizes, and no machines to choose."""
+        compute.refuse_on_fargate(
+            n_gpus=self.n_gpus or None,
+            min_vcpus=self.min_vcpus or None,
+            desired_vcpus=None if self.desired_vcpus < 0 else self.desired_vcpus,
+            **{name: getattr(self, name) for name in ("bid_percentage", "volume_size", "image_id", "ec2_key_pair")},
+        )
+        self._set(memory=self.memory or compute.fargate_memory(self.job_def_vcpus))
+        compute.check_fargate_memory(self.job_def_vcpus, self.memory)
+
+    def _check_machines(self) -> None:
         if self.volume_size is not None and self.image_id is not None:
             refuse("volume_size", self.volume_size, "either volume_size or image_id: an image brings its own volume")
         if self.min_vcpus:
@@ -275,13 +295,6 @@ class MapOptions(Options):
     def container_environment(self) -> list[dict[str, str]]:
         """``env_vars`` as SubmitJob's containerOverrides take them."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
-
-
-def refuse_above(max_vcpus: int, **vcpus: int | None) -> None:
-    """Refuse a number of vCPUs, given by the name of its parameter, that no job of the knot can get."""
-    for name, number in vcpus.items():
-        if number is not None and number > max_vcpus:
-            refuse(name, number, f"max_vcpus ({max_vcpus}) or less, or no job could start")
 
 
 def default_name() -> str:

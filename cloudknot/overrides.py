@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.resources import retry_strategy
-
 if TYPE_CHECKING:
     from cloudknot.options import Overrides
 
@@ -14,8 +12,7 @@ if TYPE_CHECKING:
 def with_overrides(request: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     """A SubmitJob request with what a map has in place of the job definition's.
 
-    A retry strategy in SubmitJob takes the place of the whole one of the job definition (Batch API reference,
-    SubmitJob), so its rules are given again.
+    The number of attempts is none of it: the worker counts those, and finds in the manifest how many there may be.
     """
     amounts = {"VCPU": overrides.vcpus, "MEMORY": overrides.memory}
     resources = [{"type": kind, "value": str(amount)} for kind, amount in amounts.items() if amount is not None]
@@ -24,6 +21,4 @@ def with_overrides(request: Mapping[str, Any], overrides: Overrides) -> dict[str
         changed["containerOverrides"] = {**request.get("containerOverrides", {}), "resourceRequirements": resources}
     if overrides.timeout is not None:
         changed["timeout"] = {"attemptDurationSeconds": overrides.timeout}
-    if overrides.retries is not None:
-        changed["retryStrategy"] = retry_strategy(overrides.retries)
     return changed

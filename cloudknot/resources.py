@@ -1,4 +1,4 @@
-"""The knot's own resources: job definition, job queue and compute environment.
+"""The knot's own resources: log group, job definition, job queue and compute environment.
 
 Queue and compute environment change with the stack. What a job runs (image, vCPUs, memory, attempts, timeout, roles)
 changes by registering another revision of the job definition, which takes a second where a stack takes minutes; maps
@@ -7,21 +7,28 @@ that are running keep the revision they began with.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudknot import template
+from cloudknot import changes, template
+from cloudknot.definition import active_revisions, facts, job_definition, retries_of
 from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack, StackState
 
 if TYPE_CHECKING:
-    from cloudknot.aws.cloud import Cloud
+    from cloudknot.aws.cloud import Cloud, PublishableImage
     from cloudknot.pars import Pars
 
-FREE = ("Image", "Vcpus", "Memory", "Retries", "Timeout")
-"""Parameters that only the job definition has."""
+FREE = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
+"""Parameters in which a difference is no reason for an update: the job definition's own, and where Batch began."""
+ARCHITECTURES = {"linux/amd64": "X86_64", "linux/arm64": "ARM64"}
+PLATFORMS = {architecture: platform for platform, architecture in ARCHITECTURES.items()}
+
+_log = logging.getLogger("cloudknot")
 
 
 class JobDefinition(NamedTuple):
@@ -56,18 +63,81 @@ def stack_name(name: str) -> str:
     return f"{name}-cloudknot"
 
 
-def deploy_knot(cloud: Cloud, options: KnotOptions, pars: Pars, image_uri: str) -> KnotResources:
-    """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, twice.
+def log_group_name(name: str) -> str:
+    """Name of the log group of a knot's jobs."""
+    return f"/cloudknot/{name}"
+
+
+def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
+    """Check, before anything is made, whether a knot can be as it is wanted; return the platform of its image.
+
+    Instance types that the knot does not have yet are looked for in what the region has.
 
     Raises
     ------
+    CloudknotInputError
+        The region has no such instance type, or AWS cannot change a knot that exists in this way.
+    """
+    state = Stack(cloud, stack_name(options.name)).state()
+    known = state.parameters if state is not None and state.usable else {}
+    if known:
+        changes.check_fixed(options, known)
+    if known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known:
+        return PLATFORMS[known["Architecture"]]
+    return platform_in(cloud, options)
+
+
+def deploy_knot(
+    cloud: Cloud,
+    options: KnotOptions,
+    pars: Pars,
+    image_uri: str,
+    image: PublishableImage | None = None,
+) -> KnotResources:
+    """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, twice.
+
+    What a knot that exists is brought up to date in is said in one line, as a warning of the logger ``cloudknot``.
+
+    Parameters
+    ----------
+    image : Image, optional
+        What is at ``image_uri``: for which platform, and with which environment, which tells a new function from new
+        requirements.
+
+    Raises
+    ------
+    CloudknotInputError
+        AWS cannot change the knot in this way. It is as it was.
     CannotCreateResourceException
     """
-    parameters = wanted_parameters(options, pars, image_uri)
-    state = Stack(cloud, stack_name(options.name)).deploy(
-        template.load("knot"), parameters, options.aws_resource_tags, free=FREE
-    )
-    return _resources(state, _revision(cloud, parameters, state.tags), options.retries)
+    stack = Stack(cloud, stack_name(options.name))
+    before = stack.state()
+    known = before.parameters if before is not None and before.usable else {}
+    parameters = wanted_parameters(options, pars, image_uri, image)
+    if known:
+        changes.check_in_place(options, known, parameters)
+        parameters["DesiredVcpus"] = ""  # Batch's own by now, and it refuses to be told less.
+    state = stack.deploy(template.load("knot"), parameters, options.aws_resource_tags, free=FREE, state=before)
+    revision, differing = _revision(cloud, parameters, state.tags)
+    if known:
+        _tell(options, [*differing, *changes.of_stack(known, parameters)], state)
+    return _resources(state, revision, options.retries)
+
+
+def _tell(options: KnotOptions, differing: list[str], state: StackState) -> None:
+    if differing:
+        _log.warning(
+            "The knot %r is brought up to date: %s. Maps that run keep what they began with.",
+            options.name,
+            "; ".join(dict.fromkeys(differing)),
+        )
+    if kept := changes.of_tags(options, state.tags):
+        _log.warning(
+            "The knot %r keeps its tags, because Batch cannot change those of what exists; not set: %s. "
+            "To have them, clobber the knot and make it anew; results stay.",
+            options.name,
+            ", ".join(kept),
+        )
 
 
 def find_knot(cloud: Cloud, name: str) -> KnotResources:
@@ -79,13 +149,13 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
         There is no knot of that name, or it is not ready.
     """
     state = Stack(cloud, stack_name(name)).state()
-    newest = _active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
+    newest = active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
     if state is None or not newest:
         raise ResourceDoesNotExistException(
             f"There is no knot {name!r} in {cloud.region}. Give a function to make it: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
         )
-    return _resources(state, newest[0], _retries(newest[0]))
+    return _resources(state, newest[0], retries_of(newest[0]))
 
 
 def delete_knot(cloud: Cloud, name: str) -> None:
@@ -100,21 +170,25 @@ def delete_knot(cloud: Cloud, name: str) -> None:
     state = stack.state()
     stack.delete()
     if state is not None and (definition := state.parameters.get("JobDefinitionName")):
-        for revision in _active_revisions(cloud, definition):
+        for revision in active_revisions(cloud, definition):
             cloud.call("batch", "deregister_job_definition", jobDefinition=revision["jobDefinitionArn"])
 
 
-def wanted_parameters(options: KnotOptions, pars: Pars, image_uri: str) -> dict[str, str]:
+def wanted_parameters(
+    options: KnotOptions, pars: Pars, image_uri: str, image: PublishableImage | None = None
+) -> dict[str, str]:
     """The parameters of a knot's stack."""
     return {
         "ParsName": pars.name,
         "JobDefinitionName": options.job_definition_name,
         "Image": image_uri,
+        "Environment": image.environment_tag if image else "none",
         "Vcpus": str(options.job_def_vcpus),
         "Memory": str(options.memory),
         "Gpus": str(options.n_gpus),
         "Retries": str(options.retries),
         "Timeout": str(options.timeout or 0),
+        "LogGroupName": log_group_name(options.name),
         "JobRole": pars.job_role,
         "ExecutionRole": pars.execution_role,
         "JobQueueName": options.job_queue_name,
@@ -124,6 +198,8 @@ def wanted_parameters(options: KnotOptions, pars: Pars, image_uri: str) -> dict[
         "InstanceProfile": pars.ecs_instance_profile,
         "Subnets": ",".join(pars.subnets),
         "SecurityGroup": pars.security_group,
+        "Fargate": options.fargate,
+        "Architecture": ARCHITECTURES[image.platform if image else options.platform],
         "InstanceTypes": ",".join(options.instance_types),
         "MinVcpus": str(options.min_vcpus),
         "DesiredVcpus": str(options.desired_vcpus),
@@ -135,75 +211,19 @@ def wanted_parameters(options: KnotOptions, pars: Pars, image_uri: str) -> dict[
     }
 
 
-def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]:
-    """The job definition that the template makes of ``parameters``, as RegisterJobDefinition takes it."""
-    amounts = {"VCPU": parameters["Vcpus"], "MEMORY": parameters["Memory"], "GPU": parameters["Gpus"]}
-    timeout = int(parameters["Timeout"])
-    return {
-        "jobDefinitionName": parameters["JobDefinitionName"],
-        "type": "container",
-        "platformCapabilities": ["EC2"],
-        "propagateTags": True,
-        "containerProperties": {
-            "image": parameters["Image"],
-            "jobRoleArn": parameters["JobRole"],
-            "executionRoleArn": parameters["ExecutionRole"],
-            "resourceRequirements": [{"type": kind, "value": n} for kind, n in amounts.items() if n != "0"],
-            "environment": [{"name": "AWS_DEFAULT_REGION", "value": region}],
-            "linuxParameters": {"initProcessEnabled": True},
-        },
-        "retryStrategy": retry_strategy(int(parameters["Retries"])),
-        **({"timeout": {"attemptDurationSeconds": timeout}} if timeout else {}),
-    }
+def _revision(
+    cloud: Cloud, parameters: Mapping[str, str], tags: Mapping[str, str]
+) -> tuple[Mapping[str, Any], list[str]]:
+    """The newest revision and no difference, if it is what is wanted; else a newly registered one, and what differs.
 
-
-def retry_strategy(retries: int) -> dict[str, Any]:
-    """The strategy that gives the user's function ``retries`` attempts, as Batch takes it."""
-    once = retries == 1
-    rules = [
-        {"onStatusReason": "Host EC2*", "action": "RETRY"},
-        {"onReason": "CannotPullContainerError*", "action": "RETRY"},
-        {"onReason": "*", "action": "EXIT" if once else "RETRY"},
-    ]
-    return {"attempts": 10 if once else retries, "evaluateOnExit": rules}
-
-
-def _revision(cloud: Cloud, parameters: Mapping[str, str], tags: Mapping[str, str]) -> Mapping[str, Any]:
-    """The newest revision that is what is wanted; another one is registered when there is none."""
+    An older revision that would do is not used again: the newest is the one that others find by the knot's name.
+    """
     wanted = job_definition(parameters, cloud.region)
-    for revision in _active_revisions(cloud, parameters["JobDefinitionName"]):
-        if _essence(revision) == _essence(wanted):
-            return revision
-    return {**wanted, **cloud.call("batch", "register_job_definition", **wanted, tags=dict(tags))}
-
-
-def _active_revisions(cloud: Cloud, name: str) -> list[Mapping[str, Any]]:
-    """The revisions of a job definition that can be submitted, newest first."""
-    pages = cloud.pages("batch", "describe_job_definitions", jobDefinitionName=name, status="ACTIVE")
-    found = [item for page in pages for item in page["jobDefinitions"]]
-    return sorted(found, key=lambda item: int(item["revision"]), reverse=True)
-
-
-def _essence(definition: Mapping[str, Any]) -> tuple[object, ...]:
-    """What two revisions must have in common to run the same thing in the same way."""
-    container, retry = definition["containerProperties"], definition.get("retryStrategy", {})
-    return (
-        container["image"],
-        container.get("jobRoleArn"),
-        container.get("executionRoleArn"),
-        sorted((item["type"], str(item["value"])) for item in container["resourceRequirements"]),
-        sorted((item["name"], item["value"]) for item in container.get("environment", ())),
-        retry.get("attempts"),
-        [{key: value.upper() for key, value in rule.items()} for rule in retry.get("evaluateOnExit", ())],
-        definition.get("timeout", {}).get("attemptDurationSeconds"),
-    )
-
-
-def _retries(definition: Mapping[str, Any]) -> int:
-    """The attempts that the user's function has: one, when the last rule ends the job."""
-    retry = definition.get("retryStrategy", {})
-    last: Mapping[str, str] = next(reversed(retry.get("evaluateOnExit", [])), {})
-    return 1 if last.get("action", "").upper() == "EXIT" else int(retry.get("attempts", 1))
+    newest = active_revisions(cloud, parameters["JobDefinitionName"])[:1]
+    differing = changes.of_job(facts(newest[0]), facts(wanted)) if newest else []
+    if newest and not differing:
+        return newest[0], []
+    return {**wanted, **cloud.call("batch", "register_job_definition", **wanted, tags=dict(tags))}, differing
 
 
 def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> KnotResources:

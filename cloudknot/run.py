@@ -14,12 +14,12 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.compute import refuse_above
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.job import BatchJob
 from cloudknot.keywords import refuse_unknown, stored_keywords
-from cloudknot.options import refuse_above
 from cloudknot.overrides import with_overrides
 from cloudknot.runs import TIME_FORMAT
 from cloudknot.submission import Submission, submit

@@ -28,8 +28,8 @@ def digest(template: str) -> str:
 def fill_in(template: str, tags: Mapping[str, str]) -> str:
     """The template with the tags in place of its words TAGS and TAGMAP."""
     listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
-    filled = re.sub(r"(?m): TAGS$", lambda _: f": {listed}", template)
-    return re.sub(r"(?m): TAGMAP$", lambda _: f": {mapped}", filled)
+    filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
+    return re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
 
 
 def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from . import element, s3
+from .attempts import Attempts
 from .program import load_function
 from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Envelope, Failure, Manifest, RunKeys, child_index, unpack_offsets
 from .results import ResultWriter
@@ -39,11 +40,11 @@ def main(argv: Sequence[str]) -> int:
     s3.encrypt(manifest.sse)
     if arguments.element is not None:
         return _by_hand(keys, manifest, arguments.element)
-    attempt = int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1"))
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        return run_child(keys, manifest, child_index(os.environ), attempt)
+        attempts = Attempts(keys, manifest.attempts, os.environ)
+        return attempts.run(lambda: run_child(keys, manifest, child_index(os.environ), attempts))
     except element.Stopped:
         print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
         return 128 + signal.SIGTERM
@@ -73,13 +74,13 @@ def _manifest(keys: RunKeys) -> Manifest:
     return Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
 
 
-def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> int:
+def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts) -> int:
     """Run the elements of one child that have no stored result yet, and store theirs.
 
     An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
     it to the next.
     """
-    todo = _missing(keys, manifest.chunk(child)) if attempt > 1 else list(manifest.chunk(child))
+    todo = _missing(keys, manifest.chunk(child)) if attempts.number > 1 else list(manifest.chunk(child))
     if not todo:
         return 0
     function, broken = _load(keys, manifest)
@@ -88,7 +89,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempt: int) -> in
         for index, data in zip(todo, _inputs(keys, manifest, todo), strict=True):
             outcome = broken or element.run_element(function, data, manifest.starmap)
             failed += not outcome.ok
-            if outcome.ok or attempt >= manifest.attempts:
+            if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
     return 1 if failed else 0
 

@@ -17,6 +17,8 @@ SHARED = "shared"
 """The folder, beside those of a knot's runs, of what several runs read."""
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
+TRY_AGAIN = 75
+"""Exit code with which a worker asks Batch for another attempt: the user's own attempts are not used up."""
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")
@@ -98,6 +100,10 @@ class RunKeys:
     @property
     def outputs(self) -> str:
         return f"{self.prefix}/outputs/"
+
+    def failed_attempts(self, job_id: str) -> str:
+        """Prefix of the marks that a Batch job's attempts leave when the user's function failed them."""
+        return f"{self.prefix}/failures/{job_id.replace(':', '-')}/"
 
     def output(self, first: int, count: int, round: int = 0) -> str:
         """Key of a pack that holds elements ``first`` to ``first + count - 1``, stored by a child of that round."""

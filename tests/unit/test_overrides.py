@@ -8,7 +8,6 @@ from botocore.validate import validate_parameters
 
 from cloudknot.options import Overrides
 from cloudknot.overrides import with_overrides
-from cloudknot.resources import job_definition, retry_strategy
 
 REQUEST = {
     "jobName": "a",
@@ -41,10 +40,6 @@ def test_what_is_not_given_is_left_to_the_job_definition():
     assert "retryStrategy" not in request
 
 
-@pytest.mark.parametrize("retries", [1, 2, 10])
-def test_attempts_follow_the_rules_of_the_job_definition(retries):
-    parameters = dict.fromkeys(("Vcpus", "Memory", "Image", "JobRole", "ExecutionRole", "JobDefinitionName"), "1")
-    definition = job_definition({**parameters, "Gpus": "0", "Timeout": "0", "Retries": str(retries)}, "us-east-1")
-    request = with_overrides(REQUEST, Overrides(retries=retries))
-    assert request["retryStrategy"] == definition["retryStrategy"] == retry_strategy(retries)
-    assert request["retryStrategy"]["evaluateOnExit"][-1]["action"] == ("EXIT" if retries == 1 else "RETRY")
+def test_attempts_are_counted_by_the_worker():
+    """The rules of the job definition are the same for any number: the manifest tells the worker."""
+    assert with_overrides(REQUEST, Overrides(retries=5)) == REQUEST

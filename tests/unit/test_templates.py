@@ -9,11 +9,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from botocore import validate
+from botocore.model import ServiceModel
+from botocore.session import Session
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
-from cloudknot import resources, template
+from cloudknot import definition, resources, template
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 
@@ -37,6 +40,8 @@ GOLDEN = {
     "Gpus": "0",
     "Retries": "1",
     "Timeout": "0",
+    "Environment": "none",
+    "LogGroupName": "/cloudknot/pi-calc",
     "JobRole": "arn:aws:iam::123456789012:role/cloudknot/job",
     "ExecutionRole": "arn:aws:iam::123456789012:role/cloudknot/execution",
     "JobQueueName": "pi-calc-cloudknot-job-queue",
@@ -46,6 +51,8 @@ GOLDEN = {
     "InstanceProfile": "arn:aws:iam::123456789012:instance-profile/cloudknot/instances",
     "Subnets": "subnet-1,subnet-2",
     "SecurityGroup": "sg-1",
+    "Fargate": "",
+    "Architecture": "X86_64",
     "InstanceTypes": "optimal",
     "MinVcpus": "0",
     "DesiredVcpus": "8",
@@ -73,6 +80,34 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "vcpus": ({"desired_vcpus": 2, "max_vcpus": 4}, {"DesiredVcpus": "2", "MaxVcpus": "4"}),
     "types": ({"instance_types": ["c6i.large", "m6i"]}, {"InstanceTypes": "c6i.large,m6i"}),
+    "arm64": ({"instance_types": "default_arm64"}, {"InstanceTypes": "default_arm64", "Architecture": "ARM64"}),
+    "graviton": ({"instance_types": "c7g"}, {"InstanceTypes": "c7g", "Architecture": "ARM64"}),
+    "gpus of a choice": ({"n_gpus": 1, "instance_types": "p3"}, {"Gpus": "1", "InstanceTypes": "p3"}),
+    "fargate": (
+        {"instance_types": "fargate"},
+        {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192"},
+    ),
+    "fargate spot": (
+        {"instance_types": "fargate-spot", "job_def_vcpus": 4, "memory": 30720, "max_vcpus": 64},
+        {
+            **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot"},
+            **{"Vcpus": "4", "Memory": "30720", "MaxVcpus": "64"},
+        },
+    ),
+    "fargate arm64": (
+        {"instance_types": "fargate-arm64", "job_def_vcpus": 2},
+        {
+            **{"Fargate": "FARGATE", "InstanceTypes": "fargate-arm64", "Architecture": "ARM64"},
+            **{"Vcpus": "2", "Memory": "8192"},
+        },
+    ),
+    "fargate spot arm64": (
+        {"instance_types": "fargate-spot-arm64", "timeout": 60},
+        {
+            **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot-arm64", "Architecture": "ARM64"},
+            **{"Memory": "8192", "Timeout": "60"},
+        },
+    ),
 }
 
 
@@ -84,6 +119,133 @@ def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)
 def test_golden_parameters(choices: dict[str, Any], different: dict[str, str]) -> None:
     assert parameters_of(choices) == {**GOLDEN, **different}
+
+
+@pytest.fixture(scope="module")
+def batch_model() -> ServiceModel:
+    return Session().get_service_model("batch")
+
+
+@pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
+def test_the_revision_is_what_botocore_takes(choices: dict[str, Any], batch_model: ServiceModel) -> None:
+    request = definition.job_definition(parameters_of(choices), "eu-west-1")
+    shape = batch_model.operation_model("RegisterJobDefinition").input_shape
+    report = validate.ParamValidator().validate({**request, "tags": TAGS}, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+@pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
+def test_template_and_api_make_the_same_job_definition(choices: dict[str, Any]) -> None:
+    """What CloudFormation makes is adopted: it differs in nothing from what would be registered."""
+    parameters = parameters_of(choices)
+    resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]
+    wanted = definition.job_definition(parameters, "eu-west-1")
+    made = {**lower(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
+    assert definition.facts(made) == definition.facts(wanted)
+    assert made["platformCapabilities"] == wanted["platformCapabilities"]
+    assert set(made["containerProperties"]) == set(wanted["containerProperties"])
+
+
+@pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
+def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any], batch_model: ServiceModel) -> None:
+    resources = resolved(KNOT, parameters_of(choices))["Resources"]
+    compute = lower(resources["ComputeEnvironment"]["Properties"])
+    for name in ("replaceComputeEnvironment", "tags"):
+        compute.pop(name)
+    for name in ("minvCpus", "maxvCpus", "desiredvCpus", "bidPercentage"):
+        if name in compute["computeResources"]:
+            compute["computeResources"][name] = int(compute["computeResources"][name])
+    compute["computeResources"].pop("tags", None)
+    shape = batch_model.operation_model("CreateComputeEnvironment").input_shape
+    report = validate.ParamValidator().validate(compute, shape)
+    assert not report.has_errors(), report.generate_report()
+    queue = lower(resources["JobQueue"]["Properties"])
+    queue.pop("tags")
+    queue["priority"] = int(queue["priority"])
+    shape = batch_model.operation_model("CreateJobQueue").input_shape
+    report = validate.ParamValidator().validate(queue, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_fargate_has_nothing_of_a_machine() -> None:
+    resources = resolved(KNOT, parameters_of({"instance_types": "fargate"}))
+    compute = resources["Resources"]["ComputeEnvironment"]["Properties"]["ComputeResources"]
+    assert set(compute) == {"Type", "MaxvCpus", "Subnets", "SecurityGroupIds"}
+
+
+def test_retry_rules_as_batch_takes_them() -> None:
+    rules = definition.RETRY_RULES
+    assert len(rules) <= 5
+    assert rules[-1] == {"onReason": "*", "action": "EXIT"}
+    patterns = [value for rule in rules for name, value in rule.items() if name != "action"]
+    assert all(re.fullmatch(r"[A-Za-z0-9.: ]*\*?", pattern) for pattern in patterns)
+
+
+def test_no_ordinary_wait_is_cancelled() -> None:
+    """600 to 86,400 s is what Batch takes; only a lack of machines can pass, so it gets the longest."""
+    queue = KNOT["Resources"]["JobQueue"]["Properties"]
+    limits = {item["Reason"]: item["MaxTimeSeconds"] for item in queue["JobStateTimeLimitActions"]}
+    assert limits == {
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": 600,
+        "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT": 600,
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": 86400,
+    }
+
+
+NOTHING = object()
+KNOT = cfn_yaml.loads(template.load("knot"))
+
+
+def resolved(loaded: Any, parameters: Mapping[str, str]) -> Any:
+    """A template as CloudFormation reads it: conditions decided and parameters filled in."""
+    values = {name: declared.get("Default") for name, declared in loaded["Parameters"].items()} | dict(parameters)
+
+    def condition(item: Any) -> bool:
+        if "Condition" in item:
+            return condition(loaded["Conditions"][item["Condition"]])
+        (name, arguments), *_ = item.items()
+        if name == "Fn::Equals":
+            first, second = (value(argument) for argument in arguments)
+            return str(first) == str(second)
+        found = [condition(argument) for argument in arguments]
+        return not found[0] if name == "Fn::Not" else all(found)
+
+    def value(item: Any) -> Any:
+        if isinstance(item, list):
+            return [each for each in map(value, item) if each is not NOTHING]
+        if not isinstance(item, dict):
+            return item
+        if set(item) == {"Ref"}:
+            return NOTHING if item["Ref"] == "AWS::NoValue" else values.get(item["Ref"], REFERENCES.get(item["Ref"]))
+        if set(item) == {"Fn::If"}:
+            name, yes, no = item["Fn::If"]
+            return value(yes if condition(loaded["Conditions"][name]) else no)
+        if set(item) == {"Fn::Split"}:
+            separator, joined = item["Fn::Split"]
+            return str(value(joined)).split(separator)
+        if set(item) == {"Fn::GetAtt"}:
+            return "1"
+        found = {name: value(inner) for name, inner in item.items()}
+        return {name: inner for name, inner in found.items() if inner is not NOTHING}
+
+    return value({"Resources": loaded["Resources"]})
+
+
+REFERENCES = {
+    "AWS::Region": "eu-west-1",
+    "LogGroup": "/cloudknot/pi-calc",
+    "LaunchTemplate": "lt-1",
+    "ComputeEnvironment": "arn",
+}
+
+
+def lower(item: Any) -> Any:
+    """Names as the API has them, with a small first letter."""
+    if isinstance(item, list):
+        return [lower(each) for each in item]
+    if isinstance(item, dict):
+        return {name[0].lower() + name[1:]: lower(inner) for name, inner in item.items()}
+    return item
 
 
 def test_every_parameter_is_given() -> None:
