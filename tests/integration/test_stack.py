@@ -231,22 +231,31 @@ def test_new_image_is_a_new_revision(pars: Pars, cloud: CountingCloud) -> None:
     assert second.job_definition_arn.endswith(":2")
     assert definition(cloud, second.job_definition_arn)["containerProperties"]["image"] == "cloudknot:2"
     assert definition(cloud, second.job_definition_arn)["tags"] == dict(second.tags)
+
+
+def test_the_function_of_before_is_the_newest_revision_again(pars: Pars, cloud: CountingCloud) -> None:
+    """Whoever finds the knot by its name gets the function that it was last made with."""
+    deploy(pars, "cloudknot:1")
+    deploy(pars, "cloudknot:2")
     first = deploy(pars, "cloudknot:1")
-    assert first.job_definition_arn.endswith(":1")
+    assert first.job_definition_arn.endswith(":3")
+    assert find_knot(cloud, "pi-calc") == first
+    cloud.calls.clear()
+    assert deploy(pars, "cloudknot:1") == first
+    assert cloud.calls == ["describe_stacks", "describe_job_definitions"]
 
 
-@pytest.mark.parametrize(("retries", "attempts", "last"), [(1, 10, "exit"), (3, 3, "retry")])
-def test_job_choices_are_a_new_revision(
-    pars: Pars, cloud: CountingCloud, retries: int, attempts: int, last: str
-) -> None:
+@pytest.mark.parametrize("retries", [1, 3])
+def test_job_choices_are_a_new_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
     deploy(pars)
     cloud.calls.clear()
     made = deploy(pars, memory=500, timeout=90, retries=retries)
     assert "update_stack" not in cloud.calls
     revision = definition(cloud, made.job_definition_arn)
     assert revision["timeout"] == {"attemptDurationSeconds": 90}
-    assert revision["retryStrategy"]["attempts"] == attempts
-    assert revision["retryStrategy"]["evaluateOnExit"][-1] == {"onReason": "*", "action": last}
+    assert revision["retryStrategy"]["attempts"] == 10
+    assert revision["retryStrategy"]["evaluateOnExit"][-1] == {"onReason": "*", "action": "exit"}
+    assert find_knot(cloud, "pi-calc").retries == retries
     assert {"type": "MEMORY", "value": "500"} in revision["containerProperties"]["resourceRequirements"]
 
 
