@@ -30,7 +30,6 @@ from cloudknot.rules import (
     Rule,
     integer,
     one_of,
-    platform_of,
     refuse,
     text,
     texts,
