@@ -37,7 +37,8 @@ class Attempts:
     def __init__(self, keys: RunKeys, allowed: int, environment: Mapping[str, str]) -> None:
         self.number = int(environment.get("AWS_BATCH_JOB_ATTEMPT", "1"))
         self._keys = keys
-        self._folder = keys.failed_attempts(environment.get("AWS_BATCH_JOB_ID", ""))
+        job_id = environment.get("AWS_BATCH_JOB_ID", "")
+        self._folder = f"{keys.prefix}/failures/{job_id.replace(':', '-')}/"
         failed = self._failed() if allowed > 1 and self.number > 1 else 0
         self.last = failed + 1 >= allowed or self.number >= MOST
         """Whether no attempt of the user's own follows this one."""

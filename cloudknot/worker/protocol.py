@@ -101,10 +101,6 @@ class RunKeys:
     def outputs(self) -> str:
         return f"{self.prefix}/outputs/"
 
-    def failed_attempts(self, job_id: str) -> str:
-        """Prefix of the marks that a Batch job's attempts leave when the user's function failed them."""
-        return f"{self.prefix}/failures/{job_id.replace(':', '-')}/"
-
     def output(self, first: int, count: int, round: int = 0) -> str:
         """Key of a pack that holds elements ``first`` to ``first + count - 1``, stored by a child of that round."""
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
