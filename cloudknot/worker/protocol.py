@@ -17,8 +17,7 @@ SHARED = "shared"
 """The folder, beside those of a knot's runs, of what several runs read."""
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
-TRY_AGAIN = 75
-"""Exit code with which a worker asks Batch for another attempt: the user's own attempts are not used up."""
+TRY_AGAIN = 75  # Exit code that asks Batch for another attempt: the user's own are not used up.
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")
