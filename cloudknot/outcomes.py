@@ -127,10 +127,9 @@ def _explain(failure: Failure, ends_session: bool = False) -> str:
     if failure.kind == UNPICKLABLE:
         return f"has a result that cannot be pickled: {what}. Return plain data, or write it to a file in S3."
     if failure.kind == NOT_LOADED:
-        return (
-            f"did not run, because the program could not be loaded in the job: {what}. If a package is missing there, "
-            "name what the function needs: Knot(..., requirements=[...])."
-        )
+        absent = failure.type in ("ModuleNotFoundError", "ImportError")
+        hint = " Name what the function needs: Knot(..., requirements=[...])." if absent else ""
+        return f"did not run, because the program could not be loaded in the job: {what}.{hint}"
     return (
         f"raised {what}. The exception itself cannot be sent back, because its class or its arguments cannot be "
         "pickled in the job, or unpickled in this session."

@@ -9,7 +9,6 @@ import functools
 import inspect
 import sys
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +83,9 @@ class Program:
         return absent(self.modules, self.by_value)
 
 
-def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | None = None) -> Program:
+def make_program(
+    func: Callable[..., Any], requirements: Iterable[str] | Path | None = None, *, elsewhere: bool = False
+) -> Program:
     """Find out all that a function needs to run elsewhere.
 
     Parameters
@@ -93,6 +94,8 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
         A function of any kind, a method, a partial, a class, or an object with ``__call__``.
     requirements : iterable of str, or Path, optional
         pip requirement lines, or a file of them, instead of those found. Default: found from the function's imports.
+    elsewhere : bool
+        Whether the image has more than the requirements, so that an import which nothing is known of may be there.
 
     Raises
     ------
@@ -110,7 +113,9 @@ def make_program(func: Callable[..., Any], requirements: Iterable[str] | Path | 
     pickled, content, referred = _pickle(func, by_value)
     source = _source(func)
     travel = local_modules.collect(sorted(referred), by_value)
-    chosen = needs.given(requirements) if requirements is not None else _scan(func, source, travel, by_value)
+    chosen = (
+        needs.given(requirements) if requirements is not None else _scan(func, source, travel, by_value, elsewhere)
+    )
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = dict(sorted(travel.files.items()))
     code = _code(func)
@@ -174,7 +179,7 @@ def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
         yield pickling.numbered_identity(content, counts[content]), cls
 
 
-def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...]) -> Requirements:
+def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...], elsewhere: bool) -> Requirements:
     from cloudknot import imports
     from cloudknot import requirements as needs
 
@@ -183,14 +188,8 @@ def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...]) 
     found = needs.found(travel.outside | scanned, travel.optional | optional)
     if found.missing or found.unknown:
         found = needs.found(travel.outside | scanned, travel.optional | optional | _guarded(func, by_value))
-    needs.refuse_unknown(found, _name(func))
-    for name, package in needs.packages(found.missing).items():
-        warnings.warn(
-            f"The function imports {name}, which is not installed here. The job gets the newest {package}. If that is "
-            "not what you mean, install it, correct the import, or give requirements=[...].",
-            UserWarning,
-            stacklevel=4,
-        )
+    needs.refuse_unknown(found, _name(func), elsewhere)
+    needs.warn_of_missing(found)
     return found
 
 

@@ -38,7 +38,7 @@ def explained(error: ImageError, image: Wanted) -> ImageError:
     if _is_foreign(f"{error} {error.log}"):
         text = f"{FOREIGN.format(platform=image.platform)}\n{error}"
     elif context.is_python_check(error.instruction):
-        text = _other_python(error.log, image)
+        text = _other_python(error.log or str(error).partition("\n")[0], image)
     else:
         text = str(error)
     return ImageError(text, instruction=error.instruction, log=error.log)
@@ -62,5 +62,6 @@ def _is_foreign(log: str) -> bool:
 
 def _other_python(log: str, image: Wanted) -> str:
     version = context.python_found(log)
-    found = f"it has Python {version}" if version else "it has no command `python` that works"
+    said = "".join(log.strip().splitlines()[-1:])
+    found = f"it has Python {version}" if version else f"it has no command `python` that works ({said})"
     return OTHER_PYTHON.format(found=found, python=image.python, base=context.base_of(image.files))

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -135,13 +136,37 @@ def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
     )
 
 
-def refuse_unknown(found: Requirements, function: str) -> None:
-    """Raise `CloudknotInputError` where a function imports what no package is known for."""
-    if found.unknown:
-        raise CloudknotInputError(
-            f"The function imports {', '.join(found.unknown)}, which is not installed here, so {function} would fail "
-            "in a job. No package is guessed from an import's name: install it, correct the import, or name its "
-            "package: Knot(..., requirements=[...])."
+def refuse_unknown(found: Requirements, function: str, elsewhere: bool = False) -> None:
+    """Raise `CloudknotInputError` where a function imports what no package is known for.
+
+    Where the image gets more than the requirements, which may bring it, that is a UserWarning.
+    """
+    if not found.unknown:
+        return
+    names = ", ".join(found.unknown)
+    if elsewhere:
+        warnings.warn(
+            f"The function imports {names}, which is not installed here. {function} fails in a job unless the base "
+            "image or what you install there brings it.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return
+    raise CloudknotInputError(
+        f"The function imports {names}, which is not installed here, so {function} would fail in a job. No package is "
+        "guessed from an import's name: install it, correct the import, or name its package: "
+        "Knot(..., requirements=[...])."
+    )
+
+
+def warn_of_missing(found: Requirements) -> None:
+    """A UserWarning for each package that is not installed here and was found in pipreqs' table."""
+    for name, package in packages(found.missing).items():
+        warnings.warn(
+            f"The function imports {name}, which is not installed here. The job gets the newest {package}. If that is "
+            "not what you mean, install it, correct the import, or give requirements=[...].",
+            UserWarning,
+            stacklevel=5,
         )
 
 

@@ -16,10 +16,11 @@ PROGRAM = Path(__file__).resolve().parent.parent / "program"
 
 def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
     """The user's function, or what stands for a script. Raises whatever the function's imports raise."""
+    about = json.loads((folder / "program.json").read_text())
+    _check_python(about["python"])
     import cloudpickle
 
-    about = json.loads((folder / "program.json").read_text())
-    _check_versions(about, cloudpickle.__version__)
+    _check_cloudpickle(about["cloudpickle"], cloudpickle.__version__)
     if about.get("script"):
         return run_script(folder / "modules" / about["script"])
     sys.path.insert(0, str(folder / "modules"))
@@ -28,17 +29,20 @@ def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
     return function
 
 
-def _check_versions(about: dict[str, Any], cloudpickle_version: str) -> None:
+def _check_python(wanted: str) -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if about["python"] != here:
+    if wanted != here:
         raise RuntimeError(
-            f"the function was pickled by Python {about['python']}, but this image has Python {here}: "
-            f"use a base image with Python {about['python']}"
+            f"the function was pickled by Python {wanted}, but this image has Python {here}: "
+            f"use a base image with Python {wanted}"
         )
-    if about["cloudpickle"].split(".")[0] != cloudpickle_version.split(".")[0]:
+
+
+def _check_cloudpickle(wanted: str, here: str) -> None:
+    if wanted.split(".")[0] != here.split(".")[0]:
         raise RuntimeError(
-            f"the function was pickled by cloudpickle {about['cloudpickle']}, but this image has "
-            f"{cloudpickle_version}: ask for cloudpickle=={about['cloudpickle']}"
+            f"the function was pickled by cloudpickle {wanted}, but this image has cloudpickle {here}: "
+            f"ask for cloudpickle=={wanted}, or leave it out of the requirements"
         )
 
 

@@ -130,6 +130,57 @@ def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
         ck.Knot(name="again", func=unchanged, no_image_cache=True, **choices)
 
 
+def test_another_cloudpickle_in_the_image_is_told_plainly(choices):
+    knot = ck.Knot(name="pickled", func=abs, requirements=["cloudpickle==2.2.1"], **choices)
+    text = r"pickled by cloudpickle 3\..*this image has cloudpickle 2\.2\.1.*leave it out of the requirements\. Its"
+    with pytest.raises(ck.ElementError, match=text):
+        knot.map([-1]).result(LONG)
+
+
+@pytest.fixture
+def github(choices, engine, tmp_path, monkeypatch):
+    """The two commits of a repository that is GitHub's for the git of this session and for that of the base image."""
+    work, bare = tmp_path / "work", tmp_path / "context" / "tool.git"
+    work.mkdir()
+    (work / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='tool', version='1', py_modules=['tool'])\n"
+    )
+    git = ["git", "-C", str(work), "-c", "user.name=me", "-c", "user.email=me@example.com"]
+    subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
+    commits = []
+    for word in ("old", "new"):
+        (work / "tool.py").write_text(f"WORD = {word!r}\n")
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", word], check=True)
+        commits.append(subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip())
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(work), str(bare)], check=True)
+    address = "insteadOf = https://github.com/somebody/tool"
+    (bare.parent / "gitconfig").write_text(f'[url "file:///srv/tool.git"]\n{address}\n[safe]\ndirectory = *\n')
+    (bare.parent / "Dockerfile").write_text(
+        f"FROM {choices['base_image']}\nCOPY tool.git /srv/tool.git/\nCOPY gitconfig /etc/gitconfig\n"
+    )
+    for event in engine.build(path=str(bare.parent), tag="cloudknot-git:1", rm=True, decode=True):
+        assert "error" not in event, event
+    (tmp_path / "gitconfig").write_text(f'[url "file://{bare}"]\n{address}\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    return commits
+
+
+def tool_word(_):
+    import tool
+
+    return tool.WORD
+
+
+def test_a_repository_is_installed_at_the_commit_that_it_is_at_now(choices, github):
+    _, new = github
+    chosen = {**choices, "base_image": "cloudknot-git:1", "func": tool_word}
+    with pytest.warns(UserWarning, match="imports tool, which is not installed here"):
+        knot = ck.Knot(name="github", image_github_installs="https://github.com/somebody/tool", **chosen)
+    assert f"git+https://github.com/somebody/tool@{new}\n" in knot.docker_image.req_path.read_text()
+    assert knot.map([0]).result(LONG) == ["new"]
+
+
 def test_build_and_push_by_hand(machine, cloud):
     image = ck.DockerImage("By-Hand", look_around, base_image=machine.base_image)
     image.build(["one", "two"])

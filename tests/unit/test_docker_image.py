@@ -57,6 +57,25 @@ def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> N
     assert image.image().files == DockerImage(func=square).image().files
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"base_image": "mine:1"},
+        {"github_installs": "https://github.com/somebody/tool@" + "0" * 40},
+        {"apt_packages": "python3-tool"},
+        {"dockerfile_lines": "RUN make tool"},
+    ],
+)
+def test_an_import_that_is_not_known_here_may_be_in_the_image_anyway(more: dict[str, str]) -> None:
+    def use() -> None:
+        import no_such_tool  # type: ignore[import-not-found]  # noqa: F401
+
+    with pytest.warns(UserWarning, match="imports no_such_tool, which is not installed here.*unless the base image"):
+        DockerImage(func=use, **more)  # type: ignore[arg-type]
+    with pytest.raises(CloudknotInputError, match="no_such_tool"):
+        DockerImage(func=use)
+
+
 def test_without_a_name_the_directory_is_made_by_asking() -> None:
     image = DockerImage(func=square)
     assert image.docker_path.is_file()
