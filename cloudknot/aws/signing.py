@@ -35,7 +35,7 @@ class AccessKey:
 
     access_key: str
     secret_key: str = field(repr=False)
-    token: None = None
+    token: str | None = field(default=None, repr=False)
 
 
 class Body(Protocol):
@@ -60,6 +60,14 @@ class Request:
     @property
     def query(self) -> str:
         return self.uri.partition("?")[2]
+
+    @property
+    def token(self) -> str | None:
+        """The session token that came with it."""
+        found = self.headers.get("x-amz-security-token")
+        if found is None and "X-Amz-Security-Token=" in self.query:
+            found = dict(parse_qsl(self.query))["X-Amz-Security-Token"]
+        return found
 
     @cached_property
     def body_sha256(self) -> str:
@@ -103,7 +111,7 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
     ----------
     request : Request
     key : AccessKey
-        The only key that is accepted.
+        The key that it is to be signed with; if that has a session token, the token is to be there, too.
     now : datetime
         The time, with its zone. A signature may be 15 minutes off, a presigned URL as old as it says itself.
 
@@ -120,9 +128,21 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
         return "IncompleteSignature"
     if claim is None:
         return "MissingAuthenticationToken"
+    token = request.token or ""
     if not hmac.compare_digest(claim.access_key.encode(), key.access_key.encode()):
         return "InvalidClientTokenId"
+    if not hmac.compare_digest(token.encode(), (key.token or "").encode()):
+        return "InvalidClientTokenId"
     return _time_error(claim, now) or _signature_error(request, claim, key)
+
+
+def claimed_key(request: Request) -> str | None:
+    """The id of the key that a request says it is signed with; None when it does not say."""
+    try:
+        claim = _claim(request)
+    except (KeyError, ValueError):
+        return None
+    return None if claim is None else claim.access_key
 
 
 def _time_error(claim: _Claim, now: datetime) -> str | None:

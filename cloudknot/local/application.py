@@ -6,12 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
-from cloudknot.aws.signing import AccessKey, Request, verify
 from cloudknot.local import errors
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
@@ -21,6 +18,9 @@ from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.counters import Counters
 from cloudknot.local.errors import ClientException
 from cloudknot.local.fault_controls import FaultControls
+from cloudknot.local.iam.gate import Gate
+from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
+from cloudknot.local.iam.task_credentials import TaskCredentials
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
@@ -31,16 +31,16 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
-
 
 class Application:
     """Everything that the cloud's port answers.
 
     Parameters
     ----------
-    key : AccessKey
-        The only key whose signature is accepted.
+    gate : Gate
+        Lets requests in.
+    credentials : TaskCredentials
+        Gives jobs the credentials of their roles.
     batch : Batch
     catalog : Catalog
         Told when what it knows may have changed.
@@ -59,7 +59,8 @@ class Application:
 
     def __init__(
         self,
-        key: AccessKey,
+        gate: Gate,
+        credentials: TaskCredentials,
         batch: Batch,
         catalog: Catalog,
         moto: WSGIApplication,
@@ -69,7 +70,8 @@ class Application:
         faults: FaultControls,
         on_stop: Callable[[], None],
     ) -> None:
-        self._key, self._batch, self._catalog, self._moto = key, batch, catalog, moto
+        self._gate, self._credentials = gate, credentials
+        self._batch, self._catalog, self._moto = batch, catalog, moto
         self._about, self._plane, self._on_stop = about, plane, on_stop
         self._stacks, self._faults = stacks, faults
         self._counters = Counters()
@@ -86,9 +88,12 @@ class Application:
             return time.monotonic() - self._last_used
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        refusal = verify(_request(environ), self._key, datetime.now(UTC))
+        if environ["PATH_INFO"].startswith(CREDENTIALS_PATH):
+            return self._credentials.answer(environ, start_response)
+        service = _service(environ)
+        refusal = self._gate.refusal(environ, service)
         if refusal is not None:
-            return _refuse(environ, start_response, refusal)
+            return errors.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
         if environ["PATH_INFO"] == STATUS_PATH:
             return _answer(start_response, self._status())
         if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
@@ -99,10 +104,9 @@ class Application:
         try:
             if environ["PATH_INFO"] in (LOG_PATH, FAULTS_PATH):
                 return self._own(environ, start_response)
-            of_job = _credential(environ)[0] != self._key.access_key
-            service = _service(environ)
+            of_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
             counted = self._counters.counting(environ, start_response, service)
-            return self._faults.answer(environ, counted, self._dispatch, service, of_job)
+            return self._faults.answer(environ, counted, self._for_whom_it_is, service, of_job)
         finally:
             with self._lock:
                 self._in_use -= 1
@@ -117,6 +121,12 @@ class Application:
                 return _client_error(start_response, str(error))
         stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
         return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
+
+    def _for_whom_it_is(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        principal = environ["cloudknot.principal"]
+        if principal is None or _service(environ) != "s3":
+            return self._dispatch(environ, start_response)
+        return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
 
     def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -140,7 +150,7 @@ class Application:
         try:
             body = self._stacks.respond(environ["wsgi.input"].read(), _credential(environ)[0])
         except ValidationError as error:
-            _, body = errors.body("cloudformation", error.code, escape(str(error)))
+            _, body = errors.body("cloudformation", error.code, str(error))
             return _xml(start_response, "400 Bad Request", body)
         return _xml(start_response, "200 OK", body)
 
@@ -148,14 +158,6 @@ class Application:
         uptime = time.monotonic() - self._started
         counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
         return {**self._about, "uptime": uptime, "idle": self.idle, **counts}
-
-
-def _request(environ: Environ) -> Request:
-    headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
-    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if name in environ:
-            headers[name.lower().replace("_", "-")] = environ[name]
-    return Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, environ["wsgi.input"])
 
 
 def _service(environ: Environ) -> str:
@@ -171,17 +173,6 @@ def _credential(environ: Environ) -> list[str]:
 
 def _may_change_batch(environ: Environ) -> bool:
     return _service(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")
-
-
-def _refuse(environ: Environ, start_response: StartResponse, code: str) -> Iterable[bytes]:
-    service = _service(environ)
-    if service == "s3":
-        code = _UNDERSTOOD_ONLY_BY_S3.get(code, code)
-    message = "This cloud answers only requests signed with the key of its own cloud.json."
-    content_type, body = errors.body(service, code, message)
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)]
-    start_response("403 Forbidden", headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 from cloudknot.aws.batch import log_lines
 from cloudknot.aws.signing import AccessKey, sign
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _LOGS = "Logs_20140328"
+_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _ERRORS = {
     "ResourceAlreadyExistsException": ResourceExistsException,
     "ResourceNotFoundException": ResourceDoesNotExistException,
@@ -47,6 +51,16 @@ class ControlPlane:
     def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
         return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
+
+    def query(self, service: str, action: str, **arguments: str) -> ElementTree.Element:
+        """Call a service with AWS's query protocol, for example ``query("iam", "GetRole", RoleName="r")``."""
+        form = {"Action": action, "Version": _VERSIONS[service], **arguments}
+        answer = self._post(service, "/", urlencode(form).encode(), _FORM)
+        content = ElementTree.fromstring(answer.get_data())
+        if answer.status_code >= 400:
+            code, message = (content.findtext(f".//{{*}}{name}") or "" for name in ("Code", "Message"))
+            raise CloudError(f"{service}:{action} was refused: {code}: {message}", code=code)
+        return content
 
     def log_lines(self, stream: str) -> Iterator[str]:
         """The lines of a job's log stream so far; a stream that does not exist has none."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
+from cloudknot.local.iam.task_credentials import TOKEN_FILE
 from cloudknot.local.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
 from cloudknot.local.runner import Report
 
@@ -34,6 +35,8 @@ OUTPUT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 20.0
 CPU_SHARES = 1024
 """A vCPU's, of those that containers share when the machine is busy (ECS task definition parameters, "cpu")."""
+TOKEN_IN_CONTAINER = "/run/cloudknot/authorization-token"
+"""Where a container finds what it must show to get the credentials of its role."""
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 _NO_ENGINE = (
@@ -96,7 +99,9 @@ class DockerRunner:
     scratch : Path
         Where output goes on its way to the log.
     variables : mapping
-        What every task's environment has besides its own: endpoint, region, credentials.
+        What every task's environment has besides its own: endpoint and region.
+    credentials : callable
+        What the environment of a task with this role says of its credentials; one variable names a file.
     on_output : callable
         Told ``(task, path)`` of the file that a task's output goes to when it starts, and ``(task, None)`` when the
         task has ended and the file is complete.
@@ -109,10 +114,12 @@ class DockerRunner:
         directory: Path,
         scratch: Path,
         variables: Mapping[str, str],
+        credentials: Callable[[str | None], Mapping[str, str]],
         on_output: Callable[[Task, Path | None], None],
     ) -> None:
         self._client, self._login, self._label = client, login, f"{CLOUD_LABEL}={directory}"
         self._scratch, self._variables, self._on_output = scratch, dict(variables), on_output
+        self._credentials = credentials
         self._lock = threading.Lock()
         self._tasks: dict[str, _Running] = {}
         self._threads: set[threading.Thread] = set()
@@ -217,9 +224,14 @@ class DockerRunner:
 
         client = self._client
         limit = f"{task.memory}m" if task.memory else None
+        variables = {**self._variables, **self._credentials(task.role)}
+        token = variables.get(TOKEN_FILE)
+        if token:
+            variables[TOKEN_FILE] = TOKEN_IN_CONTAINER
         try:
             host = client.create_host_config(
                 network_mode="host",
+                binds={token: {"bind": TOKEN_IN_CONTAINER, "mode": "ro"}} if token else None,
                 init=task.init,
                 cpu_shares=max(2, int(task.vcpus * CPU_SHARES)),
                 mem_limit=limit,
@@ -232,7 +244,7 @@ class DockerRunner:
                 list(task.command) or None,
                 name=f"cloudknot-{task.id}",
                 user=task.user,
-                environment={**self._variables, **task.environment},
+                environment={**variables, **task.environment},
                 labels=dict([self._label.split("=", 1)]),
                 host_config=host,
             )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from xml.sax.saxutils import escape
 
 
 class ClientException(Exception):
@@ -13,6 +16,30 @@ class ClientException(Exception):
         return f"Error executing request, Exception : {self.args[0]}, RequestId: {uuid.uuid4()}"
 
 
+STATUSES = {
+    400: "400 Bad Request",
+    403: "403 Forbidden",
+    429: "429 Too Many Requests",
+    500: "500 Internal Server Error",
+    503: "503 Service Unavailable",
+}
+
+
+def refuse(
+    environ: Mapping[str, Any], start_response: Callable[..., Any], service: str, status: int, code: str, message: str
+) -> Iterable[bytes]:
+    """Answer a request with an error, as its service words it."""
+    content_type, content = body(service, code, message)
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(content))), ("x-amzn-ErrorType", code)]
+    start_response(STATUSES[status], headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
+
+
+def denied_status(service: str) -> int:
+    """The HTTP status with which a service denies access: AWS's JSON protocols other than Batch's say 400."""
+    return 403 if is_xml(service) or service == "batch" else 400
+
+
 def is_xml(service: str) -> bool:
     """Whether a service answers in XML."""
     return service in ("s3", "ec2") or service in _QUERY_SERVICES
@@ -20,6 +47,8 @@ def is_xml(service: str) -> bool:
 
 def body(service: str, code: str, message: str) -> tuple[str, bytes]:
     """Content type and body of an error, in the format that a service's clients parse."""
+    if is_xml(service):
+        message = escape(message)
     if service == "s3":
         text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     elif service == "ec2":

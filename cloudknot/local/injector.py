@@ -22,7 +22,6 @@ StartResponse = Callable[..., Any]
 CarryOut = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 OFF = Faults()
-_REST_JSON = frozenset({"batch"})
 _EXPIRED = "The security token included in the request is expired"
 
 
@@ -83,9 +82,11 @@ class Injector:
             if name == "slow":
                 self._sleep(faults.delay)
             elif name == "throttled":
-                return _refuse(environ, start_response, service, 429, "TooManyRequestsException", "Too Many Requests")
+                return errors.refuse(
+                    environ, start_response, service, 429, "TooManyRequestsException", "Too Many Requests"
+                )
             elif name.startswith("error"):
-                return _refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
+                return errors.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
             elif name == "dropped":
                 _finish(carry_out(environ, lambda *_: None))
                 raise ClientDisconnected
@@ -136,31 +137,15 @@ _ERRORS = {
     ("error 503", False): (503, "ServiceUnavailable", "The service is temporarily unavailable."),
 }
 """By the fault, and whether S3 says it."""
-_STATUS = {
-    400: "400 Bad Request",
-    403: "403 Forbidden",
-    429: "429 Too Many Requests",
-    500: "500 Internal Server Error",
-    503: "503 Service Unavailable",
-}
 
 
 def _expired(environ: Environ, start_response: StartResponse, service: str) -> Iterable[bytes]:
     if service == "s3":
-        return _refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
+        return errors.refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
     if errors.is_xml(service):
-        return _refuse(environ, start_response, service, 403, "ExpiredToken", _EXPIRED)
-    status = 403 if service in _REST_JSON else 400
-    return _refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
-
-
-def _refuse(
-    environ: Environ, start_response: StartResponse, service: str, status: int, code: str, message: str
-) -> Iterable[bytes]:
-    content_type, body = errors.body(service, code, message)
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code)]
-    start_response(_STATUS[status], headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return errors.refuse(environ, start_response, service, 403, "ExpiredToken", _EXPIRED)
+    status = errors.denied_status(service)
+    return errors.refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
 
 
 def _finish(answer: Iterable[bytes]) -> bytes:

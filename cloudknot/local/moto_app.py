@@ -21,6 +21,8 @@ class Moto:
     """The services that moto emulates, behind one address."""
 
     def __init__(self) -> None:
+        # Before moto is imported: roles may have AWS's own policies, whose documents it brings along.
+        os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         # Without them, roles cannot be given AWS's own policies, nor is a misspelt one refused.
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app

@@ -1,4 +1,4 @@
-"""Runs tasks as processes of this machine, forked from one warm parent per image.
+"""Runs tasks as processes of this machine, forked from one warm parent per image and job role.
 
 An image is a directory, ``<images>/<tag>``, as `images` writes it. A task gets a fresh working directory, which is
 also its HOME, and an environment of its own; nothing of the server's leaks into it.
@@ -55,7 +55,9 @@ class ProcessRunner:
     scratch : Path
         Where tasks get their working directories; emptied as they end.
     variables : mapping
-        What every task's environment has besides its own: endpoint, region, credentials.
+        What every task's environment has besides its own: endpoint and region.
+    credentials : callable
+        What the environment of a task with this role says of its credentials.
     on_output : callable
         Told ``(task, path)`` of the file that a task's output goes to when it starts, and ``(task, None)`` when the
         task has ended and the file is complete.
@@ -66,13 +68,14 @@ class ProcessRunner:
         images: Path,
         scratch: Path,
         variables: Mapping[str, str],
+        credentials: Callable[[str | None], Mapping[str, str]],
         on_output: Callable[[Task, Path | None], None],
     ) -> None:
         self._images, self._scratch = images, scratch
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        self._on_output = on_output
+        self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
-        self._parents: dict[str, ParentProcess] = {}
+        self._parents: dict[tuple[str, str | None], ParentProcess] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # What must not be done by the caller of start: launching a parent, reporting a failure, deleting a tree.
@@ -84,7 +87,7 @@ class ProcessRunner:
             if self._closed:
                 return
             self._tasks[task.id] = running
-            parent = self._parents.get(_tag(task.image))
+            parent = self._parents.get((_tag(task.image), task.role))
             if parent is not None and parent.alive:
                 # From here on the parent is not idle, and so not closed.
                 running.parent = parent
@@ -121,7 +124,7 @@ class ProcessRunner:
             if running.task.id not in self._tasks:
                 return
         try:
-            parent = self._parent(running.task.image)
+            parent = self._parent(running.task.image, running.task.role)
         except ParentFailed as failure:
             self._finish(running, Exited(running.task.id, None, str(failure), NOT_STARTED))
             return
@@ -132,21 +135,23 @@ class ProcessRunner:
                 running.parent = parent
             self._send(running, parent)
 
-    def _parent(self, image: str) -> ParentProcess:
+    def _parent(self, image: str, role: str | None) -> ParentProcess:
+        """The parent of an image's tasks with a role, whose credentials it has when it forks."""
         tag = _tag(image)
         with self._lock:
-            parent = self._parents.get(tag)
+            parent = self._parents.get((tag, role))
         if parent is not None and parent.alive:
             return parent
         directory = self._images / tag
         if not _TAG.fullmatch(tag) or not directory.is_dir():
             raise ParentFailed(f"CannotPullContainerError: {image} is not in this cloud: {directory} does not exist")
         self._close_an_idle_parent()
-        environment = {"PATH": self._path(directory), "HOME": str(directory), **self._variables}
+        variables = {**self._variables, **self._credentials(role)}
+        environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
         parent = ParentProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
         with self._lock:
             if not self._closed:
-                self._parents[tag] = parent
+                self._parents[tag, role] = parent
                 return parent
         parent.close()
         raise ParentFailed("CannotStartContainerError: the cloud is being stopped")
@@ -154,8 +159,8 @@ class ProcessRunner:
     def _close_an_idle_parent(self) -> None:
         with self._lock:
             busy = {running.parent for running in self._tasks.values()}
-            idle = [tag for tag, parent in self._parents.items() if parent not in busy]
-            closing = [self._parents.pop(tag) for tag in idle[: max(0, len(self._parents) - MAX_PARENTS + 1)]]
+            idle = [key for key, parent in self._parents.items() if parent not in busy]
+            closing = [self._parents.pop(key) for key in idle[: max(0, len(self._parents) - MAX_PARENTS + 1)]]
         for parent in closing:
             parent.close()
 
@@ -183,7 +188,7 @@ class ProcessRunner:
 
     def _environment(self, running: _Running) -> dict[str, str]:
         home = {"PATH": self._path(self._images / _tag(running.task.image)), "HOME": str(running.directory)}
-        return {**home, **self._variables, **running.task.environment}
+        return {**home, **self._variables, **self._credentials(running.task.role), **running.task.environment}
 
     def _path(self, directory: Path) -> str:
         return os.pathsep.join([str(directory / "environment" / "bin"), os.defpath])

@@ -122,6 +122,8 @@ class Task:
     memory: int | None = None
     """MiB."""
     user: str | None = None
+    role: str | None = None
+    """ARN of the job role."""
     init: bool = False
     """Whether an init process, which passes signals on and reaps, is the container's first."""
 

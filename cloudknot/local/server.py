@@ -22,18 +22,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloudknot.aws.door import Door
 from cloudknot.aws.signing import AccessKey
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
-from cloudknot.local.application import Application
+from cloudknot.local.application import LOG_PATH, Application
 from cloudknot.local.batch import Batch
 from cloudknot.local.batch_resources import BatchResources
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.cloudformation import CloudFormation
-from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.ecr import RegistryEcr
 from cloudknot.local.fault_controls import FaultControls
 from cloudknot.local.faulty_runner import FaultyRunner
+from cloudknot.local.http_server import http_server
+from cloudknot.local.iam.wiring import Iam
 from cloudknot.local.injector import Injector
 from cloudknot.local.logs import GROUP, LogShipper
 from cloudknot.local.moto_app import Moto
@@ -53,10 +53,6 @@ from cloudknot.local.state import (
 )
 
 DAY = 24 * 3600.0
-THREADS = 16
-MAX_CONNECTIONS = 2000
-MAX_BODY = 5 * 1024**3
-"""Bytes; the largest object of one S3 PUT."""
 IDLE_CHECK = 60.0
 LOCK_PATIENCE = 1.0
 """Seconds; whoever asks whether a cloud runs holds its lock for a moment."""
@@ -98,6 +94,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
     parser.add_argument("--runner", choices=("process", "docker"), default="process", help="what a job is")
     parser.add_argument("--registry", metavar="HOST:PORT", help="where images are; needed for --runner docker")
+    parser.add_argument(
+        "--iam", action="store_true", help="accept keys that are made by IAM, and hold them to policies"
+    )
     parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS")
     parser.add_argument("--detach", action="store_true", help="serve in a process of its own")
     parser.add_argument("--ready-fd", type=int, help="written to, and closed, when requests are answered")
@@ -123,12 +122,13 @@ class Server:
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
         self._key = _new_key()
-        self._http = _http_server(self._answer, options.port)
+        self._http = http_server(self._answer, options.port)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
         services = BatchResources(Moto())
-        moto = services if registry is None else RegistryEcr(services, registry)
-        self._control_plane = ControlPlane(moto, self._key, self._endpoint, REGION)
+        others = services if registry is None else RegistryEcr(services, registry)
+        self._iam = Iam(others, self._key, self._endpoint, scratch, takes_keys=options.iam)
+        moto, self._control_plane = self._iam.application, self._iam.plane
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()
         runner = FaultyRunner(self._runner(scratch, registry), injector)
@@ -141,12 +141,21 @@ class Server:
             "vcpus": options.vcpus,
             "runner": options.runner,
             "registry": options.registry,
+            "iam": options.iam,
         }
-        self._doors: dict[str, Door] = {}
-        stacks = CloudFormation(self._door_of, ACCOUNT, REGION, catalog.forget)
+        stacks = CloudFormation(self._iam.door_of, ACCOUNT, REGION, catalog.forget)
         faults = FaultControls(injector, runner, self._batch.forget)
         self._application = Application(
-            self._key, self._batch, catalog, moto, about, self._control_plane, stacks, faults, _terminate
+            self._iam.gate(LOG_PATH),
+            self._iam.credentials,
+            self._batch,
+            catalog,
+            moto,
+            about,
+            self._control_plane,
+            stacks,
+            faults,
+            _terminate,
         )
 
     def run(self) -> None:
@@ -174,27 +183,19 @@ class Server:
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
         variables, follow, directory = self._job_variables(), self._shipper.follow, self._options.directory
         if registry is None:
-            return ProcessRunner(directory / "images", scratch, variables, follow)
+            return ProcessRunner(directory / "images", scratch, variables, self._iam.credentials.variables, follow)
         from cloudknot.local.docker_runner import DockerRunner, connect
 
-        return DockerRunner(connect(), registry.login, directory, scratch, variables, follow)
+        credentials = self._iam.credentials.variables
+        return DockerRunner(connect(), registry.login, directory, scratch, variables, credentials, follow)
 
     def _job_variables(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self._endpoint,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": self._key.access_key,
-            "AWS_SECRET_ACCESS_KEY": self._key.secret_key,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-
-    def _door_of(self, access_key: str) -> Door:
-        """Calls of this cloud as a client with that key makes them."""
-        if access_key not in self._doors:
-            keys = {"aws_access_key_id": self._key.access_key, "aws_secret_access_key": self._key.secret_key}
-            self._doors[access_key] = Door({"region_name": REGION, **keys}, self._endpoint, isolated=True)
-        return self._doors[access_key]
 
     def _let_clients_in(self) -> None:
         """The socket listens already, so whoever reads ``cloud.json`` now is answered."""
@@ -217,22 +218,6 @@ class Server:
         while self._application.idle < self._options.idle:
             pause.wait(min(IDLE_CHECK, self._options.idle / 4))
         _terminate()
-
-
-def _http_server(application: Any, port: int) -> Any:
-    from waitress.server import create_server
-
-    return create_server(
-        application,
-        host="127.0.0.1",
-        port=port,
-        threads=THREADS,
-        connection_limit=MAX_CONNECTIONS,
-        max_request_body_size=MAX_BODY,
-        channel_timeout=600,
-        asyncore_use_poll=True,
-        ident="cloudknot",
-    )
 
 
 def _new_key() -> AccessKey:

@@ -19,6 +19,7 @@ def task_of(job: Job, identity: str) -> Task:
         vcpus=job.spec.vcpus,
         memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
         user=job.spec.container.get("user"),
+        role=job.spec.container.get("jobRoleArn"),
         init=bool(job.spec.container.get("linuxParameters", {}).get("initProcessEnabled")),
     )
 

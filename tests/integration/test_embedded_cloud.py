@@ -262,6 +262,12 @@ class TestRequests:
             == (data[1000000:1000010])
         )
 
+    def test_an_empty_object_travels(self, embedded):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="empty")
+        s3.put_object(Bucket="empty", Key="k", Body=b"")
+        assert s3.get_object(Bucket="empty", Key="k")["Body"].read() == b""
+
     def test_the_users_profile_and_files_do_not_matter(self, directory, embedded, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null/nonsense")

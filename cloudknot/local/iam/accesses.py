@@ -1,0 +1,227 @@
+"""The accesses that a call needs: the action on each resource, and what it takes besides, such as passing a role.
+
+Source: Service Authorization Reference, "Actions, resources, and condition keys" of each service. An operation that
+has no line here needs its action on ``*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from cloudknot.local.iam.policy import Access, Context
+from cloudknot.local.iam.requests import Call
+
+FREE = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
+"""Actions that need no permission (STS API reference)."""
+
+_EC2_KINDS = {
+    "igw": "internet-gateway",
+    "lt": "launch-template",
+    "rtb": "route-table",
+    "sg": "security-group",
+    "sgr": "security-group-rule",
+    "subnet": "subnet",
+    "vpc": "vpc",
+    "vpce": "vpc-endpoint",
+}
+"""Kinds of resources by the first part of their ids."""
+_EC2_MADE = {
+    "CreateInternetGateway": "internet-gateway",
+    "CreateLaunchTemplate": "launch-template",
+    "CreateRouteTable": "route-table",
+    "CreateSecurityGroup": "security-group",
+    "CreateSubnet": "subnet",
+    "CreateVpc": "vpc",
+    "CreateVpcEndpoint": "vpc-endpoint",
+}
+_EC2_NAMED = (
+    "GroupId",
+    "InternetGatewayId",
+    "LaunchTemplateId",
+    "RouteTableId",
+    "SubnetId",
+    "VpcEndpointId",
+    "VpcId",
+    "ResourceId",
+)
+_IAM_TAGGED = {"CreateRole": "TagRole", "CreateInstanceProfile": "TagInstanceProfile", "CreateUser": "TagUser"}
+_BATCH_NAMED = {
+    "jobDefinition": "job-definition",
+    "jobDefinitionName": "job-definition",
+    "jobQueue": "job-queue",
+    "jobQueueName": "job-queue",
+    "computeEnvironment": "compute-environment",
+    "computeEnvironmentName": "compute-environment",
+    "jobId": "job",
+}
+_PASSED_TO = {
+    "jobRoleArn": "ecs-tasks.amazonaws.com",
+    "executionRoleArn": "ecs-tasks.amazonaws.com",
+    "serviceRole": "batch.amazonaws.com",
+    "spotIamFleetRole": "spotfleet.amazonaws.com",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """How resources are named in ARNs.
+
+    Parameters
+    ----------
+    account, region : str
+    find : callable
+        ``find("role", name)`` gives the ARN of a role, ``find("instance-profile", name)`` that of the role in it.
+    """
+
+    account: str
+    region: str
+    find: Callable[[str, str], str]
+
+    def arn(self, service: str, resource: str) -> str:
+        return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
+
+    def of(self, service: str, kind: str, name: str) -> str:
+        return name if name.startswith("arn:") else self.arn(service, f"{kind}/{name}")
+
+
+def accesses(call: Call, names: Names, common: Context) -> Iterator[Access]:
+    """What a call needs."""
+    if call.action in FREE:
+        return
+    tags = call.tags
+    asked = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
+    context = {**common, **asked, **({"aws:tagkeys": tuple(tags)} if tags else {})}
+    own = _RULES.get(call.service)
+    found = list(own(call, names, context)) if own else []
+    yield from found or [Access(call.action, "*", context)]
+
+
+def _batch(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    if call.operation.startswith(("Describe", "List")) and call.operation != "ListTagsForResource":
+        return
+    arguments = call.arguments
+    arns = [names.of("batch", kind, call.text(name)) for name, kind in _BATCH_NAMED.items() if call.text(name)]
+    if call.operation == "SubmitJob":
+        arns = [names.of("batch", _BATCH_NAMED[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
+    arns += [names.of("batch", "job", job) for job in call.texts("jobs")] + list(
+        filter(None, [call.text("resourceArn")])
+    )
+    for order in arguments.get("computeEnvironmentOrder") or ():
+        arns.append(names.of("batch", "compute-environment", str(order.get("computeEnvironment"))))
+    # The operations that take many jobs need what those for one do.
+    action = {"CancelJobs": "batch:CancelJob", "TerminateJobs": "batch:TerminateJob"}.get(call.operation, call.action)
+    yield from (Access(action, arn, context) for arn in arns)
+    if call.tags and call.operation not in ("TagResource", "UntagResource"):
+        tagged = names.arn("batch", "job/*") if call.operation == "SubmitJob" else arns[0]
+        yield Access("batch:TagResource", tagged, context)
+    for part in (arguments, arguments.get("containerProperties") or {}, arguments.get("computeResources") or {}):
+        for name, service in _PASSED_TO.items():
+            if isinstance(part, dict) and part.get(name):
+                yield _passes(names.of("iam", "role", part[name]), service, context)
+        if isinstance(part, dict) and part.get("instanceRole"):
+            profile = names.find("instance-profile", part["instanceRole"].rpartition("/")[2])
+            yield _passes(profile, "ec2.amazonaws.com", context)
+
+
+def _passes(role: str, service: str, context: Context) -> Access:
+    return Access("iam:PassRole", role, {**context, "iam:passedtoservice": (service,)})
+
+
+def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    operation, path = call.operation, call.text("Path").strip("/")
+    inside = f"{path}/" if path else ""
+    role, profile = call.text("RoleName"), call.text("InstanceProfileName")
+    extra = {"iam:policyarn": (call.text("PolicyArn"),)} if call.text("PolicyArn") else {}
+    if operation.startswith("List") and not (role or call.text("UserName") or call.text("PolicyArn")):
+        return
+    if operation == "CreateServiceLinkedRole":
+        service = call.text("AWSServiceName")
+        arn = names.arn("iam", f"role/aws-service-role/{service}/*")
+        yield Access(call.action, arn, {**context, "iam:awsservicename": (service,)})
+        return
+    if profile:
+        arn = names.arn("iam", f"instance-profile/{inside}{profile}")
+        arn = arn if operation.startswith("Create") else names.find("profile", profile) or arn
+        if operation == "AddRoleToInstanceProfile":
+            yield _passes(names.find("role", role), "ec2.amazonaws.com", context)
+    elif role:
+        arn = names.arn("iam", f"role/{inside}{role}") if operation == "CreateRole" else names.find("role", role)
+    elif call.text("UserName"):
+        arn = names.arn("iam", f"user/{inside}{call.text('UserName')}")
+    else:
+        arn = call.text("PolicyArn") or "*"
+    yield Access(call.action, arn, {**context, **extra})
+    if call.tags and operation in _IAM_TAGGED:
+        yield Access(f"iam:{_IAM_TAGGED[operation]}", arn, context)
+
+
+def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    operation = call.operation
+    if operation.startswith(("Describe", "Get")):
+        return
+    made = _EC2_MADE.get(operation)
+    named = [*(call.text(name) for name in _EC2_NAMED), *call.texts("VpcEndpointId"), *call.texts("ResourceId")]
+    arns = [_ec2_arn(identifier, names) for identifier in named if identifier]
+    if made:
+        yield Access(call.action, names.arn("ec2", f"{made}/*"), context)
+        if call.tags:
+            tagging = {**context, "ec2:createaction": (operation,)}
+            yield Access("ec2:CreateTags", names.arn("ec2", f"{made}/*"), tagging)
+    yield from (Access(call.action, arn, context) for arn in arns)
+
+
+def _ec2_arn(identifier: str, names: Names) -> str:
+    kind = _EC2_KINDS.get(identifier.partition("-")[0], "*")
+    return names.arn("ec2", f"{kind}/{identifier}")
+
+
+def _ecr(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    if call.operation == "GetAuthorizationToken":
+        return
+    repositories = call.texts("repositoryNames") or list(filter(None, [call.text("repositoryName")]))
+    arns = [names.arn("ecr", f"repository/{name}") for name in repositories or ["*"]]
+    arns = [call.text("resourceArn")] if call.text("resourceArn") else arns
+    yield from (Access(call.action, arn, context) for arn in arns)
+    if call.tags and call.operation == "CreateRepository":
+        yield Access("ecr:TagResource", arns[0], context)
+
+
+def _logs(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    """Errors of CloudWatch Logs name a group as the streams in it."""
+    group = call.text("logGroupName")
+    if not group and call.text("resourceArn"):
+        yield Access(call.action, call.text("resourceArn"), context)
+    elif group:
+        arn = names.arn("logs", f"log-group:{group}:log-stream:{call.text('logStreamName')}")
+        yield Access(call.action, arn, context)
+        if call.tags and call.operation == "CreateLogGroup":
+            yield Access("logs:TagResource", arn, context)
+
+
+def _cloudformation(call: Call, names: Names, context: Context) -> Iterable[Access]:
+    stack = call.text("StackName")
+    if not stack:
+        return []
+    return [
+        Access(
+            call.action,
+            stack if stack.startswith("arn:") else names.arn("cloudformation", f"stack/{stack}/*"),
+            context,
+        )
+    ]
+
+
+def _sts(call: Call, names: Names, context: Context) -> Iterable[Access]:
+    return [Access(call.action, call.text("RoleArn"), context)] if call.text("RoleArn") else []
+
+
+_RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
+    "batch": _batch,
+    "cloudformation": _cloudformation,
+    "ec2": _ec2,
+    "ecr": _ecr,
+    "iam": _iam,
+    "logs": _logs,
+    "sts": _sts,
+}

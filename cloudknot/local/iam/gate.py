@@ -1,0 +1,152 @@
+"""The gate of the embedded cloud: whose key a request is signed with, and whether its owner may make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from cloudknot.aws.batch import LOG_GROUP
+from cloudknot.aws.signing import Request, claimed_key, verify
+from cloudknot.local import errors
+from cloudknot.local.iam import s3_actions
+from cloudknot.local.iam.accesses import Names, accesses
+from cloudknot.local.iam.keys import Keys, Principal
+from cloudknot.local.iam.policy import Access, Context, Statement, decide, parse
+from cloudknot.local.iam.requests import Call, call_of
+
+Environ = Mapping[str, Any]
+Answer = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+NOT_OURS = "This cloud answers only requests signed with the key of its own cloud.json, or with one that it made."
+_UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
+_DENIED = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}
+_EC2_SAYS = "You are not authorized to perform this operation. "
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not answered: AWS's code and words, and the HTTP status."""
+
+    code: str
+    message: str
+    status: int = 403
+
+
+class Gate:
+    """Lets requests in.
+
+    Parameters
+    ----------
+    keys : Keys
+    statements : callable
+        Gives the statements that hold for a principal.
+    names : Names
+    log_path : str
+        The cloud's own route that shows a log stream; others of its own are for the owner only.
+    """
+
+    def __init__(
+        self, keys: Keys, statements: Callable[[Principal], tuple[Statement, ...]], names: Names, log_path: str
+    ) -> None:
+        self._keys, self._statements, self._names, self._log_path = keys, statements, names, log_path
+
+    def refusal(self, environ: dict[str, Any], service: str) -> Refusal | None:
+        """Why a request is refused; None when it may be answered.
+
+        Then ``environ`` has its `Principal` as ``cloudknot.principal``; the cloud's owner is None.
+        """
+        request = request_of(environ)
+        claimed = claimed_key(request)
+        known = self._keys.find(claimed or "")
+        code = verify(request, known.key if known else self._keys.owner, datetime.now(UTC))
+        if code is not None:
+            return Refusal(_UNDERSTOOD_ONLY_BY_S3.get(code, code) if service == "s3" else code, NOT_OURS)
+        environ["cloudknot.principal"] = known and known.principal
+        if known is None or known.principal is None:
+            return None
+        if self._keys.expired(known):
+            message = "The security token included in the request is expired"
+            return Refusal("ExpiredToken" if errors.is_xml(service) else "ExpiredTokenException", message)
+        return self._denial(known.principal, environ, service)
+
+    def hide_missing(
+        self, principal: Principal, environ: dict[str, Any], start_response: Callable[..., Any], answer: Answer
+    ) -> Iterable[bytes]:
+        """Answer a request to S3 as to one who may not know which objects there are, if the principal may not."""
+        asked = s3_actions.missing_keys_shown(environ, _common(principal, self._names.region))
+        if asked is None or self._allowed(principal, asked) == "allow":
+            return answer(environ, start_response)
+        started: list[tuple[Any, ...]] = []
+        body = answer(environ, lambda *arguments: started.append(arguments))
+        status = str(started[0][0]) if started else ""
+        if not status.startswith("404"):
+            start_response(*started[0])
+            return body
+        return errors.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
+
+    def _denial(self, principal: Principal, environ: Environ, service: str) -> Refusal | None:
+        common = _common(principal, self._names.region)
+        for access in self._needed(environ, service, common):
+            decision = self._allowed(principal, access)
+            if decision != "allow":
+                words = _words(principal, access, decision)
+                code = _DENIED.get(service, "AccessDenied" if errors.is_xml(service) else "AccessDeniedException")
+                return Refusal(code, _EC2_SAYS + words if service == "ec2" else words, errors.denied_status(service))
+        return None
+
+    def _needed(self, environ: Environ, service: str, common: Context) -> Iterable[Access]:
+        path = environ["PATH_INFO"]
+        if path == self._log_path:
+            stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
+            call = Call("logs", "GetLogEvents", {"logGroupName": LOG_GROUP, "logStreamName": stream})
+            return accesses(call, self._names, common)
+        if path.startswith(("/_cloudknot/", "/moto-api")):
+            return [Access("cloudknot:OwnTheCloud")]
+        if service == "s3" and not path.startswith("/v20180820/"):
+            return s3_actions.accesses(environ, common)
+        return accesses(call_of(environ, service), self._names, common)
+
+    def _allowed(self, principal: Principal, access: Access) -> str:
+        decision = decide(self._statements(principal), access)
+        if decision == "allow" and principal.session_policy:
+            return decide(parse(principal.session_policy), access)
+        return decision
+
+
+def request_of(environ: Environ) -> Request:
+    """A request as its signature is checked."""
+    headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if name in environ:
+            headers[name.lower().replace("_", "-")] = environ[name]
+    return Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, environ["wsgi.input"])
+
+
+def _common(principal: Principal, region: str) -> Context:
+    """The condition keys that every request has (IAM user guide, "AWS global condition context keys")."""
+    context = {
+        "aws:principalarn": (principal.arn,),
+        "aws:principaltype": ("User" if principal.kind == "User" else "AssumedRole",),
+        "aws:requestedregion": (region,),
+        "aws:securetransport": ("false",),
+    }
+    if principal.kind == "User":
+        context["aws:username"] = (principal.name,)
+    if principal.called_via:
+        context["aws:calledvia"] = (principal.called_via,)
+    return context
+
+
+def _words(principal: Principal, access: Access, decision: str) -> str:
+    """What AWS says (IAM user guide, "Troubleshoot access denied error messages")."""
+    shown = f'"{access.resource}"' if access.action.startswith("s3:") else access.resource
+    where = f" on resource: {shown}" if access.resource != "*" else ""
+    why = (
+        "with an explicit deny in an identity-based policy"
+        if decision == "deny"
+        else f"because no identity-based policy allows the {access.action} action"
+    )
+    return f"User: {principal.arn} is not authorized to perform: {access.action}{where} {why}"

@@ -1,0 +1,94 @@
+"""What a request asks of a service other than S3: the operation's name and its arguments, whatever the protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+_BATCH_OPERATIONS = """
+    CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment
+    DeleteJobQueue DeleteSchedulingPolicy DeregisterJobDefinition DescribeComputeEnvironments DescribeJobDefinitions
+    DescribeJobQueues DescribeJobs DescribeSchedulingPolicies GetJobQueueSnapshot ListJobs ListSchedulingPolicies
+    RegisterJobDefinition SubmitJob TerminateJob TerminateJobs UpdateComputeEnvironment UpdateJobQueue
+    UpdateSchedulingPolicy
+"""
+_BATCH = {name.lower(): name for name in _BATCH_OPERATIONS.split()}
+"""The operations whose paths are their names in lower case (AWS Batch API reference)."""
+_TAGS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "UntagResource"}
+_PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
+"""The services whose actions are not named as the service that a request is signed for."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation of a service, with its arguments: flat names of a form, or the members of a JSON object."""
+
+    service: str
+    operation: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def action(self) -> str:
+        return f"{_PREFIXES.get(self.service, self.service)}:{self.operation}"
+
+    def text(self, name: str) -> str:
+        """An argument that is a text; empty when it is not there."""
+        value = self.arguments.get(name)
+        return value if isinstance(value, str) else ""
+
+    def texts(self, name: str) -> list[str]:
+        """An argument that is a list of texts; of a form, ``Name.1``, ``Name.2`` or ``Name.member.1``, ..."""
+        value = self.arguments.get(name)
+        if isinstance(value, list):
+            return [str(one) for one in value]
+        starts = (f"{name}.member.", f"{name}.")
+        return [
+            str(text)
+            for key, text in self.arguments.items()
+            if any(key.startswith(start) and key[len(start) :].isdigit() for start in starts)
+        ]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that the request gives to what it makes."""
+        value = self.arguments.get("tags")
+        if isinstance(value, Mapping):
+            return {str(key): str(text) for key, text in value.items()}
+        if isinstance(value, list):
+            return {str(one.get("Key", one.get("key"))): str(one.get("Value", one.get("value"))) for one in value}
+        ends = {key[: -len(".Key")]: text for key, text in self.arguments.items() if key.endswith(".Key")}
+        return {str(text): str(self.arguments.get(f"{start}.Value", "")) for start, text in ends.items()}
+
+
+def call_of(environ: Mapping[str, Any], service: str) -> Call:
+    """The call that a request makes; an operation that cannot be told is called by its path."""
+    body = environ["wsgi.input"].read()
+    environ["wsgi.input"].seek(0)
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    if service == "batch":
+        return _batch_call(environ, _object(body))
+    if target:
+        return Call(service, target.rpartition(".")[2], _object(body))
+    form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    form.update(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
+    return Call(service, form.get("Action") or environ["PATH_INFO"], form)
+
+
+def _batch_call(environ: Mapping[str, Any], arguments: Mapping[str, Any]) -> Call:
+    path = unquote(environ["REQUEST_URI"].partition("?")[0])
+    if path.startswith("/v1/tags/"):
+        operation = _TAGS.get(environ["REQUEST_METHOD"], "TagResource")
+        return Call("batch", operation, {**arguments, "resourceArn": path.removeprefix("/v1/tags/")})
+    name = path.rpartition("/")[2].lower()
+    return Call("batch", _BATCH.get(name, name), arguments)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,168 @@
+"""What a job may do: what its role may, by the credentials endpoint as on ECS, and nothing else."""
+
+import json
+import os
+import stat
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+import cloudknot as ck
+
+
+def credentials_of_this_job(_):
+    """What botocore finds, and what the environment holds."""
+
+    import boto3
+
+    session = boto3.Session()
+    found = session.get_credentials()
+    return {
+        "method": found.method,
+        "who": session.client("sts").get_caller_identity()["Arn"],
+        "environment": dict(os.environ),
+        "process": open("/proc/self/environ").read(),
+        "secrets": [found.secret_key, found.token],
+    }
+
+
+def attempt(request):
+    """Make one call with this job's credentials: what came of it."""
+    import boto3
+    from botocore.exceptions import ClientError
+
+    service, operation, arguments = request
+    try:
+        getattr(boto3.client(service), operation)(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"], error.response["Error"]["Message"]
+    return "allowed", ""
+
+
+def own_requests(cloud):
+    """Requests to what jobs share: the runs in cloudknot's bucket."""
+    where = {"Bucket": cloud.bucket}
+    return [
+        ("s3", "put_object", {**where, "Key": "cloudknot.jobs/of-a-job", "Body": b"1"}),
+        ("s3", "get_object", {**where, "Key": "cloudknot.jobs/of-a-job"}),
+        ("s3", "list_objects_v2", {**where, "Prefix": "cloudknot.jobs/"}),
+    ]
+
+
+def foreign_requests(cloud):
+    """Requests to all else, and the action that each needs."""
+    where, queue = {"Bucket": cloud.bucket}, {"jobQueue": "any", "jobStatus": "RUNNING"}
+    submission = {"jobName": "mine", "jobQueue": "any-cloudknot-job-queue", "jobDefinition": "any"}
+    user = {"UserName": "intruder"}
+    return {
+        "s3:GetObject": ("s3", "get_object", {"Bucket": "somebody-elses", "Key": "secret"}),
+        "s3:PutObject": ("s3", "put_object", {**where, "Key": "elsewhere", "Body": b""}),
+        "s3:DeleteObject": ("s3", "delete_object", {**where, "Key": "cloudknot.jobs/of-a-job"}),
+        "s3:ListBucket": ("s3", "list_objects_v2", {**where, "Prefix": ""}),
+        "s3:ListAllMyBuckets": ("s3", "list_buckets", {}),
+        "batch:SubmitJob": ("batch", "submit_job", submission),
+        "batch:ListJobs": ("batch", "list_jobs", queue),
+        "batch:DescribeJobs": ("batch", "describe_jobs", {"jobs": ["x"]}),
+        "iam:CreateUser": ("iam", "create_user", user),
+        "iam:ListRoles": ("iam", "list_roles", {}),
+        "ec2:DescribeVpcs": ("ec2", "describe_vpcs", {}),
+        "ecr:DescribeRepositories": ("ecr", "describe_repositories", {"repositoryNames": ["cloudknot"]}),
+        "cloudformation:DescribeStacks": ("cloudformation", "describe_stacks", {"StackName": "x-cloudknot"}),
+        "logs:GetLogEvents": ("logs", "get_log_events", {"logGroupName": "/aws/batch/job", "logStreamName": "x"}),
+    }
+
+
+def test_a_job_has_the_credentials_of_its_role_and_no_other(place, knot_of):
+    (shown,) = knot_of(credentials_of_this_job).map([0]).result(300)
+    assert shown["method"] == "container-role"
+    assert ":assumed-role/default-cloudknot-pars-JobRole" in shown["who"]
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & shown["environment"].keys()
+    owners = place.cloud.environment()["AWS_SECRET_ACCESS_KEY"]
+    for secret in (owners, *shown["secrets"]):
+        assert secret not in shown["process"]
+        assert secret not in str(shown["environment"])
+
+
+def test_a_job_reaches_what_its_role_may_and_nothing_else(place, knot_of):
+    place.cloud.client("s3").create_bucket(Bucket="somebody-elses")
+    place.cloud.client("s3").put_object(Bucket="somebody-elses", Key="secret", Body=b"secret")
+    own, foreign = own_requests(place.cloud), foreign_requests(place.cloud)
+    outcomes = knot_of(attempt).map([*own, *foreign.values()], chunksize=100).result(300)
+    assert outcomes[: len(own)] == [("allowed", "")] * len(own)
+    for action, (code, message) in zip(foreign, outcomes[len(own) :], strict=True):
+        assert code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"), action
+        assert "assumed-role/default-cloudknot-pars-JobRole" in message
+        assert f"is not authorized to perform: {action}" in message
+        assert f"no identity-based policy allows the {action} action" in message
+
+
+def test_a_key_that_is_not_there_looks_like_one_that_a_job_may_not_read(place, knot_of):
+    missing = ("s3", "get_object", {"Bucket": place.cloud.bucket, "Key": "cloudknot.jobs/not-there"})
+    ((code, message),) = knot_of(attempt).map([missing]).result(300)
+    assert code == "AccessDenied"
+    assert "s3:ListBucket" in message
+
+
+def test_a_job_gets_the_policies_that_its_pars_have(cloud):
+    cloud.client("s3").create_bucket(Bucket="of-the-lab")
+    requests = [
+        ("s3", "put_object", {"Bucket": "of-the-lab", "Key": "k", "Body": b"1"}),
+        ("s3", "get_object", {"Bucket": "of-the-lab", "Key": "not-there"}),
+        ("batch", "describe_jobs", {"jobs": ["x"]}),
+    ]
+    pars = ck.Pars("lab", policies=("AmazonS3FullAccess",), cloud=cloud)
+    outcomes = ck.Knot(name="of-the-lab", func=attempt, pars=pars, cloud=cloud).map(requests, chunksize=3).result(300)
+    assert [code for code, _ in outcomes] == ["allowed", "NoSuchKey", "AccessDeniedException"]
+
+
+def address_and_token(variables):
+    names = ("CREDENTIALS_FULL_URI", "AUTHORIZATION_TOKEN_FILE")
+    return [variables[f"AWS_CONTAINER_{name}"] for name in names]
+
+
+class TestEndpoint:
+    """The address that jobs get their credentials from."""
+
+    @pytest.fixture
+    def variables(self, cloud):
+        (shown,) = ck.Knot(name="shows", func=credentials_of_this_job, cloud=cloud).map([0]).result(300)
+        return shown["environment"]
+
+    def ask(self, uri, **headers):
+        parts = urlsplit(uri)
+        connection = HTTPConnection(parts.netloc, timeout=10)
+        connection.request("GET", parts.path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, body
+
+    def test_it_answers_only_who_shows_the_token(self, variables):
+        uri, file = address_and_token(variables)
+        assert self.ask(uri)[0] == 403
+        assert self.ask(uri, Authorization="guessed")[0] == 403
+        assert self.ask(uri + "0", Authorization=Path(file).read_text())[0] == 403
+        status, body = self.ask(uri, Authorization=Path(file).read_text())
+        assert (status, sorted(json.loads(body))) == (
+            200,
+            ["AccessKeyId", "Expiration", "RoleArn", "SecretAccessKey", "Token"],
+        )
+
+    def test_only_the_owner_can_read_the_token(self, variables):
+        directory = Path(variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).parent
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+    def test_the_key_is_of_no_use_without_its_token(self, cloud, variables):
+        uri, file = address_and_token(variables)
+        found = json.loads(self.ask(uri, Authorization=Path(file).read_text())[1])
+        key = {"aws_access_key_id": found["AccessKeyId"], "aws_secret_access_key": found["SecretAccessKey"]}
+        place = {"endpoint_url": cloud.endpoint_url, "region_name": "us-east-1"}
+        whole = boto3.client("sts", **place, **key, aws_session_token=found["Token"])
+        assert ":assumed-role/" in whole.get_caller_identity()["Arn"]
+        with pytest.raises(ClientError) as caught:
+            boto3.client("sts", **place, **key).get_caller_identity()
+        assert caught.value.response["Error"]["Code"] == "InvalidClientTokenId"
