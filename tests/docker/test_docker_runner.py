@@ -108,7 +108,7 @@ def image(machine, engine):
     return f"{name}:1"
 
 
-def test_a_job_has_its_command_its_environment_and_the_clouds_credentials(cloud, batch, image):
+def test_a_job_has_its_command_and_its_environment(cloud, batch, image):
     overrides = {"environment": [{"name": "GREETING", "value": "hello"}]}
     job = run(batch, image, "python", "-c", SHOW, overrides=overrides)
     shown = json.loads(until(lambda: lines(cloud, job))[0])
@@ -116,8 +116,29 @@ def test_a_job_has_its_command_its_environment_and_the_clouds_credentials(cloud,
     assert job["container"]["exitCode"] == 0
     expected = {"GREETING": "hello", "AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ATTEMPT": "1"}
     assert expected.items() <= shown["environment"].items()
-    assert cloud.environment().items() <= shown["environment"].items()
+    place = {name: value for name, value in cloud.environment().items() if name.endswith(("_URL", "_REGION"))}
+    assert place.items() <= shown["environment"].items()
+    assert cloud.environment()["AWS_SECRET_ACCESS_KEY"] not in str(shown)
     assert (shown["user"], shown["directory"], shown["first"]) == (0, "/", "python")
+
+
+GET_CREDENTIALS = """
+import json, os, urllib.request
+prefix = "AWS_CONTAINER_"
+with open(os.environ[prefix + "AUTHORIZATION_TOKEN_FILE"]) as stream:
+    headers = {"Authorization": stream.read()}
+request = urllib.request.Request(os.environ[prefix + "CREDENTIALS_FULL_URI"], headers=headers)
+print(json.load(urllib.request.urlopen(request))["RoleArn"])
+"""
+
+
+@pytest.mark.parametrize("user", ["0", "65534"])
+def test_a_job_with_a_role_gets_its_credentials_whoever_it_runs_as(cloud, batch, image, user):
+    name = f"for-{user}"
+    role = cloud.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    job = run(batch, image, "python", "-c", GET_CREDENTIALS, user=user, jobRoleArn=role)
+    assert until(lambda: lines(cloud, job)) == [role]
+    assert job["status"] == "SUCCEEDED"
 
 
 def test_user_and_init_process_are_the_definitions(cloud, batch, image):

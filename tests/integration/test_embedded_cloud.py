@@ -636,14 +636,14 @@ class TestLife:
     def test_an_idle_cloud_ends_by_itself_but_not_while_a_job_lives(self, tmp_path):
         directory = tmp_path / "idle"
         directory.mkdir()
-        command = [sys.executable, "-m", "cloudknot.local.server", "--directory", directory, "--idle", "1"]
+        command = [sys.executable, "-m", "cloudknot.local.server", "--directory", directory, "--idle", "4"]
         root = Path(__file__).parents[2]
         server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
         try:
             until(lambda: read_state(directory))
             client = Client(LocalCloud(directory))
             job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
-            threading.Event().wait(2.5)
+            threading.Event().wait(6)
             assert server.poll() is None
             (tmp_path / "go").touch()
             client.wait(job_id)
@@ -800,7 +800,7 @@ class TestRunner:
     def runner(self, tmp_path):
         fake_image(tmp_path / "images" / "t", self.STARTS)
         (tmp_path / "scratch").mkdir()
-        runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda *_: None)
+        runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda role: {}, lambda *_: None)
         yield runner
         runner.close()
 
