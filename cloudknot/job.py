@@ -26,6 +26,7 @@ from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
+    from cloudknot.run import Started
 
 ENDED = ("SUCCEEDED", "FAILED")
 FORGOTTEN = "UNKNOWN"
@@ -77,6 +78,11 @@ class BatchJob:
         if manifest is not None:
             job.manifest = manifest
         return job
+
+    @classmethod
+    def started(cls, cloud: Cloud, started: Started, max_threads: int = 64) -> BatchJob:
+        """The job of a run that was just submitted."""
+        return cls.recorded(cloud, started.keys, started.record, started.manifest, max_threads)
 
     def __repr__(self) -> str:
         return f"BatchJob({self.job_id!r})"

@@ -13,6 +13,7 @@ from typing import Any
 from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.clouds import choose_cloud
+from cloudknot.dependencies import job_ids_of
 from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
@@ -23,7 +24,7 @@ from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot, plan_knot
-from cloudknot.run import Target, job_ids_of, start_run
+from cloudknot.run import Started, Target, start_run
 
 
 class Knot(KnotProperties):
@@ -205,9 +206,13 @@ class Knot(KnotProperties):
         options = MapOptions.of_map(**locals())
         self._refuse_if_clobbered()
         target = Target.of(self.name, self._program, self._resources)
-        job = start_run(self._cloud, target, iterdata, self._program, options, job_ids_of(depends_on or ()))
-        if job is None:
+        started = start_run(self._cloud, target, iterdata, self._program, options, job_ids_of(depends_on or ()))
+        return self._future(started, options)
+
+    def _future(self, started: Started | None, options: MapOptions) -> MapFuture:
+        if started is None:
             return MapFuture(None, 0)
+        job = BatchJob.started(self._cloud, started, options.max_threads)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 

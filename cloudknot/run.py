@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot.compute import refuse_above
 from cloudknot.errors import CloudknotError, CloudknotInputError
-from cloudknot.futures import MapFuture
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
-from cloudknot.job import BatchJob
 from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import with_overrides
 from cloudknot.runs import TIME_FORMAT
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from cloudknot.program import Program
     from cloudknot.resources import KnotResources
 
-MAX_DEPENDENCIES = 20
-"""Dependencies of a job (Batch user guide, "Service quotas")."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
 
@@ -66,6 +62,14 @@ class Target:
         )
 
 
+class Started(NamedTuple):
+    """A run that was submitted: where it is, what it is, and the record of its submission."""
+
+    keys: RunKeys
+    manifest: Manifest
+    record: dict[str, Any]
+
+
 def start_run(
     cloud: Cloud,
     target: Target,
@@ -73,7 +77,7 @@ def start_run(
     program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
-) -> BatchJob | None:
+) -> Started | None:
     """Store the inputs and submit the job; None when there are no elements.
 
     Raises
@@ -98,7 +102,7 @@ def start_run(
             with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
         )
         record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
-    return BatchJob.recorded(cloud, keys, record, manifest, options.max_threads)
+    return Started(keys, manifest, record)
 
 
 def _store(
@@ -120,31 +124,6 @@ def _discard(cloud: Cloud, keys: RunKeys) -> None:
     """Delete what was stored of a run; what went wrong before is what its caller wants to hear of."""
     with suppress(CloudknotError):
         cloud.storage.delete_prefix(f"{keys.prefix}/")
-
-
-def job_ids_of(jobs: Any) -> list[str]:
-    """The Batch job ids of one or several futures, jobs or ids.
-
-    Raises
-    ------
-    CloudknotInputError
-        One of them is none of these, or they are more than Batch takes.
-    """
-    found: list[str] = []
-    several = isinstance(jobs, Iterable) and not isinstance(jobs, str | MapFuture)
-    for item in jobs if several else [jobs]:
-        job = getattr(item, "job", item)
-        if isinstance(job, BatchJob):
-            found += job.job_ids
-        elif isinstance(item, str):
-            found.append(item)
-        elif not hasattr(item, "job"):
-            raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
-    if len(found) > MAX_DEPENDENCIES:
-        raise CloudknotInputError(
-            f"depends_on names {len(found)} Batch jobs, and a job can wait for {MAX_DEPENDENCIES} at most."
-        )
-    return found
 
 
 def new_run_id() -> str:
