@@ -124,7 +124,7 @@ class DockerBuilder:
         auth = {"auth_config": {"username": login.username, "password": login.password}} if login else {}
         title = f"Pushing {uri}"
         try:
-            with self._translated(title), EngineLog(title) as log:
+            with self._translated(title), EngineLog(title, _brief("Pushing", uri)) as log:
                 log.follow(self._client.push(uri, stream=True, decode=True, **auth))
         except ImageError as error:
             raise ImageError(f"{error}{'' if _REFUSED.search(str(error)) else NOT_SENT}") from error
@@ -216,7 +216,7 @@ class DockerBuilder:
         auth = {"username": login.username, "password": login.password}
         title = f"Pulling {uri}"
         name, tag = _split(uri)
-        with self._translated(title), EngineLog(title) as log:
+        with self._translated(title), EngineLog(title, _brief("Pulling", uri)) as log:
             log.follow(self._client.pull(name, tag, stream=True, decode=True, auth_config=auth, platform=platform))
 
     @property
@@ -261,6 +261,10 @@ def _connect() -> Any:
 def _split(uri: str) -> tuple[str, str]:
     name, _, tag = uri.rpartition(":")
     return name, tag
+
+
+def _brief(doing: str, uri: str) -> str:
+    return f"{doing} the {'environment' if _split(uri)[1].startswith('env-') else 'image'}"
 
 
 def _sibling(uri: str, tag: str) -> str:

@@ -31,14 +31,16 @@ class EngineLog:
     Parameters
     ----------
     title : str
-        What is being done: "Building the environment".
+        What is being done, for the error: "Pushing 127.0.0.1:5000/cloudknot:latest".
+    brief : str, optional
+        The same for the screen, where an address leaves no room for bars. Default: the title.
     shown : bool, optional
         Whether to show it on stderr. Default: ``CLOUDKNOT_PROGRESS`` (0 or 1), else where a person looks on.
     """
 
-    def __init__(self, title: str, shown: bool | None = None) -> None:
+    def __init__(self, title: str, brief: str = "", shown: bool | None = None) -> None:
         self._title = title
-        self._screen = _Screen(title) if (_wanted() if shown is None else shown) else None
+        self._screen = _Screen(brief or title) if (_wanted() if shown is None else shown) else None
         self._instruction = ""
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
 
@@ -127,12 +129,26 @@ class _Screen:
         if "total" in detail:
             self._progress.update(
                 self._layers[name],
-                description=f"{name} {status}",
+                description=f"  {name} {status}",
                 completed=min(detail.get("current", 0), detail["total"]),
                 total=detail["total"],
             )
         elif status in ("Pushed", "Pull complete", "Layer already exists"):
-            self._progress.update(self._layers[name], description=f"{name} {status}")
+            layer = next(task for task in self._progress.tasks if task.id == self._layers[name])
+            self._progress.update(layer.id, completed=layer.total, visible=False)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        layers = [task for task in self._progress.tasks if task.id != self._main]
+        self._progress.update(
+            self._main, completed=sum(task.completed for task in layers), total=sum(task.total or 0 for task in layers)
+        )
 
     def stop(self) -> None:
+        """Leave one line on the screen: what was done, how much of it, and how long it took."""
+        for layer in self._layers.values():
+            self._progress.update(layer, visible=False)
+        if not self._layers:
+            self._progress.update(self._main, total=0)
+        self._progress.update(self._main, description=self._title)
         self._progress.stop()

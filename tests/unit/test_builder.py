@@ -327,3 +327,16 @@ def test_the_log_of_an_error_is_plain_text() -> None:
         log.follow(events)
     assert caught.value.log == "ERROR: no such package"
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_push_shows_how_much_of_it_is_done(capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = {"aaa": 3000, "bbb": 1000}
+    events: list[dict[str, Any]] = [{"id": "ccc", "status": "Layer already exists"}]
+    for name, size in sizes.items():
+        events += [{"id": name, "status": "Pushing", "progressDetail": {"current": size // 2, "total": size}}]
+        events += [{"id": name, "status": "Pushed"}]
+    with EngineLog(f"Pushing {NAME}:env-1", "Pushing the environment", shown=True) as log:
+        log.follow(events)
+    (shown,) = capfd.readouterr().err.strip().splitlines()
+    assert "Pushing the environment" in shown
+    assert "4.0/4.0 kB" in shown
