@@ -77,7 +77,7 @@ TRIALS = (
     Trial("answers truncated, 50 %", Faults(truncated=0.5, seed=6), ("truncated",)),
     Trial("slow answers, 30 % by 0.3 s", Faults(slow=0.3, delay=0.3, services=EVERYTHING, seed=7), ("slow",)),
     Trial("429 of Batch, 50 %", Faults(throttled=0.5, seed=8), ("throttled",)),
-    Trial("429 of Batch, a burst of 12", Faults(throttled=1.0, limit=12), ("throttled",)),
+    Trial("429 of Batch, a burst of 7", Faults(throttled=1.0, limit=7), ("throttled",)),
     Trial("expired tokens, renewed later", Faults(expired=True), ("expired",), passing=3),
     Trial("silence for a while", Faults(silent=True), ("silence",), passing=6),
     Trial("killed as they start", kills("host", "spot", "pull"), ("killed: host", "killed: spot", "killed: pull")),
