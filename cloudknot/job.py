@@ -282,7 +282,7 @@ class BatchJob:
         """Where an element runs."""
         return Place(index, self.child_id(self.child_of(index)))
 
-    def log_url(self, stream: str) -> str:
+    def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""
         return self.cloud.log_url(stream)
 

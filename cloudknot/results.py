@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
-from cloudknot.aws.batch import log_streams
+from cloudknot.aws.batch import LogStream, log_streams
 from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
 from cloudknot.endings import Ending, ending
@@ -30,7 +30,7 @@ class Job(Source, Store, Protocol):
     def states(self) -> Mapping[str, int]:
         """How many children were in which state when Batch was asked last."""
 
-    def log_url(self, stream: str) -> str:
+    def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream."""
 
     def terminate(self, reason: str) -> None:
@@ -52,13 +52,13 @@ class Results:
     def __init__(self, job: Job, elements: Elements, max_threads: int) -> None:
         self._job, self._elements, self._max_threads = job, elements, max_threads
         self.packs = Packs(job)
-        self._endings: dict[int, tuple[Ending, str]] = {}
+        self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
         self._given_up: CloudknotError | None = None
 
     def lost(self, child: int, job: Mapping[str, Any]) -> None:
         """Remember how the job of a child ended that left elements without a result."""
         streams = log_streams(dict(job))
-        self._endings[child] = ending(job), streams[-1] if streams else ""
+        self._endings[child] = ending(job), streams[-1] if streams else None
 
     def give_up(self, error: CloudknotError) -> None:
         """Remember why nothing more can be learned of the elements that are left."""

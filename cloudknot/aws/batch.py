@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from cloudknot.errors import ResourceDoesNotExistException
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.door import Door
 
 LOG_GROUP = "/aws/batch/job"
+"""Batch's own log group: that of jobs whose definition names none."""
 DESCRIBE_LIMIT = 100
 """Job ids a call takes (Batch API reference, DescribeJobs)."""
 TERMINATE_LIMIT = 50
@@ -89,19 +90,28 @@ def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
             door.call("batch", "terminate_job", jobId=refused["job"], reason=reason)
 
 
-def log_streams(job: Job) -> list[str]:
-    """The log streams of a job's attempts, oldest first."""
+class LogStream(NamedTuple):
+    """Where CloudWatch Logs has the output of one attempt."""
+
+    group: str
+    name: str
+
+
+def log_streams(job: Job) -> list[LogStream]:
+    """The log streams of a job's attempts, oldest first, in the log group of its job definition."""
+    options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
+    group = options.get("awslogs-group", LOG_GROUP)
     streams = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", ())]
     streams.append(job.get("container", {}).get("logStreamName"))
-    return list(dict.fromkeys(stream for stream in streams if stream))
+    return [LogStream(group, name) for name in dict.fromkeys(streams) if name]
 
 
-def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: str) -> Iterator[str]:
+def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: LogStream) -> Iterator[str]:
     """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none.
 
     ``get_log_events`` calls GetLogEvents with the keyword arguments given.
     """
-    where: dict[str, Any] = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
+    where: dict[str, Any] = {"logGroupName": stream.group, "logStreamName": stream.name, "startFromHead": True}
     token = None
     while True:
         try:
@@ -116,9 +126,9 @@ def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: str) -> Ite
         token = page["nextForwardToken"]
 
 
-def console_log_url(region: str, stream: str) -> str:
+def console_log_url(region: str, stream: LogStream) -> str:
     """Where the AWS console shows a log stream."""
-    group, name = (quote(quote(text, safe=""), safe="").replace("%", "$") for text in (LOG_GROUP, stream))
+    group, name = (quote(quote(text, safe=""), safe="").replace("%", "$") for text in stream)
     return (
         f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
         f"#logsV2:log-groups/log-group/{group}/log-events/{name}"

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from cloudknot import config
-from cloudknot.aws.batch import console_log_url
+from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
 from cloudknot.aws.s3 import Storage
@@ -117,7 +117,7 @@ class Cloud:
         """Seconds that a wait for results bears silence from the cloud: a network away, a laptop asleep."""
         return 1800.0
 
-    def log_url(self, stream: str) -> str:
+    def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream of Batch."""
         return console_log_url(self.region, stream)
 

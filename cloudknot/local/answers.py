@@ -43,7 +43,7 @@ def detail(job: Job) -> dict[str, Any]:
             "arrayProperties": _array(job),
             "timeout": None if spec.timeout is None else {"attemptDurationSeconds": spec.timeout},
             "tags": dict(spec.tags),
-            "platformCapabilities": ["EC2"],
+            "platformCapabilities": [spec.platform],
             "isCancelled": job.cancelled,
             "isTerminated": job.terminated,
         }

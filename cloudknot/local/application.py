@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from cloudknot.aws.batch import LOG_GROUP, LogStream
 from cloudknot.local import errors
 from cloudknot.local.batch import Batch
 from cloudknot.local.catalog import Catalog
@@ -119,7 +120,8 @@ class Application:
                 return _answer(start_response, self._faults.respond(environ["wsgi.input"].read()))
             except ClientException as error:
                 return _client_error(start_response, str(error))
-        stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
+        asked = dict(parse_qsl(environ["QUERY_STRING"]))
+        stream = LogStream(asked.get("group", LOG_GROUP), asked.get("name", ""))
         return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
 
     def _for_whom_it_is(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

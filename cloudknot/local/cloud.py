@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
@@ -155,14 +156,14 @@ class LocalCloud(Cloud):
             "AWS_SECRET_ACCESS_KEY": state.secret_key,
         }
 
-    def log_url(self, stream: str) -> str:
+    def log_url(self, stream: LogStream) -> str:
         """A URL that shows a log stream in a browser for a week, or as long as the cloud runs."""
         from urllib.parse import urlencode
 
         from cloudknot.aws.signing import AccessKey, presign
 
         state = self._running()
-        url = f"{state.endpoint}/_cloudknot/log?{urlencode({'stream': stream})}"
+        url = f"{state.endpoint}/_cloudknot/log?{urlencode(stream._asdict())}"
         return presign(url, AccessKey(state.access_key, state.secret_key), service="cloudknot", region=REGION)
 
     def _session_arguments(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-from cloudknot.aws.batch import log_lines
+from cloudknot.aws.batch import LogStream, log_lines
 from cloudknot.aws.signing import AccessKey, sign
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 
@@ -62,7 +62,7 @@ class ControlPlane:
             raise CloudError(f"{service}:{action} was refused: {code}: {message}", code=code)
         return content
 
-    def log_lines(self, stream: str) -> Iterator[str]:
+    def log_lines(self, stream: LogStream) -> Iterator[str]:
         """The lines of a job's log stream so far; a stream that does not exist has none."""
         yield from log_lines(lambda **arguments: self.logs("GetLogEvents", **arguments), stream)
 

@@ -1,6 +1,7 @@
 """The output of attempts, from files to CloudWatch Logs: while they run, and the rest as they end.
 
-Group and stream are AWS Batch's: ``/aws/batch/job`` and the attempt's ``logStreamName``. An attempt that prints
+Group and stream are those of AWS Batch: the job definition's ``awslogs-group``, by default ``/aws/batch/job``, and
+the attempt's ``logStreamName``. An attempt that prints
 nothing costs no request.
 """
 
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.errors import ResourceExistsException
 from cloudknot.local.records import Task
 
-GROUP = "/aws/batch/job"
+GROUP = LOG_GROUP
 INTERVAL = 0.5
 """Seconds between two looks at a running attempt's output."""
 MAX_EVENTS = 10_000
@@ -39,6 +41,7 @@ Call = Callable[..., dict[str, Any]]
 class _Tail:
     """How far an attempt's output has been shipped."""
 
+    group: str
     stream: str
     path: Path
     offset: int = 0
@@ -70,7 +73,7 @@ class LogShipper:
             if path is not None:
                 if not self._tails:
                     self._changed.notify_all()
-                self._tails[task.id] = _Tail(task.log_stream, path)
+                self._tails[task.id] = _Tail(task.log_group, task.log_stream, path)
             elif task.id in self._tails:
                 self._end(self._tails.pop(task.id))
 
@@ -131,7 +134,7 @@ class LogShipper:
         return True
 
     def _put(self, tail: _Tail, events: list[dict[str, Any]]) -> None:
-        where = {"logGroupName": GROUP, "logStreamName": tail.stream}
+        where = {"logGroupName": tail.group, "logStreamName": tail.stream}
         if not tail.created:
             self._create(where)
             tail.created = True

@@ -105,6 +105,7 @@ class JobSpec:
     array_size: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
+    platform: str = "EC2"
     refused: str | None = None
     """Why the job goes to FAILED at once, although it was accepted."""
 
@@ -118,6 +119,7 @@ class Task:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     log_stream: str
+    log_group: str = "/aws/batch/job"
     vcpus: float = 1
     memory: int | None = None
     """MiB."""

@@ -25,7 +25,8 @@ MIN_TIMEOUT = 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _UNSUPPORTED = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
 _RESERVED = "AWS_BATCH"
-_SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters")
+_FARGATE = ("fargatePlatformConfiguration", "networkConfiguration", "runtimePlatform")
+_SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConfiguration", *_FARGATE)
 """Members of the definition's container that are the job's as they are."""
 
 
@@ -56,6 +57,7 @@ def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job
         array_size=_array_size(request),
         tags=dict(request.get("tags", {})),
         container={name: container[name] for name in _SHOWN if name in container},
+        platform="FARGATE" if "fargatePlatformConfiguration" in container else "EC2",
         refused=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
     )
 

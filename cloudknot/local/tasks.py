@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local.records import Job, Task
 
 
@@ -10,12 +11,15 @@ def task_of(job: Job, identity: str) -> Task:
 
     ``identity`` becomes the task id and the end of the log stream's name, as with the ``awslogs`` driver.
     """
+    logs = (job.spec.container.get("logConfiguration") or {}).get("options") or {}
+    prefix = logs.get("awslogs-stream-prefix", job.spec.definition_name)
     return Task(
         id=identity,
         image=job.spec.image,
         command=job.spec.command,
         environment=dict(job.spec.environment) | batch_variables(job),
-        log_stream=f"{job.spec.definition_name}/default/{identity}",
+        log_stream=f"{prefix}/default/{identity}",
+        log_group=logs.get("awslogs-group", LOG_GROUP),
         vcpus=job.spec.vcpus,
         memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
         user=job.spec.container.get("user"),

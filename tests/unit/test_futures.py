@@ -80,7 +80,7 @@ class FakeJob:
         return Place(index, f"j:{self.child_of(index)}")
 
     def log_url(self, stream):
-        return f"log://{stream}"
+        return f"log:/{stream.group}/{stream.name}"
 
     def terminate(self, reason):
         self.terminated.append(reason)
@@ -287,7 +287,7 @@ def test_the_error_names_the_log(submit):
     job.end(0, **FAILED, container={"exitCode": 9, "logStreamName": "s/default/1"})
     with pytest.raises(WorkerDiedError, match=r"job\.logs\(0\)") as caught:
         future.result(LONG)
-    assert caught.value.log_url == "log://s/default/1"
+    assert caught.value.log_url == "log://aws/batch/job/s/default/1"
 
 
 def test_in_a_chunk_what_was_stored_before_the_death_is_kept(submit):
