@@ -9,6 +9,7 @@ from cloudknot import template
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CloudError, ResourceClobberedException
 from cloudknot.options import ParsOptions
+from cloudknot.rules import refuse
 from cloudknot.stack import Stack, StackState
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Pars:
     def _deploy(self) -> StackState:
         found = self._stack.state()
         known = found.parameters if found and found.usable else {}
+        if known:
+            check_fixed(self.options, known)
         parameters = wanted_parameters(self.cloud, self.options, known)
         return self._stack.deploy(template.load("pars"), parameters, self.options.aws_resource_tags, state=found)
 
@@ -165,6 +168,31 @@ class Pars:
 
     def _output(self, name: str) -> str:
         return self._live().outputs[name]
+
+
+def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
+    """Refuse choices that a Pars cannot get once it exists; ``known`` are the parameters of its stack.
+
+    Raises
+    ------
+    CloudknotInputError
+        AWS would have to replace what the knots of these Pars use.
+    """
+    anew = (
+        f"AWS cannot exchange it under the knots of Pars {options.name!r}. Give another name for new ones: "
+        "Pars(name=..., ...), or clobber its knots and these first"
+    )
+    if not options.use_default_vpc and known.get("VpcId"):
+        refuse("use_default_vpc", False, f"True, for the VPC {known['VpcId']} that it has: {anew}")
+    fixed = {
+        "ipv4_cidr": (options.ipv4_cidr, "VpcCidr"),
+        "instance_tenancy": (options.instance_tenancy, "InstanceTenancy"),
+        "batch_service_role_name": (options.batch_service_role_name, "BatchServiceRoleName"),
+    }
+    for choice, (value, parameter) in fixed.items():
+        if value is not None and value != known.get(parameter, ""):
+            now = repr(known[parameter]) if known.get(parameter) else "none of its own"
+            refuse(choice, value, f"{now}, as it has: {anew}")
 
 
 def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:

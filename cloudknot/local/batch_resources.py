@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from cloudknot.local.errors import ClientException
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+DEFAULT_TYPES = ("default_x86_64", "default_arm64")
+"""Batch's words for whatever suits, of which moto knows only ``optimal``."""
 QUOTA = 50
 """Job queues, and compute environments, of an account in a region (Batch user guide, "Service quotas")."""
 
@@ -66,7 +69,15 @@ class BatchResources:
     def _create_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
         name = str(request.get("computeEnvironmentName"))
         self._refuse_one_more(environ, "computeEnvironments", "computeEnvironmentName", name)
-        return self._ask(environ, "createcomputeenvironment", {"state": "ENABLED", **request})
+        resources = dict(request.get("computeResources") or {})
+        types = resources.get("instanceTypes", [])
+        if known := ["optimal" if one in DEFAULT_TYPES else one for one in types]:
+            resources["instanceTypes"] = known
+        asked = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
+        answer = self._ask(environ, "createcomputeenvironment", asked)
+        if known != types:
+            self._changes[answer["computeEnvironmentArn"]] = {"instanceTypes": types}
+        return answer
 
     def _refuse_one_more(self, environ: dict[str, Any], noun: str, key: str, name: str) -> None:
         found = self._ask(environ, f"describe{noun.lower()}", {})[noun]
@@ -98,6 +109,8 @@ class BatchResources:
         found = self._environments(environ, [request["computeEnvironment"]])
         if not found:
             raise ClientException(f"{request['computeEnvironment']} does not exist")
+        if request.get("computeResources", {}).get("desiredvCpus", math.inf) < _desired(found[0]):
+            raise ClientException("Manually scaling down compute environment is not supported.")
         answer = self._ask(environ, "updatecomputeenvironment", request)
         if resources := request.get("computeResources"):
             self._changes.setdefault(found[0]["computeEnvironmentArn"], {}).update(resources)
@@ -128,3 +141,7 @@ class BatchResources:
         if not status.startswith("200"):
             raise ClientException(answer.get("message") or answer.get("Message") or status)
         return answer
+
+
+def _desired(environment: Mapping[str, Any]) -> int:
+    return int(environment.get("computeResources", {}).get("desiredvCpus", 0))
