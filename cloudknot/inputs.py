@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws.s3 import PART_SIZE
+from cloudknot.aws.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
-from cloudknot.worker.protocol import OFFSET_SIZE
+from cloudknot.worker.buffers import PieceFile, Pieces, size_of
+from cloudknot.worker.protocol import OFFSET_SIZE, pack_offset
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
@@ -21,43 +20,43 @@ PADDING = 0.1
 """Share of the inputs' size that padding may add; what an index would add is always allowed."""
 
 
+Dump = Callable[[Any, Any], None]
+"""Pickles into a `PieceFile` a value, as the function that will get it was pickled."""
+
+
 class InputPacker:
-    """Pickles elements as they are asked for, and remembers where each begins.
+    """Pickles elements as they are asked for, each into pieces, of which large ones are parts of the element itself.
 
     Parameters
     ----------
     elements : iterable
         Read once.
-    dumps : callable
-        Pickles one element as the function that will get it was pickled.
+    dump : callable
     starmap : bool
         Whether each element is a sequence of arguments.
     """
 
-    def __init__(self, elements: Iterable[Any], dumps: Callable[[Any], bytes], starmap: bool) -> None:
-        self._elements, self._dumps, self._starmap = elements, dumps, starmap
-        self._offsets = array("Q", [0])
+    def __init__(self, elements: Iterable[Any], dump: Dump, starmap: bool) -> None:
+        self._elements, self._dump, self._starmap = elements, dump, starmap
+        self.count = 0
 
-    @property
-    def count(self) -> int:
-        return len(self._offsets) - 1
-
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Pieces]:
         for index, element in enumerate(self._elements):
-            data = self._dump(index, element)
-            self._offsets.append(self._offsets[-1] + len(data))
-            yield data
+            yield self._pickle(index, element)
+            self.count = index + 1
 
-    def _dump(self, index: int, element: Any) -> bytes:
+    def _pickle(self, index: int, element: Any) -> Pieces:
         if self._starmap:
             element = self._arguments(index, element)
+        file = PieceFile()
         try:
-            return self._dumps(element)
+            self._dump(file, element)
         except Exception as error:
             raise CloudknotInputError(
                 f"Element {index} of the input cannot be pickled ({type(element).__name__}): {error}. Nothing was "
                 "submitted. Pass what the element is made from (a file name, a number) and make it in the function."
             ) from error
+        return file.pieces()
 
     def _arguments(self, index: int, element: Any) -> tuple[Any, ...]:
         try:
@@ -67,14 +66,6 @@ class InputPacker:
                 f"Element {index} of the input is {type(element).__name__}, but starmap=True takes a sequence of "
                 "arguments for each call. Nothing was submitted."
             ) from error
-
-    def index(self) -> bytes:
-        """The start of every element and the end of the last, 8 bytes each, little endian."""
-        offsets = self._offsets
-        if sys.byteorder == "big":
-            offsets = array("Q", offsets)
-            offsets.byteswap()
-        return offsets.tobytes()
 
 
 @dataclass(frozen=True)
@@ -91,15 +82,26 @@ def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> Store
     Elements that are small and nearly of one size, such as numbers, are padded to one size: a child then knows where
     its slice is and reads it with one request. All others get an index.
     """
-    pieces = iter(packer)
-    head = list(_up_to(pieces, PART_SIZE))
-    stride = _stride([len(piece) for piece in head])
+    elements = iter(packer)
+    head = list(_up_to(elements, PART_SIZE))
+    stride = _stride([size_of(pieces) for pieces in head])
     if stride:
-        storage.put(keys.inputs, b"".join(piece.ljust(stride, b"\0") for piece in head))
+        storage.put(keys.inputs, b"".join(b"".join(pieces).ljust(stride, b"\0") for pieces in head))
         return StoredInputs(packer.count, stride)
-    storage.upload(keys.inputs, chain(head, pieces))
-    storage.put(keys.index, packer.index())
+    _upload(storage, keys, chain(_taken(head), elements))
     return StoredInputs(packer.count, 0)
+
+
+def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None:
+    """Store elements, and where each begins: neither they nor the index are in memory as a whole."""
+    offset = 0
+    with storage.uploading(keys.inputs) as inputs, storage.uploading(keys.index) as index:
+        index.write(pack_offset(0))
+        for pieces in elements:
+            for piece in pieces:
+                inputs.write(piece)
+            offset += size_of(pieces)
+            index.write(pack_offset(offset))
 
 
 def _stride(sizes: list[int]) -> int:
@@ -109,9 +111,16 @@ def _stride(sizes: list[int]) -> int:
     return stride if total < PART_SIZE and padding <= max(OFFSET_SIZE * len(sizes), PADDING * total) else 0
 
 
-def _up_to(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Pieces until they make ``size`` bytes."""
+def _up_to(elements: Iterator[Pieces], size: int) -> Iterator[Pieces]:
+    """Elements until they make ``size`` bytes."""
     taken = 0
-    while taken < size and (piece := next(pieces, None)) is not None:
-        taken += len(piece)
-        yield piece
+    while taken < size and (pieces := next(elements, None)) is not None:
+        taken += size_of(pieces)
+        yield pieces
+
+
+def _taken(elements: list[Pieces]) -> Iterator[Pieces]:
+    """Elements in order, each held no longer than until the next is asked for."""
+    elements.reverse()
+    while elements:
+        yield elements.pop()

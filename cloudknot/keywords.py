@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from cloudknot.aws.s3 import PART_SIZE
+from cloudknot.aws.upload import PART_SIZE
 from cloudknot.errors import CloudknotError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.worker.protocol import RUNS, SHARED, Manifest, RunKeys, shared_key
 

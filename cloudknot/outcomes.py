@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cloudknot.endings import Ending, ending
 from cloudknot.errors import BatchJobFailedError, CloudknotError, ElementError
-from cloudknot.worker.protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
+from cloudknot.worker.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
 
 if TYPE_CHECKING:
     from cloudknot.elements import Part
@@ -75,7 +75,7 @@ def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> li
     from cloudknot import pickling
 
     data = memoryview(loaded.data)
-    loads: Callable[[Any], Any] = pickling.loads if pickling.sets_classes(loaded.data) else pickle.loads
+    loads: Callable[[Any], Any] = pickling.loads if pickling.needs_loads(loaded.data) else pickle.loads
     values: list[Any] = []
     try:
         for start, end in islice(loaded.pack.spans(), part.positions.start, part.positions.stop):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeVar
 
 from cloudknot.elements import Part
-from cloudknot.worker.protocol import Location, Pack, head_size
+from cloudknot.worker.envelope import Pack, head_size
+from cloudknot.worker.protocol import Location
 
 T = TypeVar("T")
 

@@ -26,6 +26,9 @@ from typing import IO, Any, BinaryIO
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from cloudknot.worker import buffers
+from cloudknot.worker.buffers import PieceFile
+
 _LOCK = threading.RLock()
 _CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
 _CACHED = type(functools.lru_cache(len))
@@ -63,8 +66,14 @@ class Absent:
 class InputPickler(Pickler):
     """The pickler of inputs, which may hold what the program does not: that is taken by value."""
 
-    def __init__(self, file: IO[bytes], absent: Absent, take: Callable[[str], None]) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: IO[bytes] | PieceFile,
+        absent: Absent,
+        take: Callable[[str], None],
+        aside: Callable[[pickle.PickleBuffer], bool] | None = None,
+    ) -> None:
+        super().__init__(file, buffer_callback=aside)
         self._absent, self._take = absent, take
 
     def reducer_override(self, obj: Any) -> Any:
@@ -145,10 +154,13 @@ def dumps(value: object, modules: Iterable[str] = (), absent: Absent | None = No
     return buffer.getvalue()
 
 
-def dump(value: object, file: IO[bytes], modules: Iterable[str] = (), absent: Absent | None = None) -> None:
-    """Pickle a value into a file as `dumps` does."""
+def dump(
+    value: object, file: IO[bytes] | PieceFile, modules: Iterable[str] = (), absent: Absent | None = None
+) -> None:
+    """Pickle a value into a file as `dumps` does. A `PieceFile` gets its large buffers as they are."""
+    aside = file.take if isinstance(file, PieceFile) else None
     with by_value(modules) as take:
-        (InputPickler(file, absent, take) if absent else Pickler(file)).dump(value)
+        (InputPickler(file, absent, take, aside) if absent else Pickler(file, buffer_callback=aside)).dump(value)
 
 
 def identity(cls: object) -> str | None:
@@ -188,17 +200,17 @@ def loads(data: bytes | memoryview) -> Any:
 
     cloudpickle would find the class by its identity, and then set its methods anew from the job's copy.
     """
-    return load(io.BytesIO(data))
+    return buffers.loads(data, lambda pickled, **given: _Unpickler(io.BytesIO(pickled), **given).load())
 
 
 def load(file: BinaryIO) -> Any:
-    """`loads`, from a file. What is large is read straight into the object that it becomes."""
-    return _Unpickler(file).load()
+    """`loads`, from a buffered file. What is large is read straight into the object that it becomes."""
+    return buffers.load(file, _Unpickler)
 
 
-def sets_classes(data: bytes) -> bool:
+def needs_loads(data: bytes) -> bool:
     """Whether pickles somewhere in ``data`` may need `loads`; the standard library's is several times faster."""
-    return internals._class_setstate.__name__.encode() in data
+    return internals._class_setstate.__name__.encode() in data or buffers.MAGIC in data
 
 
 class _Unpickler(pickle.Unpickler):

@@ -14,7 +14,7 @@ from cloudknot.endings import Ending, ending
 from cloudknot.errors import CloudknotError, ElementError
 from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost
 from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
-from cloudknot.worker.protocol import Failure
+from cloudknot.worker.envelope import Failure
 
 Outcome = tuple[Any, BaseException | None]
 """A value and None, or None and the error that stands in its place."""

@@ -21,7 +21,7 @@ from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import with_overrides
 from cloudknot.runs import TIME_FORMAT
 from cloudknot.submission import Submission, submit
-from cloudknot.values import pickle_into, pickle_value
+from cloudknot.values import pickle_into
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def start_run(
     dump = partial(pickle_into, program=program)
     with stored_keywords(cloud.storage, target.knot, options.kwargs, dump) as keywords:
         more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
-        packer = InputPacker(checked, partial(pickle_value, program=program), options.starmap)
+        packer = InputPacker(checked, dump, options.starmap)
         manifest = _store(cloud, keys, target, packer, options, more)
         requests = (
             with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)

@@ -8,6 +8,7 @@ from collections.abc import Container
 from typing import IO, TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.worker.buffers import PieceFile
 
 if TYPE_CHECKING:
     from cloudknot.pickling import Absent
@@ -21,7 +22,7 @@ def pickle_value(value: object, program: Program | None) -> bytes:
     return buffer.getvalue()
 
 
-def pickle_into(file: IO[bytes], value: object, program: Program | None) -> None:
+def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | None) -> None:
     """Pickle an input of a program; without one, of a program that another session made.
 
     Functions and classes of local modules travel by value, unless the module's file travels with the program.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import pickle
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,8 +17,11 @@ from typing import Any
 
 from . import element, s3
 from .attempts import Attempts
+from .buffers import loads
+from .envelope import Envelope, Failure
+from .inputs import read_inputs
 from .program import load_function
-from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Envelope, Failure, Manifest, RunKeys, child_index, unpack_offsets
+from .protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index
 from .results import ResultWriter
 from .shared import with_keywords
 
@@ -86,8 +88,8 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
     function, broken = _load(keys, manifest)
     failed = 0
     with ResultWriter(keys) as results:
-        for index, data in zip(todo, _inputs(keys, manifest, todo), strict=True):
-            outcome = broken or element.run_element(function, data, manifest.starmap)
+        for index, load in zip(todo, read_inputs(keys, manifest, todo), strict=True):
+            outcome = broken or element.run_element(function, load, manifest.starmap)
             failed += not outcome.ok
             if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
@@ -119,27 +121,15 @@ def _missing(keys: RunKeys, chunk: range) -> list[int]:
     return [index for index in chunk if index not in stored]
 
 
-def _inputs(keys: RunKeys, manifest: Manifest, todo: list[int]) -> list[memoryview]:
-    """The pickled inputs of some elements of one chunk, by one or two range requests."""
-    first, last = todo[0], todo[-1]
-    if manifest.stride:
-        offsets = [index * manifest.stride for index in range(first, last + 2)]
-    else:
-        index = s3.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE)
-        offsets = unpack_offsets(index)
-    data = memoryview(s3.read(keys.bucket, keys.inputs, offsets[0], offsets[-1]))
-    return [data[offsets[i - first] - offsets[0] : offsets[i - first + 1] - offsets[0]] for i in todo]
-
-
 def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:
     if not 0 <= index < manifest.count:
         print(f"Element {index} is not one of this run's {manifest.count}.", file=sys.stderr)
         return 2
-    (data,) = _inputs(keys, manifest, [index])
+    (load,) = read_inputs(keys, manifest, [index])
     function = with_keywords(load_function(), keys, manifest)
-    outcome = element.run_element(function, data, manifest.starmap)
+    outcome = element.run_element(function, load, manifest.starmap)
     if outcome.ok:
-        print(repr(pickle.loads(outcome.payload)))
+        print(repr(loads(b"".join(outcome.pieces) or outcome.payload)))
         return 0
     failure = Failure.from_bytes(outcome.payload)
     print(f"Element {index} ended with {failure.type}: {failure.message}", file=sys.stderr)

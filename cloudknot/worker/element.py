@@ -12,9 +12,12 @@ from typing import Any
 
 import cloudpickle
 
+from .buffers import PieceFile, Pieces, Unreadable, size_of
+from .envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, rebuilt
 from .program import show_source
-from .protocol import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, rebuilt
 
+LARGE = 8 * 1024 * 1024
+"""Bytes of the pickle of a value above which no copy of it is made."""
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -31,13 +34,14 @@ def dumps(value: Any) -> bytes:
     return data
 
 
-def run_element(function: Callable[..., Any], data: bytes | memoryview, starmap: bool) -> Envelope:
-    """Call the function on one pickled input. Whatever it does short of ending the process becomes an envelope."""
+def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: bool) -> Envelope:
+    """Call the function on what ``load`` gives. Whatever it does short of ending the process becomes an envelope."""
     wall, cpu = time.perf_counter(), time.process_time()
+    pieces: Pieces = ()
     try:
-        argument = pickle.loads(data)
+        argument = load()
         value = function(*argument) if starmap else function(argument)
-    except Stopped:
+    except (Stopped, Unreadable):
         raise
     except SystemExit as error:
         kind, payload = EXITED, describe(EXITED, error).to_bytes()
@@ -47,17 +51,23 @@ def run_element(function: Callable[..., Any], data: bytes | memoryview, starmap:
         traceback.print_exc()
         kind, payload = RAISED, describe(RAISED, error).to_bytes()
     else:
-        kind, payload = _pickle_value(value)
-    return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory())
+        # It is pickled from the value itself, of which nothing else need be held meanwhile.
+        argument = None
+        kind, payload, pieces = _pickle_value(value)
+    return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory(), pieces)
 
 
-def _pickle_value(value: Any) -> tuple[int, bytes]:
+def _pickle_value(value: Any) -> tuple[int, bytes, Pieces]:
+    """The kind of the outcome, and its payload: the second one where it is large."""
+    file = PieceFile()
     try:
-        return VALUE, dumps(value)
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
     except BaseException as error:
         traceback.print_exc()
         error.add_note(f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
-        return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes()
+        return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes(), ()
+    pieces = file.pieces()
+    return (VALUE, b"", pieces) if size_of(pieces) > LARGE else (VALUE, b"".join(pieces), ())
 
 
 def not_loaded(error: BaseException) -> Envelope:

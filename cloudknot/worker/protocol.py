@@ -1,4 +1,4 @@
-"""The wire: object keys, environment names, the manifest and the envelope that results travel in.
+"""The wire: object keys, environment names, the manifest and the index of the inputs.
 
 Client and worker both import this module. It does no I/O and imports the standard library only.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import accumulate
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 RUNS = "cloudknot.jobs"
 SHARED = "shared"
@@ -21,10 +20,6 @@ TRY_AGAIN = 75  # Exit code that asks Batch for another attempt: the user's own 
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")
-_HEADER = struct.Struct("<4sI")
-_RECORD = struct.Struct("<BxxxxxxxddQQ")
-_LENGTH = struct.Struct("<I")
-_MAGIC = b"ckp1"
 
 OFFSET_SIZE = _OFFSET.size
 
@@ -183,127 +178,6 @@ def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | Non
 
 
 _FOR_PEOPLE = ("knot", "run_id", "function", "image", "created", "version")
-
-
-VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an element has no value.
-
-    ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
-    neither can travel; the other fields are always there.
-    """
-
-    kind: int
-    type: str
-    message: str
-    traceback: str
-    exit_code: int | None = None
-    pickled: bytes = b""
-
-    def to_bytes(self) -> bytes:
-        about = asdict(self)
-        del about["pickled"]
-        text = json.dumps(about).encode()
-        return _LENGTH.pack(len(text)) + text + self.pickled
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Failure:
-        (length,) = _LENGTH.unpack_from(data)
-        end = _LENGTH.size + length
-        about: dict[str, Any] = json.loads(data[_LENGTH.size : end])
-        return cls(**about, pickled=data[end:])
-
-
-def rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
-    """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """One element's outcome on the wire.
-
-    ``payload`` is the pickled value when ``kind`` is ``VALUE``, otherwise a `Failure`. ``wall`` and ``cpu`` are
-    seconds, ``peak`` is the process's peak memory in bytes.
-    """
-
-    kind: int
-    payload: bytes
-    wall: float
-    cpu: float
-    peak: int
-
-    @property
-    def ok(self) -> bool:
-        return self.kind == VALUE
-
-
-def pack(envelopes: Iterable[Envelope]) -> bytes:
-    """Join the envelopes of consecutive elements into one object."""
-    items = list(envelopes)
-    ends = accumulate(len(item.payload) for item in items)
-    records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
-    return b"".join([_HEADER.pack(_MAGIC, len(items)), *records, *(e.payload for e in items)])
-
-
-def head_size(count: int) -> int:
-    """Bytes of a pack of ``count`` elements before the first payload."""
-    return _HEADER.size + count * _RECORD.size
-
-
-class Pack(Sequence[Envelope]):
-    """What `pack` made, read back one envelope at a time.
-
-    The first `head_size` bytes alone tell everything but the payloads.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        magic, self._count = _HEADER.unpack_from(data)
-        if magic != _MAGIC:
-            raise ValueError("this is not a pack of cloudknot results")
-        self._data = data
-        self._payloads = head_size(self._count)
-
-    @property
-    def kinds(self) -> bytes:
-        """The kind of every envelope, one byte each."""
-        return self._data[_HEADER.size : self._payloads : _RECORD.size]
-
-    def span(self, position: int) -> tuple[int, int]:
-        """Where a payload begins and ends in the pack."""
-        start = self._record(position - 1)[-1] if position else 0
-        return self._payloads + start, self._payloads + self._record(position)[-1]
-
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """`span` of every position, in order."""
-        start = self._payloads
-        for *_, end in _RECORD.iter_unpack(memoryview(self._data)[_HEADER.size : self._payloads]):
-            yield start, (start := self._payloads + end)
-
-    def __len__(self) -> int:
-        return int(self._count)
-
-    @overload
-    def __getitem__(self, position: int) -> Envelope: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[Envelope]: ...
-    def __getitem__(self, position: int | slice) -> Envelope | list[Envelope]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
-        if not 0 <= position < len(self):
-            raise IndexError(f"element {position} of a pack of {len(self)}")
-        kind, wall, cpu, peak, end = self._record(position)
-        start = self._record(position - 1)[-1] if position else 0
-        return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)
-
-    def _record(self, position: int) -> tuple[Any, ...]:
-        return _RECORD.unpack_from(self._data, _HEADER.size + position * _RECORD.size)
 
 
 def pack_offset(offset: int) -> bytes:

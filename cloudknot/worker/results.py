@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 
 from . import s3
-from .protocol import Envelope, RunKeys, pack
+from .envelope import Envelope, head_of, pack
+from .protocol import RunKeys
 
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
@@ -42,7 +43,14 @@ class ResultWriter:
         self.close()
 
     def add(self, index: int, envelope: Envelope, *, last: bool = False) -> None:
-        """Take one outcome. It is stored soon; with ``last``, by `close`."""
+        """Take one outcome. It is stored soon; with ``last``, by `close`; at once if it is large.
+
+        A large one is stored from the value's own memory, which the function may change when it goes on.
+        """
+        if envelope.pieces:
+            key = self._keys.output(index, 1)
+            s3.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
+            return
         with self._wake:
             if self._error:
                 raise self._error

@@ -7,16 +7,26 @@ not make its own.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from . import plain
+from . import buffers, plain
+from .buffers import Parts, Pieces, Unreadable, size_of
 from .persistence import NO_RETRIES, Persistence
+from .range_file import RangeFile
 
+T = TypeVar("T")
+
+PART_SIZE = 8 * 1024 * 1024
+MAX_PARTS = 10_000
+"""Bytes of a part, at the least, and parts of an object (S3 user guide, "Multipart upload limits")."""
 PATIENCE = 600.0
 """Seconds for which a request is tried again: a result that took hours is not given up for a minute's trouble."""
 _SETTINGS = (
@@ -100,6 +110,64 @@ def write(bucket: str, key: str, body: bytes) -> None:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != EXISTS:
                 raise
+
+
+def write_large(bucket: str, key: str, pieces: Pieces) -> None:
+    """`write`, in parts, of which only one is in memory besides the pieces."""
+    asked = {"ServerSideEncryption": _sse} if _sse else {}
+    where = {"Bucket": bucket, "Key": key}
+    upload = {**where, "UploadId": _persist(partial(client().create_multipart_upload, **where, **asked))["UploadId"]}
+    try:
+        parts = list(_upload_parts(upload, pieces))
+        done = {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
+        _persist(partial(client().complete_multipart_upload, **upload, **done))
+    except BaseException as error:
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+        # S3 no longer knows an upload that was completed before, by a request whose answer was lost.
+        if code == "NoSuchUpload" and _persist(partial(_exists, where)):
+            return
+        with suppress(ClientError, BotoCoreError):
+            client().abort_multipart_upload(**upload)
+        if code != EXISTS:
+            raise
+
+
+def _upload_parts(upload: dict[str, str], pieces: Pieces) -> Iterator[dict[str, Any]]:
+    size = max(PART_SIZE, -(-size_of(pieces) // MAX_PARTS))
+    parts = Parts(lambda number: size)
+    full = chain.from_iterable(map(parts.cut, pieces))
+    for number, part in enumerate(chain(full, iter(lambda: parts.rest(), bytearray())), start=1):
+        answer = _persist(partial(client().upload_part, **upload, PartNumber=number, Body=part))
+        yield {"PartNumber": number, "ETag": answer["ETag"]}
+
+
+def _exists(where: dict[str, str]) -> bool:
+    try:
+        client().head_object(**where)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "404":
+            return False
+        raise
+    return True
+
+
+def load(bucket: str, key: str, start: int, end: int) -> Any:
+    """Unpickle what bytes ``start`` to ``end`` of an object hold, while they come.
+
+    Raises `Unreadable` when they cannot be read.
+    """
+
+    def insist(call: Callable[[], T]) -> T:
+        try:
+            return _persist(call)
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise Unreadable(f"{key} cannot be read: {error}") from error
+
+    def ask(span: dict[str, str]) -> Any:
+        return client().get_object(Bucket=bucket, Key=key, **span)["Body"]
+
+    with insist(lambda: RangeFile(ask, insist, start, end)).buffered() as file:
+        return buffers.load(file)
 
 
 def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:

@@ -23,7 +23,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 import cloudknot as ck
-from cloudknot.worker.protocol import Pack
+from cloudknot.worker.envelope import Pack
 
 LONG = 3600
 READ_SHARE = 1.1
@@ -105,7 +105,7 @@ class Measured:
     def stored(self) -> int:
         """Bytes of the input and its index."""
         pages = self.cloud.storage.pages(self.future.job.keys.inputs)
-        return sum(size for page in pages for _, size in page)
+        return sum(each.size for page in pages for each in page)
 
     @property
     def packs(self) -> int:
@@ -136,7 +136,7 @@ class Measured:
 
 
 def ck_part_size() -> int:
-    from cloudknot.aws.s3 import PART_SIZE
+    from cloudknot.aws.upload import PART_SIZE
 
     return PART_SIZE
 

@@ -1,11 +1,12 @@
 """MapFuture and its collector, with a job whose state the test sets: no cloud, no processes."""
 
 import asyncio
+import copy
 import io
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from functools import partial
 
-import cloudpickle
 import pytest
 
 from cloudknot.errors import (
@@ -23,7 +24,8 @@ from cloudknot.errors import (
 from cloudknot.futures import MapFuture
 from cloudknot.outcomes import Place
 from cloudknot.worker.element import run_element
-from cloudknot.worker.protocol import Location, pack
+from cloudknot.worker.envelope import pack
+from cloudknot.worker.protocol import Location
 from tests.waiting import until
 
 LONG = 30
@@ -42,7 +44,7 @@ class FakeJob:
 
     def finish(self, *indices):
         for index in indices:
-            envelope = run_element(self.function, cloudpickle.dumps(self.inputs[index]), False)
+            envelope = run_element(self.function, partial(copy.copy, self.inputs[index]), False)
             self.packs[Location(index, 1)] = pack([envelope])
 
     def end(self, child, **job):

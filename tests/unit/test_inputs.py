@@ -1,6 +1,8 @@
 """How inputs are laid out, against a storage in memory."""
 
+import io
 import pickle
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -23,13 +25,20 @@ class MemoryStorage:
     def put(self, key, body):
         self.objects[key] = body
 
-    def upload(self, key, pieces):
-        self.objects[key] = b"".join(pieces)
+    @contextmanager
+    def uploading(self, key):
+        file = io.BytesIO()
+        yield file
+        self.objects[key] = file.getvalue()
+
+
+def dump(file, element):
+    pickle.dump(element, file, protocol=5, buffer_callback=file.take)
 
 
 def stored(elements, starmap=False):
     storage = MemoryStorage()
-    result = upload_inputs(storage, KEYS, InputPacker(elements, pickle.dumps, starmap))
+    result = upload_inputs(storage, KEYS, InputPacker(elements, dump, starmap))
     return result, storage.objects
 
 
@@ -83,7 +92,7 @@ def test_starmap_takes_any_iterable_as_arguments():
 def test_the_element_that_cannot_be_pickled_is_named_and_nothing_is_stored():
     storage = MemoryStorage()
     with pytest.raises(CloudknotInputError, match=r"Element 2 .*function"):
-        upload_inputs(storage, KEYS, InputPacker([1, 2, lambda: 0], pickle.dumps, False))
+        upload_inputs(storage, KEYS, InputPacker([1, 2, lambda: 0], dump, False))
     assert storage.objects == {}
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.worker.protocol import RAISED, Envelope, Failure, Manifest, Pack, RunKeys, child_index, pack
+from cloudknot.worker.envelope import RAISED, Envelope, Failure, Pack, pack
+from cloudknot.worker.protocol import Manifest, RunKeys, child_index
 
 envelopes = st.builds(
     Envelope,
