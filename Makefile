@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docker docker-stop bench scale clean help
+.PHONY: demo test check docker docker-stop bench scale faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run every check and every test"
 	@echo "make bench  measure, and print ratios"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000' elements"
+	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
 	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
 	@echo "make docker-stop  end them"
 	@echo "make clean  remove the virtual environment"
@@ -52,6 +53,9 @@ bench: $(VENV)/.test
 
 scale: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),1 1000 100000) $(SCALE)
+
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.benchmarks.faults
 
 clean:
 	rm -rf $(VENV)
