@@ -1,14 +1,135 @@
-"""Jobs that a map waits for."""
+"""What a map waits for: other jobs, and a run whose results are its inputs.
+
+The inputs of such a map are in S3 already, as the results of its source, so nothing of them passes through the client.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.worker.protocol import Manifest, RunKeys
 
 MAX_DEPENDENCIES = 20
 """Dependencies of a job (Batch user guide, "Service quotas")."""
+
+
+class Job(Protocol):
+    """What must be known of a job to wait for it; `cloudknot.job.BatchJob` is one."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def job_ids(self) -> list[str]: ...
+    @property
+    def keys(self) -> RunKeys: ...
+    @property
+    def manifest(self) -> Manifest: ...
+    def live_job_ids(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run whose results are the inputs of another.
+
+    Attributes
+    ----------
+    job : BatchJob
+    gather : bool
+        Whether all of them, as one list, are the only input; else each is one.
+    function : bytes
+        What is called in place of the image's function, as the worker reads it; empty when that is called.
+    """
+
+    job: Job
+    gather: bool = False
+    function: bytes = b""
+
+    @property
+    def count(self) -> int:
+        """Number of inputs."""
+        return 1 if self.gather else self.job.manifest.count
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "source": self.job.keys.url,
+            "source_count": self.job.manifest.count,
+            "source_chunksize": self.job.manifest.chunksize,
+            "source_job": self.job.job_id,
+            "gather": self.gather,
+            "own_function": bool(self.function),
+        }
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What the jobs of a map wait for: entries of dependsOn for all of them, and one more for each."""
+
+    common: tuple[Mapping[str, str], ...] = ()
+    own: tuple[str, ...] = ()
+
+    def of(self, child: int) -> list[dict[str, str]]:
+        """The dependsOn of a child's job."""
+        own = [{"jobId": self.own[child]}] if self.own and self.own[child] else []
+        return [*map(dict, self.common), *own]
+
+
+def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifest) -> Waits:
+    """What the jobs of a run wait for.
+
+    A source that has ended is not waited for: what there will ever be of its results is there.
+
+    Raises
+    ------
+    CloudknotInputError
+        They are more jobs than Batch takes.
+    """
+    common = [{"jobId": job_id} for job_id in depends_on]
+    live = source.job.live_job_ids() if source else []
+    own: tuple[str, ...] = ()
+    if source and live and manifest.job_type == source.job.manifest.job_type == "independent":
+        own = tuple(job_id if job_id in live else "" for job_id in source.job.job_ids)
+    elif source and _chunks_match(source, live, manifest):
+        common.append({"jobId": live[0], "type": "N_TO_N"})
+    else:
+        common += [{"jobId": job_id} for job_id in live]
+    waits = Waits(tuple(common), own)
+    refuse_too_many(len(common) + bool(own))
+    return waits
+
+
+def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bool:
+    """Whether each child can wait for the one child of the source that has its inputs."""
+    theirs = source.job.manifest
+    return (
+        list(live) == source.job.job_ids
+        and len(live) == 1
+        and not source.gather
+        and manifest.job_type == "array"
+        and manifest.chunksize == theirs.chunksize
+        and manifest.children == theirs.children > 1
+    )
+
+
+def refuse_too_many(number: int) -> None:
+    """Refuse more dependencies than a job can have."""
+    if number > MAX_DEPENDENCIES:
+        raise CloudknotInputError(
+            f"This would have to wait for {number} Batch jobs, and a job can wait for {MAX_DEPENDENCIES} at most. "
+            "Wait for them here first (future.result()), or make them one map with job_type='array'."
+        )
+
+
+def refuse_elsewhere(source: Source, bucket: str) -> None:
+    """Refuse a source whose results a job cannot read."""
+    if source.job.keys.bucket != bucket:
+        raise CloudknotInputError(
+            f"The results of job {source.job.job_id} are in the bucket {source.job.keys.bucket}, and this knot's jobs "
+            f"use {bucket}. Pass the results themselves: map(future.result())."
+        )
 
 
 def job_ids_of(jobs: Any) -> list[str]:
@@ -29,8 +150,5 @@ def job_ids_of(jobs: Any) -> list[str]:
             found += job.job_ids
         elif not hasattr(item, "job"):
             raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
-    if len(found) > MAX_DEPENDENCIES:
-        raise CloudknotInputError(
-            f"depends_on names {len(found)} Batch jobs, and a job can wait for {MAX_DEPENDENCIES} at most."
-        )
+    refuse_too_many(len(found))
     return found

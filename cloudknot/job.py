@@ -104,9 +104,12 @@ class BatchJob:
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
-        """What `map` was given for this job alone: ``overrides`` and ``env_vars``."""
+        """What `map` was given for this job alone: ``overrides``, ``env_vars`` and ``depends_on``.
+
+        The last holds, for each job, what SubmitJob was given.
+        """
         stored = json.loads(self.cloud.storage.get(self.keys.manifest))
-        return {name: stored.get(name) or {} for name in ("overrides", "env_vars")}
+        return {name: stored.get(name) or {} for name in ("overrides", "env_vars", "depends_on")}
 
     @cached_property
     def submission(self) -> dict[str, Any]:
@@ -139,6 +142,22 @@ class BatchJob:
     def describe_jobs(self) -> list[batch.Job]:
         """Batch's descriptions of the jobs of `job_ids` that it still knows."""
         return batch.describe_jobs(self.cloud.door, self.job_ids)
+
+    def live_job_ids(self) -> list[str]:
+        """Those of `job_ids` that have not ended, or that Batch has not had the time to take note of."""
+        states = {job["jobId"]: job["status"] for job in self.describe_jobs()}
+        unknown = FORGOTTEN if self._is_old() else "SUBMITTED"
+        return [job_id for job_id in self.job_ids if states.get(job_id, unknown) not in (*ENDED, FORGOTTEN)]
+
+    def waited_for(self, child: int) -> str:
+        """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
+        entries = self.chosen["depends_on"] or [[]]
+        ids = [
+            f"{entry['jobId']}:{child}" if entry.get("type") == "N_TO_N" else entry["jobId"]
+            for entry in entries[child if len(entries) > 1 else 0]
+        ]
+        known = batch.describe_jobs(self.cloud.door, ids)
+        return " and ".join(f"{job['jobName']}, job {job['jobId']}" for job in known if job["status"] == "FAILED")
 
     @property
     def status(self) -> str:

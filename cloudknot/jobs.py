@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
+from cloudknot.dependencies import Source
 from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.runs import read_run, run_time, runs_of
 from cloudknot.worker.protocol import RunKeys
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 
 STILL_COMING = timedelta(days=1)
 """Age from which a run without a job is not looked at again in this session."""
+
+
+def as_elements(iterdata: Any) -> Any:
+    """The elements of a map; of another map's future or job, its results, wherever they are by then."""
+    if isinstance(iterdata, MapFuture):
+        return Source(iterdata.job) if iterdata.job is not None else ()
+    return Source(iterdata) if isinstance(iterdata, BatchJob) else iterdata
 
 
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:

@@ -18,7 +18,7 @@ from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
-from cloudknot.jobs import jobs_table
+from cloudknot.jobs import as_elements, jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
@@ -153,7 +153,7 @@ class Knot(KnotProperties):
 
     def map(
         self,
-        iterdata: Iterable[Any],
+        iterdata: Iterable[Any] | BatchJob,
         env_vars: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         max_threads: int = 64,
         starmap: bool = False,
@@ -173,7 +173,8 @@ class Knot(KnotProperties):
         Parameters
         ----------
         iterdata : iterable
-            One element for each call. Any iterable: it is read once and not held in memory.
+            One element for each call. Any iterable: it is read once and not held in memory. Or another map's future or
+            job, of any knot: its results are the elements, and go from job to job without passing through here.
         env_vars : dict, or list of ``{"name": ..., "value": ...}``, optional
             Environment variables of the jobs.
         max_threads : int
@@ -183,7 +184,8 @@ class Knot(KnotProperties):
         job_type : {"array", "independent"}, optional
             One array job (the default), or one Batch job for each element.
         chunksize : int, optional
-            Elements that one child job handles. Default: 1 up to 10,000 elements, then the smallest that fits.
+            Elements that one child job handles. Default: that of the other map; 1 up to 10,000 elements, then the
+            smallest that fits.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional
@@ -206,7 +208,8 @@ class Knot(KnotProperties):
         options = MapOptions.of_map(**locals())
         self._refuse_if_clobbered()
         target = Target.of(self.name, self._program, self._resources)
-        started = start_run(self._cloud, target, iterdata, self._program, options, job_ids_of(depends_on or ()))
+        elements, waits_for = as_elements(iterdata), job_ids_of(depends_on or ())
+        started = start_run(self._cloud, target, elements, self._program, options, waits_for)
         return self._future(started, options)
 
     def _future(self, started: Started | None, options: MapOptions) -> MapFuture:

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cloudknot.endings import Ending, ending
-from cloudknot.errors import BatchJobFailedError, CloudknotError, ElementError
-from cloudknot.worker.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
+from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
+from cloudknot.worker.envelope import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
 
 if TYPE_CHECKING:
     from cloudknot.elements import Part
@@ -100,9 +100,18 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
     if isinstance(raised, Exception):
         raised.__cause__ = RemoteTraceback(failure.traceback, place)
         tries = f" in the last of {place.attempts} attempts" if place.attempts > 1 else ""
-        raised.add_note(f"Raised by {place}{tries}. {place.help()}")
+        if failure.source:
+            raised.add_note(f"Raised by {failure.source}, whose result {place} takes.")
+        else:
+            raised.add_note(f"Raised by {place}{tries}. {place.help()}")
         return raised
-    error = _element_error(place, _explain(failure, raised is not None), failure.exit_code)
+    if failure.kind == NO_INPUT:
+        text = f"did not run, because {failure.source}, whose result it takes, has none."
+        return _error(DependencyFailedError, place, text, None)
+    text = _explain(failure, raised is not None)
+    if failure.source:
+        text = f"did not run, because {failure.source}, whose result it takes, {text}"
+    error = _element_error(place, text, failure.exit_code)
     error.__cause__ = RemoteTraceback(failure.traceback, place)
     return error
 

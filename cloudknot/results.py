@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from cloudknot.aws.batch import LogStream, log_streams
 from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
 from cloudknot.endings import Ending, ending
-from cloudknot.errors import CloudknotError, ElementError
+from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost
 from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
 from cloudknot.worker.envelope import Failure
@@ -32,6 +33,9 @@ class Job(Source, Store, Protocol):
 
     def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream."""
+
+    def waited_for(self, child: int) -> str:
+        """The jobs that a child's job waited for and that failed, in words."""
 
     def terminate(self, reason: str) -> None:
         """End the job."""
@@ -54,6 +58,7 @@ class Results:
         self.packs = Packs(job)
         self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
         self._given_up: CloudknotError | None = None
+        self._failed_before: dict[int, str] = {}
 
     def lost(self, child: int, job: Mapping[str, Any]) -> None:
         """Remember how the job of a child ended that left elements without a result."""
@@ -87,7 +92,16 @@ class Results:
     def _error_of_lost(self, index: int) -> BaseException:
         end, stream = self._endings[self._job.child_of(index)]
         log_url = self._job.log_url(stream) if stream else ""
+        if end.kind is DependencyFailedError:
+            end = replace(end, what=f"{end.what}{self._waited_for(self._job.child_of(index))}")
         return lost(replace(self._job.place(index), log_url=log_url), end)
+
+    def _waited_for(self, child: int) -> str:
+        if child not in self._failed_before:
+            with suppress(CloudknotError):
+                self._failed_before[child] = self._job.waited_for(child)
+        names = self._failed_before.get(child)
+        return f" ({names})" if names else ""
 
     def _read(self, index: int, state: int) -> Outcome:
         location, size = self._elements.pack(index)

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot.compute import refuse_above
+from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.keywords import refuse_unknown, stored_keywords
@@ -73,12 +74,14 @@ class Started(NamedTuple):
 def start_run(
     cloud: Cloud,
     target: Target,
-    elements: Iterable[Any],
+    elements: Iterable[Any] | Source,
     program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
 ) -> Started | None:
     """Store the inputs and submit the job; None when there are no elements.
+
+    Where the elements are the results of another run, nothing of them is read or stored here.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def start_run(
     """
     refuse_above(target.max_vcpus, vcpus=options.overrides.vcpus)
     refuse_unknown(program, options.kwargs, options.starmap)
-    checked = _not_empty(elements)
+    checked = elements if isinstance(elements, Source) else _not_empty(elements)
     if checked is None:
         return None
     cloud.storage.ensure_bucket(target.tags)
@@ -96,28 +99,46 @@ def start_run(
     dump = partial(pickle_into, program=program)
     with stored_keywords(cloud.storage, target.knot, options.kwargs, dump) as keywords:
         more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
-        packer = InputPacker(checked, dump, options.starmap)
-        manifest = _store(cloud, keys, target, packer, options, more)
+        inputs = checked if isinstance(checked, Source) else InputPacker(checked, dump, options.starmap)
+        manifest, waits = _store(cloud, keys, target, inputs, options, depends_on, more)
         requests = (
-            with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, depends_on)
+            with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, waits)
         )
         record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
     return Started(keys, manifest, record)
 
 
 def _store(
-    cloud: Cloud, keys: RunKeys, target: Target, packer: InputPacker, options: MapOptions, more: Mapping[str, Any]
-) -> Manifest:
-    """Store inputs and manifest, or nothing."""
+    cloud: Cloud,
+    keys: RunKeys,
+    target: Target,
+    inputs: InputPacker | Source,
+    options: MapOptions,
+    depends_on: Sequence[str],
+    more: Mapping[str, Any],
+) -> tuple[Manifest, Waits]:
+    """Store inputs and manifest, or nothing; find out what to wait for."""
+    source = inputs if isinstance(inputs, Source) else None
     try:
-        stored = upload_inputs(cloud.storage, keys, packer)
-        manifest = _manifest(keys, target, stored, options, **more)
-        chosen = {"overrides": asdict(options.overrides), "env_vars": options.env_vars}
+        if isinstance(inputs, Source):
+            refuse_elsewhere(inputs, keys.bucket)
+            stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.about()}
+            if inputs.function:
+                cloud.storage.put(keys.function, inputs.function)
+        else:
+            stored = upload_inputs(cloud.storage, keys, inputs)
+        manifest = _manifest(keys, target, stored, options, _chunksize(stored.count, options, source), **more)
+        waits = waits_of(depends_on, source, manifest)
+        chosen = {
+            "overrides": asdict(options.overrides),
+            "env_vars": options.env_vars,
+            "depends_on": [waits.of(child) for child in range(len(waits.own) or 1)],
+        }
         cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())
     except BaseException:
         _discard(cloud, keys)
         raise
-    return manifest
+    return manifest, waits
 
 
 def _discard(cloud: Cloud, keys: RunKeys) -> None:
@@ -146,13 +167,15 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
     return None
 
 
-def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, **more: Any) -> Manifest:
+def _manifest(
+    keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, chunksize: int, **more: Any
+) -> Manifest:
     return Manifest(
         knot=target.knot,
         run_id=keys.run_id,
         count=stored.count,
         stride=stored.stride,
-        chunksize=_chunksize(stored.count, options),
+        chunksize=chunksize,
         starmap=options.starmap,
         attempts=options.overrides.retries or target.attempts,
         function=target.function,
@@ -165,12 +188,13 @@ def _manifest(keys: RunKeys, target: Target, stored: StoredInputs, options: MapO
     )
 
 
-def _chunksize(count: int, options: MapOptions) -> int:
-    """The chunk size asked for, else the smallest with which one array holds all."""
+def _chunksize(count: int, options: MapOptions, source: Source | None) -> int:
+    """The chunk size asked for, else that of the source, else the smallest with which one array holds all."""
     if options.job_type == "independent":
         return 1
     smallest = -(-count // MAX_CHILDREN)
-    chunksize = options.chunksize or smallest
+    usual = max(smallest, source.job.manifest.chunksize) if source and not source.gather else smallest
+    chunksize = options.chunksize or usual
     if chunksize < smallest:
         raise CloudknotInputError(
             f"chunksize={chunksize} would take {-(-count // chunksize):,} child jobs for {count:,} elements, and an "
@@ -180,20 +204,18 @@ def _chunksize(count: int, options: MapOptions) -> int:
 
 
 def _requests(
-    keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions, depends_on: Sequence[str]
+    keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions, waits: Waits
 ) -> Iterator[dict[str, Any]]:
     """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
-    request: dict[str, Any] = {
-        "jobQueue": target.job_queue,
-        "jobDefinition": target.job_definition,
-        "dependsOn": [{"jobId": job_id} for job_id in depends_on],
-    }
+    request: dict[str, Any] = {"jobQueue": target.job_queue, "jobDefinition": target.job_definition}
     environment = [{"name": MANIFEST_VARIABLE, "value": manifest.for_worker()}, *options.container_environment]
     command = [*COMMAND, keys.url]
     if manifest.job_type == "independent":
         for child in range(manifest.children):
             variables = [*environment, {"name": CHILD_VARIABLE, "value": str(child)}]
-            yield {**request, "containerOverrides": {"command": command, "environment": variables}}
+            overrides = {"command": command, "environment": variables}
+            yield {**request, "dependsOn": waits.of(child), "containerOverrides": overrides}
     else:
         array = {"arrayProperties": {"size": manifest.children}} if manifest.children > 1 else {}
-        yield {**request, **array, "containerOverrides": {"command": command, "environment": environment}}
+        overrides = {"command": command, "environment": environment}
+        yield {**request, **array, "dependsOn": waits.of(0), "containerOverrides": overrides}

@@ -11,16 +11,16 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from . import element, s3
+from . import element, s3, source
 from .attempts import Attempts
-from .buffers import loads
+from .buffers import Unreadable, loads
 from .envelope import Envelope, Failure
 from .inputs import read_inputs
-from .program import load_function
+from .program import load_function, load_travelled
 from .protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index
 from .results import ResultWriter
 from .shared import with_keywords
@@ -88,7 +88,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
     function, broken = _load(keys, manifest)
     failed = 0
     with ResultWriter(keys) as results:
-        for index, load in zip(todo, read_inputs(keys, manifest, todo), strict=True):
+        for index, load in zip(todo, _inputs(keys, manifest, todo), strict=True):
             outcome = broken or element.run_element(function, load, manifest.starmap)
             failed += not outcome.ok
             if outcome.ok or attempts.last:
@@ -99,12 +99,19 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
 def _load(keys: RunKeys, manifest: Manifest) -> tuple[Callable[..., Any], Envelope | None]:
     """The function, and the outcome of every element where it cannot be loaded."""
     try:
-        return with_keywords(load_function(), keys, manifest), None
-    except element.Stopped:
+        return _function(keys, manifest), None
+    except (element.Stopped, Unreadable):
         raise
     except BaseException as error:
         print(f"The program could not be loaded: {error!r}", file=sys.stderr)
         return _unloaded, element.not_loaded(error)
+
+
+def _function(keys: RunKeys, manifest: Manifest) -> Callable[..., Any]:
+    """The image's function or the run's own, with the run's keyword arguments."""
+    own = manifest.own_function
+    function = load_travelled(s3.read(keys.bucket, keys.function)) if own else load_function()
+    return with_keywords(function, keys, manifest)
 
 
 def _unloaded(*arguments: Any) -> Any:
@@ -121,12 +128,17 @@ def _missing(keys: RunKeys, chunk: range) -> list[int]:
     return [index for index in chunk if index not in stored]
 
 
+def _inputs(keys: RunKeys, manifest: Manifest, todo: list[int]) -> Iterable[Callable[[], Any]]:
+    """What gives the inputs of some elements: those that were stored for the run, or another run's results."""
+    return source.inputs(manifest, todo) if manifest.source else read_inputs(keys, manifest, todo)
+
+
 def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:
     if not 0 <= index < manifest.count:
         print(f"Element {index} is not one of this run's {manifest.count}.", file=sys.stderr)
         return 2
-    (load,) = read_inputs(keys, manifest, [index])
-    function = with_keywords(load_function(), keys, manifest)
+    (load,) = _inputs(keys, manifest, [index])
+    function = _function(keys, manifest)
     outcome = element.run_element(function, load, manifest.starmap)
     if outcome.ok:
         print(repr(loads(b"".join(outcome.pieces) or outcome.payload)))

@@ -25,6 +25,14 @@ class Stopped(BaseException):
     """Batch asked the process to end (SIGTERM). It passes through the user's ``except Exception``."""
 
 
+class PassedOn(Exception):
+    """The element has no argument, because the element of another run that would give it failed."""
+
+    def __init__(self, kind: int, failure: Failure) -> None:
+        super().__init__(failure.source)
+        self.kind, self.failure = kind, failure
+
+
 def dumps(value: Any) -> bytes:
     """Pickle a value.
 
@@ -43,6 +51,8 @@ def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: 
         value = function(*argument) if starmap else function(argument)
     except (Stopped, Unreadable):
         raise
+    except PassedOn as error:
+        kind, payload = error.kind, error.failure.to_bytes()
     except SystemExit as error:
         kind, payload = EXITED, describe(EXITED, error).to_bytes()
     except BaseException as error:

@@ -19,7 +19,7 @@ _RECORD = struct.Struct("<BxxxxxxxddQQ")
 _LENGTH = struct.Struct("<I")
 _MAGIC = b"ckp1"
 
-VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED = range(5)
+VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT = range(6)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Failure:
     """Why an element has no value.
 
     ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
-    neither can travel; the other fields are always there.
+    neither can travel. ``source`` names the element of another run that failed in this way, and whose result this
+    element would have taken; else it is empty. The other fields are always there.
     """
 
     kind: int
@@ -36,6 +37,7 @@ class Failure:
     traceback: str
     exit_code: int | None = None
     pickled: bytes = b""
+    source: str = ""
 
     def to_bytes(self) -> bytes:
         about = asdict(self)

@@ -29,6 +29,20 @@ def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
     return function
 
 
+def load_travelled(data: bytes, folder: Path = PROGRAM) -> Callable[..., Any]:
+    """A function that a run brings: a line of JSON as ``program.json`` has it, with the source, and the pickle."""
+    line, _, pickled = data.partition(b"\n")
+    about = json.loads(line)
+    _check_python(about["python"])
+    import cloudpickle
+
+    _check_cloudpickle(about["cloudpickle"], cloudpickle.__version__)
+    sys.path.insert(0, str(folder / "modules"))
+    _remember(about, about["source"])
+    function: Callable[..., Any] = cloudpickle.loads(pickled)
+    return function
+
+
 def _check_python(wanted: str) -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if wanted != here:
@@ -50,10 +64,15 @@ def show_source(folder: Path = PROGRAM) -> None:
     """Give tracebacks the lines of the user's file, which is not in the container."""
     try:
         about = json.loads((folder / "program.json").read_text())
-        source = (folder / "function.py").read_text(encoding="utf-8").splitlines(keepends=True)
+        source = (folder / "function.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return
+    _remember(about, source)
+
+
+def _remember(about: dict[str, Any], source: str) -> None:
+    """Have tracebacks find the lines of a function whose file is not here."""
     filename = about.get("filename")
     if filename and not Path(filename).exists():
-        lines = ["\n"] * (about["firstlineno"] - 1) + source
+        lines = ["\n"] * (about["firstlineno"] - 1) + source.splitlines(keepends=True)
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

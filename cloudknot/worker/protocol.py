@@ -92,6 +92,10 @@ class RunKeys:
         return f"{self.prefix}/todo.{round}"
 
     @property
+    def function(self) -> str:
+        return f"{self.prefix}/function"
+
+    @property
     def outputs(self) -> str:
         return f"{self.prefix}/outputs/"
 
@@ -118,6 +122,9 @@ class Manifest:
     With a ``stride``, element ``i`` of the inputs begins at byte ``i * stride``; without, the index says where.
     ``sse`` is the server-side encryption that is asked for with every object; None leaves it to the bucket.
     ``kwargs`` is the key of the keyword arguments of all elements, of ``kwargs_size`` bytes; empty without any.
+    ``source`` is the URL of the run whose results are the inputs, one by one or, with ``gather``, as a list: a run of
+    ``source_count`` elements in chunks of ``source_chunksize``, whose Batch job is ``source_job``.
+    ``own_function`` tells that the run brings its function, in place of the image's.
     ``knot``, ``run_id``, ``function``, ``image`` and ``created`` are for people and later sessions: see `for_worker`.
     """
 
@@ -133,6 +140,12 @@ class Manifest:
     stride: int = 0
     kwargs: str = ""
     kwargs_size: int = 0
+    source: str = ""
+    source_count: int = 0
+    source_chunksize: int = 0
+    source_job: str = ""
+    gather: bool = False
+    own_function: bool = False
     job_type: str = "array"
     job_queue: str = ""
     job_definition: str = ""

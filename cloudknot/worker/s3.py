@@ -172,14 +172,19 @@ def load(bucket: str, key: str, start: int, end: int) -> Any:
 
 def keys(bucket: str, prefix: str, after: str, until: str) -> list[str]:
     """The keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""
-    found: list[str] = []
+    return [item["Key"] for item in objects(bucket, prefix, after, until)]
+
+
+def objects(bucket: str, prefix: str, after: str, until: str) -> list[dict[str, Any]]:
+    """The objects of these keys as a listing shows them, with ``Key``, ``Size`` and ``LastModified``."""
+    found: list[dict[str, Any]] = []
     where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
     while True:
         page = _persist(partial(client().list_objects_v2, **where))
         for item in page.get("Contents", ()):
             if item["Key"] > until:
                 return found
-            found.append(item["Key"])
+            found.append(item)
         if not page.get("IsTruncated"):
             return found
         where["ContinuationToken"] = page["NextContinuationToken"]

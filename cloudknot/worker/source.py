@@ -1,0 +1,167 @@
+"""Inputs that are the results of another run: found by listing its outputs, read pack by pack, in order.
+
+Of several outcomes of an element a value wins over a failure, a later round's failure over an earlier one's, and else
+what was stored first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from . import s3
+from .buffers import loads
+from .element import PassedOn
+from .envelope import NO_INPUT, VALUE, Failure, Pack, head_size
+from .protocol import Location, Manifest, RunKeys
+
+WHOLE = 8 * 1024 * 1024
+"""Bytes that are read with one request, also where not all of them are needed."""
+
+
+class Outcome(NamedTuple):
+    """How an element ended, and what gives its value, or else the bytes of its `Failure`."""
+
+    kind: int
+    get: Callable[[], Any]
+
+
+class Listed(NamedTuple):
+    """A pack in the listing."""
+
+    location: Location
+    size: int
+    stored: Any
+
+
+def inputs(manifest: Manifest, todo: Sequence[int]) -> Iterator[Callable[[], Any]]:
+    """For each element, what gives its argument; it raises `PassedOn` where there is none."""
+    run = RunKeys.parse(manifest.source)
+    if manifest.gather:
+        yield partial(_gathered, manifest, run)
+        return
+    for index, outcome in zip(todo, outcomes(run, manifest.source_chunksize, todo), strict=True):
+        yield partial(_value, outcome, _described(manifest, run, index))
+
+
+def _described(manifest: Manifest, run: RunKeys, index: int) -> str:
+    return f"element {index} of the map of {run.knot!r} (job {manifest.source_job})"
+
+
+def _gathered(manifest: Manifest, run: RunKeys) -> list[Any]:
+    """The list of all results. Raises `PassedOn` with the first failure."""
+    every = enumerate(outcomes(run, manifest.source_chunksize, range(manifest.source_count)))
+    return [_value(outcome, _described(manifest, run, index)) for index, outcome in every]
+
+
+def _value(outcome: Outcome | None, where: str) -> Any:
+    if outcome is None:
+        raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where))
+    if outcome.kind != VALUE:
+        failure = Failure.from_bytes(outcome.get())
+        raise PassedOn(outcome.kind, replace(failure, source=failure.source or where))
+    try:
+        return outcome.get()
+    except Exception as error:
+        error.add_note(f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
+        raise
+
+
+def outcomes(run: RunKeys, reach: int, elements: Sequence[int]) -> Iterator[Outcome | None]:
+    """The outcomes of some elements of a run, in order; None for one that has none.
+
+    Parameters
+    ----------
+    run : RunKeys
+    reach : int
+        How many elements a pack has at most.
+    elements : sequence of int
+        In rising order.
+    """
+    waiting = iter(elements)
+    index = next(waiting, None)
+    for cluster in _clusters(_listed(run, reach, elements[0], elements[-1])):
+        end = max(pack.location.first + pack.location.number for pack in cluster)
+        wanted: list[int] = []
+        while index is not None and index < end:
+            wanted.append(index)
+            index = next(waiting, None)
+        found = {i: where for i, where in _chosen(run, cluster).items() if i in set(wanted)} if wanted else {}
+        yield from _read(run, wanted, found)
+    while index is not None:
+        yield None
+        index = next(waiting, None)
+
+
+def _listed(run: RunKeys, reach: int, first: int, last: int) -> list[Listed]:
+    """The packs that may have elements from ``first`` to ``last``."""
+    after, until = run.output(max(0, first - reach), 0), run.output(last + 1, 0)
+    objects = s3.objects(run.bucket, run.outputs, after, until)
+    return [Listed(run.parse_output(each["Key"]), each["Size"], each["LastModified"]) for each in objects]
+
+
+def _clusters(packs: Iterable[Listed]) -> Iterator[list[Listed]]:
+    """Packs that overlap, together."""
+    cluster: list[Listed] = []
+    end = 0
+    for pack in packs:
+        if cluster and pack.location.first >= end:
+            yield cluster
+            cluster = []
+        cluster.append(pack)
+        end = max(end, pack.location.first + pack.location.number)
+    if cluster:
+        yield cluster
+
+
+def _chosen(run: RunKeys, cluster: list[Listed]) -> dict[int, Listed]:
+    """Which pack counts for each element of a cluster."""
+    if len(cluster) == 1:
+        first, number, _ = cluster[0].location
+        return dict.fromkeys(range(first, first + number), cluster[0])
+    found: dict[int, tuple[Listed, bool]] = {}
+    for pack in sorted(cluster, key=lambda pack: (pack.stored, pack.location.round, pack.location)):
+        for index, kind in enumerate(_head(run, pack).kinds, pack.location.first):
+            known, known_ok = found.get(index, (None, False))
+            ok = kind == VALUE
+            later = known is not None and not ok and pack.location.round > known.location.round
+            if known is None or (not known_ok and (ok or later)):
+                found[index] = pack, ok
+    return {index: pack for index, (pack, _) in found.items()}
+
+
+def _head(run: RunKeys, pack: Listed) -> Pack:
+    """The table of a pack, without payloads."""
+    return Pack(s3.read(run.bucket, run.output(*pack.location), 0, head_size(pack.location.number)))
+
+
+def _read(run: RunKeys, wanted: Sequence[int], found: dict[int, Listed]) -> Iterator[Outcome | None]:
+    """The outcomes of some elements, of those neighbours together that are in one pack."""
+    position = 0
+    while position < len(wanted):
+        pack = found.get(wanted[position])
+        stop = position + 1
+        while stop < len(wanted) and found.get(wanted[stop]) is pack:
+            stop += 1
+        if pack is None:
+            yield from [None] * (stop - position)
+        else:
+            yield from _outcomes_in(run, pack, [index - pack.location.first for index in wanted[position:stop]])
+        position = stop
+
+
+def _outcomes_in(run: RunKeys, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
+    """Some outcomes of a pack: by one request for a small one, else by one for its table and others for payloads."""
+    key = run.output(*pack.location)
+    if pack.size <= WHOLE:
+        whole = Pack(s3.read(run.bucket, key))
+        for position in positions:
+            kind, payload = whole[position].kind, whole[position].payload
+            yield Outcome(kind, partial(loads if kind == VALUE else bytes, payload))
+        return
+    head = _head(run, pack)
+    for position in positions:
+        kind = head.kinds[position]
+        yield Outcome(kind, partial(s3.load if kind == VALUE else s3.read, run.bucket, key, *head.span(position)))
