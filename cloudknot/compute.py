@@ -96,26 +96,26 @@ def fargate_memory(vcpus: int) -> int:
     return next(size for size in _sizes(vcpus) if size >= MEMORY)
 
 
-def check_fargate_memory(vcpus: int, memory: int) -> None:
-    """Refuse a pair that Fargate does not have, with the nearest that it has."""
-    sizes = _sizes(vcpus)
+def check_fargate_memory(vcpus: int, memory: int, name: str = "job_def_vcpus") -> None:
+    """Refuse a pair that Fargate does not have, with the nearest that it has; ``name`` is the vCPUs' parameter."""
+    sizes = _sizes(vcpus, name)
     if memory not in sizes:
         near = sorted(sorted(sizes, key=lambda size: abs(size - memory))[:2])
         others = [str(count) for count, listed in FARGATE_MEMORY.items() if memory in listed]
-        more = f"; {memory:,} MiB go with job_def_vcpus={' or '.join(others)}" if others else ""
+        more = f"; {memory:,} MiB go with {name}={' or '.join(others)}" if others else ""
         refuse(
             "memory",
             memory,
-            f"a size that Fargate has for job_def_vcpus={vcpus}: {_listed(sizes)} MiB. "
+            f"a size that Fargate has for {name}={vcpus}: {_listed(sizes)} MiB. "
             f"The nearest are {' and '.join(f'{size:,}' for size in near)}{more}",
         )
 
 
-def _sizes(vcpus: int) -> Sequence[int]:
+def _sizes(vcpus: int, name: str = "job_def_vcpus") -> Sequence[int]:
     if vcpus not in FARGATE_MEMORY:
         near = sorted(sorted(FARGATE_MEMORY, key=lambda count: abs(count - vcpus))[:2])
         refuse(
-            "job_def_vcpus",
+            name,
             vcpus,
             f"a number of vCPUs that Fargate has: {', '.join(map(str, FARGATE_MEMORY))}. "
             f"The nearest are {' and '.join(map(str, near))}",

@@ -85,6 +85,15 @@ def _rest(definition: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[
     )
 
 
+def fargate_size(definition: Mapping[str, Any]) -> tuple[int, int] | None:
+    """vCPUs and MiB of a job on Fargate; None on EC2 instances."""
+    container = definition["containerProperties"]
+    if not (container.get("networkConfiguration") or {}).get("assignPublicIp"):
+        return None
+    given = {item["type"]: int(float(item["value"])) for item in container["resourceRequirements"]}
+    return given["VCPU"], given["MEMORY"]
+
+
 def retries_of(definition: Mapping[str, Any]) -> int:
     """The attempts that the user's function has."""
     return int((definition.get("parameters") or {}).get("retries", 1))

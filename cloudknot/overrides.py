@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.compute import check_fargate_memory, refuse_above
+
 if TYPE_CHECKING:
     from cloudknot.options import Overrides
+
+
+def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, int] | None) -> None:
+    """Refuse what no job of a knot can get; ``fargate`` is what its jobs have on Fargate, vCPUs and MiB.
+
+    Raises
+    ------
+    CloudknotInputError
+    """
+    refuse_above(max_vcpus, vcpus=overrides.vcpus)
+    if fargate is not None and (overrides.vcpus or overrides.memory):
+        check_fargate_memory(overrides.vcpus or fargate[0], overrides.memory or fargate[1], "vcpus")
 
 
 def with_overrides(request: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:

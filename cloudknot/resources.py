@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot import changes, template
-from cloudknot.definition import active_revisions, facts, job_definition, retries_of
+from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
@@ -56,6 +56,8 @@ class KnotResources:
     max_vcpus: int
     pars_name: str
     tags: Mapping[str, str]
+    fargate: tuple[int, int] | None = None
+    """vCPUs and MiB of a job on Fargate, which takes certain pairs only; None on EC2."""
 
 
 def stack_name(name: str) -> str:
@@ -241,4 +243,5 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         max_vcpus=int(parameters["MaxVcpus"]),
         pars_name=parameters["ParsName"],
         tags=state.tags,
+        fargate=fargate_size(revision),
     )

@@ -14,12 +14,11 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudknot.compute import refuse_above
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.keywords import refuse_unknown, stored_keywords
-from cloudknot.overrides import with_overrides
+from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.runs import TIME_FORMAT
 from cloudknot.submission import Submission, submit
 from cloudknot.values import pickle_into
@@ -47,6 +46,7 @@ class Target:
     attempts: int
     max_vcpus: int
     tags: Mapping[str, str]
+    fargate: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, knot: str, program: Program | None, made: KnotResources) -> Target:
@@ -60,6 +60,7 @@ class Target:
             attempts=made.retries,
             max_vcpus=made.max_vcpus,
             tags=made.tags,
+            fargate=made.fargate,
         )
 
 
@@ -89,7 +90,7 @@ def start_run(
         An element cannot be pickled, or there are too many for the chunk size. Nothing was submitted, and nothing of
         the run is left in S3.
     """
-    refuse_above(target.max_vcpus, vcpus=options.overrides.vcpus)
+    check_overrides(options.overrides, target.max_vcpus, target.fargate)
     refuse_unknown(program, options.kwargs, options.starmap)
     checked = elements if isinstance(elements, Source) else _not_empty(elements)
     if checked is None:

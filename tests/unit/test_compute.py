@@ -1,0 +1,69 @@
+"""What jobs run on: Fargate's pairs, and what goes with it and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloudknot.compute import FARGATE_MEMORY, FARGATE_TYPES, platform_of
+from cloudknot.errors import CloudknotInputError
+from cloudknot.options import KnotOptions, Overrides
+from cloudknot.overrides import check_overrides
+
+
+@pytest.mark.parametrize("types", FARGATE_TYPES)
+def test_fargate_by_default(types: str) -> None:
+    options = KnotOptions.make(instance_types=types)
+    assert (options.job_def_vcpus, options.memory) == (1, 8192)
+    assert (options.fargate, options.platform) == FARGATE_TYPES[types]
+    assert platform_of([types]) == ("linux/arm64" if types.endswith("arm64") else "linux/amd64")
+
+
+@pytest.mark.parametrize(("vcpus", "memory"), [(1, 8192), (2, 8192), (4, 8192), (8, 16384), (16, 32768), (32, 61440)])
+def test_default_memory_is_the_least_that_fargate_has_above_the_usual(vcpus: int, memory: int) -> None:
+    assert KnotOptions.make(instance_types="fargate", job_def_vcpus=vcpus).memory == memory
+
+
+def test_every_pair_of_the_table_is_accepted() -> None:
+    pairs = [(vcpus, memory) for vcpus, sizes in FARGATE_MEMORY.items() for memory in sizes]
+    assert len(pairs) == 7 + 13 + 23 + 12 + 12 + 3
+    for vcpus, memory in pairs:
+        options = KnotOptions.make(instance_types="fargate-spot", job_def_vcpus=vcpus, memory=memory)
+        assert (options.job_def_vcpus, options.memory) == (vcpus, memory)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"memory": 7500}, r"memory=7500 .*job_def_vcpus=1: 2,048 to 8,192 in steps of 1,024.*7,168 and 8,192"),
+        ({"memory": 16384}, r"memory=16384 .*16,384 MiB go with job_def_vcpus=2 or 4 or 8"),
+        ({"job_def_vcpus": 3}, r"job_def_vcpus=3 .*1, 2, 4, 8, 16, 32\. The nearest are 2 and 4"),
+        ({"job_def_vcpus": 32, "memory": 65536}, r"memory=65536 .*61,440, 122,880, 249,856 MiB"),
+        ({"bid_percentage": 50}, r"bid_percentage=50 .*fargate-spot"),
+        ({"n_gpus": 1}, r"n_gpus=1 .*Fargate has none"),
+        ({"min_vcpus": 1}, r"min_vcpus=1 .*keeps no machine"),
+        ({"desired_vcpus": 0}, r"desired_vcpus=0 .*max_vcpus alone"),
+        ({"volume_size": 50}, r"volume_size=50 .*no machine of yours"),
+        ({"image_id": "ami-0123456789abcdef0"}, r"image_id=.*no machine of yours"),
+        ({"ec2_key_pair": "lab"}, r"ec2_key_pair='lab' .*no machine of yours"),
+        ({"instance_types": ["fargate", "c6i"]}, r"instance_types=.*'fargate' alone"),
+        ({"instance_types": ["c6i", "fargate-spot"]}, r"instance_types=.*'fargate-spot' alone"),
+        ({"job_def_vcpus": 4, "max_vcpus": 2}, r"job_def_vcpus=4 .*max_vcpus \(2\) or less"),
+    ],
+)
+def test_what_fargate_refuses(choices: dict[str, Any], words: str) -> None:
+    with pytest.raises(CloudknotInputError, match=f"^{words}"):
+        KnotOptions.make(**{"instance_types": "fargate", **choices})
+
+
+def test_a_map_may_have_another_pair_on_fargate() -> None:
+    for given in ({}, {"memory": 4096}, {"vcpus": 2}, {"vcpus": 8, "memory": 16384}):
+        check_overrides(Overrides.make(**given), 64, (1, 8192))
+    with pytest.raises(CloudknotInputError, match=r"^memory=5000 .*vcpus=1: .*4,096 and 5,120"):
+        check_overrides(Overrides(memory=5000), 64, (1, 8192))
+    with pytest.raises(CloudknotInputError, match=r"^vcpus=3 .*2 and 4"):
+        check_overrides(Overrides(vcpus=3), 64, (1, 8192))
+    check_overrides(Overrides(memory=5000, vcpus=3), 64, None)
+    with pytest.raises(CloudknotInputError, match=r"^vcpus=65 .*max_vcpus \(64\)"):
+        check_overrides(Overrides(vcpus=65), 64, None)
