@@ -24,6 +24,40 @@ def main() -> None:
     """Run your own Python function on AWS Batch, or on this machine."""
 
 
+@main.command()
+@click.argument("level", type=click.Choice(["run", "create", "administer"]))
+@click.option("--account", help="AWS account number. Default: ACCOUNT_ID, to be replaced.")
+@click.option("--region", help="Default: the settings'.")
+@click.option("--bucket", help="Default: the settings', else cloudknot's own.")
+@click.option("--repository", help="Image repository. Default: the settings'.")
+def permissions(
+    level: str, account: str | None, region: str | None, bucket: str | None, repository: str | None
+) -> None:
+    """Print the IAM policy that somebody needs, as JSON.
+
+    LEVEL is what it is for: run uses knots that exist (map, results, logs, cancel); create also makes and changes
+    knots, and removes them again; administer also deletes the images that knots share.
+
+    Use: cloudknot permissions run --account 123456789012
+    """
+    import json
+
+    from cloudknot import config
+    from cloudknot import permissions as policies
+
+    place = config.region(region, config.profile())
+    scope = policies.Scope(
+        account=account or policies.ACCOUNT,
+        region=place,
+        bucket=bucket or config.bucket() or "",
+        repository=repository or config.ecr_repo(),
+        partition=policies.partition_of(place),
+    )
+    click.echo(json.dumps(policies.policy(level, scope), indent=2))
+    if account is None:
+        click.echo(f"Replace {policies.ACCOUNT} by the number of your AWS account, or give --account.", err=True)
+
+
 @main.group()
 def local() -> None:
     """The embedded cloud: an AWS-compatible cloud on this machine, for trying things out without an account."""
@@ -48,8 +82,16 @@ DIRECTORY = click.option(
 @click.option(
     "--registry", metavar="HOST:PORT", help="For the docker runner: where images are pushed to and pulled from."
 )
+@click.option(
+    "--iam", is_flag=True, default=None, help="Let in keys that are made by IAM, and hold them to their policies."
+)
 def start(
-    directory: str | None, vcpus: int | None, port: int | None, runner: str | None, registry: str | None
+    directory: str | None,
+    vcpus: int | None,
+    port: int | None,
+    runner: str | None,
+    registry: str | None,
+    iam: bool | None,
 ) -> None:
     """Start the embedded cloud, unless it runs already.
 
@@ -57,7 +99,7 @@ def start(
     """
     from cloudknot.local import LocalCloud
 
-    cloud = LocalCloud(directory, vcpus=vcpus, port=port, runner=runner, registry=registry)
+    cloud = LocalCloud(directory, vcpus=vcpus, port=port, runner=runner, registry=registry, iam=iam)
     cloud.start()
     click.echo(f"The embedded cloud runs at {cloud.endpoint_url}. It ends by itself after a day without use.")
 

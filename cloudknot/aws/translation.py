@@ -155,4 +155,9 @@ def _translate_answer(answer: Mapping[str, Any], operation: str, region: str) ->
     if code in THROTTLING_CODES:
         return CloudError(THROTTLED.format(**said), code=code, operation=operation)
     kind = ERROR_TABLE.get(code, CloudError)
-    return kind(f"AWS refused {operation}: {code}: {message}", code=code, operation=operation)
+    text = f"AWS refused {operation}: {code}: {message}"
+    if kind is PermissionDeniedError:
+        from cloudknot.aws.denied import advice
+
+        text = f"{text.rstrip('. ')}. {advice(message, operation)}"
+    return kind(text, code=code, operation=operation)

@@ -170,7 +170,9 @@ def _service(environ: Environ) -> str:
 
 def _credential(environ: Environ) -> list[str]:
     """The parts of the scope that a request is signed for; the first is the key's id."""
-    return str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0].split("/")
+    header = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
+    presigned = dict(parse_qsl(str(environ["QUERY_STRING"]))).get("X-Amz-Credential", "")
+    return (header or presigned).split("/")
 
 
 def _may_change_batch(environ: Environ) -> bool:

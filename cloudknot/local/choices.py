@@ -6,8 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError
+
+if TYPE_CHECKING:
+    from cloudknot.aws.signing import AccessKey
+    from cloudknot.local.state import CloudState
+
+Choices = Mapping[str, float | str | None]
+"""What a cloud is started with, by its name; None leaves it at its default."""
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 
@@ -17,7 +25,8 @@ class CloudStatus:
     """A running cloud.
 
     ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
-    ``"docker"``, and ``registry`` where its images are. ``requests`` holds, of ``"workers"`` and of ``"others"``, by
+    ``"docker"``, and ``registry`` where its images are; ``iam`` tells whether keys made by IAM are let in.
+    ``requests`` holds, of ``"workers"`` and of ``"others"``, by
     operation such as ``"s3:GetObject"``: the number of requests, bytes received with them, bytes sent back.
     """
 
@@ -30,6 +39,7 @@ class CloudStatus:
     jobs: Mapping[str, int] = field(default_factory=dict)
     runner: str = "process"
     registry: str | None = None
+    iam: bool = False
     requests: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
 
 
@@ -39,6 +49,31 @@ def default_directory() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / "local"
+
+
+def given_key(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:
+    """The key that was given; None when none was. Raises `CloudknotInputError` for half of one."""
+    if not access_key and not secret_key and not token:
+        return None
+    if not access_key or not secret_key:
+        raise CloudknotInputError("aws_access_key_id and aws_secret_access_key go together: give both, or neither.")
+    from cloudknot.aws.signing import AccessKey
+
+    return AccessKey(access_key, secret_key, token)
+
+
+def as_chosen(directory: Path, wanted: Choices, state: CloudState | None) -> CloudState | None:
+    """The cloud that runs, which must be as it was asked for; raises `CloudknotConfigurationError` if it is not."""
+    lasting = {} if state is None else {"runner": state.runner, "registry": state.registry, "iam": state.iam}
+    differing = {name: value for name, value in lasting.items() if wanted[name] not in (None, value)}
+    if differing:
+        has = ", ".join(f"{name} {value}" for name, value in differing.items())
+        asked = ", ".join(f"{name} {wanted[name]}" for name in differing)
+        raise CloudknotConfigurationError(
+            f"The local cloud that runs in {directory} has other choices ({has}) than asked for ({asked}). Stop it "
+            "with `cloudknot local stop`, or choose another directory."
+        )
+    return state
 
 
 def checked_runner(runner: str | None, registry: str | None) -> str | None:

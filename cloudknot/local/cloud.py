@@ -14,7 +14,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, PublishableImage
@@ -23,12 +23,14 @@ from cloudknot.aws.ecr import Repository
 from cloudknot.errors import (
     CKTimeoutError,
     CloudError,
-    CloudknotConfigurationError,
     ResourceExistsException,
 )
 from cloudknot.local.ask import STATUS, STOP, ask
-from cloudknot.local.choices import CloudStatus, checked_runner, default_directory
+from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
+
+if TYPE_CHECKING:
+    from cloudknot.aws.signing import AccessKey
 
 STOP_TIMEOUT = 60.0
 """Seconds that the cloud may take to end its jobs and itself."""
@@ -54,6 +56,12 @@ class LocalCloud(Cloud):
         With ``runner="docker"``: the address of the registry that images are pushed to and pulled from, for example
         ``"127.0.0.1:5000"``. Its login is in ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``
         when the cloud is started.
+    iam : bool, optional
+        Whether keys that are made by IAM (CreateAccessKey, AssumeRole) are let in and held to their policies. Default:
+        that of the running cloud, else no: then only the owner's key is, and those of jobs. Only counts for a cloud
+        that is started.
+    aws_access_key_id, aws_secret_access_key, aws_session_token : str, optional
+        The key of somebody else, to use in place of the owner's (as of ``boto3.Session``).
 
     Making one does no I/O. The first use finds the running cloud of the directory, or starts one that stays when this
     process ends, until it is stopped or a day passes without use. As a context manager it stops, at the end, a cloud
@@ -68,10 +76,21 @@ class LocalCloud(Cloud):
         port: int | None = None,
         runner: str | None = None,
         registry: str | None = None,
+        iam: bool | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_session_token: str | None = None,
     ) -> None:
         super().__init__(REGION)
-        self._directory, self._vcpus, self._port = directory, vcpus, port
-        self._runner, self._registry = checked_runner(runner, registry), registry
+        self._directory = directory
+        self._choices: Choices = {
+            "vcpus": vcpus,
+            "port": port,
+            "runner": checked_runner(runner, registry),
+            "registry": registry,
+            "iam": iam,
+        }
+        self._key = given_key(aws_access_key_id, aws_secret_access_key, aws_session_token)
         self._state: CloudState | None = None
         self._started_here = False
         self._starting = threading.Lock()
@@ -148,30 +167,39 @@ class LocalCloud(Cloud):
 
     def environment(self) -> dict[str, str]:
         """The variables that point AWS's own tools, or a worker run by hand, at this cloud."""
-        state = self._running()
+        state, key = self._running(), self._used_key()
         return {
-            "AWS_ENDPOINT_URL": state.endpoint,
+            "AWS_ENDPOINT_URL": str(state.endpoint),
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": state.access_key,
-            "AWS_SECRET_ACCESS_KEY": state.secret_key,
+            "AWS_ACCESS_KEY_ID": key.access_key,
+            "AWS_SECRET_ACCESS_KEY": key.secret_key,
+            **({"AWS_SESSION_TOKEN": key.token} if key.token else {}),
         }
+
+    def _used_key(self) -> AccessKey:
+        """The key that was given, else the owner's."""
+        from cloudknot.aws.signing import AccessKey
+
+        state = self._running()
+        return self._key or AccessKey(state.access_key, state.secret_key)
 
     def log_url(self, stream: LogStream) -> str:
         """A URL that shows a log stream in a browser for a week, or as long as the cloud runs."""
         from urllib.parse import urlencode
 
-        from cloudknot.aws.signing import AccessKey, presign
+        from cloudknot.aws.signing import presign
 
         state = self._running()
         url = f"{state.endpoint}/_cloudknot/log?{urlencode(stream._asdict())}"
-        return presign(url, AccessKey(state.access_key, state.secret_key), service="cloudknot", region=REGION)
+        return presign(url, self._used_key(), service="cloudknot", region=REGION)
 
     def _session_arguments(self) -> dict[str, Any]:
-        state = self._running()
+        key = self._used_key()
         return {
             "region_name": REGION,
-            "aws_access_key_id": state.access_key,
-            "aws_secret_access_key": state.secret_key,
+            "aws_access_key_id": key.access_key,
+            "aws_secret_access_key": key.secret_key,
+            "aws_session_token": key.token,
         }
 
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
@@ -243,7 +271,7 @@ class LocalCloud(Cloud):
         answer = state and ask(state, STATUS)
         if not answer:
             return None
-        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry", "requests")
+        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry", "iam", "requests")
         return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
 
     def _forget(self) -> None:
@@ -264,35 +292,23 @@ class LocalCloud(Cloud):
         while self._is_running:
             state = read_state(self.directory)
             if time.monotonic() > deadline or (state is not None and ask(state, STATUS) is not None):
-                return self._as_chosen(state)
+                return as_chosen(self.directory, self._choices, state)
             time.sleep(0.02)
         return None
-
-    def _as_chosen(self, state: CloudState | None) -> CloudState | None:
-        if state is not None and (
-            self._runner not in (None, state.runner) or self._registry not in (None, state.registry)
-        ):
-            raise CloudknotConfigurationError(
-                f"The local cloud that runs in {self.directory} has other choices (runner {state.runner}, registry "
-                f"{state.registry}) than asked for (runner {self._runner}, registry {self._registry}). Stop it with "
-                "`cloudknot local stop`, or choose another directory."
-            )
-        return state
 
     def _start(self) -> CloudState:
         from cloudknot.local.launch import check_docker, check_installed, launch
 
         check_installed()
-        if self._registry is not None:
-            check_docker(self._registry)
+        if registry := self._choices["registry"]:
+            check_docker(str(registry))
         claim(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):
             found = self._find()
             if found is not None:
                 return found
-            choices = {"vcpus": self._vcpus, "port": self._port, "runner": self._runner, "registry": self._registry}
-            state = launch(self.directory, choices)
+            state = launch(self.directory, self._choices)
         self._started_here = True
         return state
 

@@ -67,7 +67,8 @@ def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudS
 
 
 def _spawn(directory: Path, choices: Mapping[str, float | str | None], ready: int) -> None:
-    options = [text for name, value in choices.items() if value is not None for text in (f"--{name}", str(value))]
+    given = {f"--{name}": value for name, value in choices.items() if value is not None and value is not False}
+    options = [text for name, value in given.items() for text in ([name] if value is True else [name, str(value)])]
     command = [sys.executable, "-m", "cloudknot.local.server", "--directory", str(directory), "--detach", *options]
     with log_file(directory).open("ab") as log:
         subprocess.run(

@@ -207,6 +207,7 @@ class Server:
             key.secret_key,
             runner=options.runner,
             registry=options.registry,
+            iam=options.iam,
         )
         write_state(self._options.directory, state)
         if self._options.ready_fd is not None:

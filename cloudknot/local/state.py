@@ -39,6 +39,7 @@ class CloudState:
     version: int = VERSION
     runner: str = "process"
     registry: str | None = None
+    iam: bool = False
 
     def __repr__(self) -> str:
         return f"CloudState(endpoint={self.endpoint!r}, pid={self.pid})"

@@ -29,6 +29,7 @@ PRINTED = {
         r"\[(\d{4}(, )?){20}\]\n$",
     ],
     "choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
+    "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "delete_stack: AccessDenied", "`cloudknot permissions create`"],
     "failures.py": [
         r"raised: division by zero\n",
         rf"note: Raised by element 1 \(job {ID}:1\)\. Its output: future\.job\.logs\(1\)",

@@ -22,7 +22,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"python", "sh", "ini", "text"}
+LANGUAGES = {"python", "sh", "ini", "json", "text"}
 PLAIN_COMMANDS = {"cd", "git", "export"}
 INDENTS = ("", " " * 4, " " * 8)
 

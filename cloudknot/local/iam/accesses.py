@@ -19,6 +19,7 @@ _EC2_KINDS = {
     "igw": "internet-gateway",
     "lt": "launch-template",
     "rtb": "route-table",
+    "rtbassoc": "route-table",
     "sg": "security-group",
     "sgr": "security-group-rule",
     "subnet": "subnet",
@@ -36,6 +37,7 @@ _EC2_MADE = {
     "CreateVpcEndpoint": "vpc-endpoint",
 }
 _EC2_NAMED = (
+    "AssociationId",
     "GroupId",
     "InternetGatewayId",
     "LaunchTemplateId",
@@ -161,7 +163,7 @@ def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
     if operation.startswith(("Describe", "Get")):
         return
     made = _EC2_MADE.get(operation)
-    named = [*(call.text(name) for name in _EC2_NAMED), *call.texts("VpcEndpointId"), *call.texts("ResourceId")]
+    named = [identifier for name in _EC2_NAMED for identifier in (call.text(name), *call.texts(name))]
     arns = [_ec2_arn(identifier, names) for identifier in named if identifier]
     if made:
         yield Access(call.action, names.arn("ec2", f"{made}/*"), context)

@@ -22,6 +22,8 @@ Answer = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 NOT_OURS = "This cloud answers only requests signed with the key of its own cloud.json, or with one that it made."
 _UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
+_OWNERS = ("/_cloudknot", "/moto-api")
+"""What no policy can allow."""
 _DENIED = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}
 _EC2_SAYS = "You are not authorized to perform this operation. "
 
@@ -88,6 +90,9 @@ class Gate:
         return errors.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
 
     def _denial(self, principal: Principal, environ: Environ, service: str) -> Refusal | None:
+        path = environ["PATH_INFO"]
+        if path.startswith(_OWNERS) and path != self._log_path:
+            return Refusal("AccessDenied", "This is for the owner of the embedded cloud only.")
         common = _common(principal, self._names.region)
         for access in self._needed(environ, service, common):
             decision = self._allowed(principal, access)
@@ -100,11 +105,10 @@ class Gate:
     def _needed(self, environ: Environ, service: str, common: Context) -> Iterable[Access]:
         path = environ["PATH_INFO"]
         if path == self._log_path:
-            stream = dict(parse_qsl(environ["QUERY_STRING"])).get("stream", "")
-            call = Call("logs", "GetLogEvents", {"logGroupName": LOG_GROUP, "logStreamName": stream})
+            asked = dict(parse_qsl(environ["QUERY_STRING"]))
+            stream = {"logGroupName": asked.get("group", LOG_GROUP), "logStreamName": asked.get("name", "")}
+            call = Call("logs", "GetLogEvents", stream)
             return accesses(call, self._names, common)
-        if path.startswith(("/_cloudknot/", "/moto-api")):
-            return [Access("cloudknot:OwnTheCloud")]
         if service == "s3" and not path.startswith("/v20180820/"):
             return s3_actions.accesses(environ, common)
         return accesses(call_of(environ, service), self._names, common)

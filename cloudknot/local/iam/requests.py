@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from cloudknot.local.errors import is_xml
+
 _BATCH_OPERATIONS = """
     CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment
     DeleteJobQueue DeleteSchedulingPolicy DeregisterJobDefinition DescribeComputeEnvironments DescribeJobDefinitions
@@ -70,11 +72,13 @@ def call_of(environ: Mapping[str, Any], service: str) -> Call:
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if service == "batch":
         return _batch_call(environ, _object(body))
-    if target:
+    if target and not is_xml(service):
         return Call(service, target.rpartition(".")[2], _object(body))
     form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-    form.update(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-    return Call(service, form.get("Action") or environ["PATH_INFO"], form)
+    query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
+    # What is asked for in two ways could be answered in the other one.
+    named = "+".join(filter(None, (form.get("Action"), query.get("Action"))))
+    return Call(service, named or environ["PATH_INFO"], {**form, **query})
 
 
 def _batch_call(environ: Mapping[str, Any], arguments: Mapping[str, Any]) -> Call:

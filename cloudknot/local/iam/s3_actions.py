@@ -37,6 +37,7 @@ _OWN_DELETE = {"policy": "s3:DeleteBucketPolicy", "website": "s3:DeleteBucketWeb
 """All other subresources of a bucket are deleted by who may put them."""
 _LISTS = {"uploads": "s3:ListBucketMultipartUploads", "versions": "s3:ListBucketVersions"}
 _OBJECT = {"acl": "ObjectAcl", "tagging": "ObjectTagging", "retention": "ObjectRetention", "legal-hold": "LegalHold"}
+_OWN_NAMES = ("127.0.0.1", "localhost")
 _CONDITIONS = {"prefix": "s3:prefix", "delimiter": "s3:delimiter", "max-keys": "s3:max-keys"}
 
 
@@ -46,7 +47,10 @@ def accesses(environ: Mapping[str, Any], common: Context) -> Iterator[Access]:
     bucket, _, key = unquote(path.lstrip("/") if path.startswith("//") else path[1:]).partition("/")
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"], keep_blank_values=True).items()}
     method = environ["REQUEST_METHOD"]
-    if not bucket:
+    if environ.get("HTTP_HOST", "").rpartition(":")[0] not in _OWN_NAMES:
+        # A name before the host's is a bucket, which nothing of cloudknot's asks for here.
+        yield Access("s3:VirtualHostedRequest", "*", common)
+    elif not bucket:
         yield Access("s3:ListAllMyBuckets", "*", common)
     elif key:
         yield from _of_object(method, f"arn:aws:s3:::{bucket}/{key}", query, environ, common)

@@ -1,0 +1,38 @@
+"""Try a policy out on the embedded cloud before somebody gets it: a user who may run knots, and not make them."""
+
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
+
+import cloudknot as ck
+
+
+def square(x):
+    return x * x
+
+
+def policy(level, account):
+    """What `cloudknot permissions` prints."""
+    command = [sys.executable, "-m", "cloudknot", "permissions", level, "--account", account]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+with TemporaryDirectory() as directory, ck.LocalCloud(directory, iam=True) as owner:
+    ck.Knot(name="squares", func=square, cloud=owner)
+
+    iam = owner.client("iam")
+    iam.create_user(UserName="ann")
+    iam.put_user_policy(UserName="ann", PolicyName="run", PolicyDocument=policy("run", owner.account))
+    key = iam.create_access_key(UserName="ann")["AccessKey"]
+    ann = ck.LocalCloud(
+        directory,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+
+    knot = ck.Knot(name="squares", cloud=ann)  # made by the owner, found by its name
+    print(knot.map(range(5)).result())
+    try:
+        knot.clobber()
+    except ck.PermissionDeniedError as error:
+        print(error)
