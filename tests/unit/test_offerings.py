@@ -1,0 +1,103 @@
+"""Instance types that are named, against a region's scripted offer: what AWS says counts, not the name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from cloudknot.aws import Cloud
+from cloudknot.errors import CloudknotInputError
+from cloudknot.offerings import platform_in
+from cloudknot.options import KnotOptions
+
+
+class ScriptedRegion:
+    """EC2's two answers about the instance types of a region, in pages of two."""
+
+    region = "eu-west-1"
+
+    def __init__(self, **architectures: str) -> None:
+        self.types = {name.replace("_", "."): architecture for name, architecture in architectures.items()}
+        self.asked: list[list[str]] = []
+
+    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        assert (service, operation, arguments) == (
+            *("ec2", "describe_instance_type_offerings"),
+            {"LocationType": "region"},
+        )
+        names = list(self.types)
+        for start in range(0, len(names), 2):
+            yield {"InstanceTypeOfferings": [{"InstanceType": name} for name in names[start : start + 2]]}
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        assert (service, operation) == ("ec2", "describe_instance_types")
+        self.asked.append(arguments["InstanceTypes"])
+        return {"InstanceTypes": [self.describe(name) for name in arguments["InstanceTypes"]]}
+
+    def describe(self, name: str) -> dict[str, Any]:
+        return {
+            "InstanceType": name,
+            "ProcessorInfo": {"SupportedArchitectures": [self.types[name]]},
+            "VCpuInfo": {"DefaultVCpus": 4},
+            "MemoryInfo": {"SizeInMiB": 16384},
+            "GpuInfo": {"Gpus": [{"Count": 1}]} if name.startswith("g") else {},
+        }
+
+
+def platform(region: ScriptedRegion, types: Any, **choices: Any) -> str:
+    return platform_in(cast(Cloud, region), KnotOptions.make(name="x", instance_types=types, **choices))
+
+
+@pytest.mark.parametrize("types", ["optimal", "default_arm64", "default_x86_64", "fargate", "fargate-arm64"])
+def test_batchs_own_words_are_not_asked_about(types: str) -> None:
+    region = ScriptedRegion()
+    assert platform(region, types) == ("linux/arm64" if "arm64" in types else "linux/amd64")
+    assert region.asked == []
+
+
+def test_the_architecture_is_what_aws_says() -> None:
+    region = ScriptedRegion(z9_large="arm64", z9_xlarge="arm64", c7g_large="arm64", c6i_large="x86_64")
+    assert platform(region, "z9.large") == "linux/arm64"
+    assert platform(region, "z9") == "linux/arm64"
+    assert platform(region, "c6i") == "linux/amd64"
+    assert region.asked == [["z9.large"], ["z9.large", "z9.xlarge"], ["c6i.large"]]
+
+
+def test_a_family_is_no_other_one_that_begins_alike() -> None:
+    region = ScriptedRegion(c6i_large="x86_64", c6in_large="x86_64")
+    platform(region, "c6i")
+    assert region.asked == [["c6i.large"]]
+
+
+def test_many_types_are_described_a_hundred_at_a_time() -> None:
+    region = ScriptedRegion(**{f"m{number}_large": "x86_64" for number in range(205)})
+    platform(region, [f"m{number}.large" for number in range(205)])
+    assert [len(types) for types in region.asked] == [100, 100, 5]
+
+
+@pytest.mark.parametrize("types", [["z9.large", "c6i"], ["z9", "optimal"]])
+def test_architectures_that_only_aws_knows_are_not_mixed(types: list[str]) -> None:
+    region = ScriptedRegion(z9_large="arm64", c6i_large="x86_64")
+    with pytest.raises(CloudknotInputError, match=r"^instance_types=\('z9.large', '.*one architecture"):
+        platform(region, types)
+
+
+def test_what_the_region_does_not_have() -> None:
+    region = ScriptedRegion(c6i_large="x86_64", c6i_xlarge="x86_64")
+    with pytest.raises(
+        CloudknotInputError, match=r"^instance_types='c6i\.larg' .*eu-west-1; near matches: c6i\.large"
+    ):
+        platform(region, ["c6i", "c6i.larg"])
+    with pytest.raises(CloudknotInputError, match=r"^instance_types='qqq' .*eu-west-1, for example 'c6i'"):
+        platform(region, "qqq")
+    assert region.asked == []
+
+
+def test_a_job_must_fit_the_largest() -> None:
+    region = ScriptedRegion(c6i_large="x86_64", g5_large="x86_64")
+    assert platform(region, ["c6i", "g5"], job_def_vcpus=4, memory=16384, n_gpus=1) == "linux/amd64"
+    for choices in ({"job_def_vcpus": 5}, {"memory": 16385}, {"n_gpus": 2}):
+        with pytest.raises(CloudknotInputError, match=rf"^{next(iter(choices))}=.*largest of instance_types"):
+            platform(region, ["c6i", "g5"], **choices)
