@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from cloudknot.aws import batch
 from cloudknot.errors import CloudknotInputError
 from cloudknot.worker.protocol import Manifest, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws.door import Door
 
 MAX_DEPENDENCIES = 20
 """Dependencies of a job (Batch user guide, "Service quotas")."""
@@ -112,6 +116,17 @@ def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bo
         and manifest.chunksize == theirs.chunksize
         and manifest.children == theirs.children > 1
     )
+
+
+def failed_before(door: Door, depends_on: Sequence[Sequence[Mapping[str, str]]], child: int) -> str:
+    """Of the jobs that a child waited for, those that failed, in words; empty when Batch knows none.
+
+    ``depends_on`` holds what each SubmitJob of the run was given.
+    """
+    entries = depends_on[child if len(depends_on) > 1 else 0] if depends_on else ()
+    ids = [f"{item['jobId']}:{child}" if item.get("type") == "N_TO_N" else item["jobId"] for item in entries]
+    failed = (job for job in batch.describe_jobs(door, ids) if job["status"] == "FAILED")
+    return " and ".join(f"{job['jobName']}, job {job['jobId']}" for job in failed)
 
 
 def refuse_too_many(number: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, overload
 from cloudknot.collector import Collector
 from cloudknot.element_future import Callback, CloudFuture, ElementFuture
 from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
-from cloudknot.errors import BatchJobFailedError, CloudknotError
+from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.waiting import Waiters, Waiting
@@ -122,6 +122,18 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._end(range(len(self)), CANCELLED)
             return _cancel(self)
 
+    def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
+        """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
+
+        Returns at once with the future of what it returns.
+        """
+        if self.job is None:
+            raise CloudknotInputError(
+                "An empty map has no job whose results a job could gather. Call the function here."
+            )
+        reduced: ReducedFuture = self.job.reduce(func, **choices)
+        return reduced
+
     def _outcome(self) -> Outcome:
         if self.cancelled():
             raise CancelledError
@@ -218,6 +230,14 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         """The collector looks no more."""
         if self._progress is not None:
             self._progress.stop()
+
+
+class ReducedFuture(MapFuture):
+    """What ``reduce`` returns: a future of one value. As a sequence it has one element, the same."""
+
+    def _outcome(self) -> Outcome:
+        values, error = super()._outcome()
+        return (values, error) if error is not None else (values[0], None)
 
 
 def _as_ending(error: CloudknotError, place: Place) -> BaseException:

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
+from cloudknot.dependencies import failed_before
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.futures import MapFuture, Progress
+from cloudknot.futures import MapFuture, Progress, ReducedFuture
+from cloudknot.gathering import Gathering, start_reduce
 from cloudknot.keywords import discard_unused
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
+from cloudknot.progress import progress_line
 from cloudknot.runs import find_run
 from cloudknot.submission import Submission, read_record
 from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
+    from cloudknot.options import MapOptions
     from cloudknot.run import Started
 
 ENDED = ("SUCCEEDED", "FAILED")
@@ -34,7 +38,7 @@ NOTE_TIME = timedelta(minutes=5)
 """Descriptions in AWS may lag behind what was just made."""
 
 
-class BatchJob:
+class BatchJob(Gathering):
     """One submitted map.
 
     Parameters
@@ -151,13 +155,7 @@ class BatchJob:
 
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        entries = self.chosen["depends_on"] or [[]]
-        ids = [
-            f"{entry['jobId']}:{child}" if entry.get("type") == "N_TO_N" else entry["jobId"]
-            for entry in entries[child if len(entries) > 1 else 0]
-        ]
-        known = batch.describe_jobs(self.cloud.door, ids)
-        return " and ".join(f"{job['jobName']}, job {job['jobId']}" for job in known if job["status"] == "FAILED")
+        return failed_before(self.cloud.door, self.chosen["depends_on"], child)
 
     @property
     def status(self) -> str:
@@ -207,18 +205,24 @@ class BatchJob:
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(partial(self.cloud.call, "logs", "get_log_events"), stream)
 
+    def _reduce(self, func: Any, requirements: Iterable[str] | None, options: MapOptions) -> MapFuture:
+        started = start_reduce(self.cloud, self, func, requirements, options, self.program, self.target)
+        job = BatchJob.started(self.cloud, started, options.max_threads)
+        job.program, job.target = self.program, self.target
+        return job.future(progress_line(started.manifest.knot, 1, options.progress))
+
     def future(self, progress: Progress | None = None) -> MapFuture:
-        """The future of the map's results, the same one at each call."""
+        """The future of the map's results, the same one at each call; of a reduced map, of the one value."""
         with self._future_lock:
             if self._future is None:
                 how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
-                self._future = MapFuture(self, self.manifest.count, self._max_threads, how, progress)
+                kind = ReducedFuture if self.manifest.gather else MapFuture
+                self._future = kind(self, self.manifest.count, self._max_threads, how, progress)
             return self._future
 
-    def result(self, timeout: float | None = None) -> list[Any]:
-        """The list of results, as `MapFuture.result` gives it."""
-        values: list[Any] = self.future().result(timeout)
-        return values
+    def result(self, timeout: float | None = None) -> Any:
+        """The list of results, as `MapFuture.result` gives it; of a reduced map, the one value."""
+        return self.future().result(timeout)
 
     def terminate(self, reason: str) -> None:
         """End the job and its running children. Results that are stored stay."""

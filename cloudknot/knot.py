@@ -13,7 +13,7 @@ from typing import Any
 from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.clouds import choose_cloud
-from cloudknot.dependencies import job_ids_of
+from cloudknot.dependencies import Source, job_ids_of
 from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.futures import MapFuture
@@ -212,10 +212,17 @@ class Knot(KnotProperties):
         started = start_run(self._cloud, target, elements, self._program, options, waits_for)
         return self._future(started, options)
 
+    def _gather(self, source: Source, options: MapOptions) -> MapFuture:
+        """Call the knot's function once, with all results of another knot's map: see `BatchJob.reduce`."""
+        self._refuse_if_clobbered()
+        target = Target.of(self.name, self._program, self._resources)
+        return self._future(start_run(self._cloud, target, source, self._program, options), options)
+
     def _future(self, started: Started | None, options: MapOptions) -> MapFuture:
         if started is None:
             return MapFuture(None, 0)
         job = BatchJob.started(self._cloud, started, options.max_threads)
+        job.program, job.target = self._program, Target.of(self.name, self._program, self._resources)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 

@@ -1,8 +1,14 @@
 """Maps over other maps' results, from S3 to S3: what waits for what, and what becomes of failures."""
 
+import functools
+import operator
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -230,3 +236,132 @@ def test_more_jobs_than_one_can_wait_for_are_refused_and_nothing_is_left(knot_of
         knot.map(first)
     first.cancel()
     assert len(knot.jobs) == before
+
+
+def mean(values, digits=1):
+    return round(sum(values) / len(values), digits)
+
+
+def test_reduce_calls_once_with_the_list(cloud, own_cloud):
+    future = ck.Knot(name="to-reduce", func=double, cloud=cloud).map(range(10), chunksize=4)
+    calls = Calls(own_cloud)
+    reduced = ck.BatchJob(future.job.job_id, cloud=own_cloud).reduce(sum)
+    submitted = list(calls.seen)
+    assert reduced.result(LONG) == 90
+    assert not [call for call in submitted if "outputs" in call]
+    assert (len(reduced), reduced[0].result(), reduced.job.result()) == (1, 90, 90)
+    assert "arrayProperties" not in reduced.job.describe_jobs()[0]
+
+
+def test_reduce_with_choices_of_its_own(knot_of):
+    knot = knot_of(double)
+    reduced = knot.map([1, 2, 4]).reduce(mean, kwargs={"digits": 0}, memory=900, vcpus=2, timeout=90, retries=2)
+    assert reduced.result(LONG) == 5.0
+    (job,) = reduced.job.describe_jobs()
+    assert {"type": "MEMORY", "value": "900"} in job["container"]["resourceRequirements"]
+    assert (job["timeout"]["attemptDurationSeconds"], reduced.job.manifest.attempts) == (90, 2)
+    assert knot.jobs[-1].result() == 5.0
+
+
+def test_reduce_two_by_two_and_by_a_knot_and_on(knot_of):
+    future = knot_of(double).map([1, 2, 3])
+    assert future.reduce(functools.partial(functools.reduce, operator.add)).result(LONG) == 12
+    by_knot = future.reduce(knot_of(mean), kwargs={"digits": 2})
+    assert by_knot.result(LONG) == 4.0
+    assert knot_of(add_one).map(by_knot).result(LONG) == [5.0]
+    assert by_knot.reduce(len).result(LONG) == 1
+
+
+@pytest.mark.parametrize(
+    ("func", "choices", "text"),
+    [
+        (operator.add, {}, r"functools\.reduce, add"),
+        (mean, {"kwargs": {"places": 1}}, "places"),
+        (lambda values: __import__("numpy").mean(values), {"requirements": ["numpy"]}, "needs numpy"),
+        (mean, {"memory": 3}, "memory"),
+        (mean, {"vcpus": 1000}, "max_vcpus"),
+        (5, {}, "callable"),
+    ],
+)
+def test_what_cannot_reduce_is_refused_and_nothing_is_submitted(knot_of, func, choices, text):
+    knot = knot_of(double)
+    future = knot.map([1])
+    before = len(knot.jobs)
+    with pytest.raises(CloudknotInputError, match=text):
+        future.reduce(func, **choices)
+    assert len(knot.jobs) == before
+
+
+def uses_six(values):
+    import six
+
+    return six.ensure_str("x"), sum(values)
+
+
+def test_what_the_function_imports_must_be_in_the_image(cloud):
+    bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
+    with pytest.raises(CloudknotInputError, match=r"uses_six needs six==.* does not have it.*reduce\(Knot"):
+        bare.reduce(uses_six)
+    with pytest.raises(CloudknotInputError, match="another session"):
+        ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_six)
+    good = ck.Knot(name="with-six", func=double, requirements=["six"], cloud=cloud).map([1])
+    assert good.reduce(uses_six).result(LONG) == ("x", 2)
+
+
+def test_reduce_of_a_map_that_fails_names_it(knot_of):
+    future = knot_of(odd_fails).map([0, 1])
+    with pytest.raises(DependencyFailedError, match=future.job.job_id):
+        future.reduce(sum).result(LONG)
+    until(lambda: future.job.status == "FAILED")
+    with pytest.raises(ArithmeticError, match="1 is odd") as caught:
+        future.reduce(sum).result(LONG)
+    assert future.job.job_id in caught.value.__notes__[0]
+
+
+def failing(values):
+    raise LookupError(len(values))
+
+
+def test_what_the_function_raises_comes_back_with_its_lines(knot_of):
+    with pytest.raises(LookupError) as caught:
+        knot_of(double).map([1, 2]).reduce(failing).result(LONG)
+    assert "raise LookupError(len(values))" in str(caught.value.__cause__)
+
+
+def test_an_empty_map_cannot_be_reduced(knot_of):
+    with pytest.raises(CloudknotInputError, match="empty map"):
+        knot_of(double).map([]).reduce(sum)
+
+
+def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
+    submit = """
+        import time
+        import cloudknot as ck
+
+        def slow(x):
+            time.sleep(1)
+            return x * 10
+
+        def more(x):
+            return x + 1
+
+        first = ck.Knot(name="shut-1", func=slow).map([1, 2, 3])
+        second = ck.Knot(name="shut-2", func=more).map(first)
+        print(second.reduce(sum).job.job_id, second.done())
+    """
+    script = tmp_path / "submit.py"
+    script.write_text(textwrap.dedent(submit))
+    environment = {
+        **os.environ,
+        "CLOUDKNOT_LOCAL_DIR": str(cloud.directory),
+        "CLOUDKNOT_CLOUD": "local",
+        "PYTHONPATH": str(Path(ck.__file__).parents[1]),
+    }
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    job_id, ended = done.stdout.split()
+    assert ended == "False"
+    mapped, reduced = ck.Knot(name="shut-2", cloud=cloud).jobs[-2:]
+    assert reduced.job_id == job_id
+    assert reduced.result(LONG) == 63
+    assert mapped.result(LONG) == [11, 21, 31]

@@ -30,7 +30,7 @@ LEVELS = [
     "modules fingerprint packs pars changes definition offerings",
     "blame requirements outcomes collector resources overrides submission dependencies",
     "program values keywords results element_future futures runs",
-    "run",
+    "run gathering",
     "job",
     "script",
     "image jobs",
