@@ -89,10 +89,12 @@ class Bucket:
         except ResourceDoesNotExistException:
             return None
         except PermissionDeniedError as error:
+            from cloudknot.aws.denied import advice
+
             # A HEAD request is refused without a word of explanation.
             raise PermissionDeniedError(
                 f"The bucket {self.name} may not be used with these credentials: it is another account's, or they "
-                f"lack s3:ListBucket for it. {HOW_TO_CHOOSE} `cloudknot permissions run` prints what is needed.",
+                f"lack s3:ListBucket for it. {HOW_TO_CHOOSE} {advice('', 's3:head_bucket')}",
                 code=error.code,
                 operation=error.operation,
             ) from error

@@ -4,9 +4,11 @@ With a whole policy everything goes; without any one of its statements something
 action is missing and which statement has it.
 """
 
-import contextlib
+import json
 import os
 import secrets
+import time
+from dataclasses import dataclass
 
 import boto3
 import pytest
@@ -15,27 +17,25 @@ from botocore.exceptions import ClientError
 import cloudknot as ck
 from cloudknot import permissions
 from cloudknot.permissions import Scope
+from cloudknot.statements import GRANTS
 from tests.waiting import until
-
-
-def square(x):
-    print("squaring", x)
-    return x * x
 
 
 def cube(x):
     return x**3
 
 
-def slow(x):
-    import time
+def work(x):
+    """One function for all that a knot of the owner's is to do: another one would be another image."""
+    print("working on", x)
+    if x == "sleep":
+        time.sleep(600)
+    return x * x
 
-    time.sleep(600)
 
-
-def documents(level, without=""):
+def documents(level, without="", bucket=""):
     """A level's policy in pieces: a user's own policies are shorter than a managed one (IAM user guide, quotas)."""
-    whole = permissions.policy(level, Scope(account="123456789012", region="us-east-1"))
+    whole = permissions.policy(level, Scope("123456789012", "us-east-1", bucket))
     return {**whole, "Statement": [one for one in whole["Statement"] if one["Sid"] != without]}
 
 
@@ -46,8 +46,6 @@ class Users:
         self.owner = owner
 
     def holding(self, document):
-        import json
-
         name, iam = f"user-{secrets.token_hex(4)}", self.owner.client("iam")
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="cloudknot", PolicyDocument=json.dumps(document))
@@ -71,7 +69,7 @@ def users(owner):
 @pytest.fixture(scope="module")
 def shared(owner):
     """What others have made: a knot, and a map of it that has run."""
-    knot = ck.Knot(name="shared", func=square, cloud=owner)
+    knot = ck.Knot(name="shared", func=work, cloud=owner)
     future = knot.map([1, 2])
     assert future.result(300) == [1, 4]
     return knot
@@ -84,29 +82,19 @@ def denial_in(error):
     return error
 
 
-@contextlib.contextmanager
-def removed_afterwards(owner, name):
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ck.CloudError):
-            ck.Knot(name=name, cloud=owner).clobber()
-
-
 class TestWholePolicies:
     def test_who_may_run_uses_a_knot_that_is_there(self, users, shared):
         knot = ck.Knot(name="shared", cloud=users.holding(documents("run")))
         future = knot.map([3, 4])
         assert future.result(300) == [9, 16]
-        assert until(lambda: "squaring 3" in list(future.job.logs(0)))
+        assert until(lambda: "working on 3" in list(future.job.logs(0)))
         assert ck.BatchJob(future.job.job_id, cloud=knot._cloud).result(300) == [9, 16]
-        waiting = knot.map(range(50), memory=200)
-        assert waiting.cancel()
+        assert knot.map(["sleep"]).cancel()
         future.job.clobber()
 
     def test_who_may_create_makes_a_knot_and_removes_it(self, users, owner):
         cloud = users.holding(documents("create"))
-        knot = ck.Knot(name="own", func=square, cloud=cloud, volume_size=50, aws_resource_tags={"Lab": "7"})
+        knot = ck.Knot(name="own", func=work, cloud=cloud, volume_size=50, aws_resource_tags={"Lab": "7"})
         assert knot.map([5]).result(300) == [25]
         changed = ck.Knot(name="own", func=cube, cloud=cloud, volume_size=50, max_vcpus=4)
         assert changed.map([2]).result(300) == [8]
@@ -123,7 +111,7 @@ class TestWholePolicies:
     def test_who_may_administer_removes_what_all_share(self, users):
         cloud = users.holding(documents("administer"))
         pars = ck.Pars("gone", cloud=cloud)
-        knot = ck.Knot(name="gone", func=square, pars=pars, repo_name="cloudknot", cloud=cloud)
+        knot = ck.Knot(name="gone", func=work, pars=pars, repo_name="cloudknot", cloud=cloud)
         knot.clobber(clobber_pars=True, clobber_image=True)
         assert knot.clobbered
 
@@ -222,3 +210,107 @@ class TestEnforcement:
     def test_a_cloud_that_runs_without_iam_is_not_taken_for_one_with_it(self, cloud):
         with pytest.raises(ck.CloudknotConfigurationError, match="iam False"):
             ck.LocalCloud(cloud.directory, iam=True).start()
+
+
+@dataclass
+class Stage:
+    """Where a step is taken: by a user who lacks one statement, and by the owner who made what it needs."""
+
+    user: ck.LocalCloud
+    owner: ck.LocalCloud
+    knot: ck.Knot
+
+    def submitted(self, *elements):
+        """A job of the owner's."""
+        return self.knot.map(elements).job
+
+    def makes_pars(self):
+        ck.Pars(f"pars-{secrets.token_hex(3)}", cloud=self.user)
+
+    def makes_a_knot(self):
+        ck.Knot(name=f"knot-{secrets.token_hex(3)}", func=work, cloud=self.user)
+
+    def finds_a_knot(self):
+        ck.Knot(name="shared", cloud=self.user)
+
+    def maps(self):
+        ck.Knot(name="shared", cloud=self.user).map([1])
+
+    def reads_a_log(self):
+        job = self.submitted(1)
+        job.result(300)
+        list(ck.BatchJob(job.job_id, cloud=self.user).logs(0))
+
+    def ends_a_job(self):
+        job = self.submitted("sleep")
+        try:
+            ck.BatchJob(job.job_id, cloud=self.user).terminate("enough")
+        finally:
+            job.terminate("enough")
+
+    def uses_batch_for_the_first_time(self):
+        for role in self.owner.call("iam", "list_roles", PathPrefix="/aws-service-role/batch.amazonaws.com/")["Roles"]:
+            self.owner.call("iam", "delete_role", RoleName=role["RoleName"])
+        self.makes_pars()
+
+    def makes_a_bucket(self):
+        self.user.storage.ensure_bucket({})
+
+    def logs_in_to_the_registry(self):
+        self.user.repository("cloudknot").login()
+
+    def deletes_an_image(self):
+        self.user.repository("cloudknot").delete_tag("no-such-tag")
+
+    def lists_knots(self):
+        ck.list_knots(cloud=self.user)
+
+
+STEPS = {
+    "FindKnots": Stage.finds_a_knot,
+    "FindJobs": Stage.finds_a_knot,
+    "SubmitJobs": Stage.maps,
+    "EndJobs": Stage.ends_a_job,
+    "UseRuns": Stage.maps,
+    "ListRuns": Stage.maps,
+    "ReadLogs": Stage.reads_a_log,
+    "ListKnots": Stage.lists_knots,
+    "MakeStacks": Stage.makes_pars,
+    "MakeRoles": Stage.makes_pars,
+    "MakeInstanceProfiles": Stage.makes_pars,
+    "GiveRoles": Stage.makes_pars,
+    "MakeBatchsOwnRole": Stage.uses_batch_for_the_first_time,
+    "MakeBatchResources": Stage.makes_a_knot,
+    "MakeLogGroups": Stage.makes_a_knot,
+    "FindResources": Stage.makes_pars,
+    "MakeNetworks": Stage.makes_pars,
+    "MakeBucket": Stage.makes_a_bucket,
+    "MakeImages": Stage.makes_a_knot,
+    "LogInToRegistry": Stage.logs_in_to_the_registry,
+    "DeleteImages": Stage.deletes_an_image,
+}
+"""What breaks without a statement, by its Sid."""
+
+
+def test_every_statement_has_a_step():
+    assert list(STEPS) == [grant.sid for grant in GRANTS]
+
+
+@pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: grant.sid)
+def test_without_a_statement_a_step_breaks_and_the_error_names_it(grant, users, owner, shared, tmp_path, monkeypatch):
+    bucket = ""
+    if grant.sid == "MakeBucket":
+        bucket = f"bucket-{secrets.token_hex(4)}"
+        (tmp_path / "settings").write_text(f"[aws]\ns3-bucket = {bucket}\n")
+        monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
+    stage = Stage(users.holding(documents(grant.level, grant.sid, bucket)), owner, shared)
+    with pytest.raises(ck.CloudError) as caught:
+        STEPS[grant.sid](stage)
+    denial = denial_in(caught.value)
+    assert denial is not None, caught.value
+    for error in (denial, caught.value):
+        assert any(action in str(error) for action in grant.actions), error
+        assert f"the statement {grant.sid} of the policy" in str(error)
+        assert f"`cloudknot permissions {grant.level}`" in str(error)
+    leftovers = [one["StackName"] for one in owner.call("cloudformation", "describe_stacks")["Stacks"]]
+    assert not [name for name in leftovers if name.startswith(("pars-", "knot-"))] or grant.sid == "MakeStacks"

@@ -20,7 +20,7 @@ WALLS = {
 }
 LEVELS = [
     "errors worker templates",
-    "rules config template context engine_log endings listing refusals permissions",
+    "rules config template context engine_log endings listing refusals statements permissions",
     "compute",
     "options",
     "aws builder",

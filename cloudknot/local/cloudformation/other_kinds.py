@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local.cloudformation import network_kinds
 from cloudknot.local.cloudformation.kinds import Kind, Made, Properties, Services, without
-from cloudknot.local.cloudformation.records import Resource
+from cloudknot.local.cloudformation.records import Resource, ResourceError
 
 
 class Role(Kind):
@@ -67,9 +68,19 @@ class InstanceProfile(Kind):
 
     def delete(self, services: Services, resource: Resource) -> None:
         name = {"InstanceProfileName": resource.physical_id}
-        for role in resource.properties["Roles"]:
+        for role in self._roles(services, name):
             services.delete("iam", "RemoveRoleFromInstanceProfile", {**name, "RoleName": role})
         services.delete("iam", "DeleteInstanceProfile", name)
+
+    def _roles(self, services: Services, name: Properties) -> list[str]:
+        """The roles that it has: none where its creation failed before it got one."""
+        try:
+            profile = services.call("iam", "GetInstanceProfile", name)["InstanceProfile"]
+        except ResourceError as error:
+            if isinstance(error.__cause__, ResourceDoesNotExistException):
+                return []
+            raise
+        return [role["RoleName"] for role in profile["Roles"]]
 
 
 class LogGroup(Kind):

@@ -1,0 +1,246 @@
+"""The statements of the policies that people need: each one once, with its level and what it is for. Data only.
+
+Resources are cloudknot's own names; ``*`` is there only where AWS has no resource level (Service Authorization
+Reference). EC2 names its resources itself, so those are given by their type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LEVELS = ("run", "create", "administer")
+"""Each level holds those before it."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One statement of a policy.
+
+    Parameters
+    ----------
+    sid : str
+    level : str
+        The first of `LEVELS` that has it.
+    purpose : str
+        What does not work without it.
+    actions : str
+        Of one service, or each with its service, separated by blanks.
+    resources : tuple of str
+        ARNs without ``arn:<partition>:``, or ``"*"``.
+    condition : mapping
+    replaces : str
+        Sid of the statement of a lower level that is not needed beside this one.
+    """
+
+    sid: str
+    level: str
+    purpose: str
+    actions: tuple[str, ...]
+    resources: tuple[str, ...] = ("*",)
+    condition: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    replaces: str = ""
+
+
+def _of(service: str, operations: str) -> tuple[str, ...]:
+    return tuple(f"{service}:{operation}" for operation in operations.split())
+
+
+RUN = (
+    Grant(
+        "FindKnots",
+        "run",
+        "finding a knot by its name",
+        _of("cloudformation", "DescribeStacks"),
+        ("cloudformation:{here}:stack/*-cloudknot*",),
+    ),
+    Grant(
+        "FindJobs",
+        "run",
+        "finding a knot's jobs and their states",
+        _of("batch", "DescribeJobDefinitions DescribeJobs ListJobs"),
+    ),
+    Grant(
+        "SubmitJobs",
+        "run",
+        "`map`",
+        _of("batch", "SubmitJob"),
+        ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
+    ),
+    Grant("EndJobs", "run", "`cancel`, `terminate`", _of("batch", "TerminateJob"), ("batch:{here}:job/*",)),
+    Grant(
+        "UseRuns",
+        "run",
+        "inputs and results of maps",
+        _of("s3", "GetObject PutObject DeleteObject AbortMultipartUpload"),
+        ("s3:::{bucket}/cloudknot.jobs/*",),
+    ),
+    Grant("ListRuns", "run", "finding results", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
+    Grant(
+        "ReadLogs",
+        "run",
+        "`job.logs`",
+        _of("logs", "GetLogEvents"),
+        ("logs:{here}:log-group:/aws/batch/job:*", "logs:{here}:log-group:/cloudknot/*"),
+    ),
+)
+
+CREATE = (
+    # Without a name, DescribeStacks is about every stack of the account (CloudFormation API reference).
+    Grant(
+        "ListKnots",
+        "create",
+        "finding all knots, and a knot by its name",
+        _of("cloudformation", "DescribeStacks ListStacks"),
+        replaces="FindKnots",
+    ),
+    Grant(
+        "MakeStacks",
+        "create",
+        "making, changing and removing the stacks of knots and Pars",
+        _of("cloudformation", "CreateStack UpdateStack DeleteStack DescribeStackEvents TagResource"),
+        ("cloudformation:{here}:stack/*-cloudknot*",),
+    ),
+    Grant(
+        "MakeRoles",
+        "create",
+        "the roles of jobs and instances, in the stack of a Pars",
+        _of(
+            "iam",
+            "CreateRole GetRole DeleteRole TagRole UpdateRole UpdateAssumeRolePolicy AttachRolePolicy "
+            "DetachRolePolicy ListAttachedRolePolicies PutRolePolicy GetRolePolicy DeleteRolePolicy ListRolePolicies",
+        ),
+        ("iam::{account}:role/cloudknot/*",),
+    ),
+    Grant(
+        "MakeInstanceProfiles",
+        "create",
+        "the instance profile, in the stack of a Pars",
+        _of(
+            "iam",
+            "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile "
+            "RemoveRoleFromInstanceProfile",
+        ),
+        ("iam::{account}:instance-profile/cloudknot/*",),
+    ),
+    Grant(
+        "GiveRoles",
+        "create",
+        "giving these roles to jobs and instances",
+        _of("iam", "PassRole"),
+        (
+            "iam::{account}:role/cloudknot/*",
+            "iam::{account}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleFor*",
+        ),
+        {
+            "StringEquals": {
+                "iam:PassedToService": [
+                    "batch.amazonaws.com",
+                    "ec2.{suffix}",
+                    "ecs-tasks.amazonaws.com",
+                    "spotfleet.amazonaws.com",
+                ]
+            }
+        },
+    ),
+    Grant(
+        "MakeBatchsOwnRole",
+        "create",
+        "the first use of Batch in an account",
+        _of("iam", "CreateServiceLinkedRole"),
+        ("iam::{account}:role/aws-service-role/batch.amazonaws.com/*",),
+        {"StringEquals": {"iam:AWSServiceName": "batch.amazonaws.com"}},
+    ),
+    Grant(
+        "MakeBatchResources",
+        "create",
+        "job definition, queue and compute environment, in the stack of a knot",
+        _of(
+            "batch",
+            "CreateComputeEnvironment UpdateComputeEnvironment DeleteComputeEnvironment SetCapacityTags "
+            "CreateJobQueue UpdateJobQueue DeleteJobQueue RegisterJobDefinition DeregisterJobDefinition TagResource",
+        ),
+        ("batch:{here}:*/*-cloudknot*",),
+    ),
+    Grant(
+        "MakeLogGroups",
+        "create",
+        "the log group, in the stack of a knot",
+        _of("logs", "CreateLogGroup DeleteLogGroup PutRetentionPolicy TagResource"),
+        ("logs:{here}:log-group:/cloudknot/*",),
+    ),
+    Grant(
+        "FindResources",
+        "create",
+        "finding roles, policies, the default VPC and instance types, and waiting for what a stack makes",
+        _of("iam", "ListRoles ListPolicies")
+        + _of("batch", "DescribeComputeEnvironments DescribeJobQueues")
+        + _of("logs", "DescribeLogGroups")
+        + _of(
+            "ec2",
+            "DescribeAvailabilityZones DescribeInstanceTypeOfferings DescribeInstanceTypes DescribeInstances "
+            "DescribeInternetGateways DescribeLaunchTemplates DescribeLaunchTemplateVersions "
+            "DescribeNetworkInterfaces DescribeRouteTables DescribeSecurityGroups DescribeSubnets "
+            "DescribeVpcEndpoints DescribeVpcs",
+        ),
+    ),
+    Grant(
+        "MakeNetworks",
+        "create",
+        "security group, VPC (`use_default_vpc=False`) and launch template (`volume_size`), in the stacks",
+        _of(
+            "ec2",
+            "CreateSecurityGroup DeleteSecurityGroup CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "
+            "CreateSubnet DeleteSubnet ModifySubnetAttribute CreateInternetGateway DeleteInternetGateway "
+            "AttachInternetGateway DetachInternetGateway CreateRouteTable DeleteRouteTable CreateRoute DeleteRoute "
+            "AssociateRouteTable DisassociateRouteTable CreateVpcEndpoint DeleteVpcEndpoints CreateLaunchTemplate "
+            "CreateLaunchTemplateVersion DeleteLaunchTemplate CreateTags",
+        ),
+        (
+            "ec2:{here}:security-group/*",
+            "ec2:{here}:vpc/*",
+            "ec2:{here}:vpc-endpoint/*",
+            "ec2:{here}:subnet/*",
+            "ec2:{here}:internet-gateway/*",
+            "ec2:{here}:route-table/*",
+            "ec2:{here}:launch-template/*",
+        ),
+    ),
+    Grant(
+        "MakeBucket",
+        "create",
+        "the bucket of inputs and results",
+        _of(
+            "s3",
+            "CreateBucket PutBucketPublicAccessBlock PutEncryptionConfiguration PutBucketPolicy "
+            "PutLifecycleConfiguration PutBucketTagging GetBucketTagging",
+        ),
+        ("s3:::{bucket}",),
+    ),
+    Grant(
+        "MakeImages",
+        "create",
+        "the image repository and the images in it",
+        _of(
+            "ecr",
+            "DescribeRepositories CreateRepository TagResource PutLifecyclePolicy DescribeImages BatchGetImage "
+            "BatchCheckLayerAvailability GetDownloadUrlForLayer InitiateLayerUpload UploadLayerPart "
+            "CompleteLayerUpload PutImage",
+        ),
+        ("ecr:{here}:repository/{repository}",),
+    ),
+    Grant("LogInToRegistry", "create", "pushing an image", _of("ecr", "GetAuthorizationToken")),
+)
+
+ADMINISTER = (
+    Grant(
+        "DeleteImages",
+        "administer",
+        "`clobber(clobber_image=True)`, `clobber(clobber_repo=True)`",
+        _of("ecr", "BatchDeleteImage DeleteRepository"),
+        ("ecr:{here}:repository/{repository}",),
+    ),
+)
+
+GRANTS = (*RUN, *CREATE, *ADMINISTER)
