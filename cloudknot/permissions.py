@@ -79,8 +79,8 @@ def grants(level: str) -> list[Grant]:
 def allowing(action: str, resource: str = "") -> Iterator[Grant]:
     """The statements that allow an action (``"batch:SubmitJob"``), those about such a resource first."""
     found = [grant for grant in GRANTS if any(action.lower() == one.lower() for one in grant.actions)]
-    kind = ":".join(resource.split(":")[2:3])
-    yield from sorted(found, key=lambda grant: not any(one.startswith(f"{kind}:") for one in grant.resources))
+    start = f"{resource.split(':')[2]}:" if resource.startswith("arn:") else "*"
+    yield from sorted(found, key=lambda grant: not any(one.startswith(start) for one in grant.resources))
 
 
 def size(document: Mapping[str, Any]) -> int:

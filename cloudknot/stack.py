@@ -197,10 +197,10 @@ class Stack:
         if settled is not None:
             self._remove(settled, deadline)
         raise CannotCreateResourceException(
-            f"The stack {self.name} could not be made, and was removed again: {failures}. "
+            f"The stack {self.name} could not be made, and was removed again: {failures}.{_advice(failures)} "
             "Correct the cause and call again.",
             operation="cloudformation:create_stack",
-        )
+        ) from _denial(failures)
 
     def _update(self, state: StackState, template: str, parameters: Mapping[str, str]) -> bool:
         """Begin the update; False when the stack is being changed by somebody else."""
@@ -227,21 +227,22 @@ class Stack:
             return settled
         failures = self._failures(settled) if settled else "it was deleted meanwhile"
         raise CannotCreateResourceException(
-            f"The stack {self.name} could not be changed and is as it was: {failures}. "
+            f"The stack {self.name} could not be changed and is as it was: {failures}.{_advice(failures)} "
             "Correct the cause and call again, or clobber it to have it made anew.",
             operation="cloudformation:update_stack",
-        )
+        ) from _denial(failures)
 
     def _remove(self, state: StackState, deadline: float) -> None:
         self._call("delete_stack", StackName=state.stack_id)
         left = self.state(state.stack_id)
         left = self._settle(left, deadline) if left else None
         if left is not None:
+            failures = self._failures(left)
             raise CannotDeleteResourceException(
-                f"The stack {self.name} could not be deleted: {self._failures(left)}. "
+                f"The stack {self.name} could not be deleted: {failures}.{_advice(failures)} "
                 "Delete what holds it, and call again.",
                 operation="cloudformation:delete_stack",
-            )
+            ) from _denial(failures)
 
     def _settle(self, state: StackState, deadline: float) -> StackState | None:
         """Wait until CloudFormation is no longer at work on the stack."""
@@ -289,3 +290,16 @@ class Stack:
 
 def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[str]) -> bool:
     return all(state.parameters.get(key) == value for key, value in wanted.items() if key not in free)
+
+
+def _advice(failures: str) -> str:
+    """What to do about a denied call among the failures, with a blank before it; empty when none was denied."""
+    from cloudknot.aws.denied import advice
+
+    return f" {advice(failures)}".rstrip()
+
+
+def _denial(failures: str) -> CloudError | None:
+    from cloudknot.aws.denied import denial_in
+
+    return denial_in(failures)

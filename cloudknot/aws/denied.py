@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from cloudknot.errors import PermissionDeniedError
 from cloudknot.permissions import allowing
 
 _WORDS = re.compile(
@@ -62,6 +63,17 @@ def advice(reason: str, operation: str = "") -> str:
     for grant in allowing(action, (said and said["resource"]) or ""):
         return _ALLOWED.format(action=action, sid=grant.sid, level=grant.level, purpose=grant.purpose)
     return _FOREIGN.format(action=action)
+
+
+def denial_in(failures: str) -> PermissionDeniedError | None:
+    """The denied call that a stack failed of, as the error that it would be by itself; None if none was denied."""
+    said = _WORDS.search(failures)
+    if said is None:
+        return None
+    service, _, operation = said["action"].partition(":")
+    words = failures[said.start() :].partition(" action")[0]
+    text = f"CloudFormation may not call {said['action']} for you: {words}. {advice(failures)}"
+    return PermissionDeniedError(text, code="AccessDenied", operation=f"{service}:{operation}")
 
 
 def action_of(operation: str) -> str:

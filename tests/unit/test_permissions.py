@@ -201,4 +201,4 @@ class TestAdvice:
 
 
 def test_one_action_can_be_allowed_by_several_statements():
-    assert [grant.sid for grant in allowing("cloudformation:describestacks")] == ["FindKnots", "ListKnots"]
+    assert [grant.sid for grant in allowing("cloudformation:describestacks")] == ["ListKnots", "FindKnots"]
