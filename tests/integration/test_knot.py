@@ -17,7 +17,7 @@ class Recorder:
         self.calls = []
         self._lock = threading.Lock()
         clients = [cloud.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
-        for client in (*clients, cloud.door.client("batch", once=True)):
+        for client in clients:
             client.meta.events.register("before-call", self._note)
 
     def _note(self, model, **_):
@@ -90,7 +90,7 @@ def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud
             raise RuntimeError("the line went dead")
 
     second_cloud.client("s3").meta.events.register("before-call", refuse)
-    submitter = second_cloud.door.client("batch", once=True)
+    submitter = second_cloud.client("batch")
     submitter.meta.events.register("before-call", refuse)
     submitter.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))
     with pytest.raises(RuntimeError, match="line went dead"):
