@@ -230,7 +230,8 @@ class Collector:
         pages, left, last = self._source.stored(gap), MAX_PAGES, -1
         while page := next(pages, None):
             self._take(pool, page)
-            before, last, gap, left = last, page[-1][0].first, self._sink.gap(gap), left - 1
+            before, last, left = last, page[-1][0].first, left - 1
+            gap = self._sink.gap(max(gap, last + 1))
             if gap == self._count:
                 break
             if not (left or whole):

@@ -94,9 +94,11 @@ class CloudFuture(Future[Any]):
                 interrupt.add_note(f"The job goes on: {owner.how_to_return}; future.cancel() ends it.")
                 raise
         if not ended:
-            raise CKTimeoutError(
-                f"There is no result after {timeout:g} s. The job goes on: {owner.how_to_return}."
-            ) from TimeoutError()
+            raise self._late(timeout) from TimeoutError()
+
+    def _late(self, timeout: float | None) -> CKTimeoutError:
+        how = self._owner.how_to_return
+        return CKTimeoutError(f"There is no result after {timeout:g} s. The job goes on: {how}.")
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""

@@ -18,6 +18,7 @@ learned of it; its map was cancelled."""
 _ENDED_BY = bytes([VALUE, *[FAILURE] * 255])
 """By the kind of an envelope."""
 _IS_PENDING = bytes([1, *[0] * 255])
+_HAS_ENDED = bytes([0, *[1] * 255])
 _WITHOUT_VALUE = re.compile(rb"[\x02-\x05]")
 
 KIB = 1024
@@ -74,6 +75,10 @@ class Elements:
         """The first element from ``start`` on that waits; the number of all when there is none."""
         found = self._states.find(PENDING, start)
         return len(self) if found < 0 else found
+
+    def ended(self) -> Ended:
+        """All that have ended so far."""
+        return 0, bytes(self._states.translate(_HAS_ENDED))
 
     def first_without_value(self) -> int | None:
         """The first element that has ended without a value."""

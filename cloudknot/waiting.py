@@ -51,9 +51,10 @@ class Waiters:
         return _WaitersOfOne(self, index)
 
     def add(self, waiter: Any, index: int) -> None:
-        flags = self._flags.setdefault(waiter, bytearray(self._count))
-        self._numbers[waiter] = self._numbers.get(waiter, 0) + 1 - flags[index]
-        flags[index] = 1
+        if waiter not in self._flags:
+            self._flags[waiter], self._numbers[waiter] = bytearray(self._count), 0
+        self._numbers[waiter] += 1 - self._flags[waiter][index]
+        self._flags[waiter][index] = 1
 
     def remove(self, waiter: Any, index: int) -> None:
         if not self.has(waiter, index):

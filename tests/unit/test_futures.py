@@ -40,7 +40,7 @@ class FakeJob:
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
-        self.listed, self.page = [], 1000
+        self.pages, self.page = 0, 1000
 
     def finish(self, *indices):
         for index in indices:
@@ -53,10 +53,11 @@ class FakeJob:
     def stored(self, element):
         if self.silence:
             raise self.silence
-        self.listed.append(element)
         first = self.chunk(self.child_of(element)).start
         found = [(location, len(data)) for location, data in sorted(self.packs.items()) if location.first >= first]
-        yield from (found[start : start + self.page] for start in range(0, len(found), self.page))
+        for start in range(0, len(found), self.page):
+            self.pages += 1
+            yield found[start : start + self.page]
 
     def read(self, location, start=0, end=None):
         self.reads += 1
@@ -435,3 +436,84 @@ def test_an_unexpected_failure_of_the_collector_ends_the_wait(submit):
     job.silence = RuntimeError("surprise")
     with pytest.raises(CloudknotError, match="surprise"):
         future.result(LONG)
+
+
+def test_an_elements_future_is_the_same_as_long_as_somebody_holds_it(submit):
+    job, future = submit(inputs=range(1000))
+    held = future[3]
+    assert future[3] is held
+    assert len(list(future)) == 1000
+    assert len(future._made) == 1
+    job.finish(*range(1000))
+    assert held.result(LONG) == 9
+    assert held.result(LONG) is future[3].result(LONG)
+
+
+def test_a_future_with_a_callback_is_kept(submit):
+    job, future = submit()
+    called = []
+    future[1].add_done_callback(lambda done: called.append(done.result()))
+    job.finish(0, 1, 2)
+    future.result(LONG)
+    assert called == [4]
+    assert not future.callbacks
+
+
+def test_a_waiter_of_the_standard_library_leaves_nothing_behind(submit):
+    job, future = submit(inputs=range(50))
+    with pytest.raises(TimeoutError):
+        list(as_completed(future, 0.01))
+    assert not future.element_waiters
+    job.finish(*range(50))
+    assert len(list(as_completed(future, LONG))) == 50
+    assert not future.element_waiters
+
+
+def test_its_own_as_completed_holds_no_futures(submit):
+    job, future = submit(inputs=range(100))
+    job.finish(5, 7)
+    ending = future.as_completed(LONG)
+    assert {next(ending).index, next(ending).index} == {5, 7}
+    job.finish(*range(100))
+    assert sorted(element.result() for element in ending) == sorted(x * x for x in range(100) if x not in (5, 7))
+    assert len(future._made) <= 1
+
+
+def test_its_own_as_completed_has_a_bound(submit):
+    job, future = submit()
+    job.finish(0)
+    ending = future.as_completed(0.3)
+    assert next(ending).result() == 1
+    with pytest.raises(CKTimeoutError):
+        next(ending)
+
+
+def test_the_list_has_the_same_objects_as_the_elements(submit):
+    job, future = submit(lambda x: [x], range(3))
+    job.finish(0, 1, 2)
+    first = future[1]
+    value = first.result(LONG)
+    assert future.result(LONG)[1] is value
+    assert future[2].result() is future.result()[2]
+
+
+def test_what_has_no_room_is_read_when_it_is_asked_for(submit):
+    job, future = submit(lambda x: bytes(1000), range(20))
+    future._results.packs._room = 5000
+    job.finish(*range(20))
+    assert [len(element.result(LONG)) for element in future] == [1000] * 20
+    assert future._results.packs._used <= 5000
+    assert future.result(LONG) == [bytes(1000)] * 20
+
+
+def test_a_straggler_at_the_front_does_not_have_all_listed_again(submit):
+    """10,000 children, of which the first is late: a look lists what is before and behind the done ones."""
+    job, future = submit(lambda x: x, range(10_000))
+    job.page = 1000
+    job.finish(*range(1, 9_999))
+    assert future[9_998].result(LONG) == 9_998
+    polls, pages = job.polls, job.pages
+    until(lambda: job.polls >= polls + 10)
+    assert job.pages - pages <= 2 * (job.polls - polls + 1)
+    job.finish(0, 9_999)
+    assert len(future.result(LONG)) == 10_000
