@@ -22,6 +22,7 @@ from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
 from cloudknot.results import Job, Outcome, Results
+from cloudknot.stuck import StuckWatch, explain
 from cloudknot.waiting import Waiters, Waiting
 from cloudknot.worker.protocol import Location
 
@@ -33,6 +34,9 @@ class Progress(Protocol):
 
     def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
         """Show how many elements have a result or none, and how many children are in which state."""
+
+    def say(self, text: str) -> None:
+        """Show a sentence that stays."""
 
     def stop(self) -> None:
         """Show no more."""
@@ -75,6 +79,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._collector = None
             self.set_result(None)
             return
+        self._stuck = StuckWatch()
         self._results = Results(job, self.elements, max_threads)
         self._collector = Collector(job, self, self._results.packs, count, max_threads)
         self.collect()
@@ -265,6 +270,18 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self._progress is not None:
             left, failed = self.elements.left, self.elements.without_value
             self._progress.show(len(self) - left - failed, failed, self.job.states if left else {})
+        self._tell_what_is_stuck()
+
+    def _tell_what_is_stuck(self) -> None:
+        reason = None
+        with suppress(CloudknotError):
+            reason = self._stuck.look(self.job.states, self.job.reason_of_waiting)
+        if reason is None:
+            return
+        if self._progress is not None:
+            self._progress.say(explain(self.job.name, reason))
+        else:
+            logger.warning(explain(self.job.name, reason))
 
     def left(self) -> None:
         """The collector looks no more."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -275,7 +274,7 @@ class BatchJob(Gathering):
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
         jobs = self.describe_jobs()
         ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or self._is_old())
-        self.states = _count_states(jobs)
+        self.states = batch.count_states(jobs)
         if len(self.job_ids) > 1:
             numbers = {job_id: child for child, job_id in enumerate(self.job_ids)}
             return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
@@ -284,6 +283,10 @@ class BatchJob(Gathering):
             return set(), ended
         failed = batch.list_children(self.cloud.door, self.job_id, "FAILED")
         return {child["arrayProperties"]["index"] for child in failed} - known, ended
+
+    def reason_of_waiting(self) -> str:
+        """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
+        return batch.reason_of_waiting(self.cloud.door, self.job_ids, array=self.manifest.children > len(self.job_ids))
 
     def _is_old(self) -> bool:
         """Whether Batch has had time to take note of the job: not to know it then means to have forgotten it."""
@@ -308,11 +311,3 @@ class BatchJob(Gathering):
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""
         return self.cloud.log_url(stream)
-
-
-def _count_states(jobs: list[batch.Job]) -> dict[str, int]:
-    """How many children are in which state."""
-    counts: Counter[str] = Counter()
-    for job in jobs:
-        counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
-    return dict(counts)

@@ -25,6 +25,7 @@ from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot, plan_knot
 from cloudknot.run import Started, Target, start_run
+from cloudknot.stages import Stages
 
 
 class Knot(KnotProperties):
@@ -126,24 +127,29 @@ class Knot(KnotProperties):
         self._given_pars = pars
         self._jobs: dict[str, BatchJob | None] = {}
         self.clobbered = False
-        self._docker_image = DockerImage.of(self._options)
+        stages = Stages(self.name)
+        with stages.stage("packing the function"):
+            self._docker_image = DockerImage.of(self._options)
         self._program = self._docker_image.program if self._docker_image else None
         self._cloud = choose_cloud(cloud)
-        self._resources = self._make(self._docker_image) if self._docker_image else find_knot(self._cloud, self.name)
+        image = self._docker_image
+        self._resources = self._make(image, stages) if image else find_knot(self._cloud, self.name)
+        stages.ready()
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"
 
-    def _make(self, docker_image: DockerImage) -> KnotResources:
+    def _make(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
         options = self._options
         platform = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
         image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
-        with ThreadPoolExecutor(3) as pool:
+        with stages.stage("publishing its image, and making what knots share"), ThreadPoolExecutor(3) as pool:
             bucket = pool.submit(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
             image_uri = pool.submit(self._cloud.publish, image, self.docker_repo)
             pars = pool.submit(self._shared)
         bucket.result()
-        return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)
+        with stages.stage("making its queue, compute environment and job definition"):
+            return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)
 
     def _shared(self) -> Pars:
         if self._given_pars is None:

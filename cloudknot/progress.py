@@ -9,11 +9,24 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 VARIABLE = "CLOUDKNOT_PROGRESS"
-WAITING = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING")
+STATES = (
+    ("RUNNING", "running"),
+    ("STARTING", "starting"),
+    ("RUNNABLE", "waiting"),
+    ("PENDING", "pending"),
+    ("SUBMITTED", "submitted"),
+)
+"""What Batch's states of live jobs are called here. Those that are pending wait for other jobs."""
+WINDOW = 60.0
+"""Seconds over which the rate is measured."""
+NAME_WIDTH = 24
+"""Characters of a name that are shown on a terminal."""
 
 
 def wanted(choice: bool | None) -> bool:
@@ -46,42 +59,84 @@ class Line(Protocol):
     """Where a text is shown, each in place of the one before."""
 
     def update(self, done: int, text: str) -> None: ...
+    def say(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
 class ProgressLine:
     """How a map of ``count`` elements gets on, on a `Line`."""
 
-    def __init__(self, count: int, line: Line) -> None:
-        self._count, self._line = count, line
+    def __init__(self, count: int, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count, self._line, self._clock = count, line, clock
+        self._samples: deque[tuple[float, int]] = deque()
 
     def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
         """Show how many elements have a result or none, and how many children are in which state."""
         ended = done + failed
-        self._line.update(ended, ", ".join(filter(None, [f"{ended}/{self._count}", describe(failed, states)])))
+        parts = [f"{ended:,}/{self._count:,}", describe(failed, states, self._count), self._speed(ended)]
+        self._line.update(ended, ", ".join(filter(None, parts)))
+
+    def _speed(self, ended: int) -> str:
+        """The rate and the time left, while there is a rate to tell and something left."""
+        now, samples = self._clock(), self._samples
+        samples.append((now, ended))
+        while len(samples) > 2 and samples[0][0] < now - WINDOW:
+            samples.popleft()
+        passed, number = now - samples[0][0], ended - samples[0][1]
+        if ended >= self._count or number <= 0 or passed <= 0:
+            return ""
+        return f"{per_time(number / passed)}, {clock_time((self._count - ended) * passed / number)} left"
+
+    def say(self, text: str) -> None:
+        """Show a sentence that stays."""
+        self._line.say(text)
 
     def stop(self) -> None:
         """Leave the line as it is."""
         self._line.close()
 
 
-def describe(failed: int, states: Mapping[str, int]) -> str:
-    """``2 running, 6 waiting, 1 failed``, leaving out what there is none of."""
-    waiting = sum(states.get(state, 0) for state in WAITING)
-    parts = ((states.get("RUNNING", 0), "running"), (waiting, "waiting"), (failed, "failed"))
-    return ", ".join(f"{number} {what}" for number, what in parts if number)
+def describe(failed: int, states: Mapping[str, int], count: int) -> str:
+    """``1 failed, 2 running, 6 waiting``, leaving out what there is none of.
+
+    Where a child has several elements, the states are said to be those of jobs.
+    """
+    live = [f"{states[state]:,} {what}" for state, what in STATES if states.get(state)]
+    if live and sum(states.values()) != count:
+        live[0] = f"jobs: {live[0]}"
+    return ", ".join([*([f"{failed:,} failed"] if failed else []), *live])
+
+
+def per_time(rate: float) -> str:
+    """A rate in the largest unit that does not make it small: ``35/s``, ``12/min``, ``3/h``."""
+    for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
+        if rate * seconds >= 1 or unit == "h":
+            break
+    return f"{rate * seconds:.{0 if rate * seconds >= 10 else 1}f}/{unit}"
+
+
+def clock_time(seconds: float) -> str:
+    """``2:45``, or ``1:02:45``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _NotebookLine:
     """A line of text below the cell, without widgets and without touching the cell's own output."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._text = name, ""
+        self._name, self._text, self._said = name, "", list[str]()
         self._handle: Any = None
+
+    def say(self, text: str) -> None:
+        """Have the sentence below the line."""
+        self._said.append(text)
 
     def update(self, done: int, text: str) -> None:
         from IPython import display
 
+        text = "\n".join([text, *self._said])
         if text == self._text:
             return
         self._text = text
@@ -104,6 +159,9 @@ class _LastLine:
     def update(self, done: int, text: str) -> None:
         self._text = text
 
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         if self._text:
             print(f"{self._name}: {self._text}", file=sys.stderr, flush=True)
@@ -120,6 +178,9 @@ class _Bar:
         if self._task is None:
             self._task = _BARS.add(self._name, self._count)
         _BARS.update(self._task, done, text)
+
+    def say(self, text: str) -> None:
+        _BARS.say(text)
 
     def close(self) -> None:
         if self._task is not None:
@@ -149,6 +210,14 @@ class _Bars:
             if task in self._open:
                 self._progress.update(task, completed=done, text=text)
 
+    def say(self, text: str) -> None:
+        """Print above the bars."""
+        with self._lock:
+            if self._progress is not None:
+                self._progress.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
     def close(self, task: Any) -> None:
         with self._lock:
             self._progress.stop_task(task)
@@ -164,7 +233,15 @@ _BARS = _Bars()
 def _new_progress() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    # In a narrow terminal the end of the text is left out; a line that wraps could not be drawn anew.
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=NAME_WIDTH))
+    text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     # What the user prints goes to stdout as ever: rich would send it to its own console, which is stderr.
-    return Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False)
+    return Progress(
+        *(name, BarColumn(bar_width=20), text, TimeElapsedColumn()),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

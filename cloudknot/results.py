@@ -31,6 +31,13 @@ class Job(Source, Store, Protocol):
     def states(self) -> Mapping[str, int]:
         """How many children were in which state when Batch was asked last."""
 
+    @property
+    def name(self) -> str:
+        """What Batch calls the job."""
+
+    def reason_of_waiting(self) -> str:
+        """Batch's reason why a job stays in RUNNABLE; empty when it gives none."""
+
     def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream."""
 

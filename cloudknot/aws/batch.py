@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -42,6 +43,24 @@ def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
     # Batch's filter does not tell upper from lower case (API reference, ListJobs).
     found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
     return sorted(found, key=lambda summary: int(summary.get("createdAt", 0)))
+
+
+def count_states(jobs: Sequence[Job]) -> dict[str, int]:
+    """How many children are in which state."""
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
+    return dict(counts)
+
+
+def reason_of_waiting(door: Door, job_ids: Sequence[str], *, array: bool) -> str:
+    """Why a job, or a child of an array, stays in RUNNABLE; empty when Batch gives no reason."""
+    if array:
+        some = door.call("batch", "list_jobs", arrayJobId=job_ids[0], jobStatus="RUNNABLE", maxResults=10)
+        found = some["jobSummaryList"]
+    else:
+        found = [job for job in describe_jobs(door, job_ids) if job["status"] == "RUNNABLE"]
+    return next((job["statusReason"] for job in found if job.get("statusReason")), "")
 
 
 def list_children(door: Door, parent_id: str, status: str) -> list[Job]:

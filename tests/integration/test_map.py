@@ -514,3 +514,16 @@ def test_one_attempt_of_a_knot_with_several(knot_of):
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3], retries=1).result(LONG)
     assert knot.job_definition.retries == 3
+
+
+@pytest.mark.parametrize("elements", [[1], [1, 2]])
+def test_why_a_job_cannot_start_is_told_once(place, caplog, elements):
+    name = f"stuck-{len(elements)}"
+    generous = place.knot(name, square, max_vcpus=8)
+    place.knot(name, square, max_vcpus=2)
+    future = generous.map(elements, vcpus=4)
+    until(lambda: "asks for more vCPUs" in caplog.text)
+    future.cancel()
+    (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
+    assert told.startswith(future.job.name)
+    assert "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in told

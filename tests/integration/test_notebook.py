@@ -49,7 +49,7 @@ CELLS = [
 
 
 def text_of(cell):
-    return "".join(output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
+    return "".join(output["text"] for output in cell["outputs"] if output.get("name") == "stdout")
 
 
 def shown(cell):

@@ -26,7 +26,7 @@ LEVELS = [
     "aws builder",
     "local",
     "clouds",
-    "imports pickling inputs progress settings repo stack github work_dir elements waiting",
+    "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages",
     "modules fingerprint packs pars changes definition offerings",
     "blame requirements outcomes collector resources overrides submission dependencies",
     "program values keywords results element_future futures runs",

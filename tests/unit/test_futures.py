@@ -36,7 +36,7 @@ class FakeJob:
 
     def __init__(self, function, inputs, chunksize=1):
         self.function, self.inputs, self.chunksize = function, inputs, chunksize
-        self.patience = 0.2
+        self.patience, self.states, self.name = 0.2, {}, "fake"
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
@@ -81,6 +81,12 @@ class FakeJob:
 
     def place(self, index):
         return Place(index, f"j:{self.child_of(index)}")
+
+    states = {}
+    name = "fake"
+
+    def reason_of_waiting(self):
+        return ""
 
     def log_url(self, stream):
         return f"log:/{stream.group}/{stream.name}"

@@ -22,12 +22,54 @@ def test_the_argument_wins_over_the_variable_and_that_over_the_terminal(monkeypa
     ("failed", "states", "text"),
     [
         (0, {}, ""),
-        (0, {"RUNNING": 2, "RUNNABLE": 5, "STARTING": 1, "SUCCEEDED": 3}, "2 running, 6 waiting"),
-        (1, {"RUNNING": 1}, "1 running, 1 failed"),
+        (0, {"RUNNING": 2, "RUNNABLE": 5, "STARTING": 1, "SUCCEEDED": 3}, "2 running, 1 starting, 5 waiting"),
+        (1, {"RUNNING": 11}, "1 failed, 11 running"),
+        (0, {"PENDING": 7, "SUBMITTED": 4}, "7 pending, 4 submitted"),
+        (1200, {"RUNNING": 2, "RUNNABLE": 1}, "1,200 failed, jobs: 2 running, 1 waiting"),
     ],
 )
 def test_describe(failed, states, text):
-    assert progress.describe(failed, states) == text
+    assert progress.describe(failed, states, 11) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(350, "350/s"), (1.25, "1.2/s"), (0.5, "30/min"), (0.02, "1.2/min"), (0.001, "3.6/h"), (0.0001, "0.4/h")],
+)
+def test_rates(rate, text):
+    assert progress.per_time(rate) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (75, "1:15"), (3765, "1:02:45")])
+def test_clock_time(seconds, text):
+    assert progress.clock_time(seconds) == text
+
+
+class Texts:
+    """A line that keeps what it shows."""
+
+    def __init__(self):
+        self.texts, self.said = [], []
+
+    def update(self, done, text):
+        self.texts.append(text)
+
+    def say(self, text):
+        self.said.append(text)
+
+    def close(self):
+        pass
+
+
+def test_the_rate_is_that_of_the_last_minute_and_the_time_left_follows():
+    line, now = Texts(), iter([0, 10, 200, 230, 400])
+    shown = progress.ProgressLine(1000, line, clock=lambda: next(now))
+    for done in (0, 100, 400, 430, 1000):
+        shown.show(done, 0, {"RUNNING": 1000})
+    assert line.texts[0] == "0/1,000, 1,000 running"
+    assert line.texts[1] == "100/1,000, 1,000 running, 10/s, 1:30 left"
+    assert line.texts[3] == "430/1,000, 1,000 running, 1.0/s, 9:30 left"
+    assert line.texts[4] == "1,000/1,000, 1,000 running"
 
 
 def test_one_line_is_left_where_nobody_looks_on(capsys):

@@ -1,0 +1,76 @@
+"""Why jobs wait in RUNNABLE, in a sentence, once: Batch says it in a job's statusReason. Pure but for the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+# By what AWS's reason begins with: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+REASONS: tuple[tuple[str, str], ...] = (
+    (
+        "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
+        "because it asks for more vCPUs, memory or GPUs than any machine of the queue has, so it will never start. "
+        "End it by future.cancel(), and ask for less or for larger instance_types",
+    ),
+    (
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
+        "because it asks for more vCPUs than the knot's max_vcpus, so it will never start. End it by future.cancel(), "
+        "and ask for less or give the knot more",
+    ),
+    (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
+        "because AWS has no machine of these instance types to give at the moment. AWS goes on trying; more "
+        "instance_types, or machines on demand in place of Spot, make it likelier",
+    ),
+    ("CAPACITY:", "because AWS has no machine for it at the moment. AWS goes on trying"),
+    (
+        "MISCONFIGURATION:",
+        "because its queue or compute environment is not set up to run it. Making the Knot again repairs what it can",
+    ),
+)
+FIRST, LONGEST = 3.0, 300.0
+"""Seconds for which nothing has run when Batch is asked first, and between later questions at most."""
+
+
+def explain(name: str, reason: str) -> str:
+    """What a statusReason of a job in RUNNABLE means."""
+    for begin, what in REASONS:
+        if begin in reason:
+            return f"{name}: a job waits, {what}. AWS says: {reason}"
+    return f"{name}: a job waits. AWS says: {reason}"
+
+
+class StuckWatch:
+    """Asks now and then why jobs wait while none runs, and gives each answer once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._pause = clock, FIRST
+        self._next: float | None = None
+        self._told: set[str] = set()
+
+    def look(self, states: Mapping[str, int], ask: Callable[[], str]) -> str | None:
+        """A reason that was not given before, if jobs wait and it is time to ask.
+
+        Parameters
+        ----------
+        states : mapping
+            How many children are in which state.
+        ask : callable
+            Gives the statusReason of a job in RUNNABLE; empty when there is none.
+        """
+        waits = states.get("RUNNABLE") and not states.get("STARTING") and not states.get("RUNNING")
+        if not waits:
+            self._next = None
+            return None
+        now = self._clock()
+        if self._next is None:
+            self._next = now + self._pause
+        if now < self._next:
+            return None
+        self._pause = min(2 * self._pause, LONGEST)
+        self._next = now + self._pause
+        reason = ask()
+        if not reason or reason in self._told:
+            return None
+        self._told.add(reason)
+        return reason
