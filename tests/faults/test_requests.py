@@ -1,11 +1,12 @@
 """Each kind of request that the client and the worker make of S3, while S3 and the network fail."""
 
 import os
+import pickle
 
 import pytest
 
 import cloudknot as ck
-from cloudknot.aws.s3 import PART_SIZE
+from cloudknot.aws.upload import PART_SIZE
 from cloudknot.local import Faults
 from cloudknot.worker import plain, s3
 from cloudknot.worker.persistence import LONGEST_PAUSE
@@ -124,6 +125,18 @@ def test_a_worker_writes_reads_and_lists(worker, storage, switches, faults):
         assert worker.read(bucket, "faults/worker/large") == large
         keys = worker.keys(bucket, "faults/worker/", "faults/worker/02", "faults/worker/05")
         assert keys == [f"faults/worker/{n:02d}" for n in (3, 4, 5)]
+        assert switches.injected()
+
+
+@pytest.mark.parametrize(
+    "faults", [Faults(errors=0.5, seed=4), Faults(dropped=0.5, seed=4), Faults(truncated=1, limit=3)]
+)
+def test_a_worker_stores_and_loads_a_large_result(worker, storage, switches, faults):
+    value = some_bytes(2 * PART_SIZE)
+    data = pickle.dumps(value)
+    with switches.on(faults):
+        worker.write_large(storage.bucket, "faults/large-result", [data])
+        assert worker.load(storage.bucket, "faults/large-result", 0, len(data)) == value
         assert switches.injected()
 
 

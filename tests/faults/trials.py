@@ -15,13 +15,17 @@ from cloudknot.local import Faults, FaultSwitches, Kill
 from tests.waiting import LONG, until
 
 BLOCK = 300_000
+LARGE = 9_000_000
+"""Bytes: more than one part of an upload."""
 RETRIES = 3
 EVERYTHING = ("s3", "batch", "logs", "cloudformation", "sts", "iam", "ecr", "ec2")
 
 
 def work(element: Any) -> Any:
-    """A little work on anything: numbers are squared, bytes measured."""
+    """A little work on anything: numbers are squared, bytes measured, arrays of bytes sent back as they are."""
     time.sleep(0.02)
+    if isinstance(element, bytearray):
+        return element
     return element * element if isinstance(element, int) else (len(element), element[:1])
 
 
@@ -30,6 +34,7 @@ MAPS: tuple[tuple[list[Any], dict[str, Any]], ...] = (
     (list(range(12)), {}),
     (list(range(100)), {"chunksize": 17}),
     ([bytes([n]) * (BLOCK + n) for n in range(6)], {"chunksize": 2}),
+    ([bytearray([5, 7]) * (LARGE // 2)], {}),
     (list(range(3)), {"job_type": "independent"}),
 )
 
