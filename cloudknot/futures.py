@@ -14,32 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from itertools import compress
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from cloudknot.collector import Collector
 from cloudknot.element_future import Callback, CloudFuture, ElementFuture
 from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
+from cloudknot.progress import Progress
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
 from cloudknot.waiting import Waiters, Waiting
 from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
-
-
-class Progress(Protocol):
-    """Who shows how a map gets on; `cloudknot.progress.ProgressLine` does."""
-
-    def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
-        """Show how many elements have a result or none, and how many children are in which state."""
-
-    def say(self, text: str) -> None:
-        """Show a sentence that stays."""
-
-    def stop(self) -> None:
-        """Show no more."""
 
 
 class MapFuture(CloudFuture, Sequence[ElementFuture]):

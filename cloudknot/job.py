@@ -16,12 +16,12 @@ from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
 from cloudknot.dependencies import failed_before
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.futures import MapFuture, Progress, ReducedFuture
+from cloudknot.futures import MapFuture, ReducedFuture
 from cloudknot.gathering import Gathering, start_reduce
 from cloudknot.keywords import discard_unused
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
-from cloudknot.progress import progress_line
+from cloudknot.progress import Progress, progress_line
 from cloudknot.runs import find_run
 from cloudknot.submission import Submission, read_record
 from cloudknot.worker.protocol import Location, Manifest, RunKeys

@@ -55,6 +55,19 @@ def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | 
     return ProgressLine(count, _Bar(name, count) if sys.stderr.isatty() else _LastLine(name))
 
 
+class Progress(Protocol):
+    """Who shows how a map gets on; `ProgressLine` does."""
+
+    def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
+        """Show how many elements have a result or none, and how many children are in which state."""
+
+    def say(self, text: str) -> None:
+        """Show a sentence that stays."""
+
+    def stop(self) -> None:
+        """Show no more."""
+
+
 class Line(Protocol):
     """Where a text is shown, each in place of the one before."""
 
@@ -238,10 +251,12 @@ def _new_progress() -> Any:
     # In a narrow terminal the end of the text is left out; a line that wraps could not be drawn anew.
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=NAME_WIDTH))
     text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-    # What the user prints goes to stdout as ever: rich would send it to its own console, which is stderr.
+    # What the user prints on the same terminal goes above the bars. Elsewhere it goes to stdout as ever: rich would
+    # send it to its own console, which is stderr. An interactive session has its own ways with stdout.
+    same = sys.stdout.isatty() and not hasattr(sys, "ps1") and "IPython" not in sys.modules
     return Progress(
         *(name, BarColumn(bar_width=20), text, TimeElapsedColumn()),
         console=Console(stderr=True),
-        redirect_stdout=False,
+        redirect_stdout=same,
         redirect_stderr=False,
     )
