@@ -30,6 +30,12 @@ first = knot.map([1, 2])
 second = knot.map([3, 4], depends_on=[first])
 print(second.result(), first.result())
 
+# Keyword arguments of every call. They may be large: they are uploaded once, and read once by each child.
+print(knot.map([1, 2], kwargs={"height": 7}).result())
+
+# Memory, vCPUs, time and attempts of this map only.
+print(knot.map([1, 2], memory=1000, vcpus=1, timeout=600, retries=2).result())
+
 # One Batch job for each element, in place of one array job.
 separate = knot.map([1, 2], job_type="independent")
 print(separate.result(), len(separate.job.job_ids))
