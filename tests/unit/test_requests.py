@@ -1,0 +1,66 @@
+"""What is sent to SubmitJob, at the limits of everything in it: AWS fails a job whose overrides are too long."""
+
+import json
+
+import boto3
+import pytest
+from botocore.validate import validate_parameters
+
+from cloudknot.dependencies import Waits
+from cloudknot.options import MapOptions
+from cloudknot.overrides import with_overrides
+from cloudknot.rules import MAX_ENVIRONMENT
+from cloudknot.run import Target, _requests
+from cloudknot.worker.protocol import Manifest, RunKeys, shared_key
+
+MAX_OVERRIDES = 8192
+"""Characters (AWS fails the job: "Container Overrides length must be at most 8192")."""
+MODEL = boto3.Session(region_name="us-east-1").client("batch").meta.service_model.operation_model("SubmitJob")
+KNOT, BUCKET, RUN = "k" * 45, "b" * 63, "20261124T065124884127-a905db"
+ARN = "arn:aws-us-gov:batch:ap-southeast-1:123456789012"
+QUEUE, DEFINITION = f"{ARN}:job-queue/{'q' * 128}", f"{ARN}:job-definition/{'d' * 128}:12345"
+KEYS = RunKeys.of(BUCKET, KNOT, RUN)
+
+
+def longest_manifest(job_type):
+    return Manifest(
+        count=999_999_999,
+        chunksize=100_000,
+        starmap=True,
+        attempts=10,
+        knot=KNOT,
+        run_id=RUN,
+        function="f" * 1000,
+        image="i" * 1000,
+        created="2026-11-24T06:51:24+00:00",
+        stride=8_388_608,
+        job_type=job_type,
+        kwargs=shared_key(KNOT, "0" * 64),
+        kwargs_size=10**12,
+        source=KEYS.url,
+        source_count=999_999_999,
+        source_chunksize=100_000,
+        source_job="12345678-1234-1234-1234-123456789012",
+        gather=True,
+        own_function=True,
+        job_queue=QUEUE,
+        job_definition=DEFINITION,
+        sse="aws:kms",
+    )
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+@pytest.mark.parametrize("character", ["x", '"', "\u00e9"])
+def test_the_longest_request_is_one_that_aws_takes(job_type, character):
+    room = MAX_ENVIRONMENT - len(json.dumps({"name": "V", "value": ""})) - 2
+    text = character * (room // len(json.dumps(character)[1:-1]))
+    options = MapOptions.of_map(
+        env_vars={"V": text}, job_type=job_type, memory=10**6, vcpus=256, timeout=10**6, retries=10
+    )
+    target = Target(KNOT, "f", "i", QUEUE, DEFINITION, attempts=10, max_vcpus=256, tags={})
+    waits = Waits(tuple({"jobId": "1" * 36, "type": "N_TO_N"} for _ in range(20)))
+    request = next(_requests(KEYS, target, longest_manifest(job_type), options, waits))
+    request = with_overrides({"jobName": f"{KNOT}-{RUN}", **request}, options.overrides)
+    validate_parameters(request, MODEL.input_shape)
+    assert len(json.dumps(request["containerOverrides"])) <= MAX_OVERRIDES
+    assert len(json.dumps(request)) <= 30 * 1024
