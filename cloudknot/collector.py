@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -49,11 +49,23 @@ class Source(Protocol):
     def describe(self, children: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Batch's descriptions of children; an empty one where Batch knows a child no more."""
 
-    def chunk(self, child: int) -> range:
-        """The elements of a child."""
+    def spans(self, child: int) -> Iterable[range]:
+        """The elements of a child, as consecutive ones."""
 
-    def child_of(self, element: int) -> int:
-        """The child of an element."""
+    def span_of(self, element: int) -> tuple[int, int]:
+        """The child of an element, and the end of the consecutive elements from it on that it has, too."""
+
+    def begin_of(self, element: int) -> int:
+        """The lowest element with which a pack may begin that has an element."""
+
+    def current(self, location: Location, kinds: bytes) -> bytes:
+        """The kinds of a pack's outcomes, with another value for those that do not count."""
+
+    def may_grow(self, child: int, job: dict[str, Any]) -> bool:
+        """Whether what a child left without a result is to be run again with more memory, once all has ended."""
+
+    def grow(self, elements: Sequence[int]) -> None:
+        """Run elements again with more memory."""
 
 
 class Sink(Protocol):
@@ -97,6 +109,8 @@ class Collector:
         Number of elements.
     max_threads : int
         Packs read at once.
+    taken : iterable of Location
+        Packs with failures that do not count any more, and nothing else that is not known.
     clock : callable
         Seconds now.
     """
@@ -108,6 +122,7 @@ class Collector:
         packs: Packs,
         count: int,
         max_threads: int,
+        taken: Iterable[Location] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._sink, self._packs = source, sink, packs
@@ -115,6 +130,7 @@ class Collector:
         self._clock = clock
         self._from = 0
         self._failed: set[int] = set()
+        self._taken = set(taken)
         self._stop, self._held = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -206,19 +222,31 @@ class Collector:
         self._take_new(pool, whole=ended or bool(failed))
         if self._held.is_set():
             return
-        children = self._unfinished() if ended else sorted(failed)
-        for child, job in self._source.describe(children).items():
-            self._sink.fail(child, job)
+        endings = self._source.describe(self._unfinished() if ended else sorted(failed))
+        short = [child for child, job in endings.items() if self._source.may_grow(child, job)]
+        for child in endings.keys() - set(short):
+            self._sink.fail(child, endings[child])
         self._failed |= failed
+        if ended and short:
+            self._source.grow(sorted(self._waiting(short)))
 
     def _unfinished(self) -> list[int]:
         """The children with elements that have not ended."""
-        children = []
+        children: dict[int, None] = {}
         gap = self._sink.gap(0)
         while gap < self._count:
-            children.append(self._source.child_of(gap))
-            gap = self._sink.gap(self._source.chunk(children[-1]).stop)
-        return children
+            child, stop = self._source.span_of(gap)
+            children[child] = None
+            gap = self._sink.gap(stop)
+        return list(children)
+
+    def _waiting(self, children: Iterable[int]) -> Iterator[int]:
+        """The elements of some children that have not ended."""
+        for span in (span for child in children for span in self._source.spans(child)):
+            gap = self._sink.gap(span.start)
+            while gap < span.stop:
+                yield gap
+                gap = self._sink.gap(gap + 1)
 
     def _take_new(self, pool: ThreadPoolExecutor, whole: bool) -> None:
         """Take what is stored for the elements that have not ended.
@@ -238,12 +266,20 @@ class Collector:
                 self._from = gap
                 return
             # Packs are in the order of their first elements, and those of an element begin within its chunk.
-            if self._source.chunk(self._source.child_of(gap)).start > last > before:
+            if self._source.begin_of(gap) > last > before:
                 pages = self._source.stored(gap)
         self._from = 0
 
     def _take(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
-        new = [(each, size) for each, size in page if self._sink.gap(each.first) < each.first + each.number]
+        new = [(each, size) for each, size in page if self._is_new(each)]
         reads = [submit(pool, self._packs.kinds, each, size) for each, size in new]
         for (each, size), read in zip(new, reads, strict=True):
-            self._sink.store(each, size, read.result())
+            kinds = read.result()
+            current = self._source.current(each, kinds)
+            self._sink.store(each, size, current)
+            if current != kinds:
+                self._taken.add(each)
+
+    def _is_new(self, pack: Location) -> bool:
+        """Whether a pack may have something for an element that has not ended."""
+        return self._sink.gap(pack.first) < pack.first + pack.number and pack not in self._taken

@@ -15,8 +15,8 @@ PENDING, VALUE, FAILURE, LOST, GIVEN_UP, CANCELLED = range(6)
 """An element waits; has a value, or a described failure, in a pack; its job ended without either; nothing more can be
 learned of it; its map was cancelled."""
 
-_ENDED_BY = bytes([VALUE, *[FAILURE] * 255])
-"""By the kind of an envelope."""
+_ENDED_BY = bytes([VALUE, *[FAILURE] * 254, PENDING])
+"""By the kind of an envelope; 255 stands for one that does not count."""
 _IS_PENDING = bytes([1, *[0] * 255])
 _HAS_ENDED = bytes([0, *[1] * 255])
 _WITHOUT_VALUE = re.compile(rb"[\x02-\x05]")
@@ -54,6 +54,23 @@ class Elements:
     def __len__(self) -> int:
         return len(self._states)
 
+    def reopened(self) -> Elements:
+        """A copy in which those that have ended without a value wait again."""
+        copy = Elements(0)
+        copy._states = bytearray(self._states.translate(bytes([PENDING, VALUE, *[PENDING] * 254])))
+        copy._firsts, copy._counts, copy._sizes = self._firsts[:], self._counts[:], self._sizes[:]
+        copy._rounds = self._rounds[:]
+        copy.left = copy._states.count(PENDING)
+        return copy
+
+    def indices_without_value(self) -> array[int]:
+        """The elements that have ended without a value."""
+        return array("Q", (found.start() for found in _WITHOUT_VALUE.finditer(self._states)))
+
+    def any_in(self, *states: int) -> bool:
+        """Whether any element is in one of these states."""
+        return any(state in self._states for state in states)
+
     def state(self, index: int) -> int:
         return self._states[index]
 
@@ -89,6 +106,8 @@ class Elements:
         """End those elements of a pack of ``size`` bytes that wait; ``kinds`` are those of its envelopes."""
         first, number, _ = location
         ended, waited = kinds.translate(_ENDED_BY), self._waiting(first, first + number)
+        if PENDING in ended:
+            waited = bytes(bool(state) and waits for state, waits in zip(ended, waited, strict=True))
         if all(waited):
             self._place(slice(first, first + number), location, size, ended)
         else:

@@ -16,6 +16,7 @@ from cloudknot.errors import (
     HostLostError,
     ImagePullError,
     JobCancelledError,
+    JobNotSubmittedError,
     JobStuckError,
     JobTimeoutError,
     OutOfMemoryError,
@@ -26,6 +27,9 @@ from cloudknot.errors import (
 )
 
 Kind = type[BatchJobFailedError]
+
+UNSUBMITTED = "UNSUBMITTED"
+"""In place of a status: the job was never submitted."""
 
 # What AWS says: what it begins with, the error it stands for, and what that means to a person. Texts: AWS Batch user
 # guide, "Troubleshooting AWS Batch" and "Jobs stuck in RUNNABLE"; Amazon ECS developer guide, "Stopped tasks error
@@ -90,13 +94,19 @@ STUCK: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: the error it stands for, what that means, and what AWS said."""
+    """How a job ended: the error it stands for, what that means, what AWS said, and the MiB it had, if it says so."""
 
     kind: Kind
     what: str
     attempt: int
     exit_code: int | None
     reason: str
+    memory: int | None
+
+
+def out_of_memory(end: Ending) -> bool:
+    """Whether a job failed for want of memory."""
+    return issubclass(end.kind, OutOfMemoryError)
 
 
 def ending(job: Mapping[str, Any]) -> Ending:
@@ -116,12 +126,7 @@ def ending(job: Mapping[str, Any]) -> Ending:
     ]
     reasons = list(dict.fromkeys(reason for reason in said if reason))
     kind, what = _kind(job, exit_code, reasons)
-    return Ending(kind, what, len(attempts), exit_code, "; ".join(reasons))
-
-
-def out_of_memory(job: Mapping[str, Any]) -> bool:
-    """Whether a job failed for want of memory."""
-    return issubclass(ending(job).kind, OutOfMemoryError)
+    return Ending(kind, what, len(attempts), exit_code, "; ".join(reasons), memory_of(job))
 
 
 def memory_of(job: Mapping[str, Any]) -> int | None:
@@ -137,6 +142,11 @@ def memory_of(job: Mapping[str, Any]) -> int | None:
 def _kind(job: Mapping[str, Any], exit_code: int | None, reasons: list[str]) -> tuple[Kind, str]:
     if not job:
         return ResultMissingError, "has no result, and Batch no longer knows its job"
+    if job.get("status") == UNSUBMITTED:
+        return JobNotSubmittedError, (
+            "did not run: the session that submitted the map ended before it had submitted all of its jobs; "
+            "job.retry_failed() submits it"
+        )
     if job.get("status") == "SUCCEEDED":
         return ResultMissingError, "ended well by Batch's account, but stored no result"
     stuck = next((what for text, what in STUCK if any(text in reason for reason in reasons)), None)

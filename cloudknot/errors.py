@@ -32,6 +32,7 @@
     │   ├── DependencyFailedError               a job that it waited for failed
     │   ├── JobNotSubmittedError                its job was never submitted
     │   └── ResultMissingError                  no result is stored, and Batch names no failure
+    ├── JobRunningError                         what is asked for must wait until the job has ended
     └── CKTimeoutError (TimeoutError)           a wait ended before the result was there
 
 An exception that the user's own function raised is not in this tree: it is raised again as it was, with the
@@ -60,6 +61,7 @@ __all__ = [
     "ImagePullError",
     "JobCancelledError",
     "JobNotSubmittedError",
+    "JobRunningError",
     "JobStuckError",
     "JobTimeoutError",
     "OutOfMemoryError",
@@ -266,6 +268,10 @@ class JobNotSubmittedError(BatchJobFailedError):
 
 class ResultMissingError(BatchJobFailedError):
     """No result is stored, and no failure is known: Batch calls the job a success, or has forgotten it."""
+
+
+class JobRunningError(CloudknotError):
+    """The job still runs, so what failed of it cannot be run again yet. Nothing was submitted."""
 
 
 class CKTimeoutError(CloudknotError, TimeoutError):

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from itertools import compress
@@ -18,13 +18,14 @@ from typing import Any, overload
 
 from cloudknot.collector import Collector
 from cloudknot.element_future import Callback, CloudFuture, ElementFuture
-from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
+from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
+from cloudknot.packs import Packs
 from cloudknot.progress import Progress
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
-from cloudknot.waiting import Waiters, Waiting
+from cloudknot.waiting import Waiters, Waiting, run_all, tell
 from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
@@ -53,11 +54,13 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         max_threads: int = 64,
         how_to_return: str = "",
         progress: Progress | None = None,
+        earlier: MapFuture | None = None,
     ) -> None:
         super().__init__()
         self.job: Any = job
         self.waiting, self.how_to_return, self._progress = Waiting(), how_to_return, progress
-        self.elements = Elements(count)
+        # An earlier future of the same map knows values, which are not looked for again.
+        self.elements: Elements = earlier.elements.reopened() if earlier is not None else Elements(count)
         self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
         self.element_waiters, self.callbacks = Waiters(count), dict[int, list[Callback]]()
         self._listeners: list[deque[Ended]] = []
@@ -68,8 +71,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self.set_result(None)
             return
         self._stuck = StuckWatch()
-        self._results = Results(job, self.elements, max_threads)
-        self._collector = Collector(job, self, self._results.packs, count, max_threads)
+        packs: Packs | None = earlier.results.packs if earlier is not None else None
+        self.results: Results = Results(job, self.elements, max_threads, packs)
+        self._collector = Collector(job, self, self.results.packs, count, max_threads)
         self.collect()
 
     def __repr__(self) -> str:
@@ -165,6 +169,20 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         reduced: ReducedFuture = self.job.reduce(func, **choices)
         return reduced
 
+    def retry_failed(
+        self,
+        memory: int | None = None,
+        timeout: int | None = None,
+        vcpus: int | None = None,
+        retries: int | None = None,
+        **more: Any,
+    ) -> MapFuture:
+        """Run the elements again that ended without a result: `cloudknot.job.BatchJob.retry_failed`, which see."""
+        if self.job is None:
+            return self
+        again: MapFuture = self.job.retry_failed(memory, timeout, vcpus, retries, **more)
+        return again
+
     def _outcome(self) -> Outcome:
         if self.cancelled():
             raise CancelledError
@@ -181,7 +199,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             return self._made_list, None
 
     def _make_list(self) -> list[Any]:
-        values = self._results.values()
+        values = self.results.values()
         for index, element in list(self._made.items()):
             if element._loaded is not None:
                 values[index] = element._loaded[0]
@@ -192,7 +210,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self._made_list is not None:
             return (self._made_list[index], None), True
         try:
-            return self._results.outcome(index), True
+            return self.results.outcome(index), True
         except CloudknotError as error:
             return (None, _as_ending(error, self.job.place(index))), False
 
@@ -211,23 +229,24 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         with self._condition:
             ended = self.elements.store(location, size, kinds)
             callbacks = self._tell(ended)
-        _run(callbacks)
+        run_all(callbacks)
 
     def fail(self, child: int, job: Mapping[str, Any]) -> None:
         """A child's job ended without a result for those of its elements that have not ended."""
-        self._results.lost(child, job)
-        self._end(self.job.chunk(child), LOST)
+        self.results.lost(child, job)
+        for span in self.job.spans(child):
+            self._end(span, LOST)
 
     def give_up(self, error: CloudknotError) -> None:
         """End every element that is left, and so the map, with ``error``."""
-        self._results.give_up(error)
+        self.results.give_up(error)
         self._end(range(len(self)), GIVEN_UP)
         self.complete()
 
     def _end(self, elements: range, state: int) -> None:
         with self._condition:
             callbacks = self._tell(self.elements.end(elements, state))
-        _run(callbacks)
+        run_all(callbacks)
 
     def _tell(self, ended: Ended) -> list[Callback]:
         """Tell those who wait for elements that have ended, and return their callbacks, which are to run."""
@@ -235,7 +254,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         for news in self._listeners:
             news.append(ended)
         for waiter, index in self.element_waiters.ended(start, flags):
-            _tell_waiter(waiter, self._element(index), self.elements.state(index))
+            tell(waiter, self._element(index), self.elements.state(index))
         self._condition.notify_all()
         if not self.callbacks:
             return []
@@ -287,23 +306,6 @@ class ReducedFuture(MapFuture):
 
 def _as_ending(error: CloudknotError, place: Place) -> BaseException:
     return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
-
-
-def _tell_waiter(waiter: Any, element: ElementFuture, state: int) -> None:
-    if state == VALUE:
-        waiter.add_result(element)
-    elif state == CANCELLED:
-        waiter.add_cancelled(element)
-    else:
-        waiter.add_exception(element)
-
-
-def _run(callbacks: Iterable[Callback]) -> None:
-    for callback in callbacks:
-        try:
-            callback(None)
-        except Exception:
-            logger.exception("A callback of an element's future failed")
 
 
 def _cancel(future: Future[Any]) -> bool:

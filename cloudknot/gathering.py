@@ -16,7 +16,8 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.options import MapOptions
 from cloudknot.program import Program, make_program
 from cloudknot.requirements import name_of
-from cloudknot.run import Started, Target, start_run
+from cloudknot.rounds import Round
+from cloudknot.run import Target, start_run
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -33,7 +34,7 @@ def start_reduce(
     options: MapOptions,
     program: Program | None,
     target: Target | None,
-) -> Started:
+) -> Round:
     """Submit the job.
 
     Parameters

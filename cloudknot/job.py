@@ -8,36 +8,31 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
-from cloudknot.dependencies import failed_before
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, ReducedFuture
 from cloudknot.gathering import Gathering, start_reduce
 from cloudknot.keywords import discard_unused
-from cloudknot.listing import Listed, oldest_first
-from cloudknot.outcomes import Place
 from cloudknot.progress import Progress, progress_line
+from cloudknot.retrying import Retrying
+from cloudknot.rounds import Round, Rounds, first_round, later_rounds
 from cloudknot.runs import find_run
+from cloudknot.source import ENDED
 from cloudknot.submission import Submission, read_record
-from cloudknot.worker.protocol import Location, Manifest, RunKeys
+from cloudknot.worker.protocol import Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.options import MapOptions
-    from cloudknot.run import Started
 
-ENDED = ("SUCCEEDED", "FAILED")
 FORGOTTEN = "UNKNOWN"
-NOTE_TIME = timedelta(minutes=5)
-"""Descriptions in AWS may lag behind what was just made."""
 
 
-class BatchJob(Gathering):
+class BatchJob(Retrying, Gathering):
     """One submitted map.
 
     Parameters
@@ -64,28 +59,23 @@ class BatchJob(Gathering):
         self._given_cloud, self._given_keys, self._max_threads = cloud, keys, max_threads
         self.states: Mapping[str, int] = {}
         self._future: MapFuture | None = None
-        self._future_lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_new = False
 
     @classmethod
-    def recorded(
-        cls,
-        cloud: Cloud,
-        keys: RunKeys,
-        submission: dict[str, Any],
-        manifest: Manifest | None = None,
-        max_threads: int = 64,
-    ) -> BatchJob:
-        """The job of a record of its submission, which need not be read then; nor the manifest, if given."""
-        job = cls(next(filter(None, submission["job_ids"])), cloud=cloud, keys=keys, max_threads=max_threads)
-        job.submission = submission
-        if manifest is not None:
-            job.manifest = manifest
+    def started(cls, cloud: Cloud, first: Round, max_threads: int = 64) -> BatchJob:
+        """The job that was just submitted, of which nothing need be read."""
+        job = cls.recorded(cloud, first.submission.keys, first.record, max_threads)
+        job.rounds = Rounds([first])
+        job._is_new = job._may_grow = True
         return job
 
     @classmethod
-    def started(cls, cloud: Cloud, started: Started, max_threads: int = 64) -> BatchJob:
-        """The job of a run that was just submitted."""
-        return cls.recorded(cloud, started.keys, started.record, started.manifest, max_threads)
+    def recorded(cls, cloud: Cloud, keys: RunKeys, record: dict[str, Any], max_threads: int = 64) -> BatchJob:
+        """The job of a record of its submission, which need not be read then."""
+        job = cls(next(filter(None, record["job_ids"])), cloud=cloud, keys=keys, max_threads=max_threads)
+        job.submission = record
+        return job
 
     def __repr__(self) -> str:
         return f"BatchJob({self.job_id!r})"
@@ -101,26 +91,27 @@ class BatchJob(Gathering):
         return self._given_keys or find_run(self.cloud, self.job_id)
 
     @cached_property
-    def manifest(self) -> Manifest:
-        """What was submitted."""
-        return Manifest.from_json(self.cloud.storage.get(self.keys.manifest))
+    def rounds(self) -> Rounds:
+        """How it was submitted: the map, and what was submitted again of it, as far as this session knows."""
+        stored = self.cloud.storage.get(self.keys.manifest)
+        submission = Submission(self.keys, Manifest.from_json(stored))
+        record = self.__dict__.get("submission") or read_record(self.cloud, submission)
+        if record is None:
+            raise ResourceDoesNotExistException(f"The run {self.keys.url} was not submitted.")
+        return Rounds([first_round(submission, record, json.loads(stored))])
 
-    @cached_property
-    def chosen(self) -> dict[str, Any]:
-        """What `map` was given for this job alone: ``overrides``, ``env_vars`` and ``depends_on``.
-
-        The last holds, for each job, what SubmitJob was given.
-        """
-        stored = json.loads(self.cloud.storage.get(self.keys.manifest))
-        return {name: stored.get(name) or {} for name in ("overrides", "env_vars", "depends_on")}
+    def _refresh(self) -> bool:
+        """Look for rounds that other sessions have submitted; whether there are any."""
+        with self._lock:
+            newer = list(later_rounds(self.cloud, self.keys, self.rounds.newest))
+            for each in newer:
+                self.rounds.add(each)
+            return bool(newer)
 
     @cached_property
     def submission(self) -> dict[str, Any]:
-        """How it was submitted: job ids, name, queue and job definition."""
-        record = read_record(self.cloud, Submission(self.keys, self.manifest))
-        if record is None:
-            raise ResourceDoesNotExistException(f"The run {self.keys.url} was not submitted.")
-        return record
+        """The record of how it was submitted: job ids, name, queue and job definition."""
+        return self.rounds.first.record
 
     @property
     def name(self) -> str:
@@ -139,30 +130,20 @@ class BatchJob(Gathering):
 
     @property
     def job_ids(self) -> list[str]:
-        """The Batch job's id; with ``job_type="independent"``, one id for each element."""
-        return list(self.submission["job_ids"])
-
-    def describe_jobs(self) -> list[batch.Job]:
-        """Batch's descriptions of the jobs of `job_ids` that it still knows."""
-        return batch.describe_jobs(self.cloud.door, self.job_ids)
-
-    def live_job_ids(self) -> list[str]:
-        """Those of `job_ids` that have not ended, or that Batch has not had the time to take note of."""
-        states = {job["jobId"]: job["status"] for job in self.describe_jobs()}
-        unknown = FORGOTTEN if self._is_old() else "SUBMITTED"
-        return [job_id for job_id in self.job_ids if states.get(job_id, unknown) not in (*ENDED, FORGOTTEN)]
-
-    def waited_for(self, child: int) -> str:
-        """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        return failed_before(self.cloud.door, self.chosen["depends_on"], child)
+        """The Batch job's id; with ``job_type="independent"``, one for each element; after a retry, the new job's."""
+        return [job_id for job_id in self.rounds.newest.job_ids if job_id]
 
     @property
     def status(self) -> str:
         """Batch's state of the job; ``"UNKNOWN"`` once Batch has forgotten an unfinished one.
 
-        Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed.
+        Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed. After
+        a retry, the state of that.
         """
-        states = {job["status"] for job in self.describe_jobs()}
+        jobs = self.describe_jobs()
+        if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self._refresh():
+            jobs = self.describe_jobs()
+        states = {job["status"] for job in jobs}
         if not states:
             return "SUCCEEDED" if self._all_stored() else FORGOTTEN
         return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
@@ -187,7 +168,7 @@ class BatchJob(Gathering):
         return [self.cloud.log_url(stream) for job in self._described_children() for stream in batch.log_streams(job)]
 
     def _described_children(self) -> Iterator[batch.Job]:
-        return iter(self.describe(range(self.manifest.children)).values())
+        return iter(self.describe(range(self.rounds.children)).values())
 
     def logs(self, index: int | None = None) -> Iterator[str]:
         """The lines printed so far, all attempts in order.
@@ -195,11 +176,12 @@ class BatchJob(Gathering):
         Parameters
         ----------
         index : int, optional
-            Only those of the child that has this element. Default: of all children, one after the other.
+            Only those of the children that have this element: one, and one more for each retry of it. Default: of
+            all children, one after the other.
         """
         if index is not None and not 0 <= index < self.manifest.count:
             raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
-        children = range(self.manifest.children) if index is None else [self.child_of(index)]
+        children = range(self.rounds.children) if index is None else self.rounds.all_children_of(index)
         for job in self.describe(children).values():
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(partial(self.cloud.call, "logs", "get_log_events"), stream)
@@ -208,16 +190,25 @@ class BatchJob(Gathering):
         started = start_reduce(self.cloud, self, func, requirements, options, self.program, self.target)
         job = BatchJob.started(self.cloud, started, options.max_threads)
         job.program, job.target = self.program, self.target
-        return job.future(progress_line(started.manifest.knot, 1, options.progress))
+        return job.future(progress_line(job.manifest.knot, 1, options.progress))
 
     def future(self, progress: Progress | None = None) -> MapFuture:
-        """The future of the map's results, the same one at each call; of a reduced map, of the one value."""
-        with self._future_lock:
-            if self._future is None:
-                how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
-                kind = ReducedFuture if self.manifest.gather else MapFuture
-                self._future = kind(self, self.manifest.count, self._max_threads, how, progress)
+        """The future of the map's results; of a reduced map, of the one value.
+
+        It is the same one at each call, until what failed is run again.
+        """
+        with self._lock:
+            ended_badly = self._future is not None and self._future.done() and self._future.elements.without_value > 0
+            newer = (ended_badly or self._future is None) and not self._is_new and self._refresh()
+            self._is_new = False
+            if self._future is None or newer:
+                self._future = self._new_future(progress, self._future)
             return self._future
+
+    def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
+        how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
+        kind = ReducedFuture if self.manifest.gather else MapFuture
+        return kind(self, self.manifest.count, self._max_threads, how, progress, earlier)
 
     def result(self, timeout: float | None = None) -> Any:
         """The list of results, as `MapFuture.result` gives it; of a reduced map, the one value."""
@@ -238,76 +229,3 @@ class BatchJob(Gathering):
         manifest = self.manifest
         self.cloud.storage.delete_prefix(f"{self.keys.prefix}/")
         discard_unused(self.cloud.storage, manifest.knot, manifest.kwargs)
-
-    # What follows is called by the collector and by the map's future.
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the cloud may stay silent before its jobs are given up."""
-        return self.cloud.patience
-
-    def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
-        """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
-        after = self.keys.output(self.chunk(self.child_of(element)).start, 0)
-        pages = self.cloud.storage.pages(self.keys.outputs, after=after)
-        return oldest_first(
-            [Listed(self.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
-        )
-
-    def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
-        """Bytes of a pack, from ``start`` to ``end`` (not included)."""
-        return self.cloud.storage.get(self.keys.output(*location), start, end)
-
-    def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
-        """The same, as a file that is read as it comes."""
-        return self.cloud.storage.open(self.keys.output(*location), start, end)
-
-    def chunk(self, child: int) -> range:
-        """The elements of a child."""
-        return self.manifest.chunk(child)
-
-    def child_of(self, element: int) -> int:
-        """The child of an element."""
-        return self.manifest.child_of(element)
-
-    def poll(self, known: set[int]) -> tuple[set[int], bool]:
-        """The children that failed, besides those in ``known``, and whether the whole job has ended."""
-        jobs = self.describe_jobs()
-        ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or self._is_old())
-        self.states = batch.count_states(jobs)
-        if len(self.job_ids) > 1:
-            numbers = {job_id: child for child, job_id in enumerate(self.job_ids)}
-            return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
-        summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
-        if ended or summary.get("FAILED", 0) <= len(known):
-            return set(), ended
-        failed = batch.list_children(self.cloud.door, self.job_id, "FAILED")
-        return {child["arrayProperties"]["index"] for child in failed} - known, ended
-
-    def reason_of_waiting(self) -> str:
-        """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
-        return batch.reason_of_waiting(self.cloud.door, self.job_ids, array=self.manifest.children > len(self.job_ids))
-
-    def _is_old(self) -> bool:
-        """Whether Batch has had time to take note of the job: not to know it then means to have forgotten it."""
-        return datetime.now(UTC) - datetime.fromisoformat(self.manifest.created) > NOTE_TIME
-
-    def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
-        """Batch's descriptions of children; an empty one where Batch knows a child no more."""
-        ids = {child: self.child_id(child) for child in children}
-        found = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, list(ids.values()))}
-        return {child: found.get(job_id, {}) for child, job_id in ids.items()}
-
-    def child_id(self, child: int) -> str:
-        """Batch's id of a child; of a plain job, the job's own."""
-        if len(self.job_ids) > 1:
-            return self.job_ids[child]
-        return f"{self.job_id}:{child}" if self.manifest.children > 1 else self.job_id
-
-    def place(self, index: int) -> Place:
-        """Where an element runs."""
-        return Place(index, self.child_id(self.child_of(index)))
-
-    def log_url(self, stream: batch.LogStream) -> str:
-        """Where a person can read a log stream."""
-        return self.cloud.log_url(stream)

@@ -61,7 +61,7 @@ def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
         record = json.loads(cloud.storage.get(keys.submission))
     except ResourceDoesNotExistException:
         record = None
-    if record is not None and len(record["job_ids"]) >= record.get("jobs", 1) and all(record["job_ids"]):
-        return BatchJob.recorded(cloud, keys, record)
-    found = read_run(cloud, keys)
-    return BatchJob.recorded(cloud, keys, found[1], found[0]) if found else None
+    if record is None or len(record["job_ids"]) < record.get("jobs", 1) or not all(record["job_ids"]):
+        found = read_run(cloud, keys)
+        record = found[1] if found else None
+    return BatchJob.recorded(cloud, keys, record) if record else None

@@ -24,7 +24,8 @@ from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot, plan_knot
-from cloudknot.run import Started, Target, start_run
+from cloudknot.rounds import Round
+from cloudknot.run import Target, start_run
 from cloudknot.stages import Stages
 
 
@@ -224,7 +225,7 @@ class Knot(KnotProperties):
         target = Target.of(self.name, self._program, self._resources)
         return self._future(start_run(self._cloud, target, source, self._program, options), options)
 
-    def _future(self, started: Started | None, options: MapOptions) -> MapFuture:
+    def _future(self, started: Round | None, options: MapOptions) -> MapFuture:
         if started is None:
             return MapFuture(None, 0)
         job = BatchJob.started(self._cloud, started, options.max_threads)

@@ -179,5 +179,6 @@ def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
 def lost(place: Place, end: Ending) -> BatchJobFailedError:
     """The same, when it is known what the description means."""
     tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
-    text = f"{end.what}: {end.reason.rstrip('.') or 'Batch gave no reason'}.{tries}"
+    unsaid = ": Batch gave no reason" if end.kind is BatchJobFailedError else ""
+    text = f"{end.what}{f': {end.reason}'.rstrip('.') if end.reason else unsaid}.{tries}"
     return _error(end.kind, place, text, end.exit_code, end.attempt, end.reason)

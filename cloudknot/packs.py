@@ -67,6 +67,9 @@ class Packs:
 
     def kinds(self, location: Location, size: int) -> bytes:
         """The kinds of a new pack's envelopes. The pack is kept if there is room, else only its head is read."""
+        with self._lock:
+            if location in self._kept:
+                return self._kept[location].pack.kinds
         if not self._reserve(size):
             return Pack(self._store.read(location, 0, head_size(location.number))).kinds
         try:

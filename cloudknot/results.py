@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from cloudknot.aws.batch import LogStream, log_streams
 from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
-from cloudknot.endings import Ending, ending
+from cloudknot.endings import Ending, ending, out_of_memory
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost
 from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
@@ -24,8 +24,8 @@ Outcome = tuple[Any, BaseException | None]
 class Job(Source, Store, Protocol):
     """What a map's future must know of its job; `cloudknot.job.BatchJob` is one."""
 
-    def place(self, index: int) -> Place:
-        """Where an element runs, for an error's text."""
+    def place(self, index: int, child: int | None = None) -> Place:
+        """Where an element runs, for an error's text; by default in its last round."""
 
     @property
     def states(self) -> Mapping[str, int]:
@@ -37,6 +37,12 @@ class Job(Source, Store, Protocol):
 
     def reason_of_waiting(self) -> str:
         """Batch's reason why a job stays in RUNNABLE; empty when it gives none."""
+
+    def child_of(self, element: int, round: int | None = None) -> int:
+        """The child that has an element, in its last round, or in the last one up to one."""
+
+    def children_of(self, element: int) -> list[int]:
+        """The children that have an element, in all its rounds."""
 
     def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream."""
@@ -58,11 +64,13 @@ class Results:
         How each has ended, so far.
     max_threads : int
         Packs that are read at the same time for `values`.
+    packs : Packs, optional
+        Those of an earlier future of the same run, with what they keep.
     """
 
-    def __init__(self, job: Job, elements: Elements, max_threads: int) -> None:
+    def __init__(self, job: Job, elements: Elements, max_threads: int, packs: Packs | None = None) -> None:
         self._job, self._elements, self._max_threads = job, elements, max_threads
-        self.packs = Packs(job)
+        self.packs = packs or Packs(job)
         self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
         self._given_up: CloudknotError | None = None
         self._failed_before: dict[int, str] = {}
@@ -71,6 +79,11 @@ class Results:
         """Remember how the job of a child ended that left elements without a result."""
         streams = log_streams(dict(job))
         self._endings[child] = ending(job), streams[-1] if streams else None
+
+    def short_of_memory(self) -> int:
+        """The most MiB that a child had which ran out of memory; 0 if none did, or nobody knows."""
+        endings = (end for end, _ in self._endings.values() if out_of_memory(end))
+        return max((end.memory or 0 for end in endings), default=0)
 
     def give_up(self, error: CloudknotError) -> None:
         """Remember why nothing more can be learned of the elements that are left."""
@@ -97,11 +110,13 @@ class Results:
         return self._read(index, state)
 
     def _error_of_lost(self, index: int) -> BaseException:
-        end, stream = self._endings[self._job.child_of(index)]
+        # The job may have been submitted again since; what is told is how it ended then.
+        child = next(child for child in reversed(self._job.children_of(index)) if child in self._endings)
+        end, stream = self._endings[child]
         log_url = self._job.log_url(stream) if stream else ""
         if end.kind is DependencyFailedError:
-            end = replace(end, what=f"{end.what}{self._waited_for(self._job.child_of(index))}")
-        return lost(replace(self._job.place(index), log_url=log_url), end)
+            end = replace(end, what=f"{end.what}{self._waited_for(child)}")
+        return lost(replace(self._job.place(index, child), log_url=log_url), end)
 
     def _waited_for(self, child: int) -> str:
         if child not in self._failed_before:
@@ -113,7 +128,7 @@ class Results:
     def _read(self, index: int, state: int) -> Outcome:
         location, size = self._elements.pack(index)
         payload = self.packs.payload(location, size, index - location.first)
-        place = self._job.place(index)
+        place = self._job.place(index, self._job.child_of(index, location.round))
         if state == FAILURE:
             data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
             return None, load_exception(Failure.from_bytes(data), place)

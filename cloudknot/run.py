@@ -12,26 +12,24 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
+from cloudknot.rounds import Round, first_round
 from cloudknot.runs import TIME_FORMAT
-from cloudknot.submission import Submission, submit
+from cloudknot.submission import MAX_CHILDREN, Submission, array_request, request_of, submit
 from cloudknot.values import pickle_into
-from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys
+from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.options import MapOptions
     from cloudknot.program import Program
     from cloudknot.resources import KnotResources
-
-MAX_CHILDREN = 10_000
-"""Children of an array job (Batch user guide, "Array jobs")."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,6 @@ class Target:
         )
 
 
-class Started(NamedTuple):
-    """A run that was submitted: where it is, what it is, and the record of its submission."""
-
-    keys: RunKeys
-    manifest: Manifest
-    record: dict[str, Any]
-
-
 def start_run(
     cloud: Cloud,
     target: Target,
@@ -79,7 +69,7 @@ def start_run(
     program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
-) -> Started | None:
+) -> Round | None:
     """Store the inputs and submit the job; None when there are no elements.
 
     Where the elements are the results of another run, nothing of them is read or stored here.
@@ -101,12 +91,10 @@ def start_run(
     with stored_keywords(cloud.storage, target.knot, options.kwargs, dump) as keywords:
         more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
         inputs = checked if isinstance(checked, Source) else InputPacker(checked, dump, options.starmap)
-        manifest, waits = _store(cloud, keys, target, inputs, options, depends_on, more)
-        requests = (
-            with_overrides(each, options.overrides) for each in _requests(keys, target, manifest, options, waits)
-        )
-        record = submit(cloud, Submission(keys, manifest), requests, undo=partial(_discard, cloud, keys))
-    return Started(keys, manifest, record)
+        manifest, waits, chosen = _store(cloud, keys, target, inputs, options, depends_on, more)
+        submission = Submission(keys, manifest)
+        record = submit(cloud, submission, _requests(submission, options, waits), partial(_discard, cloud, keys))
+    return first_round(submission, record, chosen)
 
 
 def _store(
@@ -117,8 +105,8 @@ def _store(
     options: MapOptions,
     depends_on: Sequence[str],
     more: Mapping[str, Any],
-) -> tuple[Manifest, Waits]:
-    """Store inputs and manifest, or nothing; find out what to wait for."""
+) -> tuple[Manifest, Waits, dict[str, Any]]:
+    """Store inputs and manifest, or nothing; find out what to wait for. The last is stored with the manifest."""
     source = inputs if isinstance(inputs, Source) else None
     try:
         if isinstance(inputs, Source):
@@ -139,7 +127,7 @@ def _store(
     except BaseException:
         _discard(cloud, keys)
         raise
-    return manifest, waits
+    return manifest, waits, chosen
 
 
 def _discard(cloud: Cloud, keys: RunKeys) -> None:
@@ -204,19 +192,14 @@ def _chunksize(count: int, options: MapOptions, source: Source | None) -> int:
     return chunksize
 
 
-def _requests(
-    keys: RunKeys, target: Target, manifest: Manifest, options: MapOptions, waits: Waits
-) -> Iterator[dict[str, Any]]:
+def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[dict[str, Any]]:
     """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
-    request: dict[str, Any] = {"jobQueue": target.job_queue, "jobDefinition": target.job_definition}
-    environment = [{"name": MANIFEST_VARIABLE, "value": manifest.for_worker()}, *options.container_environment]
-    command = [*COMMAND, keys.url]
-    if manifest.job_type == "independent":
-        for child in range(manifest.children):
-            variables = [*environment, {"name": CHILD_VARIABLE, "value": str(child)}]
-            overrides = {"command": command, "environment": variables}
-            yield {**request, "dependsOn": waits.of(child), "containerOverrides": overrides}
+    variables = options.container_environment
+    if submission.manifest.job_type == "independent":
+        for child in range(submission.jobs):
+            own = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
+            request = {**request_of(submission, own), "dependsOn": waits.of(child)}
+            yield with_overrides(request, options.overrides)
     else:
-        array = {"arrayProperties": {"size": manifest.children}} if manifest.children > 1 else {}
-        overrides = {"command": command, "environment": environment}
-        yield {**request, **array, "dependsOn": waits.of(0), "containerOverrides": overrides}
+        request = {**array_request(submission, variables), "dependsOn": waits.of(0)}
+        yield with_overrides(request, options.overrides)

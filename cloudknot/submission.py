@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
-from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys, submission_record
+from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys, submission_record
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries; SubmitJob is refused above 50 calls a second (Batch user guide, "Service quotas")."""
+MAX_CHILDREN = 10_000
+"""Children of an array job (Batch user guide, "Array jobs")."""
 RECORD_EVERY = 50
 """Independent jobs after which the record is written anew."""
 REFUSED_FOR_NOW = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
@@ -66,6 +68,21 @@ class Submission:
 def job_name(keys: RunKeys, round: int = 0) -> str:
     """Batch's name of the jobs of one round of a run."""
     return f"{keys.knot}-{keys.run_id}" + (f"-{round}" if round else "")
+
+
+def array_request(submission: Submission, variables: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """The SubmitJob call of an array, or of a plain job where there is but one child."""
+    children = submission.manifest.children
+    array = {"arrayProperties": {"size": children}} if children > 1 else {}
+    return {**request_of(submission, variables), **array}
+
+
+def request_of(submission: Submission, variables: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What the SubmitJob calls of a submission have in common, with environment variables for the jobs."""
+    manifest = {"name": MANIFEST_VARIABLE, "value": submission.manifest.for_worker()}
+    container = {"command": [*COMMAND, submission.keys.url], "environment": [manifest, *variables]}
+    where = {"jobQueue": submission.manifest.job_queue, "jobDefinition": submission.manifest.job_definition}
+    return {**where, "containerOverrides": container}
 
 
 def submit(

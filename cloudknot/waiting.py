@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import compress
 from typing import Any
+
+from cloudknot.elements import CANCELLED, VALUE
+
+logger = logging.getLogger("cloudknot")
 
 
 class Waiting:
@@ -91,3 +96,22 @@ class _WaitersOfOne:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._waiters.all(self._index))
+
+
+def tell(waiter: Any, element: Any, state: int) -> None:
+    """Tell one who waits for an element's future how it has ended."""
+    if state == VALUE:
+        waiter.add_result(element)
+    elif state == CANCELLED:
+        waiter.add_cancelled(element)
+    else:
+        waiter.add_exception(element)
+
+
+def run_all(callbacks: Iterable[Callable[[Any], object]]) -> None:
+    """Run callbacks of elements' futures; one that fails does not stop the others."""
+    for callback in callbacks:
+        try:
+            callback(None)
+        except Exception:
+            logger.exception("A callback of an element's future failed")

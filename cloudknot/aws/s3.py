@@ -130,6 +130,10 @@ class Storage:
         except ResourceDoesNotExistException:
             return
 
+    def delete(self, *keys: str) -> None:
+        """Delete objects, up to 1,000; those that do not exist are none."""
+        self._delete([{"Key": key} for key in keys])
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete every object under a prefix."""
         batch: list[dict[str, str]] = []

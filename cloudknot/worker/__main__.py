@@ -21,7 +21,7 @@ from .buffers import Unreadable, loads
 from .envelope import Envelope, Failure
 from .inputs import read_inputs
 from .program import load_function, load_travelled
-from .protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index
+from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Manifest, RunKeys, child_index, unpack_offsets
 from .results import ResultWriter
 from .shared import with_keywords
 
@@ -82,12 +82,13 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
     An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
     it to the next.
     """
-    todo = _missing(keys, manifest.chunk(child)) if attempts.number > 1 else list(manifest.chunk(child))
+    todo = _elements(keys, manifest, child)
+    todo = _missing(keys, manifest, todo) if attempts.number > 1 else todo
     if not todo:
         return 0
     function, broken = _load(keys, manifest)
     failed = 0
-    with ResultWriter(keys) as results:
+    with ResultWriter(keys, manifest.round) as results:
         for index, load in zip(todo, _inputs(keys, manifest, todo), strict=True):
             outcome = broken or element.run_element(function, load, manifest.starmap)
             failed += not outcome.ok
@@ -118,14 +119,25 @@ def _unloaded(*arguments: Any) -> Any:
     raise RuntimeError("the program could not be loaded")
 
 
-def _missing(keys: RunKeys, chunk: range) -> list[int]:
-    """The elements of a chunk that no earlier attempt has stored."""
-    after, until = keys.output(chunk.start, 0), keys.output(chunk.stop, 0)
+def _elements(keys: RunKeys, manifest: Manifest, child: int) -> list[int]:
+    """The elements of a child; in a round after the first, a slice of those that are to be run again."""
+    if not manifest.round:
+        return list(manifest.chunk(child))
+    first = child * manifest.chunksize
+    end = min(first + manifest.chunksize, manifest.todo)
+    return unpack_offsets(s3.read(keys.bucket, keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
+
+
+def _missing(keys: RunKeys, manifest: Manifest, elements: list[int]) -> list[int]:
+    """Those of a child's elements that no earlier attempt has stored."""
+    after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
     stored: set[int] = set()
     for key in s3.keys(keys.bucket, keys.outputs, after, until):
-        first, count, _ = keys.parse_output(key)
-        stored.update(range(first, first + count))
-    return [index for index in chunk if index not in stored]
+        first, count, round = keys.parse_output(key)
+        # What an earlier round stored of them is a failure, or it would not be run again.
+        if round == manifest.round:
+            stored.update(range(first, first + count))
+    return [index for index in elements if index not in stored]
 
 
 def _inputs(keys: RunKeys, manifest: Manifest, todo: list[int]) -> Iterable[Callable[[], Any]]:

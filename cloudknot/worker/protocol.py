@@ -87,6 +87,19 @@ class RunKeys:
         """Key of the record of one round's submission."""
         return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
 
+    @property
+    def rounds(self) -> str:
+        """Prefix of what is stored of the rounds after the first."""
+        return f"{self.prefix}/round."
+
+    def round(self, number: int) -> str:
+        """Key of the manifest of a round after the first."""
+        return f"{self.rounds}{number}.json"
+
+    def round_of(self, key: str) -> int:
+        """The number of the round that a round's manifest is of."""
+        return int(key[len(self.rounds) :].removesuffix(".json"))
+
     def todo(self, round: int) -> str:
         """Key of the elements that a round after the first runs: sorted indices, as the index has its offsets."""
         return f"{self.prefix}/todo.{round}"
@@ -126,6 +139,9 @@ class Manifest:
     ``source_count`` elements in chunks of ``source_chunksize``, whose Batch job is ``source_job``.
     ``own_function`` tells that the run brings its function, in place of the image's.
     ``knot``, ``run_id``, ``function``, ``image`` and ``created`` are for people and later sessions: see `for_worker`.
+
+    Of a ``round`` after the first, ``todo`` is the number of its elements; an object of their indices has them. With
+    ``memory_growth`` above 0, what ran out of memory is run again with so many times as much.
     """
 
     count: int
@@ -151,10 +167,13 @@ class Manifest:
     job_definition: str = ""
     version: int = 1
     sse: str | None = None
+    round: int = 0
+    todo: int = 0
+    memory_growth: float = 0.0
 
     @property
     def children(self) -> int:
-        return -(-self.count // self.chunksize)
+        return -(-(self.todo or self.count) // self.chunksize)
 
     def chunk(self, child: int) -> range:
         """The elements of one child; the last chunk may be shorter."""

@@ -24,8 +24,8 @@ class ResultWriter:
     that dies loses little and a child of many hours makes few requests.
     """
 
-    def __init__(self, keys: RunKeys) -> None:
-        self._keys = keys
+    def __init__(self, keys: RunKeys, round: int = 0) -> None:
+        self._keys, self._round = keys, round
         self._held: dict[int, Envelope] = {}
         self._bytes = 0
         self._wake = threading.Condition()
@@ -93,7 +93,7 @@ class ResultWriter:
         with self._wake:
             held, self._held, self._bytes = self._held, {}, 0
         for first, envelopes in _consecutive(held):
-            s3.write(self._keys.bucket, self._keys.output(first, len(envelopes)), pack(envelopes))
+            s3.write(self._keys.bucket, self._keys.output(first, len(envelopes), self._round), pack(envelopes))
 
 
 def _consecutive(held: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:

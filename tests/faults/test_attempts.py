@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -89,11 +90,10 @@ def test_a_forgotten_job_without_a_result_ends_too(cloud, knot_of, switches):
             future.result(LONG)
         ended(future.job)
     switches.forget(future.job.job_id)
-    later = ck.BatchJob(future.job.job_id, cloud=cloud, keys=future.job.keys)
     # Descriptions may lag behind, so a job that is young is not believed to be forgotten.
-    later.manifest = future.job.manifest.__class__(
-        **{**vars(future.job.manifest), "created": "2026-01-01T00:00:00+00:00"}
-    )
+    old = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
+    cloud.storage.put(future.job.keys.manifest, old.to_json().encode())
+    later = ck.BatchJob(future.job.job_id, cloud=cloud, keys=future.job.keys)
     with pytest.raises(ck.ResultMissingError, match="no longer knows"):
         later.result(LONG)
     assert later.future()[1].result(LONG)[0] == "1"

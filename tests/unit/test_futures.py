@@ -53,7 +53,7 @@ class FakeJob:
     def stored(self, element):
         if self.silence:
             raise self.silence
-        first = self.chunk(self.child_of(element)).start
+        first = self.begin_of(element)
         found = [(location, len(data)) for location, data in sorted(self.packs.items()) if location.first >= first]
         for start in range(0, len(found), self.page):
             self.pages += 1
@@ -73,13 +73,29 @@ class FakeJob:
     def describe(self, children):
         return {child: self.ended.get(child, {}) for child in children}
 
-    def chunk(self, child):
-        return range(child * self.chunksize, min(len(self.inputs), (child + 1) * self.chunksize))
+    def spans(self, child):
+        return [range(child * self.chunksize, min(len(self.inputs), (child + 1) * self.chunksize))]
 
-    def child_of(self, element):
+    def span_of(self, element):
+        child = self.child_of(element)
+        return child, self.spans(child)[0].stop
+
+    def begin_of(self, element):
+        return self.spans(self.child_of(element))[0].start
+
+    def current(self, location, kinds):
+        return kinds
+
+    def may_grow(self, child, job):
+        return False
+
+    def child_of(self, element, round=None):
         return element // self.chunksize
 
-    def place(self, index):
+    def children_of(self, element):
+        return [self.child_of(element)]
+
+    def place(self, index, child=None):
         return Place(index, f"j:{self.child_of(index)}")
 
     states = {}
@@ -505,10 +521,10 @@ def test_the_list_has_the_same_objects_as_the_elements(submit):
 
 def test_what_has_no_room_is_read_when_it_is_asked_for(submit):
     job, future = submit(lambda x: bytes(1000), range(20))
-    future._results.packs._room = 5000
+    future.results.packs._room = 5000
     job.finish(*range(20))
     assert [len(element.result(LONG)) for element in future] == [1000] * 20
-    assert future._results.packs._used <= 5000
+    assert future.results.packs._used <= 5000
     assert future.result(LONG) == [bytes(1000)] * 20
 
 

@@ -1,0 +1,117 @@
+"""Running again what failed: one more round of a run, submitted once, whoever asks for it and however often.
+
+The round's manifest is stored first, under a key that only one session can take. A session that dies before the job
+exists leaves a claim that is void after a while; one that dies later leaves a job that is found by its name.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import JobRunningError
+from cloudknot.options import MapOptions, Overrides
+from cloudknot.overrides import with_overrides
+from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
+from cloudknot.submission import MAX_CHILDREN, Submission, array_request, submit
+from cloudknot.worker.protocol import Manifest
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+    from cloudknot.worker.protocol import RunKeys
+
+CLAIM_TIME = timedelta(minutes=15)
+"""Time within which a session that has claimed a round submits it, or never does."""
+MOST_GROWTH = 8
+"""How many times the memory that a map began with `memory_growth` may reach: a machine of eight times the memory costs
+about eight times as much."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a round is submitted with: what was given for the map, and for retries of it since.
+
+    ``base`` is the MiB that its jobs had before memory was first made to grow; 0 as long as it has not.
+    """
+
+    overrides: Overrides
+    env_vars: tuple[tuple[str, str], ...] = ()
+    base: int = 0
+
+    @classmethod
+    def stored(cls, about: Mapping[str, Any]) -> Choices:
+        """The choices of a round, from what is stored of it."""
+        env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
+        return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
+
+    def given(self, overrides: Mapping[str, int | None], base: int = 0) -> Choices:
+        """These, with others in place of some."""
+        changed = {name: value for name, value in overrides.items() if value is not None}
+        return Choices(Overrides.make(**{**asdict(self.overrides), **changed}), self.env_vars, base or self.base)
+
+
+def start_round(
+    cloud: Cloud, rounds: Rounds, elements: Sequence[int], choices: Choices, chunksize: int | None = None
+) -> Round:
+    """Submit one more round of a run, of the elements at these sorted indices.
+
+    Raises
+    ------
+    JobRunningError
+        Another session is submitting one, or died when it was about to.
+    """
+    newest = rounds.newest
+    keys, first = newest.submission.keys, newest.submission.manifest
+    number = _free_number(cloud, keys, newest.number)
+    # Readers rely on it that no pack is longer than a chunk of the map.
+    size = max(min(chunksize or first.chunksize, first.chunksize), -(-len(elements) // MAX_CHILDREN))
+    manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
+    about = {"overrides": asdict(choices.overrides), "env_vars": choices.env_vars, "base": choices.base}
+    claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
+    if not cloud.storage.put_new(keys.round(number), claim):
+        raise _underway(keys, CLAIM_TIME)
+    cloud.storage.put(keys.todo(number), to_bytes(elements))
+    submission = Submission(keys, manifest, number)
+    variables = MapOptions(env_vars=choices.env_vars).container_environment
+    request = with_overrides(array_request(submission, variables), choices.overrides)
+
+    def undo() -> None:
+        cloud.storage.delete(keys.round(number), keys.todo(number))
+
+    record = submit(cloud, submission, [request], undo)
+    return Round(submission, elements, rounds.children, record, about)
+
+
+def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:
+    """The choices for what ran out of ``memory`` MiB; None when it may not grow any more, or that is not known."""
+    if not memory:
+        return None
+    base = choices.base or memory
+    more = min(int(memory * factor), base * MOST_GROWTH)
+    return choices.given({"memory": more}, base) if more > memory else None
+
+
+def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
+    """The number for a new round; those of void claims are not used again."""
+    number = newest
+    for key in cloud.storage.keys(keys.rounds):
+        if keys.round_of(key) > newest:
+            left = _claimed(cloud, key) + CLAIM_TIME - datetime.now(UTC)
+            if left > timedelta(0):
+                raise _underway(keys, left)
+            number = max(number, keys.round_of(key))
+    return number + 1
+
+
+def _claimed(cloud: Cloud, key: str) -> datetime:
+    return datetime.fromisoformat(Manifest.from_json(cloud.storage.get(key)).created)
+
+
+def _underway(keys: RunKeys, left: timedelta) -> JobRunningError:
+    return JobRunningError(
+        f"Another session is submitting a retry of {keys.run_id} at this moment, or ended while it did. Nothing was "
+        f"submitted. Call again; if that session has ended, in {left.seconds // 60 + 1} minutes."
+    )

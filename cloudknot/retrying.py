@@ -1,0 +1,136 @@
+"""What failed of a job runs again: asked for by `retry_failed`, or by itself with ``memory_growth``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cloudknot.elements import CANCELLED, GIVEN_UP
+from cloudknot.endings import ending, out_of_memory
+from cloudknot.errors import JobRunningError
+from cloudknot.options import Overrides
+from cloudknot.progress import Progress, progress_line
+from cloudknot.retry import Choices, grown, start_round
+from cloudknot.source import RunSource
+
+if TYPE_CHECKING:
+    from cloudknot.aws import batch
+    from cloudknot.futures import MapFuture
+    from cloudknot.worker.protocol import Manifest
+
+logger = logging.getLogger("cloudknot")
+
+
+class Retrying(RunSource):
+    """What can be run again: a base of `cloudknot.BatchJob`."""
+
+    job_id: str
+    _lock: threading.RLock
+    _future: MapFuture | None
+    _may_grow = False
+    _more: Choices | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was submitted as the map."""
+        return self.rounds.first.submission.manifest
+
+    def future(self, progress: Progress | None = None) -> MapFuture:
+        """The future of the map's results."""
+        raise NotImplementedError
+
+    def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
+        raise NotImplementedError
+
+    def _refresh(self) -> bool:
+        raise NotImplementedError
+
+    def retry_failed(
+        self,
+        memory: int | None = None,
+        timeout: int | None = None,
+        vcpus: int | None = None,
+        retries: int | None = None,
+        *,
+        chunksize: int | None = None,
+        progress: bool | None = None,
+    ) -> MapFuture:
+        """Run the elements again that have no result, in a new Batch job of the same program.
+
+        What has a result is not computed again. Nothing is submitted when nothing failed.
+
+        Parameters
+        ----------
+        memory, timeout, vcpus, retries : int, optional
+            As `Knot.map` has them. Default: those of the last time; for a job that ran out of memory, of a knot
+            with ``memory_growth``, so many times as much memory.
+        chunksize : int, optional
+            Elements that one child job handles. Default: the map's.
+        progress : bool, optional
+            As `Knot.map` has it.
+
+        Returns
+        -------
+        MapFuture
+            Of the same full list; also what `future` gives from now on.
+
+        Raises
+        ------
+        JobRunningError
+            The job has not ended, or another session is just submitting a retry. Nothing was submitted.
+        """
+        given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
+        Overrides.make(**given)
+        with self._lock:
+            future = self._ended_future()
+            failed = future.elements.indices_without_value()
+            if failed:
+                choices = self._choices(future).given(given)
+                self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize))
+                self._may_grow = True
+                line = progress_line(self.manifest.knot, self.manifest.count, progress)
+                future = self._future = self._new_future(line, future)
+            return future
+
+    def _ended_future(self) -> MapFuture:
+        """The future with all that has become of the elements.
+
+        A map that was cancelled, or given up when the cloud was silent, may have more results than its future knows.
+        """
+        future = self.future()
+        if not future.done() or future.elements.any_in(CANCELLED, GIVEN_UP):
+            if not self.has_stopped():
+                raise JobRunningError(
+                    f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
+                    "Wait for its result, or end it with terminate(reason), and call again."
+                )
+            future = self._future = self._new_future(None)
+            future.exception()
+        return future
+
+    def _choices(self, future: MapFuture) -> Choices:
+        """What a retry is submitted with unless something else is asked for."""
+        choices = Choices.stored(self.rounds.newest.about)
+        if self.manifest.memory_growth and (memory := future.results.short_of_memory()):
+            return grown(choices, self.manifest.memory_growth, memory) or choices
+        return choices
+
+    # What follows is called by the collector: memory_growth, in the session that submitted the map or a retry of it.
+
+    def may_grow(self, child: int, job: batch.Job) -> bool:
+        """Whether what a child left without a result is to be run again with more memory, once all has ended."""
+        end = ending(job)
+        if not (self._may_grow and self.manifest.memory_growth and out_of_memory(end)):
+            return False
+        more = grown(Choices.stored(self.rounds.newest.about), self.manifest.memory_growth, end.memory)
+        self._more = more or self._more
+        return more is not None and child >= self.rounds.newest.start
+
+    def grow(self, elements: Sequence[int]) -> None:
+        """Run elements again with more memory."""
+        assert self._more is not None
+        if not self._refresh():
+            logger.warning("Out of memory: %d elements run again, %s", len(elements), self._more.overrides)
+            self.rounds.add(start_round(self.cloud, self.rounds, elements, self._more))

@@ -1,0 +1,173 @@
+"""A run as its collector and its future see it: what is stored, how its children get on, which one has an element."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, BinaryIO
+
+from cloudknot.aws import batch
+from cloudknot.dependencies import failed_before
+from cloudknot.endings import UNSUBMITTED
+from cloudknot.listing import Listed, oldest_first
+from cloudknot.outcomes import Place
+from cloudknot.rounds import Round, Rounds
+from cloudknot.worker.envelope import VALUE
+from cloudknot.worker.protocol import Location, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+
+ENDED = ("SUCCEEDED", "FAILED")
+STOP_LOOKS, STOP_PAUSE = 80, 0.5
+"""Looks, and seconds between them, while children are being stopped: ECS gives them 30 s."""
+OUTDATED = 255
+"""Stands in place of a kind for a failure that does not count, because the element is run again."""
+NOTE_TIME = timedelta(minutes=5)
+"""Descriptions in AWS may lag behind what was just made."""
+
+
+class RunSource:
+    """What `cloudknot.job.BatchJob` is to the collector: the objects and the Batch jobs of one run."""
+
+    states: Mapping[str, int]
+
+    @property
+    def cloud(self) -> Cloud:
+        """Where the run is."""
+        raise NotImplementedError
+
+    @property
+    def keys(self) -> RunKeys:
+        """Where its objects are."""
+        raise NotImplementedError
+
+    @property
+    def rounds(self) -> Rounds:
+        """How it was submitted."""
+        raise NotImplementedError
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the cloud may stay silent before its jobs are given up."""
+        return self.cloud.patience
+
+    def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
+        """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
+        after = self.keys.output(self.rounds.begin_of(element), 0)
+        pages = self.cloud.storage.pages(self.keys.outputs, after=after)
+        return oldest_first(
+            [Listed(self.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
+        )
+
+    def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes of a pack, from ``start`` to ``end`` (not included)."""
+        return self.cloud.storage.get(self.keys.output(*location), start, end)
+
+    def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
+        """The same, as a file that is read as it comes."""
+        return self.cloud.storage.open(self.keys.output(*location), start, end)
+
+    def current(self, location: Location, kinds: bytes) -> bytes:
+        """The kinds of a pack's outcomes, with `OUTDATED` for failures of elements that a later round runs again."""
+        if location.round == self.rounds.newest.number or not kinds.strip(bytes([VALUE])):
+            return kinds
+        first = location.first
+        return bytes(
+            OUTDATED if kind != VALUE and self.rounds.outdated(location.round, first + position) else kind
+            for position, kind in enumerate(kinds)
+        )
+
+    def spans(self, child: int) -> Iterable[range]:
+        """The elements of a child, as consecutive ones; without those that a later round runs again."""
+        return self.rounds.spans(child)
+
+    def span_of(self, element: int) -> tuple[int, int]:
+        """The child of an element, and the end of the consecutive elements from it on that it has, too."""
+        return self.rounds.span_of(element)
+
+    def begin_of(self, element: int) -> int:
+        """The lowest element with which a pack may begin that has an element."""
+        return self.rounds.begin_of(element)
+
+    def child_of(self, element: int, round: int | None = None) -> int:
+        """The child that has an element, in its last round, or in the last one up to one."""
+        found, position = self.rounds.of(element, round)
+        return found.start + position // found.chunksize
+
+    def children_of(self, element: int) -> list[int]:
+        """The children that have an element, in all its rounds."""
+        return self.rounds.all_children_of(element)
+
+    def describe_jobs(self) -> list[batch.Job]:
+        """Batch's descriptions of the jobs that it still knows of those submitted last."""
+        return batch.describe_jobs(self.cloud.door, [job_id for job_id in self.rounds.newest.job_ids if job_id])
+
+    def live_job_ids(self) -> list[str]:
+        """The jobs submitted last that have not ended, or that Batch has not had the time to take note of."""
+        newest = self.rounds.newest
+        states = {job["jobId"]: job["status"] for job in self.describe_jobs()}
+        unknown = "" if _is_old(newest) else "SUBMITTED"
+        return [job_id for job_id in newest.job_ids if job_id and states.get(job_id, unknown) in batch.LIVE_STATES]
+
+    def waited_for(self, child: int) -> str:
+        """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
+        return failed_before(self.cloud.door, self.rounds.first.about.get("depends_on") or [], child)
+
+    def has_stopped(self) -> bool:
+        """Whether all that was submitted last has ended; waits while it is being stopped."""
+        for _ in range(STOP_LOOKS):
+            live = [job for job in self.describe_jobs() if job["status"] in batch.LIVE_STATES]
+            if not live:
+                return True
+            if not all(job.get("isTerminated") or job.get("isCancelled") for job in live):
+                return False
+            time.sleep(STOP_PAUSE)
+        return False
+
+    def poll(self, known: set[int]) -> tuple[set[int], bool]:
+        """The children that failed, besides those in ``known``, and whether the whole job has ended."""
+        newest, jobs = self.rounds.newest, self.describe_jobs()
+        ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or _is_old(newest))
+        self.states = batch.count_states(jobs)
+        if newest.submission.manifest.job_type == "independent":
+            ended = ended and (None not in newest.job_ids or _is_old(newest))
+            numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
+            return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
+        summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
+        if ended or summary.get("FAILED", 0) <= sum(child >= newest.start for child in known):
+            return set(), ended
+        failed = batch.list_children(self.cloud.door, newest.record["job_ids"][0], "FAILED")
+        return {newest.start + child["arrayProperties"]["index"] for child in failed} - known, ended
+
+    def reason_of_waiting(self) -> str:
+        """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
+        newest = self.rounds.newest
+        job_ids = [job_id for job_id in newest.job_ids if job_id]
+        return batch.reason_of_waiting(self.cloud.door, job_ids, array=newest.children > newest.submission.jobs)
+
+    def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
+        """Batch's descriptions of children; an empty one where Batch knows a child no more."""
+        ids = {child: self.child_id(child) for child in children}
+        found = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, [i for i in ids.values() if i])}
+        return {child: found.get(job_id, {}) if job_id else {"status": UNSUBMITTED} for child, job_id in ids.items()}
+
+    def child_id(self, child: int) -> str:
+        """Batch's id of a child; of a plain job, the job's own; empty if it was not submitted."""
+        return self.rounds.of_child(child).child_id(child) or ""
+
+    def place(self, index: int, child: int | None = None) -> Place:
+        """Where an element runs; by default in its last round."""
+        child = self.child_of(index) if child is None else child
+        attempts = self.rounds.of_child(child).submission.manifest.attempts
+        return Place(index, self.child_id(child) or "not submitted", attempts=attempts)
+
+    def log_url(self, stream: batch.LogStream) -> str:
+        """Where a person can read a log stream."""
+        return self.cloud.log_url(stream)
+
+
+def _is_old(newest: Round) -> bool:
+    """Whether Batch has had time to take note of a job: not to know it then means to have forgotten it."""
+    return datetime.now(UTC) - datetime.fromisoformat(newest.submission.manifest.created) > NOTE_TIME

@@ -1,0 +1,167 @@
+"""`retry_failed`: what failed runs again, what has a result does not, and the list is whole in the end."""
+
+import os
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.local import Faults, Kill
+from tests.waiting import LONG, until
+
+
+def note(folder, index):
+    """Leave a trace of one call."""
+    with open(os.path.join(folder, str(index)), "a") as file:
+        file.write("x")
+
+
+def called(folder, index):
+    """How often the function was called for an element."""
+    with open(os.path.join(folder, str(index))) as file:
+        return len(file.read())
+
+
+def calls(folder):
+    """How often the function was called for each element."""
+    return {int(path.name): len(path.read_text()) for path in folder.iterdir() if path.name.isdecimal()}
+
+
+def needs_a_file(folder, index):
+    """Elements of threes fail as long as there is no file."""
+    note(folder, index)
+    if index % 3 == 0 and not os.path.exists(os.path.join(folder, "ready")):
+        raise LookupError(f"{index} is not ready")
+    return index * 10, os.environ.get("GREETING")
+
+
+def inputs(folder, count):
+    return [(str(folder), index) for index in range(count)]
+
+
+def ended(job):
+    return until(lambda: job.status in ("SUCCEEDED", "FAILED"))
+
+
+@pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (7, 1), (20, 4), (20, 30)])
+def test_only_what_failed_runs_again(knot_of, tmp_path, count, chunksize):
+    knot = knot_of(needs_a_file)
+    future = knot.map(inputs(tmp_path, count), starmap=True, chunksize=chunksize, env_vars={"GREETING": "hello"})
+    with pytest.raises(LookupError, match="0 is not ready"):
+        future.result(LONG)
+    (tmp_path / "ready").touch()
+    again = future.retry_failed()
+    assert again.result(LONG) == [(index * 10, "hello") for index in range(count)]
+    assert calls(tmp_path) == {index: 2 if index % 3 == 0 else 1 for index in range(count)}
+    assert again.job is future.job
+    assert future.job.result(LONG) == again.result()
+    assert len(future.job.job_ids) == 1
+    # Nothing failed of it any more: nothing is submitted.
+    assert again.retry_failed() is again
+
+
+def test_retries_can_be_repeated_and_the_last_failure_counts(knot_of, tmp_path):
+    def fails_until(folder, index):
+        note(folder, index)
+        done = called(folder, index)
+        if done <= index:
+            raise LookupError(f"call {done}")
+        return index
+
+    knot = knot_of(fails_until)
+    future = knot.map(inputs(tmp_path, 4), starmap=True)
+    for number in (1, 2, 3):
+        with pytest.raises(LookupError, match=f"call {number}"):
+            future.result(LONG)
+        assert [type(each.exception()) for each in future] == [type(None)] * number + [LookupError] * (4 - number)
+        future = future.retry_failed()
+    assert future.result(LONG) == [0, 1, 2, 3]
+    assert calls(tmp_path) == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_a_later_session_retries_and_the_earlier_one_sees_it(cloud, knot_of, tmp_path):
+    knot = knot_of(needs_a_file)
+    future = knot.map(inputs(tmp_path, 5), starmap=True, chunksize=2)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    ended(future.job)
+    (tmp_path / "ready").touch()
+    later = ck.Knot(name=knot.name, cloud=ck.LocalCloud(cloud.directory)).jobs[-1]
+    assert later.job_id == future.job.job_id
+    expected = [(index * 10, None) for index in range(5)]
+    assert later.retry_failed().result(LONG) == expected
+    assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2, 4: 1}
+    # The session that submitted the map looks anew, and so does a third one.
+    assert future.job.result(LONG) == expected
+    assert until(lambda: future.job.status == "SUCCEEDED")
+    assert ck.BatchJob(later.job_ids[0], cloud=cloud).result(LONG) == expected
+    assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2, 4: 1}
+
+
+def test_what_was_lost_with_its_host_is_retried_from_where_it_was(knot_of, switches, tmp_path):
+    def slow(folder, index):
+        import time
+
+        note(folder, index)
+        time.sleep(0.4)
+        return index
+
+    with switches.on(Faults(kills=(Kill("memory", when="stored", attempts=10),))):
+        future = knot_of(slow).map(inputs(tmp_path, 6), starmap=True, chunksize=6)
+        with pytest.raises(ck.OutOfMemoryError):
+            future.result(LONG)
+        kept = [each.result() for each in future if each.exception() is None]
+    assert 1 <= len(kept) < 6
+    ended(future.job)
+    again = future.retry_failed(memory=9000, vcpus=2, timeout=90, retries=2)
+    assert again.result(LONG) == list(range(6))
+    assert all(number == 1 for index, number in calls(tmp_path).items() if index in kept)
+    (job,) = again.job.describe_jobs()
+    given = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+    assert given == {"MEMORY": "9000", "VCPU": "2"}
+    assert job["timeout"] == {"attemptDurationSeconds": 90}
+
+
+def test_independent_jobs_are_retried_as_well(knot_of, tmp_path):
+    future = knot_of(needs_a_file).map(inputs(tmp_path, 4), starmap=True, job_type="independent")
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    (tmp_path / "ready").touch()
+    assert future.retry_failed().result(LONG) == [(index * 10, None) for index in range(4)]
+    assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2}
+
+
+def wait_for(folder, index):
+    import time
+
+    note(folder, index)
+    while not os.path.exists(os.path.join(folder, "ready")):
+        time.sleep(0.05)
+    return index
+
+
+def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_of, tmp_path):
+    future = knot_of(wait_for).map(inputs(tmp_path, 2), starmap=True)
+    until(lambda: len(calls(tmp_path)) == 2)
+    with pytest.raises(ck.JobRunningError, match="still runs"):
+        future.retry_failed()
+    with pytest.raises(ck.CloudknotInputError, match="memory=1"):
+        future.retry_failed(memory=1)
+    assert future.cancel()
+    (tmp_path / "ready").touch()
+    again = future.retry_failed()
+    assert again.result(LONG) == [0, 1]
+    assert future.cancelled()
+
+
+def test_logs_are_of_all_rounds(knot_of, tmp_path):
+    def shout(folder, index):
+        print(f"call {index}")
+        return needs_a_file(folder, index)
+
+    future = knot_of(shout).map(inputs(tmp_path, 2), starmap=True)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    (tmp_path / "ready").touch()
+    future.retry_failed().result(LONG)
+    until(lambda: list(future.job.logs(0)).count("call 0") == 2)
+    assert list(future.job.logs(1)) == ["call 1"]
