@@ -11,13 +11,13 @@ from cloudknot.errors import CloudError, ResourceClobberedException
 from cloudknot.options import ParsOptions
 from cloudknot.rules import refuse
 from cloudknot.stack import Stack, StackState
+from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 DEFAULT_CIDR = "10.0.0.0/16"
 BATCH = "batch.amazonaws.com"
-AWS_POLICY = "arn:aws:iam::aws:policy/"
 
 
 class Pars:
@@ -199,7 +199,7 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
     """The stack's parameters.
 
     ``known`` are those of the stack as it is: what was not chosen now stays so, and what they answer is not asked of
-    AWS again. Policies add up, since every knot that shares these resources counts on its own.
+    AWS again. Policies and buckets add up, since every knot that shares these resources counts on its own.
     """
     names = {
         "BatchServiceRoleName": options.batch_service_role_name,
@@ -207,12 +207,18 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
         "SpotFleetRoleName": options.spot_fleet_role_name,
     }
     return {
-        "Bucket": cloud.bucket,
+        **_buckets(cloud, known.get("BucketArns", "")),
         "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or _service_linked_role(cloud),
         "Policies": ",".join(_policy_arns(cloud, options.policies, known.get("Policies", ""))),
         **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, known),
     }
+
+
+def _buckets(cloud: Cloud, known: str) -> dict[str, str]:
+    """ARNs of the buckets that jobs may list, those ``known`` among them, and of the runs in them."""
+    arns = list(dict.fromkeys([*filter(None, known.split(",")), f"arn:{cloud.partition}:s3:::{cloud.bucket}"]))
+    return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
 
 
 def _service_linked_role(cloud: Cloud) -> str:
@@ -241,7 +247,8 @@ def _policy_arns(cloud: Cloud, policies: Sequence[str], known: str) -> list[str]
     if any(not policy.startswith("arn:") for policy in added):
         pages = cloud.pages("iam", "list_policies", Scope="Local")
         own = {str(item["PolicyName"]): str(item["Arn"]) for page in pages for item in page["Policies"]}
-        added = [own.get(name, name if name.startswith("arn:") else AWS_POLICY + name) for name in added]
+        aws = f"arn:{cloud.partition}:iam::aws:policy/"
+        added = [own.get(name, name if name.startswith("arn:") else aws + name) for name in added]
     return list(dict.fromkeys([*arns, *added]))
 
 

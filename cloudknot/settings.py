@@ -149,4 +149,5 @@ def _policy_arn(policy: str | None) -> str | None:
         return policy
     from cloudknot.aws import Cloud
 
-    return f"arn:aws:iam::{Cloud().account}:policy/{policy}"
+    cloud = Cloud()
+    return f"arn:{cloud.partition}:iam::{cloud.account}:policy/{policy}"

@@ -122,6 +122,11 @@ class Cloud:
         return console_log_url(self.region, stream)
 
     @cached_property
+    def partition(self) -> str:
+        """The part of AWS that the region is in, as ARNs name it: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
+        return str(self.door.session().get_partition_for_region(self.region))
+
+    @cached_property
     def bucket(self) -> str:
         """Name of the bucket of inputs and results. It is not made by asking."""
         return config.bucket(self._bucket) or f"cloudknot-{self.account}-{self.region}"

@@ -153,6 +153,16 @@ def test_jobs_get_the_policy_of_the_bucket(cloud, tmp_path, monkeypatch):
     assert arn in parameters["Policies"].split(",")
 
 
+def test_jobs_of_sessions_with_different_buckets_keep_theirs(cloud, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
+    knots = []
+    for number in range(2):
+        ck.set_s3_params(bucket=f"of-session-{number}")
+        knots.append(ck.Knot(name=f"session-{number}", func=abs, cloud=ck.LocalCloud(cloud.directory)))
+    for knot in knots:
+        assert knot.map([-3]).result(120) == [3]
+
+
 def test_nothing_is_made_by_asking_for_the_bucket(cloud, s3):
     storage = Cloud("us-east-1", endpoint_url=cloud.endpoint_url, bucket="only-asked").storage
     assert storage.bucket == "only-asked"
