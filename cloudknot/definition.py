@@ -94,6 +94,12 @@ def fargate_size(definition: Mapping[str, Any]) -> tuple[int, int] | None:
     return given["VCPU"], given["MEMORY"]
 
 
+def vcpus_of(definition: Mapping[str, Any]) -> float:
+    """The vCPUs of a job."""
+    given = definition["containerProperties"].get("resourceRequirements", ())
+    return next((float(item["value"]) for item in given if item["type"] == "VCPU"), 1.0)
+
+
 def retries_of(definition: Mapping[str, Any]) -> int:
     """The attempts that the user's function has."""
     return int((definition.get("parameters") or {}).get("retries", 1))

@@ -166,7 +166,7 @@ class Knot(KnotProperties):
         starmap: bool = False,
         job_type: str | None = None,
         *,
-        chunksize: int | None = None,
+        chunksize: int | str | None = None,
         depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -190,9 +190,9 @@ class Knot(KnotProperties):
             Whether each element is a sequence of arguments: ``func(*element)``.
         job_type : {"array", "independent"}, optional
             One array job (the default), or one Batch job for each element.
-        chunksize : int, optional
+        chunksize : int or "auto", optional
             Elements that one child job handles. Default: that of the other map; 1 up to 10,000 elements, then the
-            smallest that fits.
+            smallest that fits. ``"auto"``: children of one to four minutes, by what this knot's earlier maps took.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional

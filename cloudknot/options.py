@@ -278,7 +278,7 @@ class MapOptions(Options):
     max_threads: int = choice(64, integer(1))
     starmap: bool = choice(False, FLAG)
     job_type: str = choice("array", one_of("array", "independent"))
-    chunksize: int | None = choice(None, integer(1))
+    chunksize: int | str | None = choice(None, rules.chunksize)
     progress: bool | None = choice(None, FLAG)
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rule": rules.keywords})
     overrides: Overrides = Overrides()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot import changes, template
-from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of
+from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
@@ -58,6 +58,8 @@ class KnotResources:
     tags: Mapping[str, str]
     fargate: tuple[int, int] | None = None
     """vCPUs and MiB of a job on Fargate, which takes certain pairs only; None on EC2."""
+    vcpus: float = 1.0
+    """Of a job."""
 
 
 def stack_name(name: str) -> str:
@@ -244,4 +246,5 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         pars_name=parameters["ParsName"],
         tags=state.tags,
         fargate=fargate_size(revision),
+        vcpus=vcpus_of(revision),
     )

@@ -49,6 +49,14 @@ def integer(least: int, most: int | None = None, unit: str = "") -> Rule:
     return rule
 
 
+def chunksize(name: str, value: Any) -> int | str:
+    """A number of elements, or how to find it."""
+    if isinstance(value, str) and value == "auto":
+        return value
+    size: int = integer(1, unit=', or "auto"')(name, value)
+    return size
+
+
 def text(pattern: str, accepted: str) -> Rule:
     """A string that the pattern matches as a whole."""
 

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.chunks import AUTO, chunksize, measured_seconds
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
@@ -45,6 +46,7 @@ class Target:
     max_vcpus: int
     tags: Mapping[str, str]
     fargate: tuple[int, int] | None = None
+    vcpus: float = 1.0
 
     @classmethod
     def of(cls, knot: str, program: Program | None, made: KnotResources) -> Target:
@@ -59,6 +61,7 @@ class Target:
             max_vcpus=made.max_vcpus,
             tags=made.tags,
             fargate=made.fargate,
+            vcpus=made.vcpus,
         )
 
 
@@ -116,7 +119,9 @@ def _store(
                 cloud.storage.put(keys.function, inputs.function)
         else:
             stored = upload_inputs(cloud.storage, keys, inputs)
-        manifest = _manifest(keys, target, stored, options, _chunksize(stored.count, options, source), **more)
+        manifest = _manifest(
+            keys, target, stored, options, _chunksize(cloud, target, stored.count, options, source), **more
+        )
         waits = waits_of(depends_on, source, manifest)
         chosen = {
             "overrides": asdict(options.overrides),
@@ -177,19 +182,15 @@ def _manifest(
     )
 
 
-def _chunksize(count: int, options: MapOptions, source: Source | None) -> int:
+def _chunksize(cloud: Cloud, target: Target, count: int, options: MapOptions, source: Source | None) -> int:
     """The chunk size asked for, else that of the source, else the smallest with which one array holds all."""
     if options.job_type == "independent":
         return 1
-    smallest = -(-count // MAX_CHILDREN)
-    usual = max(smallest, source.job.manifest.chunksize) if source and not source.gather else smallest
-    chunksize = options.chunksize or usual
-    if chunksize < smallest:
-        raise CloudknotInputError(
-            f"chunksize={chunksize} would take {-(-count // chunksize):,} child jobs for {count:,} elements, and an "
-            f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
-        )
-    return chunksize
+    usual = source.job.manifest.chunksize if source and not source.gather else 1
+    automatic = options.chunksize == AUTO
+    seconds = measured_seconds(cloud, target.knot, target.image) if automatic else None
+    slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
+    return chunksize(count, options.chunksize, usual, seconds, slots)
 
 
 def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[dict[str, Any]]:

@@ -95,6 +95,13 @@ def head_size(count: int) -> int:
     return _HEADER.size + count * _RECORD.size
 
 
+def walls(head: bytes) -> list[float]:
+    """Wall seconds of the values among a pack's first elements: as many as ``head``, its first bytes, tells of."""
+    whole = (len(head) - _HEADER.size) // _RECORD.size
+    records = memoryview(head)[_HEADER.size : head_size(whole)]
+    return [wall for kind, wall, *_ in _RECORD.iter_unpack(records) if kind == VALUE]
+
+
 def head_of(envelope: Envelope) -> bytes:
     """What comes before the pieces of a pack that has nothing but them."""
     record = (envelope.kind, envelope.wall, envelope.cpu, envelope.peak, size_of(envelope.pieces))

@@ -31,6 +31,7 @@ LEVELS = [
     "blame requirements outcomes collector resources overrides submission dependencies",
     "rounds",
     "program values keywords results element_future futures runs retry source retrying",
+    "chunks",
     "run gathering",
     "job",
     "script",

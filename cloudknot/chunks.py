@@ -1,0 +1,104 @@
+"""How many elements a child gets: as asked for, or so that it takes minutes, by what earlier maps of the knot took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
+from cloudknot.runs import runs_of
+from cloudknot.worker.envelope import head_size, walls
+from cloudknot.worker.protocol import Location, Manifest, RunKeys
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+    from cloudknot.aws.s3 import StoredObject
+
+MAX_CHILDREN = 10_000
+"""Children of an array job (Batch user guide, "Array jobs")."""
+AUTO = "auto"
+LONGEST = 240.0
+SHORTEST = 60.0
+"""Seconds that a child is to take: four minutes, or less where vCPUs would be idle otherwise, but a minute at least.
+AWS advises three to five minutes (Batch user guide, "Best practices")."""
+RUNS_READ = 5
+PACKS_READ = 5
+ELEMENTS_READ = 1000
+"""Of so many runs, the latest, of so many packs of each, and of so many elements of each pack times are read."""
+
+
+def chunksize(count: int, asked: int | str | None, usual: int, seconds: float | None, slots: int) -> int:
+    """The number of elements of a child.
+
+    Parameters
+    ----------
+    count : int
+        Of elements.
+    asked : int, "auto" or None
+        The choice of the user; None is ``usual``.
+    usual : int
+    seconds : float or None
+        What an element takes, for ``"auto"``; None if it is not known.
+    slots : int
+        Children that can run at the same time, for ``"auto"``.
+
+    Raises
+    ------
+    CloudknotInputError
+        It would take more children than an array may have.
+    """
+    smallest = -(-count // MAX_CHILDREN)
+    if asked == AUTO:
+        return max(smallest, min(count, _automatic(count, seconds, slots)))
+    size = max(smallest, usual) if asked is None else int(asked)
+    if size < smallest:
+        raise CloudknotInputError(
+            f"chunksize={size} would take {-(-count // size):,} child jobs for {count:,} elements, and an "
+            f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
+        )
+    return size
+
+
+def _automatic(count: int, seconds: float | None, slots: int) -> int:
+    even = -(-count // max(1, slots))
+    if seconds is None:
+        return even
+    seconds = max(seconds, SHORTEST / count)
+    return max(1, min(max(even, round(SHORTEST / seconds)), round(LONGEST / seconds)))
+
+
+def measured_seconds(cloud: Cloud, knot: str, image: str) -> float | None:
+    """What an element took in the knot's latest map of the same image, else of another one; None without any."""
+    other = None
+    for keys in islice(reversed(runs_of(cloud, knot)), RUNS_READ):
+        found = _sample(cloud, keys)
+        if found and _image(cloud, keys) == image:
+            return fmean(found)
+        other = other or found
+    return fmean(other) if other else None
+
+
+def _image(cloud: Cloud, keys: RunKeys) -> str:
+    try:
+        return Manifest.from_json(cloud.storage.get(keys.manifest)).image
+    except ResourceDoesNotExistException:
+        return ""
+
+
+def _sample(cloud: Cloud, keys: RunKeys) -> list[float]:
+    """Wall seconds of some elements of a run, from the heads of a few of its first packs."""
+    page = next(cloud.storage.pages(keys.outputs), [])
+    packs = [keys.parse_output(each.key) for each in _spread(page, PACKS_READ)]
+    return [seconds for location in packs for seconds in _walls(cloud, keys, location)]
+
+
+def _walls(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[float]:
+    return walls(cloud.storage.get(keys.output(*location), 0, head_size(min(location.number, ELEMENTS_READ))))
+
+
+def _spread(items: Sequence[StoredObject], number: int) -> Iterator[StoredObject]:
+    """So many of the items, from all over."""
+    number = min(number, len(items))
+    return (items[len(items) * n // number] for n in range(number))

@@ -1,0 +1,61 @@
+"""How many elements a child gets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudknot.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize
+from cloudknot.errors import CloudknotInputError
+from cloudknot.worker.envelope import RAISED, VALUE, Envelope, head_size, pack, walls
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "usual", "expected"),
+    [(5, None, 1, 1), (10_001, None, 1, 2), (1_000_000, None, 1, 100), (50, None, 7, 7), (10, 4, 1, 4)],
+)
+def test_what_is_asked_for_or_usual(count, asked, usual, expected):
+    assert chunksize(count, asked, usual, None, 256) == expected
+
+
+def test_too_many_children_are_refused():
+    with pytest.raises(CloudknotInputError, match="chunksize=3 or more"):
+        chunksize(20_001, 2, 1, None, 256)
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "slots", "expected"),
+    [
+        (1000, None, 256, 4),
+        (100, None, 256, 1),
+        (1000, 1.0, 256, 60),
+        (100_000, 1.0, 256, 240),
+        (30_000, 1.0, 256, 118),
+        (1000, 0.0, 256, 1000),
+        (1000, 0.001, 2, 1000),
+        (1000, 3600.0, 256, 1),
+        (1_000_000, 3600.0, 256, 100),
+    ],
+)
+def test_automatic(count, seconds, slots, expected):
+    assert chunksize(count, "auto", 1, seconds, slots) == expected
+
+
+@given(st.integers(1, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5))
+def test_automatic_is_always_possible(count, seconds, slots):
+    size = chunksize(count, "auto", 1, seconds, slots)
+    assert 1 <= size <= count
+    assert -(-count // size) <= MAX_CHILDREN
+
+
+@given(st.integers(1, 10**6), st.floats(0.01, 50), st.integers(1, 1000))
+def test_automatic_children_take_minutes_or_hold_all(count, seconds, slots):
+    size = chunksize(count, "auto", 1, seconds, slots)
+    smallest = -(-count // MAX_CHILDREN)
+    assert size * seconds <= LONGEST + seconds or size == smallest
+    assert size * seconds >= SHORTEST - seconds or size == count
+
+
+def test_walls_are_those_of_values_in_the_first_bytes():
+    packed = pack([Envelope(RAISED if n == 1 else VALUE, b"x" * 1000, n, 0, 0) for n in range(5)])
+    assert walls(packed[: head_size(3)]) == [0, 2]
+    assert walls(packed[: head_size(5)]) == [0, 2, 3, 4]
