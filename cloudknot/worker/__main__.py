@@ -94,6 +94,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
             failed += not outcome.ok
             if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
+            del outcome  # It may be large, and would be in memory until the next one is there.
     return 1 if failed else 0
 
 
