@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.runs import runs_of
+from cloudknot.submission import MAX_CHILDREN
 from cloudknot.worker.envelope import head_size, walls
 from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.aws.s3 import StoredObject
 
-MAX_CHILDREN = 10_000
-"""Children of an array job (Batch user guide, "Array jobs")."""
 AUTO = "auto"
 LONGEST = 240.0
 SHORTEST = 60.0

@@ -22,7 +22,7 @@ from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.rounds import Round, first_round
 from cloudknot.runs import TIME_FORMAT
-from cloudknot.submission import MAX_CHILDREN, Submission, array_request, request_of, submit
+from cloudknot.submission import Submission, array_request, request_of, submit
 from cloudknot.values import pickle_into
 from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys
 

@@ -54,7 +54,9 @@ class FakeJob:
         if self.silence:
             raise self.silence
         first = self.begin_of(element)
-        found = [(location, len(data)) for location, data in sorted(self.packs.items()) if location.first >= first]
+        found = [
+            (location, len(data)) for location, data in sorted(self.packs.copy().items()) if location.first >= first
+        ]
         for start in range(0, len(found), self.page):
             self.pages += 1
             yield found[start : start + self.page]
