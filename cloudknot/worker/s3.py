@@ -145,7 +145,8 @@ def _exists(where: dict[str, str]) -> bool:
     try:
         client().head_object(**where)
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "404":
+        # 403 where the job may list nothing: its role may read the key, so it is not there.
+        if error.response.get("Error", {}).get("Code") in ("403", "404"):
             return False
         raise
     return True
