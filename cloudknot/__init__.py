@@ -43,6 +43,7 @@ from cloudknot.errors import (
     WorkerDiedError,
 )
 from cloudknot.futures import MapFuture
+from cloudknot.inventory import KnotInfo, list_knots
 from cloudknot.job import BatchJob
 from cloudknot.knot import Knot
 from cloudknot.local import LocalCloud
@@ -89,6 +90,7 @@ __all__ = [
     "JobStuckError",
     "JobTimeoutError",
     "Knot",
+    "KnotInfo",
     "LocalCloud",
     "MapFuture",
     "OutOfMemoryError",
@@ -109,6 +111,7 @@ __all__ = [
     "get_profile",
     "get_region",
     "get_s3_params",
+    "list_knots",
     "list_profiles",
     "refresh_clients",
     "set_ecr_repo",

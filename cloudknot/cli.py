@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cloudknot import __version__
+from cloudknot import __version__, commands
 from cloudknot.errors import CloudknotError
 
 
@@ -22,6 +22,11 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="cloudknot")
 def main() -> None:
     """Run your own Python function on AWS Batch, or on this machine."""
+
+
+main.add_command(commands.list_command)
+main.add_command(commands.jobs)
+main.add_command(commands.clobber)
 
 
 @main.command()

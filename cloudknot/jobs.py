@@ -13,6 +13,7 @@ from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.runs import read_run, run_time, runs_of
+from cloudknot.tables import table
 from cloudknot.worker.protocol import RunKeys
 
 if TYPE_CHECKING:
@@ -32,13 +33,11 @@ def as_elements(iterdata: Any) -> Any:
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs."""
     described = {job["jobId"]: job["status"] for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
-    rows = [("Job ID", "Name", "Status")]
+    rows = []
     for job in jobs:
         known = described.get(job.job_id) if len(job.job_ids) == 1 else None
         rows.append((job.job_id, job.name, known or job.status))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(max(lines, key=len)), *lines[1:]])
+    return table(("Job ID", "Name", "Status"), rows)
 
 
 def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:

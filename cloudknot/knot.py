@@ -12,6 +12,7 @@ from typing import Any
 
 from cloudknot import config
 from cloudknot.aws import Cloud
+from cloudknot.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.clouds import choose_cloud
 from cloudknot.dependencies import Source, job_ids_of
 from cloudknot.docker_image import DockerImage
@@ -23,7 +24,7 @@ from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars
 from cloudknot.progress import progress_line
-from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot, plan_knot
+from cloudknot.resources import KnotResources, deploy_knot, find_knot, plan_knot
 from cloudknot.rounds import Round
 from cloudknot.run import Target, start_run
 from cloudknot.stages import Stages
@@ -237,28 +238,41 @@ class Knot(KnotProperties):
         """Print a table of the knot's jobs: Job ID, Name, Status."""
         print(jobs_table(self._cloud, self.jobs))
 
-    def clobber(self, clobber_pars: bool = False, clobber_repo: bool = False, clobber_image: bool = False) -> None:
-        """End the knot's running jobs and delete what was made for it. Results stay in S3.
+    def clobber(
+        self,
+        clobber_pars: bool = False,
+        clobber_repo: bool = False,
+        clobber_image: bool = False,
+        *,
+        clobber_results: bool = False,
+    ) -> None:
+        """End the knot's jobs and delete what was made for it. Can be repeated after an error or an interruption.
 
         Parameters
         ----------
         clobber_pars, clobber_repo : bool
-            Also delete what it shares with other knots: its Pars, the image repository with all images in it.
+            Also delete what it shares with other knots: its Pars, which are kept with an error while another knot uses
+            them; the image repository, with all images in it.
         clobber_image : bool
-            Also delete its image from the repository.
+            Also delete its images from the repository, but for those that another knot uses.
+        clobber_results : bool
+            Also delete the inputs and results of all its maps, which stay in S3 otherwise.
+
+        Raises
+        ------
+        CannotDeleteResourceException
+            Something could not be deleted; the message says what and why, and what to do.
         """
         if self.clobbered:
             return
-        for job in self.jobs:
-            job.terminate("The knot was clobbered")
-        delete_knot(self._cloud, self.name)
-        if clobber_repo:
-            self.docker_repo.clobber()
-        elif clobber_image:
-            self.docker_repo.delete_tag(self._resources.image_uri.rpartition(":")[2])
-        if clobber_pars:
-            self.pars.clobber()
+        image_uri = self._resources.image_uri
+        also = Also(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
+        clobber_knot(self._cloud, self.name, also)
         self.clobbered = True
+        if clobber_pars:
+            clobber_shared(self._cloud, self.name, self._resources.pars_name)
+            if self._given_pars is not None:
+                self._given_pars.clobbered = True
 
     def _refuse_if_clobbered(self) -> None:
         if self.clobbered:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cloudknot import template
 from cloudknot.clouds import choose_cloud
-from cloudknot.errors import CloudError, ResourceClobberedException
+from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
+from cloudknot.inventory import PARS, knots_of_pars
 from cloudknot.options import ParsOptions
 from cloudknot.rules import refuse
 from cloudknot.stack import Stack, StackState
@@ -82,7 +83,7 @@ class Pars:
             aws_resource_tags=aws_resource_tags,
         )
         self.cloud = choose_cloud(cloud)
-        self._stack = Stack(self.cloud, f"{self.options.name}-cloudknot-pars")
+        self._stack = Stack(self.cloud, f"{self.options.name}{PARS}")
         self.clobbered = False
         self._state = self._deploy()
 
@@ -92,7 +93,8 @@ class Pars:
         if known:
             check_fixed(self.options, known)
         parameters = wanted_parameters(self.cloud, self.options, known)
-        return self._stack.deploy(template.load("pars"), parameters, self.options.aws_resource_tags, state=found)
+        tags = template.with_own(self.options.aws_resource_tags, self._stack.name)
+        return self._stack.deploy(template.load("pars"), parameters, tags, state=found)
 
     def __repr__(self) -> str:
         return f"Pars(name={self.name!r})"
@@ -108,7 +110,7 @@ class Pars:
     @property
     def tags(self) -> Mapping[str, str]:
         """The tags on these resources: those they were made with."""
-        return self._live().tags
+        return template.without_own(self._live().tags)
 
     @property
     def batch_service_role(self) -> str:
@@ -155,7 +157,7 @@ class Pars:
 
     def clobber(self) -> None:
         """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
-        self._stack.delete()
+        delete_pars(self.cloud, self.name)
         self.clobbered = True
 
     def _live(self) -> StackState:
@@ -193,6 +195,30 @@ def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
         if value is not None and value != known.get(parameter, ""):
             now = repr(known[parameter]) if known.get(parameter) else "none of its own"
             refuse(choice, value, f"{now}, as it has: {anew}")
+
+
+def delete_pars(cloud: Cloud, name: str) -> None:
+    """Delete the resources of a Pars; without any there is nothing to do.
+
+    AWS itself would delete the roles of compute environments that are idle, which are of no use from then on.
+
+    Raises
+    ------
+    CannotDeleteResourceException
+        A knot uses them, or AWS refused.
+    """
+    if users := knots_of_pars(cloud, name):
+        raise CannotDeleteResourceException(
+            f"The Pars {name!r} is used by {_named(users)} and was kept; it costs nothing. Clobber "
+            f"{'that' if len(users) == 1 else 'those'} first (`cloudknot clobber {' '.join(users)}`), then "
+            f"Pars(name={name!r}).clobber().",
+            operation="cloudformation:delete_stack",
+        )
+    Stack(cloud, f"{name}{PARS}").delete()
+
+
+def _named(knots: list[str]) -> str:
+    return f"the knot{'s' * (len(knots) > 1)} {', '.join(map(repr, knots))}"
 
 
 def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:

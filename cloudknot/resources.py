@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cloudknot import changes, template
 from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
 from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.inventory import KNOT, active_definitions, is_of
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack, StackState
@@ -64,7 +65,7 @@ class KnotResources:
 
 def stack_name(name: str) -> str:
     """Name of a knot's stack."""
-    return f"{name}-cloudknot"
+    return f"{name}{KNOT}"
 
 
 def log_group_name(name: str) -> str:
@@ -114,14 +115,16 @@ def deploy_knot(
         AWS cannot change the knot in this way. It is as it was.
     CannotCreateResourceException
     """
-    stack = Stack(cloud, stack_name(options.name))
+    name = stack_name(options.name)
+    stack = Stack(cloud, name)
     before = stack.state()
     known = before.parameters if before is not None and before.usable else {}
     parameters = wanted_parameters(options, pars, image_uri, image)
     if known:
         changes.check_in_place(options, known, parameters)
         parameters["DesiredVcpus"] = ""  # Batch's own by now, and it refuses to be told less.
-    state = stack.deploy(template.load("knot"), parameters, options.aws_resource_tags, free=FREE, state=before)
+    tags = template.with_own(options.aws_resource_tags, name)
+    state = stack.deploy(template.load("knot"), parameters, tags, free=FREE, state=before)
     revision, differing = _revision(cloud, parameters, state.tags)
     if known:
         _tell(options, [*differing, *changes.of_stack(known, parameters)], state)
@@ -171,11 +174,20 @@ def delete_knot(cloud: Cloud, name: str) -> None:
         The message says what stayed and why.
     """
     stack = Stack(cloud, stack_name(name))
-    state = stack.state()
+    revisions = revisions_of(cloud, name, stack.state())
     stack.delete()
-    if state is not None and (definition := state.parameters.get("JobDefinitionName")):
-        for revision in active_revisions(cloud, definition):
-            cloud.call("batch", "deregister_job_definition", jobDefinition=revision["jobDefinitionArn"])
+    for revision in revisions:
+        cloud.call("batch", "deregister_job_definition", jobDefinition=revision["jobDefinitionArn"])
+
+
+def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[Mapping[str, Any]]:
+    """Every active revision of a knot's job definition; ``state`` of its stack is None when that is gone already."""
+    named = state.parameters.get("JobDefinitionName") if state else None
+    return [
+        definition
+        for definition in active_definitions(cloud)
+        if definition["jobDefinitionName"] == named or is_of(definition, stack_name(name))
+    ]
 
 
 def wanted_parameters(
@@ -244,7 +256,7 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         retries=retries,
         max_vcpus=int(parameters["MaxVcpus"]),
         pars_name=parameters["ParsName"],
-        tags=state.tags,
+        tags=template.without_own(state.tags),
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),
     )

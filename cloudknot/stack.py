@@ -7,8 +7,9 @@ Which resources there are, and what they mean, is the business of the templates 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import (
@@ -18,6 +19,7 @@ from cloudknot.errors import (
     CloudError,
     ResourceExistsException,
 )
+from cloudknot.stack_failures import failures
 from cloudknot.template import DIGEST, digest, fill_in, pairs
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ USABLE = {
 }
 
 
+STUCK = {"UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"}
+"""States of a stack that works but that CloudFormation changes no more; whether to remove it is for people to say."""
+
+
 @dataclass(frozen=True)
 class StackState:
     """What CloudFormation says of a stack."""
@@ -49,6 +55,9 @@ class StackState:
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
     tags: Mapping[str, str]
+    name: str = ""
+    description: str = ""
+    created: datetime | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> StackState:
@@ -60,6 +69,9 @@ class StackState:
             parameters={item["ParameterKey"]: item.get("ParameterValue", "") for item in answer.get("Parameters", ())},
             outputs={item["OutputKey"]: item["OutputValue"] for item in answer.get("Outputs", ())},
             tags={item["Key"]: item["Value"] for item in answer.get("Tags", ())},
+            name=answer.get("StackName", ""),
+            description=answer.get("Description", ""),
+            created=answer.get("CreationTime"),
         )
 
     @property
@@ -151,6 +163,8 @@ class Stack:
                     return self._made(deadline)
             elif state.moving:
                 self._settle(state, deadline)
+            elif state.status in STUCK:
+                raise self._stuck(state)
             elif not state.usable:
                 self._remove(state, deadline)
             elif _as_wanted(state, wanted, free):
@@ -232,6 +246,14 @@ class Stack:
             operation="cloudformation:update_stack",
         ) from _denial(failures)
 
+    def _stuck(self, state: StackState) -> CannotCreateResourceException:
+        return CannotCreateResourceException(
+            f"The stack {self.name} cannot be changed any more: an earlier change failed, and so did going back "
+            f"({state.status}: {self._failures(state)}). Clobber it, which ends its jobs but keeps results, and call "
+            "again.",
+            operation="cloudformation:update_stack",
+        )
+
     def _remove(self, state: StackState, deadline: float) -> None:
         self._call("delete_stack", StackName=state.stack_id)
         left = self.state(state.stack_id)
@@ -265,24 +287,10 @@ class Stack:
         self._sleep(wait)
 
     def _failures(self, state: StackState) -> str:
-        """The resources that failed in the last operation, and AWS's reasons."""
-        rows = list(self._last_operation(state.stack_id))
-        failed = [row for row in rows if row["ResourceStatus"].endswith("_FAILED")]
-        causes = [row for row in failed if "cancelled" not in row.get("ResourceStatusReason", "").lower()]
-        told = [
-            f"{row['LogicalResourceId']} ({row['ResourceType']}): {row.get('ResourceStatusReason', 'no reason given')}"
-            for row in reversed(causes or failed)
-            if row.get("PhysicalResourceId") != state.stack_id
-        ]
-        return "; ".join(told) or state.reason or f"its status is {state.status}"
-
-    def _last_operation(self, stack_id: str) -> Iterator[Mapping[str, Any]]:
-        """The events since somebody last asked for something, newest first, as AWS gives them."""
-        for page in self._cloud.pages("cloudformation", "describe_stack_events", StackName=stack_id):
-            for row in page["StackEvents"]:
-                yield row
-                if row.get("PhysicalResourceId") == stack_id and row.get("ResourceStatusReason") == "User Initiated":
-                    return
+        """The resources that failed in the last operation, AWS's reasons, and what they mean."""
+        pages = self._cloud.pages("cloudformation", "describe_stack_events", StackName=state.stack_id)
+        rows = (row for page in pages for row in page["StackEvents"])
+        return failures(rows, state.stack_id) or state.reason or f"its status is {state.status}"
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._cloud.call("cloudformation", operation, **arguments)

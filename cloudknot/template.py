@@ -15,6 +15,10 @@ A parameter and not a tag: tags travel to the compute environment, and Batch can
 """
 
 
+OWN_TAG = "cloudknot"
+"""The tag that cloudknot's own resources have besides the user's; its value is the name of their stack, or theirs."""
+
+
 def load(name: str) -> str:
     """Text of one of cloudknot's templates, for example ``"knot"``."""
     return (Path(__file__).parent / "templates" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -30,6 +34,16 @@ def fill_in(template: str, tags: Mapping[str, str]) -> str:
     listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
     filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
     return re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
+
+
+def with_own(tags: Mapping[str, str], stack: str) -> dict[str, str]:
+    """The user's tags, and the one by which cloudknot knows what is its own."""
+    return {**tags, OWN_TAG: stack}
+
+
+def without_own(tags: Mapping[str, str]) -> dict[str, str]:
+    """The user's tags."""
+    return {key: value for key, value in tags.items() if key != OWN_TAG}
 
 
 def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.template import pairs, with_own
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -93,7 +94,7 @@ class Repository:
                 "create_repository",
                 repositoryName=self.name,
                 imageScanningConfiguration={"scanOnPush": True},
-                tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
+                tags=pairs("", with_own(self.tags, self.name)),
             )
         policy = json.dumps(LIFECYCLE)
         self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)

@@ -71,12 +71,15 @@ class BatchResources:
         self._refuse_one_more(environ, "computeEnvironments", "computeEnvironmentName", name)
         resources = dict(request.get("computeResources") or {})
         types = resources.get("instanceTypes", [])
+        # Jobs run on this machine. For instances, moto would make things that outlive the environment.
+        sizes = {key: resources[key] for key in ("minvCpus", "desiredvCpus") if key in resources}
+        resources.update(dict.fromkeys(sizes, 0))
         if known := ["optimal" if one in DEFAULT_TYPES else one for one in types]:
             resources["instanceTypes"] = known
         asked = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
         answer = self._ask(environ, "createcomputeenvironment", asked)
-        if known != types:
-            self._changes[answer["computeEnvironmentArn"]] = {"instanceTypes": types}
+        told = {"instanceTypes": types} if known != types else {}
+        self._changes[answer["computeEnvironmentArn"]] = {**sizes, **told}
         return answer
 
     def _refuse_one_more(self, environ: dict[str, Any], noun: str, key: str, name: str) -> None:

@@ -1,0 +1,119 @@
+"""The end of a knot: its jobs, its resources and, as asked, its images, its results and what it shares.
+
+Every step can be repeated and takes what is gone already as done, so an interrupted removal is finished by another
+one. What others need goes last: first the jobs, then what runs them, then what knots share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloudknot import config
+from cloudknot.aws import batch
+from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
+from cloudknot.inventory import newest_images
+from cloudknot.pars import delete_pars
+from cloudknot.resources import delete_knot, revisions_of, stack_name
+from cloudknot.stack import Stack
+from cloudknot.worker.protocol import RUNS
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+REASON = "The knot was clobbered"
+JOBS_END = 120.0
+"""Seconds for running jobs to end before their results are deleted: Batch gives each 30 from its SIGTERM."""
+POLL = 0.5
+
+
+@dataclass(frozen=True)
+class Also:
+    """What is removed besides the knot's own resources."""
+
+    repo: bool = False
+    image: bool = False
+    results: bool = False
+    image_uri: str = ""
+    """An image that is known to be the knot's, should nothing else tell any more."""
+
+
+def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], None] = time.sleep) -> str:
+    """End a knot's jobs and delete what was made for it; without such a knot, what an interrupted removal left.
+
+    Gives the name of the Pars that it used, empty when that is not known any more.
+
+    Raises
+    ------
+    CannotDeleteResourceException
+        Something could not be deleted; the message says what and why.
+    """
+    state = Stack(cloud, stack_name(name)).state()
+    parameters: Mapping[str, str] = state.parameters if state else {}
+    images = [str(one["containerProperties"]["image"]) for one in revisions_of(cloud, name, state)]
+    images += [also.image_uri] if also.image_uri else []
+    queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
+    _end_jobs(cloud, queue, sleep if also.results else None)
+    delete_knot(cloud, name)
+    if also.repo:
+        for repository in {_repository(uri) for uri in images} or {config.ecr_repo()}:
+            cloud.repository(repository).clobber()
+    elif also.image:
+        _delete_images(cloud, images)
+    if also.results:
+        cloud.storage.delete_prefix(f"{RUNS}/{name}/")
+    return parameters.get("ParsName", "")
+
+
+def live_jobs(cloud: Cloud, queue: str) -> list[dict[str, Any]]:
+    """The jobs of a queue that have not ended; a queue that is not there has none."""
+    try:
+        return list(_live_jobs(cloud, queue))
+    except ResourceDoesNotExistException:
+        return []
+    except CloudError as error:
+        if "does not exist" in str(error):
+            return []
+        raise
+
+
+def _live_jobs(cloud: Cloud, queue: str) -> Iterator[dict[str, Any]]:
+    for status in batch.LIVE_STATES:
+        for page in cloud.pages("batch", "list_jobs", jobQueue=queue, jobStatus=status):
+            yield from page["jobSummaryList"]
+
+
+def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -> None:
+    """End the jobs of a queue; with a ``sleep``, wait until they have ended."""
+    for job in live_jobs(cloud, queue):
+        batch.terminate(cloud.door, job, REASON)
+    waited = 0.0
+    while sleep and waited < JOBS_END and live_jobs(cloud, queue):
+        sleep(POLL)
+        waited += POLL
+
+
+def _delete_images(cloud: Cloud, images: list[str]) -> None:
+    """Delete images, but for those that another knot runs. The knot's own revisions are inactive by now."""
+    used = set(newest_images(cloud).values())
+    for uri in dict.fromkeys(images):
+        if uri not in used:
+            cloud.repository(_repository(uri)).delete_tag(uri.rpartition(":")[2])
+
+
+def _repository(uri: str) -> str:
+    """The name of the repository in ``registry/name:tag``."""
+    return uri.partition("/")[2].rpartition(":")[0]
+
+
+def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:
+    """Delete the Pars of a knot that was clobbered. Raises `CannotDeleteResourceException` while others use it."""
+    try:
+        delete_pars(cloud, pars)
+    except CannotDeleteResourceException as error:
+        raise CannotDeleteResourceException(
+            f"The knot {name!r} was clobbered, but not what it shares. {error}",
+            operation=error.operation,
+        ) from error

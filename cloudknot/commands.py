@@ -1,0 +1,158 @@
+"""The commands for knots: what there is, its jobs, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cloudknot.aws import Cloud
+from cloudknot.clouds import choose_cloud
+
+CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="Default: the settings'.")
+REGION = click.option("--region", help="AWS region. Default: the settings'.")
+PROFILE = click.option("--profile", help="AWS profile. Default: the settings'.")
+
+
+def _of_a_cloud(command: Callable[..., Any]) -> Callable[..., Any]:
+    return CLOUD(REGION(PROFILE(command)))
+
+
+def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud:
+    chosen = choose_cloud(cloud)
+    if not region and not profile:
+        return chosen
+    if type(chosen) is not Cloud:
+        raise click.UsageError("--region and --profile are AWS's; the embedded cloud has neither.")
+    return Cloud(region, profile)
+
+
+@click.command("list")
+@_of_a_cloud
+def list_command(cloud: str | None, region: str | None, profile: str | None) -> None:
+    """List the knots of your account in the region, whoever made them."""
+    from cloudknot.belongings import idle_cost
+    from cloudknot.inventory import list_knots
+    from cloudknot.tables import table
+
+    chosen = _choose(cloud, region, profile)
+    knots = list_knots(chosen)
+    if not knots:
+        click.echo(f"There are no knots in {chosen.region}.")
+        return
+    rows = [
+        (
+            knot.name,
+            knot.status,
+            knot.created.strftime("%Y-%m-%d %H:%M") if knot.created else "",
+            knot.image.rpartition(":")[2],
+            knot.pars,
+            idle_cost(knot),
+        )
+        for knot in knots
+    ]
+    click.echo(table(("Name", "Status", "Created (UTC)", "Image", "Pars", "Costs"), rows))
+
+
+@click.command()
+@click.argument("name")
+@_of_a_cloud
+def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) -> None:
+    """List the jobs of the knot NAME, oldest first; those of a clobbered one whose results were kept, too."""
+    from cloudknot.jobs import find_jobs, jobs_table
+
+    chosen = _choose(cloud, region, profile)
+    found = find_jobs(chosen, name, {})
+    click.echo(jobs_table(chosen, found) if found else f"The knot {name!r} has no jobs in {chosen.bucket}.")
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All knots, what they share, and all images.")
+@click.option("--pars", is_flag=True, help="Also what these knots share with others, unless others use it.")
+@click.option("--image", is_flag=True, help="Also their images, unless another knot uses them.")
+@click.option("--repo", is_flag=True, help="Also their image repository, with all images in it.")
+@click.option("--results", is_flag=True, help="Also inputs and results. Without it, they are kept.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_of_a_cloud
+def clobber(
+    names: tuple[str, ...],
+    everything: bool,
+    pars: bool,
+    image: bool,
+    repo: bool,
+    results: bool,
+    dry_run: bool,
+    yes: bool,
+    cloud: str | None,
+    region: str | None,
+    profile: str | None,
+) -> None:
+    """End the jobs of the knots NAME and remove what was made for them; or, with --all, everything of cloudknot's.
+
+    An interrupted removal is finished by calling again.
+    """
+    if bool(names) == everything:
+        raise click.UsageError("Give the names of knots, or --all. `cloudknot list` shows them.")
+    chosen = _choose(cloud, region, profile)
+    if everything:
+        if pars or image or repo:
+            raise click.UsageError("--all removes --pars, --image and --repo anyway.")
+        _clobber_all(chosen, results, dry_run, yes)
+    else:
+        _clobber_named(chosen, names, (pars, image, repo, results), dry_run, yes)
+
+
+def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
+    from cloudknot.belongings import find_belongings, remove
+    from cloudknot.tables import table
+
+    found = find_belongings(cloud)
+    if not found:
+        click.echo(f"There is nothing of cloudknot's in {cloud.region}.")
+        return
+    click.echo(table(("What", "Name", "Costs"), found.rows()))
+    click.echo(_about_results(cloud, results))
+    if dry_run:
+        return
+    if not yes:
+        click.confirm("Remove all of it?", abort=True)
+    failures = remove(cloud, found, results, click.echo)
+    if failures:
+        raise click.ClickException(
+            "These could not be removed; call again when the cause is gone.\n" + "\n".join(failures)
+        )
+
+
+def _clobber_named(
+    cloud: Cloud, names: tuple[str, ...], also: tuple[bool, bool, bool, bool], dry_run: bool, yes: bool
+) -> None:
+    from cloudknot.clobber import Also, clobber_knot, clobber_shared
+
+    pars, image, repo, results = also
+    besides = [
+        word for word, on in zip(("what they share", "images", "repository", "results"), also, strict=True) if on
+    ]
+    what = f"the knot{'s' * (len(names) > 1)} {', '.join(names)}" + (f", with {', '.join(besides)}" if besides else "")
+    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(cloud, results)}")
+    if dry_run:
+        return
+    if not yes:
+        click.confirm("Remove it?", abort=True)
+    shared: dict[str, str] = {}
+    for name in names:
+        used = clobber_knot(cloud, name, Also(repo=repo, image=image, results=results))
+        shared.setdefault(used, name)
+        click.echo(f"Removed knot {name}.")
+    for used, name in shared.items():
+        if pars and used:
+            clobber_shared(cloud, name, used)
+            click.echo(f"Removed shared resources {used}.")
+
+
+def _about_results(cloud: Cloud, results: bool) -> str:
+    if results:
+        return f"Inputs and results in {cloud.bucket} are deleted for good."
+    return f"Inputs and results in {cloud.bucket} are kept; --results deletes them, too."

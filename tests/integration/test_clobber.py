@@ -1,0 +1,202 @@
+"""Leaving nothing behind: the account after a clobber is the account before the knot, for every choice."""
+
+import contextlib
+import time
+
+import pytest
+from click.testing import CliRunner
+
+import cloudknot as ck
+from cloudknot.belongings import find_belongings
+from cloudknot.cli import main
+from cloudknot.resources import delete_knot
+from tests.inventory import inventory
+from tests.waiting import until
+
+
+def square(x):
+    return x * x
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.fixture
+def before(cloud):
+    """What there was. What other tests use, and what stays on purpose, is made first."""
+    cloud.storage.ensure_bucket({})
+    with contextlib.suppress(ck.CloudError):
+        cloud.call("iam", "create_service_linked_role", AWSServiceName="batch.amazonaws.com")
+    ck.DockerRepo("cloudknot", cloud=cloud)
+    return inventory(cloud)
+
+
+def settled(cloud, before):
+    """The inventory, once children of jobs that were ended have ended."""
+    with contextlib.suppress(AssertionError):
+        until(lambda: inventory(cloud) == before, 20)
+    return inventory(cloud)
+
+
+CHOICES = {
+    "the defaults": ({}, {}),
+    "Spot and a disk": ({}, {"bid_percentage": 60, "volume_size": 100}),
+    "a VPC and roles of its own": (
+        {
+            "use_default_vpc": False,
+            "batch_service_role_name": "lab-batch",
+            "ecs_instance_role_name": "lab-ecs",
+            "spot_fleet_role_name": "lab-spot",
+            "policies": "AmazonS3ReadOnlyAccess",
+        },
+        {
+            "job_definition_name": "own-definition",
+            "job_queue_name": "own-queue",
+            "compute_environment_name": "own-env",
+        },
+    ),
+    "a repository of its own": ({}, {"repo_name": "lab/images"}),
+}
+
+
+@pytest.mark.parametrize(("of_pars", "of_knot"), CHOICES.values(), ids=CHOICES)
+def test_nothing_is_left(cloud, before, of_pars, of_knot):
+    pars = ck.Pars("clobbered", cloud=cloud, **of_pars)
+    knot = ck.Knot(name="left", func=square, pars=pars, cloud=cloud, **of_knot)
+    assert knot.map([1, 2, 3]).result() == [1, 4, 9]
+    ck.Knot(name="left", func=lambda x: x + 1, pars=pars, cloud=cloud, **of_knot)  # a second revision and image
+    sleeping = ck.Knot(name="left", func=sleep, pars=pars, cloud=cloud, **of_knot).map([600, 600])
+    until(lambda: sleeping.job.status != "SUBMITTED")
+    own_repository = "repo_name" in of_knot
+    knot.clobber(clobber_pars=True, clobber_repo=own_repository, clobber_image=True, clobber_results=True)
+    assert (knot.clobbered, pars.clobbered) == (True, True)
+    assert settled(cloud, before) == before
+    knot.clobber(clobber_pars=True, clobber_image=True)
+
+
+def test_results_stay_unless_asked(cloud, before):
+    knot = ck.Knot(name="kept", func=square, cloud=cloud)
+    assert knot.map([2]).result() == [4]
+    knot.clobber(clobber_image=True)
+    again = ck.Knot(name="kept", func=square, cloud=cloud)
+    assert [job.result() for job in again.jobs] == [[4]]
+    again.clobber(clobber_image=True, clobber_results=True)
+    kept = {kind for kind, names in inventory(cloud).items() if names != before[kind]}
+    assert kept <= {"stacks", "roles", "policies of roles", "instance profiles", "security groups"}  # its Pars
+
+
+def test_a_pars_that_another_knot_uses_is_kept(cloud, before):
+    pars = ck.Pars("shared", cloud=cloud)
+    one = ck.Knot(name="one", func=square, pars=pars, cloud=cloud)
+    two = ck.Knot(name="two", func=square, pars=pars, cloud=cloud)
+    with pytest.raises(ck.CannotDeleteResourceException, match=r"'one' was clobbered, but .* the knot 'two'"):
+        one.clobber(clobber_pars=True, clobber_image=True)
+    assert one.clobbered
+    # The image of both is the same, so it stayed, and so did what they share.
+    assert two.map([3]).result() == [9]
+    two.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert settled(cloud, before) == before
+
+
+def test_a_knot_found_by_its_name_is_clobbered_with_its_pars(cloud, before):
+    ck.Knot(name="found", func=square, pars=ck.Pars("found", cloud=cloud), cloud=cloud)
+    ck.Knot(name="found", cloud=cloud).clobber(clobber_pars=True, clobber_image=True)
+    assert inventory(cloud) == before
+
+
+@pytest.mark.parametrize("gone", ["queue", "queue and environment", "role", "stack"])
+def test_what_was_deleted_by_hand_hinders_nothing(cloud, before, gone):
+    pars = ck.Pars("by-hand", cloud=cloud)
+    knot = ck.Knot(name="by-hand", func=square, pars=pars, cloud=cloud)
+    batch = {"jobQueue": knot.job_queue}, {"computeEnvironment": knot.compute_environment}
+    if gone == "stack":
+        cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
+        until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
+    elif gone == "role":
+        role = pars.execution_role.rpartition("/")[2]
+        for policy in cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]:
+            cloud.call("iam", "detach_role_policy", RoleName=role, PolicyArn=policy["PolicyArn"])
+        cloud.call("iam", "delete_role", RoleName=role)
+    else:
+        cloud.call("batch", "update_job_queue", **batch[0], state="DISABLED")
+        cloud.call("batch", "delete_job_queue", **batch[0])
+        if gone != "queue":
+            cloud.call("batch", "update_compute_environment", **batch[1], state="DISABLED")
+            cloud.call("batch", "delete_compute_environment", **batch[1])
+    knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert inventory(cloud) == before
+
+
+def test_a_removal_that_failed_is_finished_by_another(cloud, before):
+    pars = ck.Pars("held", cloud=cloud)
+    foreign = {
+        "RoleName": pars.job_role.rpartition("/")[2],
+        "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess",
+    }
+    cloud.call("iam", "attach_role_policy", **foreign)
+    with pytest.raises(ck.CannotDeleteResourceException, match=r"JobRole .*detach-role-policy"):
+        pars.clobber()
+    cloud.call("iam", "detach_role_policy", **foreign)
+    pars.clobber()
+    assert inventory(cloud) == before
+
+
+def test_a_removal_that_ended_between_stack_and_revisions_is_finished(cloud, before):
+    knot = ck.Knot(
+        name="between", func=square, pars=ck.Pars("between", cloud=cloud), job_definition_name="mine", cloud=cloud
+    )
+    ck.Knot(name="between", func=sleep, pars=knot.pars, job_definition_name="mine", cloud=cloud)
+    cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
+    until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
+    assert find_belongings(cloud).leftovers == ("between",)
+    delete_knot(cloud, "between")
+    assert inventory(cloud)["job definitions"] == before["job definitions"]
+    knot.pars.clobber()
+
+
+@pytest.fixture(scope="module")
+def other_cloud(tmp_path_factory):
+    """A cloud from which everything may be removed."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("all"), vcpus=2) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def command(other_cloud, monkeypatch):
+    """Run a ``cloudknot`` command against that cloud."""
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(other_cloud.directory))
+    return lambda *words, **options: CliRunner().invoke(main, [*words, "--cloud", "local"], **options)
+
+
+def test_everything_is_found_shown_and_removed(other_cloud, command):
+    empty = inventory(other_cloud)
+    assert "nothing of cloudknot's" in command("clobber", "--all").output
+    assert "no knots" in command("list").output
+    knot = ck.Knot(name="a", func=square, cloud=other_cloud)
+    assert knot.map([1, 2]).result() == [1, 4]
+    ck.Knot(name="b", func=square, pars=ck.Pars("own", use_default_vpc=False, cloud=other_cloud), cloud=other_cloud)
+    full = inventory(other_cloud)
+
+    listed = command("list").output.splitlines()
+    assert [line.split()[:2] for line in listed[2:]] == [["a", "CREATE_COMPLETE"], ["b", "CREATE_COMPLETE"]]
+    assert knot.jobs[0].job_id in command("jobs", "a").output
+    for refused in (("clobber",), ("clobber", "a", "--all"), ("clobber", "--all", "--repo")):
+        assert command(*refused).exit_code == 2
+    shown = command("clobber", "--all", "--dry-run").output
+    for words in ("knot ", "shared resources (Pars)  own", "image repository", "bucket", "are kept"):
+        assert words in shown
+    assert command("clobber", "--all", input="n\n").exit_code == 1
+    assert inventory(other_cloud) == full
+
+    assert command("clobber", "a", "--image", "--yes").exit_code == 0
+    assert [one.name for one in ck.list_knots(other_cloud)] == ["b"]
+    removed = command("clobber", "--all", input="y\n")
+    assert removed.exit_code == 0, removed.output
+    left = inventory(other_cloud)
+    assert len(left["objects"]) == len(full["objects"]) > 0
+    assert command("clobber", "--all", "--yes", "--results").exit_code == 0
+    # The service-linked role stays: it is the account's, and costs nothing.
+    role = {kind: [name for name in inventory(other_cloud)[kind] if name not in empty[kind]] for kind in empty}
+    assert {kind: names for kind, names in role.items() if names} == {"roles": ["AWSServiceRoleForbatch"]}
