@@ -16,6 +16,7 @@ from cloudknot.aws import batch
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
 from cloudknot.inventory import newest_images
 from cloudknot.pars import delete_pars
+from cloudknot.repo import repository_of
 from cloudknot.resources import delete_knot, revisions_of, stack_name
 from cloudknot.stack import Stack
 from cloudknot.worker.protocol import RUNS
@@ -58,7 +59,7 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     _end_jobs(cloud, queue, sleep if also.results else None)
     delete_knot(cloud, name)
     if also.repo:
-        for repository in {_repository(uri) for uri in images} or {config.ecr_repo()}:
+        for repository in {repository_of(uri) for uri in images} or {config.ecr_repo()}:
             cloud.repository(repository).clobber()
     elif also.image:
         _delete_images(cloud, images)
@@ -100,12 +101,7 @@ def _delete_images(cloud: Cloud, images: list[str]) -> None:
     used = set(newest_images(cloud).values())
     for uri in dict.fromkeys(images):
         if uri not in used:
-            cloud.repository(_repository(uri)).delete_tag(uri.rpartition(":")[2])
-
-
-def _repository(uri: str) -> str:
-    """The name of the repository in ``registry/name:tag``."""
-    return uri.partition("/")[2].rpartition(":")[0]
+            cloud.repository(repository_of(uri)).delete_tag(uri.rpartition(":")[2])
 
 
 def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:

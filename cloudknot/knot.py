@@ -147,7 +147,8 @@ class Knot(KnotProperties):
         image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
         with stages.stage("publishing its image, and making what knots share"), ThreadPoolExecutor(3) as pool:
             bucket = pool.submit(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
-            image_uri = pool.submit(self._cloud.publish, image, self.docker_repo)
+            repository = self._repository(options.repo_name or config.ecr_repo())
+            image_uri = pool.submit(self._cloud.publish, image, repository)
             pars = pool.submit(self._shared)
         bucket.result()
         with stages.stage("making its queue, compute environment and job definition"):

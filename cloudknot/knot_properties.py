@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudknot import config
 from cloudknot.aws import Cloud
 from cloudknot.docker_image import DockerImage
 from cloudknot.job import BatchJob
 from cloudknot.jobs import find_jobs
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
-from cloudknot.repo import DockerRepo
+from cloudknot.repo import DockerRepo, repository_of
 from cloudknot.resources import JobDefinition, KnotResources
 
 
@@ -51,13 +50,20 @@ class KnotProperties:
 
     @property
     def docker_image(self) -> DockerImage | None:
-        """The image that it was made with; None when it was found by name."""
+        """The image that it was made with; None when it was found by name, see `image_uri`."""
         return self._docker_image
+
+    @property
+    def image_uri(self) -> str:
+        """Where the image of the next map is: registry, repository and tag."""
+        return self._resources.image_uri
 
     @property
     def docker_repo(self) -> DockerRepo:
         """The repository of its images, made if there is none."""
-        name = self._options.repo_name or config.ecr_repo()
+        return self._repository(repository_of(self._resources.image_uri))
+
+    def _repository(self, name: str) -> DockerRepo:
         return DockerRepo(name, self._options.aws_resource_tags, cloud=self._cloud)
 
     @property

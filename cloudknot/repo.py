@@ -33,3 +33,8 @@ class DockerRepo(Repository):
 
     def __repr__(self) -> str:
         return f"DockerRepo(name={self.name!r})"
+
+
+def repository_of(uri: str) -> str:
+    """The name of the repository of an image: ``name`` in ``registry/name:tag``."""
+    return uri.partition("/")[2].rpartition(":")[0]

@@ -72,6 +72,11 @@ PRINTED = {
         r"retries=11 is not accepted\. Give a whole number from 1 to 10\.\n",
         r"True\n$",
     ],
+    "clean_up.py": [
+        r"^\[1, 8, 27\]\n",
+        r"cubes CREATE_COMPLETE to-be-removed 0\n",
+        r"\[\]\n$",
+    ],
     "settings.py": [r"^eu-west-1 my-own-bucket lab/images\n", r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$"],
 }
 """What each script prints: patterns that follow one another."""

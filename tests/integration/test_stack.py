@@ -230,7 +230,10 @@ def test_new_image_is_a_new_revision(pars: Pars, cloud: CountingCloud) -> None:
     assert cloud.calls == ["describe_stacks", "describe_job_definitions", "register_job_definition"]
     assert second.job_definition_arn.endswith(":2")
     assert definition(cloud, second.job_definition_arn)["containerProperties"]["image"] == "cloudknot:2"
-    assert definition(cloud, second.job_definition_arn)["tags"] == dict(second.tags)
+    assert definition(cloud, second.job_definition_arn)["tags"] == {
+        **second.tags,
+        "cloudknot": "pi-calc-cloudknot",
+    }
 
 
 def test_the_function_of_before_is_the_newest_revision_again(pars: Pars, cloud: CountingCloud) -> None:
