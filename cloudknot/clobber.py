@@ -88,8 +88,8 @@ def _live_jobs(cloud: Cloud, queue: str) -> Iterator[dict[str, Any]]:
 
 def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -> None:
     """End the jobs of a queue; with a ``sleep``, wait until they have ended."""
-    for job in live_jobs(cloud, queue):
-        batch.terminate(cloud.door, job, REASON)
+    if jobs := live_jobs(cloud, queue):
+        batch.terminate(cloud.door, jobs, REASON)
     waited = 0.0
     while sleep and waited < JOBS_END and live_jobs(cloud, queue):
         sleep(POLL)
