@@ -10,10 +10,6 @@ _QUOTA = (
     "Your account's limit for that is reached. Remove what is not needed (`cloudknot list` shows your knots, "
     "`cloudknot clobber NAME` removes one), or ask AWS for more (Service Quotas in its console)"
 )
-_DENIED = (
-    "Your AWS user may not do that. Whoever administers the account can allow it; `cloudknot permissions` prints "
-    "what is needed"
-)
 _LINKED_ROLE = (
     "AWS Batch needs a role of its own in your account, which is made once, by somebody who may: "
     "`aws iam create-service-linked-role --aws-service-name batch.amazonaws.com`"
@@ -37,7 +33,6 @@ _IN_USE = "Something else uses it: an instance, a network interface or another s
 MEANINGS: tuple[tuple[str, str], ...] = (
     (r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor", _LINKED_ROLE),
     (r"OptInRequired|not subscribed|region .*(disabled|not enabled|not switched on)", _REGION),
-    (r"not authorized|AccessDenied|UnauthorizedOperation", _DENIED),
     (r"must detach all policies|must delete policies first", _POLICY),
     (r"DependencyViolation|has a dependent object|has dependencies|existing JobQueue relationship", _IN_USE),
     (
