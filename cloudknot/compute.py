@@ -77,6 +77,7 @@ def refuse_on_fargate(**given: object) -> None:
     accepted = {
         "bid_percentage": "instance_types='fargate-spot' for Fargate Spot, whose price AWS sets alone",
         "n_gpus": "instance_types='optimal', or types with GPUs: Fargate has none",
+        "memory_growth": "it with EC2 instances only: Fargate has memory in steps that go with the vCPUs",
         "min_vcpus": "no minimum: Fargate keeps no machine running",
         "desired_vcpus": "max_vcpus alone: Fargate keeps no machine running",
     }

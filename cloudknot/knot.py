@@ -74,6 +74,9 @@ class Knot(KnotProperties):
         Where to run. Default: ``CLOUDKNOT_CLOUD``, else AWS.
     timeout : int, optional
         Seconds that an attempt may take, 60 or more. Default: no limit.
+    memory_growth : float, optional
+        Run what ran out of memory again with so many times as much, up to 8 times the memory at first. This session
+        submits that, so it must be alive then; later, `BatchJob.retry_failed` does it. Default: do not.
 
     Raises
     ------
@@ -123,6 +126,7 @@ class Knot(KnotProperties):
         requirements: Sequence[str] | None = None,
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
+        memory_growth: float | None = None,
     ) -> None:
         choices = {name: value for name, value in locals().items() if name not in ("self", "pars", "cloud")}
         self._options = KnotOptions.make(**choices)
@@ -216,7 +220,7 @@ class Knot(KnotProperties):
         """
         options = MapOptions.of_map(**locals())
         self._refuse_if_clobbered()
-        target = Target.of(self.name, self._program, self._resources)
+        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
         elements, waits_for = as_elements(iterdata), job_ids_of(depends_on or ())
         started = start_run(self._cloud, target, elements, self._program, options, waits_for)
         return self._future(started, options)
@@ -224,14 +228,17 @@ class Knot(KnotProperties):
     def _gather(self, source: Source, options: MapOptions) -> MapFuture:
         """Call the knot's function once, with all results of another knot's map: see `BatchJob.reduce`."""
         self._refuse_if_clobbered()
-        target = Target.of(self.name, self._program, self._resources)
+        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
         return self._future(start_run(self._cloud, target, source, self._program, options), options)
 
     def _future(self, started: Round | None, options: MapOptions) -> MapFuture:
         if started is None:
             return MapFuture(None, 0)
         job = BatchJob.started(self._cloud, started, options.max_threads)
-        job.program, job.target = self._program, Target.of(self.name, self._program, self._resources)
+        job.program, job.target = (
+            self._program,
+            Target.of(self.name, self._program, self._resources, self._options.memory_growth),
+        )
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 

@@ -113,6 +113,7 @@ class KnotOptions(Options):
     memory: int = choice(0, MEMORY)
     n_gpus: int = choice(0, integer(0))
     retries: int = choice(1, RETRIES)
+    memory_growth: float = choice(0.0, rules.factor)
     timeout: int | None = choice(None, TIMEOUT)
     compute_environment_name: str = choice("", BATCH_NAME)
     instance_types: tuple[str, ...] = choice(
@@ -191,6 +192,7 @@ class KnotOptions(Options):
         """Fargate has its own sizes, and no machines to choose."""
         compute.refuse_on_fargate(
             n_gpus=self.n_gpus or None,
+            memory_growth=self.memory_growth or None,
             min_vcpus=self.min_vcpus or None,
             desired_vcpus=None if self.desired_vcpus < 0 else self.desired_vcpus,
             **{name: getattr(self, name) for name in ("bid_percentage", "volume_size", "image_id", "ec2_key_pair")},

@@ -16,6 +16,7 @@ from cloudknot.errors import JobRunningError
 from cloudknot.options import MapOptions, Overrides
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
+from cloudknot.rules import MOST_GROWTH
 from cloudknot.submission import MAX_CHILDREN, Submission, array_request, submit
 from cloudknot.worker.protocol import Manifest
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 CLAIM_TIME = timedelta(minutes=15)
 """Time within which a session that has claimed a round submits it, or never does."""
-MOST_GROWTH = 8
-"""How many times the memory that a map began with `memory_growth` may reach: a machine of eight times the memory costs
-about eight times as much."""
 
 
 @dataclass(frozen=True)

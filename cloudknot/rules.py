@@ -7,6 +7,7 @@ names the parameter, the value, and what is accepted.
 from __future__ import annotations
 
 import json
+import numbers
 import operator
 import os
 import re
@@ -33,6 +34,10 @@ def refuse(name: str, value: object, accepted: str) -> NoReturn:
     raise CloudknotInputError(f"{name}={reprlib.repr(value)} is not accepted. Give {accepted}.")
 
 
+MOST_GROWTH = 8
+"""How many times its first memory a job may reach by ``memory_growth``: such a machine costs about as many times."""
+
+
 def integer(least: int, most: int | None = None, unit: str = "") -> Rule:
     """A whole number, also one of NumPy's; a bool is none."""
     accepted = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
@@ -55,6 +60,14 @@ def chunksize(name: str, value: Any) -> int | str:
         return value
     size: int = integer(1, unit=', or "auto"')(name, value)
     return size
+
+
+def factor(name: str, value: Any) -> float:
+    """A number above 1, `MOST_GROWTH` at most."""
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else 0.0
+    if not 1 < number <= MOST_GROWTH:
+        refuse(name, value, f"a factor above 1, {MOST_GROWTH} at most, for example 2")
+    return number
 
 
 def text(pattern: str, accepted: str) -> Rule:

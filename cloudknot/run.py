@@ -47,9 +47,10 @@ class Target:
     tags: Mapping[str, str]
     fargate: tuple[int, int] | None = None
     vcpus: float = 1.0
+    memory_growth: float = 0.0
 
     @classmethod
-    def of(cls, knot: str, program: Program | None, made: KnotResources) -> Target:
+    def of(cls, knot: str, program: Program | None, made: KnotResources, memory_growth: float = 0.0) -> Target:
         """Where the maps of a knot go; its program is None when another session made it."""
         return cls(
             knot=knot,
@@ -62,6 +63,7 @@ class Target:
             tags=made.tags,
             fargate=made.fargate,
             vcpus=made.vcpus,
+            memory_growth=memory_growth,
         )
 
 
@@ -178,6 +180,7 @@ def _manifest(
         job_type=options.job_type,
         job_queue=target.job_queue,
         job_definition=target.job_definition,
+        memory_growth=target.memory_growth,
         **more,
     )
 

@@ -1,6 +1,8 @@
 """`retry_failed`: what failed runs again, what has a result does not, and the list is whole in the end."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -165,3 +167,68 @@ def test_logs_are_of_all_rounds(knot_of, tmp_path):
     future.retry_failed().result(LONG)
     until(lambda: list(future.job.logs(0)).count("call 0") == 2)
     assert list(future.job.logs(1)) == ["call 1"]
+
+
+def greedy(folder, index):
+    note(folder, index)
+    return index
+
+
+def memory_of(job):
+    (described,) = job.describe_jobs()
+    return next(item["value"] for item in described["container"]["resourceRequirements"] if item["type"] == "MEMORY")
+
+
+def test_memory_grows_by_itself_after_running_out(knot_of, switches, tmp_path):
+    knot = knot_of(greedy, memory=1000, memory_growth=2)
+    with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
+        future = knot.map(inputs(tmp_path, 1), starmap=True)
+        until(lambda: future.job.rounds.newest.number >= 1)
+    assert future.result(LONG) == [0]
+    memory = [each.about["overrides"]["memory"] for each in future.job.rounds]
+    assert memory[:2] == [None, 2000]
+    # The switch may have been on for one round more.
+    assert memory[2:] in ([], [4000])
+    assert memory_of(future.job) == str(memory[-1])
+
+
+def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches, tmp_path):
+    knot = knot_of(greedy, memory=1000, memory_growth=3)
+    with switches.on(Faults(kills=(Kill("memory", children=(0,), attempts=10),))):
+        future = knot.map(inputs(tmp_path, 3), starmap=True)
+        with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB"):
+            future.result(LONG)
+    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 3000, 8000]
+    assert [list(each.elements) for each in future.job.rounds] == [[0, 1, 2], [0], [0]]
+    assert {index: number for index, number in calls(tmp_path).items() if index} == {1: 1, 2: 1}
+
+
+SUBMIT = """
+import sys
+import cloudknot as ck
+
+def late(folder, index):
+    import os, time
+    time.sleep(1)
+    return index
+
+knot = ck.Knot(name="grows", func=late, memory=1000, memory_growth=2, cloud="local")
+print(knot.map([(sys.argv[1], 5)], starmap=True).job.job_id)
+"""
+
+
+def test_a_later_session_lets_the_memory_grow_when_it_is_asked_to_retry(cloud, switches, tmp_path):
+    """The session that submitted the map has ended, and so lets nothing grow by itself."""
+    environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", SUBMIT, str(tmp_path)]
+    with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
+        submitted = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LONG, check=True, cwd=tmp_path
+        )
+        later = ck.BatchJob(submitted.stdout.strip(), cloud=cloud)
+        with pytest.raises(ck.OutOfMemoryError, match="1,000 MiB"):
+            later.result(LONG)
+        assert later.rounds.newest.number == 0
+        ended(later)
+    assert later.retry_failed().result(LONG) == [5]
+    assert memory_of(later) == "2000"

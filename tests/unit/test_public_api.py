@@ -75,7 +75,7 @@ def test_the_signatures_of_the_paper():
         *("job_definition_name", "job_def_vcpus", "memory", "n_gpus", "retries", "compute_environment_name"),
         *("instance_types", "min_vcpus", "max_vcpus", "desired_vcpus", "volume_size", "image_id", "ec2_key_pair"),
         *("bid_percentage", "job_queue_name", "priority", "aws_resource_tags", "cloud", "timeout", "requirements"),
-        *("apt_packages", "dockerfile_lines"),
+        *("apt_packages", "dockerfile_lines", "memory_growth"),
     ]
     assert list(inspect.signature(ck.Knot.map).parameters) == [
         *("self", "iterdata", "env_vars", "max_threads", "starmap", "job_type"),
