@@ -17,8 +17,8 @@ OTHER_ARCHITECTURE = (
     "one that exists for {platform} with base_image=, or choose instance types of its architecture."
 )
 FOREIGN = (
-    "This engine cannot run programs for {platform}, which the instance types need: have it emulate them (on Linux "
-    "`docker run --privileged --rm tonistiigi/binfmt --install all`), or choose instance types of its architecture."
+    "This engine cannot run programs for {platform}, which the instance types need: have it emulate them (on Debian "
+    "`apt-get install qemu-user-static`; Docker Desktop does so itself), or choose instance types of its architecture."
 )
 
 

@@ -176,10 +176,12 @@ def test_a_kill_from_elsewhere_is_not_called_out_of_memory(batch, image):
     assert "reason" not in job["container"]
 
 
-def test_limits_are_the_jobs(engine, cloud, batch, image):
+def test_limits_are_the_jobs_and_no_secret_can_be_seen(engine, cloud, batch, image, machine):
     job_id = submit(batch, image, "sleep", "600", memory=100, linuxParameters={"initProcessEnabled": True})
     (container,) = until(lambda: describe(batch, job_id)["status"] == "RUNNING" and containers(engine, cloud))
-    host = engine.inspect_container(container["Id"])["HostConfig"]
+    about = engine.inspect_container(container["Id"])
+    host, secret = about["HostConfig"], cloud.environment()["AWS_SECRET_ACCESS_KEY"]
+    assert not [hidden for hidden in (machine.password, secret) if hidden in json.dumps(about)]
     assert (host["Memory"], host["MemorySwap"], host["CpuShares"]) == (100 * 2**20, 100 * 2**20, 1024)
     batch.terminate_job(jobId=job_id, reason="seen")
     job = ended(batch, job_id)
