@@ -21,6 +21,7 @@ from typing import Any
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
 from cloudknot.local.iam.task_credentials import TOKEN_FILE
+from cloudknot.local.container_output import copy_output
 from cloudknot.local.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
 from cloudknot.local.runner import Report
 
@@ -190,8 +191,10 @@ class DockerRunner:
             return Exited(task.id, 128 + (running.stopped_by or signal.SIGKILL))
         running.container = self._create(task)
         self._on_output(task, running.output)
-        output = self._client.attach(running.container, stream=True)
-        copier = threading.Thread(target=_copy, args=(output, running.output), name=f"output-{task.id}", daemon=True)
+        output = self._client.attach(running.container, stream=True, demux=True)
+        copier = threading.Thread(
+            target=copy_output, args=(output, running.output), name=f"output-{task.id}", daemon=True
+        )
         copier.start()
         self._start(running)
         state = self._wait(running.container, copier)
@@ -294,13 +297,6 @@ class DockerRunner:
     def _remove(self, container: str) -> None:
         with contextlib.suppress(*engine_errors()):
             self._client.remove_container(container, v=True, force=True)
-
-
-def _copy(output: Iterable[bytes], path: Path) -> None:
-    """Write a container's output to a file, as it comes, until it ends or the engine goes away."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        for chunk in output:
-            file.write(chunk)
 
 
 def _said(error: Exception) -> str:

@@ -155,6 +155,11 @@ def test_output_of_both_kinds_is_in_the_log_to_the_last_line(cloud, batch, image
     until(lambda: sorted(all_lines(cloud, job)) == expected)
 
 
+def test_lines_of_the_two_outputs_are_not_mixed(cloud, batch, image):
+    job = run(batch, image, "sh", "-c", "printf one; sleep 0.3; echo problem >&2; sleep 0.3; echo ' line'; printf end")
+    until(lambda: lines(cloud, job) == ["problem", "one line", "end"])
+
+
 def test_more_memory_than_the_job_has_is_told_as_aws_does(batch, image):
     job = run(batch, image, "python", "-c", f"data = bytearray({600 * MB})", memory=64)
     assert job["status"] == "FAILED"
