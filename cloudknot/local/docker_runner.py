@@ -20,8 +20,8 @@ from typing import Any
 
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
-from cloudknot.local.iam.task_credentials import TOKEN_FILE
 from cloudknot.local.container_output import copy_output
+from cloudknot.local.iam.task_credentials import TOKEN_FILE
 from cloudknot.local.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
 from cloudknot.local.runner import Report
 
