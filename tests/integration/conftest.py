@@ -9,6 +9,7 @@ import pytest
 
 import cloudknot as ck
 from tests.docker import machine
+from tests.gate import Gate
 
 
 def pytest_collection_modifyitems(items):
@@ -82,3 +83,10 @@ def knot_on():
 def knot_of(place, knot_on):
     """Make a knot of a function on each runner in turn."""
     return lambda func, **choices: knot_on(place, func, **choices)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.close()

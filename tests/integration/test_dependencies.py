@@ -3,6 +3,7 @@
 import functools
 import operator
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -56,6 +57,17 @@ def nap(seconds):
     return seconds
 
 
+def held(address, x):
+    """``x``, once the gate is open."""
+    with socket.create_connection(tuple(address), timeout=120) as connection:
+        connection.recv(1)
+    return x
+
+
+def held_odd_fails(address, x):
+    return odd_fails(held(address, x))
+
+
 def odd_fails(x):
     if x % 2:
         raise ArithmeticError(f"{x} is odd")
@@ -66,13 +78,14 @@ def depends_on(future):
     return [job["dependsOn"] for job in future.job.describe_jobs()]
 
 
-def test_element_by_element_without_passing_through_the_client(cloud, own_cloud):
-    first_knot = ck.Knot(name="first", func=double, cloud=cloud)
+def test_element_by_element_without_passing_through_the_client(cloud, own_cloud, gate):
+    first_knot = ck.Knot(name="first", func=held, cloud=cloud)
     second_knot = ck.Knot(name="second", func=add_one, cloud=own_cloud)
-    first = first_knot.map(range(10), chunksize=4)
+    first = first_knot.map([(gate.address, 2 * x) for x in range(10)], starmap=True, chunksize=4)
     calls = Calls(own_cloud)
     second = second_knot.map(first)
     submission = list(calls.seen)
+    gate.open()
     assert second.result(LONG) == [2 * x + 1 for x in range(10)]
     prefix = second.job.keys.prefix
     assert {call for call in submission if call.startswith("PutObject")} == {
@@ -96,23 +109,22 @@ def test_element_by_element_without_passing_through_the_client(cloud, own_cloud)
         ({}, {"job_type": "independent"}, [None]),
     ],
 )
-def test_any_shapes_of_maps(knot_of, one, other, kinds):
-    first = knot_of(nap).map([0.5] + [0.0] * 6, **one)
+def test_any_shapes_of_maps(knot_of, gate, one, other, kinds):
+    first = knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **one)
     second = knot_of(add_one).map(first, **other)
     assert [[entry.get("type") for entry in entries] for entries in depends_on(second)] == [kinds] * len(
         second.job.job_ids
     )
-    assert second.result(LONG) == [1.5] + [1.0] * 6
+    gate.open()
+    assert second.result(LONG) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_independent_jobs_each_wait_for_their_own(knot_of):
-    first = knot_of(nap).map([0.5] * 4, job_type="independent")
+def test_independent_jobs_each_wait_for_their_own(knot_of, gate):
+    first = knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
     second = knot_of(add_one).map(first, job_type="independent")
-    # One that has ended is not waited for.
-    for job_id, entries in zip(first.job.job_ids, depends_on(second), strict=True):
-        assert entries in ([], [{"jobId": job_id}])
-    assert depends_on(second)[-1]
-    assert second.result(LONG) == [1.5] * 4
+    assert depends_on(second) == [[{"jobId": job_id}] for job_id in first.job.job_ids]
+    gate.open()
+    assert second.result(LONG) == [1, 2, 3, 4]
 
 
 def test_starmap_and_keyword_arguments(knot_of):
@@ -153,9 +165,10 @@ def test_results_larger_than_one_request(knot_of):
     assert knot_of(len).map(first, chunksize=2).result(LONG) == [9_000_000, 5, 9_000_001]
 
 
-def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(knot_of):
-    first = knot_of(odd_fails).map([0, 2, 3, 4], chunksize=2)
+def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(knot_of, gate):
+    first = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
     second = knot_of(add_one).map(first)
+    gate.open()
     assert [element.result(LONG) for element in second[:2]] == [1, 3]
     for element in second[2:]:
         with pytest.raises(DependencyFailedError, match=f"did not run.*{first.job.job_id}:1") as caught:
@@ -163,9 +176,10 @@ def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(knot
         assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
 
 
-def test_with_other_chunks_a_failure_stops_them_all(knot_of):
-    first = knot_of(odd_fails).map([0, 3, 4, 6], chunksize=2)
+def test_with_other_chunks_a_failure_stops_them_all(knot_of, gate):
+    first = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
     second = knot_of(add_one).map(first, chunksize=1)
+    gate.open()
     with pytest.raises(DependencyFailedError, match=f"{first.job.name}, job {first.job.job_id}"):
         second.result(LONG)
 
@@ -308,10 +322,12 @@ def test_what_the_function_imports_must_be_in_the_image(cloud):
     assert good.reduce(uses_six).result(LONG) == ("x", 2)
 
 
-def test_reduce_of_a_map_that_fails_names_it(knot_of):
-    future = knot_of(odd_fails).map([0, 1])
+def test_reduce_of_a_map_that_fails_names_it(knot_of, gate):
+    future = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
+    reduced = future.reduce(sum)
+    gate.open()
     with pytest.raises(DependencyFailedError, match=future.job.job_id):
-        future.reduce(sum).result(LONG)
+        reduced.result(LONG)
     until(lambda: future.job.status == "FAILED")
     with pytest.raises(ArithmeticError, match="1 is odd") as caught:
         future.reduce(sum).result(LONG)
@@ -339,7 +355,7 @@ def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
         import cloudknot as ck
 
         def slow(x):
-            time.sleep(1)
+            time.sleep(3)
             return x * 10
 
         def more(x):

@@ -329,36 +329,6 @@ def test_logs_are_read_back(knot_of):
     assert len(future.job.log_urls) == 2
 
 
-class Gate:
-    """Holds jobs up, wherever they run, until it is opened."""
-
-    def __init__(self):
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.address = self._server.getsockname()
-        self._guard = threading.Thread(target=self._let_in, daemon=True)
-
-    def open(self):
-        self._guard.start()
-
-    def close(self):
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _let_in(self):
-        while True:
-            try:
-                self._server.accept()[0].close()
-            except OSError:
-                return
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.close()
-
-
 def wait_at(address):
     with socket.create_connection(tuple(address), timeout=LONG) as connection:
         connection.recv(1)
