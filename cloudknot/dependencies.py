@@ -31,6 +31,8 @@ class Job(Protocol):
     def keys(self) -> RunKeys: ...
     @property
     def manifest(self) -> Manifest: ...
+    @property
+    def retried(self) -> bool: ...
     def live_job_ids(self) -> list[str]: ...
 
 
@@ -94,7 +96,7 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
     common = [{"jobId": job_id} for job_id in depends_on]
     live = source.job.live_job_ids() if source else []
     own: tuple[str, ...] = ()
-    if source and live and manifest.job_type == source.job.manifest.job_type == "independent":
+    if source and live and manifest.job_type == _job_type(source) == "independent":
         own = tuple(job_id if job_id in live else "" for job_id in source.job.job_ids)
     elif source and _chunks_match(source, live, manifest):
         common.append({"jobId": live[0], "type": "N_TO_N"})
@@ -105,6 +107,11 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
     return waits
 
 
+def _job_type(source: Source) -> str:
+    """How the source's jobs were submitted; a retry is not one job for each element."""
+    return "retry" if source.job.retried else source.job.manifest.job_type
+
+
 def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bool:
     """Whether each child can wait for the one child of the source that has its inputs."""
     theirs = source.job.manifest
@@ -112,7 +119,7 @@ def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bo
         list(live) == source.job.job_ids
         and len(live) == 1
         and not source.gather
-        and manifest.job_type == "array"
+        and manifest.job_type == _job_type(source) == "array"
         and manifest.chunksize == theirs.chunksize
         and manifest.children == theirs.children > 1
     )

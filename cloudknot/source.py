@@ -104,6 +104,11 @@ class RunSource:
         """Batch's descriptions of the jobs that it still knows of those submitted last."""
         return batch.describe_jobs(self.cloud.door, [job_id for job_id in self.rounds.newest.job_ids if job_id])
 
+    @property
+    def retried(self) -> bool:
+        """Whether failed elements were submitted again."""
+        return self.rounds.newest.number > 0
+
     def live_job_ids(self) -> list[str]:
         """The jobs submitted last that have not ended, or that Batch has not had the time to take note of."""
         newest = self.rounds.newest

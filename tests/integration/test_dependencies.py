@@ -381,3 +381,52 @@ def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
     assert reduced.job_id == job_id
     assert reduced.result(LONG) == 63
     assert mapped.result(LONG) == [11, 21, 31]
+
+
+def needs(path, x):
+    """``x``, unless it is odd and nobody has made the file."""
+    if x % 2 and not os.path.exists(path):
+        raise FileNotFoundError(path)
+    return x
+
+
+def held_needs(address, path, x):
+    return held(address, needs(path, x))
+
+
+@pytest.fixture
+def process_knot(cloud):
+    """Make a knot whose jobs see this machine's files."""
+    return lambda func: ck.Knot(name=f"files-{func.__name__}".replace("_", "-"), func=func, cloud=cloud)
+
+
+def test_after_the_source_was_repaired_a_retry_repairs_its_dependents(process_knot, tmp_path):
+    flag = tmp_path / "there"
+    first = process_knot(needs).map([(str(flag), x) for x in range(6)], starmap=True, chunksize=3)
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    second = process_knot(double).map(first)
+    total = second.reduce(sum)
+    assert isinstance(second.exception(LONG), FileNotFoundError)
+    assert total.exception(LONG) is not None
+    flag.touch()
+    assert first.retry_failed().result(LONG) == [0, 1, 2, 3, 4, 5]
+    until(lambda: second.job.status == "FAILED" and total.job.status == "FAILED")
+    assert second.retry_failed().result(LONG) == [0, 2, 4, 6, 8, 10]
+    assert total.retry_failed().result(LONG) == 30
+    assert process_knot(add_one).map(first, chunksize=4).result(LONG) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_retry_that_runs_is_waited_for(process_knot, tmp_path, gate, job_type):
+    flag = tmp_path / "there"
+    elements = [(gate.address, str(flag), x) for x in (1, 3)]
+    first = process_knot(held_needs).map(elements, starmap=True, job_type=job_type)
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    flag.touch()
+    again = first.retry_failed()
+    second = process_knot(double).map(first, job_type=job_type)
+    assert depends_on(second) == [[{"jobId": job_id} for job_id in again.job.job_ids]] * len(second.job.job_ids)
+    gate.open()
+    assert second.result(LONG) == [2, 6]
