@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from cloudknot.errors import (
     CloudknotError,
+    CredentialsError,
     PermissionDeniedError,
     ResourceDoesNotExistException,
 )
@@ -29,6 +30,10 @@ LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.05
 MAX_PAGES = 10
 """Pages of 1,000 keys that a look lists, unless a child has failed."""
+LONGEST_LOOK = 120.0
+"""Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
+RENEWAL = 24 * 3600.0
+"""Seconds for which expired credentials are borne: it is a person who renews them, and that person may be asleep."""
 EXIT_CHECK = 0.1
 """Seconds between looks at whether the interpreter wants to end."""
 
@@ -134,7 +139,8 @@ class Collector:
         self._stop, self._held = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._silent_since: float | None = None
+        self._silent_at: float | None = None
+        self._silent_for = 0.0
 
     def start(self) -> None:
         """Begin to look, or go on after the interpreter's end had stopped it."""
@@ -207,14 +213,24 @@ class Collector:
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._sink.give_up(error)
         except CloudknotError as error:
-            now, first = self._clock(), self._silent_since is None
-            since = self._silent_since = now if self._silent_since is None else self._silent_since
-            if now - since >= self._source.patience:
-                self._sink.give_up(error)
-            elif first:
-                logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
+            self._bear(error)
         else:
-            self._silent_since = None
+            self._silent_at = None
+
+    def _bear(self, error: CloudknotError) -> None:
+        """Give up once there has been no answer for too long; what passes meanwhile is told once."""
+        now = self._clock()
+        if self._silent_at is None:
+            self._silent_for = 0.0
+            logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
+        else:
+            self._silent_for += min(now - self._silent_at, LONGEST_LOOK)
+        self._silent_at = now
+        patience = self._source.patience
+        if patience and isinstance(error, CredentialsError):
+            patience = max(patience, RENEWAL)
+        if self._silent_for >= patience:
+            self._sink.give_up(error)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         # Batch is asked first: what a child stored before it ended is then in the listing that follows.
