@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -67,26 +66,24 @@ def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
     except CloudknotError:
         raise
     except Exception as error:
-        raise _unreadable(place, error) from error
+        raise unreadable(place, error) from error
 
 
 def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
     """The values of a part of a pack. Raises `ElementError` as `load_value` does."""
-    from cloudknot import pickling
-
-    data = memoryview(loaded.data)
-    loads: Callable[[Any], Any] = pickling.loads if pickling.needs_loads(loaded.data) else pickle.loads
+    data, loads = memoryview(loaded.data), loaded.loads
     values: list[Any] = []
     try:
         for start, end in islice(loaded.pack.spans(), part.positions.start, part.positions.stop):
             values.append(loads(data[start:end]))
     except Exception as error:
         index = part.location.first + part.positions.start + len(values)
-        raise _unreadable(place(index), error) from error
+        raise unreadable(place(index), error) from error
     return values
 
 
-def _unreadable(place: Place, error: Exception) -> ElementError:
+def unreadable(place: Place, error: Exception) -> ElementError:
+    """The error of an element whose result cannot be unpickled here, because of ``error``."""
     text = (
         f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. Import or "
         "install here what its class needs; the result itself stays stored."

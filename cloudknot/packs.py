@@ -6,12 +6,14 @@ map's results are then never in memory together, unless somebody wants the list 
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from cloudknot.elements import Part
 from cloudknot.worker.envelope import Pack, head_size
@@ -47,6 +49,18 @@ class Loaded:
     @classmethod
     def of(cls, data: bytes) -> Loaded:
         return cls(Pack(data), data)
+
+    @cached_property
+    def loads(self) -> Callable[[memoryview], Any]:
+        """What unpickles its values: the standard library's, wherever that will do."""
+        from cloudknot import pickling
+
+        return pickling.loads if pickling.needs_loads(self.data) else pickle.loads
+
+    def value(self, position: int) -> Any:
+        """One value. Raises what unpickling it raises."""
+        start, end = self.pack.span(position)
+        return self.loads(memoryview(self.data)[start:end])
 
 
 class Packs:

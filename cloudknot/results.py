@@ -13,9 +13,10 @@ from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
 from cloudknot.endings import Ending, ending, out_of_memory
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
-from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost
+from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost, unreadable
 from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
 from cloudknot.worker.envelope import Failure
+from cloudknot.worker.protocol import Location
 
 Outcome = tuple[Any, BaseException | None]
 """A value and None, or None and the error that stands in its place."""
@@ -127,6 +128,8 @@ class Results:
 
     def _read(self, index: int, state: int) -> Outcome:
         location, size = self._elements.pack(index)
+        if state == VALUE and size <= WHOLE:
+            return self._value_of(index, location)
         payload = self.packs.payload(location, size, index - location.first)
         place = self._job.place(index, self._job.child_of(index, location.round))
         if state == FAILURE:
@@ -136,6 +139,17 @@ class Results:
             return load_value(payload, place), None
         except ElementError as error:
             return None, error
+
+    def _value_of(self, index: int, location: Location) -> Outcome:
+        """A value of a pack that is read whole: the common case, of which there may be millions."""
+        loaded = self.packs.loaded(location)
+        try:
+            return loaded.value(index - location.first), None
+        except Exception as error:
+            place = self._job.place(index, self._job.child_of(index, location.round))
+            failed = unreadable(place, error)
+            failed.__cause__ = error
+            return None, failed
 
     def values(self) -> list[Any]:
         """The list of all values; every element has one.

@@ -18,6 +18,7 @@ future = knot.map([0.3, 0.0, 0.1])
 
 print(len(future), future[1].result())  # one element; the others may still run
 print(sorted(element.result() for element in as_completed(future)))  # each as it ends
+print(sum(element.result() for element in future.as_completed()))  # the same, of any number of elements
 
 
 async def third(future):
