@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.clobber import Also, clobber_knot, live_jobs
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.inventory import KNOT, KnotInfo, active_definitions, all_stacks, list_knots, pars_stacks
+from cloudknot.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.inventory import PARS as PARS_SUFFIX
 from cloudknot.pars import delete_pars
 from cloudknot.tables import size
@@ -80,7 +80,7 @@ def find_belongings(cloud: Cloud) -> Belongings:
     """Everything of cloudknot's in the cloud's region. Only reads."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
-    tags = {one.get("tags", {}).get(OWN_TAG, "") for one in active_definitions(cloud)}
+    tags = {one.get("tags", {}).get(OWN_TAG, "") for one in job_definitions(cloud)}
     left = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
     own = cloud.bucket == f"cloudknot-{cloud.account}-{cloud.region}"
     return Belongings(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot import config
 from cloudknot.aws import batch
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
-from cloudknot.inventory import newest_images
+from cloudknot.inventory import is_of, job_definitions, newest_images
 from cloudknot.pars import delete_pars
 from cloudknot.repo import repository_of
 from cloudknot.resources import delete_knot, revisions_of, stack_name
@@ -55,6 +55,8 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     parameters: Mapping[str, str] = state.parameters if state else {}
     images = [str(one["containerProperties"]["image"]) for one in revisions_of(cloud, name, state)]
     images += [also.image_uri] if also.image_uri else []
+    if state is None:
+        images += _images_of_before(cloud, name)
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
     _end_jobs(cloud, queue, sleep if also.results else None)
     delete_knot(cloud, name)
@@ -102,6 +104,12 @@ def _delete_images(cloud: Cloud, images: list[str]) -> None:
     for uri in dict.fromkeys(images):
         if uri not in used:
             cloud.repository(repository_of(uri)).delete_tag(uri.rpartition(":")[2])
+
+
+def _images_of_before(cloud: Cloud, name: str) -> list[str]:
+    """The images of a knot whose removal ended before theirs."""
+    gone = (one for one in job_definitions(cloud, "INACTIVE") if is_of(one, stack_name(name)))
+    return [str(one["containerProperties"]["image"]) for one in gone]
 
 
 def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:

@@ -82,9 +82,9 @@ def knots_of_pars(cloud: Cloud, pars: str) -> list[str]:
     return [stack.name.removesuffix(KNOT) for stack in users]
 
 
-def active_definitions(cloud: Cloud) -> list[Mapping[str, Any]]:
-    """Every job definition of the region that can be submitted."""
-    pages = cloud.pages("batch", "describe_job_definitions", status="ACTIVE")
+def job_definitions(cloud: Cloud, status: str = "ACTIVE") -> list[Mapping[str, Any]]:
+    """Every revision of the region that can be submitted; or, ``INACTIVE``, those of the last 180 days that cannot."""
+    pages = cloud.pages("batch", "describe_job_definitions", status=status)
     return [definition for page in pages for definition in page["jobDefinitions"]]
 
 
@@ -96,7 +96,7 @@ def is_of(definition: Mapping[str, Any], stack: str) -> bool:
 
 def newest_images(cloud: Cloud) -> dict[str, str]:
     """The image of each job definition's newest revision, by the definition's name."""
-    revisions = sorted(active_definitions(cloud), key=lambda one: int(one["revision"]))
+    revisions = sorted(job_definitions(cloud), key=lambda one: int(one["revision"]))
     return {one["jobDefinitionName"]: str(one.get("containerProperties", {}).get("image", "")) for one in revisions}
 
 

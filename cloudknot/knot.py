@@ -6,12 +6,13 @@ It runs the stages in turn and keeps what they made: program, image, resources, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
 from cloudknot import config
 from cloudknot.aws import Cloud
+from cloudknot.background import in_background
 from cloudknot.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.clouds import choose_cloud
 from cloudknot.dependencies import Source, job_ids_of
@@ -149,11 +150,13 @@ class Knot(KnotProperties):
         options = self._options
         platform = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
         image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
-        with stages.stage("publishing its image, and making what knots share"), ThreadPoolExecutor(3) as pool:
-            bucket = pool.submit(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
+        with stages.stage("publishing its image, and making what knots share"):
+            bucket = in_background(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
             repository = self._repository(options.repo_name or config.ecr_repo())
-            image_uri = pool.submit(self._cloud.publish, image, repository)
-            pars = pool.submit(self._shared)
+            image_uri = in_background(self._cloud.publish, image, repository)
+            pars = in_background(self._shared)
+            begun: tuple[Future[Any], ...] = (bucket, image_uri, pars)
+            wait(begun)
         bucket.result()
         with stages.stage("making its queue, compute environment and job definition"):
             return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cloudknot import changes, template
 from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
 from cloudknot.errors import ResourceDoesNotExistException
-from cloudknot.inventory import KNOT, active_definitions, is_of
+from cloudknot.inventory import KNOT, is_of, job_definitions
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack, StackState
@@ -185,7 +185,7 @@ def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[Mapp
     named = state.parameters.get("JobDefinitionName") if state else None
     return [
         definition
-        for definition in active_definitions(cloud)
+        for definition in job_definitions(cloud)
         if definition["jobDefinitionName"] == named or is_of(definition, stack_name(name))
     ]
 

@@ -9,6 +9,7 @@ writes, or else the job's first child.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -148,7 +149,21 @@ def _submit_one(
 
 
 def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -> str:
-    return str(cloud.door.call_once("batch", "submit_job", jobName=submission.name, **request)["jobId"])
+    try:
+        return str(cloud.door.call_once("batch", "submit_job", jobName=submission.name, **request)["jobId"])
+    except CloudError as error:
+        if error.code == "ClientException" and re.search(
+            r"(queue|definition).*(does not exist|not )", str(error), re.I
+        ):
+            knot = submission.manifest.knot
+            raise ResourceDoesNotExistException(
+                f"The knot {knot!r} cannot be used: its job queue or job definition was deleted, or switched off, "
+                f"outside of cloudknot. Clobber it (`cloudknot clobber {knot}`) and make it anew; results of its maps "
+                f"stay. {error}",
+                code=error.code,
+                operation=error.operation,
+            ) from error
+        raise
 
 
 def _found_again(cloud: Cloud, submission: Submission, child: int, unanswered: CloudError) -> str | None:

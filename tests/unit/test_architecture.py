@@ -20,7 +20,8 @@ WALLS = {
 }
 LEVELS = [
     "errors worker templates",
-    "rules config template stack_failures tables context engine_log endings listing refusals statements permissions",
+    "stack_failures tables background",
+    "rules config template context engine_log endings listing refusals statements permissions",
     "compute",
     "options",
     "aws builder",

@@ -1,0 +1,122 @@
+"""A session that is killed, or interrupted, at any moment: running again finishes or cleans up what it left."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloudknot as ck
+from tests.integration.test_clobber import before, square  # noqa: F401
+from tests.inventory import inventory
+from tests.waiting import LONG, until
+
+ROOT = Path(__file__).parents[2]
+SESSION = """
+import os, signal, sys, threading
+import cloudknot as ck
+from tests.integration.test_interrupted import twice
+
+DIRECTORY, OPERATION, NUMBER, WHEN, SIGNAL = sys.argv[1:]
+
+class Ending(ck.LocalCloud):
+    '''A cloud whose user is gone before, or after, one of its calls.'''
+    calls = 0
+
+    def call(self, service, operation, **arguments):
+        if operation != OPERATION:
+            return super().call(service, operation, **arguments)
+        Ending.calls += 1
+        if Ending.calls == int(NUMBER) and WHEN == "before":
+            self.end()
+        answer = super().call(service, operation, **arguments)
+        if Ending.calls == int(NUMBER) and WHEN == "after":
+            self.end()
+        return answer
+
+    def end(self):
+        os.kill(os.getpid(), int(SIGNAL))
+        threading.Event().wait(60)
+
+cloud = Ending(DIRECTORY)
+knot = ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
+knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+print("not reached")
+"""
+
+MAKING = [
+    ("create_stack", 1, "before"),  # of the Pars
+    ("create_stack", 1, "after"),
+    ("put_image", 1, "before"),
+    ("put_image", 1, "after"),
+    ("create_stack", 2, "before"),  # of the knot
+    ("create_stack", 2, "after"),
+]
+CLOBBERING = [
+    ("delete_stack", 1, "after"),
+    ("deregister_job_definition", 1, "before"),
+    ("batch_delete_image", 1, "before"),
+    ("delete_stack", 2, "before"),
+    ("delete_stack", 2, "after"),
+]
+
+
+def twice(x):
+    return 2 * x
+
+
+@pytest.fixture
+def session(cloud):
+    """A session in a process of its own, ended at a call; gives its return code."""
+
+    def run(operation, number, when, number_of_signal=signal.SIGKILL):
+        arguments = [str(cloud.directory), operation, str(number), when, str(int(number_of_signal))]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", SESSION, *arguments]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LONG)
+        assert "not reached" not in done.stdout
+        return done
+
+    return run
+
+
+def make(cloud):
+    return ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
+
+
+def is_left_as_it_was(cloud, before):  # noqa: F811
+    knot = make(cloud)
+    assert knot.map([1, 2]).result() == [2, 4]
+    knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert inventory(cloud) == before
+
+
+@pytest.mark.parametrize(("operation", "number", "when"), [*MAKING, *CLOBBERING])
+def test_a_session_killed_at_any_call_is_made_good_by_the_next(cloud, before, session, operation, number, when):  # noqa: F811
+    assert session(operation, number, when).returncode == -signal.SIGKILL
+    is_left_as_it_was(cloud, before)
+
+
+def test_a_session_killed_behind_its_new_revision_is_made_good_by_the_next(cloud, before, session):  # noqa: F811
+    ck.Knot(name="killed", func=square, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
+    assert session("register_job_definition", 1, "after").returncode == -signal.SIGKILL
+    is_left_as_it_was(cloud, before)
+
+
+def test_a_session_that_was_killed_while_it_clobbered_is_finished_from_a_shell(cloud, before, session):  # noqa: F811
+    assert session("delete_stack", 1, "after").returncode == -signal.SIGKILL
+    command = [sys.executable, "-m", "cloudknot", "clobber", "killed", "--image", "--yes", "--cloud", "local"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOUDKNOT_LOCAL_DIR": str(cloud.directory)}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=LONG)
+    ck.Pars("killed", cloud=cloud).clobber()
+    until(lambda: inventory(cloud) == before)
+
+
+@pytest.mark.parametrize(("operation", "number", "when"), [("create_stack", 1, "after"), ("create_stack", 2, "after")])
+def test_ctrl_c_ends_it_at_once_and_the_next_goes_on(cloud, before, session, operation, number, when):  # noqa: F811
+    done = session(operation, number, when, signal.SIGINT)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    is_left_as_it_was(cloud, before)

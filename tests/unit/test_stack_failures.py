@@ -1,0 +1,65 @@
+"""Why a stack failed, in words for people: AWS's reasons as AWS has them, and what they mean."""
+
+import pytest
+
+from cloudknot.stack_failures import failures, meaning
+
+HANDLED = (
+    'Resource handler returned message: "{} (Service: Batch, Status Code: 400, Request ID: 0f-1)" '
+    "(RequestToken: 1-2, HandlerErrorCode: AlreadyExists)"
+)
+
+
+def row(name, status, reason, physical=""):
+    return {
+        "LogicalResourceId": name,
+        "ResourceType": f"AWS::Batch::{name}",
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        "PhysicalResourceId": physical,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Error executing request, Exception : Object already exists, RequestId: 1", "has that name already"),
+        ("Maximum number of job queues supported is 50", "cloudknot list"),
+        ("Cannot exceed quota for RolesPerAccount: 1000", "Service Quotas"),
+        ("The maximum number of VPCs has been reached. (HandlerErrorCode: ServiceLimitExceeded)", "Service Quotas"),
+        ("The subnet ID 'subnet-1' does not exist", "deleted outside of cloudknot"),
+        ("security group sg-1 does not exist", "deleted outside of cloudknot"),
+        ("Could not find IAM role arn:aws:iam::1:role/x", "deleted outside of cloudknot"),
+        ("The Role with name AWSServiceRoleForBatch cannot be found.", "create-service-linked-role"),
+        ("The instance type 'p9.large' is not supported in this region", "instance_types="),
+        ("You are not subscribed to this service. OptInRequired", "set_region"),
+        ("Cannot delete entity, must detach all policies first.", "detach-role-policy"),
+        ("resource sg-1 has a dependent object (HandlerErrorCode: DependencyViolation)", "Something else uses it"),
+    ],
+)
+def test_common_reasons_have_a_sentence(reason, words):
+    assert words in meaning(reason)
+
+
+def test_an_uncommon_reason_has_none():
+    assert meaning("The moon is in the wrong quarter") == ""
+
+
+def test_the_resources_at_fault_are_told_once_in_the_order_in_which_they_failed():
+    rows = [
+        row("x", "ROLLBACK_COMPLETE", "", physical="id"),
+        row("Environment", "CREATE_FAILED", "Resource creation cancelled"),
+        row("Queue", "CREATE_FAILED", HANDLED.format("Error executing request, Exception : Object already exists")),
+        row("Role", "CREATE_FAILED", "The moon is in the wrong quarter"),
+        row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id"),
+        row("Old", "CREATE_FAILED", "of another time"),
+    ]
+    told = failures(rows, "id")
+    assert told.startswith(
+        "Role (AWS::Batch::Role): The moon is in the wrong quarter; Queue (AWS::Batch::Queue): Object already exists. "
+    )
+    assert told.count("has that name already") == 1
+
+
+def test_without_failed_resources_there_is_nothing_to_tell():
+    assert failures([row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id")], "id") == ""
