@@ -271,6 +271,10 @@ class Collector:
         the next one goes on where it stopped: also with many gaps among very many packs, a look stays short.
         """
         gap = self._sink.gap(0 if whole else self._from)
+        if gap == self._count:
+            # All that is left lies before, or ended while Batch was asked.
+            self._from = 0
+            return
         pages, left, last = self._source.stored(gap), MAX_PAGES, -1
         while page := next(pages, None):
             self._take(pool, page)
