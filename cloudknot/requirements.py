@@ -7,12 +7,14 @@ the table does not hold is unknown.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -100,8 +102,22 @@ def scan(sources: Iterable[str | bytes]) -> set[str]:
             # pipreqs takes a file's name for a module and hides its imports: the names here must be nobody's.
             path = Path(folder, f"cloudknot_scan_{number}.py")
             path.write_text(imports.absolute_source(source), encoding="utf-8")
-        with imports.PARSING:
+        with imports.PARSING, _logging_untouched():
             return set(get_all_imports(folder, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _logging_untouched() -> Iterator[None]:
+    """Keep pipreqs from setting up the user's logging, which it does by its first message."""
+    if logging.root.handlers:
+        yield
+        return
+    nowhere = logging.NullHandler()
+    logging.root.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(nowhere)
 
 
 def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:

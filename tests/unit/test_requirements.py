@@ -1,6 +1,6 @@
 """From imports to pinned requirement lines, against distributions made in a temporary site-packages directory."""
 
-from __future__ import annotations
+from __future__ import subprocess
 
 import json
 import sys
@@ -180,3 +180,11 @@ def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
 def test_what_is_no_requirement_is_refused(bad: Any) -> None:
     with pytest.raises(CloudknotInputError, match="requirement"):
         requirements.given(bad)
+
+
+def test_the_users_logging_stays_as_it_is() -> None:
+    script = (
+        "import logging\nfrom cloudknot.requirements import scan\nprint(scan(['import six']), logging.root.handlers)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{'six'} []\n", "")
