@@ -1,8 +1,9 @@
 """From imports to pinned requirement lines, against distributions made in a temporary site-packages directory."""
 
-from __future__ import subprocess
+from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib import metadata
 from importlib.metadata import version
@@ -183,8 +184,6 @@ def test_what_is_no_requirement_is_refused(bad: Any) -> None:
 
 
 def test_the_users_logging_stays_as_it_is() -> None:
-    script = (
-        "import logging\nfrom cloudknot.requirements import scan\nprint(scan(['import six']), logging.root.handlers)"
-    )
+    script = "import logging, cloudknot.requirements as r; print(r.scan(['import six']), logging.root.handlers)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{'six'} []\n", "")
