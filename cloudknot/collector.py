@@ -34,6 +34,8 @@ LONGEST_LOOK = 120.0
 """Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
 RENEWAL = 24 * 3600.0
 """Seconds for which expired credentials are borne: it is a person who renews them, and that person may be asleep."""
+SHORT_PAGE = 500
+"""Keys of a page of up to 1,000."""
 EXIT_CHECK = 0.1
 """Seconds between looks at whether the interpreter wants to end."""
 
@@ -285,8 +287,9 @@ class Collector:
             if not (left or whole):
                 self._from = gap
                 return
-            # Packs are in the order of their first elements, and those of an element begin within its chunk.
-            if self._source.begin_of(gap) > last > before:
+            # Packs are in the order of their first elements, and those of an element begin within its chunk. Behind a
+            # short page there is nothing to pass over, and what was stored meanwhile is for the next look.
+            if len(page) >= SHORT_PAGE and self._source.begin_of(gap) > last > before:
                 pages = self._source.stored(gap)
         self._from = 0
 
