@@ -43,6 +43,7 @@ def settled(cloud, before):
 CHOICES = {
     "the defaults": ({}, {}),
     "Spot and a disk": ({}, {"bid_percentage": 60, "volume_size": 100}),
+    "Fargate": ({}, {"instance_types": "fargate"}),
     "a VPC and roles of its own": (
         {
             "use_default_vpc": False,
