@@ -12,7 +12,7 @@ from cloudknot.dependencies import Source
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
-from cloudknot.runs import read_run, run_time, runs_of
+from cloudknot.runs import discard_abandoned, read_run, run_time, runs_of
 from cloudknot.tables import table
 from cloudknot.worker.protocol import RunKeys
 
@@ -52,6 +52,13 @@ def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> lis
             if job is not None or run_time(keys.run_id) < datetime.now(UTC) - STILL_COMING:
                 known[keys.run_id] = job
     return [job for keys in runs if (job := known.get(keys.run_id)) is not None]
+
+
+def discard_unsubmitted(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> None:
+    """Delete what is stored of runs that `find_jobs` has found without a job, once they are old enough."""
+    unsubmitted = [run_id for run_id, job in known.items() if job is None]
+    for run_id in discard_abandoned(cloud, [RunKeys.of(cloud.storage.bucket, knot, each) for each in unsubmitted]):
+        del known[run_id]
 
 
 def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:

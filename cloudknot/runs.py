@@ -7,6 +7,7 @@ first two were never runs; `discard_abandoned` deletes them when they are old.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -46,16 +47,15 @@ def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, dict[str, Any]] | N
     return (manifest, record) if record else None
 
 
-def discard_abandoned(cloud: Cloud, knot: str, now: datetime | None = None) -> list[str]:
-    """Delete what was stored for runs that were never submitted and never will be; return their ids.
+def discard_abandoned(cloud: Cloud, runs: Iterable[RunKeys], now: datetime | None = None) -> list[str]:
+    """Delete what was stored for those of some runs that were never submitted and never will be; return their ids.
 
     What has results is left alone, whoever submitted it. What goes wrong is left to the next time.
     """
     gone: list[str] = []
+    long_ago = (now or datetime.now(UTC)) - ABANDONED
     with suppress(CloudknotError):
-        for keys in runs_of(cloud, knot):
-            if run_time(keys.run_id) > (now or datetime.now(UTC)) - ABANDONED:
-                break
+        for keys in (keys for keys in runs if run_time(keys.run_id) < long_ago):
             if _is_abandoned(cloud, keys):
                 cloud.storage.delete_prefix(f"{keys.prefix}/")
                 gone.append(keys.run_id)

@@ -13,6 +13,7 @@ from cloudknot.endings import UNSUBMITTED
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
 from cloudknot.rounds import Round, Rounds
+from cloudknot.submission import read_record
 from cloudknot.worker.envelope import VALUE
 from cloudknot.worker.protocol import Location, RunKeys
 
@@ -137,7 +138,7 @@ class RunSource:
         ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or _is_old(newest))
         self.states = batch.count_states(jobs)
         if newest.submission.manifest.job_type == "independent":
-            ended = ended and (None not in newest.job_ids or _is_old(newest))
+            ended = ended and self._is_submitted_whole(newest)
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
             return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
         summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
@@ -145,6 +146,14 @@ class RunSource:
             return set(), ended
         failed = batch.list_children(self.cloud.door, newest.record["job_ids"][0], "FAILED")
         return {newest.start + child["arrayProperties"]["index"] for child in failed} - known, ended
+
+    def _is_submitted_whole(self, newest: Round) -> bool:
+        """Whether no more jobs will come: they may be being submitted, one by one, by another session."""
+        known = newest.job_ids
+        if None not in known:
+            return True
+        newest.record.update(read_record(self.cloud, newest.submission) or {})
+        return newest.job_ids == known and _is_old(newest)
 
     def reason_of_waiting(self) -> str:
         """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""

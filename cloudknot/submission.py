@@ -53,7 +53,7 @@ class Submission:
     @property
     def name(self) -> str:
         """What Batch calls its jobs."""
-        return job_name(self.keys, self.round)
+        return self.keys.job_name(self.round)
 
     @property
     def record_key(self) -> str:
@@ -64,11 +64,6 @@ class Submission:
     def jobs(self) -> int:
         """How many Batch jobs it has."""
         return self.manifest.children if self.manifest.job_type == "independent" else 1
-
-
-def job_name(keys: RunKeys, round: int = 0) -> str:
-    """Batch's name of the jobs of one round of a run."""
-    return f"{keys.knot}-{keys.run_id}" + (f"-{round}" if round else "")
 
 
 def array_request(submission: Submission, variables: Sequence[dict[str, str]]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,7 +22,15 @@ from .buffers import Unreadable, loads
 from .envelope import Envelope, Failure
 from .inputs import read_inputs
 from .program import load_function, load_travelled
-from .protocol import MANIFEST_VARIABLE, OFFSET_SIZE, Manifest, RunKeys, child_index, unpack_offsets
+from .protocol import (
+    MANIFEST_VARIABLE,
+    OFFSET_SIZE,
+    Manifest,
+    RunKeys,
+    child_index,
+    submission_record,
+    unpack_offsets,
+)
 from .results import ResultWriter
 from .shared import with_keywords
 
@@ -45,11 +54,20 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
+        _record(keys, manifest, os.environ)
         attempts = Attempts(keys, manifest.attempts, os.environ)
         return attempts.run(lambda: run_child(keys, manifest, child_index(os.environ), attempts))
     except element.Stopped:
         print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
         return 128 + signal.SIGTERM
+
+
+def _record(keys: RunKeys, manifest: Manifest, environment: Mapping[str, str]) -> None:
+    """Have the first child of an array record the submission, for a client that ended before it did."""
+    job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
+    if job_id and manifest.job_type == "array" and child_index(environment) == 0:
+        record = submission_record(keys.job_name(manifest.round), manifest, [job_id])
+        s3.write(keys.bucket, keys.submission_of(manifest.round), json.dumps(record, sort_keys=True).encode())
 
 
 def _write_lines_at_once() -> None:

@@ -83,6 +83,10 @@ class RunKeys:
     def submission(self) -> str:
         return self.submission_of(0)
 
+    def job_name(self, round: int = 0) -> str:
+        """Batch's name of the jobs of one round."""
+        return f"{self.knot}-{self.run_id}" + (f"-{round}" if round else "")
+
     def submission_of(self, round: int) -> str:
         """Key of the record of one round's submission."""
         return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
