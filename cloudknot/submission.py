@@ -200,19 +200,29 @@ def _to_json(record: dict[str, Any]) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
+def _stored(cloud: Cloud, key: str) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(cloud.storage.get(key))
+    except ResourceDoesNotExistException:
+        return None
+    return record
+
+
+def _found(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
+    job_ids = find_submitted(cloud, submission)
+    return submission_record(submission.name, submission.manifest, job_ids) if job_ids else None
+
+
 def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
     """The record of a submission; made from what Batch knows where the session that submitted it did not write it.
 
     None when nothing was submitted.
     """
-    try:
-        record: dict[str, Any] = json.loads(cloud.storage.get(submission.record_key))
-    except ResourceDoesNotExistException:
-        job_ids = find_submitted(cloud, submission)
-        if not job_ids:
-            return None
-        record = submission_record(submission.name, submission.manifest, job_ids)
-        cloud.storage.put_new(submission.record_key, _to_json(record))
+    record = _stored(cloud, submission.record_key)
+    if record is None:
+        record = _stored(cloud, submission.keys.started_of(submission.round)) or _found(cloud, submission)
+        if record is not None:
+            cloud.storage.put_new(submission.record_key, _to_json(record))
         return record
     missing = submission.jobs - sum(job_id is not None for job_id in record["job_ids"])
     if missing and (found := find_submitted(cloud, submission)):

@@ -67,7 +67,7 @@ def _record(keys: RunKeys, manifest: Manifest, environment: Mapping[str, str]) -
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
     if job_id and manifest.job_type == "array" and child_index(environment) == 0:
         record = submission_record(keys.job_name(manifest.round), manifest, [job_id])
-        s3.write(keys.bucket, keys.submission_of(manifest.round), json.dumps(record, sort_keys=True).encode())
+        s3.write(keys.bucket, keys.started_of(manifest.round), json.dumps(record, sort_keys=True).encode())
 
 
 def _write_lines_at_once() -> None:

@@ -91,6 +91,10 @@ class RunKeys:
         """Key of the record of one round's submission."""
         return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
 
+    def started_of(self, round: int) -> str:
+        """Key of the same record, as the first child of an array makes it when it starts."""
+        return f"{self.prefix}/started{f'.{round}' if round else ''}.json"
+
     @property
     def rounds(self) -> str:
         """Prefix of what is stored of the rounds after the first."""
