@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.worker.protocol import RunKeys
 
-CLAIM_TIME = timedelta(minutes=15)
+CLAIM_TIME = timedelta(minutes=30)
 """Time within which a session that has claimed a round submits it, or never does."""
 
 
@@ -79,6 +79,10 @@ def start_round(
     def undo() -> None:
         cloud.storage.delete(keys.round(number), keys.todo(number))
 
+    if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
+        # The network was away or the machine asleep, and another session may soon take the claim for void.
+        undo()
+        raise _underway(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
     return Round(submission, elements, rounds.children, record, about)
 

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
+from cloudknot.retry import CLAIM_TIME
 from tests.waiting import LONG, until
 
 
@@ -153,6 +157,43 @@ def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_
     again = future.retry_failed()
     assert again.result(LONG) == [0, 1]
     assert future.cancelled()
+
+
+def test_two_sessions_do_not_retry_the_same_at_once(cloud, knot_of, tmp_path):
+    future = knot_of(needs_a_file).map(inputs(tmp_path, 4), starmap=True)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    ended(future.job)
+    (tmp_path / "ready").touch()
+    job_id = future.job.job_id
+    jobs = [ck.BatchJob(job_id, cloud=ck.LocalCloud(cloud.directory)) for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(job.retry_failed) for job in jobs]
+        refused = [each for each in asked if isinstance(each.exception(LONG), ck.JobRunningError)]
+    assert len(refused) < len(asked)
+    expected = [(index * 10, None) for index in range(4)]
+    assert ck.BatchJob(job_id, cloud=cloud).result(LONG) == expected
+    assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2}
+
+
+def test_what_a_dead_session_has_claimed_is_free_after_a_while(cloud, knot_of, tmp_path):
+    future = knot_of(needs_a_file).map(inputs(tmp_path, 1), starmap=True)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    (tmp_path / "ready").touch()
+    job = future.job
+
+    def claim(created):
+        manifest = replace(job.manifest, round=1, todo=1, created=created.isoformat())
+        cloud.storage.put(job.keys.round(1), manifest.to_json(session="a dead one").encode())
+
+    claim(datetime.now(UTC))
+    with pytest.raises(ck.JobRunningError, match="Another session is submitting"):
+        future.retry_failed()
+    claim(datetime.now(UTC) - 2 * CLAIM_TIME)
+    assert future.retry_failed().result(LONG) == [(0, None)]
+    assert job.rounds.newest.number == 2
+    assert calls(tmp_path) == {0: 2}
 
 
 def test_logs_are_of_all_rounds(knot_of, tmp_path):

@@ -39,6 +39,12 @@ PRINTED = {
         r"output: \['working on 4'\]\n",
         r"urls: 4\n$",
     ],
+    "retry_failed.py": [
+        r"^failed: Raised by element 3\n",
+        r"\[100, 100, 100, 50\]\n",
+        r"\[100, 100, 100, 50\]\n",
+        r"calls of the first element: [01]\n$",
+    ],
     "map_arguments.py": [
         r"^\['10', '20', '30'\]\n",
         r"\['2', '12', '50'\]\n",

@@ -6,6 +6,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ImageError
+from tests.waiting import until
 
 LONG = 120
 
@@ -212,3 +213,26 @@ def test_a_function_that_cannot_be_pickled_names_the_variable(cloud):
     with pytest.raises(CloudknotInputError, match=r"'guard'.*lock"):
         ck.Knot(name="refused", func=guarded, cloud=cloud)
     assert recorder.calls == []
+
+
+def nap(seconds):
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+def test_ending_a_job_costs_as_many_calls_with_600_children_as_with_2(cloud, second_cloud):
+    knot = ck.Knot(name="ended", func=nap, cloud=second_cloud)
+    costs = []
+    for children in (2, 600):
+        future = knot.map([0, *[600] * (children - 1)])
+        assert future[0].result(LONG) == 0
+        recorder = Recorder(second_cloud)
+        assert future.cancel()
+        costs.append(sorted(call for call in recorder.calls if call.startswith("batch:")))
+        assert future[0].result() == 0
+        assert future[children - 1].cancelled()
+        until(lambda job=future.job: job.status == "FAILED")
+    assert costs[0] == costs[1]
+    assert costs[0].count("batch:TerminateJob") == 1
