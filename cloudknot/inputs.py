@@ -41,9 +41,12 @@ class InputPacker:
         self.count = 0
 
     def __iter__(self) -> Iterator[Pieces]:
-        for index, element in enumerate(self._elements):
-            yield self._pickle(index, element)
-            self.count = index + 1
+        for element in self._elements:
+            pieces = self._pickle(self.count, element)
+            self.count += 1
+            yield pieces
+            # They may be large: nothing of them is held while the next element is made.
+            del element, pieces
 
     def _pickle(self, index: int, element: Any) -> Pieces:
         if self._starmap:
@@ -102,6 +105,7 @@ def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None
                 inputs.write(piece)
             offset += size_of(pieces)
             index.write(pack_offset(offset))
+            del piece, pieces
 
 
 def _stride(sizes: list[int]) -> int:
