@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.errors import PermissionDeniedError, ResourceDoesNotExistException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -69,7 +70,7 @@ def list_children(door: Door, parent_id: str, status: str) -> list[Job]:
     return [summary for page in pages for summary in page["jobSummaryList"]]
 
 
-def terminate(door: Door, jobs: Sequence[Job], reason: str) -> None:
+def terminate(door: Door, jobs: Sequence[Job], reason: str, sleep: Callable[[float], None] = time.sleep) -> None:
     """End jobs in whatever state they are, their running children too.
 
     AWS's documentation says of cancelling a parent that it reaches the children, and nothing of terminating one. So a
@@ -77,15 +78,15 @@ def terminate(door: Door, jobs: Sequence[Job], reason: str) -> None:
     """
     _terminate_all(door, [job["jobId"] for job in jobs], reason)
     for job in jobs:
-        if "arrayProperties" in job and (left := _not_reached(door, job["jobId"])):
+        if "arrayProperties" in job and (left := _not_reached(door, job["jobId"], sleep)):
             _terminate_all(door, left, reason)
 
 
-def _not_reached(door: Door, parent_id: str) -> list[str]:
+def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> list[str]:
     """The children that go on although their parent was terminated a while ago; none where a sample is ending."""
     left: list[str] = []
     for pause in CHILDREN_PAUSES:
-        time.sleep(pause)
+        sleep(pause)
         left = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
         if all(_is_ending(child) for child in describe_jobs(door, left[:DESCRIBE_LIMIT])):
             return []
@@ -97,16 +98,23 @@ def _is_ending(child: Job) -> bool:
 
 
 def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
-    """End jobs in bulk where boto3 knows how to (version 1.44), else one by one."""
-    if len(job_ids) == 1 or not hasattr(door.client("batch"), "terminate_jobs"):
-        for job_id in job_ids:
-            door.call("batch", "terminate_job", jobId=job_id, reason=reason)
-        return
+    """End jobs in bulk where boto3 knows how to (version 1.44) and the user may, else one by one."""
+    left = list(job_ids)
+    if len(left) > 1 and hasattr(door.client("batch"), "terminate_jobs"):
+        with suppress(PermissionDeniedError):
+            left = _terminate_in_bulk(door, left, reason)
+    for job_id in left:
+        door.call("batch", "terminate_job", jobId=job_id, reason=reason)
+
+
+def _terminate_in_bulk(door: Door, job_ids: Sequence[str], reason: str) -> list[str]:
+    """End jobs by as few calls as can be; return those for which that was refused."""
+    refused: list[str] = []
     for start in range(0, len(job_ids), TERMINATE_LIMIT):
         chosen = list(job_ids[start : start + TERMINATE_LIMIT])
         answer = door.call("batch", "terminate_jobs", jobs=chosen, reason=reason)
-        for refused in answer.get("errors", ()):
-            door.call("batch", "terminate_job", jobId=refused["job"], reason=reason)
+        refused += [error["job"] for error in answer.get("errors", ())]
+    return refused
 
 
 class LogStream(NamedTuple):
