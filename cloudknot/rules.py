@@ -228,8 +228,9 @@ BATCH_NAME = text(
     r"[a-zA-Z0-9][\w-]{0,127}", "up to 128 letters, digits, hyphens and underscores, beginning with a letter or digit"
 )
 ROLE_NAME = text(r"[\w+=,.@-]{1,64}", "the name of an IAM role: up to 64 letters, digits and _ + = , . @ -")
+POLICY_PATTERN = r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}"
 POLICIES = texts(
-    r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}",
+    POLICY_PATTERN,
     "the name or ARN of an IAM policy, such as 'AmazonS3FullAccess'",
 )
 # ECR API reference, CreateRepository, repositoryName.

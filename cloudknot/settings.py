@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cloudknot import config
+from cloudknot.clouds import choose_cloud
 from cloudknot.config import list_profiles
 from cloudknot.errors import ProfileException
-from cloudknot.rules import REPOSITORY, one_of, text
+from cloudknot.rules import POLICY_PATTERN, REPOSITORY, one_of, text
 
 __all__ = [
     "S3Params",
@@ -33,6 +34,9 @@ BUCKET = text(
     r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
     "the name of an S3 bucket: 3 to 63 lower-case letters, digits and hyphens, a letter or digit at both ends",
 )
+
+
+POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy, such as 'lab-data'")
 
 
 class S3Params(NamedTuple):
@@ -120,8 +124,8 @@ def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None
     ------
     CloudknotInputError
     """
-    values = {"s3-bucket": BUCKET("bucket", bucket), "s3-bucket-policy": policy, "s3-sse": SSE("sse", sse)}
-    config.save(values)
+    values = {"s3-bucket": BUCKET("bucket", bucket), "s3-sse": SSE("sse", sse)}
+    config.save({**values, "s3-bucket-policy": None if policy is None else POLICY("policy", policy)})
 
 
 def get_ecr_repo() -> str:
@@ -139,15 +143,11 @@ def refresh_clients(max_pool: int = 10) -> None:
 
 
 def _bucket() -> str:
-    from cloudknot.aws import Cloud
-
-    return config.bucket() or Cloud().bucket
+    return config.bucket() or choose_cloud().bucket
 
 
 def _policy_arn(policy: str | None) -> str | None:
     if policy is None or policy.startswith("arn:"):
         return policy
-    from cloudknot.aws import Cloud
-
-    cloud = Cloud()
+    cloud = choose_cloud()
     return f"arn:{cloud.partition}:iam::{cloud.account}:policy/{policy}"

@@ -1,7 +1,7 @@
 """The bucket of inputs and results: found as it is, or made private, encrypted and cheap to forget.
 
-A bucket that cloudknot makes gets its settings first and its tags last, so a creation that was broken off is told by
-the tags that are missing, and is finished by the next session.
+A bucket that cloudknot makes says by a tag that it is being made, until it has all its settings: so what one
+session left half made is finished by the next.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 ABANDONED_AFTER = 7
 """Days until S3 drops the parts of an upload that was never completed; until then they cost as much as an object."""
+TAG, BEING_MADE, MADE = "cloudknot", "being made", "bucket"
+"""The tag by which cloudknot knows a bucket that it made, and what it says."""
 HOW_TO_CHOOSE = "Choose one of your own: cloudknot.set_s3_params(bucket=...)."
 
 
@@ -39,8 +41,8 @@ class Bucket:
     sse : {None, "AES256", "aws:kms"}
         How a bucket that is made encrypts what it is given; None is S3's own default, ``AES256``.
     ours : bool
-        Whether the name is cloudknot's default one: then what another session left half made is finished. A bucket of
-        the user's own is used as it is.
+        Whether the name is cloudknot's default one: a bucket of that name without any tags is half made, too. A bucket
+        of the user's own is used as it is.
     """
 
     def __init__(self, door: Door, name: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
@@ -52,8 +54,8 @@ class Bucket:
         It is made in the region of the jobs, with public access blocked, encryption on, requests without TLS refused,
         and the parts of abandoned uploads dropped after a week. It takes ``s3:ListBucket``, and when it is made
         ``s3:CreateBucket``, ``s3:PutBucketPublicAccessBlock``, ``s3:PutEncryptionConfiguration``,
-        ``s3:PutBucketPolicy``, ``s3:PutLifecycleConfiguration`` and ``s3:PutBucketTagging``; of a bucket of the
-        default name also ``s3:GetBucketTagging``.
+        ``s3:PutBucketPolicy``, ``s3:PutLifecycleConfiguration`` and ``s3:PutBucketTagging``; to see whether another
+        session left it half made, ``s3:GetBucketTagging``, which may be missing.
 
         Warns
         -----
@@ -70,8 +72,8 @@ class Bucket:
         region = self._found()
         if region is None:
             self._create()
-            self._set_up(tags)
-        elif self._ours and not self._has_tags():
+            self._tag(tags, BEING_MADE)
+        if region is None or self._is_half_made():
             self._set_up(tags)
         if region not in (None, self._region):
             warnings.warn(
@@ -121,22 +123,28 @@ class Bucket:
         self._call("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
         self._call("put_bucket_policy", Policy=json.dumps(tls_policy(self.name, self._partition)))
         self._call("put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [ABANDONED_UPLOADS]})
-        pairs = [{"Key": key, "Value": value} for key, value in {**tags, "Name": self.name}.items()]
+        self._tag(tags, MADE)
+
+    def _tag(self, tags: Mapping[str, str], state: str) -> None:
+        wanted = {**tags, "Name": self.name, TAG: state}
+        pairs = [{"Key": key, "Value": value} for key, value in wanted.items()]
         self._call("put_bucket_tagging", Tagging={"TagSet": pairs})
 
     @property
     def _partition(self) -> str:
         return str(self._door.session().get_partition_for_region(self._region))
 
-    def _has_tags(self) -> bool:
+    def _is_half_made(self) -> bool:
+        """Whether a session was broken off that made this bucket; by the name alone, when it has no tags yet."""
         try:
-            self._call("get_bucket_tagging")
+            tags = self._call("get_bucket_tagging")["TagSet"]
         except CloudError as error:
             if error.code == "NoSuchTagSet":
-                return False
+                return self._ours
             if not isinstance(error, PermissionDeniedError):
                 raise
-        return True
+            return False
+        return {"Key": TAG, "Value": BEING_MADE} in tags
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._door.call("s3", operation, Bucket=self.name, **arguments)

@@ -48,7 +48,7 @@ class ResultWriter:
         A large one is stored from the value's own memory, which the function may change when it goes on.
         """
         if envelope.pieces:
-            key = self._keys.output(index, 1)
+            key = self._keys.output(index, 1, self._round)
             s3.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
             return
         with self._wake:

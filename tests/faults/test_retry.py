@@ -65,6 +65,27 @@ def test_only_what_failed_runs_again(knot_of, tmp_path, count, chunksize):
     assert again.retry_failed() is again
 
 
+def large_with_a_file(folder, index):
+    """More than a pack holds, once there is a file."""
+    note(folder, index)
+    if not os.path.exists(os.path.join(folder, "ready")):
+        raise LookupError(f"{index} is not ready")
+    return bytes([index]) * 9_000_000
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_large_results_of_a_retry_are_stored_beside_the_failures(knot_of, tmp_path, chunksize):
+    future = knot_of(large_with_a_file).map(inputs(tmp_path, 3), starmap=True, chunksize=chunksize)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    (tmp_path / "ready").touch()
+    again = future.retry_failed()
+    assert [(len(value), value[0]) for value in again.result(LONG)] == [(9_000_000, index) for index in range(3)]
+    later = ck.BatchJob(again.job.job_id, cloud=future.job.cloud)
+    assert [len(value) for value in later.result(LONG)] == [9_000_000] * 3
+    assert calls(tmp_path) == dict.fromkeys(range(3), 2)
+
+
 def test_retries_can_be_repeated_and_the_last_failure_counts(knot_of, tmp_path):
     def fails_until(folder, index):
         note(folder, index)

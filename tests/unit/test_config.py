@@ -238,3 +238,10 @@ def test_a_place_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", "/dev/null/cloudknot")
     with pytest.raises(CloudknotConfigurationError, match="/dev/null/cloudknot"):
         settings.set_ecr_repo("pictures")
+
+
+@pytest.mark.parametrize("policy", ["", "a b", "lab\nname = x", "arn:aws:s3:::bucket"])
+def test_the_name_of_a_policy_is_checked(policy: str, file: Path) -> None:
+    with pytest.raises(CloudknotInputError, match="IAM policy"):
+        settings.set_s3_params("my-bucket", policy=policy)
+    assert not file.exists()
