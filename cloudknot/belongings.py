@@ -119,12 +119,12 @@ def remove(cloud: Cloud, found: Belongings, results: bool, tell: Callable[[str],
         bucket = found.bucket.name
         step(
             f"bucket {bucket}" if found.own_bucket else f"the runs in {bucket}",
-            lambda: _empty(cloud, found.own_bucket),
+            lambda: remove_runs(cloud, found.own_bucket),
         )
     return failures
 
 
-def _empty(cloud: Cloud, own: bool) -> None:
+def remove_runs(cloud: Cloud, own: bool) -> None:
     """Delete every run, and the bucket if cloudknot made it."""
     cloud.storage.delete_prefix(f"{RUNS}/")
     if own:

@@ -80,7 +80,13 @@ def allowing(action: str, resource: str = "") -> Iterator[Grant]:
     """The statements that allow an action (``"batch:SubmitJob"``), those about such a resource first."""
     found = [grant for grant in GRANTS if any(action.lower() == one.lower() for one in grant.actions)]
     start = f"{resource.split(':')[2]}:" if resource.startswith("arn:") else "*"
-    yield from sorted(found, key=lambda grant: not any(one.startswith(start) for one in grant.resources))
+    everything = resource.endswith("/*")
+
+    def distance(grant: Grant) -> tuple[bool, bool]:
+        narrower = everything and not any(one.endswith("/*") for one in grant.resources)
+        return not any(one.startswith(start) for one in grant.resources), narrower
+
+    yield from sorted(found, key=distance)
 
 
 def size(document: Mapping[str, Any]) -> int:

@@ -86,6 +86,18 @@ RUN = (
     ),
 )
 
+_BUCKET = _of(
+    "s3",
+    "CreateBucket PutBucketPublicAccessBlock PutEncryptionConfiguration PutBucketPolicy "
+    "PutLifecycleConfiguration PutBucketTagging GetBucketTagging",
+)
+_IMAGES = _of(
+    "ecr",
+    "DescribeRepositories CreateRepository TagResource ListTagsForResource GetLifecyclePolicy PutLifecyclePolicy "
+    "DescribeImages BatchGetImage BatchCheckLayerAvailability GetDownloadUrlForLayer InitiateLayerUpload "
+    "UploadLayerPart CompleteLayerUpload PutImage",
+)
+
 CREATE = (
     # Without a name, DescribeStacks is about every stack of the account (CloudFormation API reference).
     Grant(
@@ -211,35 +223,44 @@ CREATE = (
         "MakeBucket",
         "create",
         "the bucket of inputs and results",
-        _of(
-            "s3",
-            "CreateBucket PutBucketPublicAccessBlock PutEncryptionConfiguration PutBucketPolicy "
-            "PutLifecycleConfiguration PutBucketTagging GetBucketTagging",
-        ),
+        _BUCKET,
         ("s3:::{bucket}",),
     ),
     Grant(
         "MakeImages",
         "create",
         "the image repository and the images in it",
-        _of(
-            "ecr",
-            "DescribeRepositories CreateRepository TagResource PutLifecyclePolicy DescribeImages BatchGetImage "
-            "BatchCheckLayerAvailability GetDownloadUrlForLayer InitiateLayerUpload UploadLayerPart "
-            "CompleteLayerUpload PutImage",
-        ),
+        _IMAGES,
         ("ecr:{here}:repository/{repository}",),
     ),
     Grant("LogInToRegistry", "create", "pushing an image", _of("ecr", "GetAuthorizationToken")),
 )
 
+# These two hold the statement that they replace, so that the whole fits into a managed policy.
 ADMINISTER = (
     Grant(
         "DeleteImages",
         "administer",
         "`clobber(clobber_image=True)`, `clobber(clobber_repo=True)`",
-        _of("ecr", "BatchDeleteImage DeleteRepository"),
+        (*_IMAGES, *_of("ecr", "BatchDeleteImage DeleteRepository")),
         ("ecr:{here}:repository/{repository}",),
+        replaces="MakeImages",
+    ),
+    Grant(
+        "DeleteBucket",
+        "administer",
+        "`cloudknot clobber --all --results`",
+        (*_BUCKET, *_of("s3", "DeleteBucket")),
+        ("s3:::{bucket}",),
+        replaces="MakeBucket",
+    ),
+    # Without a name, DescribeRepositories is about every repository of the account.
+    Grant(
+        "FindRepositories",
+        "administer",
+        "`cloudknot clobber --all`",
+        _of("ecr", "DescribeRepositories ListTagsForResource DescribeImages"),
+        ("ecr:{here}:repository/*",),
     ),
 )
 

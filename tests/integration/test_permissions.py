@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 import cloudknot as ck
 from cloudknot import permissions
+from cloudknot.belongings import find_belongings, remove, remove_runs
 from cloudknot.permissions import Scope
 from cloudknot.statements import GRANTS
 from tests.waiting import until
@@ -114,6 +115,19 @@ class TestWholePolicies:
         knot = ck.Knot(name="gone", func=work, pars=pars, repo_name="cloudknot", cloud=cloud)
         knot.clobber(clobber_pars=True, clobber_image=True)
         assert knot.clobbered
+
+    def test_who_may_administer_removes_everything(self, tmp_path):
+        with ck.LocalCloud(tmp_path, vcpus=2, iam=True) as owner:
+            ck.DockerRepo("others", cloud=owner)
+            cloud = Users(owner).holding(documents("administer"))
+            assert ck.Knot(name="last", func=cube, cloud=cloud).map([2]).result(300) == [8]
+            found = find_belongings(cloud)
+            assert {one.name for one in found.repositories} == {"cloudknot", "others"}
+            (failure,) = remove(cloud, found, results=True)
+            assert "others" in failure
+            assert "the statement DeleteImages" in failure
+            (left,) = find_belongings(cloud).rows()
+            assert left[1] == "others"
 
 
 class TestEnforcement:
@@ -265,6 +279,13 @@ class Stage:
     def deletes_an_image(self):
         self.user.repository("cloudknot").delete_tag("no-such-tag")
 
+    def removes_the_bucket(self):
+        self.owner.call("s3", "create_bucket", Bucket=self.user.bucket)
+        remove_runs(self.user, own=True)
+
+    def finds_everything(self):
+        find_belongings(self.user)
+
 
 STEPS = {
     "FindKnots": Stage.finds_a_knot,
@@ -288,6 +309,8 @@ STEPS = {
     "MakeImages": Stage.makes_a_knot,
     "LogInToRegistry": Stage.logs_in_to_the_registry,
     "DeleteImages": Stage.deletes_an_image,
+    "DeleteBucket": Stage.removes_the_bucket,
+    "FindRepositories": Stage.finds_everything,
 }
 """What breaks without a statement, by its Sid."""
 
@@ -299,7 +322,7 @@ def test_every_statement_has_a_step():
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: grant.sid)
 def test_without_a_statement_a_step_breaks_and_the_error_names_it(grant, users, owner, shared, tmp_path, monkeypatch):
     bucket = ""
-    if grant.sid == "MakeBucket":
+    if grant.sid in ("MakeBucket", "DeleteBucket"):
         bucket = f"bucket-{secrets.token_hex(4)}"
         (tmp_path / "settings").write_text(f"[aws]\ns3-bucket = {bucket}\n")
         monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
