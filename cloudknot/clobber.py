@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from cloudknot import config
 from cloudknot.aws import batch
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
-from cloudknot.inventory import is_of, job_definitions, newest_images
+from cloudknot.inventory import KNOT, is_of, job_definitions, newest_images
 from cloudknot.pars import delete_pars
 from cloudknot.repo import repository_of
 from cloudknot.resources import delete_knot, revisions_of, stack_name
 from cloudknot.stack import Stack
+from cloudknot.template import OWN_TAG
 from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Also:
     results: bool = False
     image_uri: str = ""
     """An image that is known to be the knot's, should nothing else tell any more."""
+    ending: tuple[str, ...] = ()
+    """Other knots that are clobbered together with it, and so need no image any more."""
 
 
 def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], None] = time.sleep) -> str:
@@ -49,7 +52,8 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     Raises
     ------
     CannotDeleteResourceException
-        Something could not be deleted; the message says what and why.
+        Something could not be deleted; the message says what and why. While other knots use the repository that is to
+        go, nothing is deleted.
     """
     state = Stack(cloud, stack_name(name)).state()
     parameters: Mapping[str, str] = state.parameters if state else {}
@@ -57,11 +61,14 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     images += [also.image_uri] if also.image_uri else []
     if state is None:
         images += _images_of_before(cloud, name)
+    repositories = {repository_of(uri) for uri in images} or {config.ecr_repo()}
+    if also.repo:
+        _refuse_in_use(cloud, repositories, {name, *also.ending})
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
     _end_jobs(cloud, queue, sleep if also.results else None)
     delete_knot(cloud, name)
     if also.repo:
-        for repository in {repository_of(uri) for uri in images} or {config.ecr_repo()}:
+        for repository in repositories:
             cloud.repository(repository).clobber()
     elif also.image:
         _delete_images(cloud, images)
@@ -96,6 +103,34 @@ def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -
     while sleep and waited < JOBS_END and live_jobs(cloud, queue):
         sleep(POLL)
         waited += POLL
+
+
+def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
+    """Refuse to delete repositories with images of knots other than ``ending``."""
+    used: dict[str, str] = {}
+    for one in job_definitions(cloud):
+        if (repository := repository_of(str(one.get("containerProperties", {}).get("image", "")))) in repositories:
+            own = str(one.get("tags", {}).get(OWN_TAG) or one["jobDefinitionName"].removesuffix("-job-definition"))
+            used[own.removesuffix(KNOT)] = repository
+    if others := sorted(used.keys() - ending):
+        knots = f"the knot{'s' * (len(others) > 1)} {', '.join(map(repr, others))}"
+        raise CannotDeleteResourceException(
+            f"The image repository {used[others[0]]!r} is used by {knots}, so nothing was deleted. Delete only the "
+            f"knot's own images (clobber_image=True, --image), or clobber the others first "
+            f"(`cloudknot clobber {' '.join(others)}`).",
+            operation="ecr:delete_repository",
+        )
+
+
+def is_there(cloud: Cloud, name: str, also: Also) -> bool:
+    """Whether there is a knot of that name, or anything of it that `clobber_knot` would remove."""
+    state = Stack(cloud, stack_name(name)).state()
+    if state or revisions_of(cloud, name, state):
+        return True
+    if also.results and any(cloud.storage.keys(f"{RUNS}/{name}/")):
+        return True
+    images = _images_of_before(cloud, name) if also.repo or also.image else []
+    return any(cloud.repository(repository_of(uri)).has_tag(uri.rpartition(":")[2]) for uri in dict.fromkeys(images))
 
 
 def _delete_images(cloud: Cloud, images: list[str]) -> None:

@@ -129,27 +129,46 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
 def _clobber_named(
     cloud: Cloud, names: tuple[str, ...], also: tuple[bool, bool, bool, bool], dry_run: bool, yes: bool
 ) -> None:
-    from cloudknot.clobber import Also, clobber_knot, clobber_shared
+    from cloudknot.clobber import Also, clobber_knot, clobber_shared, is_there
 
     pars, image, repo, results = also
+    chosen = Also(repo=repo, image=image, results=results, ending=names)
+    there = [name for name in dict.fromkeys(names) if is_there(cloud, name, chosen)]
+    missing = [name for name in names if name not in there]
+    if there:
+        _announce(cloud, there, also)
+    if there and not dry_run:
+        if not yes:
+            click.confirm("Remove it?", abort=True)
+        shared: dict[str, str] = {}
+        for name in there:
+            shared.setdefault(clobber_knot(cloud, name, chosen), name)
+            click.echo(f"Removed knot {name}.")
+        for used, name in shared.items():
+            if pars and used:
+                clobber_shared(cloud, name, used)
+                click.echo(f"Removed shared resources {used}.")
+    if missing:
+        raise click.ClickException(_not_there(cloud, missing))
+
+
+def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool]) -> None:
     besides = [
         word for word, on in zip(("what they share", "images", "repository", "results"), also, strict=True) if on
     ]
     what = f"the knot{'s' * (len(names) > 1)} {', '.join(names)}" + (f", with {', '.join(besides)}" if besides else "")
-    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(cloud, results)}")
-    if dry_run:
-        return
-    if not yes:
-        click.confirm("Remove it?", abort=True)
-    shared: dict[str, str] = {}
-    for name in names:
-        used = clobber_knot(cloud, name, Also(repo=repo, image=image, results=results))
-        shared.setdefault(used, name)
-        click.echo(f"Removed knot {name}.")
-    for used, name in shared.items():
-        if pars and used:
-            clobber_shared(cloud, name, used)
-            click.echo(f"Removed shared resources {used}.")
+    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(cloud, also[3])}")
+
+
+def _not_there(cloud: Cloud, names: list[str]) -> str:
+    import difflib
+
+    from cloudknot.inventory import list_knots
+
+    known = [knot.name for knot in list_knots(cloud)]
+    near = list(dict.fromkeys(match for name in names for match in difflib.get_close_matches(name, known)))
+    like = f"Near matches: {', '.join(near)}." if near else "`cloudknot list` shows the knots of a region."
+    return f"In {cloud.region} there is nothing to remove of {', '.join(map(repr, names))}. {like}"
 
 
 def _about_results(cloud: Cloud, results: bool) -> str:

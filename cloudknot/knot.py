@@ -264,7 +264,7 @@ class Knot(KnotProperties):
         ----------
         clobber_pars, clobber_repo : bool
             Also delete what it shares with other knots: its Pars, which are kept with an error while another knot uses
-            them; the image repository, with all images in it.
+            them; the image repository, with all images in it. While another knot uses that one, nothing is deleted.
         clobber_image : bool
             Also delete its images from the repository, but for those that another knot uses.
         clobber_results : bool

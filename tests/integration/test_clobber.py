@@ -101,6 +101,56 @@ def test_a_pars_that_another_knot_uses_is_kept(cloud, before):
     assert settled(cloud, before) == before
 
 
+def test_a_repository_that_another_knot_uses_is_kept(cloud, before):
+    pars = ck.Pars("images", cloud=cloud)
+    one, two = (
+        ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
+    )
+    full = inventory(cloud)
+    with pytest.raises(ck.CannotDeleteResourceException, match=r"'lab/shared' is used by the knot 'two', so nothing"):
+        one.clobber(clobber_repo=True)
+    assert not one.clobbered
+    assert inventory(cloud) == full
+    two.clobber()
+    one.clobber(clobber_repo=True, clobber_pars=True)
+    assert settled(cloud, before) == before
+
+
+def test_knots_that_go_together_take_their_repository_along(cloud, before, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+    pars = ck.Pars("images", cloud=cloud)
+    for name in ("one", "two"):
+        ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud)
+    words = ["clobber", "one", "two", "--repo", "--pars", "--yes", "--cloud", "local"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert settled(cloud, before) == before
+
+
+def test_a_name_without_a_knot_is_told(cloud, before, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+
+    def clobber(*words):
+        return CliRunner().invoke(main, ["clobber", *words, "--yes", "--cloud", "local"])
+
+    knot = ck.Knot(name="spelt", func=square, pars=ck.Pars("spelt", cloud=cloud), cloud=cloud)
+    assert knot.map([2]).result() == [4]
+    full = inventory(cloud)
+    mistaken = clobber("spellt")
+    assert mistaken.exit_code == 1
+    assert "nothing to remove of 'spellt'. Near matches: spelt." in mistaken.output
+    assert "Removed" not in mistaken.output
+    assert inventory(cloud) == full
+    both = clobber("spellt", "spelt", "--pars")
+    assert both.exit_code == 1
+    assert "Removed knot spelt." in both.output
+    # What an earlier removal left is still a knot's.
+    assert clobber("spelt").exit_code == 1
+    for option in ("--image", "--results"):
+        assert clobber("spelt", option).exit_code == 0
+        assert clobber("spelt", option).exit_code == 1
+    assert settled(cloud, before) == before
+
+
 def test_a_knot_found_by_its_name_is_clobbered_with_its_pars(cloud, before):
     ck.Knot(name="found", func=square, pars=ck.Pars("found", cloud=cloud), cloud=cloud)
     ck.Knot(name="found", cloud=cloud).clobber(clobber_pars=True, clobber_image=True)
