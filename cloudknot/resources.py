@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot import changes, template
@@ -120,15 +121,21 @@ def deploy_knot(
     before = stack.state()
     known = before.parameters if before is not None and before.usable else {}
     parameters = wanted_parameters(options, pars, image_uri, image)
-    if known:
-        changes.check_in_place(options, known, parameters)
-        parameters["DesiredVcpus"] = ""  # Batch's own by now, and it refuses to be told less.
     tags = template.with_own(options.aws_resource_tags, name)
-    state = stack.deploy(template.load("knot"), parameters, tags, free=FREE, state=before)
+    wanted = partial(_for_state, options, parameters)
+    state = stack.deploy(template.load("knot"), wanted, tags, free=FREE, state=before)
     revision, differing = _revision(cloud, parameters, state.tags)
     if known:
         _tell(options, [*differing, *changes.of_stack(known, parameters)], state)
     return _resources(state, revision, options.retries)
+
+
+def _for_state(options: KnotOptions, parameters: Mapping[str, str], state: StackState | None) -> Mapping[str, str]:
+    """The parameters for the stack as it is now, which another session may have made meanwhile."""
+    if state is None:
+        return parameters
+    changes.check_in_place(options, state.parameters, parameters)
+    return {**parameters, "DesiredVcpus": ""}  # Batch's own by now, and it refuses to be told less.
 
 
 def _tell(options: KnotOptions, differing: list[str], state: StackState) -> None:

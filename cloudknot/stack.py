@@ -84,6 +84,9 @@ class StackState:
         return not self.usable and self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
 
+Parameters = Mapping[str, str] | Callable[[StackState | None], Mapping[str, str]]
+
+
 class Stack:
     """One CloudFormation stack.
 
@@ -123,7 +126,7 @@ class Stack:
     def deploy(
         self,
         template: str,
-        parameters: Mapping[str, str],
+        parameters: Parameters,
         tags: Mapping[str, str],
         *,
         free: Collection[str] = (),
@@ -138,8 +141,8 @@ class Stack:
         ----------
         template : str
             Text of a template, as `cloudknot.template.load` gives it.
-        parameters : mapping
-            Every parameter of the template but its digest.
+        parameters : mapping or callable
+            Every parameter of the template but its digest; or what gives them for the usable stack there is, or None.
         tags : mapping
             Put on every resource at creation. An update keeps those: Batch cannot change a compute environment's.
         free : collection of str
@@ -154,20 +157,19 @@ class Stack:
         CKTimeoutError
             It took longer than this Stack's timeout.
         """
-        wanted = {**parameters, DIGEST: digest(template)}
         deadline = self._clock() + self._timeout
         state = state or self.state()
         while True:
-            if state is None:
-                if self._create(template, wanted, tags):
-                    return self._made(deadline)
-            elif state.moving:
+            if state is not None and state.moving:
                 self._settle(state, deadline)
-            elif state.status in STUCK:
+            elif state is not None and state.status in STUCK:
                 raise self._stuck(state)
-            elif not state.usable:
+            elif state is not None and not state.usable:
                 self._remove(state, deadline)
-            elif _as_wanted(state, wanted, free):
+            elif state is None:
+                if self._create(template, _wanted(template, parameters, None), tags):
+                    return self._made(deadline)
+            elif _as_wanted(state, wanted := _wanted(template, parameters, state), free):
                 return state
             elif self._update(state, template, wanted):
                 return self._updated(state, deadline)
@@ -294,6 +296,11 @@ class Stack:
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._cloud.call("cloudformation", operation, **arguments)
+
+
+def _wanted(template: str, parameters: Parameters, state: StackState | None) -> dict[str, str]:
+    given = parameters if isinstance(parameters, Mapping) else parameters(state)
+    return {**given, DIGEST: digest(template)}
 
 
 def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[str]) -> bool:

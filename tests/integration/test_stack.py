@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -297,3 +298,28 @@ def test_two_sessions_make_the_same_at_once(cloud: CountingCloud) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: Pars(cloud=CountingCloud(str(cloud.endpoint_url))), range(4)))
     assert len({item.stack_id for item in made}) == 1
+
+
+class Racer(CountingCloud):
+    """A session that begins the creation of a stack only when all the others are about to."""
+
+    def __init__(self, barrier: threading.Barrier, endpoint_url: str, bucket: str) -> None:
+        super().__init__(endpoint_url, bucket)
+        self.barrier = barrier
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        if operation == "create_stack":
+            self.barrier.wait(timeout=60)
+        return super().call(service, operation, **arguments)
+
+
+def test_two_sessions_with_policies_and_buckets_of_their_own_lose_none(cloud: CountingCloud) -> None:
+    policies, barrier = ["AmazonS3FullAccess", "AmazonSQSFullAccess"], threading.Barrier(2)
+    sessions = [Racer(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda policy, session: Pars("race", policies=policy, cloud=session), policies, sessions))
+    assert len({pars.stack_id for pars in made}) == 1
+    state = Stack(cloud, "race-cloudknot-pars").state()
+    assert state is not None
+    assert set(state.parameters["Policies"].split(",")) == {f"arn:aws:iam::aws:policy/{name}" for name in policies}
+    assert set(state.parameters["BucketArns"].split(",")) == {f"arn:aws:s3:::race-{n}-bucket" for n in range(2)}

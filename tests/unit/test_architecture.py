@@ -27,7 +27,7 @@ LEVELS = [
     "aws builder",
     "local",
     "clouds",
-    "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages",
+    "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages pars_parameters",
     "modules fingerprint packs inventory pars changes definition offerings",
     "blame requirements outcomes collector resources overrides submission dependencies",
     "rounds",
