@@ -62,7 +62,8 @@ class Knot(KnotProperties):
         Attempts that a child job has when the function raises: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
         Default: ``"optimal"``. ``min_vcpus``, ``desired_vcpus`` and ``max_vcpus`` (0, 8, 256) are how many of them
-        there are; a minimum above 0 costs money while idle. ``"fargate"`` and ``"fargate-spot"`` need no machines.
+        there are; a minimum above 0 costs money while idle, and so does a desired number that is given, for minutes.
+        ``"fargate"`` and ``"fargate-spot"`` need no machines.
     volume_size, image_id, ec2_key_pair : optional
         GiB of disk; or a machine image, which brings its own; and an SSH key pair, for the instances.
     bid_percentage : int, optional

@@ -126,6 +126,7 @@ class KnotOptions(Options):
     min_vcpus: int = choice(0, integer(0))
     max_vcpus: int = choice(256, integer(1))
     desired_vcpus: int = choice(-1, integer(0))
+    desired_given: bool = dataclasses.field(default=True, init=False)
     volume_size: int | None = choice(None, integer(30, 16384, " (GiB); the machine image itself takes 30"))
     image_id: str | None = choice(
         None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image, such as 'ami-0123456789abcdef0'")
@@ -175,7 +176,8 @@ class KnotOptions(Options):
             self._complete_fargate()
         self._set(memory=self.memory or compute.MEMORY)
         if self.desired_vcpus < 0:
-            self._set(desired_vcpus=max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus)))
+            desired = max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus))
+            self._set(desired_vcpus=desired, desired_given=False)
         if self.n_gpus and self.instance_types == ("optimal",):
             self._set(instance_types=compute.GPU_FAMILIES)
         _ = self.platform

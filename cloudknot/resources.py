@@ -225,7 +225,7 @@ def wanted_parameters(
         "Architecture": ARCHITECTURES[image.platform if image else options.platform],
         "InstanceTypes": ",".join(options.instance_types),
         "MinVcpus": str(options.min_vcpus),
-        "DesiredVcpus": str(options.desired_vcpus),
+        "DesiredVcpus": str(options.desired_vcpus) if options.desired_given else "",
         "MaxVcpus": str(options.max_vcpus),
         "BidPercentage": "" if options.bid_percentage is None else str(options.bid_percentage),
         "VolumeSize": str(options.volume_size or 0),

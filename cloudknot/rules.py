@@ -19,13 +19,13 @@ from cloudknot.errors import CloudknotInputError
 
 Rule = Callable[[str, Any], Any]
 
-MAX_TAGS = 50
-"""Tags on one resource (AWS General Reference, "Tag naming limits and requirements")."""
+MAX_TAGS = 46
+"""Tags that may be given: AWS takes 50 on one resource (AWS General Reference, "Tag naming limits and requirements").
+
+Owner, Environment, Name and cloudknot are added.
+"""
 MAX_ENVIRONMENT = 6500
 """Characters, as JSON. Batch fails a job whose overrides are over 8,192; the rest is for command and manifest."""
-# EC2 user guide, "Instance type naming conventions": after the generation's digit, g stands for AWS Graviton; a1 and
-# the Grace Blackwell machines are named otherwise.
-_GRAVITON = re.compile(r"default_arm64|a1|[a-z]+\d+[a-z]*g[a-z]*(-flex)?|p\d+e-gb\d+")
 RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
 
 
@@ -166,7 +166,7 @@ def tags(name: str, value: Any) -> dict[str, str]:
         if not all(isinstance(part, str) and re.fullmatch(pattern, part) for part, pattern in rules):
             refuse(name, {key: content}, accepted)
     if len(found) > MAX_TAGS:
-        refuse(name, value, f"no more than {MAX_TAGS} tags")
+        refuse(name, value, f"no more than {MAX_TAGS} tags: AWS takes 50, and cloudknot adds up to four")
     return found
 
 
@@ -203,21 +203,6 @@ def keywords(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         refuse(name, value, "a dict from the names of arguments to their values")
     return dict(value)
-
-
-def platform_of(instance_types: Iterable[str]) -> str:
-    """``"linux/amd64"`` or ``"linux/arm64"``, whichever these instance types have.
-
-    Raises
-    ------
-    CloudknotInputError
-        They have both. A Batch compute environment, and an image, is for one.
-    """
-    arm = [each for each in instance_types if _GRAVITON.fullmatch(each.partition(".")[0])]
-    other = [each for each in instance_types if each not in arm]
-    if arm and other:
-        refuse("instance_types", (arm[0], other[0]), "types of one architecture: these are arm64 and x86_64")
-    return "linux/arm64" if arm else "linux/amd64"
 
 
 FLAG = one_of(True, False)

@@ -175,7 +175,7 @@ def test_knot_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
     computing = compute_environment(cloud)["computeResources"]
     assert computing["type"] == "EC2"
     assert computing["allocationStrategy"] == "BEST_FIT_PROGRESSIVE"
-    assert (computing["minvCpus"], computing["desiredvCpus"], computing["maxvCpus"]) == (0, 8, 256)
+    assert (computing["minvCpus"], computing.get("desiredvCpus", 0), computing["maxvCpus"]) == (0, 0, 256)
     assert computing["instanceTypes"] == ["optimal"]
     assert computing["subnets"] == pars.subnets
     assert "bidPercentage" not in computing
@@ -300,6 +300,9 @@ def test_two_sessions_make_the_same_at_once(cloud: CountingCloud) -> None:
     assert len({item.stack_id for item in made}) == 1
 
 
+ONE_CREATION = threading.Lock()
+
+
 class Racer(CountingCloud):
     """A session that begins the creation of a stack only when all the others are about to."""
 
@@ -308,9 +311,11 @@ class Racer(CountingCloud):
         self.barrier = barrier
 
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        if operation == "create_stack":
-            self.barrier.wait(timeout=60)
-        return super().call(service, operation, **arguments)
+        if operation != "create_stack":
+            return super().call(service, operation, **arguments)
+        self.barrier.wait(timeout=60)
+        with ONE_CREATION:  # moto looks for the name and makes the stack in two steps; AWS in one.
+            return super().call(service, operation, **arguments)
 
 
 def test_two_sessions_with_policies_and_buckets_of_their_own_lose_none(cloud: CountingCloud) -> None:

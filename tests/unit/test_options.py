@@ -81,7 +81,7 @@ def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
         ("aws_resource_tags", {"aws:x": "y"}),
         ("aws_resource_tags", {"x": 1}),
         ("aws_resource_tags", [{"Name": "x"}]),
-        ("aws_resource_tags", {str(n): "" for n in range(51)}),
+        ("aws_resource_tags", {str(n): "" for n in range(47)}),
     ],
 )
 def test_what_a_knot_refuses(name: str, value: Any) -> None:

@@ -55,7 +55,7 @@ GOLDEN = {
     "Architecture": "X86_64",
     "InstanceTypes": "optimal",
     "MinVcpus": "0",
-    "DesiredVcpus": "8",
+    "DesiredVcpus": "",
     "MaxVcpus": "256",
     "BidPercentage": "",
     "VolumeSize": "0",
