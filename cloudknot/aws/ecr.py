@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
-from cloudknot.template import pairs, with_own
+from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.template import OWN_TAG, pairs, with_own
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -30,7 +30,8 @@ LIFECYCLE = {
         }
     ]
 }
-"""What ECR deletes by itself (ECR user guide, "Lifecycle policies"). A person may change it; it is set only once."""
+"""What ECR deletes by itself (ECR user guide, "Lifecycle policies"). A person may change it; it is set where there is
+none."""
 
 
 class RegistryLogin(NamedTuple):
@@ -96,9 +97,32 @@ class Repository:
                 imageScanningConfiguration={"scanOnPush": True},
                 tags=pairs("", with_own(self.tags, self.name)),
             )
+        self._put_lifecycle()
+        return self.repo_uri
+
+    def finish(self) -> None:
+        """Give it the lifecycle policy that a maker who was interrupted did not, if cloudknot made it."""
+        if self._is_half_made():
+            self._put_lifecycle()
+
+    def _put_lifecycle(self) -> None:
         policy = json.dumps(LIFECYCLE)
         self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)
-        return self.repo_uri
+
+    def _is_half_made(self) -> bool:
+        """Whether cloudknot made it, but not its lifecycle policy. One that may not be looked at is used as it is."""
+        try:
+            self.cloud.call("ecr", "get_lifecycle_policy", repositoryName=self.name)
+            return False
+        except PermissionDeniedError:
+            return False
+        except CloudError as error:
+            if error.code != "LifecyclePolicyNotFoundException":
+                raise
+        with contextlib.suppress(PermissionDeniedError):
+            tags = self.cloud.call("ecr", "list_tags_for_resource", resourceArn=self.arn)["tags"]
+            return any(tag["Key"] == OWN_TAG for tag in tags)
+        return False
 
     def has_tag(self, tag: str) -> bool:
         """Whether an image of that tag is in the repository."""

@@ -1,5 +1,6 @@
-"""A session that is killed, or interrupted, at any moment: running again finishes or cleans up what it left."""
+"""A session that is killed, or interrupted, at calls that matter: running again finishes or cleans up what it left."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
+from cloudknot.aws.ecr import LIFECYCLE
 from tests.integration.test_clobber import before, square  # noqa: F401
 from tests.inventory import inventory
 from tests.waiting import LONG, until
@@ -19,7 +21,10 @@ import os, signal, sys, threading
 import cloudknot as ck
 from tests.integration.test_interrupted import twice
 
-DIRECTORY, OPERATION, NUMBER, WHEN, SIGNAL = sys.argv[1:]
+DIRECTORY, OPERATION, NUMBER, WHEN, SIGNAL, *REPOSITORY = sys.argv[1:]
+CHOICES = {"repo_name": REPOSITORY[0]} if REPOSITORY else {}
+if OPERATION == "update_stack":
+    CHOICES["max_vcpus"] = 8
 
 class Ending(ck.LocalCloud):
     '''A cloud whose user is gone before, or after, one of its calls.'''
@@ -41,7 +46,7 @@ class Ending(ck.LocalCloud):
         threading.Event().wait(60)
 
 cloud = Ending(DIRECTORY)
-knot = ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
+knot = ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud, **CHOICES)
 knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
 print("not reached")
 """
@@ -71,8 +76,8 @@ def twice(x):
 def session(cloud):
     """A session in a process of its own, ended at a call; gives its return code."""
 
-    def run(operation, number, when, number_of_signal=signal.SIGKILL):
-        arguments = [str(cloud.directory), operation, str(number), when, str(int(number_of_signal))]
+    def run(operation, number, when, number_of_signal=signal.SIGKILL, *repository):
+        arguments = [str(cloud.directory), operation, str(number), when, str(int(number_of_signal)), *repository]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", SESSION, *arguments]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LONG)
@@ -94,8 +99,29 @@ def is_left_as_it_was(cloud, before):  # noqa: F811
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [*MAKING, *CLOBBERING])
-def test_a_session_killed_at_any_call_is_made_good_by_the_next(cloud, before, session, operation, number, when):  # noqa: F811
+def test_a_session_killed_there_is_made_good_by_the_next(cloud, before, session, operation, number, when):  # noqa: F811
     assert session(operation, number, when).returncode == -signal.SIGKILL
+    is_left_as_it_was(cloud, before)
+
+
+@pytest.mark.parametrize(
+    ("operation", "when"),
+    [("create_repository", "before"), ("create_repository", "after"), ("put_lifecycle_policy", "after")],
+)
+def test_a_repository_that_was_half_made_is_finished(cloud, before, session, operation, when):  # noqa: F811
+    assert session(operation, 1, when, signal.SIGKILL, "killed/images").returncode == -signal.SIGKILL
+    pars = ck.Pars("killed", cloud=cloud)
+    knot = ck.Knot(name="killed", func=twice, pars=pars, memory=600, repo_name="killed/images", cloud=cloud)
+    policy = cloud.call("ecr", "get_lifecycle_policy", repositoryName="killed/images")["lifecyclePolicyText"]
+    assert json.loads(policy) == LIFECYCLE
+    knot.clobber(clobber_pars=True, clobber_repo=True)
+    assert inventory(cloud) == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_session_killed_at_an_update_is_made_good_by_the_next(cloud, before, session, when):  # noqa: F811
+    ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, max_vcpus=4, cloud=cloud)
+    assert session("update_stack", 1, when).returncode == -signal.SIGKILL
     is_left_as_it_was(cloud, before)
 
 
