@@ -31,7 +31,7 @@ main.add_command(commands.clobber)
 
 @main.command()
 @click.argument("level", type=click.Choice(["run", "create", "administer"]))
-@click.option("--account", help="AWS account number. Default: ACCOUNT_ID, to be replaced.")
+@click.option("--account", help="AWS account number. Default: that of your credentials, else ACCOUNT_ID.")
 @click.option("--region", help="Default: the settings'.")
 @click.option("--bucket", help="Default: the settings', else cloudknot's own.")
 @click.option("--repository", help="Image repository. Default: the settings'.")
@@ -49,8 +49,12 @@ def permissions(
 
     from cloudknot import config
     from cloudknot import permissions as policies
+    from cloudknot.aws import Cloud
 
     place = config.region(region, config.profile())
+    if not (account := account or Cloud(place).account_if_known()):
+        # Before the policy, which is long, and apart from it, since it may go to a file.
+        click.echo(f"Replace {policies.ACCOUNT} by the number of your AWS account, or give --account.", err=True)
     scope = policies.Scope(
         account=account or policies.ACCOUNT,
         region=place,
@@ -59,8 +63,6 @@ def permissions(
         partition=policies.partition_of(place),
     )
     click.echo(json.dumps(policies.policy(level, scope), indent=2))
-    if account is None:
-        click.echo(f"Replace {policies.ACCOUNT} by the number of your AWS account, or give --account.", err=True)
 
 
 @main.group()

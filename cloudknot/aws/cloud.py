@@ -15,6 +15,7 @@ from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
 from cloudknot.aws.s3 import Storage
+from cloudknot.errors import CloudknotError
 
 
 class PublishableImage(Protocol):
@@ -112,6 +113,21 @@ class Cloud:
         """The AWS account number. Asks STS once; raises `CredentialsError` without credentials."""
         return str(self.call("sts", "get_caller_identity")["Account"])
 
+    def account_if_known(self, seconds: float = 3.0) -> str | None:
+        """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
+        from botocore.config import Config
+
+        from cloudknot.aws.translation import foreign_errors
+
+        quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
+        try:
+            client = self.door.session().client("sts", endpoint_url=self.endpoint_url, config=quick)
+            return str(client.get_caller_identity()["Account"])
+        except CloudknotError:
+            return None
+        except foreign_errors():
+            return None
+
     @property
     def patience(self) -> float:
         """Seconds that a wait for results bears silence from the cloud: a network away, a laptop asleep."""
@@ -145,6 +161,8 @@ class Cloud:
         """Put an image where jobs can pull it, unless it is there already, and return its URI."""
         uri = f"{repository.create()}:{image.tag}"
         if image.nocache or not repository.has_tag(image.tag):
+            # Here, since a repository whose making was interrupted has no image yet; so what is there costs no call.
+            repository.finish()
             self._push(image, repository, uri)
         for other in image.extra_tags:
             repository.add_tag(image.tag, other)

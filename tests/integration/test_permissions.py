@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot import permissions
 from cloudknot.belongings import find_belongings, remove, remove_runs
+from cloudknot.cli import main
 from cloudknot.permissions import Scope
 from cloudknot.statements import GRANTS
 from tests.waiting import until
@@ -128,6 +130,14 @@ class TestWholePolicies:
             assert "the statement DeleteImages" in failure
             (left,) = find_belongings(cloud).rows()
             assert left[1] == "others"
+
+
+def test_the_command_takes_the_account_from_the_credentials(owner, monkeypatch):
+    for name, value in owner.environment().items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(main, ["permissions", "run"])
+    assert owner.account in result.stdout
+    assert "ACCOUNT_ID" not in result.output
 
 
 class TestEnforcement:

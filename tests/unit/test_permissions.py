@@ -117,6 +117,15 @@ class TestScope:
         result = CliRunner().invoke(main, ["permissions", "run"])
         assert "ACCOUNT_ID" in json.dumps(json.loads(result.stdout))
         assert "--account" in result.stderr
+        assert result.output.index("--account") < result.output.index("Statement")
+
+    def test_credentials_that_are_of_no_use_hinder_nothing(self, monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x" * 20)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+        result = CliRunner().invoke(main, ["permissions", "run"])
+        assert result.exit_code == 0
+        assert "ACCOUNT_ID" in result.stdout
 
     def test_bucket_repository_and_region_are_those_that_are_given(self):
         arguments = ["--account", "1" * 12, "--region", "cn-north-1", "--bucket", "mine", "--repository", "lab/images"]
