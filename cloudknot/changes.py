@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudknot.options import KnotOptions, complete_tags
+from cloudknot.options import KnotOptions, ParsOptions, complete_tags
 from cloudknot.rules import refuse
 from cloudknot.template import DIGEST, digest, load
 
@@ -110,8 +110,8 @@ def of_job(known: Mapping[str, object], wanted: Mapping[str, object]) -> list[st
     ]
 
 
-def of_tags(options: KnotOptions, known: Mapping[str, str]) -> list[str]:
-    """The tags asked for, besides the default ones, that the knot does not have."""
+def of_tags(options: KnotOptions | ParsOptions, known: Mapping[str, str]) -> list[str]:
+    """The tags asked for, besides the default ones, that what exists does not have."""
     usual = complete_tags({}, options.name)
     asked = {key: value for key, value in options.aws_resource_tags.items() if usual.get(key) != value}
     return [f"{key}={value}" for key, value in asked.items() if known.get(key) != value]

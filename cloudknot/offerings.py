@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.compute import ANY_TYPES, FARGATE_TYPES, refuse_mixed
+from cloudknot.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
 from cloudknot.options import KnotOptions
 from cloudknot.rules import refuse
 
@@ -74,6 +74,8 @@ def _check_size(options: KnotOptions, described: Sequence[dict[str, Any]]) -> No
         if described and getattr(options, choice) > most:
             types = ", ".join(options.instance_types)
             accepted = f"{most:,} or less, which is what the largest of instance_types ({types}) has, or larger types"
+            if choice == "memory" and options.memory == MEMORY:
+                accepted = f"memory={most * 9 // 10 // 100 * 100} or so ({MEMORY:,} MiB is its default), or {accepted}"
             refuse(choice, getattr(options, choice), accepted)
 
 

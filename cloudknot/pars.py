@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cloudknot import template
+from cloudknot.changes import of_tags
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CannotDeleteResourceException, ResourceClobberedException
 from cloudknot.inventory import PARS, knots_of_pars
@@ -16,6 +18,8 @@ from cloudknot.stack import Stack, StackState
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
+
+_log = logging.getLogger("cloudknot")
 
 
 class Pars:
@@ -86,7 +90,15 @@ class Pars:
 
     def _deploy(self) -> StackState:
         tags = template.with_own(self.options.aws_resource_tags, self._stack.name)
-        return self._stack.deploy(template.load("pars"), self._parameters, tags)
+        state = self._stack.deploy(template.load("pars"), self._parameters, tags)
+        if kept := of_tags(self.options, state.tags):
+            _log.warning(
+                "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
+                "knots and it, and make them anew; results stay.",
+                self.name,
+                ", ".join(kept),
+            )
+        return state
 
     def _parameters(self, state: StackState | None) -> dict[str, str]:
         """The parameters of the stack as it is now to be: another session may have added its own meanwhile."""

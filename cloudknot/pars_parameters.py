@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudError
 from cloudknot.options import ParsOptions
+from cloudknot.rules import refuse
 from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:
@@ -63,14 +65,36 @@ def _find_service_linked_role(cloud: Cloud) -> str | None:
 def _policy_arns(cloud: Cloud, policies: Sequence[str], known: str) -> list[str]:
     """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's."""
     arns = [arn for arn in known.split(",") if arn]
-    names = {arn.partition(":policy/")[2] for arn in arns}
+    names = {name for arn in arns for name in _names(arn)}
     added = [policy for policy in policies if policy not in (*arns, *names)]
-    if any(not policy.startswith("arn:") for policy in added):
-        pages = cloud.pages("iam", "list_policies", Scope="Local")
-        own = {str(item["PolicyName"]): str(item["Arn"]) for page in pages for item in page["Policies"]}
-        aws = f"arn:{cloud.partition}:iam::aws:policy/"
-        added = [own.get(name, name if name.startswith("arn:") else aws + name) for name in added]
-    return list(dict.fromkeys([*arns, *added]))
+    unknown = [policy for policy in added if not policy.startswith("arn:")]
+    found = _find_policies(cloud, unknown) if unknown else {}
+    return list(dict.fromkeys([*arns, *(found.get(policy, policy) for policy in added)]))
+
+
+def _find_policies(cloud: Cloud, names: Sequence[str]) -> dict[str, str]:
+    """ARNs by name; AWS's own policies, more than a thousand, are listed only if the user has none of some name."""
+    found: dict[str, str] = {}
+    for scope in ("Local", "AWS"):
+        pages = cloud.pages("iam", "list_policies", Scope=scope)
+        listed = {
+            name: str(item["Arn"]) for page in pages for item in page["Policies"] for name in _names(item["Arn"])
+        }
+        found = {**listed, **found}
+        if all(name in found for name in names):
+            return found
+    for name in names:
+        if name not in found:
+            near = get_close_matches(name, found, n=3)
+            like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
+            refuse("policies", name, f"the name of an IAM policy that your account or AWS has{like}")
+    return found
+
+
+def _names(arn: str) -> tuple[str, str]:
+    """What a policy is called: with its path, and without."""
+    path = arn.partition(":policy/")[2]
+    return path, path.rpartition("/")[2]
 
 
 def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:

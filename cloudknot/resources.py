@@ -82,8 +82,9 @@ def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
     Raises
     ------
     CloudknotInputError
-        The region has no such instance type, or AWS cannot change a knot that exists in this way.
+        The region has no such instance type, the tags are too long, or AWS cannot change the knot that exists so.
     """
+    template.fill_in(template.load("knot"), template.with_own(options.aws_resource_tags, stack_name(options.name)))
     state = Stack(cloud, stack_name(options.name)).state()
     known = state.parameters if state is not None and state.usable else {}
     if known:

@@ -78,7 +78,7 @@ def _reason(row: Mapping[str, Any]) -> str:
     handled = re.match(r'Resource handler returned message: "(.*)" \(RequestToken: [^)]*\)$', reason, re.DOTALL)
     reason = handled[1] if handled else reason
     reason = re.sub(r",? \(?(Service: [^)]*|Request ID: [-\w]+)\)?$", "", reason)
-    return re.sub(r"^Error executing request, Exception : (.*?)(, RequestId: [-\w]+)?$", r"\1", reason)
+    return re.sub(r"^Error executing request, Exception : (.*?)(, RequestId: [-\w]+)?$", r"\1", reason).rstrip(". ")
 
 
 def _last_operation(rows: Iterable[Mapping[str, Any]], stack_id: str) -> Iterator[Mapping[str, Any]]:

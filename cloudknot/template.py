@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from cloudknot.errors import CloudknotInputError
+
 DIGEST = "TemplateDigest"
 """The parameter of every template that holds the digest of its text.
 
 A parameter and not a tag: tags travel to the compute environment, and Batch cannot change those.
 """
 
-
+LONGEST = 51_200
+"""Bytes of a template in a request (CloudFormation API reference, CreateStack, TemplateBody)."""
 OWN_TAG = "cloudknot"
 """The tag that cloudknot's own resources have besides the user's; its value is the name of their stack, or theirs."""
 
@@ -30,10 +33,22 @@ def digest(template: str) -> str:
 
 
 def fill_in(template: str, tags: Mapping[str, str]) -> str:
-    """The template with the tags in place of its words TAGS and TAGMAP."""
+    """The template with the tags in place of its words TAGS and TAGMAP.
+
+    Raises
+    ------
+    CloudknotInputError
+        The tags make it longer than CloudFormation takes.
+    """
     listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
     filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
-    return re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
+    whole = re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
+    if (size := len(whole.encode())) > LONGEST:
+        raise CloudknotInputError(
+            f"aws_resource_tags= is too long: its {len(listed):,} bytes go on every resource, and make a template of "
+            f"{size:,} bytes, of which CloudFormation takes {LONGEST:,}. Give fewer or shorter tags; nothing was made."
+        )
+    return whole
 
 
 def with_own(tags: Mapping[str, str], stack: str) -> dict[str, str]:

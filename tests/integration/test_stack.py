@@ -14,7 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cloudknot.aws import Cloud
-from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotInputError, ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
@@ -43,11 +43,14 @@ class CountingCloud(Cloud):
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    monkeypatch.undo()
 
 
 @pytest.fixture
@@ -156,6 +159,27 @@ def test_policies_add_up(cloud: CountingCloud) -> None:
         own,
         "arn:aws:iam::aws:policy/AmazonSQSFullAccess",
     ]
+
+
+def test_a_policy_that_nobody_has_is_refused_before_anything_is_made(cloud: CountingCloud) -> None:
+    with pytest.raises(CloudknotInputError, match=r"'AmazonS3FulAccess' is not .*near matches: AmazonS3FullAccess"):
+        Pars(policies="AmazonS3FulAccess", cloud=cloud)
+    assert Stack(cloud, "default-cloudknot-pars").state() is None
+
+
+def test_tags_that_make_too_long_a_template_are_refused(cloud: CountingCloud) -> None:
+    with pytest.raises(CloudknotInputError, match=r"aws_resource_tags= is too long.*51,200"):
+        Pars(aws_resource_tags={f"{number:0>100}": "v" * 256 for number in range(20)}, cloud=cloud)
+    assert Stack(cloud, "default-cloudknot-pars").state() is None
+
+
+def test_tags_of_pars_that_exist_are_not_dropped_in_silence(
+    pars: Pars, cloud: CountingCloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    Pars(cloud=cloud)
+    assert not caplog.messages
+    assert "Project" not in Pars(aws_resource_tags={"Project": "pi"}, cloud=cloud).tags
+    assert [message.partition(" not set: ")[2].partition(".")[0] for message in caplog.messages] == ["Project=pi"]
 
 
 def test_clobbered_pars_refuse_use(pars: Pars, cloud: CountingCloud) -> None:
