@@ -68,15 +68,24 @@ def _check_size(options: KnotOptions, described: Sequence[dict[str, Any]]) -> No
     largest = {
         "n_gpus": max(gpus, default=0),
         "job_def_vcpus": max((each["VCpuInfo"]["DefaultVCpus"] for each in described), default=0),
-        "memory": max((each["MemoryInfo"]["SizeInMiB"] for each in described), default=0),
+        "memory": max((left_to_jobs(each["MemoryInfo"]["SizeInMiB"]) for each in described), default=0),
     }
     for choice, most in largest.items():
         if described and getattr(options, choice) > most:
             types = ", ".join(options.instance_types)
-            accepted = f"{most:,} or less, which is what the largest of instance_types ({types}) has, or larger types"
+            accepted = f"{most:,} or less, which the largest of instance_types ({types}) has for jobs, or larger types"
             if choice == "memory" and options.memory == MEMORY:
-                accepted = f"memory={most * 9 // 10 // 100 * 100} or so ({MEMORY:,} MiB is its default), or {accepted}"
+                accepted = f"memory= a number that fits ({MEMORY:,} MiB is the default): {accepted}"
             refuse(choice, getattr(options, choice), accepted)
+
+
+def left_to_jobs(size: int) -> int:
+    """MiB that a machine of ``size`` MiB has for jobs at most.
+
+    Of 8,192 the kernel leaves 7,985, and the ECS agent of Batch's machine images reserves 32 (Batch user guide,
+    "Compute resource memory management"). Larger machines lose no less, smaller ones about the same share.
+    """
+    return size - min(207, size * 207 // 8192) - 32
 
 
 def _platform(described: Sequence[dict[str, Any]], options: KnotOptions) -> str:

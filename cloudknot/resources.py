@@ -77,7 +77,7 @@ def log_group_name(name: str) -> str:
 def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
     """Check, before anything is made, whether a knot can be as it is wanted; return the platform of its image.
 
-    Instance types that the knot does not have yet are looked for in what the region has.
+    Instance types that the knot does not have yet, or that are to hold larger jobs, are looked for in the region.
 
     Raises
     ------
@@ -89,7 +89,8 @@ def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
     known = state.parameters if state is not None and state.usable else {}
     if known:
         changes.check_fixed(options, known)
-    if known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known:
+    same = known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known
+    if same and options.memory <= int(known["Memory"]) and options.job_def_vcpus <= int(known["Vcpus"]):
         return PLATFORMS[known["Architecture"]]
     return platform_in(cloud, options)
 

@@ -97,7 +97,17 @@ def test_what_the_region_does_not_have() -> None:
 
 def test_a_job_must_fit_the_largest() -> None:
     region = ScriptedRegion(c6i_large="x86_64", g5_large="x86_64")
-    assert platform(region, ["c6i", "g5"], job_def_vcpus=4, memory=16384, n_gpus=1) == "linux/amd64"
-    for choices in ({"job_def_vcpus": 5}, {"memory": 16385}, {"n_gpus": 2}):
+    assert platform(region, ["c6i", "g5"], job_def_vcpus=4, memory=16145, n_gpus=1) == "linux/amd64"
+    for choices in ({"job_def_vcpus": 5}, {"memory": 16146}, {"n_gpus": 2}):
         with pytest.raises(CloudknotInputError, match=rf"^{next(iter(choices))}=.*largest of instance_types"):
             platform(region, ["c6i", "g5"], **choices)
+
+
+def test_the_default_memory_is_said_to_be_the_default() -> None:
+    class Small(ScriptedRegion):
+        def describe(self, name: str) -> dict[str, Any]:
+            return {**super().describe(name), "MemoryInfo": {"SizeInMiB": 4096}}
+
+    with pytest.raises(CloudknotInputError, match=r"7,500 MiB is the default.*3,961 or less"):
+        platform(Small(c5_large="x86_64"), "c5.large")
+    assert platform(Small(c5_large="x86_64"), "c5.large", memory=3961) == "linux/amd64"
