@@ -10,7 +10,8 @@ from cloudknot.dependencies import Waits
 from cloudknot.options import MapOptions
 from cloudknot.overrides import with_overrides
 from cloudknot.rules import MAX_ENVIRONMENT
-from cloudknot.run import Target, _requests
+from cloudknot.run import _requests
+from cloudknot.submission import Submission
 from cloudknot.worker.protocol import Manifest, RunKeys, shared_key
 
 MAX_OVERRIDES = 8192
@@ -57,9 +58,8 @@ def test_the_longest_request_is_one_that_aws_takes(job_type, character):
     options = MapOptions.of_map(
         env_vars={"V": text}, job_type=job_type, memory=10**6, vcpus=256, timeout=10**6, retries=10
     )
-    target = Target(KNOT, "f", "i", QUEUE, DEFINITION, attempts=10, max_vcpus=256, tags={})
     waits = Waits(tuple({"jobId": "1" * 36, "type": "N_TO_N"} for _ in range(20)))
-    request = next(_requests(KEYS, target, longest_manifest(job_type), options, waits))
+    request = next(_requests(Submission(KEYS, longest_manifest(job_type)), options, waits))
     request = with_overrides({"jobName": f"{KNOT}-{RUN}", **request}, options.overrides)
     validate_parameters(request, MODEL.input_shape)
     assert len(json.dumps(request["containerOverrides"])) <= MAX_OVERRIDES
