@@ -47,8 +47,10 @@ class LocalCloud(Cloud):
         Where the cloud keeps itself; one cloud runs for each directory. Default: `default_directory`.
     vcpus : int, optional
         How many vCPUs jobs may hold at a time. Default: this machine's. Only counts for a cloud that is started.
+    quota : int, optional
+        How many job queues there may be, and compute environments. Default: AWS's 50. Counts as ``vcpus`` does.
     port : int, optional
-        Default: any free one. Only counts for a cloud that is started.
+        Default: any free one. Counts as ``vcpus`` does.
     runner : {"process", "docker"}, optional
         What a job is: a process of this machine, or a container of its image, which needs a Docker engine on this
         machine. Default: that of the running cloud, else ``"docker"`` with a ``registry`` and ``"process"`` without.
@@ -58,8 +60,7 @@ class LocalCloud(Cloud):
         when the cloud is started.
     iam : bool, optional
         Whether keys that are made by IAM (CreateAccessKey, AssumeRole) are let in and held to their policies. Default:
-        that of the running cloud, else no: then only the owner's key is, and those of jobs. Only counts for a cloud
-        that is started.
+        that of the running cloud, else no: then only the owner's key is, and those of jobs. Counts as ``vcpus`` does.
     aws_access_key_id, aws_secret_access_key, aws_session_token : str, optional
         The key of somebody else, to use in place of the owner's (as of ``boto3.Session``).
 
@@ -73,6 +74,7 @@ class LocalCloud(Cloud):
         directory: str | os.PathLike[str] | None = None,
         *,
         vcpus: float | None = None,
+        quota: int | None = None,
         port: int | None = None,
         runner: str | None = None,
         registry: str | None = None,
@@ -85,6 +87,7 @@ class LocalCloud(Cloud):
         self._directory = directory
         self._choices: Choices = {
             "vcpus": vcpus,
+            "quota": quota,
             "port": port,
             "runner": checked_runner(runner, registry),
             "registry": registry,

@@ -26,7 +26,7 @@ from cloudknot.aws.signing import AccessKey
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.application import LOG_PATH, Application
 from cloudknot.local.batch import Batch
-from cloudknot.local.batch_resources import BatchResources
+from cloudknot.local.batch_resources import QUOTA, BatchResources
 from cloudknot.local.catalog import Catalog
 from cloudknot.local.cloudformation import CloudFormation
 from cloudknot.local.ecr import RegistryEcr
@@ -92,6 +92,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
+    parser.add_argument("--quota", type=int, default=QUOTA, help="queues, and compute environments; default: AWS's")
     parser.add_argument("--runner", choices=("process", "docker"), default="process", help="what a job is")
     parser.add_argument("--registry", metavar="HOST:PORT", help="where images are; needed for --runner docker")
     parser.add_argument(
@@ -125,7 +126,7 @@ class Server:
         self._http = http_server(self._answer, options.port)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
-        services = BatchResources(Moto())
+        services = BatchResources(Moto(), options.quota)
         others = services if registry is None else RegistryEcr(services, registry)
         self._iam = Iam(others, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._iam.application, self._iam.plane

@@ -41,7 +41,9 @@ def cloud(machine, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in machine.login.items():
             patch.setenv(name, value)
-        cloud = ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, runner="docker", registry=machine.registry)
+        cloud = ck.LocalCloud(
+            tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000, runner="docker", registry=machine.registry
+        )
         cloud.start()
     with cloud:
         yield cloud

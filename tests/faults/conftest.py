@@ -21,7 +21,7 @@ def cloud(tmp_path_factory):
     """A running embedded cloud of its own, with four vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
     kept = os.environ.get("CLOUDKNOT_TEST_DIR")
     directory = f"{kept}-faults" if kept else tmp_path_factory.mktemp("faults")
-    with ck.LocalCloud(directory, vcpus=4) as cloud:
+    with ck.LocalCloud(directory, vcpus=4, quota=1000) as cloud:
         yield cloud
 
 

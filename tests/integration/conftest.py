@@ -34,7 +34,7 @@ class Place:
 def cloud(tmp_path_factory):
     """A running embedded cloud of its own, with two vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
     directory = os.environ.get("CLOUDKNOT_TEST_DIR") or tmp_path_factory.mktemp("cloud")
-    with ck.LocalCloud(directory, vcpus=2) as cloud:
+    with ck.LocalCloud(directory, vcpus=2, quota=1000) as cloud:
         yield cloud
 
 
@@ -45,7 +45,7 @@ def docker_cloud(directory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in found.login.items():
             patch.setenv(name, value)
-        cloud = ck.LocalCloud(directory, vcpus=2, runner="docker", registry=found.registry)
+        cloud = ck.LocalCloud(directory, vcpus=2, quota=1000, runner="docker", registry=found.registry)
         cloud.start()
     with cloud:
         yield Place(cloud, {"base_image": found.base_image})

@@ -2,6 +2,7 @@
 
 import pytest
 
+import cloudknot as ck
 from cloudknot.errors import CloudError, ResourceExistsException
 from cloudknot.pars import Pars
 from tests.inventory import inventory
@@ -215,22 +216,12 @@ def test_many_stacks_come_in_pages(cloud):
 class TestBatch:
     """What Batch refuses of queues and compute environments."""
 
-    def test_a_quota_is_a_refusal_in_words(self, cloud, pars):
-        environment = self.environment(cloud, pars, "full")
-        before = len(cloud.call("batch", "describe_job_queues")["jobQueues"])
-        order = [{"order": 1, "computeEnvironment": environment}]
-        names = [f"queue-{number}" for number in range(50 - before)]
-        try:
-            for name in names:
-                cloud.call("batch", "create_job_queue", jobQueueName=name, priority=1, computeEnvironmentOrder=order)
-            with pytest.raises(CloudError, match="Maximum number of job queues supported is 50"):
-                cloud.call("batch", "create_job_queue", jobQueueName="more", priority=1, computeEnvironmentOrder=order)
-        finally:
-            for name in names:
-                cloud.call("batch", "update_job_queue", jobQueue=name, state="DISABLED")
-                cloud.call("batch", "delete_job_queue", jobQueue=name)
-            cloud.call("batch", "update_compute_environment", computeEnvironment=environment, state="DISABLED")
-            cloud.call("batch", "delete_compute_environment", computeEnvironment=environment)
+    def test_a_quota_is_a_refusal_in_words(self, tmp_path):
+        with ck.LocalCloud(tmp_path, quota=1) as cloud:
+            ck.Knot(name="one", func=abs, cloud=cloud)
+            with pytest.raises(ck.CannotCreateResourceException, match=r"Maximum number of .* supported is 1\b"):
+                ck.Knot(name="two", func=abs, cloud=cloud)
+            assert [knot.name for knot in ck.list_knots(cloud)] == ["one"]
 
     def test_deletion_has_an_order(self, cloud, pars):
         environment = self.environment(cloud, pars, "ordered")

@@ -193,9 +193,9 @@ def test_of_a_source_that_has_ended_each_failure_is_passed_on_alone(knot_of):
         second[1].result(LONG)
     assert f"element 1 of the map of {first.job.manifest.knot!r} (job {first.job.job_id})" in caught.value.__notes__[0]
     assert "in odd_fails" in str(caught.value.__cause__)
+    until(lambda: second.job.status == "FAILED")
     third = knot_of(double).map(second)
     assert [third[0].result(LONG), third[2].result(LONG)] == [2, 10]
-    until(lambda: second.job.status == "FAILED")
     fourth = knot_of(double).map(second)
     with pytest.raises(ArithmeticError) as caught:
         fourth[1].result(LONG)

@@ -60,7 +60,7 @@ class Users:
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory):
     directory = f"{os.environ['CLOUDKNOT_TEST_DIR']}-iam" if os.environ.get("CLOUDKNOT_TEST_DIR") else None
-    with ck.LocalCloud(directory or tmp_path_factory.mktemp("iam"), vcpus=2, iam=True) as cloud:
+    with ck.LocalCloud(directory or tmp_path_factory.mktemp("iam"), vcpus=2, quota=1000, iam=True) as cloud:
         yield cloud
 
 
@@ -119,7 +119,7 @@ class TestWholePolicies:
         assert knot.clobbered
 
     def test_who_may_administer_removes_everything(self, tmp_path):
-        with ck.LocalCloud(tmp_path, vcpus=2, iam=True) as owner:
+        with ck.LocalCloud(tmp_path, vcpus=2, quota=1000, iam=True) as owner:
             ck.DockerRepo("others", cloud=owner)
             cloud = Users(owner).holding(documents("administer"))
             assert ck.Knot(name="last", func=cube, cloud=cloud).map([2]).result(300) == [8]
