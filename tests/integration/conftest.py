@@ -90,3 +90,9 @@ def gate():
     gate = Gate()
     yield gate
     gate.close()
+
+
+@pytest.fixture
+def process_knot_of(cloud, knot_on):
+    """Make a knot of a function on the process runner: for what Batch decides, whatever a job is."""
+    return lambda func, **choices: knot_on(Place(cloud), func, **choices)

@@ -109,9 +109,9 @@ def test_element_by_element_without_passing_through_the_client(cloud, own_cloud,
         ({}, {"job_type": "independent"}, [None]),
     ],
 )
-def test_any_shapes_of_maps(knot_of, gate, one, other, kinds):
-    first = knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **one)
-    second = knot_of(add_one).map(first, **other)
+def test_any_shapes_of_maps(process_knot_of, gate, one, other, kinds):
+    first = process_knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **one)
+    second = process_knot_of(add_one).map(first, **other)
     assert [[entry.get("type") for entry in entries] for entries in depends_on(second)] == [kinds] * len(
         second.job.job_ids
     )
@@ -231,10 +231,10 @@ def test_an_element_whose_source_left_names_it(knot_of):
         second[0].result(LONG)
 
 
-def test_cancelling_the_first_of_a_chain_ends_all(knot_of):
-    first = knot_of(nap).map([600, 600])
-    second = knot_of(double).map(first)
-    third = knot_of(add_one).map(second, chunksize=2)
+def test_cancelling_the_first_of_a_chain_ends_all(process_knot_of):
+    first = process_knot_of(nap).map([600, 600])
+    second = process_knot_of(double).map(first)
+    third = process_knot_of(add_one).map(second, chunksize=2)
     assert first.cancel()
     with pytest.raises(DependencyFailedError, match=first.job.job_id):
         second.result(LONG)
