@@ -86,6 +86,22 @@ def refuse_on_fargate(**given: object) -> None:
             refuse(name, value, accepted.get(name, "it with EC2 instances only: Fargate has no machine of yours"))
 
 
+def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, ...]:
+    """The instance types for jobs of ``n_gpus`` GPUs: `GPU_FAMILIES` in place of the default ones.
+
+    Raises
+    ------
+    CloudknotInputError
+        There are to be GPUs, and only Batch's own words are given, which stand for families without any.
+    """
+    if n_gpus and instance_types == ("optimal",):
+        return GPU_FAMILIES
+    if n_gpus and all(each in ANY_TYPES for each in instance_types):
+        words = " and ".join(map(repr, instance_types))
+        refuse("n_gpus", n_gpus, f"instance_types= that have GPUs, such as {GPU_FAMILIES}: {words} stands for none")
+    return instance_types
+
+
 def fargate_memory(vcpus: int) -> int:
     """MiB by default for a Fargate job: the least that is allowed and no less than `MEMORY`.
 

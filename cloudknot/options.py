@@ -178,8 +178,7 @@ class KnotOptions(Options):
         if self.desired_vcpus < 0:
             desired = max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus))
             self._set(desired_vcpus=desired, desired_given=False)
-        if self.n_gpus and self.instance_types == ("optimal",):
-            self._set(instance_types=compute.GPU_FAMILIES)
+        self._set(instance_types=compute.types_for_gpus(self.n_gpus, self.instance_types))
         _ = self.platform
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
             refuse(

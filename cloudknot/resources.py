@@ -17,6 +17,7 @@ from cloudknot import changes, template
 from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, is_of, job_definitions
+from cloudknot.machines import check_image, check_key_pair
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack, StackState
@@ -77,22 +78,36 @@ def log_group_name(name: str) -> str:
 def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
     """Check, before anything is made, whether a knot can be as it is wanted; return the platform of its image.
 
-    Instance types that the knot does not have yet, or that are to hold larger jobs, are looked for in the region.
+    Instance types that the knot does not have yet, or that are to hold larger jobs, are looked for in the region, and
+    so are a machine image and a key pair that it does not have yet.
 
     Raises
     ------
     CloudknotInputError
-        The region has no such instance type, the tags are too long, or AWS cannot change the knot that exists so.
+        The region has no such instance type, image or key pair, the tags are too long, or AWS cannot change the knot
+        that exists so.
     """
     template.fill_in(template.load("knot"), template.with_own(options.aws_resource_tags, stack_name(options.name)))
     state = Stack(cloud, stack_name(options.name)).state()
     known = state.parameters if state is not None and state.usable else {}
     if known:
         changes.check_fixed(options, known)
+    platform = PLATFORMS[known["Architecture"]] if _holds(options, known) else platform_in(cloud, options)
+    if options.image_id and (options.image_id, ARCHITECTURES[platform]) != (
+        known.get("ImageId"),
+        known.get("Architecture"),
+    ):
+        check_image(cloud, options.image_id, platform)
+    if options.ec2_key_pair and options.ec2_key_pair != known.get("KeyPair"):
+        check_key_pair(cloud, options.ec2_key_pair)
+    return platform
+
+
+def _holds(options: KnotOptions, known: Mapping[str, str]) -> bool:
+    """Whether a knot of these stack parameters has the instance types wanted, for jobs as large already."""
+    sizes = {"Memory": options.memory, "Vcpus": options.job_def_vcpus, "Gpus": options.n_gpus}
     same = known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known
-    if same and options.memory <= int(known["Memory"]) and options.job_def_vcpus <= int(known["Vcpus"]):
-        return PLATFORMS[known["Architecture"]]
-    return platform_in(cloud, options)
+    return same and all(size <= int(known[parameter]) for parameter, size in sizes.items())
 
 
 def deploy_knot(

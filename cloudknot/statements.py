@@ -185,16 +185,16 @@ CREATE = (
     Grant(
         "FindResources",
         "create",
-        "finding roles, policies, the default VPC and instance types, and waiting for what a stack makes",
+        "finding roles, policies, the default VPC and what is named for instances, and waiting for what a stack makes",
         _of("iam", "ListRoles ListPolicies")
         + _of("batch", "DescribeComputeEnvironments DescribeJobQueues")
         + _of("logs", "DescribeLogGroups")
         + _of(
             "ec2",
-            "DescribeAvailabilityZones DescribeInstanceTypeOfferings DescribeInstanceTypes DescribeInstances "
-            "DescribeInternetGateways DescribeLaunchTemplates DescribeLaunchTemplateVersions "
-            "DescribeNetworkInterfaces DescribeRouteTables DescribeSecurityGroups DescribeSubnets "
-            "DescribeVpcEndpoints DescribeVpcs",
+            "DescribeAvailabilityZones DescribeImages DescribeInstanceTypeOfferings DescribeInstanceTypes "
+            "DescribeInstances DescribeInternetGateways DescribeKeyPairs DescribeLaunchTemplates "
+            "DescribeLaunchTemplateVersions DescribeNetworkInterfaces DescribeRouteTables DescribeSecurityGroups "
+            "DescribeSubnets DescribeVpcEndpoints DescribeVpcs",
         ),
     ),
     Grant(

@@ -105,6 +105,14 @@ class TestWholePolicies:
         with pytest.raises(ck.ResourceDoesNotExistException):
             ck.Knot(name="own", cloud=owner)
 
+    def test_who_may_create_names_an_image_and_a_key_pair(self, users, owner):
+        owner.call("ec2", "create_key_pair", KeyName="lab")
+        cloud = users.holding(documents("create"))
+        with pytest.raises(ck.CloudknotInputError, match="near matches: lab"):
+            ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="labs")
+        with pytest.raises(ck.CloudknotInputError, match="not shared with you"):
+            ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
+
     def test_who_may_create_makes_and_removes_a_network(self, users):
         cloud = users.holding(documents("create"))
         pars = ck.Pars("wide", use_default_vpc=False, batch_service_role_name="batchy", cloud=cloud)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -13,30 +12,10 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.stack import Stack
+from tests.counting import CountingCloud
 
 LONG = 120
-READS = re.compile(r"(describe|get|list|head|batch_get)_\w+")
 TYPES = ["describe_instance_type_offerings", "describe_instance_types"]
-
-
-class CountingCloud(ck.LocalCloud):
-    """A session's view of the running cloud that keeps the names of the calls it makes."""
-
-    def __init__(self, directory):
-        super().__init__(directory)
-        self.calls = []
-
-    def call(self, service, operation, **arguments):
-        self.calls.append(operation)
-        return super().call(service, operation, **arguments)
-
-    def pages(self, service, operation, **arguments):
-        self.calls.append(operation)
-        return super().pages(service, operation, **arguments)
-
-    @property
-    def writes(self):
-        return [call for call in self.calls if not READS.fullmatch(call)]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ LEVELS = [
     "clouds",
     "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages",
     "pars_parameters",
-    "modules fingerprint packs inventory changes definition offerings",
+    "modules fingerprint packs inventory changes definition offerings machines",
     "pars",
     "blame requirements outcomes collector resources overrides submission dependencies",
     "rounds",

@@ -67,3 +67,10 @@ def test_a_map_may_have_another_pair_on_fargate() -> None:
     check_overrides(Overrides(memory=5000, vcpus=3), 64, None)
     with pytest.raises(CloudknotInputError, match=r"^vcpus=65 .*max_vcpus \(64\)"):
         check_overrides(Overrides(vcpus=65), 64, None)
+
+
+def test_gpus_need_types_that_have_some() -> None:
+    assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
+    assert KnotOptions.make(n_gpus=1, instance_types=["optimal", "p3"]).instance_types == ("optimal", "p3")
+    with pytest.raises(CloudknotInputError, match=r"^n_gpus=1 .*'default_x86_64' stands for none"):
+        KnotOptions.make(n_gpus=1, instance_types="default_x86_64")

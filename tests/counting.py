@@ -1,0 +1,36 @@
+"""A cloud that remembers what it was asked: the cost of an operation is counted, not timed."""
+
+import re
+
+import cloudknot as ck
+
+READS = re.compile(r"(describe|get|list|head|batch_get)_\w+")
+
+
+class CountingCloud(ck.LocalCloud):
+    """A session's view of the running cloud that keeps the names of the calls it makes, and ``service:name``."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.calls = []
+        self.asked = []
+
+    def forget(self):
+        self.calls.clear()
+        self.asked.clear()
+
+    def _note(self, service, operation):
+        self.calls.append(operation)
+        self.asked.append(f"{service}:{operation}")
+
+    def call(self, service, operation, **arguments):
+        self._note(service, operation)
+        return super().call(service, operation, **arguments)
+
+    def pages(self, service, operation, **arguments):
+        self._note(service, operation)
+        return super().pages(service, operation, **arguments)
+
+    @property
+    def writes(self):
+        return [call for call in self.calls if not READS.fullmatch(call)]

@@ -1,0 +1,80 @@
+"""A machine image and a key pair that are named, against a region's scripted answers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from cloudknot.aws import Cloud
+from cloudknot.errors import CloudError, CloudknotInputError, PermissionDeniedError
+from cloudknot.machines import check_image, check_key_pair
+
+IMAGE = "ami-0123456789abcdef0"
+
+
+class ScriptedRegion:
+    """EC2's answers about images and key pairs."""
+
+    region = "eu-west-1"
+
+    def __init__(self, *pairs: str, error: CloudError | None = None, **image: str) -> None:
+        self.pairs, self.error, self.image = pairs, error, image
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        if operation == "describe_images":
+            assert arguments == {"ImageIds": [IMAGE]}
+            return {"Images": [self.image] if self.image else []}
+        assert (service, operation, arguments) == ("ec2", "describe_key_pairs", {})
+        return {"KeyPairs": [{"KeyName": name} for name in self.pairs]}
+
+
+def image(platform: str, error: CloudError | None = None, **described: str) -> None:
+    check_image(cast(Cloud, ScriptedRegion(error=error, **described)), IMAGE, platform)
+
+
+@pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
+def test_an_available_image_of_the_architecture_is_taken(architecture: str, platform: str) -> None:
+    image(platform, State="available", Architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({}, r"may use in eu-west-1: this one is not there.*another id in each region"),
+        ({"State": "pending", "Architecture": "x86_64"}, r"is 'pending'"),
+        ({"State": "disabled", "Architecture": "x86_64"}, r"is 'disabled'"),
+        ({"State": "available", "Architecture": "arm64"}, r"for x86_64, as the instance types are: .*for arm64"),
+        ({"State": "available", "Architecture": "x86_64_mac"}, r"this one is for x86_64_mac"),
+        ({"State": "available", "Architecture": "x86_64", "Platform": "windows"}, r"of Windows"),
+    ],
+)
+def test_an_image_that_runs_no_job_is_refused(described: dict[str, str], words: str) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"^image_id='{IMAGE}' is not accepted.*{words}"):
+        image("linux/amd64", **described)
+
+
+def test_an_image_that_aws_does_not_know() -> None:
+    with pytest.raises(CloudknotInputError, match="not shared with you"):
+        image("linux/amd64", CloudError("AWS refused", code="InvalidAMIID.NotFound"))
+
+
+def test_a_denied_look_is_told_as_such() -> None:
+    with pytest.raises(PermissionDeniedError, match="denied"):
+        image("linux/amd64", PermissionDeniedError("denied", code="UnauthorizedOperation"))
+
+
+def key_pair(name: str, *pairs: str) -> None:
+    check_key_pair(cast(Cloud, ScriptedRegion(*pairs)), name)
+
+
+def test_key_pairs() -> None:
+    key_pair("lab", "home", "lab")
+    with pytest.raises(CloudknotInputError, match=r"^ec2_key_pair='lap' .*eu-west-1; near matches: lab\.$"):
+        key_pair("lap", "home", "lab")
+    with pytest.raises(CloudknotInputError, match=r"there are home, lab\. `aws ec2 create-key-pair .*eu-west-1`"):
+        key_pair("qqqq", "lab", "home")
+    with pytest.raises(CloudknotInputError, match=r"there is none\. `aws ec2 create-key-pair"):
+        key_pair("lab")
