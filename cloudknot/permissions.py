@@ -62,17 +62,20 @@ def statement(grant: Grant, scope: Scope) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value}
 
 
-def policy(level: str, scope: Scope) -> dict[str, Any]:
-    """The policy document of a level. Raises `CloudknotInputError` for an unknown one."""
+def policy(level: str, scope: Scope, lacking: str = "") -> dict[str, Any]:
+    """The policy document of a level. Raises `CloudknotInputError` for an unknown one.
+
+    ``lacking`` is the Sid of a statement to leave out; what that one stands in for is then there itself.
+    """
     if level not in LEVELS:
         refuse("level", level, "run, create or administer")
-    return {"Version": "2012-10-17", "Statement": [statement(grant, scope) for grant in grants(level)]}
+    return {"Version": "2012-10-17", "Statement": [statement(grant, scope) for grant in grants(level, lacking)]}
 
 
-def grants(level: str) -> list[Grant]:
+def grants(level: str, lacking: str = "") -> list[Grant]:
     """The statements of a level, those of the levels below it first. None of them is idle beside the others."""
-    held = [grant for grant in GRANTS if LEVELS.index(grant.level) <= LEVELS.index(level)]
-    replaced = {grant.replaces for grant in held}
+    held = [grant for grant in GRANTS if LEVELS.index(grant.level) <= LEVELS.index(level) and grant.sid != lacking]
+    replaced = {sid for grant in held for sid in grant.replaces}
     return [grant for grant in held if grant.sid not in replaced]
 
 

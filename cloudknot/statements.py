@@ -30,8 +30,9 @@ class Grant:
     resources : tuple of str
         ARNs without ``arn:<partition>:``, or ``"*"``.
     condition : mapping
-    replaces : str
-        Sid of the statement of a lower level that is not needed beside this one.
+    replaces : tuple of str
+        Sids of statements, of a lower level or earlier, that are not needed beside this one: it holds what they do, so
+        that the whole fits into a managed policy.
     """
 
     sid: str
@@ -40,12 +41,15 @@ class Grant:
     actions: tuple[str, ...]
     resources: tuple[str, ...] = ("*",)
     condition: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    replaces: str = ""
+    replaces: tuple[str, ...] = ()
 
 
 def _of(service: str, operations: str) -> tuple[str, ...]:
     return tuple(f"{service}:{operation}" for operation in operations.split())
 
+
+_SUBMIT = _of("batch", "SubmitJob")
+_LIST_RUNS = _of("s3", "ListBucket")
 
 RUN = (
     Grant(
@@ -65,7 +69,7 @@ RUN = (
         "SubmitJobs",
         "run",
         "`map`",
-        _of("batch", "SubmitJob"),
+        _SUBMIT,
         ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
     ),
     Grant("EndJobs", "run", "`cancel`, `terminate`", _of("batch", "TerminateJob"), ("batch:{here}:job/*",)),
@@ -76,7 +80,7 @@ RUN = (
         _of("s3", "GetObject PutObject DeleteObject AbortMultipartUpload"),
         ("s3:::{bucket}/cloudknot.jobs/*",),
     ),
-    Grant("ListRuns", "run", "finding results", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
+    Grant("ListRuns", "run", "finding results", _LIST_RUNS, ("s3:::{bucket}",)),
     Grant(
         "ReadLogs",
         "run",
@@ -105,7 +109,7 @@ CREATE = (
         "create",
         "finding all knots, and a knot by its name",
         _of("cloudformation", "DescribeStacks ListStacks"),
-        replaces="FindKnots",
+        replaces=("FindKnots",),
     ),
     Grant(
         "MakeStacks",
@@ -117,24 +121,15 @@ CREATE = (
     Grant(
         "MakeRoles",
         "create",
-        "the roles of jobs and instances, in the stack of a Pars",
+        "the roles of jobs and instances and the instance profile, in the stack of a Pars",
         _of(
             "iam",
             "CreateRole GetRole DeleteRole TagRole UpdateRole UpdateAssumeRolePolicy AttachRolePolicy "
-            "DetachRolePolicy ListAttachedRolePolicies PutRolePolicy GetRolePolicy DeleteRolePolicy ListRolePolicies",
+            "DetachRolePolicy ListAttachedRolePolicies PutRolePolicy GetRolePolicy DeleteRolePolicy ListRolePolicies "
+            "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile TagInstanceProfile "
+            "AddRoleToInstanceProfile RemoveRoleFromInstanceProfile",
         ),
-        ("iam::{account}:role/cloudknot/*",),
-    ),
-    Grant(
-        "MakeInstanceProfiles",
-        "create",
-        "the instance profile, in the stack of a Pars",
-        _of(
-            "iam",
-            "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile "
-            "RemoveRoleFromInstanceProfile",
-        ),
-        ("iam::{account}:instance-profile/cloudknot/*",),
+        ("iam::{account}:role/cloudknot/*", "iam::{account}:instance-profile/cloudknot/*"),
     ),
     Grant(
         "GiveRoles",
@@ -157,23 +152,25 @@ CREATE = (
         },
     ),
     Grant(
-        "MakeBatchsOwnRole",
+        "MakeServicesOwnRoles",
         "create",
-        "the first use of Batch in an account",
+        "the first use of Batch, and of Spot instances, in an account",
         _of("iam", "CreateServiceLinkedRole"),
-        ("iam::{account}:role/aws-service-role/batch.amazonaws.com/*",),
-        {"StringEquals": {"iam:AWSServiceName": "batch.amazonaws.com"}},
+        ("iam::{account}:role/aws-service-role/*",),
+        {"StringEquals": {"iam:AWSServiceName": ["batch.amazonaws.com", "spot.amazonaws.com"]}},
     ),
     Grant(
         "MakeBatchResources",
         "create",
         "job definition, queue and compute environment, in the stack of a knot",
-        _of(
+        _SUBMIT
+        + _of(
             "batch",
             "CreateComputeEnvironment UpdateComputeEnvironment DeleteComputeEnvironment SetCapacityTags "
             "CreateJobQueue UpdateJobQueue DeleteJobQueue RegisterJobDefinition DeregisterJobDefinition TagResource",
         ),
         ("batch:{here}:*/*-cloudknot*",),
+        replaces=("SubmitJobs",),
     ),
     Grant(
         "MakeLogGroups",
@@ -185,8 +182,9 @@ CREATE = (
     Grant(
         "FindResources",
         "create",
-        "finding roles, policies, the default VPC and what is named for instances, and waiting for what a stack makes",
+        "finding roles, policies, networks and what is named for instances; waiting for what a stack makes; pushing",
         _of("iam", "ListRoles ListPolicies")
+        + _of("ecr", "GetAuthorizationToken")
         + _of("batch", "DescribeComputeEnvironments DescribeJobQueues")
         + _of("logs", "DescribeLogGroups")
         + _of(
@@ -223,8 +221,9 @@ CREATE = (
         "MakeBucket",
         "create",
         "the bucket of inputs and results",
-        _BUCKET,
+        _LIST_RUNS + _BUCKET,
         ("s3:::{bucket}",),
+        replaces=("ListRuns",),
     ),
     Grant(
         "MakeImages",
@@ -233,26 +232,24 @@ CREATE = (
         _IMAGES,
         ("ecr:{here}:repository/{repository}",),
     ),
-    Grant("LogInToRegistry", "create", "pushing an image", _of("ecr", "GetAuthorizationToken")),
 )
 
-# These two hold the statement that they replace, so that the whole fits into a managed policy.
 ADMINISTER = (
     Grant(
         "DeleteImages",
         "administer",
         "`clobber(clobber_image=True)`, `clobber(clobber_repo=True)`",
-        (*_IMAGES, *_of("ecr", "BatchDeleteImage DeleteRepository")),
+        _IMAGES + _of("ecr", "BatchDeleteImage DeleteRepository"),
         ("ecr:{here}:repository/{repository}",),
-        replaces="MakeImages",
+        replaces=("MakeImages",),
     ),
     Grant(
         "DeleteBucket",
         "administer",
         "`cloudknot clobber --all --results`",
-        (*_BUCKET, *_of("s3", "DeleteBucket")),
+        _LIST_RUNS + _BUCKET + _of("s3", "DeleteBucket"),
         ("s3:::{bucket}",),
-        replaces="MakeBucket",
+        replaces=("MakeBucket", "ListRuns"),
     ),
     # Without a name, DescribeRepositories is about every repository of the account.
     Grant(

@@ -82,6 +82,9 @@ class TestStatement:
                 if arn == "ecr:{here}:repository/*":
                     assert all(re.match("ecr:(Describe|List)", action) for action in grant.actions)
                     continue
+                if arn.endswith("aws-service-role/*"):
+                    assert grant.condition["StringEquals"]["iam:AWSServiceName"]
+                    continue
                 assert re.search(r"cloudknot|\{repository\}|batch\.amazonaws|/batch/job|:job/", arn)
 
     def test_it_says_what_it_is_for(self, grant):
@@ -96,8 +99,29 @@ class TestPolicy:
         assert result.exit_code == 0
         assert json.loads(result.stdout) == policy(level, SCOPE)
 
-    def test_it_fits_into_a_managed_policy(self, level):
-        assert size(policy(level, Scope("123456789012", "ap-southeast-2", repository="r" * 30))) <= LONGEST_POLICY
+    @pytest.mark.parametrize("region", ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1"])
+    def test_it_fits_into_a_managed_policy(self, level, region):
+        """With the longest names of buckets, long ones of repositories, and in each partition."""
+        scope = Scope("123456789012", region, "b" * 63, "r" * 60, partition_of(region))
+        assert size(policy(level, scope)) <= LONGEST_POLICY
+
+    def test_it_is_measured_without_white_space_as_iam_does(self, level):
+        document = policy(level, SCOPE)
+        assert size(document) == len(re.sub(r"\s", "", json.dumps(document)))
+
+    def test_a_statement_that_is_lacking_gives_back_what_it_stands_in_for(self, level):
+        every = {grant.sid: set(grant.actions) for grant in GRANTS}
+        for grant in grants(level):
+            held = grants(level, grant.sid)
+            assert grant not in held
+            actions = {action for one in held for action in one.actions}
+            assert all(every[sid] <= actions for sid in grant.replaces)
+
+    def test_a_statement_holds_what_it_stands_in_for(self, level):
+        every = {grant.sid: grant for grant in GRANTS}
+        for grant in grants(level):
+            for sid in grant.replaces:
+                assert set(every[sid].actions) <= set(grant.actions), sid
 
     def test_its_statements_have_names_of_their_own(self, level):
         sids = [statement["Sid"] for statement in policy(level, SCOPE)["Statement"]]
