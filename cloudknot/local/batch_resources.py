@@ -1,6 +1,7 @@
 """Queues and compute environments as Batch guards them: a layer in front of moto, which keeps them.
 
-moto lets anything be deleted at any time, knows no quotas, and does not take note when a compute environment changes.
+moto lets anything be deleted at any time, knows no quotas, keeps no time limits of queues, and does not take note when
+a compute environment changes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cloudknot.local.errors import ClientException
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 DEFAULT_TYPES = ("default_x86_64", "default_arm64")
 """Batch's words for whatever suits, of which moto knows only ``optimal``."""
+LIMITS = "jobStateTimeLimitActions"
 QUOTA = 50
 """Job queues, and compute environments, of an account in a region (Batch user guide, "Service quotas")."""
 
@@ -38,6 +40,8 @@ class BatchResources:
         self._changes: dict[str, dict[str, Any]] = {}
         self._operations: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
             "createjobqueue": self._create_queue,
+            "updatejobqueue": self._update_queue,
+            "describejobqueues": self._describe_queues,
             "createcomputeenvironment": self._create_environment,
             "deletejobqueue": self._delete_queue,
             "deletecomputeenvironment": self._delete_environment,
@@ -64,7 +68,25 @@ class BatchResources:
 
     def _create_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
         self._refuse_one_more(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
-        return self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
+        answer = self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
+        self._keep_limits(answer["jobQueueArn"], request)
+        return answer
+
+    def _update_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._ask(environ, "updatejobqueue", request)
+        self._keep_limits(answer["jobQueueArn"], request)
+        return answer
+
+    def _keep_limits(self, arn: str, request: Mapping[str, Any]) -> None:
+        """Any number of seconds is taken, so that a test need not wait for the 600 that are the least on AWS."""
+        if LIMITS in request:
+            self._changes[arn] = {LIMITS: request[LIMITS]}
+
+    def _describe_queues(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._ask(environ, "describejobqueues", request)
+        for queue in answer["jobQueues"]:
+            queue.update(self._changes.get(queue["jobQueueArn"], {}))
+        return answer
 
     def _create_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
         name = str(request.get("computeEnvironmentName"))
@@ -94,6 +116,7 @@ class BatchResources:
         for queue in self._ask(environ, "describejobqueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
+            self._changes.pop(queue["jobQueueArn"], None)
         return self._ask(environ, "deletejobqueue", request)
 
     def _delete_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:

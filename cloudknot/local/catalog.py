@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cloudknot.local.errors import ClientException
-from cloudknot.local.records import Queue
+from cloudknot.local.records import Queue, TimeLimit
 
 Describe = Callable[..., dict[str, Any]]
 """``describe(operation, **arguments)``: one call of the Batch API."""
@@ -80,7 +80,7 @@ class Catalog:
         if found["state"] != "ENABLED":
             raise ClientException(f"Job queue {reference} is not enabled")
         name, vcpus = self._environment(found["computeEnvironmentOrder"])
-        return Queue(found["jobQueueName"], found["jobQueueArn"], found["priority"], name, vcpus)
+        return Queue(found["jobQueueName"], found["jobQueueArn"], found["priority"], name, vcpus, _time_limits(found))
 
     def _environment(self, order: list[dict[str, Any]]) -> tuple[str, float]:
         arns = [entry["computeEnvironment"] for entry in sorted(order, key=lambda entry: entry["order"])]
@@ -93,3 +93,8 @@ class Catalog:
             raise ClientException("The job queue has no compute environment")
         name = max(sizes, key=lambda name: sizes[name])
         return name, sizes[name]
+
+
+def _time_limits(queue: Mapping[str, Any]) -> tuple[TimeLimit, ...]:
+    actions = queue.get("jobStateTimeLimitActions") or ()
+    return tuple(TimeLimit(action["reason"], float(action["maxTimeSeconds"])) for action in actions)

@@ -30,6 +30,7 @@ from cloudknot.local.records import (
 from cloudknot.local.retry import retries
 from cloudknot.local.scheduler import Scheduler
 from cloudknot.local.tasks import task_of
+from cloudknot.local.time_limits import TimeLimits
 
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL (ECS, ``ECS_CONTAINER_STOP_TIMEOUT``)."""
@@ -60,6 +61,7 @@ class Engine:
         self._new_id = new_id
         self._order = itertools.count()
         self._scheduler = Scheduler(vcpus)
+        self._limits = TimeLimits()
         self._running: dict[str, Job] = {}
         self._deadlines: list[_Deadline] = []
         self._ended: deque[Job] = deque()
@@ -116,7 +118,7 @@ class Engine:
         return self._settle(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Do what was due by now: attempt timeouts, and SIGKILL for what outlived its SIGTERM."""
+        """Do what was due by now: attempt timeouts, SIGKILL for what outlived its SIGTERM, ends of what is stuck."""
         while self._deadlines and self._deadlines[0].at <= now:
             deadline = heapq.heappop(self._deadlines)
             job = self._running.get(deadline.task_id)
@@ -132,7 +134,8 @@ class Engine:
         """When `tick` is due; None when nothing is pending."""
         while self._deadlines and self._deadlines[0].task_id not in self._running:
             heapq.heappop(self._deadlines)
-        return self._deadlines[0].at if self._deadlines else None
+        times = [self._deadlines[0].at if self._deadlines else None, self._limits.next()]
+        return min((at for at in times if at is not None), default=None)
 
     def _add(self, job: Job) -> Job:
         self.jobs[job.id] = job
@@ -179,11 +182,15 @@ class Engine:
     def _make_runnable(self, job: Job) -> None:
         self._set_status(job, Status.RUNNABLE)
         job.reason = self._scheduler.add(job)
+        if job.reason:
+            self._limits.add(job)
 
     def _settle(self, now: float) -> list[Action]:
         """Follow up on every job that ended, start what now fits, and hand over the actions."""
-        while self._ended:
-            self._follow_up(self._ended.popleft(), now)
+        self._follow_ups(now)
+        for stuck, reason in self._limits.due(now):
+            self._cancel_waiting(stuck, reason, now)
+            self._follow_ups(now)
         for job in self._scheduler.take():
             self._start(job)
         actions, self._actions = self._actions, []
@@ -231,6 +238,10 @@ class Engine:
             if not each.status.active and not each.status.ended:
                 each.cancelled = True
                 self._end(each, Status.FAILED, reason, now)
+
+    def _follow_ups(self, now: float) -> None:
+        while self._ended:
+            self._follow_up(self._ended.popleft(), now)
 
     def _follow_up(self, job: Job, now: float) -> None:
         """Tell those that waited for a job that it ended."""

@@ -75,6 +75,14 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class TimeLimit:
+    """Seconds for which a job may be at the head of its queue with a reason not to start, before it is cancelled."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Queue:
     """A job queue and the compute environment that serves it."""
 
@@ -83,6 +91,7 @@ class Queue:
     priority: int
     environment: str
     max_vcpus: float
+    time_limits: tuple[TimeLimit, ...] = ()
 
 
 @dataclass(frozen=True)

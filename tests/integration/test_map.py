@@ -497,3 +497,33 @@ def test_why_a_job_cannot_start_is_told_once(place, caplog, elements):
     (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
     assert told.startswith(future.job.name)
     assert "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in told
+
+
+@pytest.mark.parametrize("elements", [[1], [1, 2]])
+def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elements):
+    """As on AWS after ten minutes; here the queue is told to wait for a second."""
+    name = f"never-{len(elements)}"
+    generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
+    ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
+    reason = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+    limit = {"reason": reason, "state": "RUNNABLE", "maxTimeSeconds": 1, "action": "CANCEL"}
+    cloud.call("batch", "update_job_queue", jobQueue=generous.job_queue, jobStateTimeLimitActions=[limit])
+    (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[generous.job_queue])["jobQueues"]
+    assert queue["jobStateTimeLimitActions"] == [limit]
+    future = generous.map(elements, vcpus=4)
+    gathered = future.reduce(sum)
+    for index, element in enumerate(future):
+        error = element.exception(LONG)
+        assert isinstance(error, ck.JobStuckError)
+        assert error.index == index
+        assert error.reason == f"Canceled by JobStateTimeLimit action due to reason: {reason}"
+        assert "asks for more vCPUs, memory or GPUs than any machine of the queue has" in str(error)
+    assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
+    assert future.job.status == "FAILED"
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
+
+
+def test_queues_have_the_limits_of_their_template(cloud):
+    knot = ck.Knot(name="limits", func=square, cloud=cloud)
+    (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"]
+    assert [action["maxTimeSeconds"] for action in queue["jobStateTimeLimitActions"]] == [600, 600, 86400]

@@ -1,6 +1,7 @@
 """The Batch engine, event by event: a clock and ids that the test gives, and no I/O."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from cloudknot.local.records import (
     Started,
     Status,
     Stop,
+    TimeLimit,
 )
 
 QUEUE = Queue("q", "arn:aws:batch:us-east-1:1:job-queue/q", 1, "ce", 16)
@@ -161,6 +163,57 @@ def test_a_job_larger_than_its_compute_environment_stays_runnable_and_blocks_nob
     assert job.status == Status.STARTING
     cloud.cancel(misfit)
     assert (misfit.status, misfit.reason) == (Status.FAILED, "because")
+
+
+def limited(seconds=600.0, reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"):
+    return replace(QUEUE, time_limits=(TimeLimit("CAPACITY:OTHER", 1.0), TimeLimit(reason, seconds)))
+
+
+CANCELED = "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+
+
+def test_what_never_starts_is_cancelled_when_it_has_been_the_head_for_long_enough(cloud):
+    first, second = (cloud.submit(queue=limited(), vcpus=17) for _ in range(2))
+    waits = cloud.submit(queue=limited(), vcpus=2)
+    running = cloud.submit(queue=limited(), vcpus=2)
+    assert cloud.engine.next_deadline() == cloud.now + 600
+    cloud.wait(599)
+    assert statuses([first, second]) == ["RUNNABLE", "RUNNABLE"]
+    cloud.wait(1)
+    assert (first.status, first.reason, first.cancelled) == (Status.FAILED, CANCELED, True)
+    assert second.status == Status.RUNNABLE  # It is the head only now.
+    assert cloud.engine.next_deadline() == cloud.now + 600
+    cloud.wait(600)
+    assert (second.status, second.reason) == (Status.FAILED, CANCELED)
+    assert cloud.engine.next_deadline() is None
+    assert statuses([waits, running]) == ["STARTING", "RUNNABLE"]  # Waiting for its turn ends no job.
+
+
+def test_children_that_never_start_are_cancelled_one_after_the_other(cloud):
+    parent = cloud.submit(queue=limited(), vcpus=17, array_size=2)
+    after = cloud.submit(queue=limited(), depends_on=(Dependency(parent.id),))
+    cloud.wait(600)
+    assert statuses(parent.children) == ["FAILED", "RUNNABLE"]
+    cloud.wait(600)
+    assert (parent.status, parent.reason) == (Status.FAILED, records.CHILD_FAILED)
+    assert (after.status, after.reason) == (Status.FAILED, records.DEPENDENCY_FAILED)
+
+
+def test_a_head_that_is_ended_by_hand_makes_way_for_the_next(cloud):
+    first, second = (cloud.submit(queue=limited(), vcpus=17) for _ in range(2))
+    cloud.wait(300)
+    cloud.cancel(first)
+    cloud.wait(599)
+    assert second.status == Status.RUNNABLE
+    cloud.wait(1)
+    assert second.reason == CANCELED
+
+
+def test_a_limit_for_another_reason_ends_nothing(cloud):
+    misfit = cloud.submit(queue=limited(reason="MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"), vcpus=17)
+    assert cloud.engine.next_deadline() is None
+    cloud.wait(10**6)
+    assert misfit.status == Status.RUNNABLE
 
 
 def test_a_full_compute_environment_does_not_hold_up_another_queue():
