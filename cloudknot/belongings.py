@@ -1,7 +1,7 @@
 """Everything of cloudknot's in a region: found by tag and by name, and removed.
 
 Stacks are known by their description, what is not in one (revisions of job definitions, repositories) by the tag
-``cloudknot``, and the bucket by its name.
+``cloudknot``, and so is a bucket that cloudknot made.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Belongings:
     def rows(self) -> list[tuple[str, str, str]]:
         """What it is, its name, and what it costs while nothing runs."""
         stored = [("image repository", one.name, _storage(one, "image")) for one in self.repositories]
-        bucket = [("bucket", one.name, _storage(one, "object")) for one in (self.bucket,) if one]
+        kind = "bucket" if self.own_bucket else "runs in your own bucket"
+        bucket = [(kind, one.name, _storage(one, "object")) for one in (self.bucket,) if one]
         return [
             *(("knot", knot.name, self._cost(knot)) for knot in self.knots),
             *(("knot, half removed", name, "nothing") for name in self.leftovers),
@@ -82,7 +83,7 @@ def find_belongings(cloud: Cloud) -> Belongings:
     names = {knot.name for knot in knots}
     tags = {one.get("tags", {}).get(OWN_TAG, "") for one in job_definitions(cloud)}
     left = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
-    own = cloud.bucket == f"cloudknot-{cloud.account}-{cloud.region}"
+    own = cloud.storage.bucket_itself.is_made_by_cloudknot()
     return Belongings(
         knots=tuple(knots),
         jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
@@ -128,7 +129,7 @@ def remove_runs(cloud: Cloud, own: bool) -> None:
     """Delete every run, and the bucket if cloudknot made it."""
     cloud.storage.delete_prefix(f"{RUNS}/")
     if own:
-        cloud.call("s3", "delete_bucket", Bucket=cloud.bucket)
+        cloud.storage.bucket_itself.delete()
 
 
 def _repositories(cloud: Cloud) -> list[Stored]:

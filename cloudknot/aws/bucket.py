@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import (
+    CannotDeleteResourceException,
     CloudError,
     PermissionDeniedError,
     ResourceDoesNotExistException,
@@ -134,17 +135,56 @@ class Bucket:
     def _partition(self) -> str:
         return str(self._door.session().get_partition_for_region(self._region))
 
+    def is_made_by_cloudknot(self) -> bool:
+        """Whether cloudknot made the bucket: its tag says so. One of the default name without any tags is half made.
+
+        False when there is no bucket, and for one whose tags may not be read and that has another name.
+        """
+        try:
+            tags = self._tags()
+        except ResourceDoesNotExistException:
+            return False
+        except PermissionDeniedError:
+            return self._ours
+        return tags.get(TAG) in (BEING_MADE, MADE) if tags else self._ours
+
     def _is_half_made(self) -> bool:
         """Whether a session was broken off that made this bucket; by the name alone, when it has no tags yet."""
         try:
-            tags = self._call("get_bucket_tagging")["TagSet"]
+            tags = self._tags()
+        except PermissionDeniedError:
+            return False
+        return tags.get(TAG) == BEING_MADE if tags else self._ours
+
+    def _tags(self) -> dict[str, str]:
+        try:
+            listed = self._call("get_bucket_tagging")["TagSet"]
         except CloudError as error:
             if error.code == "NoSuchTagSet":
-                return self._ours
-            if not isinstance(error, PermissionDeniedError):
+                return {}
+            raise
+        return {item["Key"]: item["Value"] for item in listed}
+
+    def delete(self) -> None:
+        """Delete the bucket, which must be empty.
+
+        Raises
+        ------
+        CannotDeleteResourceException
+            There is something else in it.
+        """
+        try:
+            self._call("delete_bucket")
+        except CloudError as error:
+            if error.code != "BucketNotEmpty":
                 raise
-            return False
-        return {"Key": TAG, "Value": BEING_MADE} in tags
+            raise CannotDeleteResourceException(
+                f"The bucket {self.name} was kept: cloudknot made it, and its runs were deleted, but there is "
+                "something else in it (objects, or old versions of some). Move that away, or delete all of it by "
+                f"`aws s3 rb s3://{self.name} --force`.",
+                code=error.code,
+                operation=error.operation,
+            ) from error
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._door.call("s3", operation, Bucket=self.name, **arguments)

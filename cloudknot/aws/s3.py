@@ -41,7 +41,7 @@ class Storage:
 
     def __init__(self, door: Door, bucket: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
         self._door, self.bucket, self.sse = door, bucket, sse
-        self._bucket = Bucket(door, bucket, region, sse=sse, ours=ours)
+        self.bucket_itself = Bucket(door, bucket, region, sse=sse, ours=ours)
         self._encryption = {"ServerSideEncryption": sse} if sse else {}
         self._ready = False
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class Storage:
         """Make the bucket unless it is there; see `Bucket.ensure`. After the first time this does nothing."""
         with self._lock:
             if not self._ready:
-                self._bucket.ensure(tags)
+                self.bucket_itself.ensure(tags)
                 self._ready = True
 
     def put(self, key: str, body: bytes) -> None:

@@ -251,3 +251,57 @@ def test_everything_is_found_shown_and_removed(other_cloud, command):
     # The service-linked role stays: it is the account's, and costs nothing.
     role = {kind: [name for name in inventory(other_cloud)[kind] if name not in empty[kind]] for kind in empty}
     assert {kind: names for kind, names in role.items() if names} == {"roles": ["AWSServiceRoleForbatch"]}
+
+
+@pytest.fixture
+def chosen_bucket(other_cloud, tmp_path, monkeypatch):
+    """A session of that cloud whose settings name a bucket."""
+
+    def choose(name):
+        (tmp_path / "settings").write_text(f"[aws]\ns3-bucket = {name}\n")
+        monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
+        return ck.LocalCloud(other_cloud.directory)
+
+    return choose
+
+
+def test_a_bucket_of_a_chosen_name_that_cloudknot_made_goes_with_the_results(chosen_bucket, command):
+    cloud = chosen_bucket("chosen-for-runs")
+    cloud.storage.ensure_bucket({"Grant": "42"})
+    cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")
+    assert "runs in your own" not in command("clobber", "--all", "--dry-run").output
+    kept = command("clobber", "--all", "--yes")
+    assert kept.exit_code == 0
+    assert "chosen-for-runs" in inventory(cloud)["buckets"]
+    removed = command("clobber", "--all", "--yes", "--results")
+    assert removed.exit_code == 0, removed.output
+    assert "Removed bucket chosen-for-runs." in removed.output
+    assert "chosen-for-runs" not in inventory(cloud)["buckets"]
+
+
+@pytest.mark.parametrize("tags", [{}, {"cloudknot": "used by it"}, {"Grant": "42"}])
+def test_a_bucket_of_the_users_own_stays_with_what_else_is_in_it(chosen_bucket, command, tags):
+    name = f"of-the-lab-{len(tags)}-{'-'.join(tags).lower() or 'bare'}"
+    cloud = chosen_bucket(name)
+    cloud.call("s3", "create_bucket", Bucket=name)
+    if tags:
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        cloud.call("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": pairs})
+    cloud.storage.put("data/of-the-lab", b"1")
+    cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")
+    assert f"runs in your own bucket  {name}" in command("clobber", "--all", "--dry-run").output
+    removed = command("clobber", "--all", "--yes", "--results")
+    assert removed.exit_code == 0, removed.output
+    assert list(cloud.storage.keys("")) == ["data/of-the-lab"]
+    assert name in inventory(cloud)["buckets"]
+
+
+def test_a_bucket_that_holds_something_else_is_kept_and_told(chosen_bucket, command):
+    cloud = chosen_bucket("made-but-used")
+    cloud.storage.ensure_bucket({})
+    cloud.storage.put("notes", b"1")
+    cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")
+    removed = command("clobber", "--all", "--yes", "--results")
+    assert removed.exit_code == 1
+    assert "The bucket made-but-used was kept: cloudknot made it" in removed.output
+    assert list(cloud.storage.keys("")) == ["notes"]
