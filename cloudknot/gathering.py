@@ -18,6 +18,7 @@ from cloudknot.program import Program, make_program
 from cloudknot.requirements import name_of
 from cloudknot.rounds import Round
 from cloudknot.run import Target, start_run
+from cloudknot.template import without_own
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -80,7 +81,7 @@ def _target_of(job: Job) -> Target:
         job_definition=said.job_definition,
         attempts=said.attempts,
         max_vcpus=NO_LIMIT,
-        tags={},
+        tags=without_own(job.tags),
     )
 
 

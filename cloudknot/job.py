@@ -129,6 +129,11 @@ class BatchJob(Retrying, Gathering):
         return str(self.submission["job_definition"])
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags that it was submitted with: the knot's, and the one by which cloudknot knows what is its own."""
+        return self.rounds.first.about.get("tags") or {}
+
+    @property
     def job_ids(self) -> list[str]:
         """The Batch job's id; with ``job_type="independent"``, one for each element; after a retry, the new job's."""
         return [job_id for job_id in self.rounds.newest.job_ids if job_id]

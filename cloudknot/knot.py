@@ -23,7 +23,7 @@ from cloudknot.job import BatchJob
 from cloudknot.jobs import as_elements, discard_unsubmitted, jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
-from cloudknot.pars import Pars
+from cloudknot.pars import Pars, SharedPars
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, deploy_knot, find_knot, plan_knot
 from cloudknot.rounds import Round
@@ -165,7 +165,7 @@ class Knot(KnotProperties):
     def _shared(self) -> Pars:
         if self._given_pars is None:
             policies = (*self._options.pars_policies, *filter(None, [config.bucket_policy()]))
-            self._given_pars = Pars(policies=policies, cloud=self._cloud)
+            self._given_pars = SharedPars(policies, self._options.aws_resource_tags, self._cloud)
         return self._given_pars
 
     def map(

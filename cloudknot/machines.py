@@ -38,6 +38,8 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
         refuse("image_id", image_id, f"an image that is available: the state of this one is {state!r}")
     if image.get("Platform") == "windows":
         refuse("image_id", image_id, "an image of Linux: this one is of Windows, and jobs are Linux containers")
+    if image.get("RootDeviceType", "ebs") != "ebs":
+        refuse("image_id", image_id, "an image whose root is an EBS volume: Batch's machines and their tags need one")
     architecture = image.get("Architecture", "x86_64")
     if PLATFORMS.get(architecture) != platform:
         wanted = next(name for name, one in PLATFORMS.items() if one == platform)

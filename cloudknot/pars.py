@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cloudknot import template
 from cloudknot.changes import of_tags
 from cloudknot.clouds import choose_cloud
-from cloudknot.errors import CannotDeleteResourceException, ResourceClobberedException
+from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
 from cloudknot.inventory import PARS, knots_of_pars
 from cloudknot.options import ParsOptions
 from cloudknot.pars_parameters import wanted_parameters
@@ -90,7 +90,23 @@ class Pars:
 
     def _deploy(self) -> StackState:
         tags = template.with_own(self.options.aws_resource_tags, self._stack.name)
-        state = self._stack.deploy(template.load("pars"), self._parameters, tags)
+        before = self._stack.state()
+        state = self._stack.deploy(template.load("pars"), self._parameters, tags, state=before)
+        if before is None:
+            self._tag_profile(state)
+        self._tell_kept_tags(state)
+        return state
+
+    def _tag_profile(self, state: StackState) -> None:
+        """Tag what CloudFormation cannot tag: the instance profile."""
+        name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
+        try:
+            tags = template.pairs("", state.tags)
+            self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
+        except CloudError as error:
+            _log.warning("The instance profile %s of Pars %r has no tags: %s", name, self.name, error)
+
+    def _tell_kept_tags(self, state: StackState) -> None:
         if kept := of_tags(self.options, state.tags):
             _log.warning(
                 "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
@@ -98,7 +114,6 @@ class Pars:
                 self.name,
                 ", ".join(kept),
             )
-        return state
 
     def _parameters(self, state: StackState | None) -> dict[str, str]:
         """The parameters of the stack as it is now to be: another session may have added its own meanwhile."""
@@ -181,6 +196,20 @@ class Pars:
 
     def _output(self, name: str) -> str:
         return self._live().outputs[name]
+
+
+class SharedPars(Pars):
+    """The default Pars, as a knot makes or finds it: it has the tags of the knot for which it was made.
+
+    Knots with other tags share it, so there is nothing to say of tags that it does not get.
+    """
+
+    def __init__(self, policies: Sequence[str], tags: Mapping[str, str], cloud: Cloud) -> None:
+        others = {key: value for key, value in tags.items() if key != "Name"}
+        super().__init__(policies=policies, aws_resource_tags=others, cloud=cloud)
+
+    def _tell_kept_tags(self, state: StackState) -> None:
+        pass
 
 
 def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -85,11 +86,18 @@ def allowing(action: str, resource: str = "") -> Iterator[Grant]:
     start = f"{resource.split(':')[2]}:" if resource.startswith("arn:") else "*"
     everything = resource.endswith("/*")
 
-    def distance(grant: Grant) -> tuple[bool, bool]:
+    def distance(grant: Grant) -> tuple[bool, bool, bool]:
+        of_kind = any(_is_of_kind(resource, one) for one in grant.resources)
         narrower = everything and not any(one.endswith("/*") for one in grant.resources)
-        return not any(one.startswith(start) for one in grant.resources), narrower
+        return not any(one.startswith(start) for one in grant.resources), not of_kind, narrower
 
     yield from sorted(found, key=distance)
+
+
+def _is_of_kind(arn: str, pattern: str) -> bool:
+    """Whether an ARN is of the kind (``"job-queue"``) that a statement's resource is about."""
+    found, wanted = (re.split("[/:]", tail)[0] for tail in (arn.split(":", 5)[-1], pattern.rpartition("}:")[2]))
+    return fnmatchcase(found, wanted)
 
 
 def size(document: Mapping[str, Any]) -> int:

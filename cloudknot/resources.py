@@ -152,7 +152,10 @@ def _for_state(options: KnotOptions, parameters: Mapping[str, str], state: Stack
     if state is None:
         return parameters
     changes.check_in_place(options, state.parameters, parameters)
-    return {**parameters, "DesiredVcpus": ""}  # Batch's own by now, and it refuses to be told less.
+    # The number of vCPUs is Batch's own by now, and it refuses to be told less. A launch template for disks that had
+    # none would exchange the machines under running jobs.
+    kept = "yes" if options.volume_size else state.parameters.get("DiskTemplate", "no")
+    return {**parameters, "DesiredVcpus": "", "DiskTemplate": kept}
 
 
 def _tell(options: KnotOptions, differing: list[str], state: StackState) -> None:
@@ -246,6 +249,7 @@ def wanted_parameters(
         "MaxVcpus": str(options.max_vcpus),
         "BidPercentage": "" if options.bid_percentage is None else str(options.bid_percentage),
         "VolumeSize": str(options.volume_size or 0),
+        "DiskTemplate": "no" if options.fargate else "yes",
         "ImageId": options.image_id or "",
         "KeyPair": options.ec2_key_pair or "",
     }

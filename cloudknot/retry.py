@@ -67,12 +67,13 @@ def start_round(
     # Readers rely on it that no pack is longer than a chunk of the map.
     size = max(min(chunksize or first.chunksize, first.chunksize), -(-len(elements) // MAX_CHILDREN))
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
-    about = {"overrides": asdict(choices.overrides), "env_vars": choices.env_vars, "base": choices.base}
+    tags = newest.about.get("tags") or {}
+    about = {"overrides": asdict(choices.overrides), "env_vars": choices.env_vars, "base": choices.base, "tags": tags}
     claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
         raise _underway(keys, CLAIM_TIME)
     cloud.storage.put(keys.todo(number), to_bytes(elements))
-    submission = Submission(keys, manifest, number)
+    submission = Submission(keys, manifest, number, tags)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
     request = with_overrides(array_request(submission, variables), choices.overrides)
 

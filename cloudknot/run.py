@@ -18,11 +18,13 @@ from cloudknot.chunks import AUTO, chunksize, measured_seconds
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
+from cloudknot.inventory import KNOT
 from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.rounds import Round, first_round
 from cloudknot.runs import TIME_FORMAT
 from cloudknot.submission import Submission, array_request, request_of, submit
+from cloudknot.template import with_own
 from cloudknot.values import pickle_into
 from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys
 
@@ -48,6 +50,11 @@ class Target:
     fargate: tuple[int, int] | None = None
     vcpus: float = 1.0
     memory_growth: float = 0.0
+
+    @property
+    def job_tags(self) -> dict[str, str]:
+        """The knot's tags, as its jobs get them."""
+        return with_own(self.tags, f"{self.knot}{KNOT}")
 
     @classmethod
     def of(cls, knot: str, program: Program | None, made: KnotResources, memory_growth: float = 0.0) -> Target:
@@ -97,7 +104,7 @@ def start_run(
         more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
         inputs = checked if isinstance(checked, Source) else InputPacker(checked, dump, options.starmap)
         manifest, waits, chosen = _store(cloud, keys, target, inputs, options, depends_on, more)
-        submission = Submission(keys, manifest)
+        submission = Submission(keys, manifest, tags=target.job_tags)
         record = submit(cloud, submission, _requests(submission, options, waits), partial(_discard, cloud, keys))
     return first_round(submission, record, chosen)
 
@@ -128,6 +135,7 @@ def _store(
         chosen = {
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
+            "tags": dict(target.job_tags),
             "depends_on": [waits.of(child) for child in range(len(waits.own) or 1)],
         }
         cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())

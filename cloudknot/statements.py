@@ -72,7 +72,13 @@ RUN = (
         _SUBMIT,
         ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
     ),
-    Grant("EndJobs", "run", "`cancel`, `terminate`", _of("batch", "TerminateJob"), ("batch:{here}:job/*",)),
+    Grant(
+        "TagAndEndJobs",
+        "run",
+        "`map`, whose jobs get the knot's tags, `cancel` and `terminate`",
+        _of("batch", "TagResource TerminateJob"),
+        ("batch:{here}:job/*",),
+    ),
     Grant(
         "UseRuns",
         "run",
@@ -198,7 +204,7 @@ CREATE = (
     Grant(
         "MakeNetworks",
         "create",
-        "security group, VPC (`use_default_vpc=False`) and launch template (`volume_size`), in the stacks",
+        "security group, VPC (`use_default_vpc=False`) and launch template, in the stacks",
         _of(
             "ec2",
             "CreateSecurityGroup DeleteSecurityGroup CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "

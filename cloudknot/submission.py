@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
@@ -44,11 +44,12 @@ OUTCOME_UNKNOWN = {
 
 @dataclass(frozen=True)
 class Submission:
-    """Which jobs are submitted: of which run and round, and what its manifest says."""
+    """Which jobs are submitted: of which run and round, what its manifest says, and the tags that they get."""
 
     keys: RunKeys
     manifest: Manifest
     round: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -78,7 +79,8 @@ def request_of(submission: Submission, variables: Sequence[dict[str, str]]) -> d
     manifest = {"name": MANIFEST_VARIABLE, "value": submission.manifest.for_worker()}
     container = {"command": [*COMMAND, submission.keys.url], "environment": [manifest, *variables]}
     where = {"jobQueue": submission.manifest.job_queue, "jobDefinition": submission.manifest.job_definition}
-    return {**where, "containerOverrides": container}
+    tags = {"tags": dict(submission.tags)} if submission.tags else {}
+    return {**where, "containerOverrides": container, **tags}
 
 
 def submit(

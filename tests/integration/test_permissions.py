@@ -305,7 +305,7 @@ STEPS = {
     "FindKnots": Stage.finds_a_knot,
     "FindJobs": Stage.finds_a_knot,
     "SubmitJobs": Stage.maps,
-    "EndJobs": Stage.ends_a_job,
+    "TagAndEndJobs": Stage.ends_a_job,
     "UseRuns": Stage.maps,
     "ListRuns": Stage.maps,
     "ReadLogs": Stage.reads_a_log,

@@ -77,6 +77,19 @@ def compute_environment(cloud: Cloud, name: str = "pi-calc-cloudknot-compute-env
     return found
 
 
+def launch_data(cloud: Cloud) -> dict[str, Any]:
+    """The newest version of the compute environment's launch template."""
+    launch = compute_environment(cloud)["computeResources"]["launchTemplate"]
+    answer = cloud.call(
+        "ec2",
+        "describe_launch_template_versions",
+        LaunchTemplateId=launch["launchTemplateId"],
+        Versions=[launch["version"]],
+    )
+    found: dict[str, Any] = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    return found
+
+
 def definition(cloud: Cloud, arn: str) -> dict[str, Any]:
     found: dict[str, Any] = cloud.call("batch", "describe_job_definitions", jobDefinitions=[arn])["jobDefinitions"][0]
     return found
@@ -203,7 +216,8 @@ def test_knot_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
     assert computing["instanceTypes"] == ["optimal"]
     assert computing["subnets"] == pars.subnets
     assert "bidPercentage" not in computing
-    assert "launchTemplate" not in computing
+    assert launch_data(cloud)["TagSpecifications"][0]["ResourceType"] == "volume"
+    assert "BlockDeviceMappings" not in launch_data(cloud)
 
 
 def test_job_definition_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
@@ -227,9 +241,7 @@ def test_knot_with_every_choice(pars: Pars, cloud: CountingCloud) -> None:
     assert computing["instanceTypes"] == ["g4dn", "g5"]
     assert computing["ec2KeyPair"] == "lab"
     assert computing["ec2Configuration"] == [{"imageType": "ECS_AL2023_NVIDIA"}]
-    template_id = computing["launchTemplate"]["launchTemplateId"]
-    answer = cloud.call("ec2", "describe_launch_template_versions", LaunchTemplateId=template_id)
-    (disk,) = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]["BlockDeviceMappings"]
+    (disk,) = launch_data(cloud)["BlockDeviceMappings"]
     assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == ("/dev/xvda", 100)
 
 

@@ -47,6 +47,10 @@ def test_an_available_image_of_the_architecture_is_taken(architecture: str, plat
         ({"State": "pending", "Architecture": "x86_64"}, r"is 'pending'"),
         ({"State": "disabled", "Architecture": "x86_64"}, r"is 'disabled'"),
         ({"State": "available", "Architecture": "arm64"}, r"for x86_64, as the instance types are: .*for arm64"),
+        (
+            {"State": "available", "RootDeviceType": "instance-store", "Architecture": "x86_64"},
+            r"root is an EBS volume",
+        ),
         ({"State": "available", "Architecture": "x86_64_mac"}, r"this one is for x86_64_mac"),
         ({"State": "available", "Architecture": "x86_64", "Platform": "windows"}, r"of Windows"),
     ],

@@ -6,10 +6,12 @@ import boto3
 import pytest
 from botocore.validate import validate_parameters
 
+from cloudknot import template
 from cloudknot.dependencies import Waits
+from cloudknot.errors import CloudknotInputError
 from cloudknot.options import MapOptions
 from cloudknot.overrides import with_overrides
-from cloudknot.rules import MAX_ENVIRONMENT
+from cloudknot.rules import MAX_ENVIRONMENT, MAX_TAGS
 from cloudknot.run import _requests
 from cloudknot.submission import Submission
 from cloudknot.worker.protocol import Manifest, RunKeys, shared_key
@@ -50,6 +52,21 @@ def longest_manifest(job_type):
     )
 
 
+def longest_tags():
+    """As many characters as the template of a knot has room for."""
+    text, tags = template.load("knot"), {}
+    for number in range(MAX_TAGS):
+        for size in (256, 1):
+            more = {**tags, f"key{number}": "v" * size}
+            try:
+                template.fill_in(text, template.with_own(more, f"{KNOT}-cloudknot"))
+            except CloudknotInputError:
+                continue
+            tags = more
+            break
+    return template.with_own(tags, f"{KNOT}-cloudknot")
+
+
 @pytest.mark.parametrize("job_type", ["array", "independent"])
 @pytest.mark.parametrize("character", ["x", '"', "\u00e9"])
 def test_the_longest_request_is_one_that_aws_takes(job_type, character):
@@ -59,7 +76,7 @@ def test_the_longest_request_is_one_that_aws_takes(job_type, character):
         env_vars={"V": text}, job_type=job_type, memory=10**6, vcpus=256, timeout=10**6, retries=10
     )
     waits = Waits(tuple({"jobId": "1" * 36, "type": "N_TO_N"} for _ in range(20)))
-    request = next(_requests(Submission(KEYS, longest_manifest(job_type)), options, waits))
+    request = next(_requests(Submission(KEYS, longest_manifest(job_type), tags=longest_tags()), options, waits))
     request = with_overrides({"jobName": f"{KNOT}-{RUN}", **request}, options.overrides)
     validate_parameters(request, MODEL.input_shape)
     assert len(json.dumps(request["containerOverrides"])) <= MAX_OVERRIDES

@@ -59,6 +59,7 @@ GOLDEN = {
     "MaxVcpus": "256",
     "BidPercentage": "",
     "VolumeSize": "0",
+    "DiskTemplate": "yes",
     "ImageId": "",
     "KeyPair": "",
 }
@@ -85,12 +86,12 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "gpus of a choice": ({"n_gpus": 1, "instance_types": "p3"}, {"Gpus": "1", "InstanceTypes": "p3"}),
     "fargate": (
         {"instance_types": "fargate"},
-        {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192"},
+        {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192", "DiskTemplate": "no"},
     ),
     "fargate spot": (
         {"instance_types": "fargate-spot", "job_def_vcpus": 4, "memory": 30720, "max_vcpus": 64},
         {
-            **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot"},
+            **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot", "DiskTemplate": "no"},
             **{"Vcpus": "4", "Memory": "30720", "MaxVcpus": "64"},
         },
     ),
@@ -98,6 +99,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"instance_types": "fargate-arm64", "job_def_vcpus": 2},
         {
             **{"Fargate": "FARGATE", "InstanceTypes": "fargate-arm64", "Architecture": "ARM64"},
+            "DiskTemplate": "no",
             **{"Vcpus": "2", "Memory": "8192"},
         },
     ),
@@ -105,6 +107,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"instance_types": "fargate-spot-arm64", "timeout": 60},
         {
             **{"Fargate": "FARGATE_SPOT", "InstanceTypes": "fargate-spot-arm64", "Architecture": "ARM64"},
+            "DiskTemplate": "no",
             **{"Memory": "8192", "Timeout": "60"},
         },
     ),
@@ -152,6 +155,11 @@ def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any],
     compute = lower(resources["ComputeEnvironment"]["Properties"])
     for name in ("replaceComputeEnvironment", "tags"):
         compute.pop(name)
+    update = {"computeEnvironment": "arn", "updatePolicy": compute.pop("updatePolicy", {})}
+    report = validate.ParamValidator().validate(
+        update, batch_model.operation_model("UpdateComputeEnvironment").input_shape
+    )
+    assert not report.has_errors(), report.generate_report()
     for name in ("minvCpus", "maxvCpus", "desiredvCpus", "bidPercentage"):
         if name in compute["computeResources"]:
             compute["computeResources"][name] = int(compute["computeResources"][name])
@@ -168,9 +176,31 @@ def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any],
 
 
 def test_fargate_has_nothing_of_a_machine() -> None:
-    resources = resolved(KNOT, parameters_of({"instance_types": "fargate"}))
-    compute = resources["Resources"]["ComputeEnvironment"]["Properties"]["ComputeResources"]
-    assert set(compute) == {"Type", "MaxvCpus", "Subnets", "SecurityGroupIds"}
+    resources = resolved(KNOT, parameters_of({"instance_types": "fargate"}))["Resources"]
+    environment = resources["ComputeEnvironment"]["Properties"]
+    assert set(environment["ComputeResources"]) == {"Type", "MaxvCpus", "Subnets", "SecurityGroupIds"}
+    assert "UpdatePolicy" not in environment
+
+
+@pytest.mark.parametrize("choices", [{}, {"volume_size": 200}, {"image_id": "ami-0123456789abcdef0"}])
+def test_disks_have_the_tags_whatever_size_they_are_of(choices: dict[str, Any]) -> None:
+    loaded = cfn_yaml.loads(template.fill_in(template.load("knot"), TAGS))
+    resources = resolved(loaded, parameters_of(choices))["Resources"]
+    data = resources["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
+    (tagged,) = data["TagSpecifications"]
+    assert tagged["ResourceType"] == "volume"
+    assert {item["Key"]: item["Value"] for item in tagged["Tags"]} == TAGS
+    assert ("BlockDeviceMappings" in data) == ("volume_size" in choices)
+    assert resources["ComputeEnvironment"]["Properties"]["ComputeResources"]["LaunchTemplate"] == {
+        "LaunchTemplateId": "lt-1",
+        "Version": "1",
+    }
+
+
+def test_running_jobs_outlive_an_exchange_of_machines() -> None:
+    """As long as Batch takes: 7,200 minutes (Batch API reference, UpdatePolicy)."""
+    environment = resolved(KNOT, parameters_of({}))["Resources"]["ComputeEnvironment"]["Properties"]
+    assert environment["UpdatePolicy"] == {"TerminateJobsOnUpdate": False, "JobExecutionTimeoutMinutes": 7200}
 
 
 def test_retry_rules_as_batch_takes_them() -> None:

@@ -134,9 +134,8 @@ class ComputeEnvironment(Kind):
         return services.made(arn, {"ComputeEnvironmentArn": arn})
 
     def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        wanted = {
-            name: properties[name] for name in ("ComputeResources", "ServiceRole", "State") if name in properties
-        }
+        names = ("ComputeResources", "ServiceRole", "State", "UpdatePolicy")
+        wanted = {name: properties[name] for name in names if name in properties}
         if "ComputeResources" in wanted:
             wanted["ComputeResources"] = without(wanted["ComputeResources"], "SpotIamFleetRole")
         name = {"ComputeEnvironment": resource.physical_id}
