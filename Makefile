@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Each kind of test in processes of its own, more than there are cores: most of them wait. What races with real processes on a busy machine gets a second chance.
-PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 3 --dist loadgroup --reruns 2
+PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 2
 
 .PHONY: demo test check docker docker-stop bench scale faults clean help
 

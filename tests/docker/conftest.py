@@ -1,19 +1,10 @@
 """One embedded cloud with the docker runner for all tests here, and the engine that it uses."""
 
-from pathlib import Path
-
 import docker
 import pytest
 
 import cloudknot as ck
 from tests.docker import machine as find_machine
-
-
-def pytest_collection_modifyitems(items):
-    """Keep what shares the engine in one process, also under pytest-xdist."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("docker"))
 
 
 @pytest.fixture(scope="session")

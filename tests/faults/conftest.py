@@ -1,19 +1,11 @@
 """An embedded cloud of their own for the tests under faults, and switches that are off again after each."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.local import FaultSwitches
-
-
-def pytest_collection_modifyitems(items):
-    """Keep what shares a cloud in one process, also under pytest-xdist."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("faults"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,8 @@ from tests.gate import Gate
 
 
 def pytest_collection_modifyitems(items):
-    """Keep what shares a cloud in one process, also under pytest-xdist."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("docker" if "[docker" in item.nodeid else "cloud"))
+    """Begin with what waits for whole minutes, so that it does not run alone at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_timeouts")
 
 
 @dataclass(frozen=True)
