@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudError
+from cloudknot.linked_roles import BATCH, linked_role
 from cloudknot.options import ParsOptions
-from cloudknot.rules import refuse
+from cloudknot.policies import names_of, policy_arns
 from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 DEFAULT_CIDR = "10.0.0.0/16"
-BATCH = "batch.amazonaws.com"
 
 
 def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
@@ -31,7 +29,7 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
     }
     return {
         **_buckets(cloud, known.get("BucketArns", "")),
-        "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or _service_linked_role(cloud),
+        "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
         "Policies": ",".join(_policy_arns(cloud, options.policies, known.get("Policies", ""))),
         **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, known),
@@ -44,57 +42,14 @@ def _buckets(cloud: Cloud, known: str) -> dict[str, str]:
     return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
 
 
-def _service_linked_role(cloud: Cloud) -> str:
-    """ARN of the account's service-linked role for Batch, which is made when the account has none."""
-    if arn := _find_service_linked_role(cloud):
-        return arn
-    try:
-        return str(cloud.call("iam", "create_service_linked_role", AWSServiceName=BATCH)["Role"]["Arn"])
-    except CloudError:
-        # Another session may have made it just now, which AWS answers with InvalidInput.
-        if arn := _find_service_linked_role(cloud):
-            return arn
-        raise
-
-
-def _find_service_linked_role(cloud: Cloud) -> str | None:
-    roles = cloud.call("iam", "list_roles", PathPrefix=f"/aws-service-role/{BATCH}/")["Roles"]
-    return next((str(role["Arn"]) for role in roles), None)
-
-
 def _policy_arns(cloud: Cloud, policies: Sequence[str], known: str) -> list[str]:
     """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's."""
     arns = [arn for arn in known.split(",") if arn]
-    names = {name for arn in arns for name in _names(arn)}
+    names = {name for arn in arns for name in names_of(arn)}
     added = [policy for policy in policies if policy not in (*arns, *names)]
     unknown = [policy for policy in added if not policy.startswith("arn:")]
-    found = _find_policies(cloud, unknown) if unknown else {}
+    found = policy_arns(cloud, unknown) if unknown else {}
     return list(dict.fromkeys([*arns, *(found.get(policy, policy) for policy in added)]))
-
-
-def _find_policies(cloud: Cloud, names: Sequence[str]) -> dict[str, str]:
-    """ARNs by name; AWS's own policies, more than a thousand, are listed only if the user has none of some name."""
-    found: dict[str, str] = {}
-    for scope in ("Local", "AWS"):
-        pages = cloud.pages("iam", "list_policies", Scope=scope)
-        listed = {
-            name: str(item["Arn"]) for page in pages for item in page["Policies"] for name in _names(item["Arn"])
-        }
-        found = {**listed, **found}
-        if all(name in found for name in names):
-            return found
-    for name in names:
-        if name not in found:
-            near = get_close_matches(name, found, n=3)
-            like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
-            refuse("policies", name, f"the name of an IAM policy that your account or AWS has{like}")
-    return found
-
-
-def _names(arn: str) -> tuple[str, str]:
-    """What a policy is called: with its path, and without."""
-    path = arn.partition(":policy/")[2]
-    return path, path.rpartition("/")[2]
 
 
 def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cloudknot import changes, template
 from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, is_of, job_definitions
+from cloudknot.linked_roles import SPOT, linked_role
 from cloudknot.machines import check_image, check_key_pair
 from cloudknot.offerings import platform_in
 from cloudknot.options import KnotOptions
@@ -140,6 +141,8 @@ def deploy_knot(
     parameters = wanted_parameters(options, pars, image_uri, image)
     tags = template.with_own(options.aws_resource_tags, name)
     wanted = partial(_for_state, options, parameters)
+    if parameters["BidPercentage"] and not known.get("BidPercentage"):
+        linked_role(cloud, SPOT)
     state = stack.deploy(template.load("knot"), wanted, tags, free=FREE, state=before)
     revision, differing = _revision(cloud, parameters, state.tags)
     if known:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from cloudknot import config
 from cloudknot.clouds import choose_cloud
 from cloudknot.config import list_profiles
-from cloudknot.errors import ProfileException
+from cloudknot.errors import PermissionDeniedError, ProfileException
+from cloudknot.policies import policy_arn
 from cloudknot.rules import POLICY_PATTERN, REPOSITORY, one_of, text
 
 __all__ = [
@@ -42,8 +43,9 @@ POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy, such as 'lab-da
 class S3Params(NamedTuple):
     """The bucket of inputs and results.
 
-    ``policy`` is the name of an IAM policy of the user's own that jobs get besides the bucket's, ``policy_arn`` its
-    ARN, ``sse`` the server-side encryption asked for: None, ``"AES256"`` or ``"aws:kms"``.
+    ``policy`` is the name of an IAM policy, the user's own or AWS's, that jobs get besides cloudknot's. ``policy_arn``
+    is its ARN, or None when there is no such policy, or IAM may not be asked for it. ``sse`` is the server-side
+    encryption asked for: None, ``"AES256"`` or ``"aws:kms"``.
     """
 
     bucket: str
@@ -102,7 +104,8 @@ def get_s3_params() -> S3Params:
     """The bucket of inputs and results, and what goes with it.
 
     When no bucket was chosen, AWS is asked for the account number, which is part of the default bucket's name:
-    ``cloudknot-<account>-<region>``. Raises `CredentialsError` when that takes credentials that are not there.
+    ``cloudknot-<account>-<region>``; and IAM for a policy that was chosen by its name. Raises `CredentialsError` when
+    that takes credentials that are not there.
     """
     policy = config.bucket_policy()
     return S3Params(_bucket(), policy, _policy_arn(policy), config.sse())
@@ -149,5 +152,7 @@ def _bucket() -> str:
 def _policy_arn(policy: str | None) -> str | None:
     if policy is None or policy.startswith("arn:"):
         return policy
-    cloud = choose_cloud()
-    return f"arn:{cloud.partition}:iam::{cloud.account}:policy/{policy}"
+    try:
+        return policy_arn(choose_cloud(), policy)
+    except PermissionDeniedError:
+        return None

@@ -29,7 +29,6 @@ TIMEOUT = 1800.0
 """Seconds that a creation, an update or a deletion is waited for."""
 FIRST_POLL, LONGEST_POLL = 0.1, 10.0
 """Seconds between two looks at a stack: at first, and at most."""
-
 GONE = "DELETE_COMPLETE"
 USABLE = {
     "CREATE_COMPLETE",
@@ -39,8 +38,6 @@ USABLE = {
     "IMPORT_COMPLETE",
     "IMPORT_ROLLBACK_COMPLETE",
 }
-
-
 STUCK = {"UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"}
 """States of a stack that works but that CloudFormation changes no more; whether to remove it is for people to say."""
 
@@ -134,8 +131,8 @@ class Stack:
     ) -> StackState:
         """Make the stack as it is wanted, and wait until it is: create, adopt or update it.
 
-        A stack that is as wanted is adopted by reading alone. One that another session is making is waited for. What
-        an earlier failure left half made is removed and made again.
+        A stack that is as wanted is adopted by reading alone. One that another session is making or changing is waited
+        for, and read again. What an earlier failure left half made is removed and made again.
 
         Parameters
         ----------
@@ -171,6 +168,9 @@ class Stack:
                     return self._made(deadline)
             elif _as_wanted(state, wanted := _wanted(template, parameters, state), free):
                 return state
+            elif (latest := self.state()) != state:
+                state = latest  # Changed while this session found out what it needs: what it knows is out of date.
+                continue
             elif self._update(state, template, wanted):
                 return self._updated(state, deadline)
             else:

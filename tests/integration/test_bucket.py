@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -154,6 +155,16 @@ def test_jobs_get_the_policy_of_the_bucket(cloud, tmp_path, monkeypatch):
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
     arn = iam.create_policy(PolicyName="lab-data", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
     ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
+    for name, value in {**cloud.environment(), "CLOUDKNOT_CLOUD": "local"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+    assert ck.get_s3_params().policy_arn == arn
+    ck.set_s3_params(bucket="with-a-policy", policy="AmazonEC2ContainerServiceforEC2Role")
+    path = "service-role/AmazonEC2ContainerServiceforEC2Role"
+    assert ck.get_s3_params().policy_arn == f"arn:aws:iam::aws:policy/{path}"
+    ck.set_s3_params(bucket="with-a-policy", policy="nobodys")
+    assert ck.get_s3_params()[1:3] == ("nobodys", None)
+    ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
     pars = ck.Knot(name="with-policy", func=abs, cloud=ck.LocalCloud(cloud.directory)).pars
     (stack,) = cloud.client("cloudformation").describe_stacks(StackName=pars.stack_id)["Stacks"]
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
@@ -168,6 +179,17 @@ def test_jobs_of_sessions_with_different_buckets_keep_theirs(cloud, tmp_path, mo
         knots.append(ck.Knot(name=f"session-{number}", func=abs, cloud=ck.LocalCloud(cloud.directory)))
     for knot in knots:
         assert knot.map([-3]).result(120) == [3]
+
+
+def test_sessions_that_make_the_bucket_at_once_all_have_it(cloud, s3):
+    with ThreadPoolExecutor(4) as pool:
+        doors = [ck.LocalCloud(cloud.directory).door for _ in range(4)]
+        making = [pool.submit(Bucket(door, "made-at-once", "us-east-1").ensure, TAGS) for door in doors]
+        for each in making:
+            each.result(60)
+    assert_is_set_up(s3, "made-at-once")
+    tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket="made-at-once")["TagSet"]}
+    assert tags == {**TAGS, "Name": "made-at-once", "cloudknot": "bucket"}
 
 
 def test_nothing_is_made_by_asking_for_the_bucket(cloud, s3):

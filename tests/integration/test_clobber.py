@@ -9,6 +9,7 @@ from click.testing import CliRunner
 import cloudknot as ck
 from cloudknot.belongings import find_belongings
 from cloudknot.cli import main
+from cloudknot.linked_roles import BATCH, SPOT, linked_role
 from cloudknot.resources import delete_knot
 from tests.inventory import inventory
 from tests.waiting import until
@@ -27,8 +28,8 @@ def sleep(seconds):
 def before(cloud):
     """What there was. What other tests use, and what stays on purpose, is made first."""
     cloud.storage.ensure_bucket({})
-    with contextlib.suppress(ck.CloudError):
-        cloud.call("iam", "create_service_linked_role", AWSServiceName="batch.amazonaws.com")
+    for service in (BATCH, SPOT):
+        linked_role(cloud, service)
     ck.DockerRepo("cloudknot", cloud=cloud)
     return inventory(cloud)
 

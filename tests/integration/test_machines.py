@@ -106,3 +106,17 @@ def test_a_knot_does_not_outgrow_its_instance_types(counting, larger, words):
     with pytest.raises(ck.CloudknotInputError, match=words):
         ck.Knot(name="grown", func=square, cloud=counting, **{**choices, **larger})
     assert counting.writes == []
+
+
+def test_spot_in_a_new_account_makes_the_role_that_it_needs(counting):
+    for role in counting.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
+        counting.call("iam", "delete_role", RoleName=role["RoleName"])
+    ck.Knot(name="spot", func=square, cloud=counting)
+    assert "create_service_linked_role" not in counting.calls
+    for _ in range(2):
+        ck.Knot(name="spot", func=square, bid_percentage=70, cloud=counting)
+        assert counting.calls.count("create_service_linked_role") == 1
+    ck.Knot(name="spot-too", func=square, bid_percentage=70, cloud=counting)
+    assert counting.calls.count("create_service_linked_role") == 1
+    roles = counting.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]
+    assert len(roles) == 1

@@ -19,6 +19,7 @@ import cloudknot as ck
 from cloudknot import permissions
 from cloudknot.belongings import find_belongings, remove, remove_runs
 from cloudknot.cli import main
+from cloudknot.inventory import all_stacks
 from cloudknot.permissions import Scope
 from cloudknot.statements import GRANTS
 from tests.waiting import until
@@ -111,6 +112,15 @@ class TestWholePolicies:
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="labs")
         with pytest.raises(ck.CloudknotInputError, match="not shared with you"):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
+
+    def test_who_may_create_uses_spot_for_the_first_time(self, users, owner):
+        for role in owner.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
+            owner.call("iam", "delete_role", RoleName=role["RoleName"])
+        lacking = users.holding(documents("create", "MakeServicesOwnRoles"))
+        with pytest.raises(ck.PermissionDeniedError, match="the statement MakeServicesOwnRoles of the policy"):
+            ck.Knot(name="spot", func=work, cloud=lacking, bid_percentage=60)
+        assert "spot-cloudknot" not in [one.name for one in all_stacks(owner)]
+        ck.Knot(name="spot", func=work, cloud=users.holding(documents("create")), bid_percentage=60).clobber()
 
     def test_who_may_create_makes_and_removes_a_network(self, users):
         cloud = users.holding(documents("create"))

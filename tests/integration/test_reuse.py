@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cloudknot as ck
+from cloudknot.linked_roles import SPOT, linked_role
 from cloudknot.stack import Stack
 from tests.counting import CountingCloud
 
@@ -103,6 +104,7 @@ def test_choices_of_a_job_are_a_revision(counting, said):
 
 
 def test_choices_of_the_machines_are_an_update(counting, said):
+    linked_role(counting, SPOT)
     ck.Knot(name="reuse-machines", func=square, cloud=counting)
     counting.calls.clear()
     knot = ck.Knot(name="reuse-machines", func=square, max_vcpus=3, bid_percentage=50, cloud=counting)
@@ -246,6 +248,46 @@ def test_threads_that_make_the_same_knot_at_once(counting):
         knots = [each.result() for each in making]
     assert len({knot.stack_id for knot in knots}) == 1
     assert knots[0].map([5]).result(LONG) == [25]
+
+
+class Interrupted(CountingCloud):
+    """A session that does something else when it has seen its stack, and is about to find out the policies for it."""
+
+    def __init__(self, directory, meanwhile):
+        super().__init__(directory)
+        self._meanwhile = meanwhile
+
+    def pages(self, service, operation, **arguments):
+        if operation == "list_policies" and self._meanwhile:
+            self._meanwhile.pop()()
+        return super().pages(service, operation, **arguments)
+
+
+def policies_of(cloud, name):
+    arns = Stack(cloud, f"{name}-cloudknot-pars").state().parameters["Policies"].split(",")
+    return {arn.rpartition("/")[2] for arn in arns}
+
+
+def test_a_pars_that_another_session_changes_meanwhile_loses_nothing(counting):
+    pars = ck.Pars("reuse-raced", cloud=counting)
+    others = ["AmazonSQSFullAccess", "AmazonSNSFullAccess"]
+    meanwhile = [lambda policy=policy: ck.Pars("reuse-raced", policies=policy, cloud=counting) for policy in others]
+    session = Interrupted(counting.directory, meanwhile)
+    ck.Pars("reuse-raced", policies="AmazonS3FullAccess", cloud=session)
+    assert policies_of(counting, "reuse-raced") == {"AmazonS3FullAccess", *others}
+    attached = counting.call("iam", "list_attached_role_policies", RoleName=pars.job_role.rpartition("/")[2])
+    assert {one["PolicyName"] for one in attached["AttachedPolicies"]} == {"AmazonS3FullAccess", *others}
+    pars.clobber()
+
+
+def test_many_sessions_that_change_one_pars_at_once(counting):
+    pars = ck.Pars("reuse-crowd", cloud=counting)
+    wanted = ["AmazonS3FullAccess", "AmazonSQSFullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        changing = [pool.submit(ck.Pars, "reuse-crowd", policies=one, cloud=counting) for one in wanted]
+        assert {each.result(LONG).stack_id for each in changing} == {pars.stack_id}
+    assert policies_of(counting, "reuse-crowd") == {*wanted}
+    pars.clobber()
 
 
 SESSION = """

@@ -26,7 +26,7 @@ LEVELS = [
     "options",
     "aws builder",
     "local",
-    "clouds",
+    "clouds policies linked_roles",
     "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages",
     "pars_parameters",
     "modules fingerprint packs inventory changes definition offerings machines",

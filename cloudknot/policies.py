@@ -1,0 +1,57 @@
+"""Managed policies of IAM by their names: the user's own, and AWS's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from cloudknot.rules import refuse
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+PAGE = 1000
+"""Policies a request (IAM API reference, ListPolicies, MaxItems); AWS has more than a thousand."""
+
+
+def policy_arns(cloud: Cloud, names: Sequence[str]) -> dict[str, str]:
+    """ARNs by name, of the user's own policy where there is one, else of AWS's.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is none of some name; the message lists near matches.
+    """
+    found = _listed(cloud, names)
+    for name in names:
+        if name not in found:
+            near = get_close_matches(name, found, n=3)
+            like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
+            refuse("policies", name, f"the name of an IAM policy that your account or AWS has{like}")
+    return found
+
+
+def policy_arn(cloud: Cloud, name: str) -> str | None:
+    """The ARN of one policy; None when there is none of that name."""
+    return _listed(cloud, [name]).get(name)
+
+
+def names_of(arn: str) -> tuple[str, str]:
+    """What a policy is called: with its path, and without."""
+    path = arn.partition(":policy/")[2]
+    return path, path.rpartition("/")[2]
+
+
+def _listed(cloud: Cloud, names: Collection[str]) -> dict[str, str]:
+    """ARNs by name; AWS's own policies are listed only if the user has none of some name."""
+    found: dict[str, str] = {}
+    for scope in ("Local", "AWS"):
+        pages = cloud.pages("iam", "list_policies", Scope=scope, PaginationConfig={"PageSize": PAGE})
+        listed = {
+            name: str(item["Arn"]) for page in pages for item in page["Policies"] for name in names_of(item["Arn"])
+        }
+        found = {**listed, **found}
+        if all(name in found for name in names):
+            break
+    return found
