@@ -1,18 +1,23 @@
 """One line that tells how a map gets on, kept up to date by what the collector sees anyway.
 
-On a terminal it is a bar of rich's, in a notebook a line below the cell, elsewhere one line at the end. What the user
-prints is left alone.
+On a terminal and in a notebook it is a bar of rich's, elsewhere one line at the end. What the user prints is left
+alone, and a line that cannot be shown stops no map.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+from cloudknot.bars import TerminalBar
+from cloudknot.notebook import NotebookBar
+
+logger = logging.getLogger("cloudknot")
 
 VARIABLE = "CLOUDKNOT_PROGRESS"
 STATES = (
@@ -25,8 +30,8 @@ STATES = (
 """What Batch's states of live jobs are called here. Those that are pending wait for other jobs."""
 WINDOW = 60.0
 """Seconds over which the rate is measured."""
-NAME_WIDTH = 24
-"""Characters of a name that are shown on a terminal."""
+
+CANNOT_SHOW = "Progress cannot be shown; the map goes on"
 
 
 def wanted(choice: bool | None) -> bool:
@@ -50,9 +55,17 @@ def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | 
     """The line for a map of ``count`` elements, if it is `wanted`."""
     if not wanted(choice):
         return None
+    try:
+        return ProgressLine(count, _line(name, count))
+    except Exception:
+        logger.warning(CANNOT_SHOW, exc_info=True)
+        return None
+
+
+def _line(name: str, count: int) -> Line:
     if in_notebook():
-        return ProgressLine(count, _NotebookLine(name))
-    return ProgressLine(count, _Bar(name, count) if sys.stderr.isatty() else _LastLine(name))
+        return NotebookBar(name, count)
+    return TerminalBar(name, count) if sys.stderr.isatty() else _LastLine(name)
 
 
 class Progress(Protocol):
@@ -82,12 +95,15 @@ class ProgressLine:
     def __init__(self, count: int, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
         self._count, self._line, self._clock = count, line, clock
         self._samples: deque[tuple[float, int]] = deque()
+        self._broken = False
 
     def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
         """Show how many elements have a result or none, and how many children are in which state."""
         ended = done + failed
-        parts = [f"{ended:,}/{self._count:,}", describe(failed, states, self._count), self._speed(ended)]
-        self._line.update(ended, ", ".join(filter(None, parts)))
+        # What matters most comes first: where there is little room, the end is left out.
+        counts = [f"{ended:,}/{self._count:,}", f"{failed:,} failed" if failed else ""]
+        parts = [*counts, self._speed(ended), describe(states, self._count)]
+        self._try(self._line.update, ended, ", ".join(filter(None, parts)))
 
     def _speed(self, ended: int) -> str:
         """The rate and the time left, while there is a rate to tell and something left."""
@@ -102,22 +118,32 @@ class ProgressLine:
 
     def say(self, text: str) -> None:
         """Show a sentence that stays."""
-        self._line.say(text)
+        self._try(self._line.say, text)
 
     def stop(self) -> None:
         """Leave the line as it is."""
-        self._line.close()
+        self._try(self._line.close)
+
+    def _try(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Do something with the line, and nothing more once that has failed: who calls has results to collect."""
+        if self._broken:
+            return
+        try:
+            act(*arguments)
+        except Exception:
+            self._broken = True
+            logger.warning(CANNOT_SHOW, exc_info=True)
 
 
-def describe(failed: int, states: Mapping[str, int], count: int) -> str:
-    """``1 failed, 2 running, 6 waiting``, leaving out what there is none of.
+def describe(states: Mapping[str, int], count: int) -> str:
+    """``2 running, 6 waiting``, leaving out what there is none of.
 
     Where a child has several elements, the states are said to be those of jobs.
     """
     live = [f"{states[state]:,} {what}" for state, what in STATES if states.get(state)]
     if live and sum(states.values()) != count:
         live[0] = f"jobs: {live[0]}"
-    return ", ".join([*([f"{failed:,} failed"] if failed else []), *live])
+    return ", ".join(live)
 
 
 def per_time(rate: float) -> str:
@@ -135,34 +161,6 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class _NotebookLine:
-    """A line of text below the cell, without widgets and without touching the cell's own output."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._text, self._said = name, "", list[str]()
-        self._handle: Any = None
-
-    def say(self, text: str) -> None:
-        """Have the sentence below the line."""
-        self._said.append(text)
-
-    def update(self, done: int, text: str) -> None:
-        from IPython import display
-
-        text = "\n".join([text, *self._said])
-        if text == self._text:
-            return
-        self._text = text
-        shown = {"text/plain": f"{self._name}: {text}"}
-        if self._handle is None:
-            self._handle = display.display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
-        else:
-            self._handle.update(shown, raw=True)
-
-    def close(self) -> None:
-        """The last text stays."""
-
-
 class _LastLine:
     """Only the last text, as one line on stderr."""
 
@@ -178,85 +176,3 @@ class _LastLine:
     def close(self) -> None:
         if self._text:
             print(f"{self._name}: {self._text}", file=sys.stderr, flush=True)
-
-
-class _Bar:
-    """A bar on the terminal; the bars of maps that run at the same time stand below each other."""
-
-    def __init__(self, name: str, count: int) -> None:
-        self._name, self._count = name, count
-        self._task: Any = None
-
-    def update(self, done: int, text: str) -> None:
-        if self._task is None:
-            self._task = _BARS.add(self._name, self._count)
-        _BARS.update(self._task, done, text)
-
-    def say(self, text: str) -> None:
-        _BARS.say(text)
-
-    def close(self) -> None:
-        if self._task is not None:
-            _BARS.close(self._task)
-            self._task = None
-
-
-class _Bars:
-    """All bars of this process: rich can show only one block at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._progress: Any = None
-        self._open: set[Any] = set()
-
-    def add(self, name: str, count: int) -> Any:
-        with self._lock:
-            if self._progress is None:
-                self._progress = _new_progress()
-                self._progress.start()
-            task = self._progress.add_task(name, total=count, text="")
-            self._open.add(task)
-            return task
-
-    def update(self, task: Any, done: int, text: str) -> None:
-        with self._lock:
-            if task in self._open:
-                self._progress.update(task, completed=done, text=text)
-
-    def say(self, text: str) -> None:
-        """Print above the bars."""
-        with self._lock:
-            if self._progress is not None:
-                self._progress.console.print(text, markup=False, highlight=False)
-            else:
-                print(text, file=sys.stderr, flush=True)
-
-    def close(self, task: Any) -> None:
-        with self._lock:
-            self._progress.stop_task(task)
-            self._open.discard(task)
-            if not self._open:
-                self._progress.stop()
-                self._progress = None
-
-
-_BARS = _Bars()
-
-
-def _new_progress() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Column
-
-    # In a narrow terminal the end of the text is left out; a line that wraps could not be drawn anew.
-    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=NAME_WIDTH))
-    text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-    # What the user prints on the same terminal goes above the bars. Elsewhere it goes to stdout as ever: rich would
-    # send it to its own console, which is stderr. An interactive session has its own ways with stdout.
-    same = sys.stdout.isatty() and not hasattr(sys, "ps1") and "IPython" not in sys.modules
-    return Progress(
-        *(name, BarColumn(bar_width=20), text, TimeElapsedColumn()),
-        console=Console(stderr=True),
-        redirect_stdout=same,
-        redirect_stderr=False,
-    )

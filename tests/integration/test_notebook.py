@@ -37,6 +37,19 @@ CELLS = [
     print([future.result(60)[0].x ** 2 for future in futures])
     """,
     """
+    import time
+
+    def held(number):
+        time.sleep(0.3)
+        return number
+
+    knot = ck.Knot(name="notebook-3", func=held)
+    early, late = knot.map(range(9), chunksize=3), knot.map(range(4))
+    """,
+    """
+    print(early.result(60), late.result(60), knot.map([7], progress=False).result(60))
+    """,
+    """
     def fail(x):
         raise KeyError(x)
 
@@ -53,7 +66,14 @@ def text_of(cell):
 
 
 def shown(cell):
-    return [output["data"]["text/plain"] for output in cell["outputs"] if output["output_type"] == "display_data"]
+    """The texts of its bars; each has the same as HTML, in colours."""
+    bars = [output["data"] for output in cell["outputs"] if output["output_type"] == "display_data"]
+    for bar in bars:
+        name, text = bar["text/plain"].split(": ", 1)
+        assert name in bar["text/html"]
+        assert text in bar["text/html"]
+        assert "━" in bar["text/html"]
+    return [bar["text/plain"] for bar in bars]
 
 
 def test_a_notebook(cloud, tmp_path, monkeypatch):
@@ -69,7 +89,10 @@ def test_a_notebook(cloud, tmp_path, monkeypatch):
     assert text_of(done[2]) == "[-2.0]\n"
     assert text_of(done[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]
     assert [round(x) for x in json.loads(text_of(done[3]).splitlines()[-1])] == [0, 1, 2, 3, 4]
-    assert text_of(done[4]) == "KeyError Raised by element 0 True\n"
     assert shown(done[1]) == ["notebook: 2/2"]
     assert shown(done[3]) == ["notebook: 1/1"] * 5
-    assert shown(done[4]) == ["notebook-2: 1/1, 1 failed"]
+    assert shown(done[4]) == ["notebook-3: 9/9", "notebook-3: 4/4"]
+    assert text_of(done[5]) == "[0, 1, 2, 3, 4, 5, 6, 7, 8] [0, 1, 2, 3] [7]\n"
+    assert [output["output_type"] for output in done[5]["outputs"]] == ["stream"]
+    assert text_of(done[6]) == "KeyError Raised by element 0 True\n"
+    assert shown(done[6]) == ["notebook-2: 1/1, 1 failed"]

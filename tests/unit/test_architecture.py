@@ -21,7 +21,8 @@ WALLS = {
 LEVELS = [
     "errors worker templates",
     "stack_failures tables background",
-    "rules config template context engine_log endings listing refusals statements permissions",
+    "bars",
+    "rules config template context notebook engine_log endings listing refusals statements permissions",
     "compute",
     "options",
     "aws builder",

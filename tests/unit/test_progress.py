@@ -3,8 +3,11 @@
 import io
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from cloudknot import progress
+from cloudknot.bars import columns_of
 
 
 @pytest.mark.parametrize(
@@ -19,17 +22,17 @@ def test_the_argument_wins_over_the_variable_and_that_over_the_terminal(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("failed", "states", "text"),
+    ("states", "text"),
     [
-        (0, {}, ""),
-        (0, {"RUNNING": 2, "RUNNABLE": 5, "STARTING": 1, "SUCCEEDED": 3}, "2 running, 1 starting, 5 waiting"),
-        (1, {"RUNNING": 11}, "1 failed, 11 running"),
-        (0, {"PENDING": 7, "SUBMITTED": 4}, "7 pending, 4 submitted"),
-        (1200, {"RUNNING": 2, "RUNNABLE": 1}, "1,200 failed, jobs: 2 running, 1 waiting"),
+        ({}, ""),
+        ({"RUNNING": 2, "RUNNABLE": 5, "STARTING": 1, "SUCCEEDED": 3}, "2 running, 1 starting, 5 waiting"),
+        ({"RUNNING": 11}, "11 running"),
+        ({"PENDING": 7, "SUBMITTED": 4}, "7 pending, 4 submitted"),
+        ({"RUNNING": 2, "RUNNABLE": 1}, "jobs: 2 running, 1 waiting"),
     ],
 )
-def test_describe(failed, states, text):
-    assert progress.describe(failed, states, 11) == text
+def test_describe(states, text):
+    assert progress.describe(states, 11) == text
 
 
 @pytest.mark.parametrize(
@@ -67,9 +70,51 @@ def test_the_rate_is_that_of_the_last_minute_and_the_time_left_follows():
     for done in (0, 100, 400, 430, 1000):
         shown.show(done, 0, {"RUNNING": 1000})
     assert line.texts[0] == "0/1,000, 1,000 running"
-    assert line.texts[1] == "100/1,000, 1,000 running, 10/s, 1:30 left"
-    assert line.texts[3] == "430/1,000, 1,000 running, 1.0/s, 9:30 left"
+    assert line.texts[1] == "100/1,000, 10/s, 1:30 left, 1,000 running"
+    assert line.texts[3] == "430/1,000, 1.0/s, 9:30 left, 1,000 running"
     assert line.texts[4] == "1,000/1,000, 1,000 running"
+
+
+class Torn(Texts):
+    """A line that cannot be shown any more."""
+
+    def update(self, done, text):
+        super().update(done, text)
+        raise BrokenPipeError
+
+
+def test_a_line_that_cannot_be_shown_stops_nothing_and_is_tried_no_more(caplog):
+    line = Torn()
+    shown = progress.ProgressLine(3, line)
+    for done in range(3):
+        shown.show(done, 0, {"RUNNING": 3 - done})
+    shown.say("a job waits")
+    shown.stop()
+    assert len(line.texts) == 1
+    assert line.said == []
+    assert [record.message for record in caplog.records] == [progress.CANNOT_SHOW]
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "kept"),
+    [
+        (120, 20, "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running"),
+        (80, 10, "0:02 left"),
+        (40, 0, "2 failed, 3.3/s"),
+    ],
+)
+def test_a_line_fits_its_terminal_and_leaves_out_the_end_of_its_text(width, bar, kept):
+    console = Console(width=width, file=io.StringIO())
+    shown = Progress(*columns_of(width), console=console, expand=True)
+    said = "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running, 2 starting, 3,000 waiting, 12 submitted"
+    shown.add_task("monte-carlo-with-a-long-name", total=12, completed=12, text=said)
+    console.print(shown.get_renderable())
+    (line,) = console.file.getvalue().splitlines()
+    assert len(line) == width
+    assert line.startswith("monte-carlo")
+    assert line.count("━") == bar
+    assert kept in line
+    assert line.rstrip(" 0:").endswith("…")
 
 
 def test_one_line_is_left_where_nobody_looks_on(capsys):

@@ -1,0 +1,105 @@
+"""Bars of rich's: their columns, and those on the terminal, which stand below each other."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+NARROW, WIDE = 60, 100
+"""Characters of a line below which there is no bar, and from which on the bar and the name are long."""
+NAME_WIDTH = 24
+"""Characters of a name that are shown in a wide line."""
+
+
+class TerminalBar:
+    """A bar on the terminal; the bars of maps that run at the same time stand below each other."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name, self._count = name, count
+        self._task: Any = None
+
+    def update(self, done: int, text: str) -> None:
+        if self._task is None:
+            self._task = _BARS.add(self._name, self._count)
+        _BARS.update(self._task, done, text)
+
+    def say(self, text: str) -> None:
+        _BARS.say(text)
+
+    def close(self) -> None:
+        if self._task is not None:
+            _BARS.close(self._task)
+            self._task = None
+
+
+class _Bars:
+    """All bars of this process: rich can show only one block at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Any = None
+        self._open: set[Any] = set()
+
+    def add(self, name: str, count: int) -> Any:
+        with self._lock:
+            if self._progress is None:
+                self._progress = _new_progress()
+                self._progress.start()
+            task = self._progress.add_task(name, total=count, text="")
+            self._open.add(task)
+            return task
+
+    def update(self, task: Any, done: int, text: str) -> None:
+        with self._lock:
+            if task in self._open:
+                self._progress.update(task, completed=done, text=text)
+
+    def say(self, text: str) -> None:
+        """Print above the bars."""
+        with self._lock:
+            if self._progress is not None:
+                self._progress.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+    def close(self, task: Any) -> None:
+        with self._lock:
+            self._progress.stop_task(task)
+            self._open.discard(task)
+            if not self._open:
+                self._progress.stop()
+                self._progress = None
+
+
+_BARS = _Bars()
+
+
+def _new_progress() -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    # What the user prints on the same terminal goes above the bars. Elsewhere it goes to stdout as ever: rich would
+    # send it to its own console, which is stderr. An interactive session has its own ways with stdout.
+    same = sys.stdout.isatty() and not hasattr(sys, "ps1") and "IPython" not in sys.modules
+    columns = columns_of(console.width)
+    return Progress(*columns, console=console, expand=True, redirect_stdout=same, redirect_stderr=False)
+
+
+def columns_of(width: int) -> list[Any]:
+    """The columns of a line ``width`` characters wide: name, bar, text and time, in a narrow one name and text.
+
+    The name, the bar and the time keep their widths; of the text the end is left out. A line that wraps could not be
+    drawn anew.
+    """
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    most = NAME_WIDTH if width >= WIDE else NAME_WIDTH // 2
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=most))
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    text = TextColumn("{task.fields[text]}", markup=False, table_column=rest)
+    if width < NARROW:
+        return [name, text]
+    return [name, BarColumn(bar_width=20 if width >= WIDE else 10), text, TimeElapsedColumn()]

@@ -1,0 +1,101 @@
+"""A bar in a notebook: in the outputs of the cell that called ``map``, and in no other."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cloudknot.bars import WIDE, columns_of
+
+PAUSE = 0.5
+"""Seconds between two drawings."""
+WIDTH = 2 * WIDE
+"""Characters of a line; the notebook wraps what it has no room for."""
+FORMAT = '<pre style="white-space:pre-wrap;line-height:normal;margin:0">{code}</pre>'
+
+
+def _display(drawing: dict[str, str]) -> Any:
+    """Show a drawing below the cell, and give the handle that replaces it."""
+    from IPython import display
+
+    return display.display(drawing, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
+
+
+class NotebookBar:
+    """The bar of a map of ``count`` elements.
+
+    rich's own live display clears the outputs of whichever cell runs at the moment. Here rich only draws, and each
+    drawing replaces the one before in a display of IPython's, which belongs to its cell and is saved with it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        clock: Callable[[], float] = time.monotonic,
+        display: Callable[[dict[str, str]], Any] = _display,
+    ) -> None:
+        from rich.progress import Progress
+
+        self._name, self._count = name, count
+        self._text, self._said = f"0/{count:,}", list[str]()
+        self._clock, self._drawn, self._stale = clock, clock(), False
+        self._lock = threading.Lock()
+        self._progress = Progress(*columns_of(WIDTH), console=_console(), auto_refresh=False)
+        self._task = self._progress.add_task(name, total=count, text=self._text)
+        self._handle = display(self._drawing())
+
+    def update(self, done: int, text: str) -> None:
+        """Show the text and how many elements are done, unless the last drawing was a moment ago.
+
+        When all are done it is shown at once, because whoever waits for them goes on in a moment.
+        """
+        with self._lock:
+            self._text = text
+            self._progress.update(self._task, completed=done, text=text)
+            self._stale = True
+            if done >= self._count or self._clock() - self._drawn >= PAUSE:
+                self._draw()
+
+    def say(self, text: str) -> None:
+        """Have a sentence below the bar from now on."""
+        with self._lock:
+            self._said.append(text)
+            self._draw()
+
+    def close(self) -> None:
+        """Show what was not drawn yet; the last drawing stays."""
+        with self._lock:
+            self._progress.stop_task(self._task)
+            if self._stale:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._handle.update(self._drawing(), raw=True)
+        self._drawn, self._stale = self._clock(), False
+
+    def _drawing(self) -> dict[str, str]:
+        """The bar as HTML, and as text for what shows no HTML."""
+        console = _console()
+        console.print(self._progress.make_tasks_table(self._progress.tasks))
+        for said in self._said:
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        html = console.export_html(code_format=FORMAT, inline_styles=True)
+        return {"text/html": html, "text/plain": "\n".join([f"{self._name}: {self._text}", *self._said])}
+
+
+def _console() -> Any:
+    """What rich draws on: it keeps the drawing, and prints nothing."""
+    from rich.console import Console
+
+    return Console(
+        file=io.StringIO(),
+        record=True,
+        width=WIDTH,
+        force_terminal=True,
+        force_jupyter=False,
+        color_system="truecolor",
+    )

@@ -1,0 +1,73 @@
+"""How often a bar in a notebook is drawn, and what of it stays."""
+
+from cloudknot.notebook import PAUSE, NotebookBar
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Display:
+    """A display that keeps all that it has shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, drawing):
+        self.update(drawing, raw=True)
+        return self
+
+    def update(self, drawing, raw):
+        assert raw
+        self.shown.append(drawing)
+
+    @property
+    def texts(self):
+        return [drawing["text/plain"] for drawing in self.shown]
+
+
+def test_many_updates_are_few_drawings_and_the_last_one_stays():
+    clock, display = Clock(), Display()
+    bar = NotebookBar("pi", 1000, clock, display)
+    for done in range(1, 901):
+        bar.update(done, f"{done}/1,000")
+        clock.now += PAUSE / 100
+    bar.close()
+    assert display.texts[0] == "pi: 0/1,000"
+    assert display.texts[-1] == "pi: 900/1,000"
+    assert len(display.texts) == 1 + 8 + 1
+
+
+def test_the_end_is_shown_at_once_and_nothing_after_it():
+    clock, display = Clock(), Display()
+    bar = NotebookBar("pi", 3, clock, display)
+    bar.update(3, "3/3, 1 failed")
+    assert display.texts == ["pi: 0/3", "pi: 3/3, 1 failed"]
+    bar.close()
+    assert len(display.texts) == 2
+
+
+def test_a_sentence_stays_below_the_bar_whatever_it_holds():
+    clock, display = Clock(), Display()
+    bar = NotebookBar("pi", 3, clock, display)
+    bar.say("pi: a job waits. AWS says: [bold]<b>MISCONFIGURATION")
+    clock.now += PAUSE
+    bar.update(1, "1/3")
+    assert display.texts[-1] == "pi: 1/3\npi: a job waits. AWS says: [bold]<b>MISCONFIGURATION"
+    html = display.shown[-1]["text/html"]
+    assert "━" in html
+    assert "AWS says: [bold]&lt;b&gt;MISCONFIGURATION" in html
+
+
+def test_the_bar_has_colours_and_no_more_markup_than_it_needs():
+    display = Display()
+    NotebookBar("a&b", 3, Clock(), display).update(3, "3/3")
+    html = display.shown[-1]["text/html"]
+    assert html.startswith("<pre style=")
+    assert "a&amp;b" in html
+    assert "color: #" in html
+    assert "{" not in html
+    assert len(html) < 1500
