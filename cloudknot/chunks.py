@@ -1,4 +1,8 @@
-"""How many elements a child gets: as asked for, or so that it takes minutes, by what earlier maps of the knot took."""
+"""How many elements a child gets: as asked for, or so that it takes minutes, by what earlier maps of the knot took.
+
+Where nobody asks, an element has a child of its own, as long as one array can have so many. Above that, the children
+are minutes long, too, but a thousand at least: see "Chunks of minutes" in docs/design.md.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,30 @@ LONGEST = 240.0
 SHORTEST = 60.0
 """Seconds that a child is to take: four minutes, or less where vCPUs would be idle otherwise, but a minute at least.
 AWS advises three to five minutes (Batch user guide, "Best practices")."""
+TIMEOUT_SHARE = 0.5
+"""Of the seconds that an attempt may take: what a child is to take at most. Not all elements take equally long."""
+FEWEST_CHILDREN = 1000
+"""Of a map of more elements than an array can have children, when nobody asked for fewer. A listing of S3 tells of the
+results of so many by one request."""
 RUNS_READ = 5
 PACKS_READ = 5
 ELEMENTS_READ = 1000
 """Of so many runs, the latest, of so many packs of each, and of so many elements of each pack times are read."""
 
 
-def chunksize(count: int, asked: int | str | None, usual: int, seconds: float | None, slots: int) -> int:
+def is_automatic(count: int, asked: int | str | None, usual: int) -> bool:
+    """Whether the chunk size depends on what elements take: it was asked for so, or the usual one is too small."""
+    return asked == AUTO or (asked is None and count > usual * MAX_CHILDREN)
+
+
+def chunksize(
+    count: int,
+    asked: int | str | None,
+    usual: int,
+    seconds: float | None,
+    slots: int,
+    timeout: int | None = None,
+) -> int:
     """The number of elements of a child.
 
     Parameters
@@ -36,12 +57,14 @@ def chunksize(count: int, asked: int | str | None, usual: int, seconds: float | 
     count : int
         Of elements.
     asked : int, "auto" or None
-        The choice of the user; None is ``usual``.
+        The choice of the user; None is ``usual``, or with more elements than an array can have so, about ``"auto"``.
     usual : int
     seconds : float or None
-        What an element takes, for ``"auto"``; None if it is not known.
+        What an element takes, where `is_automatic`; None if it is not known.
     slots : int
-        Children that can run at the same time, for ``"auto"``.
+        Children that can run at the same time.
+    timeout : int, optional
+        Seconds that an attempt of a child may take.
 
     Raises
     ------
@@ -49,9 +72,11 @@ def chunksize(count: int, asked: int | str | None, usual: int, seconds: float | 
         It would take more children than an array may have.
     """
     smallest = -(-count // MAX_CHILDREN)
-    if asked == AUTO:
-        return max(smallest, min(count, _automatic(count, seconds, slots)))
-    size = max(smallest, usual) if asked is None else int(asked)
+    if is_automatic(count, asked, usual):
+        size = _automatic(count, seconds, slots, timeout)
+        most = count if asked == AUTO else _most_unasked(count, seconds, timeout)
+        return max(smallest, min(most, size))
+    size = usual if asked is None else int(asked)
     if size < smallest:
         raise CloudknotInputError(
             f"chunksize={size} would take {-(-count // size):,} child jobs for {count:,} elements, and an "
@@ -60,12 +85,18 @@ def chunksize(count: int, asked: int | str | None, usual: int, seconds: float | 
     return size
 
 
-def _automatic(count: int, seconds: float | None, slots: int) -> int:
+def _most_unasked(count: int, seconds: float | None, timeout: int | None) -> int:
+    """The most elements of a child that nobody asked for; one, where they may not be done within the timeout."""
+    return 1 if timeout and seconds is None else -(-count // FEWEST_CHILDREN)
+
+
+def _automatic(count: int, seconds: float | None, slots: int, timeout: int | None) -> int:
     even = -(-count // max(1, slots))
     if seconds is None:
         return even
     seconds = max(seconds, SHORTEST / count)
-    return max(1, min(max(even, round(SHORTEST / seconds)), round(LONGEST / seconds)))
+    longest = min(LONGEST, timeout * TIMEOUT_SHARE) if timeout else LONGEST
+    return max(1, min(max(even, round(SHORTEST / seconds)), round(longest / seconds)))
 
 
 def measured_seconds(cloud: Cloud, knot: str, image: str) -> float | None:

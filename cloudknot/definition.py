@@ -67,7 +67,7 @@ def facts(definition: Mapping[str, Any]) -> dict[str, object]:
         "memory": given.get("MEMORY"),
         "n_gpus": given.get("GPU", "0"),
         "retries": str(retries_of(definition)),
-        "timeout": str((definition.get("timeout") or {}).get("attemptDurationSeconds", "none")),
+        "timeout": str(timeout_of(definition) or "none"),
         "roles": (container.get("jobRoleArn"), container.get("executionRoleArn")),
         "rest": _rest(definition, container),
     }
@@ -98,6 +98,12 @@ def vcpus_of(definition: Mapping[str, Any]) -> float:
     """The vCPUs of a job."""
     given = definition["containerProperties"].get("resourceRequirements", ())
     return next((float(item["value"]) for item in given if item["type"] == "VCPU"), 1.0)
+
+
+def timeout_of(definition: Mapping[str, Any]) -> int | None:
+    """Seconds that an attempt may take; None when there is no limit."""
+    seconds: int | None = (definition.get("timeout") or {}).get("attemptDurationSeconds")
+    return seconds
 
 
 def retries_of(definition: Mapping[str, Any]) -> int:

@@ -14,7 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot import changes, template
-from cloudknot.definition import active_revisions, facts, fargate_size, job_definition, retries_of, vcpus_of
+from cloudknot.definition import (
+    active_revisions,
+    facts,
+    fargate_size,
+    job_definition,
+    retries_of,
+    timeout_of,
+    vcpus_of,
+)
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, is_of, job_definitions
 from cloudknot.linked_roles import SPOT, linked_role
@@ -64,6 +72,8 @@ class KnotResources:
     """vCPUs and MiB of a job on Fargate, which takes certain pairs only; None on EC2."""
     vcpus: float = 1.0
     """Of a job."""
+    timeout: int | None = None
+    """Seconds that an attempt may take."""
 
 
 def stack_name(name: str) -> str:
@@ -290,4 +300,5 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         tags=template.without_own(state.tags),
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),
+        timeout=timeout_of(revision),
     )

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.chunks import AUTO, chunksize, measured_seconds
+from cloudknot.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.inputs import InputPacker, StoredInputs, upload_inputs
@@ -49,6 +49,7 @@ class Target:
     tags: Mapping[str, str]
     fargate: tuple[int, int] | None = None
     vcpus: float = 1.0
+    timeout: int | None = None
     memory_growth: float = 0.0
 
     @property
@@ -70,6 +71,7 @@ class Target:
             tags=made.tags,
             fargate=made.fargate,
             vcpus=made.vcpus,
+            timeout=made.timeout,
             memory_growth=memory_growth,
         )
 
@@ -194,14 +196,15 @@ def _manifest(
 
 
 def _chunksize(cloud: Cloud, target: Target, count: int, options: MapOptions, source: Source | None) -> int:
-    """The chunk size asked for, else that of the source, else the smallest with which one array holds all."""
+    """The chunk size asked for, else that of the source, else one that makes an array of all."""
     if options.job_type == "independent":
         return 1
     usual = source.job.manifest.chunksize if source and not source.gather else 1
-    automatic = options.chunksize == AUTO
+    automatic = is_automatic(count, options.chunksize, usual)
     seconds = measured_seconds(cloud, target.knot, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
-    return chunksize(count, options.chunksize, usual, seconds, slots)
+    timeout = options.overrides.timeout or target.timeout
+    return chunksize(count, options.chunksize, usual, seconds, slots, timeout)
 
 
 def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[dict[str, Any]]:

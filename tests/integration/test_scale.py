@@ -109,3 +109,15 @@ def test_automatic_chunks_learn_from_earlier_maps(cloud):
     third = knot.map([0.0] * 1000, chunksize="auto")
     assert third.result(LONG) == [0.0] * 1000
     assert 250 <= third.job.manifest.chunksize <= 800
+
+
+def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud):
+    """With a timeout, and no notion of what an element takes, as few as can be."""
+    knot = ck.Knot(name="unasked", func=nap, cloud=cloud, timeout=600)
+    unknown = knot.map([0.0] * 10_001)
+    assert unknown.job.manifest.chunksize == 2
+    unknown.cancel()
+    assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
+    known = knot.map([0.0] * 10_001)
+    assert known.job.manifest.chunksize == 11
+    known.cancel()

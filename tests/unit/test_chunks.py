@@ -4,17 +4,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize
+from cloudknot.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic
 from cloudknot.errors import CloudknotInputError
 from cloudknot.worker.envelope import RAISED, VALUE, Envelope, head_size, pack, walls
 
 
 @pytest.mark.parametrize(
     ("count", "asked", "usual", "expected"),
-    [(5, None, 1, 1), (10_001, None, 1, 2), (1_000_000, None, 1, 100), (50, None, 7, 7), (10, 4, 1, 4)],
+    [(5, None, 1, 1), (10_000, None, 1, 1), (50, None, 7, 7), (50_000, None, 7, 7), (10, 4, 1, 4), (50_000, 9, 1, 9)],
 )
 def test_what_is_asked_for_or_usual(count, asked, usual, expected):
     assert chunksize(count, asked, usual, None, 256) == expected
+    assert not is_automatic(count, asked, usual)
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "slots", "timeout", "expected"),
+    [
+        (10_001, None, 256, None, 11),
+        (1_000_000, None, 256, None, 1000),
+        (1_000_000, None, 4, None, 1000),
+        (1_000_000, None, 5000, None, 200),
+        (1_000_000, None, 256, 3600, 100),
+        (1_000_000, 1e-5, 256, None, 1000),
+        (1_000_000, 1.0, 256, None, 240),
+        (1_000_000, 1.0, 256, 300, 150),
+        (1_000_000, 1e-5, 256, 300, 1000),
+        (1_000_000, 3600.0, 256, None, 100),
+    ],
+)
+def test_where_an_array_has_no_room_for_a_child_of_each(count, seconds, slots, timeout, expected):
+    assert chunksize(count, None, 1, seconds, slots, timeout) == expected
+    assert is_automatic(count, None, 1)
+
+
+@given(st.integers(10_001, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5), st.none() | st.integers(60))
+def test_unasked_there_are_many_children_and_never_too_many(count, seconds, slots, timeout):
+    size = chunksize(count, None, 1, seconds, slots, timeout)
+    assert size <= -(-count // 1000)
+    assert -(-count // size) <= MAX_CHILDREN
+    smallest = -(-count // MAX_CHILDREN)
+    if timeout and seconds is not None:
+        assert size * seconds <= timeout or size in (1, smallest)
 
 
 def test_too_many_children_are_refused():
@@ -38,6 +69,12 @@ def test_too_many_children_are_refused():
 )
 def test_automatic(count, seconds, slots, expected):
     assert chunksize(count, "auto", 1, seconds, slots) == expected
+    assert is_automatic(count, "auto", 1)
+
+
+def test_automatic_children_end_well_within_the_timeout():
+    assert chunksize(1000, "auto", 1, 1.0, 2, 120) == 60
+    assert chunksize(1000, "auto", 1, 100.0, 2, 120) == 1
 
 
 @given(st.integers(1, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5))
