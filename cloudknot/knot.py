@@ -201,9 +201,8 @@ class Knot(KnotProperties):
         job_type : {"array", "independent"}, optional
             One array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
-            Elements that one child job handles. Default: that of the other map; 1 up to 10,000 elements, then as
-            ``"auto"``, but with 1,000 children at least. ``"auto"``: children of one to four minutes, by what elements
-            took in this knot's earlier maps; without any, the elements divided over the vCPUs.
+            Elements of one child job. Default: as the other map; 1 up to 10,000 elements, then 1,000 children or more.
+            ``"auto"``: children of one to four minutes, by earlier maps of the knot; else divided over the vCPUs.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Jobs, at most 20, that must succeed before this one starts.
         progress : bool, optional
