@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -73,6 +73,9 @@ class Source(Protocol):
 
     def grow(self, elements: Sequence[int]) -> None:
         """Run elements again with more memory."""
+
+    def end_stuck(self, endings: Mapping[int, dict[str, Any]]) -> None:
+        """End the whole job if children ended because no machine could ever take them: the others are as they."""
 
 
 class Sink(Protocol):
@@ -241,6 +244,8 @@ class Collector:
         if self._held.is_set():
             return
         endings = self._source.describe(self._unfinished() if ended else sorted(failed))
+        if not ended:
+            self._source.end_stuck(endings)
         short = [child for child, job in endings.items() if self._source.may_grow(child, job)]
         for child in endings.keys() - set(short):
             self._sink.fail(child, endings[child])

@@ -104,6 +104,15 @@ class Ending:
     memory: int | None
 
 
+def never_runs(job: Mapping[str, Any]) -> str:
+    """Why a job was ended by its queue that no machine could ever have taken; empty for any other.
+
+    Words: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+    """
+    reason = str(job.get("statusReason") or "")
+    return reason if reason.startswith("Canceled by JobStateTimeLimit") and "MISCONFIGURATION:" in reason else ""
+
+
 def out_of_memory(end: Ending) -> bool:
     """Whether a job failed for want of memory."""
     return issubclass(end.kind, OutOfMemoryError)

@@ -6,6 +6,7 @@ Everything but the status and the logs comes from S3, so it outlives Batch's mem
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
-from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
+from cloudknot.endings import never_runs
+from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, ReducedFuture
 from cloudknot.gathering import Gathering, start_reduce
 from cloudknot.keywords import discard_unused
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from cloudknot.options import MapOptions
 
 FORGOTTEN = "UNKNOWN"
+
+logger = logging.getLogger("cloudknot")
 
 
 class BatchJob(Retrying, Gathering):
@@ -223,6 +227,19 @@ class BatchJob(Retrying, Gathering):
         """End the job and its running children. Results that are stored stay."""
         live = [job for job in self.describe_jobs() if job["status"] not in ENDED]
         batch.terminate(self.cloud.door, live, reason)
+
+    def end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
+        """Called by the collector: end the job if its queue ended a child that no machine could ever take.
+
+        All children ask for the same. By itself Batch would end one after the other, each after its own ten minutes.
+        """
+        newest = self.rounds.newest.start
+        reasons = [reason for child, job in endings.items() if child >= newest and (reason := never_runs(job))]
+        try:
+            if reasons:
+                self.terminate(reasons[0])
+        except CloudError as error:
+            logger.warning("The job %s can never run, and could not be ended: %s", self.job_id, error)
 
     def kill(self, reason: str) -> None:
         """The old name of `terminate`."""

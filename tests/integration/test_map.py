@@ -499,7 +499,7 @@ def test_why_a_job_cannot_start_is_told_once(place, caplog, elements):
     assert "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in told
 
 
-@pytest.mark.parametrize("elements", [[1], [1, 2]])
+@pytest.mark.parametrize("elements", [[1], range(40)])
 def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elements):
     """As on AWS after ten minutes; here the queue is told to wait for a second."""
     name = f"never-{len(elements)}"
@@ -520,6 +520,8 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
         assert "asks for more vCPUs, memory or GPUs than any machine of the queue has" in str(error)
     assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
     assert future.job.status == "FAILED"
+    # The queue ends the head only; the others, which ask for the same, the session ends at once.
+    assert [job["isTerminated"] for job in future.job.describe_jobs()] == [len(elements) > 1]
     assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cloudknot import errors
-from cloudknot.endings import UNSUBMITTED, ending, memory_of, out_of_memory
+from cloudknot.endings import UNSUBMITTED, ending, memory_of, never_runs, out_of_memory
 from cloudknot.outcomes import Place, no_result
 
 EXITED = "Essential container in task exited"
@@ -170,3 +170,16 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     assert "(7,500 MiB)" in str(no_result(Place(0, "j"), job))
     assert memory_of({"container": {"memory": 512}}) == 512
     assert memory_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "never"),
+    [
+        ("Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", True),
+        ("Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", False),
+        ("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job", False),
+        (None, False),
+    ],
+)
+def test_what_no_machine_can_ever_take_is_told_from_what_waits(reason, never):
+    assert bool(never_runs({"status": "FAILED", "statusReason": reason})) == never

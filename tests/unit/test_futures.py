@@ -91,6 +91,9 @@ class FakeJob:
     def may_grow(self, child, job):
         return False
 
+    def end_stuck(self, endings):
+        """None of these is."""
+
     def child_of(self, element, round=None):
         return element // self.chunksize
 
