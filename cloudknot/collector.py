@@ -14,13 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from cloudknot.errors import (
-    CloudknotError,
-    CredentialsError,
-    PermissionDeniedError,
-    ResourceDoesNotExistException,
-)
+from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.packs import Packs, submit
+from cloudknot.silence import Patience, Silence
 from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
@@ -30,22 +26,14 @@ LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.05
 MAX_PAGES = 10
 """Pages of 1,000 keys that a look lists, unless a child has failed."""
-LONGEST_LOOK = 120.0
-"""Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
-RENEWAL = 24 * 3600.0
-"""Seconds for which expired credentials are borne: it is a person who renews them, and that person may be asleep."""
 SHORT_PAGE = 500
 """Keys of a page of up to 1,000."""
 EXIT_CHECK = 0.1
 """Seconds between looks at whether the interpreter wants to end."""
 
 
-class Source(Protocol):
+class Source(Patience, Protocol):
     """What the collector must know of a job; `cloudknot.job.BatchJob` is one."""
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the cloud may stay silent before its jobs are given up."""
 
     def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
         """The stored packs and their sizes, by pages, in order; all that may have ``element`` or later ones."""
@@ -144,8 +132,7 @@ class Collector:
         self._stop, self._held = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._silent_at: float | None = None
-        self._silent_for = 0.0
+        self._silence = Silence(source, clock)
 
     def start(self) -> None:
         """Begin to look, or go on after the interpreter's end had stopped it."""
@@ -213,29 +200,16 @@ class Collector:
 
     def _look_patiently(self, pool: ThreadPoolExecutor) -> None:
         """Look once; a cloud that does not answer is asked again until the source's patience ends."""
+        begun = self._clock()
         try:
             self._look(pool)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._sink.give_up(error)
         except CloudknotError as error:
-            self._bear(error)
+            if self._silence.is_too_long(error, begun):
+                self._sink.give_up(error)
         else:
-            self._silent_at = None
-
-    def _bear(self, error: CloudknotError) -> None:
-        """Give up once there has been no answer for too long; what passes meanwhile is told once."""
-        now = self._clock()
-        if self._silent_at is None:
-            self._silent_for = 0.0
-            logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
-        else:
-            self._silent_for += min(now - self._silent_at, LONGEST_LOOK)
-        self._silent_at = now
-        patience = self._source.patience
-        if patience and isinstance(error, CredentialsError):
-            patience = max(patience, RENEWAL)
-        if self._silent_for >= patience:
-            self._sink.give_up(error)
+            self._silence.ended()
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         # Batch is asked first: what a child stored before it ended is then in the listing that follows.

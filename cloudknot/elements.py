@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from cloudknot.worker.protocol import Location
@@ -65,7 +66,11 @@ class Elements:
 
     def indices_without_value(self) -> array[int]:
         """The elements that have ended without a value."""
-        return array("Q", (found.start() for found in _WITHOUT_VALUE.finditer(self._states)))
+        return array("Q", self.without_value_from(0))
+
+    def without_value_from(self, index: int) -> Iterator[int]:
+        """Those from an index on, in order."""
+        return (found.start() for found in _WITHOUT_VALUE.finditer(self._states, index))
 
     def any_in(self, *states: int) -> bool:
         """Whether any element is in one of these states."""

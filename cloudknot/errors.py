@@ -179,7 +179,8 @@ class BatchJobFailedError(CloudknotError):
     job_id : str
         The Batch job (of an array, the child) that had the element.
     attempt : int
-        How many attempts its job had; 0 when it never ran or that is not known.
+        The attempt of its job that failed, from 1, as Batch counts them: those that AWS took away, too. 0 when it
+        never ran, or that is not known.
     exit_code : int or None
         Exit code of the element's process, where it is known.
     reason : str

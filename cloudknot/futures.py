@@ -175,12 +175,16 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         timeout: int | None = None,
         vcpus: int | None = None,
         retries: int | None = None,
-        **more: Any,
+        *,
+        chunksize: int | None = None,
+        progress: bool | None = None,
     ) -> MapFuture:
         """Run the elements again that ended without a result: `cloudknot.job.BatchJob.retry_failed`, which see."""
         if self.job is None:
             return self
-        again: MapFuture = self.job.retry_failed(memory, timeout, vcpus, retries, **more)
+        again: MapFuture = self.job.retry_failed(
+            memory, timeout, vcpus, retries, chunksize=chunksize, progress=progress
+        )
         return again
 
     def _outcome(self) -> Outcome:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
+from cloudknot.elements import GIVEN_UP
 from cloudknot.endings import never_runs
 from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, ReducedFuture
@@ -164,7 +165,9 @@ class BatchJob(Retrying, Gathering):
     def done(self) -> bool:
         """Whether the job has ended, well or not."""
         # Batch notices the end of a job a little later than its last result can be read.
-        return (self._future is not None and self._future.done()) or self.status in (*ENDED, FORGOTTEN)
+        known = self._future
+        is_known = known is not None and known.done() and not known.elements.any_in(GIVEN_UP)
+        return is_known or self.status in (*ENDED, FORGOTTEN)
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
@@ -204,15 +207,17 @@ class BatchJob(Retrying, Gathering):
     def future(self, progress: Progress | None = None) -> MapFuture:
         """The future of the map's results; of a reduced map, of the one value.
 
-        It is the same one at each call, until what failed is run again.
+        It is the same one at each call, until what failed is run again, or after it was given up because the cloud
+        did not answer: then it is looked for anew.
         """
         with self._lock:
-            ended_badly = self._future is not None and self._future.done() and self._future.elements.without_value > 0
-            newer = (ended_badly or self._future is None) and not self._is_new and self._refresh()
+            known = self._future
+            ended_badly = known is not None and known.done() and known.elements.without_value > 0
+            newer = (ended_badly or known is None) and not self._is_new and self._refresh()
             self._is_new = False
-            if self._future is None or newer:
-                self._future = self._new_future(progress, self._future)
-            return self._future
+            if known is None or newer or known.elements.any_in(GIVEN_UP):
+                known = self._future = self._new_future(progress, known)
+            return known
 
     def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
         how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"

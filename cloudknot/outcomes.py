@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -20,18 +20,24 @@ E = TypeVar("E", bound=BatchJobFailedError)
 
 @dataclass(frozen=True)
 class Place:
-    """Where an element ran, for the text of an error; ``attempts`` is how many the function had, 0 if unknown."""
+    """Where an element ran, for an error: in which attempt of its job (0: not known), of which knot."""
 
     index: int
     job_id: str
     log_url: str = ""
-    attempts: int = 0
+    attempt: int = 0
+    knot: str = ""
 
     def __str__(self) -> str:
         return f"element {self.index} (job {self.job_id})"
 
     def help(self) -> str:
         return f"Its output: future.job.logs({self.index})"
+
+    def story(self) -> str:
+        """The same for an exception of the user's own, which has no attributes that tell it."""
+        attempt = f", in attempt {self.attempt} of its job" if self.attempt else ""
+        return f"{self}{attempt}. {self.help()}{f', or {self.log_url}' if self.log_url else ''}"
 
 
 class RemoteTraceback(Exception):
@@ -40,7 +46,7 @@ class RemoteTraceback(Exception):
     Attributes
     ----------
     text : str
-    index, job_id, attempt
+    index, job_id, attempt, log_url
         As a `BatchJobFailedError` has them; the user's own exception has not.
     """
 
@@ -49,7 +55,8 @@ class RemoteTraceback(Exception):
         self.text = text
         self.index = place.index if place else None
         self.job_id = place.job_id if place else ""
-        self.attempt = place.attempts if place else 0
+        self.attempt = place.attempt if place else 0
+        self.log_url = place.log_url if place else ""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
@@ -93,14 +100,14 @@ def unreadable(place: Place, error: Exception) -> ElementError:
 
 def load_exception(failure: Failure, place: Place) -> BaseException:
     """The exception that stands for a failure: the user's own where it can be rebuilt."""
+    place = replace(place, attempt=failure.attempt)
     raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
     if isinstance(raised, Exception):
         raised.__cause__ = RemoteTraceback(failure.traceback, place)
-        tries = f" in the last of {place.attempts} attempts" if place.attempts > 1 else ""
         if failure.source:
             raised.add_note(f"Raised by {failure.source}, whose result {place} takes.")
         else:
-            raised.add_note(f"Raised by {place}{tries}. {place.help()}")
+            raised.add_note(f"Raised by {place.story()}")
         return raised
     if failure.kind == NO_INPUT:
         text = f"did not run, because {failure.source}, whose result it takes, has none."
@@ -146,14 +153,14 @@ def _element_error(place: Place, text: str, exit_code: int | None = None) -> Ele
     return _error(ElementError, place, text, exit_code)
 
 
-def _error(kind: type[E], place: Place, text: str, exit_code: int | None, attempt: int = 0, reason: str = "") -> E:
+def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason: str = "") -> E:
     """An error that begins with the element's place and ends with where its output is."""
     message = f"{place} {text} {place.help()}".strip()
     return kind(
         message[0].upper() + message[1:],
         index=place.index,
         job_id=place.job_id,
-        attempt=attempt or place.attempts,
+        attempt=place.attempt,
         exit_code=exit_code,
         reason=reason,
         log_url=place.log_url,
@@ -162,7 +169,12 @@ def _error(kind: type[E], place: Place, text: str, exit_code: int | None, attemp
 
 def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
     """The error for an element about which the cloud does not tell any more."""
-    text = f"Element {place.index} (job {place.job_id}) has no result that can be read: {cause}"
+    said = str(cause).rstrip(".")
+    text = (
+        f"Element {place.index} (job {place.job_id}) has no result that can be read: {said}. The job is not touched "
+        "by this, and what it stores stays stored. future.job.result() looks again; in another session, the jobs of "
+        f"cloudknot.Knot(name={place.knot!r}) do."
+    )
     error = BatchJobFailedError(text, index=place.index, job_id=place.job_id)
     error.__cause__ = cause
     return error
@@ -178,4 +190,4 @@ def lost(place: Place, end: Ending) -> BatchJobFailedError:
     tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
     unsaid = ": Batch gave no reason" if end.kind is BatchJobFailedError else ""
     text = f"{end.what}{f': {end.reason}'.rstrip('.') if end.reason else unsaid}.{tries}"
-    return _error(end.kind, place, text, end.exit_code, end.attempt, end.reason)
+    return _error(end.kind, replace(place, attempt=end.attempt), text, end.exit_code, end.reason)

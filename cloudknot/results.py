@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol
 
-from cloudknot.aws.batch import LogStream, log_streams
+from cloudknot.aws.batch import DESCRIBE_LIMIT, LogStream, log_streams
 from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
 from cloudknot.endings import Ending, ending, out_of_memory
@@ -73,8 +74,9 @@ class Results:
         self._job, self._elements, self._max_threads = job, elements, max_threads
         self.packs = packs or Packs(job)
         self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
-        self._given_up: CloudknotError | None = None
+        self.given_up_with = CloudknotError("The cloud does not tell")
         self._failed_before: dict[int, str] = {}
+        self._log_urls: dict[int, str] = {}
 
     def lost(self, child: int, job: Mapping[str, Any]) -> None:
         """Remember how the job of a child ended that left elements without a result."""
@@ -88,7 +90,7 @@ class Results:
 
     def give_up(self, error: CloudknotError) -> None:
         """Remember why nothing more can be learned of the elements that are left."""
-        self._given_up = error
+        self.given_up_with = error
 
     def outcome(self, index: int) -> Outcome:
         """The outcome of an element that has ended.
@@ -104,8 +106,7 @@ class Results:
         if state == CANCELLED:
             raise CancelledError
         if state == GIVEN_UP:
-            assert self._given_up is not None
-            return None, given_up(self._job.place(index), self._given_up)
+            return None, given_up(self._job.place(index), self.given_up_with)
         if state == LOST:
             return None, self._error_of_lost(index)
         return self._read(index, state)
@@ -131,14 +132,28 @@ class Results:
         if state == VALUE and size <= WHOLE:
             return self._value_of(index, location)
         payload = self.packs.payload(location, size, index - location.first)
-        place = self._job.place(index, self._job.child_of(index, location.round))
+        child = self._job.child_of(index, location.round)
+        place = self._job.place(index, child)
         if state == FAILURE:
+            place = replace(place, log_url=self._log_url(index, child))
             data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
             return None, load_exception(Failure.from_bytes(data), place)
         try:
             return load_value(payload, place), None
         except ElementError as error:
             return None, error
+
+    def _log_url(self, index: int, child: int) -> str:
+        """Where the output of the child is that stored an element's failure; empty when Batch does not know it."""
+        if child not in self._log_urls:
+            # The failures that follow are asked for next, and Batch is asked about a hundred jobs at a time.
+            others = map(self._job.child_of, self._elements.without_value_from(index))
+            children = dict.fromkeys([child, *islice(others, DESCRIBE_LIMIT - 1)])
+            with suppress(CloudknotError):
+                for each, job in self._job.describe(children).items():
+                    streams = log_streams(job)
+                    self._log_urls[each] = self._job.log_url(streams[-1]) if streams else ""
+        return self._log_urls.get(child, "")
 
     def _value_of(self, index: int, location: Location) -> Outcome:
         """A value of a pack that is read whole: the common case, of which there may be millions."""

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import JobRunningError
-from cloudknot.options import MapOptions, Overrides
+from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
-from cloudknot.rules import MOST_GROWTH
+from cloudknot.rules import FLAG, MOST_GROWTH, integer
 from cloudknot.submission import MAX_CHILDREN, Submission, array_request, submit
 from cloudknot.worker.protocol import Manifest
 
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 CLAIM_TIME = timedelta(minutes=30)
 """Time within which a session that has claimed a round submits it, or never does."""
+
+
+@dataclass(frozen=True)
+class RetryOptions(Overrides):
+    """The choices of `cloudknot.MapFuture.retry_failed`."""
+
+    chunksize: int | None = choice(None, integer(1))
+    progress: bool | None = choice(None, FLAG)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from cloudknot.elements import CANCELLED, GIVEN_UP
 from cloudknot.endings import ending, out_of_memory
 from cloudknot.errors import JobRunningError
-from cloudknot.options import Overrides
 from cloudknot.progress import Progress, progress_line
-from cloudknot.retry import Choices, grown, start_round
+from cloudknot.retry import Choices, RetryOptions, grown, start_round
 from cloudknot.source import RunSource
 
 if TYPE_CHECKING:
@@ -78,11 +77,13 @@ class Retrying(RunSource):
 
         Raises
         ------
+        CloudknotInputError
+            An argument is not accepted. Nothing was submitted.
         JobRunningError
             The job has not ended, or another session is just submitting a retry. Nothing was submitted.
         """
         given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
-        Overrides.make(**given)
+        RetryOptions.make(**given, chunksize=chunksize, progress=progress)
         with self._lock:
             future = self._ended_future()
             failed = future.elements.indices_without_value()
@@ -100,14 +101,20 @@ class Retrying(RunSource):
         A map that was cancelled, or given up when the cloud was silent, may have more results than its future knows.
         """
         future = self.future()
-        if not future.done() or future.elements.any_in(CANCELLED, GIVEN_UP):
+        if not future.done() or future.elements.any_in(CANCELLED):
             if not self.has_stopped():
                 raise JobRunningError(
                     f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
                     "Wait for its result, or end it with terminate(reason), and call again."
                 )
-            future = self._future = self._new_future(None)
+            if future.cancelled():
+                future = self._future = self._new_future(None)
             future.exception()
+        if future.elements.any_in(GIVEN_UP):
+            # What has no answer may have a result: to run it again might be to pay twice.
+            error = future.results.given_up_with
+            error.add_note("Nothing was submitted.")
+            raise error
         return future
 
     def _choices(self, future: MapFuture) -> Choices:

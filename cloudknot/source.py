@@ -19,6 +19,7 @@ from cloudknot.worker.protocol import Location, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
+    from cloudknot.aws.outages import Outages
 
 ENDED = ("SUCCEEDED", "FAILED")
 STOP_LOOKS, STOP_PAUSE = 80, 0.5
@@ -53,6 +54,16 @@ class RunSource:
     def patience(self) -> float:
         """Seconds that the cloud may stay silent before its jobs are given up."""
         return self.cloud.patience
+
+    @property
+    def renewal(self) -> float:
+        """Seconds for which expired credentials are borne."""
+        return self.cloud.renewal
+
+    @property
+    def outages(self) -> Outages:
+        """What the user has been told of outages of the cloud."""
+        return self.cloud.outages
 
     def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
         """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
@@ -174,8 +185,7 @@ class RunSource:
     def place(self, index: int, child: int | None = None) -> Place:
         """Where an element runs; by default in its last round."""
         child = self.child_of(index) if child is None else child
-        attempts = self.rounds.of_child(child).submission.manifest.attempts
-        return Place(index, self.child_id(child) or "not submitted", attempts=attempts)
+        return Place(index, self.child_id(child) or "not submitted", knot=self.keys.knot)
 
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""

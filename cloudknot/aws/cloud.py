@@ -14,6 +14,7 @@ from cloudknot import config
 from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
+from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3 import Storage
 from cloudknot.errors import CloudknotError
 
@@ -132,6 +133,20 @@ class Cloud:
     def patience(self) -> float:
         """Seconds that a wait for results bears silence from the cloud: a network away, a laptop asleep."""
         return 1800.0
+
+    @property
+    def renewal(self) -> float:
+        """The same, of expired credentials: it is a person who renews them, and that person may be asleep."""
+        return 24 * 3600.0
+
+    @cached_property
+    def outages(self) -> Outages:
+        """What the user has been told of outages: the same of all clouds that have a login in common."""
+        return outages_of(*self._login)
+
+    @cached_property
+    def _login(self) -> tuple[str, ...]:
+        return self.endpoint_url or "", self.profile or ""
 
     def log_url(self, stream: LogStream) -> str:
         """Where a person can read a log stream of Batch."""

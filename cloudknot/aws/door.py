@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 64
 PATIENCE = 120.0
-"""Seconds for which a call that fails for a passing reason is made again."""
+"""Seconds for which a call that fails for a passing reason is made again, as a rule."""
 FIRST_PATIENCE = 3.0
 """Seconds for which somebody who never answered is called: there may be no network, or no such endpoint."""
 DOZE = 0.1
@@ -62,6 +62,8 @@ class Door:
         What to do when the server does not answer, for the error's text; a callable is asked at the time of the error.
     lasting
         Whether a server that does not answer may do so later.
+    patience
+        Seconds for which a call that fails for a passing reason is made again. Default: `PATIENCE`.
     """
 
     def __init__(
@@ -72,12 +74,13 @@ class Door:
         isolated: bool = False,
         silence: str | Callable[[], str] = SILENCE,
         lasting: Callable[[], bool] = lambda: True,
+        patience: float = PATIENCE,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
         self._isolated, self._silence = isolated, silence
         self._lasting = lasting
-        self._persistence = Persistence(PATIENCE, self._is_worth_it, sleep=_doze)
+        self._persistence = Persistence(patience, self._is_worth_it, sleep=_doze)
         self._answered = False
         self._session: Any = None
         self._botocore: Any = None

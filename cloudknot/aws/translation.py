@@ -118,7 +118,7 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
         return CloudError(f"{operation} was not sent: {error}", code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region)
-    return CloudError(f"{operation} got no answer: {error}. {silence}", operation=operation)
+    return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
 
 
 def _lost_logins() -> tuple[type[Exception], ...]:
@@ -135,7 +135,7 @@ def _unreachable(error: Exception, operation: str, silence: str, region: str) ->
         check_region(region)
     except RegionException as unknown:
         return unknown
-    return CloudError(f"{operation} got no answer: {error}. {silence}", operation=operation)
+    return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
 
 
 def _translate_answer(answer: Mapping[str, Any], operation: str, region: str) -> CloudknotError:

@@ -20,11 +20,7 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
-from cloudknot.errors import (
-    CKTimeoutError,
-    CloudError,
-    ResourceExistsException,
-)
+from cloudknot.errors import CKTimeoutError, CloudError, ResourceExistsException
 from cloudknot.local.ask import STATUS, STOP, ask
 from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
@@ -130,6 +126,10 @@ class LocalCloud(Cloud):
     def patience(self) -> float:
         """Seconds; a cloud whose process has ended will not answer again."""
         return 30.0 if self._is_running else 0.0
+
+    @cached_property
+    def _login(self) -> tuple[str, ...]:
+        return str(self.directory), self._key.access_key if self._key else ""
 
     @property
     def endpoint_url(self) -> str | None:

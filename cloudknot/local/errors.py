@@ -19,6 +19,7 @@ class ClientException(Exception):
 STATUSES = {
     400: "400 Bad Request",
     403: "403 Forbidden",
+    404: "404 Not Found",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
     503: "503 Service Unavailable",

@@ -113,6 +113,9 @@ class Faults:
         Calls of Batch answered by 429, TooManyRequestsException; ``limit`` counts here as well.
     expired : bool
         Credentials have expired. Those of jobs have not, unless ``jobs_expired``.
+    refused : str
+        The code with which requests of ``services`` are refused for good, for example ``"AccessDenied"``; those of
+        jobs are not.
     silent : bool
         Every connection is closed without an answer, and nothing is carried out.
     kills : tuple of Kill
@@ -132,6 +135,7 @@ class Faults:
     throttled: float = 0.0
     expired: bool = False
     jobs_expired: bool = False
+    refused: str = ""
     silent: bool = False
     kills: tuple[Kill, ...] = ()
     seed: int = 0

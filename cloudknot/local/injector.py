@@ -78,6 +78,10 @@ class Injector:
         if faults.expired and (faults.jobs_expired or not of_job):
             self.count("expired")
             return _expired(environ, start_response, service)
+        if faults.refused and service in faults.services and not of_job:
+            self.count("refused")
+            status = 404 if faults.refused.startswith("NoSuch") else 403
+            return errors.refuse(environ, start_response, service, status, faults.refused, "Not for you, for a while.")
         for name in self._drawn(faults, environ, service):
             if name == "slow":
                 self._sleep(faults.delay)

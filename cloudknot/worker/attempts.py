@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from . import plain, s3
-from .protocol import TRY_AGAIN, RunKeys
+from .protocol import TRY_AGAIN, RunKeys, attempt_number
 
 MOST = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""
@@ -35,7 +35,7 @@ class Attempts:
     """
 
     def __init__(self, keys: RunKeys, allowed: int, environment: Mapping[str, str]) -> None:
-        self.number = int(environment.get("AWS_BATCH_JOB_ATTEMPT", "1"))
+        self.number = attempt_number(environment) or 1
         self._keys = keys
         job_id = environment.get("AWS_BATCH_JOB_ID", "")
         self._folder = f"{keys.prefix}/failures/{job_id.replace(':', '-')}/"

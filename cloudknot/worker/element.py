@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import sys
@@ -15,6 +16,7 @@ import cloudpickle
 from .buffers import PieceFile, Pieces, Unreadable, size_of
 from .envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, rebuilt
 from .program import show_source
+from .protocol import attempt_number
 
 LARGE = 8 * 1024 * 1024
 """Bytes of the pickle of a value above which no copy of it is made."""
@@ -90,7 +92,8 @@ def describe(kind: int, error: BaseException) -> Failure:
     text = "".join(traceback.format_exception(error))
     code = _exit_code(error) if isinstance(error, SystemExit) else None
     pickled = _pickle_exception(error) if kind == RAISED else b""
-    return Failure(kind, type(error).__qualname__, _message(error), text, code, pickled)
+    attempt = attempt_number(os.environ)
+    return Failure(kind, type(error).__qualname__, _message(error), text, code, pickled, attempt=attempt)
 
 
 def _message(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from typing import Any, overload
 
@@ -28,7 +28,8 @@ class Failure:
 
     ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
     neither can travel. ``source`` names the element of another run that failed in this way, and whose result this
-    element would have taken; else it is empty. The other fields are always there.
+    element would have taken; else it is empty. ``attempt`` is the attempt of its job that stored it, from 1; 0 where
+    that is not known. The other fields are always there.
     """
 
     kind: int
@@ -38,6 +39,7 @@ class Failure:
     exit_code: int | None = None
     pickled: bytes = b""
     source: str = ""
+    attempt: int = 0
 
     def to_bytes(self) -> bytes:
         about = asdict(self)
@@ -50,7 +52,8 @@ class Failure:
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
         about: dict[str, Any] = json.loads(data[_LENGTH.size : end])
-        return cls(**about, pickled=data[end:])
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in about.items() if name in known}, pickled=data[end:])
 
 
 def rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:

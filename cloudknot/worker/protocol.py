@@ -229,6 +229,11 @@ def unpack_offsets(data: bytes) -> list[int]:
     return [offset for (offset,) in _OFFSET.iter_unpack(data)]
 
 
+def attempt_number(environment: Mapping[str, str]) -> int:
+    """Which attempt of its job a process is, from 1; 0 outside Batch."""
+    return int(environment.get("AWS_BATCH_JOB_ATTEMPT") or 0)
+
+
 def child_index(environment: Mapping[str, str]) -> int:
     """Which child of its run a process is, from the variables that Batch sets."""
     return int(environment.get("AWS_BATCH_JOB_ARRAY_INDEX") or environment.get(CHILD_VARIABLE) or 0)

@@ -6,6 +6,7 @@ what was stored first.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from . import s3
 from .buffers import loads
 from .element import PassedOn
 from .envelope import NO_INPUT, VALUE, Failure, Pack, head_size
-from .protocol import Location, Manifest, RunKeys
+from .protocol import Location, Manifest, RunKeys, attempt_number
 
 WHOLE = 8 * 1024 * 1024
 """Bytes that are read with one request, also where not all of them are needed."""
@@ -57,11 +58,12 @@ def _gathered(manifest: Manifest, run: RunKeys) -> list[Any]:
 
 
 def _value(outcome: Outcome | None, where: str) -> Any:
+    attempt = attempt_number(os.environ)
     if outcome is None:
-        raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where))
+        raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
     if outcome.kind != VALUE:
         failure = Failure.from_bytes(outcome.get())
-        raise PassedOn(outcome.kind, replace(failure, source=failure.source or where))
+        raise PassedOn(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
     try:
         return outcome.get()
     except Exception as error:

@@ -166,13 +166,26 @@ def wait_for(folder, index):
     return index
 
 
+WRONG = [
+    *[("memory", value) for value in (1, -1, "2 GB", 2.5)],
+    *[("timeout", value) for value in (59, "long")],
+    *[("vcpus", 0), ("retries", 0), ("retries", 11), ("progress", "yes")],
+    *[("chunksize", value) for value in (0, -3, "auto", 1.5, True)],
+]
+
+
 def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_of, tmp_path):
     future = knot_of(wait_for).map(inputs(tmp_path, 2), starmap=True)
     until(lambda: len(calls(tmp_path)) == 2)
     with pytest.raises(ck.JobRunningError, match="still runs"):
         future.retry_failed()
-    with pytest.raises(ck.CloudknotInputError, match="memory=1"):
-        future.retry_failed(memory=1)
+    for asked in (future, future.job):
+        for name, value in WRONG:
+            with pytest.raises(ck.CloudknotInputError, match=f"^{name}="):
+                asked.retry_failed(**{name: value})
+        with pytest.raises(TypeError, match=r"retry_failed\(\) got an unexpected keyword argument 'memroy'"):
+            asked.retry_failed(memroy=2000)
+    assert future.job.rounds.newest.number == 0
     assert future.cancel()
     (tmp_path / "ready").touch()
     again = future.retry_failed()

@@ -11,15 +11,25 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot.collector import LONGEST_LOOK, RENEWAL, Collector
+from cloudknot.aws.door import Door
+from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError
 from cloudknot.local import Faults
+from cloudknot.silence import LONGEST_LOOK, Silence
 from tests.waiting import LONG, until
 
 
 def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.05)
+    return "done"
+
+
+def wait_or_fail(path):
+    wait_for(path)
+    with open(path) as file:
+        if file.read():
+            raise LookupError(path)
     return "done"
 
 
@@ -74,49 +84,190 @@ def test_keys_that_are_renewed_in_the_shared_file_are_taken(cloud, knot_of, swit
     assert len(outages(caplog)) == 1
 
 
-class Silence:
-    """A source that does not answer, a sink that notes when it is given up, and a clock that is set by hand."""
+class Bounds:
+    """How long a wait bears what, and a clock that is set by hand."""
 
-    patience = 1800.0
+    def __init__(self, patience=1800.0, renewal=24 * 3600.0):
+        self.patience, self.renewal, self.now, self.outages = patience, renewal, 0.0, Outages()
 
-    def __init__(self, error):
-        self.error, self.now, self.given_up_with = error, 0.0, []
-
-    def poll(self, known):
-        raise self.error
-
-    def give_up(self, error):
-        self.given_up_with.append(error)
+    def clock(self):
+        return self.now
 
 
-def look(collector, silence, seconds):
-    silence.now += seconds
-    collector._look_patiently(None)
-    return bool(silence.given_up_with)
+def look(silence, bounds, seconds, error):
+    """Another look in vain, so many seconds later; whether it was the last one."""
+    bounds.now += seconds
+    return silence.is_too_long(error, bounds.now)
 
 
 def test_a_sleep_of_the_machine_is_no_silence_of_the_cloud():
-    silence = Silence(CloudError("no answer"))
-    collector = Collector(silence, silence, None, 1, 1, clock=lambda: silence.now)
-    assert not look(collector, silence, 0)
-    assert not look(collector, silence, 8 * 3600)
-    awake = [look(collector, silence, 60) for _ in range(30)]
+    bounds, error = Bounds(), CloudError("no answer")
+    silence = Silence(bounds, bounds.clock)
+    assert not look(silence, bounds, 0, error)
+    assert not look(silence, bounds, 8 * 3600, error)
+    awake = [look(silence, bounds, 60, error) for _ in range(30)]
     assert awake.index(True) == (1800 - LONGEST_LOOK) / 60 - 1
 
 
+def test_each_silence_is_counted_from_its_beginning():
+    bounds, error = Bounds(), CloudError("no answer")
+    silence = Silence(bounds, bounds.clock)
+    for _ in range(10):
+        assert not any(look(silence, bounds, 100, error) for _ in range(18))
+        silence.ended()
+
+
 def test_expired_credentials_are_borne_for_a_day():
-    silence = Silence(CredentialsError("expired"))
-    collector = Collector(silence, silence, None, 1, 1, clock=lambda: silence.now)
+    bounds, error = Bounds(), CredentialsError("expired")
+    silence = Silence(bounds, bounds.clock)
     seconds = 0
-    while not look(collector, silence, 100):
+    while not look(silence, bounds, 100, error):
         seconds += 100
-    assert RENEWAL - 200 <= seconds <= RENEWAL + 200
+    assert bounds.renewal - 200 <= seconds <= bounds.renewal + 200
 
 
 def test_a_cloud_that_has_ended_is_not_waited_for():
-    silence = Silence(CloudError("no answer"))
-    silence.patience = 0.0
-    assert look(Collector(silence, silence, None, 1, 1, clock=lambda: silence.now), silence, 0)
+    bounds = Bounds(patience=0.0)
+    assert look(Silence(bounds, bounds.clock), bounds, 0, CloudError("no answer"))
+    assert look(Silence(bounds, bounds.clock), bounds, 0, CredentialsError("expired"))
+
+
+def test_an_outage_is_told_once_whoever_waits_and_again_when_there_is_another(caplog):
+    caplog.set_level(logging.WARNING, logger="cloudknot")
+    bounds, gone, expired = Bounds(), CloudError("no answer"), CredentialsError("expired")
+    waits = [Silence(bounds, bounds.clock) for _ in range(5)]
+    for _ in range(3):
+        assert not any(look(silence, bounds, 1, gone) for silence in waits)
+    assert [str(gone) in each for each in outages(caplog)] == [True]
+    # The machine slept over it: the network is there again, and the login is over.
+    assert not any(look(silence, bounds, 3600, expired) for silence in waits)
+    assert [str(expired) in each for each in outages(caplog)] == [False, True]
+    waits[0].ended()
+    # One that had begun to look before the others were answered is late, and nothing new.
+    assert not waits[1].is_too_long(expired, bounds.now - 1)
+    assert len(outages(caplog)) == 2
+    assert not any(look(silence, bounds, 1, expired) for silence in waits)
+    assert len(outages(caplog)) == 3
+
+
+def test_clouds_that_have_a_login_in_common_tell_of_an_outage_once(tmp_path):
+    first, second = (ck.Cloud("us-east-1", "lab", endpoint_url="http://127.0.0.1:9") for _ in range(2))
+    assert first.outages is second.outages
+    assert ck.Cloud("us-east-1", endpoint_url="http://127.0.0.1:9").outages is not first.outages
+    assert ck.LocalCloud(tmp_path).outages is ck.LocalCloud(tmp_path).outages
+    assert ck.LocalCloud(tmp_path / "other").outages is not ck.LocalCloud(tmp_path).outages
+
+
+@pytest.mark.parametrize("faults", [{"expired": True}, {"silent": True}])
+def test_many_waits_are_told_of_an_outage_once(cloud, knot_of, switches, caplog, tmp_path, faults):
+    """Three maps, and one of them looked at by another session's object as well."""
+    caplog.set_level(logging.WARNING, logger="cloudknot")
+    # A call of the `LocalCloud` that submits bears a silence for longer than this test takes.
+    other = Brief(cloud, patience=1800.0) if "silent" in faults else ck.LocalCloud(cloud.directory)
+    jobs = [knot_of(wait_for).map([str(tmp_path / "go")]).job for _ in range(3)]
+    futures = [ck.BatchJob(job.job_id, cloud=other).future() for job in (*jobs, jobs[0])]
+    for future in futures:
+        future.add_done_callback(lambda _: None)
+        until(lambda future=future: future.job.states)
+    with switches.on(Faults(**faults)):
+        until(lambda: outages(caplog))
+        # Longer than each of them takes to notice.
+        until(lambda: switches.injected()[next(iter(switches.injected()))] > 12)
+        (tmp_path / "go").touch()
+        assert not any(future.done() for future in futures)
+    assert [future.result(LONG) for future in futures] == [["done"]] * 4
+    assert len(outages(caplog)) == 1
+
+
+class Brief(ck.Cloud):
+    """The embedded cloud as a `Cloud` with bounds of its own: how long it may be silent, in a call and in a wait."""
+
+    def __init__(self, cloud, patience, renewal=None, in_a_call=0.3):
+        settings = cloud.environment()
+        super().__init__("us-east-1", endpoint_url=settings["AWS_ENDPOINT_URL"])
+        self._bounds = patience, patience if renewal is None else renewal
+        key = {
+            name.lower(): value for name, value in settings.items() if name.startswith(("AWS_ACCESS", "AWS_SECRET"))
+        }
+        arguments = {"region_name": "us-east-1", **key}
+        self.door = Door(arguments, self.endpoint_url, isolated=True, patience=in_a_call)
+
+    @property
+    def patience(self):
+        return self._bounds[0]
+
+    @property
+    def renewal(self):
+        return self._bounds[1]
+
+
+GIVE_UPS = {
+    "silence": ({"silent": True}, ck.CloudError, "got no answer"),
+    "expired": ({"expired": True}, ck.CredentialsError, "aws sso login"),
+    "denied by S3": ({"refused": "AccessDenied"}, ck.PermissionDeniedError, "list_objects_v2: AccessDenied"),
+    "denied by Batch": (
+        {"refused": "AccessDeniedException", "services": ("batch",)},
+        ck.PermissionDeniedError,
+        "describe_jobs: AccessDeniedException",
+    ),
+    "not found": (
+        {"refused": "ResourceNotFoundException", "services": ("batch",)},
+        ck.ResourceDoesNotExistException,
+        "describe_jobs: ResourceNotFoundException",
+    ),
+}
+
+
+@pytest.mark.parametrize(("faults", "kind", "text"), GIVE_UPS.values(), ids=GIVE_UPS)
+def test_a_job_that_was_given_up_is_looked_at_anew(cloud, knot_of, switches, tmp_path, faults, kind, text):
+    job = knot_of(wait_for).map([str(tmp_path / "one"), str(tmp_path / "two")]).job
+    later = ck.BatchJob(job.job_id, cloud=Brief(cloud, patience=0.5))
+    future = later.future()
+    (tmp_path / "one").touch()
+    assert future[0].result(LONG) == "done"
+    with switches.on(Faults(**faults)):
+        with pytest.raises(ck.BatchJobFailedError, match=text) as caught:
+            future.result(LONG)
+        assert isinstance(caught.value.__cause__, kind)
+        assert (caught.value.index, caught.value.job_id) == (1, f"{job.job_id}:1")
+        # Who looks while it lasts is told the same again.
+        with pytest.raises(ck.CloudknotError) as again:
+            later.result(LONG)
+        assert isinstance(again.value, kind) or isinstance(again.value.__cause__, kind)
+    told = (
+        f"future.job.result() looks again; in another session, the jobs of cloudknot.Knot(name={job.keys.knot!r}) do."
+    )
+    assert str(caught.value).endswith(told)
+    assert not later.done
+    # The future that was given up stays as it is, with what it knew.
+    assert future[0].result() == "done"
+    assert future.exception() is not None
+    waiting = later.future()
+    assert not waiting.done()
+    (tmp_path / "two").touch()
+    assert later.result(LONG) == ["done", "done"]
+    assert later.future() is waiting
+    assert later.done
+
+
+def test_nothing_is_run_again_while_nobody_knows_what_failed(cloud, knot_of, switches, tmp_path):
+    """A map of which one element failed and one has a result that was not seen before the network went away."""
+    job = knot_of(wait_or_fail).map([str(tmp_path / "one"), str(tmp_path / "two")]).job
+    later = ck.BatchJob(job.job_id, cloud=Brief(cloud, patience=0.5))
+    until(lambda: later.future().job.states)
+    with switches.on(Faults(silent=True)):
+        assert later.future().exception(LONG) is not None
+    (tmp_path / "one").touch()
+    (tmp_path / "two").write_text("fail")
+    until(lambda: job.status == "FAILED")
+    # Batch says that the job has ended, and S3 does not say with what.
+    with switches.on(Faults(errors=1.0, only="/outputs/")), pytest.raises(ck.CloudError) as caught:
+        later.retry_failed()
+    assert caught.value.__notes__ == ["Nothing was submitted."]
+    assert later.rounds.newest.number == 0
+    (tmp_path / "two").write_text("")
+    assert later.retry_failed().result(LONG) == ["done", "done"]
+    assert list(later.rounds.newest.elements) == [1]
 
 
 INTERRUPTED = """

@@ -28,7 +28,7 @@ LEVELS = [
     "aws builder",
     "local",
     "clouds policies linked_roles",
-    "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages",
+    "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages silence",
     "pars_parameters",
     "modules fingerprint packs inventory changes definition offerings machines",
     "pars",

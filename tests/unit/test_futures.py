@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from cloudknot.aws.outages import Outages
 from cloudknot.errors import (
     BatchJobFailedError,
     CKTimeoutError,
@@ -36,7 +37,8 @@ class FakeJob:
 
     def __init__(self, function, inputs, chunksize=1):
         self.function, self.inputs, self.chunksize = function, inputs, chunksize
-        self.patience, self.states, self.name = 0.2, {}, "fake"
+        self.patience, self.renewal, self.states, self.name = 0.2, 0.2, {}, "fake"
+        self.outages = Outages()
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
