@@ -37,7 +37,7 @@ class Place:
     def story(self) -> str:
         """The same for an exception of the user's own, which has no attributes that tell it."""
         attempt = f", in attempt {self.attempt} of its job" if self.attempt else ""
-        return f"{self}{attempt}. {self.help()}{f', or {self.log_url}' if self.log_url else ''}"
+        return f"{self}{attempt}. {self.help()}"
 
 
 class RemoteTraceback(Exception):
