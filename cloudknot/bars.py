@@ -18,14 +18,15 @@ class TerminalBar:
     def __init__(self, name: str, count: int) -> None:
         self._name, self._count = name, count
         self._task: Any = None
+        self._told = ""
 
-    def update(self, done: int, text: str) -> None:
+    def update(self, ended: int, text: str, why: str) -> None:
         if self._task is None:
             self._task = _BARS.add(self._name, self._count)
-        _BARS.update(self._task, done, text)
-
-    def say(self, text: str) -> None:
-        _BARS.say(text)
+        _BARS.update(self._task, ended, text)
+        if why and why != self._told:
+            self._told = why
+            _BARS.say(why)
 
     def close(self) -> None:
         if self._task is not None:
@@ -50,18 +51,15 @@ class _Bars:
             self._open.add(task)
             return task
 
-    def update(self, task: Any, done: int, text: str) -> None:
+    def update(self, task: Any, ended: int, text: str) -> None:
         with self._lock:
             if task in self._open:
-                self._progress.update(task, completed=done, text=text)
+                self._progress.update(task, completed=ended, text=text)
 
     def say(self, text: str) -> None:
         """Print above the bars."""
         with self._lock:
-            if self._progress is not None:
-                self._progress.console.print(text, markup=False, highlight=False)
-            else:
-                print(text, file=sys.stderr, flush=True)
+            self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self, task: Any) -> None:
         with self._lock:

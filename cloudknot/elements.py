@@ -76,6 +76,10 @@ class Elements:
         """Whether any element is in one of these states."""
         return any(state in self._states for state in states)
 
+    def number_of(self, state: int) -> int:
+        """How many elements are in a state."""
+        return self._states.count(state)
+
     def state(self, index: int) -> int:
         return self._states[index]
 

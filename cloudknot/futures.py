@@ -22,7 +22,7 @@ from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
 from cloudknot.packs import Packs
-from cloudknot.progress import Progress
+from cloudknot.progress import Progress, snapshot
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
 from cloudknot.waiting import Waiters, Waiting, run_all, tell
@@ -255,6 +255,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def _tell(self, ended: Ended) -> list[Callback]:
         """Tell those who wait for elements that have ended, and return their callbacks, which are to run."""
         start, flags = ended
+        if not self.elements.left:
+            # Before anybody is told: afterwards the cell of a notebook that waits may be over.
+            self._show()
         for news in self._listeners:
             news.append(ended)
         for waiter, index in self.element_waiters.ended(start, flags):
@@ -278,25 +281,22 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def looked(self) -> None:
         """The collector has looked once more: show what it saw."""
-        if self._progress is not None:
-            left, failed = self.elements.left, self.elements.without_value
-            self._progress.show(len(self) - left - failed, failed, self.job.states if left else {})
-        self._tell_what_is_stuck()
-
-    def _tell_what_is_stuck(self) -> None:
         reason = None
         with suppress(CloudknotError):
             reason = self._stuck.look(self.job.states, self.job.reason_of_waiting)
-        if reason is None:
-            return
-        if self._progress is not None:
-            self._progress.say(explain(self.job.name, reason))
-        else:
+        self._show()
+        if reason is not None and self._progress is None:
             logger.warning(explain(self.job.name, reason))
+
+    def _show(self) -> None:
+        if self._progress is not None:
+            reason = self._stuck.reason
+            self._progress.show(snapshot(self.elements, self.job.states, explain(self.job.name, reason)))
 
     def left(self) -> None:
         """The collector looks no more."""
         if self._progress is not None:
+            self._show()
             self._progress.stop()
 
 

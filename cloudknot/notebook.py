@@ -41,30 +41,26 @@ class NotebookBar:
         from rich.progress import Progress
 
         self._name, self._count = name, count
-        self._text, self._said = f"0/{count:,}", list[str]()
+        self._text, self._why = f"0/{count:,}", ""
         self._clock, self._drawn, self._stale = clock, clock(), False
         self._lock = threading.Lock()
         self._progress = Progress(*columns_of(WIDTH), console=_console(), auto_refresh=False)
         self._task = self._progress.add_task(name, total=count, text=self._text)
         self._handle = display(self._drawing())
 
-    def update(self, done: int, text: str) -> None:
-        """Show the text and how many elements are done, unless the last drawing was a moment ago.
+    def update(self, ended: int, text: str, why: str) -> None:
+        """Show the text and how many elements have ended, unless the last drawing was a moment ago.
 
-        When all are done it is shown at once, because whoever waits for them goes on in a moment.
+        When all have ended it is shown at once, because whoever waits for them goes on in a moment, and never again.
         """
         with self._lock:
-            self._text = text
-            self._progress.update(self._task, completed=done, text=text)
+            if self._progress.finished and text == self._text:
+                return
+            self._text, self._why = text, why
+            self._progress.update(self._task, completed=ended, text=text)
             self._stale = True
-            if done >= self._count or self._clock() - self._drawn >= PAUSE:
+            if ended >= self._count or self._clock() - self._drawn >= PAUSE:
                 self._draw()
-
-    def say(self, text: str) -> None:
-        """Have a sentence below the bar from now on."""
-        with self._lock:
-            self._said.append(text)
-            self._draw()
 
     def close(self) -> None:
         """Show what was not drawn yet; the last drawing stays."""
@@ -81,10 +77,10 @@ class NotebookBar:
         """The bar as HTML, and as text for what shows no HTML."""
         console = _console()
         console.print(self._progress.make_tasks_table(self._progress.tasks))
-        for said in self._said:
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        if self._why:
+            console.print(self._why, markup=False, highlight=False, soft_wrap=True)
         html = console.export_html(code_format=FORMAT, inline_styles=True)
-        return {"text/html": html, "text/plain": "\n".join([f"{self._name}: {self._text}", *self._said])}
+        return {"text/html": html, "text/plain": "\n".join(filter(None, [f"{self._name}: {self._text}", self._why]))}
 
 
 def _console() -> Any:

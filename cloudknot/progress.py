@@ -12,9 +12,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cloudknot.bars import TerminalBar
+from cloudknot.elements import CANCELLED, Elements
 from cloudknot.notebook import NotebookBar
 
 logger = logging.getLogger("cloudknot")
@@ -51,6 +53,38 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """How a map gets on at one moment.
+
+    Attributes
+    ----------
+    done, failed, cancelled : int
+        Elements that have a result, that have ended without one, and that were left when the map was cancelled.
+    states : mapping
+        How many children are in which of Batch's states.
+    why : str
+        The sentence that says why none of the jobs starts; empty while one runs or nothing is known.
+    """
+
+    done: int
+    failed: int = 0
+    cancelled: int = 0
+    states: Mapping[str, int] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.cancelled
+
+
+def snapshot(elements: Elements, states: Mapping[str, int], why: str) -> Snapshot:
+    """How the elements of a map get on, of whose children so many are in which state."""
+    left, cancelled = elements.left, elements.number_of(CANCELLED)
+    counts = len(elements) - left - elements.without_value, elements.without_value - cancelled, cancelled
+    return Snapshot(*counts, states, why) if left else Snapshot(*counts)
+
+
 def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:
     """The line for a map of ``count`` elements, if it is `wanted`."""
     if not wanted(choice):
@@ -71,11 +105,8 @@ def _line(name: str, count: int) -> Line:
 class Progress(Protocol):
     """Who shows how a map gets on; `ProgressLine` does."""
 
-    def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
-        """Show how many elements have a result or none, and how many children are in which state."""
-
-    def say(self, text: str) -> None:
-        """Show a sentence that stays."""
+    def show(self, now: Snapshot) -> None:
+        """Show how the map gets on."""
 
     def stop(self) -> None:
         """Show no more."""
@@ -84,9 +115,11 @@ class Progress(Protocol):
 class Line(Protocol):
     """Where a text is shown, each in place of the one before."""
 
-    def update(self, done: int, text: str) -> None: ...
-    def say(self, text: str) -> None: ...
-    def close(self) -> None: ...
+    def update(self, ended: int, text: str, why: str) -> None:
+        """Show how many elements have ended, the text, and the sentence about jobs that cannot start."""
+
+    def close(self) -> None:
+        """Leave what was shown last."""
 
 
 class ProgressLine:
@@ -97,13 +130,13 @@ class ProgressLine:
         self._samples: deque[tuple[float, int]] = deque()
         self._broken = False
 
-    def show(self, done: int, failed: int, states: Mapping[str, int]) -> None:
-        """Show how many elements have a result or none, and how many children are in which state."""
-        ended = done + failed
+    def show(self, now: Snapshot) -> None:
+        """Show how the map gets on."""
         # What matters most comes first: where there is little room, the end is left out.
-        counts = [f"{ended:,}/{self._count:,}", f"{failed:,} failed" if failed else ""]
-        parts = [*counts, self._speed(ended), describe(states, self._count)]
-        self._try(self._line.update, ended, ", ".join(filter(None, parts)))
+        without = ((now.failed, "failed"), (now.cancelled, "cancelled"))
+        counts = [f"{now.ended:,}/{self._count:,}", *(f"{number:,} {what}" for number, what in without if number)]
+        parts = [*counts, self._speed(now.ended), describe(now.states, self._count)]
+        self._try(self._line.update, now.ended, ", ".join(filter(None, parts)), now.why)
 
     def _speed(self, ended: int) -> str:
         """The rate and the time left, while there is a rate to tell and something left."""
@@ -115,10 +148,6 @@ class ProgressLine:
         if ended >= self._count or number <= 0 or passed <= 0:
             return ""
         return f"{per_time(number / passed)}, {clock_time((self._count - ended) * passed / number)} left"
-
-    def say(self, text: str) -> None:
-        """Show a sentence that stays."""
-        self._try(self._line.say, text)
 
     def stop(self) -> None:
         """Leave the line as it is."""
@@ -165,13 +194,13 @@ class _LastLine:
     """Only the last text, as one line on stderr."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._text = name, ""
+        self._name, self._text, self._told = name, "", ""
 
-    def update(self, done: int, text: str) -> None:
+    def update(self, ended: int, text: str, why: str) -> None:
         self._text = text
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        if why and why != self._told:
+            self._told = why
+            print(why, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._text:

@@ -33,7 +33,9 @@ FIRST, LONGEST = 3.0, 300.0
 
 
 def explain(name: str, reason: str) -> str:
-    """What a statusReason of a job in RUNNABLE means."""
+    """What a statusReason of a job in RUNNABLE means; empty where there is none."""
+    if not reason:
+        return ""
     for begin, what in REASONS:
         if begin in reason:
             return f"{name}: a job waits, {what}. AWS says: {reason}"
@@ -41,9 +43,16 @@ def explain(name: str, reason: str) -> str:
 
 
 class StuckWatch:
-    """Asks now and then why jobs wait while none runs, and gives each answer once."""
+    """Asks now and then why jobs wait while none runs, and gives each answer once.
+
+    Attributes
+    ----------
+    reason : str
+        The last answer, while they still wait; else empty.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.reason = ""
         self._clock, self._pause = clock, FIRST
         self._next: float | None = None
         self._told: set[str] = set()
@@ -60,7 +69,7 @@ class StuckWatch:
         """
         waits = states.get("RUNNABLE") and not states.get("STARTING") and not states.get("RUNNING")
         if not waits:
-            self._next = None
+            self._next, self.reason = None, ""
             return None
         now = self._clock()
         if self._next is None:
@@ -69,8 +78,8 @@ class StuckWatch:
             return None
         self._pause = min(2 * self._pause, LONGEST)
         self._next = now + self._pause
-        reason = ask()
-        if not reason or reason in self._told:
+        self.reason = ask()
+        if not self.reason or self.reason in self._told:
             return None
-        self._told.add(reason)
-        return reason
+        self._told.add(self.reason)
+        return self.reason

@@ -1,6 +1,7 @@
 """A notebook in a real kernel: functions of cells, progress below them, and nothing else changed."""
 
 import json
+import textwrap
 
 import pytest
 
@@ -61,6 +62,57 @@ CELLS = [
 ]
 
 
+END = [
+    """
+    import pathlib
+    import time
+    import cloudknot as ck
+
+    def follow(gate):
+        while not pathlib.Path(gate).exists():
+            time.sleep(0.02)
+        return gate
+
+    knot = ck.Knot(name="notebook-4", func=follow)
+    """,
+    """
+    print("before")
+    future = knot.map(["never", "/", "never"])
+    print("after")
+    future[1].result(60)
+    future.cancel()
+    """,
+    """
+    print([element.result(60) for element in knot.map(["/"] * 3)])
+    """,
+]
+
+
+class Frontend(nbclient.NotebookClient):
+    """Runs a notebook, and counts the updates of outputs that a browser would get."""
+
+    updates = 0
+
+    def process_message(self, msg, cell, cell_index):
+        self.updates += msg["msg_type"] == "update_display_data"
+        return super().process_message(msg, cell, cell_index)
+
+
+@pytest.fixture
+def run(cloud, tmp_path, monkeypatch):
+    """Run cells in a kernel, and return what a saved notebook has of them, and how many updates there were."""
+    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+
+    def executed(sources):
+        notebook = nbformat.v4.new_notebook()
+        notebook.cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in sources]
+        client = Frontend(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+        return json.loads(json.dumps(client.execute()))["cells"], client.updates
+
+    return executed
+
+
 def text_of(cell):
     return "".join(output["text"] for output in cell["outputs"] if output.get("name") == "stdout")
 
@@ -76,15 +128,19 @@ def shown(cell):
     return [bar["text/plain"] for bar in bars]
 
 
-def test_a_notebook(cloud, tmp_path, monkeypatch):
-    import textwrap
+def test_a_saved_notebook_tells_how_each_map_ended(run):
+    """Also where a cell is over at once when its map is: what comes later is not saved."""
+    done, updates = run(END)
+    kinds = [output["output_type"] for output in done[1]["outputs"]]
+    assert kinds == ["stream", "display_data", "stream", "execute_result"]
+    assert text_of(done[1]) == "before\nafter\n"
+    assert shown(done[1]) == ["notebook-4: 3/3, 2 cancelled"]
+    assert shown(done[2]) == ["notebook-4: 3/3"]
+    assert updates >= 2
 
-    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in CELLS]
-    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
-    done = json.loads(json.dumps(client.execute()))["cells"]
+
+def test_a_notebook(run):
+    done, _ = run(CELLS)
     assert text_of(done[1]) == "[(True, 2.0), (True, 3.0)]\n"
     assert text_of(done[2]) == "[-2.0]\n"
     assert text_of(done[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]

@@ -33,7 +33,7 @@ def test_many_updates_are_few_drawings_and_the_last_one_stays():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 1000, clock, display)
     for done in range(1, 901):
-        bar.update(done, f"{done}/1,000")
+        bar.update(done, f"{done}/1,000", "")
         clock.now += PAUSE / 100
     bar.close()
     assert display.texts[0] == "pi: 0/1,000"
@@ -44,27 +44,32 @@ def test_many_updates_are_few_drawings_and_the_last_one_stays():
 def test_the_end_is_shown_at_once_and_nothing_after_it():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
-    bar.update(3, "3/3, 1 failed")
+    bar.update(3, "3/3, 1 failed", "")
     assert display.texts == ["pi: 0/3", "pi: 3/3, 1 failed"]
+    clock.now += 2 * PAUSE
+    bar.update(3, "3/3, 1 failed", "")
     bar.close()
     assert len(display.texts) == 2
 
 
-def test_a_sentence_stays_below_the_bar_whatever_it_holds():
+def test_why_jobs_wait_is_below_the_bar_while_they_wait_whatever_it_holds():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
-    bar.say("pi: a job waits. AWS says: [bold]<b>MISCONFIGURATION")
     clock.now += PAUSE
-    bar.update(1, "1/3")
+    bar.update(1, "1/3", "pi: a job waits. AWS says: [bold]<b>MISCONFIGURATION")
     assert display.texts[-1] == "pi: 1/3\npi: a job waits. AWS says: [bold]<b>MISCONFIGURATION"
     html = display.shown[-1]["text/html"]
     assert "━" in html
     assert "AWS says: [bold]&lt;b&gt;MISCONFIGURATION" in html
+    clock.now += PAUSE
+    bar.update(1, "1/3, 2 running", "")
+    assert display.texts[-1] == "pi: 1/3, 2 running"
+    assert "AWS says" not in display.shown[-1]["text/html"]
 
 
 def test_the_bar_has_colours_and_no_more_markup_than_it_needs():
     display = Display()
-    NotebookBar("a&b", 3, Clock(), display).update(3, "3/3")
+    NotebookBar("a&b", 3, Clock(), display).update(3, "3/3", "")
     html = display.shown[-1]["text/html"]
     assert html.startswith("<pre style=")
     assert "a&amp;b" in html

@@ -8,6 +8,7 @@ from rich.progress import Progress
 
 from cloudknot import progress
 from cloudknot.bars import columns_of
+from cloudknot.progress import Snapshot
 
 
 @pytest.mark.parametrize(
@@ -52,13 +53,10 @@ class Texts:
     """A line that keeps what it shows."""
 
     def __init__(self):
-        self.texts, self.said = [], []
+        self.texts = []
 
-    def update(self, done, text):
+    def update(self, ended, text, why):
         self.texts.append(text)
-
-    def say(self, text):
-        self.said.append(text)
 
     def close(self):
         pass
@@ -68,7 +66,7 @@ def test_the_rate_is_that_of_the_last_minute_and_the_time_left_follows():
     line, now = Texts(), iter([0, 10, 200, 230, 400])
     shown = progress.ProgressLine(1000, line, clock=lambda: next(now))
     for done in (0, 100, 400, 430, 1000):
-        shown.show(done, 0, {"RUNNING": 1000})
+        shown.show(Snapshot(done, states={"RUNNING": 1000}))
     assert line.texts[0] == "0/1,000, 1,000 running"
     assert line.texts[1] == "100/1,000, 10/s, 1:30 left, 1,000 running"
     assert line.texts[3] == "430/1,000, 1.0/s, 9:30 left, 1,000 running"
@@ -78,8 +76,8 @@ def test_the_rate_is_that_of_the_last_minute_and_the_time_left_follows():
 class Torn(Texts):
     """A line that cannot be shown any more."""
 
-    def update(self, done, text):
-        super().update(done, text)
+    def update(self, ended, text, why):
+        super().update(ended, text, why)
         raise BrokenPipeError
 
 
@@ -87,11 +85,9 @@ def test_a_line_that_cannot_be_shown_stops_nothing_and_is_tried_no_more(caplog):
     line = Torn()
     shown = progress.ProgressLine(3, line)
     for done in range(3):
-        shown.show(done, 0, {"RUNNING": 3 - done})
-    shown.say("a job waits")
+        shown.show(Snapshot(done, states={"RUNNING": 3 - done}))
     shown.stop()
     assert len(line.texts) == 1
-    assert line.said == []
     assert [record.message for record in caplog.records] == [progress.CANNOT_SHOW]
 
 
@@ -119,8 +115,8 @@ def test_a_line_fits_its_terminal_and_leaves_out_the_end_of_its_text(width, bar,
 
 def test_one_line_is_left_where_nobody_looks_on(capsys):
     line = progress.progress_line("pi", 4, True)
-    line.show(1, 0, {"RUNNING": 3})
-    line.show(3, 1, {})
+    line.show(Snapshot(1, states={"RUNNING": 3}))
+    line.show(Snapshot(3, 1))
     line.stop()
     lines = [text for text in capsys.readouterr().err.splitlines() if text.strip()]
     assert len(lines) == 1
@@ -132,3 +128,18 @@ def test_one_line_is_left_where_nobody_looks_on(capsys):
 def test_a_line_that_never_showed_leaves_nothing(capsys):
     progress.progress_line("pi", 4, True).stop()
     assert capsys.readouterr().err == ""
+
+
+def test_what_was_cancelled_has_not_failed():
+    line = Texts()
+    progress.ProgressLine(11, line).show(Snapshot(3, 1, 7))
+    assert line.texts == ["11/11, 1 failed, 7 cancelled"]
+
+
+def test_why_jobs_wait_is_told_once_where_nobody_looks_on(capsys):
+    line = progress.progress_line("pi", 4, True)
+    for done in range(3):
+        line.show(Snapshot(done, states={"RUNNABLE": 2}, why="pi: a job waits"))
+    line.show(Snapshot(4))
+    line.stop()
+    assert capsys.readouterr().err.splitlines() == ["pi: a job waits", "pi: 4/4"]
