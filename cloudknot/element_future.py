@@ -6,7 +6,9 @@ each is kept by the map for all of them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from concurrent.futures._base import PENDING as NOT_DONE
@@ -18,6 +20,10 @@ from cloudknot.results import Outcome
 from cloudknot.waiting import Waiters, Waiting
 
 Callback = Callable[[Any], object]
+
+BLOCK = 256
+"""Neighbouring elements whose futures share what they can. Python has each number below it once, for all."""
+_LOADING = threading.Lock()
 
 
 class Owner(Protocol):
@@ -115,8 +121,17 @@ class CloudFuture(Future[Any]):
         owner.collect()
 
 
+class Block:
+    """What the futures of neighbouring elements share: their map, and the index of the first of them."""
+
+    __slots__ = ("map", "start")
+
+    def __init__(self, owner: Owner, start: int) -> None:
+        self.map, self.start = owner, start
+
+
 class ElementFuture(CloudFuture):
-    """The future of one element of a map.
+    """The future of one element of a map. All futures of one element are equal.
 
     Attributes
     ----------
@@ -125,45 +140,57 @@ class ElementFuture(CloudFuture):
     """
 
     # There may be a million of them: what `Future` keeps in each is kept by the map for all.
-    __slots__ = ("_loaded", "_map", "index")
+    __slots__ = ("_block", "_loaded", "_position")
 
-    def __init__(self, index: int, owner: Owner) -> None:
-        self.index, self._map = index, owner
+    def __init__(self, block: Block, position: int) -> None:
+        self._block, self._position = block, position
         self._loaded: Outcome | None = None
 
+    @property
+    def index(self) -> int:
+        return self._block.start + self._position
+
     def __repr__(self) -> str:
-        return f"<ElementFuture {self.index} of {self._map.job!r}: {self._state.lower()}>"
+        return f"<ElementFuture {self.index} of {self._owner.job!r}: {self._state.lower()}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ElementFuture):
+            return NotImplemented
+        return self.index == other.index and self._owner is other._owner
+
+    def __hash__(self) -> int:
+        return id(self._block.map) + self.index
 
     @property
     def _owner(self) -> Owner:
-        return self._map
+        return self._block.map
 
     @property
     def _condition(self) -> Any:  # type: ignore[override]
-        return self._map._condition
+        return self._block.map._condition
 
     @property
     def _state(self) -> str:  # type: ignore[override]
-        state = self._map.elements.state(self.index)
+        state = self._owner.elements.state(self.index)
         return NOT_DONE if state == PENDING else CANCELLED_AND_NOTIFIED if state == CANCELLED else FINISHED
 
     @property
     def _waiters(self) -> Any:  # type: ignore[override]
-        return self._map.element_waiters.of(self.index)
+        return self._owner.element_waiters.of(self.index)
 
     @property
     def _done_callbacks(self) -> list[Any]:
-        return self._map.callbacks.setdefault(self.index, [])
+        return self._owner.callbacks.setdefault(self.index, [])
 
     def done(self) -> bool:
         """Whether the element has ended."""
-        return self._map.elements.state(self.index) != PENDING
+        return self._owner.elements.state(self.index) != PENDING
 
     def _outcome(self) -> Outcome:
         if self._loaded is not None:
             return self._loaded
-        outcome, lasts = self._map.outcome_of(self.index)
-        with self._condition:
+        outcome, lasts = self._owner.outcome_of(self.index)
+        with _LOADING:
             # Another thread may have been faster: all get one and the same object.
             if lasts and self._loaded is None:
                 self._loaded = outcome
@@ -172,3 +199,36 @@ class ElementFuture(CloudFuture):
     def cancel(self) -> bool:
         """Return False unless it was cancelled already: a whole job is cancelled by the map's future."""
         return self.cancelled()
+
+
+class ElementFutures:
+    """Makes the futures of a map's elements.
+
+    One that was asked for by its index is the same as long as somebody holds it. To remember each that somebody came
+    by while going through all would take more memory than the futures themselves.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
+
+    def __getitem__(self, index: int) -> ElementFuture:
+        with self._owner._condition:
+            made = self._made.get(index)
+            if made is None:
+                made = self._made[index] = ElementFuture(Block(self._owner, index), 0)
+            return made
+
+    def each(self, indices: Iterable[int]) -> Iterator[ElementFuture]:
+        """The futures of some elements; nothing is held of those that were given."""
+        block = Block(self._owner, 0)
+        for index in indices:
+            if not block.start <= index < block.start + BLOCK:
+                block = Block(self._owner, index)
+            yield (self._made.get(index) if self._made else None) or ElementFuture(block, index - block.start)
+
+    def loaded(self) -> Iterator[tuple[int, Outcome]]:
+        """The outcomes that futures hold which were asked for by their index."""
+        for index, element in list(self._made.items()):
+            if element._loaded is not None:
+                yield index, element._loaded

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -17,7 +16,7 @@ from itertools import compress
 from typing import Any, overload
 
 from cloudknot.collector import Collector
-from cloudknot.element_future import Callback, CloudFuture, ElementFuture
+from cloudknot.element_future import Callback, CloudFuture, ElementFuture, ElementFutures
 from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
@@ -61,7 +60,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         self.waiting, self.how_to_return, self._progress = Waiting(), how_to_return, progress
         # An earlier future of the same map knows values, which are not looked for again.
         self.elements: Elements = earlier.elements.reopened() if earlier is not None else Elements(count)
-        self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
+        self._futures = ElementFutures(self)
         self.element_waiters, self.callbacks = Waiters(count), dict[int, list[Callback]]()
         self._listeners: list[deque[Ended]] = []
         self._making_list = threading.RLock()
@@ -97,18 +96,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     @overload
     def __getitem__(self, index: slice) -> list[ElementFuture]: ...
     def __getitem__(self, index: int | slice) -> ElementFuture | list[ElementFuture]:
-        numbers = range(len(self))[index]
-        return self._element(numbers) if isinstance(numbers, int) else [self._element(number) for number in numbers]
+        found = range(len(self))[index]
+        return self._futures[found] if isinstance(found, int) else list(self._futures.each(found))
 
     def __iter__(self) -> Iterator[ElementFuture]:
-        return map(self._element, range(len(self)))
-
-    def _element(self, index: int) -> ElementFuture:
-        with self._condition:
-            made = self._made.get(index)
-            if made is None:
-                made = self._made[index] = ElementFuture(index, self)
-            return made
+        return self._futures.each(range(len(self)))
 
     def as_completed(self, timeout: float | None = None) -> Iterator[ElementFuture]:
         """The elements' futures as they end, first those that have ended already.
@@ -130,9 +122,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             left = len(self)
             while left:
                 start, flags = self._next(news, until, timeout)
-                for index in compress(range(start, start + len(flags)), flags):
-                    left -= 1
-                    yield self._element(index)
+                left -= flags.count(1)
+                yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
             self._listeners = [each for each in self._listeners if each is not news]
 
@@ -194,7 +185,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             if self._made_list is not None:
                 return self._made_list, None
             if (index := self.elements.first_without_value()) is not None:
-                self._first_error = self._element(index)
+                self._first_error = self._futures[index]
                 return None, self._first_error._outcome()[1]
             try:
                 self._made_list = self._make_list()
@@ -204,9 +195,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def _make_list(self) -> list[Any]:
         values = self.results.values()
-        for index, element in list(self._made.items()):
-            if element._loaded is not None:
-                values[index] = element._loaded[0]
+        for index, (value, _) in self._futures.loaded():
+            values[index] = value
         return values
 
     def outcome_of(self, index: int) -> tuple[Outcome, bool]:
@@ -260,8 +250,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._show()
         for news in self._listeners:
             news.append(ended)
-        for waiter, index in self.element_waiters.ended(start, flags):
-            tell(waiter, self._element(index), self.elements.state(index))
+        for waiter, indices in self.element_waiters.ended(start, flags):
+            for element in self._futures.each(indices):
+                tell(waiter, element, self.elements.state(element.index))
         self._condition.notify_all()
         if not self.callbacks:
             return []

@@ -103,13 +103,14 @@ class Results:
             It cannot be read at the moment.
         """
         state = self._elements.state(index)
+        if state in (VALUE, FAILURE):
+            return self._read(index, state)
         if state == CANCELLED:
             raise CancelledError
         if state == GIVEN_UP:
             return None, given_up(self._job.place(index), self.given_up_with)
-        if state == LOST:
-            return None, self._error_of_lost(index)
-        return self._read(index, state)
+        assert state == LOST
+        return None, self._error_of_lost(index)
 
     def _error_of_lost(self, index: int) -> BaseException:
         # The job may have been submitted again since; what is told is how it ended then.

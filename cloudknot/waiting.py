@@ -75,11 +75,11 @@ class Waiters:
     def all(self, index: int) -> list[Any]:
         return [waiter for waiter, flags in self._flags.items() if flags[index]]
 
-    def ended(self, start: int, flags: bytes) -> Iterator[tuple[Any, int]]:
-        """Each waiter, with each of the elements that have just ended and that it waits for."""
+    def ended(self, start: int, flags: bytes) -> Iterator[tuple[Any, Iterator[int]]]:
+        """Each waiter, with the elements that have just ended and that it waits for."""
         for waiter, wanted in list(self._flags.items()):
             numbers = compress(range(start, start + len(flags)), flags)
-            yield from ((waiter, index) for index in numbers if wanted[index])
+            yield waiter, filter(wanted.__getitem__, numbers)
 
 
 class _WaitersOfOne:

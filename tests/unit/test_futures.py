@@ -4,6 +4,7 @@ import asyncio
 import copy
 import io
 import threading
+import tracemalloc
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
 from functools import partial
 
@@ -472,10 +473,35 @@ def test_an_elements_future_is_the_same_as_long_as_somebody_holds_it(submit):
     held = future[3]
     assert future[3] is held
     assert len(list(future)) == 1000
-    assert len(future._made) == 1
+    assert len(future._futures._made) == 1
     job.finish(*range(1000))
     assert held.result(LONG) == 9
     assert held.result(LONG) is future[3].result(LONG)
+
+
+def test_all_futures_of_one_element_are_equal(submit):
+    job, future = submit(inputs=range(1000))
+    other = submit(inputs=range(1000))[1]
+    numbers = {element: number for number, element in enumerate(future)}
+    job.finish(*range(1000))
+    assert sorted(numbers[element] for element in as_completed(future, LONG)) == list(range(1000))
+    assert all(numbers[future[number]] == number for number in (0, 255, 256, 999))
+    assert set(wait(numbers, LONG).done) == numbers.keys() == set(future)
+    assert future[3] in future[2:4]
+    assert future[3] not in (future[2], other[3], 3)
+
+
+def test_a_million_futures_of_elements_take_less_than_a_hundred_bytes_each(submit):
+    future = submit(inputs=range(10_000))[1]
+    held = [None] * len(future)
+    tracemalloc.start()
+    try:
+        for index, element in enumerate(future):
+            held[index] = element
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / len(held) < 100
 
 
 def test_a_future_with_a_callback_is_kept(submit):
@@ -505,7 +531,7 @@ def test_its_own_as_completed_holds_no_futures(submit):
     assert {next(ending).index, next(ending).index} == {5, 7}
     job.finish(*range(100))
     assert sorted(element.result() for element in ending) == sorted(x * x for x in range(100) if x not in (5, 7))
-    assert len(future._made) <= 1
+    assert not future._futures._made
 
 
 def test_its_own_as_completed_has_a_bound(submit):
