@@ -1,4 +1,5 @@
-"""What is known of a map's elements, in 14 bytes each: how each has ended, and which pack has its outcome.
+"""What is known of a map's elements, in 5 bytes each, and 13 for each pack: how each has ended, and which pack has
+its outcome.
 
 No locks and no I/O here: `cloudknot.futures.MapFuture` guards it, and tells whoever waits.
 """
@@ -49,8 +50,10 @@ class Elements:
     def __init__(self, count: int) -> None:
         self.left, self.without_value = count, 0
         self._states = bytearray(count)
-        self._firsts, self._counts, self._sizes = (array("I", bytes(4 * count)) for _ in range(3))
-        self._rounds = bytearray(count)
+        self._rows = array("I", bytes(4 * count))
+        # Of each pack, in the order in which they were stored; an element's row is the one of its pack.
+        self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
+        self._rounds = bytearray()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -59,8 +62,8 @@ class Elements:
         """A copy in which those that have ended without a value wait again."""
         copy = Elements(0)
         copy._states = bytearray(self._states.translate(bytes([PENDING, VALUE, *[PENDING] * 254])))
+        copy._rows, copy._rounds = self._rows[:], self._rounds[:]
         copy._firsts, copy._counts, copy._sizes = self._firsts[:], self._counts[:], self._sizes[:]
-        copy._rounds = self._rounds[:]
         copy.left = copy._states.count(PENDING)
         return copy
 
@@ -83,18 +86,21 @@ class Elements:
     def state(self, index: int) -> int:
         return self._states[index]
 
+    def row(self, index: int) -> int:
+        """Which pack has an element's outcome, as a number of this object; the state is VALUE or FAILURE."""
+        return self._rows[index]
+
     def pack(self, index: int) -> tuple[Location, int]:
         """The pack that has an element's outcome, and its size rounded up to KiB; the state is VALUE or FAILURE."""
-        location = Location(self._firsts[index], self._counts[index], self._rounds[index])
-        return location, self._sizes[index] * KIB
+        row = self._rows[index]
+        return Location(self._firsts[row], self._counts[row], self._rounds[row]), self._sizes[row] * KIB
 
     def part(self, index: int) -> Part:
         """`pack`, with the positions in it of the elements from ``index`` on that have the same."""
         location, size = self.pack(index)
-        stop = location.first + location.number
-        columns = (self._firsts, location.first), (self._counts, location.number), (self._rounds, location.round)
-        if not all(column[index:stop].count(value) == stop - index for column, value in columns):
-            stop = next(i for i in range(index, stop) if self.pack(i)[0] != location)
+        row, stop = self._rows[index], location.first + location.number
+        if self._rows[index:stop].count(row) < stop - index:
+            stop = next(other for other in range(index, stop) if self._rows[other] != row)
         return Part(location, size, range(index - location.first, stop - location.first))
 
     def gap(self, start: int = 0) -> int:
@@ -117,21 +123,27 @@ class Elements:
         ended, waited = kinds.translate(_ENDED_BY), self._waiting(first, first + number)
         if PENDING in ended:
             waited = bytes(bool(state) and waits for state, waits in zip(ended, waited, strict=True))
+        if any(waited):
+            self._add(location, size)
         if all(waited):
-            self._place(slice(first, first + number), location, size, ended)
+            self._place(slice(first, first + number), ended)
         else:
             for position in (position for position in range(number) if waited[position]):
                 index = first + position
-                self._place(slice(index, index + 1), location, size, ended[position : position + 1])
+                self._place(slice(index, index + 1), ended[position : position + 1])
         return first, waited
 
-    def _place(self, span: slice, location: Location, size: int, ended: bytes) -> None:
+    def _add(self, location: Location, size: int) -> None:
+        self._firsts.append(location.first)
+        self._counts.append(location.number)
+        self._sizes.append(-(-size // KIB))
+        self._rounds.append(location.round)
+
+    def _place(self, span: slice, ended: bytes) -> None:
+        """End some elements, whose pack was added last."""
         number = len(ended)
         self._states[span] = ended
-        self._firsts[span] = array("I", [location.first]) * number
-        self._counts[span] = array("I", [location.number]) * number
-        self._sizes[span] = array("I", [-(-size // KIB)]) * number
-        self._rounds[span] = bytes([location.round]) * number
+        self._rows[span] = array("I", [len(self._firsts) - 1]) * number
         self.left -= number
         self.without_value += number - ended.count(VALUE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cloudknot.endings import Ending, ending
@@ -81,7 +81,7 @@ def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> li
     data, loads = memoryview(loaded.data), loaded.loads
     values: list[Any] = []
     try:
-        for start, end in islice(loaded.pack.spans(), part.positions.start, part.positions.stop):
+        for start, end in pairwise(loaded.ends[part.positions.start : part.positions.stop + 1]):
             values.append(loads(data[start:end]))
     except Exception as error:
         index = part.location.first + part.positions.start + len(values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,14 +42,28 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pack in memory."""
+    """A pack in memory, without what its envelopes tell besides: of small results, that is most of it.
 
-    pack: Pack
+    ``ends`` are where the payloads end in ``data``, of which the first one begins at ``ends[0]``.
+    """
+
+    kinds: bytes
+    ends: array[int]
     data: bytes
 
     @classmethod
     def of(cls, data: bytes) -> Loaded:
-        return cls(Pack(data), data)
+        pack = Pack(data)
+        begin = head_size(len(pack))
+        # Cutting the head off is a copy of all the rest, and of large values not worth it.
+        cut = begin if 4 * begin > len(data) else 0
+        ends = array("I", [begin - cut, *(end - cut for _, end in pack.spans())])
+        return cls(pack.kinds, ends, data[cut:])
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self.kinds) + len(self.ends) * self.ends.itemsize + len(self.data)
 
     @cached_property
     def loads(self) -> Callable[[memoryview], Any]:
@@ -57,10 +72,13 @@ class Loaded:
 
         return pickling.loads if pickling.needs_loads(self.data) else pickle.loads
 
+    def payload(self, position: int) -> memoryview:
+        """One payload."""
+        return memoryview(self.data)[self.ends[position] : self.ends[position + 1]]
+
     def value(self, position: int) -> Any:
         """One value. Raises what unpickling it raises."""
-        start, end = self.pack.span(position)
-        return self.loads(memoryview(self.data)[start:end])
+        return self.loads(memoryview(self.data)[self.ends[position] : self.ends[position + 1]])
 
 
 class Packs:
@@ -83,7 +101,7 @@ class Packs:
         """The kinds of a new pack's envelopes. The pack is kept if there is room, else only its head is read."""
         with self._lock:
             if location in self._kept:
-                return self._kept[location].pack.kinds
+                return self._kept[location].kinds
         if not self._reserve(size):
             return Pack(self._store.read(location, 0, head_size(location.number))).kinds
         try:
@@ -93,7 +111,8 @@ class Packs:
             raise
         with self._lock:
             self._kept[location] = loaded
-        return loaded.pack.kinds
+            self._used += loaded.size - size
+        return loaded.kinds
 
     def _reserve(self, size: int) -> bool:
         with self._lock:
@@ -105,9 +124,7 @@ class Packs:
     def payload(self, location: Location, size: int, position: int) -> memoryview | BinaryIO:
         """One payload of a pack of about ``size`` bytes, or, where that is large, the file to read it from."""
         if size <= WHOLE:
-            loaded = self.loaded(location)
-            start, end = loaded.pack.span(position)
-            return memoryview(loaded.data)[start:end]
+            return self.loaded(location).payload(position)
         if location.number == 1:
             return self._store.open(location, head_size(1), None)
         head = Pack(self._store.read(location, 0, head_size(location.number)))
@@ -124,9 +141,9 @@ class Packs:
         with self._lock:
             if location not in self._kept:
                 self._kept[location] = loaded
-                self._used += len(loaded.data)
+                self._used += loaded.size
             while self._used > self._room and len(self._kept) > 1:
-                self._used -= len(self._kept.popitem(last=False)[1].data)
+                self._used -= self._kept.popitem(last=False)[1].size
         return loaded
 
 

@@ -73,6 +73,7 @@ class Results:
     def __init__(self, job: Job, elements: Elements, max_threads: int, packs: Packs | None = None) -> None:
         self._job, self._elements, self._max_threads = job, elements, max_threads
         self.packs = packs or Packs(job)
+        self._last: tuple[int, int, Loaded | None] = -1, 0, None
         self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
         self.given_up_with = CloudknotError("The cloud does not tell")
         self._failed_before: dict[int, str] = {}
@@ -129,6 +130,10 @@ class Results:
         return f" ({names})" if names else ""
 
     def _read(self, index: int, state: int) -> Outcome:
+        # Whoever goes through all elements comes back to one pack many times.
+        row, (last, first, loaded) = self._elements.row(index), self._last
+        if row == last and state == VALUE and loaded is not None:
+            return self._value_in(loaded, index, first)
         location, size = self._elements.pack(index)
         if state == VALUE and size <= WHOLE:
             return self._value_of(index, location)
@@ -159,9 +164,14 @@ class Results:
     def _value_of(self, index: int, location: Location) -> Outcome:
         """A value of a pack that is read whole: the common case, of which there may be millions."""
         loaded = self.packs.loaded(location)
+        self._last = self._elements.row(index), location.first, loaded
+        return self._value_in(loaded, index, location.first)
+
+    def _value_in(self, loaded: Loaded, index: int, first: int) -> Outcome:
         try:
-            return loaded.value(index - location.first), None
+            return loaded.value(index - first), None
         except Exception as error:
+            location, _ = self._elements.pack(index)
             place = self._job.place(index, self._job.child_of(index, location.round))
             failed = unreadable(place, error)
             failed.__cause__ = error
