@@ -1,4 +1,4 @@
-"""Run the maps of the fault tests under each fault, and print how many were injected, checked and lost.
+"""Run every kind of map under each fault, and print how many were injected, how many results checked, and lost.
 
 ``python -m tests.benchmarks.faults``
 """
@@ -8,11 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cloudknot as ck
 from cloudknot.local import FaultSwitches
-from tests.faults import trials
+from tests.faults import kinds, trials
+
+
+def knot_of(func: Callable[..., Any], cloud: ck.Cloud) -> ck.Knot:
+    return ck.Knot(name=f"faults-{func.__name__.replace('_', '-')}", func=func, cloud=cloud, retries=trials.RETRIES)
 
 
 def main() -> int:
@@ -21,10 +27,10 @@ def main() -> int:
     arguments = parser.parse_args()
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch, vcpus=4) as cloud:
-        knot = ck.Knot(name="faults", func=trials.work, cloud=cloud, retries=trials.RETRIES)
+        place = kinds.Place(knot_of(kinds.work, cloud), knot_of(kinds.needs_a_file, cloud), Path(scratch))
         for trial in trials.TRIALS:
-            outcomes.append(trials.run(trial, knot, FaultSwitches(cloud)))
-            print(f"{outcomes[-1].name}: {outcomes[-1].injected}", file=sys.stderr)
+            outcomes.append(trials.run(trial, kinds.KINDS, place, FaultSwitches(cloud)))
+            print(f"{outcomes[-1].name}: {outcomes[-1].injected}", *outcomes[-1].lost, sep="\n  ", file=sys.stderr)
     print(trials.table(outcomes))
     return 1 if any(outcome.lost for outcome in outcomes) else 0
 
