@@ -52,6 +52,9 @@ class Job(Source, Store, Protocol):
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words."""
 
+    def growth(self, end: Ending) -> str:
+        """What ``memory_growth`` does about a job that ran out of memory, in words; empty without it."""
+
     def terminate(self, reason: str) -> None:
         """End the job."""
 
@@ -120,6 +123,8 @@ class Results:
         log_url = self._job.log_url(stream) if stream else ""
         if end.kind is DependencyFailedError:
             end = replace(end, what=f"{end.what}{self._waited_for(child)}")
+        if out_of_memory(end):
+            end = replace(end, what=f"{end.what}{self._job.growth(end)}")
         return lost(replace(self._job.place(index, child), log_url=log_url), end)
 
     def _waited_for(self, child: int) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cloudknot.elements import CANCELLED, GIVEN_UP
-from cloudknot.endings import ending, out_of_memory
+from cloudknot.endings import Ending, ending, out_of_memory
 from cloudknot.errors import JobRunningError
 from cloudknot.progress import Progress, progress_line
 from cloudknot.retry import Choices, RetryOptions, grown, start_round
+from cloudknot.rules import MOST_GROWTH
 from cloudknot.source import RunSource
 
 if TYPE_CHECKING:
@@ -123,6 +124,19 @@ class Retrying(RunSource):
         if self.manifest.memory_growth and (memory := future.results.short_of_memory()):
             return grown(choices, self.manifest.memory_growth, memory) or choices
         return choices
+
+    def growth(self, end: Ending) -> str:
+        """What ``memory_growth`` does about a job that ran out of memory, in words; empty without it."""
+        factor = self.manifest.memory_growth
+        if not factor or not end.memory:
+            return ""
+        more = grown(Choices.stored(self.rounds.newest.about), factor, end.memory)
+        if more is None:
+            return f". It has grown to {MOST_GROWTH} times its first memory, where memory_growth ends"
+        return (
+            f", retry_failed() alone with {more.overrides.memory:,} MiB. memory_growth does that by itself only while "
+            "the session lives that submitted the map"
+        )
 
     # What follows is called by the collector: memory_growth, in the session that submitted the map or a retry of it.
 

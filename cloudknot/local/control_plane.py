@@ -5,6 +5,7 @@ Over a socket, a request that needs another one could wait for a server thread t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -77,6 +78,20 @@ class ControlPlane:
             message = f"{name} was refused: {code}: {content.get('message', '')}"
             raise _ERRORS.get(code, CloudError)(message, code=code, operation=name)
         return content
+
+    def stored(self, path: str) -> bytes:
+        """The S3 object at a path, ``/bucket/key``."""
+        signed = sign("GET", self._endpoint + path, self._key, service="s3", region=self._region)
+        content = hashlib.sha256(b"").hexdigest()
+        answer = self._client.get(
+            path,
+            base_url=self._endpoint,
+            headers={**signed, "X-Amz-Content-SHA256": content},
+            environ_overrides={"RAW_URI": path},
+        )
+        if answer.status_code >= 400:
+            raise CloudError(f"s3:GetObject of {path} was refused: {answer.status_code}")
+        return bytes(answer.get_data())
 
     def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
         signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)

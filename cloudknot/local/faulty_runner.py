@@ -11,7 +11,7 @@ from cloudknot.local.faults import ENDINGS, NEVER_STARTED, Ending, Kill
 from cloudknot.local.injector import Injector
 from cloudknot.local.records import Event, Exited, Task
 from cloudknot.local.runner import Report, Runner
-from cloudknot.worker.protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index
+from cloudknot.worker.protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index, unpack_offsets
 
 
 @dataclass(eq=False)
@@ -34,10 +34,12 @@ class FaultyRunner:
         Runs the tasks.
     injector : Injector
         Knows what is to go wrong, and counts it.
+    read : callable
+        Gives the S3 object at a path, ``/bucket/key``.
     """
 
-    def __init__(self, runner: Runner, injector: Injector) -> None:
-        self._runner, self._injector = runner, injector
+    def __init__(self, runner: Runner, injector: Injector, read: Callable[[str], bytes]) -> None:
+        self._runner, self._injector, self._read = runner, injector, read
         self._lock = threading.Lock()
         self._tasks: dict[str, _Watched] = {}
         injector.on_stored = self._stored
@@ -114,8 +116,25 @@ class FaultyRunner:
         with self._lock:
             armed = [w for w in self._tasks.values() if w.kill is not None and w.kill.moment == "stored"]
         for watched in armed:
-            if watched.kill is not None and _is_output(path, watched.task):
+            if watched.kill is not None and self._is_output(path, watched.task):
                 self._end_later(watched, watched.kill)
+
+    def _is_output(self, path: str, task: Task) -> bool:
+        """Whether a path is that of results of a task's elements."""
+        if MANIFEST_VARIABLE not in task.environment or not task.command:
+            return False
+        keys = RunKeys.parse(task.command[-1])
+        key = path.removeprefix(f"/{keys.bucket}/")
+        if not key.startswith(keys.outputs):
+            return False
+        manifest, location = Manifest.from_json(task.environment[MANIFEST_VARIABLE]), keys.parse_output(key)
+        child = child_index(task.environment)
+        if not manifest.round or location.round != manifest.round:
+            return location.round == manifest.round and location.first in manifest.chunk(child)
+        # Of a round after the first, an object has the elements, in the order of the children.
+        first = child * manifest.chunksize
+        todo = unpack_offsets(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"))
+        return location.first in todo[first : first + manifest.chunksize]
 
 
 def _exited(task: Task, ending: Ending) -> Exited:
@@ -126,15 +145,3 @@ def _later(seconds: float, call: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, call)
     timer.daemon = True
     timer.start()
-
-
-def _is_output(path: str, task: Task) -> bool:
-    """Whether a path is that of results of a task's elements."""
-    if MANIFEST_VARIABLE not in task.environment or not task.command:
-        return False
-    keys = RunKeys.parse(task.command[-1])
-    key = path.removeprefix(f"/{keys.bucket}/")
-    if not key.startswith(keys.outputs):
-        return False
-    manifest = Manifest.from_json(task.environment[MANIFEST_VARIABLE])
-    return keys.parse_output(key)[0] in manifest.chunk(child_index(task.environment))

@@ -132,7 +132,7 @@ class Server:
         moto, self._control_plane = self._iam.application, self._iam.plane
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()
-        runner = FaultyRunner(self._runner(scratch, registry), injector)
+        runner = FaultyRunner(self._runner(scratch, registry), injector, self._control_plane.stored)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
         about = {

@@ -1,6 +1,7 @@
 """`retry_failed`: what failed runs again, what has a result does not, and the list is whole in the end."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -277,6 +278,87 @@ def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches
     assert [list(each.elements) for each in future.job.rounds] == [[0, 1, 2], [0], [0]]
     assert {index: number for index, number in calls(tmp_path).items() if index} == {1: 1, 2: 1}
 
+
+@pytest.mark.parametrize("chunksize", [None, 3])
+def test_a_retry_that_is_killed_half_way_goes_on_where_its_results_end(knot_of, switches, tmp_path, chunksize):
+    """Every third of 18 elements fails at first; in the retry, its first attempt dies when it has stored something."""
+
+    def slow(folder, index):
+        import time
+
+        if os.path.exists(os.path.join(folder, "ready")):
+            time.sleep(0.3)
+        return needs_a_file(folder, index)[0]
+
+    future = knot_of(slow).map(inputs(tmp_path, 18), starmap=True, chunksize=18)
+    with pytest.raises(LookupError):
+        future.result(LONG)
+    ended(future.job)
+    (tmp_path / "ready").touch()
+    with switches.on(Faults(kills=(Kill("host", when="stored"),))):
+        again = future.retry_failed(chunksize=chunksize)
+        assert again.result(LONG) == [10 * index for index in range(18)]
+        killed = switches.injected()["killed: host"]
+    assert killed == (1 if chunksize is None else 2)
+    made = calls(tmp_path)
+    assert all(made[index] == 1 for index in range(18) if index % 3)
+    # Of six elements, in each child that was killed only what ran when it died, or was not yet stored, ran again.
+    retried = [made[index] - 1 for index in range(0, 18, 3)]
+    assert set(retried) <= {1, 2}
+    size = chunksize or 6
+    for start in range(0, 6, size):
+        child = retried[start : start + size]
+        assert child[0] == 1
+        assert sum(child) < 2 * size
+    assert future.job.rounds.newest.number == 1
+
+
+def test_memory_grows_in_a_later_session_from_where_the_dead_one_had_got(cloud, knot_of, switches, tmp_path):
+    """The first session dies when it has submitted the round with twice the memory."""
+    environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
+    (tmp_path / "script.py").write_text(DIES_WHILE_IT_GROWS)
+    with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
+        command = [sys.executable, "script.py"]
+        died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG, cwd=tmp_path)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        job = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1]
+        with pytest.raises(
+            ck.OutOfMemoryError, match=r"2,000 MiB.*retry_failed\(\) alone with 4,000 MiB.* only while"
+        ):
+            job.result(LONG)
+        ended(job)
+    again = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1].retry_failed()
+    assert again.result(LONG) == [5]
+    assert [each.about["overrides"]["memory"] for each in again.job.rounds] == [None, 2000, 4000]
+
+
+def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
+    knot = knot_of(greedy, memory=1000, memory_growth=8)
+    with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
+        future = knot.map(inputs(tmp_path, 3), starmap=True, job_type="independent")
+        with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB.*grown to 8 times"):
+            future.result(LONG)
+    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 8000]
+    assert len(future.job.job_ids) == 1
+
+
+DIES_WHILE_IT_GROWS = """
+import os, signal
+import cloudknot as ck
+
+def late(index):
+    return index
+
+cloud = ck.LocalCloud(os.environ["CLOUDKNOT_LOCAL_DIR"])
+future = ck.Knot(name="dies-growing", func=late, memory=1000, memory_growth=2, cloud=cloud).map([5])
+
+def die(params=None, model=None, **more):
+    if model.name == "PutObject" and params["url_path"].endswith("submission.1.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+cloud.client("s3").meta.events.register("before-call", die)
+future.result()
+"""
 
 SUBMIT = """
 import sys

@@ -112,6 +112,9 @@ class FakeJob:
     def reason_of_waiting(self):
         return ""
 
+    def growth(self, end):
+        return ""
+
     def log_url(self, stream):
         return f"log:/{stream.group}/{stream.name}"
 
