@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from cloudknot.elements import CANCELLED, PENDING, Elements
 from cloudknot.errors import CKTimeoutError
 from cloudknot.results import Outcome
+from cloudknot.stuck import StuckWatch
 from cloudknot.waiting import Waiters, Waiting
 
 Callback = Callable[[Any], object]
@@ -35,6 +36,7 @@ class Owner(Protocol):
     element_waiters: Waiters
     callbacks: dict[int, list[Callback]]
     how_to_return: str
+    stuck: StuckWatch
     _condition: Any
 
     def collect(self) -> None:
@@ -103,8 +105,10 @@ class CloudFuture(Future[Any]):
             raise self._late(timeout) from TimeoutError()
 
     def _late(self, timeout: float | None) -> CKTimeoutError:
-        how = self._owner.how_to_return
-        return CKTimeoutError(f"There is no result after {timeout:g} s. The job goes on: {how}.")
+        owner = self._owner
+        return CKTimeoutError(
+            f"There is no result after {timeout:g} s. {owner.stuck.why}The job goes on: {owner.how_to_return}."
+        )
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""

@@ -86,6 +86,11 @@ STUCK: tuple[tuple[str, str], ...] = (
         "did not run, because AWS had no machine of the instance types asked for; retry_failed() asks again, more "
         "instance_types make it likelier",
     ),
+    (
+        "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
+        "did not run, because AWS cannot start machines of these instance types in the way that the knot asks for; "
+        "make the Knot with other instance_types or without image_id",
+    ),
     ("MISCONFIGURATION:", "did not run, because its queue or compute environment is not set up to run it"),
     ("CAPACITY:", "did not run, because AWS had no machine for it; retry_failed() asks again"),
     ("Container Overrides length", "did not run, because its environment variables are too long"),

@@ -69,7 +69,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._collector = None
             self.set_result(None)
             return
-        self._stuck = StuckWatch()
+        self.stuck = StuckWatch()
         packs: Packs | None = earlier.results.packs if earlier is not None else None
         self.results: Results = Results(job, self.elements, max_threads, packs)
         self._collector = Collector(job, self, self.results.packs, count, max_threads)
@@ -274,14 +274,14 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         """The collector has looked once more: show what it saw."""
         reason = None
         with suppress(CloudknotError):
-            reason = self._stuck.look(self.job.states, self.job.reason_of_waiting)
+            reason = self.stuck.look(self.job.states, self.job.reason_of_waiting)
         self._show()
         if reason is not None and self._progress is None:
             logger.warning(explain(self.job.name, reason))
 
     def _show(self) -> None:
         if self._progress is not None:
-            reason = self._stuck.reason
+            reason = self.stuck.reason
             self._progress.show(snapshot(self.elements, self.job.states, explain(self.job.name, reason)))
 
     def left(self) -> None:

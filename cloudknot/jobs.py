@@ -13,12 +13,15 @@ from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.runs import discard_abandoned, read_run, run_time, runs_of
+from cloudknot.stuck import explain, only_waits
 from cloudknot.tables import table
 from cloudknot.worker.protocol import RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
+ASKED = 5
+"""Jobs that wait of which Batch is asked why: it gives the reason of those at the head of a queue."""
 STILL_COMING = timedelta(days=1)
 """Age from which a run without a job is not looked at again in this session."""
 
@@ -31,13 +34,20 @@ def as_elements(iterdata: Any) -> Any:
 
 
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
-    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs."""
-    described = {job["jobId"]: job["status"] for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
-    rows = []
+    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs.
+
+    Below it stands why jobs cannot start, where Batch says so; it is asked about the oldest few of those that wait.
+    """
+    described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
+    rows, waiting = [], []
     for job in jobs:
         known = described.get(job.job_id) if len(job.job_ids) == 1 else None
-        rows.append((job.job_id, job.name, known or job.status))
-    return table(("Job ID", "Name", "Status"), rows)
+        rows.append((job.job_id, job.name, known["status"] if known else job.status))
+        if known and only_waits(batch.count_states([known])):
+            waiting.append(job)
+    reasons = [(job.name, job.reason_of_waiting()) for job in waiting[:ASKED]]
+    why = [explain(name, reason) for name, reason in reasons if reason]
+    return "\n".join([table(("Job ID", "Name", "Status"), rows), *why])
 
 
 def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:

@@ -24,8 +24,31 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("CAPACITY:", "because AWS has no machine for it at the moment. AWS goes on trying"),
     (
+        "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
+        "because AWS cannot start machines of these instance types in the way that the knot asks for, for example "
+        "with an image_id of another architecture, so it will never start. End it by future.cancel(), and make the "
+        "Knot with other instance_types or without image_id",
+    ),
+    (
+        "MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS",
+        "because AWS Batch lacks a permission to start machines. Show this to whoever administers the AWS account: "
+        "the role that Batch itself uses (batch_service_role_name of the Pars, if you gave one) needs AWS's policy "
+        "AWSBatchServiceRole. The job then starts by itself",
+    ),
+    (
         "MISCONFIGURATION:",
         "because its queue or compute environment is not set up to run it. Making the Knot again repairs what it can",
+    ),
+    (
+        "ACTION_REQUIRED",
+        "because AWS Batch calls the knot's compute environment invalid: something that it needs, such as a role or "
+        "a subnet, was changed or removed. End it by future.cancel(), remove the knot by clobber(), which keeps "
+        "results, and make it again",
+    ),
+    (
+        "UNDETERMINED",
+        "and AWS Batch cannot tell why. If it has not started in half an hour, the knot's machines may not reach AWS: "
+        "subnets of your own need a way to the internet, and an image_id of your own must be made for Amazon ECS",
     ),
 )
 FIRST, LONGEST = 3.0, 300.0
@@ -33,13 +56,19 @@ FIRST, LONGEST = 3.0, 300.0
 
 
 def explain(name: str, reason: str) -> str:
-    """What a statusReason of a job in RUNNABLE means; empty where there is none."""
-    if not reason:
-        return ""
-    for begin, what in REASONS:
-        if begin in reason:
-            return f"{name}: a job waits, {what}. AWS says: {reason}"
-    return f"{name}: a job waits. AWS says: {reason}"
+    """What a statusReason of a job in RUNNABLE means, of the map called ``name``; empty where there is none."""
+    return f"{name}: a {sentence(reason)}" if reason else ""
+
+
+def sentence(reason: str) -> str:
+    """``job waits, because ...``, with AWS's own words."""
+    what = next((f", {what}" for begin, what in REASONS if begin in reason), "")
+    return f"job waits{what}. AWS says: {reason}"
+
+
+def only_waits(states: Mapping[str, int]) -> bool:
+    """Whether jobs wait for a machine, and none has one."""
+    return bool(states.get("RUNNABLE")) and not states.get("STARTING") and not states.get("RUNNING")
 
 
 class StuckWatch:
@@ -57,6 +86,11 @@ class StuckWatch:
         self._next: float | None = None
         self._told: set[str] = set()
 
+    @property
+    def why(self) -> str:
+        """A sentence that tells it, followed by a space; empty when there is nothing to tell."""
+        return f"Its {sentence(self.reason)} " if self.reason else ""
+
     def look(self, states: Mapping[str, int], ask: Callable[[], str]) -> str | None:
         """A reason that was not given before, if jobs wait and it is time to ask.
 
@@ -67,8 +101,7 @@ class StuckWatch:
         ask : callable
             Gives the statusReason of a job in RUNNABLE; empty when there is none.
         """
-        waits = states.get("RUNNABLE") and not states.get("STARTING") and not states.get("RUNNING")
-        if not waits:
+        if not only_waits(states):
             self._next, self.reason = None, ""
             return None
         now = self._clock()

@@ -487,13 +487,21 @@ def test_one_attempt_of_a_knot_with_several(knot_of):
 
 
 @pytest.mark.parametrize("elements", [[1], [1, 2]])
-def test_why_a_job_cannot_start_is_told_once(place, caplog, elements):
+def test_why_a_job_cannot_start_is_told_once(place, caplog, capsys, elements):
     name = f"stuck-{len(elements)}"
     generous = place.knot(name, square, max_vcpus=8)
     place.knot(name, square, max_vcpus=2)
     future = generous.map(elements, vcpus=4)
     until(lambda: "asks for more vCPUs" in caplog.text)
+    with pytest.raises(ck.CKTimeoutError, match=r"Its job waits, because it asks for more vCPUs.* The job goes on: "):
+        future.result(0.1)
+    with pytest.raises(ck.CKTimeoutError, match="Its job waits, because it asks for more vCPUs"):
+        future[0].result(0.1)
+    generous.view_jobs()
+    assert f"{future.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
     future.cancel()
+    generous.view_jobs()
+    assert "a job waits" not in capsys.readouterr().out
     (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
     assert told.startswith(future.job.name)
     assert "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in told

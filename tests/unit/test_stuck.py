@@ -42,6 +42,17 @@ def test_a_reason_is_told_once_and_asked_for_ever_more_rarely():
     assert batch.asked < 3600 / LONGEST + 10
 
 
+def test_the_reason_is_known_as_long_as_nothing_runs():
+    clock, batch = Clock(), Batch(DOES_NOT_FIT)
+    watch = StuckWatch(clock)
+    looks(watch, clock, batch, WAITS, int(FIRST))
+    assert watch.reason == ""
+    looks(watch, clock, batch, WAITS, 5)
+    assert watch.reason == DOES_NOT_FIT
+    looks(watch, clock, batch, {"RUNNING": 1, "RUNNABLE": 2}, 1)
+    assert watch.reason == ""
+
+
 def test_another_reason_is_told_too():
     clock, batch = Clock(), Batch("CAPACITY:A", "CAPACITY:B", "CAPACITY:A")
     assert looks(StuckWatch(clock), clock, batch, WAITS, 3600) == ["CAPACITY:A", "CAPACITY:B"]
@@ -69,8 +80,12 @@ def test_what_waits_shortly_is_not_asked_for():
         (DOES_NOT_FIT, "asks for more vCPUs, memory or GPUs than any machine"),
         ("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - CE(s) max", "max_vcpus"),
         ("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot", "instance types"),
+        ("MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED - The", "without image_id"),
+        ("MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS - Batch service role", "Show this to whoever administers"),
+        ("ACTION_REQUIRED - CE(s) associated with the job queue are invalid.", "remove the knot by clobber()"),
+        ("UNDETERMINED - Batch job is blocked, root cause is undetermined.", "a way to the internet"),
         ("CAPACITY:SOMETHING_NEW", "no machine for it at the moment"),
-        ("MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS", "not set up"),
+        ("MISCONFIGURATION:SOMETHING_NEW", "not set up"),
         ("A reason nobody has met", "a job waits. AWS says: A reason nobody has met"),
     ],
 )
