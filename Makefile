@@ -11,7 +11,7 @@ help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run every check and every test"
 	@echo "make bench  measure, and print ratios"
-	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000' elements"
+	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
 	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
 	@echo "make docker-stop  end them"
@@ -57,7 +57,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks
 
 scale: $(VENV)/.test
-	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),1 1000 100000) $(SCALE)
+	$(BIN)/python -m tests.benchmarks.scale $(SIZES) $(SCALE)
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.faults

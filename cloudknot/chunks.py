@@ -99,10 +99,11 @@ def _automatic(count: int, seconds: float | None, slots: int, timeout: int | Non
     return max(1, min(max(even, round(SHORTEST / seconds)), round(longest / seconds)))
 
 
-def measured_seconds(cloud: Cloud, knot: str, image: str) -> float | None:
-    """What an element took in the knot's latest map of the same image, else of another one; None without any."""
+def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
+    """What an element took in the latest map before ``run`` of the same image, else of another; None without any."""
     other = None
-    for keys in islice(reversed(runs_of(cloud, knot)), RUNS_READ):
+    earlier = (keys for keys in reversed(runs_of(cloud, run.knot)) if keys != run)
+    for keys in islice(earlier, RUNS_READ):
         found = _sample(cloud, keys)
         if found and _image(cloud, keys) == image:
             return fmean(found)

@@ -130,9 +130,8 @@ def _store(
                 cloud.storage.put(keys.function, inputs.function)
         else:
             stored = upload_inputs(cloud.storage, keys, inputs)
-        manifest = _manifest(
-            keys, target, stored, options, _chunksize(cloud, target, stored.count, options, source), **more
-        )
+        size = _chunksize(cloud, keys, target, stored.count, options, source)
+        manifest = _manifest(keys, target, stored, options, size, **more)
         waits = waits_of(depends_on, source, manifest)
         chosen = {
             "overrides": asdict(options.overrides),
@@ -195,13 +194,15 @@ def _manifest(
     )
 
 
-def _chunksize(cloud: Cloud, target: Target, count: int, options: MapOptions, source: Source | None) -> int:
+def _chunksize(
+    cloud: Cloud, keys: RunKeys, target: Target, count: int, options: MapOptions, source: Source | None
+) -> int:
     """The chunk size asked for, else that of the source, else one that makes an array of all."""
     if options.job_type == "independent":
         return 1
     usual = source.job.manifest.chunksize if source and not source.gather else 1
     automatic = is_automatic(count, options.chunksize, usual)
-    seconds = measured_seconds(cloud, target.knot, target.image) if automatic else None
+    seconds = measured_seconds(cloud, keys, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
     timeout = options.overrides.timeout or target.timeout
     return chunksize(count, options.chunksize, usual, seconds, slots, timeout)
