@@ -23,31 +23,27 @@ Input = Callable[[], Any]
 
 def read_inputs(keys: RunKeys, manifest: Manifest, todo: Sequence[int]) -> Iterator[Input]:
     """The inputs of some elements, in order, by as few range requests as ``WINDOW`` allows."""
-    first = todo[0]
-    offsets = _offsets(keys, manifest, first, todo[-1])
-    spans = [(offsets[index - first], offsets[index - first + 1]) for index in todo]
-    at = 0
-    while at < len(spans):
-        stop = _end_of_window(spans, at)
-        start, end = spans[at][0], spans[stop - 1][1]
+    first, offsets = todo[0], _offsets(keys, manifest, todo[0], todo[-1])
+    for window in _windows(todo, offsets):
+        start, end = offsets[window[0] - first], offsets[window[-1] - first + 1]
         if end - start > WINDOW:
             yield partial(s3.load, keys.bucket, keys.inputs, start, end)
         else:
             data = memoryview(s3.read(keys.bucket, keys.inputs, start, end))
-            for begin, finish in spans[at:stop]:
-                yield partial(loads, data[begin - start : finish - start])
-        at = stop
+            for at in (index - first for index in window):
+                yield partial(loads, data[offsets[at] - start : offsets[at + 1] - start])
 
 
-def _end_of_window(spans: Sequence[tuple[int, int]], at: int) -> int:
-    """The end of the spans that are read together, one at least."""
-    start, end = spans[at]
-    for stop in range(at + 1, len(spans)):
-        begin, finish = spans[stop]
-        if begin - end > SKIP or finish - start > WINDOW:
-            return stop
-        end = finish
-    return len(spans)
+def _windows(todo: Sequence[int], offsets: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The elements that are read together; one that is larger than a window is alone."""
+    first, begun = todo[0], 0
+    for position in range(1, len(todo)):
+        before, at = todo[position - 1] - first, todo[position] - first
+        read_along = offsets[at] - offsets[before + 1]
+        if read_along > SKIP or offsets[at + 1] - offsets[todo[begun] - first] > WINDOW:
+            yield todo[begun:position]
+            begun = position
+    yield todo[begun:]
 
 
 def _offsets(keys: RunKeys, manifest: Manifest, first: int, last: int) -> Sequence[int]:
