@@ -19,19 +19,37 @@ class TerminalBar:
         self._name, self._count = name, count
         self._task: Any = None
         self._told = ""
+        self._paused = False
+        # The collector draws, and whoever interrupts a wait has it stop.
+        self._lock = threading.RLock()
 
     def update(self, ended: int, text: str, why: str) -> None:
-        if self._task is None:
-            self._task = _BARS.add(self._name, self._count)
-        _BARS.update(self._task, ended, text)
-        if why and why != self._told:
-            self._told = why
-            _BARS.say(why)
+        with self._lock:
+            if self._paused:
+                return
+            if self._task is None:
+                self._task = _BARS.add(self._name, self._count)
+            _BARS.update(self._task, ended, text)
+            if why and why != self._told:
+                self._told = why
+                _BARS.say(why)
+
+    def pause(self) -> None:
+        """Leave the terminal to whoever types there."""
+        with self._lock:
+            self._paused = True
+            self.close()
+
+    def resume(self) -> None:
+        """Show the bar again, as soon as there is something new."""
+        with self._lock:
+            self._paused = False
 
     def close(self) -> None:
-        if self._task is not None:
-            _BARS.close(self._task)
-            self._task = None
+        with self._lock:
+            if self._task is not None:
+                _BARS.close(self._task)
+                self._task = None
 
 
 class _Bars:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from concurrent.futures._base import PENDING as NOT_DONE
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from cloudknot.elements import CANCELLED, PENDING, Elements
@@ -41,6 +42,9 @@ class Owner(Protocol):
 
     def collect(self) -> None:
         """Have somebody look for results."""
+
+    def attended(self) -> AbstractContextManager[None]:
+        """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
 
     def outcome_of(self, index: int) -> tuple[Outcome, bool]:
         """The outcome of an element that has ended, and whether it would be the same the next time."""
@@ -92,15 +96,8 @@ class CloudFuture(Future[Any]):
     def _await(self, timeout: float | None) -> None:
         if self.done():
             return
-        owner = self._owner
-        with owner.waiting.one():
-            owner.collect()
-            try:
-                with self._condition:
-                    ended = self._condition.wait_for(self.done, timeout)
-            except KeyboardInterrupt as interrupt:
-                interrupt.add_note(f"The job goes on: {owner.how_to_return}; future.cancel() ends it.")
-                raise
+        with self._owner.attended(), self._condition:
+            ended = self._condition.wait_for(self.done, timeout)
         if not ended:
             raise self._late(timeout) from TimeoutError()
 

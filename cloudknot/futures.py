@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import compress
 from typing import Any, overload
 
@@ -24,7 +24,7 @@ from cloudknot.packs import Packs
 from cloudknot.progress import Progress, snapshot
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
-from cloudknot.waiting import Waiters, Waiting, run_all, tell
+from cloudknot.waiting import Waiters, Waiting, attended, run_all, tell
 from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
@@ -88,6 +88,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self._collector is not None and not self.done():
             self._collector.start()
 
+    def attended(self) -> AbstractContextManager[None]:
+        """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
+        self.collect()
+        return attended(self.waiting, self._progress, self.how_to_return)
+
     def __len__(self) -> int:
         return len(self.elements)
 
@@ -129,12 +134,10 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """What has ended since; waits for it."""
-        with self.waiting.one():
-            self.collect()
-            with self._condition:
-                if not self._condition.wait_for(lambda: news, until and until - time.monotonic()):
-                    raise self._late(timeout)
-                return news.popleft()
+        with self.attended(), self._condition:
+            if not self._condition.wait_for(lambda: news, until and until - time.monotonic()):
+                raise self._late(timeout)
+            return news.popleft()
 
     def cancel(self) -> bool:
         """End the Batch job. Results that are stored stay reachable; returns False when all had ended already."""

@@ -62,6 +62,12 @@ class NotebookBar:
             if ended >= self._count or self._clock() - self._drawn >= PAUSE:
                 self._draw()
 
+    def pause(self) -> None:
+        """It is in the outputs of its cell, where nobody types."""
+
+    def resume(self) -> None:
+        """It was never paused."""
+
     def close(self) -> None:
         """Show what was not drawn yet; the last drawing stays."""
         with self._lock:

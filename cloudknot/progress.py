@@ -108,6 +108,12 @@ class Progress(Protocol):
     def show(self, now: Snapshot) -> None:
         """Show how the map gets on."""
 
+    def pause(self) -> None:
+        """Leave a terminal to whoever has just interrupted a wait."""
+
+    def resume(self) -> None:
+        """Somebody waits again."""
+
     def stop(self) -> None:
         """Show no more."""
 
@@ -117,6 +123,12 @@ class Line(Protocol):
 
     def update(self, ended: int, text: str, why: str) -> None:
         """Show how many elements have ended, the text, and the sentence about jobs that cannot start."""
+
+    def pause(self) -> None:
+        """Show nothing in a place where somebody may type."""
+
+    def resume(self) -> None:
+        """Show again."""
 
     def close(self) -> None:
         """Leave what was shown last."""
@@ -148,6 +160,14 @@ class ProgressLine:
         if ended >= self._count or number <= 0 or passed <= 0:
             return ""
         return f"{per_time(number / passed)}, {clock_time((self._count - ended) * passed / number)} left"
+
+    def pause(self) -> None:
+        """Leave a terminal to whoever has just interrupted a wait: a prompt would be drawn over."""
+        self._try(self._line.pause)
+
+    def resume(self) -> None:
+        """Somebody waits again."""
+        self._try(self._line.resume)
 
     def stop(self) -> None:
         """Leave the line as it is."""
@@ -201,6 +221,12 @@ class _LastLine:
         if why and why != self._told:
             self._told = why
             print(why, file=sys.stderr, flush=True)
+
+    def pause(self) -> None:
+        """It draws over nothing."""
+
+    def resume(self) -> None:
+        """It was never paused."""
 
     def close(self) -> None:
         if self._text:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import compress
-from typing import Any
+from typing import Any, Protocol
 
 from cloudknot.elements import CANCELLED, VALUE
 
@@ -35,6 +35,28 @@ class Waiting:
             yield
         finally:
             self.add(-1)
+
+
+class Screen(Protocol):
+    """Where progress is shown; `cloudknot.progress.Progress` is one."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+@contextmanager
+def attended(waiting: Waiting, screen: Screen | None, how_to_return: str) -> Iterator[None]:
+    """Somebody waits meanwhile. If Ctrl-C ends that, the terminal is left to them, and they are told what goes on."""
+    with waiting.one():
+        if screen is not None:
+            screen.resume()
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            if screen is not None:
+                screen.pause()
+            interrupt.add_note(f"The job goes on: {how_to_return}; future.cancel() ends it.")
+            raise
 
 
 class Waiters:
