@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.runs import runs_of
-from cloudknot.submission import MAX_CHILDREN
+from cloudknot.submission import MAX_CHILDREN, most_unasked
 from cloudknot.worker.envelope import head_size, walls
 from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
@@ -28,9 +28,6 @@ SHORTEST = 60.0
 AWS advises three to five minutes (Batch user guide, "Best practices")."""
 TIMEOUT_SHARE = 0.5
 """Of the seconds that an attempt may take: what a child is to take at most. Not all elements take equally long."""
-FEWEST_CHILDREN = 1000
-"""Of a map of more elements than an array can have children, when nobody asked for fewer. A listing of S3 tells of the
-results of so many by one request."""
 RUNS_READ = 5
 PACKS_READ = 5
 ELEMENTS_READ = 1000
@@ -74,7 +71,9 @@ def chunksize(
     smallest = -(-count // MAX_CHILDREN)
     if is_automatic(count, asked, usual):
         size = _automatic(count, seconds, slots, timeout)
-        most = count if asked == AUTO else _most_unasked(count, seconds, timeout)
+        # Where elements may not be done within the timeout, children are as small as they can be.
+        unasked = 1 if timeout and seconds is None else most_unasked(count)
+        most = count if asked == AUTO else unasked
         return max(smallest, min(most, size))
     size = usual if asked is None else int(asked)
     if size < smallest:
@@ -83,11 +82,6 @@ def chunksize(
             f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
         )
     return size
-
-
-def _most_unasked(count: int, seconds: float | None, timeout: int | None) -> int:
-    """The most elements of a child that nobody asked for; one, where they may not be done within the timeout."""
-    return 1 if timeout and seconds is None else -(-count // FEWEST_CHILDREN)
 
 
 def _automatic(count: int, seconds: float | None, slots: int, timeout: int | None) -> int:

@@ -17,7 +17,7 @@ from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.rules import FLAG, MOST_GROWTH, integer
-from cloudknot.submission import MAX_CHILDREN, Submission, array_request, submit
+from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, most_unasked, submit
 from cloudknot.worker.protocol import Manifest
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def start_round(
     newest = rounds.newest
     keys, first = newest.submission.keys, newest.submission.manifest
     number = _free_number(cloud, keys, newest.number)
-    # Readers rely on it that no pack is longer than a chunk of the map.
-    size = max(min(chunksize or first.chunksize, first.chunksize), -(-len(elements) // MAX_CHILDREN))
+    size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
     tags = newest.about.get("tags") or {}
     about = {"overrides": asdict(choices.overrides), "env_vars": choices.env_vars, "base": choices.base, "tags": tags}
@@ -94,6 +93,18 @@ def start_round(
         raise _underway(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
     return Round(submission, elements, rounds.children, record, about)
+
+
+def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
+    """The number of elements of a child, of ``count``: by default as before, or fewer where nobody ever chose.
+
+    One that ends its process then takes few others along, or none. Readers rely on it that no pack is longer than a
+    chunk of the map.
+    """
+    usual = rounds.newest.chunksize
+    if rounds.first.about.get(UNASKED):
+        usual = min(usual, most_unasked(count))
+    return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 
 
 def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:

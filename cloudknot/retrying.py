@@ -67,7 +67,8 @@ class Retrying(RunSource):
             As `Knot.map` has them. Default: those of the last time; for a job that ran out of memory, of a knot
             with ``memory_growth``, so many times as much memory.
         chunksize : int, optional
-            Elements that one child job handles. Default: the map's.
+            Elements that one child job handles, as many as in the map at most. Default: the map's; if nobody gave one
+            there, a thousandth of those that failed, so that what ends its process takes few others along.
         progress : bool, optional
             As `Knot.map` has it.
 

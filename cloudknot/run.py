@@ -23,7 +23,7 @@ from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.rounds import Round, first_round
 from cloudknot.runs import TIME_FORMAT
-from cloudknot.submission import Submission, array_request, request_of, submit
+from cloudknot.submission import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.template import with_own
 from cloudknot.values import pickle_into
 from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys
@@ -137,6 +137,7 @@ def _store(
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
             "tags": dict(target.job_tags),
+            UNASKED: options.chunksize is None and source is None and size > 1,
             "depends_on": [waits.of(child) for child in range(len(waits.own) or 1)],
         }
         cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())

@@ -27,6 +27,11 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries; SubmitJob is refused above 50 calls a second (Batch user guide, "Service quotas")."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
+FEWEST_CHILDREN = 1000
+"""Of a map of more elements than an array can have children, when nobody asked for fewer. A listing of S3 tells of the
+results of so many by one request."""
+UNASKED = "chunksize_unasked"
+"""Stored with a map: whether its elements share children though nobody had asked for that."""
 RECORD_EVERY = 50
 """Independent jobs after which the record is written anew."""
 REFUSED_FOR_NOW = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
@@ -40,6 +45,11 @@ OUTCOME_UNKNOWN = {
     "502",
     "503",
 }
+
+
+def most_unasked(count: int) -> int:
+    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
+    return -(-count // FEWEST_CHILDREN)
 
 
 @dataclass(frozen=True)

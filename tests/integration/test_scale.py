@@ -6,6 +6,7 @@ import time
 import pytest
 
 import cloudknot as ck
+from cloudknot.submission import UNASKED
 from tests.benchmarks.scale import READ_SHARE, Measured, counts, since
 from tests.waiting import until
 
@@ -120,4 +121,5 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
     known = knot.map([0.0] * 10_001)
     assert known.job.manifest.chunksize == 11
+    assert ck.BatchJob(known.job.job_id, cloud=cloud).rounds.first.about[UNASKED]
     known.cancel()

@@ -1,0 +1,39 @@
+"""How many elements a child of a retry gets."""
+
+import pytest
+
+from cloudknot.retry import chunk_of_retry
+from cloudknot.rounds import Round, Rounds, round_manifest
+from cloudknot.submission import UNASKED, Submission
+from cloudknot.worker.protocol import Manifest, RunKeys
+
+
+def rounds(chunksize, unasked=None, retried=None):
+    """A map of 100,000 elements, and perhaps a retry of 10 of them, with other chunks."""
+    manifest = Manifest(100_000, chunksize, knot="k", run_id="r", created="", image="", function="f")
+    about = {} if unasked is None else {UNASKED: unasked}
+    first = Round(Submission(RunKeys("b", "p/k/r"), manifest), range(100_000), 0, {}, about)
+    if retried is None:
+        return Rounds([first])
+    later = Submission(RunKeys("b", "p/k/r"), round_manifest(manifest, 1, 10, retried, None), 1)
+    return Rounds([first, Round(later, range(10), first.children, {}, {})])
+
+
+@pytest.mark.parametrize(
+    ("earlier", "count", "asked", "expected"),
+    [
+        (rounds(100, True), 7, None, 1),
+        (rounds(100, True), 1000, None, 1),
+        (rounds(100, True), 1001, None, 2),
+        (rounds(100, True), 100_000, None, 100),
+        (rounds(100, True), 7, 50, 50),
+        (rounds(100, False), 7, None, 100),
+        (rounds(100), 7, None, 100),
+        (rounds(100, False), 7, 300, 100),
+        (rounds(10), 100_000, 1, 10),
+        (rounds(100, False, retried=1), 7, None, 1),
+        (rounds(100, False, retried=1), 7, 20, 20),
+    ],
+)
+def test_elements_of_a_child(earlier, count, asked, expected):
+    assert chunk_of_retry(earlier, count, asked) == expected
