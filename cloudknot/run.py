@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.chunks import chunksize, is_automatic, measured_seconds
@@ -169,8 +168,14 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
             "element for each call of the function."
         ) from error
     for first in iterator:
-        return chain([first], iterator)
+        return _beginning_with([first], iterator)
     return None
+
+
+def _beginning_with(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """The only element of ``first``, and then the rest. The first may be large, and is not held afterwards."""
+    yield first.pop()
+    yield from rest
 
 
 def _manifest(

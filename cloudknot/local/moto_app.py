@@ -14,6 +14,8 @@ from cloudknot.local.bucket_policies import BucketPolicies
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
+IN_MEMORY = 1024 * 1024
+"""Bytes of the largest object that is kept in memory."""
 _S3_CONTROL = "/v20180820/"
 
 
@@ -23,8 +25,8 @@ class Moto:
     def __init__(self) -> None:
         # Before moto is imported: roles may have AWS's own policies, whose documents it brings along.
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
-        # Without them, roles cannot be given AWS's own policies, nor is a misspelt one refused.
-        os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+        # Larger objects, and parts of them, are files.
+        os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(IN_MEMORY))
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)

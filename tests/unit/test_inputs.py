@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import weakref
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudknot.aws.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
 from cloudknot.inputs import PADDING, InputPacker, upload_inputs
+from cloudknot.run import _not_empty
 from cloudknot.worker.protocol import OFFSET_SIZE, RunKeys, unpack_offsets
 
 KEYS = RunKeys.of("bucket", "knot", "run")
@@ -99,3 +102,23 @@ def test_the_element_that_cannot_be_pickled_is_named_and_nothing_is_stored():
 def test_starmap_refuses_what_is_no_sequence():
     with pytest.raises(CloudknotInputError, match=r"Element 1 .*starmap"):
         stored([(1,), 2], starmap=True)
+
+
+class Block:
+    """An element of which it can be told whether somebody still holds it."""
+
+
+def test_no_element_is_held_while_the_next_one_is_made():
+    made, held = [], []
+
+    def blocks():
+        for _ in range(3):
+            held.append(sum(each() is not None for each in made))
+            block = Block()
+            made.append(weakref.ref(block))
+            yield block
+            del block
+
+    packer = InputPacker(_not_empty(blocks()), lambda file, element: file.write(bytes(PART_SIZE)), False)
+    assert upload_inputs(MemoryStorage(), KEYS, packer).count == 3
+    assert held == [0, 0, 0]
