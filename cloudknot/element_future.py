@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from cloudknot.elements import CANCELLED, PENDING, Elements
 from cloudknot.errors import CKTimeoutError
 from cloudknot.results import Outcome
-from cloudknot.stuck import StuckWatch
 from cloudknot.waiting import Waiters, Waiting
 
 Callback = Callable[[Any], object]
@@ -37,7 +36,6 @@ class Owner(Protocol):
     element_waiters: Waiters
     callbacks: dict[int, list[Callback]]
     how_to_return: str
-    stuck: StuckWatch
     _condition: Any
 
     def collect(self) -> None:
@@ -45,6 +43,9 @@ class Owner(Protocol):
 
     def attended(self) -> AbstractContextManager[None]:
         """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
+
+    def so_far(self) -> str:
+        """How the map gets on, in sentences that end with a space."""
 
     def outcome_of(self, index: int) -> tuple[Outcome, bool]:
         """The outcome of an element that has ended, and whether it would be the same the next time."""
@@ -104,7 +105,7 @@ class CloudFuture(Future[Any]):
     def _late(self, timeout: float | None) -> CKTimeoutError:
         owner = self._owner
         return CKTimeoutError(
-            f"There is no result after {timeout:g} s. {owner.stuck.why}The job goes on: {owner.how_to_return}."
+            f"There is no result after {timeout:g} s. {owner.so_far()}The job goes on: {owner.how_to_return}."
         )
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:

@@ -21,7 +21,7 @@ from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
 from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
 from cloudknot.outcomes import Place, given_up
 from cloudknot.packs import Packs
-from cloudknot.progress import Progress, snapshot
+from cloudknot.progress import Progress, snapshot, summary
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
 from cloudknot.waiting import Waiters, Waiting, attended, run_all, tell
@@ -210,6 +210,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             return self.results.outcome(index), True
         except CloudknotError as error:
             return (None, _as_ending(error, self.job.place(index))), False
+
+    def so_far(self) -> str:
+        """How the map gets on as far as the collector has seen, in sentences that end with a space."""
+        now = snapshot(self.elements, self.job.states, "")
+        return f"So far {summary(now, len(self))}. {self.stuck.why}"
 
     # What follows is called by the collector.
 

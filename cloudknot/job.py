@@ -25,6 +25,7 @@ from cloudknot.retrying import Retrying
 from cloudknot.rounds import Round, Rounds, first_round, later_rounds
 from cloudknot.runs import find_run
 from cloudknot.source import ENDED
+from cloudknot.stuck import explain, only_waits
 from cloudknot.submission import Submission, read_record
 from cloudknot.worker.protocol import Manifest, RunKeys
 
@@ -157,6 +158,14 @@ class BatchJob(Retrying, Gathering):
         if not states:
             return "SUCCEEDED" if self._all_stored() else FORGOTTEN
         return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
+
+    @property
+    def status_reason(self) -> str:
+        """Why it is in its state, as far as Batch says; why jobs wait for a machine while none runs, in a sentence."""
+        jobs = self.describe_jobs()
+        if only_waits(batch.count_states(jobs)):
+            return explain(self.name, self.reason_of_waiting())
+        return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
 
     def _all_stored(self) -> bool:
         return sum(location.number for page in self.stored(0) for location, _ in page) >= self.manifest.count

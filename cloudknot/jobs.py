@@ -42,8 +42,8 @@ def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     rows, waiting = [], []
     for job in jobs:
         known = described.get(job.job_id) if len(job.job_ids) == 1 else None
-        rows.append((job.job_id, job.name, known["status"] if known else job.status))
-        if known and only_waits(batch.count_states([known])):
+        rows.append((job.job_id, job.name, status := known["status"] if known else job.status))
+        if only_waits(batch.count_states([known]) if known else {status: 1}):
             waiting.append(job)
     reasons = [(job.name, job.reason_of_waiting()) for job in waiting[:ASKED]]
     why = [explain(name, reason) for name, reason in reasons if reason]

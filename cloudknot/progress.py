@@ -144,11 +144,7 @@ class ProgressLine:
 
     def show(self, now: Snapshot) -> None:
         """Show how the map gets on."""
-        # What matters most comes first: where there is little room, the end is left out.
-        without = ((now.failed, "failed"), (now.cancelled, "cancelled"))
-        counts = [f"{now.ended:,}/{self._count:,}", *(f"{number:,} {what}" for number, what in without if number)]
-        parts = [*counts, self._speed(now.ended), describe(now.states, self._count)]
-        self._try(self._line.update, now.ended, ", ".join(filter(None, parts)), now.why)
+        self._try(self._line.update, now.ended, summary(now, self._count, self._speed(now.ended)), now.why)
 
     def _speed(self, ended: int) -> str:
         """The rate and the time left, while there is a rate to tell and something left."""
@@ -182,6 +178,16 @@ class ProgressLine:
         except Exception:
             self._broken = True
             logger.warning(CANNOT_SHOW, exc_info=True)
+
+
+def summary(now: Snapshot, count: int, speed: str = "") -> str:
+    """``3/9, 1 failed, 2 running, 4 waiting``, with the speed before what the jobs do.
+
+    What matters most comes first: where there is little room, the end is left out.
+    """
+    without = ((now.failed, "failed"), (now.cancelled, "cancelled"))
+    counts = [f"{now.ended:,}/{count:,}", *(f"{number:,} {what}" for number, what in without if number)]
+    return ", ".join(filter(None, [*counts, speed, describe(now.states, count)]))
 
 
 def describe(states: Mapping[str, int], count: int) -> str:

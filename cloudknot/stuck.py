@@ -14,13 +14,14 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
-        "because it asks for more vCPUs than the knot's max_vcpus, so it will never start. End it by future.cancel(), "
-        "and ask for less or give the knot more",
+        "because it asks for more vCPUs than its knot may have at a time, so it will never start. End it by "
+        "future.cancel(), and ask for less, or make the Knot with a higher max_vcpus",
     ),
     (
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
-        "because AWS has no machine of these instance types to give at the moment. AWS goes on trying; more "
-        "instance_types, or machines on demand in place of Spot, make it likelier",
+        "because AWS has no machine of these instance types to give at the moment. AWS goes on trying, and it starts "
+        "when there is one; a Knot with more instance_types, or without bid_percentage (machines on demand, not "
+        "Spot), is likelier to get one",
     ),
     ("CAPACITY:", "because AWS has no machine for it at the moment. AWS goes on trying"),
     (
@@ -37,7 +38,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "MISCONFIGURATION:",
-        "because its queue or compute environment is not set up to run it. Making the Knot again repairs what it can",
+        "because what its knot starts machines with is not set up to run it. End it by future.cancel(), remove the "
+        "knot by clobber(), which keeps results, and make it again",
     ),
     (
         "ACTION_REQUIRED",
@@ -47,8 +49,10 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "UNDETERMINED",
-        "and AWS Batch cannot tell why. If it has not started in half an hour, the knot's machines may not reach AWS: "
-        "subnets of your own need a way to the internet, and an image_id of your own must be made for Amazon ECS",
+        "and AWS Batch cannot tell why. If it has not started in half an hour, your account may not have more "
+        "machines (a quota of AWS's: whoever administers the account can ask for a higher one), or the knot's "
+        "machines may not reach AWS: subnets of your own need a way to the internet, and an image_id of your own "
+        "must be made for Amazon ECS. future.cancel() ends it",
     ),
 )
 FIRST, LONGEST = 3.0, 300.0
@@ -62,6 +66,7 @@ def explain(name: str, reason: str) -> str:
 
 def sentence(reason: str) -> str:
     """``job waits, because ...``, with AWS's own words."""
+    reason = reason.rstrip(".")
     what = next((f", {what}" for begin, what in REASONS if begin in reason), "")
     return f"job waits{what}. AWS says: {reason}"
 
@@ -89,7 +94,7 @@ class StuckWatch:
     @property
     def why(self) -> str:
         """A sentence that tells it, followed by a space; empty when there is nothing to tell."""
-        return f"Its {sentence(self.reason)} " if self.reason else ""
+        return f"Its {sentence(self.reason)}. " if self.reason else ""
 
     def look(self, states: Mapping[str, int], ask: Callable[[], str]) -> str | None:
         """A reason that was not given before, if jobs wait and it is time to ask.

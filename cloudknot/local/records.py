@@ -44,10 +44,12 @@ TIMED_OUT = "Job attempt duration exceeded timeout"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CHILD_FAILED = "Array Child Job failed"
 OVERRIDES_TOO_LONG = "Container Overrides length must be at most 8192"
-DOES_NOT_FIT = (
-    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is higher than that "
-    "can be met by the CE(s) attached to the job queue."
+TOO_MANY_VCPUS = (
+    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - CE(s) associated with the job queue cannot meet the CPU "
+    "requirement of the job."
 )
+"""The statusReason of a job that asks for more vCPUs than its compute environments may have (AWS Batch user guide,
+"Jobs stuck in RUNNABLE due to misconfiguration")."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 
-from cloudknot.local.records import DOES_NOT_FIT, Job, Queue, Status
+from cloudknot.local.records import TOO_MANY_VCPUS, Job, Queue, Status
 
 
 class Scheduler:
@@ -31,7 +31,7 @@ class Scheduler:
         """Queue a runnable job, or return the statusReason for which it never starts."""
         queue = job.spec.queue
         if job.spec.vcpus > queue.max_vcpus:
-            return DOES_NOT_FIT
+            return TOO_MANY_VCPUS
         self._queues[queue.arn] = queue
         heapq.heappush(self._ready.setdefault(queue.arn, []), (job.order, job))
         return None

@@ -493,18 +493,29 @@ def test_why_a_job_cannot_start_is_told_once(place, caplog, capsys, elements):
     place.knot(name, square, max_vcpus=2)
     future = generous.map(elements, vcpus=4)
     until(lambda: "asks for more vCPUs" in caplog.text)
-    with pytest.raises(ck.CKTimeoutError, match=r"Its job waits, because it asks for more vCPUs.* The job goes on: "):
+    number = len(elements)
+    late = (
+        rf"So far 0/{number}, {number} waiting\. Its job waits, because it asks for more vCPUs.*\. The job goes on: "
+    )
+    with pytest.raises(ck.CKTimeoutError, match=late):
         future.result(0.1)
+    assert future.job.status_reason.startswith(f"{future.job.name}: a job waits, because it asks for more vCPUs")
     with pytest.raises(ck.CKTimeoutError, match="Its job waits, because it asks for more vCPUs"):
         future[0].result(0.1)
     generous.view_jobs()
     assert f"{future.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
     future.cancel()
+    assert future.job.status_reason == "Cancelled by its future"
     generous.view_jobs()
     assert "a job waits" not in capsys.readouterr().out
     (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
     assert told.startswith(future.job.name)
-    assert "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in told
+    assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in told
+    several = generous.map([3, 4], vcpus=4, job_type="independent")
+    until(lambda: several.job.status == "RUNNABLE")
+    generous.view_jobs()
+    assert f"{several.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
+    several.cancel()
 
 
 @pytest.mark.parametrize("elements", [[1], range(40)])
@@ -513,7 +524,7 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
     name = f"never-{len(elements)}"
     generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
     ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
-    reason = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+    reason = "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
     limit = {"reason": reason, "state": "RUNNABLE", "maxTimeSeconds": 1, "action": "CANCEL"}
     cloud.call("batch", "update_job_queue", jobQueue=generous.job_queue, jobStateTimeLimitActions=[limit])
     (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[generous.job_queue])["jobQueues"]
@@ -525,7 +536,7 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
         assert isinstance(error, ck.JobStuckError)
         assert error.index == index
         assert error.reason == f"Canceled by JobStateTimeLimit action due to reason: {reason}"
-        assert "asks for more vCPUs, memory or GPUs than any machine of the queue has" in str(error)
+        assert "asks for more vCPUs than max_vcpus lets the queue have" in str(error)
     assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
     assert future.job.status == "FAILED"
     # The queue ends the head only; the others, which ask for the same, the session ends at once.

@@ -159,17 +159,17 @@ def test_a_job_larger_than_the_machine_runs_alone_and_is_not_overtaken(cloud):
 def test_a_job_larger_than_its_compute_environment_stays_runnable_and_blocks_nobody(cloud):
     misfit, job = cloud.submit(vcpus=17), cloud.submit()
     assert misfit.status == Status.RUNNABLE
-    assert misfit.reason.startswith("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT")
+    assert misfit.reason.startswith("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE")
     assert job.status == Status.STARTING
     cloud.cancel(misfit)
     assert (misfit.status, misfit.reason) == (Status.FAILED, "because")
 
 
-def limited(seconds=600.0, reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"):
+def limited(seconds=600.0, reason="MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"):
     return replace(QUEUE, time_limits=(TimeLimit("CAPACITY:OTHER", 1.0), TimeLimit(reason, seconds)))
 
 
-CANCELED = "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+CANCELED = "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
 
 
 def test_what_never_starts_is_cancelled_when_it_has_been_the_head_for_long_enough(cloud):
@@ -210,7 +210,7 @@ def test_a_head_that_is_ended_by_hand_makes_way_for_the_next(cloud):
 
 
 def test_a_limit_for_another_reason_ends_nothing(cloud):
-    misfit = cloud.submit(queue=limited(reason="MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"), vcpus=17)
+    misfit = cloud.submit(queue=limited(reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"), vcpus=17)
     assert cloud.engine.next_deadline() is None
     cloud.wait(10**6)
     assert misfit.status == Status.RUNNABLE
