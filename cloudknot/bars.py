@@ -12,14 +12,22 @@ NAME_WIDTH = 24
 """Characters of a name that are shown in a wide line."""
 
 
+def at_prompt() -> bool:
+    """Whether this is an interactive session, where a person types while nothing is waited for."""
+    return hasattr(sys, "ps1")
+
+
 class TerminalBar:
-    """A bar on the terminal; the bars of maps that run at the same time stand below each other."""
+    """A bar on the terminal; the bars of maps that run at the same time stand below each other.
+
+    In an interactive session it is there while somebody waits, so that it is not drawn over what is typed.
+    """
 
     def __init__(self, name: str, count: int) -> None:
         self._name, self._count = name, count
         self._task: Any = None
         self._told = ""
-        self._paused = False
+        self._paused = at_prompt()
         # The collector draws, and whoever interrupts a wait has it stop.
         self._lock = threading.RLock()
 
@@ -38,7 +46,7 @@ class TerminalBar:
         """Leave the terminal to whoever types there."""
         with self._lock:
             self._paused = True
-            self.close()
+            self._end(erase=at_prompt())
 
     def resume(self) -> None:
         """Show the bar again, as soon as there is something new."""
@@ -46,9 +54,12 @@ class TerminalBar:
             self._paused = False
 
     def close(self) -> None:
+        self._end(erase=False)
+
+    def _end(self, *, erase: bool) -> None:
         with self._lock:
             if self._task is not None:
-                _BARS.close(self._task)
+                _BARS.close(self._task, erase=erase)
                 self._task = None
 
 
@@ -79,11 +90,16 @@ class _Bars:
         with self._lock:
             self._progress.console.print(text, markup=False, highlight=False)
 
-    def close(self, task: Any) -> None:
+    def close(self, task: Any, *, erase: bool) -> None:
+        """Draw a bar no more; leave it as it is, or take it away."""
         with self._lock:
-            self._progress.stop_task(task)
+            if erase:
+                self._progress.remove_task(task)
+            else:
+                self._progress.stop_task(task)
             self._open.discard(task)
             if not self._open:
+                self._progress.live.transient = not self._progress.tasks
                 self._progress.stop()
                 self._progress = None
 

@@ -109,7 +109,7 @@ class Progress(Protocol):
         """Show how the map gets on."""
 
     def pause(self) -> None:
-        """Leave a terminal to whoever has just interrupted a wait."""
+        """Leave a terminal to whoever types there."""
 
     def resume(self) -> None:
         """Somebody waits again."""
@@ -158,7 +158,7 @@ class ProgressLine:
         return f"{per_time(number / passed)}, {clock_time((self._count - ended) * passed / number)} left"
 
     def pause(self) -> None:
-        """Leave a terminal to whoever has just interrupted a wait: a prompt would be drawn over."""
+        """Leave a terminal to whoever types there: a prompt would be drawn over."""
         self._try(self._line.pause)
 
     def resume(self) -> None:

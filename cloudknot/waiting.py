@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import compress
 from typing import Any, Protocol
 
+from cloudknot.bars import at_prompt
 from cloudknot.elements import CANCELLED, VALUE
 
 logger = logging.getLogger("cloudknot")
@@ -46,17 +47,23 @@ class Screen(Protocol):
 
 @contextmanager
 def attended(waiting: Waiting, screen: Screen | None, how_to_return: str) -> Iterator[None]:
-    """Somebody waits meanwhile. If Ctrl-C ends that, the terminal is left to them, and they are told what goes on."""
+    """Somebody waits meanwhile. If Ctrl-C ends that, they are told what goes on.
+
+    After Ctrl-C, and in an interactive session after every wait, the terminal is left to them.
+    """
+    leave = at_prompt()
     with waiting.one():
         if screen is not None:
             screen.resume()
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            if screen is not None:
-                screen.pause()
+            leave = True
             interrupt.add_note(f"The job goes on: {how_to_return}; future.cancel() ends it.")
             raise
+        finally:
+            if leave and screen is not None:
+                screen.pause()
 
 
 class Waiters:

@@ -111,6 +111,14 @@ def test_ctrl_c_in_an_interactive_session_gives_the_prompt_back(cloud, terminal,
     shown.type("print('got', future.result())\n")
     shown.until("got [42]")
     shown.until(">>> ")
+    # A map that nobody waits for draws nothing either.
+    shown.type("other = ck.Knot(name=sys.argv[1], cloud='local').map([sys.argv[2]])\n")
+    shown.until("[sys.argv[2]])")
+    until(lambda: [job.status for job in ck.Knot(name="terminal-session", cloud=cloud).jobs] == ["SUCCEEDED"] * 2)
+    shown.type("1 + 1\n")
+    assert re.sub(r"\s", "", shown.until("2\r\n")).endswith(">>>1+12")
+    assert "\x1b[?25l" not in shown.shown[shown.shown.rfind("got [42]") :]
+    shown.until(">>> ")
     shown.type("exit()\n")
     assert shown.close() == 0
     until(lambda: ck.Knot(name="terminal-session", cloud=cloud).jobs[-1].status == "SUCCEEDED")
