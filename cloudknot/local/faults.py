@@ -48,8 +48,8 @@ class Kill:
         What Batch gives as the reason. The processes of the first three are killed (SIGKILL); the next two never
         have any; the last one's do all their work, and Batch reports a failure all the same.
     when : {"start", "stored", "end"}
-        As the process starts, after it has stored its first results, or instead of its own end, when all its results
-        are stored.
+        As the process starts and before it does anything, after it has stored its first results, or instead of its
+        own end, when all its results are stored.
     after : float
         Seconds later than that. Default 0.
     children : tuple of int
@@ -87,6 +87,11 @@ class Kill:
     def moment(self) -> str:
         """When it takes effect: what Docker's timeout says comes after the work."""
         return "end" if self.how == "docker" else self.when
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it takes effect before anything is done."""
+        return self.moment == "start" and not self.after and not self.overlap
 
 
 @dataclass(frozen=True)

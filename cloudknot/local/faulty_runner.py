@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.local.faults import ENDINGS, NEVER_STARTED, Ending, Kill
@@ -53,7 +53,7 @@ class FaultyRunner:
             return
         with self._lock:
             self._tasks[task.id] = _Watched(task, report, kill)
-        self._runner.start(task, self._hear)
+        self._runner.start(_idle(task) if kill is not None and kill.at_once else task, self._hear)
 
     def stop(self, task_id: str, *, kill: bool) -> None:
         self._runner.stop(task_id, kill=kill)
@@ -135,6 +135,11 @@ class FaultyRunner:
         first = child * manifest.chunksize
         todo = unpack_offsets(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"))
         return location.first in todo[first : first + manifest.chunksize]
+
+
+def _idle(task: Task) -> Task:
+    """The task with nothing to do: a quick one would otherwise be done before it is killed."""
+    return replace(task, command=("sleep", "86400"))
 
 
 def _exited(task: Task, ending: Ending) -> Exited:

@@ -13,6 +13,12 @@ from tests.waiting import until
 LONG = 120
 
 
+@pytest.fixture(autouse=True)
+def nothing_else_runs(cloud):
+    """The cloud is shared with other tests, whose jobs would be counted as well."""
+    until(lambda: not any(cloud.status().jobs[state] for state in ("STARTING", "RUNNING")))
+
+
 @pytest.mark.parametrize(("count", "chunksize"), [(1, None), (1000, 100), (100_000, 25_000)])
 def test_requests_and_bytes(cloud, count, chunksize):
     measured = Measured(cloud, count, chunksize, 0)
