@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Each kind of test in processes of its own, more than there are cores: most of them wait. What races with real processes on a busy machine gets a second chance.
 PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 2
 
-.PHONY: demo test check docker docker-stop bench scale faults clean help
+.PHONY: demo test check docker docker-stop bench scale large faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run every check and every test"
 	@echo "make bench  measure, and print ratios"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
+	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
 	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
 	@echo "make docker-stop  end them"
@@ -58,6 +59,12 @@ bench: $(VENV)/.test
 
 scale: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.scale $(SIZES) $(SCALE)
+
+large: $(VENV)/.test
+	$(BIN)/python -m tests.benchmarks.consume
+	$(BIN)/python -m tests.benchmarks.large elements
+	$(BIN)/python -m tests.benchmarks.large kwargs --bytes 500000000
+	$(BIN)/python -m tests.benchmarks.large closure --bytes 500000000
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.faults
