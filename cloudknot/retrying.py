@@ -103,7 +103,8 @@ class Retrying(RunSource):
         A map that was cancelled, or given up when the cloud was silent, may have more results than its future knows.
         """
         future = self.future()
-        if not future.done() or future.elements.any_in(CANCELLED):
+        # An element's end is known a moment before the map's own.
+        if not future.complete() or future.elements.any_in(CANCELLED):
             if not self.has_stopped():
                 raise JobRunningError(
                     f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
