@@ -128,7 +128,7 @@ def closure(cloud: ck.LocalCloud, count: int, size: int) -> None:
     before = forget_peak()
     begun = time.perf_counter()
     knot = ck.Knot(name="closure", func=func, cloud=cloud)
-    print(f"  the client's memory while it made the knot, besides the object: {(peak() - before) / MB:.0f} MB")
+    says("the client's memory while it made the knot, besides the object", peak() - before, size + PARTS)
     print(f"  made in {time.perf_counter() - begun:.0f} s")
     stored = sum(file.stat().st_size for file in (cloud.directory / "images").rglob("function.pkl"))
     says("stored with the image", stored, size + PARTS)
