@@ -61,7 +61,7 @@ scale: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.scale $(SIZES) $(SCALE)
 
 large: $(VENV)/.test
-	$(BIN)/python -m tests.benchmarks.consume
+	$(BIN)/python -m tests.benchmarks.consume 1000000 --chunksize 100000
 	$(BIN)/python -m tests.benchmarks.large elements
 	$(BIN)/python -m tests.benchmarks.large kwargs --bytes 500000000
 	$(BIN)/python -m tests.benchmarks.large closure --bytes 500000000
