@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from cloudknot import config
 from cloudknot.aws import batch
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
-from cloudknot.inventory import KNOT, is_of, job_definitions, newest_images
+from cloudknot.inventory import KNOT, is_of, job_definitions
+from cloudknot.knot_images import Named, images_of, unneeded
 from cloudknot.pars import delete_pars
-from cloudknot.repo import repository_of
+from cloudknot.repo import repository_of, split_uri
 from cloudknot.resources import delete_knot, revisions_of, stack_name
 from cloudknot.stack import Stack
 from cloudknot.template import OWN_TAG
@@ -57,11 +58,11 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     """
     state = Stack(cloud, stack_name(name)).state()
     parameters: Mapping[str, str] = state.parameters if state else {}
-    images = [str(one["containerProperties"]["image"]) for one in revisions_of(cloud, name, state)]
-    images += [also.image_uri] if also.image_uri else []
-    if state is None:
-        images += _images_of_before(cloud, name)
-    repositories = {repository_of(uri) for uri in images} or {config.ecr_repo()}
+    images = images_of(revisions_of(cloud, name, state))
+    images |= {split_uri(also.image_uri)} if also.image_uri else set()
+    if state is None or (also.image and not also.repo):
+        images |= _images_of_before(cloud, name)
+    repositories = {repository for repository, _ in images} or {config.ecr_repo()}
     if also.repo:
         _refuse_in_use(cloud, repositories, {name, *also.ending})
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
@@ -71,7 +72,9 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
         for repository in repositories:
             cloud.repository(repository).clobber()
     elif also.image:
-        _delete_images(cloud, images)
+        # The knot's own revisions are inactive by now.
+        for repository, digests in unneeded(cloud, images, images_of(job_definitions(cloud))).items():
+            cloud.repository(repository).delete_images(digests)
     if also.results:
         cloud.storage.delete_prefix(f"{RUNS}/{name}/")
     return parameters.get("ParsName", "")
@@ -129,22 +132,15 @@ def is_there(cloud: Cloud, name: str, also: Also) -> bool:
         return True
     if also.results and any(cloud.storage.keys(f"{RUNS}/{name}/")):
         return True
-    images = _images_of_before(cloud, name) if also.repo or also.image else []
-    return any(cloud.repository(repository_of(uri)).has_tag(uri.rpartition(":")[2]) for uri in dict.fromkeys(images))
+    if not (also.repo or also.image):
+        return False
+    used = set() if also.repo else images_of(job_definitions(cloud))
+    return bool(unneeded(cloud, _images_of_before(cloud, name), used))
 
 
-def _delete_images(cloud: Cloud, images: list[str]) -> None:
-    """Delete images, but for those that another knot runs. The knot's own revisions are inactive by now."""
-    used = set(newest_images(cloud).values())
-    for uri in dict.fromkeys(images):
-        if uri not in used:
-            cloud.repository(repository_of(uri)).delete_tag(uri.rpartition(":")[2])
-
-
-def _images_of_before(cloud: Cloud, name: str) -> list[str]:
-    """The images of a knot whose removal ended before theirs."""
-    gone = (one for one in job_definitions(cloud, "INACTIVE") if is_of(one, stack_name(name)))
-    return [str(one["containerProperties"]["image"]) for one in gone]
+def _images_of_before(cloud: Cloud, name: str) -> set[Named]:
+    """The images of knots of that name that were removed, but perhaps not their images."""
+    return images_of(one for one in job_definitions(cloud, "INACTIVE") if is_of(one, stack_name(name)))
 
 
 def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:

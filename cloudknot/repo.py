@@ -37,4 +37,11 @@ class DockerRepo(Repository):
 
 def repository_of(uri: str) -> str:
     """The name of the repository of an image: ``name`` in ``registry/name:tag``."""
-    return uri.partition("/")[2].rpartition(":")[0]
+    return split_uri(uri)[0]
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Repository, and tag or digest, of an image: of ``registry/name:tag`` or ``registry/name@digest``."""
+    name, _, digest = uri.partition("/")[2].partition("@")
+    repository, _, tag = name.partition(":")
+    return repository, digest or tag or "latest"

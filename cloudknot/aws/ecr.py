@@ -5,10 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.errors import (
+    CannotDeleteResourceException,
+    CloudError,
+    PermissionDeniedError,
+    ResourceDoesNotExistException,
+    ResourceExistsException,
+)
 from cloudknot.template import OWN_TAG, pairs, with_own
 
 if TYPE_CHECKING:
@@ -32,6 +38,9 @@ LIFECYCLE = {
 }
 """What ECR deletes by itself (ECR user guide, "Lifecycle policies"). A person may change it; it is set where there is
 none."""
+
+DELETED_AT_A_TIME = 100
+"""Images that one request may delete (Amazon ECR API reference, "BatchDeleteImage")."""
 
 
 class RegistryLogin(NamedTuple):
@@ -149,10 +158,35 @@ class Repository:
                 **kind,
             )
 
-    def delete_tag(self, tag: str) -> None:
-        """Delete the image of that tag; without one there is nothing to do."""
-        with contextlib.suppress(ResourceDoesNotExistException):
-            self.cloud.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+    def images(self) -> dict[str, tuple[str, ...]]:
+        """The tags of each image, by its digest; none without a repository."""
+        try:
+            pages = list(self.cloud.pages("ecr", "describe_images", repositoryName=self.name))
+        except ResourceDoesNotExistException:
+            return {}
+        return {one["imageDigest"]: tuple(one.get("imageTags", ())) for page in pages for one in page["imageDetails"]}
+
+    def delete_images(self, digests: Sequence[str]) -> None:
+        """Delete images with all their tags; those that are gone already are no error.
+
+        Raises
+        ------
+        CannotDeleteResourceException
+            ECR kept one. The message says which and why.
+        """
+        for start in range(0, len(digests), DELETED_AT_A_TIME):
+            ids = [{"imageDigest": digest} for digest in digests[start : start + DELETED_AT_A_TIME]]
+            try:
+                answer = self.cloud.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=ids)
+            except ResourceDoesNotExistException:
+                return
+            kept = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
+            if kept:
+                raise CannotDeleteResourceException(
+                    f"The image {kept[0]['imageId'].get('imageDigest')} in the repository {self.name!r} was not "
+                    f"deleted: {kept[0].get('failureReason') or kept[0].get('failureCode')}. Call again.",
+                    operation="ecr:batch_delete_image",
+                )
 
     def login(self) -> RegistryLogin:
         """A login for this repository's registry, valid for 12 hours."""

@@ -6,7 +6,6 @@ Nothing of moto is imported here: the cloud is another process, reached over HTT
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -20,7 +19,7 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, PublishableImage
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
-from cloudknot.errors import CKTimeoutError, CloudError, ResourceExistsException
+from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local.ask import STATUS, STOP, ask
 from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
@@ -206,23 +205,17 @@ class LocalCloud(Cloud):
         }
 
     def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
-        """Build and push it as on AWS; or, for the process runner, make it a directory and let ECR know its tag."""
+        """Build and push it as on AWS; or, for the process runner, make it a directory and let ECR know its tags."""
         if self._running().runner == "docker":
             super()._push(image, repository, uri)
             return
-        from cloudknot.local.images import materialise
+        from cloudknot.context import environment_of
+        from cloudknot.local.images import materialise, register
 
         materialise(self.directory, image)
-        manifest = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": {"digest": image.tag}, "layers": []}
-        with contextlib.suppress(ResourceExistsException):
-            self.call(
-                "ecr",
-                "put_image",
-                repositoryName=repository.name,
-                imageTag=image.tag,
-                imageManifest=json.dumps(manifest),
-                imageManifestMediaType=_MANIFEST_TYPE,
-            )
+        if environment_of(image.files) is not None:
+            register(repository, image.environment_tag)
+        register(repository, image.tag)
 
     def start(self) -> CloudStatus:
         """Find the running cloud, or start one.
@@ -314,6 +307,3 @@ class LocalCloud(Cloud):
             state = launch(self.directory, self._choices)
         self._started_here = True
         return state
-
-
-_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

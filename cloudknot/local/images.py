@@ -12,6 +12,8 @@ environment counts only once its marker is there, and is made again when it does
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloudknot.aws.cloud import PublishableImage
-from cloudknot.errors import ImageError
+from cloudknot.aws.ecr import Repository
+from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.state import claim, locked
 
 INSTALL_TIMEOUT = 30 * 60.0
@@ -29,6 +32,7 @@ INSTALL_TIMEOUT = 30 * 60.0
 SHOWN_LINES = 15
 
 _COMPLETE = ".complete"
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PIP = ("-m", "pip", "install", "--no-input", "--no-user", "--disable-pip-version-check", "-r")
 _NOT_FOR_PIP = ("PYTHON", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -60,6 +64,21 @@ def materialise(directory: Path, image: PublishableImage) -> Path:
     if not target.is_dir():
         _write(target, image.files, environment)
     return target
+
+
+def register(repository: Repository, tag: str) -> None:
+    """Let ECR know of an image whose only tag this is. It has a layer, because moto's digest is one of the layers."""
+    layers = [{"digest": f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"}]
+    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": {"digest": tag}, "layers": layers}
+    with contextlib.suppress(ResourceExistsException):
+        repository.cloud.call(
+            "ecr",
+            "put_image",
+            repositoryName=repository.name,
+            imageTag=tag,
+            imageManifest=json.dumps(manifest),
+            imageManifestMediaType=_MANIFEST_TYPE,
+        )
 
 
 def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:

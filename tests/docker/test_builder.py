@@ -76,7 +76,8 @@ def test_two_layers_reused_pulled_and_pushed_again(engine, repository, base):
 
     # Another machine has neither: the environment is pulled.
     drop(engine, repository, image.tag, edited.tag, env)
-    repository.delete_tag(edited.tag)
+    repository.delete_images([digest for digest, tags in repository.images().items() if edited.tag in tags])
+    assert not repository.has_tag(edited.tag)
     third = Watched(engine)
     DockerBuilder(third).publish(edited, repository, f"{uri}:{edited.tag}")
     assert third.asked == [("pull", env), ("build", edited.tag), ("push", edited.tag)]

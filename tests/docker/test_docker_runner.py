@@ -404,12 +404,21 @@ class TestEcr:
         listed = cloud.call("ecr", "list_images", repositoryName=repository.name)["imageIds"]
         assert [image["imageTag"] for image in listed] == ["a", "b", "c"]
 
-    def test_deleting_a_tag_keeps_the_images_other_tags(self, repository):
-        repository.delete_tag("a")
+    def test_deleting_a_tag_keeps_the_images_other_tags(self, cloud, repository):
+        def delete(tag):
+            ids = [{"imageTag": tag}]
+            return cloud.call("ecr", "batch_delete_image", repositoryName=repository.name, imageIds=ids)
+
+        delete("a")
         assert [repository.has_tag(tag) for tag in "abc"] == [False, True, True]
-        repository.delete_tag("none")
-        repository.delete_tag("b")
+        assert delete("none")["failures"][0]["failureCode"] == "ImageNotFound"
+        delete("b")
         assert [repository.has_tag(tag) for tag in "abc"] == [False, False, True]
+
+    def test_deleting_an_image_deletes_all_its_tags(self, repository):
+        (twice,) = [digest for digest, tags in repository.images().items() if tags == ("a", "b")]
+        repository.delete_images([twice, f"sha256:{'0' * 64}"])
+        assert list(repository.images().values()) == [("c",)]
 
     def test_a_tag_can_be_added_and_moved_without_a_push(self, cloud, repository):
         def digest(tag):

@@ -30,8 +30,18 @@ def before(cloud):
     cloud.storage.ensure_bucket({})
     for service in (BATCH, SPOT):
         linked_role(cloud, service)
-    ck.DockerRepo("cloudknot", cloud=cloud)
+    drop_unused(ck.DockerRepo("cloudknot", cloud=cloud))
     return inventory(cloud)
+
+
+def drop_unused(repository):
+    """Delete what knots left there that other tests clobbered without their images."""
+    pages = repository.cloud.pages("batch", "describe_job_definitions", status="ACTIVE")
+    used = [one for page in pages for one in page["jobDefinitions"]]
+    tags = {one["containerProperties"]["image"].rpartition(":")[2] for one in used}
+    tags |= {one["parameters"]["environment"] for one in used if "environment" in one.get("parameters", {})}
+    images = repository.images().items()
+    repository.delete_images([digest for digest, names in images if not tags.intersection(names)])
 
 
 def settled(cloud, before):
@@ -60,6 +70,7 @@ CHOICES = {
         },
     ),
     "a repository of its own": ({}, {"repo_name": "lab/images"}),
+    "other tags of its image": ({}, {"image_tags": ["v1", "newest"]}),
 }
 
 

@@ -301,7 +301,7 @@ class Stage:
         self.user.storage.ensure_bucket({})
 
     def deletes_an_image(self):
-        self.user.repository("cloudknot").delete_tag("no-such-tag")
+        self.user.repository("cloudknot").delete_images([f"sha256:{'0' * 64}"])
 
     def removes_the_bucket(self):
         self.owner.call("s3", "create_bucket", Bucket=self.user.bucket)

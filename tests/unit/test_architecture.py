@@ -30,7 +30,7 @@ LEVELS = [
     "clouds policies linked_roles",
     "imports pickling inputs progress settings repo stack github work_dir elements waiting stuck stages silence",
     "pars_parameters",
-    "modules fingerprint packs inventory changes definition offerings machines",
+    "modules fingerprint packs inventory knot_images changes definition offerings machines",
     "pars",
     "blame requirements outcomes collector resources overrides submission dependencies",
     "rounds",
