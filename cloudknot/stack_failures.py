@@ -11,8 +11,8 @@ _QUOTA = (
     "`cloudknot clobber NAME` removes one), or ask AWS for more (Service Quotas in its console)"
 )
 _LINKED_ROLE = (
-    "AWS Batch needs a role of its own in your account, which is made once, by somebody who may: "
-    "`aws iam create-service-linked-role --aws-service-name batch.amazonaws.com`"
+    "{} a role of its own in your account, which is made once, by somebody who may: "
+    "`aws iam create-service-linked-role --aws-service-name {}.amazonaws.com`"
 )
 _GONE = (
     "Something that your knots share was deleted outside of cloudknot. Remove the rest of it, by `cloudknot clobber "
@@ -29,9 +29,14 @@ _POLICY = (
     "...`) and call again"
 )
 _IN_USE = "Something else uses it: an instance, a network interface or another stack. Delete that first"
+_LINKED = r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor"
+_DENIED = re.compile(r"not authorized to perform: (?!iam:CreateServiceLinkedRole)")
+"""What helps then is a right, which `cloudknot.aws.denied` names: roles and the like are only named along with it."""
 
 MEANINGS: tuple[tuple[str, str], ...] = (
-    (r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor", _LINKED_ROLE),
+    (rf"spot ?fleet.*({_LINKED})|({_LINKED}).*spot ?fleet", _LINKED_ROLE.format("Spot fleets need", "spotfleet")),
+    (rf"spot.*({_LINKED})|({_LINKED}).*spot", _LINKED_ROLE.format("Spot instances need", "spot")),
+    (_LINKED, _LINKED_ROLE.format("AWS Batch needs", "batch")),
     (r"OptInRequired|not subscribed|region .*(disabled|not enabled|not switched on)", _REGION),
     (r"must detach all policies|must delete policies first", _POLICY),
     (r"DependencyViolation|has a dependent object|has dependencies|existing JobQueue relationship", _IN_USE),
@@ -69,6 +74,8 @@ def failures(rows: Iterable[Mapping[str, Any]], stack_id: str) -> str:
 
 def meaning(reason: str) -> str:
     """What a reason of AWS's means and what to do, without a full stop; empty when it is none of the common ones."""
+    if _DENIED.search(reason):
+        return ""
     return next((said for pattern, said in MEANINGS if re.search(pattern, reason, re.IGNORECASE)), "")
 
 

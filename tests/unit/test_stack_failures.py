@@ -31,6 +31,15 @@ def row(name, status, reason, physical=""):
         ("security group sg-1 does not exist", "deleted outside of cloudknot"),
         ("Could not find IAM role arn:aws:iam::1:role/x", "deleted outside of cloudknot"),
         ("The Role with name AWSServiceRoleForBatch cannot be found.", "create-service-linked-role"),
+        ("The service-linked role for Batch is missing", "--aws-service-name batch.amazonaws.com"),
+        ("No permission to create the service-linked role for EC2 Spot Instances.", "-name spot.amazonaws.com"),
+        ("The Role with name AWSServiceRoleForEC2Spot cannot be found.", "-name spot.amazonaws.com"),
+        ("The Role with name AWSServiceRoleForEC2SpotFleet cannot be found.", "-name spotfleet.amazonaws.com"),
+        (
+            "User: arn:aws:iam::1:user/x is not authorized to perform: iam:CreateServiceLinkedRole on resource: "
+            "arn:aws:iam::1:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch",
+            "-name batch.amazonaws.com",
+        ),
         ("The instance type 'p9.large' is not supported in this region", "instance_types="),
         ("You are not subscribed to this service. OptInRequired", "set_region"),
         ("Cannot delete entity, must detach all policies first.", "detach-role-policy"),
@@ -43,6 +52,17 @@ def test_common_reasons_have_a_sentence(reason, words):
 
 def test_an_uncommon_reason_has_none():
     assert meaning("The moon is in the wrong quarter") == ""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "iam:PassRole on resource: arn:aws:iam::1:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch",
+        "iam:GetRole on resource: role cloudknot-x because the role does not exist",
+    ],
+)
+def test_a_denial_is_no_other_fault(what):
+    assert meaning(f"User: arn:aws:iam::1:user/x is not authorized to perform: {what}") == ""
 
 
 def test_the_resources_at_fault_are_told_once_in_the_order_in_which_they_failed():
