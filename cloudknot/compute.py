@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 
 from cloudknot.rules import refuse
@@ -13,6 +14,9 @@ ANY_TYPES = ("optimal", "default_x86_64", "default_arm64")
 """Batch's own words for whatever suits (Batch API reference, ComputeResource, instanceTypes)."""
 GPU_FAMILIES = ("g4dn", "g5")
 """Instance families for GPUs when none are named."""
+OLD_GPU_FAMILIES = ("g3", "g3s", "p3", "p3dn")
+"""GPUs that Batch's machine images have no drivers for; nor do those run on Graviton types, nor the plain ones on A1
+(Batch API reference, Ec2Configuration, imageType: ECS_AL2023_NVIDIA, ECS_AL2023)."""
 FARGATE_TYPES = {
     "fargate": ("FARGATE", "linux/amd64"),
     "fargate-spot": ("FARGATE_SPOT", "linux/amd64"),
@@ -100,6 +104,37 @@ def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, .
         words = " and ".join(map(repr, instance_types))
         refuse("n_gpus", n_gpus, f"instance_types= that have GPUs, such as {GPU_FAMILIES}: {words} stands for none")
     return instance_types
+
+
+def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str | None) -> None:
+    """Refuse types that Batch's own machine images do not run on; a machine image of the user's may."""
+    if image_id is not None:
+        return
+    bring = "or an image_id= of a machine image that runs on it: Batch's own"
+    for each in instance_types:
+        family = each.partition(".")[0]
+        if family == "a1":
+            refuse("instance_types", each, f"a newer Graviton type, such as 'm7g', {bring} do not")
+        if n_gpus and (family in OLD_GPU_FAMILIES or _GRAVITON.fullmatch(family)):
+            refuse("instance_types", each, f"GPU types such as {GPU_FAMILIES}, {bring} with GPU drivers do not")
+
+
+def warn_of_machines(min_vcpus: int, bid_percentage: int | None) -> None:
+    """Warn of machines that cost money while idle, and of those that never come."""
+    if min_vcpus:
+        warnings.warn(
+            f"min_vcpus={min_vcpus} keeps that many vCPUs running, and costing money, while the knot is "
+            "idle. min_vcpus=0 costs nothing when no job runs.",
+            UserWarning,
+            stacklevel=8,
+        )
+    if bid_percentage == 0:
+        warnings.warn(
+            "bid_percentage=0 takes only Spot machines that cost nothing, and there are none: no job will start. "
+            "bid_percentage=100 takes them at up to the on-demand price.",
+            UserWarning,
+            stacklevel=8,
+        )
 
 
 def fargate_memory(vcpus: int) -> int:

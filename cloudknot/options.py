@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -180,6 +179,7 @@ class KnotOptions(Options):
             self._set(desired_vcpus=desired, desired_given=False)
         self._set(instance_types=compute.types_for_gpus(self.n_gpus, self.instance_types))
         _ = self.platform
+        compute.refuse_unrunnable(self.n_gpus, self.instance_types, self.image_id)
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
             refuse(
                 "min_vcpus, desired_vcpus, max_vcpus",
@@ -204,13 +204,7 @@ class KnotOptions(Options):
     def _check_machines(self) -> None:
         if self.volume_size is not None and self.image_id is not None:
             refuse("volume_size", self.volume_size, "either volume_size or image_id: an image brings its own volume")
-        if self.min_vcpus:
-            warnings.warn(
-                f"min_vcpus={self.min_vcpus} keeps that many vCPUs running, and costing money, while the knot is "
-                "idle. min_vcpus=0 costs nothing when no job runs.",
-                UserWarning,
-                stacklevel=7,
-            )
+        compute.warn_of_machines(self.min_vcpus, self.bid_percentage)
 
 
 @dataclass(frozen=True)

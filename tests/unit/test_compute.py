@@ -71,6 +71,31 @@ def test_a_map_may_have_another_pair_on_fargate() -> None:
 
 def test_gpus_need_types_that_have_some() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
-    assert KnotOptions.make(n_gpus=1, instance_types=["optimal", "p3"]).instance_types == ("optimal", "p3")
+    assert KnotOptions.make(n_gpus=1, instance_types=["optimal", "p4d"]).instance_types == ("optimal", "p4d")
     with pytest.raises(CloudknotInputError, match=r"^n_gpus=1 .*'default_x86_64' stands for none"):
         KnotOptions.make(n_gpus=1, instance_types="default_x86_64")
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"instance_types": "a1.large"}, r"instance_types='a1.large' .*'m7g'.*image_id="),
+        ({"instance_types": ["m7g", "a1"]}, r"instance_types='a1' "),
+        ({"instance_types": "g5g.xlarge", "n_gpus": 1}, r"instance_types='g5g.xlarge' .*'g4dn', 'g5'.*image_id="),
+        ({"instance_types": ["g5", "p3.2xlarge"], "n_gpus": 1}, r"instance_types='p3.2xlarge' .*GPU drivers do not"),
+    ],
+)
+def test_types_that_no_machine_image_of_batchs_runs_on(choices: dict[str, Any], words: str) -> None:
+    with pytest.raises(CloudknotInputError, match=f"^{words}"):
+        KnotOptions.make(**choices)
+    given = KnotOptions.make(**choices, image_id="ami-0123456789abcdef0")
+    assert given.n_gpus == choices.get("n_gpus", 0)
+
+
+def test_graviton_with_gpus_is_for_jobs_without_them() -> None:
+    assert KnotOptions.make(instance_types="g5g.xlarge").platform == "linux/arm64"
+
+
+def test_a_bid_of_nothing_warns() -> None:
+    with pytest.warns(UserWarning, match="bid_percentage=0 .*no job will start"):
+        KnotOptions.make(bid_percentage=0)

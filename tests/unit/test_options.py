@@ -136,7 +136,7 @@ def test_what_excludes_each_other() -> None:
 
 def test_gpus_select_gpu_machines() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
-    assert KnotOptions.make(n_gpus=1, instance_types="p3").instance_types == ("p3",)
+    assert KnotOptions.make(n_gpus=1, instance_types="p4d").instance_types == ("p4d",)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_gpus_select_gpu_machines() -> None:
         ("optimal", "linux/amd64"),
         ("default_x86_64", "linux/amd64"),
         ("default_arm64", "linux/arm64"),
-        ("a1.large", "linux/arm64"),
+        ("m6g.large", "linux/arm64"),
         (["c7g.large", "m6gd", "t4g.nano", "im4gn", "is4gen", "x2gd", "hpc7g", "g5g", "r8gb"], "linux/arm64"),
         (["g4dn.xlarge", "g5", "gr6", "g6e", "c7i-flex", "p5en", "u-6tb1", "p6-b200", "m7a", "inf2"], "linux/amd64"),
         ("p6e-gb200.36xlarge", "linux/arm64"),

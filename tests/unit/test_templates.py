@@ -83,7 +83,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "types": ({"instance_types": ["c6i.large", "m6i"]}, {"InstanceTypes": "c6i.large,m6i"}),
     "arm64": ({"instance_types": "default_arm64"}, {"InstanceTypes": "default_arm64", "Architecture": "ARM64"}),
     "graviton": ({"instance_types": "c7g"}, {"InstanceTypes": "c7g", "Architecture": "ARM64"}),
-    "gpus of a choice": ({"n_gpus": 1, "instance_types": "p3"}, {"Gpus": "1", "InstanceTypes": "p3"}),
+    "gpus of a choice": ({"n_gpus": 1, "instance_types": "p4d"}, {"Gpus": "1", "InstanceTypes": "p4d"}),
     "fargate": (
         {"instance_types": "fargate"},
         {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192", "DiskTemplate": "no"},
@@ -119,6 +119,7 @@ def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
     return resources.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1")
 
 
+@pytest.mark.filterwarnings("ignore:bid_percentage=0:UserWarning")
 @pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)
 def test_golden_parameters(choices: dict[str, Any], different: dict[str, str]) -> None:
     assert parameters_of(choices) == {**GOLDEN, **different}
