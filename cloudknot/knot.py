@@ -23,10 +23,11 @@ from cloudknot.job import BatchJob
 from cloudknot.jobs import as_elements, discard_unsubmitted, jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
-from cloudknot.pars import Pars, SharedPars
+from cloudknot.pars import Pars, SharedPars, check_policies
 from cloudknot.progress import progress_line
 from cloudknot.resources import KnotResources, deploy_knot, find_knot, plan_knot
 from cloudknot.rounds import Round
+from cloudknot.rules import refuse
 from cloudknot.run import Target, start_run
 from cloudknot.stages import Stages
 
@@ -44,7 +45,8 @@ class Knot(KnotProperties):
     pars : Pars, optional
         Resources shared with other knots. Default: ``Pars()``, which all knots of the account and region share.
     pars_policies : str or sequence of str
-        Managed policies that jobs get, for example ``("AmazonS3FullAccess",)``.
+        Managed policies, for example ``("AmazonS3FullAccess",)``, which jobs of every knot of the Pars get, until the
+        Pars is clobbered. Not beside ``pars``, which has its own.
     docker_image : DockerImage, optional
         A prepared image, which several knots may share, in place of the choices that follow.
     base_image, func, image_script_path, image_work_dir, image_github_installs, username : optional
@@ -150,6 +152,7 @@ class Knot(KnotProperties):
     def _make(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
         options = self._options
         platform = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
+        self._check_policies()
         image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
         with stages.stage("publishing its image, and making what knots share"):
             bucket = in_background(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
@@ -161,6 +164,14 @@ class Knot(KnotProperties):
         bucket.result()
         with stages.stage("making its queue, compute environment and job definition"):
             return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)
+
+    def _check_policies(self) -> None:
+        given = self._options.pars_policies
+        if self._given_pars is None:
+            setting = [policy] if (policy := config.bucket_policy()) else []
+            check_policies(self._cloud, {"pars_policies": given, "set_s3_params: policy": setting})
+        elif given:
+            refuse("pars_policies", given, "them to the Pars, as Pars(policies=...), or leave out pars=")
 
     def _shared(self) -> Pars:
         if self._given_pars is None:

@@ -12,7 +12,8 @@ from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
 from cloudknot.inventory import PARS, knots_of_pars
 from cloudknot.options import ParsOptions
-from cloudknot.pars_parameters import wanted_parameters
+from cloudknot.pars_parameters import wanted_parameters, wanted_policies
+from cloudknot.policies import names_of
 from cloudknot.rules import refuse
 from cloudknot.stack import Stack, StackState
 
@@ -37,8 +38,8 @@ class Pars:
     ecs_instance_role_name : str, optional
         Default: a name that CloudFormation makes.
     policies : str or sequence of str
-        Names or ARNs of managed policies that jobs get, for example ``"AmazonS3FullAccess"``, besides reading and
-        writing their own runs. Those that the Pars already has stay.
+        Names or ARNs of managed policies that jobs of all its knots get, for example ``"AmazonS3FullAccess"``, besides
+        reading and writing the knots' runs. Those that the Pars already has stay until it is clobbered.
     use_default_vpc : bool
         False makes a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
     ipv4_cidr : str, optional
@@ -95,6 +96,7 @@ class Pars:
         if before is None:
             self._tag_profile(state)
         self._tell_kept_tags(state)
+        self._tell_new_policies(before, state)
         return state
 
     def _tag_profile(self, state: StackState) -> None:
@@ -113,6 +115,19 @@ class Pars:
                 "knots and it, and make them anew; results stay.",
                 self.name,
                 ", ".join(kept),
+            )
+
+    def _tell_new_policies(self, before: StackState | None, state: StackState) -> None:
+        """Knots that others made get rights that nobody gave to them: that is told."""
+        if before is None or not before.usable:
+            return
+        had, has = (one.parameters.get("Policies", "").split(",") for one in (before, state))
+        if new := [arn for arn in has if arn not in had]:
+            _log.warning(
+                "The Pars %r, which was there already, gets more policies: %s. Jobs of all its knots have them from "
+                "now on, until the Pars itself is clobbered. For one knot only, make it a Pars of its own.",
+                self.name,
+                ", ".join(names_of(arn)[1] for arn in new),
             )
 
     def _parameters(self, state: StackState | None) -> dict[str, str]:
@@ -210,6 +225,27 @@ class SharedPars(Pars):
 
     def _tell_kept_tags(self, state: StackState) -> None:
         pass
+
+
+def check_policies(cloud: Cloud, chosen: Mapping[str, Sequence[str]]) -> None:
+    """Look, before anything is made, whether there are the policies that the default Pars is to get.
+
+    Parameters
+    ----------
+    chosen : mapping
+        Names or ARNs, by the parameter that they were given by. What the Pars has already is not looked for.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such policy; the message names the parameter.
+    """
+    if not any(chosen.values()):
+        return
+    state = Stack(cloud, f"{ParsOptions.make().name}{PARS}").state()
+    known = state.parameters.get("Policies", "") if state is not None and state.usable else ""
+    for parameter, policies in chosen.items():
+        wanted_policies(cloud, policies, known, parameter)
 
 
 def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:

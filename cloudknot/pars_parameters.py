@@ -30,7 +30,7 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
     return {
         **_buckets(cloud, known.get("BucketArns", "")),
         "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
-        "Policies": ",".join(_policy_arns(cloud, options.policies, known.get("Policies", ""))),
+        "Policies": ",".join(wanted_policies(cloud, options.policies, known.get("Policies", ""))),
         **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, known),
     }
@@ -42,14 +42,19 @@ def _buckets(cloud: Cloud, known: str) -> dict[str, str]:
     return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
 
 
-def _policy_arns(cloud: Cloud, policies: Sequence[str], known: str) -> list[str]:
-    """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's."""
+def wanted_policies(cloud: Cloud, policies: Sequence[str], known: str, parameter: str = "policies") -> list[str]:
+    """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such policy; ``parameter`` is where the caller was given it.
+    """
     arns = [arn for arn in known.split(",") if arn]
     names = {name for arn in arns for name in names_of(arn)}
     added = [policy for policy in policies if policy not in (*arns, *names)]
-    unknown = [policy for policy in added if not policy.startswith("arn:")]
-    found = policy_arns(cloud, unknown) if unknown else {}
-    return list(dict.fromkeys([*arns, *(found.get(policy, policy) for policy in added)]))
+    found = policy_arns(cloud, added, parameter) if added else {}
+    return list(dict.fromkeys([*arns, *(found[policy] for policy in added)]))
 
 
 def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:

@@ -15,20 +15,20 @@ PAGE = 1000
 """Policies a request (IAM API reference, ListPolicies, MaxItems); AWS has more than a thousand."""
 
 
-def policy_arns(cloud: Cloud, names: Sequence[str]) -> dict[str, str]:
-    """ARNs by name, of the user's own policy where there is one, else of AWS's.
+def policy_arns(cloud: Cloud, policies: Sequence[str], parameter: str = "policies") -> dict[str, str]:
+    """ARNs by name or ARN, of the user's own policy where there is one, else of AWS's.
 
     Raises
     ------
     CloudknotInputError
-        There is none of some name; the message lists near matches.
+        There is no such policy; the message lists near matches. ``parameter`` is where the caller was given it.
     """
-    found = _listed(cloud, names)
-    for name in names:
-        if name not in found:
-            near = get_close_matches(name, found, n=3)
+    found = _listed(cloud, policies)
+    for policy in policies:
+        if policy not in found:
+            near = get_close_matches(policy, found, n=3)
             like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
-            refuse("policies", name, f"the name of an IAM policy that your account or AWS has{like}")
+            refuse(parameter, policy, f"the name or ARN of an IAM policy that your account or AWS has{like}")
     return found
 
 
@@ -44,13 +44,12 @@ def names_of(arn: str) -> tuple[str, str]:
 
 
 def _listed(cloud: Cloud, names: Collection[str]) -> dict[str, str]:
-    """ARNs by name; AWS's own policies are listed only if the user has none of some name."""
+    """ARNs by name and by ARN; AWS's own policies are listed only if the user has none of some name."""
     found: dict[str, str] = {}
     for scope in ("Local", "AWS"):
         pages = cloud.pages("iam", "list_policies", Scope=scope, PaginationConfig={"PageSize": PAGE})
-        listed = {
-            name: str(item["Arn"]) for page in pages for item in page["Policies"] for name in names_of(item["Arn"])
-        }
+        arns = [str(item["Arn"]) for page in pages for item in page["Policies"]]
+        listed = {name: arn for arn in arns for name in (arn, *names_of(arn))}
         found = {**listed, **found}
         if all(name in found for name in names):
             break

@@ -244,7 +244,7 @@ class Stack:
         failures = self._failures(settled) if settled else "it was deleted meanwhile"
         raise CannotCreateResourceException(
             f"The stack {self.name} could not be changed and is as it was: {failures}.{_advice(failures)} "
-            "Correct the cause and call again, or clobber it to have it made anew.",
+            "Correct the cause and call again.",
             operation="cloudformation:update_stack",
         ) from _denial(failures)
 

@@ -14,6 +14,7 @@ import cloudknot as ck
 from cloudknot.linked_roles import SPOT, linked_role
 from cloudknot.stack import Stack
 from tests.counting import CountingCloud
+from tests.inventory import inventory
 
 LONG = 120
 TYPES = ["describe_instance_type_offerings", "describe_instance_types"]
@@ -317,3 +318,52 @@ def test_processes_that_make_the_same_knot_at_once_each_run_their_own_function(c
     stacks, results = zip(*(out.decode().strip().split(" ", 1) for out, _ in outputs), strict=True)
     assert len(set(stacks)) == 1
     assert list(results) == [str([(1, number), (2, number)]) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("policies", "words"),
+    [
+        ("AmazonS3FulAccess", r"^pars_policies='AmazonS3FulAccess' is not .*near matches: .*AmazonS3FullAccess"),
+        (
+            "arn:aws:iam::123456789012:policy/no-such-policy",
+            r"^pars_policies='arn:.* is not .*your account or AWS has",
+        ),
+    ],
+)
+def test_policies_that_nobody_has_are_refused_before_anything_is_made(tmp_path, policies, words):
+    with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
+        before = inventory(cloud)
+        with pytest.raises(ck.CloudknotInputError, match=words):
+            ck.Knot(name="typo", func=square, pars_policies=policies, cloud=cloud)
+        assert inventory(cloud) == before
+
+
+def test_a_policy_of_the_settings_is_looked_for_too(counting, tmp_path, monkeypatch):
+    (tmp_path / "settings").write_text("[aws]\ns3-bucket-policy = AmazonS3FulAccess\n")
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
+    with pytest.raises(ck.CloudknotInputError, match=r"^set_s3_params: policy='AmazonS3FulAccess' is not .*near"):
+        ck.Knot(name="reuse-setting", func=square, cloud=counting)
+    assert counting.writes == []
+
+
+def test_policies_that_reach_other_knots_are_told_in_one_line(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, logger="cloudknot")
+    with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
+        ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
+        assert caplog.messages == []
+        other = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
+        (line,) = caplog.messages
+        assert line.startswith("The Pars 'default', which was there already, gets more policies: AmazonS3FullAccess.")
+        ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
+        other.clobber()
+        assert caplog.messages == [line]
+        assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
+
+
+def test_policies_beside_a_pars_are_its_own_to_have(counting):
+    pars = ck.Pars("reuse-beside", cloud=counting)
+    counting.calls.clear()
+    with pytest.raises(ck.CloudknotInputError, match=r"^pars_policies=.*Pars\(policies="):
+        ck.Knot(name="reuse-beside", func=square, pars=pars, pars_policies="AmazonS3FullAccess", cloud=counting)
+    assert counting.writes == []
+    pars.clobber()
