@@ -93,20 +93,22 @@ class Pars:
         tags = template.with_own(self.options.aws_resource_tags, self._stack.name)
         before = self._stack.state()
         state = self._stack.deploy(template.load("pars"), self._parameters, tags, state=before)
-        if before is None:
-            self._tag_profile(state)
+        self._tag_profile(state)
         self._tell_kept_tags(state)
         self._tell_new_policies(before, state)
         return state
 
     def _tag_profile(self, state: StackState) -> None:
-        """Tag what CloudFormation cannot tag: the instance profile."""
+        """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""
         name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
         try:
-            tags = template.pairs("", state.tags)
-            self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
+            found = self.cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+            has = {tag["Key"] for tag in found.get("Tags", ())}
+            if lacking := {key: value for key, value in state.tags.items() if key not in has}:
+                tags = template.pairs("", lacking)
+                self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
         except CloudError as error:
-            _log.warning("The instance profile %s of Pars %r has no tags: %s", name, self.name, error)
+            _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, self.name, error)
 
     def _tell_kept_tags(self, state: StackState) -> None:
         if kept := of_tags(self.options, state.tags):

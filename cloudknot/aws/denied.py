@@ -42,6 +42,11 @@ _FOREIGN = (
     "No policy of cloudknot's is about {action}. Whoever administers the AWS account can allow it; what jobs may do "
     "is a matter of pars_policies."
 )
+_KEY = (
+    "{action} is about the key that the bucket encrypts with. Whoever administers that key can let you use it "
+    "(kms:GenerateDataKey and kms:Decrypt), and jobs by a managed policy that allows the same: "
+    "set_s3_params(bucket, policy=...)."
+)
 
 
 def advice(reason: str, operation: str = "") -> str:
@@ -62,7 +67,7 @@ def advice(reason: str, operation: str = "") -> str:
         return _EXPLICIT.format(action=action)
     for grant in allowing(action, (said and said["resource"]) or ""):
         return _ALLOWED.format(action=action, sid=grant.sid, level=grant.level, purpose=grant.purpose)
-    return _FOREIGN.format(action=action)
+    return (_KEY if action.startswith("kms:") else _FOREIGN).format(action=action)
 
 
 def denial_in(failures: str) -> PermissionDeniedError | None:

@@ -11,6 +11,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws.ecr import LIFECYCLE
+from cloudknot.stack import Stack
 from tests.integration.test_clobber import before, square  # noqa: F401
 from tests.inventory import inventory
 from tests.waiting import LONG, until
@@ -102,6 +103,19 @@ def is_left_as_it_was(cloud, before):  # noqa: F811
 def test_a_session_killed_there_is_made_good_by_the_next(cloud, before, session, operation, number, when):  # noqa: F811
     assert session(operation, number, when).returncode == -signal.SIGKILL
     is_left_as_it_was(cloud, before)
+
+
+def test_a_pars_that_was_half_made_gets_the_tags_of_its_instance_profile(cloud, before, session):  # noqa: F811
+    def profile():
+        name = Stack(cloud, "killed-cloudknot-pars").state().outputs["EcsInstanceProfile"].rpartition("/")[2]
+        return cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+
+    assert session("tag_instance_profile", 1, "before").returncode == -signal.SIGKILL
+    assert not profile()["Tags"]
+    pars = ck.Pars("killed", cloud=cloud)
+    assert {tag["Key"]: tag["Value"] for tag in profile()["Tags"]}["Name"] == "killed"
+    pars.clobber()
+    assert inventory(cloud) == before
 
 
 @pytest.mark.parametrize(

@@ -151,12 +151,12 @@ def test_account_without_a_default_vpc(cloud: CountingCloud) -> None:
     assert len(pars.subnets) == 2
 
 
-def test_pars_again_are_adopted_by_one_read(cloud: CountingCloud) -> None:
+def test_pars_again_are_adopted_by_reading_twice(cloud: CountingCloud) -> None:
     first = Pars("own", use_default_vpc=False, ipv4_cidr="10.7.0.0/20", policies="AmazonS3FullAccess", cloud=cloud)
     cloud.calls.clear()
     again = Pars("own", policies="AmazonS3FullAccess", cloud=cloud)
     plain = Pars("own", cloud=cloud)
-    assert cloud.calls == ["describe_stacks", "describe_stacks"]
+    assert cloud.calls == ["describe_stacks", "get_instance_profile"] * 2
     assert first.stack_id == again.stack_id == plain.stack_id
     assert first.vpc == plain.vpc
 

@@ -235,6 +235,11 @@ class TestAdvice:
         assert "pars_policies" in advice(self.WHO + "sqs:SendMessage on resource: arn:aws:sqs:us-east-1:1:q because")
         assert advice("no such thing") == ""
 
+    def test_a_denied_key_is_a_matter_of_whom_it_belongs_to(self):
+        text = advice(self.WHO + "kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:1:key/2 because no")
+        assert text.startswith("kms:GenerateDataKey is about the key that the bucket encrypts with.")
+        assert "set_s3_params(bucket, policy=...)" in text
+
 
 def test_one_action_can_be_allowed_by_several_statements():
     assert [grant.sid for grant in allowing("cloudformation:describestacks")] == ["ListKnots", "FindKnots"]

@@ -63,6 +63,8 @@ GOLDEN = {
     "ImageId": "",
     "KeyPair": "",
 }
+pytestmark = pytest.mark.filterwarnings("ignore:bid_percentage=0:UserWarning")
+
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "plain": ({}, {}),
     "spot": ({"bid_percentage": 100}, {"BidPercentage": "100"}),
@@ -119,7 +121,6 @@ def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
     return resources.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1")
 
 
-@pytest.mark.filterwarnings("ignore:bid_percentage=0:UserWarning")
 @pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)
 def test_golden_parameters(choices: dict[str, Any], different: dict[str, str]) -> None:
     assert parameters_of(choices) == {**GOLDEN, **different}
