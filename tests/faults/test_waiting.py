@@ -69,12 +69,14 @@ def test_keys_that_are_renewed_in_the_shared_file_are_taken(cloud, knot_of, swit
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     write(settings["AWS_SECRET_ACCESS_KEY"])
     lab = ck.Cloud("us-east-1", "lab", endpoint_url=settings["AWS_ENDPOINT_URL"])
-    future = ck.BatchJob(knot_of(wait_for).map([str(tmp_path / "go")]).job.job_id, cloud=lab).future()
+    future = ck.Knot(name=knot_of(wait_for).name, cloud=lab).map([str(tmp_path / "go")])
     future.add_done_callback(lambda _: None)
     until(lambda: future.job.states)
     write("revoked")
     with switches.on(Faults(expired=True)):
         until(lambda: outages(caplog))
+        with pytest.raises(ck.CredentialsError, match="ExpiredToken|SignatureDoesNotMatch"):
+            future.job.describe_jobs()
     # AWS takes keys again, but those in the file are wrong until somebody renews them.
     with pytest.raises(ck.CredentialsError, match="SignatureDoesNotMatch"):
         future.job.describe_jobs()
