@@ -202,25 +202,33 @@ CREATE = (
         ),
     ),
     Grant(
-        "MakeNetworks",
+        "MakeGroupsAndTemplates",
         "create",
-        "security group, VPC (`use_default_vpc=False`) and launch template, in the stacks",
+        "security group and launch template, in the stacks",
         _of(
             "ec2",
-            "CreateSecurityGroup DeleteSecurityGroup CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "
+            "CreateSecurityGroup DeleteSecurityGroup CreateLaunchTemplate CreateLaunchTemplateVersion "
+            "DeleteLaunchTemplate CreateTags",
+        ),
+        ("ec2:{here}:security-group/*", "ec2:{here}:launch-template/*", "ec2:{here}:vpc/*"),
+    ),
+    Grant(
+        "MakeNetworks",
+        "create",
+        "VPCs of cloudknot's own: `use_default_vpc=False`, or a region without a default VPC",
+        _of(
+            "ec2",
+            "CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "
             "CreateSubnet DeleteSubnet ModifySubnetAttribute CreateInternetGateway DeleteInternetGateway "
             "AttachInternetGateway DetachInternetGateway CreateRouteTable DeleteRouteTable CreateRoute DeleteRoute "
-            "AssociateRouteTable DisassociateRouteTable CreateVpcEndpoint DeleteVpcEndpoints CreateLaunchTemplate "
-            "CreateLaunchTemplateVersion DeleteLaunchTemplate CreateTags",
+            "AssociateRouteTable DisassociateRouteTable CreateVpcEndpoint DeleteVpcEndpoints CreateTags",
         ),
         (
-            "ec2:{here}:security-group/*",
             "ec2:{here}:vpc/*",
             "ec2:{here}:vpc-endpoint/*",
             "ec2:{here}:subnet/*",
             "ec2:{here}:internet-gateway/*",
             "ec2:{here}:route-table/*",
-            "ec2:{here}:launch-template/*",
         ),
     ),
     Grant(

@@ -128,6 +128,15 @@ class TestWholePolicies:
         assert len(pars.subnets) == 2
         pars.clobber()
 
+    def test_without_networks_a_knot_is_made_in_the_default_vpc_and_no_route_is_taken_away(self, users, owner):
+        cloud = users.holding(documents("create", "MakeNetworks"))
+        pars = ck.Pars("narrow", cloud=cloud)
+        ck.Knot(name="narrow", func=work, pars=pars, cloud=cloud, volume_size=50).clobber()
+        pars.clobber()
+        (table, *_) = owner.call("ec2", "describe_route_tables")["RouteTables"]
+        with pytest.raises(ck.PermissionDeniedError, match="the statement MakeNetworks of the policy"):
+            cloud.call("ec2", "delete_route", RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
+
     def test_who_may_administer_removes_what_all_share(self, users):
         cloud = users.holding(documents("administer"))
         pars = ck.Pars("gone", cloud=cloud)
@@ -268,6 +277,9 @@ class Stage:
     def makes_pars(self):
         ck.Pars(f"pars-{secrets.token_hex(3)}", cloud=self.user)
 
+    def makes_a_network(self):
+        ck.Pars(f"pars-{secrets.token_hex(3)}", use_default_vpc=False, cloud=self.user)
+
     def makes_a_knot(self):
         ck.Knot(name=f"knot-{secrets.token_hex(3)}", func=work, cloud=self.user)
 
@@ -327,7 +339,8 @@ STEPS = {
     "MakeBatchResources": Stage.makes_a_knot,
     "MakeLogGroups": Stage.makes_a_knot,
     "FindResources": Stage.makes_pars,
-    "MakeNetworks": Stage.makes_pars,
+    "MakeGroupsAndTemplates": Stage.makes_pars,
+    "MakeNetworks": Stage.makes_a_network,
     "MakeBucket": Stage.makes_a_bucket,
     "MakeImages": Stage.makes_a_knot,
     "DeleteImages": Stage.deletes_an_image,

@@ -217,6 +217,7 @@ def test_knot_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
     assert computing["subnets"] == pars.subnets
     assert "bidPercentage" not in computing
     assert launch_data(cloud)["TagSpecifications"][0]["ResourceType"] == "volume"
+    assert launch_data(cloud)["MetadataOptions"] == {"HttpTokens": "required"}
     assert "BlockDeviceMappings" not in launch_data(cloud)
 
 

@@ -218,7 +218,7 @@ class TestAdvice:
         queue = self.WHO + "batch:TagResource on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because"
         group = self.WHO + "ec2:CreateTags on resource: arn:aws:ec2:us-east-1:123456789012:security-group/* because"
         assert "MakeBatchResources" in advice(queue)
-        assert "MakeNetworks" in advice(group)
+        assert "MakeGroupsAndTemplates" in advice(group)
 
     def test_a_call_without_words_is_known_by_its_operation(self):
         assert "ListRuns" in advice("", "s3:head_bucket")

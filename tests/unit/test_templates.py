@@ -191,6 +191,7 @@ def test_disks_have_the_tags_whatever_size_they_are_of(choices: dict[str, Any]) 
     data = resources["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
     (tagged,) = data["TagSpecifications"]
     assert tagged["ResourceType"] == "volume"
+    assert data["MetadataOptions"] == {"HttpTokens": "required"}
     assert {item["Key"]: item["Value"] for item in tagged["Tags"]} == TAGS
     assert ("BlockDeviceMappings" in data) == ("volume_size" in choices)
     assert resources["ComputeEnvironment"]["Properties"]["ComputeResources"]["LaunchTemplate"] == {
