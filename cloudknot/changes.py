@@ -18,6 +18,7 @@ NAMES = {
 }
 STACK_CHOICES = {
     "ParsName": "pars",
+    "Bucket": "bucket",
     "Priority": "priority",
     "InstanceTypes": "instance_types",
     "MinVcpus": "min_vcpus",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot import config
 from cloudknot.aws import batch
+from cloudknot.buckets import clouds_of_knot
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, is_of, job_definitions
 from cloudknot.knot_images import Named, images_of, unneeded
@@ -66,6 +67,7 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     if also.repo:
         _refuse_in_use(cloud, repositories, {name, *also.ending})
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
+    clouds = clouds_of_knot(cloud, name) if also.results else []
     _end_jobs(cloud, queue, sleep if also.results else None)
     delete_knot(cloud, name)
     if also.repo:
@@ -75,8 +77,8 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
         # The knot's own revisions are inactive by now.
         for repository, digests in unneeded(cloud, images, images_of(job_definitions(cloud))).items():
             cloud.repository(repository).delete_images(digests)
-    if also.results:
-        cloud.storage.delete_prefix(f"{RUNS}/{name}/")
+    for each in clouds:
+        each.storage.delete_prefix(f"{RUNS}/{name}/")
     return parameters.get("ParsName", "")
 
 
@@ -130,7 +132,7 @@ def is_there(cloud: Cloud, name: str, also: Also) -> bool:
     state = Stack(cloud, stack_name(name)).state()
     if state or revisions_of(cloud, name, state):
         return True
-    if also.results and any(cloud.storage.keys(f"{RUNS}/{name}/")):
+    if also.results and any(any(each.storage.keys(f"{RUNS}/{name}/")) for each in clouds_of_knot(cloud, name)):
         return True
     if not (also.repo or also.image):
         return False

@@ -60,11 +60,14 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
 @_of_a_cloud
 def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) -> None:
     """List the jobs of the knot NAME, oldest first; those of a clobbered one whose results were kept, too."""
+    from cloudknot.buckets import clouds_of_knot
     from cloudknot.jobs import find_jobs, jobs_table
 
     chosen = _choose(cloud, region, profile)
-    found = find_jobs(chosen, name, {})
-    click.echo(jobs_table(chosen, found) if found else f"The knot {name!r} has no jobs in {chosen.bucket}.")
+    clouds = clouds_of_knot(chosen, name)
+    found = find_jobs(clouds, name, {})
+    where = ", ".join(one.bucket for one in clouds)
+    click.echo(jobs_table(chosen, found) if found else f"The knot {name!r} has no jobs in {where}.")
 
 
 @click.command()

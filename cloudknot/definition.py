@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.worker.protocol import TRY_AGAIN
@@ -31,7 +31,11 @@ def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]
         "type": "container",
         "platformCapabilities": ["FARGATE" if parameters["Fargate"] else "EC2"],
         "propagateTags": True,
-        "parameters": {"retries": parameters["Retries"], "environment": parameters["Environment"]},
+        "parameters": {
+            "retries": parameters["Retries"],
+            "environment": parameters["Environment"],
+            "bucket": parameters["Bucket"],
+        },
         "containerProperties": {
             "image": parameters["Image"],
             "jobRoleArn": parameters["JobRole"],
@@ -68,6 +72,7 @@ def facts(definition: Mapping[str, Any]) -> dict[str, object]:
         "n_gpus": given.get("GPU", "0"),
         "retries": str(retries_of(definition)),
         "timeout": str(timeout_of(definition) or "none"),
+        "bucket": bucket_of(definition),
         "roles": (container.get("jobRoleArn"), container.get("executionRoleArn")),
         "rest": _rest(definition, container),
     }
@@ -109,6 +114,16 @@ def timeout_of(definition: Mapping[str, Any]) -> int | None:
 def retries_of(definition: Mapping[str, Any]) -> int:
     """The attempts that the user's function has."""
     return int((definition.get("parameters") or {}).get("retries", 1))
+
+
+def bucket_of(definition: Mapping[str, Any]) -> str:
+    """The bucket of the inputs and results of its jobs; empty where an earlier version of cloudknot registered it."""
+    return str((definition.get("parameters") or {}).get("bucket", ""))
+
+
+def buckets_named(definitions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The buckets of some revisions, each once."""
+    return list(dict.fromkeys(filter(None, map(bucket_of, definitions))))
 
 
 def active_revisions(cloud: Cloud, name: str) -> list[Mapping[str, Any]]:

@@ -88,13 +88,17 @@ class BatchJob(Retrying, Gathering):
 
     @cached_property
     def cloud(self) -> Cloud:
-        """Where the job runs."""
+        """Where the job runs, with the bucket that its run is in, whatever the settings name by now."""
+        return self._chosen_cloud.in_bucket(self.keys.bucket)
+
+    @cached_property
+    def _chosen_cloud(self) -> Cloud:
         return choose_cloud(self._given_cloud)
 
     @cached_property
     def keys(self) -> RunKeys:
         """Where the run's objects are in S3."""
-        return self._given_keys or find_run(self.cloud, self.job_id)
+        return self._given_keys or find_run(self._chosen_cloud, self.job_id)
 
     @cached_property
     def rounds(self) -> Rounds:

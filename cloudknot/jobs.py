@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.dependencies import Source
-from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.errors import PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.runs import discard_abandoned, read_run, run_time, runs_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 ASKED = 5
 """Jobs that wait of which Batch is asked why: it gives the reason of those at the head of a queue."""
+_log = logging.getLogger("cloudknot")
+
 STILL_COMING = timedelta(days=1)
 """Age from which a run without a job is not looked at again in this session."""
 
@@ -50,18 +53,32 @@ def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     return "\n".join([table(("Job ID", "Name", "Status"), rows), *why])
 
 
-def find_jobs(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:
-    """The jobs of a knot, oldest first.
+def find_jobs(clouds: Iterable[Cloud], knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:
+    """The jobs of a knot, oldest first, from each of the buckets that it has had (`cloudknot.buckets`).
 
-    ``known`` holds jobs by run id, None for a run that has none: they are not read again, and what is found is added.
+    A bucket that may not be read is told in a warning, unless it is the first, the knot's own. ``known`` holds jobs
+    by run id, None for a run that has none: they are not read again, and what is found is added.
     """
+    found: dict[str, BatchJob] = {}
+    for number, cloud in enumerate(clouds):
+        try:
+            found.update(_jobs_in(cloud, knot, known))
+        except PermissionDeniedError as error:
+            if number == 0:
+                raise
+            _log.warning("Jobs of the knot %r in the bucket %s are not shown: %s", knot, cloud.bucket, error)
+    return [found[run_id] for run_id in sorted(found)]
+
+
+def _jobs_in(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> dict[str, BatchJob]:
+    """The jobs in one bucket, by run id."""
     runs = runs_of(cloud, knot)
     for keys in runs:
         if keys.run_id not in known:
             job = _read_job(cloud, keys)
             if job is not None or run_time(keys.run_id) < datetime.now(UTC) - STILL_COMING:
                 known[keys.run_id] = job
-    return [job for keys in runs if (job := known.get(keys.run_id)) is not None]
+    return {keys.run_id: job for keys in runs if (job := known.get(keys.run_id)) is not None}
 
 
 def discard_unsubmitted(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> None:

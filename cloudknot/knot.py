@@ -144,6 +144,7 @@ class Knot(KnotProperties):
         self._cloud = choose_cloud(cloud)
         image = self._docker_image
         self._resources = self._make(image, stages) if image else find_knot(self._cloud, self.name)
+        self._cloud = self._cloud.in_bucket(self._resources.bucket)
         stages.ready()
 
     def __repr__(self) -> str:
@@ -151,9 +152,10 @@ class Knot(KnotProperties):
 
     def _make(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
         options = self._options
-        platform = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
+        plan = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
+        self._cloud = self._cloud.in_bucket(plan.bucket)
         self._check_policies()
-        image = docker_image.image(platform, nocache=options.no_image_cache, tags=options.image_tags)
+        image = docker_image.image(plan.platform, nocache=options.no_image_cache, tags=options.image_tags)
         with stages.stage("publishing its image, and making what knots share"):
             bucket = in_background(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
             repository = self._repository(options.repo_name or config.ecr_repo())
@@ -177,6 +179,7 @@ class Knot(KnotProperties):
         if self._given_pars is None:
             policies = (*self._options.pars_policies, *filter(None, [config.bucket_policy()]))
             self._given_pars = SharedPars(policies, self._options.aws_resource_tags, self._cloud)
+        self._given_pars.let_use(self._cloud.bucket)
         return self._given_pars
 
     def map(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloudknot.aws import Cloud
+from cloudknot.buckets import clouds_of
 from cloudknot.docker_image import DockerImage
 from cloudknot.job import BatchJob
 from cloudknot.jobs import find_jobs
@@ -95,7 +96,7 @@ class KnotProperties:
     @property
     def jobs(self) -> list[BatchJob]:
         """Every map of this knot that the cloud still holds, oldest first, those of other sessions too."""
-        return find_jobs(self._cloud, self.name, self._jobs)
+        return find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
 
     @property
     def job_ids(self) -> list[str]:

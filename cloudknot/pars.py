@@ -12,7 +12,7 @@ from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
 from cloudknot.inventory import PARS, knots_of_pars
 from cloudknot.options import ParsOptions
-from cloudknot.pars_parameters import wanted_parameters, wanted_policies
+from cloudknot.pars_parameters import bucket_arn, wanted_parameters, wanted_policies
 from cloudknot.policies import names_of
 from cloudknot.rules import refuse
 from cloudknot.stack import Stack, StackState
@@ -97,6 +97,13 @@ class Pars:
         self._tell_kept_tags(state)
         self._tell_new_policies(before, state)
         return state
+
+    def let_use(self, bucket: str) -> None:
+        """Let jobs use the runs in that bucket, too, if they may not yet."""
+        arn = bucket_arn(self.cloud, bucket)
+        if arn not in self._live().parameters["BucketArns"].split(","):
+            self.cloud = self.cloud.in_bucket(bucket)
+            self._state = self._deploy()
 
     def _tag_profile(self, state: StackState) -> None:
         """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""

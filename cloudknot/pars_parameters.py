@@ -38,8 +38,13 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
 
 def _buckets(cloud: Cloud, known: str) -> dict[str, str]:
     """ARNs of the buckets that jobs may list, those ``known`` among them, and of the runs in them."""
-    arns = list(dict.fromkeys([*filter(None, known.split(",")), f"arn:{cloud.partition}:s3:::{cloud.bucket}"]))
+    arns = list(dict.fromkeys([*filter(None, known.split(",")), bucket_arn(cloud, cloud.bucket)]))
     return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
+
+
+def bucket_arn(cloud: Cloud, bucket: str) -> str:
+    """ARN of a bucket."""
+    return f"arn:{cloud.partition}:s3:::{bucket}"
 
 
 def wanted_policies(cloud: Cloud, policies: Sequence[str], known: str, parameter: str = "policies") -> list[str]:

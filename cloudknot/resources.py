@@ -25,6 +25,7 @@ from cloudknot.definition import (
 )
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, is_of, job_definitions
+from cloudknot.knot_parameters import ARCHITECTURES, PLATFORMS, wanted_parameters
 from cloudknot.linked_roles import SPOT, linked_role
 from cloudknot.machines import check_image, check_key_pair
 from cloudknot.offerings import platform_in
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 FREE = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters in which a difference is no reason for an update: the job definition's own, and where Batch began."""
-ARCHITECTURES = {"linux/amd64": "X86_64", "linux/arm64": "ARM64"}
-PLATFORMS = {architecture: platform for platform, architecture in ARCHITECTURES.items()}
-
 _log = logging.getLogger("cloudknot")
 
 
@@ -68,6 +66,8 @@ class KnotResources:
     max_vcpus: int
     pars_name: str
     tags: Mapping[str, str]
+    bucket: str
+    """Of inputs and results."""
     fargate: tuple[int, int] | None = None
     """vCPUs and MiB of a job on Fargate, which takes certain pairs only; None on EC2."""
     vcpus: float = 1.0
@@ -81,16 +81,18 @@ def stack_name(name: str) -> str:
     return f"{name}{KNOT}"
 
 
-def log_group_name(name: str) -> str:
-    """Name of the log group of a knot's jobs."""
-    return f"/cloudknot/{name}"
+class Plan(NamedTuple):
+    """What is known of a knot before it is made: the platform of its image, and its bucket."""
+
+    platform: str
+    bucket: str
 
 
-def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
-    """Check, before anything is made, whether a knot can be as it is wanted; return the platform of its image.
+def plan_knot(cloud: Cloud, options: KnotOptions) -> Plan:
+    """Check, before anything is made, whether a knot can be as it is wanted.
 
-    Instance types that the knot does not have yet, or that are to hold larger jobs, are looked for in the region, and
-    so are a machine image and a key pair that it does not have yet.
+    A knot that exists keeps its bucket unless another one is chosen. Instance types that it does not have yet, or that
+    are to hold larger jobs, are looked for in the region, and so are a machine image and a key pair that are new.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def plan_knot(cloud: Cloud, options: KnotOptions) -> str:
         check_image(cloud, options.image_id, platform)
     if options.ec2_key_pair and options.ec2_key_pair != known.get("KeyPair"):
         check_key_pair(cloud, options.ec2_key_pair)
-    return platform
+    return Plan(platform, cloud.chosen_bucket or known.get("Bucket") or cloud.bucket)
 
 
 def _holds(options: KnotOptions, known: Mapping[str, str]) -> bool:
@@ -148,22 +150,27 @@ def deploy_knot(
     stack = Stack(cloud, name)
     before = stack.state()
     known = before.parameters if before is not None and before.usable else {}
-    parameters = wanted_parameters(options, pars, image_uri, image)
+    parameters = wanted_parameters(options, pars, image_uri, cloud.bucket, image)
     tags = template.with_own(options.aws_resource_tags, name)
-    wanted = partial(_for_state, options, parameters)
+    wanted = partial(_for_state, options, parameters, cloud.chosen_bucket)
     if parameters["BidPercentage"] and not known.get("BidPercentage"):
         linked_role(cloud, SPOT)
     state = stack.deploy(template.load("knot"), wanted, tags, free=FREE, state=before)
+    parameters["Bucket"] = state.parameters["Bucket"]
     revision, differing = _revision(cloud, parameters, state.tags)
     if known:
         _tell(options, [*differing, *changes.of_stack(known, parameters)], state)
-    return _resources(state, revision, options.retries)
+    return _resources(state, revision, options.retries, cloud)
 
 
-def _for_state(options: KnotOptions, parameters: Mapping[str, str], state: StackState | None) -> Mapping[str, str]:
+def _for_state(
+    options: KnotOptions, parameters: Mapping[str, str], chosen_bucket: str | None, state: StackState | None
+) -> Mapping[str, str]:
     """The parameters for the stack as it is now, which another session may have made meanwhile."""
     if state is None:
         return parameters
+    if not chosen_bucket:
+        parameters = {**parameters, "Bucket": state.parameters.get("Bucket") or parameters["Bucket"]}
     changes.check_in_place(options, state.parameters, parameters)
     # The number of vCPUs is Batch's own by now, and it refuses to be told less. A launch template for disks that had
     # none would exchange the machines under running jobs.
@@ -202,7 +209,7 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
             f"There is no knot {name!r} in {cloud.region}. Give a function to make it: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
         )
-    return _resources(state, newest[0], retries_of(newest[0]))
+    return _resources(state, newest[0], retries_of(newest[0]), cloud)
 
 
 def delete_knot(cloud: Cloud, name: str) -> None:
@@ -230,44 +237,6 @@ def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[Mapp
     ]
 
 
-def wanted_parameters(
-    options: KnotOptions, pars: Pars, image_uri: str, image: PublishableImage | None = None
-) -> dict[str, str]:
-    """The parameters of a knot's stack."""
-    return {
-        "ParsName": pars.name,
-        "JobDefinitionName": options.job_definition_name,
-        "Image": image_uri,
-        "Environment": image.environment_tag if image else "none",
-        "Vcpus": str(options.job_def_vcpus),
-        "Memory": str(options.memory),
-        "Gpus": str(options.n_gpus),
-        "Retries": str(options.retries),
-        "Timeout": str(options.timeout or 0),
-        "LogGroupName": log_group_name(options.name),
-        "JobRole": pars.job_role,
-        "ExecutionRole": pars.execution_role,
-        "JobQueueName": options.job_queue_name,
-        "Priority": str(options.priority),
-        "ComputeEnvironmentName": options.compute_environment_name,
-        "ServiceRole": pars.batch_service_role,
-        "InstanceProfile": pars.ecs_instance_profile,
-        "Subnets": ",".join(pars.subnets),
-        "SecurityGroup": pars.security_group,
-        "Fargate": options.fargate,
-        "Architecture": ARCHITECTURES[image.platform if image else options.platform],
-        "InstanceTypes": ",".join(options.instance_types),
-        "MinVcpus": str(options.min_vcpus),
-        "DesiredVcpus": str(options.desired_vcpus) if options.desired_given else "",
-        "MaxVcpus": str(options.max_vcpus),
-        "BidPercentage": "" if options.bid_percentage is None else str(options.bid_percentage),
-        "VolumeSize": str(options.volume_size or 0),
-        "DiskTemplate": "no" if options.fargate else "yes",
-        "ImageId": options.image_id or "",
-        "KeyPair": options.ec2_key_pair or "",
-    }
-
-
 def _revision(
     cloud: Cloud, parameters: Mapping[str, str], tags: Mapping[str, str]
 ) -> tuple[Mapping[str, Any], list[str]]:
@@ -283,7 +252,7 @@ def _revision(
     return {**wanted, **cloud.call("batch", "register_job_definition", **wanted, tags=dict(tags))}, differing
 
 
-def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> KnotResources:
+def _resources(state: StackState, revision: Mapping[str, Any], retries: int, cloud: Cloud) -> KnotResources:
     parameters = state.parameters
     return KnotResources(
         stack_id=state.stack_id,
@@ -298,6 +267,7 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int) -> 
         max_vcpus=int(parameters["MaxVcpus"]),
         pars_name=parameters["ParsName"],
         tags=template.without_own(state.tags),
+        bucket=parameters.get("Bucket") or cloud.bucket,
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),
         timeout=timeout_of(revision),

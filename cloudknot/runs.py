@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
-from cloudknot.errors import CloudknotError, ResourceDoesNotExistException
+from cloudknot.buckets import clouds_of_all
+from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.submission import Submission, read_record
 from cloudknot.worker.protocol import RUNS, SHARED, Manifest, RunKeys
 
@@ -82,11 +83,26 @@ def find_run(cloud: Cloud, job_id: str) -> RunKeys:
         command = described.get("container", {}).get("command") or [""]
         if command[-1].startswith("s3://"):
             return RunKeys.parse(command[-1])
+    clouds, closed = clouds_of_all(cloud), []
+    for each in clouds:
+        try:
+            if found := _search(each, parent):
+                return found
+        except PermissionDeniedError as error:
+            if each is cloud:
+                raise
+            closed.append(f" The bucket {each.bucket} was not searched: {error}")
+    raise ResourceDoesNotExistException(
+        f"There is no job {job_id!r} of cloudknot in {', '.join(each.bucket for each in clouds)}. `Knot(name).jobs` "
+        f"lists a knot's jobs.{''.join(closed)}"
+    )
+
+
+def _search(cloud: Cloud, job_id: str) -> RunKeys | None:
+    """The run of a job that Batch has forgotten, if it is in the cloud's bucket."""
     for knot in cloud.storage.folders(f"{RUNS}/"):
         for keys in runs_of(cloud, knot):
             found = read_run(cloud, keys)
-            if found and parent in found[1]["job_ids"]:
+            if found and job_id in found[1]["job_ids"]:
                 return keys
-    raise ResourceDoesNotExistException(
-        f"There is no job {job_id!r} of cloudknot in {cloud.storage.bucket}. `Knot(name).jobs` lists a knot's jobs."
-    )
+    return None

@@ -6,7 +6,9 @@ Nothing above this module knows which cloud it has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -73,6 +75,7 @@ class Cloud:
     ) -> None:
         self._region, self._profile, self._bucket = region, profile, bucket
         self._endpoint_url = endpoint_url
+        self._in_buckets: dict[str, Cloud] = {}
 
     @cached_property
     def profile(self) -> str | None:
@@ -160,12 +163,29 @@ class Cloud:
     @cached_property
     def bucket(self) -> str:
         """Name of the bucket of inputs and results. It is not made by asking."""
-        return config.bucket(self._bucket) or f"cloudknot-{self.account}-{self.region}"
+        return self.chosen_bucket or f"cloudknot-{self.account}-{self.region}"
+
+    @property
+    def chosen_bucket(self) -> str | None:
+        """The bucket that an argument or the settings name; None when nobody chose one."""
+        return config.bucket(self._bucket)
+
+    def in_bucket(self, bucket: str) -> Cloud:
+        """This cloud, with its inputs and results in that bucket: where a knot or a job has them is its own."""
+        if bucket == self.bucket:
+            return self
+        if bucket not in self._in_buckets:
+            other = copy(self)
+            other._bucket = bucket
+            for name in ("bucket", "storage"):
+                other.__dict__.pop(name, None)
+            self._in_buckets.setdefault(bucket, other)
+        return self._in_buckets[bucket]
 
     @cached_property
     def storage(self) -> Storage:
         """The bucket's objects."""
-        ours = config.bucket(self._bucket) is None
+        ours = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
         return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:

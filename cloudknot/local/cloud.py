@@ -275,6 +275,7 @@ class LocalCloud(Cloud):
         self._state = None
         for name in ("door", "storage"):
             self.__dict__.pop(name, None)
+        self._in_buckets.clear()
 
     def _running(self) -> CloudState:
         with self._starting:

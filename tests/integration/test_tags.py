@@ -6,7 +6,7 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot import resources, template
+from cloudknot import knot_parameters, resources, template
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack
 from tests.inventory import inventory
@@ -178,7 +178,7 @@ def test_the_machines_of_a_knot_without_a_launch_template_are_not_exchanged_for_
     text = re.sub(r"(?ms)^  DiskTemplate:\n.*?\n(?=  ImageId:)", "", template.load("knot"))
     text = text.replace('!Equals [!Ref DiskTemplate, "yes"]', '!Equals [!Ref ImageId, "none"]')
     options = KnotOptions.make(name="tagged-older")
-    older = resources.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1")
+    older = knot_parameters.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
     older.pop("DiskTemplate")
     name = resources.stack_name("tagged-older")
     Stack(cloud, name).deploy(text, older, template.with_own(options.aws_resource_tags, name))

@@ -16,7 +16,7 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
-from cloudknot import definition, resources, template
+from cloudknot import definition, knot_parameters, template
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 
@@ -41,6 +41,7 @@ GOLDEN = {
     "Retries": "1",
     "Timeout": "0",
     "Environment": "none",
+    "Bucket": "the-bucket",
     "LogGroupName": "/cloudknot/pi-calc",
     "JobRole": "arn:aws:iam::123456789012:role/cloudknot/job",
     "ExecutionRole": "arn:aws:iam::123456789012:role/cloudknot/execution",
@@ -118,7 +119,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
     options = KnotOptions.make(name="pi-calc", **choices)
-    return resources.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1")
+    return knot_parameters.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", "the-bucket")
 
 
 @pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)
