@@ -130,7 +130,7 @@ class Collector:
         self._failed: set[int] = set()
         self._taken = set(taken)
         self._stop, self._held = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._silence = Silence(source, clock)
 
@@ -145,10 +145,23 @@ class Collector:
         """Look no more."""
         self._stop.set()
 
+    def take_last(self) -> None:
+        """Take all that was stored, for one who has ended the job."""
+        try:
+            with self._new_pool() as pool:
+                self._take_new(pool, whole=True)
+        except CloudknotError as error:
+            logger.warning("What a cancelled map stored last could not be read; job.future() looks again: %s", error)
+
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Take results meanwhile, but no failures: what ends the job decides what becomes of its elements."""
+        """Take results meanwhile, but no failures: what ends the job decides what becomes of its elements.
+
+        Nothing is run again meanwhile either; what is just being submitted is waited for, so that it can be ended.
+        """
         self._held.set()
+        with self._growing:
+            pass
         try:
             yield
         finally:
@@ -156,13 +169,16 @@ class Collector:
 
     def _run(self) -> None:
         try:
-            with ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch") as pool:
+            with self._new_pool() as pool:
                 self._look_until_complete(pool)
         except Exception as error:
             logger.exception("The collector of results failed")
             self._sink.give_up(CloudknotError(f"Results could not be collected: {error!r}"))
         finally:
             self._sink.left()
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch")
 
     def _look_until_complete(self, pool: ThreadPoolExecutor) -> None:
         started = self._clock()
@@ -225,7 +241,12 @@ class Collector:
             self._sink.fail(child, endings[child])
         self._failed |= failed
         if ended and short:
-            self._source.grow(sorted(self._waiting(short)))
+            self._grow(short)
+
+    def _grow(self, children: Sequence[int]) -> None:
+        with self._growing:
+            if not (self._held.is_set() or self._stop.is_set()):
+                self._source.grow(sorted(self._waiting(children)))
 
     def _unfinished(self) -> list[int]:
         """The children with elements that have not ended."""

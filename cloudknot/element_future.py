@@ -135,6 +135,10 @@ class Block:
 class ElementFuture(CloudFuture):
     """The future of one element of a map. All futures of one element are equal.
 
+    An element cannot be ended by itself, not where it has a job of its own (``job_type="independent"``) either:
+    ``cancel()`` of one that waits does nothing and returns False; `MapFuture.cancel` ends the map. ``running()`` is
+    always False: which elements run is not looked up. ``future.job.states`` counts the children in each state.
+
     Attributes
     ----------
     index : int

@@ -140,7 +140,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             return news.popleft()
 
     def cancel(self) -> bool:
-        """End the Batch job. Results that are stored stay reachable; returns False when all had ended already."""
+        """End the Batch job. Results that are stored stay reachable; returns False when all had ended by then."""
         if self.done():
             return self.cancelled()
         if self._collector is None:
@@ -148,8 +148,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         with self._collector.held():
             self.job.terminate("Cancelled by its future")
             self._collector.stop()
+            self._collector.take_last()
             self._end(range(len(self)), CANCELLED)
-            return _cancel(self)
+            return _cancel(self) if self.elements.any_in(CANCELLED) else not self.complete()
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
@@ -269,7 +270,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def complete(self) -> bool:
         """Whether every element has ended; then the map's own future ends too."""
-        if self.elements.left == 0 and not self.done():
+        if self.elements.left == 0 and not self.done() and not self.elements.any_in(CANCELLED):
             # A future that was cancelled in the meantime keeps that ending.
             with suppress(InvalidStateError):
                 if self.elements.without_value:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.clouds import choose_cloud
-from cloudknot.elements import GIVEN_UP
+from cloudknot.elements import CANCELLED, GIVEN_UP
 from cloudknot.endings import never_runs
 from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, ReducedFuture
@@ -179,7 +179,7 @@ class BatchJob(Retrying, Gathering):
         """Whether the job has ended, well or not."""
         # Batch notices the end of a job a little later than its last result can be read.
         known = self._future
-        is_known = known is not None and known.done() and not known.elements.any_in(GIVEN_UP)
+        is_known = known is not None and known.done() and not known.elements.any_in(GIVEN_UP, CANCELLED)
         return is_known or self.status in (*ENDED, FORGOTTEN)
 
     @property
@@ -220,15 +220,15 @@ class BatchJob(Retrying, Gathering):
     def future(self, progress: Progress | None = None) -> MapFuture:
         """The future of the map's results; of a reduced map, of the one value.
 
-        It is the same one at each call, until what failed is run again, or after it was given up because the cloud
-        did not answer: then it is looked for anew.
+        It is the same one at each call, until what failed is run again, or after it was cancelled, or given up
+        because the cloud did not answer: then it is looked for anew.
         """
         with self._lock:
             known = self._future
             ended_badly = known is not None and known.done() and known.elements.without_value > 0
             newer = (ended_badly or known is None) and not self._is_new and self._refresh()
             self._is_new = False
-            if known is None or newer or known.elements.any_in(GIVEN_UP):
+            if known is None or newer or known.elements.any_in(GIVEN_UP, CANCELLED):
                 known = self._future = self._new_future(progress, known)
             return known
 

@@ -363,6 +363,42 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
     assert future[0].result() == 0
 
 
+def test_a_job_looks_anew_after_its_future_was_cancelled(knot_of):
+    future = knot_of(sleep).map([0, 600, 600])
+    assert future[0].result(LONG) == 0
+    assert future.cancel()
+    again = future.job.future()
+    assert again[0].result(LONG) == 0
+    assert isinstance(again[1].exception(LONG), ck.JobCancelledError)
+    with pytest.raises(ck.JobCancelledError, match="Cancelled by its future"):
+        future.job.result(LONG)
+    assert future.job.future() is again
+    assert future.cancelled()
+
+
+def test_cancel_keeps_what_was_stored_and_not_yet_seen(knot_of, cloud):
+    """The collector's listings wait from before the first result is stored until the map was cancelled."""
+    cancelled, waits = threading.Event(), threading.Event()
+
+    def hold(**_):
+        if threading.current_thread().name == "cloudknot-collector":
+            waits.set()
+            cancelled.wait(LONG)
+
+    events = cloud.client("s3").meta.events
+    events.register("before-call.s3.ListObjectsV2", hold)
+    try:
+        future = knot_of(sleep).map([0, 600])
+        assert waits.wait(LONG)
+        until(lambda: list(future.job.stored(0)))
+        assert not future[0].done()
+        assert future.cancel()
+    finally:
+        cancelled.set()
+        events.unregister("before-call.s3.ListObjectsV2", hold)
+    assert [future[0].result(0), future[1].cancelled()] == [0, True]
+
+
 def test_terminate_from_the_job(knot_of):
     future = knot_of(sleep).map([600, 600])
     until(lambda: future.job.status == "PENDING")

@@ -419,6 +419,62 @@ def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
     assert [future.cancelled(), *(element.cancelled() for element in future)] == [True] * 4
 
 
+def test_cancel_takes_what_was_stored_until_the_job_ended(submit):
+    job, future = submit()
+    job.terminate = lambda reason: job.finish(0, 2)
+    assert future.cancel()
+    assert [element.cancelled() for element in future] == [False, True, False]
+    assert [future[0].result(), future[2].result()] == [1, 9]
+
+
+def test_cancel_of_what_ends_meanwhile_is_no_cancel(submit):
+    job, future = submit()
+    job.terminate = lambda reason: job.finish(0, 1, 2)
+    assert not future.cancel()
+    assert future.result(0) == [1, 4, 9]
+
+
+def test_cancel_when_the_cloud_falls_silent_still_cancels(submit, caplog):
+    job, future = submit()
+
+    def terminate(reason):
+        job.silence = CloudError("no answer")
+
+    job.terminate = terminate
+    assert future.cancel()
+    assert all(element.cancelled() for element in future)
+    assert "What a cancelled map stored last could not be read" in caplog.text
+
+
+@pytest.mark.parametrize("submits", [False, True])
+def test_cancel_and_memory_that_is_about_to_grow(submit, submits):
+    """Nothing is run again once the job was ended; what is just being submitted is waited for, and ended too."""
+    job, future = submit()
+    asked, cancelling, events = threading.Event(), threading.Event(), []
+
+    def about_to_grow(child, description):
+        if not submits:
+            asked.set()
+            cancelling.wait(LONG)
+        return True
+
+    def grow(elements):
+        asked.set()
+        until(lambda: future._collector._held.is_set())
+        events.append("grown")
+
+    job.may_grow, job.grow = about_to_grow, grow
+    job.terminate = lambda reason: events.append("ended")
+    for child in range(3):
+        job.end(child, status="FAILED")
+    job.over = True
+    assert asked.wait(LONG)
+    assert future.cancel()
+    cancelling.set()
+    until(lambda: not future._collector._thread.is_alive())
+    assert events == (["grown", "ended"] if submits else ["ended"])
+
+
 def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
     job, future = submit()
 
@@ -429,6 +485,14 @@ def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
     with pytest.raises(PermissionDeniedError):
         future.cancel()
     job.terminate = terminate
+    job.finish(0, 1, 2)
+    assert future.result(LONG) == [1, 4, 9]
+
+
+def test_an_element_that_waits_is_not_cancelled_and_never_known_to_run(submit):
+    job, future = submit()
+    assert (future[0].cancel(), future[0].running(), future[0].cancelled()) == (False, False, False)
+    assert job.terminated == []
     job.finish(0, 1, 2)
     assert future.result(LONG) == [1, 4, 9]
 
