@@ -75,7 +75,7 @@ def test_keys_that_are_renewed_in_the_shared_file_are_taken(cloud, knot_of, swit
     write("revoked")
     with switches.on(Faults(expired=True)):
         until(lambda: outages(caplog))
-        with pytest.raises(ck.CredentialsError, match="ExpiredToken|SignatureDoesNotMatch"):
+        with pytest.raises(ck.CredentialsError, match=r"ExpiredToken|SignatureDoesNotMatch"):
             future.job.describe_jobs()
     # AWS takes keys again, but those in the file are wrong until somebody renews them.
     with pytest.raises(ck.CredentialsError, match="SignatureDoesNotMatch"):
