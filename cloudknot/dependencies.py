@@ -118,8 +118,8 @@ def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bo
     """Whether each child can wait for the one child of the source that has its inputs."""
     theirs = source.job.manifest
     return (
-        list(live) == source.job.job_ids
-        and len(live) == 1
+        len(live) == 1
+        and list(live) == source.job.job_ids
         and not source.gather
         and manifest.job_type == _job_type(source) == "array"
         and manifest.chunksize == theirs.chunksize

@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,16 @@ class BatchJob(Retrying, Gathering):
             newer = list(later_rounds(self.cloud, self.keys, self.rounds.newest))
             for each in newer:
                 self.rounds.add(each)
+            if newer and self._future is not None and self._future.done():
+                # It knows the ends of earlier rounds only.
+                self._future = None
             return bool(newer)
+
+    def _catch_up(self) -> None:
+        """Look for such rounds, unless this session knows that there are none."""
+        known = self._future
+        if not self._is_new if known is None else known.done() and known.elements.without_value:
+            self._refresh()
 
     @cached_property
     def submission(self) -> dict[str, Any]:
@@ -145,7 +155,11 @@ class BatchJob(Retrying, Gathering):
 
     @property
     def job_ids(self) -> list[str]:
-        """The Batch job's id; with ``job_type="independent"``, one for each element; after a retry, the new job's."""
+        """The Batch job's id; with ``job_type="independent"``, one for each element; after a retry, the new job's.
+
+        Of the newest retry, also if another session has asked for it.
+        """
+        self._catch_up()
         return [job_id for job_id in self.rounds.newest.job_ids if job_id]
 
     @property
@@ -155,9 +169,7 @@ class BatchJob(Retrying, Gathering):
         Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed. After
         a retry, the state of that.
         """
-        jobs = self.describe_jobs()
-        if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self._refresh():
-            jobs = self.describe_jobs()
+        jobs = self.newest_jobs()
         states = {job["status"] for job in jobs}
         if not states:
             return "SUCCEEDED" if self._all_stored() else FORGOTTEN
@@ -166,7 +178,7 @@ class BatchJob(Retrying, Gathering):
     @property
     def status_reason(self) -> str:
         """Why it is in its state, as far as Batch says; why jobs wait for a machine while none runs, in a sentence."""
-        jobs = self.describe_jobs()
+        jobs = self.newest_jobs()
         if only_waits(batch.count_states(jobs)):
             return explain(self.name, self.reason_of_waiting())
         return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
@@ -193,6 +205,7 @@ class BatchJob(Retrying, Gathering):
         return [self.cloud.log_url(stream) for job in self._described_children() for stream in batch.log_streams(job)]
 
     def _described_children(self) -> Iterator[batch.Job]:
+        self._catch_up()
         return iter(self.describe(range(self.rounds.children)).values())
 
     def logs(self, index: int | None = None) -> Iterator[str]:
@@ -206,6 +219,7 @@ class BatchJob(Retrying, Gathering):
         """
         if index is not None and not 0 <= index < self.manifest.count:
             raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
+        self._catch_up()
         children = range(self.rounds.children) if index is None else self.rounds.all_children_of(index)
         for job in self.describe(children).values():
             for stream in batch.log_streams(job):
@@ -232,6 +246,16 @@ class BatchJob(Retrying, Gathering):
                 known = self._future = self._new_future(progress, known)
             return known
 
+    def _live_jobs_of_source(self) -> list[str]:
+        url = self.manifest.source
+        if not url:
+            return []
+        source = BatchJob(self.manifest.source_job, cloud=self.cloud, keys=RunKeys.parse(url))
+        # What was clobbered makes nothing any more, and the job itself tells that its inputs are gone.
+        with suppress(ResourceDoesNotExistException):
+            return source.live_job_ids()
+        return []
+
     def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
         how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
         kind = ReducedFuture if self.manifest.gather else MapFuture
@@ -242,8 +266,8 @@ class BatchJob(Retrying, Gathering):
         return self.future().result(timeout)
 
     def terminate(self, reason: str) -> None:
-        """End the job and its running children. Results that are stored stay."""
-        live = [job for job in self.describe_jobs() if job["status"] not in ENDED]
+        """End the job, or the newest retry of it, with its running children. Results that are stored stay."""
+        live = [job for job in self.newest_jobs() if job["status"] not in ENDED]
         batch.terminate(self.cloud.door, live, reason)
 
     def end_stuck(self, endings: Mapping[int, batch.Job]) -> None:

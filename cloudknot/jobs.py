@@ -44,7 +44,10 @@ def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
     rows, waiting = [], []
     for job in jobs:
-        known = described.get(job.job_id) if len(job.job_ids) == 1 else None
+        known = described.get(job.job_id) if len(job.submission["job_ids"]) == 1 else None
+        if known and known["status"] == "FAILED":
+            # Another session may have asked for a retry.
+            known = None
         rows.append((job.job_id, job.name, status := known["status"] if known else job.status))
         if only_waits(batch.count_states([known]) if known else {status: 1}):
             waiting.append(job)

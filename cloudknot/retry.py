@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.dependencies import refuse_too_many
 from cloudknot.errors import JobRunningError
 from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
@@ -53,6 +54,10 @@ class Choices:
         env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
         return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
 
+    def about(self) -> dict[str, Any]:
+        """What is stored of them with a round."""
+        return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
+
     def given(self, overrides: Mapping[str, int | None], base: int = 0) -> Choices:
         """These, with others in place of some."""
         changed = {name: value for name, value in overrides.items() if value is not None}
@@ -60,29 +65,37 @@ class Choices:
 
 
 def start_round(
-    cloud: Cloud, rounds: Rounds, elements: Sequence[int], choices: Choices, chunksize: int | None = None
+    cloud: Cloud,
+    rounds: Rounds,
+    elements: Sequence[int],
+    choices: Choices,
+    chunksize: int | None = None,
+    depends_on: Sequence[str] = (),
 ) -> Round:
-    """Submit one more round of a run, of the elements at these sorted indices.
+    """Submit one more round of a run, of the elements at these sorted indices, after the jobs with these ids.
 
     Raises
     ------
+    CloudknotInputError
+        They are more jobs than Batch takes.
     JobRunningError
         Another session is submitting one, or died when it was about to.
     """
-    newest = rounds.newest
+    refuse_too_many(len(depends_on))
+    newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
     keys, first = newest.submission.keys, newest.submission.manifest
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
     tags = newest.about.get("tags") or {}
-    about = {"overrides": asdict(choices.overrides), "env_vars": choices.env_vars, "base": choices.base, "tags": tags}
+    about = {**choices.about(), "tags": tags, "depends_on": [waits]}
     claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
         raise _underway(keys, CLAIM_TIME)
     cloud.storage.put(keys.todo(number), to_bytes(elements))
     submission = Submission(keys, manifest, number, tags)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
-    request = with_overrides(array_request(submission, variables), choices.overrides)
+    request = with_overrides({**array_request(submission, variables), "dependsOn": waits}, choices.overrides)
 
     def undo() -> None:
         cloud.storage.delete(keys.round(number), keys.todo(number))

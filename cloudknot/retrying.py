@@ -44,7 +44,8 @@ class Retrying(RunSource):
     def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
         raise NotImplementedError
 
-    def _refresh(self) -> bool:
+    def _live_jobs_of_source(self) -> list[str]:
+        """The Batch jobs that still make results which are inputs of this map, such as a retry's."""
         raise NotImplementedError
 
     def retry_failed(
@@ -59,7 +60,8 @@ class Retrying(RunSource):
     ) -> MapFuture:
         """Run the elements again that have no result, in a new Batch job of the same program.
 
-        What has a result is not computed again. Nothing is submitted when nothing failed.
+        What has a result is not computed again. Nothing is submitted when nothing failed. Where the inputs are another
+        map's results, and that map or a retry of it runs, the new job waits for it.
 
         Parameters
         ----------
@@ -80,7 +82,7 @@ class Retrying(RunSource):
         Raises
         ------
         CloudknotInputError
-            An argument is not accepted. Nothing was submitted.
+            An argument is not accepted, or the new job would wait for more than 20 others. Nothing was submitted.
         JobRunningError
             The job has not ended, or another session is just submitting a retry. Nothing was submitted.
         """
@@ -91,7 +93,8 @@ class Retrying(RunSource):
             failed = future.elements.indices_without_value()
             if failed:
                 choices = self._choices(future).given(given)
-                self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize))
+                waits = self._live_jobs_of_source()
+                self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize, waits))
                 self._may_grow = True
                 line = progress_line(self.manifest.knot, self.manifest.count, progress)
                 future = self._future = self._new_future(line, future)

@@ -112,9 +112,23 @@ class RunSource:
         """The children that have an element, in all its rounds."""
         return self.rounds.all_children_of(element)
 
+    def _refresh(self) -> bool:
+        """Look for rounds that other sessions have submitted; whether there are any."""
+        raise NotImplementedError
+
     def describe_jobs(self) -> list[batch.Job]:
-        """Batch's descriptions of the jobs that it still knows of those submitted last."""
+        """Batch's descriptions of the jobs that it still knows of those submitted last, as far as is known here."""
         return batch.describe_jobs(self.cloud.door, [job_id for job_id in self.rounds.newest.job_ids if job_id])
+
+    def newest_jobs(self) -> list[batch.Job]:
+        """The same of those submitted last by any session.
+
+        None submits again what has not ended, so others are looked for only when all that is known has.
+        """
+        jobs = self.describe_jobs()
+        if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self._refresh():
+            jobs = self.describe_jobs()
+        return jobs
 
     @property
     def retried(self) -> bool:
@@ -122,15 +136,16 @@ class RunSource:
         return self.rounds.newest.number > 0
 
     def live_job_ids(self) -> list[str]:
-        """The jobs submitted last that have not ended, or that Batch has not had the time to take note of."""
+        """The jobs submitted last, by any session, that have not ended, or that Batch has not taken note of yet."""
+        states = {job["jobId"]: job["status"] for job in self.newest_jobs()}
         newest = self.rounds.newest
-        states = {job["jobId"]: job["status"] for job in self.describe_jobs()}
         unknown = "" if _is_old(newest) else "SUBMITTED"
         return [job_id for job_id in newest.job_ids if job_id and states.get(job_id, unknown) in batch.LIVE_STATES]
 
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        return failed_before(self.cloud.door, self.rounds.first.about.get("depends_on") or [], child)
+        found = self.rounds.of_child(child)
+        return failed_before(self.cloud.door, found.about.get("depends_on") or [], child - found.start)
 
     def has_stopped(self) -> bool:
         """Whether all that was submitted last has ended; waits while it is being stopped."""
