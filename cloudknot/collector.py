@@ -75,6 +75,9 @@ class Sink(Protocol):
     def gap(self, start: int) -> int:
         """The first element from ``start`` on that has not ended; the number of all when there is none."""
 
+    def takes(self, pack: Location) -> bool:
+        """Whether a pack may say something new of an element."""
+
     def store(self, location: Location, size: int, kinds: bytes) -> None:
         """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
 
@@ -300,9 +303,9 @@ class Collector:
             kinds = read.result()
             current = self._source.current(each, kinds)
             self._sink.store(each, size, current)
-            if current != kinds:
+            if self._sink.takes(each):
+                # Nothing more can be learned of it.
                 self._taken.add(each)
 
     def _is_new(self, pack: Location) -> bool:
-        """Whether a pack may have something for an element that has not ended."""
-        return self._sink.gap(pack.first) < pack.first + pack.number and pack not in self._taken
+        return self._sink.takes(pack) and pack not in self._taken

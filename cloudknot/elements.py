@@ -1,4 +1,4 @@
-"""What is known of a map's elements, in 5 bytes each, and 13 for each pack: how each has ended, and which pack has
+"""What is known of a map's elements, in 5 bytes each, and 14 for each pack: how each has ended, and which pack has
 its outcome.
 
 No locks and no I/O here: `cloudknot.futures.MapFuture` guards it, and tells whoever waits.
@@ -21,6 +21,7 @@ _ENDED_BY = bytes([VALUE, *[FAILURE] * 254, PENDING])
 """By the kind of an envelope; 255 stands for one that does not count."""
 _IS_PENDING = bytes([1, *[0] * 255])
 _HAS_ENDED = bytes([0, *[1] * 255])
+_IS_FAILURE = bytes(state == FAILURE for state in range(256))
 _WITHOUT_VALUE = re.compile(rb"[\x02-\x05]")
 
 KIB = 1024
@@ -53,7 +54,7 @@ class Elements:
         self._rows = array("I", bytes(4 * count))
         # Of each pack, in the order in which they were stored; an element's row is the one of its pack.
         self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
-        self._rounds = bytearray()
+        self._rounds = array("H")
 
     def __len__(self) -> int:
         return len(self._states)
@@ -86,13 +87,20 @@ class Elements:
     def state(self, index: int) -> int:
         return self._states[index]
 
+    def known(self, index: int) -> tuple[int, int]:
+        """State and row, which belong together only while nothing is stored."""
+        return self._states[index], self._rows[index]
+
     def row(self, index: int) -> int:
         """Which pack has an element's outcome, as a number of this object; the state is VALUE or FAILURE."""
         return self._rows[index]
 
     def pack(self, index: int) -> tuple[Location, int]:
         """The pack that has an element's outcome, and its size rounded up to KiB; the state is VALUE or FAILURE."""
-        row = self._rows[index]
+        return self.pack_at(self._rows[index])
+
+    def pack_at(self, row: int) -> tuple[Location, int]:
+        """The pack of a row, and its size rounded up to KiB."""
         return Location(self._firsts[row], self._counts[row], self._rounds[row]), self._sizes[row] * KIB
 
     def part(self, index: int) -> Part:
@@ -118,9 +126,15 @@ class Elements:
         return found.start() if found else None
 
     def store(self, location: Location, size: int, kinds: bytes) -> Ended:
-        """End those elements of a pack of ``size`` bytes that wait; ``kinds`` are those of its envelopes."""
+        """End those elements of a pack of ``size`` bytes that wait; ``kinds`` are those of its envelopes.
+
+        Of two attempts that ran at once one may have failed where the other did not: as long as the map has not ended,
+        a value takes the place of a failure.
+        """
         first, number, _ = location
         ended, waited = kinds.translate(_ENDED_BY), self._waiting(first, first + number)
+        if self.left:
+            self._mend(location, size, ended)
         if PENDING in ended:
             waited = bytes(bool(state) and waits for state, waits in zip(ended, waited, strict=True))
         if any(waited):
@@ -132,6 +146,29 @@ class Elements:
                 index = first + position
                 self._place(slice(index, index + 1), ended[position : position + 1])
         return first, waited
+
+    def takes(self, pack: Location) -> bool:
+        """Whether a pack may say something new: of an element that waits, or that failed by another pack."""
+        stop = pack.first + pack.number
+        if self._states.find(PENDING, pack.first, stop) >= 0:
+            return True
+        failed = self._states.find(FAILURE, pack.first, stop)
+        while failed >= 0 and self.pack(failed)[0] == pack:
+            failed = self._states.find(FAILURE, failed + 1, stop)
+        return failed >= 0
+
+    def _mend(self, location: Location, size: int, ended: bytes) -> None:
+        """Put values of a pack in the place of failures."""
+        states = self._states[location.first : location.first + location.number].translate(_IS_FAILURE)
+        if not any(states):
+            return
+        mended = [position for position, state in enumerate(states) if state and ended[position] == VALUE]
+        if mended:
+            self._add(location, size)
+        for position in mended:
+            self._states[location.first + position] = VALUE
+            self._rows[location.first + position] = len(self._firsts) - 1
+        self.without_value -= len(mended)
 
     def _add(self, location: Location, size: int) -> None:
         self._firsts.append(location.first)

@@ -10,16 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from itertools import compress
 from typing import Any, overload
 
 from cloudknot.collector import Collector
-from cloudknot.element_future import Callback, CloudFuture, ElementFuture, ElementFutures
+from cloudknot.element_future import Callback, CloudFuture, ElementFuture, ElementFutures, cancel_future
 from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
-from cloudknot.errors import BatchJobFailedError, CloudknotError, CloudknotInputError
-from cloudknot.outcomes import Place, given_up
+from cloudknot.errors import CloudknotError, CloudknotInputError
+from cloudknot.outcomes import as_ending
 from cloudknot.packs import Packs
 from cloudknot.progress import Progress, snapshot, summary
 from cloudknot.results import Job, Outcome, Results
@@ -144,13 +144,13 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self.done():
             return self.cancelled()
         if self._collector is None:
-            return _cancel(self)
+            return cancel_future(self)
         with self._collector.held():
             self.job.terminate("Cancelled by its future")
             self._collector.stop()
             self._collector.take_last()
             self._end(range(len(self)), CANCELLED)
-            return _cancel(self) if self.elements.any_in(CANCELLED) else not self.complete()
+            return cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
@@ -194,7 +194,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             try:
                 self._made_list = self._make_list()
             except CloudknotError as error:
-                return None, _as_ending(error, self.job.place(0))
+                return None, as_ending(error, self.job.place(0))
             return self._made_list, None
 
     def _make_list(self) -> list[Any]:
@@ -208,9 +208,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self._made_list is not None:
             return (self._made_list[index], None), True
         try:
-            return self.results.outcome(index), True
+            with self._condition:
+                known = self.elements.known(index)
+            return self.results.outcome(index, *known), True
         except CloudknotError as error:
-            return (None, _as_ending(error, self.job.place(index))), False
+            return (None, as_ending(error, self.job.place(index))), False
 
     def so_far(self) -> str:
         """How the map gets on as far as the collector has seen, in sentences that end with a space."""
@@ -226,6 +228,10 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def gap(self, start: int) -> int:
         """The first element from ``start`` on that has not ended; the number of all when there is none."""
         return self.elements.gap(start)
+
+    def takes(self, pack: Location) -> bool:
+        """Whether a pack may say something new of an element."""
+        return self.elements.takes(pack)
 
     def store(self, location: Location, size: int, kinds: bytes) -> None:
         """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
@@ -306,15 +312,3 @@ class ReducedFuture(MapFuture):
     def _outcome(self) -> Outcome:
         values, error = super()._outcome()
         return (values, error) if error is not None else (values[0], None)
-
-
-def _as_ending(error: CloudknotError, place: Place) -> BaseException:
-    return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
-
-
-def _cancel(future: Future[Any]) -> bool:
-    """Cancel by the rule of `Future`, and tell those who wait."""
-    if not Future.cancel(future):
-        return False
-    future.set_running_or_notify_cancel()
-    return True

@@ -180,6 +180,11 @@ def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
     return error
 
 
+def as_ending(error: CloudknotError, place: Place) -> BaseException:
+    """The error of an element whose outcome cannot be read, because of ``error``."""
+    return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
+
+
 def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
     """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
     return lost(place, ending(job))

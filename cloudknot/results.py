@@ -96,8 +96,8 @@ class Results:
         """Remember why nothing more can be learned of the elements that are left."""
         self.given_up_with = error
 
-    def outcome(self, index: int) -> Outcome:
-        """The outcome of an element that has ended.
+    def outcome(self, index: int, state: int, row: int) -> Outcome:
+        """The outcome of an element that has ended, of which this is known.
 
         Raises
         ------
@@ -106,9 +106,8 @@ class Results:
         CloudknotError
             It cannot be read at the moment.
         """
-        state = self._elements.state(index)
         if state in (VALUE, FAILURE):
-            return self._read(index, state)
+            return self._read(index, state, row)
         if state == CANCELLED:
             raise CancelledError
         if state == GIVEN_UP:
@@ -134,12 +133,12 @@ class Results:
         names = self._failed_before.get(child)
         return f" ({names})" if names else ""
 
-    def _read(self, index: int, state: int) -> Outcome:
+    def _read(self, index: int, state: int, row: int) -> Outcome:
         # Whoever goes through all elements comes back to one pack many times.
-        row, (last, first, loaded) = self._elements.row(index), self._last
+        last, first, loaded = self._last
         if row == last and state == VALUE and loaded is not None:
             return self._value_in(loaded, index, first)
-        location, size = self._elements.pack(index)
+        location, size = self._elements.pack_at(row)
         if state == VALUE and size <= WHOLE:
             return self._value_of(index, location)
         payload = self.packs.payload(location, size, index - location.first)
@@ -213,7 +212,7 @@ class Results:
         return part, [self._value(part.location.first + position) for position in part.positions]
 
     def _value(self, index: int) -> Any:
-        value, error = self._read(index, VALUE)
+        value, error = self._read(index, VALUE, self._elements.row(index))
         if error is not None:
             raise error
         return value

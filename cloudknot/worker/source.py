@@ -90,7 +90,11 @@ def outcomes(run: RunKeys, reach: int, elements: Sequence[int]) -> Iterator[Outc
         while index is not None and index < end:
             wanted.append(index)
             index = next(waiting, None)
-        found = {i: where for i, where in _chosen(run, cluster).items() if i in set(wanted)} if wanted else {}
+        found = (
+            {i: where for i, where in chosen(cluster, partial(_kinds, run)).items() if i in set(wanted)}
+            if wanted
+            else {}
+        )
         yield from _read(run, wanted, found)
     while index is not None:
         yield None
@@ -118,14 +122,14 @@ def _clusters(packs: Iterable[Listed]) -> Iterator[list[Listed]]:
         yield cluster
 
 
-def _chosen(run: RunKeys, cluster: list[Listed]) -> dict[int, Listed]:
-    """Which pack counts for each element of a cluster."""
+def chosen(cluster: list[Listed], kinds_of: Callable[[Location], Sequence[int]]) -> dict[int, Listed]:
+    """Which pack counts for each element of a cluster; what kinds of outcomes a pack has is asked where it matters."""
     if len(cluster) == 1:
         first, number, _ = cluster[0].location
         return dict.fromkeys(range(first, first + number), cluster[0])
     found: dict[int, tuple[Listed, bool]] = {}
     for pack in sorted(cluster, key=lambda pack: (pack.stored, pack.location.round, pack.location)):
-        for index, kind in enumerate(_head(run, pack).kinds, pack.location.first):
+        for index, kind in enumerate(kinds_of(pack.location), pack.location.first):
             known, known_ok = found.get(index, (None, False))
             ok = kind == VALUE
             later = known is not None and not ok and pack.location.round > known.location.round
@@ -134,9 +138,13 @@ def _chosen(run: RunKeys, cluster: list[Listed]) -> dict[int, Listed]:
     return {index: pack for index, (pack, _) in found.items()}
 
 
-def _head(run: RunKeys, pack: Listed) -> Pack:
+def _head(run: RunKeys, location: Location) -> Pack:
     """The table of a pack, without payloads."""
-    return Pack(s3.read(run.bucket, run.output(*pack.location), 0, head_size(pack.location.number)))
+    return Pack(s3.read(run.bucket, run.output(*location), 0, head_size(location.number)))
+
+
+def _kinds(run: RunKeys, location: Location) -> Sequence[int]:
+    return _head(run, location).kinds
 
 
 def _read(run: RunKeys, wanted: Sequence[int], found: dict[int, Listed]) -> Iterator[Outcome | None]:
@@ -163,7 +171,7 @@ def _outcomes_in(run: RunKeys, pack: Listed, positions: list[int]) -> Iterator[O
             kind, payload = whole[position].kind, whole[position].payload
             yield Outcome(kind, partial(loads if kind == VALUE else bytes, payload))
         return
-    head = _head(run, pack)
+    head = _head(run, pack.location)
     for position in positions:
         kind = head.kinds[position]
         yield Outcome(kind, partial(s3.load if kind == VALUE else s3.read, run.bucket, key, *head.span(position)))

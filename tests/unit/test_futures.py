@@ -497,6 +497,22 @@ def test_an_element_that_waits_is_not_cancelled_and_never_known_to_run(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
+def test_a_value_of_another_attempt_takes_the_place_of_a_failure(submit):
+    """Both attempts run at once; the one whose element failed was seen first."""
+    job, future = submit(inputs=[1, 2, 3], chunksize=3)
+    good, bad = run_element(square, lambda: 1, False), run_element(len, lambda: 1, False)
+    job.packs = {Location(0, 2): pack([bad, good])}
+    assert isinstance(future[0].exception(LONG), TypeError)
+    job.packs = {**job.packs, Location(0, 1): pack([good])}
+    until(lambda: future[0].exception() is None)
+    reads = job.reads
+    polls = job.polls
+    until(lambda: job.polls > polls + 2)
+    assert job.reads == reads
+    job.finish(2)
+    assert future.result(LONG) == [1, 1, 9]
+
+
 def test_cancel_after_the_end_does_nothing(submit):
     job, future = submit()
     job.finish(0, 1, 2)

@@ -1,0 +1,87 @@
+"""Packs of attempts that ran at once overlap: sessions and jobs that take the results agree about each element."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudknot.elements import FAILURE, PENDING, VALUE, Elements
+from cloudknot.listing import Listed, oldest_first
+from cloudknot.worker import envelope, source
+from cloudknot.worker.protocol import Location
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+COUNT = 8
+
+
+@st.composite
+def stored_packs(draw):
+    """Packs of one round, each with when it was stored and which of its elements have a value."""
+    found = {}
+    for first in draw(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6)):
+        number = draw(st.integers(1, COUNT - first))
+        oks = draw(st.lists(st.booleans(), min_size=number, max_size=number))
+        found[Location(first, number)] = draw(st.integers(0, 9)), oks
+    return found
+
+
+def kinds(oks):
+    return bytes(envelope.VALUE if ok else envelope.RAISED for ok in oks)
+
+
+def as_a_session(packs, page):
+    """The last element never ends, so the map goes on."""
+    elements = Elements(COUNT + 1)
+    listed = [Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())]
+    for found in oldest_first(listed[start : start + page] for start in range(0, len(listed), page)):
+        for location, size in found:
+            if elements.takes(location):
+                elements.store(location, size, kinds(packs[location][1]))
+    return elements
+
+
+def as_a_job(packs):
+    """What a job takes that has these results as its elements."""
+    found = {}
+    listed = [
+        source.Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())
+    ]
+    for cluster in source._clusters(listed):
+        found.update(source.chosen(cluster, lambda location: kinds(packs[location][1])))
+    return found
+
+
+@given(stored_packs(), st.integers(1, 4))
+def test_a_session_and_a_job_take_the_same_outcomes(packs, page):
+    elements, found = as_a_session(packs, page), as_a_job(packs)
+    for index in range(COUNT):
+        if index not in found:
+            assert elements.state(index) == PENDING
+            continue
+        location = found[index].location
+        assert elements.pack(index)[0] == location
+        ok = packs[location][1][index - location.first]
+        assert elements.state(index) == (VALUE if ok else FAILURE)
+    assert elements.without_value == elements.number_of(FAILURE)
+    assert elements.left == elements.number_of(PENDING)
+
+
+def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
+    elements = Elements(3)
+    assert elements.store(Location(0, 2), 100, kinds([False, True])) == (0, b"\1\1")
+    assert elements.takes(Location(0, 1))
+    assert not elements.takes(Location(0, 2))
+    assert elements.store(Location(0, 1), 100, kinds([True])) == (0, b"\0")
+    assert (elements.left, elements.without_value, elements.state(0)) == (1, 0, VALUE)
+    assert not elements.takes(Location(0, 1))
+    elements.store(Location(2, 1), 100, kinds([False]))
+    elements.store(Location(2, 1, 1), 100, kinds([True]))
+    assert (elements.left, elements.without_value, elements.state(2)) == (0, 1, FAILURE)
+
+
+def test_any_number_of_rounds_is_known():
+    elements = Elements(2)
+    for number in (0, 255, 256, 40_000):
+        again = elements.reopened()
+        again.store(Location(0, 1, number), 100, kinds([True]))
+        assert again.pack(0) == (Location(0, 1, number), 1024)
