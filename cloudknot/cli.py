@@ -50,6 +50,7 @@ def permissions(
     from cloudknot import config
     from cloudknot import permissions as policies
     from cloudknot.aws import Cloud
+    from cloudknot.aws.regions import partition_of
 
     place = config.region(region, config.profile())
     if not (account := account or Cloud(place).account_if_known()):
@@ -60,7 +61,7 @@ def permissions(
         region=place,
         bucket=bucket or config.bucket() or "",
         repository=repository or config.ecr_repo(),
-        partition=policies.partition_of(place),
+        partition=partition_of(place),
     )
     click.echo(json.dumps(policies.policy(level, scope), indent=2))
 

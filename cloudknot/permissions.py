@@ -103,9 +103,3 @@ def _is_of_kind(arn: str, pattern: str) -> bool:
 def size(document: Mapping[str, Any]) -> int:
     """Characters of a policy as IAM counts them."""
     return len(json.dumps(document, separators=(",", ":")))
-
-
-def partition_of(region: str) -> str:
-    """The partition of a region (AWS General Reference, "Amazon Resource Names")."""
-    starts = {"cn-*": "aws-cn", "us-gov-*": "aws-us-gov"}
-    return next((name for pattern, name in starts.items() if fnmatchcase(region, pattern)), "aws")

@@ -46,3 +46,18 @@ def check_region(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3) or known
         raise RegionException(f"{name!r} is not an AWS region. Near matches: {', '.join(near)}.")
     return name
+
+
+def partition_of(region: str) -> str:
+    """The partition of a region, as boto3 knows it, without a network: ``aws``, ``aws-cn``, ``aws-eusc``, ...
+
+    A region that boto3 does not know counts by its name's beginning. Raises `RegionException` for one like no other.
+    """
+    from boto3 import Session
+    from botocore.exceptions import UnknownRegionError
+
+    try:
+        return str(Session(region_name="us-east-1").get_partition_for_region(region))
+    except UnknownRegionError:
+        check_region(region)
+        raise

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from cloudknot import template
 from cloudknot.aws.denied import action_of, advice
+from cloudknot.aws.regions import partition_of
 from cloudknot.cli import main
 from cloudknot.errors import CloudknotInputError
-from cloudknot.permissions import LONGEST_POLICY, Scope, allowing, grants, partition_of, policy, size, statement
+from cloudknot.permissions import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
 from cloudknot.statements import GRANTS, LEVELS
 
 DATA = Path(cfnlint.__file__).parent / "data"
@@ -99,7 +100,7 @@ class TestPolicy:
         assert result.exit_code == 0
         assert json.loads(result.stdout) == policy(level, SCOPE)
 
-    @pytest.mark.parametrize("region", ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1"])
+    @pytest.mark.parametrize("region", ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1"])
     def test_it_fits_into_a_managed_policy(self, level, region):
         """With the longest names of buckets, long ones of repositories, and in each partition."""
         scope = Scope("123456789012", region, "b" * 63, "r" * 60, partition_of(region))
@@ -159,12 +160,29 @@ class TestScope:
         assert "ec2.amazonaws.com.cn" in text
         assert "arn:aws:" not in text
 
-    def test_partitions(self):
-        assert [partition_of(region) for region in ("eu-west-1", "cn-north-1", "us-gov-west-1")] == [
-            "aws",
-            "aws-cn",
-            "aws-us-gov",
-        ]
+    @pytest.mark.parametrize(
+        ("region", "partition"),
+        [
+            ("eu-west-1", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("eusc-de-east-1", "aws-eusc"),
+            ("us-iso-east-1", "aws-iso"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("us-isof-south-1", "aws-iso-f"),
+            ("eu-isoe-west-1", "aws-iso-e"),
+            ("eu-north-9", "aws"),
+        ],
+    )
+    def test_partitions(self, region, partition):
+        assert partition_of(region) == partition
+        text = CliRunner().invoke(main, ["permissions", "create", "--account", "1" * 12, "--region", region]).stdout
+        assert set(re.findall(r"arn:([^:]+):", text)) == {partition}
+
+    def test_a_region_of_no_partition_is_told(self):
+        result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "uswest-2"])
+        assert result.exit_code == 1
+        assert "'uswest-2' is not an AWS region. Near matches: us-west-2" in result.output
 
     def test_an_unknown_level_is_refused(self):
         with pytest.raises(CloudknotInputError, match="run, create or administer"):
