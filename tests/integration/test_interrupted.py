@@ -55,8 +55,10 @@ print("not reached")
 MAKING = [
     ("create_stack", 1, "before"),  # of the Pars
     ("create_stack", 1, "after"),
-    ("put_image", 1, "before"),
+    ("put_image", 1, "before"),  # of the environment
     ("put_image", 1, "after"),
+    ("put_image", 2, "before"),
+    ("put_image", 2, "after"),
     ("create_stack", 2, "before"),  # of the knot
     ("create_stack", 2, "after"),
 ]
