@@ -176,5 +176,5 @@ def _not_there(cloud: Cloud, names: list[str]) -> str:
 
 def _about_results(cloud: Cloud, results: bool) -> str:
     if results:
-        return f"Inputs and results in {cloud.bucket} are deleted for good."
+        return f"Inputs and results in {cloud.bucket} are deleted; if it keeps versions, S3 keeps the old ones."
     return f"Inputs and results in {cloud.bucket} are kept; --results deletes them, too."

@@ -257,7 +257,8 @@ def test_unchanged_knot_is_only_read(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, timeout=600, retries=3)
     cloud.calls.clear()
     again = deploy(Pars(cloud=cloud), timeout=600, retries=3)
-    assert cloud.calls == ["describe_stacks", "describe_stacks", "describe_job_definitions"]
+    of_the_pars = ["describe_stacks", "get_instance_profile"]
+    assert cloud.calls == [*of_the_pars, "describe_stacks", "describe_job_definitions"]
     assert (again.stack_id, again.job_queue_arn, again.retries) == (made.stack_id, made.job_queue_arn, 3)
 
 
