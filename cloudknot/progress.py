@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from cloudknot.bars import TerminalBar
 from cloudknot.elements import CANCELLED, Elements
+from cloudknot.endings import UNSUBMITTED
 from cloudknot.notebook import NotebookBar
 
 logger = logging.getLogger("cloudknot")
@@ -28,6 +29,10 @@ STATES = (
     ("RUNNABLE", "waiting"),
     ("PENDING", "pending"),
     ("SUBMITTED", "submitted"),
+    (
+        UNSUBMITTED,
+        "not submitted yet (if the session that submits them has ended, retry_failed() can in some minutes)",
+    ),
 )
 """What Batch's states of live jobs are called here. Those that are pending wait for other jobs."""
 WINDOW = 60.0

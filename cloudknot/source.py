@@ -161,8 +161,11 @@ class RunSource:
     def poll(self, known: set[int]) -> tuple[set[int], bool]:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
         newest, jobs = self.rounds.newest, self.describe_jobs()
-        ended = all(job["status"] in ENDED for job in jobs) and (bool(jobs) or _is_old(newest))
-        self.states = batch.count_states(jobs)
+        unsubmitted = newest.job_ids.count(None)
+        # A job that Batch does not tell of may be too new for that.
+        is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
+        ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
+        self.states = batch.count_states(jobs) | ({UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._is_submitted_whole(newest)
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}

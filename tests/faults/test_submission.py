@@ -1,6 +1,8 @@
 """SubmitJob under faults: one job for each submission, whatever becomes of the answer."""
 
 import itertools
+import os
+import time
 
 import pytest
 
@@ -8,13 +10,19 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
 from cloudknot.submission import PAUSES, Submission, submit
-from tests.waiting import LONG
+from tests.waiting import LONG, until
 
 SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
 
 
 def square(x):
     return x * x
+
+
+def wait_for(path, x):
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    return x
 
 
 def jobs_named(cloud, job):
@@ -82,3 +90,24 @@ def test_what_cannot_be_submitted_whole_is_ended(cloud, knot_of):
     states = itertools.chain(*(batch.describe_jobs(cloud.door, [job["jobId"]]) for job in jobs))
     assert all(state["isTerminated"] or state["isCancelled"] or state["status"] == "FAILED" for state in states)
     assert undone == [True]
+
+
+def test_a_job_that_batch_does_not_describe_yet_is_not_lost(cloud, knot_of, tmp_path):
+    flags = [tmp_path / "there", tmp_path / "later"]
+    flags[0].touch()
+    elements = [(str(flags[x // 2]), x) for x in range(3)]
+    submitted = knot_of(wait_for).map(elements, starmap=True, job_type="independent")
+    late, told = submitted.job.job_ids[2], []
+
+    def lag(parsed, **_):
+        told.append([job["status"] for job in parsed["jobs"] if job["jobId"] != late])
+        if not flags[1].exists():
+            parsed["jobs"] = [job for job in parsed["jobs"] if job["jobId"] != late]
+
+    other = ck.LocalCloud(cloud.directory)
+    other.client("batch").meta.events.register("after-call.batch.DescribeJobs", lag)
+    future = ck.BatchJob(submitted.job.job_id, cloud=other, keys=submitted.job.keys).future()
+    until(lambda: future.done() or told.count(["SUCCEEDED"] * 2) > 3)
+    assert not future.done()
+    flags[1].touch()
+    assert future.result(LONG) == [0, 1, 2]

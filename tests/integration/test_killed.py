@@ -152,7 +152,9 @@ def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
     assert job.future()[0].result(LONG) == 0
     until(lambda: job.status == "SUCCEEDED")
     assert calls(traces) == {"0": 1}
-    # Another session might still be submitting, so nothing is said of the others until that is long ago.
+    # Another session might still be submitting, so the others are not given up until that is long ago.
+    with pytest.raises(ck.CKTimeoutError, match=r"So far 1/3, 2 not submitted yet .*retry_failed\(\)"):
+        job.result(1)
     old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
     cloud.storage.put(job.keys.manifest, old.to_json().encode())
     later = ck.BatchJob(job.job_id, cloud=cloud)
