@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries; SubmitJob is refused above 50 calls a second (Batch user guide, "Service quotas")."""
+LISTING_LAG = 3.0
+"""Seconds before a second look for a job whose submission was not answered: ListJobs may lag behind SubmitJob."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
 FEWEST_CHILDREN = 1000
@@ -150,7 +152,7 @@ def _submit_one(
             if error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
                 raise
             sleep(pause)
-            if error.code in OUTCOME_UNKNOWN and (job_id := _found_again(cloud, submission, child, error)):
+            if error.code in OUTCOME_UNKNOWN and (job_id := _found_again(cloud, submission, child, error, sleep)):
                 return job_id
     return _submit_job(cloud, submission, request)
 
@@ -173,14 +175,21 @@ def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -
         raise
 
 
-def _found_again(cloud: Cloud, submission: Submission, child: int, unanswered: CloudError) -> str | None:
-    """The job whose SubmitJob was not answered, if it is there."""
-    try:
-        found = find_submitted(cloud, submission)
-    except CloudError as error:
-        # Not to know is not to submit again.
-        raise unanswered from error
-    return found[child] if child < len(found) else None
+def _found_again(
+    cloud: Cloud, submission: Submission, child: int, unanswered: CloudError, sleep: Callable[[float], None]
+) -> str | None:
+    """The job whose SubmitJob was not answered, if it is there, or is a while later."""
+    for lag in (LISTING_LAG, 0.0):
+        try:
+            found = find_submitted(cloud, submission)
+        except CloudError as error:
+            # Not to know is not to submit again.
+            raise unanswered from error
+        if child < len(found) and found[child]:
+            return found[child]
+        if lag:
+            sleep(lag)
+    return None
 
 
 def find_submitted(cloud: Cloud, submission: Submission) -> list[str | None]:

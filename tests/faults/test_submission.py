@@ -9,7 +9,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
-from cloudknot.submission import PAUSES, Submission, submit
+from cloudknot.submission import LISTING_LAG, PAUSES, Submission, submit
 from tests.waiting import LONG, until
 
 SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
@@ -35,6 +35,26 @@ def test_a_submission_whose_answer_is_lost_is_found_again(cloud, knot_of, switch
         assert switches.injected() == {"dropped": 1}
     assert future.result(LONG) == [1, 4, 9]
     assert [job["jobId"] for job in jobs_named(cloud, future.job)] == [future.job.job_id]
+
+
+def test_a_submission_is_found_again_though_the_listing_lags(cloud, knot_of, switches):
+    knot, listings = knot_of(square), []
+
+    def lag(parsed, **_):
+        listings.append(len(parsed["jobSummaryList"]))
+        if len(listings) == 1:
+            parsed["jobSummaryList"] = []
+
+    client = cloud.client("batch").meta.events
+    client.register("after-call.batch.ListJobs", lag)
+    try:
+        with switches.on(Faults(dropped=1, limit=1, **SUBMIT)):
+            future = knot.map([1, 2, 3])
+    finally:
+        client.unregister("after-call.batch.ListJobs", lag)
+    assert listings[:2] == [1, 1]
+    assert [job["jobId"] for job in jobs_named(cloud, future.job)] == [future.job.job_id]
+    assert future.result(LONG) == [1, 4, 9]
 
 
 def test_independent_jobs_are_submitted_once_each(cloud, knot_of, switches):
@@ -63,7 +83,7 @@ def test_a_submission_that_is_never_answered_is_an_error_and_the_job_is_found_la
     submission, waited, undone = Submission(keys, done.job.manifest, round=9), [], []
     with switches.on(Faults(errors=1, **SUBMIT)), pytest.raises(ck.CloudError, match="batch:submit_job"):
         submit(cloud, submission, [request], lambda: undone.append(True), waited.append)
-    assert waited == list(PAUSES)
+    assert waited == [seconds for pause in PAUSES for seconds in (pause, LISTING_LAG)]
     # It is not certain that there is no job, so what was stored for it stays.
     assert undone == []
     assert batch.find_by_name(cloud.door, done.job.job_queue, submission.name) == []
