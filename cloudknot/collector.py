@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, JobRunningError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.packs import Packs, submit
 from cloudknot.silence import Patience, Silence
 from cloudknot.worker.protocol import Location
@@ -222,6 +222,9 @@ class Collector:
         begun = self._clock()
         try:
             self._look(pool)
+        except JobRunningError:
+            # Another session is submitting what would grow, or died when it did: the next look knows more.
+            self._silence.ended()
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._sink.give_up(error)
         except CloudknotError as error:

@@ -118,6 +118,11 @@ def never_runs(job: Mapping[str, Any]) -> str:
     return reason if reason.startswith("Canceled by JobStateTimeLimit") and "MISCONFIGURATION:" in reason else ""
 
 
+def took_neighbours(end: Ending) -> bool:
+    """Whether one element may have ended the process of all elements of its child."""
+    return issubclass(end.kind, OutOfMemoryError | WorkerDiedError)
+
+
 def out_of_memory(end: Ending) -> bool:
     """Whether a job failed for want of memory."""
     return issubclass(end.kind, OutOfMemoryError)

@@ -12,13 +12,14 @@ from typing import Any, Protocol
 from cloudknot.aws.batch import DESCRIBE_LIMIT, LogStream, log_streams
 from cloudknot.collector import Source
 from cloudknot.elements import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
-from cloudknot.endings import Ending, ending, out_of_memory
+from cloudknot.endings import Ending, ending, out_of_memory, took_neighbours
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.outcomes import Place, given_up, load_exception, load_value, load_values, lost, unreadable
 from cloudknot.packs import WHOLE, Loaded, Packs, Store, in_order
 from cloudknot.worker.envelope import Failure
 from cloudknot.worker.protocol import Location
 
+SHARED = " (the cause may be another element of its chunk: retry_failed(chunksize=1) runs each by itself)"
 Outcome = tuple[Any, BaseException | None]
 """A value and None, or None and the error that stands in its place."""
 
@@ -92,6 +93,10 @@ class Results:
         endings = (end for end, _ in self._endings.values() if out_of_memory(end))
         return max((end.memory or 0 for end in endings), default=0)
 
+    def any_died(self) -> bool:
+        """Whether a child's process was ended, perhaps by one of its elements."""
+        return any(took_neighbours(end) for end, _ in self._endings.values())
+
     def give_up(self, error: CloudknotError) -> None:
         """Remember why nothing more can be learned of the elements that are left."""
         self.given_up_with = error
@@ -122,9 +127,14 @@ class Results:
         log_url = self._job.log_url(stream) if stream else ""
         if end.kind is DependencyFailedError:
             end = replace(end, what=f"{end.what}{self._waited_for(child)}")
+        if took_neighbours(end) and self._is_shared(child):
+            end = replace(end, what=f"{end.what}{SHARED}")
         if out_of_memory(end):
             end = replace(end, what=f"{end.what}{self._job.growth(end)}")
         return lost(replace(self._job.place(index, child), log_url=log_url), end)
+
+    def _is_shared(self, child: int) -> bool:
+        return sum(len(span) for span in islice(self._job.spans(child), 2)) > 1
 
     def _waited_for(self, child: int) -> str:
         if child not in self._failed_before:

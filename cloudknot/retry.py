@@ -120,6 +120,12 @@ def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
     return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 
 
+def chunk_after_death(rounds: Rounds, count: int) -> int:
+    """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
+    along, and would again."""
+    return min(rounds.newest.chunksize, most_unasked(count))
+
+
 def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:
     """The choices for what ran out of ``memory`` MiB; None when it may not grow any more, or that is not known."""
     if not memory:

@@ -11,7 +11,7 @@ from cloudknot.elements import CANCELLED, GIVEN_UP
 from cloudknot.endings import Ending, ending, out_of_memory
 from cloudknot.errors import JobRunningError
 from cloudknot.progress import Progress, progress_line
-from cloudknot.retry import Choices, RetryOptions, grown, start_round
+from cloudknot.retry import Choices, RetryOptions, chunk_after_death, grown, start_round
 from cloudknot.rules import MOST_GROWTH
 from cloudknot.source import RunSource
 
@@ -70,7 +70,8 @@ class Retrying(RunSource):
             with ``memory_growth``, so many times as much memory.
         chunksize : int, optional
             Elements that one child job handles, as many as in the map at most. Default: the map's; if nobody gave one
-            there, a thousandth of those that failed, so that what ends its process takes few others along.
+            there, or a process had died, a thousandth of those that failed, so that what ends its process takes few
+            others along, and none if up to 1,000 failed.
         progress : bool, optional
             As `Knot.map` has it.
 
@@ -93,6 +94,8 @@ class Retrying(RunSource):
             failed = future.elements.indices_without_value()
             if failed:
                 choices = self._choices(future).given(given)
+                if chunksize is None and future.results.any_died():
+                    chunksize = chunk_after_death(self.rounds, len(failed))
                 waits = self._live_jobs_of_source()
                 self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize, waits))
                 self._may_grow = True

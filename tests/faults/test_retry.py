@@ -87,6 +87,27 @@ def test_large_results_of_a_retry_are_stored_beside_the_failures(knot_of, tmp_pa
     assert calls(tmp_path) == dict.fromkeys(range(3), 2)
 
 
+def dies_at_five(folder, index):
+    note(folder, index)
+    if index == 5:
+        os._exit(7)
+    return index
+
+
+def test_an_element_that_ends_its_process_takes_its_neighbours_along_once(knot_of, tmp_path):
+    future = knot_of(dies_at_five).map(inputs(tmp_path, 10), starmap=True, chunksize=4)
+    with pytest.raises(
+        ck.WorkerDiedError, match=r"^Element (4|5) .*exit code 7 \(.*another element of its chunk: .*chunksize=1"
+    ):
+        future.result(LONG)
+    assert {index for index, each in enumerate(future) if each.exception()} <= {4, 5, 6, 7}
+    ended(future.job)
+    again = future.retry_failed()
+    with pytest.raises(ck.WorkerDiedError, match=r"^Element 5 .*exit code 7: "):
+        again.result(LONG)
+    assert [index for index, each in enumerate(again) if each.exception()] == [5]
+
+
 def test_retries_can_be_repeated_and_the_last_failure_counts(knot_of, tmp_path):
     def fails_until(folder, index):
         note(folder, index)

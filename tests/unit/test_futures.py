@@ -19,6 +19,7 @@ from cloudknot.errors import (
     ElementError,
     ImagePullError,
     JobCancelledError,
+    JobRunningError,
     JobTimeoutError,
     PermissionDeniedError,
     WorkerDiedError,
@@ -511,6 +512,26 @@ def test_a_value_of_another_attempt_takes_the_place_of_a_failure(submit):
     assert job.reads == reads
     job.finish(2)
     assert future.result(LONG) == [1, 1, 9]
+
+
+def test_memory_that_another_session_lets_grow_is_looked_for_and_no_outage(submit, caplog):
+    job, future = submit()
+    job.patience, refused = 0, []
+
+    def grow(elements):
+        refused.append(elements)
+        if len(refused) == 3:
+            job.finish(*elements)
+        raise JobRunningError("Another session is submitting")
+
+    job.may_grow, job.grow = lambda child, description: True, grow
+    for child in range(3):
+        job.end(child, status="FAILED")
+    job.over = True
+    assert future.result(LONG) == [1, 4, 9]
+    assert refused == [[0, 1, 2]] * 3
+    assert "does not answer" not in caplog.text
+    assert caplog.records == []
 
 
 def test_cancel_after_the_end_does_nothing(submit):

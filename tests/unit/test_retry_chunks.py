@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudknot.retry import chunk_of_retry
+from cloudknot.retry import chunk_after_death, chunk_of_retry
 from cloudknot.rounds import Round, Rounds, round_manifest
 from cloudknot.submission import UNASKED, Submission
 from cloudknot.worker.protocol import Manifest, RunKeys
@@ -37,3 +37,9 @@ def rounds(chunksize, unasked=None, retried=None):
 )
 def test_elements_of_a_child(earlier, count, asked, expected):
     assert chunk_of_retry(earlier, count, asked) == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(7, 1), (1000, 1), (1001, 2), (100_000, 100)])
+def test_elements_of_a_child_after_a_process_died(count, expected):
+    assert chunk_after_death(rounds(100, False), count) == expected
+    assert chunk_after_death(rounds(1, False), count) == 1
