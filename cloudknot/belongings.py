@@ -1,20 +1,26 @@
 """Everything of cloudknot's in a region: found by tag and by name, and removed.
 
 Stacks are known by their description, what is not in one (revisions of job definitions, repositories) by the tag
-``cloudknot``, and so is a bucket that cloudknot made.
+``cloudknot``, and so is a bucket that cloudknot made. Which buckets and repositories sessions of other settings have
+used stands in the stacks of knots and Pars and in the revisions of job definitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.clobber import Also, clobber_knot, live_jobs
+from cloudknot.definition import buckets_named
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.inventory import PARS as PARS_SUFFIX
+from cloudknot.knot_images import Named, images_of
 from cloudknot.pars import delete_pars
+from cloudknot.stack import StackState
 from cloudknot.tables import size
 from cloudknot.template import OWN_TAG
 from cloudknot.worker.protocol import RUNS
@@ -35,11 +41,27 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class StoredRuns(Stored):
+    """A bucket: whether cloudknot made it, and whether these credentials may look into it."""
+
+    own: bool
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class StoredImages(Stored):
+    """Images of knots in a repository that is not cloudknot's, by their digests."""
+
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Belongings:
     """What there is.
 
     ``jobs`` are the numbers of live jobs by knot, ``leftovers`` the names of knots of which only revisions of a job
-    definition are left. ``bucket`` is None when there are no runs in it and cloudknot did not make it.
+    definition are left. ``repositories`` are cloudknot's own, ``images`` those of knots in repositories of the user's.
+    ``buckets`` are those that cloudknot made, and those of the user's with runs in them.
     """
 
     knots: tuple[KnotInfo, ...]
@@ -47,23 +69,24 @@ class Belongings:
     pars: tuple[str, ...]
     leftovers: tuple[str, ...]
     repositories: tuple[Stored, ...]
-    bucket: Stored | None
-    own_bucket: bool
+    images: tuple[StoredImages, ...]
+    buckets: tuple[StoredRuns, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.knots or self.pars or self.leftovers or self.repositories or self.bucket)
+        stored = self.repositories or self.images or self.buckets
+        return bool(self.knots or self.pars or self.leftovers or stored)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """What it is, its name, and what it costs while nothing runs."""
         stored = [("image repository", one.name, _storage(one, "image")) for one in self.repositories]
-        kind = "bucket" if self.own_bucket else "runs in your own bucket"
-        bucket = [(kind, one.name, _storage(one, "object")) for one in (self.bucket,) if one]
+        images = [("images in your own repository", one.name, _storage(one, "image")) for one in self.images]
         return [
             *(("knot", knot.name, self._cost(knot)) for knot in self.knots),
             *(("knot, half removed", name, "nothing") for name in self.leftovers),
             *(("shared resources (Pars)", name, "nothing") for name in self.pars),
             *stored,
-            *bucket,
+            *images,
+            *(_row(one) for one in self.buckets),
         ]
 
     def _cost(self, knot: KnotInfo) -> str:
@@ -81,17 +104,20 @@ def find_belongings(cloud: Cloud) -> Belongings:
     """Everything of cloudknot's in the cloud's region. Only reads."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
-    tags = {one.get("tags", {}).get(OWN_TAG, "") for one in job_definitions(cloud)}
+    active, inactive = (job_definitions(cloud, status) for status in ("ACTIVE", "INACTIVE"))
+    tags = {one.get("tags", {}).get(OWN_TAG, "") for one in active}
     left = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
-    own = cloud.storage.bucket_itself.is_made_by_cloudknot()
+    repositories = tuple(_repositories(cloud))
+    ours = [one for one in (*active, *inactive) if _is_ours(one)]
+    buckets = dict.fromkeys([cloud.bucket, *_buckets_of(stacks), *buckets_named(ours)])
     return Belongings(
         knots=tuple(knots),
         jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
         pars=tuple(stack.name.removesuffix(PARS_SUFFIX) for stack in pars_stacks(stacks)),
         leftovers=tuple(sorted(left)),
-        repositories=tuple(_repositories(cloud)),
-        bucket=_bucket(cloud, own),
-        own_bucket=own,
+        repositories=repositories,
+        images=tuple(_images_elsewhere(cloud, images_of(ours), {one.name for one in repositories})),
+        buckets=tuple(filter(None, (_bucket(cloud.in_bucket(name), name == cloud.bucket) for name in buckets))),
     )
 
 
@@ -116,12 +142,11 @@ def remove(cloud: Cloud, found: Belongings, results: bool, tell: Callable[[str],
         step(f"shared resources {name}", lambda name=name: delete_pars(cloud, name))  # type: ignore[misc]
     for one in found.repositories:
         step(f"image repository {one.name}", cloud.repository(one.name).clobber)
-    if results and found.bucket:
-        bucket = found.bucket.name
-        step(
-            f"bucket {bucket}" if found.own_bucket else f"the runs in {bucket}",
-            lambda: remove_runs(cloud, found.own_bucket),
-        )
+    for some in found.images:
+        step(f"the images of knots in {some.name}", partial(cloud.repository(some.name).delete_images, some.digests))
+    for bucket in found.buckets if results else ():
+        what = f"bucket {bucket.name}" if bucket.own else f"the runs in {bucket.name}"
+        step(what, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own))
     return failures
 
 
@@ -143,6 +168,29 @@ def _repositories(cloud: Cloud) -> list[Stored]:
     return found
 
 
+def _is_ours(definition: Mapping[str, Any]) -> bool:
+    return OWN_TAG in definition.get("tags", {}) or definition["jobDefinitionName"].endswith(f"{KNOT}-job-definition")
+
+
+def _buckets_of(stacks: Iterable[StackState]) -> list[str]:
+    """The buckets that the knots use, and those that the jobs of each Pars may use."""
+    knots = [stack.parameters["Bucket"] for stack in stacks if stack.parameters.get("Bucket")]
+    arns = [arn for stack in pars_stacks(list(stacks)) for arn in stack.parameters.get("BucketArns", "").split(",")]
+    return [*knots, *(arn.rpartition(":")[2] for arn in arns if arn)]
+
+
+def _images_elsewhere(cloud: Cloud, named: set[Named], ours: set[str]) -> Iterable[StoredImages]:
+    """The images of knots, by repository and name, that are in other repositories than ``ours``."""
+    for repository in sorted({name for name, _ in named if name} - ours):
+        names = {name for one, name in named if one == repository}
+        with suppress(ResourceDoesNotExistException):
+            images = _images(cloud, repository)
+            found = [one for one in images if names & {one["imageDigest"], *one.get("imageTags", ())}]
+            if found:
+                bytes_of_all = sum(image.get("imageSizeInBytes", 0) for image in found)
+                yield StoredImages(repository, len(found), bytes_of_all, tuple(one["imageDigest"] for one in found))
+
+
 def _tags(cloud: Cloud, arn: str) -> set[str]:
     return {tag["Key"] for tag in cloud.call("ecr", "list_tags_for_resource", resourceArn=arn)["tags"]}
 
@@ -152,15 +200,28 @@ def _images(cloud: Cloud, repository: str) -> list[Mapping[str, Any]]:
     return [image for page in pages for image in page["imageDetails"]]
 
 
-def _bucket(cloud: Cloud, own: bool) -> Stored | None:
-    """The bucket, if there is anything in it that could be removed."""
+def _bucket(cloud: Cloud, is_default: bool) -> StoredRuns | None:
+    """The bucket, if there is anything in it that could be removed.
+
+    One that may not be looked into is told: it is another session's, and there may be runs in it. But for that of the
+    settings, which is refused in the same way when there is no such bucket.
+    """
+    own = cloud.storage.bucket_itself.is_made_by_cloudknot()
     try:
         cloud.call("s3", "head_bucket", Bucket=cloud.bucket)
         pages = cloud.pages("s3", "list_objects_v2", Bucket=cloud.bucket, Prefix=f"{RUNS}/")
         sizes = [int(item["Size"]) for page in pages for item in page.get("Contents", ())]
-    except (ResourceDoesNotExistException, PermissionDeniedError):
+    except ResourceDoesNotExistException:
         return None
-    return Stored(cloud.bucket, len(sizes), sum(sizes)) if own or sizes else None
+    except PermissionDeniedError:
+        return None if is_default else StoredRuns(cloud.bucket, 0, 0, own, closed=True)
+    return StoredRuns(cloud.bucket, len(sizes), sum(sizes), own) if own or sizes else None
+
+
+def _row(bucket: StoredRuns) -> tuple[str, str, str]:
+    if bucket.closed:
+        return "bucket of other settings", bucket.name, "not known: your credentials may not look into it"
+    return "bucket" if bucket.own else "runs in your own bucket", bucket.name, _storage(bucket, "object")
 
 
 def _storage(stored: Stored, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -117,7 +117,7 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
         click.echo(f"There is nothing of cloudknot's in {cloud.region}.")
         return
     click.echo(table(("What", "Name", "Costs"), found.rows()))
-    click.echo(_about_results(cloud, results))
+    click.echo(_about_results([bucket.name for bucket in found.buckets], results))
     if dry_run:
         return
     if not yes:
@@ -156,11 +156,14 @@ def _clobber_named(
 
 
 def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool]) -> None:
+    from cloudknot.buckets import clouds_of_knot
+
     besides = [
         word for word, on in zip(("what they share", "images", "repository", "results"), also, strict=True) if on
     ]
     what = f"the knot{'s' * (len(names) > 1)} {', '.join(names)}" + (f", with {', '.join(besides)}" if besides else "")
-    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(cloud, also[3])}")
+    buckets = dict.fromkeys(each.bucket for name in names for each in clouds_of_knot(cloud, name))
+    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(buckets, also[3])}")
 
 
 def _not_there(cloud: Cloud, names: list[str]) -> str:
@@ -174,7 +177,9 @@ def _not_there(cloud: Cloud, names: list[str]) -> str:
     return f"In {cloud.region} there is nothing to remove of {', '.join(map(repr, names))}. {like}"
 
 
-def _about_results(cloud: Cloud, results: bool) -> str:
+def _about_results(buckets: Iterable[str], results: bool) -> str:
+    if not (where := ", ".join(buckets)):
+        return "There are no inputs and results."
     if results:
-        return f"Inputs and results in {cloud.bucket} are deleted; if it keeps versions, S3 keeps the old ones."
-    return f"Inputs and results in {cloud.bucket} are kept; --results deletes them, too."
+        return f"Inputs and results in {where} are deleted; where a bucket keeps versions, S3 keeps the old ones."
+    return f"Inputs and results in {where} are kept; --results deletes them, too."

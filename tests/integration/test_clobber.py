@@ -1,6 +1,7 @@
 """Leaving nothing behind: the account after a clobber is the account before the knot, for every choice."""
 
 import contextlib
+import json
 import time
 
 import pytest
@@ -317,3 +318,51 @@ def test_a_bucket_that_holds_something_else_is_kept_and_told(chosen_bucket, comm
     assert removed.exit_code == 1
     assert "The bucket made-but-used was kept: cloudknot made it" in removed.output
     assert list(cloud.storage.keys("")) == ["notes"]
+
+
+def put_image(cloud, repository, tag):
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {"digest": tag}, "layers": []})
+    image = {"imageTag": tag, "imageManifest": manifest, "imageManifestMediaType": kind}
+    cloud.call("ecr", "put_image", repositoryName=repository, **image)
+
+
+def test_what_a_session_of_other_settings_made_is_found_shown_and_removed(chosen_bucket, command, monkeypatch):
+    theirs = chosen_bucket("lab-of-others")
+    theirs.call("ecr", "create_repository", repositoryName="of-the-lab/images")
+    put_image(theirs, "of-the-lab/images", "their-own")
+    before = inventory(theirs)
+    choices = {"pars": ck.Pars("lab", cloud=theirs), "repo_name": "of-the-lab/images", "image_tags": ["v1"]}
+    knot = ck.Knot(name="lab", func=square, cloud=theirs, **choices)
+    assert knot.map([3]).result() == [9]
+    monkeypatch.delenv("CLOUDKNOT_CONFIG_FILE")
+
+    shown = command("clobber", "--all", "--dry-run").output
+    row = next(line for line in shown.splitlines() if line.startswith("images in your own repository"))
+    assert row.split()[5:] == ["of-the-lab/images", "storage", "of", "2", "images,", *row.split()[-2:]]
+    assert any(line.split()[:2] == ["bucket", "lab-of-others"] for line in shown.splitlines())
+    kept = command("clobber", "--all", "--yes")
+    assert kept.exit_code == 0, kept.output
+    left = inventory(theirs)
+    assert [name for name in left["images"] if name.startswith("of-the-lab/")] == ["of-the-lab/images:their-own"]
+    assert [name for name in left["objects"] if name.startswith("lab-of-others/cloudknot.jobs/lab/")]
+
+    # Nothing but the revisions that Batch still shows tells of the bucket now.
+    removed = command("clobber", "--all", "--yes", "--results")
+    assert removed.exit_code == 0, removed.output
+    assert "Removed bucket lab-of-others." in removed.output
+    left = inventory(theirs)
+    assert {
+        kind: sorted({*names} - {*before[kind]}) for kind, names in left.items() if {*names} - {*before[kind]}
+    } == {}
+
+
+def test_results_in_buckets_of_other_settings_go_with_their_knot(chosen_bucket, command, monkeypatch):
+    theirs = chosen_bucket("lab-of-a-knot")
+    knot = ck.Knot(name="lab", func=square, cloud=theirs)
+    assert knot.map([3]).result() == [9]
+    monkeypatch.delenv("CLOUDKNOT_CONFIG_FILE")
+    removed = command("clobber", "lab", "--results", "--yes")
+    assert removed.exit_code == 0, removed.output
+    assert "lab-of-a-knot are deleted for good" in removed.output
+    assert list(theirs.storage.keys("")) == []
