@@ -158,7 +158,7 @@ class TestWholePolicies:
             assert "the statement DeleteImages" in images
             # What the policy is not for is found, and told.
             assert "the runs in of-others" in bucket
-            assert "the statement DeleteBucket" in bucket
+            assert "the statement ListRuns" in bucket
             repository, closed = find_belongings(cloud).rows()
             assert repository[1] == "others"
             assert closed == ("bucket of other settings", "of-others", closed[2])
