@@ -331,6 +331,7 @@ def test_what_a_session_of_other_settings_made_is_found_shown_and_removed(chosen
     theirs = chosen_bucket("lab-of-others")
     theirs.call("ecr", "create_repository", repositoryName="of-the-lab/images")
     put_image(theirs, "of-the-lab/images", "their-own")
+    linked_role(theirs, BATCH)  # It stays on purpose.
     before = inventory(theirs)
     choices = {"pars": ck.Pars("lab", cloud=theirs), "repo_name": "of-the-lab/images", "image_tags": ["v1"]}
     knot = ck.Knot(name="lab", func=square, cloud=theirs, **choices)

@@ -149,12 +149,24 @@ class TestWholePolicies:
             ck.DockerRepo("others", cloud=owner)
             cloud = Users(owner).holding(documents("administer"))
             assert ck.Knot(name="last", func=cube, cloud=cloud).map([2]).result(300) == [8]
+            ck.Knot(name="theirs", func=cube, cloud=owner.in_bucket("of-others"))
             found = find_belongings(cloud)
             assert {one.name for one in found.repositories} == {"cloudknot", "others"}
-            (failure,) = remove(cloud, found, results=True)
-            assert "others" in failure
-            assert "the statement DeleteImages" in failure
-            (left,) = find_belongings(cloud).rows()
+            runs, images, bucket = remove(cloud, found, results=True)
+            assert "knot theirs" in runs
+            assert "image repository others" in images
+            assert "the statement DeleteImages" in images
+            # What the policy is not for is found, and told.
+            assert "the runs in of-others" in bucket
+            assert "the statement ListRuns" in bucket
+            repository, closed = find_belongings(cloud).rows()
+            assert repository[1] == "others"
+            assert closed == ("bucket of other settings", "of-others", closed[2])
+            assert "may not look into it" in closed[2]
+            theirs = Users(owner).holding(documents("administer", bucket="of-others"))
+            (images,) = remove(theirs, find_belongings(theirs), results=True)
+            assert "image repository others" in images
+            (left,) = find_belongings(owner).rows()
             assert left[1] == "others"
 
 
