@@ -31,7 +31,12 @@ def test_nothing_differs() -> None:
     ("before", "after", "words"),
     [
         ({}, {"max_vcpus": 8}, "max_vcpus 256 -> 8"),
-        ({}, {"bid_percentage": 0}, "bid_percentage none -> 0"),
+        pytest.param(
+            {},
+            {"bid_percentage": 0},
+            "bid_percentage none -> 0",
+            marks=pytest.mark.filterwarnings("ignore:bid_percentage=0:UserWarning"),
+        ),
         ({"bid_percentage": 50}, {}, "bid_percentage 50 -> none"),
         ({"volume_size": 50}, {}, "volume_size 50 -> none"),
         ({}, {"image_id": "ami-0123456789abcdef0"}, "image_id none -> ami-0123456789abcdef0"),
