@@ -75,7 +75,7 @@ def changes_environment(files: Mapping[str, bytes]) -> bool:
 
 
 def _halves(files: Mapping[str, bytes]) -> tuple[str, str | None]:
-    text = files[DOCKERFILE].decode("utf-8", "replace")
+    text = files.get(DOCKERFILE, b"").decode("utf-8", "replace")
     stages = list(_PROGRAM_STAGE.finditer(text))
     if not stages:
         return text, None
@@ -86,7 +86,7 @@ def _halves(files: Mapping[str, bytes]) -> tuple[str, str | None]:
 
 def base_of(files: Mapping[str, bytes]) -> str:
     """The image that the first stage is built on."""
-    found = _FROM.search(files[DOCKERFILE].decode("utf-8", "replace"))
+    found = _FROM.search(files.get(DOCKERFILE, b"").decode("utf-8", "replace"))
     return found[1] if found else ""
 
 

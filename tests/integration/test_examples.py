@@ -32,7 +32,7 @@ PRINTED = {
     "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "delete_stack: AccessDenied", "`cloudknot permissions create`"],
     "failures.py": [
         r"raised: division by zero\n",
-        rf"note: Raised by element 1 \(job {ID}:1\)\. Its output: future\.job\.logs\(1\)",
+        rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. Its output: future\.job\.logs\(1\)",
         r"traceback: True\n",
         r"good: \[1\.0, 0\.25\]\n",
         r"died: 3 9\n",
