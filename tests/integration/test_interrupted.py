@@ -75,6 +75,13 @@ def twice(x):
     return 2 * x
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """A cloud in which no other knot's images stand in for those that are to be pushed."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("interrupted"), vcpus=2, quota=1000) as cloud:
+        yield cloud
+
+
 @pytest.fixture
 def session(cloud):
     """A session in a process of its own, ended at a call; gives its return code."""

@@ -376,7 +376,7 @@ def test_a_job_looks_anew_after_its_future_was_cancelled(knot_of):
     assert future.cancelled()
 
 
-def test_cancel_keeps_what_was_stored_and_not_yet_seen(knot_of, cloud):
+def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
     """The collector's listings wait from before the first result is stored until the map was cancelled."""
     cancelled, waits = threading.Event(), threading.Event()
 
@@ -388,7 +388,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(knot_of, cloud):
     events = cloud.client("s3").meta.events
     events.register("before-call.s3.ListObjectsV2", hold)
     try:
-        future = knot_of(sleep).map([0, 600])
+        future = process_knot_of(sleep).map([0, 600])
         assert waits.wait(LONG)
         until(lambda: list(future.job.stored(0)))
         assert not future[0].done()
