@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import IO, Any, BinaryIO
 
 import cloudpickle
@@ -32,6 +32,8 @@ from cloudknot.worker.buffers import PieceFile
 _LOCK = threading.RLock()
 _CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
 _CACHED = type(functools.lru_cache(len))
+_NO_FILE = "<dynamic-code>"
+"""What cloudpickle, from 3.1.3 on, has in place of the file of every function: no line of it could be shown then."""
 _NAMED = (type, FunctionType, _CACHED, typing.NewType, typing.TypeVar)
 
 
@@ -49,6 +51,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ign
         if type(obj) is functools.cached_property:
             # Python 3.11's holds a lock.
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
+        if isinstance(obj, CodeType):
+            make, arguments = internals._code_reduce(obj)
+            return make, tuple(obj.co_filename if each == _NO_FILE else each for each in arguments)
         return super().reducer_override(obj)
 
 

@@ -12,8 +12,6 @@ from typing import Any
 from .script import run_script
 
 PROGRAM = Path(__file__).resolve().parent.parent / "program"
-UNNAMED = "<dynamic-code>"
-"""The file name of every function that cloudpickle 3.1.3 or newer has pickled."""
 
 
 def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
@@ -75,8 +73,6 @@ def show_source(folder: Path = PROGRAM) -> None:
 def _remember(about: dict[str, Any], source: str) -> None:
     """Have tracebacks find the lines of a function whose file is not here."""
     filename = about.get("filename")
-    if filename:
+    if filename and not Path(filename).exists():
         lines = ["\n"] * (about["firstlineno"] - 1) + source.splitlines(keepends=True)
-        for name in (filename, UNNAMED):
-            if not Path(name).exists():
-                linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
