@@ -114,7 +114,7 @@ def _new_progress() -> Any:
     console = Console(stderr=True)
     # What the user prints on the same terminal goes above the bars. Elsewhere it goes to stdout as ever: rich would
     # send it to its own console, which is stderr. An interactive session has its own ways with stdout.
-    same = sys.stdout.isatty() and not hasattr(sys, "ps1") and "IPython" not in sys.modules
+    same = sys.stdout.isatty() and not at_prompt() and "IPython" not in sys.modules
     columns = columns_of(console.width)
     return Progress(*columns, console=console, expand=True, redirect_stdout=same, redirect_stderr=False)
 

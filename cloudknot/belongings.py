@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.buckets import STATES
 from cloudknot.clobber import Also, clobber_knot, live_jobs
 from cloudknot.definition import buckets_named
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
@@ -104,7 +105,7 @@ def find_belongings(cloud: Cloud) -> Belongings:
     """Everything of cloudknot's in the cloud's region. Only reads."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
-    active, inactive = (job_definitions(cloud, status) for status in ("ACTIVE", "INACTIVE"))
+    active, inactive = (job_definitions(cloud, status) for status in STATES)
     tags = {one.get("tags", {}).get(OWN_TAG, "") for one in active}
     left = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
     repositories = tuple(_repositories(cloud))
@@ -163,8 +164,8 @@ def _repositories(cloud: Cloud) -> list[Stored]:
         for repository in page["repositories"]:
             name = repository["repositoryName"]
             if name == DEFAULT_REPOSITORY or OWN_TAG in _tags(cloud, repository["repositoryArn"]):
-                images = _images(cloud, name)
-                found.append(Stored(name, len(images), sum(image.get("imageSizeInBytes", 0) for image in images)))
+                images = cloud.repository(name).details()
+                found.append(Stored(name, len(images), _bytes_of(images)))
     return found
 
 
@@ -184,20 +185,19 @@ def _images_elsewhere(cloud: Cloud, named: set[Named], ours: set[str]) -> Iterab
     for repository in sorted({name for name, _ in named if name} - ours):
         names = {name for one, name in named if one == repository}
         with suppress(ResourceDoesNotExistException):
-            images = _images(cloud, repository)
+            images = cloud.repository(repository).details()
             found = [one for one in images if names & {one["imageDigest"], *one.get("imageTags", ())}]
             if found:
-                bytes_of_all = sum(image.get("imageSizeInBytes", 0) for image in found)
-                yield StoredImages(repository, len(found), bytes_of_all, tuple(one["imageDigest"] for one in found))
+                digests = tuple(one["imageDigest"] for one in found)
+                yield StoredImages(repository, len(found), _bytes_of(found), digests)
 
 
 def _tags(cloud: Cloud, arn: str) -> set[str]:
     return {tag["Key"] for tag in cloud.call("ecr", "list_tags_for_resource", resourceArn=arn)["tags"]}
 
 
-def _images(cloud: Cloud, repository: str) -> list[Mapping[str, Any]]:
-    pages = cloud.pages("ecr", "describe_images", repositoryName=repository)
-    return [image for page in pages for image in page["imageDetails"]]
+def _bytes_of(images: Iterable[Mapping[str, Any]]) -> int:
+    return sum(image.get("imageSizeInBytes", 0) for image in images)
 
 
 def _bucket(cloud: Cloud, is_default: bool) -> StoredRuns | None:

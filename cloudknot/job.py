@@ -125,7 +125,8 @@ class BatchJob(Retrying, Gathering):
     def _catch_up(self) -> None:
         """Look for such rounds, unless this session knows that there are none."""
         known = self._future
-        if not self._is_new if known is None else known.done() and known.elements.without_value:
+        knows_all = self._is_new if known is None else not (known.done() and known.elements.without_value)
+        if not knows_all:
             self._refresh()
 
     @cached_property

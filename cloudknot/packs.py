@@ -78,7 +78,7 @@ class Loaded:
 
     def value(self, position: int) -> Any:
         """One value. Raises what unpickling it raises."""
-        return self.loads(memoryview(self.data)[self.ends[position] : self.ends[position + 1]])
+        return self.loads(self.payload(position))
 
 
 class Packs:

@@ -158,13 +158,18 @@ class Repository:
                 **kind,
             )
 
+    def details(self) -> list[Mapping[str, Any]]:
+        """ECR's descriptions of the images. Raises `ResourceDoesNotExistException` without a repository."""
+        pages = self.cloud.pages("ecr", "describe_images", repositoryName=self.name)
+        return [image for page in pages for image in page["imageDetails"]]
+
     def images(self) -> dict[str, tuple[str, ...]]:
         """The tags of each image, by its digest; none without a repository."""
         try:
-            pages = list(self.cloud.pages("ecr", "describe_images", repositoryName=self.name))
+            found = self.details()
         except ResourceDoesNotExistException:
             return {}
-        return {one["imageDigest"]: tuple(one.get("imageTags", ())) for page in pages for one in page["imageDetails"]}
+        return {one["imageDigest"]: tuple(one.get("imageTags", ())) for one in found}
 
     def delete_images(self, digests: Sequence[str]) -> None:
         """Delete images with all their tags; those that are gone already are no error.

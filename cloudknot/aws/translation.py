@@ -118,6 +118,10 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
         return CloudError(f"{operation} was not sent: {error}", code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region)
+    return _unanswered(error, operation, silence)
+
+
+def _unanswered(error: Exception, operation: str, silence: str) -> CloudError:
     return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
 
 
@@ -135,7 +139,7 @@ def _unreachable(error: Exception, operation: str, silence: str, region: str) ->
         check_region(region)
     except RegionException as unknown:
         return unknown
-    return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
+    return _unanswered(error, operation, silence)
 
 
 def _translate_answer(answer: Mapping[str, Any], operation: str, region: str) -> CloudknotError:

@@ -20,8 +20,10 @@ class ScriptedRegion:
 
     def __init__(self, *pairs: str, error: CloudError | None = None, **image: str) -> None:
         self.pairs, self.error, self.image = pairs, error, image
+        self.asked: list[str] = []
 
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        self.asked.append(operation)
         if self.error:
             raise self.error
         if operation == "describe_images":
@@ -31,13 +33,16 @@ class ScriptedRegion:
         return {"KeyPairs": [{"KeyName": name} for name in self.pairs]}
 
 
-def image(platform: str, error: CloudError | None = None, **described: str) -> None:
-    check_image(cast(Cloud, ScriptedRegion(error=error, **described)), IMAGE, platform)
+def image(platform: str, error: CloudError | None = None, **described: str) -> list[str]:
+    """Check an image, and give the calls that it took."""
+    region = ScriptedRegion(error=error, **described)
+    check_image(cast(Cloud, region), IMAGE, platform)
+    return region.asked
 
 
 @pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
 def test_an_available_image_of_the_architecture_is_taken(architecture: str, platform: str) -> None:
-    image(platform, State="available", Architecture=architecture)
+    assert image(platform, State="available", Architecture=architecture) == ["describe_images"]
 
 
 @pytest.mark.parametrize(
