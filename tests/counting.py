@@ -7,11 +7,11 @@ import cloudknot as ck
 READS = re.compile(r"(describe|get|list|head|batch_get)_\w+")
 
 
-class CountingCloud(ck.LocalCloud):
-    """A session's view of the running cloud that keeps the names of the calls it makes, and ``service:name``."""
+class Counting:
+    """What makes a cloud keep the names of the calls it makes, and ``service:name``."""
 
-    def __init__(self, directory):
-        super().__init__(directory)
+    def __init__(self, *arguments, **choices):
+        super().__init__(*arguments, **choices)
         self.calls = []
         self.asked = []
 
@@ -34,3 +34,7 @@ class CountingCloud(ck.LocalCloud):
     @property
     def writes(self):
         return [call for call in self.calls if not READS.fullmatch(call)]
+
+
+class CountingCloud(Counting, ck.LocalCloud):
+    """A session's view of the running cloud."""

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import pickle
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import TypeVar
 
 import cloudknot as ck
 from cloudknot.worker.envelope import Pack
+from tests.benchmarks.memory import peak
 
 LONG = 3600
 READ_SHARE = 1.1
@@ -83,11 +83,6 @@ def show(title: str, found: Counts) -> None:
     print(f"  {title}")
     for name, (number, received, sent) in found.items():
         print(f"    {name:32} {number:9,} requests {received / MB:12.3f} MB in {sent / MB:12.3f} MB out")
-
-
-def peak() -> int:
-    """Bytes: the largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Measured:

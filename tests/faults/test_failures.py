@@ -80,7 +80,7 @@ def test_the_attempt_is_that_of_the_last_round(knot_of, switches, tmp_path, how)
     assert is_its_log(error.log_url, future.job)
 
 
-def test_a_timeout_and_a_cancellation(knot_of, tmp_path):
+def test_a_cancellation(knot_of, tmp_path):
     future = knot_of(behave).map([("return", str(tmp_path)), ("return", str(tmp_path), 600)], starmap=True)
     until(lambda: future.job.describe([1])[1]["status"] == "RUNNING")
     future.job.terminate("the lab closes")

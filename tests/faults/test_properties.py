@@ -2,15 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cloudknot as ck
 from cloudknot.local import Faults, FaultSwitches, Kill
-from tests.waiting import LONG, until
+from tests.waiting import LONG
 
 SURVIVED = (("host", "start"), ("host", "stored"), ("host", "end"), ("spot", "start"), ("pull", "start"))
 """Ways to be killed after which Batch tries again, whatever the user's own attempts."""
@@ -102,41 +101,3 @@ def test_a_map_is_a_plain_map_whatever_fails(cloud, knot_of, case):
         else:
             with pytest.raises(first if isinstance(first, type) else Refused):
                 future.result(LONG)
-
-
-def behave_when_ready(path, number, needs, *, plus):
-    """Fails until the file says as much as the element needs."""
-    if int(Path(path).read_text()) < needs:
-        raise Refused(number)
-    return number * number + plus
-
-
-@st.composite
-def chains(draw):
-    """Elements and after how many repairs each works; the keyword argument; the chunks of each step; errors of S3."""
-    elements = draw(st.lists(st.tuples(st.integers(-9, 9), st.sampled_from([0, 0, 1, 2])), min_size=1, max_size=9))
-    chunks = draw(st.tuples(*[st.integers(1, 5)] * 3))
-    return elements, draw(st.integers(-5, 5)), chunks, draw(st.sampled_from([0.0, 0.2]))
-
-
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@example(chain=([(2, 0), (3, 2), (-4, 1)], 5, (2, 1, 2), 0.2))
-@given(chain=chains())
-def test_rounds_of_repair_a_map_of_the_map_and_its_sum_are_plain_ones(cloud, knot_of, tmp_path, chain):
-    elements, plus, (chunksize, again, second), errors = chain
-    ready = tmp_path / "ready"
-    ready.write_text("0")
-    calls = [(str(ready), number, needs) for number, needs in elements]
-    with FaultSwitches(cloud).on(Faults(errors=errors)):
-        future = knot_of(behave_when_ready).map(calls, starmap=True, kwargs={"plus": plus}, chunksize=chunksize)
-        for repair in range(max(needs for _, needs in elements) + 1):
-            expected = [n * n + plus if needs <= repair else Refused(n) for n, needs in elements]
-            assert all(map(same, [outcome(element) for element in future], expected))
-            until(future.job.has_stopped)
-            ready.write_text(str(repair + 1))
-            future = future.retry_failed(chunksize=again)
-        mapped = knot_of(abs).map(future, chunksize=second)
-        total = mapped.reduce(sum)
-        assert future.result(LONG) == expected
-        assert mapped.result(LONG) == list(map(abs, expected))
-        assert total.result(LONG) == sum(map(abs, expected))

@@ -80,16 +80,18 @@ def kinds_of(future):
 
 @dataclass(frozen=True)
 class Repaired:
-    """A map, the chunk sizes of its retries, and the children that are killed in each of them."""
+    """A map, the chunk sizes of its retries, and what happens in each of them: killed children, errors of S3."""
 
     elements: Elements
     choices: dict[str, object]
     chunksizes: tuple[int | None, ...]
     killed: dict[int, tuple[str, str]]
+    errors: float
 
     @property
     def faults(self):
-        return Faults(kills=tuple(Kill(how, when, children=(child,)) for child, (how, when) in self.killed.items()))
+        kills = tuple(Kill(how, when, children=(child,)) for child, (how, when) in self.killed.items())
+        return Faults(kills=kills, errors=self.errors)
 
 
 chunks = st.integers(1, 5)
@@ -99,6 +101,7 @@ repaired = st.builds(
     st.one_of(chunks.map(lambda size: {"chunksize": size}), st.just({"job_type": "independent"})),
     st.tuples(*[st.none() | chunks] * 3),
     st.dictionaries(st.integers(0, 3), st.sampled_from(SURVIVED), max_size=2),
+    st.sampled_from([0.0, 0.2]),
 )
 
 

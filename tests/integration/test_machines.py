@@ -49,9 +49,9 @@ def lab(cloud):
 )
 def test_what_is_not_there_is_refused_and_nothing_is_made(counting, lab, choice, words):
     with pytest.raises(ck.CloudknotInputError, match=words):
-        ck.Knot(name="named", func=square, cloud=counting, **choice)
+        ck.Knot(name="not-there", func=square, cloud=counting, **choice)
     assert counting.writes == []
-    assert Stack(counting, "named-cloudknot").state() is None
+    assert Stack(counting, "not-there-cloudknot").state() is None
 
 
 def test_an_image_of_another_architecture_is_refused(counting, image):

@@ -94,7 +94,7 @@ def note_and_maybe_die(directory, number, deadly):
 
 
 def test_a_chunk_killed_half_way_goes_on_where_its_results_end(cloud, tmp_path):
-    knot = ck.Knot(name="killed", func=note_and_maybe_die, cloud=cloud, retries=2)
+    knot = ck.Knot(name="scale-killed", func=note_and_maybe_die, cloud=cloud, retries=2)
     future = knot.map([(str(tmp_path), n, 4) for n in range(8)], starmap=True, chunksize=8)
     assert future.result(LONG) == list(range(8))
     ran = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]

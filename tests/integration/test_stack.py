@@ -19,25 +19,17 @@ from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.stack import Stack
+from tests.counting import Counting
 
 REGION = "eu-central-1"
 POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}]}'
 
 
-class CountingCloud(Cloud):
-    """A Cloud that keeps the names of the calls it makes."""
+class CountingCloud(Counting, Cloud):
+    """A session's view of the server."""
 
-    def __init__(self, endpoint_url: str, bucket: str | None = None) -> None:
-        super().__init__(REGION, endpoint_url=endpoint_url, bucket=bucket)
-        self.calls: list[str] = []
-
-    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        self.calls.append(operation)
-        return super().call(service, operation, **arguments)
-
-    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        self.calls.append(operation)
-        return super().pages(service, operation, **arguments)
+    def __init__(self, endpoint_url: str) -> None:
+        super().__init__(REGION, endpoint_url=endpoint_url)
 
 
 @pytest.fixture(scope="module")
