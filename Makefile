@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Each kind of test in processes of its own, more than there are cores: most of them wait. What races with real processes on a busy machine gets a second chance.
-PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 2
+# More processes than there are cores: most tests wait. What races with real processes on a busy machine gets a second chance.
+PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 2
 
 .PHONY: demo test check docker docker-stop bench scale large faults clean help
 
@@ -43,10 +43,7 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 
 test: check
-	$(PYTEST) tests/unit
-	$(PYTEST) tests/integration
-	$(PYTEST) tests/faults
-	$(PYTEST) tests/docker
+	$(PYTEST)
 
 docker:
 	.ci/docker-setup start

@@ -6,6 +6,20 @@ from pathlib import Path
 import pytest
 
 KEPT = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
+LONG = (
+    "test_timeouts",
+    "test_map",
+    "test_clobber",
+    "test_dependencies",
+    "test_reuse",
+    "test_stack",
+    "test_interrupted",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that take longest, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

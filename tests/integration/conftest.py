@@ -11,11 +11,6 @@ from tests.docker import machine
 from tests.gate import Gate
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with what waits for whole minutes, so that it does not run alone at the end."""
-    items.sort(key=lambda item: item.path.stem != "test_timeouts")
-
-
 @dataclass(frozen=True)
 class Place:
     """A running cloud, and the choices with which a knot runs there."""

@@ -119,9 +119,9 @@ def test_any_shapes_of_maps(process_knot_of, gate, one, other, kinds):
     assert second.result(LONG) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_independent_jobs_each_wait_for_their_own(knot_of, gate):
-    first = knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
-    second = knot_of(add_one).map(first, job_type="independent")
+def test_independent_jobs_each_wait_for_their_own(process_knot_of, gate):
+    first = process_knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
+    second = process_knot_of(add_one).map(first, job_type="independent")
     assert depends_on(second) == [[{"jobId": job_id}] for job_id in first.job.job_ids]
     gate.open()
     assert second.result(LONG) == [1, 2, 3, 4]
@@ -133,29 +133,29 @@ def test_starmap_and_keyword_arguments(knot_of):
     assert knot_of(add_one).map(knot_of(double).map([1, 2]), kwargs={"more": 100}).result(LONG) == [103, 105]
 
 
-def test_the_same_knot_and_a_single_element(knot_of):
-    knot = knot_of(double)
+def test_the_same_knot_and_a_single_element(process_knot_of):
+    knot = process_knot_of(double)
     assert knot.map(knot.map(knot.map([1]))).result(LONG) == [8]
 
 
-def test_an_empty_map(knot_of):
-    knot = knot_of(double)
+def test_an_empty_map(process_knot_of):
+    knot = process_knot_of(double)
     assert knot.map(knot.map([])).result() == []
 
 
-def test_a_job_of_another_session_that_has_ended(knot_of, place):
-    first = knot_of(double).map(range(5))
+def test_a_job_of_another_session_that_has_ended(process_knot_of, cloud):
+    first = process_knot_of(double).map(range(5))
     first.result(LONG)
     until(lambda: first.job.status == "SUCCEEDED")
-    second = knot_of(add_one).map(ck.BatchJob(first.job.job_id, cloud=place.cloud), chunksize=2)
+    second = process_knot_of(add_one).map(ck.BatchJob(first.job.job_id, cloud=cloud), chunksize=2)
     assert depends_on(second) == [[]]
     assert second.result(LONG) == [1, 3, 5, 7, 9]
 
 
-def test_a_diamond(knot_of):
-    source = knot_of(double).map([1, 2, 3])
-    left, right = knot_of(add_one).map(source), knot_of(double).map(source)
-    last = knot_of(add_one).map(left, depends_on=[right])
+def test_a_diamond(process_knot_of):
+    source = process_knot_of(double).map([1, 2, 3])
+    left, right = process_knot_of(add_one).map(source), process_knot_of(double).map(source)
+    last = process_knot_of(add_one).map(left, depends_on=[right])
     assert last.result(LONG) == [4, 6, 8]
     assert right.result(LONG) == [4, 8, 12]
 
@@ -165,9 +165,9 @@ def test_results_larger_than_one_request(knot_of):
     assert knot_of(len).map(first, chunksize=2).result(LONG) == [9_000_000, 5, 9_000_001]
 
 
-def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(knot_of, gate):
-    first = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
-    second = knot_of(add_one).map(first)
+def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(process_knot_of, gate):
+    first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
+    second = process_knot_of(add_one).map(first)
     gate.open()
     assert [element.result(LONG) for element in second[:2]] == [1, 3]
     for element in second[2:]:
@@ -176,27 +176,27 @@ def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(knot
         assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
 
 
-def test_with_other_chunks_a_failure_stops_them_all(knot_of, gate):
-    first = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
-    second = knot_of(add_one).map(first, chunksize=1)
+def test_with_other_chunks_a_failure_stops_them_all(process_knot_of, gate):
+    first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
+    second = process_knot_of(add_one).map(first, chunksize=1)
     gate.open()
     with pytest.raises(DependencyFailedError, match=f"{first.job.name}, job {first.job.job_id}"):
         second.result(LONG)
 
 
-def test_of_a_source_that_has_ended_each_failure_is_passed_on_alone(knot_of):
-    first = knot_of(odd_fails).map([0, 3, 4], chunksize=3)
+def test_of_a_source_that_has_ended_each_failure_is_passed_on_alone(process_knot_of):
+    first = process_knot_of(odd_fails).map([0, 3, 4], chunksize=3)
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
-    second = knot_of(add_one).map(first)
+    second = process_knot_of(add_one).map(first)
     with pytest.raises(ArithmeticError, match="3 is odd") as caught:
         second[1].result(LONG)
     assert f"element 1 of the map of {first.job.manifest.knot!r} (job {first.job.job_id})" in caught.value.__notes__[0]
     assert "in odd_fails" in str(caught.value.__cause__)
     until(lambda: second.job.status == "FAILED")
-    third = knot_of(double).map(second)
+    third = process_knot_of(double).map(second)
     assert [third[0].result(LONG), third[2].result(LONG)] == [2, 10]
-    fourth = knot_of(double).map(second)
+    fourth = process_knot_of(double).map(second)
     with pytest.raises(ArithmeticError) as caught:
         fourth[1].result(LONG)
     assert first.job.job_id in caught.value.__notes__[0]
@@ -212,19 +212,19 @@ def leave(x):
     raise SystemExit(4) if x else LookupError(threading.Lock())
 
 
-def test_an_element_whose_source_has_no_result_names_it(knot_of):
-    first = knot_of(die).map([0, 1])
+def test_an_element_whose_source_has_no_result_names_it(process_knot_of):
+    first = process_knot_of(die).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
     with pytest.raises(DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* has none"):
-        knot_of(double).map(first).result(LONG)
+        process_knot_of(double).map(first).result(LONG)
 
 
-def test_an_element_whose_source_left_names_it(knot_of):
-    first = knot_of(leave).map([0, 1])
+def test_an_element_whose_source_left_names_it(process_knot_of):
+    first = process_knot_of(leave).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
-    second = knot_of(double).map(first)
+    second = process_knot_of(double).map(first)
     with pytest.raises(ck.ElementError, match=r"element 1 of the map .* called sys.exit\(4\)"):
         second[1].result(LONG)
     with pytest.raises(ck.ElementError, match=r"element 0 of the map .* raised LookupError"):
@@ -242,9 +242,9 @@ def test_cancelling_the_first_of_a_chain_ends_all(process_knot_of):
         third.result(LONG)
 
 
-def test_more_jobs_than_one_can_wait_for_are_refused_and_nothing_is_left(knot_of, place):
-    first = knot_of(nap).map([20.0] * 21, job_type="independent")
-    knot = knot_of(double)
+def test_more_jobs_than_one_can_wait_for_are_refused_and_nothing_is_left(process_knot_of, cloud):
+    first = process_knot_of(nap).map([20.0] * 21, job_type="independent")
+    knot = process_knot_of(double)
     before = len(knot.jobs)
     with pytest.raises(CloudknotInputError, match="21 Batch jobs"):
         knot.map(first)
@@ -267,8 +267,8 @@ def test_reduce_calls_once_with_the_list(cloud, own_cloud):
     assert "arrayProperties" not in reduced.job.describe_jobs()[0]
 
 
-def test_reduce_with_choices_of_its_own(knot_of):
-    knot = knot_of(double)
+def test_reduce_with_choices_of_its_own(process_knot_of):
+    knot = process_knot_of(double)
     reduced = knot.map([1, 2, 4]).reduce(mean, kwargs={"digits": 0}, memory=900, vcpus=2, timeout=90, retries=2)
     assert reduced.result(LONG) == 5.0
     (job,) = reduced.job.describe_jobs()
@@ -297,8 +297,8 @@ def test_reduce_two_by_two_and_by_a_knot_and_on(knot_of):
         (5, {}, "callable"),
     ],
 )
-def test_what_cannot_reduce_is_refused_and_nothing_is_submitted(knot_of, func, choices, text):
-    knot = knot_of(double)
+def test_what_cannot_reduce_is_refused_and_nothing_is_submitted(process_knot_of, func, choices, text):
+    knot = process_knot_of(double)
     future = knot.map([1])
     before = len(knot.jobs)
     with pytest.raises(CloudknotInputError, match=text):
@@ -322,8 +322,8 @@ def test_what_the_function_imports_must_be_in_the_image(cloud):
     assert good.reduce(uses_six).result(LONG) == ("x", 2)
 
 
-def test_reduce_of_a_map_that_fails_names_it(knot_of, gate):
-    future = knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
+def test_reduce_of_a_map_that_fails_names_it(process_knot_of, gate):
+    future = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
     reduced = future.reduce(sum)
     gate.open()
     with pytest.raises(DependencyFailedError, match=future.job.job_id):
@@ -347,9 +347,9 @@ def test_what_the_function_raises_comes_back_with_its_lines(place, knot_of):
         assert "raise LookupError(len(values))" in str(caught.value.__cause__)
 
 
-def test_an_empty_map_cannot_be_reduced(knot_of):
+def test_an_empty_map_cannot_be_reduced(process_knot_of):
     with pytest.raises(CloudknotInputError, match="empty map"):
-        knot_of(double).map([]).reduce(sum)
+        process_knot_of(double).map([]).reduce(sum)
 
 
 def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):

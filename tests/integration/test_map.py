@@ -34,8 +34,8 @@ def test_a_generator_as_input(knot_of):
     assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
 
 
-def test_an_empty_map_submits_nothing(knot_of):
-    knot = knot_of(square)
+def test_an_empty_map_submits_nothing(process_knot_of):
+    knot = process_knot_of(square)
     before = len(knot.jobs)
     future = knot.map([])
     assert future.done()
@@ -295,9 +295,9 @@ def test_retries_try_a_raising_element_again(knot_of):
     until(lambda: len(future.job.attempts) == 3)
 
 
-def test_without_retries_the_first_exception_counts(knot_of):
+def test_without_retries_the_first_exception_counts(process_knot_of):
     with pytest.raises(RuntimeError, match="attempt 1"):
-        knot_of(fails_before).map([3]).result(LONG)
+        process_knot_of(fails_before).map([3]).result(LONG)
 
 
 def compute_or_die(name, die):
@@ -363,8 +363,8 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
     assert future[0].result() == 0
 
 
-def test_a_job_looks_anew_after_its_future_was_cancelled(knot_of):
-    future = knot_of(sleep).map([0, 600, 600])
+def test_a_job_looks_anew_after_its_future_was_cancelled(process_knot_of):
+    future = process_knot_of(sleep).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
     again = future.job.future()
@@ -407,17 +407,17 @@ def test_terminate_from_the_job(knot_of):
         future.result(LONG)
 
 
-def test_callbacks_and_as_completed(knot_of):
+def test_callbacks_and_as_completed(process_knot_of):
     called = threading.Event()
-    future = knot_of(sleep).map([0.4, 0.0])
+    future = process_knot_of(sleep).map([0.4, 0.0])
     future.add_done_callback(lambda done: called.set())
     order = [element.result() for element in as_completed(future, LONG)]
     assert sorted(order) == [0.0, 0.4]
     assert called.wait(LONG)
 
 
-def test_view_jobs_prints_the_table(knot_of, capsys):
-    knot = knot_of(square)
+def test_view_jobs_prints_the_table(process_knot_of, capsys):
+    knot = process_knot_of(square)
     future = knot.map([1])
     future.result(LONG)
     until(lambda: future.job.status == "SUCCEEDED")
@@ -427,8 +427,8 @@ def test_view_jobs_prints_the_table(knot_of, capsys):
     assert [future.job.job_id, future.job.name, "SUCCEEDED"] in [line.split() for line in lines]
 
 
-def test_jobs_lists_the_maps_in_order(knot_of):
-    knot = knot_of(square)
+def test_jobs_lists_the_maps_in_order(process_knot_of):
+    knot = process_knot_of(square)
     futures = [knot.map([n]) for n in range(3)]
     assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
     assert knot.jobs[-1].result(LONG) == [4]
@@ -436,11 +436,11 @@ def test_jobs_lists_the_maps_in_order(knot_of):
     assert knot.jobs[-1].done
 
 
-def test_a_job_is_found_by_its_id(knot_of, place):
-    future = knot_of(square).map([5, 6])
-    assert ck.BatchJob(future.job.job_id, cloud=place.cloud).result(LONG) == [25, 36]
+def test_a_job_is_found_by_its_id(process_knot_of, cloud):
+    future = process_knot_of(square).map([5, 6])
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
     with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
-        ck.BatchJob("none", cloud=place.cloud).result(LONG)
+        ck.BatchJob("none", cloud=cloud).result(LONG)
 
 
 def test_a_changed_function_never_runs_the_old_one(place):
@@ -481,8 +481,8 @@ def test_a_running_map_keeps_its_function(place, gate):
         (lambda knot: knot.map([1], retries=11), "retries"),
     ],
 )
-def test_bad_input_is_refused_and_nothing_is_submitted(knot_of, call, text):
-    knot = knot_of(square)
+def test_bad_input_is_refused_and_nothing_is_submitted(process_knot_of, call, text):
+    knot = process_knot_of(square)
     before = len(knot.jobs)
     with pytest.raises(CloudknotInputError, match=text):
         call(knot)
@@ -508,25 +508,25 @@ def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_ty
     assert other.job.rounds.first.about["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
 
 
-def test_retries_of_one_map_only(knot_of):
-    knot = knot_of(fails_before)
+def test_retries_of_one_map_only(process_knot_of):
+    knot = process_knot_of(fails_before)
     assert knot.map([3], retries=3).result(LONG) == [3]
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3]).result(LONG)
 
 
-def test_one_attempt_of_a_knot_with_several(knot_of):
-    knot = knot_of(fails_before, retries=3)
+def test_one_attempt_of_a_knot_with_several(process_knot_of):
+    knot = process_knot_of(fails_before, retries=3)
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3], retries=1).result(LONG)
     assert knot.job_definition.retries == 3
 
 
 @pytest.mark.parametrize("elements", [[1], [1, 2]])
-def test_why_a_job_cannot_start_is_told_once(place, caplog, capsys, elements):
+def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
     name = f"stuck-{len(elements)}"
-    generous = place.knot(name, square, max_vcpus=8)
-    place.knot(name, square, max_vcpus=2)
+    generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
+    ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
     future = generous.map(elements, vcpus=4)
     until(lambda: "asks for more vCPUs" in caplog.text)
     number = len(elements)
