@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # More processes than there are cores: most tests wait. What races with real processes on a busy machine gets a second chance.
-PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 2
+PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 2 --rerun-show-tracebacks
 
 .PHONY: demo test check docker docker-stop bench scale large faults clean help
 

@@ -163,11 +163,13 @@ def submit_held(trial: Trial, kinds: Sequence[Kind], place: Place, switches: Fau
     """Submit maps, and let their calls begin when the faults have come."""
     gate = place.folder / f"{uuid.uuid4().hex}.gate"
     held = replace(place, env_vars={GATE: str(gate)})
-    maps = submit_all([kind for kind in kinds if kind.early], held)
-    maps += submit_all([kind for kind in kinds if not kind.early], held)
-    switches.set(trial.faults)
-    until(switches.injected)
-    gate.touch()
+    try:
+        maps = submit_all([kind for kind in kinds if kind.early], held)
+        maps += submit_all([kind for kind in kinds if not kind.early], held)
+        switches.set(trial.faults)
+        until(switches.injected)
+    finally:
+        gate.touch()
     until(lambda: sum(switches.injected().values()) >= trial.passing)
     return maps
 
