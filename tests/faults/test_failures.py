@@ -82,6 +82,7 @@ def test_the_attempt_is_that_of_the_last_round(knot_of, switches, tmp_path, how)
 
 def test_a_cancellation(knot_of, tmp_path):
     future = knot_of(behave).map([("return", str(tmp_path)), ("return", str(tmp_path), 600)], starmap=True)
+    assert future[0].exception(LONG) is None
     until(lambda: future.job.describe([1])[1]["status"] == "RUNNING")
     future.job.terminate("the lab closes")
     check(future.exception(LONG), future, ck.JobCancelledError, 1, 1, 143, "the lab closes")
