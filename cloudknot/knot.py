@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cloudknot.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.clouds import choose_cloud
 from cloudknot.dependencies import Source, job_ids_of
 from cloudknot.docker_image import DockerImage
-from cloudknot.errors import ResourceClobberedException
+from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.jobs import as_elements, discard_unsubmitted, jobs_table
@@ -273,7 +274,9 @@ class Knot(KnotProperties):
         *,
         clobber_results: bool = False,
     ) -> None:
-        """End the knot's jobs and delete what was made for it. Can be repeated after an error or an interruption.
+        """End the knot's jobs and delete what was made for it.
+
+        Can be repeated: after an error or an interruption, or to delete more than at first.
 
         Parameters
         ----------
@@ -289,9 +292,13 @@ class Knot(KnotProperties):
         ------
         CannotDeleteResourceException
             Something could not be deleted; the message says what and why, and what to do.
+        ResourceClobberedException
+            The knot was clobbered before, and there is another one of its name by now, which is left as it is.
         """
         if self.clobbered:
-            return
+            if not (clobber_pars or clobber_repo or clobber_image or clobber_results):
+                return
+            self._refuse_if_made_anew()
         image_uri = self._resources.image_uri
         also = Also(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
         clobber_knot(self._cloud, self.name, also)
@@ -300,6 +307,12 @@ class Knot(KnotProperties):
             clobber_shared(self._cloud, self.name, self._resources.pars_name)
             if self._given_pars is not None:
                 self._given_pars.clobbered = True
+
+    def _refuse_if_made_anew(self) -> None:
+        with suppress(ResourceDoesNotExistException):
+            find_knot(self._cloud, self.name)
+            anew = f"Knot(name={self.name!r}).clobber(...) removes that one."
+            raise ResourceClobberedException(f"The knot {self.name!r} was clobbered and made anew since. {anew}")
 
     def _refuse_if_clobbered(self) -> None:
         if self.clobbered:

@@ -166,9 +166,9 @@ def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -
         ):
             knot = submission.manifest.knot
             raise ResourceDoesNotExistException(
-                f"The knot {knot!r} cannot be used: its job queue or job definition was deleted, or switched off, "
-                f"outside of cloudknot. Clobber it (`cloudknot clobber {knot}`) and make it anew; results of its maps "
-                f"stay. {error}",
+                f"The knot {knot!r} cannot be used: its job queue or job definition was deleted, or switched off. If "
+                f"the knot was clobbered, make it anew and map again: its results stay, but jobs of before can not be "
+                f"run again. If not, clobber it (`cloudknot clobber {knot}`) first. {error}",
                 code=error.code,
                 operation=error.operation,
             ) from error

@@ -90,6 +90,32 @@ def test_nothing_is_left(cloud, before, of_pars, of_knot):
     knot.clobber(clobber_pars=True, clobber_image=True)
 
 
+def test_more_can_be_deleted_later(cloud, before):
+    pars = ck.Pars("later", cloud=cloud)
+    one = ck.Knot(name="later", func=square, pars=pars, cloud=cloud)
+    other = ck.Knot(name="later-too", func=square, pars=pars, cloud=cloud)
+    assert one.map([2]).result() == [4]
+    with pytest.raises(ck.CannotDeleteResourceException, match="later-too"):
+        one.clobber(clobber_pars=True)
+    other.clobber(clobber_image=True)
+    one.clobber()
+    assert inventory(cloud) != before
+    one.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert settled(cloud, before) == before
+
+
+def test_what_was_made_anew_is_not_deleted_by_the_knot_of_before(cloud):
+    before = ck.Knot(name="anew", func=square, cloud=cloud)
+    before.clobber()
+    anew = ck.Knot(name="anew", func=square, cloud=cloud)
+    assert anew.map([2]).result() == [4]
+    before.clobber()
+    with pytest.raises(ck.ResourceClobberedException, match="made anew since"):
+        before.clobber(clobber_results=True)
+    assert [job.result() for job in anew.jobs] == [[4]]
+    anew.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+
+
 def test_results_stay_unless_asked(cloud, before):
     knot = ck.Knot(name="kept", func=square, cloud=cloud)
     assert knot.map([2]).result() == [4]
