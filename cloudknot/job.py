@@ -20,11 +20,10 @@ from cloudknot.endings import never_runs
 from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture, ReducedFuture
 from cloudknot.gathering import Gathering, start_reduce
-from cloudknot.keywords import discard_unused
 from cloudknot.progress import Progress, progress_line
 from cloudknot.retrying import Retrying
 from cloudknot.rounds import Round, Rounds, first_round, later_rounds
-from cloudknot.runs import find_run
+from cloudknot.runs import discard_run, find_run, manifest_of
 from cloudknot.source import ENDED
 from cloudknot.stuck import explain, only_waits
 from cloudknot.submission import Submission, read_record
@@ -104,7 +103,7 @@ class BatchJob(Retrying, Gathering):
     @cached_property
     def rounds(self) -> Rounds:
         """How it was submitted: the map, and what was submitted again of it, as far as this session knows."""
-        stored = self.cloud.storage.get(self.keys.manifest)
+        stored = manifest_of(self.cloud, self.keys, self.job_id)
         submission = Submission(self.keys, Manifest.from_json(stored))
         record = self.__dict__.get("submission") or read_record(self.cloud, submission)
         if record is None:
@@ -289,8 +288,8 @@ class BatchJob(Retrying, Gathering):
         self.terminate(reason)
 
     def clobber(self) -> None:
-        """End the job and delete its inputs and results."""
+        """End the job and delete its inputs and results. Waits until its children have ended, 40 s at most."""
         self.terminate("Clobbered")
-        manifest = self.manifest
-        self.cloud.storage.delete_prefix(f"{self.keys.prefix}/")
-        discard_unused(self.cloud.storage, manifest.knot, manifest.kwargs)
+        # What is being stopped still stores the results that it has.
+        self.has_stopped()
+        discard_run(self.cloud, self.keys)

@@ -13,7 +13,8 @@ from cloudknot.dependencies import Source
 from cloudknot.errors import PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
-from cloudknot.runs import discard_abandoned, read_run, run_time, runs_of
+from cloudknot.run_ids import run_time
+from cloudknot.runs import discard_abandoned, read_run, runs_of
 from cloudknot.stuck import explain, only_waits
 from cloudknot.tables import table
 from cloudknot.worker.protocol import RunKeys

@@ -1,6 +1,6 @@
 """Keyword arguments of a whole map: pickled once, stored once, and read once by each child.
 
-They may be large, so they are pickled through a file and uploaded from it in parts. Their key in S3 is the digest of
+They may be large, so they are pickled through a file and uploaded from it in parts. Their key in S3 has the digest of
 the pickle, within the knot's prefix: another map with the same arguments, also in another session, finds them there.
 """
 
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from cloudknot.aws.upload import PART_SIZE
-from cloudknot.errors import CloudknotError, CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.worker.protocol import RUNS, SHARED, Manifest, RunKeys, shared_key
+from cloudknot.errors import CloudknotError, CloudknotInputError
+from cloudknot.sharing import claim, release, release_abandoned
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
     from cloudknot.program import Program
+    from cloudknot.worker.protocol import RunKeys
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def refuse_unknown(program: Program | None, kwargs: Mapping[str, Any], starmap: 
 
 @contextmanager
 def stored_keywords(
-    storage: Storage, knot: str, kwargs: Mapping[str, Any], dump: Callable[[IO[bytes], Any], None]
+    storage: Storage, keys: RunKeys, knot: str, kwargs: Mapping[str, Any], dump: Callable[[IO[bytes], Any], None]
 ) -> Iterator[StoredKeywords]:
     """Store keyword arguments, unless the same ones are there, for the run that is submitted in the block.
 
@@ -84,6 +85,8 @@ def stored_keywords(
     Parameters
     ----------
     storage : Storage
+    keys : RunKeys
+        Where the run's objects are.
     knot : str
     kwargs : mapping
     dump : callable
@@ -94,29 +97,33 @@ def stored_keywords(
     CloudknotInputError
         One of them cannot be pickled.
     """
-    stored, new = _store(storage, knot, kwargs, dump) if kwargs else (StoredKeywords(), False)
+    stored = StoredKeywords()
     try:
+        if kwargs:
+            with tempfile.TemporaryFile() as file:
+                digest, size = _pickled(kwargs, file, dump)
+                key, missing = claim(storage, knot, digest, keys.run_id)
+                stored = StoredKeywords(key, size)
+                if missing:
+                    storage.upload(key, _pieces(file))
         yield stored
     except BaseException:
-        if new:
-            with suppress(CloudknotError):
-                discard_unused(storage, knot, stored.key)
+        with suppress(CloudknotError):
+            if stored.key and not storage.exists(keys.manifest):
+                release(storage, stored.key, keys.run_id)
         raise
+    with suppress(CloudknotError):
+        if stored.key:
+            release_abandoned(storage, knot)
 
 
-def _store(
-    storage: Storage, knot: str, kwargs: Mapping[str, Any], dump: Callable[[IO[bytes], Any], None]
-) -> tuple[StoredKeywords, bool]:
-    """Store them; whether they were not there before."""
-    with tempfile.TemporaryFile() as file:
-        hashed = _Hashed(file)
-        _dump(kwargs, hashed, dump)
-        stored = StoredKeywords(shared_key(knot, hashed.digest), file.tell())
-        new = not storage.exists(stored.key)
-        if new:
-            file.seek(0)
-            storage.upload(stored.key, _pieces(file))
-        return stored, new
+def _pickled(kwargs: Mapping[str, Any], file: IO[bytes], dump: Callable[[IO[bytes], Any], None]) -> tuple[str, int]:
+    """Pickle into a file, and give the digest and the size."""
+    hashed = _Hashed(file)
+    _dump(kwargs, hashed, dump)
+    size = file.tell()
+    file.seek(0)
+    return hashed.digest, size
 
 
 def _dump(kwargs: Mapping[str, Any], file: Any, dump: Callable[[IO[bytes], Any], None]) -> None:
@@ -132,21 +139,3 @@ def _dump(kwargs: Mapping[str, Any], file: Any, dump: Callable[[IO[bytes], Any],
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     while piece := file.read(PART_SIZE):
         yield piece
-
-
-def discard_unused(storage: Storage, knot: str, key: str) -> None:
-    """Delete the keyword arguments of ``key``, if there are any, unless another run of the knot uses them."""
-    if not key:
-        return
-    prefix = f"{RUNS}/{knot}/"
-    for run_id in storage.folders(prefix):
-        if run_id != SHARED and _uses(storage, RunKeys(storage.bucket, prefix + run_id), key):
-            return
-    storage.delete_prefix(key)
-
-
-def _uses(storage: Storage, keys: RunKeys, key: str) -> bool:
-    try:
-        return Manifest.from_json(storage.get(keys.manifest)).kwargs == key
-    except ResourceDoesNotExistException:
-        return False

@@ -18,6 +18,7 @@ from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.rules import FLAG, MOST_GROWTH, integer
+from cloudknot.runs import manifest_of
 from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, most_unasked, submit
 from cloudknot.worker.protocol import Manifest
 
@@ -80,10 +81,13 @@ def start_round(
         They are more jobs than Batch takes.
     JobRunningError
         Another session is submitting one, or died when it was about to.
+    ResourceDoesNotExistException
+        The run was deleted.
     """
     refuse_too_many(len(depends_on))
     newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
     keys, first = newest.submission.keys, newest.submission.manifest
+    manifest_of(cloud, keys, str(rounds.first.job_ids[0]))
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
@@ -141,8 +145,8 @@ def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
     for key in cloud.storage.keys(keys.rounds):
         if keys.round_of(key) > newest:
             left = _claimed(cloud, key) + CLAIM_TIME - datetime.now(UTC)
-            if left > timedelta(0):
-                raise _underway(keys, left)
+            if left > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
+                raise _underway(keys, max(left, timedelta(0)))
             number = max(number, keys.round_of(key))
     return number + 1
 

@@ -86,6 +86,8 @@ class Retrying(RunSource):
             An argument is not accepted, or the new job would wait for more than 20 others. Nothing was submitted.
         JobRunningError
             The job has not ended, or another session is just submitting a retry. Nothing was submitted.
+        ResourceDoesNotExistException
+            The job was clobbered. Nothing was submitted.
         """
         given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
         RetryOptions.make(**given, chunksize=chunksize, progress=progress)

@@ -5,7 +5,6 @@ The run's id is made here, before anything is submitted, so that the inputs are 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,7 +20,8 @@ from cloudknot.inventory import KNOT
 from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.rounds import Round, first_round
-from cloudknot.runs import TIME_FORMAT
+from cloudknot.run_ids import new_run_id
+from cloudknot.runs import manifest_of
 from cloudknot.submission import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.template import with_own
 from cloudknot.values import pickle_into
@@ -92,6 +92,8 @@ def start_run(
     CloudknotInputError
         An element cannot be pickled, or there are too many for the chunk size. Nothing was submitted, and nothing of
         the run is left in S3.
+    ResourceDoesNotExistException
+        The run whose results are the elements was deleted. Nothing was submitted.
     """
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     refuse_unknown(program, options.kwargs, options.starmap)
@@ -101,7 +103,7 @@ def start_run(
     cloud.storage.ensure_bucket(target.tags)
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     dump = partial(pickle_into, program=program)
-    with stored_keywords(cloud.storage, target.knot, options.kwargs, dump) as keywords:
+    with stored_keywords(cloud.storage, keys, target.knot, options.kwargs, dump) as keywords:
         more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
         inputs = checked if isinstance(checked, Source) else InputPacker(checked, dump, options.starmap)
         manifest, waits, chosen = _store(cloud, keys, target, inputs, options, depends_on, more)
@@ -124,6 +126,7 @@ def _store(
     try:
         if isinstance(inputs, Source):
             refuse_elsewhere(inputs, keys.bucket)
+            manifest_of(cloud, inputs.job.keys, inputs.job.job_id)
             stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.about()}
             if inputs.function:
                 cloud.storage.put(keys.function, inputs.function)
@@ -150,11 +153,6 @@ def _discard(cloud: Cloud, keys: RunKeys) -> None:
     """Delete what was stored of a run; what went wrong before is what its caller wants to hear of."""
     with suppress(CloudknotError):
         cloud.storage.delete_prefix(f"{keys.prefix}/")
-
-
-def new_run_id() -> str:
-    """An id that sorts by the time it was made."""
-    return f"{datetime.now(UTC):{TIME_FORMAT}}-{secrets.token_hex(3)}"
 
 
 def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:

@@ -9,26 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.buckets import clouds_of_all
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.run_ids import ABANDONED, run_time
+from cloudknot.sharing import release
 from cloudknot.submission import Submission, read_record
 from cloudknot.worker.protocol import RUNS, SHARED, Manifest, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
-
-ABANDONED = timedelta(days=7)
-"""Age at which what was stored for a run that was never submitted is deleted: no upload takes that long."""
-TIME_FORMAT = "%Y%m%dT%H%M%S%f"
-
-
-def run_time(run_id: str) -> datetime:
-    """When a run's id was made."""
-    return datetime.strptime(run_id.partition("-")[0], TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
@@ -58,7 +51,7 @@ def discard_abandoned(cloud: Cloud, runs: Iterable[RunKeys], now: datetime | Non
     with suppress(CloudknotError):
         for keys in (keys for keys in runs if run_time(keys.run_id) < long_ago):
             if _is_abandoned(cloud, keys):
-                cloud.storage.delete_prefix(f"{keys.prefix}/")
+                discard_run(cloud, keys)
                 gone.append(keys.run_id)
     return gone
 
@@ -68,6 +61,37 @@ def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
     return not any(key == keys.submission or key.startswith(keys.outputs) for key in known) and not read_run(
         cloud, keys
     )
+
+
+def manifest_of(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
+    """The manifest of a job's run, as it is stored.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        The run was deleted.
+    """
+    try:
+        return cloud.storage.get(keys.manifest)
+    except ResourceDoesNotExistException as error:
+        raise ResourceDoesNotExistException(
+            f"The job {job_id} was clobbered, or its knot with its results: its inputs and results ({keys.url}) are "
+            "gone. Map again.",
+            code=error.code,
+            operation=error.operation,
+        ) from error
+
+
+def discard_run(cloud: Cloud, keys: RunKeys) -> None:
+    """Delete all that is stored of a run. The manifest goes last: what is interrupted is still a run to delete."""
+    storage = cloud.storage
+    for page in storage.pages(f"{keys.prefix}/"):
+        if others := [each.key for each in page if each.key != keys.manifest]:
+            storage.delete(*others)
+    with suppress(ResourceDoesNotExistException):
+        if kwargs := Manifest.from_json(storage.get(keys.manifest)).kwargs:
+            release(storage, kwargs, keys.run_id)
+    storage.delete(keys.manifest)
 
 
 def find_run(cloud: Cloud, job_id: str) -> RunKeys:

@@ -3,7 +3,7 @@
 A run is submitted in rounds: round 0 is the map, the later ones are what `retry_failed` submits. The jobs of a round
 have a name that no other job has and that is made before they are. An answer that was lost, or a session that ended
 in the middle, thus leaves a job that can be found: in the queue by its name, in S3 by the record that the client
-writes, or else the job's first child.
+writes, or else the first child, of which independent jobs have one too.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def submit(
     except BaseException as error:
         certain = certain or _refused(error)
         with suppress(CloudknotError):
-            _end(cloud, job_ids if certain else [*job_ids, *find_submitted(cloud, submission)])
+            left = job_ids if certain else [*job_ids, *find_submitted(cloud, submission)]
+            _end(cloud, left, "Its map could not be submitted whole")
             if certain:
                 undo()
         raise
@@ -136,25 +137,32 @@ def _refused(error: BaseException) -> bool:
     return isinstance(error, CloudknotError) and not (isinstance(error, CloudError) and error.code in OUTCOME_UNKNOWN)
 
 
-def _end(cloud: Cloud, job_ids: Iterable[str | None]) -> None:
+def _end(cloud: Cloud, job_ids: Iterable[str | None], reason: str) -> None:
     for job_id in filter(None, dict.fromkeys(job_ids)):
-        cloud.call("batch", "terminate_job", jobId=job_id, reason="Its map could not be submitted whole")
+        cloud.call("batch", "terminate_job", jobId=job_id, reason=reason)
 
 
 def _submit_one(
     cloud: Cloud, submission: Submission, child: int, request: dict[str, Any], sleep: Callable[[float], None]
 ) -> str:
     """Submit one job, and find out whether it is there when no answer says so."""
-    for pause in PAUSES:
+    unanswered = False
+    for pause in (*PAUSES, None):
         try:
-            return _submit_job(cloud, submission, request)
+            job_id = _submit_job(cloud, submission, request)
         except CloudError as error:
-            if error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
+            if pause is None or error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
                 raise
             sleep(pause)
-            if error.code in OUTCOME_UNKNOWN and (job_id := _found_again(cloud, submission, child, error, sleep)):
-                return job_id
-    return _submit_job(cloud, submission, request)
+            if error.code in OUTCOME_UNKNOWN:
+                unanswered = True
+                if found := _found_again(cloud, submission, child, error, sleep):
+                    return found
+        else:
+            if unanswered:
+                _end_others(cloud, submission, child, job_id, sleep)
+            return job_id
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -> str:
@@ -190,6 +198,18 @@ def _found_again(
         if lag:
             sleep(lag)
     return None
+
+
+def _end_others(cloud: Cloud, submission: Submission, child: int, job_id: str, sleep: Callable[[float], None]) -> None:
+    """End what an unanswered call has submitted after all, and Batch did not list when it was looked for."""
+    sleep(LISTING_LAG)
+    with suppress(CloudknotError):
+        found = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
+        others = [summary["jobId"] for summary in found if summary["jobId"] != job_id]
+        if submission.manifest.job_type == "independent":
+            described = batch.describe_jobs(cloud.door, others)
+            others = [job["jobId"] for job in described if _child_of(job) == child]
+        _end(cloud, others, "It was submitted twice, because no answer told of the first time")
 
 
 def find_submitted(cloud: Cloud, submission: Submission) -> list[str | None]:
@@ -239,14 +259,14 @@ def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
 
     None when nothing was submitted.
     """
-    record = _stored(cloud, submission.record_key)
+    stored = _stored(cloud, submission.record_key)
+    record = stored or _stored(cloud, submission.keys.started_of(submission.round)) or _found(cloud, submission)
     if record is None:
-        record = _stored(cloud, submission.keys.started_of(submission.round)) or _found(cloud, submission)
-        if record is not None:
-            cloud.storage.put_new(submission.record_key, _to_json(record))
-        return record
+        return None
     missing = submission.jobs - sum(job_id is not None for job_id in record["job_ids"])
     if missing and (found := find_submitted(cloud, submission)):
         known = [*record["job_ids"], *[None] * missing][: submission.jobs]
         record["job_ids"] = [old or new for old, new in zip(known, found, strict=True)]
+    if stored is None:
+        cloud.storage.put_new(submission.record_key, _to_json(record))
     return record

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from . import element, s3, source
-from .attempts import Attempts
+from .attempts import Attempts, again_if_unreachable
 from .buffers import Unreadable, loads
 from .envelope import Envelope, Failure
 from .inputs import read_inputs
@@ -54,18 +54,22 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        _record(keys, manifest, os.environ)
-        attempts = Attempts(keys, manifest.attempts, os.environ)
-        return attempts.run(lambda: run_child(keys, manifest, child_index(os.environ), attempts))
+        return again_if_unreachable(lambda: _attempt(keys, manifest))
     except element.Stopped:
         print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
         return 128 + signal.SIGTERM
 
 
+def _attempt(keys: RunKeys, manifest: Manifest) -> int:
+    _record(keys, manifest, os.environ)
+    attempts = Attempts(keys, manifest.attempts, os.environ)
+    return attempts.run(lambda: run_child(keys, manifest, child_index(os.environ), attempts))
+
+
 def _record(keys: RunKeys, manifest: Manifest, environment: Mapping[str, str]) -> None:
-    """Have the first child of an array record the submission, for a client that ended before it did."""
+    """Have the first child record the submission, for a client that ended before it did."""
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
-    if job_id and manifest.job_type == "array" and child_index(environment) == 0:
+    if job_id and child_index(environment) == 0:
         record = submission_record(keys.job_name(manifest.round), manifest, [job_id])
         s3.write(keys.bucket, keys.started_of(manifest.round), json.dumps(record, sort_keys=True).encode())
 

@@ -2,7 +2,8 @@
 
 Batch counts all attempts together, the ones that a lost host or a failed pull ended too. So the job definition gives
 every job the most that Batch takes, and the worker keeps count: an attempt that the function failed leaves an object
-in S3 and ends with `TRY_AGAIN`, the one exit code that Batch's rules follow with another attempt.
+in S3 and ends with `TRY_AGAIN`, the one exit code that Batch's rules follow with another attempt. One that could not
+reach S3 ends with the same and leaves nothing.
 
 As long as another may follow, the function runs in a process of its own, so that its death (out of memory, a crash in
 compiled code) is seen and counted. In the last attempt it does not, and Batch sees how it ends.
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 from . import plain, s3
+from .buffers import Unreadable
+from .persistence import trouble_of
 from .protocol import TRY_AGAIN, RunKeys, attempt_number
 
 MOST = 10
@@ -76,5 +79,17 @@ class Attempts:
             return code if code >= 0 else 128 - code
         if code < 0:
             print(f"The function's process was ended by signal {-code}.", file=sys.stderr)
-        s3.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
+        if code != TRY_AGAIN:
+            s3.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
+        return TRY_AGAIN
+
+
+def again_if_unreachable(work: Callable[[], int]) -> int:
+    """What ``work`` returns, or `TRY_AGAIN` where S3 has not answered for as long as a request is repeated."""
+    try:
+        return work()
+    except (Exception, Unreadable) as error:
+        if trouble_of(error.__cause__ or error if isinstance(error, Unreadable) else error) is None:
+            raise
+        print(f"S3 could not be reached, so Batch is asked for another attempt: {error!r}", file=sys.stderr)
         return TRY_AGAIN

@@ -132,8 +132,8 @@ class RunKeys:
 
 
 def shared_key(knot: str, digest: str) -> str:
-    """Key of an object that runs of a knot share; its name is the digest of its content."""
-    return f"{RUNS}/{knot}/{SHARED}/{digest}"
+    """Key of an object that runs of a knot share, in a folder whose name is the digest of its content."""
+    return f"{RUNS}/{knot}/{SHARED}/{digest}/object"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import FaultSwitches
-from cloudknot.runs import ABANDONED, discard_abandoned, run_time, runs_of
+from cloudknot.run_ids import ABANDONED, run_time
+from cloudknot.runs import discard_abandoned, runs_of
 from tests.waiting import LONG, until
 
 CLIENT = """
@@ -125,17 +126,22 @@ def test_killed_when_the_job_is_submitted(cloud, kill_at, moment, key):
     assert ck.BatchJob(job.job_id, cloud=ck.LocalCloud(cloud.directory)).result(LONG) == [0, 10, 20]
 
 
-def test_a_job_without_a_record_is_found_when_batch_has_forgotten_it(cloud, kill_at):
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_job_without_a_record_is_found_when_batch_has_forgotten_it(cloud, kill_at, job_type):
     """Its first child has made the record."""
-    kill_at("killed-forgotten", "after SubmitJob")
-    knot = ck.Knot(name="killed-forgotten", cloud=cloud)
+    name = f"killed-forgotten-{job_type}"
+    kill_at(name, "after SubmitJob", job_type=job_type)
+    knot = ck.Knot(name=name, cloud=cloud)
     (job_id,) = jobs_in_queue(cloud, knot)
     until(lambda: cloud.call("batch", "describe_jobs", jobs=[job_id])["jobs"][0]["status"] == "SUCCEEDED")
     FaultSwitches(cloud).forget(job_id)
     assert jobs_in_queue(cloud, knot) == []
     (job,) = knot.jobs
     assert job.job_id == job_id
-    assert job.result(LONG) == [0, 10, 20]
+    if job_type == "array":
+        assert job.result(LONG) == [0, 10, 20]
+    else:
+        assert job.future()[0].result(LONG) == 0
 
 
 @pytest.mark.parametrize(("moment", "submitted"), [("before SubmitJob", 0), ("after SubmitJob", 1)])
