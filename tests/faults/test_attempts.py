@@ -5,9 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
+from cloudknot.worker.attempts import again_if_unreachable
+from cloudknot.worker.buffers import Unreadable
+from cloudknot.worker.protocol import TRY_AGAIN
 from tests.waiting import LONG, until
 
 
@@ -68,6 +72,48 @@ def test_what_ends_every_attempt_is_an_error_of_its_own(knot_of, switches, how, 
     assert error.reason
     assert error.log_url.startswith("http")
     assert future[0].result(LONG)[0] == "1"
+
+
+def unreachable_then_failing(folder, attempts):
+    """Of its attempts, the first ends as one does that could not reach S3; of the others, all but the last fail."""
+    number = len(os.listdir(folder)) + 1
+    open(os.path.join(folder, str(number)), "w").close()
+    if number == 1:
+        os._exit(75)
+    if number < attempts:
+        raise OSError(number)
+    return number
+
+
+@pytest.mark.parametrize("retries", [1, 2, 3])
+def test_an_attempt_that_could_not_reach_s3_is_not_the_users(knot_of, tmp_path, retries):
+    future = knot_of(unreachable_then_failing, retries=retries).map([(str(tmp_path), retries + 1)], starmap=True)
+    assert future.result(LONG) == [retries + 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (EndpointConnectionError(endpoint_url="https://s3"), True),
+        (ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"), True),
+        (ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"), False),
+        (ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject"), False),
+        (ValueError("not about S3"), False),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_asks_for_another_attempt(error, again, wrapped, capsys):
+    def work():
+        if wrapped:
+            raise Unreadable("the inputs cannot be read") from error
+        raise error
+
+    if again:
+        assert again_if_unreachable(work) == TRY_AGAIN
+        assert "S3 could not be reached" in capsys.readouterr().err
+    else:
+        with pytest.raises(Unreadable if wrapped else type(error)):
+            again_if_unreachable(work)
 
 
 def test_a_job_that_batch_has_forgotten_is_resolved_from_s3(cloud, knot_of, switches):

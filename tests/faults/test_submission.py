@@ -57,6 +57,34 @@ def test_a_submission_is_found_again_though_the_listing_lags(cloud, knot_of, swi
     assert future.result(LONG) == [1, 4, 9]
 
 
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_what_is_listed_only_after_it_was_submitted_again_is_ended(cloud, knot_of, switches, tmp_path, job_type):
+    """ListJobs may lag longer than anybody waits: of two jobs for the same elements, one is ended."""
+    knot, listings = knot_of(wait_for), []
+
+    def lag(parsed, **_):
+        listings.append([job["jobId"] for job in parsed["jobSummaryList"]])
+        if len(listings) <= 2:
+            parsed["jobSummaryList"] = []
+
+    events = cloud.client("batch").meta.events
+    events.register("after-call.batch.ListJobs", lag)
+    try:
+        with switches.on(Faults(dropped=1, limit=1, **SUBMIT)):
+            elements = [(str(tmp_path / "gate"), x) for x in range(2)]
+            future = knot.map(elements, starmap=True, job_type=job_type)
+    finally:
+        events.unregister("after-call.batch.ListJobs", lag)
+    (twice,) = listings[0]
+    described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [twice, *future.job.job_ids])}
+    assert twice not in future.job.job_ids
+    assert described.pop(twice).get("isTerminated")
+    assert len(described) == len(future.job.job_ids)
+    assert not any(job.get("isTerminated") for job in described.values())
+    (tmp_path / "gate").touch()
+    assert future.result(LONG) == [0, 1]
+
+
 def test_independent_jobs_are_submitted_once_each(cloud, knot_of, switches):
     with switches.on(Faults(dropped=0.3, seed=3, **SUBMIT)):
         future = knot_of(square).map(range(6), job_type="independent")

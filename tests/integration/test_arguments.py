@@ -126,20 +126,42 @@ def test_large_keyword_arguments_are_sent_once_and_read_once_by_each_child(cloud
     again = knot.map(range(100), chunksize=50, kwargs={"table": table})
     assert again.result(LONG) == list(table[:100])
     assert transfers.sent < 42 * MEGABYTE
-    head, children, blocks = 1, 2, 1
-    assert requests() == head + children * blocks
+    mark, children, blocks = 1, 2, 1
+    assert requests() == mark + children * blocks
 
 
 def test_shared_keyword_arguments_go_with_the_last_job_that_has_them(cloud):
     knot = ck.Knot(name="shared-and-gone", func=scaled, cloud=cloud)
     maps = [knot.map([1], kwargs={"factor": 7}) for _ in range(2)]
     assert [future.result(LONG) for future in maps] == [[7], [7]]
-    folder = f"{RUNS}/{knot.name}/{SHARED}/"
-    assert len(list(cloud.storage.keys(folder))) == 1
+    key = maps[0].job.manifest.kwargs
+    assert key == maps[1].job.manifest.kwargs
     assert len(knot.jobs) == 2
     maps[0].job.clobber()
-    assert len(list(cloud.storage.keys(folder))) == 1
+    assert cloud.storage.exists(key)
     maps[1].job.clobber()
+    assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+
+
+@pytest.mark.parametrize("how", ["clobber", "a map that fails"])
+def test_shared_keyword_arguments_stay_for_a_map_that_is_being_submitted(cloud, how):
+    knot = ck.Knot(name="shared-and-kept", func=scaled, cloud=cloud)
+    kwargs = {"factor": 8, "shift": how == "clobber"}
+    first = knot.map([1], kwargs=kwargs)
+    expected = 8 + kwargs["shift"]
+    assert first.result(LONG) == [expected]
+
+    def elements():
+        yield 1
+        first.job.clobber()
+        if how != "clobber":
+            with pytest.raises(CloudknotInputError, match="Element 0"):
+                knot.map([threading.Lock()], kwargs=kwargs)
+        yield 2
+
+    second = knot.map(elements(), kwargs=kwargs)
+    assert second.result(LONG) == [expected, 8 + expected]
+    second.job.clobber()
     assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
 
 
