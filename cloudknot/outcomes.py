@@ -20,13 +20,15 @@ E = TypeVar("E", bound=BatchJobFailedError)
 
 @dataclass(frozen=True)
 class Place:
-    """Where an element ran, for an error: in which attempt of its job (0: not known), of which knot."""
+    """Where an element ran, for an error: in which attempt of its job (0: not known), of which knot, in a cloud that
+    is still there or not."""
 
     index: int
     job_id: str
     log_url: str = ""
     attempt: int = 0
     knot: str = ""
+    lasting: bool = True
 
     def __str__(self) -> str:
         return f"element {self.index} (job {self.job_id})"
@@ -170,11 +172,12 @@ def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason
 def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
     """The error for an element about which the cloud does not tell any more."""
     said = str(cause).rstrip(".")
-    text = (
-        f"Element {place.index} (job {place.job_id}) has no result that can be read: {said}. The job is not touched "
-        "by this, and what it stores stays stored. future.job.result() looks again; in another session, the jobs of "
-        f"cloudknot.Knot(name={place.knot!r}) do."
-    )
+    text = f"Element {place.index} (job {place.job_id}) has no result that can be read: {said}."
+    if place.lasting:
+        text += (
+            " The job is not touched by this, and what it stores stays stored. future.job.result() looks again; in "
+            f"another session, the jobs of cloudknot.Knot(name={place.knot!r}) do."
+        )
     error = BatchJobFailedError(text, index=place.index, job_id=place.job_id)
     error.__cause__ = cause
     return error

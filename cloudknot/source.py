@@ -203,7 +203,8 @@ class RunSource:
     def place(self, index: int, child: int | None = None) -> Place:
         """Where an element runs; by default in its last round."""
         child = self.child_of(index) if child is None else child
-        return Place(index, self.child_id(child) or "not submitted", knot=self.keys.knot)
+        job_id = self.child_id(child) or "not submitted"
+        return Place(index, job_id, knot=self.keys.knot, lasting=bool(self.patience))
 
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""

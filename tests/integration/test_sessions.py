@@ -192,8 +192,9 @@ def test_a_wait_ends_when_the_cloud_is_stopped(tmp_path):
         knot = ck.Knot(name="naps", func=nap, cloud=cloud)
         future = knot.map([600])
         assert cloud.stop()
-        with pytest.raises(ck.BatchJobFailedError, match=r"Element 0 .*embedded cloud at .* has ended"):
+        with pytest.raises(ck.BatchJobFailedError, match=r"Element 0 .*embedded cloud at .* has ended") as caught:
             future.result(LONG)
+        assert "stays stored" not in str(caught.value)
         with pytest.raises(ck.CloudError, match=r"embedded cloud at .* has ended"):
             knot.map([1])
         cloud.start()
