@@ -64,22 +64,30 @@ def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
 
 
 def manifest_of(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
-    """The manifest of a job's run, as it is stored.
+    """The manifest of a job's run, as it is stored. Raises as `refuse_clobbered` does."""
+    try:
+        return cloud.storage.get(keys.manifest)
+    except ResourceDoesNotExistException as error:
+        raise _clobbered(keys, job_id) from error
+
+
+def refuse_clobbered(cloud: Cloud, keys: RunKeys, job_id: str) -> None:
+    """Refuse to go on with a job whose run was deleted.
 
     Raises
     ------
     ResourceDoesNotExistException
-        The run was deleted.
+        It was.
     """
-    try:
-        return cloud.storage.get(keys.manifest)
-    except ResourceDoesNotExistException as error:
-        raise ResourceDoesNotExistException(
-            f"The job {job_id} was clobbered, or its knot with its results: its inputs and results ({keys.url}) are "
-            "gone. Map again.",
-            code=error.code,
-            operation=error.operation,
-        ) from error
+    if not cloud.storage.exists(keys.manifest):
+        raise _clobbered(keys, job_id)
+
+
+def _clobbered(keys: RunKeys, job_id: str) -> ResourceDoesNotExistException:
+    return ResourceDoesNotExistException(
+        f"The job {job_id} was clobbered, or its knot with its results: its inputs and results ({keys.url}) are gone. "
+        "Map again."
+    )
 
 
 def discard_run(cloud: Cloud, keys: RunKeys) -> None:
