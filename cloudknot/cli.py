@@ -46,12 +46,15 @@ def permissions(
     Use: cloudknot permissions run --account 123456789012
     """
     import json
+    import re
 
     from cloudknot import config
     from cloudknot import permissions as policies
     from cloudknot.aws import Cloud
     from cloudknot.aws.regions import partition_of
 
+    if account and not re.fullmatch(r"\d{12}", account):
+        raise click.BadParameter("an AWS account number is 12 digits and nothing else.", param_hint="--account")
     place = config.region(region, config.profile())
     if not (account := account or Cloud(place).account_if_known()):
         # Before the policy, which is long, and apart from it, since it may go to a file.

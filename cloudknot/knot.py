@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,10 +308,11 @@ class Knot(KnotProperties):
                 self._given_pars.clobbered = True
 
     def _refuse_if_made_anew(self) -> None:
-        with suppress(ResourceDoesNotExistException):
+        try:
             find_knot(self._cloud, self.name)
-            anew = f"Knot(name={self.name!r}).clobber(...) removes that one."
-            raise ResourceClobberedException(f"The knot {self.name!r} was clobbered and made anew since. {anew}")
+        except ResourceDoesNotExistException:
+            return
+        raise ResourceClobberedException(f"It was made anew since: Knot(name={self.name!r}).clobber() is for that.")
 
     def _refuse_if_clobbered(self) -> None:
         if self.clobbered:

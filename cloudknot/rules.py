@@ -27,6 +27,8 @@ Owner, Environment, Name and cloudknot are added.
 MAX_ENVIRONMENT = 6500
 """Characters, as JSON. Batch fails a job whose overrides are over 8,192; the rest is for command and manifest."""
 RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+"""Variables that would take the place of the job's own role, by which it reads inputs and stores results."""
 
 
 def refuse(name: str, value: object, accepted: str) -> NoReturn:
@@ -193,6 +195,13 @@ def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
             refuse(name, {variable: content}, accepted)
         if variable.startswith(RESERVED_VARIABLES):
             refuse(name, {variable: content}, "other names: those beginning with AWS_BATCH or CLOUDKNOT_ are taken")
+        if variable in KEYS:
+            refuse(
+                name,
+                {variable: "..."},
+                "no AWS keys: whoever may describe jobs reads variables, and the job has a role of its own "
+                "(pars_policies= gives that more rights)",
+            )
     if sum(len(json.dumps({"name": key, "value": found[key]})) + 2 for key in found) > MAX_ENVIRONMENT:
         refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
     return tuple(found.items())

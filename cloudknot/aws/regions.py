@@ -39,12 +39,13 @@ def check_region(name: str) -> str:
     Raises
     ------
     RegionException
-        It is none; the message lists near matches.
+        It is none; the message lists near matches, or the regions that every account has.
     """
     known = known_regions()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known
-        raise RegionException(f"{name!r} is not an AWS region. Near matches: {', '.join(near)}.")
+        near = difflib.get_close_matches(name, known, n=3)
+        what = "Near matches" if near else "Those that every account has"
+        raise RegionException(f"{name!r} is not an AWS region. {what}: {', '.join(near or sorted(ON_BY_DEFAULT))}.")
     return name
 
 

@@ -221,6 +221,8 @@ def test_environment_of_a_map() -> None:
     [
         ("env_vars", {"AWS_BATCH_JOB_ID": "x"}),
         ("env_vars", {"CLOUDKNOT_MANIFEST": "x"}),
+        ("env_vars", {"AWS_ACCESS_KEY_ID": "AKIA"}),
+        ("env_vars", {"AWS_PROFILE": "lab"}),
         ("env_vars", {"A": 1}),
         ("env_vars", {"A=B": "1"}),
         ("env_vars", ["A"]),

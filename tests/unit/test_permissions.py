@@ -184,6 +184,16 @@ class TestScope:
         assert result.exit_code == 1
         assert "'uswest-2' is not an AWS region. Near matches: us-west-2" in result.output
 
+    def test_a_region_that_is_like_none_is_told_with_a_few(self):
+        result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "moon"])
+        assert "'moon' is not an AWS region. Those that every account has: ap-northeast-1, " in result.output
+
+    def test_what_is_no_account_number_is_refused(self):
+        for account in ("12", "1234-5678-9012", "12345678901x"):
+            result = CliRunner().invoke(main, ["permissions", "run", "--account", account])
+            assert result.exit_code == 2
+            assert "12 digits" in result.output
+
     def test_an_unknown_level_is_refused(self):
         with pytest.raises(CloudknotInputError, match="run, create or administer"):
             policy("everything", SCOPE)
