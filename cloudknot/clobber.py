@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot import config
 from cloudknot.aws import batch
 from cloudknot.buckets import clouds_of_knot
-from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceDoesNotExistException
+from cloudknot.errors import CannotDeleteResourceException, CloudError
 from cloudknot.inventory import KNOT, is_of, job_definitions
 from cloudknot.knot_images import Named, images_of, unneeded
 from cloudknot.pars import delete_pars
@@ -86,10 +86,8 @@ def live_jobs(cloud: Cloud, queue: str) -> list[dict[str, Any]]:
     """The jobs of a queue that have not ended; a queue that is not there has none."""
     try:
         return list(_live_jobs(cloud, queue))
-    except ResourceDoesNotExistException:
-        return []
     except CloudError as error:
-        if "does not exist" in str(error):
+        if batch.is_no_queue(error):
             return []
         raise
 

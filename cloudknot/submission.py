@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
@@ -125,8 +126,8 @@ def submit(
     except BaseException as error:
         certain = certain or _refused(error)
         with suppress(CloudknotError):
-            left = job_ids if certain else [*job_ids, *find_submitted(cloud, submission)]
-            _end(cloud, left, "Its map could not be submitted whole")
+            listed = [] if certain else chain.from_iterable(_listed(cloud, submission).values())
+            _end(cloud, [*job_ids, *listed], "Its map could not be submitted whole")
             if certain:
                 undo()
         raise
@@ -146,7 +147,7 @@ def _submit_one(
     cloud: Cloud, submission: Submission, child: int, request: dict[str, Any], sleep: Callable[[float], None]
 ) -> str:
     """Submit one job, and find out whether it is there when no answer says so."""
-    unanswered = False
+    unanswered = 0
     for pause in (*PAUSES, None):
         try:
             job_id = _submit_job(cloud, submission, request)
@@ -154,14 +155,13 @@ def _submit_one(
             if pause is None or error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
                 raise
             sleep(pause)
-            if error.code in OUTCOME_UNKNOWN:
-                unanswered = True
-                if found := _found_again(cloud, submission, child, error, sleep):
-                    return found
+            if error.code not in OUTCOME_UNKNOWN:
+                continue
+            unanswered += 1
+            if found := _found_again(cloud, submission, child, error, sleep):
+                return found if unanswered == 1 else _only_one(cloud, submission, child, found, sleep)
         else:
-            if unanswered:
-                _end_others(cloud, submission, child, job_id, sleep)
-            return job_id
+            return job_id if not unanswered else _only_one(cloud, submission, child, job_id, sleep)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -189,41 +189,51 @@ def _found_again(
     """The job whose SubmitJob was not answered, if it is there, or is a while later."""
     for lag in (LISTING_LAG, 0.0):
         try:
-            found = find_submitted(cloud, submission)
+            found = _listed(cloud, submission).get(child)
         except CloudError as error:
             # Not to know is not to submit again.
             raise unanswered from error
-        if child < len(found) and found[child]:
-            return found[child]
+        if found:
+            return found[0]
         if lag:
             sleep(lag)
     return None
 
 
-def _end_others(cloud: Cloud, submission: Submission, child: int, job_id: str, sleep: Callable[[float], None]) -> None:
-    """End what an unanswered call has submitted after all, and Batch did not list when it was looked for."""
+def _only_one(cloud: Cloud, submission: Submission, child: int, job_id: str, sleep: Callable[[float], None]) -> str:
+    """Of a child's jobs, end all but one: unanswered calls may have submitted some that Batch did not list so far.
+
+    Gives the one that is left, which is the same one for all who look.
+    """
     sleep(LISTING_LAG)
     with suppress(CloudknotError):
-        found = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
-        others = [summary["jobId"] for summary in found if summary["jobId"] != job_id]
-        if submission.manifest.job_type == "independent":
-            described = batch.describe_jobs(cloud.door, others)
-            others = [job["jobId"] for job in described if _child_of(job) == child]
-        _end(cloud, others, "It was submitted twice, because no answer told of the first time")
+        job_ids = _listed(cloud, submission).get(child) or [job_id]
+        _end_others(cloud, [job_ids])
+        return job_ids[0]
+    return job_id
 
 
-def find_submitted(cloud: Cloud, submission: Submission) -> list[str | None]:
-    """The ids of the jobs that Batch has of a submission, by child; empty when there are none.
+def _end_others(cloud: Cloud, listed: Iterable[Sequence[str]]) -> None:
+    """Of several jobs of one child, end all but the first."""
+    others = chain.from_iterable(job_ids[1:] for job_ids in listed)
+    _end(cloud, others, "It was submitted twice, because no answer told of the first time")
 
-    Batch forgets a job some days after its end.
+
+def _listed(cloud: Cloud, submission: Submission) -> dict[int, list[str]]:
+    """The jobs that Batch has of each child: those that have not failed first, and of them the oldest.
+
+    That is one for each, but for answers that got lost. Batch forgets a job some days after its end.
     """
     found = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
+    found.sort(key=lambda summary: summary.get("status") == "FAILED")
+    ids = [summary["jobId"] for summary in found]
     if submission.manifest.job_type != "independent":
-        return [found[0]["jobId"]] if found else []
-    ids: dict[int, str] = {}
-    for job in batch.describe_jobs(cloud.door, [summary["jobId"] for summary in found]):
-        ids.setdefault(_child_of(job), job["jobId"])
-    return [ids.get(child) for child in range(submission.jobs)] if ids else []
+        return {0: ids} if ids else {}
+    children = {job["jobId"]: _child_of(job) for job in batch.describe_jobs(cloud.door, ids)}
+    listed: dict[int, list[str]] = {}
+    for job_id in (job_id for job_id in ids if job_id in children):
+        listed.setdefault(children[job_id], []).append(job_id)
+    return listed
 
 
 def _child_of(job: batch.Job) -> int:
@@ -249,24 +259,23 @@ def _stored(cloud: Cloud, key: str) -> dict[str, Any] | None:
     return record
 
 
-def _found(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
-    job_ids = find_submitted(cloud, submission)
-    return submission_record(submission.name, submission.manifest, job_ids) if job_ids else None
-
-
 def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
-    """The record of a submission; made from what Batch knows where the session that submitted it did not write it.
+    """The record of a submission; what the session that submitted it did not write, Batch or the first child knows.
 
     None when nothing was submitted.
     """
     stored = _stored(cloud, submission.record_key)
-    record = stored or _stored(cloud, submission.keys.started_of(submission.round)) or _found(cloud, submission)
-    if record is None:
+    record = stored or submission_record(submission.name, submission.manifest, [])
+    known = record["job_ids"] + [None] * (submission.jobs - len(record["job_ids"]))
+    if None in known:
+        listed = {child: ids for child, ids in _listed(cloud, submission).items() if known[child] is None}
+        _end_others(cloud, listed.values())
+        known = [job_id or next(iter(listed.get(child, ())), None) for child, job_id in enumerate(known)]
+    if known[0] is None and (started := _stored(cloud, submission.keys.started_of(submission.round))):
+        known[0] = started["job_ids"][0]
+    if not any(known):
         return None
-    missing = submission.jobs - sum(job_id is not None for job_id in record["job_ids"])
-    if missing and (found := find_submitted(cloud, submission)):
-        known = [*record["job_ids"], *[None] * missing][: submission.jobs]
-        record["job_ids"] = [old or new for old, new in zip(known, found, strict=True)]
+    record["job_ids"] = known
     if stored is None:
         cloud.storage.put_new(submission.record_key, _to_json(record))
     return record

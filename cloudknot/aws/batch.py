@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from cloudknot.errors import PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -38,12 +38,25 @@ def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
 
 
 def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
-    """Batch's summaries of the jobs of a queue that have exactly this name, the oldest first."""
+    """Batch's summaries of the jobs of a queue that have exactly this name, the oldest first.
+
+    A queue that is not there has none.
+    """
     filters = [{"name": "JOB_NAME", "values": [name]}]
     pages = door.pages("batch", "list_jobs", jobQueue=queue, filters=filters)
-    # Batch's filter does not tell upper from lower case (API reference, ListJobs).
-    found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
+    try:
+        # Batch's filter does not tell upper from lower case (API reference, ListJobs).
+        found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
+    except CloudError as error:
+        if not is_no_queue(error):
+            raise
+        return []
     return sorted(found, key=lambda summary: int(summary.get("createdAt", 0)))
+
+
+def is_no_queue(error: CloudError) -> bool:
+    """Whether an error of ListJobs says that there is no such queue."""
+    return isinstance(error, ResourceDoesNotExistException) or "does not exist" in str(error)
 
 
 def count_states(jobs: Sequence[Job]) -> dict[str, int]:

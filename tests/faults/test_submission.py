@@ -9,7 +9,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
-from cloudknot.submission import LISTING_LAG, PAUSES, Submission, submit
+from cloudknot.submission import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
 from tests.waiting import LONG, until
 
 SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
@@ -57,32 +57,82 @@ def test_a_submission_is_found_again_though_the_listing_lags(cloud, knot_of, swi
     assert future.result(LONG) == [1, 4, 9]
 
 
-@pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_what_is_listed_only_after_it_was_submitted_again_is_ended(cloud, knot_of, switches, tmp_path, job_type):
-    """ListJobs may lag longer than anybody waits: of two jobs for the same elements, one is ended."""
-    knot, listings = knot_of(wait_for), []
+@pytest.fixture
+def gate(tmp_path):
+    """What `wait_for` waits for; open at the end, however the test ends."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
+
+
+@pytest.fixture
+def lagging(cloud):
+    """ListJobs does not tell, for so many calls, of jobs that are there; it may lag longer than anybody waits."""
+    left = []
 
     def lag(parsed, **_):
-        listings.append([job["jobId"] for job in parsed["jobSummaryList"]])
-        if len(listings) <= 2:
+        if left:
+            left.pop()
             parsed["jobSummaryList"] = []
 
     events = cloud.client("batch").meta.events
     events.register("after-call.batch.ListJobs", lag)
-    try:
-        with switches.on(Faults(dropped=1, limit=1, **SUBMIT)):
-            elements = [(str(tmp_path / "gate"), x) for x in range(2)]
-            future = knot.map(elements, starmap=True, job_type=job_type)
-    finally:
-        events.unregister("after-call.batch.ListJobs", lag)
-    (twice,) = listings[0]
-    described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [twice, *future.job.job_ids])}
-    assert twice not in future.job.job_ids
-    assert described.pop(twice).get("isTerminated")
-    assert len(described) == len(future.job.job_ids)
-    assert not any(job.get("isTerminated") for job in described.values())
-    (tmp_path / "gate").touch()
+    yield lambda calls: left.extend(range(calls))
+    events.unregister("after-call.batch.ListJobs", lag)
+
+
+def left_of(cloud, job_queue, name):
+    """The jobs of a name that go on."""
+    found = batch.find_by_name(cloud.door, job_queue, name)
+    described = batch.describe_jobs(cloud.door, [job["jobId"] for job in found])
+    return [job["jobId"] for job in described if not job.get("isTerminated")]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_of_jobs_that_were_submitted_twice_one_goes_on(cloud, knot_of, switches, lagging, gate, job_type, lost):
+    knot = knot_of(wait_for)
+    elements = [(str(gate), x) for x in range(2)]
+    lagging(2)
+    with switches.on(Faults(dropped=1, limit=lost, **SUBMIT)):
+        future = knot.map(elements, starmap=True, job_type=job_type)
+    assert len(jobs_named(cloud, future.job)) > len(future.job.job_ids)
+    assert sorted(left_of(cloud, future.job.job_queue, future.job.name)) == sorted(future.job.job_ids)
+    gate.touch()
     assert future.result(LONG) == [0, 1]
+
+
+def held_submission(knot, gate, round):
+    """A submission as of a map that waits for the gate, and its call; nothing is submitted."""
+    done = knot.map([(str(gate), 0)], starmap=True).job
+    submission = Submission(done.keys, done.manifest, round)
+    return submission, array_request(submission, [])
+
+
+def test_ctrl_c_while_it_is_found_out_leaves_no_job(cloud, knot_of, switches, lagging, gate):
+    submission, request = held_submission(knot_of(wait_for), gate, 7)
+    pauses, undone = [], []
+
+    def interrupted(seconds):
+        pauses.append(seconds)
+        if pauses.count(LISTING_LAG) == 2:
+            raise KeyboardInterrupt
+
+    lagging(2)
+    with switches.on(Faults(dropped=1, limit=1, **SUBMIT)), pytest.raises(KeyboardInterrupt):
+        submit(cloud, submission, [request], lambda: undone.append(True), interrupted)
+    assert len(batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)) == 2
+    assert left_of(cloud, submission.manifest.job_queue, submission.name) == []
+
+
+def test_a_later_session_ends_what_was_submitted_twice(cloud, knot_of, gate):
+    """The session that had submitted it was killed before it found that out."""
+    submission, request = held_submission(knot_of(wait_for), gate, 6)
+    ids = [cloud.call("batch", "submit_job", jobName=submission.name, **request)["jobId"] for _ in range(3)]
+    record = read_record(cloud, submission)
+    assert record["job_ids"][0] in ids
+    assert left_of(cloud, submission.manifest.job_queue, submission.name) == record["job_ids"]
+    assert read_record(cloud, submission) == record
 
 
 def test_independent_jobs_are_submitted_once_each(cloud, knot_of, switches):
