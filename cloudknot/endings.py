@@ -25,6 +25,7 @@ from cloudknot.errors import (
     TaskStartError,
     WorkerDiedError,
 )
+from cloudknot.worker.protocol import TRY_AGAIN
 
 Kind = type[BatchJobFailedError]
 
@@ -178,6 +179,11 @@ def _kind(job: Mapping[str, Any], exit_code: int | None, reasons: list[str]) -> 
             return kind, what.format(memory=_amount(memory_of(job)))
     if exit_code is None:
         return BatchJobFailedError, "did not run"
+    if exit_code == TRY_AGAIN:
+        return (
+            BatchJobFailedError,
+            "could not reach S3 in its last attempt; retry_failed() runs it again",
+        )
     return WorkerDiedError, f"has no result, because its worker died with exit code {exit_code}{_signal(exit_code)}"
 
 

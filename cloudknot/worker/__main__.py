@@ -17,14 +17,15 @@ from types import FrameType
 from typing import Any
 
 from . import element, s3, source
-from .attempts import Attempts, again_if_unreachable
-from .buffers import Unreadable, loads
+from .attempts import Attempts
+from .buffers import Unreachable, Unreadable, loads
 from .envelope import Envelope, Failure
 from .inputs import read_inputs
 from .program import load_function, load_travelled
 from .protocol import (
     MANIFEST_VARIABLE,
     OFFSET_SIZE,
+    TRY_AGAIN,
     Manifest,
     RunKeys,
     child_index,
@@ -54,7 +55,10 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        return again_if_unreachable(lambda: _attempt(keys, manifest))
+        return _attempt(keys, manifest)
+    except Unreachable as error:
+        print(f"Batch is asked for another attempt. {error}", file=sys.stderr)
+        return TRY_AGAIN
     except element.Stopped:
         print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
         return 128 + signal.SIGTERM

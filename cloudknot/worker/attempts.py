@@ -17,8 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from . import plain, s3
-from .buffers import Unreadable
-from .persistence import trouble_of
+from .buffers import Unreachable
 from .protocol import TRY_AGAIN, RunKeys, attempt_number
 
 MOST = 10
@@ -60,10 +59,19 @@ class Attempts:
         plain.close()
         sys.stdout.flush()
         sys.stderr.flush()
+        told, tell = os.pipe()
         child = os.fork()
-        return self._watch(child) if child else work()
+        if child:
+            return self._watch(child, told)
+        try:
+            return work()
+        except Unreachable:
+            # By an exit code alone, the function's own could be taken for it.
+            os.write(tell, b"!")
+            raise
 
-    def _watch(self, child: int) -> int:
+    def _watch(self, child: int, told: int) -> int:
+        """Wait for the child, which tells by a pipe that S3 was at fault."""
         stopped = False
 
         def stop(number: int, frame: object) -> None:
@@ -79,17 +87,15 @@ class Attempts:
             return code if code >= 0 else 128 - code
         if code < 0:
             print(f"The function's process was ended by signal {-code}.", file=sys.stderr)
-        if code != TRY_AGAIN:
+        if not _has_data(told):
             s3.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
         return TRY_AGAIN
 
 
-def again_if_unreachable(work: Callable[[], int]) -> int:
-    """What ``work`` returns, or `TRY_AGAIN` where S3 has not answered for as long as a request is repeated."""
+def _has_data(pipe: int) -> bool:
+    """Whether something was written into a pipe, whoever else may still have it open."""
+    os.set_blocking(pipe, False)
     try:
-        return work()
-    except (Exception, Unreadable) as error:
-        if trouble_of(error.__cause__ or error if isinstance(error, Unreadable) else error) is None:
-            raise
-        print(f"S3 could not be reached, so Batch is asked for another attempt: {error!r}", file=sys.stderr)
-        return TRY_AGAIN
+        return bool(os.read(pipe, 1))
+    except BlockingIOError:
+        return False

@@ -28,6 +28,10 @@ class Unreadable(BaseException):
     """What was stored could not be read, also not after trying for long. It passes through what unpickles."""
 
 
+class Unreachable(Unreadable):
+    """S3 has not answered for as long as a request is repeated."""
+
+
 class PieceFile:
     """What to pickle into: a file, and the buffer callback that goes with it."""
 

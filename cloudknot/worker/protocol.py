@@ -16,7 +16,9 @@ SHARED = "shared"
 """The folder, beside those of a knot's runs, of what several runs read."""
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
-TRY_AGAIN = 75  # Exit code that asks Batch for another attempt: the user's own are not used up.
+TRY_AGAIN = 214
+"""Exit code that asks Batch for another attempt; one that programs do not use, as they do 75, 1 to 127 or 128 and a
+signal."""
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 _OFFSET = struct.Struct("<Q")

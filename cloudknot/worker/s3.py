@@ -18,8 +18,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import buffers, plain
-from .buffers import Parts, Pieces, Unreadable, size_of
-from .persistence import NO_RETRIES, Persistence
+from .buffers import Parts, Pieces, Unreachable, Unreadable, size_of
+from .persistence import NO_RETRIES, Persistence, trouble_of
 from .range_file import RangeFile
 
 T = TypeVar("T")
@@ -48,7 +48,17 @@ _SETTINGS = (
 _connected: Any = None
 _sse: str | None = None
 EXISTS = "PreconditionFailed"
-_persist = Persistence(PATIENCE).call
+_patience = Persistence(PATIENCE)
+
+
+def _persist(call: Callable[[], T]) -> T:
+    """What the call returns, made again for as long as its trouble may pass. Then raises `Unreachable`."""
+    try:
+        return _patience.call(call)
+    except Exception as error:
+        if trouble_of(error) is None:
+            raise
+        raise Unreachable(f"S3 has not answered for {PATIENCE:.0f} s: {error}") from error
 
 
 def connect() -> Any:

@@ -5,13 +5,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
-from cloudknot.worker.attempts import again_if_unreachable
-from cloudknot.worker.buffers import Unreadable
-from cloudknot.worker.protocol import TRY_AGAIN
+from cloudknot.worker.protocol import RUNS, TRY_AGAIN
 from tests.waiting import LONG, until
 
 
@@ -19,6 +16,10 @@ def signed(seconds):
     """Something that no other attempt returns."""
     time.sleep(seconds)
     return os.environ["AWS_BATCH_JOB_ATTEMPT"], time.time_ns()
+
+
+def scaled(x, factor=1):
+    return x * factor
 
 
 def ended(job):
@@ -74,46 +75,84 @@ def test_what_ends_every_attempt_is_an_error_of_its_own(knot_of, switches, how, 
     assert future[0].result(LONG)[0] == "1"
 
 
-def unreachable_then_failing(folder, attempts):
-    """Of its attempts, the first ends as one does that could not reach S3; of the others, all but the last fail."""
-    number = len(os.listdir(folder)) + 1
-    open(os.path.join(folder, str(number)), "w").close()
-    if number == 1:
-        os._exit(75)
-    if number < attempts:
-        raise OSError(number)
-    return number
+def as_it_is(x):
+    return x
 
 
-@pytest.mark.parametrize("retries", [1, 2, 3])
-def test_an_attempt_that_could_not_reach_s3_is_not_the_users(knot_of, tmp_path, retries):
-    future = knot_of(unreachable_then_failing, retries=retries).map([(str(tmp_path), retries + 1)], starmap=True)
-    assert future.result(LONG) == [retries + 1]
+def total(results):
+    return sum(results)
 
 
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (EndpointConnectionError(endpoint_url="https://s3"), True),
-        (ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"), True),
-        (ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"), False),
-        (ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject"), False),
-        (ValueError("not about S3"), False),
-    ],
-)
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_what_asks_for_another_attempt(error, again, wrapped, capsys):
-    def work():
-        if wrapped:
-            raise Unreadable("the inputs cannot be read") from error
-        raise error
+@pytest.fixture(scope="module")
+def impatient(cloud):
+    """Make a knot, one of each function, whose worker gives up S3 after a second, instead of ten minutes."""
+    knots = {}
 
-    if again:
-        assert again_if_unreachable(work) == TRY_AGAIN
-        assert "S3 could not be reached" in capsys.readouterr().err
+    def make(func):
+        if func not in knots:
+            knots[func] = ck.Knot(name=f"impatient-{len(knots)}", func=func, cloud=cloud, requirements=[])
+            tag = knots[func].image_uri.rpartition(":")[2]
+            worker = cloud.directory / "images" / tag / "cloudknot_worker" / "s3.py"
+            text = worker.read_text()
+            assert "PATIENCE = 600.0\n" in text
+            worker.write_text(text.replace("PATIENCE = 600.0\n", "PATIENCE = 1.0\n"))
+        return knots[func]
+
+    return make
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+@pytest.mark.parametrize("what", ["inputs", "kwargs", "another map", "gathered by a function", "gathered by a knot"])
+def test_an_outage_of_s3_is_not_the_users_failure(cloud, impatient, knot_of, switches, what, retries):
+    """Wherever the worker reads, and however often the function may be tried."""
+    first = knot_of(as_it_is).map([2, 3])
+    own = impatient(scaled).map([2, 3])
+    assert [each.result(LONG) for each in (first, own)] == [[2, 3], [2, 3]]
+    submit = {
+        "inputs": lambda: impatient(scaled).map([2, 3], chunksize=2, retries=retries),
+        "kwargs": lambda: impatient(scaled).map([2, 3], chunksize=2, retries=retries, kwargs={"factor": 1}),
+        "another map": lambda: impatient(scaled).map(first, chunksize=2, retries=retries),
+        "gathered by a function": lambda: own.reduce(total, retries=retries),
+        "gathered by a knot": lambda: first.reduce(impatient(total), retries=retries),
+    }[what]
+    # What the worker reads, and the client does not while it submits: longer than the worker's patience.
+    only = "/outputs/" if what in ("another map", "gathered by a knot") else f"GET /{cloud.bucket}/{RUNS}/"
+    if what == "gathered by a function":
+        # The client looks for its source's manifest; it only writes the function.
+        faults = Faults(truncated=1, only="/function", limit=8)
     else:
-        with pytest.raises(Unreadable if wrapped else type(error)):
-            again_if_unreachable(work)
+        faults = Faults(errors=1, services=("s3",), only=only, limit=8)
+    with switches.on(faults):
+        future = submit()
+        until(lambda: future.job.status in ("SUCCEEDED", "FAILED"))
+    codes = [attempt["container"]["exitCode"] for attempt in future.job.attempts]
+    assert (codes[0], codes[-1], set(codes)) == (TRY_AGAIN, 0, {TRY_AGAIN, 0})
+    assert future.result(LONG) == (5 if "gathered" in what else [2, 3])
+
+
+def test_a_job_that_never_reaches_s3_says_so(impatient, switches):
+    knot = impatient(scaled)
+    with switches.on(Faults(errors=1, services=("s3",), only="/outputs/")):
+        future = knot.map([1])
+        with pytest.raises(ck.BatchJobFailedError, match=r"could not reach S3 in its last .*Attempts: 10") as caught:
+            future.result(LONG)
+    assert type(caught.value) is ck.BatchJobFailedError
+    assert future.retry_failed().result(LONG) == [1]
+
+
+def exit_as_programs_do(folder, code):
+    with open(os.path.join(folder, f"{time.time_ns()}"), "w"):
+        os._exit(code)
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+@pytest.mark.parametrize("code", [75, 137])
+def test_what_ends_its_process_is_tried_as_often_as_asked(knot_of, tmp_path, retries, code):
+    """75 is what programs end with that want to be called again later."""
+    future = knot_of(exit_as_programs_do).map([(str(tmp_path), code)], starmap=True, retries=retries)
+    with pytest.raises(ck.BatchJobFailedError, match=f"exit code {code}"):
+        future.result(LONG)
+    assert len(list(tmp_path.iterdir())) == retries
 
 
 def test_a_job_that_batch_has_forgotten_is_resolved_from_s3(cloud, knot_of, switches):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cloudknot.local import Faults, Kill
+from cloudknot.worker.protocol import TRY_AGAIN
 from tests.waiting import LONG, until
 
 
@@ -59,7 +60,7 @@ def test_an_exception_is_tried_as_often_as_asked(knot_of, retries):
     future = knot_of(always_raises).map([1], retries=retries)
     with pytest.raises(RuntimeError, match=f"attempt {retries}"):
         future.result(LONG)
-    assert exit_codes(future, retries) == [75] * (retries - 1) + [1]
+    assert exit_codes(future, retries) == [TRY_AGAIN] * (retries - 1) + [1]
     assert marks(future) == retries - 1
 
 
@@ -84,7 +85,7 @@ def test_a_process_that_dies_uses_up_an_attempt(knot_of):
     future = knot_of(dies).map([1], retries=3)
     error = future.exception(LONG)
     assert error.exit_code == 137
-    assert exit_codes(future, 3) == [75, 75, 137]
+    assert exit_codes(future, 3) == [TRY_AGAIN, TRY_AGAIN, 137]
 
 
 def test_a_crash_is_tried_again_when_asked(knot_of):
