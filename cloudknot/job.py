@@ -288,8 +288,12 @@ class BatchJob(Retrying, Gathering):
         self.terminate(reason)
 
     def clobber(self) -> None:
-        """End the job and delete its inputs and results. Waits until its children have ended, 40 s at most."""
-        self.terminate("Clobbered")
-        # What is being stopped still stores the results that it has.
-        self.has_stopped()
+        """End the job and delete its inputs and results. Waits until its children have ended, 40 s at most.
+
+        What was interrupted is finished by calling again.
+        """
+        with suppress(ResourceDoesNotExistException):
+            self.terminate("Clobbered")
+            # What is being stopped still stores the results that it has.
+            self.has_stopped()
         discard_run(self.cloud, self.keys)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.dependencies import Source
-from cloudknot.errors import PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
 from cloudknot.run_ids import run_time
 from cloudknot.runs import discard_abandoned, read_run, runs_of
+from cloudknot.sharing import discard_unused
 from cloudknot.stuck import explain, only_waits
 from cloudknot.tables import table
 from cloudknot.worker.protocol import RunKeys
@@ -85,11 +87,16 @@ def _jobs_in(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> dict
     return {keys.run_id: job for keys in runs if (job := known.get(keys.run_id)) is not None}
 
 
-def discard_unsubmitted(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> None:
-    """Delete what is stored of runs that `find_jobs` has found without a job, once they are old enough."""
+def discard_left_over(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> None:
+    """Delete what killed sessions have left, once it is old enough.
+
+    That are runs which `find_jobs` has found without a job, and what several runs share when none is there any more.
+    """
     unsubmitted = [run_id for run_id, job in known.items() if job is None]
     for run_id in discard_abandoned(cloud, [RunKeys.of(cloud.storage.bucket, knot, each) for each in unsubmitted]):
         del known[run_id]
+    with suppress(CloudknotError):
+        discard_unused(cloud.storage, knot)
 
 
 def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:

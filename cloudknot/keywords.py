@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cloudknot.aws.upload import PART_SIZE
 from cloudknot.errors import CloudknotError, CloudknotInputError
-from cloudknot.sharing import claim, release, release_abandoned
+from cloudknot.sharing import claim, discard_unused, release
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
@@ -114,7 +114,7 @@ def stored_keywords(
         raise
     with suppress(CloudknotError):
         if stored.key:
-            release_abandoned(storage, knot)
+            discard_unused(storage, knot)
 
 
 def _pickled(kwargs: Mapping[str, Any], file: IO[bytes], dump: Callable[[IO[bytes], Any], None]) -> tuple[str, int]:

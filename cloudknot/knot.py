@@ -20,7 +20,7 @@ from cloudknot.docker_image import DockerImage
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.futures import MapFuture
 from cloudknot.job import BatchJob
-from cloudknot.jobs import as_elements, discard_unsubmitted, jobs_table
+from cloudknot.jobs import as_elements, jobs_table
 from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars, SharedPars, check_policies
@@ -257,7 +257,6 @@ class Knot(KnotProperties):
             self._program,
             Target.of(self.name, self._program, self._resources, self._options.memory_growth),
         )
-        discard_unsubmitted(self._cloud, self.name, self._jobs)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 

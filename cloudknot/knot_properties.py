@@ -8,7 +8,7 @@ from cloudknot.aws import Cloud
 from cloudknot.buckets import clouds_of
 from cloudknot.docker_image import DockerImage
 from cloudknot.job import BatchJob
-from cloudknot.jobs import find_jobs
+from cloudknot.jobs import discard_left_over, find_jobs
 from cloudknot.options import KnotOptions
 from cloudknot.pars import Pars
 from cloudknot.repo import DockerRepo, repository_of
@@ -95,8 +95,13 @@ class KnotProperties:
 
     @property
     def jobs(self) -> list[BatchJob]:
-        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too."""
-        return find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
+        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too.
+
+        What sessions have left that ended before they had submitted anything is deleted when it is a week old.
+        """
+        found = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
+        discard_left_over(self._cloud, self.name, self._jobs)
+        return found
 
     @property
     def job_ids(self) -> list[str]:

@@ -18,7 +18,7 @@ from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.rules import FLAG, MOST_GROWTH, integer
-from cloudknot.runs import refuse_clobbered
+from cloudknot.runs import manifest_of
 from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, most_unasked, submit
 from cloudknot.worker.protocol import Manifest
 
@@ -87,7 +87,7 @@ def start_round(
     refuse_too_many(len(depends_on))
     newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
     keys, first = newest.submission.keys, newest.submission.manifest
-    refuse_clobbered(cloud, keys, str(rounds.first.job_ids[0]))
+    manifest_of(cloud, keys, next(filter(None, rounds.first.job_ids)))
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)

@@ -21,7 +21,7 @@ from cloudknot.keywords import refuse_unknown, stored_keywords
 from cloudknot.overrides import check_overrides, with_overrides
 from cloudknot.rounds import Round, first_round
 from cloudknot.run_ids import new_run_id
-from cloudknot.runs import refuse_clobbered
+from cloudknot.runs import manifest_of
 from cloudknot.submission import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.template import with_own
 from cloudknot.values import pickle_into
@@ -126,7 +126,7 @@ def _store(
     try:
         if isinstance(inputs, Source):
             refuse_elsewhere(inputs, keys.bucket)
-            refuse_clobbered(cloud, inputs.job.keys, inputs.job.job_id)
+            manifest_of(cloud, inputs.job.keys, inputs.job.job_id)
             stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.about()}
             if inputs.function:
                 cloud.storage.put(keys.function, inputs.function)

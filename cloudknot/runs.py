@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,12 @@ def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
 
 
 def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, dict[str, Any]] | None:
-    """The manifest and the record of a run; None of one that was not submitted, or not yet."""
+    """The manifest and the record of a run; None of one that was not submitted, or not yet, or is being deleted."""
     try:
         manifest = Manifest.from_json(cloud.storage.get(keys.manifest))
     except ResourceDoesNotExistException:
+        return None
+    if manifest.clobbered:
         return None
     record = read_record(cloud, Submission(keys, manifest))
     return (manifest, record) if record else None
@@ -57,6 +60,9 @@ def discard_abandoned(cloud: Cloud, runs: Iterable[RunKeys], now: datetime | Non
 
 
 def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
+    with suppress(ResourceDoesNotExistException):
+        if Manifest.from_json(cloud.storage.get(keys.manifest)).clobbered:
+            return True
     known = cloud.storage.keys(f"{keys.prefix}/")
     return not any(key == keys.submission or key.startswith(keys.outputs) for key in known) and not read_run(
         cloud, keys
@@ -64,23 +70,20 @@ def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
 
 
 def manifest_of(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
-    """The manifest of a job's run, as it is stored. Raises as `refuse_clobbered` does."""
-    try:
-        return cloud.storage.get(keys.manifest)
-    except ResourceDoesNotExistException as error:
-        raise _clobbered(keys, job_id) from error
-
-
-def refuse_clobbered(cloud: Cloud, keys: RunKeys, job_id: str) -> None:
-    """Refuse to go on with a job whose run was deleted.
+    """The manifest of a job's run, as it is stored.
 
     Raises
     ------
     ResourceDoesNotExistException
-        It was.
+        The run was deleted, or not all of it so far.
     """
-    if not cloud.storage.exists(keys.manifest):
+    try:
+        stored = cloud.storage.get(keys.manifest)
+    except ResourceDoesNotExistException as error:
+        raise _clobbered(keys, job_id) from error
+    if Manifest.from_json(stored).clobbered:
         raise _clobbered(keys, job_id)
+    return stored
 
 
 def _clobbered(keys: RunKeys, job_id: str) -> ResourceDoesNotExistException:
@@ -91,14 +94,19 @@ def _clobbered(keys: RunKeys, job_id: str) -> ResourceDoesNotExistException:
 
 
 def discard_run(cloud: Cloud, keys: RunKeys) -> None:
-    """Delete all that is stored of a run. The manifest goes last: what is interrupted is still a run to delete."""
+    """Delete all that is stored of a run. Can be repeated.
+
+    The manifest says so first and goes last: nobody takes for whole what is not any more, or was left half deleted.
+    """
     storage = cloud.storage
+    with suppress(ResourceDoesNotExistException):
+        manifest = Manifest.from_json(storage.get(keys.manifest))
+        storage.put(keys.manifest, replace(manifest, clobbered=True).to_json().encode())
+        if manifest.kwargs:
+            release(storage, manifest.kwargs, keys.run_id)
     for page in storage.pages(f"{keys.prefix}/"):
         if others := [each.key for each in page if each.key != keys.manifest]:
             storage.delete(*others)
-    with suppress(ResourceDoesNotExistException):
-        if kwargs := Manifest.from_json(storage.get(keys.manifest)).kwargs:
-            release(storage, kwargs, keys.run_id)
     storage.delete(keys.manifest)
 
 

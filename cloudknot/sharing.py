@@ -1,19 +1,20 @@
 """Objects that several runs of a knot read: who uses one, and who may delete it, told without a lock.
 
 Beside an object lies a mark of each run that uses it. A run leaves its mark before it looks whether the object is
-there; who gives it up leaves a mark of that before it looks who else uses it. What was stored is seen at once by all
-(S3 user guide, "Amazon S3 data consistency model"), so of two that meet one at least sees the other: who sees a user
-deletes nothing, and who sees the object being given up stores another one for itself.
+there; who has a run give it up leaves a mark of that before it looks who else uses it. What was stored is seen at once
+by all (S3 user guide, "Amazon S3 data consistency model"), so of two that meet one at least sees the other: who sees a
+user deletes nothing, and who sees the object being given up stores another one for its run.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.run_ids import ABANDONED, run_time
-from cloudknot.worker.protocol import RUNS, SHARED, shared_key
+from cloudknot.worker.protocol import RUNS, SHARED, SHARED_OBJECT, shared_key
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3 import Storage
@@ -29,7 +30,7 @@ class Claim(NamedTuple):
 
 
 def claim(storage: Storage, knot: str, digest: str, run_id: str) -> Claim:
-    """Have a run use the object of this digest, or one of its own where that is being deleted at this moment."""
+    """Have a run use the object of this digest, or one of its own where that is being given up at this moment."""
     return _claim(storage, shared_key(knot, digest), run_id) or _own(storage, knot, digest, run_id)
 
 
@@ -50,29 +51,31 @@ def _own(storage: Storage, knot: str, digest: str, run_id: str) -> Claim:
 
 
 def release(storage: Storage, key: str, run_id: str) -> None:
-    """Have a run use an object no more; the last one takes it along. Can be repeated."""
-    used, given_up = _mark(key, USED_BY, run_id), _mark(key, GIVEN_UP_BY, run_id)
+    """Have a run use an object no more; the last one takes it along. Can be repeated, also side by side."""
+    # A mark for each call: the first of two to end must not take away what the other one still needs.
+    given_up = f"{_mark(key, GIVEN_UP_BY, run_id)}/{secrets.token_hex(4)}"
     storage.put(given_up, b"")
     found = set(storage.keys(_folder(key)))
     if not _runs(found, key, USED_BY) - _runs(found, key, GIVEN_UP_BY):
         storage.delete(key)
-    storage.delete(used)
+    storage.delete(_mark(key, USED_BY, run_id))
     # The last of all: as long as the object may go, whoever looks must see that.
     storage.delete(given_up)
 
 
-def release_abandoned(storage: Storage, knot: str, now: datetime | None = None) -> None:
-    """Release what only runs use that are no more, such as one whose session was killed while it stored the object."""
+def discard_unused(storage: Storage, knot: str, now: datetime | None = None) -> None:
+    """Delete what killed sessions have left: objects that only runs use which are no more, and marks."""
     folder = f"{RUNS}/{knot}/"
     long_ago = (now or datetime.now(UTC)) - ABANDONED
-    marks = [key.partition(USED_BY) for key in storage.keys(f"{folder}{SHARED}/") if USED_BY in key]
-    old = [(where, run_id) for where, _, run_id in marks if run_time(run_id) < long_ago]
-    if not old:
-        return
-    there = set(storage.folders(folder))
-    for where, run_id in old:
-        if run_id not in there:
-            release(storage, shared_key(knot, where.rstrip("/").rpartition("/")[2]), run_id)
+    runs: set[str] | None = None
+    for stored in (stored for page in storage.pages(f"{folder}{SHARED}/") for stored in page):
+        where, kind, run_id = _parts(stored.key)
+        if kind == GIVEN_UP_BY and stored.modified < long_ago:
+            storage.delete(stored.key)
+        elif kind == USED_BY and run_time(run_id) < long_ago:
+            runs = set(storage.folders(folder)) if runs is None else runs
+            if run_id not in runs:
+                release(storage, where, run_id)
 
 
 def _folder(key: str) -> str:
@@ -83,7 +86,16 @@ def _mark(key: str, kind: str, run_id: str) -> str:
     return f"{_folder(key)}{kind}{run_id}"
 
 
+def _parts(key: str) -> tuple[str, str, str]:
+    """Of a mark, the key of the object, the kind of mark and the run; of an object, its key."""
+    for kind in (USED_BY, GIVEN_UP_BY):
+        folder, found, rest = key.partition(f"/{kind}")
+        if found:
+            return f"{folder}/{SHARED_OBJECT}", kind, rest.partition("/")[0]
+    return key, "", ""
+
+
 def _runs(found: Iterable[str], key: str, kind: str) -> set[str]:
-    """The runs that have left a mark of a kind."""
-    prefix = _mark(key, kind, "")
-    return {each[len(prefix) :] for each in found if each.startswith(prefix)}
+    """The runs that have a mark of a kind beside an object."""
+    marks = (_parts(each) for each in found)
+    return {run_id for where, its_kind, run_id in marks if (where, its_kind) == (key, kind)}

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 RUNS = "cloudknot.jobs"
 SHARED = "shared"
 """The folder, beside those of a knot's runs, of what several runs read."""
+SHARED_OBJECT = "object"
+"""Its name; beside it are the marks of who uses it."""
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
 TRY_AGAIN = 214
@@ -94,7 +96,7 @@ class RunKeys:
         return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
 
     def started_of(self, round: int) -> str:
-        """Key of the same record, as the first child of an array makes it when it starts."""
+        """Key of the same record, as the first child makes it; it names no other independent job."""
         return f"{self.prefix}/started{f'.{round}' if round else ''}.json"
 
     @property
@@ -135,7 +137,7 @@ class RunKeys:
 
 def shared_key(knot: str, digest: str) -> str:
     """Key of an object that runs of a knot share, in a folder whose name is the digest of its content."""
-    return f"{RUNS}/{knot}/{SHARED}/{digest}/object"
+    return f"{RUNS}/{knot}/{SHARED}/{digest}/{SHARED_OBJECT}"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ class Manifest:
     ``source_count`` elements in chunks of ``source_chunksize``, whose Batch job is ``source_job``.
     ``own_function`` tells that the run brings its function, in place of the image's.
     ``knot``, ``run_id``, ``function``, ``image`` and ``created`` are for people and later sessions: see `for_worker`.
+
+    ``clobbered`` tells that the run is being deleted.
 
     Of a ``round`` after the first, ``todo`` is the number of its elements; an object of their indices has them. With
     ``memory_growth`` above 0, what ran out of memory is run again with so many times as much.
@@ -180,6 +184,7 @@ class Manifest:
     round: int = 0
     todo: int = 0
     memory_growth: float = 0.0
+    clobbered: bool = False
 
     @property
     def children(self) -> int:

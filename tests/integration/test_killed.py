@@ -13,6 +13,8 @@ from cloudknot.aws import batch
 from cloudknot.local import FaultSwitches
 from cloudknot.run_ids import ABANDONED, run_time
 from cloudknot.runs import discard_abandoned, runs_of
+from cloudknot.sharing import claim
+from cloudknot.worker.protocol import RUNS
 from tests.waiting import LONG, until
 
 CLIENT = """
@@ -168,6 +170,17 @@ def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
         later.result(LONG)
     assert later.retry_failed().result(LONG) == [0, 10, 20]
     assert calls(traces) == {"0": 1, "1": 1, "2": 1}
+
+
+def test_who_looks_at_jobs_deletes_what_killed_sessions_have_left(cloud):
+    knot = ck.Knot(name="killed-long-ago", func=str, cloud=cloud)
+    folder, old = f"{RUNS}/{knot.name}/", "20260101T000000000000-abcdef"
+    key, _ = claim(cloud.storage, knot.name, "d" * 64, old)
+    for left in (f"{folder}{old}/inputs", key):
+        cloud.storage.put(left, b"large")
+    assert knot.map([1]).result(LONG) == ["1"]
+    (job,) = knot.jobs
+    assert all(each.startswith(job.keys.prefix) for each in cloud.storage.keys(folder))
 
 
 def test_what_was_never_submitted_is_deleted_when_it_is_old(cloud, kill_at):

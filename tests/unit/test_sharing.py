@@ -1,14 +1,16 @@
 """Who uses a shared object and who deletes it, in every order in which their requests can reach S3."""
 
 import threading
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cloudknot.aws.s3 import StoredObject
 from cloudknot.run_ids import ABANDONED, new_run_id, run_time
-from cloudknot.sharing import claim, release, release_abandoned
+from cloudknot.sharing import claim, discard_unused, release
 from cloudknot.worker.protocol import RUNS, shared_key
 
 KNOT, DIGEST = "shared", "d" * 64
@@ -19,19 +21,26 @@ class Objects:
     """A bucket in memory, whose every request waits for ``turn``: what is stored is seen at once, as in S3."""
 
     def __init__(self, turn=lambda: None):
-        self.keys_, self._turn = set(), turn
+        self.stored, self._turn = {}, turn
+
+    @property
+    def keys_(self):
+        return self.stored.keys()
 
     def put(self, key, body):
         self._turn()
-        self.keys_.add(key)
+        self.stored[key] = datetime.now(UTC)
 
     def delete(self, key):
         self._turn()
-        self.keys_.discard(key)
+        self.stored.pop(key, None)
+
+    def pages(self, prefix):
+        self._turn()
+        yield [StoredObject(key, 0, at) for key, at in sorted(self.stored.items()) if key.startswith(prefix)]
 
     def keys(self, prefix):
-        self._turn()
-        return sorted(key for key in self.keys_ if key.startswith(prefix))
+        return [each.key for page in self.pages(prefix) for each in page]
 
     def folders(self, prefix):
         self._turn()
@@ -97,18 +106,23 @@ class Interleaving:
             return True
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 2), st.integers(1, 2))
-def test_what_a_run_relies_on_is_there_however_others_give_it_up(order, users, leavers):
-    interleaving = Interleaving(order)
+STRETCHES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=8)
+"""Who is next, and for how many requests."""
+
+
+@settings(max_examples=400, deadline=None)
+@given(STRETCHES, st.integers(1, 2), st.sampled_from(["a", "aa", "ab"]))
+@example([(1, 2), (0, 5), (1, 3)], 1, "aa")
+def test_what_a_run_relies_on_is_there_however_others_give_it_up(stretches, users, leaving):
+    """Of those who leave, two may be sessions that clobber one and the same run."""
+    interleaving = Interleaving(number for number, requests in stretches for _ in range(requests))
     objects = Objects(interleaving.turn)
-    leaving = [f"leaving{number}" for number in range(leavers)]
     for run_id in leaving:
         assert take(objects, run_id) == KEY
     calls = [lambda run_id=run_id: release(objects, KEY, run_id) for run_id in leaving]
     calls += [lambda number=number: take(objects, f"using{number}") for number in range(users)]
-    keys = interleaving.run(calls)[leavers:]
-    assert objects.keys_.issuperset(keys)
+    keys = interleaving.run(calls)[len(leaving) :]
+    assert objects.keys_ >= set(keys)
     for number, key in enumerate(keys):
         release(objects, key, f"using{number}")
     # An object that is given up by all at once goes, too, and no mark is left of anybody.
@@ -125,22 +139,29 @@ def test_the_last_run_takes_the_object_along():
 
 
 @pytest.mark.parametrize("requests", range(6))
-def test_giving_up_can_be_repeated_after_it_was_interrupted_anywhere(requests):
+@pytest.mark.parametrize("repeated", [True, False])
+def test_giving_up_that_was_interrupted_anywhere_is_made_good(requests, repeated):
     left = iter(range(requests))
 
     def turn():
         if next(left, None) is None:
             raise KeyboardInterrupt
 
-    objects = Objects()
-    take(objects, "a")
+    objects, run_id = Objects(), new_run_id()
+    take(objects, run_id)
     objects._turn = turn
-    try:
-        release(objects, KEY, "a")
-    except KeyboardInterrupt:
-        objects._turn = lambda: None
-        release(objects, KEY, "a")
+    with suppress(KeyboardInterrupt):
+        release(objects, KEY, run_id)
+    objects._turn = lambda: None
+    if repeated:
+        release(objects, KEY, run_id)
+    assert KEY not in objects.keys_ or not repeated
+    later = run_time(run_id) + ABANDONED + timedelta(hours=1)
+    discard_unused(objects, KNOT, later)
+    # What was left by the first look may have been given up at that moment.
+    discard_unused(objects, KNOT, later)
     assert objects.keys_ == set()
+    assert take(objects, "anew") == KEY
 
 
 def test_what_a_killed_session_had_claimed_goes_when_that_is_long_ago():
@@ -149,11 +170,11 @@ def test_what_a_killed_session_had_claimed_goes_when_that_is_long_ago():
     take(objects, living)
     objects.put(f"{RUNS}/{KNOT}/{living}/manifest.json", b"")
     now = run_time(living)
-    release_abandoned(objects, KNOT, now)
+    discard_unused(objects, KNOT, now)
     assert any(killed in each for each in objects.keys_)
-    release_abandoned(objects, KNOT, now + ABANDONED + timedelta(hours=1))
+    discard_unused(objects, KNOT, now + ABANDONED + timedelta(hours=1))
     assert not any(killed in each for each in objects.keys_)
     assert key in objects.keys_
     objects.delete(f"{RUNS}/{KNOT}/{living}/manifest.json")
-    release_abandoned(objects, KNOT, now + ABANDONED + timedelta(hours=1))
+    discard_unused(objects, KNOT, now + ABANDONED + timedelta(hours=1))
     assert objects.keys_ == set()
