@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 1800.0
 """Seconds that a creation, an update or a deletion is waited for."""
-FIRST_POLL, LONGEST_POLL = 0.1, 10.0
-"""Seconds between two looks at a stack: at first, and at most."""
+FIRST_POLL, LONGEST_POLL, OVERLAP = 0.1, 10.0, 1.0
+"""Seconds between two looks at a stack: at first, at most, and after an update of one that sessions share."""
 GONE = "DELETE_COMPLETE"
 USABLE = {
     "CREATE_COMPLETE",
@@ -172,7 +172,10 @@ class Stack:
                 state = latest  # Changed while this session found out what it needs: what it knows is out of date.
                 continue
             elif self._update(state, template, wanted):
-                return self._updated(state, deadline)
+                updated = self._updated(state, deadline)
+                if not callable(parameters):
+                    return updated
+                self._pause(deadline, OVERLAP)  # Another session that had looked before may begin one without this.
             else:
                 self._pause(deadline, LONGEST_POLL)
             state = self.state()
@@ -205,8 +208,7 @@ class Stack:
         return True
 
     def _made(self, deadline: float) -> StackState:
-        state = self.state()
-        settled = self._settle(state, deadline) if state else None
+        settled = self._settle(self.state(), deadline)
         if settled is not None and settled.usable:
             return settled
         failures = self._failures(settled) if settled else "it was deleted meanwhile"
@@ -237,8 +239,7 @@ class Stack:
         return True
 
     def _updated(self, before: StackState, deadline: float) -> StackState:
-        state = self.state(before.stack_id)
-        settled = self._settle(state, deadline) if state else None
+        settled = self._settle(self.state(before.stack_id), deadline)
         if settled is not None and settled.usable and "ROLLBACK" not in settled.status:
             return settled
         failures = self._failures(settled) if settled else "it was deleted meanwhile"
@@ -258,8 +259,7 @@ class Stack:
 
     def _remove(self, state: StackState, deadline: float) -> None:
         self._call("delete_stack", StackName=state.stack_id)
-        left = self.state(state.stack_id)
-        left = self._settle(left, deadline) if left else None
+        left = self._settle(self.state(state.stack_id), deadline)
         if left is not None:
             failures = self._failures(left)
             raise CannotDeleteResourceException(
@@ -268,17 +268,14 @@ class Stack:
                 operation="cloudformation:delete_stack",
             ) from _denial(failures)
 
-    def _settle(self, state: StackState, deadline: float) -> StackState | None:
+    def _settle(self, state: StackState | None, deadline: float) -> StackState | None:
         """Wait until CloudFormation is no longer at work on the stack."""
-        wait, now = FIRST_POLL, state
-        while now.moving:
-            self._pause(deadline, wait, f"; its status is {now.status}")
+        wait = FIRST_POLL
+        while state is not None and state.moving:
+            self._pause(deadline, wait, f"; its status is {state.status}")
             wait = min(wait * 1.5, LONGEST_POLL)
-            found = self.state(state.stack_id)
-            if found is None:
-                return None
-            now = found
-        return now
+            state = self.state(state.stack_id)
+        return state
 
     def _pause(self, deadline: float, wait: float, status: str = "") -> None:
         if self._clock() + wait > deadline:
