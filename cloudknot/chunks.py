@@ -1,7 +1,7 @@
 """How many elements a child gets: as asked for, or so that it takes minutes, by what earlier maps of the knot took.
 
 Where nobody asks, an element has a child of its own, as long as one array can have so many. Above that, the children
-are minutes long, too, but a thousand at least: see "Chunks of minutes" in docs/design.md.
+are minutes long, too, but 500 at least: see "Chunks of minutes" in docs/design.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.runs import runs_of
-from cloudknot.submission import MAX_CHILDREN, most_unasked
+from cloudknot.submission import MAX_CHILDREN
 from cloudknot.worker.envelope import head_size, walls
 from cloudknot.worker.protocol import Location, Manifest, RunKeys
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from cloudknot.aws.s3 import StoredObject
 
 AUTO = "auto"
+FEWEST_CHILDREN = 500
+"""Of a map of more elements than an array can have children, when nobody asked for fewer. Each has an object with
+results at least, which takes a request to read."""
 LONGEST = 240.0
 SHORTEST = 60.0
 """Seconds that a child is to take: four minutes, or less where vCPUs would be idle otherwise, but a minute at least.
@@ -72,7 +75,7 @@ def chunksize(
     if is_automatic(count, asked, usual):
         size = _automatic(count, seconds, slots, timeout)
         # Where elements may not be done within the timeout, children are as small as they can be.
-        unasked = 1 if timeout and seconds is None else most_unasked(count)
+        unasked = 1 if timeout and seconds is None else -(-count // FEWEST_CHILDREN)
         most = count if asked == AUTO else unasked
         return max(smallest, min(most, size))
     size = usual if asked is None else int(asked)

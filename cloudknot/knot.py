@@ -215,7 +215,7 @@ class Knot(KnotProperties):
         job_type : {"array", "independent"}, optional
             One array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
-            Elements of one child job. Default: as the other map; 1 up to 10,000 elements, then 1,000 children or more.
+            Elements of one child job. Default: as the other map; 1 up to 10,000 elements, then 500 children or more.
             ``"auto"``: children of one to four minutes, by earlier maps of the knot; else divided over the vCPUs.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Jobs, at most 20, that must succeed before this one starts.

@@ -57,7 +57,8 @@ class Loaded:
         begin = head_size(len(pack))
         # Cutting the head off is a copy of all the rest, and of large values not worth it.
         cut = begin if 4 * begin > len(data) else 0
-        ends = array("I", [begin - cut, *(end - cut for _, end in pack.spans())])
+        ends = array("I", [begin - cut])
+        ends += array("I", pack.ends() if cut else map(begin.__add__, pack.ends()))
         return cls(pack.kinds, ends, data[cut:])
 
     @property

@@ -19,13 +19,15 @@ from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.rules import FLAG, MOST_GROWTH, integer
 from cloudknot.runs import manifest_of
-from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, most_unasked, submit
+from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, submit
 from cloudknot.worker.protocol import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.worker.protocol import RunKeys
 
+FEW = 1000
+"""Elements of a retry that have a child each, where nobody chose how many share one."""
 CLAIM_TIME = timedelta(minutes=30)
 """Time within which a session that has claimed a round submits it, or never does."""
 
@@ -120,14 +122,14 @@ def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
     """
     usual = rounds.newest.chunksize
     if rounds.first.about.get(UNASKED):
-        usual = min(usual, most_unasked(count))
+        usual = min(usual, -(-count // FEW))
     return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 
 
 def chunk_after_death(rounds: Rounds, count: int) -> int:
     """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
     along, and would again."""
-    return min(rounds.newest.chunksize, most_unasked(count))
+    return min(rounds.newest.chunksize, -(-count // FEW))
 
 
 def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:

@@ -75,7 +75,7 @@ class RunSource:
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
         """Bytes of a pack, from ``start`` to ``end`` (not included)."""
-        return self.cloud.storage.get(self.keys.output(*location), start, end)
+        return self.cloud.storage.fetch(self.keys.output(*location), start, end)
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
         """The same, as a file that is read as it comes."""

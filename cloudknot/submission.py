@@ -30,9 +30,6 @@ LISTING_LAG = 3.0
 """Seconds before a second look for a job whose submission was not answered: ListJobs may lag behind SubmitJob."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
-FEWEST_CHILDREN = 1000
-"""Of a map of more elements than an array can have children, when nobody asked for fewer. A listing of S3 tells of the
-results of so many by one request."""
 UNASKED = "chunksize_unasked"
 """Stored with a map: whether its elements share children though nobody had asked for that."""
 RECORD_EVERY = 50
@@ -48,11 +45,6 @@ OUTCOME_UNKNOWN = {
     "502",
     "503",
 }
-
-
-def most_unasked(count: int) -> int:
-    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
-    return -(-count // FEWEST_CHILDREN)
 
 
 @dataclass(frozen=True)

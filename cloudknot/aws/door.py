@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from cloudknot.aws.reading import QuickReads, parse_quickly
 from cloudknot.aws.translation import SILENCE, foreign_errors, translate
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.persistence import NO_RETRIES, Persistence, Trouble
@@ -85,6 +86,7 @@ class Door:
         self._session: Any = None
         self._botocore: Any = None
         self._clients: dict[str, Any] = {}
+        self._reads: QuickReads | None = None
         self._lock = threading.RLock()
 
     def session(self) -> Any:
@@ -96,6 +98,7 @@ class Door:
                 from botocore.session import get_session
 
                 self._botocore = _isolated_session() if self._isolated else get_session()
+                parse_quickly(self._botocore)
                 try:
                     self._session = boto3.Session(**self._session_arguments, botocore_session=self._botocore)
                 except BotoCoreError as error:
@@ -160,6 +163,17 @@ class Door:
         client = self.client(service)
         call = partial(getattr(client, operation), **arguments)
         return self._persist(client, service, operation, call, repeatable=False)
+
+    def read_quickly(self, bucket: str, key: str, span: Mapping[str, str]) -> bytes | None:
+        """The bytes of an object, tried once and at little cost; None for whoever then calls ``get_object``."""
+        with self._lock:
+            client = self.client("s3")
+            if self._reads is None or self._reads.client is not client:
+                self._reads = QuickReads(self._botocore, client)
+            reads = self._reads
+        data = reads.read(bucket, key, span)
+        self._answered = self._answered or data is not None
+        return data
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
         """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""

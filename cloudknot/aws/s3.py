@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from cloudknot.aws.bucket import Bucket
 from cloudknot.aws.upload import Upload
 from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
-from cloudknot.worker.range_file import RangeFile
+from cloudknot.worker.range_file import RangeFile, span_of
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
@@ -73,6 +73,11 @@ class Storage:
         Raises `ResourceDoesNotExistException` when there is none.
         """
         return self._range(key, start, end).readall()
+
+    def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """The same, for whoever reads many: at less cost for each, and in memory at once."""
+        data = self._door.read_quickly(self.bucket, key, span_of(start, end))
+        return self.get(key, start, end) if data is None else data
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """`get`, as a file that is read as it comes."""

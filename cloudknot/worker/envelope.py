@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from typing import Any, overload
@@ -16,6 +18,8 @@ from .buffers import Pieces, size_of
 
 _HEADER = struct.Struct("<4sI")
 _RECORD = struct.Struct("<BxxxxxxxddQQ")
+_END = 4
+"""Which of a record's words of 8 bytes tells where the payload ends."""
 _LENGTH = struct.Struct("<I")
 _MAGIC = b"ckp1"
 
@@ -134,11 +138,12 @@ class Pack(Sequence[Envelope]):
         start = self._record(position - 1)[-1] if position else 0
         return self._payloads + start, self._payloads + self._record(position)[-1]
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """`span` of every position, in order."""
-        start = self._payloads
-        for *_, end in _RECORD.iter_unpack(memoryview(self._data)[_HEADER.size : self._payloads]):
-            yield start, (start := self._payloads + end)
+    def ends(self) -> array[int]:
+        """Where each payload ends, counted from where the first one begins."""
+        words = array("Q", self._data[_HEADER.size : self._payloads])
+        if sys.byteorder == "big":
+            words.byteswap()
+        return words[_END :: _RECORD.size // words.itemsize]
 
     def __len__(self) -> int:
         return int(self._count)

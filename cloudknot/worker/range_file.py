@@ -10,6 +10,11 @@ READ_SIZE = 256 * 1024
 """Bytes of an answer that are read at a time."""
 
 
+def span_of(start: int, end: int | None) -> dict[str, str]:
+    """The argument of GetObject for bytes ``start`` to ``end`` (not included); none for all of them."""
+    return {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+
+
 class RangeFile(io.RawIOBase):
     """Bytes ``start`` to ``end`` (not included) of an object. Where an answer breaks off, another one goes on.
 
@@ -35,8 +40,7 @@ class RangeFile(io.RawIOBase):
 
     def _span(self) -> dict[str, str]:
         """The bytes that have not been read."""
-        start, end = self._position, self._end
-        return {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        return span_of(self._position, self._end)
 
     def buffered(self) -> BinaryIO:
         """The file as unpicklers want it."""

@@ -21,15 +21,15 @@ def test_what_is_asked_for_or_usual(count, asked, usual, expected):
 @pytest.mark.parametrize(
     ("count", "seconds", "slots", "timeout", "expected"),
     [
-        (10_001, None, 256, None, 11),
-        (1_000_000, None, 256, None, 1000),
-        (1_000_000, None, 4, None, 1000),
+        (10_001, None, 256, None, 21),
+        (1_000_000, None, 256, None, 2000),
+        (1_000_000, None, 4, None, 2000),
         (1_000_000, None, 5000, None, 200),
         (1_000_000, None, 256, 3600, 100),
-        (1_000_000, 1e-5, 256, None, 1000),
+        (1_000_000, 1e-5, 256, None, 2000),
         (1_000_000, 1.0, 256, None, 240),
         (1_000_000, 1.0, 256, 300, 150),
-        (1_000_000, 1e-5, 256, 300, 1000),
+        (1_000_000, 1e-5, 256, 300, 2000),
         (1_000_000, 3600.0, 256, None, 100),
     ],
 )
@@ -41,7 +41,7 @@ def test_where_an_array_has_no_room_for_a_child_of_each(count, seconds, slots, t
 @given(st.integers(10_001, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5), st.none() | st.integers(60))
 def test_unasked_there_are_many_children_and_never_too_many(count, seconds, slots, timeout):
     size = chunksize(count, None, 1, seconds, slots, timeout)
-    assert size <= -(-count // 1000)
+    assert size <= -(-count // 500)
     assert -(-count // size) <= MAX_CHILDREN
     smallest = -(-count // MAX_CHILDREN)
     if timeout and seconds is not None:

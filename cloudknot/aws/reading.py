@@ -1,0 +1,94 @@
+"""Small reads of S3 at a third of botocore's cost, for whoever makes a thousand of them.
+
+Most of what a GetObject costs a client is not the request: botocore resolves an endpoint, builds, hooks and parses for
+each, which takes longer than the answer of a small object does. Here the address is botocore's, found out once for a
+bucket; each request is signed by botocore and sent by the HTTP session of its client, with that one's connections,
+proxies and certificates. Whatever is not the bytes that were asked for is left to GetObject, which tells what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+REFUSALS = frozenset({301, 307, 400, 403})
+"""Statuses that say of the request that it is not one for this server, rather than of the object or the moment."""
+_PROBE = "cloudknot"
+
+
+class QuickReads:
+    """Reads of objects by one S3 client.
+
+    Parameters
+    ----------
+    session : botocore.session.Session
+        Whose credentials sign.
+    client : boto3 client of S3
+    """
+
+    def __init__(self, session: Any, client: Any) -> None:
+        self.client = client
+        self._session, self._http = session, _http_session(client)
+        self._agent: str = session.user_agent()
+        self._folders: dict[str, str] = {}
+
+    def read(self, bucket: str, key: str, span: Mapping[str, str]) -> bytes | None:
+        """The bytes that GetObject gives, of the ``Range`` that ``span`` has, or of all; None for GetObject to try."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self._http is None:
+            return None
+        try:
+            answer = self._ask(bucket, key, span)
+            data: bytes = answer.content
+        except (BotoCoreError, ClientError, OSError):
+            return None
+        if answer.status_code in REFUSALS:
+            self._http = None
+        whole = str(len(data)) == answer.headers.get("Content-Length")
+        return data if whole and answer.status_code == (206 if span else 200) else None
+
+    def _ask(self, bucket: str, key: str, span: Mapping[str, str]) -> Any:
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        if bucket not in self._folders:
+            self._folders[bucket] = _folder(self.client, bucket)
+        headers = {"User-Agent": self._agent, **span}
+        request = AWSRequest("GET", self._folders[bucket] + quote(key, safe="/~"), headers)
+        S3SigV4Auth(self._session.get_credentials(), "s3", self.client.meta.region_name).add_auth(request)
+        return self._http.send(request.prepare())
+
+
+def _http_session(client: Any) -> Any:
+    """The connections of a client, for which botocore has no public name; None when it has not this one any more."""
+    return getattr(getattr(client, "_endpoint", None), "http_session", None)
+
+
+def _folder(client: Any, bucket: str) -> str:
+    """The address of a bucket's objects, before their keys."""
+    url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": _PROBE})
+    return str(urlsplit(url)._replace(query="").geturl()).removesuffix(_PROBE)
+
+
+def parse_quickly(session: Any) -> None:
+    """Have a session read the times of its answers by the standard library, wherever that can.
+
+    A listing of S3 has one for each object, and botocore's own parser takes most of the time of reading it.
+    """
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+
+
+def _timestamp(value: Any) -> datetime:
+    from botocore.utils import parse_timestamp
+
+    with suppress(TypeError, ValueError):
+        moment = datetime.fromisoformat(value)
+        # Botocore's own are never without a zone.
+        if moment.tzinfo:
+            return moment
+    parsed: datetime = parse_timestamp(value)
+    return parsed
