@@ -13,9 +13,16 @@ from tests.waiting import until
 LONG = 120
 
 
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """One of its own, since the jobs of other tests would be counted as well."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("scale"), vcpus=2, quota=1000) as cloud:
+        yield cloud
+
+
 @pytest.fixture(autouse=True)
 def nothing_else_runs(cloud):
-    """The cloud is shared with other tests, whose jobs would be counted as well."""
+    """Jobs of the test before would be counted as well."""
     until(lambda: not any(cloud.status().jobs[state] for state in ("STARTING", "RUNNING")))
 
 
