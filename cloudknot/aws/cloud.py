@@ -121,15 +121,15 @@ class Cloud:
         """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
         from botocore.config import Config
 
-        from cloudknot.aws.translation import foreign_errors
+        from cloudknot.aws.translation import is_foreign
 
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
             client = self.door.session().client("sts", endpoint_url=self.endpoint_url, config=quick)
             return str(client.get_caller_identity()["Account"])
-        except CloudknotError:
-            return None
-        except foreign_errors():
+        except Exception as error:
+            if not (isinstance(error, CloudknotError) or is_foreign(error)):
+                raise
             return None
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cloudknot.aws.reading import QuickReads, parse_quickly
-from cloudknot.aws.translation import SILENCE, foreign_errors, translate
+from cloudknot.aws.translation import SILENCE, is_foreign, translate
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.persistence import NO_RETRIES, Persistence, Trouble
 
@@ -195,7 +195,7 @@ class Door:
         try:
             answer = self._persistence.call(call, repeatable=repeatable)
         except Exception as error:
-            if not isinstance(error, (*foreign_errors(), OSError)):
+            if not is_foreign(error):
                 raise
             raise self._translate(error, f"{service}:{operation}", client) from error
         self._answered = True
@@ -205,7 +205,7 @@ class Door:
         """Whether to try again: not with credentials that have expired, nor when the interpreter is ending."""
         if trouble is Trouble.NO_CREDENTIALS or not threading.main_thread().is_alive():
             return False
-        if trouble is not Trouble.NO_CONNECTION:
+        if trouble not in (Trouble.NO_CONNECTION, Trouble.INSECURE):
             self._answered = True
         return (self._answered or passed < FIRST_PATIENCE) and self._lasting()
 

@@ -14,6 +14,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from cloudknot.aws.translation import is_foreign
+from cloudknot.worker.persistence import Trouble, trouble_of
+
 REFUSALS = frozenset({301, 307, 400, 403})
 """Statuses that say of the request that it is not one for this server, rather than of the object or the moment."""
 
@@ -35,14 +38,17 @@ class QuickReads:
 
     def read(self, bucket: str, key: str, span: Mapping[str, str]) -> bytes | None:
         """The bytes that GetObject gives, of the ``Range`` that ``span`` has, or of all; None for GetObject to try."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         if self._http is None:
             return None
         try:
             answer = self._ask(bucket, key, span)
             data: bytes = answer.content
-        except (BotoCoreError, ClientError, OSError):
+        except Exception as error:
+            if not is_foreign(error):
+                raise
+            if trouble_of(error) is Trouble.NO_CONNECTION:
+                # Where only another name of S3 is let through, each try would have to time out.
+                self._http = None
             return None
         if answer.status_code in REFUSALS:
             self._http = None

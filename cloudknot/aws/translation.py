@@ -19,6 +19,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
+from cloudknot.worker.persistence import are_still_expired
 
 NO_CREDENTIALS = (
     "No AWS credentials were found. Either set them up for AWS (run `aws configure`, or set AWS_PROFILE or "
@@ -91,12 +92,12 @@ THROTTLING_CODES = {
 _CLOCK_WORDS = re.compile(r"signature expired|not yet current", re.IGNORECASE)
 
 
-def foreign_errors() -> tuple[type[Exception], ...]:
-    """What a call can raise: refusals, requests that got no answer, and answers that make no sense."""
+def is_foreign(error: Exception) -> bool:
+    """Whether a call raises that: refusals, requests that got no answer, and answers that make no sense."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    return BotoCoreError, ClientError, ResponseParserError
+    return isinstance(error, BotoCoreError | ClientError | ResponseParserError | OSError) or are_still_expired(error)
 
 
 def translate(error: Exception, operation: str, silence: str = SILENCE, region: str = "") -> CloudknotError:
@@ -112,7 +113,7 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
         return CredentialsError(NO_CREDENTIALS)
     if isinstance(error, exceptions.ProfileNotFound):
         return ProfileException(f"{error}. `cloudknot.list_profiles()` shows the profiles of this machine.")
-    if isinstance(error, _lost_logins()):
+    if isinstance(error, _lost_logins()) or are_still_expired(error):
         return CredentialsError(BAD_CREDENTIALS.format(code=error))
     if isinstance(error, exceptions.ParamValidationError):
         return CloudError(f"{operation} was not sent: {error}", code="ParamValidationError", operation=operation)

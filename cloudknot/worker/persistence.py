@@ -48,7 +48,13 @@ class Trouble(Enum):
     REFUSED = "asked to come back later: nothing was done"
     UNANSWERED = "no answer, or none that tells: it may have been done"
     NO_CONNECTION = "nobody was reached: nothing was done"
+    INSECURE = "the connection could not be secured, or broke off as one that was: it may have been done"
     NO_CREDENTIALS = "the credentials have expired, or could not be had: nothing was done"
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the call may have been carried out."""
+        return self in (Trouble.UNANSWERED, Trouble.INSECURE)
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
@@ -61,12 +67,20 @@ def trouble_of(error: BaseException) -> Trouble | None:
 
     if isinstance(error, exceptions.ClientError):
         return _trouble_of_answer(error.response)
+    if isinstance(error, exceptions.SSLError):
+        return Trouble.INSECURE
     if isinstance(error, exceptions.ConnectionError):
         return Trouble.NO_CONNECTION
-    if isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError):
+    lost = isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError)
+    if lost or are_still_expired(error):
         return Trouble.NO_CREDENTIALS
     unanswered = exceptions.HTTPClientError | exceptions.IncompleteReadError | ResponseParserError | OSError
     return Trouble.UNANSWERED if isinstance(error, unanswered) else None
+
+
+def are_still_expired(error: BaseException) -> bool:
+    """Whether credentials were fetched anew and had expired as well, for which botocore has no class of its own."""
+    return isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error)
 
 
 def _trouble_of_answer(response: Any) -> Trouble | None:
@@ -114,7 +128,7 @@ class Persistence:
                 return attempt()
             except Exception as error:
                 trouble = trouble_of(error)
-                if trouble is None or not (repeatable or trouble is not Trouble.UNANSWERED):
+                if trouble is None or (trouble.may_be_done and not repeatable):
                     raise
                 now = self.clock()
                 begun = now if begun is None else begun

@@ -15,6 +15,8 @@ from urllib.parse import quote, urlsplit
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from .persistence import trouble_of
+
 BODY_LIMIT = 1024 * 1024
 """Bytes of a body that is signed whole; boto3 streams a larger one with a checksum."""
 TIMEOUT = 60.0
@@ -43,10 +45,10 @@ def request(
     """
     url = f"{client.meta.endpoint_url}/{bucket}/{quote(key)}"
     signed = AWSRequest(method, url, headers=headers, data=body)
-    credentials = client._request_signer._credentials
+    credentials = _credentials(client)
     if credentials is None or len(body) > BODY_LIMIT:
         return None
-    S3SigV4Auth(credentials.get_frozen_credentials(), "s3", client.meta.region_name).add_auth(signed)
+    S3SigV4Auth(credentials, "s3", client.meta.region_name).add_auth(signed)
     connection = _connection(url)
     try:
         connection.request(method, urlsplit(url).path, body or None, {**signed.headers, "User-Agent": USER_AGENT})
@@ -56,6 +58,17 @@ def request(
         close()
         return None
     return data if answer.status in (200, 206) else None
+
+
+def _credentials(client: Any) -> Any:
+    """The client's credentials; None when there are none, or none at the moment."""
+    credentials = client._request_signer._credentials
+    try:
+        return credentials and credentials.get_frozen_credentials()
+    except Exception as error:
+        if trouble_of(error) is None:
+            raise
+        return None
 
 
 def close() -> None:

@@ -6,15 +6,19 @@ import pytest
 from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     ReadTimeoutError,
+    SSLError,
 )
 from botocore.parsers import ResponseParserError
 
 from cloudknot.worker.persistence import FIRST_PAUSE, LONGEST_PAUSE, Persistence, Trouble, trouble_of
+
+NO_CREDENTIALS = Trouble.NO_CREDENTIALS
 
 
 def answer(code, status):
@@ -41,6 +45,10 @@ def answer(code, status):
         (ResponseParserError("no XML"), Trouble.UNANSWERED),
         (ConnectionResetError(), Trouble.UNANSWERED),
         (EndpointConnectionError(endpoint_url="http://x"), Trouble.NO_CONNECTION),
+        (SSLError(endpoint_url="https://x", error="bad record"), Trouble.INSECURE),
+        (CredentialRetrievalError(provider="x", error_msg="busy"), Trouble.NO_CREDENTIALS),
+        (RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), NO_CREDENTIALS),
+        (RuntimeError("ours"), None),
         (answer("AccessDenied", 403), None),
         (answer("NoSuchKey", 404), None),
         (answer("ClientException", 400), None),
@@ -118,7 +126,8 @@ def test_what_does_not_pass_is_raised_at_once(time):
 
 
 def test_what_may_have_been_done_is_not_done_again(time):
-    for error in (answer("InternalError", 500), ConnectionClosedError(endpoint_url="http://x")):
+    broken = SSLError(endpoint_url="https://x", error="bad record mac")
+    for error in (answer("InternalError", 500), ConnectionClosedError(endpoint_url="http://x"), broken):
         call = Calls(error)
         with pytest.raises(type(error)):
             persistence(time).call(call, repeatable=False)
