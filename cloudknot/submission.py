@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
+from cloudknot.worker.persistence import trouble_of
 from cloudknot.worker.protocol import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE, Manifest, RunKeys, submission_record
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ UNASKED = "chunksize_unasked"
 RECORD_EVERY = 50
 """Independent jobs after which the record is written anew."""
 REFUSED_FOR_NOW = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
-OUTCOME_UNKNOWN = {
-    "",
-    "ServerException",
-    "InternalFailure",
-    "InternalError",
-    "ServiceUnavailable",
-    "500",
-    "502",
-    "503",
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ def submit(
     Raises
     ------
     CloudError
-        Its ``code`` is empty if it is not known whether there is a job now.
+        Refused, or not answered; after no answer there may be a job all the same, which `read_record` finds.
     """
     job_ids: list[str | None] = []
     certain = True
@@ -119,7 +110,7 @@ def submit(
         certain = certain or _refused(error)
         with suppress(CloudknotError):
             listed = [] if certain else chain.from_iterable(_listed(cloud, submission).values())
-            _end(cloud, [*job_ids, *listed], "Its map could not be submitted whole")
+            _end(cloud, submission, [*job_ids, *listed], "Its map could not be submitted whole")
             if certain:
                 undo()
         raise
@@ -127,31 +118,45 @@ def submit(
 
 def _refused(error: BaseException) -> bool:
     """Whether an error of SubmitJob says that there is no job."""
-    return isinstance(error, CloudknotError) and not (isinstance(error, CloudError) and error.code in OUTCOME_UNKNOWN)
+    return isinstance(error, CloudknotError) and not _is_unknown(error)
 
 
-def _end(cloud: Cloud, job_ids: Iterable[str | None], reason: str) -> None:
-    for job_id in filter(None, dict.fromkeys(job_ids)):
-        cloud.call("batch", "terminate_job", jobId=job_id, reason=reason)
+def _is_unknown(error: CloudknotError) -> bool:
+    """Whether it may have been carried out: there was no answer, or one that does not tell."""
+    if not isinstance(error, CloudError):
+        return False
+    trouble = trouble_of(error.__cause__) if error.__cause__ else None
+    return not error.code or (trouble is not None and trouble.may_be_done)
+
+
+def _end(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None], reason: str) -> None:
+    is_array = submission.jobs == 1 and submission.manifest.children > 1
+    kind: batch.Job = {"arrayProperties": {}} if is_array else {}
+    jobs = [{"jobId": job_id, **kind} for job_id in filter(None, dict.fromkeys(job_ids))]
+    batch.terminate(cloud.door, jobs, reason)
 
 
 def _submit_one(
     cloud: Cloud, submission: Submission, child: int, request: dict[str, Any], sleep: Callable[[float], None]
 ) -> str:
     """Submit one job, and find out whether it is there when no answer says so."""
-    unanswered = 0
+    unanswered: list[CloudknotError] = []
     for pause in (*PAUSES, None):
         try:
             job_id = _submit_job(cloud, submission, request)
-        except CloudError as error:
-            if pause is None or error.code not in REFUSED_FOR_NOW | OUTCOME_UNKNOWN:
+        except CloudknotError as error:
+            unknown = _is_unknown(error)
+            if pause is None or not (unknown or _is_for_now(error)):
+                if unanswered and not unknown:
+                    # What is refused now may have been carried out before.
+                    raise _not_known(unanswered[0], error) from error
                 raise
             sleep(pause)
-            if error.code not in OUTCOME_UNKNOWN:
+            if not unknown:
                 continue
-            unanswered += 1
+            unanswered.append(error)
             if found := _found_again(cloud, submission, child, error, sleep):
-                return found if unanswered == 1 else _only_one(cloud, submission, child, found, sleep)
+                return found if len(unanswered) == 1 else _only_one(cloud, submission, child, found, sleep)
         else:
             return job_id if not unanswered else _only_one(cloud, submission, child, job_id, sleep)
     raise AssertionError("unreachable: the last try returns or raises")
@@ -175,16 +180,28 @@ def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -
         raise
 
 
+def _not_known(unanswered: CloudknotError, then: CloudknotError) -> CloudError:
+    return CloudError(
+        f"{unanswered} It is not known whether the job was submitted all the same; if so, the knot's `jobs` will show "
+        f"it. What was asked then failed, too: {then}",
+        operation="batch:submit_job",
+    )
+
+
+def _is_for_now(error: CloudknotError) -> bool:
+    return isinstance(error, CloudError) and error.code in REFUSED_FOR_NOW
+
+
 def _found_again(
-    cloud: Cloud, submission: Submission, child: int, unanswered: CloudError, sleep: Callable[[float], None]
+    cloud: Cloud, submission: Submission, child: int, unanswered: CloudknotError, sleep: Callable[[float], None]
 ) -> str | None:
     """The job whose SubmitJob was not answered, if it is there, or is a while later."""
     for lag in (LISTING_LAG, 0.0):
         try:
             found = _listed(cloud, submission).get(child)
-        except CloudError as error:
+        except CloudknotError as error:
             # Not to know is not to submit again.
-            raise unanswered from error
+            raise _not_known(unanswered, error) from error
         if found:
             return found[0]
         if lag:
@@ -200,15 +217,15 @@ def _only_one(cloud: Cloud, submission: Submission, child: int, job_id: str, sle
     sleep(LISTING_LAG)
     with suppress(CloudknotError):
         job_ids = _listed(cloud, submission).get(child) or [job_id]
-        _end_others(cloud, [job_ids])
+        _end_others(cloud, submission, [job_ids])
         return job_ids[0]
     return job_id
 
 
-def _end_others(cloud: Cloud, listed: Iterable[Sequence[str]]) -> None:
+def _end_others(cloud: Cloud, submission: Submission, listed: Iterable[Sequence[str]]) -> None:
     """Of several jobs of one child, end all but the first."""
     others = chain.from_iterable(job_ids[1:] for job_ids in listed)
-    _end(cloud, others, "It was submitted twice, because no answer told of the first time")
+    _end(cloud, submission, others, "It was submitted twice, because no answer told of the first time")
 
 
 def _listed(cloud: Cloud, submission: Submission) -> dict[int, list[str]]:
@@ -261,7 +278,9 @@ def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
     known = record["job_ids"] + [None] * (submission.jobs - len(record["job_ids"]))
     if None in known:
         listed = {child: ids for child, ids in _listed(cloud, submission).items() if known[child] is None}
-        _end_others(cloud, listed.values())
+        with suppress(CloudknotError):
+            # Who may not end jobs may read results all the same.
+            _end_others(cloud, submission, listed.values())
         known = [job_id or next(iter(listed.get(child, ())), None) for child, job_id in enumerate(known)]
     if known[0] is None and (started := _stored(cloud, submission.keys.started_of(submission.round))):
         known[0] = started["job_ids"][0]

@@ -3,8 +3,10 @@
 import itertools
 import os
 import time
+from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ClientError, SSLError
 
 import cloudknot as ck
 from cloudknot.aws import batch
@@ -133,6 +135,98 @@ def test_a_later_session_ends_what_was_submitted_twice(cloud, knot_of, gate):
     assert record["job_ids"][0] in ids
     assert left_of(cloud, submission.manifest.job_queue, submission.name) == record["job_ids"]
     assert read_record(cloud, submission) == record
+
+
+def test_who_may_not_end_jobs_can_read_what_was_submitted_twice(cloud, knot_of, gate):
+    submission, request = held_submission(knot_of(wait_for), gate, 5)
+    ids = [cloud.call("batch", "submit_job", jobName=submission.name, **request)["jobId"] for _ in range(2)]
+    other = ck.LocalCloud(cloud.directory)
+    for operation in ("TerminateJob", "TerminateJobs"):
+        other.client("batch").meta.events.register(f"before-call.batch.{operation}", refuse)
+    assert read_record(other, submission)["job_ids"][0] in ids
+    assert sorted(left_of(cloud, submission.manifest.job_queue, submission.name)) == sorted(ids)
+
+
+def refuse(**_):
+    raise answer("AccessDeniedException", 403)
+
+
+def answer(code, status):
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "SubmitJob")
+
+
+class Answers:
+    """What a session of its own gets instead of the answers of Batch, which does what it was asked for."""
+
+    def __init__(self, cloud):
+        self.cloud = ck.LocalCloud(cloud.directory)
+        self.events = self.cloud.client("batch").meta.events
+
+    def instead(self, operation, *answers, when="after"):
+        left = list(answers)
+
+        def other(parsed=None, **_):
+            if left and isinstance(left[0], Exception):
+                raise left.pop(0)
+            if left:
+                parsed.update(left.pop(0))
+
+        self.events.register(f"{when}-call.batch.{operation}", other)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answer("504", 504),
+        answer("Unheard", 500),
+        answer("RequestTimeout", 400),
+        SSLError(endpoint_url="https://batch", error="bad record mac"),
+    ],
+    ids=str,
+)
+def test_what_may_have_been_submitted_is_looked_for(cloud, knot_of, error):
+    done = knot_of(square).map([1]).job
+    answers = Answers(cloud)
+    answers.instead("SubmitJob", error)
+    submission = Submission(done.keys, done.manifest, round=4)
+    submission = replace(submission, keys=replace(done.keys, prefix=f"{done.keys.prefix}-{abs(hash(str(error)))}"))
+    record = submit(answers.cloud, submission, [array_request(submission, [])], lambda: None)
+    (job,) = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
+    assert record["job_ids"] == [job["jobId"]]
+
+
+def test_what_was_not_answered_and_then_refused_is_not_undone_but_ended(cloud, knot_of, gate):
+    submission, request = held_submission(knot_of(wait_for), gate, 3)
+    answers, undone = Answers(cloud), []
+    answers.instead("SubmitJob", answer("503", 503))
+    answers.instead("ListJobs", {"jobSummaryList": []}, {"jobSummaryList": []})
+    calls = []
+
+    def refuse_again(**_):
+        calls.append(len(calls))
+        if len(calls) > 1:
+            refuse()
+
+    answers.events.register("before-call.batch.SubmitJob", refuse_again)
+    with pytest.raises(ck.CloudError, match=r"503.*not known .*, too: .*AccessDenied") as caught:
+        submit(answers.cloud, submission, [request], lambda: undone.append(True), lambda seconds: None)
+    assert isinstance(caught.value.__cause__, ck.PermissionDeniedError)
+    assert (len(calls), undone) == (2, [])
+    assert len(batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)) == 1
+    assert left_of(cloud, submission.manifest.job_queue, submission.name) == []
+
+
+def test_what_was_not_answered_is_not_undone_when_credentials_end(cloud, knot_of, gate):
+    """Those that are found then are used to look again, and to end it."""
+    submission, request = held_submission(knot_of(wait_for), gate, 2)
+    answers, undone = Answers(cloud), []
+    answers.instead("SubmitJob", answer("503", 503))
+    answers.instead("ListJobs", answer("ExpiredTokenException", 403))
+    with pytest.raises(ck.CloudError, match=r"503.*not known .*, too: .*credentials"):
+        submit(answers.cloud, submission, [request], lambda: undone.append(True), lambda seconds: None)
+    assert undone == []
+    assert len(batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)) == 1
+    assert left_of(cloud, submission.manifest.job_queue, submission.name) == []
 
 
 def test_independent_jobs_are_submitted_once_each(cloud, knot_of, switches):
