@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.denied import advice, denial_in
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
@@ -171,13 +172,8 @@ class Stack:
             elif (latest := self.state()) != state:
                 state = latest  # Changed while this session found out what it needs: what it knows is out of date.
                 continue
-            elif self._update(state, template, wanted):
-                updated = self._updated(state, deadline)
-                if not callable(parameters):
-                    return updated
-                self._pause(deadline, OVERLAP)  # Another session that had looked before may begin one without this.
-            else:
-                self._pause(deadline, LONGEST_POLL)
+            elif changed := self._change(state, template, wanted, deadline, shared=callable(parameters)):
+                return changed
             state = self.state()
 
     def delete(self) -> None:
@@ -218,10 +214,24 @@ class Stack:
             f"The stack {self.name} could not be made, and was removed again: {failures}.{_advice(failures)} "
             "Correct the cause and call again.",
             operation="cloudformation:create_stack",
-        ) from _denial(failures)
+        ) from denial_in(failures)
 
-    def _update(self, state: StackState, template: str, parameters: Mapping[str, str]) -> bool:
-        """Begin the update; False when the stack is being changed by somebody else."""
+    def _change(
+        self, state: StackState, template: str, wanted: Mapping[str, str], deadline: float, *, shared: bool
+    ) -> StackState | None:
+        """Update the stack; None when it has to be looked at again."""
+        begun = self._update(state, template, wanted)
+        if begun is None:
+            # All that differs is text or an output, unless somebody else was faster.
+            return state if self.state() == state else None
+        updated = self._updated(state, deadline) if begun else None
+        if updated is None or shared:
+            self._pause(deadline, OVERLAP if begun else LONGEST_POLL)  # Who had looked before may update without this.
+            return None
+        return updated
+
+    def _update(self, state: StackState, template: str, parameters: Mapping[str, str]) -> bool | None:
+        """Begin the update; False when somebody else is changing the stack, None when no resource would change."""
         try:
             self._call(
                 "update_stack",
@@ -234,8 +244,9 @@ class Stack:
         except CloudError as error:
             if "IN_PROGRESS" in str(error):
                 return False
-            if "No updates" not in str(error):
-                raise
+            if "No updates" in str(error):
+                return None
+            raise
         return True
 
     def _updated(self, before: StackState, deadline: float) -> StackState:
@@ -247,7 +258,7 @@ class Stack:
             f"The stack {self.name} could not be changed and is as it was: {failures}.{_advice(failures)} "
             "Correct the cause and call again.",
             operation="cloudformation:update_stack",
-        ) from _denial(failures)
+        ) from denial_in(failures)
 
     def _stuck(self, state: StackState) -> CannotCreateResourceException:
         return CannotCreateResourceException(
@@ -266,7 +277,7 @@ class Stack:
                 f"The stack {self.name} could not be deleted: {failures}.{_advice(failures)} "
                 "Delete what holds it, and call again.",
                 operation="cloudformation:delete_stack",
-            ) from _denial(failures)
+            ) from denial_in(failures)
 
     def _settle(self, state: StackState | None, deadline: float) -> StackState | None:
         """Wait until CloudFormation is no longer at work on the stack."""
@@ -306,12 +317,4 @@ def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[st
 
 def _advice(failures: str) -> str:
     """What to do about a denied call among the failures, with a blank before it; empty when none was denied."""
-    from cloudknot.aws.denied import advice
-
     return f" {advice(failures)}".rstrip()
-
-
-def _denial(failures: str) -> CloudError | None:
-    from cloudknot.aws.denied import denial_in
-
-    return denial_in(failures)

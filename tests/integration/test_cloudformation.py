@@ -198,6 +198,16 @@ def test_an_update_without_a_change_is_refused(stack):
         stack.begin("update_stack", LogGroup="/log")
 
 
+def test_an_update_of_text_and_outputs_alone_is_refused(stack):
+    group = "Resources: {A: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /outputs}}}"
+    before, after = (f"Outputs: {{Told: {{Value: {told}}}}}\n{group}" for told in ("one", "two"))
+    stack.make("create_stack", before)
+    with pytest.raises(CloudError, match="No updates are to be performed"):
+        stack.begin("update_stack", f"# Other words.\n{after}")
+    stack.make("update_stack", after.replace("/outputs", "/others"))
+    assert stack.state()["Outputs"] == [{"OutputKey": "Told", "OutputValue": "two"}]
+
+
 def test_many_stacks_come_in_pages(cloud):
     empty = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
     stacks = [Stack(cloud, f"many-{number}") for number in range(101)]

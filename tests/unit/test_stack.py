@@ -181,10 +181,14 @@ def test_failed_update_says_why_and_keeps_the_stack() -> None:
     assert cloud.writes == ["update"]
 
 
-def test_update_that_changes_nothing_is_none() -> None:
-    cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="0")
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_update_that_changes_nothing_is_none(status: str, shared: bool) -> None:
+    """The digest of the template is told by an output, which is not updated where no resource is."""
+    cloud = ScriptedCloud().existing(status, **{DIGEST: "of a template with another comment"})
     cloud.refusals["update"] = CloudError("No updates are to be performed.", code="ValidationError")
-    assert cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS).usable
+    state = cloud.stack().deploy(TEMPLATE, (lambda _: PARAMETERS) if shared else PARAMETERS, TAGS)
+    assert (state.status, cloud.writes, cloud.now) == (status, ["update"], 0)
 
 
 def test_update_while_another_session_updates() -> None:

@@ -72,10 +72,11 @@ class CloudFormation:
         with record.lock:
             if not record.status.endswith("_COMPLETE") or record.status in ("ROLLBACK_COMPLETE", GONE):
                 raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be updated.")
-            if wanted == record.wanted:
+            deployment = self._deployment(record, access_key)
+            if not deployment.changes(wanted):
                 raise ValidationError("No updates are to be performed.")
             record.become("UPDATE_IN_PROGRESS", "User Initiated")
-        self._work(record, partial(self._deployment(record, access_key).update, wanted))
+        self._work(record, partial(deployment.update, wanted))
         return {"StackId": record.id}
 
     def _DeleteStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802

@@ -104,6 +104,19 @@ class Deployment:
             left = self._delete_all(self._record.resources.values(), kept=("Retain", "RetainExceptOnCreate"))
             self._record.become("DELETE_FAILED" if left else GONE, _failed_to_delete(left))
 
+    def changes(self, wanted: Wanted) -> bool:
+        """Whether an update would change a resource, or the tags. Outputs alone are not updated (CloudFormation user
+        guide, "Outputs"), and of the text of a template only what comes of it counts."""
+        there = self._record.resources
+        try:
+            active = self._active(wanted)
+            same = set(active) == set(there) and all(
+                self._properties(name, wanted) == there[name].properties for name in active
+            )
+        except ResourceError:
+            return True
+        return not same or wanted.tags != self._record.wanted.tags
+
     def update(self, wanted: Wanted) -> None:
         """Make, change and replace resources; when one fails, bring back how it was."""
         undo: list[Callable[[], None]] = []
