@@ -75,7 +75,7 @@ def chunksize(
     if is_automatic(count, asked, usual):
         size = _automatic(count, seconds, slots, timeout)
         # Where elements may not be done within the timeout, children are as small as they can be.
-        unasked = 1 if timeout and seconds is None else -(-count // FEWEST_CHILDREN)
+        unasked = 1 if timeout and seconds is None else count // FEWEST_CHILDREN
         most = count if asked == AUTO else unasked
         return max(smallest, min(most, size))
     size = usual if asked is None else int(asked)
@@ -123,7 +123,12 @@ def _sample(cloud: Cloud, keys: RunKeys) -> list[float]:
 
 
 def _walls(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[float]:
-    return walls(cloud.storage.get(keys.output(*location), 0, head_size(min(location.number, ELEMENTS_READ))))
+    try:
+        head = cloud.storage.get(keys.output(*location), 0, head_size(min(location.number, ELEMENTS_READ)))
+    except ResourceDoesNotExistException:
+        # The run was deleted since it was listed.
+        return ()
+    return walls(head)
 
 
 def _spread(items: Sequence[StoredObject], number: int) -> Iterator[StoredObject]:

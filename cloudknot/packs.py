@@ -111,8 +111,9 @@ class Packs:
             self._reserve(-size)
             raise
         with self._lock:
+            # Somebody else may have kept it meanwhile.
+            self._used += (0 if location in self._kept else loaded.size) - size
             self._kept[location] = loaded
-            self._used += loaded.size - size
         return loaded.kinds
 
     def _reserve(self, size: int) -> bool:

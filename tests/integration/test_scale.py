@@ -133,6 +133,6 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     unknown.cancel()
     assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
     known = knot.map([0.0] * 10_001)
-    assert known.job.manifest.chunksize == 21
+    assert known.job.manifest.chunksize == 20
     assert ck.BatchJob(known.job.job_id, cloud=cloud).rounds.first.about[UNASKED]
     known.cancel()

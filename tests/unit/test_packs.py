@@ -1,0 +1,35 @@
+"""Packs that are kept within a bound, whoever reads them."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from cloudknot.packs import Packs
+from cloudknot.worker.envelope import VALUE, Envelope, pack
+from cloudknot.worker.protocol import Location
+
+DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
+
+
+class Store:
+    """Every pack is the same; the first reads wait for each other."""
+
+    def __init__(self, together):
+        self.reads, self._barrier, self._together = 0, threading.Barrier(together), together
+
+    def read(self, location, start=0, end=None):
+        self.reads += 1
+        if self.reads <= self._together:
+            self._barrier.wait(10)
+        return DATA[start:end]
+
+
+def test_a_pack_that_two_read_at_once_takes_its_room_once():
+    store = Store(2)
+    packs = Packs(store, room=2 * len(DATA) + 100)
+    first, second = Location(0, 1), Location(1, 1)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(packs.kinds, [first] * 2, [len(DATA)] * 2)) == [bytes([VALUE])] * 2
+    packs.kinds(second, len(DATA))
+    assert store.reads == 3
+    assert [bytes(packs.payload(each, len(DATA), 0)) for each in (first, second)] == [b"x" * 1000] * 2
+    assert store.reads == 3
