@@ -174,7 +174,7 @@ class Collector:
         try:
             with self._new_pool() as pool:
                 self._look_until_complete(pool)
-        except Exception as error:
+        except BaseException as error:
             logger.exception("The collector of results failed")
             self._sink.give_up(CloudknotError(f"Results could not be collected: {error!r}"))
         finally:
@@ -224,14 +224,14 @@ class Collector:
             self._look(pool)
         except JobRunningError:
             # Another session is submitting what would grow, or died when it did: the next look knows more.
-            self._silence.ended()
+            self._silence.ended(begun)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._sink.give_up(error)
         except CloudknotError as error:
             if self._silence.is_too_long(error, begun):
                 self._sink.give_up(error)
         else:
-            self._silence.ended()
+            self._silence.ended(begun)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         # Batch is asked first: what a child stored before it ended is then in the listing that follows.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cloudknot.endings import Ending, ending
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
-from cloudknot.worker.envelope import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, rebuilt
+from cloudknot.worker.envelope import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
 
 if TYPE_CHECKING:
     from cloudknot.elements import Part
@@ -105,11 +105,10 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
     place = replace(place, attempt=failure.attempt)
     raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
     if isinstance(raised, Exception):
-        raised.__cause__ = RemoteTraceback(failure.traceback, place)
-        if failure.source:
-            raised.add_note(f"Raised by {failure.source}, whose result {place} takes.")
-        else:
-            raised.add_note(f"Raised by {place.story()}")
+        # Not by an assignment: it may be a frozen dataclass.
+        object.__setattr__(raised, "__cause__", RemoteTraceback(failure.traceback, place))
+        by = f"{failure.source}, whose result {place} takes." if failure.source else place.story()
+        add_note(raised, f"Raised by {by}")
         return raised
     if failure.kind == NO_INPUT:
         text = f"did not run, because {failure.source}, whose result it takes, has none."

@@ -44,10 +44,10 @@ class Silence:
         self._last: float | None = None
         self._seconds = 0.0
 
-    def ended(self) -> None:
-        """The cloud has answered."""
+    def ended(self, begun: float) -> None:
+        """The cloud has answered a look that began at a time."""
         self._last = None
-        self._bounds.outages.over(self._clock())
+        self._bounds.outages.over(begun, self._clock())
 
     def is_too_long(self, error: CloudknotError, begun: float) -> bool:
         """Whether to give up after an error, which ended a look that began at a time; else the user is told of it."""
@@ -59,5 +59,5 @@ class Silence:
             patience = max(patience, self._bounds.renewal)
         if self._seconds >= patience:
             return True
-        self._bounds.outages.tell(error, begun)
+        self._bounds.outages.tell(error, begun, now)
         return False

@@ -24,10 +24,10 @@ class Outages:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
-        self._answered_at = float("-inf")
+        self._told_at = self._answered_at = float("-inf")
         self._lock = threading.Lock()
 
-    def tell(self, error: CloudknotError, begun: float) -> None:
+    def tell(self, error: CloudknotError, begun: float, now: float) -> None:
         """Warn of an error that ended a look which began at a time; once, until there is an answer again.
 
         Credentials that expire while the network is away are told as well: somebody has to renew them.
@@ -38,10 +38,13 @@ class Outages:
             if kind in self._told or begun < self._answered_at:
                 return
             self._told.add(kind)
+            self._told_at = now
         logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
 
-    def over(self, now: float) -> None:
-        """There was an answer."""
+    def over(self, begun: float, now: float) -> None:
+        """A look that began at a time had its answers. One from before the outage says nothing of it."""
         with self._lock:
+            if begun < self._told_at:
+                return
             self._told.clear()
             self._answered_at = now

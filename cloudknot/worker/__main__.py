@@ -87,7 +87,7 @@ def _write_lines_at_once() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise element.Stopped
+    element.stopping.ask()
 
 
 def _parser() -> argparse.ArgumentParser:

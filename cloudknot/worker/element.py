@@ -8,13 +8,14 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cloudpickle
 
 from .buffers import PieceFile, Pieces, Unreadable, size_of
-from .envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, rebuilt
+from .envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
 from .program import show_source
 from .protocol import attempt_number
 
@@ -25,6 +26,34 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 class Stopped(BaseException):
     """Batch asked the process to end (SIGTERM). It passes through the user's ``except Exception``."""
+
+
+class Stopping:
+    """What SIGTERM does: it ends the function at once, but not what is just being stored."""
+
+    def __init__(self) -> None:
+        self._asked, self._storing = False, 0
+
+    def ask(self) -> None:
+        """End now, or when all is stored. Raises `Stopped`."""
+        self._asked = True
+        if not self._storing:
+            raise Stopped
+
+    @contextmanager
+    def after_storing(self) -> Iterator[None]:
+        """What is stored meanwhile is stored whole; also for a function that took no notice of `Stopped`."""
+        self._storing += 1
+        try:
+            yield
+        finally:
+            self._storing -= 1
+        if self._asked and not self._storing:
+            raise Stopped
+
+
+stopping = Stopping()
+"""Of this process, whose main thread gets signals and runs the function."""
 
 
 class PassedOn(Exception):
@@ -58,7 +87,7 @@ def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: 
     except SystemExit as error:
         kind, payload = EXITED, describe(EXITED, error).to_bytes()
     except BaseException as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         show_source()
         traceback.print_exc()
         kind, payload = RAISED, describe(RAISED, error).to_bytes()
@@ -74,9 +103,11 @@ def _pickle_value(value: Any) -> tuple[int, bytes, Pieces]:
     file = PieceFile()
     try:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
+    except Stopped:
+        raise
     except BaseException as error:
         traceback.print_exc()
-        error.add_note(f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
+        add_note(error, f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
         return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes(), ()
     pieces = file.pieces()
     return (VALUE, b"", pieces) if size_of(pieces) > LARGE else (VALUE, b"".join(pieces), ())
@@ -120,11 +151,15 @@ def _pickle_exception(error: BaseException) -> bytes:
         data = dumps(error)
         if _alike(pickle.loads(data), error):
             return data
+    except Stopped:
+        raise
     except BaseException:
         pass
     try:
         data = dumps((type(error), error.args, {k: v for k, v in vars(error).items() if _travels(v)}))
         return data if _alike(rebuilt(*pickle.loads(data)), error) else b""
+    except Stopped:
+        raise
     except BaseException:
         return b""
 
@@ -137,6 +172,8 @@ def _alike(copy: BaseException, error: BaseException) -> bool:
 def _travels(value: Any) -> bool:
     try:
         pickle.loads(dumps(value))
+    except Stopped:
+        raise
     except BaseException:
         return False
     return True

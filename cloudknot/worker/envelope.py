@@ -63,9 +63,14 @@ class Failure:
 def rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
     """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
     error = cls.__new__(cls, *args)
-    error.args = args
+    object.__setattr__(error, "args", args)
     error.__dict__.update(attributes)
     return error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """`BaseException.add_note`, also to one that is a frozen dataclass and so takes no attribute."""
+    object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 
 from . import s3
+from .element import stopping
 from .envelope import Envelope, head_of, pack
 from .protocol import RunKeys
 
@@ -47,6 +48,10 @@ class ResultWriter:
 
         A large one is stored from the value's own memory, which the function may change when it goes on.
         """
+        with stopping.after_storing():
+            self._add(index, envelope, last)
+
+    def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         if envelope.pieces:
             key = self._keys.output(index, 1, self._round)
             s3.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
@@ -64,6 +69,10 @@ class ResultWriter:
 
     def close(self) -> None:
         """Store what is still held, and raise what storing raised."""
+        with stopping.after_storing():
+            self._close()
+
+    def _close(self) -> None:
         with self._wake:
             self._closing = True
             self._wake.notify()

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 from . import s3
 from .buffers import loads
 from .element import PassedOn
-from .envelope import NO_INPUT, VALUE, Failure, Pack, head_size
+from .envelope import NO_INPUT, VALUE, Failure, Pack, add_note, head_size
 from .protocol import Location, Manifest, RunKeys, attempt_number
 
 WHOLE = 8 * 1024 * 1024
-"""Bytes that are read with one request, also where not all of them are needed."""
+"""Bytes that are read with one request."""
+LITTLE = 64 * 1024
+"""Bytes of a pack that is read whole, also where little of it is needed: another request takes longer."""
 
 
 class Outcome(NamedTuple):
@@ -67,7 +69,7 @@ def _value(outcome: Outcome | None, where: str) -> Any:
     try:
         return outcome.get()
     except Exception as error:
-        error.add_note(f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
+        add_note(error, f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
         raise
 
 
@@ -90,12 +92,7 @@ def outcomes(run: RunKeys, reach: int, elements: Sequence[int]) -> Iterator[Outc
         while index is not None and index < end:
             wanted.append(index)
             index = next(waiting, None)
-        found = (
-            {i: where for i, where in chosen(cluster, partial(_kinds, run)).items() if i in set(wanted)}
-            if wanted
-            else {}
-        )
-        yield from _read(run, wanted, found)
+        yield from _read(run, wanted, chosen(cluster, partial(_kinds, run)) if wanted else {})
     while index is not None:
         yield None
         index = next(waiting, None)
@@ -163,15 +160,20 @@ def _read(run: RunKeys, wanted: Sequence[int], found: dict[int, Listed]) -> Iter
 
 
 def _outcomes_in(run: RunKeys, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
-    """Some outcomes of a pack: by one request for a small one, else by one for its table and others for payloads."""
+    """Some outcomes of a pack: by one request for a small one of which most are wanted, else by one for its table, and
+    one more for small payloads together, or one for each large payload."""
     key = run.output(*pack.location)
-    if pack.size <= WHOLE:
-        whole = Pack(s3.read(run.bucket, key))
-        for position in positions:
-            kind, payload = whole[position].kind, whole[position].payload
-            yield Outcome(kind, partial(loads if kind == VALUE else bytes, payload))
-        return
-    head = _head(run, pack.location)
+    if pack.size <= LITTLE or (pack.size <= WHOLE and 2 * len(positions) > pack.location.number):
+        head = Pack(data := s3.read(run.bucket, key))
+        begin = 0
+    else:
+        head = _head(run, pack.location)
+        begin, end = head.span(positions[0])[0], head.span(positions[-1])[1]
+        data = s3.read(run.bucket, key, begin, end) if end - begin <= WHOLE else b""
     for position in positions:
-        kind = head.kinds[position]
-        yield Outcome(kind, partial(s3.load if kind == VALUE else s3.read, run.bucket, key, *head.span(position)))
+        kind, (start, stop) = head.kinds[position], head.span(position)
+        if data:
+            get: Callable[[], Any] = partial(loads if kind == VALUE else bytes, data[start - begin : stop - begin])
+        else:
+            get = partial(s3.load if kind == VALUE else s3.read, run.bucket, key, start, stop)
+        yield Outcome(kind, get)

@@ -116,7 +116,7 @@ def test_each_silence_is_counted_from_its_beginning():
     silence = Silence(bounds, bounds.clock)
     for _ in range(10):
         assert not any(look(silence, bounds, 100, error) for _ in range(18))
-        silence.ended()
+        silence.ended(bounds.now)
 
 
 def test_expired_credentials_are_borne_for_a_day():
@@ -144,7 +144,11 @@ def test_an_outage_is_told_once_whoever_waits_and_again_when_there_is_another(ca
     # The machine slept over it: the network is there again, and the login is over.
     assert not any(look(silence, bounds, 3600, expired) for silence in waits)
     assert [str(expired) in each for each in outages(caplog)] == [False, True]
-    waits[0].ended()
+    # Answers to one that had begun to look before the outage do not end it.
+    waits[0].ended(bounds.now - 4 * 3600 - 1)
+    assert not any(look(silence, bounds, 1, expired) for silence in waits)
+    assert len(outages(caplog)) == 2
+    waits[0].ended(bounds.now)
     # One that had begun to look before the others were answered is late, and nothing new.
     assert not waits[1].is_too_long(expired, bounds.now - 1)
     assert len(outages(caplog)) == 2
@@ -303,3 +307,18 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(cloud, tmp_path):
     assert job.status == "RUNNING"
     (tmp_path / "go").touch()
     assert ck.Knot(name="interrupted", cloud=cloud).jobs[-1].result(LONG) == [42]
+
+
+def quick(x):
+    return x
+
+
+def test_what_is_being_stored_when_a_job_is_stopped_is_stored(knot_of, switches):
+    """S3 refuses it for a while, in which Batch stops the job."""
+    refused = Faults(errors=1, only="/outputs/", limit=7)
+    with switches.on(refused):
+        future = knot_of(quick).map([7])
+        until(lambda: sum(switches.injected().values()) >= 2)
+        future.job.terminate("While it stores")
+        assert future.result(LONG) == [7]
+    assert future.job.status == "FAILED"

@@ -7,7 +7,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.submission import UNASKED
-from tests.benchmarks.scale import READ_SHARE, Measured, counts, since
+from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
 from tests.waiting import until
 
 LONG = 120
@@ -136,3 +136,17 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     assert known.job.manifest.chunksize == 20
     assert ck.BatchJob(known.job.job_id, cloud=cloud).rounds.first.about[UNASKED]
     known.cancel()
+
+
+def test_a_map_of_results_reads_of_a_pack_what_it_needs(cloud):
+    size, count = 100_000, 12
+    first = ck.Knot(name="packed", func=double, cloud=cloud).map(
+        [bytes([n]) * (size // 2) for n in range(count)], chunksize=count
+    )
+    assert first.exception(LONG) is None
+    until(lambda: first.job.status == "SUCCEEDED")
+    before = counts(cloud, "workers")
+    second = ck.Knot(name="unpacked", func=length, cloud=cloud).map(first, chunksize=2)
+    assert second.result(LONG) == [bytes(size)] * count
+    read = since(before, counts(cloud, "workers"))["s3:GetObject"][2]
+    assert read <= READ_SHARE * size * count

@@ -1,0 +1,69 @@
+"""SIGTERM in a job: the function ends, what is being stored does not."""
+
+import pytest
+
+from cloudknot.worker.element import Stopped, Stopping, run_element
+
+
+class Stops:
+    """Batch stops the job while this is pickled."""
+
+    def __reduce__(self):
+        raise Stopped
+
+
+class StoppedError(Exception):
+    def __reduce__(self):
+        raise Stopped
+
+
+def raise_it(x):
+    raise StoppedError
+
+
+@pytest.mark.parametrize("function", [lambda x: Stops(), raise_it])
+def test_a_stop_is_no_outcome_of_an_element(function):
+    """It would be stored, and no attempt would compute the element again."""
+    with pytest.raises(Stopped):
+        run_element(function, lambda: 1, False)
+
+
+def test_a_stop_waits_for_what_is_being_stored():
+    stopping, stored = Stopping(), []
+
+    def store():
+        with stopping.after_storing():
+            with stopping.after_storing():
+                stopping.ask()
+                stored.append(1)
+            stored.append(2)
+
+    with pytest.raises(Stopped):
+        store()
+    assert stored == [1, 2]
+
+
+def test_a_function_that_took_no_notice_is_stopped_after_its_element():
+    stopping = Stopping()
+
+    def careless():
+        try:
+            stopping.ask()
+        except BaseException:
+            return "value"
+
+    assert careless() == "value"
+    with pytest.raises(Stopped), stopping.after_storing():
+        pass
+
+
+def test_what_went_wrong_while_storing_is_told_first():
+    stopping = Stopping()
+
+    def store():
+        with stopping.after_storing():
+            stopping.ask()
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        store()
