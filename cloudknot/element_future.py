@@ -25,6 +25,8 @@ Callback = Callable[[Any], object]
 BLOCK = 256
 """Neighbouring elements whose futures share what they can. Python has each number below it once, for all."""
 _LOADING = threading.Lock()
+LOCK = threading.RLock()
+"""Of all maps: `concurrent.futures` locks futures in the order of their ids, in which those of two maps alternate."""
 
 
 class Owner(Protocol):
@@ -93,6 +95,12 @@ class CloudFuture(Future[Any]):
     def _outcome(self) -> Outcome:
         """The value, or the error; raises CancelledError."""
         raise NotImplementedError
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Whether it is done and was cancelled, the value and the error: what asyncio asks for from Python 3.14 on."""
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        return True, False, *self._outcome()
 
     def _await(self, timeout: float | None) -> None:
         if self.done():
@@ -233,11 +241,11 @@ class ElementFutures:
                 block = Block(self._owner, index)
             yield (self._made.get(index) if self._made else None) or ElementFuture(block, index - block.start)
 
-    def loaded(self) -> Iterator[tuple[int, Outcome]]:
-        """The outcomes that futures hold which were asked for by their index."""
+    def loaded(self) -> Iterator[tuple[int, Any]]:
+        """The values that futures hold which were asked for by their index."""
         for index, element in list(self._made.items()):
-            if element._loaded is not None:
-                yield index, element._loaded
+            if element._loaded is not None and element._loaded[1] is None:
+                yield index, element._loaded[0]
 
 
 def cancel_future(future: Future[Any]) -> bool:

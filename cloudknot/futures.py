@@ -16,15 +16,15 @@ from itertools import compress
 from typing import Any, overload
 
 from cloudknot.collector import Collector
-from cloudknot.element_future import Callback, CloudFuture, ElementFuture, ElementFutures, cancel_future
-from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, Elements, Ended
+from cloudknot.element_future import LOCK, Callback, CloudFuture, ElementFuture, ElementFutures, cancel_future
+from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.outcomes import as_ending
 from cloudknot.packs import Packs
 from cloudknot.progress import Progress, snapshot, summary
 from cloudknot.results import Job, Outcome, Results
 from cloudknot.stuck import StuckWatch, explain
-from cloudknot.waiting import Waiters, Waiting, attended, run_all, tell
+from cloudknot.waiting import MapWaiters, Waiters, Waiting, attended, run_all, tell
 from cloudknot.worker.protocol import Location
 
 logger = logging.getLogger("cloudknot")
@@ -56,12 +56,13 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         earlier: MapFuture | None = None,
     ) -> None:
         super().__init__()
+        self._condition, self._waiters = threading.Condition(LOCK), MapWaiters(self.collect)
         self.job: Any = job
         self.waiting, self.how_to_return, self._progress = Waiting(), how_to_return, progress
         # An earlier future of the same map knows values, which are not looked for again.
         self.elements: Elements = earlier.elements.reopened() if earlier is not None else Elements(count)
         self._futures = ElementFutures(self)
-        self.element_waiters, self.callbacks = Waiters(count), dict[int, list[Callback]]()
+        self.element_waiters, self.callbacks = Waiters(count, self.collect), dict[int, list[Callback]]()
         self._listeners: list[deque[Ended]] = []
         self._making_list = threading.RLock()
         self._made_list: list[Any] | None = None if job is not None else []
@@ -90,8 +91,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def attended(self) -> AbstractContextManager[None]:
         """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
-        self.collect()
-        return attended(self.waiting, self._progress, self.how_to_return)
+        return attended(self.waiting, self.collect, self._progress, self.how_to_return)
 
     def __len__(self) -> int:
         return len(self.elements)
@@ -130,7 +130,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
                 left -= flags.count(1)
                 yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
-            self._listeners = [each for each in self._listeners if each is not news]
+            with self._condition:
+                self._listeners = [each for each in self._listeners if each is not news]
 
     def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """What has ended since; waits for it."""
@@ -148,9 +149,13 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         with self._collector.held():
             self.job.terminate("Cancelled by its future")
             self._collector.stop()
-            self._collector.take_last()
-            self._end(range(len(self)), CANCELLED)
-            return cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
+            try:
+                self._collector.take_last()
+            finally:
+                # Also after Ctrl-C: nobody looks for results any more, so nobody may wait for them.
+                self._end(range(len(self)), CANCELLED)
+                cancelled = cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
+            return cancelled
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
@@ -199,7 +204,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def _make_list(self) -> list[Any]:
         values = self.results.values()
-        for index, (value, _) in self._futures.loaded():
+        for index, value in self._futures.loaded():
             values[index] = value
         return values
 
@@ -210,7 +215,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         try:
             with self._condition:
                 known = self.elements.known(index)
-            return self.results.outcome(index, *known), True
+            outcome = self.results.outcome(index, *known)
+            return outcome, known[0] != VALUE or outcome[1] is None  # What cannot be unpickled now may be later.
         except CloudknotError as error:
             return (None, as_ending(error, self.job.place(index))), False
 

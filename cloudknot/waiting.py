@@ -46,13 +46,16 @@ class Screen(Protocol):
 
 
 @contextmanager
-def attended(waiting: Waiting, screen: Screen | None, how_to_return: str) -> Iterator[None]:
-    """Somebody waits meanwhile. If Ctrl-C ends that, they are told what goes on.
+def attended(
+    waiting: Waiting, collect: Callable[[], None], screen: Screen | None, how_to_return: str
+) -> Iterator[None]:
+    """Somebody waits meanwhile, so results are collected. If Ctrl-C ends that, they are told what goes on.
 
     After Ctrl-C, and in an interactive session after every wait, the terminal is left to them.
     """
     leave = at_prompt()
     with waiting.one():
+        collect()
         if screen is not None:
             screen.resume()
         try:
@@ -72,8 +75,8 @@ class Waiters:
     The standard library appends one waiter to a list in each future that is waited for. Here it takes one byte each.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, collect: Callable[[], None]) -> None:
+        self._count, self.collect = count, collect
         self._flags: dict[Any, bytearray] = {}
         self._numbers: dict[Any, int] = {}
 
@@ -119,12 +122,25 @@ class _WaitersOfOne:
 
     def append(self, waiter: Any) -> None:
         self._waiters.add(waiter, self._index)
+        self._waiters.collect()
 
     def remove(self, waiter: Any) -> None:
         self._waiters.remove(waiter, self._index)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._waiters.all(self._index))
+
+
+class MapWaiters(list[Any]):
+    """The same of a map's own future: whoever waits has results collected, also when nobody did any more."""
+
+    def __init__(self, collect: Callable[[], None]) -> None:
+        super().__init__()
+        self._collect = collect
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        self._collect()
 
 
 def tell(waiter: Any, element: Any, state: int) -> None:
@@ -138,9 +154,11 @@ def tell(waiter: Any, element: Any, state: int) -> None:
 
 
 def run_all(callbacks: Iterable[Callable[[Any], object]]) -> None:
-    """Run callbacks of elements' futures; one that fails does not stop the others."""
+    """Run callbacks of elements' futures; one that fails, or wants its thread to end, does not stop the others."""
     for callback in callbacks:
         try:
             callback(None)
-        except Exception:
+        except BaseException as error:
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise
             logger.exception("A callback of an element's future failed")

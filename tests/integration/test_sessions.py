@@ -200,3 +200,28 @@ def test_a_wait_ends_when_the_cloud_is_stopped(tmp_path):
         cloud.start()
         assert ck.Knot(name="naps", func=nap, cloud=cloud).map([0]).result(LONG) == [0]
         assert cloud.stop()
+
+
+def test_a_thread_that_outlives_the_main_one_can_wait(python):
+    """The collector has left by then, since nobody waited."""
+    done = python(
+        """
+        import concurrent.futures, threading, time
+        import cloudknot as ck
+
+        def nap(x):
+            import time
+            time.sleep(2)
+            return x
+
+        def program():
+            future = ck.Knot(name="outlives", func=nap).map([1, 2])
+            while any(thread.name == "cloudknot-collector" for thread in threading.enumerate()):
+                time.sleep(0.05)
+            done, _ = concurrent.futures.wait([*future, future], timeout=100)
+            print(len(done), future.result())
+
+        threading.Thread(target=program).start()
+        """
+    )
+    assert done.stdout.strip() == "3 [1, 2]"

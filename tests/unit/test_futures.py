@@ -3,9 +3,11 @@
 import asyncio
 import copy
 import io
+import sys
 import threading
 import tracemalloc
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -249,6 +251,27 @@ def test_an_exception_comes_back_without_its_init(submit, kind):
     assert type(caught.value) is kind
     assert (caught.value.a, caught.value.args, hasattr(caught.value, "lock")) == (5, ("5 and 5",), False)
     assert "raise_it" in str(caught.value.__cause__)
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+def test_an_exception_that_takes_no_attributes_comes_back_and_its_neighbours_run(submit):
+    def raise_it(x):
+        if x == 5:
+            raise Frozen(x)
+        return x
+
+    job, future = submit(raise_it, [5, 6])
+    job.finish(0, 1)
+    with pytest.raises(Frozen) as caught:
+        future.result(LONG)
+    assert caught.value.code == 5
+    assert "raise_it" in str(caught.value.__cause__)
+    assert "element 0" in caught.value.__notes__[0]
+    assert future[1].result(LONG) == 6
 
 
 def raise_badly(x):
@@ -679,3 +702,96 @@ def test_a_straggler_at_the_front_does_not_have_all_listed_again(submit):
     assert job.pages - pages <= 2 * (job.polls - polls + 1)
     job.finish(0, 9_999)
     assert len(future.result(LONG)) == 10_000
+
+
+class Thing:
+    """Unpickles only where what it needs is there."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return make_thing, (self.number,)
+
+
+missing = []
+
+
+def make_thing(number):
+    if missing:
+        raise ImportError("no such module here")
+    return f"thing {number}"
+
+
+def test_what_cannot_be_unpickled_can_be_once_what_it_needs_is_there(submit):
+    job, future = submit(Thing, range(3))
+    element = future[1]
+    missing.append("module")
+    try:
+        job.finish(0, 1, 2)
+        with pytest.raises(ElementError, match="cannot be unpickled in this session: ImportError"):
+            element.result(LONG)
+        with pytest.raises(ElementError, match="cannot be unpickled in this session: ImportError"):
+            future.result(LONG)
+    finally:
+        missing.clear()
+    assert future.result(LONG) == ["thing 0", "thing 1", "thing 2"]
+    assert element.result(LONG) == "thing 1"
+
+
+def test_two_who_wait_for_elements_of_two_maps_do_not_wait_for_each_other(submit):
+    """The standard library locks futures by their ids, which of two maps alternate."""
+    (_, one), (_, other) = submit(inputs=range(2000)), submit(inputs=range(2000))
+
+    def go_on(maps):
+        for _ in range(30):
+            wait([element for pair in zip(*maps, strict=True) for element in pair], timeout=0.001)
+
+    threads = [threading.Thread(target=go_on, args=(maps,), daemon=True) for maps in ((one, other), (other, one))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+class InterruptedJob(FakeJob):
+    """Ctrl-C comes while the main thread reads what was stored last."""
+
+    def stored(self, element):
+        if self.terminated and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return super().stored(element)
+
+
+def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
+    future = MapFuture(InterruptedJob(square, [1, 2], 1), 2)
+    waiting = future[1]
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(LONG)
+    with pytest.raises(CancelledError):
+        waiting.result(LONG)
+
+
+def test_a_callback_that_ends_its_thread_does_not_end_the_collector(submit, caplog):
+    job, future = submit()
+    future[0].add_done_callback(lambda element: sys.exit("enough"))
+    job.finish(0)
+    assert future[0].result(LONG) == 1
+    job.finish(1, 2)
+    assert future.result(LONG) == [1, 4, 9]
+    assert "A callback of an element's future failed" in caplog.text
+
+
+def test_a_snapshot_is_what_asyncio_asks_for(submit):
+    """From Python 3.14 on, in place of the fields that a future of the standard library has."""
+    job, future = submit(raise_on_two, [1, 2])
+    assert future._get_snapshot() == (False, False, None, None)
+    job.finish(0, 1)
+    assert future.exception(LONG) is future._get_snapshot()[3]
+    assert future[0]._get_snapshot() == (True, False, 1, None)
+    _, cancelled = submit()
+    cancelled.cancel()
+    assert cancelled._get_snapshot() == (True, True, None, None)
