@@ -34,6 +34,8 @@ class Job(Protocol):
     @property
     def tags(self) -> Mapping[str, str]: ...
     @property
+    def rounds(self) -> Any: ...
+    @property
     def retried(self) -> bool: ...
     def live_job_ids(self) -> list[str]: ...
 
@@ -99,7 +101,8 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
     live = source.job.live_job_ids() if source else []
     own: tuple[str, ...] = ()
     if source and live and manifest.job_type == _job_type(source) == "independent":
-        own = tuple(job_id if job_id in live else "" for job_id in source.job.job_ids)
+        # Also of those that were never submitted, so that each has its own place.
+        own = tuple(job_id if job_id in live else "" for job_id in source.job.rounds.newest.job_ids)
     elif source and _chunks_match(source, live, manifest):
         common.append({"jobId": live[0], "type": "N_TO_N"})
     else:
@@ -171,8 +174,26 @@ def job_ids_of(jobs: Any) -> list[str]:
         if isinstance(item, str):
             found.append(item)
         elif hasattr(job, "job_ids"):
-            found += job.job_ids
+            found += _known_job_ids(job)
         elif not hasattr(item, "job"):
             raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
     refuse_too_many(len(found))
     return found
+
+
+def _known_job_ids(job: Any) -> list[str]:
+    """The ids of a job that Batch can wait for: without those that it has forgotten, whose ends are long past.
+
+    Raises
+    ------
+    CloudknotInputError
+        Of what was forgotten, not all has a value, so a dependent must not run.
+    """
+    known = {*job.live_job_ids(), *(each["jobId"] for each in job.describe_jobs())}
+    forgotten = [job_id for job_id in job.job_ids if job_id not in known]
+    if forgotten and not job.all_have_values():
+        raise CloudknotInputError(
+            f"depends_on: the job {forgotten[0]} did not end well, and AWS Batch has forgotten it since. Run again "
+            "what failed of it (retry_failed()) and wait for that, or leave it out."
+        )
+    return [job_id for job_id in job.job_ids if job_id in known]

@@ -67,6 +67,7 @@ class BatchJob(Retrying, Gathering):
         self._future: MapFuture | None = None
         self._lock = threading.RLock()
         self._is_new = False
+        self._last_status: str | None = None
 
     @classmethod
     def started(cls, cloud: Cloud, first: Round, max_threads: int = 64) -> BatchJob:
@@ -172,7 +173,7 @@ class BatchJob(Retrying, Gathering):
         jobs = self.newest_jobs()
         states = {job["status"] for job in jobs}
         if not states:
-            return "SUCCEEDED" if self._all_stored() else FORGOTTEN
+            return self._status_without_batch()
         return next(state for state in (*batch.LIVE_STATES, "FAILED", "SUCCEEDED") if state in states)
 
     @property
@@ -183,8 +184,16 @@ class BatchJob(Retrying, Gathering):
             return explain(self.name, self.reason_of_waiting())
         return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
 
-    def _all_stored(self) -> bool:
-        return sum(location.number for page in self.stored(0) for location, _ in page) >= self.manifest.count
+    def _status_without_batch(self) -> str:
+        """The state of a job that Batch does not know: not yet, or no more."""
+        if self._last_status is None:
+            stored = sum(location.number for page in self.stored(0) for location, _ in page)
+            is_whole = stored >= self.manifest.count
+            # Failures are stored as well.
+            if not (is_whole and self.all_have_values()):
+                return "SUBMITTED" if self.live_jobs() else "FAILED" if is_whole else FORGOTTEN
+            self._last_status = "SUCCEEDED"
+        return self._last_status
 
     @property
     def done(self) -> bool:
@@ -267,8 +276,10 @@ class BatchJob(Retrying, Gathering):
 
     def terminate(self, reason: str) -> None:
         """End the job, or the newest retry of it, with its running children. Results that are stored stay."""
-        live = [job for job in self.newest_jobs() if job["status"] not in ENDED]
-        batch.terminate(self.cloud.door, live, reason)
+        with self._lock:
+            # What is just growing is waited for, and nothing grows afterwards.
+            self._may_grow = False
+        batch.terminate(self.cloud.door, self.live_jobs(), reason)
 
     def end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
         """Called by the collector: end the job if its queue ended a child that no machine could ever take.
@@ -295,5 +306,8 @@ class BatchJob(Retrying, Gathering):
         with suppress(ResourceDoesNotExistException):
             self.terminate("Clobbered")
             # What is being stopped still stores the results that it has.
-            self.has_stopped()
+            if not self.has_stopped():
+                # Another session may just have submitted a retry.
+                self.terminate("Clobbered")
+                self.has_stopped()
         discard_run(self.cloud, self.keys)

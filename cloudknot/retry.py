@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.dependencies import refuse_too_many
-from cloudknot.errors import JobRunningError
+from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
 from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
@@ -98,7 +99,6 @@ def start_round(
     claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
         raise _underway(keys, CLAIM_TIME)
-    cloud.storage.put(keys.todo(number), to_bytes(elements))
     submission = Submission(keys, manifest, number, tags)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
     request = with_overrides({**array_request(submission, variables), "dependsOn": waits}, choices.overrides)
@@ -106,12 +106,29 @@ def start_round(
     def undo() -> None:
         cloud.storage.delete(keys.round(number), keys.todo(number))
 
+    try:
+        cloud.storage.put(keys.todo(number), to_bytes(elements))
+    except BaseException:
+        with suppress(CloudknotError):
+            undo()
+        raise
     if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
         # The network was away or the machine asleep, and another session may soon take the claim for void.
         undo()
         raise _underway(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
+    _end_if_clobbered(cloud, rounds, record)
     return Round(submission, elements, rounds.children, record, about)
+
+
+def _end_if_clobbered(cloud: Cloud, rounds: Rounds, record: Mapping[str, Any]) -> None:
+    """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
+    try:
+        manifest_of(cloud, rounds.newest.submission.keys, next(filter(None, rounds.first.job_ids)))
+    except ResourceDoesNotExistException:
+        for job_id in record["job_ids"]:
+            cloud.call("batch", "terminate_job", jobId=job_id, reason="Clobbered")
+        raise
 
 
 def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:

@@ -91,19 +91,28 @@ class Retrying(RunSource):
         """
         given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
         RetryOptions.make(**given, chunksize=chunksize, progress=progress)
-        with self._lock:
+        while True:
+            # Without the lock: whoever is waited for may need it.
             future = self._ended_future()
-            failed = future.elements.indices_without_value()
-            if failed:
-                choices = self._choices(future).given(given)
-                if chunksize is None and future.results.any_died():
-                    chunksize = chunk_after_death(self.rounds, len(failed))
-                waits = self._live_jobs_of_source()
-                self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize, waits))
-                self._may_grow = True
-                line = progress_line(self.manifest.knot, self.manifest.count, progress)
-                future = self._future = self._new_future(line, future)
-            return future
+            with self._lock:
+                if future is self._future:
+                    return self._run_again(future, given, chunksize, progress)
+
+    def _run_again(
+        self, future: MapFuture, given: dict[str, int | None], chunksize: int | None, progress: bool | None
+    ) -> MapFuture:
+        """Run again what has no result by the map's present future, and give its next one."""
+        failed = future.elements.indices_without_value()
+        if failed:
+            choices = self._choices(future).given(given)
+            if chunksize is None and future.results.any_died():
+                chunksize = chunk_after_death(self.rounds, len(failed))
+            waits = self._live_jobs_of_source()
+            self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize, waits))
+            self._may_grow = True
+            line = progress_line(self.manifest.knot, self.manifest.count, progress)
+            future = self._future = self._new_future(line, future)
+        return future
 
     def _ended_future(self) -> MapFuture:
         """The future with all that has become of the elements.
@@ -118,8 +127,10 @@ class Retrying(RunSource):
                     f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
                     "Wait for its result, or end it with terminate(reason), and call again."
                 )
-            if future.cancelled():
-                future = self._future = self._new_future(None)
+            with self._lock:
+                if future.cancelled() and future is self._future:
+                    self._future = self._new_future(None)
+                future = self._future or future
             future.exception()
         if future.elements.any_in(GIVEN_UP):
             # What has no answer may have a result: to run it again might be to pay twice.
@@ -153,7 +164,8 @@ class Retrying(RunSource):
     def may_grow(self, child: int, job: batch.Job) -> bool:
         """Whether what a child left without a result is to be run again with more memory, once all has ended."""
         end = ending(job)
-        if not (self._may_grow and self.manifest.memory_growth and out_of_memory(end)):
+        wanted = self._may_grow and not self._stopped_by_hand
+        if not (wanted and self.manifest.memory_growth and out_of_memory(end)):
             return False
         more = grown(Choices.stored(self.rounds.newest.about), self.manifest.memory_growth, end.memory)
         self._more = more or self._more
@@ -162,6 +174,8 @@ class Retrying(RunSource):
     def grow(self, elements: Sequence[int]) -> None:
         """Run elements again with more memory."""
         assert self._more is not None
-        if not self._refresh():
+        with self._lock:
+            if not self._may_grow or self._refresh():
+                return  # Somebody has ended the job, or another session was faster.
             logger.warning("Out of memory: %d elements run again, %s", len(elements), self._more.overrides)
             self.rounds.add(start_round(self.cloud, self.rounds, elements, self._more))

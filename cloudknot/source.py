@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,7 +15,7 @@ from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
 from cloudknot.rounds import Round, Rounds
 from cloudknot.submission import read_record
-from cloudknot.worker.envelope import VALUE
+from cloudknot.worker.envelope import VALUE, Pack, head_size
 from cloudknot.worker.protocol import Location, RunKeys
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ENDED = ("SUCCEEDED", "FAILED")
 STOP_LOOKS, STOP_PAUSE = 80, 0.5
 """Looks, and seconds between them, while children are being stopped: ECS gives them 30 s."""
+READERS = 64
+"""Packs that are read at the same time."""
 OUTDATED = 255
 """Stands in place of a kind for a failure that does not count, because the element is run again."""
 NOTE_TIME = timedelta(minutes=5)
@@ -34,6 +37,7 @@ class RunSource:
     """What `cloudknot.job.BatchJob` is to the collector: the objects and the Batch jobs of one run."""
 
     states: Mapping[str, int]
+    _stopped_by_hand = False
 
     @property
     def cloud(self) -> Cloud:
@@ -116,6 +120,20 @@ class RunSource:
         """Look for rounds that other sessions have submitted; whether there are any."""
         raise NotImplementedError
 
+    def all_have_values(self) -> bool:
+        """Whether a value of every element is stored, by the heads of all packs."""
+        lacking = bytearray(b"\1") * self.rounds.first.submission.manifest.count
+        with ThreadPoolExecutor(READERS, thread_name_prefix="cloudknot-fetch") as pool:
+            for page in self.stored(0):
+                locations = [location for location, _ in page]
+                for location, kinds in zip(locations, pool.map(self._kinds, locations), strict=True):
+                    for position in (n for n, kind in enumerate(kinds) if kind == VALUE):
+                        lacking[location.first + position] = 0
+        return not any(lacking)
+
+    def _kinds(self, location: Location) -> bytes:
+        return Pack(self.read(location, 0, head_size(location.number))).kinds
+
     def describe_jobs(self) -> list[batch.Job]:
         """Batch's descriptions of the jobs that it still knows of those submitted last, as far as is known here."""
         return batch.describe_jobs(self.cloud.door, [job_id for job_id in self.rounds.newest.job_ids if job_id])
@@ -135,12 +153,21 @@ class RunSource:
         """Whether failed elements were submitted again."""
         return self.rounds.newest.number > 0
 
+    def live_jobs(self) -> list[batch.Job]:
+        """The jobs submitted last, by any session, that have not ended; also what Batch has not taken note of yet."""
+        described, newest = self.newest_jobs(), self.rounds.newest
+        known = {job["jobId"] for job in described}
+        unknown = [] if _is_old(newest) else [each for each in newest.job_ids if each and each not in known]
+        is_array = newest.children > newest.submission.jobs
+        new = {"status": "SUBMITTED", **({"arrayProperties": {}} if is_array else {})}
+        return [
+            *(job for job in described if job["status"] in batch.LIVE_STATES),
+            *({"jobId": job_id, **new} for job_id in unknown),
+        ]
+
     def live_job_ids(self) -> list[str]:
-        """The jobs submitted last, by any session, that have not ended, or that Batch has not taken note of yet."""
-        states = {job["jobId"]: job["status"] for job in self.newest_jobs()}
-        newest = self.rounds.newest
-        unknown = "" if _is_old(newest) else "SUBMITTED"
-        return [job_id for job_id in newest.job_ids if job_id and states.get(job_id, unknown) in batch.LIVE_STATES]
+        """The ids of `live_jobs`."""
+        return [job["jobId"] for job in self.live_jobs()]
 
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
@@ -150,10 +177,9 @@ class RunSource:
     def has_stopped(self) -> bool:
         """Whether all that was submitted last has ended; waits while it is being stopped."""
         for _ in range(STOP_LOOKS):
-            live = [job for job in self.describe_jobs() if job["status"] in batch.LIVE_STATES]
-            if not live:
+            if not (live := self.live_jobs()):
                 return True
-            if not all(job.get("isTerminated") or job.get("isCancelled") for job in live):
+            if not all(map(_is_stopped, live)):
                 return False
             time.sleep(STOP_PAUSE)
         return False
@@ -165,6 +191,7 @@ class RunSource:
         # A job that Batch does not tell of may be too new for that.
         is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
         ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
+        self._stopped_by_hand = any(map(_is_stopped, jobs))
         self.states = batch.count_states(jobs) | ({UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._is_submitted_whole(newest)
@@ -209,6 +236,11 @@ class RunSource:
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""
         return self.cloud.log_url(stream)
+
+
+def _is_stopped(job: batch.Job) -> bool:
+    """Whether somebody has asked for the end of a job."""
+    return bool(job.get("isTerminated") or job.get("isCancelled"))
 
 
 def _is_old(newest: Round) -> bool:

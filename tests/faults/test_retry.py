@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 import cloudknot as ck
+from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
 from cloudknot.retry import CLAIM_TIME
 from tests.waiting import LONG, until
@@ -410,3 +413,102 @@ def test_a_later_session_lets_the_memory_grow_when_it_is_asked_to_retry(cloud, s
         ended(later)
     assert later.retry_failed().result(LONG) == [5]
     assert memory_of(later) == "2000"
+
+
+def greedy_beside(folder, index):
+    """The second element waits for a file."""
+    while index and not os.path.exists(os.path.join(folder, "go")):
+        time.sleep(0.02)
+    return index
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_job_that_somebody_ends_does_not_grow(cloud, knot_of, switches, tmp_path, elsewhere):
+    knot = knot_of(greedy_beside, memory=1000, memory_growth=2)
+    with switches.on(Faults(kills=(Kill("memory", children=(0,), attempts=1),))):
+        future = knot.map(inputs(tmp_path, 2), starmap=True)
+        until(lambda: future.job.states.get("FAILED"))
+        job = ck.BatchJob(future.job.job_id, cloud=ck.LocalCloud(cloud.directory)) if elsewhere else future.job
+        job.terminate("That will do")
+        with pytest.raises(ck.OutOfMemoryError):
+            future.result(LONG)
+    assert isinstance(future[1].exception(LONG), JobCancelledError)
+    assert future.job.rounds.newest.number == 0
+    assert job.status == "FAILED"
+    (tmp_path / "go").touch()
+    assert future.retry_failed().result(LONG) == [0, 1]
+
+
+def test_a_retry_that_is_asked_for_while_memory_grows_waits_for_that(cloud, switches, tmp_path):
+    """Whoever asks may not hold what the collector needs."""
+    own, gate = ck.LocalCloud(cloud.directory), threading.Event()
+
+    def hold(parsed, **_):
+        if threading.current_thread().name == "cloudknot-collector" and parsed["jobs"][0]["status"] == "FAILED":
+            gate.wait(LONG)
+
+    knot = ck.Knot(name="grows-meanwhile", func=greedy_beside, cloud=own, memory=1000, memory_growth=2)
+    own.client("batch").meta.events.register("after-call.batch.DescribeJobs", hold)
+    with switches.on(Faults(kills=(Kill("memory", attempts=1),))), ThreadPoolExecutor(1) as pool:
+        future = knot.map(inputs(tmp_path, 1), starmap=True)
+        until(lambda: future.job.status == "FAILED")
+        asked = pool.submit(future.retry_failed)
+        time.sleep(0.5)
+        # Others are not held up meanwhile.
+        assert future.job.status == "FAILED"
+        switches.off()
+        gate.set()
+        assert asked.result(LONG).result(LONG) == [0]
+    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 2000]
+
+
+def test_a_retry_that_could_not_be_stored_can_be_asked_for_again(cloud, knot_of, tmp_path):
+    future = knot_of(needs_a_file).map(inputs(tmp_path, 1), starmap=True)
+    assert isinstance(future.exception(LONG), LookupError)
+    (tmp_path / "ready").touch()
+    own = ck.LocalCloud(cloud.directory)
+    job, refused = ck.BatchJob(future.job.job_id, cloud=own), []
+
+    def refuse(params, model, **_):
+        if "todo" in params["url_path"] and not refused:
+            refused.append(model.name)
+            raise KeyboardInterrupt
+
+    own.client("s3").meta.events.register("before-call.s3.PutObject", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        job.retry_failed()
+    assert job.retry_failed().result(LONG) == [(0, None)]
+    assert refused == ["PutObject"]
+
+
+def test_a_forgotten_job_says_whether_it_failed(cloud, knot_of, switches, tmp_path):
+    knot = knot_of(needs_a_file)
+    failed, well = knot.map(inputs(tmp_path, 2), starmap=True), knot.map([(str(tmp_path), 1)], starmap=True)
+    for future in (failed, well):
+        ended(future.job)
+        long_ago = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
+        cloud.storage.put(future.job.keys.manifest, long_ago.to_json().encode())
+        switches.forget(future.job.job_id)
+    later = [ck.BatchJob(future.job.job_id, cloud=cloud) for future in (failed, well)]
+    assert [job.status for job in later] == ["FAILED", "SUCCEEDED"]
+    # What is over and well need not be waited for; what is not must not be.
+    assert knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later[1]).result(LONG)[0][0] == 40
+    with pytest.raises(ck.CloudknotInputError, match=r"did not end well, .*forgotten .*retry_failed"):
+        knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later)
+
+
+def test_a_job_that_batch_has_not_taken_note_of_is_submitted_and_can_be_ended(cloud, knot_of, tmp_path):
+    submitted = knot_of(greedy_beside).map(inputs(tmp_path, 2), starmap=True).job
+    own, lags = ck.LocalCloud(cloud.directory), [True]
+
+    def lag(parsed, **_):
+        if lags:
+            parsed["jobs"] = []
+
+    own.client("batch").meta.events.register("after-call.batch.DescribeJobs", lag)
+    job = ck.BatchJob(submitted.job_id, cloud=own, keys=submitted.keys)
+    assert (job.status, job.done) == ("SUBMITTED", False)
+    job.terminate("At once")
+    lags.clear()
+    assert job.describe_jobs()[0]["isTerminated"]
+    assert ended(job)
