@@ -168,7 +168,7 @@ class BatchJob(Retrying, Gathering):
         """Batch's state of the job; ``"UNKNOWN"`` once Batch has forgotten an unfinished one.
 
         Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed. After
-        a retry, the state of that.
+        a retry, the state of that. Of a job that Batch has forgotten it is told by the stored results.
         """
         jobs = self.newest_jobs()
         states = {job["status"] for job in jobs}
