@@ -63,7 +63,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         self.elements: Elements = earlier.elements.reopened() if earlier is not None else Elements(count)
         self._futures = ElementFutures(self)
         self.element_waiters, self.callbacks = Waiters(count, self.collect), dict[int, list[Callback]]()
-        self._listeners: list[deque[Ended]] = []
+        self._listeners: dict[int, deque[Ended]] = {}
         self._making_list = threading.RLock()
         self._made_list: list[Any] | None = None if job is not None else []
         if job is None:
@@ -119,10 +119,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             Not all have ended ``timeout`` seconds after the first was asked for; the job goes on.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        news: deque[Ended] = deque()
         with self._condition:
-            news.append(self.elements.ended())
-            self._listeners.append(news)
+            news: deque[Ended] = deque([self.elements.ended()])
+            self._listeners[id(news)] = news
         try:
             left = len(self)
             while left:
@@ -130,8 +129,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
                 left -= flags.count(1)
                 yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
-            with self._condition:
-                self._listeners = [each for each in self._listeners if each is not news]
+            # Without a lock: the garbage collector closes generators in any thread, whatever that one holds.
+            self._listeners.pop(id(news), None)
 
     def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """What has ended since; waits for it."""
@@ -151,10 +150,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._collector.stop()
             try:
                 self._collector.take_last()
-            finally:
-                # Also after Ctrl-C: nobody looks for results any more, so nobody may wait for them.
-                self._end(range(len(self)), CANCELLED)
-                cancelled = cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
+            finally:  # Also after Ctrl-C: nobody looks for results any more, so nobody may wait for them.
+                try:
+                    self._end(range(len(self)), CANCELLED)
+                finally:
+                    cancelled = cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
             return cancelled
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
@@ -269,7 +269,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if not self.elements.left:
             # Before anybody is told: afterwards the cell of a notebook that waits may be over.
             self._show()
-        for news in self._listeners:
+        for news in list(self._listeners.values()):
             news.append(ended)
         for waiter, indices in self.element_waiters.ended(start, flags):
             for element in self._futures.each(indices):

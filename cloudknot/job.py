@@ -278,8 +278,12 @@ class BatchJob(Retrying, Gathering):
         """End the job, or the newest retry of it, with its running children. Results that are stored stay."""
         with self._lock:
             # What is just growing is waited for, and nothing grows afterwards.
-            self._may_grow = False
-        batch.terminate(self.cloud.door, self.live_jobs(), reason)
+            could_grow, self._may_grow = self._may_grow, False
+        try:
+            batch.terminate(self.cloud.door, self.live_jobs(), reason)
+        except BaseException:
+            self._may_grow = could_grow
+            raise
 
     def end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
         """Called by the collector: end the job if its queue ended a child that no machine could ever take.

@@ -19,8 +19,8 @@ from cloudknot.options import MapOptions, Overrides, choice
 from cloudknot.overrides import with_overrides
 from cloudknot.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.rules import FLAG, MOST_GROWTH, integer
-from cloudknot.runs import manifest_of
-from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, submit
+from cloudknot.runs import discard_run, manifest_of
+from cloudknot.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
 from cloudknot.worker.protocol import Manifest
 
 if TYPE_CHECKING:
@@ -117,17 +117,17 @@ def start_round(
         undo()
         raise _underway(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
-    _end_if_clobbered(cloud, rounds, record)
+    _end_if_clobbered(cloud, rounds, submission, record)
     return Round(submission, elements, rounds.children, record, about)
 
 
-def _end_if_clobbered(cloud: Cloud, rounds: Rounds, record: Mapping[str, Any]) -> None:
+def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Mapping[str, Any]) -> None:
     """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
     try:
-        manifest_of(cloud, rounds.newest.submission.keys, next(filter(None, rounds.first.job_ids)))
+        manifest_of(cloud, submission.keys, next(filter(None, rounds.first.job_ids)))
     except ResourceDoesNotExistException:
-        for job_id in record["job_ids"]:
-            cloud.call("batch", "terminate_job", jobId=job_id, reason="Clobbered")
+        end_jobs(cloud, submission, record["job_ids"], "Clobbered")
+        discard_run(cloud, submission.keys)
         raise
 
 

@@ -13,6 +13,7 @@ from cloudknot.dependencies import failed_before
 from cloudknot.endings import UNSUBMITTED
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
+from cloudknot.packs import submit
 from cloudknot.rounds import Round, Rounds
 from cloudknot.submission import read_record
 from cloudknot.worker.envelope import VALUE, Pack, head_size
@@ -125,9 +126,9 @@ class RunSource:
         lacking = bytearray(b"\1") * self.rounds.first.submission.manifest.count
         with ThreadPoolExecutor(READERS, thread_name_prefix="cloudknot-fetch") as pool:
             for page in self.stored(0):
-                locations = [location for location, _ in page]
-                for location, kinds in zip(locations, pool.map(self._kinds, locations), strict=True):
-                    for position in (n for n, kind in enumerate(kinds) if kind == VALUE):
+                reads = [(location, submit(pool, self._kinds, location)) for location, _ in page]
+                for location, read in reads:
+                    for position in (n for n, kind in enumerate(read.result()) if kind == VALUE):
                         lacking[location.first + position] = 0
         return not any(lacking)
 

@@ -110,7 +110,7 @@ def submit(
         certain = certain or _refused(error)
         with suppress(CloudknotError):
             listed = [] if certain else chain.from_iterable(_listed(cloud, submission).values())
-            _end(cloud, submission, [*job_ids, *listed], "Its map could not be submitted whole")
+            end_jobs(cloud, submission, [*job_ids, *listed], "Its map could not be submitted whole")
             if certain:
                 undo()
         raise
@@ -126,10 +126,11 @@ def _is_unknown(error: CloudknotError) -> bool:
     if not isinstance(error, CloudError):
         return False
     trouble = trouble_of(error.__cause__) if error.__cause__ else None
-    return not error.code or (trouble is not None and trouble.may_be_done)
+    return trouble.may_be_done if trouble is not None else not error.code
 
 
-def _end(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None], reason: str) -> None:
+def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None], reason: str) -> None:
+    """End jobs of a submission, with their children."""
     is_array = submission.jobs == 1 and submission.manifest.children > 1
     kind: batch.Job = {"arrayProperties": {}} if is_array else {}
     jobs = [{"jobId": job_id, **kind} for job_id in filter(None, dict.fromkeys(job_ids))]
@@ -225,7 +226,7 @@ def _only_one(cloud: Cloud, submission: Submission, child: int, job_id: str, sle
 def _end_others(cloud: Cloud, submission: Submission, listed: Iterable[Sequence[str]]) -> None:
     """Of several jobs of one child, end all but the first."""
     others = chain.from_iterable(job_ids[1:] for job_ids in listed)
-    _end(cloud, submission, others, "It was submitted twice, because no answer told of the first time")
+    end_jobs(cloud, submission, others, "It was submitted twice, because no answer told of the first time")
 
 
 def _listed(cloud: Cloud, submission: Submission) -> dict[int, list[str]]:

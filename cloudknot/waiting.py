@@ -154,11 +154,18 @@ def tell(waiter: Any, element: Any, state: int) -> None:
 
 
 def run_all(callbacks: Iterable[Callable[[Any], object]]) -> None:
-    """Run callbacks of elements' futures; one that fails, or wants its thread to end, does not stop the others."""
+    """Run callbacks of elements' futures; one that fails, or wants its thread to end, does not stop the others.
+
+    The main thread ends, or is interrupted, when all have run.
+    """
+    wanted: BaseException | None = None
     for callback in callbacks:
         try:
             callback(None)
         except BaseException as error:
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
-                raise
-            logger.exception("A callback of an element's future failed")
+                wanted = wanted or error
+            else:
+                logger.exception("A callback of an element's future failed")
+    if wanted is not None:
+        raise wanted

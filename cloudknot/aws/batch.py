@@ -56,6 +56,11 @@ def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
 
 def is_no_queue(error: CloudError) -> bool:
     """Whether an error of ListJobs says that there is no such queue."""
+    return _is_gone(error)
+
+
+def _is_gone(error: CloudError) -> bool:
+    # Batch has no code of its own for that.
     return isinstance(error, ResourceDoesNotExistException) or "does not exist" in str(error)
 
 
@@ -100,7 +105,12 @@ def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> 
     left: list[str] = []
     for pause in CHILDREN_PAUSES:
         sleep(pause)
-        left = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
+        try:
+            left = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
+        except CloudError as error:
+            if not _is_gone(error):
+                raise
+            return []
         if all(_is_ending(child) for child in describe_jobs(door, left[:DESCRIBE_LIMIT])):
             return []
     return left
@@ -117,7 +127,12 @@ def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
         with suppress(PermissionDeniedError):
             left = _terminate_in_bulk(door, left, reason)
     for job_id in left:
-        door.call("batch", "terminate_job", jobId=job_id, reason=reason)
+        try:
+            door.call("batch", "terminate_job", jobId=job_id, reason=reason)
+        except CloudError as error:
+            # What Batch does not know, it does not run.
+            if not _is_gone(error):
+                raise
 
 
 def _terminate_in_bulk(door: Door, job_ids: Sequence[str], reason: str) -> list[str]:

@@ -38,10 +38,13 @@ class QuickReads:
 
     def read(self, bucket: str, key: str, span: Mapping[str, str]) -> bytes | None:
         """The bytes that GetObject gives, of the ``Range`` that ``span`` has, or of all; None for GetObject to try."""
-        if self._http is None:
+        http = self._http
+        if http is None:
             return None
         try:
-            answer = self._ask(bucket, key, span)
+            if (request := self._request(bucket, key, span)) is None:
+                return None
+            answer = http.send(request)
             data: bytes = answer.content
         except Exception as error:
             if not is_foreign(error):
@@ -55,15 +58,20 @@ class QuickReads:
         whole = str(len(data)) == answer.headers.get("Content-Length")
         return data if whole and answer.status_code == (206 if span else 200) else None
 
-    def _ask(self, bucket: str, key: str, span: Mapping[str, str]) -> Any:
+    def _request(self, bucket: str, key: str, span: Mapping[str, str]) -> Any:
+        """The signed request; None without credentials."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
         # With the bucket in the path, which all servers know: those of AWS, and the others.
         url = f"{self.client.meta.endpoint_url.rstrip('/')}/{bucket}/{quote(key, safe='/~')}"
         request = AWSRequest("GET", url, {"User-Agent": self._agent, **span})
-        S3SigV4Auth(self._session.get_credentials(), "s3", self.client.meta.region_name).add_auth(request)
-        return self._http.send(request.prepare())
+        credentials = self._session.get_credentials()
+        if credentials is None:
+            return None
+        frozen = credentials.get_frozen_credentials()
+        S3SigV4Auth(frozen, "s3", self.client.meta.region_name).add_auth(request)
+        return request.prepare()
 
 
 def _http_session(client: Any) -> Any:

@@ -120,6 +120,7 @@ def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts)
             failed += not outcome.ok
             if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
+            element.stopping.check()
             del outcome  # It may be large, and would be in memory until the next one is there.
     return 1 if failed else 0
 
@@ -131,6 +132,7 @@ def _load(keys: RunKeys, manifest: Manifest) -> tuple[Callable[..., Any], Envelo
     except (element.Stopped, Unreadable):
         raise
     except BaseException as error:
+        element.stopping.check()
         print(f"The program could not be loaded: {error!r}", file=sys.stderr)
         return _unloaded, element.not_loaded(error)
 

@@ -40,6 +40,11 @@ class Stopping:
         if not self._storing:
             raise Stopped
 
+    def check(self) -> None:
+        """Raise `Stopped` if that was asked, also when somebody took no notice, or made another exception of it."""
+        if self._asked and not self._storing:
+            raise Stopped
+
     @contextmanager
     def after_storing(self) -> Iterator[None]:
         """What is stored meanwhile is stored whole; also for a function that took no notice of `Stopped`."""
@@ -48,8 +53,7 @@ class Stopping:
             yield
         finally:
             self._storing -= 1
-        if self._asked and not self._storing:
-            raise Stopped
+        self.check()
 
 
 stopping = Stopping()
@@ -85,8 +89,10 @@ def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: 
     except PassedOn as error:
         kind, payload = error.kind, error.failure.to_bytes()
     except SystemExit as error:
+        stopping.check()
         kind, payload = EXITED, describe(EXITED, error).to_bytes()
     except BaseException as error:
+        stopping.check()
         error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         show_source()
         traceback.print_exc()
@@ -106,6 +112,7 @@ def _pickle_value(value: Any) -> tuple[int, bytes, Pieces]:
     except Stopped:
         raise
     except BaseException as error:
+        stopping.check()
         traceback.print_exc()
         add_note(error, f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
         return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes(), ()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 import cloudknot as ck
+from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
 from cloudknot.retry import CLAIM_TIME
@@ -512,3 +513,40 @@ def test_a_job_that_batch_has_not_taken_note_of_is_submitted_and_can_be_ended(cl
     lags.clear()
     assert job.describe_jobs()[0]["isTerminated"]
     assert ended(job)
+
+
+def test_a_job_that_batch_does_not_know_can_be_clobbered(cloud, knot_of, switches, tmp_path):
+    job = knot_of(needs_a_file).map(inputs(tmp_path, 2), starmap=True).job
+    switches.forget(job.job_id)
+    job.clobber()
+    assert list(cloud.storage.keys(job.keys.prefix)) == []
+
+
+def test_a_retry_of_what_is_clobbered_meanwhile_is_ended_and_leaves_nothing(cloud, knot_of, tmp_path):
+    future = knot_of(greedy_beside_a_failure).map(inputs(tmp_path, 2), starmap=True)
+    assert isinstance(future.exception(LONG), LookupError)
+    until(lambda: future.job.status == "FAILED")
+    own = ck.LocalCloud(cloud.directory)
+    job = ck.BatchJob(future.job.job_id, cloud=own)
+    clobbered = []
+
+    def clobber(**_):
+        if not clobbered:
+            clobbered.append(ck.BatchJob(future.job.job_id, cloud=cloud))
+            clobbered[0].clobber()
+
+    own.client("batch").meta.events.register("before-call.batch.SubmitJob", clobber)
+    with pytest.raises(ck.ResourceDoesNotExistException, match="was clobbered"):
+        job.retry_failed()
+    name = future.job.keys.job_name(1)
+    (submitted,) = batch.find_by_name(cloud.door, future.job.job_queue, name)
+    assert batch.describe_jobs(cloud.door, [submitted["jobId"]])[0]["isTerminated"]
+    assert list(cloud.storage.keys(job.keys.prefix)) == []
+
+
+def greedy_beside_a_failure(folder, index):
+    """Both fail at first; afterwards they wait for a file that never comes."""
+    note(folder, index)
+    while called(folder, index) > 1:
+        time.sleep(0.02)
+    raise LookupError(index)

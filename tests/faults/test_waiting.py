@@ -13,7 +13,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.door import Door
 from cloudknot.aws.outages import Outages
-from cloudknot.errors import CloudError, CredentialsError
+from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
 from cloudknot.local import Faults
 from cloudknot.silence import LONGEST_LOOK, Silence
 from tests.waiting import LONG, until
@@ -322,3 +322,21 @@ def test_what_is_being_stored_when_a_job_is_stopped_is_stored(knot_of, switches)
         future.job.terminate("While it stores")
         assert future.result(LONG) == [7]
     assert future.job.status == "FAILED"
+
+
+def makes_another_error(path):
+    try:
+        wait_for(path)
+    except BaseException as error:
+        raise RuntimeError("the library was interrupted") from error
+
+
+def test_a_stop_that_the_function_makes_another_error_of_is_no_failure_of_it(knot_of, tmp_path):
+    """It would be stored, and no later attempt would compute the element."""
+    future = knot_of(makes_another_error).map([str(tmp_path / "go")])
+    until(lambda: future.job.status == "RUNNING")
+    until(lambda: future.job.log_urls)
+    time.sleep(1)
+    future.job.terminate("A test of it")
+    assert isinstance(future.exception(LONG), JobCancelledError)
+    assert next(future.job.stored(0), []) == []

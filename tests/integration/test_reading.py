@@ -150,3 +150,36 @@ def test_times_are_those_that_botocore_reads(moment, form):
     ][form]
     assert parse(text) == parse_timestamp(text)
     assert parse(text).utcoffset() == parse_timestamp(text).utcoffset()
+
+
+def test_a_reader_is_not_disturbed_by_another_that_is_refused_meanwhile(cloud):
+    """While it signs, which may renew credentials, the other one finds that such reads are refused."""
+    cloud.storage.put("beside", b"x")
+
+    class Session:
+        def user_agent(self):
+            return "test"
+
+        def get_credentials(self):
+            with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
+                other = QuickReads(cloud.door._botocore, cloud.client("s3"))
+                assert other.read(cloud.bucket, "beside", {}) is None
+                reads._http = other._http
+            return cloud.door._botocore.get_credentials()
+
+    reads = QuickReads(Session(), cloud.client("s3"))
+    assert reads.read(cloud.bucket, "beside", {}) == b"x"
+    assert reads.read(cloud.bucket, "beside", {}) is None
+
+
+def test_without_credentials_nothing_is_asked(cloud):
+    class Session:
+        def user_agent(self):
+            return "test"
+
+        def get_credentials(self):
+            return None
+
+    before = requests(cloud)
+    assert QuickReads(Session(), cloud.client("s3")).read(cloud.bucket, "beside", {}) is None
+    assert requests(cloud) == before

@@ -775,6 +775,22 @@ def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
         waiting.result(LONG)
 
 
+def test_a_callback_that_interrupts_a_cancel_leaves_nobody_waiting(submit):
+    _, future = submit()
+    called = []
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    future[0].add_done_callback(interrupt)
+    future[1].add_done_callback(called.append)
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert called == [future[1]]
+    with pytest.raises(CancelledError):
+        future.result(LONG)
+
+
 def test_a_callback_that_ends_its_thread_does_not_end_the_collector(submit, caplog):
     job, future = submit()
     future[0].add_done_callback(lambda element: sys.exit("enough"))
