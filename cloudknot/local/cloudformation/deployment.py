@@ -89,12 +89,20 @@ class Deployment:
             except ResourceError as error:
                 self._roll_back_creation(error)
             else:
-                self._record.become("CREATE_COMPLETE")
+                self._come_into("CREATE_COMPLETE")
+
+    def _come_into(self, status: str, reason: str = "") -> bool:
+        """Have the stack come into a state, unless somebody has begun to delete it: then that goes on."""
+        with self._record.lock:
+            if not self._record.unwanted:
+                self._record.become(status, reason)
+            return not self._record.unwanted
 
     def _roll_back_creation(self, error: ResourceError) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
         failed = f"The following resource(s) failed to create: [{names}]. Rollback requested by user."
-        self._record.become("ROLLBACK_IN_PROGRESS", failed)
+        if not self._come_into("ROLLBACK_IN_PROGRESS", failed):
+            return
         left = self._delete_all(self._record.resources.values(), kept=("Retain",))
         self._record.become("ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", _failed_to_delete(left))
 
