@@ -37,8 +37,7 @@ class Stopping:
     def ask(self) -> None:
         """End now, or when all is stored. Raises `Stopped`."""
         self._asked = True
-        if not self._storing:
-            raise Stopped
+        self.check()
 
     def check(self) -> None:
         """Raise `Stopped` if that was asked, also when somebody took no notice, or made another exception of it."""
