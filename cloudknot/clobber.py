@@ -87,7 +87,7 @@ def live_jobs(cloud: Cloud, queue: str) -> list[dict[str, Any]]:
     try:
         return list(_live_jobs(cloud, queue))
     except CloudError as error:
-        if batch.is_no_queue(error):
+        if batch.is_gone(error):
             return []
         raise
 

@@ -139,14 +139,19 @@ def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
     """
     usual = rounds.newest.chunksize
     if rounds.first.about.get(UNASKED):
-        usual = min(usual, -(-count // FEW))
+        usual = min(usual, _unasked(count))
     return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 
 
 def chunk_after_death(rounds: Rounds, count: int) -> int:
     """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
     along, and would again."""
-    return min(rounds.newest.chunksize, -(-count // FEW))
+    return min(rounds.newest.chunksize, _unasked(count))
+
+
+def _unasked(count: int) -> int:
+    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
+    return -(-count // FEW)
 
 
 def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:

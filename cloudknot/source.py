@@ -180,7 +180,7 @@ class RunSource:
         for _ in range(STOP_LOOKS):
             if not (live := self.live_jobs()):
                 return True
-            if not all(map(_is_stopped, live)):
+            if not all(map(batch.is_stopped, live)):
                 return False
             time.sleep(STOP_PAUSE)
         return False
@@ -192,7 +192,7 @@ class RunSource:
         # A job that Batch does not tell of may be too new for that.
         is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
         ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
-        self._stopped_by_hand = any(map(_is_stopped, jobs))
+        self._stopped_by_hand = any(map(batch.is_stopped, jobs))
         self.states = batch.count_states(jobs) | ({UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._is_submitted_whole(newest)
@@ -237,11 +237,6 @@ class RunSource:
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""
         return self.cloud.log_url(stream)
-
-
-def _is_stopped(job: batch.Job) -> bool:
-    """Whether somebody has asked for the end of a job."""
-    return bool(job.get("isTerminated") or job.get("isCancelled"))
 
 
 def _is_old(newest: Round) -> bool:

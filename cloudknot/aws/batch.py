@@ -48,19 +48,14 @@ def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
         # Batch's filter does not tell upper from lower case (API reference, ListJobs).
         found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
     except CloudError as error:
-        if not is_no_queue(error):
+        if not is_gone(error):
             raise
         return []
     return sorted(found, key=lambda summary: int(summary.get("createdAt", 0)))
 
 
-def is_no_queue(error: CloudError) -> bool:
-    """Whether an error of ListJobs says that there is no such queue."""
-    return _is_gone(error)
-
-
-def _is_gone(error: CloudError) -> bool:
-    # Batch has no code of its own for that.
+def is_gone(error: CloudError) -> bool:
+    """Whether an error says that there is no such queue or job, for which Batch has no code of its own."""
     return isinstance(error, ResourceDoesNotExistException) or "does not exist" in str(error)
 
 
@@ -108,7 +103,7 @@ def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> 
         try:
             left = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
         except CloudError as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
             return []
         if all(_is_ending(child) for child in describe_jobs(door, left[:DESCRIBE_LIMIT])):
@@ -116,8 +111,13 @@ def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> 
     return left
 
 
+def is_stopped(job: Job) -> bool:
+    """Whether somebody has asked for the end of a job."""
+    return bool(job.get("isTerminated") or job.get("isCancelled"))
+
+
 def _is_ending(child: Job) -> bool:
-    return bool(child.get("isTerminated") or child.get("isCancelled") or child["status"] in ("SUCCEEDED", "FAILED"))
+    return is_stopped(child) or child["status"] in ("SUCCEEDED", "FAILED")
 
 
 def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
@@ -131,7 +131,7 @@ def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
             door.call("batch", "terminate_job", jobId=job_id, reason=reason)
         except CloudError as error:
             # What Batch does not know, it does not run.
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
 
 

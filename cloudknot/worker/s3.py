@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from . import buffers, plain
 from .buffers import Parts, Pieces, Unreachable, Unreadable, size_of
 from .persistence import NO_RETRIES, Persistence, trouble_of
-from .range_file import RangeFile
+from .range_file import RangeFile, span_of
 
 T = TypeVar("T")
 
@@ -96,13 +96,13 @@ def read(bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes
     """Bytes ``start`` to ``end`` (not included) of an object; all of it without ``end``."""
     if end is not None and end <= start:
         return b""
-    span = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
+    span = span_of(start, end)
 
     def call() -> bytes:
         data: bytes = client().get_object(Bucket=bucket, Key=key, **span)["Body"].read()
         return data
 
-    data = plain.request(client(), "GET", bucket, key, dict(span))
+    data = plain.request(client(), "GET", bucket, key, span)
     return _persist(call) if data is None else data
 
 

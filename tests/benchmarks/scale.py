@@ -182,7 +182,8 @@ def bare_read(directory: Path) -> list[object]:
     values = []
     for name in sorted(os.listdir(directory), key=lambda name: int(name.partition("-")[0])):
         data = (directory / name).read_bytes()
-        pack, begin = Pack(data), head_size(len(Pack(data)))
+        pack = Pack(data)
+        begin = head_size(len(pack))
         ends = [begin, *(begin + end for end in pack.ends())]
         values += [pickle.loads(data[start:end]) for start, end in pairwise(ends)]
     return values
