@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.tags import OWN_TAG
 from cloudknot.buckets import STATES
 from cloudknot.clobber import Also, clobber_knot, live_jobs
 from cloudknot.definition import buckets_named
@@ -23,7 +24,6 @@ from cloudknot.knot_images import Named, images_of
 from cloudknot.pars import delete_pars
 from cloudknot.stack import StackState
 from cloudknot.tables import size
-from cloudknot.template import OWN_TAG
 from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:

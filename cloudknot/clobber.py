@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot import config
 from cloudknot.aws import batch
+from cloudknot.aws.tags import OWN_TAG
 from cloudknot.buckets import clouds_of_knot
 from cloudknot.errors import CannotDeleteResourceException, CloudError
 from cloudknot.inventory import KNOT, is_of, job_definitions
@@ -21,7 +22,6 @@ from cloudknot.pars import delete_pars
 from cloudknot.repo import repository_of, split_uri
 from cloudknot.resources import delete_knot, revisions_of, stack_name
 from cloudknot.stack import Stack
-from cloudknot.template import OWN_TAG
 from cloudknot.worker.protocol import RUNS
 
 if TYPE_CHECKING:

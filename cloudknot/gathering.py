@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.tags import without_own
 from cloudknot.dependencies import Job, Source
 from cloudknot.errors import CloudknotInputError
 from cloudknot.options import MapOptions
@@ -18,7 +19,6 @@ from cloudknot.program import Program, make_program
 from cloudknot.requirements import name_of
 from cloudknot.rounds import Round
 from cloudknot.run import Target, start_run
-from cloudknot.template import without_own
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloudknot.aws.tags import OWN_TAG, without_own
 from cloudknot.clouds import choose_cloud
 from cloudknot.stack import GONE, StackState
-from cloudknot.template import OWN_TAG, without_own
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cloudknot import template
+from cloudknot.aws.tags import pairs, with_own, without_own
 from cloudknot.changes import of_tags
 from cloudknot.clouds import choose_cloud
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
@@ -90,7 +91,7 @@ class Pars:
         self._state = self._deploy()
 
     def _deploy(self) -> StackState:
-        tags = template.with_own(self.options.aws_resource_tags, self._stack.name)
+        tags = with_own(self.options.aws_resource_tags, self._stack.name)
         before = self._stack.state()
         state = self._stack.deploy(template.load("pars"), self._parameters, tags, state=before)
         self._tag_profile(state)
@@ -112,7 +113,7 @@ class Pars:
             found = self.cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
             has = {tag["Key"] for tag in found.get("Tags", ())}
             if lacking := {key: value for key, value in state.tags.items() if key not in has}:
-                tags = template.pairs("", lacking)
+                tags = pairs("", lacking)
                 self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
         except CloudError as error:
             _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, self.name, error)
@@ -160,7 +161,7 @@ class Pars:
     @property
     def tags(self) -> Mapping[str, str]:
         """The tags on these resources: those they were made with."""
-        return template.without_own(self._live().tags)
+        return without_own(self._live().tags)
 
     @property
     def batch_service_role(self) -> str:

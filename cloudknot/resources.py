@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudknot import changes, template
+from cloudknot.aws.tags import with_own, without_own
 from cloudknot.definition import (
     active_revisions,
     facts,
@@ -100,7 +101,7 @@ def plan_knot(cloud: Cloud, options: KnotOptions) -> Plan:
         The region has no such instance type, image or key pair, the tags are too long, or AWS cannot change the knot
         that exists so.
     """
-    template.fill_in(template.load("knot"), template.with_own(options.aws_resource_tags, stack_name(options.name)))
+    template.fill_in(template.load("knot"), with_own(options.aws_resource_tags, stack_name(options.name)))
     state = Stack(cloud, stack_name(options.name)).state()
     known = state.parameters if state is not None and state.usable else {}
     if known:
@@ -151,7 +152,7 @@ def deploy_knot(
     before = stack.state()
     known = before.parameters if before is not None and before.usable else {}
     parameters = wanted_parameters(options, pars, image_uri, cloud.bucket, image)
-    tags = template.with_own(options.aws_resource_tags, name)
+    tags = with_own(options.aws_resource_tags, name)
     wanted = partial(_for_state, options, parameters, cloud.chosen_bucket)
     if parameters["BidPercentage"] and not known.get("BidPercentage"):
         linked_role(cloud, SPOT)
@@ -266,7 +267,7 @@ def _resources(state: StackState, revision: Mapping[str, Any], retries: int, clo
         retries=retries,
         max_vcpus=int(parameters["MaxVcpus"]),
         pars_name=parameters["ParsName"],
-        tags=template.without_own(state.tags),
+        tags=without_own(state.tags),
         bucket=parameters.get("Bucket") or cloud.bucket,
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),

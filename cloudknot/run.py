@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.tags import with_own
 from cloudknot.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.dependencies import Source, Waits, refuse_elsewhere, waits_of
 from cloudknot.errors import CloudknotError, CloudknotInputError
@@ -23,7 +24,6 @@ from cloudknot.rounds import Round, first_round
 from cloudknot.run_ids import new_run_id
 from cloudknot.runs import manifest_of
 from cloudknot.submission import UNASKED, Submission, array_request, request_of, submit
-from cloudknot.template import with_own
 from cloudknot.values import pickle_into
 from cloudknot.worker.protocol import CHILD_VARIABLE, Manifest, RunKeys
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.denied import advice, denial_in
+from cloudknot.aws.tags import pairs
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
@@ -21,7 +22,7 @@ from cloudknot.errors import (
     ResourceExistsException,
 )
 from cloudknot.stack_failures import failures
-from cloudknot.template import DIGEST, digest, fill_in, pairs
+from cloudknot.template import DIGEST, digest, fill_in
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

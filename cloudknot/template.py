@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from cloudknot.aws.tags import pairs
 from cloudknot.errors import CloudknotInputError
 
 DIGEST = "TemplateDigest"
@@ -18,8 +19,6 @@ A parameter and not a tag: tags travel to the compute environment, and Batch can
 
 LONGEST = 51_200
 """Bytes of a template in a request (CloudFormation API reference, CreateStack, TemplateBody)."""
-OWN_TAG = "cloudknot"
-"""The tag that cloudknot's own resources have besides the user's; its value is the name of their stack, or theirs."""
 
 
 def load(name: str) -> str:
@@ -49,18 +48,3 @@ def fill_in(template: str, tags: Mapping[str, str]) -> str:
             f"{size:,} bytes, of which CloudFormation takes {LONGEST:,}. Give fewer or shorter tags; nothing was made."
         )
     return whole
-
-
-def with_own(tags: Mapping[str, str], stack: str) -> dict[str, str]:
-    """The user's tags, and the one by which cloudknot knows what is its own."""
-    return {**tags, OWN_TAG: stack}
-
-
-def without_own(tags: Mapping[str, str]) -> dict[str, str]:
-    """The user's tags."""
-    return {key: value for key, value in tags.items() if key != OWN_TAG}
-
-
-def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:
-    """A mapping as AWS lists it: ``{"<prefix>Key": key, "<prefix>Value": value}``."""
-    return [{f"{prefix}Key": key, f"{prefix}Value": value} for key, value in values.items()]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloudknot.aws.tags import OWN_TAG, pairs, with_own
 from cloudknot.errors import (
     CannotDeleteResourceException,
     CloudError,
@@ -15,7 +16,6 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.template import OWN_TAG, pairs, with_own
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

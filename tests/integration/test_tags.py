@@ -7,6 +7,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot import knot_parameters, resources, template
+from cloudknot.aws.tags import with_own
 from cloudknot.options import KnotOptions
 from cloudknot.stack import Stack
 from tests.inventory import inventory
@@ -181,7 +182,7 @@ def test_the_machines_of_a_knot_without_a_launch_template_are_not_exchanged_for_
     older = knot_parameters.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
     older.pop("DiskTemplate")
     name = resources.stack_name("tagged-older")
-    Stack(cloud, name).deploy(text, older, template.with_own(options.aws_resource_tags, name))
+    Stack(cloud, name).deploy(text, older, with_own(options.aws_resource_tags, name))
     knot = ck.Knot(name="tagged-older", func=square, cloud=cloud)
     assert launch_data(cloud, knot) is None
     updated = Stack(cloud, name).state()

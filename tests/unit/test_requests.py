@@ -7,6 +7,7 @@ import pytest
 from botocore.validate import validate_parameters
 
 from cloudknot import template
+from cloudknot.aws.tags import with_own
 from cloudknot.dependencies import Waits
 from cloudknot.errors import CloudknotInputError
 from cloudknot.options import MapOptions
@@ -59,12 +60,12 @@ def longest_tags():
         for size in (256, 1):
             more = {**tags, f"key{number}": "v" * size}
             try:
-                template.fill_in(text, template.with_own(more, f"{KNOT}-cloudknot"))
+                template.fill_in(text, with_own(more, f"{KNOT}-cloudknot"))
             except CloudknotInputError:
                 continue
             tags = more
             break
-    return template.with_own(tags, f"{KNOT}-cloudknot")
+    return with_own(tags, f"{KNOT}-cloudknot")
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])

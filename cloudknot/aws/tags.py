@@ -1,0 +1,23 @@
+"""Tags as AWS lists them, and the tag that marks cloudknot's own resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OWN_TAG = "cloudknot"
+"""The tag that cloudknot's own resources have besides the user's; its value is the name of their stack, or theirs."""
+
+
+def with_own(tags: Mapping[str, str], stack: str) -> dict[str, str]:
+    """The user's tags, and the one by which cloudknot knows what is its own."""
+    return {**tags, OWN_TAG: stack}
+
+
+def without_own(tags: Mapping[str, str]) -> dict[str, str]:
+    """The user's tags."""
+    return {key: value for key, value in tags.items() if key != OWN_TAG}
+
+
+def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:
+    """A mapping as AWS lists it: ``{"<prefix>Key": key, "<prefix>Value": value}``."""
+    return [{f"{prefix}Key": key, f"{prefix}Value": value} for key, value in values.items()]
