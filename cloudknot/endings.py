@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.errors import (
     BatchJobFailedError,
     DependencyFailedError,
@@ -28,9 +29,6 @@ from cloudknot.errors import (
 from cloudknot.worker.protocol import TRY_AGAIN
 
 Kind = type[BatchJobFailedError]
-
-UNSUBMITTED = "UNSUBMITTED"
-"""In place of a status: the job was never submitted."""
 
 # What AWS says: what it begins with, the error it stands for, and what that means to a person. Texts: AWS Batch user
 # guide, "Troubleshooting AWS Batch" and "Jobs stuck in RUNNABLE"; Amazon ECS developer guide, "Stopped tasks error

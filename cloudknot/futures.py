@@ -21,8 +21,9 @@ from cloudknot.elements import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.outcomes import as_ending
 from cloudknot.packs import Packs
-from cloudknot.progress import Progress, snapshot, summary
+from cloudknot.progress import Progress, summary
 from cloudknot.results import Job, Outcome, Results
+from cloudknot.snapshot import snapshot
 from cloudknot.stuck import StuckWatch, explain
 from cloudknot.waiting import MapWaiters, Waiters, Waiting, attended, run_all, tell
 from cloudknot.worker.protocol import Location

@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.bars import TerminalBar
-from cloudknot.elements import CANCELLED, Elements
-from cloudknot.endings import UNSUBMITTED
 from cloudknot.notebook import NotebookBar
 
 logger = logging.getLogger("cloudknot")
@@ -81,13 +80,6 @@ class Snapshot:
     @property
     def ended(self) -> int:
         return self.done + self.failed + self.cancelled
-
-
-def snapshot(elements: Elements, states: Mapping[str, int], why: str) -> Snapshot:
-    """How the elements of a map get on, of whose children so many are in which state."""
-    left, cancelled = elements.left, elements.number_of(CANCELLED)
-    counts = len(elements) - left - elements.without_value, elements.without_value - cancelled, cancelled
-    return Snapshot(*counts, states, why) if left else Snapshot(*counts)
 
 
 def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:

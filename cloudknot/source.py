@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cloudknot.aws import batch
 from cloudknot.dependencies import failed_before
-from cloudknot.endings import UNSUBMITTED
 from cloudknot.listing import Listed, oldest_first
 from cloudknot.outcomes import Place
 from cloudknot.packs import submit
@@ -193,7 +192,7 @@ class RunSource:
         is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
         ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
         self._stopped_by_hand = any(map(batch.is_stopped, jobs))
-        self.states = batch.count_states(jobs) | ({UNSUBMITTED: unsubmitted} if unsubmitted else {})
+        self.states = batch.count_states(jobs) | ({batch.UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._is_submitted_whole(newest)
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
@@ -222,7 +221,9 @@ class RunSource:
         """Batch's descriptions of children; an empty one where Batch knows a child no more."""
         ids = {child: self.child_id(child) for child in children}
         found = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, [i for i in ids.values() if i])}
-        return {child: found.get(job_id, {}) if job_id else {"status": UNSUBMITTED} for child, job_id in ids.items()}
+        return {
+            child: found.get(job_id, {}) if job_id else {"status": batch.UNSUBMITTED} for child, job_id in ids.items()
+        }
 
     def child_id(self, child: int) -> str:
         """Batch's id of a child; of a plain job, the job's own; empty if it was not submitted."""

@@ -25,6 +25,8 @@ CHILDREN_PAUSES = (0.0, 1.0, 2.0)
 STOPPABLE = ("RUNNABLE", "STARTING", "RUNNING")
 """States in which a child may be after its parent was terminated."""
 LIVE_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+UNSUBMITTED = "UNSUBMITTED"
+"""Our own status, in place of one of Batch's, for a job that was never submitted."""
 
 Job = dict[str, Any]
 

@@ -3,7 +3,8 @@
 import pytest
 
 from cloudknot import errors
-from cloudknot.endings import UNSUBMITTED, ending, memory_of, never_runs, out_of_memory
+from cloudknot.aws.batch import UNSUBMITTED
+from cloudknot.endings import ending, memory_of, never_runs, out_of_memory
 from cloudknot.outcomes import Place, no_result
 
 EXITED = "Essential container in task exited"
