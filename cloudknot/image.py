@@ -75,6 +75,11 @@ class Image:
     extra_tags: tuple[str, ...] = ()
 
     @property
+    def has_environment_stage(self) -> bool:
+        """Whether the environment can be built apart from the program."""
+        return context.environment_of(self.files) is not None
+
+    @property
     def environment_tag(self) -> str:
         """The tag of the environment alone."""
         return f"env-{self.environment_digest[:32]}"

@@ -25,6 +25,7 @@ from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import KnotOptions, MapOptions
 from cloudknot.pars import Pars, SharedPars, check_policies
 from cloudknot.progress import progress_line
+from cloudknot.publish import publish
 from cloudknot.resources import KnotResources, deploy_knot, find_knot, plan_knot
 from cloudknot.rounds import Round
 from cloudknot.rules import refuse
@@ -159,7 +160,7 @@ class Knot(KnotProperties):
         with stages.stage("publishing its image, and making what knots share"):
             bucket = in_background(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
             repository = self._repository(options.repo_name or config.ecr_repo())
-            image_uri = in_background(self._cloud.publish, image, repository)
+            image_uri = in_background(publish, self._cloud, image, repository)
             pars = in_background(self._shared)
             begun: tuple[Future[Any], ...] = (bucket, image_uri, pars)
             wait(begun)

@@ -1,6 +1,6 @@
 """Cloud: the one seam between cloudknot and where it runs.
 
-A cloud is a region, a profile and an endpoint, and gives clients, the account, the bucket, and ``publish(image)``.
+A cloud is a region, a profile and an endpoint, and gives clients, the account, the bucket and the image store.
 Nothing above this module knows which cloud it has.
 """
 
@@ -46,6 +46,15 @@ class PublishableImage(Protocol):
     def nocache(self) -> bool: ...
     @property
     def extra_tags(self) -> tuple[str, ...]: ...
+    @property
+    def has_environment_stage(self) -> bool: ...
+
+
+class ImageStore(Protocol):
+    """A place from where jobs get their images."""
+
+    def put(self, image: PublishableImage, repository: Repository, uri: str) -> None:
+        """Make the image available to jobs as ``uri``, and known to the repository."""
 
 
 class Cloud:
@@ -189,22 +198,10 @@ class Cloud:
         return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
-        """The image repository of that name. It is made by `publish`, not by asking."""
+        """The image repository of that name. It is made by `cloudknot.publish`, not by asking."""
         return Repository(name, tags, cloud=self)
 
-    def publish(self, image: PublishableImage, repository: Repository) -> str:
-        """Put an image where jobs can pull it, unless it is there already, and return its URI."""
-        uri = f"{repository.create()}:{image.tag}"
-        if image.nocache or not repository.has_tag(image.tag):
-            # Here, since a repository whose making was interrupted has no image yet; so what is there costs no call.
-            repository.finish()
-            self._push(image, repository, uri)
-        for other in image.extra_tags:
-            repository.add_tag(image.tag, other)
-        return uri
-
-    def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
-        from cloudknot.builder import DockerBuilder
-
-        with DockerBuilder() as builder:
-            builder.publish(image, repository, uri)
+    @property
+    def image_store(self) -> ImageStore | None:
+        """The store that takes this cloud's images in place of its registry; None for the registry itself."""
+        return None

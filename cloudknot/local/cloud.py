@@ -16,9 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.batch import LogStream
-from cloudknot.aws.cloud import Cloud, PublishableImage
+from cloudknot.aws.cloud import Cloud, ImageStore
 from cloudknot.aws.door import Door
-from cloudknot.aws.ecr import Repository
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local.ask import STATUS, STOP, ask
 from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
@@ -204,18 +203,14 @@ class LocalCloud(Cloud):
             "aws_session_token": key.token,
         }
 
-    def _push(self, image: PublishableImage, repository: Repository, uri: str) -> None:
-        """Build and push it as on AWS; or, for the process runner, make it a directory and let ECR know its tags."""
+    @property
+    def image_store(self) -> ImageStore | None:
+        """Directories of this machine for the process runner; the registry for the Docker runner."""
         if self._running().runner == "docker":
-            super()._push(image, repository, uri)
-            return
-        from cloudknot.context import environment_of
-        from cloudknot.local.images import materialise, register
+            return super().image_store
+        from cloudknot.local.images import DirectoryStore
 
-        materialise(self.directory, image)
-        if environment_of(image.files) is not None:
-            register(repository, image.environment_tag)
-        register(repository, image.tag)
+        return DirectoryStore(self.directory)
 
     def start(self) -> CloudStatus:
         """Find the running cloud, or start one.

@@ -37,6 +37,20 @@ _PIP = ("-m", "pip", "install", "--no-input", "--no-user", "--disable-pip-versio
 _NOT_FOR_PIP = ("PYTHON", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
+class DirectoryStore:
+    """The images of one embedded cloud, as directories that the process runner finds."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def put(self, image: PublishableImage, repository: Repository, uri: str) -> None:
+        """Write the image as a directory, and register its tags with ECR."""
+        materialise(self._directory, image)
+        if image.has_environment_stage:
+            register(repository, image.environment_tag)
+        register(repository, image.tag)
+
+
 def materialise(directory: Path, image: PublishableImage) -> Path:
     """Write an image where the process runner looks for it, unless it is there, and return its directory.
 

