@@ -4,63 +4,71 @@
 >>> knot = ck.Knot(name="pi-calc", func=monte_pi_count)  # doctest: +SKIP
 >>> future = knot.map(args)  # doctest: +SKIP
 >>> future.result()  # doctest: +SKIP
+
+Importing loads no module of cloudknot's: a public name is loaded at its first use (PEP 562).
 """
 
-from cloudknot.aws import Cloud
-from cloudknot.docker_image import DockerImage
-from cloudknot.errors import (
-    BatchJobFailedError,
-    CannotCreateResourceException,
-    CannotDeleteResourceException,
-    CKTimeoutError,
-    ClockSkewError,
-    CloudError,
-    CloudknotConfigurationError,
-    CloudknotError,
-    CloudknotInputError,
-    CredentialsError,
-    DependencyFailedError,
-    ElementError,
-    HostLostError,
-    ImageError,
-    ImagePullError,
-    JobCancelledError,
-    JobNotSubmittedError,
-    JobRunningError,
-    JobStuckError,
-    JobTimeoutError,
-    OutOfMemoryError,
-    PermissionDeniedError,
-    ProfileException,
-    QuotaExceededError,
-    RegionException,
-    ResourceClobberedException,
-    ResourceDoesNotExistException,
-    ResourceExistsException,
-    ResultMissingError,
-    SpotInterruptedError,
-    TaskStartError,
-    WorkerDiedError,
-)
-from cloudknot.futures import MapFuture
-from cloudknot.inventory import KnotInfo, list_knots
-from cloudknot.job import BatchJob
-from cloudknot.knot import Knot
-from cloudknot.local import LocalCloud
-from cloudknot.pars import Pars
-from cloudknot.repo import DockerRepo
-from cloudknot.settings import (
-    get_ecr_repo,
-    get_profile,
-    get_region,
-    get_s3_params,
-    list_profiles,
-    refresh_clients,
-    set_ecr_repo,
-    set_profile,
-    set_region,
-    set_s3_params,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+    from cloudknot.docker_image import DockerImage
+    from cloudknot.errors import (
+        BatchJobFailedError,
+        CannotCreateResourceException,
+        CannotDeleteResourceException,
+        CKTimeoutError,
+        ClockSkewError,
+        CloudError,
+        CloudknotConfigurationError,
+        CloudknotError,
+        CloudknotInputError,
+        CredentialsError,
+        DependencyFailedError,
+        ElementError,
+        HostLostError,
+        ImageError,
+        ImagePullError,
+        JobCancelledError,
+        JobNotSubmittedError,
+        JobRunningError,
+        JobStuckError,
+        JobTimeoutError,
+        OutOfMemoryError,
+        PermissionDeniedError,
+        ProfileException,
+        QuotaExceededError,
+        RegionException,
+        ResourceClobberedException,
+        ResourceDoesNotExistException,
+        ResourceExistsException,
+        ResultMissingError,
+        SpotInterruptedError,
+        TaskStartError,
+        WorkerDiedError,
+    )
+    from cloudknot.futures import MapFuture
+    from cloudknot.inventory import KnotInfo, list_knots
+    from cloudknot.job import BatchJob
+    from cloudknot.knot import Knot
+    from cloudknot.local.cloud import LocalCloud
+    from cloudknot.pars import Pars
+    from cloudknot.repo import DockerRepo
+    from cloudknot.settings import (
+        get_ecr_repo,
+        get_profile,
+        get_region,
+        get_s3_params,
+        list_profiles,
+        refresh_clients,
+        set_ecr_repo,
+        set_profile,
+        set_region,
+        set_s3_params,
+    )
 
 __version__ = "1.0.0.dev0"
 
@@ -119,3 +127,44 @@ __all__ = [
     "set_region",
     "set_s3_params",
 ]
+
+_PLACES = {
+    "cloudknot.aws.cloud": ("Cloud",),
+    "cloudknot.docker_image": ("DockerImage",),
+    "cloudknot.futures": ("MapFuture",),
+    "cloudknot.inventory": ("KnotInfo", "list_knots"),
+    "cloudknot.job": ("BatchJob",),
+    "cloudknot.knot": ("Knot",),
+    "cloudknot.local.cloud": ("LocalCloud",),
+    "cloudknot.pars": ("Pars",),
+    "cloudknot.repo": ("DockerRepo",),
+    "cloudknot.settings": (
+        "get_ecr_repo",
+        "get_profile",
+        "get_region",
+        "get_s3_params",
+        "list_profiles",
+        "refresh_clients",
+        "set_ecr_repo",
+        "set_profile",
+        "set_region",
+        "set_s3_params",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+_MODULES = ("aws", "errors", "local")
+"""Modules that are attributes without an import of their own: old notebooks use ``ck.aws``."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF.get(name, "cloudknot.errors")), name)
+    globals()[name] = value  # The next use is a plain look-up.
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,14 +1,21 @@
-"""Which cloud: the argument, else the settings."""
+"""Choose the cloud: the argument, else the settings.
+
+This is the client's one entry to the embedded cloud, so a session on AWS never loads it.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from cloudknot import config
-from cloudknot.aws import Cloud
-from cloudknot.local import LocalCloud
+from cloudknot.aws.cloud import Cloud
+
+CLOUDS = {"aws": ("cloudknot.aws.cloud", "Cloud"), "local": ("cloudknot.local.cloud", "LocalCloud")}
+"""The module and the class of each cloud that the settings can name."""
 
 
 def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
-    """The cloud to use.
+    """Return the cloud to use.
 
     Parameters
     ----------
@@ -22,4 +29,6 @@ def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
     """
     if isinstance(choice, Cloud):
         return choice
-    return LocalCloud() if config.cloud(choice) == "local" else Cloud()
+    module, name = CLOUDS[config.cloud(choice)]
+    cloud: Cloud = getattr(import_module(module), name)()
+    return cloud
