@@ -43,11 +43,10 @@ def test_every_public_name_exists_and_is_documented(name):
 
 
 def test_no_other_public_name_leaks():
-    modules = {name for name, value in vars(ck).items() if inspect.ismodule(value)}
-    names = {name for name in dir(ck) if not name.startswith("_")} - modules
-    assert names - {"TYPE_CHECKING", "Any", "annotations", "import_module"} == set(ck.__all__) - {"__version__"} | set(
-        ck._MODULES
-    )
+    modules = {name for name in dir(ck) if inspect.ismodule(getattr(ck, name))}
+    assert modules == {"aws", "errors", "local"}
+    assert set(dir(ck)) - modules == set(ck.__all__)
+    assert set(ck._MODULE_OF) | set(errors.__all__) | {"__version__"} == set(ck.__all__)
 
 
 @pytest.mark.parametrize("name", errors.__all__)
