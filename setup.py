@@ -18,7 +18,7 @@ setup(
     license_files=["LICENSE"],
     url="https://github.com/nrdg/cloudknot",
     packages=find_packages(include=["cloudknot", "cloudknot.*"]),
-    package_data={"cloudknot": ["py.typed", "templates/*"]},
+    package_data={"cloudknot": ["py.typed", "image/Dockerfile", "deploy/cloudformation/*.yaml"]},
     python_requires=">=3.11",
     install_requires=[
         "boto3>=1.40",
@@ -46,7 +46,7 @@ setup(
             "ruff>=0.8",
         ],
     },
-    entry_points={"console_scripts": ["cloudknot=cloudknot.cli:main"]},
+    entry_points={"console_scripts": ["cloudknot=cloudknot.cli.main:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
-    from cloudknot.docker_image import DockerImage
+    from cloudknot.aws.settings import (
+        get_ecr_repo,
+        get_profile,
+        get_region,
+        get_s3_params,
+        list_profiles,
+        refresh_clients,
+        set_ecr_repo,
+        set_profile,
+        set_region,
+        set_s3_params,
+    )
+    from cloudknot.deploy.inventory import KnotInfo, list_knots
+    from cloudknot.deploy.pars import Pars
     from cloudknot.errors import (
         BatchJobFailedError,
         CannotCreateResourceException,
@@ -50,25 +63,12 @@ if TYPE_CHECKING:
         TaskStartError,
         WorkerDiedError,
     )
-    from cloudknot.futures import MapFuture
-    from cloudknot.inventory import KnotInfo, list_knots
-    from cloudknot.job import BatchJob
+    from cloudknot.image.docker_image import DockerImage
+    from cloudknot.image.repository import DockerRepo
     from cloudknot.knot import Knot
     from cloudknot.local.cloud import LocalCloud
-    from cloudknot.pars import Pars
-    from cloudknot.repo import DockerRepo
-    from cloudknot.settings import (
-        get_ecr_repo,
-        get_profile,
-        get_region,
-        get_s3_params,
-        list_profiles,
-        refresh_clients,
-        set_ecr_repo,
-        set_profile,
-        set_region,
-        set_s3_params,
-    )
+    from cloudknot.run.collect.map_future import MapFuture
+    from cloudknot.run.jobs.job import BatchJob
 
 __version__ = "1.0.0.dev0"
 
@@ -130,15 +130,15 @@ __all__ = [
 
 _PLACES = {
     "cloudknot.aws.cloud": ("Cloud",),
-    "cloudknot.docker_image": ("DockerImage",),
-    "cloudknot.futures": ("MapFuture",),
-    "cloudknot.inventory": ("KnotInfo", "list_knots"),
-    "cloudknot.job": ("BatchJob",),
+    "cloudknot.image.docker_image": ("DockerImage",),
+    "cloudknot.run.collect.map_future": ("MapFuture",),
+    "cloudknot.deploy.inventory": ("KnotInfo", "list_knots"),
+    "cloudknot.run.jobs.job": ("BatchJob",),
     "cloudknot.knot": ("Knot",),
     "cloudknot.local.cloud": ("LocalCloud",),
-    "cloudknot.pars": ("Pars",),
-    "cloudknot.repo": ("DockerRepo",),
-    "cloudknot.settings": (
+    "cloudknot.deploy.pars": ("Pars",),
+    "cloudknot.image.repository": ("DockerRepo",),
+    "cloudknot.aws.settings": (
         "get_ecr_repo",
         "get_profile",
         "get_region",

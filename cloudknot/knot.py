@@ -10,27 +10,27 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from cloudknot import config
 from cloudknot.aws import Cloud
-from cloudknot.background import in_background
-from cloudknot.clobber import Also, clobber_knot, clobber_shared
-from cloudknot.clouds import choose_cloud
-from cloudknot.dependencies import Source, job_ids_of
-from cloudknot.docker_image import DockerImage
+from cloudknot.aws.choose import choose_cloud
+from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
+from cloudknot.deploy.background import in_background
+from cloudknot.deploy.knot_stack import KnotResources, deploy_knot, find_knot, plan_knot
+from cloudknot.deploy.pars import Pars, SharedPars, check_policies
+from cloudknot.display.progress import progress_line
+from cloudknot.display.stages import Stages
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
-from cloudknot.futures import MapFuture
-from cloudknot.job import BatchJob
-from cloudknot.jobs import as_elements, jobs_table
+from cloudknot.image.docker_image import DockerImage
+from cloudknot.image.publish import publish
 from cloudknot.knot_properties import KnotProperties
-from cloudknot.options import KnotOptions, MapOptions
-from cloudknot.pars import Pars, SharedPars, check_policies
-from cloudknot.progress import progress_line
-from cloudknot.publish import publish
-from cloudknot.resources import KnotResources, deploy_knot, find_knot, plan_knot
-from cloudknot.rounds import Round
-from cloudknot.rules import refuse
-from cloudknot.run import Target, start_run
-from cloudknot.stages import Stages
+from cloudknot.options import config
+from cloudknot.options.choices import KnotOptions, MapOptions
+from cloudknot.options.validators import refuse
+from cloudknot.run.collect.map_future import MapFuture
+from cloudknot.run.jobs.history import as_elements, jobs_table
+from cloudknot.run.jobs.job import BatchJob
+from cloudknot.run.submit.dependencies import Source, job_ids_of
+from cloudknot.run.submit.rounds import Round
+from cloudknot.run.submit.start import Target, start_run
 
 
 class Knot(KnotProperties):

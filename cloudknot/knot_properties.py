@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloudknot.aws import Cloud
-from cloudknot.buckets import clouds_of
-from cloudknot.docker_image import DockerImage
-from cloudknot.job import BatchJob
-from cloudknot.jobs import discard_left_over, find_jobs
-from cloudknot.options import KnotOptions
-from cloudknot.pars import Pars
-from cloudknot.repo import DockerRepo, repository_of
-from cloudknot.resources import JobDefinition, KnotResources
+from cloudknot.deploy.account.buckets import clouds_of
+from cloudknot.deploy.knot_stack import JobDefinition, KnotResources
+from cloudknot.deploy.pars import Pars
+from cloudknot.image.docker_image import DockerImage
+from cloudknot.image.repository import DockerRepo, repository_of
+from cloudknot.options.choices import KnotOptions
+from cloudknot.run.jobs.history import discard_left_over, find_jobs
+from cloudknot.run.jobs.job import BatchJob
 
 
 class KnotProperties:

@@ -12,17 +12,17 @@ from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
-from cloudknot import config
 from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
 from cloudknot.aws.outages import Outages, outages_of
-from cloudknot.aws.s3 import Storage
+from cloudknot.aws.s3.storage import Storage
 from cloudknot.errors import CloudknotError
+from cloudknot.options import config
 
 
 class PublishableImage(Protocol):
-    """What a cloud must know of an image to publish it: see `cloudknot.image.Image`."""
+    """What a cloud must know of an image to publish it: see `cloudknot.image.render.Image`."""
 
     @property
     def tag(self) -> str: ...
@@ -130,7 +130,7 @@ class Cloud:
         """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
         from botocore.config import Config
 
-        from cloudknot.aws.translation import is_foreign
+        from cloudknot.aws.error_table import is_foreign
 
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
@@ -198,7 +198,7 @@ class Cloud:
         return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
-        """The image repository of that name. It is made by `cloudknot.publish`, not by asking."""
+        """The image repository of that name. It is made by `cloudknot.image.publish`, not by asking."""
         return Repository(name, tags, cloud=self)
 
     @property

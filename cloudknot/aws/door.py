@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from cloudknot.aws.reading import QuickReads, parse_quickly
-from cloudknot.aws.translation import SILENCE, is_foreign, translate
+from cloudknot.aws.error_table import SILENCE, is_foreign, translate
+from cloudknot.aws.s3.reading import QuickReads, parse_quickly
 from cloudknot.errors import CloudknotError, CredentialsError
-from cloudknot.worker.persistence import NO_RETRIES, Persistence, Trouble
+from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ Importing this package, or ``cloudknot.local.cloud``, loads none of moto, waitre
 
 from cloudknot.local.choices import CloudStatus
 from cloudknot.local.cloud import LocalCloud
-from cloudknot.local.faults import Faults, Kill
-from cloudknot.local.switches import FaultSwitches
+from cloudknot.local.faults.fault import Faults, Kill
+from cloudknot.local.faults.switches import FaultSwitches
 
 __all__ = ["CloudStatus", "FaultSwitches", "Faults", "Kill", "LocalCloud"]

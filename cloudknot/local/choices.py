@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError
 
 if TYPE_CHECKING:
-    from cloudknot.aws.signing import AccessKey
+    from cloudknot.local.iam.signing import AccessKey
     from cloudknot.local.state import CloudState
 
 Choices = Mapping[str, float | str | None]
@@ -57,7 +57,7 @@ def given_key(access_key: str | None, secret_key: str | None, token: str | None)
         return None
     if not access_key or not secret_key:
         raise CloudknotInputError("aws_access_key_id and aws_secret_access_key go together: give both, or neither.")
-    from cloudknot.aws.signing import AccessKey
+    from cloudknot.local.iam.signing import AccessKey
 
     return AccessKey(access_key, secret_key, token)
 

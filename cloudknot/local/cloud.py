@@ -19,12 +19,12 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, ImageStore
 from cloudknot.aws.door import Door
 from cloudknot.errors import CKTimeoutError, CloudError
-from cloudknot.local.ask import STATUS, STOP, ask
 from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
+from cloudknot.local.client import STATUS, STOP, ask
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 if TYPE_CHECKING:
-    from cloudknot.aws.signing import AccessKey
+    from cloudknot.local.iam.signing import AccessKey
 
 STOP_TIMEOUT = 60.0
 """Seconds that the cloud may take to end its jobs and itself."""
@@ -179,7 +179,7 @@ class LocalCloud(Cloud):
 
     def _used_key(self) -> AccessKey:
         """The key that was given, else the owner's."""
-        from cloudknot.aws.signing import AccessKey
+        from cloudknot.local.iam.signing import AccessKey
 
         state = self._running()
         return self._key or AccessKey(state.access_key, state.secret_key)
@@ -188,7 +188,7 @@ class LocalCloud(Cloud):
         """A URL that shows a log stream in a browser for a week, or as long as the cloud runs."""
         from urllib.parse import urlencode
 
-        from cloudknot.aws.signing import presign
+        from cloudknot.local.iam.signing import presign
 
         state = self._running()
         url = f"{state.endpoint}/_cloudknot/log?{urlencode(stream._asdict())}"
@@ -208,7 +208,7 @@ class LocalCloud(Cloud):
         """Directories of this machine for the process runner; the registry for the Docker runner."""
         if self._running().runner == "docker":
             return super().image_store
-        from cloudknot.local.images import DirectoryStore
+        from cloudknot.local.runners.images import DirectoryStore
 
         return DirectoryStore(self.directory)
 

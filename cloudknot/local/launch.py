@@ -32,8 +32,8 @@ def check_installed() -> None:
 
 def check_docker(registry: str) -> None:
     """Raise `CloudknotConfigurationError` unless an engine answers, and the registry with the environment's login."""
-    from cloudknot.local.docker_runner import connect
-    from cloudknot.local.registry import Registry, login_from_environment
+    from cloudknot.local.runners.docker import connect
+    from cloudknot.local.server.registry import Registry, login_from_environment
 
     connect().close()
     Registry(login_from_environment(registry)).check()
@@ -42,7 +42,7 @@ def check_docker(registry: str) -> None:
 def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudState:
     """Start a cloud for the directory, detached from this process, and wait until it answers.
 
-    ``choices`` are options of `cloudknot.local.server` by their names; None leaves one at its default.
+    ``choices`` are options of `cloudknot.local.server.__main__` by their names; None leaves one at its default.
 
     Raises
     ------

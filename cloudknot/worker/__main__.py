@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from . import element, s3, source
+from . import element, previous_results
 from .attempts import Attempts
-from .buffers import Unreachable, Unreadable, loads
-from .envelope import Envelope, Failure
 from .inputs import read_inputs
+from .kwargs import with_keywords
 from .program import load_function, load_travelled
-from .protocol import (
+from .results import ResultWriter
+from .s3 import client
+from .wire.buffers import Unreachable, Unreadable, loads
+from .wire.envelope import Envelope, Failure
+from .wire.protocol import (
     MANIFEST_VARIABLE,
     OFFSET_SIZE,
     TRY_AGAIN,
@@ -32,13 +35,11 @@ from .protocol import (
     submission_record,
     unpack_offsets,
 )
-from .results import ResultWriter
-from .shared import with_keywords
 
 
 def warm() -> None:
     """Load what every child needs, so that a fork of this process need not."""
-    s3.warm_up()
+    client.warm_up()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
     # Batch gives just the run, and argparse takes its time in a process that was forked for a single element.
     plain = len(argv) == 1 and argv[0].startswith("s3://")
     arguments = argparse.Namespace(run=argv[0], element=None) if plain else _parser().parse_args(argv)
-    s3.connect()
+    client.connect()
     keys = RunKeys.parse(arguments.run)
     manifest = _manifest(keys)
-    s3.encrypt(manifest.sse)
+    client.encrypt(manifest.sse)
     if arguments.element is not None:
         return _by_hand(keys, manifest, arguments.element)
     _write_lines_at_once()
@@ -75,7 +76,7 @@ def _record(keys: RunKeys, manifest: Manifest, environment: Mapping[str, str]) -
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
     if job_id and child_index(environment) == 0:
         record = submission_record(keys.job_name(manifest.round), manifest, [job_id])
-        s3.write(keys.bucket, keys.started_of(manifest.round), json.dumps(record, sort_keys=True).encode())
+        client.write(keys.bucket, keys.started_of(manifest.round), json.dumps(record, sort_keys=True).encode())
 
 
 def _write_lines_at_once() -> None:
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _manifest(keys: RunKeys) -> Manifest:
     text = os.environ.get(MANIFEST_VARIABLE)
-    return Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
+    return Manifest.from_json(text or client.read(keys.bucket, keys.manifest))
 
 
 def run_child(keys: RunKeys, manifest: Manifest, child: int, attempts: Attempts) -> int:
@@ -140,7 +141,7 @@ def _load(keys: RunKeys, manifest: Manifest) -> tuple[Callable[..., Any], Envelo
 def _function(keys: RunKeys, manifest: Manifest) -> Callable[..., Any]:
     """The image's function or the run's own, with the run's keyword arguments."""
     own = manifest.own_function
-    function = load_travelled(s3.read(keys.bucket, keys.function)) if own else load_function()
+    function = load_travelled(client.read(keys.bucket, keys.function)) if own else load_function()
     return with_keywords(function, keys, manifest)
 
 
@@ -154,14 +155,14 @@ def _elements(keys: RunKeys, manifest: Manifest, child: int) -> list[int]:
         return list(manifest.chunk(child))
     first = child * manifest.chunksize
     end = min(first + manifest.chunksize, manifest.todo)
-    return unpack_offsets(s3.read(keys.bucket, keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
+    return unpack_offsets(client.read(keys.bucket, keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
 
 
 def _missing(keys: RunKeys, manifest: Manifest, elements: list[int]) -> list[int]:
     """Those of a child's elements that no earlier attempt has stored."""
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
     stored: set[int] = set()
-    for key in s3.keys(keys.bucket, keys.outputs, after, until):
+    for key in client.keys(keys.bucket, keys.outputs, after, until):
         first, count, round = keys.parse_output(key)
         # What an earlier round stored of them is a failure, or it would not be run again.
         if round == manifest.round:
@@ -171,7 +172,7 @@ def _missing(keys: RunKeys, manifest: Manifest, elements: list[int]) -> list[int
 
 def _inputs(keys: RunKeys, manifest: Manifest, todo: list[int]) -> Iterable[Callable[[], Any]]:
     """What gives the inputs of some elements: those that were stored for the run, or another run's results."""
-    return source.inputs(manifest, todo) if manifest.source else read_inputs(keys, manifest, todo)
+    return previous_results.inputs(manifest, todo) if manifest.source else read_inputs(keys, manifest, todo)
 
 
 def _by_hand(keys: RunKeys, manifest: Manifest, index: int) -> int:

@@ -16,9 +16,9 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from . import plain, s3
-from .buffers import Unreachable
-from .protocol import TRY_AGAIN, RunKeys, attempt_number
+from .s3 import client, get
+from .wire.buffers import Unreachable
+from .wire.protocol import TRY_AGAIN, RunKeys, attempt_number
 
 MOST = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""
@@ -47,7 +47,7 @@ class Attempts:
 
     def _failed(self) -> int:
         """How many attempts the function has failed. What ended otherwise has left nothing."""
-        return len(s3.keys(self._keys.bucket, self._folder, self._folder, f"{self._folder}~"))
+        return len(client.keys(self._keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:
         """Run ``work``, which returns an exit code, and return the one that this process ends with.
@@ -56,7 +56,7 @@ class Attempts:
         """
         if self.last:
             return work()
-        plain.close()
+        get.close()
         sys.stdout.flush()
         sys.stderr.flush()
         told, tell = os.pipe()
@@ -88,7 +88,7 @@ class Attempts:
         if code < 0:
             print(f"The function's process was ended by signal {-code}.", file=sys.stderr)
         if not _has_data(told):
-            s3.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
+            client.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
         return TRY_AGAIN
 
 

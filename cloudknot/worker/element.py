@@ -14,10 +14,10 @@ from typing import Any
 
 import cloudpickle
 
-from .buffers import PieceFile, Pieces, Unreadable, size_of
-from .envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
 from .program import show_source
-from .protocol import attempt_number
+from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
+from .wire.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
+from .wire.protocol import attempt_number
 
 LARGE = 8 * 1024 * 1024
 """Bytes of the pickle of a value above which no copy of it is made."""

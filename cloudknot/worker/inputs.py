@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from . import s3
-from .buffers import loads
-from .protocol import OFFSET_SIZE, Manifest, RunKeys
+from .s3 import client
+from .wire.buffers import loads
+from .wire.protocol import OFFSET_SIZE, Manifest, RunKeys
 
 WINDOW = 8 * 1024 * 1024
 """Bytes that are read together."""
@@ -27,9 +27,9 @@ def read_inputs(keys: RunKeys, manifest: Manifest, todo: Sequence[int]) -> Itera
     for window in _windows(todo, offsets):
         start, end = offsets[window[0] - first], offsets[window[-1] - first + 1]
         if end - start > WINDOW:
-            yield partial(s3.load, keys.bucket, keys.inputs, start, end)
+            yield partial(client.load, keys.bucket, keys.inputs, start, end)
         else:
-            data = memoryview(s3.read(keys.bucket, keys.inputs, start, end))
+            data = memoryview(client.read(keys.bucket, keys.inputs, start, end))
             for at in (index - first for index in window):
                 yield partial(loads, data[offsets[at] - start : offsets[at + 1] - start])
 
@@ -50,7 +50,7 @@ def _offsets(keys: RunKeys, manifest: Manifest, first: int, last: int) -> Sequen
     """Where each element from ``first`` to ``last`` begins, and where the last one ends."""
     if manifest.stride:
         return range(first * manifest.stride, (last + 2) * manifest.stride, manifest.stride)
-    offsets = array("Q", s3.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE))
+    offsets = array("Q", client.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE))
     if sys.byteorder == "big":
         offsets.byteswap()
     return offsets

@@ -6,10 +6,10 @@ import threading
 import time
 from types import TracebackType
 
-from . import s3
 from .element import stopping
-from .envelope import Envelope, head_of, pack
-from .protocol import RunKeys
+from .s3 import client
+from .wire.envelope import Envelope, head_of, pack
+from .wire.protocol import RunKeys
 
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
@@ -54,7 +54,7 @@ class ResultWriter:
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         if envelope.pieces:
             key = self._keys.output(index, 1, self._round)
-            s3.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
+            client.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
             return
         with self._wake:
             if self._error:
@@ -102,7 +102,7 @@ class ResultWriter:
         with self._wake:
             held, self._held, self._bytes = self._held, {}, 0
         for first, envelopes in _consecutive(held):
-            s3.write(self._keys.bucket, self._keys.output(first, len(envelopes), self._round), pack(envelopes))
+            client.write(self._keys.bucket, self._keys.output(first, len(envelopes), self._round), pack(envelopes))
 
 
 def _consecutive(held: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import cloudknot as ck
-from cloudknot.worker.envelope import Pack, head_size
+from cloudknot.worker.wire.envelope import Pack, head_size
 from tests.benchmarks.memory import peak
 
 LONG = 3600
@@ -144,7 +144,7 @@ class Measured:
 
 
 def ck_part_size() -> int:
-    from cloudknot.aws.upload import PART_SIZE
+    from cloudknot.aws.s3.upload import PART_SIZE
 
     return PART_SIZE
 

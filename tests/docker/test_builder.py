@@ -12,8 +12,8 @@ from docker.errors import ImageNotFound
 
 import cloudknot as ck
 from cloudknot.aws.ecr import RegistryLogin
-from cloudknot.builder import DockerBuilder
-from cloudknot.docker_image import DockerImage
+from cloudknot.image.builder import DockerBuilder
+from cloudknot.image.docker_image import DockerImage
 
 INSTALL = "RUN apt-get update && apt-get install --yes --no-install-recommends"
 

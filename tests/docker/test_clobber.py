@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 import cloudknot as ck
-from cloudknot.local.registry import Registry
+from cloudknot.local.server.registry import Registry
 from tests.waiting import LONG
 
 

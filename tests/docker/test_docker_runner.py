@@ -17,7 +17,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudError, CloudknotConfigurationError, CloudknotInputError
-from cloudknot.local.docker_runner import CLOUD_LABEL
+from cloudknot.local.runners.docker import CLOUD_LABEL
 
 LONG = 120
 MB = 1_000_000

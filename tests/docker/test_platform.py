@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
-from cloudknot.builder import DockerBuilder
-from cloudknot.docker_image import DockerImage
+from cloudknot.image.builder import DockerBuilder
+from cloudknot.image.docker_image import DockerImage
 
 # ELF header and program header of a program that ends at once: mov x0, #0; mov x8, #93 (exit); svc #0.
 CODE = struct.pack("<III", 0xD2800000, 0xD2800BA8, 0xD4000001)

@@ -8,7 +8,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
-from cloudknot.worker.protocol import RUNS, TRY_AGAIN
+from cloudknot.worker.wire.protocol import RUNS, TRY_AGAIN
 from tests.waiting import LONG, until
 
 

@@ -6,10 +6,10 @@ import pickle
 import pytest
 
 import cloudknot as ck
-from cloudknot.aws.upload import PART_SIZE
+from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.local import Faults
-from cloudknot.worker import plain, s3
-from cloudknot.worker.persistence import LONGEST_PAUSE
+from cloudknot.worker.s3 import client, get
+from cloudknot.worker.s3.retries import LONGEST_PAUSE
 from tests.waiting import until
 
 HALF = Faults(errors=0.5)
@@ -29,10 +29,10 @@ def worker(cloud, storage, monkeypatch):
     """The worker's S3, as in a job."""
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
-    yield s3
+    yield client
     monkeypatch.undo()
-    s3._connected = None
-    plain.close()
+    client._connected = None
+    get.close()
 
 
 def some_bytes(size):

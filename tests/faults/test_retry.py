@@ -16,7 +16,7 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
-from cloudknot.retry import CLAIM_TIME
+from cloudknot.run.jobs.rounds import CLAIM_TIME
 from tests.waiting import LONG, until
 
 

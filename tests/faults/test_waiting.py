@@ -15,7 +15,7 @@ from cloudknot.aws.door import Door
 from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
 from cloudknot.local import Faults
-from cloudknot.silence import LONGEST_LOOK, Silence
+from cloudknot.run.collect.outage_timer import LONGEST_LOOK, Silence
 from tests.waiting import LONG, until
 
 

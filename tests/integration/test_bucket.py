@@ -8,9 +8,9 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws import Cloud
-from cloudknot.aws.bucket import Bucket
+from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.errors import PermissionDeniedError, ResourceExistsException
-from cloudknot.worker.protocol import Manifest
+from cloudknot.worker.wire.protocol import Manifest
 
 TAGS = {"Owner": "ada", "Environment": "cloudknot", "Name": "a-knot", "Grant": "42"}
 

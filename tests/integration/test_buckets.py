@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import cloudknot as ck
-from cloudknot.cli import main
-from cloudknot.local.switches import FaultSwitches
-from cloudknot.pars_parameters import bucket_arn
+from cloudknot.cli.main import main
+from cloudknot.deploy.pars_parameters import bucket_arn
+from cloudknot.local.faults.switches import FaultSwitches
 from tests.inventory import inventory
 from tests.waiting import until
 

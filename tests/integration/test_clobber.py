@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 import cloudknot as ck
-from cloudknot.belongings import find_belongings
-from cloudknot.cli import main
-from cloudknot.linked_roles import BATCH, SPOT, linked_role
-from cloudknot.resources import delete_knot
+from cloudknot.cli.main import main
+from cloudknot.deploy.account.resources import find_belongings
+from cloudknot.deploy.iam import BATCH, SPOT, linked_role
+from cloudknot.deploy.knot_stack import delete_knot
 from tests.inventory import inventory
 from tests.waiting import until
 

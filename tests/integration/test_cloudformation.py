@@ -3,8 +3,8 @@
 import pytest
 
 import cloudknot as ck
+from cloudknot.deploy.pars import Pars
 from cloudknot.errors import CloudError, ResourceExistsException
-from cloudknot.pars import Pars
 from tests.inventory import inventory
 from tests.waiting import until
 

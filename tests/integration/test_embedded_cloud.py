@@ -21,14 +21,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloudknot.errors import CloudError, CloudknotInputError, ImageError
+from cloudknot.image.publish import publish
 from cloudknot.local import LocalCloud
-from cloudknot.local.images import materialise
-from cloudknot.local.logs import LogShipper
-from cloudknot.local.parent_process import ParentProcess
-from cloudknot.local.process_runner import ProcessRunner
-from cloudknot.local.records import Exited, Started, Task
+from cloudknot.local.batch.logs import LogShipper
+from cloudknot.local.batch.records import Exited, Started, Task
+from cloudknot.local.runners.images import materialise
+from cloudknot.local.runners.parent_process import ParentProcess
+from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
-from cloudknot.publish import publish
 from tests.waiting import until
 
 WORKER = ["python", "-m", "cloudknot_worker"]

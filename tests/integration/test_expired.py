@@ -8,7 +8,7 @@ from botocore.credentials import RefreshableCredentials
 from cloudknot.aws.door import Door
 from cloudknot.errors import CredentialsError
 from cloudknot.local.state import read_state
-from cloudknot.worker import plain
+from cloudknot.worker.s3 import get
 
 
 @pytest.fixture
@@ -53,4 +53,4 @@ def test_the_worker_leaves_them_to_the_request_that_is_made_again(cloud, refresh
         class _request_signer:  # noqa: N801
             _credentials = RefreshableCredentials("a", "b", "c", soon, refresh, "test")
 
-    assert plain.request(Client(), "PUT", cloud.bucket, "key", {}, b"body") is None
+    assert get.request(Client(), "PUT", cloud.bucket, "key", {}, b"body") is None

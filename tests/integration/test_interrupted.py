@@ -11,7 +11,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws.ecr import LIFECYCLE
-from cloudknot.stack import Stack
+from cloudknot.deploy.cloudformation.stack import Stack
 from tests.integration.test_clobber import before, square  # noqa: F401
 from tests.inventory import inventory
 from tests.waiting import LONG, until

@@ -11,10 +11,10 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import FaultSwitches
-from cloudknot.run_ids import ABANDONED, run_time
-from cloudknot.runs import discard_abandoned, runs_of
-from cloudknot.sharing import claim
-from cloudknot.worker.protocol import RUNS
+from cloudknot.run.submit.ids import ABANDONED, run_time
+from cloudknot.run.submit.shared_objects import claim
+from cloudknot.run.submit.store import discard_abandoned, runs_of
+from cloudknot.worker.wire.protocol import RUNS
 from tests.waiting import LONG, until
 
 CLIENT = """

@@ -3,7 +3,7 @@
 import pytest
 
 import cloudknot as ck
-from cloudknot.stack import Stack
+from cloudknot.deploy.cloudformation.stack import Stack
 from tests.counting import CountingCloud
 
 LOOKS = {"ec2:describe_images", "ec2:describe_key_pairs", "ec2:describe_instance_types"}

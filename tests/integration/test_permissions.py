@@ -16,12 +16,12 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 import cloudknot as ck
-from cloudknot import permissions
-from cloudknot.belongings import find_belongings, remove, remove_runs
-from cloudknot.cli import main
-from cloudknot.inventory import all_stacks
-from cloudknot.permissions import Scope
-from cloudknot.statements import GRANTS
+from cloudknot.aws.permissions import policies
+from cloudknot.aws.permissions.policies import Scope
+from cloudknot.aws.permissions.statements import GRANTS
+from cloudknot.cli.main import main
+from cloudknot.deploy.account.resources import find_belongings, remove, remove_runs
+from cloudknot.deploy.inventory import all_stacks
 from tests.waiting import until
 
 
@@ -39,7 +39,7 @@ def work(x):
 
 def documents(level, without="", bucket=""):
     """A level's policy, whole or without one of its statements."""
-    return permissions.policy(level, Scope("123456789012", "us-east-1", bucket), without)
+    return policies.policy(level, Scope("123456789012", "us-east-1", bucket), without)
 
 
 class Users:
@@ -250,7 +250,7 @@ class TestEnforcement:
     def test_the_clouds_own_switches_are_its_owners(self, users, path):
         from urllib.request import Request, urlopen
 
-        from cloudknot.aws.signing import AccessKey, sign
+        from cloudknot.local.iam.signing import AccessKey, sign
 
         cloud = users.holding(
             {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudknot as ck
-from cloudknot.aws.reading import QuickReads, parse_quickly
+from cloudknot.aws.s3.reading import QuickReads, parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
 from cloudknot.local import Faults, FaultSwitches
 

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cloudknot as ck
-from cloudknot.linked_roles import SPOT, linked_role
-from cloudknot.stack import Stack
+from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.iam import SPOT, linked_role
 from tests.counting import CountingCloud
 from tests.inventory import inventory
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot.submission import UNASKED
+from cloudknot.run.submit.submission import UNASKED
 from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
 from tests.waiting import until
 
@@ -67,7 +67,7 @@ def test_large_elements_are_in_memory_once(cloud):
 
 
 def peaks(future):
-    from cloudknot.worker.envelope import Pack
+    from cloudknot.worker.wire.envelope import Pack
 
     packs = (Pack(future.job.read(location)) for page in future.job.stored(0) for location, *_ in page)
     return [envelope.peak for pack in packs for envelope in pack]

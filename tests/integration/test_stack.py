@@ -14,11 +14,11 @@ from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
 from cloudknot.aws import Cloud
+from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.knot_stack import KnotResources, delete_knot, deploy_knot, find_knot
+from cloudknot.deploy.pars import Pars
 from cloudknot.errors import CloudknotInputError, ResourceClobberedException, ResourceDoesNotExistException
-from cloudknot.options import KnotOptions
-from cloudknot.pars import Pars
-from cloudknot.resources import KnotResources, delete_knot, deploy_knot, find_knot
-from cloudknot.stack import Stack
+from cloudknot.options.choices import KnotOptions
 from tests.counting import Counting
 
 REGION = "eu-central-1"

@@ -6,10 +6,11 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot import knot_parameters, resources, template
 from cloudknot.aws.tags import with_own
-from cloudknot.options import KnotOptions
-from cloudknot.stack import Stack
+from cloudknot.deploy import knot_parameters, knot_stack
+from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.options.choices import KnotOptions
 from tests.inventory import inventory
 
 TAGS = {"Project": "squares", "Cost Center": "A-7"}
@@ -181,7 +182,7 @@ def test_the_machines_of_a_knot_without_a_launch_template_are_not_exchanged_for_
     options = KnotOptions.make(name="tagged-older")
     older = knot_parameters.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
     older.pop("DiskTemplate")
-    name = resources.stack_name("tagged-older")
+    name = knot_stack.stack_name("tagged-older")
     Stack(cloud, name).deploy(text, older, with_own(options.aws_resource_tags, name))
     knot = ck.Knot(name="tagged-older", func=square, cloud=cloud)
     assert launch_data(cloud, knot) is None

@@ -8,7 +8,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws.door import Door
-from cloudknot.aws.translation import translate
+from cloudknot.aws.error_table import translate
 from cloudknot.local import errors
 
 KEYS = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cloudknot.local import answers, records
-from cloudknot.local.engine import RETENTION, STOP_GRACE, Engine
-from cloudknot.local.records import (
+from cloudknot.local.batch import answers, records
+from cloudknot.local.batch.engine import RETENTION, STOP_GRACE, Engine
+from cloudknot.local.batch.records import (
     Dependency,
     Exited,
     ExitRule,

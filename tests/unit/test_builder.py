@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from cloudknot import context
 from cloudknot.aws.ecr import RegistryLogin
-from cloudknot.builder import DockerBuilder, as_tar
-from cloudknot.engine_log import EngineLog
 from cloudknot.errors import ImageError
-from cloudknot.image import Image, image_of, render, render_image
-from cloudknot.program import Program, make_program
+from cloudknot.image import context
+from cloudknot.image.build_log import EngineLog
+from cloudknot.image.builder import DockerBuilder, as_tar
+from cloudknot.image.render import Image, image_of, render, render_image
+from cloudknot.program.program import Program, make_program
 
 NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
 SECRET = "the-password"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from cloudknot import changes, template
-from cloudknot.definition import facts, job_definition
+from cloudknot.deploy import diff
+from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.job_definition import facts, job_definition
 from cloudknot.errors import CloudknotInputError
-from cloudknot.options import KnotOptions
+from cloudknot.options.choices import KnotOptions
 from tests.unit.test_templates import parameters_of
 
 OPTIONS = KnotOptions.make(name="pi-calc")
@@ -21,10 +22,10 @@ def existing(**choices: Any) -> dict[str, str]:
 
 
 def test_nothing_differs() -> None:
-    assert changes.of_stack(existing(), parameters_of({})) == []
+    assert diff.of_stack(existing(), parameters_of({})) == []
     same = facts(job_definition(parameters_of({}), "eu-west-1"))
-    assert changes.of_job(same, same) == []
-    changes.check_in_place(OPTIONS, existing(), parameters_of({}))
+    assert diff.of_job(same, same) == []
+    diff.check_in_place(OPTIONS, existing(), parameters_of({}))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_nothing_differs() -> None:
     ],
 )
 def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], words: str) -> None:
-    assert changes.of_stack(existing(**before), parameters_of(after)) == [words]
+    assert diff.of_stack(existing(**before), parameters_of(after)) == [words]
 
 
 @pytest.mark.parametrize(
@@ -62,11 +63,11 @@ def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], w
 )
 def test_words_for_the_job(before: dict[str, str], after: dict[str, str], words: list[str]) -> None:
     known, wanted = (facts(job_definition({**parameters_of({}), **each}, "eu-west-1")) for each in (before, after))
-    assert changes.of_job(known, wanted) == words
+    assert diff.of_job(known, wanted) == words
 
 
 def test_a_stack_of_another_version_says_so() -> None:
-    assert changes.of_stack({**existing(), template.DIGEST: "other"}, parameters_of({})) == [
+    assert diff.of_stack({**existing(), template.DIGEST: "other"}, parameters_of({})) == [
         "its stack, which another version of cloudknot made"
     ]
 
@@ -82,18 +83,18 @@ def test_a_stack_of_another_version_says_so() -> None:
 def test_machines_are_not_turned_into_fargate(before: str, after: str, words: str) -> None:
     options = KnotOptions.make(name="pi-calc", instance_types=after or None)
     with pytest.raises(CloudknotInputError, match=rf"^instance_types=.*cannot turn {words}\..*clobber\(\)"):
-        changes.check_fixed(options, existing(instance_types=before or None))
+        diff.check_fixed(options, existing(instance_types=before or None))
 
 
 def test_another_service_role_is_refused() -> None:
     known = {**existing(), "ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
     with pytest.raises(CloudknotInputError, match=r"^pars='default'.*role/cloudknot/mine.*clobber\(\)"):
-        changes.check_in_place(OPTIONS, known, parameters_of({}))
+        diff.check_in_place(OPTIONS, known, parameters_of({}))
 
 
 def test_under_a_service_role_of_its_own_only_vcpus_change() -> None:
     role = {"ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
     known = {**existing(), **role}
-    changes.check_in_place(OPTIONS, known, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})
+    diff.check_in_place(OPTIONS, known, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})
     with pytest.raises(CloudknotInputError, match=r"^instance_types='c6i'.*'optimal'.*batch_service_role_name"):
-        changes.check_in_place(OPTIONS, known, {**parameters_of({"instance_types": "c6i"}), **role})
+        diff.check_in_place(OPTIONS, known, {**parameters_of({"instance_types": "c6i"}), **role})

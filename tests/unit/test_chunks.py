@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.aws.s3 import StoredObject
-from cloudknot.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic, measured_seconds
+from cloudknot.aws.s3.storage import StoredObject
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.worker.envelope import RAISED, VALUE, Envelope, head_size, pack, walls
-from cloudknot.worker.protocol import RunKeys
+from cloudknot.run.submit.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic, measured_seconds
+from cloudknot.worker.wire.envelope import RAISED, VALUE, Envelope, head_size, pack, walls
+from cloudknot.worker.wire.protocol import RunKeys
 
 
 @pytest.mark.parametrize(

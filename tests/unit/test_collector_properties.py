@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudknot.errors import BatchJobFailedError, CloudError, OutOfMemoryError
-from cloudknot.futures import MapFuture
+from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.worker.element import run_element
-from cloudknot.worker.envelope import pack
-from cloudknot.worker.protocol import Location
+from cloudknot.worker.wire.envelope import pack
+from cloudknot.worker.wire.protocol import Location
 from tests.unit.test_futures import LONG, FakeJob
 from tests.waiting import until
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cloudknot.compute import FARGATE_MEMORY, FARGATE_TYPES, platform_of
 from cloudknot.errors import CloudknotInputError
-from cloudknot.options import KnotOptions, Overrides
-from cloudknot.overrides import check_overrides
+from cloudknot.options.choices import KnotOptions, Overrides
+from cloudknot.options.compute import FARGATE_MEMORY, FARGATE_TYPES, platform_of
+from cloudknot.run.submit.overrides import check_overrides
 
 
 @pytest.mark.parametrize("types", FARGATE_TYPES)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot import config, settings
+from cloudknot.aws import settings
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError, ProfileException, RegionException
+from cloudknot.options import config
 
 VARIABLES = (
     "AWS_PROFILE",

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import cloudknot as ck
-from cloudknot.docker_image import EDITED, DockerImage
 from cloudknot.errors import CloudknotInputError, ImageError
-from cloudknot.options import KnotOptions
+from cloudknot.image.docker_image import EDITED, DockerImage
+from cloudknot.options.choices import KnotOptions
 
 
 def square(x: int) -> int:

@@ -4,8 +4,8 @@ import pytest
 
 from cloudknot import errors
 from cloudknot.aws.batch import UNSUBMITTED
-from cloudknot.endings import ending, memory_of, never_runs, out_of_memory
-from cloudknot.outcomes import Place, no_result
+from cloudknot.run.collect.element_errors import Place, no_result
+from cloudknot.run.collect.job_failures import ending, memory_of, never_runs, out_of_memory
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudknot.local import records
-from cloudknot.local.records import Dependency, ExitRule, RetryStrategy, Status
+from cloudknot.local.batch import records
+from cloudknot.local.batch.records import Dependency, ExitRule, RetryStrategy, Status
 from tests.unit.test_batch_engine import Cloud
 
 HOST = "host"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.fingerprint import Fingerprint
-from cloudknot.program import make_program
+from cloudknot.program.fingerprint import Fingerprint
+from cloudknot.program.program import make_program
 
 ROOT = Path(__file__).parents[2]
 

@@ -26,11 +26,11 @@ from cloudknot.errors import (
     PermissionDeniedError,
     WorkerDiedError,
 )
-from cloudknot.futures import MapFuture
-from cloudknot.outcomes import Place
+from cloudknot.run.collect.element_errors import Place
+from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.worker.element import run_element
-from cloudknot.worker.envelope import pack
-from cloudknot.worker.protocol import Location
+from cloudknot.worker.wire.envelope import pack
+from cloudknot.worker.wire.protocol import Location
 from tests.waiting import until
 
 LONG = 30

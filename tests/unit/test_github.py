@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.github import pinned, references_of
+from cloudknot.image.git_pins import pinned, references_of
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 REFS = {"HEAD": A, "refs/heads/main": A, "refs/tags/v1": B, "refs/tags/v1^{}": C, "refs/tags/v2": B}

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from cloudknot import context
 from cloudknot.errors import CloudknotInputError
-from cloudknot.image import Image, image_of, render_image, worker_files
-from cloudknot.program import Program, make_program
+from cloudknot.image import context
+from cloudknot.image.render import Image, image_of, render_image, worker_files
+from cloudknot.program.program import Program, make_program
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
 

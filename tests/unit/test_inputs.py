@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.aws.upload import PART_SIZE
+from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
-from cloudknot.inputs import PADDING, InputPacker, upload_inputs
-from cloudknot.run import _not_empty
-from cloudknot.worker.protocol import OFFSET_SIZE, RunKeys, unpack_offsets
+from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
+from cloudknot.run.submit.start import _not_empty
+from cloudknot.worker.wire.protocol import OFFSET_SIZE, RunKeys, unpack_offsets
 
 KEYS = RunKeys.of("bucket", "knot", "run")
 

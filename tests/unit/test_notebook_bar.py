@@ -1,6 +1,6 @@
 """How often a bar in a notebook is drawn, and what of it stays."""
 
-from cloudknot.notebook import PAUSE, NotebookBar
+from cloudknot.display.notebook import PAUSE, NotebookBar
 
 
 class Clock:

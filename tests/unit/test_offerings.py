@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from cloudknot.aws import Cloud
+from cloudknot.deploy.ec2 import platform_in
 from cloudknot.errors import CloudknotInputError
-from cloudknot.offerings import platform_in
-from cloudknot.options import KnotOptions
+from cloudknot.options.choices import KnotOptions
 
 
 class ScriptedRegion:

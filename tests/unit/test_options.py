@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.options import KnotOptions, MapOptions, ParsOptions, default_name
+from cloudknot.options.choices import KnotOptions, MapOptions, ParsOptions, default_name
 
 
 def test_defaults_of_a_knot() -> None:

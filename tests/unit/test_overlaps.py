@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.elements import FAILURE, PENDING, VALUE, Elements
-from cloudknot.listing import Listed, oldest_first
-from cloudknot.worker import envelope, source
-from cloudknot.worker.protocol import Location
+from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, Elements
+from cloudknot.worker import previous_results
+from cloudknot.worker.wire import envelope
+from cloudknot.worker.wire.pack_order import Listed, oldest_first
+from cloudknot.worker.wire.protocol import Location
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 COUNT = 8
@@ -44,10 +45,11 @@ def as_a_job(packs):
     """What a job takes that has these results as its elements."""
     found = {}
     listed = [
-        source.Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())
+        previous_results.Listed(each, 100, NOON + timedelta(seconds=second))
+        for each, (second, _) in sorted(packs.items())
     ]
-    for cluster in source._clusters(listed):
-        found.update(source.chosen(cluster, lambda location: kinds(packs[location][1])))
+    for cluster in previous_results._clusters(listed):
+        found.update(previous_results.chosen(cluster, lambda location: kinds(packs[location][1])))
     return found
 
 

@@ -6,8 +6,8 @@ import boto3
 import pytest
 from botocore.validate import validate_parameters
 
-from cloudknot.options import Overrides
-from cloudknot.overrides import with_overrides
+from cloudknot.options.choices import Overrides
+from cloudknot.run.submit.overrides import with_overrides
 
 REQUEST = {
     "jobName": "a",

@@ -3,9 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from cloudknot.packs import Packs
-from cloudknot.worker.envelope import VALUE, Envelope, pack
-from cloudknot.worker.protocol import Location
+from cloudknot.run.collect.pack_cache import Packs
+from cloudknot.worker.wire.envelope import VALUE, Envelope, pack
+from cloudknot.worker.wire.protocol import Location
 
 DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
 

@@ -8,13 +8,13 @@ import cfnlint
 import pytest
 from click.testing import CliRunner
 
-from cloudknot import template
-from cloudknot.aws.denied import action_of, advice
+from cloudknot.aws.permissions.denied import action_of, advice
+from cloudknot.aws.permissions.policies import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
+from cloudknot.aws.permissions.statements import GRANTS, LEVELS
 from cloudknot.aws.regions import partition_of
-from cloudknot.cli import main
+from cloudknot.cli.main import main
+from cloudknot.deploy.cloudformation import template
 from cloudknot.errors import CloudknotInputError
-from cloudknot.permissions import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
-from cloudknot.statements import GRANTS, LEVELS
 
 DATA = Path(cfnlint.__file__).parent / "data"
 SCOPE = Scope("123456789012", "us-east-1")

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cloudknot.worker.persistence import FIRST_PAUSE, LONGEST_PAUSE, Persistence, Trouble, trouble_of
+from cloudknot.worker.s3.retries import FIRST_PAUSE, LONGEST_PAUSE, Persistence, Trouble, trouble_of
 
 NO_CREDENTIALS = Trouble.NO_CREDENTIALS
 

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program import Program, make_program
-from cloudknot.values import pickle_value
+from cloudknot.program.input_pickling import pickle_value
+from cloudknot.program.program import Program, make_program
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from cloudknot import progress
-from cloudknot.bars import columns_of
-from cloudknot.progress import Snapshot
+from cloudknot.display import progress
+from cloudknot.display.progress import Snapshot
+from cloudknot.display.terminal import columns_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.worker.envelope import RAISED, Envelope, Failure, Pack, pack
-from cloudknot.worker.protocol import Manifest, RunKeys, child_index
+from cloudknot.worker.wire.envelope import RAISED, Envelope, Failure, Pack, pack
+from cloudknot.worker.wire.protocol import Manifest, RunKeys, child_index
 
 envelopes = st.builds(
     Envelope,

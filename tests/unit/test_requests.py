@@ -6,16 +6,16 @@ import boto3
 import pytest
 from botocore.validate import validate_parameters
 
-from cloudknot import template
 from cloudknot.aws.tags import with_own
-from cloudknot.dependencies import Waits
+from cloudknot.deploy.cloudformation import template
 from cloudknot.errors import CloudknotInputError
-from cloudknot.options import MapOptions
-from cloudknot.overrides import with_overrides
-from cloudknot.rules import MAX_ENVIRONMENT, MAX_TAGS
-from cloudknot.run import _requests
-from cloudknot.submission import Submission
-from cloudknot.worker.protocol import Manifest, RunKeys, shared_key
+from cloudknot.options.choices import MapOptions
+from cloudknot.options.validators import MAX_ENVIRONMENT, MAX_TAGS
+from cloudknot.run.submit.dependencies import Waits
+from cloudknot.run.submit.overrides import with_overrides
+from cloudknot.run.submit.start import _requests
+from cloudknot.run.submit.submission import Submission
+from cloudknot.worker.wire.protocol import Manifest, RunKeys, shared_key
 
 MAX_OVERRIDES = 8192
 """Characters (AWS fails the job: "Container Overrides length must be at most 8192")."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cloudknot import imports, modules, requirements
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program import make_program
+from cloudknot.program import imports, local_modules, requirements
+from cloudknot.program.program import make_program
 
 
 @pytest.fixture
@@ -150,13 +150,15 @@ def test_imports_of_bytecode_are_absolute() -> None:
 
 def test_installed_and_standard_modules_are_not_local(site: Path, tmp_path: Path) -> None:
     install(site, "thing", "1", "thing.py")
-    assert [modules.is_local(name) for name in ("thing", "json", "sys", "numpy", "nowhere", "xml.dom")] == [False] * 6
-    assert modules.is_local("cloudknot") is ("site-packages" not in requirements.__file__)
+    assert [local_modules.is_local(name) for name in ("thing", "json", "sys", "numpy", "nowhere", "xml.dom")] == [
+        False
+    ] * 6
+    assert local_modules.is_local("cloudknot") is ("site-packages" not in requirements.__file__)
 
 
 def test_finding_a_submodule_does_not_import_its_parent(site: Path) -> None:
     install(site, "thing", "1", "thing/__init__.py", "thing/part.py")
-    spec = modules.find("thing.part")
+    spec = local_modules.find("thing.part")
     assert spec is not None
     assert spec.origin == str(site / "thing/part.py")
     assert "thing" not in sys.modules

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cloudknot.retry import chunk_after_death, chunk_of_retry
-from cloudknot.rounds import Round, Rounds, round_manifest
-from cloudknot.submission import UNASKED, Submission
-from cloudknot.worker.protocol import Manifest, RunKeys
+from cloudknot.run.jobs.rounds import chunk_after_death, chunk_of_retry
+from cloudknot.run.submit.rounds import Round, Rounds, round_manifest
+from cloudknot.run.submit.submission import UNASKED, Submission
+from cloudknot.worker.wire.protocol import Manifest, RunKeys
 
 
 def rounds(chunksize, unasked=None, retried=None):

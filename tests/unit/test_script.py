@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.image import render_image
-from cloudknot.script import make_script
+from cloudknot.image.render import render_image
+from cloudknot.program.script import make_script
 from cloudknot.worker.program import load_function
 
 

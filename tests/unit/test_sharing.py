@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloudknot.aws.s3 import StoredObject
-from cloudknot.run_ids import ABANDONED, new_run_id, run_time
-from cloudknot.sharing import claim, discard_unused, release
-from cloudknot.worker.protocol import RUNS, shared_key
+from cloudknot.aws.s3.storage import StoredObject
+from cloudknot.run.submit.ids import ABANDONED, new_run_id, run_time
+from cloudknot.run.submit.shared_objects import claim, discard_unused, release
+from cloudknot.worker.wire.protocol import RUNS, shared_key
 
 KNOT, DIGEST = "shared", "d" * 64
 KEY = shared_key(KNOT, DIGEST)

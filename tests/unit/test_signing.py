@@ -8,7 +8,7 @@ import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from cloudknot.aws.signing import AccessKey, Request, sign, verify
+from cloudknot.local.iam.signing import AccessKey, Request, sign, verify
 
 KEY = AccessKey("AKIATEST", "secret")
 URL = "http://127.0.0.1:1234/bucket/a%20b%2F%C3%BC..//c?x=1&list-type=2"

@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from cloudknot.aws import Cloud
+from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.cloudformation.template import DIGEST, digest
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
@@ -19,8 +21,6 @@ from cloudknot.errors import (
     PermissionDeniedError,
     ResourceExistsException,
 )
-from cloudknot.stack import Stack
-from cloudknot.template import DIGEST, digest
 
 TEMPLATE = "Resources: {}"
 PARAMETERS = {"A": "1", "B": "2"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudknot.stack_failures import failures, meaning
+from cloudknot.deploy.cloudformation.stack_errors import failures, meaning
 
 HANDLED = (
     'Resource handler returned message: "{} (Service: Batch, Status Code: 400, Request ID: 0f-1)" '

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from cloudknot.progress import VARIABLE
-from cloudknot.stages import Stages
+from cloudknot.display.progress import VARIABLE
+from cloudknot.display.stages import Stages
 from tests.waiting import until
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloudknot.aws.s3 import Storage
-from cloudknot.aws.upload import PART_SIZE
+from cloudknot.aws.s3.storage import Storage
+from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudError, ResourceDoesNotExistException
 
 

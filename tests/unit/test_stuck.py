@@ -2,8 +2,8 @@
 
 import pytest
 
-from cloudknot.local.records import TOO_MANY_VCPUS
-from cloudknot.stuck import FIRST, LONGEST, StuckWatch, explain
+from cloudknot.local.batch.records import TOO_MANY_VCPUS
+from cloudknot.run.collect.queue_reasons import FIRST, LONGEST, StuckWatch, explain
 
 
 class Clock:

@@ -16,9 +16,10 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
-from cloudknot import definition, knot_parameters, template
-from cloudknot.options import KnotOptions
-from cloudknot.pars import Pars
+from cloudknot.deploy import job_definition, knot_parameters
+from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.pars import Pars
+from cloudknot.options.choices import KnotOptions
 
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
 TAGS = {"Owner": "me", "Environment": "cloudknot", "Name": "pi-calc", "Project: a": "b = c"}
@@ -134,7 +135,7 @@ def batch_model() -> ServiceModel:
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
 def test_the_revision_is_what_botocore_takes(choices: dict[str, Any], batch_model: ServiceModel) -> None:
-    request = definition.job_definition(parameters_of(choices), "eu-west-1")
+    request = job_definition.job_definition(parameters_of(choices), "eu-west-1")
     shape = batch_model.operation_model("RegisterJobDefinition").input_shape
     report = validate.ParamValidator().validate({**request, "tags": TAGS}, shape)
     assert not report.has_errors(), report.generate_report()
@@ -145,9 +146,9 @@ def test_template_and_api_make_the_same_job_definition(choices: dict[str, Any]) 
     """What CloudFormation makes is adopted: it differs in nothing from what would be registered."""
     parameters = parameters_of(choices)
     resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]
-    wanted = definition.job_definition(parameters, "eu-west-1")
+    wanted = job_definition.job_definition(parameters, "eu-west-1")
     made = {**lower(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
-    assert definition.facts(made) == definition.facts(wanted)
+    assert job_definition.facts(made) == job_definition.facts(wanted)
     assert made["platformCapabilities"] == wanted["platformCapabilities"]
     assert set(made["containerProperties"]) == set(wanted["containerProperties"])
 
@@ -208,7 +209,7 @@ def test_running_jobs_outlive_an_exchange_of_machines() -> None:
 
 
 def test_retry_rules_as_batch_takes_them() -> None:
-    rules = definition.RETRY_RULES
+    rules = job_definition.RETRY_RULES
     assert len(rules) <= 5
     assert rules[-1] == {"onReason": "*", "action": "EXIT"}
     patterns = [value for rule in rules for name, value in rule.items() if name != "action"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.image import render_image
-from cloudknot.program import make_program
+from cloudknot.image.render import render_image
+from cloudknot.program.program import make_program
 from cloudknot.worker.program import load_function
 
 MAJOR = int(version("cloudpickle").split(".")[0])

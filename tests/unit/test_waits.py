@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from cloudknot.dependencies import Source, waits_of
+from cloudknot.run.submit.dependencies import Source, waits_of
 
 
 @dataclass

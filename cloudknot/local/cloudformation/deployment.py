@@ -17,14 +17,7 @@ from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.intrinsics import Resolver, references
 from cloudknot.local.cloudformation.kinds import Kind, Properties, Services
 from cloudknot.local.cloudformation.other_kinds import KINDS
-from cloudknot.local.cloudformation.records import (
-    GONE,
-    Resource,
-    ResourceError,
-    StackRecord,
-    ValidationError,
-    Wanted,
-)
+from cloudknot.local.cloudformation.records import GONE, Resource, ResourceError, StackRecord, ValidationError, Wanted
 
 CUSTOM_NAMED = (
     "CloudFormation cannot update a stack when a custom-named resource requires replacing. "

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cloudknot.aws.batch import LOG_GROUP
-from cloudknot.aws.signing import Request, claimed_key, verify
 from cloudknot.local import errors
 from cloudknot.local.iam import s3_actions
 from cloudknot.local.iam.accesses import Names, accesses
 from cloudknot.local.iam.keys import Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, Statement, decide, parse
 from cloudknot.local.iam.requests import Call, call_of
+from cloudknot.local.iam.signing import Request, claimed_key, verify
 
 Environ = Mapping[str, Any]
 Answer = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from cloudknot.aws.signing import AccessKey
 from cloudknot.local import errors
 from cloudknot.local.iam.keys import Keys, Known, Principal
 from cloudknot.local.iam.policy import glob
+from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.state import ACCOUNT
 
 Environ = dict[str, Any]

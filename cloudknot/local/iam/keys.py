@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cloudknot.aws.signing import AccessKey
+from cloudknot.local.iam.signing import AccessKey
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudknot.aws.door import Door
-from cloudknot.aws.signing import AccessKey
 from cloudknot.errors import CloudError
-from cloudknot.local.control_plane import ControlPlane
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.identities import Identities
 from cloudknot.local.iam.keys import Keys, Known
 from cloudknot.local.iam.reader import PolicyReader
+from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
+from cloudknot.local.server.control_plane import ControlPlane
 from cloudknot.local.state import ACCOUNT, REGION
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"

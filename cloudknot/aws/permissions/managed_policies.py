@@ -1,0 +1,56 @@
+"""Managed policies of IAM by their names: the user's own, and AWS's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from cloudknot.options.validators import refuse
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+PAGE = 1000
+"""Policies a request (IAM API reference, ListPolicies, MaxItems); AWS has more than a thousand."""
+
+
+def policy_arns(cloud: Cloud, policies: Sequence[str], parameter: str = "policies") -> dict[str, str]:
+    """ARNs by name or ARN, of the user's own policy where there is one, else of AWS's.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such policy; the message lists near matches. ``parameter`` is where the caller was given it.
+    """
+    found = _listed(cloud, policies)
+    for policy in policies:
+        if policy not in found:
+            near = get_close_matches(policy, found, n=3)
+            like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
+            refuse(parameter, policy, f"the name or ARN of an IAM policy that your account or AWS has{like}")
+    return found
+
+
+def policy_arn(cloud: Cloud, name: str) -> str | None:
+    """The ARN of one policy; None when there is none of that name."""
+    return _listed(cloud, [name]).get(name)
+
+
+def names_of(arn: str) -> tuple[str, str]:
+    """What a policy is called: with its path, and without."""
+    path = arn.partition(":policy/")[2]
+    return path, path.rpartition("/")[2]
+
+
+def _listed(cloud: Cloud, names: Collection[str]) -> dict[str, str]:
+    """ARNs by name and by ARN; AWS's own policies are listed only if the user has none of some name."""
+    found: dict[str, str] = {}
+    for scope in ("Local", "AWS"):
+        pages = cloud.pages("iam", "list_policies", Scope=scope, PaginationConfig={"PageSize": PAGE})
+        arns = [str(item["Arn"]) for page in pages for item in page["Policies"]]
+        listed = {name: arn for arn in arns for name in (arn, *names_of(arn))}
+        found = {**listed, **found}
+        if all(name in found for name in names):
+            break
+    return found

@@ -1,0 +1,50 @@
+"""The CloudFormation templates: their text, their digest, and the tags filled in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from cloudknot.aws.tags import pairs
+from cloudknot.errors import CloudknotInputError
+
+DIGEST = "TemplateDigest"
+"""The parameter of every template that holds the digest of its text.
+
+A parameter and not a tag: tags travel to the compute environment, and Batch cannot change those.
+"""
+
+LONGEST = 51_200
+"""Bytes of a template in a request (CloudFormation API reference, CreateStack, TemplateBody)."""
+
+
+def load(name: str) -> str:
+    """Text of one of cloudknot's templates, for example ``"knot"``."""
+    return (Path(__file__).with_name(f"{name}.yaml")).read_text(encoding="utf-8")
+
+
+def digest(template: str) -> str:
+    """16 hexadecimal digits that change when the text does."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16]
+
+
+def fill_in(template: str, tags: Mapping[str, str]) -> str:
+    """The template with the tags in place of its words TAGS and TAGMAP.
+
+    Raises
+    ------
+    CloudknotInputError
+        The tags make it longer than CloudFormation takes.
+    """
+    listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
+    filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
+    whole = re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
+    if (size := len(whole.encode())) > LONGEST:
+        raise CloudknotInputError(
+            f"aws_resource_tags= is too long: its {len(listed):,} bytes go on every resource, and make a template of "
+            f"{size:,} bytes, of which CloudFormation takes {LONGEST:,}. Give fewer or shorter tags; nothing was made."
+        )
+    return whole

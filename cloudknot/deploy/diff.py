@@ -1,0 +1,124 @@
+"""What differs between a knot as it is and as it is wanted, and whether AWS can change it in place. Pure.
+
+Sources: Batch user guide, "Updating compute environments"; CloudFormation template reference, AWS::Batch resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cloudknot.deploy.cloudformation.template import DIGEST, digest, load
+from cloudknot.options.choices import KnotOptions, ParsOptions, complete_tags
+from cloudknot.options.validators import refuse
+
+NAMES = {
+    "JobDefinitionName": "job_definition_name",
+    "JobQueueName": "job_queue_name",
+    "ComputeEnvironmentName": "compute_environment_name",
+}
+STACK_CHOICES = {
+    "ParsName": "pars",
+    "Bucket": "bucket",
+    "Priority": "priority",
+    "InstanceTypes": "instance_types",
+    "MinVcpus": "min_vcpus",
+    "MaxVcpus": "max_vcpus",
+    "BidPercentage": "bid_percentage",
+    "VolumeSize": "volume_size",
+    "ImageId": "image_id",
+    "KeyPair": "ec2_key_pair",
+}
+"""Parameters of the stack, and the choices that they come from."""
+NETWORK = ("Subnets", "SecurityGroup", "InstanceProfile")
+INFRASTRUCTURE = ("InstanceTypes", "BidPercentage", "VolumeSize", "ImageId", "KeyPair", "Gpus", *NETWORK)
+"""Parameters that Batch changes only under its service-linked role."""
+LINKED = "/aws-service-role/"
+ANEW = "Give another name for a new knot, or clobber() this one and make it anew; results stay"
+
+
+def check_fixed(options: KnotOptions, known: Mapping[str, str]) -> None:
+    """Refuse choices that a knot cannot get once it exists; ``known`` are the parameters of its stack.
+
+    Raises
+    ------
+    CloudknotInputError
+        AWS would have to replace what holds the running maps.
+    """
+    for parameter, choice in NAMES.items():
+        if known.get(parameter) != getattr(options, choice):
+            name = f"{known.get(parameter)!r}, which the knot {options.name!r} has: AWS cannot rename it"
+            refuse(choice, getattr(options, choice), f"{name}. {ANEW}")
+    if known.get("Fargate", "") != options.fargate:
+        kinds = {"": "EC2 instances", "FARGATE": "Fargate", "FARGATE_SPOT": "Fargate Spot"}
+        now, wanted = (kinds[kind] for kind in (known.get("Fargate", ""), options.fargate))
+        refuse(
+            "instance_types",
+            options.instance_types,
+            f"types as the knot {options.name!r} has them: AWS cannot turn {now} into {wanted}. {ANEW}",
+        )
+
+
+def check_in_place(options: KnotOptions, known: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuse a change of the stack's parameters from ``known`` to ``wanted`` that AWS cannot make in place.
+
+    Raises
+    ------
+    CloudknotInputError
+    """
+    check_fixed(options, known)
+    if known.get("ServiceRole") != wanted["ServiceRole"]:
+        refuse(
+            "pars",
+            wanted["ParsName"],
+            f"a Pars with the Batch service role that the knot {options.name!r} has, {known.get('ServiceRole')}: AWS "
+            f"cannot exchange it. {ANEW}",
+        )
+    changed = [name for name in INFRASTRUCTURE if known.get(name) != wanted[name]]
+    if changed and LINKED not in wanted["ServiceRole"]:
+        refuse(
+            STACK_CHOICES.get(changed[0], "n_gpus" if changed[0] == "Gpus" else "pars"),
+            wanted[changed[0]],
+            f"{known.get(changed[0])!r}, which the knot {options.name!r} has: its Pars has a Batch service role of "
+            f"its own (batch_service_role_name=), and with it AWS changes vCPUs only. {ANEW}",
+        )
+
+
+def of_stack(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """What an update of the stack changed, in words: ``"max_vcpus 256 -> 100"``."""
+    differing = [
+        _arrow(choice, known.get(parameter), wanted[parameter])
+        for parameter, choice in STACK_CHOICES.items()
+        if known.get(parameter) != wanted[parameter]
+    ]
+    if not differing and any(known.get(name) != wanted[name] for name in NETWORK):
+        differing.append("the network of its Pars")
+    if known.get(DIGEST) != digest(load("knot")):
+        differing.append("its stack, which another version of cloudknot made")
+    return differing
+
+
+def of_job(known: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    """What differs between two revisions of the job definition, given as `cloudknot.deploy.job_definition.facts`."""
+    differing = [choice for choice in wanted if known[choice] != wanted[choice]]
+    words = {"environment": "requirements or base image", "roles": "roles of its Pars", "rest": "job definition"}
+    if "environment" in differing and "image" in differing:
+        differing.remove("image")
+    return [
+        "function"
+        if choice == "image"
+        else words.get(choice) or _arrow(choice, str(known[choice]), str(wanted[choice]))
+        for choice in differing
+    ]
+
+
+def of_tags(options: KnotOptions | ParsOptions, known: Mapping[str, str]) -> list[str]:
+    """The tags asked for, besides the default ones, that what exists does not have."""
+    usual = complete_tags({}, options.name)
+    asked = {key: value for key, value in options.aws_resource_tags.items() if usual.get(key) != value}
+    return [f"{key}={value}" for key, value in asked.items() if known.get(key) != value]
+
+
+def _arrow(choice: str, known: str | None, wanted: str) -> str:
+    none = ("0", "", None) if choice == "volume_size" else ("", None)
+    before, after = ("none" if value in none else value for value in (known, wanted))
+    return f"{choice} {before} -> {after}"

@@ -1,0 +1,104 @@
+"""The instance types that a region has: do those that are named exist, and which architecture have they?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.options.choices import KnotOptions
+from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
+from cloudknot.options.validators import refuse
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+DESCRIBED = 100
+"""Types a request (EC2 API reference, DescribeInstanceTypes)."""
+
+
+def platform_in(cloud: Cloud, options: KnotOptions) -> str:
+    """What a knot's image is for, ``"linux/amd64"`` or ``"linux/arm64"``, on the instance types of this region.
+
+    AWS is asked only about types and families that are named; one request lists what the region has, and one
+    describes those that are meant.
+
+    Raises
+    ------
+    CloudknotInputError
+        The region does not have them (with near matches), or they cannot have what a job asks for.
+    """
+    named = [each for each in options.instance_types if each not in (*ANY_TYPES, *FARGATE_TYPES)]
+    if not named:
+        return options.platform
+    meant = _meant(named, _offered(cloud), cloud.region)
+    described = list(_describe(cloud, meant))
+    _check_size(options, described)
+    return _platform(described, options)
+
+
+def _offered(cloud: Cloud) -> list[str]:
+    pages = cloud.pages("ec2", "describe_instance_type_offerings", LocationType="region")
+    return sorted(str(item["InstanceType"]) for page in pages for item in page["InstanceTypeOfferings"])
+
+
+def _meant(named: Iterable[str], offered: Sequence[str], region: str) -> list[str]:
+    """The types that are named, families taken apart."""
+    families = sorted({each.partition(".")[0] for each in offered})
+    meant: list[str] = []
+    for each in named:
+        found = [one for one in offered if one == each or one.startswith(f"{each}.")]
+        if not found:
+            near = difflib.get_close_matches(each, offered if "." in each else families, n=3)
+            like = f"; near matches: {', '.join(near)}" if near else ", for example 'c6i' or 'c6i.large'"
+            refuse("instance_types", each, f"instance types or families that AWS has in {region}{like}")
+        meant += found
+    return list(dict.fromkeys(meant))
+
+
+def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[dict[str, Any]]:
+    for start in range(0, len(types), DESCRIBED):
+        chosen = list(types[start : start + DESCRIBED])
+        yield from cloud.call("ec2", "describe_instance_types", InstanceTypes=chosen)["InstanceTypes"]
+
+
+def _check_size(options: KnotOptions, described: Sequence[dict[str, Any]]) -> None:
+    """Refuse a job that none of the types can hold: Batch would let it wait for ever."""
+    gpus = [sum(one["Count"] for one in each.get("GpuInfo", {}).get("Gpus", ())) for each in described]
+    largest = {
+        "n_gpus": max(gpus, default=0),
+        "job_def_vcpus": max((each["VCpuInfo"]["DefaultVCpus"] for each in described), default=0),
+        "memory": max((left_to_jobs(each["MemoryInfo"]["SizeInMiB"]) for each in described), default=0),
+    }
+    for choice, most in largest.items():
+        if described and getattr(options, choice) > most:
+            types = ", ".join(options.instance_types)
+            accepted = f"{most:,} or less, which the largest of instance_types ({types}) has for jobs, or larger types"
+            if choice == "memory" and options.memory == MEMORY:
+                accepted = f"memory= a number that fits ({MEMORY:,} MiB is the default): {accepted}"
+            refuse(choice, getattr(options, choice), accepted)
+
+
+def left_to_jobs(size: int) -> int:
+    """MiB that a machine of ``size`` MiB has for jobs at most.
+
+    Of 8,192 the kernel leaves 7,985, and the ECS agent of Batch's machine images reserves 32 (Batch user guide,
+    "Compute resource memory management"). Larger machines lose no less, smaller ones about the same share.
+    """
+    return size - min(207, size * 207 // 8192) - 32
+
+
+def _platform(described: Sequence[dict[str, Any]], options: KnotOptions) -> str:
+    """The platform that all types have."""
+    arm = [each["InstanceType"] for each in described if "arm64" in each["ProcessorInfo"]["SupportedArchitectures"]]
+    other = [each["InstanceType"] for each in described if each["InstanceType"] not in arm]
+    if arm and other:
+        refuse_mixed(arm[0], other[0])
+    if not described:
+        return options.platform
+    platform = "linux/arm64" if arm else "linux/amd64"
+    words = {"optimal": "linux/amd64", "default_x86_64": "linux/amd64", "default_arm64": "linux/arm64"}
+    for each in options.instance_types:
+        if words.get(each, platform) != platform:
+            refuse_mixed(*((arm[0], each) if arm else (each, other[0])))
+    return platform

@@ -1,0 +1,307 @@
+"""Pars: the roles and the network that a user's knots share, as one stack."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.permissions.managed_policies import names_of
+from cloudknot.aws.tags import pairs, with_own, without_own
+from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.cloudformation.stack import Stack, StackState
+from cloudknot.deploy.diff import of_tags
+from cloudknot.deploy.inventory import PARS, knots_of_pars
+from cloudknot.deploy.pars_parameters import bucket_arn, wanted_parameters, wanted_policies
+from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
+from cloudknot.options.choices import ParsOptions
+from cloudknot.options.validators import refuse
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+_log = logging.getLogger("cloudknot")
+
+
+class Pars:
+    """The resources shared by a user's knots: roles, security group, VPC and subnets.
+
+    Making one makes the stack ``<name>-cloudknot-pars``, or adopts it when it exists; then what is not given stays as
+    it is. Nothing in it costs money.
+
+    Parameters
+    ----------
+    name : str
+        Default: ``"default"``.
+    batch_service_role_name, spot_fleet_role_name : str, optional
+        Makes a role of that name. Default: AWS's service-linked role.
+    ecs_instance_role_name : str, optional
+        Default: a name that CloudFormation makes.
+    policies : str or sequence of str
+        Names or ARNs of managed policies that jobs of all its knots get, for example ``"AmazonS3FullAccess"``, besides
+        reading and writing the knots' runs. Those that the Pars already has stay until it is clobbered.
+    use_default_vpc : bool
+        False makes a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
+    ipv4_cidr : str, optional
+        Addresses of the new VPC. Default: ``"10.0.0.0/16"``.
+    instance_tenancy : {"default", "dedicated"}, optional
+        Of the new VPC.
+    aws_resource_tags : dict or list of dict, optional
+        Default: Owner, Environment and Name.
+    cloud : Cloud or {"aws", "local"}, optional
+        Default: the settings'.
+
+    Raises
+    ------
+    CloudknotInputError
+        A value is not accepted; nothing was made.
+    CannotCreateResourceException
+        A resource could not be made; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        batch_service_role_name: str | None = None,
+        ecs_instance_role_name: str | None = None,
+        spot_fleet_role_name: str | None = None,
+        policies: str | Sequence[str] = (),
+        use_default_vpc: bool = True,
+        ipv4_cidr: str | None = None,
+        instance_tenancy: str | None = None,
+        aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        *,
+        cloud: Cloud | str | None = None,
+    ) -> None:
+        self.options = ParsOptions.make(
+            name=name,
+            batch_service_role_name=batch_service_role_name,
+            ecs_instance_role_name=ecs_instance_role_name,
+            spot_fleet_role_name=spot_fleet_role_name,
+            policies=policies,
+            use_default_vpc=use_default_vpc,
+            ipv4_cidr=ipv4_cidr,
+            instance_tenancy=instance_tenancy,
+            aws_resource_tags=aws_resource_tags,
+        )
+        self.cloud = choose_cloud(cloud)
+        self._stack = Stack(self.cloud, f"{self.options.name}{PARS}")
+        self.clobbered = False
+        self._state = self._deploy()
+
+    def _deploy(self) -> StackState:
+        tags = with_own(self.options.aws_resource_tags, self._stack.name)
+        before = self._stack.state()
+        state = self._stack.deploy(template.load("pars"), self._parameters, tags, state=before)
+        self._tag_profile(state)
+        self._tell_kept_tags(state)
+        self._tell_new_policies(before, state)
+        return state
+
+    def let_use(self, bucket: str) -> None:
+        """Let jobs use the runs in that bucket, too, if they may not yet."""
+        arn = bucket_arn(self.cloud, bucket)
+        if arn not in self._live().parameters["BucketArns"].split(","):
+            self.cloud = self.cloud.in_bucket(bucket)
+            self._state = self._deploy()
+
+    def _tag_profile(self, state: StackState) -> None:
+        """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""
+        name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
+        try:
+            found = self.cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+            has = {tag["Key"] for tag in found.get("Tags", ())}
+            if lacking := {key: value for key, value in state.tags.items() if key not in has}:
+                tags = pairs("", lacking)
+                self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
+        except CloudError as error:
+            _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, self.name, error)
+
+    def _tell_kept_tags(self, state: StackState) -> None:
+        if kept := of_tags(self.options, state.tags):
+            _log.warning(
+                "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
+                "knots and it, and make them anew; results stay.",
+                self.name,
+                ", ".join(kept),
+            )
+
+    def _tell_new_policies(self, before: StackState | None, state: StackState) -> None:
+        """Knots that others made get rights that nobody gave to them: that is told."""
+        if before is None or not before.usable:
+            return
+        had, has = (one.parameters.get("Policies", "").split(",") for one in (before, state))
+        if new := [arn for arn in has if arn not in had]:
+            _log.warning(
+                "The Pars %r, which was there already, gets more policies: %s. Jobs of all its knots have them from "
+                "now on, until the Pars itself is clobbered. For one knot only, make it a Pars of its own.",
+                self.name,
+                ", ".join(names_of(arn)[1] for arn in new),
+            )
+
+    def _parameters(self, state: StackState | None) -> dict[str, str]:
+        """The parameters of the stack as it is now to be: another session may have added its own meanwhile."""
+        known = state.parameters if state else {}
+        if known:
+            check_fixed(self.options, known)
+        return wanted_parameters(self.cloud, self.options, known)
+
+    def __repr__(self) -> str:
+        return f"Pars(name={self.name!r})"
+
+    @property
+    def name(self) -> str:
+        return self.options.name
+
+    @property
+    def stack_id(self) -> str:
+        return self._live().stack_id
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags on these resources: those they were made with."""
+        return without_own(self._live().tags)
+
+    @property
+    def batch_service_role(self) -> str:
+        """ARN of the role that Batch itself has."""
+        return self._output("BatchServiceRole")
+
+    @property
+    def ecs_instance_role(self) -> str:
+        """ARN of the role of the instances that jobs run on."""
+        return self._output("EcsInstanceRole")
+
+    @property
+    def ecs_instance_profile(self) -> str:
+        """ARN of the instance profile around that role."""
+        return self._output("EcsInstanceProfile")
+
+    @property
+    def spot_fleet_role(self) -> str:
+        """ARN of the role for Spot fleets; no compute environment of cloudknot's needs one."""
+        return self._output("SpotFleetRole")
+
+    @property
+    def job_role(self) -> str:
+        """ARN of the role that the user's function has."""
+        return self._output("JobRole")
+
+    @property
+    def execution_role(self) -> str:
+        """ARN of the role that pulls images and writes logs."""
+        return self._output("ExecutionRole")
+
+    @property
+    def vpc(self) -> str:
+        return self._output("Vpc")
+
+    @property
+    def subnets(self) -> list[str]:
+        return self._output("Subnets").split(",")
+
+    @property
+    def security_group(self) -> str:
+        """Id of the security group of the instances, which lets nothing in."""
+        return self._output("SecurityGroup")
+
+    def clobber(self) -> None:
+        """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
+        delete_pars(self.cloud, self.name)
+        self.clobbered = True
+
+    def _live(self) -> StackState:
+        if self.clobbered:
+            raise ResourceClobberedException(
+                f"The Pars {self.name!r} was clobbered and cannot be used any more. "
+                f"Pars(name={self.name!r}) makes it anew."
+            )
+        return self._state
+
+    def _output(self, name: str) -> str:
+        return self._live().outputs[name]
+
+
+class SharedPars(Pars):
+    """The default Pars, as a knot makes or finds it: it has the tags of the knot for which it was made.
+
+    Knots with other tags share it, so there is nothing to say of tags that it does not get.
+    """
+
+    def __init__(self, policies: Sequence[str], tags: Mapping[str, str], cloud: Cloud) -> None:
+        others = {key: value for key, value in tags.items() if key != "Name"}
+        super().__init__(policies=policies, aws_resource_tags=others, cloud=cloud)
+
+    def _tell_kept_tags(self, state: StackState) -> None:
+        pass
+
+
+def check_policies(cloud: Cloud, chosen: Mapping[str, Sequence[str]]) -> None:
+    """Look, before anything is made, whether there are the policies that the default Pars is to get.
+
+    Parameters
+    ----------
+    chosen : mapping
+        Names or ARNs, by the parameter that they were given by. What the Pars has already is not looked for.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such policy; the message names the parameter.
+    """
+    if not any(chosen.values()):
+        return
+    state = Stack(cloud, f"{ParsOptions.make().name}{PARS}").state()
+    known = state.parameters.get("Policies", "") if state is not None and state.usable else ""
+    for parameter, policies in chosen.items():
+        wanted_policies(cloud, policies, known, parameter)
+
+
+def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
+    """Refuse choices that a Pars cannot get once it exists; ``known`` are the parameters of its stack.
+
+    Raises
+    ------
+    CloudknotInputError
+        AWS would have to replace what the knots of these Pars use.
+    """
+    anew = (
+        f"AWS cannot exchange it under the knots of Pars {options.name!r}. Give another name for new ones: "
+        "Pars(name=..., ...), or clobber its knots and these first"
+    )
+    if not options.use_default_vpc and known.get("VpcId"):
+        refuse("use_default_vpc", False, f"True, for the VPC {known['VpcId']} that it has: {anew}")
+    fixed = {
+        "ipv4_cidr": (options.ipv4_cidr, "VpcCidr"),
+        "instance_tenancy": (options.instance_tenancy, "InstanceTenancy"),
+        "batch_service_role_name": (options.batch_service_role_name, "BatchServiceRoleName"),
+    }
+    for choice, (value, parameter) in fixed.items():
+        if value is not None and value != known.get(parameter, ""):
+            now = repr(known[parameter]) if known.get(parameter) else "none of its own"
+            refuse(choice, value, f"{now}, as it has: {anew}")
+
+
+def delete_pars(cloud: Cloud, name: str) -> None:
+    """Delete the resources of a Pars; without any there is nothing to do.
+
+    AWS itself would delete the roles of compute environments that are idle, which are of no use from then on.
+
+    Raises
+    ------
+    CannotDeleteResourceException
+        A knot uses them, or AWS refused.
+    """
+    if users := knots_of_pars(cloud, name):
+        raise CannotDeleteResourceException(
+            f"The Pars {name!r} is used by {_named(users)} and was kept; it costs nothing. Clobber "
+            f"{'that' if len(users) == 1 else 'those'} first (`cloudknot clobber {' '.join(users)}`), then "
+            f"Pars(name={name!r}).clobber().",
+            operation="cloudformation:delete_stack",
+        )
+    Stack(cloud, f"{name}{PARS}").delete()
+
+
+def _named(knots: list[str]) -> str:
+    return f"the knot{'s' * (len(knots) > 1)} {', '.join(map(repr, knots))}"

@@ -1,0 +1,1 @@
+"""The build context of a program, the engine that builds it, and the repository that holds it."""

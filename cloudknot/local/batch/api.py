@@ -1,0 +1,199 @@
+"""The Batch job API: requests in, the engine asked under one lock, its actions done by a runner.
+
+Answers SubmitJob, DescribeJobs, ListJobs, and CancelJob and TerminateJob one by one and in bulk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cloudknot.local.batch import answers
+from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch.engine import Engine
+from cloudknot.local.batch.records import Action, Event, Job, Start, Status
+from cloudknot.local.batch.submission import resolve
+from cloudknot.local.errors import ClientException
+from cloudknot.local.runners.runner import Runner
+
+MAX_BULK = 50
+
+
+class Batch:
+    """The jobs of one cloud.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    runner : Runner
+    vcpus : float
+        How many vCPUs jobs may hold at a time.
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(self, catalog: Catalog, runner: Runner, vcpus: float, clock: Callable[[], float] = time.time) -> None:
+        self._catalog, self._runner, self._clock = catalog, runner, clock
+        self._engine = Engine(vcpus, lambda: str(uuid.uuid4()))
+        self._changed = threading.Condition()
+        self._closed = False
+        self._due = math.inf
+        self._routes = {
+            "/v1/submitjob": self.submit_job,
+            "/v1/describejobs": self.describe_jobs,
+            "/v1/listjobs": self.list_jobs,
+            "/v1/canceljob": self.cancel_job,
+            "/v1/terminatejob": self.terminate_job,
+            "/v1/canceljobs": self.cancel_jobs,
+            "/v1/terminatejobs": self.terminate_jobs,
+        }
+        self._timekeeper = threading.Thread(target=self._keep_time, name="batch-deadlines", daemon=True)
+        self._timekeeper.start()
+
+    def handles(self, method: str, path: str) -> bool:
+        """Whether a request is one of the Batch job API."""
+        return method == "POST" and path in self._routes
+
+    def respond(self, path: str, body: bytes) -> dict[str, Any]:
+        """Answer a request. Raises `ClientException` for what is refused."""
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError as error:
+            raise ClientException("The request is not JSON") from error
+        if not isinstance(request, dict):
+            raise ClientException("The request is not a JSON object")
+        return self._routes[path](request)
+
+    def submit_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        spec = resolve(request, self._catalog, self._engine.jobs)
+        with self._changed:
+            job, actions = self._engine.submit(spec, self._clock())
+            self._perform(actions)
+        return {"jobArn": answers.arn(job), "jobName": spec.name, "jobId": job.id}
+
+    def describe_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        ids = request.get("jobs") or []
+        if len(ids) > answers.MAX_DESCRIBED:
+            raise ClientException(f"Number of jobs must be at most {answers.MAX_DESCRIBED}")
+        with self._changed:
+            jobs = [self._engine.jobs[job_id] for job_id in ids if job_id in self._engine.jobs]
+            return {"jobs": [answers.detail(job) for job in jobs]}
+
+    def list_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with self._changed:
+            return answers.page(request, self._listed(request))
+
+    def cancel_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._end(request.get("jobId", ""), request, self._engine.cancel)
+        return {}
+
+    def terminate_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._end(request.get("jobId", ""), request, self._engine.terminate)
+        return {}
+
+    def cancel_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._end_all(request, self._engine.cancel)
+
+    def terminate_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._end_all(request, self._engine.terminate)
+
+    def report(self, event: Event) -> None:
+        """Take in what the runner reports, and start at once what can now start."""
+        with self._changed:
+            if not self._closed:
+                self._perform(self._engine.handle(event, self._clock()))
+
+    def forget(self, job_id: str) -> None:
+        """Know a job no more. Raises `ClientException` when it is not known."""
+        with self._changed:
+            self._engine.forget(self._job(job_id))
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state; of an array, its children count."""
+        with self._changed:
+            jobs = Counter(job.status for job in self._engine.jobs.values() if not job.children)
+        return {status.value: jobs[status] for status in Status}
+
+    @property
+    def live(self) -> bool:
+        """Whether any job has not ended."""
+        with self._changed:
+            return self._engine.live
+
+    def close(self) -> None:
+        """Kill all that runs and start nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._runner.close()
+        self._timekeeper.join(timeout=5)
+
+    def _listed(self, request: Mapping[str, Any]) -> Iterable[Job]:
+        """The jobs that ListJobs is asked for, without a status only those that run."""
+        if request.get("arrayJobId"):
+            jobs: Iterable[Job] = self._job(request["arrayJobId"]).children
+        elif request.get("jobQueue"):
+            queue = request["jobQueue"].rpartition("/")[2]
+            jobs = (job for job in reversed(list(self._engine.top_level())) if job.spec.queue.name == queue)
+            if request.get("filters"):
+                return (job for job in jobs if answers.matches(job, request["filters"]))
+        else:
+            raise ClientException("Exactly one of jobQueue, arrayJobId and multiNodeJobId must be specified")
+        status = request.get("jobStatus") or Status.RUNNING
+        return (job for job in jobs if job.status == status)
+
+    def _job(self, job_id: str) -> Job:
+        try:
+            return self._engine.jobs[job_id]
+        except KeyError as error:
+            raise ClientException(f"Job {job_id} does not exist") from error
+
+    def _end(self, job_id: str, request: Mapping[str, Any], end: Callable[[Job, str, float], list[Action]]) -> None:
+        if not request.get("reason"):
+            raise ClientException("reason must not be null")
+        with self._changed:
+            job = self._job(job_id)
+            if not job.status.ended:
+                self._perform(end(job, request["reason"], self._clock()))
+
+    def _end_all(self, request: Mapping[str, Any], end: Callable[[Job, str, float], list[Action]]) -> dict[str, Any]:
+        ids = request.get("jobs") or []
+        if len(ids) > MAX_BULK:
+            raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
+        successful, errors = [], []
+        for job_id in ids:
+            try:
+                self._end(job_id, request, end)
+                successful.append(job_id)
+            except ClientException as error:
+                errors.append({"job": job_id, "code": "ClientException", "message": str(error)})
+        return {"successful": successful, "errors": errors}
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._runner.start(action.task, self.report)
+            else:
+                self._runner.stop(action.task_id, kill=action.kill)
+        if self._next_deadline() < self._due:
+            self._changed.notify_all()
+
+    def _next_deadline(self) -> float:
+        deadline = self._engine.next_deadline()
+        return math.inf if deadline is None else deadline
+
+    def _keep_time(self) -> None:
+        with self._changed:
+            while not self._closed:
+                self._due = self._next_deadline()
+                wait = self._due - self._clock()
+                if wait > 0:
+                    self._changed.wait(min(wait, threading.TIMEOUT_MAX))
+                else:
+                    self._perform(self._engine.tick(self._clock()))

@@ -1,0 +1,168 @@
+"""SubmitJob: check a request as AWS Batch does, and resolve it to a `JobSpec`.
+
+The limits are those of the AWS Batch user guide, "AWS Batch service quotas", and of its API reference.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRule, Job, JobSpec, RetryStrategy
+from cloudknot.local.errors import ClientException
+
+MAX_PAYLOAD = 30 * 1024
+MAX_OVERRIDES = 8192
+MAX_DEPENDENCIES = 20
+ARRAY_SIZES = range(2, 10_001)
+ATTEMPTS = range(1, 11)
+MAX_EXIT_RULES = 5
+MIN_TIMEOUT = 60
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_UNSUPPORTED = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
+_RESERVED = "AWS_BATCH"
+_FARGATE = ("fargatePlatformConfiguration", "networkConfiguration", "runtimePlatform")
+_SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConfiguration", *_FARGATE)
+"""Members of the definition's container that are the job's as they are."""
+
+
+def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
+    """The job that a SubmitJob request asks for. Raises `ClientException` for what AWS refuses."""
+    _check_shape(request)
+    overrides = request.get("containerOverrides") or {}
+    queue = catalog.queue(str(request["jobQueue"]))
+    definition = catalog.definition(str(request["jobDefinition"]))
+    container = _container(definition)
+    parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
+    command = overrides.get("command") or container.get("command", [])
+    resources = _resources(container) | _resources(overrides)
+    return JobSpec(
+        name=request["jobName"],
+        queue=queue,
+        definition=definition["jobDefinitionArn"],
+        definition_name=definition["jobDefinitionName"],
+        image=container["image"],
+        command=tuple(_substitute(word, parameters) for word in command),
+        environment=_environment(container) | _environment(overrides),
+        vcpus=float(resources["VCPU"]),
+        resources=resources,
+        parameters=parameters,
+        retry=_retry_strategy(request.get("retryStrategy") or definition.get("retryStrategy") or {}),
+        timeout=_timeout(request.get("timeout") or definition.get("timeout") or {}),
+        depends_on=_dependencies(request, jobs),
+        array_size=_array_size(request),
+        tags=dict(request.get("tags", {})),
+        container={name: container[name] for name in _SHOWN if name in container},
+        platform="FARGATE" if "fargatePlatformConfiguration" in container else "EC2",
+        refused=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
+    )
+
+
+def _check_shape(request: Mapping[str, Any]) -> None:
+    size = len(json.dumps(request))
+    if size > MAX_PAYLOAD:
+        raise ClientException(f"Job size must be less than 30 KiB, got {-(-size // 1024)} KiB")
+    for name in ("jobName", "jobQueue", "jobDefinition"):
+        if not isinstance(request.get(name), str) or not request[name]:
+            raise ClientException(f"{name} must not be null")
+    if not _NAME.fullmatch(request["jobName"]):
+        raise ClientException("Job name should match valid pattern")
+    for name in _UNSUPPORTED:
+        if request.get(name):
+            raise ClientException(f"The embedded cloud runs container jobs only, not {name}")
+
+
+def _container(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    container: Mapping[str, Any] | None = definition.get("containerProperties")
+    if definition.get("type") != "container" or not container or not container.get("image"):
+        raise ClientException("The embedded cloud runs container jobs only, not those of another type")
+    return container
+
+
+def _resources(properties: Mapping[str, Any]) -> dict[str, str]:
+    """vCPUs, memory and GPUs by type; the old ``vcpus`` and ``memory`` members count, the newer ones win."""
+    old = {"VCPU": properties.get("vcpus"), "MEMORY": properties.get("memory")}
+    resources = {kind: str(value) for kind, value in old.items() if value}
+    for requirement in properties.get("resourceRequirements", ()):
+        resources[requirement["type"]] = str(requirement["value"])
+    return resources if "image" not in properties else {"VCPU": "1"} | resources
+
+
+def _substitute(word: str, parameters: Mapping[str, str]) -> str:
+    prefix, _, name = word.partition("Ref::")
+    return word if prefix or name not in parameters else parameters[name]
+
+
+def _environment(properties: Mapping[str, Any]) -> dict[str, str]:
+    variables = {entry["name"]: str(entry.get("value", "")) for entry in properties.get("environment", ())}
+    for name in variables:
+        if name.upper().startswith(_RESERVED):
+            raise ClientException(f"Environment variable names must not start with {_RESERVED}: {name}")
+    return variables
+
+
+def _retry_strategy(given: Mapping[str, Any]) -> RetryStrategy:
+    rules = given.get("evaluateOnExit") or []
+    attempts = given.get("attempts", 1)
+    if attempts not in ATTEMPTS:
+        raise ClientException("Retry strategy attempts must be between 1 and 10")
+    if len(rules) > MAX_EXIT_RULES:
+        raise ClientException(f"evaluateOnExit must have at most {MAX_EXIT_RULES} entries")
+    if rules and "attempts" not in given:
+        raise ClientException("attempts must be specified when evaluateOnExit is specified")
+    return RetryStrategy(attempts, tuple(_exit_rule(rule) for rule in rules))
+
+
+def _exit_rule(rule: Mapping[str, str]) -> ExitRule:
+    action = str(rule.get("action", "")).upper()
+    patterns = [rule.get(name) for name in ("onExitCode", "onReason", "onStatusReason")]
+    if action not in ("RETRY", "EXIT"):
+        raise ClientException("evaluateOnExit action must be RETRY or EXIT")
+    if any("*" in (pattern or "")[:-1] for pattern in patterns):
+        raise ClientException("evaluateOnExit patterns can have an asterisk at their end only")
+    if not any(patterns):
+        raise ClientException("evaluateOnExit needs at least one of onExitCode, onReason and onStatusReason")
+    return ExitRule(action, *patterns)
+
+
+def _timeout(given: Mapping[str, Any]) -> int | None:
+    seconds: int | None = given.get("attemptDurationSeconds")
+    if seconds is not None and seconds < MIN_TIMEOUT:
+        raise ClientException(f"Timeout attemptDurationSeconds must be at least {MIN_TIMEOUT}")
+    return seconds
+
+
+def _array_size(request: Mapping[str, Any]) -> int | None:
+    size: int | None = (request.get("arrayProperties") or {}).get("size")
+    if size is not None and size not in ARRAY_SIZES:
+        raise ClientException("Array size must be between 2 and 10000")
+    return size
+
+
+def _dependencies(request: Mapping[str, Any], jobs: Mapping[str, Job]) -> tuple[Dependency, ...]:
+    given = request.get("dependsOn") or []
+    if len(given) > MAX_DEPENDENCIES:
+        raise ClientException(f"Job cannot have more than {MAX_DEPENDENCIES} dependencies")
+    size = _array_size(request)
+    return tuple(_dependency(entry, size, jobs) for entry in given)
+
+
+def _dependency(entry: Mapping[str, str], size: int | None, jobs: Mapping[str, Job]) -> Dependency:
+    kind, job_id = entry.get("type", ""), entry.get("jobId")
+    if kind not in ("", "SEQUENTIAL", "N_TO_N"):
+        raise ClientException(f"Dependency type must be SEQUENTIAL or N_TO_N, not {kind}")
+    if kind and size is None:
+        raise ClientException(f"Only an array job can have a dependency of type {kind}")
+    if kind == "SEQUENTIAL":
+        if job_id:
+            raise ClientException("A SEQUENTIAL dependency must not have a jobId")
+        return Dependency(None, kind)
+    if not job_id or job_id not in jobs:
+        raise ClientException(f"Job dependency {job_id} does not exist")
+    if kind == "N_TO_N" and len(jobs[job_id].children) != size:
+        raise ClientException("The arrays of an N_TO_N dependency must be of the same size")
+    return Dependency(job_id, kind)

@@ -1,0 +1,42 @@
+"""The attempt of a job as a runner gets it: command, and the environment that AWS Batch sets. Pure."""
+
+from __future__ import annotations
+
+from cloudknot.aws.batch import LOG_GROUP
+from cloudknot.local.batch.records import Job, Task
+
+
+def task_of(job: Job, identity: str) -> Task:
+    """The task of a job's next attempt.
+
+    ``identity`` becomes the task id and the end of the log stream's name, as with the ``awslogs`` driver.
+    """
+    logs = (job.spec.container.get("logConfiguration") or {}).get("options") or {}
+    prefix = logs.get("awslogs-stream-prefix", job.spec.definition_name)
+    return Task(
+        id=identity,
+        image=job.spec.image,
+        command=job.spec.command,
+        environment=dict(job.spec.environment) | batch_variables(job),
+        log_stream=f"{prefix}/default/{identity}",
+        log_group=logs.get("awslogs-group", LOG_GROUP),
+        vcpus=job.spec.vcpus,
+        memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
+        user=job.spec.container.get("user"),
+        role=job.spec.container.get("jobRoleArn"),
+        init=bool(job.spec.container.get("linuxParameters", {}).get("initProcessEnabled")),
+    )
+
+
+def batch_variables(job: Job) -> dict[str, str]:
+    """What Batch itself sets (AWS Batch user guide, "AWS Batch job environment variables")."""
+    variables = {
+        "AWS_BATCH_JOB_ID": job.id,
+        "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts) + 1),
+        "AWS_BATCH_CE_NAME": job.spec.queue.environment,
+        "AWS_BATCH_JQ_NAME": job.spec.queue.name,
+    }
+    if job.index is not None:
+        variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
+        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.spec.array_size)
+    return variables

@@ -1,0 +1,48 @@
+"""The switches of the faults, behind one route of the cloud's owner: set them, read their counts, kill, forget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.local.errors import ClientException
+from cloudknot.local.faults.fault import Faults
+from cloudknot.local.faults.injector import Injector
+from cloudknot.local.faults.runner import FaultyRunner
+
+
+class FaultControls:
+    """What a request to the route asks for.
+
+    Parameters
+    ----------
+    injector : Injector
+    runner : FaultyRunner
+    forget : callable
+        Takes a job id, of which Batch is to know no more.
+    """
+
+    def __init__(self, injector: Injector, runner: FaultyRunner, forget: Callable[[str], None]) -> None:
+        self._injector, self._runner, self._forget = injector, runner, forget
+        self.answer = injector.answer
+
+    def respond(self, body: bytes) -> dict[str, Any]:
+        """Do what is asked for, and give the counts since the faults were set last.
+
+        ``{"set": {...}}`` takes the members of `Faults`, ``{"kill": {"job": id, "how": ...}}`` kills the attempt that
+        runs now, ``{"forget": id}`` has Batch know a job no more. Raises `ClientException` for what is refused.
+        """
+        try:
+            request = json.loads(body or b"{}")
+            if "set" in request:
+                self._injector.set(Faults.from_dict(request["set"]))
+            if "kill" in request:
+                self._runner.kill(request["kill"]["job"], request["kill"]["how"])
+            if "forget" in request:
+                self._forget(request["forget"])
+                self._injector.count("forgotten")
+        except (CloudknotInputError, TypeError, KeyError, ValueError) as error:
+            raise ClientException(f"These faults cannot be injected: {error}") from error
+        return {"injected": self._injector.counts()}

@@ -1,0 +1,152 @@
+"""A runner whose attempts meet the faults that are on: killed, never started, lost sight of. Else it is another's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.local.batch.records import Event, Exited, Task
+from cloudknot.local.faults.fault import ENDINGS, NEVER_STARTED, Ending, Kill
+from cloudknot.local.faults.injector import Injector
+from cloudknot.local.runners.runner import Report, Runner
+from cloudknot.worker.wire.protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index, unpack_offsets
+
+
+@dataclass(eq=False)
+class _Watched:
+    """A task that has not been reported as exited."""
+
+    task: Task
+    report: Report
+    kill: Kill | None
+    ending: Ending | None = None
+    """With which its processes are being killed."""
+
+
+class FaultyRunner:
+    """A `Runner` in front of another.
+
+    Parameters
+    ----------
+    runner : Runner
+        Runs the tasks.
+    injector : Injector
+        Knows what is to go wrong, and counts it.
+    read : callable
+        Gives the S3 object at a path, ``/bucket/key``.
+    """
+
+    def __init__(self, runner: Runner, injector: Injector, read: Callable[[str], bytes]) -> None:
+        self._runner, self._injector, self._read = runner, injector, read
+        self._lock = threading.Lock()
+        self._tasks: dict[str, _Watched] = {}
+        injector.on_stored = self._stored
+
+    def start(self, task: Task, report: Report) -> None:
+        attempt = int(task.environment.get("AWS_BATCH_JOB_ATTEMPT", "1"))
+        kill = self._injector.kill_for(child_index(task.environment), attempt)
+        if kill is not None and kill.how in NEVER_STARTED:
+            self._injector.count(f"killed: {kill.how}")
+            _later(0, lambda: report(_exited(task, kill.ending)))
+            return
+        with self._lock:
+            self._tasks[task.id] = _Watched(task, report, kill)
+        self._runner.start(_idle(task) if kill is not None and kill.at_once else task, self._hear)
+
+    def stop(self, task_id: str, *, kill: bool) -> None:
+        self._runner.stop(task_id, kill=kill)
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def kill(self, job_id: str, how: str) -> None:
+        """Kill the attempt of a job that runs now. Raises `CloudknotInputError` when there is none."""
+        with self._lock:
+            found = [w for w in self._tasks.values() if w.task.environment.get("AWS_BATCH_JOB_ID") == job_id]
+        if not found or how not in ENDINGS:
+            raise CloudknotInputError(f"There is no running job {job_id!r} to kill, or no fault {how!r}.")
+        self._end(found[-1], Kill(how))
+
+    def _hear(self, event: Event) -> None:
+        with self._lock:
+            watched = self._tasks.get(event.task_id)
+        if watched is None:
+            return
+        if isinstance(event, Exited):
+            self._on_exited(watched, event)
+            return
+        watched.report(event)
+        if watched.kill is not None and watched.kill.moment == "start":
+            self._end_later(watched, watched.kill)
+
+    def _on_exited(self, watched: _Watched, event: Exited) -> None:
+        with self._lock:
+            del self._tasks[event.task_id]
+            ending, kill = watched.ending, watched.kill
+        if ending is None and kill is not None and kill.moment == "end":
+            self._injector.count(f"killed: {kill.how}")
+            ending = kill.ending
+        watched.report(event if ending is None else _exited(watched.task, ending))
+
+    def _end_later(self, watched: _Watched, kill: Kill) -> None:
+        if kill.after:
+            _later(kill.after, lambda: self._end(watched, kill))
+        else:
+            self._end(watched, kill)
+
+    def _end(self, watched: _Watched, kill: Kill) -> None:
+        """Kill a task's processes; or leave them, and report that they are gone."""
+        task = watched.task
+        with self._lock:
+            if task.id not in self._tasks or watched.ending is not None:
+                return
+            watched.ending = kill.ending
+            if kill.overlap:
+                del self._tasks[task.id]
+        self._injector.count(f"overlapping: {kill.how}" if kill.overlap else f"killed: {kill.how}")
+        if kill.overlap:
+            watched.report(_exited(task, kill.ending))
+        else:
+            self._runner.stop(task.id, kill=True)
+
+    def _stored(self, path: str) -> None:
+        """Kill whose results were stored, if that is the moment to."""
+        with self._lock:
+            armed = [w for w in self._tasks.values() if w.kill is not None and w.kill.moment == "stored"]
+        for watched in armed:
+            if watched.kill is not None and self._is_output(path, watched.task):
+                self._end_later(watched, watched.kill)
+
+    def _is_output(self, path: str, task: Task) -> bool:
+        """Whether a path is that of results of a task's elements."""
+        if MANIFEST_VARIABLE not in task.environment or not task.command:
+            return False
+        keys = RunKeys.parse(task.command[-1])
+        key = path.removeprefix(f"/{keys.bucket}/")
+        if not key.startswith(keys.outputs):
+            return False
+        manifest, location = Manifest.from_json(task.environment[MANIFEST_VARIABLE]), keys.parse_output(key)
+        child = child_index(task.environment)
+        if not manifest.round or location.round != manifest.round:
+            return location.round == manifest.round and location.first in manifest.chunk(child)
+        # Of a round after the first, an object has the elements, in the order of the children.
+        first = child * manifest.chunksize
+        todo = unpack_offsets(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"))
+        return location.first in todo[first : first + manifest.chunksize]
+
+
+def _idle(task: Task) -> Task:
+    """The task with nothing to do: a quick one would otherwise be done before it is killed."""
+    return replace(task, command=("sleep", "86400"))
+
+
+def _exited(task: Task, ending: Ending) -> Exited:
+    return Exited(task.id, ending.exit_code, ending.reason, ending.status_reason)
+
+
+def _later(seconds: float, call: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()

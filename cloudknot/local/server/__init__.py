@@ -1,0 +1,1 @@
+"""The embedded cloud's own process: HTTP, signatures, and the routes to every service."""

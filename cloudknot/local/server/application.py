@@ -1,0 +1,206 @@
+"""The embedded cloud as a WSGI application: signatures first, then our routes, the Batch job API, and moto."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from cloudknot.aws.batch import LOG_GROUP, LogStream
+from cloudknot.local import errors
+from cloudknot.local.batch.api import Batch
+from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.cloudformation import CloudFormation
+from cloudknot.local.cloudformation.records import ValidationError
+from cloudknot.local.errors import ClientException
+from cloudknot.local.faults.controls import FaultControls
+from cloudknot.local.iam.gate import Gate
+from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
+from cloudknot.local.iam.task_credentials import TaskCredentials
+from cloudknot.local.server.control_plane import ControlPlane
+from cloudknot.local.server.counters import Counters
+
+STATUS_PATH = "/_cloudknot/status"
+STOP_PATH = "/_cloudknot/stop"
+LOG_PATH = "/_cloudknot/log"
+FAULTS_PATH = "/_cloudknot/faults"
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Application:
+    """Everything that the cloud's port answers.
+
+    Parameters
+    ----------
+    gate : Gate
+        Lets requests in.
+    credentials : TaskCredentials
+        Gives jobs the credentials of their roles.
+    batch : Batch
+    catalog : Catalog
+        Told when what it knows may have changed.
+    moto : WSGI application
+        Answers what is not ours.
+    about : mapping
+        Constant part of the status answer.
+    plane : ControlPlane
+        Calls that the cloud makes of itself.
+    stacks : CloudFormation
+    faults : FaultControls
+        What is to go wrong.
+    on_stop : callable
+        Called when somebody asks the cloud to end.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        credentials: TaskCredentials,
+        batch: Batch,
+        catalog: Catalog,
+        moto: WSGIApplication,
+        about: Mapping[str, Any],
+        plane: ControlPlane,
+        stacks: CloudFormation,
+        faults: FaultControls,
+        on_stop: Callable[[], None],
+    ) -> None:
+        self._gate, self._credentials = gate, credentials
+        self._batch, self._catalog, self._moto = batch, catalog, moto
+        self._about, self._plane, self._on_stop = about, plane, on_stop
+        self._stacks, self._faults = stacks, faults
+        self._counters = Counters()
+        self._started = self._last_used = time.monotonic()
+        self._in_use = 0
+        self._lock = threading.Lock()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last request or live job; asking for the status is no use."""
+        with self._lock:
+            if self._in_use or self._batch.live:
+                self._last_used = time.monotonic()
+            return time.monotonic() - self._last_used
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith(CREDENTIALS_PATH):
+            return self._credentials.answer(environ, start_response)
+        service = _service(environ)
+        refusal = self._gate.refusal(environ, service)
+        if refusal is not None:
+            return errors.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
+        if environ["PATH_INFO"] == STATUS_PATH:
+            return _answer(start_response, self._status())
+        if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
+            self._on_stop()
+            return _answer(start_response, {})
+        with self._lock:
+            self._in_use += 1
+        try:
+            if environ["PATH_INFO"] in (LOG_PATH, FAULTS_PATH):
+                return self._own(environ, start_response)
+            of_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
+            counted = self._counters.counting(environ, start_response, service)
+            return self._faults.answer(environ, counted, self._for_whom_it_is, service, of_job)
+        finally:
+            with self._lock:
+                self._in_use -= 1
+                self._last_used = time.monotonic()
+
+    def _own(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """What is no service of AWS, and meets no faults."""
+        if environ["PATH_INFO"] == FAULTS_PATH:
+            try:
+                return _answer(start_response, self._faults.respond(environ["wsgi.input"].read()))
+            except ClientException as error:
+                return _client_error(start_response, str(error))
+        asked = dict(parse_qsl(environ["QUERY_STRING"]))
+        stream = LogStream(asked.get("group", LOG_GROUP), asked.get("name", ""))
+        return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
+
+    def _for_whom_it_is(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        principal = environ["cloudknot.principal"]
+        if principal is None or _service(environ) != "s3":
+            return self._dispatch(environ, start_response)
+        return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
+
+    def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if self._batch.handles(environ["REQUEST_METHOD"], path):
+            try:
+                return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
+            except ClientException as error:
+                return _client_error(start_response, str(error))
+        if _service(environ) == "cloudformation":
+            return self._answer_of_stacks(environ, start_response)
+        environ["RAW_URI"] = environ["REQUEST_URI"]
+        if not _may_change_batch(environ):
+            return self._moto(environ, start_response)
+        self._catalog.forget()
+        try:
+            return self._moto(environ, start_response)
+        finally:
+            self._catalog.forget()
+
+    def _answer_of_stacks(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            body = self._stacks.respond(environ["wsgi.input"].read(), _credential(environ)[0])
+        except ValidationError as error:
+            _, body = errors.body("cloudformation", error.code, str(error))
+            return _xml(start_response, "400 Bad Request", body)
+        return _xml(start_response, "200 OK", body)
+
+    def _status(self) -> dict[str, Any]:
+        uptime = time.monotonic() - self._started
+        counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
+        return {**self._about, "uptime": uptime, "idle": self.idle, **counts}
+
+
+def _service(environ: Environ) -> str:
+    """The service that a request is signed for; S3 when it does not say."""
+    scope = _credential(environ)
+    return scope[3] if len(scope) == 5 else "s3"
+
+
+def _credential(environ: Environ) -> list[str]:
+    """The parts of the scope that a request is signed for; the first is the key's id."""
+    header = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
+    presigned = dict(parse_qsl(str(environ["QUERY_STRING"]))).get("X-Amz-Credential", "")
+    return (header or presigned).split("/")
+
+
+def _may_change_batch(environ: Environ) -> bool:
+    return _service(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")
+
+
+def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:
+    extra = [("x-amzn-ErrorType", "ClientException")]
+    return _answer(start_response, {"message": message}, "400 Bad Request", extra)
+
+
+def _xml(start_response: StartResponse, status: str, body: bytes) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _text(start_response: StartResponse, text: str) -> Iterable[bytes]:
+    body = text.encode()
+    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _answer(
+    start_response: StartResponse,
+    answer: Mapping[str, Any],
+    status: str = "200 OK",
+    extra: Iterable[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    body = json.dumps(answer).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra])
+    return [body]

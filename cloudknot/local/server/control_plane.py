@@ -1,0 +1,104 @@
+"""Calls of this process to its own control plane: AWS's JSON protocols, as WSGI requests without a socket.
+
+Over a socket, a request that needs another one could wait for a server thread that never comes free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+from cloudknot.aws.batch import LogStream, log_lines
+from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.local.iam.signing import AccessKey, sign
+
+_JSON = {"Content-Type": "application/x-amz-json-1.1"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_LOGS = "Logs_20140328"
+_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
+_ERRORS = {
+    "ResourceAlreadyExistsException": ResourceExistsException,
+    "ResourceNotFoundException": ResourceDoesNotExistException,
+}
+
+
+class ControlPlane:
+    """The Batch and CloudWatch Logs of a WSGI application that serves AWS's APIs.
+
+    Parameters
+    ----------
+    application : WSGI application
+    key : AccessKey
+        Signs the calls.
+    endpoint : str
+        The URL that the application is reached at.
+    region : str
+    """
+
+    def __init__(self, application: Any, key: AccessKey, endpoint: str, region: str) -> None:
+        from werkzeug.test import Client
+
+        self._client = Client(application, use_cookies=False)
+        self._key, self._endpoint, self._region = key, endpoint, region
+
+    def batch(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call Batch, for example ``batch("DescribeJobQueues", jobQueues=["q"])``."""
+        return self._call("batch", operation, f"/v1/{operation.lower()}", {}, arguments)
+
+    def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
+        return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
+
+    def query(self, service: str, action: str, **arguments: str) -> ElementTree.Element:
+        """Call a service with AWS's query protocol, for example ``query("iam", "GetRole", RoleName="r")``."""
+        form = {"Action": action, "Version": _VERSIONS[service], **arguments}
+        answer = self._post(service, "/", urlencode(form).encode(), _FORM)
+        content = ElementTree.fromstring(answer.get_data())
+        if answer.status_code >= 400:
+            code, message = (content.findtext(f".//{{*}}{name}") or "" for name in ("Code", "Message"))
+            raise CloudError(f"{service}:{action} was refused: {code}: {message}", code=code)
+        return content
+
+    def log_lines(self, stream: LogStream) -> Iterator[str]:
+        """The lines of a job's log stream so far; a stream that does not exist has none."""
+        yield from log_lines(lambda **arguments: self.logs("GetLogEvents", **arguments), stream)
+
+    def _call(
+        self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        answer = self._post(service, path, json.dumps(arguments).encode(), {**headers, **_JSON})
+        content: dict[str, Any] = json.loads(answer.get_data() or b"{}")
+        if answer.status_code >= 400:
+            code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
+            name = f"{service}:{operation}"
+            message = f"{name} was refused: {code}: {content.get('message', '')}"
+            raise _ERRORS.get(code, CloudError)(message, code=code, operation=name)
+        return content
+
+    def stored(self, path: str) -> bytes:
+        """The S3 object at a path, ``/bucket/key``."""
+        signed = sign("GET", self._endpoint + path, self._key, service="s3", region=self._region)
+        content = hashlib.sha256(b"").hexdigest()
+        answer = self._client.get(
+            path,
+            base_url=self._endpoint,
+            headers={**signed, "X-Amz-Content-SHA256": content},
+            environ_overrides={"RAW_URI": path},
+        )
+        if answer.status_code >= 400:
+            raise CloudError(f"s3:GetObject of {path} was refused: {answer.status_code}")
+        return bytes(answer.get_data())
+
+    def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+        signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
+        return self._client.post(
+            path,
+            base_url=self._endpoint,
+            data=body,
+            headers={**signed, **headers},
+            environ_overrides={"RAW_URI": path},
+        )

@@ -1,0 +1,229 @@
+"""ECR beside a real registry: repositories are moto's, the images in them are the registry's.
+
+A layer in front of moto. It answers what ECR says of images and logins, and puts the registry's address into what moto
+says of repositories, so that a client which asks where to push is sent to that registry.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cloudknot.errors import CloudError
+from cloudknot.local.server.registry import MEDIA_TYPES, Manifest, Registry
+
+WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+LOGIN_VALIDITY = 12 * 3600
+"""Seconds, as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
+
+_TARGET = "AmazonEC2ContainerRegistry_V20150921."
+
+
+class _Refused(Exception):
+    """An error of ECR: its code and its message."""
+
+
+class RegistryEcr:
+    """A WSGI application: ECR for one registry, everything else by another application.
+
+    Parameters
+    ----------
+    others : WSGI application
+        Also keeps the repositories, their tags and policies.
+    registry : Registry
+        Keeps the images.
+    """
+
+    def __init__(self, others: WSGIApplication, registry: Registry) -> None:
+        self._others, self._registry = others, registry
+        self._operations: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
+            "GetAuthorizationToken": self._authorization_token,
+            "CreateRepository": self._create_repository,
+            "DescribeRepositories": self._describe_repositories,
+            "DeleteRepository": self._delete_repository,
+            "DescribeImages": self._describe_images,
+            "ListImages": self._list_images,
+            "BatchGetImage": self._batch_get_image,
+            "BatchDeleteImage": self._batch_delete_image,
+            "PutImage": self._put_image,
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        operation = self._operations.get(target.removeprefix(_TARGET)) if target.startswith(_TARGET) else None
+        if operation is None:
+            return self._others(environ, start_response)
+        status = "200 OK"
+        try:
+            answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
+        except _Refused as refused:
+            code, message = refused.args
+            status, answer = "400 Bad Request", {"__type": code, "message": message}
+        except CloudError as error:
+            status, answer = "500 Internal Server Error", {"__type": "ServerException", "message": str(error)}
+        body = json.dumps(answer).encode()
+        start_response(status, [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _ask(self, environ: Mapping[str, Any], operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """An ECR operation of the application behind."""
+        from werkzeug.test import run_wsgi_app
+
+        body = json.dumps(request).encode()
+        changed = {
+            "HTTP_X_AMZ_TARGET": _TARGET + operation,
+            "wsgi.input": io.BytesIO(body),
+            "CONTENT_LENGTH": str(len(body)),
+        }
+        chunks, status, _ = run_wsgi_app(self._others, {**environ, **changed}, buffered=True)
+        answer: dict[str, Any] = json.loads(b"".join(chunks) or b"{}")
+        if not status.startswith("200"):
+            raise _Refused(answer.get("__type", "ServerException").rpartition("#")[2], answer.get("message", status))
+        return answer
+
+    def _authorization_token(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        login = self._registry.login
+        token = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+        data = {
+            "authorizationToken": token,
+            "expiresAt": time.time() + LOGIN_VALIDITY,
+            "proxyEndpoint": self._registry.url,
+        }
+        return {"authorizationData": [data]}
+
+    def _create_repository(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        answer = self._ask(environ, "CreateRepository", request)
+        return {**answer, "repository": self._here(answer["repository"])}
+
+    def _describe_repositories(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        answer = self._ask(environ, "DescribeRepositories", request)
+        return {**answer, "repositories": [self._here(repository) for repository in answer["repositories"]]}
+
+    def _delete_repository(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        name, account = self._repository(environ, request)
+        tags = self._registry.tags(name)
+        if tags and not request.get("force"):
+            raise _Refused(
+                "RepositoryNotEmptyException",
+                f"The repository with name '{name}' in registry with id '{account}' cannot be deleted because it "
+                "still contains images",
+            )
+        answer = self._ask(environ, "DeleteRepository", request)
+        for manifest in filter(None, (self._registry.manifest(name, tag) for tag in tags)):
+            self._registry.delete(name, manifest.digest)
+        return {**answer, "repository": self._here(answer["repository"])}
+
+    def _describe_images(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        """Of an image that is asked for by a tag, that tag only is shown: to find the others, all must be read."""
+        name, account = self._repository(environ, request)
+        found: dict[str, Manifest] = {}
+        tags: defaultdict[str, list[str]] = defaultdict(list)
+        for image_id in request.get("imageIds") or self._all_ids(name):
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                raise _Refused("ImageNotFoundException", _no_image(image_id, name, account))
+            found[manifest.digest] = manifest
+            tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
+        return {"imageDetails": [_detail(found[digest], tags[digest], name, account) for digest in found]}
+
+    def _list_images(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        name, _ = self._repository(environ, request)
+        if request.get("filter", {}).get("tagStatus") == "UNTAGGED":
+            return {"imageIds": []}
+        pairs = ((image_id, self._manifest(name, image_id)) for image_id in self._all_ids(name))
+        return {"imageIds": [{**image_id, "imageDigest": found.digest} for image_id, found in pairs if found]}
+
+    def _batch_get_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        name, account = self._repository(environ, request)
+        images, failures = [], []
+        for image_id in request["imageIds"]:
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                failures.append(_failure(image_id))
+            else:
+                images.append(_image(manifest, image_id, name, account))
+        return {"images": images, "failures": failures}
+
+    def _put_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        name, account = self._repository(environ, request)
+        body, tag = request["imageManifest"], request["imageTag"]
+        media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", MEDIA_TYPES[0])
+        before = self._registry.manifest(name, tag)
+        self._registry.put(name, tag, media_type, body.encode())
+        after = self._registry.manifest(name, tag)
+        if after is None or (before is not None and before.digest == after.digest):
+            raise _Refused("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
+        return {"image": _image(after, {"imageTag": tag}, name, account)}
+
+    def _batch_delete_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        name, _ = self._repository(environ, request)
+        deleted, failures = [], []
+        for image_id in request["imageIds"]:
+            manifest = self._manifest(name, image_id)
+            if manifest is None:
+                failures.append(_failure(image_id))
+            else:
+                self._delete(name, manifest, image_id.get("imageTag"))
+                deleted.append({**image_id, "imageDigest": manifest.digest})
+        return {"imageIds": deleted, "failures": failures}
+
+    def _delete(self, name: str, manifest: Manifest, tag: str | None) -> None:
+        """Delete an image, or one tag of it: a registry deletes all its tags at once, so the others are put back."""
+        others = [other for other in self._registry.tags(name) if tag is not None and other != tag]
+        kept = [other for other in others if self._registry.manifest(name, other) == manifest]
+        self._registry.delete(name, manifest.digest)
+        for other in kept:
+            self._registry.put(name, other, manifest.media_type, manifest.body)
+
+    def _repository(self, environ: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[str, str]:
+        """Name and account of the repository that a request is about, which must exist."""
+        name = request["repositoryName"]
+        answer = self._ask(environ, "DescribeRepositories", {"repositoryNames": [name]})
+        return name, answer["repositories"][0]["registryId"]
+
+    def _here(self, repository: Mapping[str, Any]) -> dict[str, Any]:
+        return {**repository, "repositoryUri": f"{self._registry.address}/{repository['repositoryName']}"}
+
+    def _all_ids(self, name: str) -> list[dict[str, str]]:
+        return [{"imageTag": tag} for tag in self._registry.tags(name)]
+
+    def _manifest(self, name: str, image_id: Mapping[str, str]) -> Manifest | None:
+        return self._registry.manifest(name, image_id.get("imageDigest") or image_id["imageTag"])
+
+
+def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> dict[str, Any]:
+    return {
+        "registryId": account,
+        "repositoryName": name,
+        "imageDigest": manifest.digest,
+        "imageTags": tags,
+        "imageSizeInBytes": manifest.size,
+        "imageManifestMediaType": manifest.media_type,
+    }
+
+
+def _image(manifest: Manifest, image_id: Mapping[str, str], name: str, account: str) -> dict[str, Any]:
+    return {
+        "registryId": account,
+        "repositoryName": name,
+        "imageId": {**image_id, "imageDigest": manifest.digest},
+        "imageManifest": manifest.body.decode(),
+        "imageManifestMediaType": manifest.media_type,
+    }
+
+
+def _failure(image_id: Mapping[str, str]) -> dict[str, Any]:
+    return {"imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
+
+
+def _no_image(image_id: Mapping[str, str], name: str, account: str) -> str:
+    asked = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
+    return (
+        f"The image with imageId {{{asked}}} does not exist within the repository with name '{name}' in the registry "
+        f"with id '{account}'"
+    )

@@ -1,0 +1,230 @@
+"""A digest of a function that is the same in every session, and differs whenever the function could act differently.
+
+Pickles are no such digest: they hold random class identities, the order of sets, the place of a notebook's cell, and
+depend on which equal strings happen to be one object. So the object graph is walked exactly as the pickler walks it,
+through the same reducers, and hashed in a canonical form. What the pickler would store is counted, by construction.
+
+The walk also sees every module that the pickle refers to by name, and every class it holds by value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, TypeVar
+
+from cloudknot.program import imports, pickling
+
+_CODE_FIELDS = (
+    "co_argcount",
+    "co_posonlyargcount",
+    "co_kwonlyargcount",
+    "co_flags",
+    "co_code",
+    "co_names",
+    "co_varnames",
+    "co_freevars",
+    "co_cellvars",
+    "co_name",
+    "co_qualname",
+    "co_linetable",
+    "co_exceptiontable",
+    "co_consts",
+)
+
+
+LARGE = 64 * 1024
+"""Bytes of a value that are hashed by themselves."""
+
+
+class Fingerprint:
+    """The canonical hash of what one object would be pickled as.
+
+    Attributes
+    ----------
+    modules : set of str
+        Modules that the object refers to by name, or imports in one of its functions.
+    classes : list of type
+        Classes that travel by value, in the order met.
+
+    Raises
+    ------
+    pickle.PicklingError
+        The object refers by name to something of ``__main__``, which is another module in a job.
+    """
+
+    def __init__(self, root: object) -> None:
+        self.modules: set[str] = set()
+        self.classes: list[type] = []
+        self._hash = hashlib.sha256()
+        self._ordinals: dict[int, int] = {}
+        self._atoms: dict[int, bytes | None] = {}
+        self._kept: list[object] = []
+        self._pickler = pickling.Pickler(io.BytesIO())
+        self._walk(root)
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def _walk(self, root: object) -> None:
+        # A stack instead of recursion: chains of functions and lists may be longer than Python's own stack.
+        stack: list[Iterator[object]] = [iter((root,))]
+        while stack:
+            for obj in stack[-1]:
+                stack.append(self._visit(obj))
+                break
+            else:
+                stack.pop()
+
+    def _emit(self, tag: str, *parts: bytes | str | int) -> None:
+        self._hash.update(_join(tag, *parts))
+
+    def _visit(self, obj: Any) -> Iterator[object]:
+        """Hash one object without its children, and return those in canonical order."""
+        atom = self._atom(obj)
+        if atom is not None:
+            self._emit("atom", atom)
+            return iter(())
+        if id(obj) in self._ordinals:
+            self._emit("seen", self._ordinals[id(obj)])
+            return iter(())
+        self._ordinals[id(obj)] = len(self._ordinals)
+        self._kept.append(obj)
+        return self._children(obj)
+
+    def _children(self, obj: Any) -> Iterator[object]:
+        kind = type(obj)
+        if kind in (list, tuple, set, frozenset, dict):
+            self._emit(kind.__name__, len(obj))
+            if kind is dict:
+                return chain.from_iterable(list(obj.items()))
+            return iter(sorted(obj, key=_content)) if kind in (set, frozenset) else iter(obj)
+        if kind in (bytearray, pickle.PickleBuffer):
+            raw = obj if kind is bytearray else obj.raw()
+            self._emit(kind.__name__, hashlib.sha256(raw).digest())
+            return iter(())
+        if isinstance(obj, ModuleType) and obj.__spec__ is not None:
+            self.modules.add(obj.__name__)
+        return self._reduced(obj, self._reduce(obj))
+
+    def _reduce(self, obj: Any) -> str | tuple[Any, ...]:
+        """What the pickler would store of an object, as ``__reduce_ex__`` words it."""
+        reduced: Any = self._pickler.reducer_override(obj)
+        if reduced is not NotImplemented:
+            return tuple(reduced)
+        if isinstance(obj, (type, FunctionType)):
+            return obj.__qualname__
+        reducer = self._pickler.dispatch_table.get(type(obj))
+        reduced = reducer(obj) if reducer else obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        return reduced if isinstance(reduced, str) else tuple(reduced)
+
+    def _reduced(self, obj: Any, reduced: str | tuple[Any, ...]) -> Iterator[object]:
+        if isinstance(reduced, str):
+            self._by_name(obj, reduced)
+            return iter(())
+        make, args, state, given_items, given_pairs, setter = (*reduced, None, None, None, None)[:6]
+        if isinstance(obj, FunctionType):
+            self.modules |= imports.names_in_code(obj.__code__, obj.__globals__.get("__package__") or "")
+            args, state = _canonical_function(args, state)
+        elif isinstance(obj, (type, TypeVar)) and (known_as := pickling.identity(obj)):
+            args = tuple(None if arg is known_as else arg for arg in args)
+            state = _canonical_class(obj, state)
+            if isinstance(obj, type):
+                self.classes.append(obj)
+        items: list[Any] = list(given_items or ())
+        pairs: list[tuple[Any, Any]] = list(given_pairs or ())
+        self._emit("reduced", len(items), len(pairs))
+        return chain((make, args, state, setter), items, chain.from_iterable(pairs))
+
+    def _by_name(self, obj: Any, name: str) -> None:
+        module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined,unused-ignore]
+        if module == "__main__":
+            raise pickle.PicklingError(f"it can only be found by its name {name!r} in the module __main__")
+        if not module.startswith("cloudpickle."):
+            self.modules.add(module)
+        self._emit("named", module, name)
+
+    def _atom(self, obj: Any) -> bytes | None:
+        """The canonical form of a value whose identity does not matter; None for everything else."""
+        if type(obj) not in _COMPOSITES:
+            return _scalar(obj)
+        if id(obj) not in self._atoms:
+            self._kept.append(obj)
+            self._atoms[id(obj)] = self._composite(obj)
+        return self._atoms[id(obj)]
+
+    def _composite(self, obj: Any) -> bytes | None:
+        kind = type(obj)
+        parts = [self._atom(part) for part in _COMPOSITES[kind](obj)]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        if kind is frozenset:
+            known.sort()
+        return hashlib.sha256(_join(kind.__name__, *known)).digest()
+
+
+_COMPOSITES: dict[type, Any] = {
+    tuple: iter,
+    frozenset: iter,
+    slice: lambda part: (part.start, part.stop, part.step),
+    CodeType: lambda code: [getattr(code, field) for field in _CODE_FIELDS],
+}
+
+
+def _scalar(obj: Any) -> bytes | None:
+    kind = type(obj)
+    if obj is None or obj is Ellipsis or obj is NotImplemented or kind in (bool, float, complex):
+        return _join(kind.__name__, repr(obj))
+    if kind is int:
+        return _join("int", hex(obj))
+    if kind is str:
+        return _join("str", obj)
+    if kind is bytes:
+        # What may be hundreds of megabytes is not put together with anything: that would copy it.
+        return _join("bytes", obj) if len(obj) < LARGE else _join("large", hashlib.sha256(obj).digest())
+    return None
+
+
+def _join(tag: str, *parts: bytes | str | int) -> bytes:
+    """Put parts together so that no two lists of parts give the same bytes."""
+    raw = [part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass") for part in (tag, *parts)]
+    return struct.pack("<Q", len(raw)) + b"".join(struct.pack("<Q", len(part)) + part for part in raw)
+
+
+def _content(obj: object) -> str:
+    return Fingerprint(obj).digest
+
+
+def _canonical_function(args: Any, state: Any) -> tuple[Any, Any]:
+    """Leave out where a function's file is, and the order in which this session imported submodules."""
+    code, base, *rest = args
+    attributes, slots = state
+    submodules = sorted(slots["_cloudpickle_submodules"], key=lambda module: str(module.__name__))
+    base = {key: base[key] for key in ("__package__", "__name__") if key in base}
+    return (code, base, *rest), (attributes, {**slots, "_cloudpickle_submodules": submodules})
+
+
+def _canonical_class(cls: Any, state: Any) -> Any:
+    """Leave out where a class is in its file, and order what Python keeps in sets."""
+    if state is None:
+        return None
+    attributes = {key: value for key, value in state[0].items() if key != "__firstlineno__"}
+    if "__dataclass_fields__" in attributes and str(attributes.get("__doc__")).startswith(f"{cls.__name__}("):
+        # A signature that dataclasses wrote, in which a set's elements come in any order. The fields themselves count.
+        del attributes["__doc__"]
+    for key in ("_abc_impl", "__static_attributes__"):
+        if key in attributes:
+            attributes[key] = frozenset(attributes[key])
+    return attributes, state[1]
+
+
+def combine(parts: Iterable[bytes | str]) -> str:
+    """One SHA-256 in hexadecimal over several parts; where one ends and the next starts counts."""
+    return hashlib.sha256(_join("parts", *parts)).hexdigest()

@@ -1,0 +1,1 @@
+"""One map: its submission, the collection of its results, and its jobs in later sessions."""

@@ -1,0 +1,1 @@
+"""Results from S3 into futures, and an error for each element without a result."""

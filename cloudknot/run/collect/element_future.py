@@ -1,0 +1,256 @@
+"""The future of one element of a map, and what it shares with the map's own.
+
+There may be a million of them, so an element's future is made when somebody asks for it, and what `Future` keeps in
+each is kept by the map for all of them together.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
+from concurrent.futures._base import PENDING as NOT_DONE
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from cloudknot.errors import CKTimeoutError
+from cloudknot.run.collect.element_table import CANCELLED, PENDING, Elements
+from cloudknot.run.collect.loader import Outcome
+from cloudknot.run.collect.waiters import Waiters, Waiting
+
+Callback = Callable[[Any], object]
+
+BLOCK = 256
+"""Neighbouring elements whose futures share what they can. Python has each number below it once, for all."""
+_LOADING = threading.Lock()
+LOCK = threading.RLock()
+"""Of all maps: `concurrent.futures` locks futures in the order of their ids, in which those of two maps alternate."""
+
+
+class Owner(Protocol):
+    """What the futures of a map share; `cloudknot.run.collect.map_future.MapFuture` is one."""
+
+    job: Any
+    elements: Elements
+    waiting: Waiting
+    element_waiters: Waiters
+    callbacks: dict[int, list[Callback]]
+    how_to_return: str
+    _condition: Any
+
+    def collect(self) -> None:
+        """Have somebody look for results."""
+
+    def attended(self) -> AbstractContextManager[None]:
+        """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
+
+    def so_far(self) -> str:
+        """How the map gets on, in sentences that end with a space."""
+
+    def outcome_of(self, index: int) -> tuple[Outcome, bool]:
+        """The outcome of an element that has ended, and whether it would be the same the next time."""
+
+
+class CloudFuture(Future[Any]):
+    """A future that a collector resolves: waiting for it keeps the collector at work."""
+
+    @property
+    def _owner(self) -> Owner:
+        raise NotImplementedError
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result and return it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; None waits as long as the job takes.
+
+        Raises
+        ------
+        CKTimeoutError
+            Not there after ``timeout``; the job goes on.
+        concurrent.futures.CancelledError
+            The future was cancelled.
+        Exception
+            What the function raised, or a `BatchJobFailedError` that says why there is no result.
+        """
+        self._await(timeout)
+        value, error = self._outcome()
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            # As in `concurrent.futures`: the traceback that is now in the error refers to this frame.
+            self = error = None  # type: ignore[assignment]
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end and return the exception, or None where there is a result; see `result`."""
+        self._await(timeout)
+        return self._outcome()[1]
+
+    def _outcome(self) -> Outcome:
+        """The value, or the error; raises CancelledError."""
+        raise NotImplementedError
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Whether it is done and was cancelled, the value and the error: what asyncio asks for from Python 3.14 on."""
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        return True, False, *self._outcome()
+
+    def _await(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        with self._owner.attended(), self._condition:
+            ended = self._condition.wait_for(self.done, timeout)
+        if not ended:
+            raise self._late(timeout) from TimeoutError()
+
+    def _late(self, timeout: float | None) -> CKTimeoutError:
+        owner = self._owner
+        return CKTimeoutError(
+            f"There is no result after {timeout:g} s. {owner.so_far()}The job goes on: {owner.how_to_return}."
+        )
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""
+        owner = self._owner
+        owner.waiting.add(1)
+
+        def counted(future: Future[Any]) -> None:
+            try:
+                fn(self)
+            finally:
+                owner.waiting.add(-1)
+
+        super().add_done_callback(counted)
+        owner.collect()
+
+
+class Block:
+    """What the futures of neighbouring elements share: their map, and the index of the first of them."""
+
+    __slots__ = ("map", "start")
+
+    def __init__(self, owner: Owner, start: int) -> None:
+        self.map, self.start = owner, start
+
+
+class ElementFuture(CloudFuture):
+    """The future of one element of a map. All futures of one element are equal.
+
+    An element cannot be ended by itself, not where it has a job of its own (``job_type="independent"``) either:
+    ``cancel()`` of one that waits does nothing and returns False; `MapFuture.cancel` ends the map. ``running()`` is
+    always False: which elements run is not looked up. ``future.job.states`` counts the children in each state.
+
+    Attributes
+    ----------
+    index : int
+        The element's position in the input.
+    """
+
+    # There may be a million of them: what `Future` keeps in each is kept by the map for all.
+    __slots__ = ("_block", "_loaded", "_position")
+
+    def __init__(self, block: Block, position: int) -> None:
+        self._block, self._position = block, position
+        self._loaded: Outcome | None = None
+
+    @property
+    def index(self) -> int:
+        return self._block.start + self._position
+
+    def __repr__(self) -> str:
+        return f"<ElementFuture {self.index} of {self._owner.job!r}: {self._state.lower()}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ElementFuture):
+            return NotImplemented
+        return self.index == other.index and self._owner is other._owner
+
+    def __hash__(self) -> int:
+        return id(self._block.map) + self.index
+
+    @property
+    def _owner(self) -> Owner:
+        return self._block.map
+
+    @property
+    def _condition(self) -> Any:  # type: ignore[override]
+        return self._block.map._condition
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        state = self._owner.elements.state(self.index)
+        return NOT_DONE if state == PENDING else CANCELLED_AND_NOTIFIED if state == CANCELLED else FINISHED
+
+    @property
+    def _waiters(self) -> Any:  # type: ignore[override]
+        return self._owner.element_waiters.of(self.index)
+
+    @property
+    def _done_callbacks(self) -> list[Any]:
+        return self._owner.callbacks.setdefault(self.index, [])
+
+    def done(self) -> bool:
+        """Whether the element has ended."""
+        return self._owner.elements.state(self.index) != PENDING
+
+    def _outcome(self) -> Outcome:
+        if self._loaded is not None:
+            return self._loaded
+        outcome, lasts = self._owner.outcome_of(self.index)
+        with _LOADING:
+            # Another thread may have been faster: all get one and the same object.
+            if lasts and self._loaded is None:
+                self._loaded = outcome
+            return self._loaded or outcome
+
+    def cancel(self) -> bool:
+        """Return False unless it was cancelled already: a whole job is cancelled by the map's future."""
+        return self.cancelled()
+
+
+class ElementFutures:
+    """Makes the futures of a map's elements.
+
+    One that was asked for by its index is the same as long as somebody holds it. To remember each that somebody came
+    by while going through all would take more memory than the futures themselves.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
+
+    def __getitem__(self, index: int) -> ElementFuture:
+        with self._owner._condition:
+            made = self._made.get(index)
+            if made is None:
+                made = self._made[index] = ElementFuture(Block(self._owner, index), 0)
+            return made
+
+    def each(self, indices: Iterable[int]) -> Iterator[ElementFuture]:
+        """The futures of some elements; nothing is held of those that were given."""
+        block = Block(self._owner, 0)
+        for index in indices:
+            if not block.start <= index < block.start + BLOCK:
+                block = Block(self._owner, index)
+            yield (self._made.get(index) if self._made else None) or ElementFuture(block, index - block.start)
+
+    def loaded(self) -> Iterator[tuple[int, Any]]:
+        """The values that futures hold which were asked for by their index."""
+        for index, element in list(self._made.items()):
+            if element._loaded is not None and element._loaded[1] is None:
+                yield index, element._loaded[0]
+
+
+def cancel_future(future: Future[Any]) -> bool:
+    """Cancel by the rule of `Future`, and tell those who wait."""
+    if not Future.cancel(future):
+        return False
+    future.set_running_or_notify_cancel()
+    return True

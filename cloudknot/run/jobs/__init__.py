@@ -1,0 +1,1 @@
+"""Submitted maps, in this session or a later one: their state, their logs, retries and reductions."""

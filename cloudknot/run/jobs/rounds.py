@@ -1,0 +1,186 @@
+"""Running again what failed: one more round of a run, submitted once, whoever asks for it and however often.
+
+The round's manifest is stored first, under a key that only one session can take. A session that dies before the job
+exists leaves a claim that is void after a while; one that dies later leaves a job that is found by its name.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
+from cloudknot.options.choices import MapOptions, Overrides, choice
+from cloudknot.options.validators import FLAG, MOST_GROWTH, integer
+from cloudknot.run.submit.dependencies import refuse_too_many
+from cloudknot.run.submit.overrides import with_overrides
+from cloudknot.run.submit.rounds import Round, Rounds, round_manifest, to_bytes
+from cloudknot.run.submit.store import discard_run, manifest_of
+from cloudknot.run.submit.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
+from cloudknot.worker.wire.protocol import Manifest
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
+    from cloudknot.worker.wire.protocol import RunKeys
+
+FEW = 1000
+"""Elements of a retry that have a child each, where nobody chose how many share one."""
+CLAIM_TIME = timedelta(minutes=30)
+"""Time within which a session that has claimed a round submits it, or never does."""
+
+
+@dataclass(frozen=True)
+class RetryOptions(Overrides):
+    """The choices of `cloudknot.MapFuture.retry_failed`."""
+
+    chunksize: int | None = choice(None, integer(1))
+    progress: bool | None = choice(None, FLAG)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a round is submitted with: what was given for the map, and for retries of it since.
+
+    ``base`` is the MiB that its jobs had before memory was first made to grow; 0 as long as it has not.
+    """
+
+    overrides: Overrides
+    env_vars: tuple[tuple[str, str], ...] = ()
+    base: int = 0
+
+    @classmethod
+    def stored(cls, about: Mapping[str, Any]) -> Choices:
+        """The choices of a round, from what is stored of it."""
+        env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
+        return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
+
+    def about(self) -> dict[str, Any]:
+        """What is stored of them with a round."""
+        return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
+
+    def given(self, overrides: Mapping[str, int | None], base: int = 0) -> Choices:
+        """These, with others in place of some."""
+        changed = {name: value for name, value in overrides.items() if value is not None}
+        return Choices(Overrides.make(**{**asdict(self.overrides), **changed}), self.env_vars, base or self.base)
+
+
+def start_round(
+    cloud: Cloud,
+    rounds: Rounds,
+    elements: Sequence[int],
+    choices: Choices,
+    chunksize: int | None = None,
+    depends_on: Sequence[str] = (),
+) -> Round:
+    """Submit one more round of a run, of the elements at these sorted indices, after the jobs with these ids.
+
+    Raises
+    ------
+    CloudknotInputError
+        They are more jobs than Batch takes.
+    JobRunningError
+        Another session is submitting one, or died when it was about to.
+    ResourceDoesNotExistException
+        The run was deleted.
+    """
+    refuse_too_many(len(depends_on))
+    newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
+    keys, first = newest.submission.keys, newest.submission.manifest
+    manifest_of(cloud, keys, next(filter(None, rounds.first.job_ids)))
+    number = _free_number(cloud, keys, newest.number)
+    size = chunk_of_retry(rounds, len(elements), chunksize)
+    manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
+    tags = newest.about.get("tags") or {}
+    about = {**choices.about(), "tags": tags, "depends_on": [waits]}
+    claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
+    if not cloud.storage.put_new(keys.round(number), claim):
+        raise _underway(keys, CLAIM_TIME)
+    submission = Submission(keys, manifest, number, tags)
+    variables = MapOptions(env_vars=choices.env_vars).container_environment
+    request = with_overrides({**array_request(submission, variables), "dependsOn": waits}, choices.overrides)
+
+    def undo() -> None:
+        cloud.storage.delete(keys.round(number), keys.todo(number))
+
+    try:
+        cloud.storage.put(keys.todo(number), to_bytes(elements))
+    except BaseException:
+        with suppress(CloudknotError):
+            undo()
+        raise
+    if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
+        # The network was away or the machine asleep, and another session may soon take the claim for void.
+        undo()
+        raise _underway(keys, timedelta(0))
+    record = submit(cloud, submission, [request], undo)
+    _end_if_clobbered(cloud, rounds, submission, record)
+    return Round(submission, elements, rounds.children, record, about)
+
+
+def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Mapping[str, Any]) -> None:
+    """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
+    try:
+        manifest_of(cloud, submission.keys, next(filter(None, rounds.first.job_ids)))
+    except ResourceDoesNotExistException:
+        end_jobs(cloud, submission, record["job_ids"], "Clobbered")
+        discard_run(cloud, submission.keys)
+        raise
+
+
+def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
+    """The number of elements of a child, of ``count``: by default as before, or fewer where nobody ever chose.
+
+    One that ends its process then takes few others along, or none. Readers rely on it that no pack is longer than a
+    chunk of the map.
+    """
+    usual = rounds.newest.chunksize
+    if rounds.first.about.get(UNASKED):
+        usual = min(usual, _unasked(count))
+    return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
+
+
+def chunk_after_death(rounds: Rounds, count: int) -> int:
+    """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
+    along, and would again."""
+    return min(rounds.newest.chunksize, _unasked(count))
+
+
+def _unasked(count: int) -> int:
+    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
+    return -(-count // FEW)
+
+
+def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:
+    """The choices for what ran out of ``memory`` MiB; None when it may not grow any more, or that is not known."""
+    if not memory:
+        return None
+    base = choices.base or memory
+    more = min(int(memory * factor), base * MOST_GROWTH)
+    return choices.given({"memory": more}, base) if more > memory else None
+
+
+def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
+    """The number for a new round; those of void claims are not used again."""
+    number = newest
+    for key in cloud.storage.keys(keys.rounds):
+        if keys.round_of(key) > newest:
+            left = _claimed(cloud, key) + CLAIM_TIME - datetime.now(UTC)
+            if left > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
+                raise _underway(keys, max(left, timedelta(0)))
+            number = max(number, keys.round_of(key))
+    return number + 1
+
+
+def _claimed(cloud: Cloud, key: str) -> datetime:
+    return datetime.fromisoformat(Manifest.from_json(cloud.storage.get(key)).created)
+
+
+def _underway(keys: RunKeys, left: timedelta) -> JobRunningError:
+    return JobRunningError(
+        f"Another session is submitting a retry of {keys.run_id} at this moment, or ended while it did. Nothing was "
+        f"submitted. Call again; if that session has ended, in {left.seconds // 60 + 1} minutes."
+    )

@@ -1,0 +1,1 @@
+"""Inputs and manifest into S3, then one SubmitJob for each round."""

@@ -1,0 +1,1 @@
+"""The format of everything that client and worker exchange: keys, manifest, envelopes and packs. No I/O here."""
