@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.worker.wire.protocol import TRY_AGAIN
+from cloudknot.worker.wire.container import TRY_AGAIN
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.options.choices import ParsOptions
-from cloudknot.worker.wire.protocol import RUNS
+from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

@@ -24,17 +24,11 @@ from .program import load_function, load_travelled
 from .results import ResultWriter
 from .s3 import client
 from .wire.buffers import Unreachable, Unreadable, loads
+from .wire.container import MANIFEST_VARIABLE, TRY_AGAIN, child_index
 from .wire.envelope import Envelope, Failure
-from .wire.protocol import (
-    MANIFEST_VARIABLE,
-    OFFSET_SIZE,
-    TRY_AGAIN,
-    Manifest,
-    RunKeys,
-    child_index,
-    submission_record,
-    unpack_offsets,
-)
+from .wire.input_index import OFFSET_SIZE, unpack_offsets
+from .wire.keys import RunKeys
+from .wire.manifest import Manifest, submission_record
 
 
 def warm() -> None:

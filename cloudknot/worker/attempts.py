@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 
 from .s3 import client, get
 from .wire.buffers import Unreachable
-from .wire.protocol import TRY_AGAIN, RunKeys, attempt_number
+from .wire.container import TRY_AGAIN, attempt_number
+from .wire.keys import RunKeys
 
 MOST = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""

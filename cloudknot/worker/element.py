@@ -16,8 +16,8 @@ import cloudpickle
 
 from .program import show_source
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
+from .wire.container import attempt_number
 from .wire.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
-from .wire.protocol import attempt_number
 
 LARGE = 8 * 1024 * 1024
 """Bytes of the pickle of a value above which no copy of it is made."""

@@ -10,7 +10,9 @@ from typing import Any
 
 from .s3 import client
 from .wire.buffers import loads
-from .wire.protocol import OFFSET_SIZE, Manifest, RunKeys
+from .wire.input_index import OFFSET_SIZE
+from .wire.keys import RunKeys
+from .wire.manifest import Manifest
 
 WINDOW = 8 * 1024 * 1024
 """Bytes that are read together."""

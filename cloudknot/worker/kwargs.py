@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from .s3 import client
-from .wire.protocol import Manifest, RunKeys
+from .wire.keys import RunKeys
+from .wire.manifest import Manifest
 
 
 def with_keywords(function: Callable[..., Any], keys: RunKeys, manifest: Manifest) -> Callable[..., Any]:

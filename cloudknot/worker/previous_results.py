@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from .element import PassedOn
 from .s3 import client
 from .wire.buffers import loads
+from .wire.container import attempt_number
 from .wire.envelope import NO_INPUT, VALUE, Failure, Pack, add_note, head_size
-from .wire.protocol import Location, Manifest, RunKeys, attempt_number
+from .wire.keys import Location, RunKeys
+from .wire.manifest import Manifest
 
 WHOLE = 8 * 1024 * 1024
 """Bytes that are read with one request."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from .element import stopping
 from .s3 import client
 from .wire.envelope import Envelope, head_of, pack
-from .wire.protocol import RunKeys
+from .wire.keys import RunKeys
 
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05

@@ -317,7 +317,7 @@ def test_an_engine_that_goes_away_is_a_lost_host(engine, image, machine, login, 
 
 def test_the_command_line_starts_it_and_the_password_is_on_none(machine, login, tmp_path):
     def cloudknot(*arguments):
-        command = [sys.executable, "-c", "from cloudknot.cli import main; main()", "local", *arguments]
+        command = [sys.executable, "-c", "from cloudknot.cli.main import main; main()", "local", *arguments]
         where = {"cwd": Path(ck.__file__).parents[1], "timeout": LONG}
         return subprocess.run([*command, "--directory", tmp_path], capture_output=True, text=True, check=True, **where)
 

@@ -8,7 +8,8 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
-from cloudknot.worker.wire.protocol import RUNS, TRY_AGAIN
+from cloudknot.worker.wire.container import TRY_AGAIN
+from cloudknot.worker.wire.keys import RUNS
 from tests.waiting import LONG, until
 
 
@@ -92,7 +93,7 @@ def impatient(cloud):
         if func not in knots:
             knots[func] = ck.Knot(name=f"impatient-{len(knots)}", func=func, cloud=cloud, requirements=[])
             tag = knots[func].image_uri.rpartition(":")[2]
-            worker = cloud.directory / "images" / tag / "cloudknot_worker" / "s3.py"
+            worker = cloud.directory / "images" / tag / "cloudknot_worker" / "s3" / "client.py"
             text = worker.read_text()
             assert "PATIENCE = 600.0\n" in text
             worker.write_text(text.replace("PATIENCE = 600.0\n", "PATIENCE = 1.0\n"))

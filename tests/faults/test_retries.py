@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cloudknot.local import Faults, Kill
-from cloudknot.worker.wire.protocol import TRY_AGAIN
+from cloudknot.worker.wire.container import TRY_AGAIN
 from tests.waiting import LONG, until
 
 

@@ -9,7 +9,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError
 from cloudknot.local import Faults, FaultSwitches
-from cloudknot.worker.wire.protocol import RUNS, SHARED
+from cloudknot.worker.wire.keys import RUNS, SHARED
 
 LONG = 120
 MEGABYTE = 1024 * 1024

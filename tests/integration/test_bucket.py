@@ -10,7 +10,7 @@ import cloudknot as ck
 from cloudknot.aws import Cloud
 from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.errors import PermissionDeniedError, ResourceExistsException
-from cloudknot.worker.wire.protocol import Manifest
+from cloudknot.worker.wire.manifest import Manifest
 
 TAGS = {"Owner": "ada", "Environment": "cloudknot", "Name": "a-knot", "Grant": "42"}
 

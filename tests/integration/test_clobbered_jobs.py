@@ -5,7 +5,7 @@ import socket
 import pytest
 
 import cloudknot as ck
-from cloudknot.worker.wire.protocol import RUNS
+from cloudknot.worker.wire.keys import RUNS
 from tests.waiting import LONG, until
 
 

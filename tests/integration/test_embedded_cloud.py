@@ -734,7 +734,9 @@ class TestBusyCloud:
             assert taking.result(30)
 
     def test_its_end_is_bounded(self):
-        program = "import threading; from cloudknot.local.server import _limit; _limit(1); threading.Event().wait()"
+        program = (
+            "import threading; from cloudknot.local.server import __main__ as s; s._limit(1); threading.Event().wait()"
+        )
         command, root = [sys.executable, "-c", program], Path(__file__).parents[2]
         assert subprocess.run(command, cwd=root, timeout=60, check=False).returncode == -signal.SIGALRM
 

@@ -109,7 +109,7 @@ def shell(cloud, tmp_path):
     programs.mkdir()
     (programs / "python").symlink_to(sys.executable)
     command = programs / "cloudknot"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from cloudknot.cli import main; main()" "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from cloudknot.cli.main import main; main()" "$@"\n')
     command.chmod(0o755)
     environment = {
         **os.environ,

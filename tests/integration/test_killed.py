@@ -14,7 +14,7 @@ from cloudknot.local import FaultSwitches
 from cloudknot.run.submit.ids import ABANDONED, run_time
 from cloudknot.run.submit.shared_objects import claim
 from cloudknot.run.submit.store import discard_abandoned, runs_of
-from cloudknot.worker.wire.protocol import RUNS
+from cloudknot.worker.wire.keys import RUNS
 from tests.waiting import LONG, until
 
 CLIENT = """

@@ -12,7 +12,7 @@ PACKAGE = Path(cloudknot.__file__).parent
 MODULES = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
 WALLS = {
     "boto3": ("cloudknot.aws", "cloudknot.worker"),
-    "botocore": ("cloudknot.aws", "cloudknot.worker"),
+    "botocore": ("cloudknot.aws", "cloudknot.worker", "cloudknot.local.iam.signing"),
     "moto": ("cloudknot.local",),
     "waitress": ("cloudknot.local",),
     "virtualenv": ("cloudknot.local",),
@@ -84,7 +84,7 @@ def may_import(importer, target):
     if here in APART:
         return there in APART[here]
     if there in APART:
-        return there == "local" and importer in ENTRANCES or (here, target) == ("cli", "cloudknot.__init__")
+        return (there == "local" and importer in ENTRANCES) or (here, target) == ("cli", "cloudknot.__init__")
     return ORDER.index(there) <= ORDER.index(here)
 
 

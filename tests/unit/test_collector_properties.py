@@ -11,7 +11,7 @@ from cloudknot.errors import BatchJobFailedError, CloudError, OutOfMemoryError
 from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 from tests.unit.test_futures import LONG, FakeJob
 from tests.waiting import until
 

@@ -124,7 +124,7 @@ def test_a_setter_holds_at_once_even_over_the_environment(monkeypatch: pytest.Mo
 def test_a_setter_holds_in_a_later_session() -> None:
     settings.set_region("ap-south-1")
     settings.set_ecr_repo("lab/pictures")
-    code = "from cloudknot import settings as s; print(s.get_region(), s.get_ecr_repo())"
+    code = "from cloudknot.aws import settings as s; print(s.get_region(), s.get_ecr_repo())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["ap-south-1", "lab/pictures"]
 
@@ -218,7 +218,7 @@ def test_writing_follows_a_link(file: Path, tmp_path: Path) -> None:
 
 
 def test_concurrent_writers_lose_nothing(file: Path) -> None:
-    code = "import sys; from cloudknot import config\nfor n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
+    code = "import sys; from cloudknot.options import config\nfor n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
     writers = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "abcd"]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
     assert {f"{name}{n} = v" for name in "abcd" for n in range(10)} <= set(file.read_text().splitlines())

@@ -11,7 +11,7 @@ import click
 import pytest
 
 import cloudknot as ck
-from cloudknot.cli import main
+from cloudknot.cli.main import main
 from cloudknot.options import config
 from cloudknot.worker.__main__ import _parser as worker_parser
 
@@ -84,7 +84,7 @@ def check_command(words):
     if program == "make":
         assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in arguments if "=" not in target)
     elif program == "cloudknot":
-        check_subcommand(main.main, arguments)
+        check_subcommand(main, arguments)
     elif program == "pip":
         assert arguments[0] == "install"
         extras = re.findall(r"\[(\w+)\]", " ".join(arguments))

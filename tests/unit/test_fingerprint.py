@@ -67,7 +67,7 @@ FUNCTIONS = [constants, globals_, classes, recursive, closure(), cached, functoo
 """
 
 PRINT = """
-from cloudknot.program import make_program
+from cloudknot.program.program import make_program
 print([make_program(each, requirements=[]).digest for each in FUNCTIONS])
 """
 

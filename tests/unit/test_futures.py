@@ -30,7 +30,7 @@ from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 from tests.waiting import until
 
 LONG = 30

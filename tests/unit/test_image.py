@@ -50,7 +50,7 @@ def test_the_context_holds_everything(program: Program) -> None:
 
 def test_the_worker_is_copied_as_a_package_of_its_own() -> None:
     files = worker_files()
-    assert {"cloudknot_worker/__init__.py", "cloudknot_worker/protocol.py"} <= set(files)
+    assert {"cloudknot_worker/__init__.py", "cloudknot_worker/wire/keys.py"} <= set(files)
     assert not [path for path in files if "__pycache__" in path or not path.endswith(".py")]
     for source in files.values():
         imported = [

@@ -41,7 +41,7 @@ def test_import_loads_nothing_heavy_and_touches_nothing():
 
 
 def test_the_command_loads_nothing_heavy_but_click():
-    assert probe("cloudknot.cli", HEAVY - {"click"}) == [[], [], []]
+    assert probe("cloudknot.cli.main", HEAVY - {"click"}) == [[], [], []]
 
 
 def test_the_probe_would_notice():
@@ -50,6 +50,6 @@ def test_the_probe_would_notice():
 
 
 def test_the_worker_is_importable_without_the_rest():
-    code = "import sys, cloudknot.worker.protocol; print(sorted(m for m in sys.modules if m.startswith('boto')))"
+    code = "import sys, cloudknot.worker.wire.keys; print(sorted(m for m in sys.modules if m.startswith('boto')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[]"

@@ -14,7 +14,8 @@ from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
 from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
 from cloudknot.run.submit.start import _not_empty
-from cloudknot.worker.wire.protocol import OFFSET_SIZE, RunKeys, unpack_offsets
+from cloudknot.worker.wire.input_index import OFFSET_SIZE, unpack_offsets
+from cloudknot.worker.wire.keys import RunKeys
 
 KEYS = RunKeys.of("bucket", "knot", "run")
 

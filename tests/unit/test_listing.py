@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
-from cloudknot.worker.wire.protocol import Location
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, Elements
 from cloudknot.worker import previous_results
 from cloudknot.worker.wire import envelope
+from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
-from cloudknot.worker.wire.protocol import Location
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 COUNT = 8

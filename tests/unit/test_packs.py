@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cloudknot.run.collect.pack_cache import Packs
 from cloudknot.worker.wire.envelope import VALUE, Envelope, pack
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
 

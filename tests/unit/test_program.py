@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[2]
 
 CLIENT = """
 import json, pathlib, sys
-from cloudknot.image import render_image
-from cloudknot.program import make_program
-from cloudknot.values import pickle_value
+from cloudknot.image.render import render_image
+from cloudknot.program.program import make_program
+from cloudknot.program.input_pickling import pickle_value
 program = make_program(func)
 context = pathlib.Path(sys.argv[1])
 for path, data in render_image(program).files.items():
@@ -217,8 +217,8 @@ def test_inputs_of_an_adopted_knot_bring_their_class(tmp_path: Path) -> None:
     for path, source in SHAPE_FILES.items():
         (tmp_path / path).write_text(source)
     client = """import pathlib, shapes
-from cloudknot.pickling import identity
-from cloudknot.values import pickle_value
+from cloudknot.program.pickling import identity
+from cloudknot.program.input_pickling import pickle_value
 pathlib.Path("i.pkl").write_bytes(pickle_value([shapes.Circle(2)], None))
 print(identity(shapes.Circle))
 """
@@ -230,7 +230,8 @@ print(identity(shapes.Circle))
 
 def test_a_part_of_an_inputs_local_class_is_blamed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
-    script = "import shapes\nfrom cloudknot.values import pickle_value\ntry: pickle_value(shapes.Circle(), None)\n"
+    script = "import shapes\nfrom cloudknot.program.input_pickling import pickle_value\n"
+    script += "try: pickle_value(shapes.Circle(), None)\n"
     said = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
     assert "'guard' of the class Circle (a _thread.lock)" in said
 
@@ -248,11 +249,11 @@ def test_a_class_keeps_its_identity_in_an_image_of_an_earlier_session(run: Run, 
 def test_a_result_is_of_the_callers_own_class_in_a_later_session(tmp_path: Path) -> None:
     sim = "import pytest\nclass Wrong(Exception):\n    def m(self): pass\ndef f(): return Wrong(3)\n"
     (tmp_path / "sim.py").write_text(sim)
-    make = "import sim, pathlib\nfrom cloudknot.program import make_program\nprogram = make_program(sim.f)\n"
+    make = "import sim, pathlib\nfrom cloudknot.program.program import make_program\nprogram = make_program(sim.f)\n"
     python("-c", make + "pathlib.Path('f.pkl').write_bytes(program.pickled)", cwd=tmp_path)
     job = "import pickle, cloudpickle; f = pickle.load(open('f.pkl', 'rb')); cloudpickle.dump(f(), open('r', 'wb'))"
     python("-I", "-c", job, cwd=tmp_path)
-    later = """from cloudknot.pickling import loads
+    later = """from cloudknot.program.pickling import loads
 method = sim.Wrong.m
 result = loads(pathlib.Path("r").read_bytes())
 print(type(result) is sim.Wrong, result.args, sim.Wrong.m is method)

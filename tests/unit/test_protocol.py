@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudknot.worker.wire.container import child_index
 from cloudknot.worker.wire.envelope import RAISED, Envelope, Failure, Pack, pack
-from cloudknot.worker.wire.protocol import Manifest, RunKeys, child_index
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 envelopes = st.builds(
     Envelope,

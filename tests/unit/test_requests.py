@@ -15,7 +15,8 @@ from cloudknot.run.submit.dependencies import Waits
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.start import _requests
 from cloudknot.run.submit.submission import Submission
-from cloudknot.worker.wire.protocol import Manifest, RunKeys, shared_key
+from cloudknot.worker.wire.keys import RunKeys, shared_key
+from cloudknot.worker.wire.manifest import Manifest
 
 MAX_OVERRIDES = 8192
 """Characters (AWS fails the job: "Container Overrides length must be at most 8192")."""

@@ -5,7 +5,8 @@ import pytest
 from cloudknot.run.jobs.rounds import chunk_after_death, chunk_of_retry
 from cloudknot.run.submit.rounds import Round, Rounds, round_manifest
 from cloudknot.run.submit.submission import UNASKED, Submission
-from cloudknot.worker.wire.protocol import Manifest, RunKeys
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 
 def rounds(chunksize, unasked=None, retried=None):

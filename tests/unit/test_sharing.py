@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cloudknot.aws.s3.storage import StoredObject
 from cloudknot.run.submit.ids import ABANDONED, new_run_id, run_time
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
-from cloudknot.worker.wire.protocol import RUNS, shared_key
+from cloudknot.worker.wire.keys import RUNS, shared_key
 
 KNOT, DIGEST = "shared", "d" * 64
 KEY = shared_key(KNOT, DIGEST)

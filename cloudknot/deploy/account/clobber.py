@@ -22,7 +22,7 @@ from cloudknot.errors import CannotDeleteResourceException, CloudError
 from cloudknot.image.garbage import Named, images_of, unneeded
 from cloudknot.image.repository import repository_of, split_uri
 from cloudknot.options import config
-from cloudknot.worker.wire.protocol import RUNS
+from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

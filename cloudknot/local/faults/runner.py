@@ -11,7 +11,10 @@ from cloudknot.local.batch.records import Event, Exited, Task
 from cloudknot.local.faults.fault import ENDINGS, NEVER_STARTED, Ending, Kill
 from cloudknot.local.faults.injector import Injector
 from cloudknot.local.runners.runner import Report, Runner
-from cloudknot.worker.wire.protocol import MANIFEST_VARIABLE, Manifest, RunKeys, child_index, unpack_offsets
+from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
+from cloudknot.worker.wire.input_index import unpack_offsets
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 
 @dataclass(eq=False)

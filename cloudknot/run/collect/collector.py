@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from cloudknot.errors import CloudknotError, JobRunningError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.run.collect.outage_timer import Patience, Silence
 from cloudknot.run.collect.pack_cache import Packs, submit
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 logger = logging.getLogger("cloudknot")
 

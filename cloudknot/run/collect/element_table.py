@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 PENDING, VALUE, FAILURE, LOST, GIVEN_UP, CANCELLED = range(6)
 """An element waits; has a value, or a described failure, in a pack; its job ended without either; nothing more can be

@@ -26,7 +26,7 @@ from cloudknot.errors import (
     TaskStartError,
     WorkerDiedError,
 )
-from cloudknot.worker.wire.protocol import TRY_AGAIN
+from cloudknot.worker.wire.container import TRY_AGAIN
 
 Kind = type[BatchJobFailedError]
 

@@ -25,7 +25,7 @@ from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LO
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory, took_neighbours
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, Store, in_order
 from cloudknot.worker.wire.envelope import Failure
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 SHARED = " (the cause may be another element of its chunk: retry_failed(chunksize=1) runs each by itself)"
 Outcome = tuple[Any, BaseException | None]

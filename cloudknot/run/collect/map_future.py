@@ -33,7 +33,7 @@ from cloudknot.run.collect.pack_cache import Packs
 from cloudknot.run.collect.queue_reasons import StuckWatch, explain
 from cloudknot.run.collect.snapshot import snapshot
 from cloudknot.run.collect.waiters import MapWaiters, Waiters, Waiting, attended, run_all, tell
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 logger = logging.getLogger("cloudknot")
 

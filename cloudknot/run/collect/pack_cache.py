@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from cloudknot.run.collect.element_table import Part
 from cloudknot.worker.wire.envelope import Pack, head_size
-from cloudknot.worker.wire.protocol import Location
+from cloudknot.worker.wire.keys import Location
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from cloudknot.run.submit.dependencies import failed_before
 from cloudknot.run.submit.rounds import Round, Rounds
 from cloudknot.run.submit.submission import read_record
 from cloudknot.worker.wire.envelope import VALUE, Pack, head_size
+from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
-from cloudknot.worker.wire.protocol import Location, RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

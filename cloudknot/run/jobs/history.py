@@ -19,7 +19,7 @@ from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.shared_objects import discard_unused
 from cloudknot.run.submit.store import discard_abandoned, read_run, runs_of
-from cloudknot.worker.wire.protocol import RunKeys
+from cloudknot.worker.wire.keys import RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -27,7 +27,8 @@ from cloudknot.run.jobs.retry import Retrying
 from cloudknot.run.submit.rounds import Round, Rounds, first_round, later_rounds
 from cloudknot.run.submit.store import discard_run, find_run, manifest_of
 from cloudknot.run.submit.submission import Submission, read_record
-from cloudknot.worker.wire.protocol import Manifest, RunKeys
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -18,7 +18,7 @@ from cloudknot.run.jobs.rounds import Choices, RetryOptions, chunk_after_death, 
 if TYPE_CHECKING:
     from cloudknot.aws import batch
     from cloudknot.run.collect.map_future import MapFuture
-    from cloudknot.worker.wire.protocol import Manifest
+    from cloudknot.worker.wire.manifest import Manifest
 
 logger = logging.getLogger("cloudknot")
 

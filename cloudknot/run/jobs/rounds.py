@@ -21,11 +21,11 @@ from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.rounds import Round, Rounds, round_manifest, to_bytes
 from cloudknot.run.submit.store import discard_run, manifest_of
 from cloudknot.run.submit.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
-from cloudknot.worker.wire.protocol import Manifest
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
-    from cloudknot.worker.wire.protocol import RunKeys
+    from cloudknot.worker.wire.keys import RunKeys
 
 FEW = 1000
 """Elements of a retry that have a child each, where nobody chose how many share one."""

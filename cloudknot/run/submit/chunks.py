@@ -15,7 +15,8 @@ from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.submit.store import runs_of
 from cloudknot.run.submit.submission import MAX_CHILDREN
 from cloudknot.worker.wire.envelope import head_size, walls
-from cloudknot.worker.wire.protocol import Location, Manifest, RunKeys
+from cloudknot.worker.wire.keys import Location, RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudknotInputError
-from cloudknot.worker.wire.protocol import Manifest, RunKeys
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
 from cloudknot.worker.wire.buffers import PieceFile, Pieces, size_of
-from cloudknot.worker.wire.protocol import OFFSET_SIZE, pack_offset
+from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_offset
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage
-    from cloudknot.worker.wire.protocol import RunKeys
+    from cloudknot.worker.wire.keys import RunKeys
 
 PADDING = 0.1
 """Share of the inputs' size that padding may add; what an index would add is always allowed."""

@@ -21,7 +21,7 @@ from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage
     from cloudknot.program.program import Program
-    from cloudknot.worker.wire.protocol import RunKeys
+    from cloudknot.worker.wire.keys import RunKeys
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.run.submit.submission import Submission, read_record
-from cloudknot.worker.wire.protocol import Manifest, RunKeys
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.run.submit.ids import ABANDONED, run_time
-from cloudknot.worker.wire.protocol import RUNS, SHARED, SHARED_OBJECT, shared_key
+from cloudknot.worker.wire.keys import RUNS, SHARED, SHARED_OBJECT, shared_key
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage

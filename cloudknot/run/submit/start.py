@@ -25,7 +25,9 @@ from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import Round, first_round
 from cloudknot.run.submit.store import manifest_of
 from cloudknot.run.submit.submission import UNASKED, Submission, array_request, request_of, submit
-from cloudknot.worker.wire.protocol import CHILD_VARIABLE, Manifest, RunKeys
+from cloudknot.worker.wire.container import CHILD_VARIABLE
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

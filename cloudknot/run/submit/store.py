@@ -19,7 +19,8 @@ from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoes
 from cloudknot.run.submit.ids import ABANDONED, run_time
 from cloudknot.run.submit.shared_objects import release
 from cloudknot.run.submit.submission import Submission, read_record
-from cloudknot.worker.wire.protocol import RUNS, SHARED, Manifest, RunKeys
+from cloudknot.worker.wire.keys import RUNS, SHARED, RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws import batch
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
 from cloudknot.worker.s3.retries import trouble_of
-from cloudknot.worker.wire.protocol import (
-    CHILD_VARIABLE,
-    COMMAND,
-    MANIFEST_VARIABLE,
-    Manifest,
-    RunKeys,
-    submission_record,
-)
+from cloudknot.worker.wire.container import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest, submission_record
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from cloudknot.worker.wire.protocol import Location
+from .keys import Location
 
 
 class Listed(NamedTuple):

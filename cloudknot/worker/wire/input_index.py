@@ -1,0 +1,17 @@
+"""The index of the inputs: the offset of each element's pickle, as little-endian 64-bit numbers."""
+
+from __future__ import annotations
+
+import struct
+
+_OFFSET = struct.Struct("<Q")
+OFFSET_SIZE = _OFFSET.size
+
+
+def pack_offset(offset: int) -> bytes:
+    """One entry of the input index: where an element's pickle starts."""
+    return _OFFSET.pack(offset)
+
+
+def unpack_offsets(data: bytes) -> list[int]:
+    return [offset for (offset,) in _OFFSET.iter_unpack(data)]
