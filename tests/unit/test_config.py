@@ -218,7 +218,8 @@ def test_writing_follows_a_link(file: Path, tmp_path: Path) -> None:
 
 
 def test_concurrent_writers_lose_nothing(file: Path) -> None:
-    code = "import sys; from cloudknot.options import config\nfor n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
+    code = "import sys; from cloudknot.options import config\n"
+    code += "for n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
     writers = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "abcd"]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
     assert {f"{name}{n} = v" for name in "abcd" for n in range(10)} <= set(file.read_text().splitlines())

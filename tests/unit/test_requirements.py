@@ -186,6 +186,7 @@ def test_what_is_no_requirement_is_refused(bad: Any) -> None:
 
 
 def test_the_users_logging_stays_as_it_is() -> None:
-    script = "import logging, cloudknot.program.requirements as r; print(r.scan(['import six']), logging.root.handlers)"
+    script = "import logging\nfrom cloudknot.program import requirements as r\n"
+    script += "print(r.scan(['import six']), logging.root.handlers)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{'six'} []\n", "")
