@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudknot as ck
 from cloudknot.local import FaultSwitches
-from tests.faults import kinds, trials
+from tests.faults.matrix import kinds, trials
 
 
 def knot_of(func: Callable[..., Any], cloud: ck.Cloud) -> ck.Knot:

@@ -6,7 +6,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local.server.registry import Registry
-from tests.waiting import LONG
+from tests.helpers.waiting import LONG
 
 
 def double(x):

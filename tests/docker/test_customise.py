@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import cloudknot as ck
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 LONG = 120
 

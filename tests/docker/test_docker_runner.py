@@ -18,6 +18,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.errors import CloudError, CloudknotConfigurationError, CloudknotInputError
 from cloudknot.local.runners.docker import CLOUD_LABEL
+from tests.helpers.paths import ROOT
 
 LONG = 120
 MB = 1_000_000
@@ -318,7 +319,7 @@ def test_an_engine_that_goes_away_is_a_lost_host(engine, image, machine, login, 
 def test_the_command_line_starts_it_and_the_password_is_on_none(machine, login, tmp_path):
     def cloudknot(*arguments):
         command = [sys.executable, "-c", "from cloudknot.cli.main import main; main()", "local", *arguments]
-        where = {"cwd": Path(ck.__file__).parents[1], "timeout": LONG}
+        where = {"cwd": ROOT, "timeout": LONG}
         return subprocess.run([*command, "--directory", tmp_path], capture_output=True, text=True, check=True, **where)
 
     cloudknot("start", "--runner", "docker", "--registry", machine.registry)

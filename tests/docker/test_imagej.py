@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "imagej_particles" / "track.py"
+from tests.helpers.paths import ROOT
+
+EXAMPLE = ROOT / "examples" / "imagej_particles" / "track.py"
 
 
 def test_imagej_finds_the_particles(cloud, machine):

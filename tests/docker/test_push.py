@@ -14,8 +14,9 @@ from urllib.parse import parse_qs
 import pytest
 
 import cloudknot as ck
-from tests.docker.relay import Relay
-from tests.waiting import LONG
+from tests.helpers.paths import ROOT
+from tests.helpers.relay import Relay
+from tests.helpers.waiting import LONG
 
 MB = 1_000_000
 ENVIRONMENT = [("build", "environment"), ("push", "environment")]
@@ -132,7 +133,7 @@ def test_a_push_that_broke_off_is_just_repeated(wire, registry, machine, pushed_
     command = [sys.executable, "-c", MAKE, str(pushed_cloud.directory), choices["base_image"], line]
 
     registry.hold_after(5 * MB)
-    client = subprocess.Popen(command, cwd=Path(ck.__file__).parents[1])
+    client = subprocess.Popen(command, cwd=ROOT)
     assert registry.held.wait(LONG)
     assert not [line for line in command_lines() if machine.password in line]
     client.send_signal(signal.SIGKILL)

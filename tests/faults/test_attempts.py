@@ -10,7 +10,7 @@ import cloudknot as ck
 from cloudknot.local import Faults, Kill
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.keys import RUNS
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 
 def signed(seconds):

@@ -10,7 +10,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 
 def behave(what, folder, seconds=0.0):

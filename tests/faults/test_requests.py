@@ -10,7 +10,7 @@ from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.local import Faults
 from cloudknot.worker.s3 import client, get
 from cloudknot.worker.s3.retries import LONGEST_PAUSE
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 HALF = Faults(errors=0.5)
 

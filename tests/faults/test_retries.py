@@ -8,7 +8,7 @@ import pytest
 
 from cloudknot.local import Faults, Kill
 from cloudknot.worker.wire.container import TRY_AGAIN
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 
 def number():

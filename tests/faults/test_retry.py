@@ -17,7 +17,7 @@ from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
 from cloudknot.run.jobs.rounds import CLAIM_TIME
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 
 def note(folder, index):

@@ -12,7 +12,7 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
 from cloudknot.run.submit.submission import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
 

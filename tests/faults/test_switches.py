@@ -19,7 +19,7 @@ from botocore.exceptions import (
 import cloudknot as ck
 from cloudknot.local import Faults, Kill
 from cloudknot.local.state import read_state
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 BUCKET = "faults-bucket"
 FUTILE = botocore.config.Config(

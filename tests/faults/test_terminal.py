@@ -11,7 +11,7 @@ import time
 import pytest
 
 import cloudknot as ck
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 SCRIPT = """
 import sys

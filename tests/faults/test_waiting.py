@@ -16,7 +16,7 @@ from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
 from cloudknot.local import Faults
 from cloudknot.run.collect.outage_timer import LONGEST_LOOK, Silence
-from tests.waiting import LONG, until
+from tests.helpers.waiting import LONG, until
 
 
 def wait_for(path):

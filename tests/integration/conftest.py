@@ -8,7 +8,7 @@ import pytest
 
 import cloudknot as ck
 from tests.docker import machine
-from tests.gate import Gate
+from tests.helpers.gate import Gate
 
 
 @dataclass(frozen=True)

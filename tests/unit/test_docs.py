@@ -14,8 +14,8 @@ import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.options import config
 from cloudknot.worker.__main__ import _parser as worker_parser
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cloudknot").rglob("*.py"))

@@ -1,0 +1,140 @@
+"""Every kind of map, small and cheap, each with the results that it must end with: what the trials run."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cloudknot as ck
+from tests.helpers.waiting import LONG
+
+BLOCK = 300_000
+LARGE = 9_000_000
+"""Bytes: more than one part of an upload."""
+GATE = "TRIAL_GATE"
+"""The variable that names a file for which the calls wait."""
+
+
+def value(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
+    """Numbers are squared, bytes measured, arrays of bytes sent back as they are."""
+    if isinstance(element, bytearray):
+        return element
+    if isinstance(element, bytes):
+        return len(element), element[:1]
+    return element * element + sum(more) + plus + zlib.crc32(table)
+
+
+def wait_at_gate() -> None:
+    gate = os.environ.get(GATE)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.02)
+
+
+def work(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
+    """A little work on anything."""
+    wait_at_gate()
+    time.sleep(0.005)
+    return value(element, *more, plus=plus, table=table)
+
+
+def needs_a_file(path: str, number: int) -> int:
+    """Odd numbers fail as long as the file is not there."""
+    if number % 2:
+        if not os.path.exists(path):
+            raise LookupError(f"{number} is not ready")
+        wait_at_gate()
+    return number * number
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where maps are submitted: knots of `work` and `needs_a_file`, a folder, and variables of the jobs."""
+
+    work: ck.Knot
+    needs_a_file: ck.Knot
+    folder: Path
+    env_vars: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A future, and the value that each of its elements must have."""
+
+    future: ck.MapFuture
+    values: list[Any]
+
+    @property
+    def result(self) -> Any:
+        """What the result of the future must be."""
+        return self.values[0] if self.future.job.manifest.gather else self.values
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of map. The submission of an ``early`` one waits for jobs, so it comes before jobs that are held."""
+
+    name: str
+    submit: Callable[[Place], list[Due]]
+    early: bool = False
+
+
+def plain(name: str, inputs: list[Any], iterate: Callable[[list[Any]], Iterable[Any]] = list, **choices: Any) -> Kind:
+    """A map of inputs, given as the iterable that ``iterate`` makes of them."""
+
+    def submit(place: Place) -> list[Due]:
+        future = place.work.map(iterate(inputs), env_vars=place.env_vars, **choices)
+        starmap, kwargs = choices.get("starmap"), choices.get("kwargs", {})
+        return [Due(future, [value(*(each if starmap else (each,)), **kwargs) for each in inputs])]
+
+    return Kind(name, submit)
+
+
+def submit_chain(place: Place) -> list[Due]:
+    """A map, one of its results child by child, and one of theirs with other chunks, which waits for all of them."""
+    first = place.work.map(range(4), chunksize=2, env_vars=place.env_vars)
+    second = place.work.map(first)
+    third = place.work.map(second, chunksize=3, kwargs={"plus": 1})
+    squares = [n**2 for n in range(4)]
+    fourths = [n**2 for n in squares]
+    return [Due(first, squares), Due(second, fourths), Due(third, [n**2 + 1 for n in fourths])]
+
+
+def submit_reduce(place: Place) -> list[Due]:
+    """A map, and the sum of its results."""
+    future = place.work.map(range(6), chunksize=4, env_vars=place.env_vars)
+    squares = [n**2 for n in range(6)]
+    return [Due(future, squares), Due(future.reduce(sum), [sum(squares)])]
+
+
+def submit_retry(place: Place) -> list[Due]:
+    """A map of which half fails, and what failed once more."""
+    ready = place.folder / f"{uuid.uuid4().hex}.ready"
+    inputs = [(str(ready), number) for number in range(4)]
+    future = place.needs_a_file.map(inputs, starmap=True, chunksize=2, env_vars=place.env_vars)
+    errors = [each.exception(LONG) for each in future]
+    assert all(errors[1::2]), errors
+    ready.touch()
+    return [Due(future.retry_failed(), [number**2 for number in range(4)])]
+
+
+KINDS = (
+    plain("one element", [7]),
+    plain("an element a child", list(range(4))),
+    plain("chunks", list(range(100)), chunksize=60),
+    plain("bytes", [bytes([n]) * (BLOCK + n) for n in range(4)], chunksize=2),
+    plain("more than a part", [bytearray([5, 7]) * (LARGE // 2)]),
+    plain("independent jobs", [3, 4], job_type="independent"),
+    plain("starmap", [(1, 2), (3, 4, 5), (6,)], starmap=True, chunksize=2),
+    plain("kwargs", [1, 2, 3], kwargs={"plus": 100, "table": bytes(BLOCK)}, chunksize=2),
+    plain("a generator", list(range(5)), lambda inputs: (each for each in inputs), chunksize=3),
+    plain("chunks by itself", list(range(3)), chunksize="auto"),
+    Kind("maps of maps", submit_chain),
+    Kind("reduce", submit_reduce),
+    Kind("retry", submit_retry, early=True),
+)

@@ -1,0 +1,208 @@
+"""Every kind of map under each fault in turn: what is injected, which results are checked, how many are lost.
+
+`tests/faults/matrix/test_maps.py` runs them as tests, each kind once under each switch.
+``python -m tests.benchmarks.faults`` runs every kind in every trial, and prints the table.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cloudknot as ck
+from cloudknot.local import Faults, FaultSwitches, Kill
+from tests.faults.matrix.kinds import GATE, KINDS, Due, Kind, Place
+from tests.helpers.waiting import LONG, until
+
+RETRIES = 3
+EVERYTHING = ("s3", "batch", "logs", "cloudformation", "sts", "iam", "ecr", "ec2")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A fault, by which switch it comes, and what must have been injected for the trial to count.
+
+    ``passing`` faults are switched on when the maps are submitted, while their calls wait, and off again after so many
+    of them. ``fatal`` ones end jobs, and what is lost by them must come back by `retry_failed`, without them.
+    """
+
+    name: str
+    switch: str
+    faults: Faults
+    injected: tuple[str, ...]
+    passing: int = 0
+    fatal: bool = False
+    meanwhile: Callable[[FaultSwitches, ck.MapFuture], None] | None = None
+
+
+def kills(*how: str, **choices: Any) -> Faults:
+    """Every child is killed: its first attempt in the first way, its second one in the second way, and so on."""
+    return Faults(kills=tuple(Kill(each, attempts=n, **choices) for n, each in enumerate(how, 1)), seed=11)
+
+
+def forget(switches: FaultSwitches, future: ck.MapFuture) -> None:
+    for job_id in future.job.job_ids:
+        switches.forget(job_id)
+
+
+BOTH = ("s3", "batch")
+TRIALS = (
+    Trial("no fault", "", Faults(), ()),
+    Trial("S3 errors, 10 %", "errors", Faults(errors=0.1, seed=1), ("error 500", "error 503")),
+    Trial("S3 errors, 30 %", "errors", Faults(errors=0.3, seed=2), ("error 500", "error 503")),
+    Trial("S3 errors, 50 %", "errors", Faults(errors=0.5, seed=3), ("error 500", "error 503")),
+    Trial("errors of S3 and Batch, 30 %", "errors", Faults(errors=0.3, services=BOTH, seed=4), ("error 500",)),
+    Trial("acknowledgements dropped, 30 %", "dropped", Faults(dropped=0.3, services=BOTH, seed=5), ("dropped",)),
+    Trial("answers truncated, 50 %", "truncated", Faults(truncated=0.5, seed=6), ("truncated",)),
+    Trial("slow answers, 30 % by 0.2 s", "slow", Faults(slow=0.3, delay=0.2, services=EVERYTHING, seed=7), ("slow",)),
+    Trial("429 of Batch, 50 %", "throttled", Faults(throttled=0.5, seed=8), ("throttled",)),
+    Trial("429 of Batch, a burst of 12", "throttled", Faults(throttled=1.0, limit=12), ("throttled",)),
+    Trial("expired tokens, renewed later", "expired", Faults(expired=True), ("expired",), passing=15),
+    Trial("silence for a while", "silent", Faults(silent=True), ("silence",), passing=30),
+    Trial(
+        "killed as they start",
+        "start",
+        kills("host", "spot", "pull"),
+        ("killed: host", "killed: spot", "killed: pull"),
+    ),
+    Trial("out of memory, then repaired", "memory", kills("memory"), ("killed: memory",), fatal=True),
+    Trial("never started, then repaired", "not started", kills("start"), ("killed: start",), fatal=True),
+    Trial(
+        "killed when something is stored",
+        "stored",
+        kills("host", "spot", when="stored"),
+        ("killed: host", "killed: spot"),
+    ),
+    Trial(
+        "killed when all is stored",
+        "end",
+        kills("host", "docker", when="end"),
+        ("killed: host", "killed: docker"),
+        fatal=True,
+    ),
+    Trial("overlapping attempts", "overlap", kills("host", overlap=True), ("overlapping: host",)),
+    Trial("jobs forgotten while they run", "forgotten", Faults(), ("forgotten",), meanwhile=forget),
+    Trial(
+        "all at once",
+        "all",
+        replace(
+            kills("host", "spot", when="stored"),
+            errors=0.2,
+            dropped=0.1,
+            slow=0.1,
+            truncated=0.1,
+            throttled=0.2,
+            services=BOTH,
+        ),
+        ("error 500", "dropped", "slow", "throttled"),
+    ),
+)
+
+
+def share(trial: Trial) -> tuple[Kind, ...]:
+    """The kinds of maps for a trial, so that the trials of each switch have all kinds, each in one of them."""
+    same = [each for each in TRIALS if each.switch == trial.switch]
+    return KINDS[same.index(trial) :: len(same)]
+
+
+@dataclass
+class Outcome:
+    """What a trial gave."""
+
+    name: str
+    injected: dict[str, int] = field(default_factory=dict)
+    checked: int = 0
+    lost: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def faults(self) -> int:
+        return sum(self.injected.values())
+
+
+Named = tuple[str, Due]
+
+
+def submit_all(kinds: Sequence[Kind], place: Place) -> list[Named]:
+    """Submit maps of these kinds, all at the same time."""
+    if not kinds:
+        return []
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        found = list(pool.map(lambda kind: kind.submit(place), kinds))
+    return [(kind.name, due) for kind, dues in zip(kinds, found, strict=True) for due in dues]
+
+
+def run(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> Outcome:
+    """Run maps of these kinds under a trial's faults, and compare every result."""
+    outcome, begun = Outcome(trial.name), time.perf_counter()
+    if trial.passing:
+        maps = submit_held(trial, kinds, place, switches)
+        outcome.injected = switches.injected()
+        switches.off()
+    else:
+        switches.set(trial.faults)
+        maps = submit_all(kinds, place)
+    for _, due in maps:
+        if trial.meanwhile is not None:
+            trial.meanwhile(switches, due.future)
+    if trial.fatal:
+        maps = repaired(maps, outcome, switches)
+    for name, due in maps:
+        compare(outcome, name, due)
+    outcome.injected = outcome.injected or switches.injected()
+    switches.off()
+    outcome.seconds = time.perf_counter() - begun
+    return outcome
+
+
+def submit_held(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> list[Named]:
+    """Submit maps, and let their calls begin when the faults have come."""
+    gate = place.folder / f"{uuid.uuid4().hex}.gate"
+    held = replace(place, env_vars={GATE: str(gate)})
+    try:
+        maps = submit_all([kind for kind in kinds if kind.early], held)
+        maps += submit_all([kind for kind in kinds if not kind.early], held)
+        switches.set(trial.faults)
+        until(switches.injected)
+    finally:
+        gate.touch()
+    until(lambda: sum(switches.injected().values()) >= trial.passing)
+    return maps
+
+
+def repaired(maps: list[Named], outcome: Outcome, switches: FaultSwitches) -> list[Named]:
+    """Run again what failed, in the order in which maps wait for each other."""
+    for _, due in maps:
+        due.future.exception(LONG)
+    outcome.injected = switches.injected()
+    switches.off()
+    again = []
+    for name, due in maps:
+        again.append((name, replace(due, future=due.future.retry_failed())))
+        again[-1][1].future.exception(LONG)
+    return again
+
+
+def compare(outcome: Outcome, name: str, due: Due) -> None:
+    """Note which elements do not have the value that they must have."""
+    for index, (element, value) in enumerate(zip(due.future, due.values, strict=True)):
+        outcome.checked += 1
+        error = element.exception(LONG)
+        if error is not None or element.result() != value:
+            outcome.lost.append(f"{name}, element {index}: {error or 'another value'!r}")
+    if not outcome.lost and due.future.result(LONG) != due.result:
+        outcome.lost.append(f"{name}: the list")
+
+
+def table(outcomes: Iterable[Outcome]) -> str:
+    """The figures, one line a trial."""
+    rows = list(outcomes)
+    lines = [f"{'fault':34} {'injected':>8} {'checked':>8} {'lost':>5} {'seconds':>8}"]
+    lines += [f"{o.name:34} {o.faults:8,} {o.checked:8,} {len(o.lost):5} {o.seconds:8.1f}" for o in rows]
+    total = (sum(o.faults for o in rows), sum(o.checked for o in rows), sum(len(o.lost) for o in rows))
+    lines.append(f"{'in all':34} {total[0]:8,} {total[1]:8,} {total[2]:5} {sum(o.seconds for o in rows):8.1f}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Functions, gates, counters and paths that tests of several folders use."""

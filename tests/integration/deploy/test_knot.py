@@ -1,0 +1,239 @@
+"""Making a Knot: what it makes, what it reuses, and what it refuses, with every AWS call on record."""
+
+import threading
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudknotInputError, ImageError
+from tests.helpers.waiting import until
+
+LONG = 120
+
+
+class Recorder:
+    """Counts the calls that a cloud's door lets through, by operation."""
+
+    def __init__(self, cloud):
+        self.calls = []
+        self._lock = threading.Lock()
+        clients = [cloud.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
+        for client in clients:
+            client.meta.events.register("before-call", self._note)
+
+    def _note(self, model, **_):
+        with self._lock:
+            self.calls.append(f"{model.service_model.service_name}:{model.name}")
+
+
+@pytest.fixture
+def second_cloud(cloud):
+    """The same cloud through a door of its own, so that its calls can be told apart."""
+    return ck.LocalCloud(cloud.directory)
+
+
+def triple(x):
+    return 3 * x
+
+
+def files_in(directory):
+    return {path.name for path in directory.iterdir()}
+
+
+def test_making_the_same_knot_again_only_reads(cloud, second_cloud):
+    ck.Knot(name="again", func=triple, cloud=cloud)
+    environments = files_in(cloud.directory / "environments")
+    images = files_in(cloud.directory / "images")
+    recorder = Recorder(second_cloud)
+    again = ck.Knot(name="again", func=triple, cloud=second_cloud)
+    names = {call.partition(":")[2] for call in recorder.calls}
+    assert names
+    assert all(name.startswith(("Describe", "Get", "List", "Head")) for name in names), names
+    assert len(recorder.calls) <= 11, recorder.calls
+    assert files_in(cloud.directory / "environments") == environments
+    assert files_in(cloud.directory / "images") == images
+    assert again.map([1]).result(LONG) == [3]
+
+
+def test_a_changed_function_costs_no_stack_operation(cloud, second_cloud):
+    ck.Knot(name="edited", func=lambda x: x, cloud=cloud)
+    environments = files_in(cloud.directory / "environments")
+    recorder = Recorder(second_cloud)
+    edited = ck.Knot(name="edited", func=lambda x: x + 1, cloud=second_cloud)
+    assert not [call for call in recorder.calls if "Stack" in call and not call.endswith("DescribeStacks")]
+    assert recorder.calls.count("batch:RegisterJobDefinition") == 1
+    assert files_in(cloud.directory / "environments") == environments
+    assert edited.map([1]).result(LONG) == [2]
+
+
+def test_a_map_submits_once_however_many_elements(cloud, second_cloud):
+    ck.Knot(name="counted", func=triple, cloud=cloud)
+    knot = ck.Knot(name="counted", func=triple, cloud=second_cloud)
+    counts = []
+    for number in (2, 50):
+        recorder = Recorder(second_cloud)
+        future = knot.map(range(number))
+        future.cancel()
+        counts.append(recorder.calls.count("batch:SubmitJob"))
+        # The inputs, the manifest, and the record of the submission.
+        assert recorder.calls.count("s3:PutObject") == 3
+    assert counts == [1, 1]
+
+
+@pytest.mark.parametrize("failing", ["PutObject:submission.json", "SubmitJob:"])
+def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud, failing):
+    knot = ck.Knot(name="refused-map", func=triple, cloud=second_cloud)
+    operation, _, key = failing.partition(":")
+    submitted = []
+
+    def refuse(params, model, **_):
+        if model.name == operation and str(params.get("url_path", "")).endswith(key):
+            raise RuntimeError("the line went dead")
+
+    second_cloud.client("s3").meta.events.register("before-call", refuse)
+    submitter = second_cloud.client("batch")
+    submitter.meta.events.register("before-call", refuse)
+    submitter.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))
+    with pytest.raises(RuntimeError, match="line went dead"):
+        knot.map([1, 2])
+    statuses = (
+        [job["status"] for job in cloud.call("batch", "describe_jobs", jobs=submitted)["jobs"]] if submitted else []
+    )
+    assert "SUCCEEDED" not in statuses
+    assert ck.Knot(name="refused-map", cloud=cloud).jobs == []
+
+
+def test_its_names_are_the_papers(cloud):
+    knot = ck.Knot(name="named", func=triple, cloud=cloud, retries=2)
+    assert knot.name == knot.knot_name == "named"
+    assert knot.job_queue == "named-cloudknot-job-queue"
+    assert knot.compute_environment == "named-cloudknot-compute-environment"
+    name, arn, bucket, retries = knot.job_definition
+    assert (name, retries) == ("named-cloudknot-job-definition", 2)
+    assert arn.endswith(f"job-definition/{name}:1")
+    assert bucket == cloud.bucket
+    assert knot.region == cloud.region
+    assert knot.pars.name == "default"
+    assert knot.tags["Name"] == "named"
+    assert knot.stack_id
+    assert knot.docker_repo.name == "cloudknot"
+
+
+def test_a_knot_is_found_by_its_name_alone(cloud):
+    made = ck.Knot(name="found", func=triple, cloud=cloud)
+    future = made.map([1, 2])
+    found = ck.Knot(name="found", cloud=cloud)
+    assert found.job_definition == made.job_definition
+    assert found.jobs[-1].result(LONG) == future.result(LONG) == [3, 6]
+    assert found.map([5]).result(LONG) == [15]
+
+
+def test_a_knot_that_does_not_exist_is_an_error_that_says_what_to_do(cloud):
+    with pytest.raises(ck.ResourceDoesNotExistException, match=r"no knot 'nowhere'.*func="):
+        ck.Knot(name="nowhere", cloud=cloud)
+
+
+def test_a_clobbered_knot_refuses_use(cloud):
+    knot = ck.Knot(name="clobbered", func=triple, cloud=cloud)
+    future = knot.map([1])
+    future.result(LONG)
+    knot.clobber()
+    assert knot.clobbered
+    with pytest.raises(ck.ResourceClobberedException, match="clobbered"):
+        knot.map([1])
+    with pytest.raises(ck.ResourceDoesNotExistException):
+        ck.Knot(name="clobbered", cloud=cloud)
+    assert ck.Knot(name="clobbered", func=triple, cloud=cloud).map([2]).result(LONG) == [6]
+
+
+def version_of_six():
+    import six
+
+    return six.__version__
+
+
+def test_the_job_has_exactly_the_requirements_asked_for(cloud):
+    knot = ck.Knot(name="six", func=lambda _: version_of_six(), requirements=["six==1.16.0"], cloud=cloud)
+    assert knot.map([0]).result(LONG) == ["1.16.0"]
+
+
+def modules_there(names):
+    import importlib.util
+
+    return [name for name in names if importlib.util.find_spec(name)]
+
+
+def test_nothing_of_the_session_is_importable_in_the_job(knot_of):
+    names = ["boto3", "cloudpickle", "moto", "pytest", "cloudknot", "rich", "hypothesis"]
+    assert knot_of(modules_there).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
+
+
+def test_a_failed_installation_shows_what_the_installer_said(cloud):
+    before = files_in(cloud.directory / "environments")
+    with pytest.raises(ImageError, match="this-is-no-package-of-anybodys") as caught:
+        ck.Knot(name="broken", func=triple, requirements=["this-is-no-package-of-anybodys==9.9"], cloud=cloud)
+    assert "No matching distribution" in str(caught.value)
+    assert {
+        name for name in files_in(cloud.directory / "environments") - before if not name.endswith(".lock")
+    } == set()
+
+
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        ({"name": "3-wrong"}, "name='3-wrong'"),
+        ({"name": "x" * 46}, "45"),
+        ({"retries": 0}, "retries=0"),
+        ({"retries": 11}, "retries=11"),
+        ({"memory": -1}, "memory=-1"),
+        ({"job_def_vcpus": 0}, "job_def_vcpus=0"),
+        ({"timeout": 59}, "timeout=59"),
+        ({"bid_percentage": 101}, "bid_percentage=101"),
+        ({"volume_size": 100, "image_id": "ami-0123456789abcdef0"}, "volume_size"),
+        ({"func": 5}, "func=5"),
+        ({"cloud": "mars"}, "cloud='mars'"),
+        ({"requirements": ["not a requirement !"]}, "not a requirement"),
+    ],
+)
+def test_a_bad_choice_is_refused_before_anything_is_made(cloud, choices, text):
+    recorder = Recorder(cloud)
+    with pytest.raises(CloudknotInputError, match=text):
+        ck.Knot(**{"name": "refused", "func": triple, "cloud": cloud, **choices})
+    assert recorder.calls == []
+
+
+def test_a_function_that_cannot_be_pickled_names_the_variable(cloud):
+    guard = threading.Lock()
+
+    def guarded(x):
+        with guard:
+            return x
+
+    recorder = Recorder(cloud)
+    with pytest.raises(CloudknotInputError, match=r"'guard'.*lock"):
+        ck.Knot(name="refused", func=guarded, cloud=cloud)
+    assert recorder.calls == []
+
+
+def nap(seconds):
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+def test_ending_a_job_of_600_children_costs_as_few_calls_as_one_of_2(cloud, second_cloud):
+    """The future goes on looking meanwhile, so that a call more or less is by chance."""
+    knot = ck.Knot(name="ended", func=nap, cloud=second_cloud)
+    costs = []
+    for children in (2, 600):
+        future = knot.map([0, *[600] * (children - 1)])
+        assert future[0].result(LONG) == 0
+        recorder = Recorder(second_cloud)
+        assert future.cancel()
+        costs.append([call for call in recorder.calls if call.startswith("batch:")])
+        assert future[0].result() == 0
+        assert future[children - 1].cancelled()
+        until(lambda job=future.job: job.status == "FAILED")
+    assert [len(calls) <= 8 for calls in costs] == [True, True], costs
+    assert [calls.count("batch:TerminateJob") for calls in costs] == [1, 1]

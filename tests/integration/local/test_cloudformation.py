@@ -1,0 +1,277 @@
+"""The embedded cloud's stacks: failure, rollback, deletion and what is refused, as AWS does it."""
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.deploy.pars import Pars
+from cloudknot.errors import CloudError, ResourceExistsException
+from tests.helpers.inventory import inventory
+from tests.helpers.waiting import until
+
+TRUST = """
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: {Service: ecs-tasks.amazonaws.com}, Action: "sts:AssumeRole"}]
+"""
+TEMPLATE = f"""
+Description: A role, a group, and a log group of a given name
+Parameters:
+  Policy: {{Type: String, Default: ""}}
+  Days: {{Type: Number, Default: 7}}
+  LogGroup: {{Type: String}}
+  KeepsLog: {{Type: String, Default: Delete, AllowedValues: [Delete, Retain]}}
+Conditions:
+  HasPolicy: !Not [!Equals [!Ref Policy, ""]]
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {TRUST}
+      ManagedPolicyArns: !If [HasPolicy, [!Ref Policy], !Ref "AWS::NoValue"]
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties: {{GroupDescription: !Sub "of ${{AWS::StackName}}"}}
+  Log:
+    Type: AWS::Logs::LogGroup
+    DependsOn: [Role, Group]
+    Properties: {{LogGroupName: !Ref LogGroup, RetentionInDays: !Ref Days}}
+Outputs:
+  Arn: {{Value: !GetAtt Role.Arn}}
+  Short: {{Value: !Join ["-", [!Select [1, !Split [":", "a:b"]], !Ref Days]]}}
+"""
+
+
+class Stack:
+    """One stack, as a client of CloudFormation has it."""
+
+    def __init__(self, cloud, name):
+        self.cloud, self.name, self.id = cloud, name, None
+
+    def call(self, operation, **arguments):
+        return self.cloud.call("cloudformation", operation, StackName=self.name, **arguments)
+
+    def begin(self, operation="create_stack", template=TEMPLATE, **parameters):
+        given = [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()]
+        answer = self.call(operation, TemplateBody=template, Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"])
+        self.id = answer["StackId"]
+
+    def make(self, *args, **parameters):
+        self.begin(*args, **parameters)
+        return self.settled()
+
+    def delete(self):
+        self.call("delete_stack")
+        return self.settled()
+
+    def state(self):
+        return self.cloud.call("cloudformation", "describe_stacks", StackName=self.id)["Stacks"][0]
+
+    def settled(self):
+        until(lambda: not self.state()["StackStatus"].endswith("_IN_PROGRESS"))
+        return self.state()["StackStatus"]
+
+    def events(self):
+        pages = self.cloud.pages("cloudformation", "describe_stack_events", StackName=self.id)
+        return [
+            (row["LogicalResourceId"], row["ResourceStatus"], row.get("ResourceStatusReason", ""))
+            for page in pages
+            for row in reversed(page["StackEvents"])
+        ]
+
+    def role(self):
+        rows = self.call("describe_stack_resources")["StackResources"]
+        return next(row["PhysicalResourceId"] for row in rows if row["LogicalResourceId"] == "Role")
+
+
+@pytest.fixture
+def stack(cloud, request):
+    stack = Stack(cloud, "stack-" + request.node.name.split("[")[0].replace("_", "-")[:40])
+    before = inventory(cloud)
+    yield stack
+    if stack.id is not None:
+        stack.delete()
+    assert inventory(cloud) == before
+
+
+def test_made_changed_and_deleted(stack):
+    assert stack.make(LogGroup="/log") == "CREATE_COMPLETE"
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.state()["Outputs"]}
+    assert outputs["Arn"].endswith(f":role/{stack.role()}")
+    assert outputs["Short"] == "b-7"
+    assert stack.make("update_stack", LogGroup="/log", Days=30) == "UPDATE_COMPLETE"
+    (group,) = stack.cloud.call("logs", "describe_log_groups", logGroupNamePrefix="/log")["logGroups"]
+    assert group["retentionInDays"] == 30
+    assert stack.delete() == "DELETE_COMPLETE"
+    with pytest.raises(CloudError, match="does not exist"):
+        stack.call("describe_stacks")
+
+
+def test_a_failed_creation_is_rolled_back(stack):
+    stack.cloud.call("logs", "create_log_group", logGroupName="/taken")
+    try:
+        before = inventory(stack.cloud)
+        assert stack.make(LogGroup="/taken") == "ROLLBACK_COMPLETE"
+        assert {**inventory(stack.cloud), "stacks": before["stacks"]} == before
+    finally:
+        stack.cloud.call("logs", "delete_log_group", logGroupName="/taken")
+    failed = [(name, reason) for name, status, reason in stack.events() if status == "CREATE_FAILED"]
+    assert [name for name, _ in failed] == ["Log"]
+    assert "already exists" in failed[0][1]
+    assert "HandlerErrorCode: AlreadyExists" in failed[0][1]
+    with pytest.raises(CloudError, match="ROLLBACK_COMPLETE state and can not be updated"):
+        stack.begin("update_stack", LogGroup="/other")
+    with pytest.raises(ResourceExistsException):
+        stack.begin(LogGroup="/other")
+
+
+def test_a_failed_update_brings_back_what_was(stack):
+    stack.make(LogGroup="/log")
+    taken = {"logGroupName": "/taken"}
+    stack.cloud.call("logs", "create_log_group", **taken)
+    try:
+        policy = "arn:aws:iam::aws:policy/AmazonS3FullAccess"
+        assert stack.make("update_stack", LogGroup="/taken", Policy=policy) == "UPDATE_ROLLBACK_COMPLETE"
+    finally:
+        stack.cloud.call("logs", "delete_log_group", **taken)
+    attached = stack.cloud.call("iam", "list_attached_role_policies", RoleName=stack.role())
+    assert attached["AttachedPolicies"] == []
+    assert "/log" in inventory(stack.cloud)["log groups"]
+    assert {item["ParameterKey"]: item["ParameterValue"] for item in stack.state()["Parameters"]}["LogGroup"] == "/log"
+
+
+def test_what_is_in_use_is_not_deleted_and_can_be_tried_again(stack):
+    stack.make(LogGroup="/log")
+    foreign = {"RoleName": stack.role(), "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess"}
+    stack.cloud.call("iam", "attach_role_policy", **foreign)
+    assert stack.delete() == "DELETE_FAILED"
+    reasons = [reason for name, status, reason in stack.events() if (name, status) == ("Role", "DELETE_FAILED")]
+    assert "must detach all policies first" in reasons[0]
+    stack.cloud.call("iam", "detach_role_policy", **foreign)
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_what_somebody_deleted_by_hand_does_not_hinder(stack):
+    stack.make(LogGroup="/log")
+    stack.cloud.call("iam", "delete_role", RoleName=stack.role())
+    stack.cloud.call("logs", "delete_log_group", logGroupName="/log")
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_a_retained_resource_stays(stack):
+    kept = TEMPLATE.replace("Type: AWS::Logs::LogGroup", "Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain")
+    stack.make("create_stack", kept, LogGroup="/kept")
+    assert stack.delete() == "DELETE_COMPLETE"
+    assert ("Log", "DELETE_SKIPPED", "") in stack.events()
+    stack.cloud.call("logs", "delete_log_group", logGroupName="/kept")
+
+
+def test_deleted_while_it_is_made(stack):
+    stack.begin(LogGroup="/log")
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "words"),
+    [
+        (TEMPLATE, {"LogGroup": "/log"}, r"Requires capabilities : \[CAPABILITY_NAMED_IAM\]"),
+        (TEMPLATE, {}, r"Parameters: \[LogGroup\] must have values"),
+        (TEMPLATE, {"LogGroup": "/log", "Other": "1"}, "do not exist in the template"),
+        (TEMPLATE, {"LogGroup": "/log", "KeepsLog": "Maybe"}, "AllowedValues"),
+        ("Resources: {Bus: {Type: AWS::Vehicle::Bus}}", {}, "Unrecognized resource types"),
+        ("Resources: {A: {Type: AWS::Logs::LogGroup, DependsOn: A}}", {}, "Circular dependency"),
+        ("Resources: {A: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: !Ref B}}}", {}, "Unresolved"),
+        ("Description: nothing", {}, "At least one Resources member"),
+        ("Resources: [", {}, "not well-formed"),
+    ],
+)
+def test_what_is_refused_at_once(stack, template, given, words):
+    capable = {} if "capabilities" in words else {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
+    with pytest.raises(CloudError, match=words):
+        stack.call("create_stack", TemplateBody=template, Parameters=parameters, **capable)
+    with pytest.raises(CloudError, match="does not exist"):
+        stack.call("describe_stacks")
+
+
+def test_an_update_without_a_change_is_refused(stack):
+    stack.make(LogGroup="/log")
+    with pytest.raises(CloudError, match="No updates are to be performed"):
+        stack.begin("update_stack", LogGroup="/log")
+
+
+def test_an_update_of_text_and_outputs_alone_is_refused(stack):
+    group = "Resources: {A: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /outputs}}}"
+    before, after = (f"Outputs: {{Told: {{Value: {told}}}}}\n{group}" for told in ("one", "two"))
+    stack.make("create_stack", before)
+    with pytest.raises(CloudError, match="No updates are to be performed"):
+        stack.begin("update_stack", f"# Other words.\n{after}")
+    stack.make("update_stack", after.replace("/outputs", "/others"))
+    assert stack.state()["Outputs"] == [{"OutputKey": "Told", "OutputValue": "two"}]
+
+
+def test_many_stacks_come_in_pages(cloud):
+    empty = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
+    stacks = [Stack(cloud, f"many-{number}") for number in range(101)]
+    for stack in stacks:
+        stack.begin("create_stack", empty)
+    try:
+        pages = list(cloud.pages("cloudformation", "describe_stacks"))
+        assert len(pages) == 2
+        names = [stack["StackName"] for page in pages for stack in page["Stacks"]]
+        assert len({name for name in names if name.startswith("many-")}) == 101
+    finally:
+        for stack in stacks:
+            stack.delete()
+
+
+class TestBatch:
+    """What Batch refuses of queues and compute environments."""
+
+    def test_a_quota_is_a_refusal_in_words(self, tmp_path):
+        with ck.LocalCloud(tmp_path, quota=1) as cloud:
+            ck.Knot(name="one", func=abs, cloud=cloud)
+            with pytest.raises(ck.CannotCreateResourceException, match=r"Maximum number of .* supported is 1\b"):
+                ck.Knot(name="two", func=abs, cloud=cloud)
+            assert [knot.name for knot in ck.list_knots(cloud)] == ["one"]
+
+    def test_deletion_has_an_order(self, cloud, pars):
+        environment = self.environment(cloud, pars, "ordered")
+        order = [{"order": 1, "computeEnvironment": environment}]
+        queue = {"jobQueue": "ordered"}
+        cloud.call("batch", "create_job_queue", jobQueueName="ordered", priority=1, computeEnvironmentOrder=order)
+        with pytest.raises(CloudError, match="must be DISABLED"):
+            cloud.call("batch", "delete_job_queue", **queue)
+        with pytest.raises(CloudError, match="must be DISABLED"):
+            cloud.call("batch", "delete_compute_environment", computeEnvironment=environment)
+        cloud.call("batch", "update_compute_environment", computeEnvironment=environment, state="DISABLED")
+        with pytest.raises(CloudError, match="found existing JobQueue relationship"):
+            cloud.call("batch", "delete_compute_environment", computeEnvironment=environment)
+        with pytest.raises(CloudError, match="Object already exists"):
+            self.environment(cloud, pars, "ordered")
+        cloud.call("batch", "update_job_queue", **queue, state="DISABLED")
+        cloud.call("batch", "delete_job_queue", **queue)
+        cloud.call("batch", "delete_compute_environment", computeEnvironment=environment)
+
+    def environment(self, cloud, pars, name):
+        resources = {
+            "type": "EC2",
+            "minvCpus": 0,
+            "maxvCpus": 1,
+            "desiredvCpus": 0,
+            "instanceTypes": ["optimal"],
+            "instanceRole": pars.ecs_instance_profile,
+            "subnets": pars.subnets,
+            "securityGroupIds": [pars.security_group],
+        }
+        cloud.call(
+            "batch",
+            "create_compute_environment",
+            computeEnvironmentName=name,
+            type="MANAGED",
+            serviceRole=pars.batch_service_role,
+            computeResources=resources,
+        )
+        return name
+
+    @pytest.fixture
+    def pars(self, cloud):
+        return Pars(cloud=cloud)

@@ -1,0 +1,107 @@
+"""`job.clobber`: nothing of the job is left, and whoever asks for it afterwards is told."""
+
+import socket
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.worker.wire.keys import RUNS
+from tests.helpers.waiting import LONG, until
+
+
+def failing(x):
+    return 1 / x
+
+
+def scaled(x, factor):
+    return x * factor
+
+
+def held(address):
+    if address is not None:
+        with socket.create_connection(tuple(address), timeout=120) as connection:
+            connection.recv(1)
+
+
+@pytest.mark.parametrize("again", ["retry_failed", "map", "reduce", "another session"])
+def test_a_job_that_was_clobbered_says_so_and_nothing_is_submitted(cloud, again):
+    knot = ck.Knot(name="clobbered-job", func=failing, cloud=cloud)
+    future = knot.map([0, 1])
+    assert isinstance(future.exception(LONG), ZeroDivisionError)
+    job = future.job
+    job.clobber()
+    later = ck.BatchJob(job.job_id, cloud=cloud)
+    calls = {
+        "retry_failed": future.retry_failed,
+        "map": lambda: knot.map(future),
+        "reduce": lambda: future.reduce(sum),
+        "another session": later.result,
+    }
+    with pytest.raises(ck.ResourceDoesNotExistException, match=rf"{job.job_id} was clobbered.* Map again\.$"):
+        calls[again]()
+    assert knot.jobs == []
+    assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+
+
+def test_a_job_can_be_clobbered_twice(cloud):
+    knot = ck.Knot(name="clobbered-twice", func=failing, cloud=cloud)
+    job = knot.map([1]).job
+    job.clobber()
+    job.clobber()
+    ck.BatchJob(job.job_id, cloud=cloud).clobber()
+    assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
+
+
+class Killed(BaseException):
+    """The session ends here."""
+
+
+@pytest.fixture
+def killed_at(cloud):
+    """A session on the same cloud that ends when it is about to delete from S3 for so many times."""
+
+    def make(deletion):
+        session = ck.LocalCloud(cloud.directory)
+        left = iter(range(deletion))
+
+        def end(**_):
+            if next(left, None) is None:
+                raise Killed
+
+        session.client("s3").meta.events.register("before-call.s3.DeleteObjects", end)
+        return session
+
+    return make
+
+
+@pytest.mark.parametrize("deletion", range(5))
+def test_a_job_that_was_half_clobbered_is_told_and_can_be_clobbered_to_the_end(cloud, killed_at, deletion):
+    knot = ck.Knot(name="clobbered-half", func=scaled, cloud=cloud)
+    future = knot.map([1, 2], kwargs={"factor": 3})
+    assert future.result(LONG) == [3, 6]
+    with pytest.raises(Killed):
+        ck.BatchJob(future.job.job_id, cloud=killed_at(deletion)).clobber()
+    for call in (
+        ck.BatchJob(future.job.job_id, cloud=cloud).result,
+        ck.BatchJob(future.job.job_id, cloud=cloud).retry_failed,
+        lambda: knot.map(future),
+    ):
+        with pytest.raises(ck.ResourceDoesNotExistException, match="was clobbered"):
+            call()
+    assert knot.map([2], kwargs={"factor": 3}).result(LONG) == [6]
+    ck.BatchJob(future.job.job_id, cloud=cloud).clobber()
+    (left,) = knot.jobs
+    left.clobber()
+    # A mark of the session that was killed may be left, and nothing else.
+    assert not [key for key in cloud.storage.keys(f"{RUNS}/{knot.name}/") if "given-up-by" not in key]
+    knot.clobber(clobber_results=True)
+
+
+def test_a_job_that_is_clobbered_while_it_runs_leaves_nothing_behind(cloud, gate):
+    knot = ck.Knot(name="clobbered-running", func=held, cloud=cloud)
+    future = knot.map([None, gate.address], chunksize=2)
+    # What has ended is stored when the child is stopped, if not before.
+    assert future[0].result(LONG) is None
+    future.job.clobber()
+    assert until(lambda: future.job.status == "FAILED")
+    assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))

@@ -1,0 +1,454 @@
+"""Maps over other maps' results, from S3 to S3: what waits for what, and what becomes of failures."""
+
+import functools
+import operator
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudknotInputError, DependencyFailedError
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import until
+
+LONG = 120
+
+
+class Connections:
+    """Those of a client; the paths of what is read by them are noted."""
+
+    def __init__(self, connections, read):
+        self._connections, self._read = connections, read
+
+    def send(self, request):
+        url = urlsplit(request.url)
+        if request.method == "GET" and "list-type" not in url.query:
+            self._read.append(unquote(url.path))
+        return self._connections.send(request)
+
+
+class Calls:
+    """The calls of a cloud's clients, as ``Operation key``, and the paths of the objects read, without one too."""
+
+    def __init__(self, cloud):
+        self.seen, self.read = [], []
+        endpoint = cloud.client("s3")._endpoint
+        endpoint.http_session = Connections(endpoint.http_session, self.read)
+        self._lock = threading.Lock()
+        for service in ("s3", "batch"):
+            cloud.client(service).meta.events.register("provide-client-params", self._note)
+
+    def _note(self, params, model, **_):
+        with self._lock:
+            self.seen.append(f"{model.name} {params.get('Key', params.get('Prefix', ''))}")
+
+
+@pytest.fixture
+def own_cloud(cloud):
+    """The same cloud through a door of its own, so that its calls can be told apart."""
+    return ck.LocalCloud(cloud.directory)
+
+
+def double(x):
+    return 2 * x
+
+
+def add_one(x, more=0):
+    return x + 1 + more
+
+
+def pair(x):
+    return x, 10
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def held(address, x):
+    """``x``, once the gate is open."""
+    with socket.create_connection(tuple(address), timeout=120) as connection:
+        connection.recv(1)
+    return x
+
+
+def held_odd_fails(address, x):
+    return odd_fails(held(address, x))
+
+
+def odd_fails(x):
+    if x % 2:
+        raise ArithmeticError(f"{x} is odd")
+    return x
+
+
+def depends_on(future):
+    return [job["dependsOn"] for job in future.job.describe_jobs()]
+
+
+def test_element_by_element_without_passing_through_the_client(cloud, own_cloud, gate):
+    first_knot = ck.Knot(name="first", func=held, cloud=cloud)
+    second_knot = ck.Knot(name="second", func=add_one, cloud=own_cloud)
+    first = first_knot.map([(gate.address, 2 * x) for x in range(10)], starmap=True, chunksize=4)
+    calls = Calls(own_cloud)
+    second = second_knot.map(first)
+    submission = list(calls.seen)
+    gate.open()
+    assert second.result(LONG) == [2 * x + 1 for x in range(10)]
+    prefix = second.job.keys.prefix
+    assert {call for call in submission if call.startswith("PutObject")} == {
+        f"PutObject {prefix}/manifest.json",
+        f"PutObject {prefix}/submission.json",
+    }
+    # That it was not clobbered is all that is looked for.
+    assert any(second.job.keys.outputs in path for path in calls.read)
+    read = {path for path in calls.read if first.job.keys.prefix in path}
+    assert read == {f"/{own_cloud.bucket}/{first.job.keys.manifest}"}
+    assert not [call for call in submission if "outputs" in call]
+    assert second.job.manifest.chunksize == 4
+    assert depends_on(second) == [[{"jobId": first.job.job_id, "type": "N_TO_N"}]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kinds"),
+    [
+        ({"chunksize": 3}, {"chunksize": 3}, ["N_TO_N"]),
+        ({"chunksize": 3}, {"chunksize": 2}, [None]),
+        ({"chunksize": 2}, {"chunksize": 7}, [None]),
+        ({"chunksize": 100}, {}, [None]),
+        ({"job_type": "independent"}, {}, [None] * 7),
+        ({}, {"job_type": "independent"}, [None]),
+    ],
+)
+def test_any_shapes_of_maps(process_knot_of, gate, one, other, kinds):
+    first = process_knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **one)
+    second = process_knot_of(add_one).map(first, **other)
+    assert [[entry.get("type") for entry in entries] for entries in depends_on(second)] == [kinds] * len(
+        second.job.job_ids
+    )
+    gate.open()
+    assert second.result(LONG) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_independent_jobs_each_wait_for_their_own(process_knot_of, gate):
+    first = process_knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
+    second = process_knot_of(add_one).map(first, job_type="independent")
+    assert depends_on(second) == [[{"jobId": job_id}] for job_id in first.job.job_ids]
+    gate.open()
+    assert second.result(LONG) == [1, 2, 3, 4]
+
+
+def test_starmap_and_keyword_arguments(knot_of):
+    first = knot_of(pair).map([1, 2])
+    assert knot_of(add_one).map(first, starmap=True).result(LONG) == [12, 13]
+    assert knot_of(add_one).map(knot_of(double).map([1, 2]), kwargs={"more": 100}).result(LONG) == [103, 105]
+
+
+def test_the_same_knot_and_a_single_element(process_knot_of):
+    knot = process_knot_of(double)
+    assert knot.map(knot.map(knot.map([1]))).result(LONG) == [8]
+
+
+def test_an_empty_map(process_knot_of):
+    knot = process_knot_of(double)
+    assert knot.map(knot.map([])).result() == []
+
+
+def test_a_job_of_another_session_that_has_ended(process_knot_of, cloud):
+    first = process_knot_of(double).map(range(5))
+    first.result(LONG)
+    until(lambda: first.job.status == "SUCCEEDED")
+    second = process_knot_of(add_one).map(ck.BatchJob(first.job.job_id, cloud=cloud), chunksize=2)
+    assert depends_on(second) == [[]]
+    assert second.result(LONG) == [1, 3, 5, 7, 9]
+
+
+def test_a_diamond(process_knot_of):
+    source = process_knot_of(double).map([1, 2, 3])
+    left, right = process_knot_of(add_one).map(source), process_knot_of(double).map(source)
+    last = process_knot_of(add_one).map(left, depends_on=[right])
+    assert last.result(LONG) == [4, 6, 8]
+    assert right.result(LONG) == [4, 8, 12]
+
+
+def test_results_larger_than_one_request(knot_of):
+    first = knot_of(bytes).map([9_000_000, 5, 9_000_001], chunksize=3)
+    assert knot_of(len).map(first, chunksize=2).result(LONG) == [9_000_000, 5, 9_000_001]
+
+
+def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(process_knot_of, gate):
+    first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
+    second = process_knot_of(add_one).map(first)
+    gate.open()
+    assert [element.result(LONG) for element in second[:2]] == [1, 3]
+    for element in second[2:]:
+        with pytest.raises(DependencyFailedError, match=f"did not run.*{first.job.job_id}:1") as caught:
+            element.result(LONG)
+        assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
+
+
+def test_with_other_chunks_a_failure_stops_them_all(process_knot_of, gate):
+    first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
+    second = process_knot_of(add_one).map(first, chunksize=1)
+    gate.open()
+    with pytest.raises(DependencyFailedError, match=f"{first.job.name}, job {first.job.job_id}"):
+        second.result(LONG)
+
+
+def test_of_a_source_that_has_ended_each_failure_is_passed_on_alone(process_knot_of):
+    first = process_knot_of(odd_fails).map([0, 3, 4], chunksize=3)
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    second = process_knot_of(add_one).map(first)
+    with pytest.raises(ArithmeticError, match="3 is odd") as caught:
+        second[1].result(LONG)
+    assert f"element 1 of the map of {first.job.manifest.knot!r} (job {first.job.job_id})" in caught.value.__notes__[0]
+    assert "in odd_fails" in str(caught.value.__cause__)
+    until(lambda: second.job.status == "FAILED")
+    third = process_knot_of(double).map(second)
+    assert [third[0].result(LONG), third[2].result(LONG)] == [2, 10]
+    fourth = process_knot_of(double).map(second)
+    with pytest.raises(ArithmeticError) as caught:
+        fourth[1].result(LONG)
+    assert first.job.job_id in caught.value.__notes__[0]
+
+
+def die(x):
+    if x:
+        os._exit(9)
+    return x
+
+
+def leave(x):
+    raise SystemExit(4) if x else LookupError(threading.Lock())
+
+
+def test_an_element_whose_source_has_no_result_names_it(process_knot_of):
+    first = process_knot_of(die).map([0, 1])
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    with pytest.raises(DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* has none"):
+        process_knot_of(double).map(first).result(LONG)
+
+
+def test_an_element_whose_source_left_names_it(process_knot_of):
+    first = process_knot_of(leave).map([0, 1])
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    second = process_knot_of(double).map(first)
+    with pytest.raises(ck.ElementError, match=r"element 1 of the map .* called sys.exit\(4\)"):
+        second[1].result(LONG)
+    with pytest.raises(ck.ElementError, match=r"element 0 of the map .* raised LookupError"):
+        second[0].result(LONG)
+
+
+def test_cancelling_the_first_of_a_chain_ends_all(process_knot_of):
+    first = process_knot_of(nap).map([600, 600])
+    second = process_knot_of(double).map(first)
+    third = process_knot_of(add_one).map(second, chunksize=2)
+    assert first.cancel()
+    with pytest.raises(DependencyFailedError, match=first.job.job_id):
+        second.result(LONG)
+    with pytest.raises(DependencyFailedError, match=second.job.job_id):
+        third.result(LONG)
+
+
+def test_more_jobs_than_one_can_wait_for_are_refused_and_nothing_is_left(process_knot_of, cloud):
+    first = process_knot_of(nap).map([20.0] * 21, job_type="independent")
+    knot = process_knot_of(double)
+    before = len(knot.jobs)
+    with pytest.raises(CloudknotInputError, match="21 Batch jobs"):
+        knot.map(first)
+    first.cancel()
+    assert len(knot.jobs) == before
+
+
+def mean(values, digits=1):
+    return round(sum(values) / len(values), digits)
+
+
+def test_reduce_calls_once_with_the_list(cloud, own_cloud):
+    future = ck.Knot(name="to-reduce", func=double, cloud=cloud).map(range(10), chunksize=4)
+    calls = Calls(own_cloud)
+    reduced = ck.BatchJob(future.job.job_id, cloud=own_cloud).reduce(sum)
+    submitted = list(calls.seen)
+    assert reduced.result(LONG) == 90
+    assert not [call for call in submitted if "outputs" in call]
+    assert (len(reduced), reduced[0].result(), reduced.job.result()) == (1, 90, 90)
+    assert "arrayProperties" not in reduced.job.describe_jobs()[0]
+
+
+def test_reduce_with_choices_of_its_own(process_knot_of):
+    knot = process_knot_of(double)
+    reduced = knot.map([1, 2, 4]).reduce(mean, kwargs={"digits": 0}, memory=900, vcpus=2, timeout=90, retries=2)
+    assert reduced.result(LONG) == 5.0
+    (job,) = reduced.job.describe_jobs()
+    assert {"type": "MEMORY", "value": "900"} in job["container"]["resourceRequirements"]
+    assert (job["timeout"]["attemptDurationSeconds"], reduced.job.manifest.attempts) == (90, 2)
+    assert knot.jobs[-1].result() == 5.0
+
+
+def test_reduce_two_by_two_and_by_a_knot_and_on(knot_of):
+    future = knot_of(double).map([1, 2, 3])
+    assert future.reduce(functools.partial(functools.reduce, operator.add)).result(LONG) == 12
+    by_knot = future.reduce(knot_of(mean), kwargs={"digits": 2})
+    assert by_knot.result(LONG) == 4.0
+    assert knot_of(add_one).map(by_knot).result(LONG) == [5.0]
+    assert by_knot.reduce(len).result(LONG) == 1
+
+
+@pytest.mark.parametrize(
+    ("func", "choices", "text"),
+    [
+        (operator.add, {}, r"functools\.reduce, add"),
+        (mean, {"kwargs": {"places": 1}}, "places"),
+        (lambda values: __import__("numpy").mean(values), {"requirements": ["numpy"]}, "needs numpy"),
+        (mean, {"memory": 3}, "memory"),
+        (mean, {"vcpus": 1000}, "max_vcpus"),
+        (5, {}, "callable"),
+    ],
+)
+def test_what_cannot_reduce_is_refused_and_nothing_is_submitted(process_knot_of, func, choices, text):
+    knot = process_knot_of(double)
+    future = knot.map([1])
+    before = len(knot.jobs)
+    with pytest.raises(CloudknotInputError, match=text):
+        future.reduce(func, **choices)
+    assert len(knot.jobs) == before
+
+
+def uses_six(values):
+    import six
+
+    return six.ensure_str("x"), sum(values)
+
+
+def test_what_the_function_imports_must_be_in_the_image(cloud):
+    bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
+    with pytest.raises(CloudknotInputError, match=r"uses_six needs six==.* does not have it.*reduce\(Knot"):
+        bare.reduce(uses_six)
+    with pytest.raises(CloudknotInputError, match="another session"):
+        ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_six)
+    good = ck.Knot(name="with-six", func=double, requirements=["six"], cloud=cloud).map([1])
+    assert good.reduce(uses_six).result(LONG) == ("x", 2)
+
+
+def test_reduce_of_a_map_that_fails_names_it(process_knot_of, gate):
+    future = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
+    reduced = future.reduce(sum)
+    gate.open()
+    with pytest.raises(DependencyFailedError, match=future.job.job_id):
+        reduced.result(LONG)
+    until(lambda: future.job.status == "FAILED")
+    with pytest.raises(ArithmeticError, match="1 is odd") as caught:
+        future.reduce(sum).result(LONG)
+    assert future.job.job_id in caught.value.__notes__[0]
+
+
+def failing(values):
+    raise LookupError(len(values))
+
+
+def test_what_the_function_raises_comes_back_with_its_lines(place, knot_of):
+    with pytest.raises(LookupError) as caught:
+        knot_of(double).map([1, 2]).reduce(failing).result(LONG)
+    assert ", in failing\n" in str(caught.value.__cause__)
+    # A gathering function travels without its source: a process finds the file, a container has none.
+    if not place.choices:
+        assert "raise LookupError(len(values))" in str(caught.value.__cause__)
+
+
+def test_an_empty_map_cannot_be_reduced(process_knot_of):
+    with pytest.raises(CloudknotInputError, match="empty map"):
+        process_knot_of(double).map([]).reduce(sum)
+
+
+def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
+    submit = """
+        import time
+        import cloudknot as ck
+
+        def slow(x):
+            time.sleep(3)
+            return x * 10
+
+        def more(x):
+            return x + 1
+
+        first = ck.Knot(name="shut-1", func=slow).map([1, 2, 3])
+        second = ck.Knot(name="shut-2", func=more).map(first)
+        print(second.reduce(sum).job.job_id, second.done())
+    """
+    script = tmp_path / "submit.py"
+    script.write_text(textwrap.dedent(submit))
+    environment = {
+        **os.environ,
+        "CLOUDKNOT_LOCAL_DIR": str(cloud.directory),
+        "CLOUDKNOT_CLOUD": "local",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    job_id, ended = done.stdout.split()
+    assert ended == "False"
+    mapped, reduced = ck.Knot(name="shut-2", cloud=cloud).jobs[-2:]
+    assert reduced.job_id == job_id
+    assert reduced.result(LONG) == 63
+    assert mapped.result(LONG) == [11, 21, 31]
+
+
+def needs(path, x):
+    """``x``, unless it is odd and nobody has made the file."""
+    if x % 2 and not os.path.exists(path):
+        raise FileNotFoundError(path)
+    return x
+
+
+def held_needs(address, path, x):
+    return held(address, needs(path, x))
+
+
+@pytest.fixture
+def process_knot(cloud):
+    """Make a knot whose jobs see this machine's files."""
+    return lambda func: ck.Knot(name=f"files-{func.__name__}".replace("_", "-"), func=func, cloud=cloud)
+
+
+def test_after_the_source_was_repaired_a_retry_repairs_its_dependents(process_knot, tmp_path):
+    flag = tmp_path / "there"
+    first = process_knot(needs).map([(str(flag), x) for x in range(6)], starmap=True, chunksize=3)
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    second = process_knot(double).map(first)
+    total = second.reduce(sum)
+    assert isinstance(second.exception(LONG), FileNotFoundError)
+    assert total.exception(LONG) is not None
+    flag.touch()
+    assert first.retry_failed().result(LONG) == [0, 1, 2, 3, 4, 5]
+    until(lambda: second.job.status == "FAILED" and total.job.status == "FAILED")
+    assert second.retry_failed().result(LONG) == [0, 2, 4, 6, 8, 10]
+    assert total.retry_failed().result(LONG) == 30
+    assert process_knot(add_one).map(first, chunksize=4).result(LONG) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_retry_that_runs_is_waited_for(process_knot, tmp_path, gate, job_type):
+    flag = tmp_path / "there"
+    elements = [(gate.address, str(flag), x) for x in (1, 3)]
+    first = process_knot(held_needs).map(elements, starmap=True, job_type=job_type)
+    first.exception(LONG)
+    until(lambda: first.job.status == "FAILED")
+    flag.touch()
+    again = first.retry_failed()
+    second = process_knot(double).map(first, job_type=job_type)
+    assert depends_on(second) == [[{"jobId": job_id} for job_id in again.job.job_ids]] * len(second.job.job_ids)
+    gate.open()
+    assert second.result(LONG) == [2, 6]

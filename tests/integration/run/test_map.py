@@ -1,0 +1,586 @@
+"""`Knot.map`, whole: real HTTP to the embedded cloud, real results in S3, and a job a process or a real container."""
+
+import functools
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import as_completed
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
+from tests.helpers.waiting import until
+
+LONG = 120
+
+
+def square(x):
+    return x * x
+
+
+def test_a_list_of_inputs(knot_of):
+    future = knot_of(square).map([3, 1, 2])
+    assert future.result(LONG) == [9, 1, 4]
+    assert future.done()
+    assert [element.result() for element in future] == [9, 1, 4]
+
+
+def test_a_generator_as_input(knot_of):
+    assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
+
+
+def test_an_empty_map_submits_nothing(process_knot_of):
+    knot = process_knot_of(square)
+    before = len(knot.jobs)
+    future = knot.map([])
+    assert future.done()
+    assert future.result() == []
+    assert len(knot.jobs) == before
+
+
+def test_a_single_element_is_a_plain_job(knot_of):
+    future = knot_of(square).map([12])
+    assert future.result(LONG) == [144]
+    (job,) = future.job.describe_jobs()
+    assert "arrayProperties" not in job
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 7, 100])
+def test_chunks(knot_of, chunksize):
+    future = knot_of(square).map(range(10), chunksize=chunksize)
+    assert future.result(LONG) == [x * x for x in range(10)]
+    (job,) = future.job.describe_jobs()
+    children = -(-10 // chunksize)
+    assert job.get("arrayProperties", {"size": 1})["size"] == children
+
+
+def test_elements_of_different_sizes(knot_of):
+    words = ["x" * (n * 37 % 101) for n in range(40)]
+    assert knot_of(len).map(words, chunksize=7).result(LONG) == [len(word) for word in words]
+
+
+def test_more_input_than_one_part_of_an_upload(knot_of):
+    blocks = [bytes([n]) * 3_000_000 for n in range(7)]
+    assert knot_of(first_and_size).map(blocks, chunksize=2).result(LONG) == [(n, 3_000_000) for n in range(7)]
+
+
+def first_and_size(block):
+    return block[0], len(block)
+
+
+def add(a, b=10):
+    return a + b
+
+
+def test_starmap(knot_of):
+    assert knot_of(add).map([(1, 2), (3,), [4, 5]], starmap=True).result(LONG) == [3, 13, 9]
+
+
+def test_independent_jobs(knot_of):
+    future = knot_of(square).map(range(3), job_type="independent")
+    assert future.result(LONG) == [0, 1, 4]
+    assert len(set(future.job.job_ids)) == 3
+
+
+def nothing(x):
+    return None
+
+
+def test_none_is_a_result(knot_of):
+    assert knot_of(nothing).map([1, 2]).result(LONG) == [None, None]
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+def test_env_vars_reach_the_job_and_the_session_does_not(knot_of, monkeypatch):
+    monkeypatch.setenv("ONLY_HERE", "secret")
+    knot = knot_of(environment)
+    names = ["GREETING", "ONLY_HERE", "AWS_BATCH_JOB_ATTEMPT", "AWS_BATCH_JOB_ARRAY_INDEX"]
+    assert knot.map(names, env_vars={"GREETING": "hello"}).result(LONG) == ["hello", None, "1", "3"]
+    old_style = [{"name": "GREETING", "value": "hi"}]
+    assert knot.map(["GREETING"], env_vars=old_style).result(LONG) == ["hi"]
+
+
+def spoil_the_environment(how):
+    if how == "clear":
+        os.environ.clear()
+    else:
+        os.environ.update(
+            AWS_ACCESS_KEY_ID="mine", AWS_SECRET_ACCESS_KEY="mine", AWS_ENDPOINT_URL="http://127.0.0.1:1"
+        )
+    return how
+
+
+def test_a_function_may_change_its_environment(knot_of):
+    assert knot_of(spoil_the_environment).map(["clear", "other keys"]).result(LONG) == ["clear", "other keys"]
+
+
+class Shape:
+    def __init__(self, sides):
+        self.sides = sides
+
+    def __eq__(self, other):
+        return isinstance(other, Shape) and other.sides == self.sides
+
+    def __hash__(self):
+        return hash(self.sides)
+
+    def grow(self, by):
+        return Shape(self.sides + by)
+
+
+def grown(shape):
+    assert isinstance(shape, Shape)
+    return shape.grow(1)
+
+
+def test_instances_of_ones_own_class_travel_both_ways(knot_of):
+    result = knot_of(grown).map([Shape(3), Shape(4)]).result(LONG)
+    assert result == [Shape(4), Shape(5)]
+    assert type(result[0]) is Shape
+
+
+def factorial(n):
+    return 1 if n < 2 else n * factorial(n - 1)
+
+
+def closure(base):
+    def add_base(x):
+        return base + x
+
+    return add_base
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (factorial, [2, 6]),
+        (closure(100), [102, 103]),
+        (lambda x: -x, [-2, -3]),
+        (functools.partial(add, b=1), [3, 4]),
+        (Shape(5).grow, [Shape(7), Shape(8)]),
+        (pow(2, 10).__add__, [1026, 1027]),
+    ],
+    ids=["recursive", "closure", "lambda", "partial", "method", "builtin"],
+)
+def test_functions_of_every_kind(knot_of, function, expected):
+    assert knot_of(function).map([2, 3]).result(LONG) == expected
+
+
+class Explained(Exception):
+    def __init__(self, number, hint=""):
+        super().__init__(f"{number} is odd")
+        self.number, self.hint = number, hint
+
+
+def only_even(x):
+    if x % 2:
+        raise Explained(x, hint="add one")
+    return x
+
+
+def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
+    future = knot_of(only_even).map([0, 1, 2, 3])
+    with pytest.raises(Explained, match="1 is odd") as caught:
+        future.result(LONG)
+    assert (caught.value.number, caught.value.hint) == (1, "add one")
+    assert "in only_even" in str(caught.value.__cause__)
+    assert "raise Explained" in str(caught.value.__cause__)
+    assert any("element 1" in note for note in caught.value.__notes__)
+    assert (future[0].result(), future[2].result()) == (0, 2)
+    assert isinstance(future[3].exception(LONG), Explained)
+
+
+class Err(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a}-{b}")
+        self.a = a
+
+
+def raise_err(x):
+    raise Err(x, 2)
+
+
+def test_an_exception_whose_init_takes_other_arguments_comes_back(knot_of):
+    with pytest.raises(Err, match=r"^1-2(\n|$)") as caught:
+        knot_of(raise_err).map([1]).result(LONG)
+    assert (type(caught.value), caught.value.a) == (Err, 1)
+
+
+def test_a_class_of_a_local_module_that_the_function_does_not_name(knot_of, tmp_path, monkeypatch):
+    source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grown(self): return Circle(self.r + 1)\n"
+    (tmp_path / "shapes_of_a_test.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    circle = importlib.import_module("shapes_of_a_test").Circle
+    (result,) = knot_of(lambda c: c.grown()).map([circle(1)]).result(LONG)
+    assert (type(result), result.r) == (circle, 2)
+
+
+def test_in_a_chunk_one_exception_does_not_stop_the_others(knot_of):
+    future = knot_of(only_even).map(range(6), chunksize=3)
+    assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
+
+
+def awkward(kind):
+    if kind == "lock":
+        return threading.Lock()
+    if kind == "exit":
+        sys.exit(4)
+    if kind == "exception":
+
+        class Strange(Exception):
+            lock = threading.Lock()
+
+        raise Strange("cannot travel")
+    if kind == "die":
+        os._exit(9)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "text", "exit_code"),
+    [
+        ("lock", ElementError, "cannot be pickled", None),
+        ("exit", ElementError, r"sys\.exit\(4\)", 4),
+        ("exception", ElementError, "Strange: cannot travel", None),
+        ("die", WorkerDiedError, "exit code 9", 9),
+        ("kill", WorkerDiedError, "exit code 137", 137),
+    ],
+)
+def test_what_cannot_come_back_ends_in_a_clear_error(knot_of, kind, error, text, exit_code):
+    future = knot_of(awkward).map(["fine", kind])
+    with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{text}") as caught:
+        future.result(LONG)
+    assert (caught.value.index, caught.value.exit_code) == (1, exit_code)
+    assert "logs(1)" in str(caught.value)
+    assert future[0].result() == "fine"
+
+
+def test_a_chunk_that_dies_keeps_what_it_had_stored(knot_of):
+    future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
+    assert future[0].result(LONG) == 0.0
+    with pytest.raises(WorkerDiedError, match=r"Element 3 .*exit code 9"):
+        future[3].result(LONG)
+
+
+def slowly_then_die(pause):
+    if pause < 0:
+        os._exit(9)
+    time.sleep(pause)
+    return pause
+
+
+def attempt_number():
+    return int(os.environ["AWS_BATCH_JOB_ATTEMPT"])
+
+
+def fails_before(attempt):
+    if attempt_number() < attempt:
+        raise RuntimeError(f"attempt {attempt_number()}")
+    return attempt_number()
+
+
+def test_retries_try_a_raising_element_again(knot_of):
+    future = knot_of(fails_before, retries=3).map([3])
+    assert future.result(LONG) == [3]
+    until(lambda: len(future.job.attempts) == 3)
+
+
+def test_without_retries_the_first_exception_counts(process_knot_of):
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        process_knot_of(fails_before).map([3]).result(LONG)
+
+
+def compute_or_die(name, die):
+    print(f"computing {name}")
+    time.sleep(1.2)
+    if die and attempt_number() == 1:
+        os._exit(7)
+    return attempt_number()
+
+
+def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of):
+    future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
+    assert future.result(LONG) == [1, 2]
+    until(lambda: list(future.job.logs()).count("computing two") == 2)
+    assert list(future.job.logs()).count("computing one") == 1
+
+
+def shout(word):
+    print(f"out {word}")
+    print(f"error {word}", file=sys.stderr)
+    return word
+
+
+def test_logs_are_read_back(knot_of):
+    future = knot_of(shout).map(["a", "b"])
+    future.result(LONG)
+    until(lambda: len(list(future.job.logs(1))) == 2)
+    assert sorted(future.job.logs(1)) == ["error b", "out b"]
+    assert len(future.job.log_urls) == 2
+
+
+def wait_at(address):
+    with socket.create_connection(tuple(address), timeout=LONG) as connection:
+        connection.recv(1)
+
+
+def shout_and_wait(address):
+    print("before")
+    wait_at(address)
+    return "after"
+
+
+def test_logs_are_live(knot_of, gate):
+    future = knot_of(shout_and_wait).map([gate.address])
+    until(lambda: list(future.job.logs()) == ["before"])
+    assert not future.done()
+    assert future.job.status == "RUNNING"
+    gate.open()
+    assert future.result(LONG) == ["after"]
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_cancel_ends_the_job_and_keeps_results(knot_of):
+    future = knot_of(sleep).map([0, 600, 600])
+    assert future[0].result(LONG) == 0
+    assert future.cancel()
+    assert future.cancelled()
+    until(lambda: future.job.status == "FAILED")
+    assert future[0].result() == 0
+
+
+def test_a_job_looks_anew_after_its_future_was_cancelled(process_knot_of):
+    future = process_knot_of(sleep).map([0, 600, 600])
+    assert future[0].result(LONG) == 0
+    assert future.cancel()
+    again = future.job.future()
+    assert again[0].result(LONG) == 0
+    assert isinstance(again[1].exception(LONG), ck.JobCancelledError)
+    with pytest.raises(ck.JobCancelledError, match="Cancelled by its future"):
+        future.job.result(LONG)
+    assert future.job.future() is again
+    assert future.cancelled()
+
+
+def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
+    """The collector's listings wait from before the first result is stored until the map was cancelled."""
+    cancelled, waits = threading.Event(), threading.Event()
+
+    def hold(**_):
+        if threading.current_thread().name == "cloudknot-collector":
+            waits.set()
+            cancelled.wait(LONG)
+
+    events = cloud.client("s3").meta.events
+    events.register("before-call.s3.ListObjectsV2", hold)
+    try:
+        future = process_knot_of(sleep).map([0, 600])
+        assert waits.wait(LONG)
+        until(lambda: list(future.job.stored(0)))
+        assert not future[0].done()
+        assert future.cancel()
+    finally:
+        cancelled.set()
+        events.unregister("before-call.s3.ListObjectsV2", hold)
+    assert [future[0].result(0), future[1].cancelled()] == [0, True]
+
+
+def test_terminate_from_the_job(knot_of):
+    future = knot_of(sleep).map([600, 600])
+    until(lambda: future.job.status == "PENDING")
+    future.job.terminate("enough")
+    with pytest.raises(ck.JobCancelledError, match="enough"):
+        future.result(LONG)
+
+
+def test_callbacks_and_as_completed(process_knot_of):
+    called = threading.Event()
+    future = process_knot_of(sleep).map([0.4, 0.0])
+    future.add_done_callback(lambda done: called.set())
+    order = [element.result() for element in as_completed(future, LONG)]
+    assert sorted(order) == [0.0, 0.4]
+    assert called.wait(LONG)
+
+
+def test_view_jobs_prints_the_table(process_knot_of, capsys):
+    knot = process_knot_of(square)
+    future = knot.map([1])
+    future.result(LONG)
+    until(lambda: future.job.status == "SUCCEEDED")
+    knot.view_jobs()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["Job", "ID", "Name", "Status"]
+    assert [future.job.job_id, future.job.name, "SUCCEEDED"] in [line.split() for line in lines]
+
+
+def test_jobs_lists_the_maps_in_order(process_knot_of):
+    knot = process_knot_of(square)
+    futures = [knot.map([n]) for n in range(3)]
+    assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
+    assert knot.jobs[-1].result(LONG) == [4]
+    until(lambda: knot.jobs[-1].status == "SUCCEEDED")
+    assert knot.jobs[-1].done
+
+
+def test_a_job_is_found_by_its_id(process_knot_of, cloud):
+    future = process_knot_of(square).map([5, 6])
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
+    with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
+        ck.BatchJob("none", cloud=cloud).result(LONG)
+
+
+def test_a_changed_function_never_runs_the_old_one(place):
+    assert place.knot("changing", lambda x: x + 1).map([1]).result(LONG) == [2]
+    assert place.knot("changing", lambda x: x + 2).map([1]).result(LONG) == [3]
+
+
+def test_a_running_map_keeps_its_function(place, gate):
+    address = gate.address
+
+    def old(x):
+        wait_at(address)
+        return "old"
+
+    future = place.knot("changing-2", old).map([1, 2, 3, 4])
+    new = place.knot("changing-2", lambda x: "new")
+    gate.open()
+    assert future.result(LONG) == ["old"] * 4
+    assert new.map([1]).result(LONG) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda knot: knot.map(5), "iterable"),
+        (lambda knot: knot.map([1, 2, threading.Lock()]), "Element 2 .*lock"),
+        (lambda knot: knot.map([1], starmap=True), "Element 0 .*starmap"),
+        (lambda knot: knot.map([1], chunksize=0), "chunksize"),
+        (lambda knot: knot.map([1], max_threads=0), "max_threads"),
+        (lambda knot: knot.map([1], job_type="both"), "job_type"),
+        (lambda knot: knot.map([1], env_vars={"AWS_BATCH_JOB_ID": "x"}), "AWS_BATCH"),
+        (lambda knot: knot.map([1], env_vars=[{"nome": "x"}]), "env_vars"),
+        (lambda knot: knot.map(range(20_001), chunksize=2), "chunksize"),
+        (lambda knot: knot.map([1], memory=3), "memory"),
+        (lambda knot: knot.map([1], vcpus=0), "vcpus"),
+        (lambda knot: knot.map([1], vcpus=257), r"vcpus=257 .*max_vcpus \(256\)"),
+        (lambda knot: knot.map([1], timeout=59), "timeout"),
+        (lambda knot: knot.map([1], retries=11), "retries"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_submitted(process_knot_of, call, text):
+    knot = process_knot_of(square)
+    before = len(knot.jobs)
+    with pytest.raises(CloudknotInputError, match=text):
+        call(knot)
+    assert len(knot.jobs) == before
+
+
+def requirements_of(job):
+    return {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_type):
+    knot = knot_of(square)
+    usual = knot.map([1, 2], job_type=job_type)
+    other = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
+    assert (usual.result(LONG), other.result(LONG)) == ([1, 4], [1, 4])
+    before, after = usual.job.describe_jobs(), other.job.describe_jobs()
+    assert {job["jobDefinition"] for job in after} == {before[0]["jobDefinition"]}
+    assert [requirements_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
+    assert [requirements_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
+    assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
+    assert (usual.job.manifest.attempts, other.job.manifest.attempts) == (1, 4)
+    assert other.job.rounds.first.about["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
+
+
+def test_retries_of_one_map_only(process_knot_of):
+    knot = process_knot_of(fails_before)
+    assert knot.map([3], retries=3).result(LONG) == [3]
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        knot.map([3]).result(LONG)
+
+
+def test_one_attempt_of_a_knot_with_several(process_knot_of):
+    knot = process_knot_of(fails_before, retries=3)
+    with pytest.raises(RuntimeError, match="attempt 1"):
+        knot.map([3], retries=1).result(LONG)
+    assert knot.job_definition.retries == 3
+
+
+@pytest.mark.parametrize("elements", [[1], [1, 2]])
+def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
+    name = f"stuck-{len(elements)}"
+    generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
+    ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
+    future = generous.map(elements, vcpus=4)
+    until(lambda: "asks for more vCPUs" in caplog.text)
+    number = len(elements)
+    late = (
+        rf"So far 0/{number}, {number} waiting\. Its job waits, because it asks for more vCPUs.*\. The job goes on: "
+    )
+    with pytest.raises(ck.CKTimeoutError, match=late):
+        future.result(0.1)
+    assert future.job.status_reason.startswith(f"{future.job.name}: a job waits, because it asks for more vCPUs")
+    with pytest.raises(ck.CKTimeoutError, match="Its job waits, because it asks for more vCPUs"):
+        future[0].result(0.1)
+    generous.view_jobs()
+    assert f"{future.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
+    future.cancel()
+    assert future.job.status_reason == "Cancelled by its future"
+    generous.view_jobs()
+    assert "a job waits" not in capsys.readouterr().out
+    (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
+    assert told.startswith(future.job.name)
+    assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in told
+    several = generous.map([3, 4], vcpus=4, job_type="independent")
+    until(lambda: several.job.status == "RUNNABLE")
+    generous.view_jobs()
+    assert f"{several.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
+    several.cancel()
+
+
+@pytest.mark.parametrize("elements", [[1], range(40)])
+def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elements):
+    """As on AWS after ten minutes; here the queue is told to wait for a second."""
+    name = f"never-{len(elements)}"
+    generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
+    ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
+    reason = "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
+    limit = {"reason": reason, "state": "RUNNABLE", "maxTimeSeconds": 1, "action": "CANCEL"}
+    cloud.call("batch", "update_job_queue", jobQueue=generous.job_queue, jobStateTimeLimitActions=[limit])
+    (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[generous.job_queue])["jobQueues"]
+    assert queue["jobStateTimeLimitActions"] == [limit]
+    future = generous.map(elements, vcpus=4)
+    gathered = future.reduce(sum)
+    for index, element in enumerate(future):
+        error = element.exception(LONG)
+        assert isinstance(error, ck.JobStuckError)
+        assert error.index == index
+        assert error.reason == f"Canceled by JobStateTimeLimit action due to reason: {reason}"
+        assert "asks for more vCPUs than max_vcpus lets the queue have" in str(error)
+    assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
+    assert future.job.status == "FAILED"
+    # The queue ends the head only; the others, which ask for the same, the session ends at once.
+    assert [job["isTerminated"] for job in future.job.describe_jobs()] == [len(elements) > 1]
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
+
+
+def test_queues_have_the_limits_of_their_template(cloud):
+    knot = ck.Knot(name="limits", func=square, cloud=cloud)
+    (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"]
+    assert [action["maxTimeSeconds"] for action in queue["jobStateTimeLimitActions"]] == [600, 600, 86400]

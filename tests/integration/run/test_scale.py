@@ -1,0 +1,152 @@
+"""What a map costs: requests and bytes are counted by the cloud, whoever makes them. No time is asserted."""
+
+import os
+import time
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.run.submit.submission import UNASKED
+from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
+from tests.helpers.waiting import until
+
+LONG = 120
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """One of its own, since the jobs of other tests would be counted as well."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("scale"), vcpus=2, quota=1000) as cloud:
+        yield cloud
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_runs(cloud):
+    """Jobs of the test before would be counted as well."""
+    until(lambda: not any(cloud.status().jobs[state] for state in ("STARTING", "RUNNING")))
+
+
+@pytest.mark.parametrize(("count", "chunksize"), [(1, None), (1000, 100), (100_000, 25_000)])
+def test_requests_and_bytes(cloud, count, chunksize):
+    measured = Measured(cloud, count, chunksize, 0)
+    measured.check()
+
+
+def test_a_later_session_reads_each_pack_once(cloud):
+    measured = Measured(cloud, 1000, 100, 0)
+    before = counts(cloud, "others")
+    assert ck.BatchJob(measured.future.job.job_id, cloud=cloud).result(LONG) == [x + 1 for x in range(1000)]
+    found = since(before, counts(cloud, "others"))
+    assert found["s3:GetObject"][0] <= measured.packs + 3
+    assert found["s3:ListObjectsV2"][0] <= 4
+
+
+def test_input_of_a_generator_goes_in_parts(cloud):
+    size, count = 3_000_000, 12
+    measured = Measured(cloud, count, 3, size)
+    assert measured.at_submission["s3:UploadPart"][0] == -(-size * count // (8 * 1024 * 1024))
+    assert measured.stored >= size * count
+    read = measured.workers["s3:GetObject"][2]
+    assert read <= READ_SHARE * measured.stored
+
+
+def double(block):
+    return block * 2
+
+
+def test_large_elements_are_in_memory_once(cloud):
+    """An input of 24 MB and a result of 48 MB: both together are the most that the job holds, besides parts."""
+    size = 24_000_000
+    knot = ck.Knot(name="large", func=double, cloud=cloud)
+    base = knot.map([b"x"])
+    assert base.result(LONG) == [b"xx"]
+    future = knot.map([bytes([n]) * size for n in range(2)], chunksize=2)
+    assert [(result[0], len(result)) for result in future.result(LONG)] == [(0, 2 * size), (1, 2 * size)]
+    used = max(peaks(future)) - max(peaks(base))
+    assert used < 3 * size + 24 * 1024 * 1024
+
+
+def peaks(future):
+    from cloudknot.worker.wire.envelope import Pack
+
+    packs = (Pack(future.job.read(location)) for page in future.job.stored(0) for location, *_ in page)
+    return [envelope.peak for pack in packs for envelope in pack]
+
+
+def fill(block):
+    import numpy
+
+    return numpy.full(block.shape, block[0] + 1)
+
+
+def test_large_arrays_come_back_writable(cloud):
+    import numpy
+
+    block = numpy.arange(2_000_000, dtype=numpy.int64)
+    block[:] = 7
+    (result,) = ck.Knot(name="arrays", func=fill, cloud=cloud).map([block]).result(LONG)
+    assert result.shape == block.shape
+    assert (result == 8).all()
+    result[0] = 1
+
+
+def note_and_maybe_die(directory, number, deadly):
+    with open(os.path.join(directory, f"{number}-{os.getpid()}"), "x"):
+        pass
+    time.sleep(0.3)
+    if number == deadly and os.environ["AWS_BATCH_JOB_ATTEMPT"] == "1":
+        time.sleep(1.5)
+        os.kill(os.getpid(), 9)
+    return number
+
+
+def test_a_chunk_killed_half_way_goes_on_where_its_results_end(cloud, tmp_path):
+    knot = ck.Knot(name="scale-killed", func=note_and_maybe_die, cloud=cloud, retries=2)
+    future = knot.map([(str(tmp_path), n, 4) for n in range(8)], starmap=True, chunksize=8)
+    assert future.result(LONG) == list(range(8))
+    ran = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]
+    assert ran == [1, 1, 1, 1, 2, 1, 1, 1]
+    until(lambda: len(future.job.attempts) == 2)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_automatic_chunks_learn_from_earlier_maps(cloud):
+    knot = ck.Knot(name="automatic", func=nap, cloud=cloud, max_vcpus=4)
+    first = knot.map([0.0] * 10, chunksize="auto")
+    assert (first.result(LONG), first.job.manifest.chunksize) == ([0.0] * 10, 3)
+    second = knot.map([0.3] * 4, chunksize="auto")
+    assert (second.result(LONG), second.job.manifest.chunksize) == ([0.3] * 4, 4)
+    third = knot.map([0.0] * 1000, chunksize="auto")
+    assert third.result(LONG) == [0.0] * 1000
+    assert 250 <= third.job.manifest.chunksize <= 800
+
+
+def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud):
+    """With a timeout, and no notion of what an element takes, as few as can be."""
+    knot = ck.Knot(name="unasked", func=nap, cloud=cloud, timeout=600)
+    unknown = knot.map([0.0] * 10_001)
+    assert unknown.job.manifest.chunksize == 2
+    unknown.cancel()
+    assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
+    known = knot.map([0.0] * 10_001)
+    assert known.job.manifest.chunksize == 20
+    assert ck.BatchJob(known.job.job_id, cloud=cloud).rounds.first.about[UNASKED]
+    known.cancel()
+
+
+def test_a_map_of_results_reads_of_a_pack_what_it_needs(cloud):
+    size, count = 100_000, 12
+    first = ck.Knot(name="packed", func=double, cloud=cloud).map(
+        [bytes([n]) * (size // 2) for n in range(count)], chunksize=count
+    )
+    assert first.exception(LONG) is None
+    until(lambda: first.job.status == "SUCCEEDED")
+    before = counts(cloud, "workers")
+    second = ck.Knot(name="unpacked", func=length, cloud=cloud).map(first, chunksize=2)
+    assert second.result(LONG) == [bytes(size)] * count
+    read = since(before, counts(cloud, "workers"))["s3:GetObject"][2]
+    assert read <= READ_SHARE * size * count

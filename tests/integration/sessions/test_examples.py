@@ -1,0 +1,182 @@
+"""Every file in examples/ is run as a script, in a directory of its own, on the embedded cloud."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+EXAMPLES = ROOT / "examples"
+LONG = 240
+ID = r"[0-9a-f-]{36}"
+TABLE = rf"Job ID +Name +Status\n-+\n(?:{ID}  pi-calc-\S+ +[A-Z]+\n)+"
+
+PRINTED = {
+    "monte_carlo_pi.py": [
+        TABLE,
+        rf"{ID}  pi-calc-\S+ +[A-Z]+\n",
+        r"The last job is done: (True|False); 20 results\.\n$",
+    ],
+    "first_use.py": [
+        r"^(True|False)\n",
+        r"pi is about 3\.1\d?\n",
+        TABLE,
+        r"(True|False)\n",
+        r"\[(\d{4}(, )?){20}\]\n$",
+    ],
+    "choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
+    "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "delete_stack: AccessDenied", "`cloudknot permissions create`"],
+    "failures.py": [
+        r"raised: division by zero\n",
+        rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. Its output: future\.job\.logs\(1\)",
+        r"traceback: True\n",
+        r"good: \[1\.0, 0\.25\]\n",
+        r"died: 3 9\n",
+        r"output: \['working on 4'\]\n",
+        r"urls: 4\n$",
+    ],
+    "retry_failed.py": [
+        r"^failed: Raised by element 3\n",
+        r"\[100, 100, 100, 50\]\n",
+        r"\[100, 100, 100, 50\]\n",
+        r"calls of the first element: [01]\n$",
+    ],
+    "map_arguments.py": [
+        r"^\['10', '20', '30'\]\n",
+        r"\['2', '12', '50'\]\n",
+        r"1000 9990\n",
+        r"\['10 m2', '20 m2'\]\n",
+        r"\['30', '40'\] \['10', '20'\]\n",
+        r"\['7', '14'\]\n\['10', '20'\]\n",
+        r"\['10', '20'\] 2\n$",
+    ],
+    "chain.py": [
+        r"^(1?\d\.\d)\n",
+        r"\[(1?\d\.\d(, )?){6}\]\n",
+        r"\[\[(1?\d\.\d(, )?){6}\], 1?\d\.\d\]\n$",
+    ],
+    "element_futures.py": [
+        r"^3 0\.0\n",
+        r"\[0\.0, 0\.1, 0\.3\]\n",
+        r"0\.1\n",
+        r"There is no result after 0\.5 s\. So far 0/2.*\. The job goes on: .*name='naps'.*\n",
+        r"True True\n$",
+    ],
+    "what_travels.py": [
+        r"^\[101, 102, 103\]\n\[1, 8, 27\]\n\[20, 40, 60\]\n\[-1, -2, -3\]\n",
+        r"\['1\.16\.0'\]\n$",
+    ],
+    "choices.py": [
+        r"^chosen-cloudknot-job-definition 3\n",
+        r"chosen-cloudknot-job-queue chosen-cloudknot-compute-environment\n",
+        r"squares chosen\n",
+        r"\[9\]\n",
+        r"retries=11 is not accepted\. Give a whole number from 1 to 10\.\n",
+        r"True\n$",
+    ],
+    "clean_up.py": [
+        r"^\[1, 8, 27\]\n",
+        r"cubes CREATE_COMPLETE to-be-removed 0\n",
+        r"\[\]\n$",
+    ],
+    "settings.py": [r"^eu-west-1 my-own-bucket lab/images\n", r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$"],
+}
+"""What each script prints: patterns that follow one another."""
+TOLD = {
+    "what_travels.py": r"(The knot 'anything' is brought up to date: function\..*\n){3}",
+    # Another example has a knot of that name.
+    "first_use.py": r"(The knot 'pi-calc' is brought up to date: function\..*\n)?",
+    "monte_carlo_pi.py": r"(The knot 'pi-calc' is brought up to date: function\..*\n)?",
+}
+"""What is told on stderr; nothing, unless it says so here."""
+CALLED_BACK = {
+    "monte_carlo_pi.py": r"pi is about 3\.1\d+; the error is 0\.0\d+\n",
+    "first_use.py": r"pi is about 3\.1\d?\n",
+}
+"""What callbacks print, on a thread of their own and so at a moment of their own."""
+OTHERS = {"come_back_later.py", "debug_by_hand.py"}
+"""Scripts with a test of their own."""
+
+
+@pytest.fixture
+def shell(cloud, tmp_path):
+    """Run a command as a user does: in a directory of its own, with ``cloudknot`` and ``python`` on the path."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python").symlink_to(sys.executable)
+    command = programs / "cloudknot"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from cloudknot.cli.main import main; main()" "$@"\n')
+    command.chmod(0o755)
+    environment = {
+        **os.environ,
+        "CLOUDKNOT_LOCAL_DIR": str(cloud.directory),
+        "CLOUDKNOT_CLOUD": "local",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(*command):
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONG)
+
+    return run
+
+
+@pytest.fixture
+def script(shell):
+    """Run a script of examples/ and return what it printed."""
+
+    def run(name, *arguments):
+        done = shell(sys.executable, str(EXAMPLES / name), *arguments)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(TOLD.get(name, ""), done.stderr), done.stderr
+        return done.stdout
+
+    return run
+
+
+def follow_one_another(text, patterns):
+    position = 0
+    for pattern in patterns:
+        found = re.compile(pattern).search(text, position)
+        assert found, f"{pattern!r} does not follow in {text[position:]!r}"
+        position = found.end()
+
+
+def test_every_example_has_a_test():
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PRINTED) | OTHERS
+
+
+@pytest.mark.parametrize("name", sorted([*PRINTED, *OTHERS]))
+def test_every_example_says_what_it_shows(name):
+    assert ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example_prints_what_it_says(script, name):
+    text = script(name)
+    follow_one_another(text, PRINTED[name])
+    assert re.search(CALLED_BACK.get(name, ""), text)
+
+
+def test_one_session_submits_and_the_next_collects(script):
+    submitted = re.fullmatch(rf"submitted ({ID})\n", script("come_back_later.py", "submit"))
+    assert submitted
+    primes = r"\[168, 1229, 9592\]\n"
+    follow_one_another(
+        script("come_back_later.py", "collect"), [rf"^{submitted[1]} {primes}", rf"primes-\S+ {primes}$"]
+    )
+
+
+def test_the_printed_commands_run_one_element_by_hand(script, shell):
+    said, commands = script("debug_by_hand.py").split("\n", 1)
+    assert said == "three is not accepted"
+    failing = shell("bash", "-euc", commands)
+    assert failing.returncode == 1
+    assert 'raise ValueError("three is not accepted")' in failing.stderr
+    assert failing.stderr.endswith("Element 3 ended with ValueError: three is not accepted\n")
+    good = shell("bash", "-euc", commands.replace("--element 3", "--element 4"))
+    assert (good.returncode, good.stdout) == (0, "4\n")

@@ -1,0 +1,205 @@
+"""The client killed at any moment of a map, and what the next session finds: real interpreters, real SIGKILL."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.aws import batch
+from cloudknot.local import FaultSwitches
+from cloudknot.run.submit.ids import ABANDONED, run_time
+from cloudknot.run.submit.shared_objects import claim
+from cloudknot.run.submit.store import discard_abandoned, runs_of
+from cloudknot.worker.wire.keys import RUNS
+from tests.helpers.waiting import LONG, until
+
+CLIENT = """
+import os, signal, sys
+import cloudknot as ck
+
+folder, name, moment, key, job_type = sys.argv[1:]
+
+def traced(folder, index):
+    with open(os.path.join(folder, str(index)), "a") as file:
+        file.write("x")
+    return index * 10
+
+traced.__globals__["os"] = os
+cloud = ck.LocalCloud(os.environ["CLOUDKNOT_LOCAL_DIR"])
+knot = ck.Knot(name=name, func=traced, cloud=cloud)
+
+def die(params=None, model=None, **more):
+    if model.name == operation and key in str((params or {}).get("url_path", asked.get("url_path", ""))):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asked = {}
+
+def remember(params, model, **more):
+    asked.clear()
+    asked.update(url_path=params.get("url_path", ""))
+
+when, _, operation = moment.partition(" ")
+
+def die_sending(event, arguments):
+    # Packs are read without the events of an operation.
+    if event == "http.client.send" and arguments[1].startswith(b"GET ") and key.encode() in arguments[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if moment == "before GetObject":
+    sys.addaudithook(die_sending)
+for service in ("s3", "batch"):
+    events = cloud.client(service).meta.events
+    events.register("before-call", remember)
+    events.register("before-call" if when == "before" else "after-call", die)
+
+future = knot.map([(folder, index) for index in range(3)], starmap=True, job_type=job_type)
+print(future.result())
+"""
+
+
+@pytest.fixture
+def kill_at(cloud, tmp_path):
+    """Run the client, killed before or after it makes a call; return the knot's name and the folder of its traces."""
+
+    def run(name, moment, key="", job_type="array"):
+        (tmp_path / "client.py").write_text(CLIENT)
+        traces = tmp_path / "traces"
+        traces.mkdir(exist_ok=True)
+        environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
+        command = [sys.executable, "client.py", str(traces), name, moment, key, job_type]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONG)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        return traces
+
+    return run
+
+
+def calls(folder):
+    return {path.name: len(path.read_text()) for path in folder.iterdir()}
+
+
+def jobs_in_queue(cloud, knot):
+    """What Batch itself has in the knot's queue, ended or not."""
+    pages = cloud.pages(
+        "batch", "list_jobs", jobQueue=knot.job_queue, filters=[{"name": "AFTER_CREATED_AT", "values": ["0"]}]
+    )
+    return [job["jobId"] for page in pages for job in page["jobSummaryList"]]
+
+
+@pytest.mark.parametrize(
+    ("moment", "key"),
+    [
+        ("before PutObject", "/inputs"),
+        ("after PutObject", "/inputs"),
+        ("before PutObject", "manifest.json"),
+        ("after PutObject", "manifest.json"),
+        ("before SubmitJob", ""),
+    ],
+)
+def test_killed_before_the_job_is_submitted(cloud, kill_at, moment, key):
+    name = f"killed-{moment.split()[0]}-{key.strip('/').partition('.')[0] or 'submit'}"
+    traces = kill_at(name, moment, key)
+    knot = ck.Knot(name=name, cloud=cloud)
+    assert knot.jobs == []
+    assert jobs_in_queue(cloud, knot) == []
+    assert calls(traces) == {}
+    # Started again, it works, and what was left behind is in nobody's way.
+    assert knot.map([(str(traces), 7)], starmap=True).result(LONG) == [70]
+    assert len(knot.jobs) == 1
+    assert calls(traces) == {"7": 1}
+
+
+@pytest.mark.parametrize(
+    ("moment", "key"),
+    [
+        ("after SubmitJob", ""),
+        ("before PutObject", "submission.json"),
+        ("after PutObject", "submission.json"),
+        ("before DescribeJobs", ""),
+        ("after ListObjectsV2", ""),
+        ("before GetObject", "/outputs/"),
+    ],
+)
+def test_killed_when_the_job_is_submitted(cloud, kill_at, moment, key):
+    name = f"killed-{'-'.join(moment.lower().split())}-{key.strip('/').partition('.')[0]}".rstrip("-")
+    traces = kill_at(name, moment, key)
+    knot = ck.Knot(name=name, cloud=cloud)
+    (job,) = knot.jobs
+    assert job.result(LONG) == [0, 10, 20]
+    assert jobs_in_queue(cloud, knot) == [job.job_id]
+    assert calls(traces) == {"0": 1, "1": 1, "2": 1}
+    assert cloud.storage.get(job.keys.submission)
+    assert ck.BatchJob(job.job_id, cloud=ck.LocalCloud(cloud.directory)).result(LONG) == [0, 10, 20]
+
+
+@pytest.mark.parametrize("job_type", ["array", "independent"])
+def test_a_job_without_a_record_is_found_when_batch_has_forgotten_it(cloud, kill_at, job_type):
+    """Its first child has made the record."""
+    name = f"killed-forgotten-{job_type}"
+    kill_at(name, "after SubmitJob", job_type=job_type)
+    knot = ck.Knot(name=name, cloud=cloud)
+    (job_id,) = jobs_in_queue(cloud, knot)
+    until(lambda: cloud.call("batch", "describe_jobs", jobs=[job_id])["jobs"][0]["status"] == "SUCCEEDED")
+    FaultSwitches(cloud).forget(job_id)
+    assert jobs_in_queue(cloud, knot) == []
+    (job,) = knot.jobs
+    assert job.job_id == job_id
+    if job_type == "array":
+        assert job.result(LONG) == [0, 10, 20]
+    else:
+        assert job.future()[0].result(LONG) == 0
+
+
+@pytest.mark.parametrize(("moment", "submitted"), [("before SubmitJob", 0), ("after SubmitJob", 1)])
+def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
+    name = f"killed-independent-{submitted}"
+    traces = kill_at(name, moment, job_type="independent")
+    knot = ck.Knot(name=name, cloud=cloud)
+    assert len(jobs_in_queue(cloud, knot)) == submitted
+    if not submitted:
+        assert knot.jobs == []
+        return
+    (job,) = knot.jobs
+    assert job.job_ids == jobs_in_queue(cloud, knot)
+    assert job.future()[0].result(LONG) == 0
+    until(lambda: job.status == "SUCCEEDED")
+    assert calls(traces) == {"0": 1}
+    # Another session might still be submitting, so the others are not given up until that is long ago.
+    with pytest.raises(ck.CKTimeoutError, match=r"So far 1/3, 2 not submitted yet .*retry_failed\(\)"):
+        job.result(1)
+    old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
+    cloud.storage.put(job.keys.manifest, old.to_json().encode())
+    later = ck.BatchJob(job.job_id, cloud=cloud)
+    with pytest.raises(ck.JobNotSubmittedError, match=r"^Element 1 .*retry_failed\(\) submits it"):
+        later.result(LONG)
+    assert later.retry_failed().result(LONG) == [0, 10, 20]
+    assert calls(traces) == {"0": 1, "1": 1, "2": 1}
+
+
+def test_who_looks_at_jobs_deletes_what_killed_sessions_have_left(cloud):
+    knot = ck.Knot(name="killed-long-ago", func=str, cloud=cloud)
+    folder, old = f"{RUNS}/{knot.name}/", "20260101T000000000000-abcdef"
+    key, _ = claim(cloud.storage, knot.name, "d" * 64, old)
+    for left in (f"{folder}{old}/inputs", key):
+        cloud.storage.put(left, b"large")
+    assert knot.map([1]).result(LONG) == ["1"]
+    (job,) = knot.jobs
+    assert all(each.startswith(job.keys.prefix) for each in cloud.storage.keys(folder))
+
+
+def test_what_was_never_submitted_is_deleted_when_it_is_old(cloud, kill_at):
+    kill_at("killed-abandoned", "before SubmitJob")
+    knot = ck.Knot(name="killed-abandoned", cloud=cloud)
+    done = knot.map([("/tmp", 0)], starmap=True, env_vars={"UNUSED": "1"})
+    abandoned, kept = runs_of(cloud, "killed-abandoned")
+    made = run_time(kept.run_id)
+    assert discard_abandoned(cloud, [abandoned, kept], made) == []
+    assert discard_abandoned(cloud, [abandoned, kept], made + 2 * ABANDONED) == [abandoned.run_id]
+    assert runs_of(cloud, "killed-abandoned") == [kept]
+    assert list(cloud.storage.keys(f"{abandoned.prefix}/")) == []
+    assert done.job.keys == kept
+    assert batch.find_by_name(cloud.door, done.job.job_queue, done.job.name)

@@ -1,0 +1,383 @@
+"""A program made in one Python process runs in another that has only the image's files.
+
+Client and job are real interpreters: the client is a script with local modules beside it, the job starts isolated,
+with the context's modules on its path, and cannot import what the image does not bring.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import linecache
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudknot.errors import CloudknotInputError
+from cloudknot.program.input_pickling import pickle_value
+from cloudknot.program.program import Program, make_program
+from tests.helpers.paths import ROOT
+
+CLIENT = """
+import json, pathlib, sys
+from cloudknot.image.render import render_image
+from cloudknot.program.program import make_program
+from cloudknot.program.input_pickling import pickle_value
+program = make_program(func)
+context = pathlib.Path(sys.argv[1])
+for path, data in render_image(program).files.items():
+    (context / path).parent.mkdir(parents=True, exist_ok=True)
+    (context / path).write_bytes(data)
+(context / "input").write_bytes(pickle_value(args, program))
+print(json.dumps({"name": program.name, "modules": list(program.modules), "requirements": program.requirements,
+                  "missing": program.missing, "digest": program.digest, "by_value": program.by_value,
+                  "source": program.source}))
+"""
+
+JOB = """
+import pickle, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.path.insert(0, sys.argv[1] + "/program/modules")
+func = pickle.load(open(sys.argv[1] + "/program/function.pkl", "rb"))
+args = pickle.load(open(sys.argv[1] + "/input", "rb"))
+print(repr(func(*args)))
+"""
+
+
+@dataclass
+class Ran:
+    about: dict[str, Any]
+    result: str
+
+
+def python(*arguments: str, cwd: Path, seed: str = "0", path: str = str(ROOT)) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "PYTHONHASHSEED": seed, "HOME": str(cwd)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a client script that defines ``func`` and ``args``, then its program in a job; both for real."""
+
+    def run(
+        script: str, files: dict[str, str] | None = None, absent: tuple[str, ...] = ("cloudknot", "pytest")
+    ) -> Ran:
+        client, context = tmp_path / "client", tmp_path / "context"
+        for path, source in {**(files or {}), "script.py": textwrap.dedent(script) + CLIENT}.items():
+            (client / path).parent.mkdir(parents=True, exist_ok=True)
+            (client / path).write_text(textwrap.dedent(source))
+        about = json.loads(python("script.py", str(context), cwd=client))
+        job = JOB.replace("ABSENT", repr(absent))
+        return Ran(about, python("-I", "-c", job, str(context), cwd=context))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ("def func(x): return x * 2", "6"),
+        ("func = lambda x: x + 1", "4"),
+        ("def make(n):\n    def func(x): return x * n\n    return func\nfunc = make(5)", "15"),
+        ("import functools\ndef f(a, b, c=0): return a, b, c\n"
+         "func = functools.partial(functools.partial(f, 1), c=9)", "(1, 3, 9)"),
+        ("class C:\n    k = 4\n    def m(self, x): return x * self.k\nfunc = C().m", "12"),
+        ("class C:\n    @classmethod\n    def m(cls, x): return cls.__name__, x\nfunc = C.m", "('C', 3)"),
+        ("class C:\n    def __init__(self, n): self.n = n\n    def __call__(self, x): return x - self.n\n"
+         "func = C(1)", "2"),
+        ("def func(x): return 1 if x == 0 else x * func(x - 1)", "6"),
+        ("import functools\ndef deco(f):\n    @functools.wraps(f)\n    def inner(x): return f(x) + 100\n"
+         "    return inner\n@deco\ndef func(x): return x", "103"),
+        ("import functools\n@functools.lru_cache(maxsize=7)\n"
+         "def func(n): return n if n < 2 else func(n-1) + func(n-2)", "2"),
+        ("from functools import cached_property\nclass C:\n    @cached_property\n    def y(self): return 8\n"
+         "def func(x): return C().y + x", "11"),
+        ("from typing import NewType\nMeters = NewType('Meters', int)\n"
+         "def func(x: Meters) -> Meters: return Meters(x)", "3"),
+        ("import math\nfunc = math.sqrt", "1.7320508075688772"),
+        ("import os.path\ndef func(x): return os.path.join('a', str(x))", "'a/3'"),
+        ("import numpy as np\nmatrix = np.arange(4)\ndef func(x): return int(matrix[x])", "3"),
+        ("import enum\nclass E(enum.Enum):\n    A = 3\ndef func(x): return E(x).name", "'A'"),
+        ("import logging\nlog = logging.getLogger('x')\ndef func(x):\n    log.info('hello')\n    return x", "3"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_callable_of_a_script_travels(run: Run, definition: str, expected: str) -> None:
+    assert run(f"{definition}\nargs = (3,)\n").result == expected
+
+
+def test_a_local_modules_function_needs_only_what_it_uses(run: Run) -> None:
+    sim = (
+        "import math\nimport cloudknot, pytest\nunpicklable = open(__file__)\ndef area(r): return math.floor(3.2 * r)"
+    )
+    ran = run("from sim import area as func\nargs = (2,)", {"sim.py": sim})
+    assert ran.result == "6"
+    assert ran.about["requirements"] == []
+    assert ran.about["modules"] == ["sim.py"]
+
+
+def test_helpers_beside_a_module_travel_with_what_they_import(run: Run) -> None:
+    files = {
+        "sim.py": "import pytest\nfrom helper import twice\nimport unused\ndef area(r): return twice(r)",
+        "helper.py": "from deeper import one\ntry:\n    import ujson_absent\nexcept ImportError:\n    pass\n"
+        "def twice(x): return 2 * x * one()",
+        "deeper.py": "import six\ndef one(): return len(six.string_types)",
+        "unused.py": "import requests\n",
+        "unrelated.py": "",
+    }
+    ran = run("from sim import area as func\nargs = (4,)", files)
+    assert ran.result == "8"
+    assert ran.about["modules"] == ["deeper.py", "helper.py", "sim.py", "unused.py"]
+    assert [line.partition("==")[0] for line in ran.about["requirements"]] == ["six"]
+    assert ran.about["missing"] == []
+
+
+def test_packages_travel_with_relative_and_late_imports(run: Run) -> None:
+    files = {
+        "pkg/__init__.py": "VERSION = 3",
+        "pkg/sim.py": "from . import tools\n"
+        "def area(r):\n    from .sub.late import add\n    return add(tools.one(), r)\n",
+        "pkg/tools.py": "from pkg import VERSION\ndef one(): return VERSION",
+        "pkg/sub/__init__.py": "",
+        "pkg/sub/late.py": "from ..tools import one\ndef add(a, b): return a + b + one()",
+    }
+    ran = run("from pkg.sim import area as func\nargs = (4,)", files)
+    assert ran.result == "10"
+    assert ran.about["modules"] == sorted(files)
+
+
+def test_looking_for_modules_executes_none(run: Run) -> None:
+    files = {
+        "late.py": "import boom\ndef f(): return 1",
+        "boom.py": "import sys\nif 'cloudknot' in sys.modules: sys.exit(7)",
+    }
+    assert run("def func(x):\n    import late\n    return late.f()\nargs = (1,)", files).result == "1"
+
+
+def test_a_class_is_the_same_in_the_function_and_its_input(run: Run) -> None:
+    sim = """
+    import pytest
+    from dataclasses import dataclass
+    @dataclass
+    class Params:
+        x: int
+    def check(p): return isinstance(p, Params), Params(p.x + 1)
+    """
+    assert run("import sim\nfunc, args = sim.check, (sim.Params(1),)", {"sim.py": sim}).result == "(True, Params(x=2))"
+
+
+SHAPES = """
+from helpers_of_shapes import twice
+class Base: pass
+class Circle(Base):
+    def __init__(self, r): self.r = r
+    def area(self): return twice(self.r)
+"""
+SHAPE_FILES = {"shapes.py": SHAPES, "helpers_of_shapes.py": "def twice(x): return 2 * x"}
+
+
+@pytest.mark.parametrize(
+    ("func", "modules", "expected"),
+    [
+        ("def func(c, d): return c.area(), type(c) is type(d)", [], "(4, True)"),
+        ("def func(c, d):\n    import shapes\n    return c.area(), isinstance(d, shapes.Base)",
+         ["helpers_of_shapes.py", "shapes.py"], "(4, True)"),
+        ("def func(c, d): return c.area(), isinstance(d, Circle)", ["helpers_of_shapes.py", "shapes.py"], "(4, True)"),
+    ],
+)  # fmt: skip
+def test_an_inputs_class_of_a_local_module_travels(run: Run, func: str, modules: list[str], expected: str) -> None:
+    ran = run(f"from shapes import Circle\n{func}\nargs = (Circle(2), Circle(3))\n", SHAPE_FILES)
+    assert (ran.result, ran.about["modules"]) == (expected, modules)
+
+
+def test_inputs_of_an_adopted_knot_bring_their_class(tmp_path: Path) -> None:
+    for path, source in SHAPE_FILES.items():
+        (tmp_path / path).write_text(source)
+    client = """import pathlib, shapes
+from cloudknot.program.pickling import identity
+from cloudknot.program.input_pickling import pickle_value
+pathlib.Path("i.pkl").write_bytes(pickle_value([shapes.Circle(2)], None))
+print(identity(shapes.Circle))
+"""
+    first, second = (python("-c", client, cwd=tmp_path, seed=seed) for seed in "01")
+    assert first == second != "None"
+    job = "import pickle; (c,) = pickle.load(open('i.pkl', 'rb')); print(c.area())"
+    assert python("-I", "-c", job, cwd=tmp_path) == "4"
+
+
+def test_a_part_of_an_inputs_local_class_is_blamed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
+    script = "import shapes\nfrom cloudknot.program.input_pickling import pickle_value\n"
+    script += "try: pickle_value(shapes.Circle(), None)\n"
+    said = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
+    assert "'guard' of the class Circle (a _thread.lock)" in said
+
+
+def test_a_class_keeps_its_identity_in_an_image_of_an_earlier_session(run: Run, tmp_path: Path) -> None:
+    script = "class Params: pass\ndef func(p): return isinstance(p, Params)\nargs = (Params(),)"
+    first = run(script)
+    pickled = (tmp_path / "context/program/function.pkl").read_bytes()
+    second = run(script)
+    (tmp_path / "context/program/function.pkl").write_bytes(pickled)
+    again = python("-I", "-c", JOB.replace("ABSENT", "()"), str(tmp_path / "context"), cwd=tmp_path)
+    assert (first.about["digest"], first.result, again) == (second.about["digest"], "True", "True")
+
+
+def test_a_result_is_of_the_callers_own_class_in_a_later_session(tmp_path: Path) -> None:
+    sim = "import pytest\nclass Wrong(Exception):\n    def m(self): pass\ndef f(): return Wrong(3)\n"
+    (tmp_path / "sim.py").write_text(sim)
+    make = "import sim, pathlib\nfrom cloudknot.program.program import make_program\nprogram = make_program(sim.f)\n"
+    python("-c", make + "pathlib.Path('f.pkl').write_bytes(program.pickled)", cwd=tmp_path)
+    job = "import pickle, cloudpickle; f = pickle.load(open('f.pkl', 'rb')); cloudpickle.dump(f(), open('r', 'wb'))"
+    python("-I", "-c", job, cwd=tmp_path)
+    later = """from cloudknot.program.pickling import loads
+method = sim.Wrong.m
+result = loads(pathlib.Path("r").read_bytes())
+print(type(result) is sim.Wrong, result.args, sim.Wrong.m is method)
+"""
+    assert python("-c", make + later, cwd=tmp_path) == "True (3,) True"
+
+
+def test_a_decorator_of_another_module_does_not_bring_the_functions_module(run: Run) -> None:
+    files = {
+        "deco.py": "def plus(f):\n    def inner(x): return helper(f(x))\n    return inner\n"
+        "def helper(x): return x + 1",
+        "sim.py": "import pytest\nfrom deco import plus\ndef base(x): return x * 3\n"
+        "@plus\ndef area(x): return base(x)",
+    }
+    assert run("from sim import area as func\nargs = (2,)", files).result == "7"
+
+
+def test_a_module_used_as_an_object_travels_as_a_file(run: Run) -> None:
+    files = {"helper.py": "lock = __import__('threading').Lock()\ndef f(x):\n    with lock: return x + 1"}
+    ran = run("import helper\ndef func(x): return helper.f(x)\nargs = (2,)", files)
+    assert (ran.result, ran.about["modules"]) == ("3", ["helper.py"])
+
+
+def test_source_and_name_of_a_notebook_cell() -> None:
+    cell = "/tmp/ipykernel_12/3456.py"
+    text = "def cell_function(x):\n    return x\n"
+    linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, cell, "exec"), names)
+    program = make_program(functools.partial(names["cell_function"], 1))
+    assert (program.name, program.source, program.filename, program.firstlineno) == ("cell_function", text, cell, 1)
+
+
+def test_without_source_the_bytecode_tells_the_imports() -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def f():\n    import six\n    return six", "<nowhere>", "exec"), names)
+    program = make_program(names["f"])
+    assert program.source == ""
+    assert program.imports == ("six",)
+
+
+def test_requirements_override_what_was_found() -> None:
+    def uses_six() -> Any:
+        import six
+
+        return six
+
+    found, given = make_program(uses_six), make_program(uses_six, requirements=["six==1.16.0"])
+    assert given.requirements == ("six==1.16.0",)
+    assert found.digest != given.digest
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+
+    def method(self, x: int) -> int:
+        return x
+
+
+def closure_over(value: object) -> Callable[[], object]:
+    secret = value
+    return lambda: secret
+
+
+def with_default(x: int, pen: object = threading.Lock()) -> int:
+    return x
+
+
+LOCK = threading.Lock()
+
+
+def uses_global() -> None:
+    LOCK.acquire()
+
+
+def calls_it() -> None:
+    uses_global()
+
+
+@pytest.mark.parametrize(
+    ("func", "variable"),
+    [
+        (closure_over(threading.Lock()), "closure variable 'secret'"),
+        (closure_over({"a": [threading.Lock()]}), "item 0 (a _thread.lock), in the value of key 'a'"),
+        (uses_global, "the global 'LOCK' that uses_global uses (a _thread.lock)"),
+        (calls_it, "'LOCK' that uses_global uses (a _thread.lock), in the global 'uses_global' that calls_it uses"),
+        (with_default, "the default of the argument 'pen'"),
+        (Holder().method, "attribute 'guard' of the Holder object"),
+        (functools.partial(closure_over, threading.Lock()), "argument 0 of the partial"),
+        (functools.partial(closure_over, value=threading.Lock()), "the argument 'value' of the partial"),
+        (closure_over(x for x in ()), "'secret' of <lambda> (a generator)"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named(func: Callable[..., Any], variable: str) -> None:
+    with pytest.raises(CloudknotInputError) as caught:
+        make_program(func)
+    assert variable in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+async def asynchronous() -> None: ...
+
+
+@pytest.mark.parametrize(("func", "says"), [(3, "callable"), (None, "callable"), (asynchronous, "async")])
+def test_what_is_no_function_is_refused(func: Any, says: str) -> None:
+    with pytest.raises(CloudknotInputError, match=says):
+        make_program(func)
+
+
+def test_an_input_that_cannot_be_pickled_names_its_part() -> None:
+    program: Program = make_program(len)
+    with pytest.raises(CloudknotInputError, match=r"the value of key 'k' \(a _thread.lock\)"):
+        pickle_value({"k": threading.Lock()}, program)
+
+
+def test_threads_do_not_disturb_each_others_programs() -> None:
+    import cloudpickle
+
+    programs: list[Program] = []
+    threads = [threading.Thread(target=lambda: programs.append(make_program(closure_over(1)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len({program.digest for program in programs}) == 1
+    assert len(programs) == 4
+    assert not cloudpickle.list_registry_pickle_by_value()
