@@ -44,6 +44,8 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.8",
+            "types-boto3-lite[batch,cloudformation,ec2,ecr,iam,logs,s3,sts]>=1.43",
+            "types-docker>=7.1",
         ],
     },
     entry_points={"console_scripts": ["cloudknot=cloudknot.cli.main:main"]},

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.aws import Cloud
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.deploy.background import in_background
 from cloudknot.deploy.knot_stack import KnotResources, deploy_knot, find_knot, plan_knot

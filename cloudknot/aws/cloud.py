@@ -10,8 +10,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from functools import cached_property
-from typing import Any, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
+from cloudknot.aws import clients
 from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
 from cloudknot.aws.ecr import Repository
@@ -19,6 +21,12 @@ from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
 from cloudknot.errors import CloudknotError
 from cloudknot.options import config
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.cloud", "LocalCloud")}
+"""The module and the class of each cloud that the settings can name."""
 
 
 class PublishableImage(Protocol):
@@ -106,25 +114,25 @@ class Cloud:
         # What AWS's own variables and profiles say of endpoints, of single services too, is boto3's to read.
         return Door(self._session_arguments(), self._endpoint_url)
 
-    def _session_arguments(self) -> dict[str, Any]:
+    def _session_arguments(self) -> dict[str, str | None]:
         return {"region_name": self.region, "profile_name": self.profile}
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str) -> BaseClient:
         """A boto3 client of this cloud."""
         return self.door.client(service)
 
-    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
         """Call one operation; see `Door.call`."""
         return self.door.call(service, operation, **arguments)
 
-    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, Any]]:
         """Call one paginated operation; see `Door.pages`."""
         return self.door.pages(service, operation, **arguments)
 
     @cached_property
     def account(self) -> str:
         """The AWS account number. Asks STS once; raises `CredentialsError` without credentials."""
-        return str(self.call("sts", "get_caller_identity")["Account"])
+        return clients.sts(self).get_caller_identity()["Account"]
 
     def account_if_known(self, seconds: float = 3.0) -> str | None:
         """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
@@ -205,3 +213,23 @@ class Cloud:
     def image_store(self) -> ImageStore | None:
         """The store that takes this cloud's images in place of its registry; None for the registry itself."""
         return None
+
+
+def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
+    """Return the cloud to use.
+
+    Parameters
+    ----------
+    choice : Cloud or {"aws", "local"}, optional
+        Default: ``CLOUDKNOT_CLOUD``, else the config file, else AWS.
+
+    Raises
+    ------
+    CloudknotInputError
+        It is neither.
+    """
+    if isinstance(choice, Cloud):
+        return choice
+    module, name = CLOUDS[config.cloud(choice)]
+    cloud: Cloud = getattr(import_module(module), name)()
+    return cloud

@@ -10,13 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, is_foreign, translate
 from cloudknot.aws.s3.reading import QuickReads, parse_quickly
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.client import BaseClient
+    from botocore.session import Session as BotocoreSession
 
 T = TypeVar("T")
 
@@ -28,7 +33,7 @@ FIRST_PATIENCE = 3.0
 DOZE = 0.1
 
 
-def _isolated_session() -> Any:
+def _isolated_session() -> BotocoreSession:
     """A botocore session to which AWS_PROFILE and the user's AWS files do not exist."""
     from botocore.session import Session
 
@@ -69,7 +74,7 @@ class Door:
 
     def __init__(
         self,
-        session_arguments: Mapping[str, Any],
+        session_arguments: Mapping[str, str | None],
         endpoint_url: str | None = None,
         *,
         isolated: bool = False,
@@ -83,45 +88,55 @@ class Door:
         self._lasting = lasting
         self._persistence = Persistence(patience, self._is_worth_it, sleep=_doze)
         self._answered = False
-        self._session: Any = None
-        self._botocore: Any = None
-        self._clients: dict[str, Any] = {}
+        self._sessions: tuple[Session, BotocoreSession] | None = None
+        self._clients: dict[str, BaseClient] = {}
         self._reads: QuickReads | None = None
         self._lock = threading.RLock()
 
-    def session(self) -> Any:
+    def session(self) -> Session:
         """The ``boto3.Session``, made on first use."""
+        return self._both_sessions()[0]
+
+    @property
+    def _botocore(self) -> BotocoreSession:
+        """The session of botocore's that boto3's is made of."""
+        return self._both_sessions()[1]
+
+    def _both_sessions(self) -> tuple[Session, BotocoreSession]:
         with self._lock:
-            if self._session is None:
-                import boto3
-                from botocore.exceptions import BotoCoreError
-                from botocore.session import get_session
+            if self._sessions is None:
+                self._sessions = self._make_sessions()
+            return self._sessions
 
-                self._botocore = _isolated_session() if self._isolated else get_session()
-                parse_quickly(self._botocore)
-                try:
-                    self._session = boto3.Session(**self._session_arguments, botocore_session=self._botocore)
-                except BotoCoreError as error:
-                    raise translate(error, "session") from error
-            return self._session
+    def _make_sessions(self) -> tuple[Session, BotocoreSession]:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import get_session
 
-    def client(self, service: str) -> Any:
+        botocore = _isolated_session() if self._isolated else get_session()
+        parse_quickly(botocore)
+        try:
+            return boto3.Session(**self._session_arguments, botocore_session=botocore), botocore
+        except BotoCoreError as error:
+            raise translate(error, "session") from error
+
+    def client(self, service: str) -> BaseClient:
         """The boto3 client of a service, made on first use and then kept."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = self._make_client(service)
             return self._clients[service]
 
-    def _forget(self, client: Any) -> None:
+    def _forget(self, client: BaseClient) -> None:
         """Have clients made anew, if ``client`` is one of those in use: boto3 keeps credentials, expired ones too.
 
         Those that were renewed meanwhile, in the environment, in AWS's files or by `aws sso login`, are then found.
         """
         with self._lock:
             if client in self._clients.values():
-                self._session, self._clients = None, {}
+                self._sessions, self._clients = None, {}
 
-    def _make_client(self, service: str) -> Any:
+    def _make_client(self, service: str) -> BaseClient:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
@@ -133,16 +148,17 @@ class Door:
             proxies={} if self._isolated else None,
         )
         try:
-            client = self.session().client(service, endpoint_url=self._endpoint_url, config=config)
+            client: BaseClient = self.session().client(service, endpoint_url=self._endpoint_url, config=config)
             if service != "s3" or _is_aws(client.meta.endpoint_url):
                 return client
             # Other servers are not reached by a host name for each bucket.
             in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
-            return self.session().client(service, endpoint_url=self._endpoint_url, config=in_the_path)
+            client = self.session().client(service, endpoint_url=self._endpoint_url, config=in_the_path)
+            return client
         except BotoCoreError as error:
             raise translate(error, service) from error
 
-    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
         """Call ``operation`` (snake case, as boto3 has it) and return its answer.
 
         What fails for a passing reason is called again, for `PATIENCE` seconds; see `Persistence`.
@@ -155,7 +171,7 @@ class Door:
         client = self.client(service)
         return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
 
-    def call_once(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
         """Call an ``operation`` that must not be carried out twice, such as SubmitJob; else as `call`.
 
         It is called again only when it was certainly not carried out.
@@ -179,7 +195,7 @@ class Door:
         """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""
         return self._persist(self.client(service), service, operation, call)
 
-    def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, Any]]:
         """The pages of a paginated ``operation``, fetched as they are asked for, each by a `call`."""
         from botocore.paginate import Paginator
 
@@ -187,7 +203,10 @@ class Door:
         name = client.meta.method_to_api_mapping[operation]
         tokens = self._botocore.get_paginator_model(service).get_paginator(name)
         model = client.meta.service_model.operation_model(name)
-        yield from Paginator(partial(self.call, service, operation), tokens, model).paginate(**arguments)
+        # botocore's paginator takes any callable; its type stubs ask for a name.
+        call: Any = partial(self.call, service, operation)
+        paginator: Paginator[dict[str, Any]] = Paginator(call, tokens, model)
+        yield from paginator.paginate(**arguments)
 
     def _persist(
         self, client: Any, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True

@@ -6,9 +6,10 @@ import base64
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cloudknot.aws.tags import OWN_TAG, pairs, with_own
+from cloudknot.aws import clients
+from cloudknot.aws.tags import OWN_TAG, tag_list, with_own
 from cloudknot.errors import (
     CannotDeleteResourceException,
     CloudError,
@@ -18,6 +19,14 @@ from cloudknot.errors import (
 )
 
 if TYPE_CHECKING:
+    from types_boto3_ecr import ECRClient
+    from types_boto3_ecr.type_defs import (
+        ImageDetailTypeDef,
+        ImageIdentifierTypeDef,
+        PutImageRequestTypeDef,
+        RepositoryTypeDef,
+    )
+
     from cloudknot.aws.cloud import Cloud
 
 
@@ -73,23 +82,25 @@ class Repository:
         self.tags = dict(aws_resource_tags or {})
         self.cloud = cloud
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def _ecr(self) -> ECRClient:
+        return clients.ecr(self.cloud)
+
+    def describe(self) -> RepositoryTypeDef:
         """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""
-        answer = self.cloud.call("ecr", "describe_repositories", repositoryNames=[self.name])
-        found: dict[str, Any] = answer["repositories"][0]
-        return found
+        return self._ecr.describe_repositories(repositoryNames=[self.name])["repositories"][0]
 
     @property
     def repo_uri(self) -> str:
-        return str(self.describe()["repositoryUri"])
+        return self.describe()["repositoryUri"]
 
     @property
     def repo_registry_id(self) -> str:
-        return str(self.describe()["registryId"])
+        return self.describe()["registryId"]
 
     @property
     def arn(self) -> str:
-        return str(self.describe()["repositoryArn"])
+        return self.describe()["repositoryArn"]
 
     def create(self) -> str:
         """Make the repository unless it exists, and return its URI."""
@@ -99,12 +110,10 @@ class Repository:
             pass
         # That it exists means: made by another session a moment ago, or by this call, whose first answer was lost.
         with contextlib.suppress(ResourceExistsException):
-            self.cloud.call(
-                "ecr",
-                "create_repository",
+            self._ecr.create_repository(
                 repositoryName=self.name,
                 imageScanningConfiguration={"scanOnPush": True},
-                tags=pairs("", with_own(self.tags, self.name)),
+                tags=tag_list(with_own(self.tags, self.name)),
             )
         self._put_lifecycle()
         return self.repo_uri
@@ -116,12 +125,12 @@ class Repository:
 
     def _put_lifecycle(self) -> None:
         policy = json.dumps(LIFECYCLE)
-        self.cloud.call("ecr", "put_lifecycle_policy", repositoryName=self.name, lifecyclePolicyText=policy)
+        self._ecr.put_lifecycle_policy(repositoryName=self.name, lifecyclePolicyText=policy)
 
     def _is_half_made(self) -> bool:
         """Whether cloudknot made it, but not its lifecycle policy. One that may not be looked at is used as it is."""
         try:
-            self.cloud.call("ecr", "get_lifecycle_policy", repositoryName=self.name)
+            self._ecr.get_lifecycle_policy(repositoryName=self.name)
             return False
         except PermissionDeniedError:
             return False
@@ -129,38 +138,37 @@ class Repository:
             if error.code != "LifecyclePolicyNotFoundException":
                 raise
         with contextlib.suppress(PermissionDeniedError):
-            tags = self.cloud.call("ecr", "list_tags_for_resource", resourceArn=self.arn)["tags"]
+            tags = self._ecr.list_tags_for_resource(resourceArn=self.arn)["tags"]
             return any(tag["Key"] == OWN_TAG for tag in tags)
         return False
 
     def has_tag(self, tag: str) -> bool:
         """Whether an image of that tag is in the repository."""
         try:
-            self.cloud.call("ecr", "describe_images", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+            self._ecr.describe_images(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         except ResourceDoesNotExistException:
             return False
         return True
 
     def add_tag(self, tag: str, other: str) -> None:
         """Give the image of a tag another tag, which may have been another image's. Nothing is pulled or pushed."""
-        answer = self.cloud.call("ecr", "batch_get_image", repositoryName=self.name, imageIds=[{"imageTag": tag}])
+        answer = self._ecr.batch_get_image(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         if not answer["images"]:
             raise ResourceDoesNotExistException(f"The repository {self.name} has no image of the tag {tag}.")
         image = answer["images"][0]
-        kind = {"imageManifestMediaType": image["imageManifestMediaType"]} if "imageManifestMediaType" in image else {}
+        again: PutImageRequestTypeDef = {
+            "repositoryName": self.name,
+            "imageManifest": image["imageManifest"],
+            "imageTag": other,
+        }
+        if "imageManifestMediaType" in image:
+            again["imageManifestMediaType"] = image["imageManifestMediaType"]
         with contextlib.suppress(ResourceExistsException):
-            self.cloud.call(
-                "ecr",
-                "put_image",
-                repositoryName=self.name,
-                imageManifest=image["imageManifest"],
-                imageTag=other,
-                **kind,
-            )
+            self._ecr.put_image(**again)
 
-    def details(self) -> list[Mapping[str, Any]]:
+    def details(self) -> list[ImageDetailTypeDef]:
         """ECR's descriptions of the images. Raises `ResourceDoesNotExistException` without a repository."""
-        pages = self.cloud.pages("ecr", "describe_images", repositoryName=self.name)
+        pages = self._ecr.get_paginator("describe_images").paginate(repositoryName=self.name)
         return [image for page in pages for image in page["imageDetails"]]
 
     def images(self) -> dict[str, tuple[str, ...]]:
@@ -180,9 +188,11 @@ class Repository:
             ECR kept one. The message says which and why.
         """
         for start in range(0, len(digests), DELETED_AT_A_TIME):
-            ids = [{"imageDigest": digest} for digest in digests[start : start + DELETED_AT_A_TIME]]
+            ids: list[ImageIdentifierTypeDef] = [
+                {"imageDigest": digest} for digest in digests[start : start + DELETED_AT_A_TIME]
+            ]
             try:
-                answer = self.cloud.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=ids)
+                answer = self._ecr.batch_delete_image(repositoryName=self.name, imageIds=ids)
             except ResourceDoesNotExistException:
                 return
             kept = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
@@ -195,11 +205,11 @@ class Repository:
 
     def login(self) -> RegistryLogin:
         """A login for this repository's registry, valid for 12 hours."""
-        data = self.cloud.call("ecr", "get_authorization_token")["authorizationData"][0]
+        data = self._ecr.get_authorization_token()["authorizationData"][0]
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
 
     def clobber(self) -> None:
         """Delete the repository and every image in it."""
         with contextlib.suppress(ResourceDoesNotExistException):
-            self.cloud.call("ecr", "delete_repository", repositoryName=self.name, force=True)
+            self._ecr.delete_repository(repositoryName=self.name, force=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.permissions.managed_policies import policy_arn
 from cloudknot.errors import PermissionDeniedError, ProfileException
 from cloudknot.options import config

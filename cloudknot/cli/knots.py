@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from cloudknot.aws import Cloud
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import Cloud, choose_cloud
 
 CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="Default: the settings'.")
 REGION = click.option("--region", help="AWS region. Default: the settings'.")

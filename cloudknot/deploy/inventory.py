@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.tags import OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, StackState
 

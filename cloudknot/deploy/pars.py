@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.permissions.managed_policies import names_of
 from cloudknot.aws.tags import pairs, with_own, without_own
 from cloudknot.deploy.cloudformation import template

@@ -249,9 +249,10 @@ def _connect() -> Any:
 
     try:
         settings = kwargs_from_env()
-        if not settings.get("base_url") and (current := ContextAPI.get_current_context()):
-            settings = {"base_url": current.Host, "tls": current.TLSConfig}
-        client = docker.APIClient(**settings, version="auto", timeout=SILENCE)
+        host, tls = settings.get("base_url"), settings.get("tls", False)
+        if not host and (current := ContextAPI.get_current_context()):
+            host, tls = current.Host, current.TLSConfig
+        client = docker.APIClient(host, tls=tls, version="auto", timeout=SILENCE)
         client.ping()
     except (DockerException, OSError) as error:
         raise ImageError(NO_ENGINE.format(error=error)) from error

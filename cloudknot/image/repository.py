@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloudknot.aws import Cloud
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.ecr import Repository
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.options.validators import refuse
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def _listed(cloud: Cloud, names: Collection[str]) -> dict[str, str]:
     """ARNs by name and by ARN; AWS's own policies are listed only if the user has none of some name."""
     found: dict[str, str] = {}
     for scope in ("Local", "AWS"):
-        pages = cloud.pages("iam", "list_policies", Scope=scope, PaginationConfig={"PageSize": PAGE})
+        policies = clients.iam(cloud).get_paginator("list_policies")
+        pages = policies.paginate(Scope=scope, PaginationConfig={"PageSize": PAGE})
         arns = [str(item["Arn"]) for page in pages for item in page["Policies"]]
         listed = {name: arn for arn in arns for name in (arn, *names_of(arn))}
         found = {**listed, **found}

@@ -15,8 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
 
 CLOCK_SKEW = timedelta(minutes=15)
 LONGEST_EXPIRY = 7 * 24 * 3600
@@ -31,11 +34,17 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class AccessKey:
-    """An AWS access key, in the shape in which botocore takes credentials."""
+    """An AWS access key."""
 
     access_key: str
     secret_key: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
+
+    def for_botocore(self) -> ReadOnlyCredentials:
+        """Return the key as botocore's signers take it."""
+        from botocore.credentials import ReadOnlyCredentials
+
+        return ReadOnlyCredentials(self.access_key, self.secret_key, self.token)
 
 
 class Body(Protocol):
@@ -255,7 +264,7 @@ def presign(url: str, key: AccessKey, *, service: str, region: str, expires: int
     from botocore.awsrequest import AWSRequest
 
     request = AWSRequest(method="GET", url=url)
-    SigV4QueryAuth(key, service, region, expires).add_auth(request)
+    SigV4QueryAuth(key.for_botocore(), service, region, expires).add_auth(request)
     return str(request.url)
 
 
@@ -270,5 +279,5 @@ def sign(
     from botocore.awsrequest import AWSRequest
 
     request = AWSRequest(method=method, url=url, data=body)
-    SigV4Auth(key, service, region).add_auth(request)
+    SigV4Auth(key.for_botocore(), service, region).add_auth(request)
     return dict(request.headers.items())

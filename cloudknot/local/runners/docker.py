@@ -27,7 +27,7 @@ from cloudknot.local.runners.runner import Report
 
 CLOUD_LABEL = "cloudknot.cloud"
 """Every container has it; its value is the directory of the cloud that it belongs to."""
-ENGINE_TIMEOUT = 60.0
+ENGINE_TIMEOUT = 60
 """Seconds for an answer of the engine, or for the next piece of a pull."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at a container that goes on printing, or is silent."""

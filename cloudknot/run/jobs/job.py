@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
-from cloudknot.aws.choose import choose_cloud
+from cloudknot.aws.cloud import choose_cloud
 from cloudknot.display.progress import Progress, progress_line
 from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.config import _RetryDict
 
 T = TypeVar("T")
 
-NO_RETRIES = {"mode": "standard", "total_max_attempts": 1}
+NO_RETRIES: _RetryDict = {"mode": "standard", "total_max_attempts": 1}
 """botocore's own, for ``Config(retries=...)``."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
