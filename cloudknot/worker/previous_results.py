@@ -1,13 +1,12 @@
 """Inputs that are the results of another run: found by listing its outputs, read pack by pack, in order.
 
-Of several outcomes of an element a value wins over a failure, a later round's failure over an earlier one's, and else
-what was stored first.
+`wire.pack_order` decides which of several outcomes of an element counts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from .wire.container import attempt_number
 from .wire.envelope import NO_INPUT, VALUE, Failure, Pack, add_note, head_size
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
+from .wire.pack_order import Listed, clusters, counting
 
 WHOLE = 8 * 1024 * 1024
 """Bytes that are read with one request."""
@@ -31,14 +31,6 @@ class Outcome(NamedTuple):
 
     kind: int
     get: Callable[[], Any]
-
-
-class Listed(NamedTuple):
-    """A pack in the listing."""
-
-    location: Location
-    size: int
-    stored: Any
 
 
 def inputs(manifest: Manifest, todo: Sequence[int]) -> Iterator[Callable[[], Any]]:
@@ -88,13 +80,13 @@ def outcomes(run: RunKeys, reach: int, elements: Sequence[int]) -> Iterator[Outc
     """
     waiting = iter(elements)
     index = next(waiting, None)
-    for cluster in _clusters(_listed(run, reach, elements[0], elements[-1])):
+    for cluster in clusters(_listed(run, reach, elements[0], elements[-1])):
         end = max(pack.location.first + pack.location.number for pack in cluster)
         wanted: list[int] = []
         while index is not None and index < end:
             wanted.append(index)
             index = next(waiting, None)
-        yield from _read(run, wanted, chosen(cluster, partial(_kinds, run)) if wanted else {})
+        yield from _read(run, wanted, counting(cluster, partial(_kinds, run)) if wanted else {})
     while index is not None:
         yield None
         index = next(waiting, None)
@@ -105,36 +97,6 @@ def _listed(run: RunKeys, reach: int, first: int, last: int) -> list[Listed]:
     after, until = run.output(max(0, first - reach), 0), run.output(last + 1, 0)
     objects = client.objects(run.bucket, run.outputs, after, until)
     return [Listed(run.parse_output(each["Key"]), each["Size"], each["LastModified"]) for each in objects]
-
-
-def _clusters(packs: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Packs that overlap, together."""
-    cluster: list[Listed] = []
-    end = 0
-    for pack in packs:
-        if cluster and pack.location.first >= end:
-            yield cluster
-            cluster = []
-        cluster.append(pack)
-        end = max(end, pack.location.first + pack.location.number)
-    if cluster:
-        yield cluster
-
-
-def chosen(cluster: list[Listed], kinds_of: Callable[[Location], Sequence[int]]) -> dict[int, Listed]:
-    """Which pack counts for each element of a cluster; what kinds of outcomes a pack has is asked where it matters."""
-    if len(cluster) == 1:
-        first, number, _ = cluster[0].location
-        return dict.fromkeys(range(first, first + number), cluster[0])
-    found: dict[int, tuple[Listed, bool]] = {}
-    for pack in sorted(cluster, key=lambda pack: (pack.stored, pack.location.round, pack.location)):
-        for index, kind in enumerate(kinds_of(pack.location), pack.location.first):
-            known, known_ok = found.get(index, (None, False))
-            ok = kind == VALUE
-            later = known is not None and not ok and pack.location.round > known.location.round
-            if known is None or (not known_ok and (ok or later)):
-                found[index] = pack, ok
-    return {index: pack for index, (pack, _) in found.items()}
 
 
 def _head(run: RunKeys, location: Location) -> Pack:

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, Elements
-from cloudknot.worker import previous_results
 from cloudknot.worker.wire import envelope
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack_order import Listed, oldest_first
+from cloudknot.worker.wire.pack_order import Listed, clusters, counting, oldest_first
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 COUNT = 8
@@ -30,11 +29,15 @@ def kinds(oks):
     return bytes(envelope.VALUE if ok else envelope.RAISED for ok in oks)
 
 
+def listed(packs):
+    return [Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())]
+
+
 def as_a_session(packs, page):
     """The last element never ends, so the map goes on."""
     elements = Elements(COUNT + 1)
-    listed = [Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())]
-    for found in oldest_first(listed[start : start + page] for start in range(0, len(listed), page)):
+    pages = listed(packs)
+    for found in oldest_first(pages[start : start + page] for start in range(0, len(pages), page)):
         for location, size in found:
             if elements.takes(location):
                 elements.store(location, size, kinds(packs[location][1]))
@@ -44,12 +47,8 @@ def as_a_session(packs, page):
 def as_a_job(packs):
     """What a job takes that has these results as its elements."""
     found = {}
-    listed = [
-        previous_results.Listed(each, 100, NOON + timedelta(seconds=second))
-        for each, (second, _) in sorted(packs.items())
-    ]
-    for cluster in previous_results._clusters(listed):
-        found.update(previous_results.chosen(cluster, lambda location: kinds(packs[location][1])))
+    for cluster in clusters(listed(packs)):
+        found.update(counting(cluster, lambda location: kinds(packs[location][1])))
     return found
 
 
