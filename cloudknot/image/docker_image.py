@@ -7,7 +7,6 @@ built. A Knot makes one for itself unless it is given one.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from cloudknot.image import context, directory
 from cloudknot.image.render import Image, image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
 from cloudknot.program.program import Program, make_program
+from cloudknot.program.requirements import without_pin
 
 if TYPE_CHECKING:
     from cloudknot.image.builder import DockerBuilder
@@ -285,5 +285,4 @@ def _program(options: ImageOptions) -> Program | None:
         return None
     if options.pin_pip_versions or options.requirements is not None:
         return program
-    unpinned = tuple(re.sub(r"^([\w.-]+(?:\[[^\]]*\])?)==\S+$", r"\1", line) for line in program.requirements)
-    return dataclasses.replace(program, requirements=unpinned)
+    return dataclasses.replace(program, requirements=tuple(map(without_pin, program.requirements)))

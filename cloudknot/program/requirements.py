@@ -18,12 +18,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program import imports, local_modules
 
-_NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(?=$|[@;<>=!~(])")
-_DIRECT = re.compile(r"(git\+|https?://)\S+$")
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+_ADDRESSES = ("git+", "http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,36 @@ class Requirements:
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as PEP 503 normalises it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """Return a distribution's name as package indexes normalise it."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
 
 
 def name_of(line: str) -> str:
-    """The canonical name of the distribution that a requirement line asks for; empty for a bare URL or an option."""
-    found = _NAME.match(line)
-    return canonical(found[1]) if found else ""
+    """Return the canonical name of the distribution in a requirement line; empty for a bare URL or an option."""
+    wanted = _parse(line)
+    return canonical(wanted.name) if wanted else ""
+
+
+def without_pin(line: str) -> str:
+    """Return a requirement line without its version, if that is a single exact one."""
+    wanted = _parse(line)
+    if wanted is None or wanted.marker or [each.operator for each in wanted.specifier] not in (["=="], ["==="]):
+        return line
+    wanted.specifier = type(wanted.specifier)()
+    return str(wanted)
+
+
+def _parse(line: str) -> Requirement | None:
+    """Return the parsed line; None for a bare URL, an option, or no requirement at all."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        # pip takes options, such as hashes, behind a requirement.
+        return Requirement(line.partition(" --")[0])
+    except InvalidRequirement:
+        return None
 
 
 def given(choice: Iterable[str] | Path) -> Requirements:
@@ -75,12 +100,16 @@ def given(choice: Iterable[str] | Path) -> Requirements:
     lines = [re.sub(r"(^|\s+)#.*$", "", _text(line)).strip() for line in raw]
     kept = dict.fromkeys(line for line in lines if line)
     for line in kept:
-        if "\n" in line or not (name_of(line) or _DIRECT.match(line) or line.startswith("--")):
+        if "\n" in line or not (name_of(line) or _is_address(line) or line.startswith("--")):
             raise CloudknotInputError(
                 f"{line!r} in requirements= is not a requirement that pip takes. Write for example 'numpy==2.1.0'."
             )
     # Options such as an index keep their order and come first, for they hold for every line.
     return Requirements(tuple(sorted(kept, key=lambda line: (not line.startswith("--"), *_order(line)))))
+
+
+def _is_address(line: str) -> bool:
+    return line.startswith(_ADDRESSES) and len(line.split()) == 1
 
 
 def _text(line: object) -> str:

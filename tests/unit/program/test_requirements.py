@@ -170,19 +170,39 @@ def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
         "",
         "--extra-index-url https://i",
         "Boto3",
-        "a[b]~=1 ; python_version<'4'",
+        "a[b]~=1.0 ; python_version<'4'",
         "Boto3",
     ]
-    expected = ("--extra-index-url https://i", "a[b]~=1 ; python_version<'4'", "Boto3", "numpy>=2")
+    expected = ("--extra-index-url https://i", "a[b]~=1.0 ; python_version<'4'", "Boto3", "numpy>=2")
     assert requirements.given(lines).lines == expected
     (tmp_path / "r.txt").write_text("\n".join(lines))
     assert requirements.given(tmp_path / "r.txt").lines == expected
 
 
-@pytest.mark.parametrize("bad", ["numpy", ["numpy 2"], [3], ["a\nb"], ["-e ."], ["$(x)"], Path("/no/such/file")])
+@pytest.mark.parametrize(
+    "bad", ["numpy", ["numpy 2"], ["numpy~=1"], [3], ["a\nb"], ["-e ."], ["$(x)"], Path("/no/such/file")]
+)
 def test_what_is_no_requirement_is_refused(bad: Any) -> None:
     with pytest.raises(CloudknotInputError, match="requirement"):
         requirements.given(bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "unpinned"),
+    [
+        ("A.b_c==1.0", "a-b-c", "A.b_c"),
+        ("a[b]==1.0", "a", "a[b]"),
+        ("a>=1", "a", "a>=1"),
+        ("a==1 ; python_version<'4'", "a", "a==1 ; python_version<'4'"),
+        ("a==1 --hash=sha256:00", "a", "a"),
+        ("a @ git+https://host/a@1", "a", "a @ git+https://host/a@1"),
+        ("git+https://host/a", "", "git+https://host/a"),
+        ("--pre", "", "--pre"),
+    ],
+)
+def test_a_line_has_a_name_and_can_lose_its_pin(line: str, name: str, unpinned: str) -> None:
+    assert requirements.name_of(line) == name
+    assert requirements.without_pin(line) == unpinned
 
 
 def test_the_users_logging_stays_as_it_is() -> None:
