@@ -1,22 +1,52 @@
-"""Wall 4: the embedded cloud; the only code that imports moto, waitress and virtualenv.
+"""The embedded cloud: AWS's API on this machine, for trying things out and for tests. Wall 4.
 
-``LocalCloud`` is a `Cloud` whose endpoint is an AWS-compatible server on loopback, in a process of its own::
+Only this folder imports moto, waitress and virtualenv. The client reaches it through one entry point,
+`cloudknot.aws.cloud.choose_cloud`; a session on AWS loads no module of it::
 
-    client side     cloud       LocalCloud: find the running cloud, start it, stop it
-                    images      an image as a directory with its own virtual environment
-    server process  server      HTTP, signatures, life and end of the process
-                    batch       the Batch job routes; all else goes to moto
-                    engine      what AWS Batch does with jobs, as a state machine without I/O
-                    process_runner, warm_parent   attempts as processes
-                    injector, faulty_runner   faults, off unless a test sets them
-                    logs        their output, to CloudWatch Logs
+    this session       cloud           LocalCloud: find the running cloud, start it, stop it
+                       options, state  choices of its user; the files in its directory
+                       admin           requests to the cloud's own routes: status, stop, faults
+                       server/launch   start the server process
+                       runners/images  write an image as a directory with a virtual environment
+    server process     server/         HTTP, and the way of a request through the folders below to moto
+                       iam/            signatures, keys, policies
+                       faults/         injected faults, off unless a test switches them on
+                       batch/          jobs, job queues and compute environments
+                       cloudformation/ stacks
+                       runners/        attempts of jobs, as processes or as containers
 
-Importing this package, or ``cloudknot.local.cloud``, loads none of moto, waitress and boto3.
+Importing this package loads none of these modules: a public name is loaded at its first use (PEP 562).
 """
 
-from cloudknot.local.choices import CloudStatus
-from cloudknot.local.cloud import LocalCloud
-from cloudknot.local.faults.fault import Faults, Kill
-from cloudknot.local.faults.switches import FaultSwitches
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloudknot.local.admin import CloudStatus
+    from cloudknot.local.cloud import LocalCloud
+    from cloudknot.local.faults.plan import Faults, Kill
+    from cloudknot.local.faults.switches import FaultSwitches
 
 __all__ = ["CloudStatus", "FaultSwitches", "Faults", "Kill", "LocalCloud"]
+
+_MODULE_OF = {
+    "CloudStatus": "admin",
+    "FaultSwitches": "faults.switches",
+    "Faults": "faults.plan",
+    "Kill": "faults.plan",
+    "LocalCloud": "cloud",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # The next use is a plain look-up.
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

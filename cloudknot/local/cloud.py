@@ -19,8 +19,8 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, ImageStore
 from cloudknot.aws.door import Door
 from cloudknot.errors import CKTimeoutError, CloudError
-from cloudknot.local.choices import Choices, CloudStatus, as_chosen, checked_runner, default_directory, given_key
-from cloudknot.local.client import STATUS, STOP, ask
+from cloudknot.local import admin
+from cloudknot.local.options import Choices, as_chosen, checked_runner, default_directory, given_key
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class LocalCloud(Cloud):
         from cloudknot.local.iam.signing import presign
 
         state = self._running()
-        url = f"{state.endpoint}/_cloudknot/log?{urlencode(stream._asdict())}"
+        url = f"{state.endpoint}{admin.LOG_PATH}?{urlencode(stream._asdict())}"
         return presign(url, self._used_key(), service="cloudknot", region=REGION)
 
     def _session_arguments(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class LocalCloud(Cloud):
 
         return DirectoryStore(self.directory)
 
-    def start(self) -> CloudStatus:
+    def start(self) -> admin.CloudStatus:
         """Find the running cloud, or start one.
 
         Raises
@@ -252,18 +252,13 @@ class LocalCloud(Cloud):
 
     def _tell_to_end(self, state: CloudState) -> None:
         """Ask, or else send SIGTERM, which a cloud hears even when all its threads are busy."""
-        if ask(state, STOP) is None and self._is_running and read_state(self.directory) == state:
+        if admin.ask(state, "POST", admin.STOP_PATH) is None and self._lasts(state):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, signal.SIGTERM)
 
-    def status(self) -> CloudStatus | None:
-        """What the running cloud says of itself; None when none is running. Never starts one."""
-        state = read_state(self.directory)
-        answer = state and ask(state, STATUS)
-        if not answer:
-            return None
-        names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry", "iam", "requests")
-        return CloudStatus(directory=self.directory, **{name: answer[name] for name in names})
+    def status(self) -> admin.CloudStatus | None:
+        """Return the status of the running cloud; None when none runs. Never starts one."""
+        return admin.status(self.directory)
 
     def _forget(self) -> None:
         """The cloud that was found is no more; the next use finds or starts another."""
@@ -283,13 +278,13 @@ class LocalCloud(Cloud):
         state, deadline = None, time.monotonic() + ANSWER_TIMEOUT
         while self._is_running:
             state = read_state(self.directory)
-            if time.monotonic() > deadline or (state is not None and ask(state, STATUS) is not None):
+            if time.monotonic() > deadline or (state is not None and admin.answers(state)):
                 return as_chosen(self.directory, self._choices, state)
             time.sleep(0.02)
         return None
 
     def _start(self) -> CloudState:
-        from cloudknot.local.launch import check_docker, check_installed, launch
+        from cloudknot.local.server.launch import check_docker, check_installed, launch
 
         check_installed()
         if registry := self._choices["registry"]:

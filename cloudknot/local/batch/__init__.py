@@ -1,1 +1,4 @@
-"""AWS Batch as the embedded cloud has it: requests in, states and events out."""
+"""AWS Batch: `job_api` answers requests about jobs, `resource_api` those about queues and compute environments.
+
+`engine` is the state machine of jobs, without I/O; a `runner` does the actions that it returns.
+"""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cloudknot.local.batch.records import Queue, TimeLimit
-from cloudknot.local.errors import ClientException
+from cloudknot.local.wsgi import ClientException
 
 Describe = Callable[..., dict[str, Any]]
 """``describe(operation, **arguments)``: one call of the Batch API."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cloudknot.local.batch import records
+from cloudknot.local.batch.attempts import retries, task_of
 from cloudknot.local.batch.records import (
     Action,
     Attempt,
@@ -27,10 +28,7 @@ from cloudknot.local.batch.records import (
     Status,
     Stop,
 )
-from cloudknot.local.batch.retry import retries
-from cloudknot.local.batch.scheduler import Scheduler
-from cloudknot.local.batch.tasks import task_of
-from cloudknot.local.batch.time_limits import TimeLimits
+from cloudknot.local.batch.scheduler import Scheduler, TimeLimits
 
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL (ECS, ``ECS_CONTAINER_STOP_TIMEOUT``)."""

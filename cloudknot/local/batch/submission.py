@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRule, Job, JobSpec, RetryStrategy
-from cloudknot.local.errors import ClientException
+from cloudknot.local.wsgi import ClientException
 
 MAX_PAYLOAD = 30 * 1024
 MAX_OVERRIDES = 8192

@@ -1,10 +1,6 @@
-"""CloudFormation of the embedded cloud: stacks that are made, changed, rolled back and deleted as on AWS.
+"""CloudFormation: stacks that are made, changed, rolled back and deleted as on AWS. `api` answers requests.
 
 moto's own CloudFormation makes resources behind the services' backs, all at once, leaves them when a creation fails or
-a stack is deleted, and refuses nothing. Here a stack is worked on by a thread, with the services' public APIs and the
-key of whoever asked for it: what a service refuses is a failed resource, and what failed is rolled back.
+a stack is deleted, and refuses nothing. Here a thread works on a stack with the services' public APIs and the
+caller's key: a resource that a service refuses has failed, and a failed operation is rolled back.
 """
-
-from cloudknot.local.cloudformation.api import CloudFormation
-
-__all__ = ["CloudFormation"]

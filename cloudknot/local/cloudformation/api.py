@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 from cloudknot.aws.door import Door
-from cloudknot.local.cloudformation.answers import render, stack_answer
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
-from cloudknot.local.cloudformation.intrinsics import load, parameters_of
 from cloudknot.local.cloudformation.records import GONE, Resource, StackRecord, ValidationError, Wanted
+from cloudknot.local.cloudformation.template import load, parameters_of
 
 PAGE = 100
 NAMED_KINDS = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
@@ -221,3 +222,44 @@ def _page(name: str, rows: list[dict[str, Any]], form: Form) -> dict[str, Any]:
     start = int(form.get("NextToken") or 0)
     more = {"NextToken": str(start + PAGE)} if len(rows) > start + PAGE else {}
     return {name: rows[start : start + PAGE], **more}
+
+
+NAMESPACE = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
+
+
+def stack_answer(record: StackRecord) -> dict[str, Any]:
+    """One entry of DescribeStacks."""
+    wanted = record.wanted
+    return {
+        "StackId": record.id,
+        "StackName": record.name,
+        "Description": wanted.template.get("Description"),
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.parameters.items()],
+        "CreationTime": record.created,
+        "DeletionTime": record.deleted,
+        "LastUpdatedTime": record.updated,
+        "StackStatus": record.status,
+        "StackStatusReason": record.reason or None,
+        "DisableRollback": False,
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in record.outputs.items()],
+        "Tags": [{"Key": key, "Value": value} for key, value in wanted.tags.items()],
+    }
+
+
+def render(action: str, answer: Mapping[str, Any]) -> bytes:
+    """An answer in the format of AWS's query protocol."""
+    return (
+        f'<{action}Response xmlns="{NAMESPACE}"><{action}Result>{_xml(answer)}</{action}Result>'
+        f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>"
+    ).encode()
+
+
+def _xml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "".join(f"<{key}>{_xml(item)}</{key}>" for key, item in value.items() if item is not None)
+    if isinstance(value, list):
+        return "".join(f"<member>{_xml(item)}</member>" for item in value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return escape(str(value).lower() if isinstance(value, bool) else str(value))

@@ -14,10 +14,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
 from cloudknot.aws.door import Door
-from cloudknot.local.cloudformation.intrinsics import Resolver, references
-from cloudknot.local.cloudformation.kinds import Kind, Properties, Services
-from cloudknot.local.cloudformation.other_kinds import KINDS
 from cloudknot.local.cloudformation.records import GONE, Resource, ResourceError, StackRecord, ValidationError, Wanted
+from cloudknot.local.cloudformation.resource_types import KINDS, Kind
+from cloudknot.local.cloudformation.services import Properties, Services
+from cloudknot.local.cloudformation.template import Resolver, references
 
 CUSTOM_NAMED = (
     "CloudFormation cannot update a stack when a custom-named resource requires replacing. "

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from cloudknot.errors import CloudError
-from cloudknot.local.client import FAULTS, ask
+from cloudknot.local.admin import FAULTS_PATH, ask
 from cloudknot.local.cloud import LocalCloud
-from cloudknot.local.faults.fault import Faults, Kill
+from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.state import read_state
 
 
@@ -59,7 +59,7 @@ class FaultSwitches:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         state = read_state(self._cloud.directory)
-        answer = state and ask(state, FAULTS, json.dumps(request).encode())
+        answer = state and ask(state, "POST", FAULTS_PATH, json.dumps(request).encode())
         if not answer:
             raise CloudError(f"The embedded cloud in {self._cloud.directory} is not there, or refuses {request}.")
         return answer

@@ -9,12 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cloudknot.aws.batch import LOG_GROUP
-from cloudknot.local import errors
-from cloudknot.local.iam import s3_actions
-from cloudknot.local.iam.accesses import Names, accesses
+from cloudknot.local import wsgi
+from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
+from cloudknot.local.iam.calls import Call, call_of
 from cloudknot.local.iam.keys import Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, Statement, decide, parse
-from cloudknot.local.iam.requests import Call, call_of
 from cloudknot.local.iam.signing import Request, claimed_key, verify
 
 Environ = Mapping[str, Any]
@@ -71,14 +70,14 @@ class Gate:
             return None
         if self._keys.expired(known):
             message = "The security token included in the request is expired"
-            return Refusal("ExpiredToken" if errors.is_xml(service) else "ExpiredTokenException", message)
+            return Refusal("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message)
         return self._denial(known.principal, environ, service)
 
     def hide_missing(
         self, principal: Principal, environ: dict[str, Any], start_response: Callable[..., Any], answer: Answer
     ) -> Iterable[bytes]:
         """Answer a request to S3 as to one who may not know which objects there are, if the principal may not."""
-        asked = s3_actions.missing_keys_shown(environ, _common(principal, self._names.region))
+        asked = missing_keys_shown(environ, _common(principal, self._names.region))
         if asked is None or self._allowed(principal, asked) == "allow":
             return answer(environ, start_response)
         started: list[tuple[Any, ...]] = []
@@ -87,7 +86,7 @@ class Gate:
         if not status.startswith("404"):
             start_response(*started[0])
             return body
-        return errors.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
+        return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
 
     def _denial(self, principal: Principal, environ: Environ, service: str) -> Refusal | None:
         path = environ["PATH_INFO"]
@@ -98,8 +97,8 @@ class Gate:
             decision = self._allowed(principal, access)
             if decision != "allow":
                 words = _words(principal, access, decision)
-                code = _DENIED.get(service, "AccessDenied" if errors.is_xml(service) else "AccessDeniedException")
-                return Refusal(code, _EC2_SAYS + words if service == "ec2" else words, errors.denied_status(service))
+                code = _DENIED.get(service, "AccessDenied" if wsgi.is_xml(service) else "AccessDeniedException")
+                return Refusal(code, _EC2_SAYS + words if service == "ec2" else words, wsgi.denied_status(service))
         return None
 
     def _needed(self, environ: Environ, service: str, common: Context) -> Iterable[Access]:
@@ -110,7 +109,7 @@ class Gate:
             call = Call("logs", "GetLogEvents", stream)
             return accesses(call, self._names, common)
         if service == "s3" and not path.startswith("/v20180820/"):
-            return s3_actions.accesses(environ, common)
+            return s3_accesses(environ, common)
         return accesses(call_of(environ, service), self._names, common)
 
     def _allowed(self, principal: Principal, access: Access) -> str:

@@ -1,13 +1,26 @@
-"""The keys that the embedded cloud accepts, and whose they are."""
+"""The keys that the embedded cloud accepts, whose they are, and how it learns of them.
+
+A layer in front of IAM and STS takes note of the keys that they make, and of every change to policies. Only the public
+protocol is used: a secret is in the answer to CreateAccessKey or AssumeRole, and never again.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
+from cloudknot.local import wsgi
+from cloudknot.local.iam.policy import glob
 from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.state import ACCOUNT
 
 
 @dataclass(frozen=True)
@@ -88,3 +101,126 @@ class Keys:
 
     def _expired_long_ago(self, known: Known) -> bool:
         return known.expires is not None and self._clock() > known.expires + 3600
+
+
+Environ = dict[str, Any]
+WSGIApplication = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+_READS = ("Get", "List", "Simulate", "Generate")
+
+
+class Identities:
+    """A WSGI application: IAM, STS and everything else by another application.
+
+    Parameters
+    ----------
+    others : WSGI application
+    keys : Keys
+        Told of keys that are made and deleted.
+    takes_keys : bool
+        Whether keys that are made are accepted from then on.
+    """
+
+    def __init__(self, others: WSGIApplication, keys: Keys, takes_keys: bool) -> None:
+        self._others, self._keys, self._takes_keys = others, keys, takes_keys
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when policies may have changed."""
+        self.trust: Callable[[str], tuple[str, str] | None] = lambda role: None
+        """Gives ARN and trust policy of a role."""
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        service = _service(environ)
+        if service not in ("iam", "sts", "cloudformation"):
+            return self._others(environ, start_response)
+        form = _form(environ)
+        action = form.get("Action", "")
+        if service == "sts" and action == "AssumeRole" and "cloudknot.principal" in environ:
+            words = self._distrust(form.get("RoleArn", ""), environ["cloudknot.principal"])
+            if words:
+                return wsgi.refuse(environ, start_response, service, 403, "AccessDenied", words)
+        try:
+            learn = _LEARN.get(action) if self._takes_keys else None
+            if learn is None:
+                return self._others(environ, start_response)
+            return self._learned(learn, form, environ, start_response)
+        finally:
+            if not action.startswith(_READS) and service != "sts":
+                self.on_change()
+
+    def _learned(
+        self,
+        learn: Callable[[Keys, Mapping[str, str], Element], None],
+        form: Mapping[str, str],
+        environ: Environ,
+        start_response: Callable[..., Any],
+    ) -> Iterable[bytes]:
+        started: list[tuple[Any, ...]] = []
+        body = b"".join(self._others(environ, lambda *arguments: started.append(arguments)))
+        if str(started[0][0]).startswith("200"):
+            learn(self._keys, form, ElementTree.fromstring(body))
+        start_response(*started[0])
+        return [body]
+
+    def _distrust(self, role: str, principal: Principal | None) -> str:
+        """Why a role may not be assumed; empty when it may. The owner may assume every role that exists."""
+        who = "The owner" if principal is None else f"User: {principal.arn}"
+        found = self.trust(role.rpartition("/")[2])
+        if found is None or found[0] != role or not (principal is None or _trusts(found[1], principal)):
+            return f"{who} is not authorized to perform: sts:AssumeRole on resource: {role}"
+        return ""
+
+
+def session(form: Mapping[str, str], answer: Element) -> Known:
+    """The key in an answer to AssumeRole."""
+    expires = datetime.fromisoformat(_text(answer, "Expiration").replace("Z", "+00:00")).timestamp()
+    key = AccessKey(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"), _text(answer, "SessionToken"))
+    role = form["RoleArn"].rpartition("/")[2]
+    arn = answer.findtext(".//{*}AssumedRoleUser/{*}Arn") or ""
+    return Known(key, Principal("Role", role, arn, form.get("Policy", "")), expires)
+
+
+def _created(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+    name = _text(answer, "UserName")
+    key = AccessKey(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"))
+    keys.add(Known(key, Principal("User", name, f"arn:aws:iam::{ACCOUNT}:user/{name}")))
+
+
+def _deleted(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+    keys.remove(form.get("AccessKeyId", ""))
+
+
+def _assumed(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+    keys.add(session(form, answer))
+
+
+_LEARN = {"CreateAccessKey": _created, "DeleteAccessKey": _deleted, "AssumeRole": _assumed}
+
+
+def _trusts(document: str, principal: Principal) -> bool:
+    """Whether a trust policy lets a principal assume its role; a condition in it is not looked at."""
+    account = principal.arn.split(":")[4]
+    wanted = {principal.arn, account, f"arn:aws:iam::{account}:root", "*"}
+    for statement in json.loads(document).get("Statement", []):
+        named = statement.get("Principal", {})
+        named = named.get("AWS", []) if isinstance(named, dict) else named
+        if statement.get("Effect") == "Allow" and wanted & set([named] if isinstance(named, str) else named):
+            actions = statement.get("Action", [])
+            actions = [actions] if isinstance(actions, str) else actions
+            if any(glob(action).fullmatch("sts:AssumeRole") for action in actions):
+                return True
+    return False
+
+
+def _service(environ: Mapping[str, Any]) -> str:
+    scope = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0].split("/")
+    return scope[3] if len(scope) == 5 else ""
+
+
+def _form(environ: Mapping[str, Any]) -> dict[str, str]:
+    body = environ["wsgi.input"].read()
+    environ["wsgi.input"].seek(0)
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _text(answer: Element, name: str) -> str:
+    return answer.findtext(f".//{{*}}{name}") or ""

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.errors import CloudError
-from cloudknot.local.iam.identities import session
-from cloudknot.local.iam.keys import Keys, Known
-from cloudknot.local.iam.reader import Query
+from cloudknot.local.iam.keys import Keys, Known, session
+from cloudknot.local.iam.policy_reader import Query
 
 PATH = "/_cloudknot/credentials/"
 TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"

@@ -2,8 +2,7 @@
 
 A container has the network of the host, so that it reaches the cloud's endpoint on loopback. One thread sees a task
 through from the pull to its end, another copies its output to a file. The engine is asked every few seconds, so an
-engine that goes away ends a task as a lost host does on AWS.
-"""
+engine that goes away ends a task as a lost host does on AWS."""
 
 from __future__ import annotations
 
@@ -21,9 +20,8 @@ from typing import Any
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
+from cloudknot.local.batch.runner import Report
 from cloudknot.local.iam.task_credentials import TOKEN_FILE
-from cloudknot.local.runners.container_output import copy_output
-from cloudknot.local.runners.runner import Report
 
 CLOUD_LABEL = "cloudknot.cloud"
 """Every container has it; its value is the directory of the cloud that it belongs to."""
@@ -34,6 +32,8 @@ LOOK_INTERVAL = 5.0
 SHORT_INTERVAL = 0.05
 OUTPUT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 20.0
+LONGEST_LINE = 256 * 1024
+"""Bytes of a line that are held back until it ends."""
 CPU_SHARES = 1024
 """A vCPU's, of those that containers share when the machine is busy (ECS task definition parameters, "cpu")."""
 TOKEN_IN_CONTAINER = "/run/cloudknot/authorization-token"
@@ -302,3 +302,23 @@ class DockerRunner:
 def _said(error: Exception) -> str:
     """What the engine itself said, without docker-py's words around it."""
     return str(getattr(error, "explanation", None) or error)
+
+
+def copy_output(output: Iterable[tuple[bytes | None, bytes | None]], path: Path) -> None:
+    """Write a container's output to a file, as it comes, until it ends or the engine goes away.
+
+    A line of standard output and one of standard error stay two, also where one is begun before the other has ended.
+    """
+    begun = [b"", b""]
+    with path.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            for pieces in output:
+                for number, piece in enumerate(pieces):
+                    lines, newline, rest = (begun[number] + (piece or b"")).rpartition(b"\n")
+                    file.write(lines + newline)
+                    if len(rest) > LONGEST_LINE:
+                        file.write(rest)
+                        rest = b""
+                    begun[number] = rest
+        for rest in filter(None, begun):
+            file.write(rest + b"\n")

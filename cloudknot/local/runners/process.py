@@ -1,4 +1,4 @@
-"""Runs tasks as processes of this machine, forked from one warm parent per image and job role.
+"""Runs tasks as processes of this machine, forked from one fork server per image and job role.
 
 An image is a directory, ``<images>/<tag>``, as `images` writes it. A task gets a fresh working directory, which is
 also its HOME, and an environment of its own; nothing of the server's leaks into it.
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
-from cloudknot.local.runners.parent_process import ParentFailed, ParentProcess
-from cloudknot.local.runners.runner import Report
+from cloudknot.local.batch.runner import Report
+from cloudknot.local.runners.fork_server_process import ForkServerFailed, ForkServerProcess
 
 MAX_PARENTS = 8
-"""Warm parents kept; beyond that, the one that has been idle longest is closed."""
+"""Fork servers kept; beyond that, the one that has been idle longest is closed."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Running:
     report: Report
     directory: Path
     output: Path
-    parent: ParentProcess | None = None
+    parent: ForkServerProcess | None = None
     pid: int | None = None
     stopped_by: int | None = None
 
@@ -75,7 +75,7 @@ class ProcessRunner:
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
-        self._parents: dict[tuple[str, str | None], ParentProcess] = {}
+        self._parents: dict[tuple[str, str | None], ForkServerProcess] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # What must not be done by the caller of start: launching a parent, reporting a failure, deleting a tree.
@@ -125,7 +125,7 @@ class ProcessRunner:
                 return
         try:
             parent = self._parent(running.task.image, running.task.role)
-        except ParentFailed as failure:
+        except ForkServerFailed as failure:
             self._finish(running, Exited(running.task.id, None, str(failure), NOT_STARTED))
             return
         if running.stopped_by is not None:
@@ -135,7 +135,7 @@ class ProcessRunner:
                 running.parent = parent
             self._send(running, parent)
 
-    def _parent(self, image: str, role: str | None) -> ParentProcess:
+    def _parent(self, image: str, role: str | None) -> ForkServerProcess:
         """The parent of an image's tasks with a role, whose credentials it has when it forks."""
         tag = _tag(image)
         with self._lock:
@@ -144,17 +144,19 @@ class ProcessRunner:
             return parent
         directory = self._images / tag
         if not _TAG.fullmatch(tag) or not directory.is_dir():
-            raise ParentFailed(f"CannotPullContainerError: {image} is not in this cloud: {directory} does not exist")
+            raise ForkServerFailed(
+                f"CannotPullContainerError: {image} is not in this cloud: {directory} does not exist"
+            )
         self._close_an_idle_parent()
         variables = {**self._variables, **self._credentials(role)}
         environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
-        parent = ParentProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
+        parent = ForkServerProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
         with self._lock:
             if not self._closed:
                 self._parents[tag, role] = parent
                 return parent
         parent.close()
-        raise ParentFailed("CannotStartContainerError: the cloud is being stopped")
+        raise ForkServerFailed("CannotStartContainerError: the cloud is being stopped")
 
     def _close_an_idle_parent(self) -> None:
         with self._lock:
@@ -164,7 +166,7 @@ class ProcessRunner:
         for parent in closing:
             parent.close()
 
-    def _send(self, running: _Running, parent: ParentProcess) -> None:
+    def _send(self, running: _Running, parent: ForkServerProcess) -> None:
         try:
             running.directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -193,7 +195,7 @@ class ProcessRunner:
     def _path(self, directory: Path) -> str:
         return os.pathsep.join([str(directory / "environment" / "bin"), os.defpath])
 
-    def _on_message(self, parent: ParentProcess, message: Mapping[str, Any] | None) -> None:
+    def _on_message(self, parent: ForkServerProcess, message: Mapping[str, Any] | None) -> None:
         """Called by a parent's reader thread; None is the parent's end."""
         if message is None:
             self._parent_died(parent)
@@ -234,7 +236,7 @@ class ProcessRunner:
         if running is not None:
             self._finish(running, event)
 
-    def _parent_died(self, parent: ParentProcess) -> None:
+    def _parent_died(self, parent: ForkServerProcess) -> None:
         """End the tasks of a parent that is no more; the next task of the image launches a new one."""
         with self._lock:
             lost = [running for running in self._tasks.values() if running.parent is parent]

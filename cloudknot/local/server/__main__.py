@@ -23,21 +23,22 @@ from pathlib import Path
 from typing import Any
 
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
-from cloudknot.local.batch.api import Batch
+from cloudknot.local.admin import LOG_PATH
 from cloudknot.local.batch.catalog import Catalog
+from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.batch.logs import GROUP, LogShipper
-from cloudknot.local.batch.resources import QUOTA, BatchResources
-from cloudknot.local.cloudformation import CloudFormation
-from cloudknot.local.faults.controls import FaultControls
-from cloudknot.local.faults.injector import Injector
-from cloudknot.local.faults.runner import FaultyRunner
+from cloudknot.local.batch.resource_api import QUOTA, BatchResources
+from cloudknot.local.batch.runner import Runner
+from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.faults.attempts import FaultyRunner
+from cloudknot.local.faults.requests import Injector
+from cloudknot.local.faults.route import FaultControls
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.iam.wiring import Iam
 from cloudknot.local.runners.process import ProcessRunner
-from cloudknot.local.runners.runner import Runner
-from cloudknot.local.server.application import LOG_PATH, Application
+from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http_server import http_server
+from cloudknot.local.server.iam import Iam
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
 from cloudknot.local.state import (
@@ -249,7 +250,7 @@ def _raise_file_limit() -> None:
 def _limit(seconds: int) -> None:
     """Have the kernel kill this process then, whatever its threads wait for.
 
-    Its warm parents see their sockets close, kill their jobs and end.
+    Its fork servers see their sockets close, kill their jobs and end.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)

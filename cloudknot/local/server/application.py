@@ -10,23 +10,19 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cloudknot.aws.batch import LOG_GROUP, LogStream
-from cloudknot.local import errors
-from cloudknot.local.batch.api import Batch
+from cloudknot.local import wsgi
+from cloudknot.local.admin import FAULTS_PATH, LOG_PATH, STATUS_PATH, STOP_PATH
 from cloudknot.local.batch.catalog import Catalog
-from cloudknot.local.cloudformation import CloudFormation
+from cloudknot.local.batch.job_api import Batch
+from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.records import ValidationError
-from cloudknot.local.errors import ClientException
-from cloudknot.local.faults.controls import FaultControls
+from cloudknot.local.faults.route import FaultControls
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane
 from cloudknot.local.server.counters import Counters
-
-STATUS_PATH = "/_cloudknot/status"
-STOP_PATH = "/_cloudknot/stop"
-LOG_PATH = "/_cloudknot/log"
-FAULTS_PATH = "/_cloudknot/faults"
+from cloudknot.local.wsgi import ClientException
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -94,7 +90,7 @@ class Application:
         service = _service(environ)
         refusal = self._gate.refusal(environ, service)
         if refusal is not None:
-            return errors.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
+            return wsgi.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
         if environ["PATH_INFO"] == STATUS_PATH:
             return _answer(start_response, self._status())
         if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
@@ -152,7 +148,7 @@ class Application:
         try:
             body = self._stacks.respond(environ["wsgi.input"].read(), _credential(environ)[0])
         except ValidationError as error:
-            _, body = errors.body("cloudformation", error.code, str(error))
+            _, body = wsgi.body("cloudformation", error.code, str(error))
             return _xml(start_response, "400 Bad Request", body)
         return _xml(start_response, "200 OK", body)
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cloudknot.local import errors
+from cloudknot.local import wsgi
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -44,7 +44,7 @@ class BucketPolicies:
         if method == "GET" and bucket in self._policies:
             return _answer(start_response, "200 OK", "application/json", self._policies[bucket])
         if method == "GET" and self._exists(environ):
-            kind, body = errors.body("s3", "NoSuchBucketPolicy", "The bucket policy does not exist")
+            kind, body = wsgi.body("s3", "NoSuchBucketPolicy", "The bucket policy does not exist")
             return _answer(start_response, "404 Not Found", kind, body)
         return self._s3(environ, start_response)
 

@@ -9,7 +9,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.door import Door
 from cloudknot.aws.error_table import translate
-from cloudknot.local import errors
+from cloudknot.local import wsgi
 
 KEYS = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
 CALLS = {
@@ -26,7 +26,7 @@ CALLS = {
 @contextlib.contextmanager
 def server_that_says(service, status, code, message):
     """An address at which every request is refused, in the format of the service."""
-    kind, body = errors.body(service, code, message)
+    kind, body = wsgi.body(service, code, message)
 
     class Refuse(BaseHTTPRequestHandler):
         def answer(self):

@@ -25,8 +25,8 @@ from cloudknot.image.publish import publish
 from cloudknot.local import LocalCloud
 from cloudknot.local.batch.logs import LogShipper
 from cloudknot.local.batch.records import Exited, Started, Task
+from cloudknot.local.runners.fork_server_process import ForkServerProcess
 from cloudknot.local.runners.images import materialise
-from cloudknot.local.runners.parent_process import ParentProcess
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
 from tests.helpers.paths import ROOT
@@ -455,7 +455,7 @@ class TestStopping:
         assert answer["successful"] == [job_id]
         assert [error["job"] for error in answer["errors"]] == ["nobody"]
 
-    def test_a_warm_parent_that_dies_takes_its_jobs_along_and_the_next_job_runs(self, client, tmp_path):
+    def test_a_fork_server_that_dies_takes_its_jobs_along_and_the_next_job_runs(self, client, tmp_path):
         job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"))
         pid, child = until_written(tmp_path / "pids")
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -743,7 +743,7 @@ class TestBusyCloud:
 
 
 def fake_image(directory, program):
-    """An image whose Python runs a program of the test's own instead of the warm parent."""
+    """An image whose Python runs a program of the test's own instead of the fork server."""
     python = directory / "environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
     prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-1]))\n"
@@ -756,7 +756,7 @@ def fake_image(directory, program):
 class TestWarmParent:
     def test_a_parent_that_does_not_read_keeps_nobody_waiting(self, tmp_path):
         image = fake_image(tmp_path / "deaf", "time.sleep(600)")
-        parent = ParentProcess(image, tmp_path / "log", {}, lambda *_: None)
+        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda *_: None)
         sending = threading.Thread(target=lambda: [parent.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
         sending.join(30)
@@ -772,7 +772,7 @@ class TestWarmParent:
         )
         heard = []
         image = fake_image(tmp_path / "slow", program)
-        parent = ParentProcess(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
         for number in range(500):
             assert parent.send({"number": number, "ballast": "x" * 5000})
         until(lambda: len(heard) == 500)
@@ -788,7 +788,7 @@ class TestWarmParent:
             raise RuntimeError("a surprise")
 
         image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
-        ParentProcess(image, tmp_path / "log", {}, hear)
+        ForkServerProcess(image, tmp_path / "log", {}, hear)
         until(lambda: len(heard) == 3)
         assert heard == [{"a": 1}, {"b": 2}, None]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloudknot.local.batch import answers, records
+from cloudknot.local.batch import job_api, records
 from cloudknot.local.batch.engine import RETENTION, STOP_GRACE, Engine
 from cloudknot.local.batch.records import (
     Dependency,
@@ -96,7 +96,7 @@ def test_a_failed_job_keeps_exit_code_reason_and_log_stream_of_its_attempt(cloud
     job = cloud.submit()
     stream = cloud.tasks[job.id].log_stream
     cloud.run(job, 3, reason="OutOfMemoryError: Container killed due to memory usage")
-    shown = answers.detail(job)
+    shown = job_api.detail(job)
     assert (shown["status"], shown["statusReason"]) == (Status.FAILED, records.EXITED)
     assert shown["container"]["exitCode"] == 3
     assert shown["attempts"][0]["container"] == {
@@ -418,9 +418,9 @@ def test_pages_of_a_listing_neither_repeat_nor_skip_when_a_job_comes_in_between(
     def listed():
         return reversed(list(cloud.engine.top_level()))
 
-    first = answers.page({"maxResults": 2}, listed())
+    first = job_api.page({"maxResults": 2}, listed())
     cloud.submit()
-    second = answers.page({"maxResults": 10, "nextToken": first["nextToken"]}, listed())
+    second = job_api.page({"maxResults": 10, "nextToken": first["nextToken"]}, listed())
     shown = [entry["jobId"] for page in (first, second) for entry in page["jobSummaryList"]]
     assert shown == [job.id for job in reversed(jobs)]
     assert "nextToken" not in second

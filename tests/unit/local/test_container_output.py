@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.local.runners.container_output import LONGEST_LINE, copy_output
+from cloudknot.local.runners.docker import LONGEST_LINE, copy_output
 
 LONG = b"x" * LONGEST_LINE
 

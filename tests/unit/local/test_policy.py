@@ -4,10 +4,9 @@ import io
 
 import pytest
 
-from cloudknot.local.iam import s3_actions
-from cloudknot.local.iam.accesses import Names, accesses
+from cloudknot.local.iam.accesses import Names, accesses, s3_accesses
+from cloudknot.local.iam.calls import Call, call_of
 from cloudknot.local.iam.policy import Access, decide, parse
-from cloudknot.local.iam.requests import Call, call_of
 
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
 NAMES = Names("123456789012", "us-east-1", lambda kind, name: f"arn:aws:iam::123456789012:role/found/{name}")
@@ -206,22 +205,22 @@ class TestRequests:
         ],
     )
     def test_s3(self, method, uri, needed):
-        found = s3_actions.accesses(request(method, uri), {})
+        found = s3_accesses(request(method, uri), {})
         assert [(one.action, one.resource) for one in found] == needed
 
     def test_many_keys_are_deleted_one_by_one(self):
         body = b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>"
-        found = s3_actions.accesses(request("POST", "/b?delete", body), {})
+        found = s3_accesses(request("POST", "/b?delete", body), {})
         assert [one.resource for one in found] == ["arn:aws:s3:::b/a", "arn:aws:s3:::b/b"]
 
     def test_a_copy_reads_its_source(self):
-        found = s3_actions.accesses(request("PUT", "/b/k", x_amz_copy_source="/secret/k"), {})
+        found = s3_accesses(request("PUT", "/b/k", x_amz_copy_source="/secret/k"), {})
         assert ("s3:GetObject", "arn:aws:s3:::secret/k") in [(one.action, one.resource) for one in found]
 
     def test_a_bucket_in_the_hosts_name_is_not_taken_for_a_path(self):
-        found = s3_actions.accesses(request("GET", "/b/k", host="secret.localhost:1"), {})
+        found = s3_accesses(request("GET", "/b/k", host="secret.localhost:1"), {})
         assert [one.action for one in found] == ["s3:VirtualHostedRequest"]
 
     def test_a_listing_tells_its_prefix(self):
-        (found,) = s3_actions.accesses(request("GET", "/b?prefix=cloudknot.jobs/&max-keys=5"), {})
+        (found,) = s3_accesses(request("GET", "/b?prefix=cloudknot.jobs/&max-keys=5"), {})
         assert found.context == {"s3:prefix": ("cloudknot.jobs/",), "s3:max-keys": ("5",)}

@@ -1,10 +1,9 @@
-"""What a person can choose of the embedded cloud, and what it says of itself."""
+"""Options of the embedded cloud, checked, and compared with those of the running one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,29 +17,6 @@ Choices = Mapping[str, float | str | None]
 """What a cloud is started with, by its name; None leaves it at its default."""
 
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
-
-
-@dataclass(frozen=True)
-class CloudStatus:
-    """A running cloud.
-
-    ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
-    ``"docker"``, and ``registry`` where its images are; ``iam`` tells whether keys made by IAM are let in.
-    ``requests`` holds, of ``"workers"`` and of ``"others"``, by
-    operation such as ``"s3:GetObject"``: the number of requests, bytes received with them, bytes sent back.
-    """
-
-    endpoint: str
-    pid: int
-    directory: Path
-    vcpus: float
-    uptime: float
-    idle: float
-    jobs: Mapping[str, int] = field(default_factory=dict)
-    runner: str = "process"
-    registry: str | None = None
-    iam: bool = False
-    requests: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
 
 
 def default_directory() -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from cloudknot.local.errors import is_xml
+from cloudknot.local.wsgi import is_xml
 
 _BATCH_OPERATIONS = """
     CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment

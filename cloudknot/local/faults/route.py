@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.local.errors import ClientException
-from cloudknot.local.faults.fault import Faults
-from cloudknot.local.faults.injector import Injector
-from cloudknot.local.faults.runner import FaultyRunner
+from cloudknot.local.faults.attempts import FaultyRunner
+from cloudknot.local.faults.plan import Faults
+from cloudknot.local.faults.requests import Injector
+from cloudknot.local.wsgi import ClientException
 
 
 class FaultControls:

@@ -1,7 +1,12 @@
-"""A kind of resource: how it is made, changed and deleted with its service's public API."""
+"""The AWS services as a stack's resources call them: CloudFormation's properties in, its failures out.
+
+Properties have the names of an operation's arguments but for the first letter's case. CloudFormation has text where
+the service has numbers.
+"""
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
 import uuid
@@ -11,8 +16,7 @@ from typing import Any
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
-from cloudknot.local.cloudformation.records import Resource, ResourceError
-from cloudknot.local.cloudformation.requests import arguments
+from cloudknot.local.cloudformation.records import ResourceError
 
 Properties = Mapping[str, Any]
 
@@ -70,39 +74,6 @@ class Services:
         return self._stack[: longest - len(end)] + end
 
 
-class Kind:
-    """One type of resource.
-
-    ``name`` is the property that names it, if there is one, and ``in_place`` those that can be changed without a new
-    one being made.
-    """
-
-    name = ""
-    in_place: frozenset[str] = frozenset()
-    renewed_by_name = False
-    """Whether another one of the same name can be made beside it, as with revisions."""
-
-    def create(self, services: Services, properties: Properties) -> Made:
-        """Make it, and say so by `Services.made` as soon as there is something to delete."""
-        raise NotImplementedError
-
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        """Bring what is in `in_place` up to date."""
-        raise NotImplementedError
-
-    def delete(self, services: Services, resource: Resource) -> None:
-        raise NotImplementedError
-
-    def survives_renewal(self, properties: Properties) -> bool:
-        """Whether the old one stays when another has been made in its place."""
-        return False
-
-
-def without(properties: Properties, *names: str) -> dict[str, Any]:
-    """The properties that CloudFormation's resource has and the operation has not, left out."""
-    return {name: value for name, value in properties.items() if name not in names}
-
-
 def _method(door: Door, service: str, operation: str) -> str:
     """The name of an operation as its client's method has it."""
     methods: Mapping[str, str] = door.client(service).meta.method_to_api_mapping
@@ -121,3 +92,39 @@ def _reason(error: CloudknotError, service: str) -> str:
         f'Resource handler returned message: "{message} (Service: {service.capitalize()}, Status Code: {status}, '
         f'Request ID: {uuid.uuid4()})" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {handler})'
     )
+
+
+def arguments(door: Door, service: str, operation: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """``properties`` in the types and the spelling of an operation (``"CreateVpc"``).
+
+    Raises `ResourceError` for a property that it does not have.
+    """
+    shape = door.client(service).meta.service_model.operation_model(operation).input_shape
+    converted: dict[str, Any] = _structure(shape, properties)
+    return converted
+
+
+def _structure(shape: Any, properties: Mapping[str, Any]) -> dict[str, Any]:
+    members = {name.lower(): name for name in shape.members}
+    converted = {}
+    for name, value in properties.items():
+        member = members.get(name.lower()) or members.get(f"{name.lower()}s")
+        if member is None:
+            raise ResourceError(f"Properties validation failed: extraneous key [{name}] is not permitted")
+        converted[member] = _convert(shape.members[member], value)
+    return converted
+
+
+def _convert(shape: Any, value: Any) -> Any:
+    kind = shape.type_name
+    if kind == "structure":
+        return _structure(shape, value)
+    if kind == "list":
+        return [_convert(shape.member, item) for item in value]
+    if kind == "map":
+        return {str(key): _convert(shape.value, item) for key, item in value.items()}
+    if kind == "boolean":
+        return str(value).lower() == "true"
+    if kind in ("integer", "long"):
+        return int(value)
+    return json.dumps(value) if isinstance(value, dict) else str(value)

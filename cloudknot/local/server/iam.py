@@ -12,9 +12,8 @@ from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
-from cloudknot.local.iam.identities import Identities
-from cloudknot.local.iam.keys import Keys, Known
-from cloudknot.local.iam.reader import PolicyReader
+from cloudknot.local.iam.keys import Identities, Keys, Known
+from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane

@@ -1,4 +1,4 @@
-"""The Batch job API: requests in, the engine asked under one lock, its actions done by a runner.
+"""The Batch job API: requests in, answers out. The engine is asked under one lock, and a runner does its actions.
 
 Answers SubmitJob, DescribeJobs, ListJobs, and CancelJob and TerminateJob one by one and in bulk.
 """
@@ -12,17 +12,21 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
-from cloudknot.local.batch import answers
 from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.engine import Engine
-from cloudknot.local.batch.records import Action, Event, Job, Start, Status
+from cloudknot.local.batch.records import Action, Attempt, Dependency, Event, Job, RetryStrategy, Start, Status
+from cloudknot.local.batch.runner import Runner
 from cloudknot.local.batch.submission import resolve
-from cloudknot.local.errors import ClientException
-from cloudknot.local.runners.runner import Runner
+from cloudknot.local.wsgi import ClientException
 
 MAX_BULK = 50
+MAX_DESCRIBED = 100
+PAGE_SIZE = 1000
+"""Jobs a page of ListJobs; with a filter 100 (AWS Batch API reference, "ListJobs")."""
+FILTERED_PAGE_SIZE = 100
 
 
 class Batch:
@@ -75,19 +79,19 @@ class Batch:
         with self._changed:
             job, actions = self._engine.submit(spec, self._clock())
             self._perform(actions)
-        return {"jobArn": answers.arn(job), "jobName": spec.name, "jobId": job.id}
+        return {"jobArn": arn(job), "jobName": spec.name, "jobId": job.id}
 
     def describe_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
         ids = request.get("jobs") or []
-        if len(ids) > answers.MAX_DESCRIBED:
-            raise ClientException(f"Number of jobs must be at most {answers.MAX_DESCRIBED}")
+        if len(ids) > MAX_DESCRIBED:
+            raise ClientException(f"Number of jobs must be at most {MAX_DESCRIBED}")
         with self._changed:
             jobs = [self._engine.jobs[job_id] for job_id in ids if job_id in self._engine.jobs]
-            return {"jobs": [answers.detail(job) for job in jobs]}
+            return {"jobs": [detail(job) for job in jobs]}
 
     def list_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
         with self._changed:
-            return answers.page(request, self._listed(request))
+            return page(request, self._listed(request))
 
     def cancel_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._end(request.get("jobId", ""), request, self._engine.cancel)
@@ -142,7 +146,7 @@ class Batch:
             queue = request["jobQueue"].rpartition("/")[2]
             jobs = (job for job in reversed(list(self._engine.top_level())) if job.spec.queue.name == queue)
             if request.get("filters"):
-                return (job for job in jobs if answers.matches(job, request["filters"]))
+                return (job for job in jobs if matches(job, request["filters"]))
         else:
             raise ClientException("Exactly one of jobQueue, arrayJobId and multiNodeJobId must be specified")
         status = request.get("jobStatus") or Status.RUNNING
@@ -197,3 +201,172 @@ class Batch:
                     self._changed.wait(min(wait, threading.TIMEOUT_MAX))
                 else:
                     self._perform(self._engine.tick(self._clock()))
+
+
+def arn(job: Job) -> str:
+    """The job's ARN, in its queue's account and region."""
+    return f"{job.spec.queue.arn.partition(':job-queue/')[0]}:job/{job.id}"
+
+
+def detail(job: Job) -> dict[str, Any]:
+    """A job as DescribeJobs shows it."""
+    spec = job.spec
+    return _without_none(
+        {
+            "jobArn": arn(job),
+            "jobName": spec.name,
+            "jobId": job.id,
+            "jobQueue": spec.queue.arn,
+            "jobDefinition": spec.definition,
+            "status": job.status,
+            "statusReason": job.reason,
+            "createdAt": job.created,
+            "startedAt": job.started,
+            "stoppedAt": job.stopped,
+            "attempts": [_attempt(attempt) for attempt in job.attempts if attempt.stopped is not None],
+            "retryStrategy": _retry_strategy(spec.retry),
+            "dependsOn": [_dependency(dependency) for dependency in spec.depends_on],
+            "parameters": dict(spec.parameters),
+            "container": _container(job),
+            "arrayProperties": _array(job),
+            "timeout": None if spec.timeout is None else {"attemptDurationSeconds": spec.timeout},
+            "tags": dict(spec.tags),
+            "platformCapabilities": [spec.platform],
+            "isCancelled": job.cancelled,
+            "isTerminated": job.terminated,
+        }
+    )
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """A job as ListJobs shows it."""
+    last = _last_stopped(job)
+    container = {} if last is None else _without_none({"exitCode": last.exit_code, "reason": last.reason})
+    return _without_none(
+        {
+            "jobArn": arn(job),
+            "jobId": job.id,
+            "jobName": job.spec.name,
+            "jobDefinition": job.spec.definition,
+            "status": job.status,
+            "statusReason": job.reason,
+            "createdAt": job.created,
+            "startedAt": job.started,
+            "stoppedAt": job.stopped,
+            "container": container or None,
+            "arrayProperties": _array(job),
+        }
+    )
+
+
+def _container(job: Job) -> dict[str, Any]:
+    spec, last = job.spec, job.attempts[-1] if job.attempts else None
+    return _without_none(
+        {
+            **spec.container,
+            "image": spec.image,
+            "command": list(spec.command),
+            "environment": [{"name": name, "value": value} for name, value in spec.environment.items()],
+            "resourceRequirements": [{"type": kind, "value": value} for kind, value in spec.resources.items()],
+            "volumes": [],
+            "mountPoints": [],
+            "ulimits": [],
+            "secrets": [],
+            "networkInterfaces": [],
+            "logStreamName": last and last.log_stream,
+            "exitCode": last and last.exit_code,
+            "reason": last and last.reason,
+        }
+    )
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    container = {"exitCode": attempt.exit_code, "reason": attempt.reason, "logStreamName": attempt.log_stream}
+    return _without_none(
+        {
+            "container": _without_none({**container, "networkInterfaces": []}),
+            "startedAt": attempt.started,
+            "stoppedAt": attempt.stopped,
+            "statusReason": attempt.status_reason,
+        }
+    )
+
+
+def _last_stopped(job: Job) -> Attempt | None:
+    return next((attempt for attempt in reversed(job.attempts) if attempt.stopped is not None), None)
+
+
+def _array(job: Job) -> dict[str, Any] | None:
+    if job.index is not None:
+        return {"index": job.index, "statusSummary": {}}
+    if job.spec.array_size is None:
+        return None
+    return {"size": job.spec.array_size, "statusSummary": {status.value: job.summary[status] for status in Status}}
+
+
+def _retry_strategy(strategy: RetryStrategy) -> dict[str, Any]:
+    rules = [
+        _without_none(
+            {
+                "action": rule.action,
+                "onExitCode": rule.on_exit_code,
+                "onReason": rule.on_reason,
+                "onStatusReason": rule.on_status_reason,
+            }
+        )
+        for rule in strategy.rules
+    ]
+    return {"attempts": strategy.attempts, "evaluateOnExit": rules}
+
+
+def _dependency(dependency: Dependency) -> dict[str, Any]:
+    return _without_none({"jobId": dependency.job_id, "type": dependency.type or None})
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def page(request: Mapping[str, Any], jobs: Iterable[Job]) -> dict[str, Any]:
+    """A page of ListJobs over ``jobs``, which are in the order to be shown.
+
+    The token is the creation order of the last job shown, so that jobs which come or go do not shift pages.
+    """
+    size = min(request.get("maxResults") or PAGE_SIZE, FILTERED_PAGE_SIZE if request.get("filters") else PAGE_SIZE)
+    token = request.get("nextToken")
+    if token is not None:
+        jobs = _after(jobs, token)
+    shown = list(islice(jobs, size + 1))
+    answer: dict[str, Any] = {"jobSummaryList": [summary(job) for job in shown[:size]]}
+    if len(shown) > size:
+        answer["nextToken"] = str(shown[size - 1].order)
+    return answer
+
+
+def _after(jobs: Iterable[Job], token: str) -> Iterable[Job]:
+    if not token.isdecimal():
+        raise ClientException("Invalid nextToken")
+    last = int(token)
+    # Arrays are listed by rising, queues by falling order; a page never turns round.
+    return (job for job in jobs if (job.order > last if job.parent is not None else job.order < last))
+
+
+def matches(job: Job, filters: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a job passes ListJobs' filters (names and semantics: AWS Batch API reference, "ListJobs")."""
+    return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
+
+
+def _matches(job: Job, name: str, value: str) -> bool:
+    if name == "JOB_NAME":
+        return _glob(value.lower(), job.spec.name.lower())
+    if name == "JOB_DEFINITION":
+        return value == job.spec.definition or _glob(value, job.spec.definition_name)
+    if name == "BEFORE_CREATED_AT":
+        return job.created < int(value)
+    if name == "AFTER_CREATED_AT":
+        return job.created > int(value)
+    raise ClientException(f"Filter {name} is not one of the embedded cloud's")
+
+
+def _glob(pattern: str, text: str) -> bool:
+    return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from cloudknot.local.errors import ClientException
+from cloudknot.local.wsgi import ClientException
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 DEFAULT_TYPES = ("default_x86_64", "default_arm64")

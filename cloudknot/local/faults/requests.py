@@ -14,8 +14,8 @@ from typing import Any
 
 from waitress.channel import ClientDisconnected
 
-from cloudknot.local import errors
-from cloudknot.local.faults.fault import Faults, Kill
+from cloudknot.local import wsgi
+from cloudknot.local.faults.plan import Faults, Kill
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -81,16 +81,16 @@ class Injector:
         if faults.refused and service in faults.services and not of_job:
             self.count("refused")
             status = 404 if faults.refused.startswith("NoSuch") else 403
-            return errors.refuse(environ, start_response, service, status, faults.refused, "Not for you, for a while.")
+            return wsgi.refuse(environ, start_response, service, status, faults.refused, "Not for you, for a while.")
         for name in self._drawn(faults, environ, service):
             if name == "slow":
                 self._sleep(faults.delay)
             elif name == "throttled":
-                return errors.refuse(
+                return wsgi.refuse(
                     environ, start_response, service, 429, "TooManyRequestsException", "Too Many Requests"
                 )
             elif name.startswith("error"):
-                return errors.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
+                return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
             elif name == "dropped":
                 _finish(carry_out(environ, lambda *_: None))
                 raise ClientDisconnected
@@ -145,11 +145,11 @@ _ERRORS = {
 
 def _expired(environ: Environ, start_response: StartResponse, service: str) -> Iterable[bytes]:
     if service == "s3":
-        return errors.refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
-    if errors.is_xml(service):
-        return errors.refuse(environ, start_response, service, 403, "ExpiredToken", _EXPIRED)
-    status = errors.denied_status(service)
-    return errors.refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
+        return wsgi.refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
+    if wsgi.is_xml(service):
+        return wsgi.refuse(environ, start_response, service, 403, "ExpiredToken", _EXPIRED)
+    status = wsgi.denied_status(service)
+    return wsgi.refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
 
 
 def _finish(answer: Iterable[bytes]) -> bytes:

@@ -1,6 +1,6 @@
-"""The warm parent of one image: a process that has imported the worker and forks one child per task.
+"""The fork server of one image: a process that has imported the worker and forks one child per task.
 
-Run by path with the image's own Python, ``python warm_parent.py <image directory> <control socket's descriptor>``.
+Run by path with the image's own Python, ``python fork_server.py <image directory> <control socket's descriptor>``.
 It imports the standard library only, and of the image ``cloudknot_worker.__main__``, which gives ``warm()`` and
 ``main(argv)``. Both directions of the control socket carry one JSON object a line::
 
@@ -39,7 +39,7 @@ ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class WarmParent:
+class ForkServer:
     """The loop: requests from the control socket, ends of children from SIGCHLD.
 
     Parameters
@@ -278,7 +278,7 @@ def main(argv: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()
     control.sendall(b'{"ready": true}\n')
-    WarmParent(control).run()
+    ForkServer(control).run()
     return 0
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.local.batch.records import Event, Exited, Task
-from cloudknot.local.faults.fault import ENDINGS, NEVER_STARTED, Ending, Kill
-from cloudknot.local.faults.injector import Injector
-from cloudknot.local.runners.runner import Report, Runner
+from cloudknot.local.batch.runner import Report, Runner
+from cloudknot.local.faults.plan import ENDINGS, NEVER_STARTED, Ending, Kill
+from cloudknot.local.faults.requests import Injector
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
 from cloudknot.worker.wire.input_index import unpack_offsets
 from cloudknot.worker.wire.keys import RunKeys

@@ -1,4 +1,4 @@
-"""The server's end of a warm parent: launching it, talking to it, noticing its end."""
+"""The server's end of a fork server: launching it, talking to it, noticing its end."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-PROGRAM = Path(__file__).with_name("warm_parent.py")
+PROGRAM = Path(__file__).with_name("fork_server.py")
 LAUNCH_TIMEOUT = 60.0
 """Seconds that the imports of an image's worker may take."""
 CLOSE_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
-OnMessage = Callable[["ParentProcess", Mapping[str, Any] | None], None]
+OnMessage = Callable[["ForkServerProcess", Mapping[str, Any] | None], None]
 
 
-class ParentFailed(Exception):
+class ForkServerFailed(Exception):
     """A task cannot be started; the text is the container's reason."""
 
 
-class ParentProcess:
-    """A running warm parent.
+class ForkServerProcess:
+    """A running fork server.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ParentProcess:
 
     Raises
     ------
-    ParentFailed
+    ForkServerFailed
         When it did not get as far as waiting for tasks.
     """
 
@@ -65,14 +65,14 @@ class ParentProcess:
                 )
             except OSError as error:
                 self._control.close()
-                raise ParentFailed(f"CannotStartContainerError: {error}") from error
+                raise ForkServerFailed(f"CannotStartContainerError: {error}") from error
         self._sending = threading.Condition()
         self._unsent = bytearray()
         self._reader = self._control.makefile("rb")
         self._await_ready()
         self.alive = True
         for work in (self._read, self._write):
-            threading.Thread(target=work, name=f"warm-parent-{self._process.pid}", daemon=True).start()
+            threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True).start()
 
     def send(self, message: Mapping[str, Any]) -> bool:
         """Pass a message on, and wait for nothing; False when the parent is no more."""
@@ -115,7 +115,7 @@ class ParentProcess:
         self._process.kill()
         self._process.wait()
         self._control.close()
-        raise ParentFailed(f"CannotStartContainerError: {self.last_words()}")
+        raise ForkServerFailed(f"CannotStartContainerError: {self.last_words()}")
 
     def _read(self) -> None:
         try:
@@ -157,7 +157,7 @@ class ParentProcess:
             self._sending.notify_all()
 
 
-def _ignore(parent: ParentProcess, message: Mapping[str, Any] | None) -> None:
+def _ignore(parent: ForkServerProcess, message: Mapping[str, Any] | None) -> None:
     pass
 
 
