@@ -6,13 +6,47 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from urllib.parse import quote
 
+from cloudknot.aws import clients
 from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException
 
 if TYPE_CHECKING:
+    from types_boto3_batch.literals import JobStatusType
+    from types_boto3_batch.type_defs import (
+        ArrayPropertiesDetailTypeDef,
+        AttemptDetailTypeDef,
+        ContainerDetailTypeDef,
+        JobSummaryTypeDef,
+    )
+    from types_boto3_logs.type_defs import GetLogEventsRequestTypeDef, GetLogEventsResponseTypeDef
+    from typing_extensions import ReadOnly
+
     from cloudknot.aws.door import Door
+
+    JobSummary = JobSummaryTypeDef
+    """What ListJobs says of a job."""
+
+    class Job(TypedDict, total=False):
+        """What DescribeJobs says of a job: the part that cloudknot reads. All of it is missing from some."""
+
+        jobId: ReadOnly[str]
+        jobName: ReadOnly[str]
+        jobQueue: ReadOnly[str]
+        jobDefinition: ReadOnly[str]
+        status: ReadOnly[str]
+        statusReason: ReadOnly[str]
+        createdAt: ReadOnly[int]
+        startedAt: ReadOnly[int]
+        stoppedAt: ReadOnly[int]
+        isCancelled: ReadOnly[bool]
+        isTerminated: ReadOnly[bool]
+        arrayProperties: ReadOnly[ArrayPropertiesDetailTypeDef]
+        attempts: ReadOnly[list[AttemptDetailTypeDef]]
+        container: ReadOnly[ContainerDetailTypeDef]
+        tags: ReadOnly[dict[str, str]]
+
 
 LOG_GROUP = "/aws/batch/job"
 """Batch's own log group: that of jobs whose definition names none."""
@@ -22,30 +56,28 @@ TERMINATE_LIMIT = 50
 """Job ids a call takes (Batch API reference, TerminateJobs)."""
 CHILDREN_PAUSES = (0.0, 1.0, 2.0)
 """Seconds that Batch is given to pass a termination on to children, before each look at them."""
-STOPPABLE = ("RUNNABLE", "STARTING", "RUNNING")
+STOPPABLE: tuple[JobStatusType, ...] = ("RUNNABLE", "STARTING", "RUNNING")
 """States in which a child may be after its parent was terminated."""
-LIVE_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+LIVE_STATES: tuple[JobStatusType, ...] = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 UNSUBMITTED = "UNSUBMITTED"
 """Our own status, in place of one of Batch's, for a job that was never submitted."""
-
-Job = dict[str, Any]
 
 
 def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
     """Batch's descriptions of those of the jobs that it still knows."""
     found: list[Job] = []
     for start in range(0, len(job_ids), DESCRIBE_LIMIT):
-        found += door.call("batch", "describe_jobs", jobs=list(job_ids[start : start + DESCRIBE_LIMIT]))["jobs"]
+        found += clients.batch(door).describe_jobs(jobs=list(job_ids[start : start + DESCRIBE_LIMIT]))["jobs"]
     return found
 
 
-def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
+def find_by_name(door: Door, queue: str, name: str) -> list[JobSummary]:
     """Batch's summaries of the jobs of a queue that have exactly this name, the oldest first.
 
     A queue that is not there has none.
     """
-    filters = [{"name": "JOB_NAME", "values": [name]}]
-    pages = door.pages("batch", "list_jobs", jobQueue=queue, filters=filters)
+    jobs = clients.batch(door).get_paginator("list_jobs")
+    pages = jobs.paginate(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
     try:
         # Batch's filter does not tell upper from lower case (API reference, ListJobs).
         found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
@@ -53,7 +85,7 @@ def find_by_name(door: Door, queue: str, name: str) -> list[Job]:
         if not is_gone(error):
             raise
         return []
-    return sorted(found, key=lambda summary: int(summary.get("createdAt", 0)))
+    return sorted(found, key=lambda summary: summary.get("createdAt", 0))
 
 
 def is_gone(error: CloudError) -> bool:
@@ -71,21 +103,24 @@ def count_states(jobs: Sequence[Job]) -> dict[str, int]:
 
 def reason_of_waiting(door: Door, job_ids: Sequence[str], *, array: bool) -> str:
     """Why a job, or a child of an array, stays in RUNNABLE; empty when Batch gives no reason."""
+    found: Sequence[Job | JobSummary]
     if array:
-        some = door.call("batch", "list_jobs", arrayJobId=job_ids[0], jobStatus="RUNNABLE", maxResults=10)
+        some = clients.batch(door).list_jobs(arrayJobId=job_ids[0], jobStatus="RUNNABLE", maxResults=10)
         found = some["jobSummaryList"]
     else:
         found = [job for job in describe_jobs(door, job_ids) if job["status"] == "RUNNABLE"]
     return next((job["statusReason"] for job in found if job.get("statusReason")), "")
 
 
-def list_children(door: Door, parent_id: str, status: str) -> list[Job]:
+def list_children(door: Door, parent_id: str, status: JobStatusType) -> list[JobSummary]:
     """Batch's summaries of an array job's children in one state."""
-    pages = door.pages("batch", "list_jobs", arrayJobId=parent_id, jobStatus=status)
+    pages = clients.batch(door).get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus=status)
     return [summary for page in pages for summary in page["jobSummaryList"]]
 
 
-def terminate(door: Door, jobs: Sequence[Job], reason: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def terminate(
+    door: Door, jobs: Sequence[Job | JobSummary], reason: str, sleep: Callable[[float], None] = time.sleep
+) -> None:
     """End jobs in whatever state they are, their running children too.
 
     AWS's documentation says of cancelling a parent that it reaches the children, and nothing of terminating one. So a
@@ -113,7 +148,7 @@ def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> 
     return left
 
 
-def is_stopped(job: Job) -> bool:
+def is_stopped(job: Job | JobSummary) -> bool:
     """Whether somebody has asked for the end of a job."""
     return bool(job.get("isTerminated") or job.get("isCancelled"))
 
@@ -130,7 +165,7 @@ def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
             left = _terminate_in_bulk(door, left, reason)
     for job_id in left:
         try:
-            door.call("batch", "terminate_job", jobId=job_id, reason=reason)
+            clients.batch(door).terminate_job(jobId=job_id, reason=reason)
         except CloudError as error:
             # What Batch does not know, it does not run.
             if not is_gone(error):
@@ -156,23 +191,27 @@ class LogStream(NamedTuple):
 
 def log_streams(job: Job) -> list[LogStream]:
     """The log streams of a job's attempts, oldest first, in the log group of its job definition."""
-    options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
-    group = options.get("awslogs-group", LOG_GROUP)
+    configured = job.get("container", {}).get("logConfiguration")
+    group = (configured.get("options") or {}).get("awslogs-group", LOG_GROUP) if configured else LOG_GROUP
     streams = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", ())]
     streams.append(job.get("container", {}).get("logStreamName"))
     return [LogStream(group, name) for name in dict.fromkeys(streams) if name]
 
 
-def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: LogStream) -> Iterator[str]:
+def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream) -> Iterator[str]:
     """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none.
 
     ``get_log_events`` calls GetLogEvents with the keyword arguments given.
     """
-    where: dict[str, Any] = {"logGroupName": stream.group, "logStreamName": stream.name, "startFromHead": True}
+    where: GetLogEventsRequestTypeDef = {
+        "logGroupName": stream.group,
+        "logStreamName": stream.name,
+        "startFromHead": True,
+    }
     token = None
     while True:
         try:
-            page = get_log_events(**where, **({"nextToken": token} if token else {}))
+            page = get_log_events(**where)
         except ResourceDoesNotExistException:
             return
         for event in page["events"]:
@@ -180,7 +219,7 @@ def log_lines(get_log_events: Callable[..., dict[str, Any]], stream: LogStream) 
         # CloudWatch Logs ends a stream by giving the same token again (API reference, GetLogEvents).
         if page["nextForwardToken"] == token:
             return
-        token = page["nextForwardToken"]
+        token = where["nextToken"] = page["nextForwardToken"]
 
 
 def console_log_url(region: str, stream: LogStream) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cloudknot.aws import batch
+from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import clouds_of_knot
 from cloudknot.deploy.cloudformation.stack import Stack
@@ -82,7 +82,7 @@ def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], N
     return parameters.get("ParsName", "")
 
 
-def live_jobs(cloud: Cloud, queue: str) -> list[dict[str, Any]]:
+def live_jobs(cloud: Cloud, queue: str) -> list[batch.JobSummary]:
     """The jobs of a queue that have not ended; a queue that is not there has none."""
     try:
         return list(_live_jobs(cloud, queue))
@@ -92,9 +92,9 @@ def live_jobs(cloud: Cloud, queue: str) -> list[dict[str, Any]]:
         raise
 
 
-def _live_jobs(cloud: Cloud, queue: str) -> Iterator[dict[str, Any]]:
+def _live_jobs(cloud: Cloud, queue: str) -> Iterator[batch.JobSummary]:
     for status in batch.LIVE_STATES:
-        for page in cloud.pages("batch", "list_jobs", jobQueue=queue, jobStatus=status):
+        for page in clients.batch(cloud).get_paginator("list_jobs").paginate(jobQueue=queue, jobStatus=status):
             yield from page["jobSummaryList"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -65,7 +66,8 @@ class ControlPlane:
 
     def log_lines(self, stream: LogStream) -> Iterator[str]:
         """The lines of a job's log stream so far; a stream that does not exist has none."""
-        yield from log_lines(lambda **arguments: self.logs("GetLogEvents", **arguments), stream)
+        get_log_events: Any = partial(self.logs, "GetLogEvents")
+        yield from log_lines(get_log_events, stream)
 
     def _call(
         self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]

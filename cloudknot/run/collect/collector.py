@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
+from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, JobRunningError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.run.collect.outage_timer import Patience, Silence
 from cloudknot.run.collect.pack_cache import Packs, submit
@@ -41,7 +42,7 @@ class Source(Patience, Protocol):
     def poll(self, known: set[int]) -> tuple[set[int], bool]:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
 
-    def describe(self, children: Iterable[int]) -> dict[int, dict[str, Any]]:
+    def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
         """Batch's descriptions of children; an empty one where Batch knows a child no more."""
 
     def spans(self, child: int) -> Iterable[range]:
@@ -56,13 +57,13 @@ class Source(Patience, Protocol):
     def current(self, location: Location, kinds: bytes) -> bytes:
         """The kinds of a pack's outcomes, with another value for those that do not count."""
 
-    def may_grow(self, child: int, job: dict[str, Any]) -> bool:
+    def may_grow(self, child: int, job: batch.Job) -> bool:
         """Whether what a child left without a result is to be run again with more memory, once all has ended."""
 
     def grow(self, elements: Sequence[int]) -> None:
         """Run elements again with more memory."""
 
-    def end_stuck(self, endings: Mapping[int, dict[str, Any]]) -> None:
+    def end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
         """End the whole job if children ended because no machine could ever take them: the others are as they."""
 
 
@@ -81,7 +82,7 @@ class Sink(Protocol):
     def store(self, location: Location, size: int, kinds: bytes) -> None:
         """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
 
-    def fail(self, child: int, job: dict[str, Any]) -> None:
+    def fail(self, child: int, job: batch.Job) -> None:
         """A child's job ended without a result for those of its elements that have not ended."""
 
     def give_up(self, error: CloudknotError) -> None:

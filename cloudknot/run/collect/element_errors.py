@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from cloudknot.aws import batch
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.job_failures import Ending, ending
 from cloudknot.worker.wire.envelope import (
@@ -196,7 +197,7 @@ def as_ending(error: CloudknotError, place: Place) -> BaseException:
     return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
 
 
-def no_result(place: Place, job: Mapping[str, Any]) -> BatchJobFailedError:
+def no_result(place: Place, job: batch.Job) -> BatchJobFailedError:
     """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
     return lost(place, ending(job))
 

@@ -6,10 +6,9 @@ container's reason. The table below knows the wordings; exit code 137 alone says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from cloudknot.aws import batch
 from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.errors import (
     BatchJobFailedError,
@@ -108,7 +107,7 @@ class Ending:
     memory: int | None
 
 
-def never_runs(job: Mapping[str, Any]) -> str:
+def never_runs(job: batch.Job) -> str:
     """Why a job was ended by its queue that no machine could ever have taken; empty for any other.
 
     Words: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
@@ -127,7 +126,7 @@ def out_of_memory(end: Ending) -> bool:
     return issubclass(end.kind, OutOfMemoryError)
 
 
-def ending(job: Mapping[str, Any]) -> Ending:
+def ending(job: batch.Job) -> Ending:
     """How a job ended that stored no result.
 
     Parameters
@@ -147,7 +146,7 @@ def ending(job: Mapping[str, Any]) -> Ending:
     return Ending(kind, what, len(attempts), exit_code, "; ".join(reasons), memory_of(job))
 
 
-def memory_of(job: Mapping[str, Any]) -> int | None:
+def memory_of(job: batch.Job) -> int | None:
     """The MiB that a job had, where its description says so."""
     container = job.get("container", {})
     for requirement in container.get("resourceRequirements", ()):
@@ -157,7 +156,7 @@ def memory_of(job: Mapping[str, Any]) -> int | None:
     return memory
 
 
-def _kind(job: Mapping[str, Any], exit_code: int | None, reasons: list[str]) -> tuple[Kind, str]:
+def _kind(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tuple[Kind, str]:
     if not job:
         return ResultMissingError, "has no result, and Batch no longer knows its job"
     if job.get("status") == UNSUBMITTED:

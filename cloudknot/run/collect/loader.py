@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
+from cloudknot.aws import batch
 from cloudknot.aws.batch import DESCRIBE_LIMIT, LogStream, log_streams
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.collector import Source
@@ -91,9 +92,9 @@ class Results:
         self._failed_before: dict[int, str] = {}
         self._log_urls: dict[int, str] = {}
 
-    def lost(self, child: int, job: Mapping[str, Any]) -> None:
+    def lost(self, child: int, job: batch.Job) -> None:
         """Remember how the job of a child ended that left elements without a result."""
-        streams = log_streams(dict(job))
+        streams = log_streams(job)
         self._endings[child] = ending(job), streams[-1] if streams else None
 
     def short_of_memory(self) -> int:

@@ -9,12 +9,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from itertools import compress
 from typing import Any, overload
 
+from cloudknot.aws import batch
 from cloudknot.display.progress import Progress, summary
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.run.collect.collector import Collector
@@ -254,7 +255,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             callbacks = self._tell(ended)
         run_all(callbacks)
 
-    def fail(self, child: int, job: Mapping[str, Any]) -> None:
+    def fail(self, child: int, job: batch.Job) -> None:
         """A child's job ended without a result for those of its elements that have not ended."""
         self.results.lost(child, job)
         for span in self.job.spans(child):

@@ -159,11 +159,9 @@ class RunSource:
         known = {job["jobId"] for job in described}
         unknown = [] if _is_old(newest) else [each for each in newest.job_ids if each and each not in known]
         is_array = newest.children > newest.submission.jobs
-        new = {"status": "SUBMITTED", **({"arrayProperties": {}} if is_array else {})}
-        return [
-            *(job for job in described if job["status"] in batch.LIVE_STATES),
-            *({"jobId": job_id, **new} for job_id in unknown),
-        ]
+        kind: batch.Job = {"arrayProperties": {}} if is_array else {}
+        new: list[batch.Job] = [{"jobId": job_id, "status": "SUBMITTED", **kind} for job_id in unknown]
+        return [*(job for job in described if job["status"] in batch.LIVE_STATES), *new]
 
     def live_job_ids(self) -> list[str]:
         """The ids of `live_jobs`."""

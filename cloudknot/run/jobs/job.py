@@ -10,10 +10,10 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws import batch
+from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.display.progress import Progress, progress_line
 from cloudknot.errors import CloudError, CloudknotInputError, ResourceDoesNotExistException
@@ -31,6 +31,8 @@ from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import AttemptDetailTypeDef
+
     from cloudknot.aws import Cloud
     from cloudknot.options.choices import MapOptions
 
@@ -205,7 +207,7 @@ class BatchJob(Retrying, Gathering):
         return is_known or self.status in (*ENDED, FORGOTTEN)
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[AttemptDetailTypeDef]:
         """Batch's records of the attempts; of an array, of all its children."""
         return [attempt for job in self._described_children() for attempt in job.get("attempts", ())]
 
@@ -233,7 +235,7 @@ class BatchJob(Retrying, Gathering):
         children = range(self.rounds.children) if index is None else self.rounds.all_children_of(index)
         for job in self.describe(children).values():
             for stream in batch.log_streams(job):
-                yield from batch.log_lines(partial(self.cloud.call, "logs", "get_log_events"), stream)
+                yield from batch.log_lines(clients.logs(self.cloud).get_log_events, stream)
 
     def _reduce(self, func: Any, requirements: Iterable[str] | None, options: MapOptions) -> MapFuture:
         started = start_reduce(self.cloud, self, func, requirements, options, self.program, self.target)

@@ -135,7 +135,7 @@ def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None]
     """End jobs of a submission, with their children."""
     is_array = submission.jobs == 1 and submission.manifest.children > 1
     kind: batch.Job = {"arrayProperties": {}} if is_array else {}
-    jobs = [{"jobId": job_id, **kind} for job_id in filter(None, dict.fromkeys(job_ids))]
+    jobs: list[batch.Job] = [{"jobId": job_id, **kind} for job_id in filter(None, dict.fromkeys(job_ids))]
     batch.terminate(cloud.door, jobs, reason)
 
 
