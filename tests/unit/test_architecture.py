@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cloudknot
+from tests.helpers.paths import ROOT
 
 PACKAGE = Path(cloudknot.__file__).parent
 MODULES = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
@@ -153,7 +154,10 @@ def test_the_worker_stands_alone(path):
             assert top in WORKER_MAY or top in sys.stdlib_module_names, f"the worker imports {name}"
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda folder: folder.name)
+FOLDERS = sorted({path.parent for path in (*MODULES, *(ROOT / "tests").rglob("*.py"))})
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_a_folder_has_at_most_a_dozen_entries(folder):
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"]
     assert len(entries) <= 12, sorted(entry.name for entry in entries)
@@ -167,6 +171,11 @@ def test_modules_and_functions_are_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = node.end_lineno - node.lineno + 1
             assert size <= 60, f"{node.name} has {size} lines"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_tests_are_small(path):
+    assert len(path.read_text().splitlines()) <= 600
 
 
 def test_every_module_tells_its_place():

@@ -13,7 +13,7 @@ from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
 from tests.helpers.waiting import until
-from tests.unit.run.collect.test_map_future import LONG, FakeJob
+from tests.unit.run.collect.fake_job import LONG, FakeJob
 
 OUT_OF_MEMORY = {
     "status": "FAILED",

@@ -1,0 +1,34 @@
+"""One embedded cloud for the tests here, with a client of its Batch, and clouds for single tests to be rough with."""
+
+import pytest
+
+from cloudknot.local import LocalCloud
+from tests.helpers.batch import Client
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("embedded") / "local"
+
+
+@pytest.fixture(scope="session")
+def embedded(directory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_OF_THE_USER", "leaked")
+        patch.setenv("PYTHONPATH", "/somewhere/of/the/user")
+        cloud = LocalCloud(directory, vcpus=2)
+        cloud.start()
+    with cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def client(embedded):
+    return Client(embedded)
+
+
+@pytest.fixture
+def own_cloud(tmp_path):
+    """A cloud for one test to be rough with."""
+    with LocalCloud(tmp_path / "own", vcpus=2) as cloud:
+        yield cloud

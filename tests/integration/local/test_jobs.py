@@ -1,0 +1,242 @@
+"""Jobs of the embedded cloud, as real processes: what they see, how they end, how they are ended, what they log."""
+
+import itertools
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cloudknot.image.publish import publish
+from cloudknot.local import LocalCloud
+from cloudknot.local.batch.logs import LogShipper
+from cloudknot.local.batch.records import Task
+from tests.helpers.batch import WORKER, Client, Image, alive, until_written
+from tests.helpers.waiting import until
+
+
+class TestEnvironment:
+    def test_a_job_sees_its_own_environment_and_nothing_of_the_users(self, client, directory):
+        job_id = client.submit(*WORKER, "show", environment={"MINE": "yes"})
+        shown = client.shown(job_id)
+        variables, environment = shown["environment"], directory / "environments" / "none"
+        assert variables["MINE"] == "yes"
+        assert variables["AWS_BATCH_JOB_ID"] == job_id
+        assert variables["AWS_ENDPOINT_URL"] == client.cloud.endpoint_url
+        assert variables["PATH"].startswith(str(directory / "images" / "worker" / "environment" / "bin"))
+        assert variables["HOME"] == shown["directory"]
+        allowed = {"MINE", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
+        assert {name for name in variables if not name.startswith("AWS_")} <= allowed
+        assert "AWS_BATCH_JOB_ARRAY_INDEX" not in variables
+        assert shown["prefix"] == str(environment.resolve()) or Path(shown["prefix"]).resolve() == environment
+        assert "/somewhere/of/the/user" not in shown["path"]
+
+    def test_its_directory_is_empty_and_gone_afterwards(self, client):
+        shown = client.shown(client.submit(*WORKER, "show"))
+        assert shown["files"] == []
+        until(lambda: not Path(shown["directory"]).exists())
+
+    def test_children_know_their_index_and_the_size(self, client):
+        array = client.submit(*WORKER, "show", size=3)
+        seen = [client.shown(f"{array}:{index}")["environment"] for index in range(3)]
+        assert [one["AWS_BATCH_JOB_ARRAY_INDEX"] for one in seen] == ["0", "1", "2"]
+        assert {one["AWS_BATCH_JOB_ARRAY_SIZE"] for one in seen} == {"3"}
+        assert [one["AWS_BATCH_JOB_ID"] for one in seen] == [f"{array}:{index}" for index in range(3)]
+
+    def test_any_other_command_is_run_with_parameters_put_in(self, client):
+        client.define("echo", client.image, command=["echo", "Ref::what", "Ref::unknown"])
+        job = client.wait(client.submit(jobDefinition="echo", parameters={"what": "it"}))
+        assert job["container"]["command"] == ["echo", "it", "Ref::unknown"]
+        assert until(lambda: client.lines(job["container"]["logStreamName"])) == ["it Ref::unknown"]
+
+    def test_python_is_the_images(self, client, directory):
+        job = client.wait(client.submit("python", "-c", "import sys; print(sys.prefix)"))
+        (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert Path(line).resolve() == (directory / "environments" / "none").resolve()
+
+
+class TestOutcomes:
+    @pytest.mark.parametrize(
+        ("command", "exit_code"),
+        [
+            (("leave", "0"), 0),
+            (("leave", "9"), 9),
+            (("fall", str(int(signal.SIGKILL))), 137),
+            (("fall", str(int(signal.SIGTERM))), 143),
+            (("throw",), 1),
+            (("sys_exit", "text"), 1),
+        ],
+    )
+    def test_exit_codes(self, client, command, exit_code):
+        job = client.run(*command)
+        assert job["container"]["exitCode"] == exit_code
+        assert job["status"] == ("FAILED" if exit_code else "SUCCEEDED")
+        assert job["statusReason"] == "Essential container in task exited"
+        assert job["createdAt"] <= job["startedAt"] <= job["stoppedAt"]
+
+    def test_a_command_that_does_not_exist(self, client):
+        assert client.wait(client.submit("no-such-command"))["container"]["exitCode"] == 127
+
+    def test_an_exception_is_in_the_log(self, client):
+        job = client.run("throw")
+        lines = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert lines[-1] == "RuntimeError: thrown by the job"
+
+    def test_a_job_ends_as_an_interpreter_does(self, client):
+        job = client.run("linger")
+        assert job["container"]["exitCode"] == 7
+        lines = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert lines[:2] == ["thread", "atexit function"]
+
+    def test_an_array_with_a_failed_child(self, client):
+        array = client.run("fail_if", "1", size=3)
+        assert (array["status"], array["statusReason"]) == ("FAILED", "Array Child Job failed")
+        assert array["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 2
+        pages = client.batch.get_paginator("list_jobs").paginate(arrayJobId=array["jobId"], jobStatus="FAILED")
+        (failed,) = itertools.chain.from_iterable(page["jobSummaryList"] for page in pages)
+        assert (failed["jobId"], failed["container"]["exitCode"]) == (f"{array['jobId']}:1", 1)
+
+    def test_a_retried_job_shows_both_attempts(self, client):
+        job = client.run("once", retryStrategy={"attempts": 3})
+        assert job["status"] == "SUCCEEDED"
+        assert [attempt["container"]["exitCode"] for attempt in job["attempts"]] == [5, 0]
+
+    def test_a_missing_image_cannot_be_pulled(self, client):
+        client.define("missing", client.image.replace(":worker", ":missing"))
+        job = client.wait(client.submit("true", jobDefinition="missing"))
+        assert job["statusReason"] == "Task failed to start"
+        assert job["container"]["reason"].startswith("CannotPullContainerError: ")
+        assert "exitCode" not in job["container"]
+
+    def test_an_image_whose_worker_cannot_be_imported(self, client, directory):
+        broken = Image("broken", files={"cloudknot_worker/__main__.py": b"import no_such_module"})
+        client.define("broken", publish(client.cloud, broken, client.cloud.repository("tests")))
+        job = client.wait(client.submit(*WORKER, jobDefinition="broken"))
+        assert job["statusReason"] == "Task failed to start"
+        assert "No module named 'no_such_module'" in job["container"]["reason"]
+
+    def test_a_dependent_of_a_failed_job_fails(self, client):
+        first = client.submit(*WORKER, "leave", "1")
+        second = client.wait(client.submit(*WORKER, "leave", "0", dependsOn=[{"jobId": first}]))
+        assert (second["status"], second["statusReason"]) == ("FAILED", "Dependent Job failed")
+        assert second["attempts"] == []
+
+    def test_overrides_that_are_too_long_fail_the_job(self, client):
+        job = client.run("leave", "x" * 9000)
+        assert (job["status"], job["statusReason"]) == ("FAILED", "Container Overrides length must be at most 8192")
+
+    def test_many_independent_jobs_at_once(self, client):
+        with ThreadPoolExecutor(32) as pool:
+            ids = list(pool.map(lambda _: client.submit(*WORKER, "leave", "0"), range(60)))
+        assert {client.wait(job_id)["status"] for job_id in ids} == {"SUCCEEDED"}
+
+    def test_hundreds_that_start_at_once_all_end(self, tmp_path):
+        with LocalCloud(tmp_path / "wide", vcpus=400) as cloud:
+            client = Client(cloud)
+            client.run("leave", "0")
+            array = client.submit(*WORKER, "nap", size=600)
+            assert client.wait(array)["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 600
+
+
+class TestStopping:
+    def test_terminate_kills_the_job_and_its_descendants(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"), retryStrategy={"attempts": 3})
+        pids = until_written(tmp_path / "pids")
+        client.batch.terminate_job(jobId=job_id, reason="enough")
+        job = client.wait(job_id)
+        assert (job["statusReason"], job["container"]["exitCode"]) == ("enough", 143)
+        assert len(job["attempts"]) == 1
+        until(lambda: not any(map(alive, pids)))
+
+    def test_what_left_the_process_group_ends_with_its_job_and_no_other(self, client, tmp_path):
+        first, second = (client.submit(*WORKER, "escape", str(tmp_path / name)) for name in ("1", "2"))
+        (one,), (other,) = until_written(tmp_path / "1"), until_written(tmp_path / "2")
+        (tmp_path / "1.go").touch()
+        client.wait(first)
+        until(lambda: not alive(one))
+        assert alive(other)
+        client.batch.terminate_job(jobId=second, reason="enough")
+        until(lambda: not alive(other))
+
+    def test_what_cannot_be_told_to_be_a_jobs_ends_when_none_runs(self, client, tmp_path):
+        client.run("escape_without_a_trace", str(tmp_path / "pid"))
+        (pid,) = until_written(tmp_path / "pid")
+        until(lambda: not alive(pid))
+
+    def test_cancel_ends_what_waits(self, client, tmp_path):
+        running = [client.submit(*WORKER, "talk", str(tmp_path / "go")) for _ in range(2)]
+        waiting = client.submit(*WORKER, "leave", "0")
+        for job_id in running:
+            client.wait(job_id, "RUNNING")
+        assert client.describe(waiting)["status"] == "RUNNABLE"
+        client.batch.cancel_job(jobId=waiting, reason="not needed")
+        assert client.wait(waiting)["statusReason"] == "not needed"
+        (tmp_path / "go").touch()
+        assert {client.wait(job_id)["status"] for job_id in running} == {"SUCCEEDED"}
+
+    def test_terminate_in_bulk_names_what_it_does_not_know(self, client):
+        job_id = client.submit(*WORKER, "leave", "0")
+        answer = client.batch.terminate_jobs(jobs=[job_id, "nobody"], reason="done")
+        assert answer["successful"] == [job_id]
+        assert [error["job"] for error in answer["errors"]] == ["nobody"]
+
+    def test_a_fork_server_that_dies_takes_its_jobs_along_and_the_next_job_runs(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"))
+        pid, child = until_written(tmp_path / "pids")
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGKILL)
+        job = client.wait(job_id)
+        assert job["status"] == "FAILED"
+        assert job["statusReason"].startswith("Host EC2 (instance ")
+        until(lambda: not alive(pid) and not alive(child))
+        assert client.run("leave", "0")["status"] == "SUCCEEDED"
+
+
+class TestLogs:
+    def test_lines_appear_while_the_job_runs_and_the_rest_at_its_end(self, client, tmp_path):
+        job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+        stream = client.wait(job_id, "RUNNING")["container"]["logStreamName"]
+        assert until(lambda: client.lines(stream)) == ["first line"]
+        assert client.describe(job_id)["status"] == "RUNNING"
+        (tmp_path / "go").touch()
+        assert client.wait(job_id)["attempts"][0]["container"]["logStreamName"] == stream
+        until(lambda: client.lines(stream) == ["first line", "last line"])
+
+    def test_more_output_than_one_call_takes_arrives_whole_and_in_order(self, client):
+        program = "for i in range(25000): print(i, 'x' * 60)"
+        stream = client.wait(client.submit("python", "-c", program))["container"]["logStreamName"]
+
+        def numbers():
+            pages = client.logs.get_paginator("filter_log_events").paginate(
+                logGroupName="/aws/batch/job", logStreamNames=[stream]
+            )
+            return [int(event["message"].split()[0]) for page in pages for event in page["events"]]
+
+        until(lambda: len(numbers()) == 25000)
+        assert numbers() == list(range(25000))
+
+    def test_a_silent_job_has_no_stream(self, client):
+        stream = client.run("leave", "0")["container"]["logStreamName"]
+        client.shown(client.submit(*WORKER, "show"))
+        found = client.logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
+        assert found["logStreams"] == []
+
+    def test_output_that_cannot_be_shipped_does_not_hold_up_that_of_others(self, tmp_path):
+        shipped = []
+
+        def call(operation, **arguments):
+            if arguments["logStreamName"] == "bad":
+                raise RuntimeError("a surprise")
+            shipped.extend(event["message"] for event in arguments.get("logEvents", ()))
+            return {}
+
+        shipper = LogShipper(call)
+        for name in ("bad", "good"):
+            task = Task(name, "", (), {}, name)
+            (tmp_path / name).write_text(f"{name}\n")
+            shipper.follow(task, tmp_path / name)
+            shipper.follow(task, None)
+            until(lambda name=name: not (tmp_path / name).exists())
+        assert shipped == ["good"]
+        shipper.close()

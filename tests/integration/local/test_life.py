@@ -1,0 +1,178 @@
+"""The embedded cloud's own life: found, started, stopped, killed, idle or busy, and whose its directory is."""
+
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cloudknot.errors import CloudError, CloudknotInputError
+from cloudknot.local import LocalCloud
+from cloudknot.local.runners.images import materialise
+from cloudknot.local.state import CloudState, is_locked, locked, read_state, server_lock, state_file, write_state
+from tests.helpers.batch import WORKER, Client, Image, alive, until_written
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import until
+
+
+class TestLife:
+    def test_another_process_finds_the_running_cloud(self, embedded, directory):
+        program = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).start().pid)"
+        root = str(ROOT)
+        said = subprocess.run(
+            [sys.executable, "-c", program, directory],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=root,
+            timeout=60,
+        )
+        assert int(said.stdout) == embedded.status().pid
+
+    def test_sessions_that_start_at_once_get_one_cloud(self, tmp_path):
+        clouds = [LocalCloud(tmp_path / "shared") for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            pids = list(pool.map(lambda cloud: cloud.start().pid, clouds))
+        assert len(set(pids)) == 1
+        with clouds[0], clouds[1], clouds[2], clouds[3]:
+            pass
+        assert clouds[0].status() is None
+
+    def test_a_cloud_that_was_found_is_not_stopped_at_the_end_of_the_block(self, embedded, directory):
+        with LocalCloud(directory) as found:
+            assert found.status().pid == embedded.status().pid
+        assert embedded.status() is not None
+
+    def test_making_one_starts_nothing(self, tmp_path):
+        cloud = LocalCloud(tmp_path / "untouched")
+        assert cloud.region == "us-east-1"
+        assert cloud.status() is None
+        assert not (tmp_path / "untouched").exists()
+
+    def test_stopping_ends_the_jobs_and_leaves_no_state(self, own_cloud, tmp_path):
+        Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
+        pids = until_written(tmp_path / "pids")
+        pid = own_cloud.status().pid
+        assert own_cloud.stop() is True
+        until(lambda: not any(map(alive, [pid, *pids])))
+        assert read_state(own_cloud.directory) is None
+        assert own_cloud.status() is None
+        assert own_cloud.stop() is False
+
+    def test_a_killed_cloud_leaves_no_job_behind_and_is_replaced(self, own_cloud, tmp_path):
+        Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
+        pids = until_written(tmp_path / "pids")
+        os.kill(own_cloud.status().pid, signal.SIGKILL)
+        until(lambda: not any(map(alive, pids)))
+        with LocalCloud(own_cloud.directory) as second:
+            assert Client(second).run("leave", "0")["status"] == "SUCCEEDED"
+
+    def test_an_idle_cloud_ends_by_itself_but_not_while_a_job_lives(self, tmp_path):
+        directory = tmp_path / "idle"
+        directory.mkdir()
+        command = [sys.executable, "-m", "cloudknot.local.server", "--directory", directory, "--idle", "4"]
+        root = ROOT
+        server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
+        try:
+            until(lambda: read_state(directory))
+            client = Client(LocalCloud(directory))
+            job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+            threading.Event().wait(6)
+            assert server.poll() is None
+            (tmp_path / "go").touch()
+            client.wait(job_id)
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+            server.wait()
+        assert not state_file(directory).exists()
+
+    def test_a_cloud_that_cannot_start_says_why(self, tmp_path, embedded):
+        port = int(embedded.endpoint_url.rpartition(":")[2])
+        with pytest.raises(CloudError, match="Address already in use"):
+            LocalCloud(tmp_path / "taken", port=port).start()
+
+
+class TestDirectory:
+    def test_somebody_elses_is_refused_and_left_as_it_is(self, tmp_path):
+        tmp_path.chmod(0o755)
+        (tmp_path / "scratch").mkdir()
+        (tmp_path / "scratch" / "thesis.tex").touch()
+        for use in (LocalCloud(tmp_path).start, lambda: materialise(tmp_path, Image("t"))):
+            with pytest.raises(CloudknotInputError, match="is not empty"):
+                use()
+        assert LocalCloud(tmp_path).stop() is False
+        assert [path.name for path in tmp_path.rglob("*")] == ["scratch", "thesis.tex"]
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+    def test_a_cloud_leaves_mode_and_scratch_of_a_directory_that_it_did_not_make(self, tmp_path):
+        tmp_path.chmod(0o755)
+        with LocalCloud(tmp_path):
+            (tmp_path / "scratch").mkdir()
+            (tmp_path / "scratch" / "thesis.tex").touch()
+        with LocalCloud(tmp_path):
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+        assert (tmp_path / "scratch" / "thesis.tex").exists()
+
+
+class TestBusyCloud:
+    """A cloud's process holds the lock; whether it answers is another matter."""
+
+    SILENT = CloudState("http://127.0.0.1:9", 0, "AKIASILENT", "secret")
+
+    def test_it_is_waited_for_and_no_other_is_started(self, embedded, directory, tmp_path):
+        with locked(server_lock(tmp_path)), ThreadPoolExecutor(1) as pool:
+            write_state(tmp_path, self.SILENT)
+            starting = pool.submit(LocalCloud(tmp_path).start)
+            with pytest.raises(TimeoutError):
+                starting.result(0.5)
+            write_state(tmp_path, read_state(directory))
+            assert starting.result(30).pid == embedded.status().pid
+
+    def test_stop_ends_one_that_does_not_answer(self, tmp_path):
+        program = (
+            "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+        )
+        command = [sys.executable, "-c", program, server_lock(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            write_state(tmp_path, CloudState("http://127.0.0.1:9", process.pid, "AKIASILENT", "secret"))
+            assert LocalCloud(tmp_path).stop() is True
+            assert process.wait(10) == -signal.SIGTERM
+
+    def test_the_error_says_whether_it_ended_or_does_not_answer(self, own_cloud):
+        own_cloud.client("sts")
+        state = read_state(own_cloud.directory)
+        own_cloud.stop()
+        with pytest.raises(CloudError, match=f"at {state.endpoint} has ended"):
+            own_cloud.call("sts", "get_caller_identity")
+        with locked(server_lock(own_cloud.directory)):
+            write_state(own_cloud.directory, state)
+            with pytest.raises(CloudError, match=rf"does not answer \(process {state.pid}\)"):
+                own_cloud.call("sts", "get_caller_identity")
+
+    def test_asking_for_a_lock_is_not_taken_for_holding_it(self, tmp_path):
+        with (tmp_path / "lock").open("w") as asked:
+            fcntl.flock(asked, fcntl.LOCK_SH)
+            assert not is_locked(tmp_path / "lock")
+        with locked(tmp_path / "lock"):
+            assert is_locked(tmp_path / "lock")
+
+    def test_a_server_whose_lock_is_being_asked_for_starts_all_the_same(self, tmp_path):
+        with (tmp_path / "lock").open("w") as asked, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(asked, fcntl.LOCK_SH)
+            taking = pool.submit(lambda: locked(tmp_path / "lock", 30).__enter__())
+            fcntl.flock(asked, fcntl.LOCK_UN)
+            assert taking.result(30)
+
+    def test_its_end_is_bounded(self):
+        program = (
+            "import threading; from cloudknot.local.server import __main__ as s; s._limit(1); threading.Event().wait()"
+        )
+        command, root = [sys.executable, "-c", program], ROOT
+        assert subprocess.run(command, cwd=root, timeout=60, check=False).returncode == -signal.SIGALRM

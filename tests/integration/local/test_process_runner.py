@@ -1,0 +1,181 @@
+"""The process runner: its fork servers, its tasks, and the environments of its images."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cloudknot.errors import ImageError
+from cloudknot.image.publish import publish
+from cloudknot.local.batch.records import Exited, Started, Task
+from cloudknot.local.runners.images import materialise
+from cloudknot.local.runners.fork_server_process import ForkServerProcess
+from cloudknot.local.runners.process import ProcessRunner
+from cloudknot.local.state import is_locked
+from tests.helpers.batch import Image
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import until
+
+
+def fake_image(directory, program):
+    """An image whose Python runs a program of the test's own instead of the fork server."""
+    python = directory / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-1]))\n"
+    (directory / "program.py").write_text(f"{prelude}control.sendall(b'{{}}\\n')\n{program}")
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{directory / "program.py"}" "$@"\n')
+    python.chmod(0o755)
+    return directory
+
+
+class TestWarmParent:
+    def test_a_parent_that_does_not_read_keeps_nobody_waiting(self, tmp_path):
+        image = fake_image(tmp_path / "deaf", "time.sleep(600)")
+        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda *_: None)
+        sending = threading.Thread(target=lambda: [parent.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
+        sending.start()
+        sending.join(30)
+        waiting = sending.is_alive()
+        os.killpg(parent._process.pid, signal.SIGKILL)
+        assert not waiting
+
+    def test_all_that_was_sent_arrives_in_order(self, tmp_path):
+        program = (
+            "time.sleep(0.5)\n"
+            "for line in control.makefile('rb'):\n"
+            "    control.sendall(json.dumps({'seen': json.loads(line)['number']}).encode() + b'\\n')\n"
+        )
+        heard = []
+        image = fake_image(tmp_path / "slow", program)
+        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        for number in range(500):
+            assert parent.send({"number": number, "ballast": "x" * 5000})
+        until(lambda: len(heard) == 500)
+        parent.close()
+        assert heard == list(range(500))
+        assert parent.send({"number": 500}) is False
+
+    def test_a_message_that_is_not_understood_is_not_the_last(self, tmp_path):
+        heard = []
+
+        def hear(_, message):
+            heard.append(message)
+            raise RuntimeError("a surprise")
+
+        image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
+        ForkServerProcess(image, tmp_path / "log", {}, hear)
+        until(lambda: len(heard) == 3)
+        assert heard == [{"a": 1}, {"b": 2}, None]
+
+
+class TestRunner:
+    STARTS = (
+        "for line in control.makefile('rb'):\n"
+        "    request = json.loads(line)\n"
+        "    if 'start' in request:\n"
+        "        control.sendall(json.dumps({'started': request['start'], 'pid': 2**30}).encode() + b'\\n')\n"
+    )
+
+    @pytest.fixture
+    def runner(self, tmp_path):
+        fake_image(tmp_path / "images" / "t", self.STARTS)
+        (tmp_path / "scratch").mkdir()
+        runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda role: {}, lambda *_: None)
+        yield runner
+        runner.close()
+
+    def test_a_task_whose_start_could_not_be_taken_in_fails(self, runner):
+        events = []
+
+        def report(event):
+            events.append(event)
+            if isinstance(event, Started):
+                raise RuntimeError("a surprise")
+
+        runner.start(Task("1", "r/i:t", (), {}, "s"), report)
+        until(lambda: len(events) == 2)
+        assert events[1] == Exited("1", None, "InternalError: a surprise")
+
+    def test_a_task_without_a_directory_fails_and_the_next_one_starts(self, runner, tmp_path):
+        events = []
+        runner.start(Task("1", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: events == [Started("1")])
+        (tmp_path / "scratch").rename(tmp_path / "away")
+        runner.start(Task("2", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: len(events) == 2)
+        assert (events[1].task_id, events[1].status_reason) == ("2", "Task failed to start")
+        (tmp_path / "away").rename(tmp_path / "scratch")
+        runner.start(Task("3", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: events[2:] == [Started("3")])
+
+
+class TestImages:
+    def test_an_installer_whose_session_died_keeps_others_out_until_it_ends(self, tmp_path):
+        program = (
+            "import sys; from pathlib import Path\n"
+            "from cloudknot.local.runners.images import materialise; from tests.helpers.batch import Image\n"
+            "materialise(Path(sys.argv[1]), Image('t', ('no-such-thing==1',), 'slow'))"
+        )
+        with socket.create_server(("127.0.0.1", 0)) as index:
+            index.settimeout(60)
+            settings = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/", "PIP_RETRIES": "0"}
+            environment = {**os.environ, **settings, "PIP_TIMEOUT": "60"}
+            command, root = [sys.executable, "-c", program, tmp_path / "d"], ROOT
+            with subprocess.Popen(command, env=environment, cwd=root, stderr=subprocess.DEVNULL) as session:
+                connection, _ = index.accept()
+                session.kill()
+            lock = tmp_path / "d" / "environments" / "slow.lock"
+            assert is_locked(lock)
+            connection.close()
+        until(lambda: not is_locked(lock))
+
+    def test_requirements_are_exactly_those_asked_for_and_shared(self, client, tmp_path):
+        six = Image("six-1", ("six==1.16.0",), "six")
+        client.define("six", publish(client.cloud, six, client.cloud.repository("tests")))
+        program = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
+        job = client.wait(client.submit("python", "-c", program, jobDefinition="six"))
+        (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
+        assert "six1.16.0" in line
+        assert "boto3" not in line
+        marker = client.cloud.directory / "environments" / "six" / ".complete"
+        made = marker.stat().st_mtime_ns
+        second = materialise(client.cloud.directory, Image("six-2", ("six==1.16.0",), "six"))
+        assert (second / "environment").resolve() == marker.parent.resolve()
+        assert marker.stat().st_mtime_ns == made
+
+    def test_a_failed_installation_shows_what_pip_said_and_leaves_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        with pytest.raises(ImageError, match=r"(?s)no-such-thing==1.*pip said:.*No matching distribution") as caught:
+            materialise(tmp_path, Image("t", ("no-such-thing==1",), "failing"))
+        assert len(str(caught.value).splitlines()) < 25
+        assert not (tmp_path / "environments" / "failing").exists()
+        assert not (tmp_path / "images" / "t").exists()
+
+    def test_a_half_made_and_a_broken_environment_are_made_again(self, tmp_path):
+        half = tmp_path / "environments" / "none" / "bin"
+        half.mkdir(parents=True)
+        (half / "left-over").touch()
+        python = materialise(tmp_path, Image("t")) / "environment" / "bin" / "python"
+        assert not (half / "left-over").exists()
+        python.unlink()
+        python.symlink_to("/no/such/python")
+        materialise(tmp_path, Image("t"))
+        assert subprocess.run([python, "-c", ""], check=False, timeout=60).returncode == 0
+
+    def test_two_at_once_make_one(self, tmp_path):
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda _: materialise(tmp_path, Image("t")), range(2)))
+        assert made[0] == made[1]
+        assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
+
+    def test_pip_does_not_see_the_users_python_settings(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", "/nonsense")
+        monkeypatch.setenv("PIP_USER", "1")
+        monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+        image = materialise(tmp_path, Image("t", ("six==1.16.0",), "six"))
+        assert list((image / "environment").glob("lib/python*/site-packages/six.py"))

@@ -1,0 +1,152 @@
+"""Requests to the embedded cloud, through boto3 and bare: signatures, objects, refusals and lists as AWS has them."""
+
+import os
+import stat
+import uuid
+from http.client import HTTPConnection
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudknot.local import LocalCloud
+from cloudknot.local.state import read_state, state_file
+from tests.helpers.batch import WORKER
+
+
+class TestRequests:
+    def test_only_the_owner_can_read_the_key(self, embedded, directory):
+        assert stat.S_IMODE(state_file(directory).stat().st_mode) == 0o600
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert read_state(directory).secret_key not in repr(read_state(directory))
+
+    @pytest.mark.parametrize("path", ["/", "/_cloudknot/status", "/moto-api/reset", "/v1/submitjob", "/bucket/key"])
+    def test_an_unsigned_request_is_refused(self, embedded, path):
+        connection = HTTPConnection(embedded.endpoint_url.partition("//")[2], timeout=10)
+        connection.request("POST", path, body=b"{}")
+        assert connection.getresponse().status == 403
+        connection.close()
+
+    @pytest.mark.parametrize(
+        ("service", "operation", "code"),
+        [
+            ("s3", "list_buckets", "SignatureDoesNotMatch"),
+            ("sts", "get_caller_identity", "SignatureDoesNotMatch"),
+            ("ec2", "describe_vpcs", "SignatureDoesNotMatch"),
+            ("batch", "describe_job_queues", "SignatureDoesNotMatch"),
+            ("logs", "describe_log_groups", "SignatureDoesNotMatch"),
+        ],
+    )
+    def test_a_wrong_secret_is_refused_in_each_protocol(self, embedded, directory, service, operation, code):
+        client = foreign_client(service, embedded, read_state(directory).access_key)
+        with pytest.raises(ClientError) as caught:
+            getattr(client, operation)()
+        assert caught.value.response["Error"]["Code"] == code
+
+    def test_a_wrong_key_is_refused(self, embedded):
+        with pytest.raises(ClientError) as caught:
+            foreign_client("s3", embedded, "AKIANOBODY").list_buckets()
+        assert caught.value.response["Error"]["Code"] == "InvalidAccessKeyId"
+
+    def test_objects_with_difficult_keys_come_back_as_they_were(self, embedded):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="difficult")
+        for key in ("a b/c+d", "100%/é", "a//b", "x?y=z&w", "~tilde=(1)"):
+            s3.put_object(Bucket="difficult", Key=key, Body=key.encode())
+            assert s3.get_object(Bucket="difficult", Key=key)["Body"].read() == key.encode()
+
+    def test_a_large_object_travels(self, embedded):
+        s3, data = embedded.client("s3"), os.urandom(3 << 20)
+        s3.create_bucket(Bucket="large")
+        s3.put_object(Bucket="large", Key="k", Body=data)
+        assert (
+            s3.get_object(Bucket="large", Key="k", Range="bytes=1000000-1000009")["Body"].read()
+            == (data[1000000:1000010])
+        )
+
+    def test_an_empty_object_travels(self, embedded):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="empty")
+        s3.put_object(Bucket="empty", Key="k", Body=b"")
+        assert s3.get_object(Bucket="empty", Key="k")["Body"].read() == b""
+
+    def test_the_users_profile_and_files_do_not_matter(self, directory, embedded, monkeypatch):
+        monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null/nonsense")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEONEELSE")
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert LocalCloud(directory).account == embedded.account
+
+
+def foreign_client(service, cloud, access_key):
+    return boto3.client(
+        service,
+        endpoint_url=cloud.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key="wrong",
+    )
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("choices", "text"),
+        [
+            ({"jobName": "no spaces"}, "Job name should match valid pattern"),
+            ({"jobQueue": "nowhere"}, "does not exist"),
+            ({"jobDefinition": "nothing"}, "does not exist"),
+            ({"jobDefinition": "worker:99"}, "does not exist"),
+            ({"size": 10_001}, "Array size must be between 2 and 10000"),
+            ({"size": 1}, "Array size must be between 2 and 10000"),
+            ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
+            ({"retryStrategy": {"attempts": 11}}, "between 1 and 10"),
+            ({"dependsOn": [{"jobId": "nobody"}]}, "does not exist"),
+            ({"dependsOn": [{"jobId": str(number)} for number in range(21)]}, "more than 20 dependencies"),
+            ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "Only an array job"),
+            ({"environment": {"AWS_BATCH_JOB_ID": "mine"}}, "AWS_BATCH"),
+            ({"environment": {"A": "x" * 40_000}}, "less than 30 KiB, got 40 KiB"),
+        ],
+    )
+    def test_what_aws_refuses_is_a_client_exception(self, client, choices, text):
+        with pytest.raises(client.batch.exceptions.ClientException, match=text) as caught:
+            client.submit(*WORKER, "leave", "0", **choices)
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+    def test_an_unknown_job_cannot_be_terminated(self, client):
+        with pytest.raises(client.batch.exceptions.ClientException, match="does not exist"):
+            client.batch.terminate_job(jobId=str(uuid.uuid4()), reason="x")
+
+    def test_what_is_no_longer_there_is_refused_at_once(self, client):
+        client.queue("brief")
+        client.wait(client.submit("true", jobQueue="brief"))
+        client.batch.update_job_queue(jobQueue="brief", state="DISABLED")
+        with pytest.raises(client.batch.exceptions.ClientException, match="not enabled"):
+            client.submit("true", jobQueue="brief")
+
+    def test_a_name_means_the_latest_revision_at_once(self, client):
+        client.define("growing", client.image, command=["echo", "1"])
+        client.submit(jobDefinition="growing")
+        client.define("growing", client.image, command=["echo", "2"])
+        job = client.describe(client.submit(jobDefinition="growing"))
+        assert job["container"]["command"] == ["echo", "2"]
+        first = client.describe(client.submit(jobDefinition="growing:1"))
+        assert first["container"]["command"] == ["echo", "1"]
+
+
+class TestListing:
+    def test_a_queue_is_listed_by_status_newest_first_and_in_pages(self, client):
+        client.queue("listed")
+        ids = [client.submit("true", jobQueue="listed", jobName=f"n{number}") for number in range(5)]
+        for job_id in ids:
+            client.wait(job_id)
+        pages = client.batch.get_paginator("list_jobs").paginate(
+            jobQueue="listed", jobStatus="SUCCEEDED", PaginationConfig={"PageSize": 2}
+        )
+        assert [job["jobId"] for page in pages for job in page["jobSummaryList"]] == ids[::-1]
+        assert client.batch.list_jobs(jobQueue="listed")["jobSummaryList"] == []
+        found = client.batch.list_jobs(jobQueue="listed", filters=[{"name": "JOB_NAME", "values": ["N3"]}])
+        assert [job["jobName"] for job in found["jobSummaryList"]] == ["n3"]
+
+    def test_an_unknown_job_is_left_out_of_a_description(self, client):
+        assert client.batch.describe_jobs(jobs=["nobody"])["jobs"] == []

@@ -1,0 +1,21 @@
+"""A job in memory and its future, without a cloud and without processes."""
+
+import pytest
+
+from cloudknot.run.collect.map_future import MapFuture
+from tests.unit.run.collect.fake_job import FakeJob, square
+
+
+@pytest.fixture
+def submit():
+    """Make a job and its future; whatever a test leaves open is cancelled."""
+    futures = []
+
+    def make(function=square, inputs=(1, 2, 3), chunksize=1):
+        job = FakeJob(function, list(inputs), chunksize)
+        futures.append(MapFuture(job, len(job.inputs), max_threads=4, how_to_return="look at knot.jobs"))
+        return job, futures[-1]
+
+    yield make
+    for future in futures:
+        future.cancel()

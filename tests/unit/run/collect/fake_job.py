@@ -1,0 +1,118 @@
+"""A job in memory, for tests of the collector and of futures."""
+
+import copy
+import io
+from functools import partial
+
+from cloudknot.aws.outages import Outages
+from cloudknot.run.collect.element_errors import Place
+from cloudknot.worker.element import run_element
+from cloudknot.worker.wire.envelope import pack
+from cloudknot.worker.wire.keys import Location
+
+LONG = 30
+
+
+class FakeJob:
+    """A job in memory: `finish` stores a pack as a worker would, `end` is what Batch would say."""
+
+    def __init__(self, function, inputs, chunksize=1):
+        self.function, self.inputs, self.chunksize = function, inputs, chunksize
+        self.patience, self.renewal, self.states, self.name = 0.2, 0.2, {}, "fake"
+        self.outages = Outages()
+        self.packs, self.ended, self.over = {}, {}, False
+        self.silence, self.terminated = None, []
+        self.polls = self.reads = 0
+        self.pages, self.page = 0, 1000
+
+    def finish(self, *indices):
+        for index in indices:
+            envelope = run_element(self.function, partial(copy.copy, self.inputs[index]), False)
+            self.packs[Location(index, 1)] = pack([envelope])
+
+    def end(self, child, **job):
+        self.ended[child] = {"jobId": f"j:{child}", **job}
+
+    def stored(self, element):
+        if self.silence:
+            raise self.silence
+        first = self.begin_of(element)
+        found = [
+            (location, len(data)) for location, data in sorted(self.packs.copy().items()) if location.first >= first
+        ]
+        for start in range(0, len(found), self.page):
+            self.pages += 1
+            yield found[start : start + self.page]
+
+    def read(self, location, start=0, end=None):
+        self.reads += 1
+        return self.packs[location][start:end]
+
+    def open(self, location, start, end):
+        return io.BytesIO(self.read(location, start, end))
+
+    def poll(self, known):
+        self.polls += 1
+        return {child for child, job in self.ended.items() if job["status"] == "FAILED"} - known, self.over
+
+    def describe(self, children):
+        return {child: self.ended.get(child, {}) for child in children}
+
+    def spans(self, child):
+        return [range(child * self.chunksize, min(len(self.inputs), (child + 1) * self.chunksize))]
+
+    def span_of(self, element):
+        child = self.child_of(element)
+        return child, self.spans(child)[0].stop
+
+    def begin_of(self, element):
+        return self.spans(self.child_of(element))[0].start
+
+    def current(self, location, kinds):
+        return kinds
+
+    def may_grow(self, child, job):
+        return False
+
+    def end_stuck(self, endings):
+        """None of these is."""
+
+    def child_of(self, element, round=None):
+        return element // self.chunksize
+
+    def children_of(self, element):
+        return [self.child_of(element)]
+
+    def place(self, index, child=None):
+        return Place(index, f"j:{self.child_of(index)}")
+
+    states = {}
+    name = "fake"
+
+    def reason_of_waiting(self):
+        return ""
+
+    def growth(self, end):
+        return ""
+
+    def log_url(self, stream):
+        return f"log:/{stream.group}/{stream.name}"
+
+    def terminate(self, reason):
+        self.terminated.append(reason)
+
+
+def square(x):
+    return x * x
+
+
+class Odd(Exception):
+    def __init__(self, number, why="no reason"):
+        super().__init__(number)
+        self.number, self.why = number, why
+
+
+def raise_on_two(x):
+    if x == 2:
+        raise Odd(x, why="two is even")
+    return x

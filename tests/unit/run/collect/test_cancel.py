@@ -1,0 +1,161 @@
+"""Cancelling a map, with a job whose state the test sets: what ends, and what is kept."""
+
+import threading
+from concurrent.futures import CancelledError, wait
+
+import pytest
+
+from cloudknot.errors import (
+    CloudError,
+    PermissionDeniedError,
+)
+from cloudknot.run.collect.map_future import MapFuture
+from tests.helpers.waiting import until
+from tests.unit.run.collect.fake_job import LONG, FakeJob, square
+
+
+def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
+    job, future = submit()
+    job.finish(0)
+    assert future[0].result(LONG) == 1
+    assert future.cancel()
+    assert len(job.terminated) == 1
+    assert future.cancelled()
+    assert future[0].result() == 1
+    with pytest.raises(CancelledError):
+        future[1].result(LONG)
+    with pytest.raises(CancelledError):
+        future.result(LONG)
+    assert wait(future, LONG).not_done == set()
+
+
+def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
+    """The collector may see the job end before `terminate` has returned."""
+    job, future = submit()
+
+    def terminate(reason):
+        job.over = True
+        for child in range(3):
+            job.end(child, status="FAILED", statusReason=reason)
+        seen = job.polls
+        until(lambda: job.polls > seen + 2)
+
+    job.terminate = terminate
+    future.add_done_callback(lambda _: None)
+    assert future.cancel()
+    assert [future.cancelled(), *(element.cancelled() for element in future)] == [True] * 4
+
+
+def test_cancel_takes_what_was_stored_until_the_job_ended(submit):
+    job, future = submit()
+    job.terminate = lambda reason: job.finish(0, 2)
+    assert future.cancel()
+    assert [element.cancelled() for element in future] == [False, True, False]
+    assert [future[0].result(), future[2].result()] == [1, 9]
+
+
+def test_cancel_of_what_ends_meanwhile_is_no_cancel(submit):
+    job, future = submit()
+    job.terminate = lambda reason: job.finish(0, 1, 2)
+    assert not future.cancel()
+    assert future.result(0) == [1, 4, 9]
+
+
+def test_cancel_when_the_cloud_falls_silent_still_cancels(submit, caplog):
+    job, future = submit()
+
+    def terminate(reason):
+        job.silence = CloudError("no answer")
+
+    job.terminate = terminate
+    assert future.cancel()
+    assert all(element.cancelled() for element in future)
+    assert "What a cancelled map stored last could not be read" in caplog.text
+
+
+@pytest.mark.parametrize("submits", [False, True])
+def test_cancel_and_memory_that_is_about_to_grow(submit, submits):
+    """Nothing is run again once the job was ended; what is just being submitted is waited for, and ended too."""
+    job, future = submit()
+    asked, cancelling, events = threading.Event(), threading.Event(), []
+
+    def about_to_grow(child, description):
+        if not submits:
+            asked.set()
+            cancelling.wait(LONG)
+        return True
+
+    def grow(elements):
+        asked.set()
+        until(lambda: future._collector._held.is_set())
+        events.append("grown")
+
+    job.may_grow, job.grow = about_to_grow, grow
+    job.terminate = lambda reason: events.append("ended")
+    for child in range(3):
+        job.end(child, status="FAILED")
+    job.over = True
+    assert asked.wait(LONG)
+    assert future.cancel()
+    cancelling.set()
+    until(lambda: not future._collector._thread.is_alive())
+    assert events == (["grown", "ended"] if submits else ["ended"])
+
+
+def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
+    job, future = submit()
+
+    def refuse(reason):
+        raise PermissionDeniedError("You may not")
+
+    job.terminate, terminate = refuse, job.terminate
+    with pytest.raises(PermissionDeniedError):
+        future.cancel()
+    job.terminate = terminate
+    job.finish(0, 1, 2)
+    assert future.result(LONG) == [1, 4, 9]
+
+
+def test_cancel_after_the_end_does_nothing(submit):
+    job, future = submit()
+    job.finish(0, 1, 2)
+    future.result(LONG)
+    assert not future.cancel()
+    assert job.terminated == []
+    assert not future[0].cancel()
+
+
+class InterruptedJob(FakeJob):
+    """Ctrl-C comes while the main thread reads what was stored last."""
+
+    def stored(self, element):
+        if self.terminated and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return super().stored(element)
+
+
+def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
+    future = MapFuture(InterruptedJob(square, [1, 2], 1), 2)
+    waiting = future[1]
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(LONG)
+    with pytest.raises(CancelledError):
+        waiting.result(LONG)
+
+
+def test_a_callback_that_interrupts_a_cancel_leaves_nobody_waiting(submit):
+    _, future = submit()
+    called = []
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    future[0].add_done_callback(interrupt)
+    future[1].add_done_callback(called.append)
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert called == [future[1]]
+    with pytest.raises(CancelledError):
+        future.result(LONG)
