@@ -13,8 +13,8 @@ import pytest
 from cloudknot.errors import ImageError
 from cloudknot.image.publish import publish
 from cloudknot.local.batch.records import Exited, Started, Task
-from cloudknot.local.runners.images import materialise
 from cloudknot.local.runners.fork_server_process import ForkServerProcess
+from cloudknot.local.runners.images import materialise
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import is_locked
 from tests.helpers.batch import Image

@@ -1,15 +1,15 @@
 """Tab completion offers the names of the reference page, and no others."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.run.collect.element_future import Block, ElementFuture
 from cloudknot.run.collect.map_future import MapFuture, ReducedFuture
+from tests.helpers.paths import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
+PAGE = ROOT / "docs" / "reference.md"
 SECTIONS = {
     title: re.findall(r"^\| `(\w+)`", body, re.MULTILINE)
     for title, body in re.findall(r"^## (\w+)$(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
