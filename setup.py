@@ -25,6 +25,7 @@ setup(
         "click>=8.1",
         "cloudpickle>=3.0",
         "docker>=7.1",
+        "filelock>=3.30",
         "packaging>=23.2",
         "pipreqs>=0.4.13,<0.5",
         "rich>=13.7",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 
@@ -75,6 +72,8 @@ def claim(directory: Path) -> None:
 
 def write_state(directory: Path, state: CloudState) -> None:
     """Write ``cloud.json`` for its owner only, whole or not at all."""
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=".cloud-")
     with os.fdopen(descriptor, "w") as stream:
         json.dump(asdict(state), stream)
@@ -98,43 +97,43 @@ def server_lock(directory: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
-    """Hold an exclusive lock on a file for the block, within ``timeout`` seconds.
+    """Hold an exclusive lock on a file for the block, and give the file's descriptor.
 
-    Gives the file's descriptor. The kernel lets go of the lock when no process has the descriptor any more: when this
-    one has left the block or died, and so has every process that it was passed on to.
+    When this process dies within the block, the lock lasts as long as a child process that got the descriptor.
+
+    Raises
+    ------
+    CKTimeoutError
+        Another process, or another thread, has held the lock for ``timeout`` seconds.
     """
-    with path.open("a") as stream:
-        _lock(stream, timeout)
-        yield stream.fileno()
+    from filelock import FileLock, Timeout
 
-
-def _lock(stream: IO[str], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while not _take(stream):
-        if time.monotonic() > deadline:
-            raise CKTimeoutError(
-                f"Another process has held {stream.name} for {timeout:.0f} s. If none of yours is starting "
-                "a local cloud or installing an image, end the process that holds it and call again."
-            )
-        time.sleep(0.02)
+    descriptors: list[int] = []
+    lock = FileLock(path, timeout=timeout, poll_interval=0.02, on_acquired=descriptors.append)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CKTimeoutError(
+            f"Another process has held {path} for {timeout:.0f} s. If none of yours is starting "
+            "a local cloud or installing an image, end the process that holds it and call again."
+        ) from error
+    try:
+        yield descriptors[0]
+    finally:
+        lock.release()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock. Others may ask at the same time."""
-    try:
-        with path.open() as stream:
-            return not _take(stream, shared=True)
-    except FileNotFoundError:
-        return False
-
-
-def _take(stream: IO[str], *, shared: bool = False) -> bool:
-    """Lock the open file, as long as it is open; False when somebody else has it locked."""
+    """Return whether some process holds the lock. Several may ask at the same time."""
     # Not at the top: where there is no fcntl, on Windows, cloudknot is still to be imported and used with AWS.
     import fcntl
 
     try:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with path.open() as stream:
+            # filelock can only take a lock, and so would take one who asks for one who holds it.
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    return True
+    except BlockingIOError:
+        return True
+    return False

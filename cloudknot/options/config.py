@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -245,20 +244,15 @@ def _replace(file: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Keep other writers of ``file`` out; where the system has no ``fcntl``, the atomic rename has to do."""
+    """Keep other writers of ``file`` out for the block."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{file}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.02)
     try:
-        import fcntl
-    except ImportError:
+        lock.acquire()
+    except Timeout as error:
+        raise TimeoutError(f"another process holds {lock.lock_file} for over {LOCK_TIMEOUT:g} s") from error
+    try:
         yield
-        return
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    with open(f"{file}.lock", "w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another process holds {lock.name} for over {LOCK_TIMEOUT:g} s") from None
-                time.sleep(0.02)
-        yield
+    finally:
+        lock.release()

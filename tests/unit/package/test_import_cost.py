@@ -20,6 +20,7 @@ HEAVY = {
     "boto3",
     "botocore",
     "docker",
+    "filelock",
     "moto",
     "rich",
     "pipreqs",
