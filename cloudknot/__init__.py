@@ -11,9 +11,12 @@ Importing loads no module of cloudknot's: a public name is loaded at its first u
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cloudknot import aws as aws
+    from cloudknot import errors as errors
+    from cloudknot import local as local
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.settings import (
         get_ecr_repo,
@@ -156,14 +159,16 @@ _MODULES = ("aws", "errors", "local")
 """Modules that are attributes without an import of their own: old notebooks use ``ck.aws``."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF.get(name, "cloudknot.errors")), name)
-    globals()[name] = value  # The next use is a plain look-up.
-    return value
+if not TYPE_CHECKING:
+    # Hidden from type checkers, for which a module with this function has every name, misspelt ones too.
+    def __getattr__(name):
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULE_OF.get(name, "cloudknot.errors")), name)
+        globals()[name] = value  # The next use is a plain look-up.
+        return value
 
 
 def __dir__() -> list[str]:

@@ -4,17 +4,20 @@
 importing.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from cloudknot.aws.cloud import Cloud
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
 
 __all__ = ["Cloud"]
 
+# Old notebooks write cloudknot.aws.DockerRepo; these classes are stages above this wall.
+_PLACES = {"Cloud": "cloudknot.aws.cloud", "BatchJob": "cloudknot", "DockerRepo": "cloudknot"}
 
-def __getattr__(name: str) -> Any:
-    # Old notebooks write cloudknot.aws.DockerRepo; the classes themselves are stages above this wall.
-    if name in ("BatchJob", "DockerRepo"):
-        import sys
+if not TYPE_CHECKING:
 
-        return getattr(sys.modules["cloudknot"], name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_PLACES[name]), name)

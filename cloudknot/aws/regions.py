@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from cloudknot.errors import RegionException
+from cloudknot.options.validators import near_matches
 
 ON_BY_DEFAULT = frozenset(
     {
@@ -43,7 +42,7 @@ def check_region(name: str) -> str:
     """
     known = known_regions()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
+        near = near_matches(name, known)
         what = "Near matches" if near else "Those that every account has"
         raise RegionException(f"{name!r} is not an AWS region. {what}: {', '.join(near or sorted(ON_BY_DEFAULT))}.")
     return name

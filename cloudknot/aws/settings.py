@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.permissions.managed_policies import policy_arn
 from cloudknot.errors import PermissionDeniedError, ProfileException
 from cloudknot.options import config
 from cloudknot.options.config import list_profiles
-from cloudknot.options.validators import POLICY_PATTERN, REPOSITORY, one_of, text
+from cloudknot.options.validators import POLICY_PATTERN, REPOSITORY, near_matches, one_of, text
 
 __all__ = [
     "S3Params",
@@ -72,9 +70,7 @@ def set_profile(profile_name: str) -> None:
     """
     names, credentials_file, config_file = list_profiles()
     if profile_name not in (*names, config.FROM_ENVIRONMENT):
-        import difflib
-
-        near = difflib.get_close_matches(str(profile_name), names, n=3) or names
+        near = near_matches(str(profile_name), names) or names
         raise ProfileException(
             f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. "
             f"Near matches: {', '.join(near) or 'none'}. `aws configure --profile NAME` makes one."
@@ -146,12 +142,17 @@ def refresh_clients(max_pool: int = 10) -> None:
 
 
 def _bucket() -> str:
+    from cloudknot.aws.cloud import choose_cloud
+
     return config.bucket() or choose_cloud().bucket
 
 
 def _policy_arn(policy: str | None) -> str | None:
     if policy is None or policy.startswith("arn:"):
         return policy
+    from cloudknot.aws.cloud import choose_cloud
+    from cloudknot.aws.permissions.managed_policies import policy_arn
+
     try:
         return policy_arn(choose_cloud(), policy)
     except PermissionDeniedError:

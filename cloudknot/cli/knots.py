@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cloudknot.aws.cloud import Cloud, choose_cloud
+from cloudknot.options.validators import near_matches
 
 CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="Default: the settings'.")
 REGION = click.option("--region", help="AWS region. Default: the settings'.")
@@ -166,12 +167,10 @@ def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool
 
 
 def _not_there(cloud: Cloud, names: list[str]) -> str:
-    import difflib
-
     from cloudknot.deploy.inventory import list_knots
 
     known = [knot.name for knot in list_knots(cloud)]
-    near = list(dict.fromkeys(match for name in names for match in difflib.get_close_matches(name, known)))
+    near = list(dict.fromkeys(match for name in names for match in near_matches(name, known)))
     like = f"Near matches: {', '.join(near)}." if near else "`cloudknot list` shows the knots of a region."
     return f"In {cloud.region} there is nothing to remove of {', '.join(map(repr, names))}. {like}"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.options.choices import KnotOptions
 from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import near_matches, refuse
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -49,7 +48,7 @@ def _meant(named: Iterable[str], offered: Sequence[str], region: str) -> list[st
     for each in named:
         found = [one for one in offered if one == each or one.startswith(f"{each}.")]
         if not found:
-            near = difflib.get_close_matches(each, offered if "." in each else families, n=3)
+            near = near_matches(each, offered if "." in each else families)
             like = f"; near matches: {', '.join(near)}" if near else ", for example 'c6i' or 'c6i.large'"
             refuse("instance_types", each, f"instance types or families that AWS has in {region}{like}")
         meant += found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CloudError
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import near_matches, refuse
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -68,7 +67,7 @@ def check_key_pair(cloud: Cloud, name: str) -> None:
     if name in pairs:
         return
     accepted = f"the name of an EC2 key pair that your account has in {cloud.region}"
-    if near := difflib.get_close_matches(name, pairs, n=3):
+    if near := near_matches(name, pairs):
         refuse("ec2_key_pair", name, f"{accepted}; near matches: {', '.join(near)}")
     there = f"there are {', '.join(pairs[:LISTED])}" if pairs else "there is none"
     make = f"`aws ec2 create-key-pair --key-name NAME --region {cloud.region}` makes one"

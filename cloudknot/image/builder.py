@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -274,6 +273,8 @@ def _sibling(uri: str, tag: str) -> str:
 
 def as_tar(files: Mapping[str, bytes], executables: Collection[str] = ()) -> io.BytesIO:
     """A build context as the engine takes it; the same files give the same bytes."""
+    import tarfile
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, data in sorted(files.items()):

@@ -36,6 +36,13 @@ def refuse(name: str, value: object, accepted: str) -> NoReturn:
     raise CloudknotInputError(f"{name}={reprlib.repr(value)} is not accepted. Give {accepted}.")
 
 
+def near_matches(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that ``name`` may stand for, the nearest first."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, list(known), n=3)
+
+
 MOST_GROWTH = 8
 """How many times its first memory a job may reach by ``memory_growth``: such a machine costs about as many times."""
 

@@ -12,11 +12,9 @@ import json
 import logging
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +122,8 @@ def _order(line: str) -> tuple[str, str]:
 
 def scan(sources: Iterable[str | bytes]) -> set[str]:
     """Top-level names that pipreqs finds imported in some sources, without relative imports."""
+    import tempfile
+
     from pipreqs.pipreqs import get_all_imports
 
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +159,8 @@ def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
     optional : iterable of str
         Names to pass over when they are not installed.
     """
+    from importlib import metadata
+
     names, skippable = set(names), {name.partition(".")[0] for name in optional}
     providers = metadata.packages_distributions()
     lines: dict[str, str] = {}
@@ -225,6 +227,8 @@ def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
 
 
 def _owns(distribution: str, file: Path) -> bool:
+    from importlib import metadata
+
     about = metadata.distribution(distribution)
     return any(part.name == file.name and Path(str(about.locate_file(part))) == file for part in about.files or ())
 
@@ -247,6 +251,8 @@ def pin(distribution: str) -> str:
     What came from version control or an archive's address is asked for from there again. A local version label
     (``2.1.0+cu121``) is dropped: package indexes hold public versions only, and which build fits depends on the image.
     """
+    from importlib import metadata
+
     about = metadata.distribution(distribution)
     name = canonical(about.metadata["Name"])
     origin = json.loads(about.read_text("direct_url.json") or "{}")

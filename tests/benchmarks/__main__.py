@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cloudknot as ck
+from tests.benchmarks.import_time import measure_import
+from tests.benchmarks.side_by_side import side_by_side
 
 ROUNDS = 5
 ELEMENTS = 1000
@@ -24,41 +23,6 @@ ELEMENTS = 1000
 
 def square(x):
     return x * x
-
-
-def seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def side_by_side(title: str, unit: float, contestants: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Run the contestants in turn, print each one's median and its ratio to the first."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, call in contestants.items():
-            times[name].append(seconds(call) / unit)
-    base = statistics.median(next(iter(times.values())))
-    print(f"\n{title} (median of {rounds}, least to most)")
-    for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"  {name:48} {median:9.3f} ms   {min(taken):9.3f} to {max(taken):9.3f}   x {median / base:.2f}")
-
-
-def python(code: str) -> Callable[[], object]:
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def measure_import(rounds: int) -> None:
-    side_by_side(
-        "import, in a fresh interpreter",
-        1e-3,
-        {
-            "import concurrent.futures": python("import concurrent.futures"),
-            "import cloudknot": python("import cloudknot"),
-        },
-        4 * rounds,
-    )
 
 
 def measure_map(cloud: ck.LocalCloud, rounds: int) -> None:
@@ -99,7 +63,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="keep the embedded cloud's environments here between runs")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    measure_import(arguments.rounds)
+    measure_import(3 * arguments.rounds)
     with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch) as cloud:
         measure_map(cloud, arguments.rounds)
 

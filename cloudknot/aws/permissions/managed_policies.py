@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import near_matches, refuse
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -27,7 +26,7 @@ def policy_arns(cloud: Cloud, policies: Sequence[str], parameter: str = "policie
     found = _listed(cloud, policies)
     for policy in policies:
         if policy not in found:
-            near = get_close_matches(policy, found, n=3)
+            near = near_matches(policy, found)
             like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
             refuse(parameter, policy, f"the name or ARN of an IAM policy that your account or AWS has{like}")
     return found

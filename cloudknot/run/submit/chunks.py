@@ -6,9 +6,9 @@ are minutes long, too, but 500 at least: see "Chunks of minutes" in docs/design.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
@@ -104,9 +104,9 @@ def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
     for keys in islice(earlier, RUNS_READ):
         found = _sample(cloud, keys)
         if found and _image(cloud, keys) == image:
-            return fmean(found)
+            return math.fsum(found) / len(found)
         other = other or found
-    return fmean(other) if other else None
+    return math.fsum(other) / len(other) if other else None
 
 
 def _image(cloud: Cloud, keys: RunKeys) -> str:

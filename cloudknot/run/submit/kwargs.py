@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,7 +99,9 @@ def stored_keywords(
     stored = StoredKeywords()
     try:
         if kwargs:
-            with tempfile.TemporaryFile() as file:
+            from tempfile import TemporaryFile
+
+            with TemporaryFile() as file:
                 digest, size = _pickled(kwargs, file, dump)
                 key, missing = claim(storage, knot, digest, keys.run_id)
                 stored = StoredKeywords(key, size)

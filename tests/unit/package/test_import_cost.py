@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROBE = """
 import sys, json
 events = []
@@ -44,6 +46,52 @@ def test_import_loads_nothing_heavy_and_touches_nothing():
 
 def test_the_command_loads_nothing_heavy_but_click():
     assert probe("cloudknot.cli.main", HEAVY - {"click"}) == [[], [], []]
+
+
+SLOW = {
+    *("asyncio", "email", "http", "importlib.metadata", "multiprocessing", "ssl", "statistics", "subprocess"),
+    *("tarfile", "tempfile"),
+}
+"""Modules of the standard library that take long to import, and that the client needs late or not at all."""
+
+
+def loaded_by(code):
+    """Return the names of the modules that Python has loaded after a statement."""
+    show = f"{code}\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60, check=True)
+    return set(run.stdout.split())
+
+
+def ours(modules):
+    return {name for name in modules if name.partition(".")[0] == "cloudknot"}
+
+
+def test_import_loads_no_other_module_of_the_package():
+    assert ours(loaded_by("import cloudknot")) == {"cloudknot"}
+
+
+def test_import_loads_hardly_more_than_concurrent_futures():
+    more = loaded_by("import cloudknot") - loaded_by("import concurrent.futures")
+    assert {name for name in more if name.partition(".")[0] not in ("_typing", "typing")} == {"cloudknot"}
+
+
+@pytest.mark.parametrize("name", ["BatchJob", "Cloud", "DockerImage", "DockerRepo", "Knot", "MapFuture", "Pars"])
+def test_a_class_loads_nothing_slow_and_nothing_of_the_embedded_cloud(name):
+    loaded = loaded_by(f"import cloudknot; cloudknot.{name}")
+    assert {module.partition(".")[0] for module in loaded} & HEAVY == set()
+    assert {module for module in ours(loaded) if module.startswith("cloudknot.local")} == set()
+    assert loaded & SLOW == set()
+
+
+@pytest.mark.parametrize("name", ["set_region", "get_region", "set_profile", "list_profiles", "refresh_clients"])
+def test_a_setting_loads_the_settings_alone(name):
+    places = ("cloudknot.errors", "cloudknot.options", "cloudknot.aws.settings")
+    others = ours(loaded_by(f"import cloudknot; cloudknot.{name}")) - {"cloudknot", "cloudknot.aws"}
+    assert {module for module in others if not module.startswith(places)} == set()
+
+
+def test_an_error_loads_the_errors_alone():
+    assert ours(loaded_by("import cloudknot; cloudknot.CloudError")) == {"cloudknot", "cloudknot.errors"}
 
 
 def test_the_probe_would_notice():

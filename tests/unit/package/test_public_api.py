@@ -1,6 +1,8 @@
 """The public names are what is promised, and exist."""
 
 import inspect
+import pickle
+import pydoc
 
 import pytest
 
@@ -47,6 +49,36 @@ def test_no_other_public_name_leaks():
     assert modules == {"aws", "errors", "local"}
     assert set(dir(ck)) - modules == set(ck.__all__)
     assert set(ck._MODULE_OF) | set(errors.__all__) | {"__version__"} == set(ck.__all__)
+
+
+def test_a_star_import_gives_every_public_name():
+    names = {}
+    exec("from cloudknot import *", names)
+    assert set(ck.__all__) <= set(names)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Knott'"):
+        ck.Knott  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from cloudknot import Knott")
+
+
+@pytest.mark.parametrize("name", [name for name in ck.__all__ if name != "__version__"])
+def test_public_names_are_pickled_by_name(name):
+    thing = getattr(ck, name)
+    assert pickle.loads(pickle.dumps(thing)) is thing
+
+
+def test_help_shows_the_public_names():
+    shown = pydoc.plain(pydoc.render_doc(ck))
+    assert "class Knot(" in shown
+    assert "set_region(" in shown
+
+
+def test_inspect_sees_the_public_names():
+    assert {"BatchJob", "Knot", "MapFuture"} <= {name for name, _ in inspect.getmembers(ck, inspect.isclass)}
+    assert inspect.getsourcefile(ck.Knot).endswith("knot.py")
 
 
 @pytest.mark.parametrize("name", errors.__all__)

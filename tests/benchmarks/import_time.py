@@ -1,0 +1,67 @@
+"""Measure what importing costs: ``python -m tests.benchmarks.import_time``.
+
+Each statement runs in a fresh interpreter, all of them in turn, so that a busy machine slows all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from tests.benchmarks.side_by_side import side_by_side
+
+ROUNDS = 15
+STANDARD = "import concurrent.futures"
+PACKAGE = "import cloudknot"
+STATEMENTS = (
+    "pass",
+    STANDARD,
+    *(["import requests"] if find_spec("requests") else []),
+    *(["import boto3"] if find_spec("boto3") else []),
+    PACKAGE,
+    "import cloudknot; cloudknot.set_region",
+    "import cloudknot; cloudknot.Knot",
+)
+GOAL = 25.0
+"""Milliseconds that ``import cloudknot`` may take beyond ``import concurrent.futures``."""
+
+
+def python(code: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def modules_loaded(code: str) -> list[str]:
+    """Return the names of the modules that Python imports for a statement, its own start included."""
+    run = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    return [line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")][1:]
+
+
+def measure_import(rounds: int = ROUNDS) -> None:
+    for statement in STATEMENTS:
+        python(statement)()  # Python's own cache of compiled modules is filled by the first import.
+    medians = side_by_side(
+        "importing, in a fresh interpreter", 1e-3, {statement: python(statement) for statement in STATEMENTS}, rounds
+    )
+    above = medians[PACKAGE] - medians[STANDARD]
+    print(f"  {PACKAGE} takes {above:.1f} ms more than {STANDARD}; the goal is at most {GOAL:.0f}")
+    print("\nmodules loaded, besides those of a bare interpreter")
+    bare = set(modules_loaded("pass"))
+    for statement in STATEMENTS[1:]:
+        loaded = [name for name in modules_loaded(statement) if name not in bare]
+        ours = [name for name in loaded if name.partition(".")[0] == "cloudknot"]
+        print(f"  {statement:48} {len(loaded):5}, of cloudknot {len(ours):4}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    measure_import(parser.parse_args().rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Contestants measured in turn, in one run: what counts is the ratio to the first one."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def seconds(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def side_by_side(
+    title: str, unit: float, contestants: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, float]:
+    """Run the contestants in turn, print each one's median and its ratio to the first, and return the medians."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            times[name].append(seconds(call) / unit)
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    base = next(iter(medians.values()))
+    print(f"\n{title} (median of {rounds}, least to most)")
+    for name, taken in times.items():
+        median = medians[name]
+        print(f"  {name:48} {median:9.3f} ms   {min(taken):9.3f} to {max(taken):9.3f}   x {median / base:.2f}")
+    return medians
