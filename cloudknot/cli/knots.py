@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 import click
 
 from cloudknot.aws.cloud import Cloud, choose_cloud
 from cloudknot.options.validators import near_matches
 
+Command = TypeVar("Command", bound=Callable[..., object])
+
 CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="Default: the settings'.")
 REGION = click.option("--region", help="AWS region. Default: the settings'.")
 PROFILE = click.option("--profile", help="AWS profile. Default: the settings'.")
 
 
-def _of_a_cloud(command: Callable[..., Any]) -> Callable[..., Any]:
+def _of_a_cloud(command: Command) -> Command:
+    """Add the options that choose a cloud to a command."""
     return CLOUD(REGION(PROFILE(command)))
 
 

@@ -1,11 +1,11 @@
-"""The ``cloudknot`` command."""
+"""The ``cloudknot`` command: its parts put together."""
 
 from __future__ import annotations
 
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import knots
+from cloudknot.cli import knots, local, permissions
 from cloudknot.errors import CloudknotError
 
 
@@ -25,143 +25,5 @@ def main() -> None:
     """Run your own Python function on AWS Batch, or on this machine."""
 
 
-main.add_command(knots.list_command)
-main.add_command(knots.jobs)
-main.add_command(knots.clobber)
-
-
-@main.command()
-@click.argument("level", type=click.Choice(["run", "create", "administer"]))
-@click.option("--account", help="AWS account number. Default: that of your credentials, else ACCOUNT_ID.")
-@click.option("--region", help="Default: the settings'.")
-@click.option("--bucket", help="Default: the settings', else cloudknot's own.")
-@click.option("--repository", help="Image repository. Default: the settings'.")
-def permissions(
-    level: str, account: str | None, region: str | None, bucket: str | None, repository: str | None
-) -> None:
-    """Print the IAM policy that somebody needs, as JSON.
-
-    LEVEL is what it is for: run uses knots that exist (map, results, logs, cancel); create also makes and changes
-    knots, and removes them again; administer also deletes the images that knots share.
-
-    Use: cloudknot permissions run --account 123456789012
-    """
-    import json
-    import re
-
-    from cloudknot.aws import Cloud
-    from cloudknot.aws.permissions import policies as policies
-    from cloudknot.aws.regions import partition_of
-    from cloudknot.options import config
-
-    if account and not re.fullmatch(r"\d{12}", account):
-        raise click.BadParameter("an AWS account number is 12 digits and nothing else.", param_hint="--account")
-    place = config.region(region, config.profile())
-    if not (account := account or Cloud(place).account_if_known()):
-        # Before the policy, which is long, and apart from it, since it may go to a file.
-        click.echo(f"Replace {policies.ACCOUNT} by the number of your AWS account, or give --account.", err=True)
-    scope = policies.Scope(
-        account=account or policies.ACCOUNT,
-        region=place,
-        bucket=bucket or config.bucket() or "",
-        repository=repository or config.ecr_repo(),
-        partition=partition_of(place),
-    )
-    click.echo(json.dumps(policies.policy(level, scope), indent=2))
-
-
-@main.group()
-def local() -> None:
-    """The embedded cloud: an AWS-compatible cloud on this machine, for trying things out without an account."""
-
-
-DIRECTORY = click.option(
-    "--directory",
-    type=click.Path(file_okay=False),
-    help="Where it keeps its files. Default: ~/.cache/cloudknot/local.",
-)
-
-
-@local.command()
-@DIRECTORY
-@click.option("--vcpus", type=click.IntRange(min=1), help="vCPUs that jobs share. Default: this machine's.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1. Default: any free one.")
-@click.option(
-    "--runner",
-    type=click.Choice(["process", "docker"]),
-    help="What a job is: a process of this machine, or a container of its image. Default: process.",
-)
-@click.option(
-    "--registry", metavar="HOST:PORT", help="For the docker runner: where images are pushed to and pulled from."
-)
-@click.option(
-    "--iam", is_flag=True, default=None, help="Let in keys that are made by IAM, and hold them to their policies."
-)
-def start(
-    directory: str | None,
-    vcpus: int | None,
-    port: int | None,
-    runner: str | None,
-    registry: str | None,
-    iam: bool | None,
-) -> None:
-    """Start the embedded cloud, unless it runs already.
-
-    The registry's login is taken from CLOUDKNOT_REGISTRY_USERNAME and CLOUDKNOT_REGISTRY_PASSWORD.
-    """
-    from cloudknot.local import LocalCloud
-
-    cloud = LocalCloud(directory, vcpus=vcpus, port=port, runner=runner, registry=registry, iam=iam)
-    cloud.start()
-    click.echo(f"The embedded cloud runs at {cloud.endpoint_url}. It ends by itself after a day without use.")
-
-
-@local.command()
-@DIRECTORY
-def status(directory: str | None) -> None:
-    """Tell whether the embedded cloud runs, and what it does."""
-    from cloudknot.local import LocalCloud
-
-    found = LocalCloud(directory).status()
-    if found is None:
-        click.echo("The embedded cloud does not run. `cloudknot local start` starts it; so does its first use.")
-        raise SystemExit(1)
-    click.echo(f"The embedded cloud runs at {found.endpoint} (process {found.pid}, {found.vcpus} vCPUs).")
-    if found.registry is not None:
-        click.echo(f"Jobs are containers; images are in the registry {found.registry}.")
-    click.echo(f"Up for {_span(found.uptime)}, last used {_span(found.idle)} ago.")
-    jobs = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number) or "none"
-    click.echo(f"Jobs: {jobs}.")
-
-
-@local.command()
-@DIRECTORY
-def stop(directory: str | None) -> None:
-    """Stop the embedded cloud. Running jobs end, and what it stored is gone."""
-    from cloudknot.local import LocalCloud
-
-    stopped = LocalCloud(directory).stop()
-    click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud does not run.")
-
-
-@local.command()
-@DIRECTORY
-def env(directory: str | None) -> None:
-    """Print shell variables that point AWS's own tools, and a worker run by hand, at the embedded cloud.
-
-    Starts it if it does not run.
-
-    Use: eval "$(cloudknot local env)"
-    """
-    from cloudknot.local import LocalCloud
-
-    for name, value in LocalCloud(directory).environment().items():
-        click.echo(f"export {name}={value}")
-
-
-def _span(seconds: float) -> str:
-    """Seconds as people say them."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+for command in (knots.list_command, knots.jobs, knots.clobber, permissions.permissions, local.local):
+    main.add_command(command)

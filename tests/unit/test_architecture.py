@@ -40,7 +40,7 @@ ORDER = [
 """The folders from the bottom up: a module imports from its own folder and from those above it in this list."""
 APART = {"local": {"errors", "options", "worker", "aws", "local"}, "__init__": set(ORDER) | {"local"}}
 """Beside the order: the embedded cloud, with the folders that it uses, and the table of public names."""
-ENTRANCES = {"cloudknot.cli.main": "the commands of the embedded cloud", "cloudknot.__init__": "public names"}
+ENTRANCES = {"cloudknot.cli.local": "the commands of the embedded cloud", "cloudknot.__init__": "public names"}
 """The modules that import ``local``; `cloudknot.aws.cloud.choose_cloud` finds it by name."""
 WORKER_MAY = {"boto3", "botocore", "cloudpickle"}
 
