@@ -1,20 +1,21 @@
-# Two commands do everything: `make demo` and `make test`. Both make their own virtual environments.
+# `make demo` and `make test` are what everybody runs. Each makes the virtual environment that it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More processes than there are cores: most tests wait. What races with real processes on a busy machine gets a second chance.
-PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 2 --rerun-show-tracebacks
+# More processes than there are cores: most tests wait.
+PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist worksteal --durations 10
 
-.PHONY: demo test check docker docker-stop bench scale large faults clean help
+.PHONY: demo test test-more check docker docker-stop bench scale large faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
-	@echo "make test   run every check and every test"
+	@echo "make test   run the checks, the unit and integration tests, and ten tests on Docker where there is an engine"
+	@echo "make test-more  run all other tests: faults, properties with fresh seeds, everything on Docker, large sizes"
 	@echo "make bench  measure, and print ratios"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
-	@echo "make docker start an engine and a registry, so that make test runs the Docker tests, too (Debian, root)"
+	@echo "make docker start an engine and a registry, so that the tests on Docker are run, too (Debian, root)"
 	@echo "make docker-stop  end them"
 	@echo "make clean  remove the virtual environment"
 
@@ -43,7 +44,10 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 
 test: check
-	$(PYTEST)
+	$(PYTEST) -m "not more"
+
+test-more: $(VENV)/.test
+	$(PYTEST) -m "more or properties" --hypothesis-profile more
 
 docker:
 	.ci/docker-setup start

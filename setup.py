@@ -42,7 +42,6 @@ setup(
             "nbformat>=5.10",
             "numpy>=1.26",
             "pytest>=8.2",
-            "pytest-rerunfailures>=15.0",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.8",

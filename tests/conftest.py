@@ -1,25 +1,44 @@
-"""Every test is kept away from the developer's own AWS files, settings and caches."""
+"""Every test is kept away from the developer's own AWS files, settings and caches. Which tests `make test` runs."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 KEPT = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
-LONG = (
-    "test_timeouts",
-    "test_map",
-    "test_clobber",
-    "test_dependencies",
-    "test_reuse",
-    "test_stack",
-    "test_interrupted",
-)
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot-tests"
+"""What tests of all workers and of later runs share: installed environments, by their digests."""
+TIERS = ("unit", "integration", "faults", "docker")
+FIRST = ("test_timeouts", "test_docker_runner", "test_push", "test_customise")
+"""Modules with tests that take longest: they begin first, so that none of them runs alone at the end."""
+DOCKER = {"docker_place", "in_containers", "machine"}
+"""Fixtures that need a Docker engine; the fixture ``place`` needs one where its parameter is "docker"."""
+
+QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+settings.register_profile("test", derandomize=True, max_examples=30, **QUIET)
+settings.register_profile("more", max_examples=300, print_blob=True, **QUIET)
+settings.load_profile("test")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the modules that take longest, so that none of them runs alone at the end."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Mark each test with its tier, and with ``more`` when only `make test-more` runs it."""
+    for item in items:
+        tier = _tier(item)
+        item.add_marker(tier)
+        if is_hypothesis_test(item.obj):
+            item.add_marker("properties")
+        kept_back = tier == "faults" or (tier == "docker" and not item.get_closest_marker("contract"))
+        if kept_back or item.get_closest_marker("large"):
+            item.add_marker("more")
+    items.sort(key=lambda item: (item.path.stem not in FIRST, -TIERS.index(_tier(item))))
+
+
+def _tier(item):
+    on_docker = getattr(item, "callspec", None) and item.callspec.params.get("place") == "docker"
+    if on_docker or (not DOCKER.isdisjoint(item.fixturenames) and "place" not in item.fixturenames):
+        return "docker"
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,6 +50,7 @@ def isolated_home(tmp_path_factory):
             if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and not name.startswith(KEPT):
                 patch.delenv(name)
         patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
+        patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(CACHE / "environments"))
         patch.setenv("HOME", str(home))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield home

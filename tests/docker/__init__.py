@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HOW = "run `make docker` and `make test` as root on Debian, or see docs/docker.md"
+HOW = "run `make docker` as root on Debian first, or see docs/docker.md"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """An embedded cloud of their own for the tests under faults, and switches that are off again after each."""
 
-import os
-
 import pytest
 
 import cloudknot as ck
@@ -10,10 +8,8 @@ from cloudknot.local import FaultSwitches
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
-    """A running embedded cloud of its own, with four vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
-    kept = os.environ.get("CLOUDKNOT_TEST_DIR")
-    directory = f"{kept}-faults" if kept else tmp_path_factory.mktemp("faults")
-    with ck.LocalCloud(directory, vcpus=4, quota=1000) as cloud:
+    """A running embedded cloud of this process, with four vCPUs."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("faults"), vcpus=4, quota=1000) as cloud:
         yield cloud
 
 

@@ -1,7 +1,6 @@
 """The embedded clouds of the integration tests, and one knot for each function that they map."""
 
 import contextlib
-import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,9 +23,8 @@ class Place:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
-    """A running embedded cloud of its own, with two vCPUs. CLOUDKNOT_TEST_DIR keeps its environments between runs."""
-    directory = os.environ.get("CLOUDKNOT_TEST_DIR") or tmp_path_factory.mktemp("cloud")
-    with ck.LocalCloud(directory, vcpus=2, quota=1000) as cloud:
+    """A running embedded cloud of this process, with two vCPUs."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
         yield cloud
 
 

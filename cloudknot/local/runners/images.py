@@ -5,6 +5,7 @@
     <cloud's directory>/images/<tag>/                 the build context, and a link to its environment
     <cloud's directory>/environments/<digest>/        a virtual environment with exactly the requirements
 
+``CLOUDKNOT_LOCAL_ENVIRONMENTS`` names another directory for environments, which several clouds can share.
 An environment is made once per set of requirements. Nothing half-made stays: an image appears by a rename, an
 environment counts only once its marker is there, and is made again when it does not.
 """
@@ -27,6 +28,7 @@ from cloudknot.aws.ecr import Repository
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.state import claim, locked
 
+ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
 INSTALL_TIMEOUT = 30 * 60.0
 """Seconds that an installation may take."""
 SHOWN_LINES = 15
@@ -103,7 +105,9 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        (temporary / "environment").symlink_to(os.path.relpath(environment, target))
+        # Relative inside the cloud's directory, which may be moved.
+        own = environment.is_relative_to(target.parent.parent)
+        (temporary / "environment").symlink_to(os.path.relpath(environment, target) if own else environment)
         temporary.rename(target)
     except OSError:
         # Somebody else was faster with the same content, or the disk is at fault.
@@ -115,14 +119,20 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
 
 def _environment(directory: Path, image: PublishableImage) -> Path:
     """The virtual environment of an image's requirements, made if it is missing, half-made or broken."""
-    environments = directory / "environments"
-    environments.mkdir(exist_ok=True)
+    environments = _environments(directory)
+    environments.mkdir(parents=True, exist_ok=True)
     environment = environments / image.environment_digest
     with locked(environments / f"{image.environment_digest}.lock") as lock:
         if not _is_complete(environment):
             shutil.rmtree(environment, ignore_errors=True)
             _make(environment, image.requirements, directory / "virtualenv", lock)
     return environment
+
+
+def _environments(directory: Path) -> Path:
+    """Return the directory of the environments: the one that clouds share, else the cloud's own."""
+    shared = os.environ.get(ENVIRONMENTS_VARIABLE)
+    return Path(shared).expanduser().absolute() if shared else directory / "environments"
 
 
 def _is_complete(environment: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cloudknot as ck
@@ -84,9 +84,7 @@ def same(found, expected):
     return found == expected
 
 
-@settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12)
 @given(case=cases())
 def test_a_map_is_a_plain_map_whatever_fails(cloud, knot_of, case):
     knot = knot_of(behave, retries=case.retries)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cloudknot as ck
@@ -17,10 +17,7 @@ from tests.helpers.waiting import LONG, until
 
 FEW = settings(
     max_examples=6,
-    deadline=None,
-    derandomize=True,
     phases=(Phase.generate,),  # A failure takes seconds to repeat, so it is shown as it was found.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 SURVIVED = (("host", "start"), ("host", "stored"), ("host", "end"), ("spot", "start"), ("pull", "start"))
 

@@ -76,6 +76,7 @@ def foreign_requests(cloud):
     }
 
 
+@pytest.mark.contract
 def test_a_job_has_the_credentials_of_its_role_and_no_other(place, knot_of):
     (shown,) = knot_of(credentials_of_this_job).map([0]).result(300)
     assert shown["method"] == "container-role"

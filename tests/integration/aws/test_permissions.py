@@ -5,7 +5,6 @@ action is missing and which statement has it.
 """
 
 import json
-import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -59,8 +58,7 @@ class Users:
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory):
-    directory = f"{os.environ['CLOUDKNOT_TEST_DIR']}-iam" if os.environ.get("CLOUDKNOT_TEST_DIR") else None
-    with ck.LocalCloud(directory or tmp_path_factory.mktemp("iam"), vcpus=2, quota=1000, iam=True) as cloud:
+    with ck.LocalCloud(tmp_path_factory.mktemp("iam"), vcpus=2, quota=1000, iam=True) as cloud:
         yield cloud
 
 

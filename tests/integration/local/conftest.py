@@ -3,6 +3,7 @@
 import pytest
 
 from cloudknot.local import LocalCloud
+from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
 from tests.helpers.batch import Client
 
 
@@ -24,7 +25,16 @@ def embedded(directory):
 
 @pytest.fixture(scope="session")
 def client(embedded):
-    return Client(embedded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ENVIRONMENTS_VARIABLE, raising=False)
+        return Client(embedded)
+
+
+@pytest.fixture(autouse=True)
+def environments_of_its_own(request, monkeypatch):
+    """The digests of `tests.helpers.batch.Image` are made up: their environments are not for other tests."""
+    if request.path.stem != "test_cloudformation":
+        monkeypatch.delenv(ENVIRONMENTS_VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -146,6 +146,7 @@ def test_independent_jobs_each_wait_for_their_own(process_knot_of, gate):
     assert second.result(LONG) == [1, 2, 3, 4]
 
 
+@pytest.mark.contract
 def test_starmap_and_keyword_arguments(knot_of):
     first = knot_of(pair).map([1, 2])
     assert knot_of(add_one).map(first, starmap=True).result(LONG) == [12, 13]

@@ -23,6 +23,7 @@ def square(x):
     return x * x
 
 
+@pytest.mark.contract
 def test_a_list_of_inputs(knot_of):
     future = knot_of(square).map([3, 1, 2])
     assert future.result(LONG) == [9, 1, 4]
@@ -43,6 +44,7 @@ def test_an_empty_map_submits_nothing(process_knot_of):
     assert len(knot.jobs) == before
 
 
+@pytest.mark.contract
 def test_a_single_element_is_a_plain_job(knot_of):
     future = knot_of(square).map([12])
     assert future.result(LONG) == [144]
@@ -99,6 +101,7 @@ def environment(name):
     return os.environ.get(name)
 
 
+@pytest.mark.contract
 def test_env_vars_reach_the_job_and_the_session_does_not(knot_of, monkeypatch):
     monkeypatch.setenv("ONLY_HERE", "secret")
     knot = knot_of(environment)
@@ -186,6 +189,7 @@ def only_even(x):
     return x
 
 
+@pytest.mark.contract
 def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
     future = knot_of(only_even).map([0, 1, 2, 3])
     with pytest.raises(Explained, match="1 is odd") as caught:
@@ -265,6 +269,7 @@ def test_what_cannot_come_back_ends_in_a_clear_error(knot_of, kind, error, text,
     assert future[0].result() == "fine"
 
 
+@pytest.mark.contract
 def test_a_chunk_that_dies_keeps_what_it_had_stored(knot_of):
     future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
     assert future[0].result(LONG) == 0.0
@@ -289,6 +294,7 @@ def fails_before(attempt):
     return attempt_number()
 
 
+@pytest.mark.contract
 def test_retries_try_a_raising_element_again(knot_of):
     future = knot_of(fails_before, retries=3).map([3])
     assert future.result(LONG) == [3]
@@ -321,6 +327,7 @@ def shout(word):
     return word
 
 
+@pytest.mark.contract
 def test_logs_are_read_back(knot_of):
     future = knot_of(shout).map(["a", "b"])
     future.result(LONG)
@@ -354,6 +361,7 @@ def sleep(seconds):
     return seconds
 
 
+@pytest.mark.contract
 def test_cancel_ends_the_job_and_keeps_results(knot_of):
     future = knot_of(sleep).map([0, 600, 600])
     assert future[0].result(LONG) == 0

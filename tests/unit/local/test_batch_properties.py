@@ -1,6 +1,6 @@
 """The Batch engine under any order of events: what always holds, and how often each job is tried."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.local.batch import records
@@ -77,7 +77,6 @@ class Run:
         assert active == len(self.cloud.tasks) <= self.vcpus
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 4), st.lists(submissions(), min_size=1, max_size=3))
 def test_every_job_is_tried_as_often_as_its_strategy_says(data, vcpus, submitted):
     run = Run(data.draw, vcpus)
@@ -91,7 +90,6 @@ def test_every_job_is_tried_as_often_as_its_strategy_says(data, vcpus, submitted
         assert (job.status == Status.SUCCEEDED) == all(succeeded for _, succeeded in expected)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 4), st.integers(2, 6), st.sampled_from(["", "N_TO_N", "SEQUENTIAL"]))
 def test_what_depends_on_a_failure_never_starts_and_all_else_ends(data, vcpus, size, kind):
     run = Run(data.draw, vcpus)
@@ -115,7 +113,6 @@ def test_what_depends_on_a_failure_never_starts_and_all_else_ends(data, vcpus, s
     assert second.status.ended
 
 
-@settings(deadline=None)
 @given(st.data(), submissions(), st.integers(0, 8), st.booleans())
 def test_what_is_ended_stays_ended_and_is_not_tried_again(data, submission, steps, terminated):
     run = Run(data.draw, 2)
@@ -133,7 +130,6 @@ def test_what_is_ended_stays_ended_and_is_not_tried_again(data, submission, step
         assert len(each.attempts) == before[each.id] or (not terminated and before[each.id])
 
 
-@settings(deadline=None)
 @given(st.data(), submissions(), st.integers(0, 12))
 def test_a_forgotten_job_does_no_harm_to_others(data, submission, steps):
     run = Run(data.draw, 2)
