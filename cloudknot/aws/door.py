@@ -209,7 +209,7 @@ class Door:
         yield from paginator.paginate(**arguments)
 
     def _persist(
-        self, client: Any, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True
+        self, client: BaseClient, service: str, operation: str, call: Callable[[], T], *, repeatable: bool = True
     ) -> T:
         try:
             answer = self._persistence.call(call, repeatable=repeatable)
@@ -228,7 +228,7 @@ class Door:
             self._answered = True
         return (self._answered or passed < FIRST_PATIENCE) and self._lasting()
 
-    def _translate(self, error: Exception, operation: str, client: Any) -> CloudknotError:
+    def _translate(self, error: Exception, operation: str, client: BaseClient) -> CloudknotError:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
         region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
         translated = translate(error, operation, silence, region)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from cloudknot.aws.regions import check_region, is_on_by_default
 from cloudknot.errors import (
@@ -143,7 +142,7 @@ def _unreachable(error: Exception, operation: str, silence: str, region: str) ->
     return _unanswered(error, operation, silence)
 
 
-def _translate_answer(answer: Mapping[str, Any], operation: str, region: str) -> CloudknotError:
+def _translate_answer(answer: Mapping[str, object], operation: str, region: str) -> CloudknotError:
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     said = {"operation": operation, "code": code, "message": message}
     if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_WORDS.search(message)):

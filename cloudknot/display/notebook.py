@@ -6,9 +6,12 @@ import io
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from cloudknot.display.terminal import WIDE, columns_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PAUSE = 0.5
 """Seconds between two drawings."""
@@ -17,11 +20,18 @@ WIDTH = 2 * WIDE
 FORMAT = '<pre style="white-space:pre-wrap;line-height:normal;margin:0">{code}</pre>'
 
 
-def _display(drawing: dict[str, str]) -> Any:
+class Handle(Protocol):
+    """Replaces a drawing below a cell; IPython's ``DisplayHandle`` is one."""
+
+    def update(self, drawing: dict[str, str], /, *, raw: bool) -> object: ...
+
+
+def _display(drawing: dict[str, str]) -> Handle:
     """Show a drawing below the cell, and give the handle that replaces it."""
     from IPython import display
 
-    return display.display(drawing, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
+    handle: Handle = display.display(drawing, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
+    return handle
 
 
 class NotebookBar:
@@ -36,7 +46,7 @@ class NotebookBar:
         name: str,
         count: int,
         clock: Callable[[], float] = time.monotonic,
-        display: Callable[[dict[str, str]], Any] = _display,
+        display: Callable[[dict[str, str]], Handle] = _display,
     ) -> None:
         from rich.progress import Progress
 
@@ -89,7 +99,7 @@ class NotebookBar:
         return {"text/html": html, "text/plain": "\n".join(filter(None, [f"{self._name}: {self._text}", self._why]))}
 
 
-def _console() -> Any:
+def _console() -> Console:
     """What rich draws on: it keeps the drawing, and prints nothing."""
     from rich.console import Console
 

@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import ParamSpec, Protocol
 
 from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.display.notebook import NotebookBar
 from cloudknot.display.terminal import TerminalBar
+
+P = ParamSpec("P")
 
 logger = logging.getLogger("cloudknot")
 
@@ -166,12 +168,12 @@ class ProgressLine:
         """Leave the line as it is."""
         self._try(self._line.close)
 
-    def _try(self, act: Callable[..., None], *arguments: Any) -> None:
+    def _try(self, act: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> None:
         """Do something with the line, and nothing more once that has failed: who calls has results to collect."""
         if self._broken:
             return
         try:
-            act(*arguments)
+            act(*arguments, **options)
         except Exception:
             self._broken = True
             logger.warning(CANNOT_SHOW, exc_info=True)

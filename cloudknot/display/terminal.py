@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 NARROW, WIDE = 60, 100
 """Characters of a line below which there is no bar, and from which on the bar and the name are long."""
@@ -25,7 +28,7 @@ class TerminalBar:
 
     def __init__(self, name: str, count: int) -> None:
         self._name, self._count = name, count
-        self._task: Any = None
+        self._task: TaskID | None = None
         self._told = ""
         self._paused = at_prompt()
         # The collector draws, and whoever interrupts a wait has it stop.
@@ -68,10 +71,10 @@ class _Bars:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._progress: Any = None
-        self._open: set[Any] = set()
+        self._progress: Progress | None = None
+        self._open: set[TaskID] = set()
 
-    def add(self, name: str, count: int) -> Any:
+    def add(self, name: str, count: int) -> TaskID:
         with self._lock:
             if self._progress is None:
                 self._progress = _new_progress()
@@ -80,19 +83,22 @@ class _Bars:
             self._open.add(task)
             return task
 
-    def update(self, task: Any, ended: int, text: str) -> None:
+    def update(self, task: TaskID, ended: int, text: str) -> None:
         with self._lock:
-            if task in self._open:
+            if self._progress is not None and task in self._open:
                 self._progress.update(task, completed=ended, text=text)
 
     def say(self, text: str) -> None:
         """Print above the bars."""
         with self._lock:
-            self._progress.console.print(text, markup=False, highlight=False)
+            if self._progress is not None:
+                self._progress.console.print(text, markup=False, highlight=False)
 
-    def close(self, task: Any, *, erase: bool) -> None:
+    def close(self, task: TaskID, *, erase: bool) -> None:
         """Draw a bar no more; leave it as it is, or take it away."""
         with self._lock:
+            if self._progress is None:
+                return
             if erase:
                 self._progress.remove_task(task)
             else:
@@ -107,7 +113,7 @@ class _Bars:
 _BARS = _Bars()
 
 
-def _new_progress() -> Any:
+def _new_progress() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -119,7 +125,7 @@ def _new_progress() -> Any:
     return Progress(*columns, console=console, expand=True, redirect_stdout=same, redirect_stderr=False)
 
 
-def columns_of(width: int) -> list[Any]:
+def columns_of(width: int) -> list[ProgressColumn]:
     """The columns of a line ``width`` characters wide: name, bar, text and time, in a narrow one name and text.
 
     The name, the bar and the time keep their widths; of the text the end is left out. A line that wraps could not be

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from cloudknot.options import compute, validators
 from cloudknot.options.validators import (
@@ -52,7 +52,7 @@ RETRIES = integer(1, 10)
 TIMEOUT = integer(60, unit=" (seconds)")
 
 
-def choice(default: T, rule: Rule | None = None) -> T:
+def choice(default: T, rule: Rule[T] | None = None) -> T:
     """A field with a default and the rule that its other values obey."""
     return dataclasses.field(default=default, metadata={"rule": rule})
 
@@ -61,7 +61,7 @@ class Options:
     """Base of the option classes."""
 
     @classmethod
-    def make(cls, **choices: Any) -> Self:
+    def make(cls, **choices: object) -> Self:
         """Options from the choices given; None is the default.
 
         Raises
@@ -79,7 +79,7 @@ class Options:
     def _complete(self) -> None:
         """Fill in the defaults that follow from other fields, and check what concerns several."""
 
-    def _set(self, **values: Any) -> None:
+    def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -94,9 +94,9 @@ class KnotOptions(Options):
 
     name: str = choice("", validators.knot_name)
     pars_policies: tuple[str, ...] = choice((), POLICIES)
-    docker_image: Any = None
+    docker_image: object = None
     base_image: str | None = choice(None, BASE_IMAGE)
-    func: Callable[..., Any] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
+    func: Callable[..., object] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
     image_script_path: str | None = choice(None, validators.path)
     image_work_dir: str | None = choice(None, validators.path)
     image_github_installs: tuple[str, ...] = choice((), GITHUB)
@@ -212,7 +212,7 @@ class ImageOptions(Options):
     """The choices of `cloudknot.DockerImage`."""
 
     name: str = choice("", KNOT_NAME)
-    func: Callable[..., Any] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
+    func: Callable[..., object] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
     script_path: str | None = choice(None, validators.path)
     dir_name: str | None = choice(None, validators.path)
     base_image: str | None = choice(None, BASE_IMAGE)
@@ -277,11 +277,11 @@ class MapOptions(Options):
     job_type: str = choice("array", one_of("array", "independent"))
     chunksize: int | str | None = choice(None, validators.chunksize)
     progress: bool | None = choice(None, FLAG)
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"rule": validators.keywords})
+    kwargs: Mapping[str, object] = dataclasses.field(default_factory=dict, metadata={"rule": validators.keywords})
     overrides: Overrides = Overrides()
 
     @classmethod
-    def of_map(cls, **arguments: Any) -> Self:
+    def of_map(cls, **arguments: object) -> Self:
         """Options from the arguments of map, the overrides among them; those that are no choices are passed over."""
         overrides = Overrides.make(**{field.name: arguments[field.name] for field in dataclasses.fields(Overrides)})
         names = {field.name for field in dataclasses.fields(cls)} & set(arguments)

@@ -13,11 +13,12 @@ import os
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn, SupportsIndex, TypeVar
 
 from cloudknot.errors import CloudknotInputError
 
-Rule = Callable[[str, Any], Any]
+T = TypeVar("T")
+Rule = Callable[[str, object], T]
 
 MAX_TAGS = 46
 """Tags that may be given: AWS takes 50 on one resource (AWS General Reference, "Tag naming limits and requirements").
@@ -47,31 +48,32 @@ MOST_GROWTH = 8
 """How many times its first memory a job may reach by ``memory_growth``: such a machine costs about as many times."""
 
 
-def integer(least: int, most: int | None = None, unit: str = "") -> Rule:
+def integer(least: int, most: int | None = None, unit: str = "") -> Rule[int]:
     """A whole number, also one of NumPy's; a bool is none."""
     accepted = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
 
-    def rule(name: str, value: Any) -> int:
+    def rule(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+            refuse(name, value, accepted + unit)
         try:
             number = operator.index(value)
         except TypeError:
             refuse(name, value, accepted + unit)
-        if isinstance(value, bool) or number < least or (most is not None and number > most):
+        if number < least or (most is not None and number > most):
             refuse(name, value, accepted + unit)
         return number
 
     return rule
 
 
-def chunksize(name: str, value: Any) -> int | str:
+def chunksize(name: str, value: object) -> int | str:
     """A number of elements, or how to find it."""
     if isinstance(value, str) and value == "auto":
         return value
-    size: int = integer(1, unit=', or "auto"')(name, value)
-    return size
+    return integer(1, unit=', or "auto"')(name, value)
 
 
-def factor(name: str, value: Any) -> float:
+def factor(name: str, value: object) -> float:
     """A number above 1, `MOST_GROWTH` at most."""
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else 0.0
     if not 1 < number <= MOST_GROWTH:
@@ -79,10 +81,10 @@ def factor(name: str, value: Any) -> float:
     return number
 
 
-def text(pattern: str, accepted: str) -> Rule:
+def text(pattern: str, accepted: str) -> Rule[str]:
     """A string that the pattern matches as a whole."""
 
-    def rule(name: str, value: Any) -> str:
+    def rule(name: str, value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             refuse(name, value, accepted)
         return value
@@ -90,11 +92,11 @@ def text(pattern: str, accepted: str) -> Rule:
     return rule
 
 
-def texts(pattern: str, accepted: str) -> Rule:
+def texts(pattern: str, accepted: str) -> Rule[tuple[str, ...]]:
     """One string or several, kept as a tuple."""
     one = text(pattern, accepted)
 
-    def rule(name: str, value: Any) -> tuple[str, ...]:
+    def rule(name: str, value: object) -> tuple[str, ...]:
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
             refuse(name, value, f"{accepted}, or several")
@@ -103,7 +105,7 @@ def texts(pattern: str, accepted: str) -> Rule:
     return rule
 
 
-def dockerfile_lines(name: str, value: Any) -> tuple[str, ...]:
+def dockerfile_lines(name: str, value: object) -> tuple[str, ...]:
     """Lines of a Dockerfile, in order; one string may hold several."""
     accepted = "lines of a Dockerfile, such as 'RUN make -C /src'"
     items = [value] if isinstance(value, str) else value
@@ -118,7 +120,7 @@ def dockerfile_lines(name: str, value: Any) -> tuple[str, ...]:
     return kept
 
 
-def path(name: str, value: Any) -> str:
+def path(name: str, value: object) -> str:
     """A path, as a string or a Path."""
     plain = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(plain, str) or not plain or "\0" in plain:
@@ -126,78 +128,72 @@ def path(name: str, value: Any) -> str:
     return plain
 
 
-def one_of(*accepted: object) -> Rule:
+def one_of(*accepted: T) -> Rule[T]:
     """One of a few values."""
 
-    def rule(name: str, value: Any) -> Any:
-        if not any(value is item or (isinstance(value, str) and value == item) for item in accepted):
-            refuse(name, value, " or ".join(map(repr, accepted)))
-        return value
+    def rule(name: str, value: object) -> T:
+        for item in accepted:
+            if value is item or (isinstance(value, str) and value == item):
+                return item
+        refuse(name, value, " or ".join(map(repr, accepted)))
 
     return rule
 
 
-def function(name: str, value: Any) -> Callable[..., Any]:
+def function(name: str, value: object) -> Callable[..., object]:
     """Anything that can be called."""
     if not callable(value):
         refuse(name, value, "a function, a method or another callable")
-    called: Callable[..., Any] = value
-    return called
+    return value
 
 
-def network(name: str, value: Any) -> str:
+def network(name: str, value: object) -> str:
     """An IPv4 network in which two subnets fit."""
     import ipaddress
 
     # VPC user guide, "VPC CIDR blocks": a VPC is /16 to /28, and so is a subnet.
     try:
-        found = ipaddress.IPv4Network(value)
-    except (TypeError, ValueError):
+        found = ipaddress.IPv4Network(value) if isinstance(value, str) else None
+    except ValueError:
         found = None
-    if found is None or not isinstance(value, str) or not 16 <= found.prefixlen <= 27:
+    if found is None or not 16 <= found.prefixlen <= 27:
         refuse(name, value, "an IPv4 network such as '10.0.0.0/16', with a prefix from /16 to /27")
     return str(found)
 
 
-def tags(name: str, value: Any) -> dict[str, str]:
+def tags(name: str, value: object) -> dict[str, str]:
     """AWS tags, as a dict or a list of ``{"Key": ..., "Value": ...}``."""
     accepted = (
         'a dict of strings, or a list of {"Key": ..., "Value": ...}; keys of 1 to 128 characters that do not begin '
         "with 'aws:', values of up to 256; letters, digits, spaces and _ . : / = + - @"
     )
-    try:
-        items = value.items() if isinstance(value, Mapping) else [(item["Key"], item["Value"]) for item in value]
-    except (TypeError, KeyError):
-        refuse(name, value, accepted)
-    found = dict(items)
-    for key, content in found.items():
-        rules = ((key, r"(?!aws:)[\w .:/=+@-]{1,128}"), (content, r"[\w .:/=+@-]{0,256}"))
-        if not all(isinstance(part, str) and re.fullmatch(pattern, part) for part, pattern in rules):
+    found: dict[str, str] = {}
+    for key, content in _pairs(name, value, ("Key", "Value"), accepted):
+        if not (isinstance(key, str) and re.fullmatch(r"(?!aws:)[\w .:/=+@-]{1,128}", key)):
             refuse(name, {key: content}, accepted)
+        if not (isinstance(content, str) and re.fullmatch(r"[\w .:/=+@-]{0,256}", content)):
+            refuse(name, {key: content}, accepted)
+        found[key] = content
     if len(found) > MAX_TAGS:
         refuse(name, value, f"no more than {MAX_TAGS} tags: AWS takes 50, and cloudknot adds up to four")
     return found
 
 
-def knot_name(name: str, value: Any) -> str:
+def knot_name(name: str, value: object) -> str:
     """The name of a knot."""
     if callable(value):
         refuse(name, value, "the function by its parameter, and a name: Knot(name='pi-calc', func=f)")
     return str(KNOT_NAME(name, value))
 
 
-def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
     """Environment variables, as a dict or a list of ``{"name": ..., "value": ...}``."""
     accepted = (
         'a dict of strings, or a list of {"name": ..., "value": ...}. (For several arguments to each call: '
         "map(zip(a, b), starmap=True))"
     )
-    try:
-        items = value.items() if isinstance(value, Mapping) else [(item["name"], item["value"]) for item in value]
-    except (TypeError, KeyError):
-        refuse(name, value, accepted)
-    found = dict(items)
-    for variable, content in found.items():
+    found: dict[str, str] = {}
+    for variable, content in _pairs(name, value, ("name", "value"), accepted):
         if not isinstance(variable, str) or not isinstance(content, str) or not re.fullmatch(r"[^=\0\s]+", variable):
             refuse(name, {variable: content}, accepted)
         if variable.startswith(RESERVED_VARIABLES):
@@ -209,12 +205,25 @@ def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
                 "no AWS keys: whoever may describe jobs reads variables, and the job has a role of its own "
                 "(pars_policies= gives that more rights)",
             )
+        found[variable] = content
     if sum(len(json.dumps({"name": key, "value": found[key]})) + 2 for key in found) > MAX_ENVIRONMENT:
         refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
     return tuple(found.items())
 
 
-def keywords(name: str, value: Any) -> dict[str, Any]:
+def _pairs(name: str, value: object, keys: tuple[str, str], accepted: str) -> list[tuple[object, object]]:
+    """Return the pairs of a mapping, or of a list of mappings that each hold one pair under these keys."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, Iterable):
+        refuse(name, value, accepted)
+    try:
+        return [(item[keys[0]], item[keys[1]]) for item in value]
+    except (TypeError, KeyError):
+        refuse(name, value, accepted)
+
+
+def keywords(name: str, value: object) -> dict[str, object]:
     """Keyword arguments, by name."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         refuse(name, value, "a dict from the names of arguments to their values")

@@ -13,12 +13,15 @@ import hashlib
 import io
 import pickle
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudknot.program import imports, pickling
+
+if TYPE_CHECKING:
+    from cloudknot.program.pickling import Reduced
 
 _CODE_FIELDS = (
     "co_argcount",
@@ -85,7 +88,7 @@ class Fingerprint:
     def _emit(self, tag: str, *parts: bytes | str | int) -> None:
         self._hash.update(_join(tag, *parts))
 
-    def _visit(self, obj: Any) -> Iterator[object]:
+    def _visit(self, obj: object) -> Iterator[object]:
         """Hash one object without its children, and return those in canonical order."""
         atom = self._atom(obj)
         if atom is not None:
@@ -98,33 +101,37 @@ class Fingerprint:
         self._kept.append(obj)
         return self._children(obj)
 
-    def _children(self, obj: Any) -> Iterator[object]:
-        kind = type(obj)
-        if kind in (list, tuple, set, frozenset, dict):
-            self._emit(kind.__name__, len(obj))
-            if kind is dict:
-                return chain.from_iterable(list(obj.items()))
-            return iter(sorted(obj, key=_content)) if kind in (set, frozenset) else iter(obj)
-        if kind in (bytearray, pickle.PickleBuffer):
-            raw = obj if kind is bytearray else obj.raw()
-            self._emit(kind.__name__, hashlib.sha256(raw).digest())
+    def _children(self, obj: object) -> Iterator[object]:
+        # Subclasses are pickled otherwise, so isinstance would not do.
+        if type(obj) is dict:
+            self._emit("dict", len(obj))
+            return chain.from_iterable(list(obj.items()))
+        if type(obj) is list or type(obj) is tuple:
+            self._emit(type(obj).__name__, len(obj))
+            return iter(obj)
+        if type(obj) is set or type(obj) is frozenset:
+            self._emit(type(obj).__name__, len(obj))
+            return iter(sorted(obj, key=_content))
+        if type(obj) is bytearray or type(obj) is pickle.PickleBuffer:
+            raw = obj.raw() if type(obj) is pickle.PickleBuffer else obj
+            self._emit(type(obj).__name__, hashlib.sha256(raw).digest())
             return iter(())
         if isinstance(obj, ModuleType) and obj.__spec__ is not None:
             self.modules.add(obj.__name__)
         return self._reduced(obj, self._reduce(obj))
 
-    def _reduce(self, obj: Any) -> str | tuple[Any, ...]:
+    def _reduce(self, obj: object) -> Reduced:
         """What the pickler would store of an object, as ``__reduce_ex__`` words it."""
-        reduced: Any = self._pickler.reducer_override(obj)
-        if reduced is not NotImplemented:
-            return tuple(reduced)
+        reduced = self._pickler.reducer_override(obj)
+        if isinstance(reduced, tuple):
+            return reduced
         if isinstance(obj, (type, FunctionType)):
             return obj.__qualname__
         reducer = self._pickler.dispatch_table.get(type(obj))
         reduced = reducer(obj) if reducer else obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         return reduced if isinstance(reduced, str) else tuple(reduced)
 
-    def _reduced(self, obj: Any, reduced: str | tuple[Any, ...]) -> Iterator[object]:
+    def _reduced(self, obj: object, reduced: Reduced) -> Iterator[object]:
         if isinstance(reduced, str):
             self._by_name(obj, reduced)
             return iter(())
@@ -137,12 +144,12 @@ class Fingerprint:
             state = _canonical_class(obj, state)
             if isinstance(obj, type):
                 self.classes.append(obj)
-        items: list[Any] = list(given_items or ())
-        pairs: list[tuple[Any, Any]] = list(given_pairs or ())
+        items: list[object] = list(given_items or ())
+        pairs: list[tuple[object, object]] = list(given_pairs or ())
         self._emit("reduced", len(items), len(pairs))
         return chain((make, args, state, setter), items, chain.from_iterable(pairs))
 
-    def _by_name(self, obj: Any, name: str) -> None:
+    def _by_name(self, obj: object, name: str) -> None:
         module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined,unused-ignore]
         if module == "__main__":
             raise pickle.PicklingError(f"it can only be found by its name {name!r} in the module __main__")
@@ -150,7 +157,7 @@ class Fingerprint:
             self.modules.add(module)
         self._emit("named", module, name)
 
-    def _atom(self, obj: Any) -> bytes | None:
+    def _atom(self, obj: object) -> bytes | None:
         """The canonical form of a value whose identity does not matter; None for everything else."""
         if type(obj) not in _COMPOSITES:
             return _scalar(obj)
@@ -159,7 +166,7 @@ class Fingerprint:
             self._atoms[id(obj)] = self._composite(obj)
         return self._atoms[id(obj)]
 
-    def _composite(self, obj: Any) -> bytes | None:
+    def _composite(self, obj: object) -> bytes | None:
         kind = type(obj)
         parts = [self._atom(part) for part in _COMPOSITES[kind](obj)]
         known = [part for part in parts if part is not None]
@@ -170,7 +177,7 @@ class Fingerprint:
         return hashlib.sha256(_join(kind.__name__, *known)).digest()
 
 
-_COMPOSITES: dict[type, Any] = {
+_COMPOSITES: dict[type, Callable[..., Iterable[object]]] = {
     tuple: iter,
     frozenset: iter,
     slice: lambda part: (part.start, part.stop, part.step),
@@ -178,15 +185,15 @@ _COMPOSITES: dict[type, Any] = {
 }
 
 
-def _scalar(obj: Any) -> bytes | None:
+def _scalar(obj: object) -> bytes | None:
     kind = type(obj)
     if obj is None or obj is Ellipsis or obj is NotImplemented or kind in (bool, float, complex):
         return _join(kind.__name__, repr(obj))
-    if kind is int:
+    if type(obj) is int:
         return _join("int", hex(obj))
-    if kind is str:
+    if type(obj) is str:
         return _join("str", obj)
-    if kind is bytes:
+    if type(obj) is bytes:
         # What may be hundreds of megabytes is not put together with anything: that would copy it.
         return _join("bytes", obj) if len(obj) < LARGE else _join("large", hashlib.sha256(obj).digest())
     return None
@@ -202,7 +209,7 @@ def _content(obj: object) -> str:
     return Fingerprint(obj).digest
 
 
-def _canonical_function(args: Any, state: Any) -> tuple[Any, Any]:
+def _canonical_function(args: tuple[Any, ...], state: Any) -> tuple[object, object]:
     """Leave out where a function's file is, and the order in which this session imported submodules."""
     code, base, *rest = args
     attributes, slots = state
@@ -211,7 +218,7 @@ def _canonical_function(args: Any, state: Any) -> tuple[Any, Any]:
     return (code, base, *rest), (attributes, {**slots, "_cloudpickle_submodules": submodules})
 
 
-def _canonical_class(cls: Any, state: Any) -> Any:
+def _canonical_class(cls: type | TypeVar, state: Any) -> object:
     """Leave out where a class is in its file, and order what Python keeps in sets."""
     if state is None:
         return None

@@ -7,7 +7,6 @@ import functools
 import inspect
 from collections.abc import Iterator
 from types import FunctionType, MethodType
-from typing import Any
 
 from cloudknot.program import imports, pickling
 from cloudknot.program.fingerprint import Fingerprint
@@ -73,7 +72,7 @@ def _way(obj: object, absent: pickling.Absent | None) -> list[tuple[str, object]
     return way
 
 
-def _parts(obj: Any) -> Iterator[tuple[str, object]]:
+def _parts(obj: object) -> Iterator[tuple[str, object]]:
     """What an object is made of, each with its name for people."""
     if isinstance(obj, FunctionType):
         yield from _function_parts(obj)

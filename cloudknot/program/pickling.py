@@ -29,6 +29,9 @@ from cloudpickle import cloudpickle as internals
 from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
 
+Reduced = str | tuple[Any, ...]
+"""How an object is pickled, as ``__reduce_ex__`` words it: by a name, or by a callable, its arguments, a state, ..."""
+
 _LOCK = threading.RLock()
 _CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
 _CACHED = type(functools.lru_cache(len))
@@ -40,7 +43,7 @@ _NAMED = (type, FunctionType, _CACHED, typing.NewType, typing.TypeVar)
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
     """cloudpickle's pickler, for what it takes by reference although a job could not find it there."""
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
             # A module is itself never taken by value, also not when its functions are.
             return importlib.import_module, (obj.__name__,)
@@ -81,7 +84,7 @@ class InputPickler(Pickler):
         super().__init__(file, buffer_callback=aside)
         self._absent, self._take = absent, take
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         if isinstance(obj, _NAMED):
             module = getattr(obj, "__module__", None)
             if isinstance(module, str) and self._absent.is_absent(module):
@@ -98,7 +101,7 @@ class _Functions(Pickler):
         super().__init__(file)
         self.found: list[FunctionType] = []
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         if isinstance(obj, FunctionType) and not found_by_name(obj):
             self.found.append(obj)
         return super().reducer_override(obj)
@@ -112,7 +115,7 @@ def functions_in(value: object, modules: Iterable[str] = ()) -> list[FunctionTyp
     return pickler.found
 
 
-def found_by_name(obj: Any) -> bool:
+def found_by_name(obj: object) -> bool:
     """Whether a job can import an object by its module and name."""
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if (
@@ -219,12 +222,12 @@ def needs_loads(data: bytes) -> bool:
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         found = super().find_class(module, name)
         return _set_class_state if found is internals._class_setstate else found
 
 
-def _set_class_state(cls: type, state: Any) -> type:
+def _set_class_state(cls: type, state: object) -> type:
     if cls not in _CALLERS:
         internals._class_setstate(cls, state)
     return cls

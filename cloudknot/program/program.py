@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program.input_pickling import absent, is_local
@@ -84,7 +84,7 @@ class Program:
 
 
 def make_program(
-    func: Callable[..., Any], requirements: Iterable[str] | Path | None = None, *, elsewhere: bool = False
+    func: Callable[..., object], requirements: Iterable[str] | Path | None = None, *, elsewhere: bool = False
 ) -> Program:
     """Find out all that a function needs to run elsewhere.
 
@@ -207,7 +207,7 @@ def _guarded(func: object, by_value: tuple[str, ...]) -> set[str]:
     return optional - needed
 
 
-def _roots(func: Any) -> Iterator[Any]:
+def _roots(func: object) -> Iterator[object]:
     """The callable, and the callables that it is made of: what its decorators, partials and methods wrap."""
     waiting, seen = [func], set()
     while waiting:
@@ -219,7 +219,7 @@ def _roots(func: Any) -> Iterator[Any]:
         waiting += filter(callable, _inner(each))
 
 
-def _inner(func: Any) -> list[Any]:
+def _inner(func: object) -> list[object]:
     if isinstance(func, functools.partial):
         return [func.func]
     if isinstance(func, MethodType):
@@ -244,7 +244,7 @@ def _own_modules(func: object) -> set[str]:
     return {name for name in names if name in sys.modules and name != "__main__" and is_local(name)}
 
 
-def _innermost(func: Any) -> Any:
+def _innermost(func: object) -> object:
     """What a reader would call the function: inside partials, methods and decorators."""
     while True:
         if isinstance(func, functools.partial):
@@ -257,19 +257,19 @@ def _innermost(func: Any) -> Any:
             return func
 
 
-def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
+def _signature(func: Callable[..., object]) -> inspect.Signature | None:
     try:
         return inspect.signature(func)
     except (TypeError, ValueError):
         return None
 
 
-def _name(func: Any) -> str:
+def _name(func: object) -> str:
     inner = _innermost(func)
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
-def _code(func: Any) -> CodeType | None:
+def _code(func: object) -> CodeType | None:
     inner = _innermost(func)
     if not isinstance(inner, (FunctionType, type)):
         inner = _innermost(type(inner).__call__)
@@ -277,7 +277,7 @@ def _code(func: Any) -> CodeType | None:
     return code if isinstance(code, CodeType) else None
 
 
-def _source(func: Any) -> str:
+def _source(func: object) -> str:
     inner = _innermost(func)
     if not isinstance(inner, (FunctionType, type)):
         inner = type(inner)

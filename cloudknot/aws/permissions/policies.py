@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TypedDict
 
 from cloudknot.aws.permissions.statements import GRANTS, LEVELS, Grant
 from cloudknot.options.validators import refuse
@@ -41,29 +41,42 @@ class Scope:
         }
 
 
-def _filled(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _filled(item, names) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_filled(item, names) for item in value]
-    return value.format_map(names)
+class Statement(TypedDict, total=False):
+    """A statement as IAM writes it; most have no condition."""
+
+    Sid: str
+    Effect: str
+    Action: list[str]
+    Resource: str | list[str]
+    Condition: dict[str, dict[str, list[str]]]
 
 
-def statement(grant: Grant, scope: Scope) -> dict[str, Any]:
-    """As it stands in a policy document."""
-    arns = [one if one == "*" else f"arn:{{partition}}:{one}" for one in grant.resources]
-    filled = _filled([*arns], scope.names)
-    whole = {
+class Document(TypedDict):
+    """A policy as IAM writes it."""
+
+    Version: str
+    Statement: list[Statement]
+
+
+def statement(grant: Grant, scope: Scope) -> Statement:
+    """Return a statement as it stands in a policy document."""
+    names = scope.names
+    arns = [one if one == "*" else f"arn:{{partition}}:{one}".format_map(names) for one in grant.resources]
+    written: Statement = {
         "Sid": grant.sid,
         "Effect": "Allow",
         "Action": list(grant.actions),
-        "Resource": filled[0] if len(filled) == 1 else filled,
-        "Condition": _filled(grant.condition, scope.names),
+        "Resource": arns[0] if len(arns) == 1 else arns,
     }
-    return {name: value for name, value in whole.items() if value}
+    if grant.condition:
+        written["Condition"] = {
+            operator: {key: [value.format_map(names) for value in values] for key, values in wanted.items()}
+            for operator, wanted in grant.condition.items()
+        }
+    return written
 
 
-def policy(level: str, scope: Scope, lacking: str = "") -> dict[str, Any]:
+def policy(level: str, scope: Scope, lacking: str = "") -> Document:
     """The policy document of a level. Raises `CloudknotInputError` for an unknown one.
 
     ``lacking`` is the Sid of a statement to leave out; what that one stands in for is then there itself.
@@ -100,6 +113,6 @@ def _is_of_kind(arn: str, pattern: str) -> bool:
     return fnmatchcase(found, wanted)
 
 
-def size(document: Mapping[str, Any]) -> int:
+def size(document: Mapping[str, object]) -> int:
     """Characters of a policy as IAM counts them."""
     return len(json.dumps(document, separators=(",", ":")))

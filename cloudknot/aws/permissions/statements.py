@@ -6,9 +6,8 @@ Reference). EC2 names its resources itself, so those are given by their type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 LEVELS = ("run", "create", "administer")
 """Each level holds those before it."""
@@ -40,7 +39,7 @@ class Grant:
     purpose: str
     actions: tuple[str, ...]
     resources: tuple[str, ...] = ("*",)
-    condition: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    condition: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     replaces: tuple[str, ...] = ()
 
 
