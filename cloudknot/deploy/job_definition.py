@@ -1,8 +1,15 @@
-"""The job definition as Batch's API takes and gives it: the counterpart of the one in the template."""
+"""The job definition: one mapping that is both the resource in a knot's template and the request to Batch.
+
+`DEFINITION` names the parameters of the stack. `template_parts` writes it for CloudFormation, which makes the first
+revision. `job_definition` fills it in for RegisterJobDefinition, which makes the later ones. The other functions read
+existing revisions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.worker.wire.container import TRY_AGAIN
@@ -12,6 +19,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 10
 """The most that Batch takes (Batch API reference, RetryStrategy), of which the worker lets the user's own be fewer."""
+# Batch counts all attempts together. A lost host, a reclaimed Spot machine and a failed pull use up none of the user's
+# own attempts: the worker counts those, and asks for another one by its exit code.
 RETRY_RULES = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},
     {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
@@ -22,41 +31,109 @@ RETRY_RULES = (
 """Which attempts are followed by another: 5 rules, the most that Batch takes, the last of which matches all."""
 
 
+@dataclass(frozen=True)
+class Ref:
+    """The value of a parameter of the stack, or of another name that CloudFormation knows."""
+
+    name: str
+    number: bool = False
+    """Whether Batch's API takes it as a number."""
+
+
+@dataclass(frozen=True)
+class If:
+    """A value that is there only under one of `CONDITIONS`."""
+
+    condition: str
+    value: Value
+    otherwise: Value = None
+
+
+Value = str | int | bool | None | Ref | If | Sequence["Value"] | Mapping[str, "Value"]
+CONDITIONS = {"IsFargate": ("Fargate", ""), "HasGpus": ("Gpus", "0"), "HasTimeout": ("Timeout", "0")}
+"""Conditions of the template: each holds unless its parameter has this value."""
+AS_GIVEN = ("parameters", "options")
+"""Mappings whose keys are no names of the API, so that CloudFormation has them as they are, too."""
+
+
+def _amount(kind: str, parameter: str) -> Mapping[str, Value]:
+    return {"type": kind, "value": Ref(parameter)}
+
+
+_USUAL = (_amount("VCPU", "Vcpus"), _amount("MEMORY", "Memory"))
+
+DEFINITION: Mapping[str, Value] = {
+    "jobDefinitionName": Ref("JobDefinitionName"),
+    "type": "container",
+    "platformCapabilities": [If("IsFargate", "FARGATE", "EC2")],
+    "propagateTags": True,
+    "parameters": {"retries": Ref("Retries"), "environment": Ref("Environment"), "bucket": Ref("Bucket")},
+    "containerProperties": {
+        "image": Ref("Image"),
+        "jobRoleArn": Ref("JobRole"),
+        "executionRoleArn": Ref("ExecutionRole"),
+        "resourceRequirements": If("HasGpus", (*_USUAL, _amount("GPU", "Gpus")), _USUAL),
+        "environment": [{"name": "AWS_DEFAULT_REGION", "value": Ref("AWS::Region")}],
+        "linuxParameters": {"initProcessEnabled": True},
+        "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": Ref("LogGroup")}},
+        "runtimePlatform": If("IsFargate", {"operatingSystemFamily": "LINUX", "cpuArchitecture": Ref("Architecture")}),
+        "fargatePlatformConfiguration": If("IsFargate", {"platformVersion": "LATEST"}),
+        # Without a NAT gateway, a public address is the way to the image's registry.
+        "networkConfiguration": If("IsFargate", {"assignPublicIp": "ENABLED"}),
+    },
+    "retryStrategy": {"attempts": ATTEMPTS, "evaluateOnExit": RETRY_RULES},
+    "timeout": If("HasTimeout", {"attemptDurationSeconds": Ref("Timeout", number=True)}),
+}
+
+
 def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]:
-    """The job definition that the template makes of ``parameters``, as RegisterJobDefinition takes it."""
-    amounts = {"VCPU": parameters["Vcpus"], "MEMORY": parameters["Memory"], "GPU": parameters["Gpus"]}
-    timeout = int(parameters["Timeout"])
+    """Return the request to RegisterJobDefinition for a stack with these parameters."""
+    names = {**parameters, "AWS::Region": region, "LogGroup": parameters["LogGroupName"]}
+    filled: dict[str, Any] = _filled(DEFINITION, names)
+    return filled
+
+
+def _filled(value: Value, names: Mapping[str, str]) -> Any:
+    if isinstance(value, Ref):
+        return int(names[value.name]) if value.number else names[value.name]
+    if isinstance(value, If):
+        parameter, empty = CONDITIONS[value.condition]
+        return _filled(value.otherwise if names[parameter] == empty else value.value, names)
+    if isinstance(value, Mapping):
+        items = {key: _filled(each, names) for key, each in value.items()}
+        return {key: each for key, each in items.items() if each is not None}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [each for each in (_filled(each, names) for each in value) if each is not None]
+    return value
+
+
+def template_parts() -> dict[str, list[str]]:
+    """Return the lines of YAML for the words JOB_DEFINITION and JOB_CONDITIONS in the template."""
+    properties = _resource(DEFINITION)
+    conditions = {
+        name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
+        for name, (parameter, empty) in CONDITIONS.items()
+    }
     return {
-        "jobDefinitionName": parameters["JobDefinitionName"],
-        "type": "container",
-        "platformCapabilities": ["FARGATE" if parameters["Fargate"] else "EC2"],
-        "propagateTags": True,
-        "parameters": {
-            "retries": parameters["Retries"],
-            "environment": parameters["Environment"],
-            "bucket": parameters["Bucket"],
-        },
-        "containerProperties": {
-            "image": parameters["Image"],
-            "jobRoleArn": parameters["JobRole"],
-            "executionRoleArn": parameters["ExecutionRole"],
-            "resourceRequirements": [{"type": kind, "value": n} for kind, n in amounts.items() if n != "0"],
-            "environment": [{"name": "AWS_DEFAULT_REGION", "value": region}],
-            "linuxParameters": {"initProcessEnabled": True},
-            "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": parameters["LogGroupName"]}},
-            **(_fargate(parameters["Architecture"]) if parameters["Fargate"] else {}),
-        },
-        "retryStrategy": {"attempts": ATTEMPTS, "evaluateOnExit": [dict(rule) for rule in RETRY_RULES]},
-        **({"timeout": {"attemptDurationSeconds": timeout}} if timeout else {}),
+        "JOB_DEFINITION": [f"{name}: {json.dumps(value)}" for name, value in properties.items()],
+        "JOB_CONDITIONS": [f"{name}: {json.dumps(value)}" for name, value in conditions.items()],
     }
 
 
-def _fargate(architecture: str) -> dict[str, Any]:
-    return {
-        "runtimePlatform": {"operatingSystemFamily": "LINUX", "cpuArchitecture": architecture},
-        "fargatePlatformConfiguration": {"platformVersion": "LATEST"},
-        "networkConfiguration": {"assignPublicIp": "ENABLED"},
-    }
+def _resource(value: Value, as_given: bool = False) -> Any:
+    """Return a part of the definition as CloudFormation has it: with a capital first letter, and its own functions."""
+    if isinstance(value, Ref):
+        return {"Ref": value.name}
+    if isinstance(value, If):
+        return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
+    if isinstance(value, Mapping):
+        return {
+            key if as_given else key[0].upper() + key[1:]: _resource(each, key in AS_GIVEN)
+            for key, each in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_resource(each) for each in value]
+    return {"Ref": "AWS::NoValue"} if value is None else value
 
 
 def facts(definition: Mapping[str, Any]) -> dict[str, object]:

@@ -6,9 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from textwrap import indent
 
 from cloudknot.aws.tags import pairs
+from cloudknot.deploy.job_definition import template_parts
 from cloudknot.errors import CloudknotInputError
 
 DIGEST = "TemplateDigest"
@@ -22,8 +25,15 @@ LONGEST = 51_200
 
 
 def load(name: str) -> str:
-    """Text of one of cloudknot's templates, for example ``"knot"``."""
-    return (Path(__file__).with_name(f"{name}.yaml")).read_text(encoding="utf-8")
+    """Return the text of one of cloudknot's templates, for example ``"knot"``, all but the tags filled in."""
+    text = Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8")
+    for word, lines in template_parts().items():
+        text = re.sub(rf"(?m)^( +){word}$", partial(_indented, "\n".join(lines)), text)
+    return text
+
+
+def _indented(lines: str, place: re.Match[str]) -> str:
+    return indent(lines, place[1])
 
 
 def digest(template: str) -> str:
