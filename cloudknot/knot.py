@@ -25,11 +25,12 @@ from cloudknot.knot_properties import KnotProperties
 from cloudknot.options import config
 from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.options.validators import refuse
-from cloudknot.run.collect.map_future import MapFuture
-from cloudknot.run.jobs.history import as_elements, jobs_table
-from cloudknot.run.jobs.job import BatchJob
-from cloudknot.run.submit.dependencies import Source, job_ids_of
-from cloudknot.run.submit.rounds import Round
+from cloudknot.run.collect.map_future import MapFuture, empty_map
+from cloudknot.run.jobs.arguments import as_elements, job_ids_of
+from cloudknot.run.jobs.history import jobs_table
+from cloudknot.run.jobs.job import BatchJob, started_job
+from cloudknot.run.submit.dependencies import Source
+from cloudknot.run.submit.rounds import Run
 from cloudknot.run.submit.start import Target, start_run
 
 
@@ -250,14 +251,11 @@ class Knot(KnotProperties):
         target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
         return self._future(start_run(self._cloud, target, source, self._program, options), options)
 
-    def _future(self, started: Round | None, options: MapOptions) -> MapFuture:
+    def _future(self, started: Run | None, options: MapOptions) -> MapFuture:
         if started is None:
-            return MapFuture(None, 0)
-        job = BatchJob.started(self._cloud, started, options.max_threads)
-        job.program, job.target = (
-            self._program,
-            Target.of(self.name, self._program, self._resources, self._options.memory_growth),
-        )
+            return empty_map()
+        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
+        job = started_job(self._cloud, started, options.max_threads, self._program, target)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 

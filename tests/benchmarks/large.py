@@ -38,8 +38,8 @@ def blocks(count: int, size: int) -> Iterator[bytes]:
 
 def worker_peak(job: ck.BatchJob) -> int:
     """Bytes: the most memory that a process of the job had."""
-    located = [location for page in job.stored(0) for location, _ in page]
-    heads = (Pack(job.read(location, 0, head_size(location.number))) for location in located)
+    located = [location for page in job._view.stored(0) for location, _ in page]
+    heads = (Pack(job._view.read(location, 0, head_size(location.number))) for location in located)
     return max(envelope.peak for head in heads for envelope in head)
 
 

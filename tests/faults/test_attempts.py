@@ -24,7 +24,7 @@ def scaled(x, factor=1):
 
 
 def ended(job):
-    return until(lambda: all(each["status"] in ("SUCCEEDED", "FAILED") for each in job.describe_jobs()))
+    return until(lambda: all(each["status"] in ("SUCCEEDED", "FAILED") for each in job._view.describe_jobs()))
 
 
 @pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (4, 1), (12, 6)])
@@ -38,7 +38,7 @@ def test_overlapping_attempts_have_one_result_for_each_element(cloud, knot_of, s
     # The first attempts, of which Batch knows nothing any more, end when they have done their work as well.
     time.sleep(2.5)
     assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == shown
-    packs = [location for page in future.job.stored(0) for location, _ in page]
+    packs = [location for page in future.job._view.stored(0) for location, _ in page]
     assert len(packs) == len(set(packs))
     if chunksize == 1:
         assert sorted(location.first for location in packs) == list(range(count))
@@ -163,7 +163,7 @@ def test_a_job_that_batch_has_forgotten_is_resolved_from_s3(cloud, knot_of, swit
     switches.forget(future.job.job_id)
     job = knot_of(signed).jobs[-1]
     later = ck.BatchJob(job.job_id, cloud=cloud, keys=job.keys)
-    assert later.describe_jobs() == []
+    assert later._view.describe_jobs() == []
     assert later.result(LONG) == shown
     assert later.status == "SUCCEEDED"
     assert later.done

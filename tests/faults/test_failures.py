@@ -83,7 +83,7 @@ def test_the_attempt_is_that_of_the_last_round(knot_of, switches, tmp_path, how)
 def test_a_cancellation(knot_of, tmp_path):
     future = knot_of(behave).map([("return", str(tmp_path)), ("return", str(tmp_path), 600)], starmap=True)
     assert future[0].exception(LONG) is None
-    until(lambda: future.job.describe([1])[1]["status"] == "RUNNING")
+    until(lambda: future.job._view.describe([1])[1]["status"] == "RUNNING")
     future.job.terminate("the lab closes")
     check(future.exception(LONG), future, ck.JobCancelledError, 1, 1, 143, "the lab closes")
 
@@ -122,6 +122,6 @@ def test_the_attempt_of_a_failure_that_is_stored_again_in_a_retry(knot_of, tmp_p
     cause = again.exception(LONG).__cause__
     assert (cause.index, cause.job_id, cause.attempt) == (1, future.job.job_ids[0], 1)
     # Another session is told the same.
-    later = ck.BatchJob(future.job.job_id, cloud=future.job.cloud)
+    later = ck.BatchJob(future.job.job_id, cloud=future.job._cloud)
     cause = later.future().exception(LONG).__cause__
     assert (cause.index, cause.job_id, cause.attempt) == (1, future.job.job_ids[0], 1)

@@ -44,7 +44,7 @@ def exit_codes(future, count):
 
 
 def marks(future):
-    return len(list(future.job.cloud.storage.keys(f"{future.job.keys.prefix}/failures/")))
+    return len(list(future.job._cloud.storage.keys(f"{future.job.keys.prefix}/failures/")))
 
 
 def test_an_exception_is_not_tried_again_unless_asked(knot_of):

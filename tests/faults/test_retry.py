@@ -16,7 +16,7 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
-from cloudknot.run.jobs.rounds import CLAIM_TIME
+from cloudknot.run.jobs.retry import CLAIM_TIME
 from tests.helpers.waiting import LONG, until
 
 
@@ -86,7 +86,7 @@ def test_large_results_of_a_retry_are_stored_beside_the_failures(knot_of, tmp_pa
     (tmp_path / "ready").touch()
     again = future.retry_failed()
     assert [(len(value), value[0]) for value in again.result(LONG)] == [(9_000_000, index) for index in range(3)]
-    later = ck.BatchJob(again.job.job_id, cloud=future.job.cloud)
+    later = ck.BatchJob(again.job.job_id, cloud=future.job._cloud)
     assert [len(value) for value in later.result(LONG)] == [9_000_000] * 3
     assert calls(tmp_path) == dict.fromkeys(range(3), 2)
 
@@ -168,7 +168,7 @@ def test_what_was_lost_with_its_host_is_retried_from_where_it_was(knot_of, switc
     again = future.retry_failed(memory=9000, vcpus=2, timeout=90, retries=2)
     assert again.result(LONG) == list(range(6))
     assert all(number == 1 for index, number in calls(tmp_path).items() if index in kept)
-    (job,) = again.job.describe_jobs()
+    (job,) = again.job._view.describe_jobs()
     given = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
     assert given == {"MEMORY": "9000", "VCPU": "2"}
     assert job["timeout"] == {"attemptDurationSeconds": 90}
@@ -211,7 +211,7 @@ def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_
                 asked.retry_failed(**{name: value})
         with pytest.raises(TypeError, match=r"retry_failed\(\) got an unexpected keyword argument 'memroy'"):
             asked.retry_failed(memroy=2000)
-    assert future.job.rounds.newest.number == 0
+    assert future.job._run.rounds.newest.number == 0
     assert future.cancel()
     (tmp_path / "ready").touch()
     again = future.retry_failed()
@@ -252,7 +252,7 @@ def test_what_a_dead_session_has_claimed_is_free_after_a_while(cloud, knot_of, t
         future.retry_failed()
     claim(datetime.now(UTC) - 2 * CLAIM_TIME)
     assert future.retry_failed().result(LONG) == [(0, None)]
-    assert job.rounds.newest.number == 2
+    assert job._run.rounds.newest.number == 2
     assert calls(tmp_path) == {0: 2}
 
 
@@ -276,7 +276,7 @@ def greedy(folder, index):
 
 
 def memory_of(job):
-    (described,) = job.describe_jobs()
+    (described,) = job._view.describe_jobs()
     return next(item["value"] for item in described["container"]["resourceRequirements"] if item["type"] == "MEMORY")
 
 
@@ -284,9 +284,9 @@ def test_memory_grows_by_itself_after_running_out(knot_of, switches, tmp_path):
     knot = knot_of(greedy, memory=1000, memory_growth=2)
     with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
         future = knot.map(inputs(tmp_path, 1), starmap=True)
-        until(lambda: future.job.rounds.newest.number >= 1)
+        until(lambda: future.job._run.rounds.newest.number >= 1)
     assert future.result(LONG) == [0]
-    memory = [each.about["overrides"]["memory"] for each in future.job.rounds]
+    memory = [each.about["overrides"]["memory"] for each in future.job._run.rounds]
     assert memory[:2] == [None, 2000]
     # The switch may have been on for one round more.
     assert memory[2:] in ([], [4000])
@@ -299,8 +299,8 @@ def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches
         future = knot.map(inputs(tmp_path, 3), starmap=True)
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB"):
             future.result(LONG)
-    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 3000, 8000]
-    assert [list(each.elements) for each in future.job.rounds] == [[0, 1, 2], [0], [0]]
+    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 3000, 8000]
+    assert [list(each.elements) for each in future.job._run.rounds] == [[0, 1, 2], [0], [0]]
     assert calls(tmp_path) == {1: 1, 2: 1}
 
 
@@ -335,7 +335,7 @@ def test_a_retry_that_is_killed_half_way_goes_on_where_its_results_end(knot_of, 
         child = retried[start : start + size]
         assert child[0] == 1
         assert sum(child) < 2 * size
-    assert future.job.rounds.newest.number == 1
+    assert future.job._run.rounds.newest.number == 1
 
 
 def test_memory_grows_in_a_later_session_from_where_the_dead_one_had_got(cloud, knot_of, switches, tmp_path):
@@ -354,7 +354,7 @@ def test_memory_grows_in_a_later_session_from_where_the_dead_one_had_got(cloud, 
         ended(job)
     again = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1].retry_failed()
     assert again.result(LONG) == [5]
-    assert [each.about["overrides"]["memory"] for each in again.job.rounds] == [None, 2000, 4000]
+    assert [each.about["overrides"]["memory"] for each in again.job._run.rounds] == [None, 2000, 4000]
 
 
 def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
@@ -363,7 +363,7 @@ def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
         future = knot.map(inputs(tmp_path, 3), starmap=True, job_type="independent")
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB.*grown to 8 times"):
             future.result(LONG)
-    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 8000]
+    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 8000]
     assert len(future.job.job_ids) == 1
 
 
@@ -410,7 +410,7 @@ def test_a_later_session_lets_the_memory_grow_when_it_is_asked_to_retry(cloud, s
         later = ck.BatchJob(submitted.stdout.strip(), cloud=cloud)
         with pytest.raises(ck.OutOfMemoryError, match="1,000 MiB"):
             later.result(LONG)
-        assert later.rounds.newest.number == 0
+        assert later._run.rounds.newest.number == 0
         ended(later)
     assert later.retry_failed().result(LONG) == [5]
     assert memory_of(later) == "2000"
@@ -434,7 +434,7 @@ def test_a_job_that_somebody_ends_does_not_grow(cloud, knot_of, switches, tmp_pa
         with pytest.raises(ck.OutOfMemoryError):
             future.result(LONG)
     assert isinstance(future[1].exception(LONG), JobCancelledError)
-    assert future.job.rounds.newest.number == 0
+    assert future.job._run.rounds.newest.number == 0
     assert job.status == "FAILED"
     (tmp_path / "go").touch()
     assert future.retry_failed().result(LONG) == [0, 1]
@@ -460,7 +460,7 @@ def test_a_retry_that_is_asked_for_while_memory_grows_waits_for_that(cloud, swit
         switches.off()
         gate.set()
         assert asked.result(LONG).result(LONG) == [0]
-    assert [each.about["overrides"]["memory"] for each in future.job.rounds] == [None, 2000]
+    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 2000]
 
 
 def test_a_retry_that_could_not_be_stored_can_be_asked_for_again(cloud, knot_of, tmp_path):
@@ -511,7 +511,7 @@ def test_a_job_that_batch_has_not_taken_note_of_is_submitted_and_can_be_ended(cl
     assert (job.status, job.done) == ("SUBMITTED", False)
     job.terminate("At once")
     lags.clear()
-    assert job.describe_jobs()[0]["isTerminated"]
+    assert job._view.describe_jobs()[0]["isTerminated"]
     assert ended(job)
 
 

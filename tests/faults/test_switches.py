@@ -186,7 +186,9 @@ def attempt(seconds):
 
 def described(future):
     """Batch's description of the map's only child, once it has ended."""
-    (job,) = until(lambda: [job for job in future.job.describe_jobs() if job["status"] in ("SUCCEEDED", "FAILED")])
+    (job,) = until(
+        lambda: [job for job in future.job._view.describe_jobs() if job["status"] in ("SUCCEEDED", "FAILED")]
+    )
     return job
 
 
@@ -243,7 +245,7 @@ def test_docker_times_out_after_the_work_is_done(knot_of, switches):
 
 def test_a_running_child_can_be_killed_now(knot_of, switches):
     future = knot_of(attempt).map([1.5, 0])
-    until(lambda: future.job.describe([0])[0]["status"] == "RUNNING")
+    until(lambda: future.job._view.describe([0])[0]["status"] == "RUNNING")
     switches.kill(f"{future.job.job_id}:0", "host")
     assert future.result(LONG) == ["2", "1"]
     with pytest.raises(ck.CloudError, match="refuses"):
@@ -275,7 +277,7 @@ def test_a_forgotten_job_is_unknown_to_batch(knot_of, switches):
     assert future.result(LONG) == ["1", "1"]
     described(future)
     switches.forget(future.job.job_id)
-    assert future.job.describe_jobs() == []
-    assert future.job.describe([0, 1]) == {0: {}, 1: {}}
+    assert future.job._view.describe_jobs() == []
+    assert future.job._view.describe([0, 1]) == {0: {}, 1: {}}
     assert future.job.status == "SUCCEEDED"
     assert switches.injected() == {"forgotten": 1}

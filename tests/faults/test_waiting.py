@@ -76,10 +76,10 @@ def test_keys_that_are_renewed_in_the_shared_file_are_taken(cloud, knot_of, swit
     with switches.on(Faults(expired=True)):
         until(lambda: outages(caplog))
         with pytest.raises(ck.CredentialsError, match=r"ExpiredToken|SignatureDoesNotMatch"):
-            future.job.describe_jobs()
+            future.job._view.describe_jobs()
     # AWS takes keys again, but those in the file are wrong until somebody renews them.
     with pytest.raises(ck.CredentialsError, match="SignatureDoesNotMatch"):
-        future.job.describe_jobs()
+        future.job._view.describe_jobs()
     (tmp_path / "go").touch()
     write(settings["AWS_SECRET_ACCESS_KEY"])
     assert future.result(LONG) == ["done"]
@@ -270,10 +270,10 @@ def test_nothing_is_run_again_while_nobody_knows_what_failed(cloud, knot_of, swi
     with switches.on(Faults(errors=1.0, only="/outputs/")), pytest.raises(ck.CloudError) as caught:
         later.retry_failed()
     assert caught.value.__notes__ == ["Nothing was submitted."]
-    assert later.rounds.newest.number == 0
+    assert later._run.rounds.newest.number == 0
     (tmp_path / "two").write_text("")
     assert later.retry_failed().result(LONG) == ["done", "done"]
-    assert list(later.rounds.newest.elements) == [1]
+    assert list(later._run.rounds.newest.elements) == [1]
 
 
 INTERRUPTED = """
@@ -339,4 +339,4 @@ def test_a_stop_that_the_function_makes_another_error_of_is_no_failure_of_it(kno
     time.sleep(1)
     future.job.terminate("A test of it")
     assert isinstance(future.exception(LONG), JobCancelledError)
-    assert next(future.job.stored(0), []) == []
+    assert next(future.job._view.stored(0), []) == []

@@ -8,57 +8,37 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from concurrent.futures._base import PENDING as NOT_DONE
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CKTimeoutError
-from cloudknot.run.collect.element_table import CANCELLED, PENDING, Elements
-from cloudknot.run.collect.loader import Outcome
-from cloudknot.run.collect.waiters import Waiters, Waiting
+from cloudknot.run.collect.element_table import CANCELLED, PENDING, ElementTable
+from cloudknot.run.collect.loader import Loader, Outcome
+from cloudknot.run.collect.waiters import Callback, Waiters
 
-Callback = Callable[[Any], object]
+if TYPE_CHECKING:
+    from cloudknot.run.collect.collector import Collector
 
 BLOCK = 256
-"""Neighbouring elements whose futures share what they can. Python has each number below it once, for all."""
+"""Neighbouring elements whose futures share their `Block`. Python has each number below it once, for all."""
 _LOADING = threading.Lock()
-LOCK = threading.RLock()
-"""Of all maps: `concurrent.futures` locks futures in the order of their ids, in which those of two maps alternate."""
-
-
-class Owner(Protocol):
-    """What the futures of a map share; `cloudknot.run.collect.map_future.MapFuture` is one."""
-
-    job: Any
-    elements: Elements
-    waiting: Waiting
-    element_waiters: Waiters
-    callbacks: dict[int, list[Callback]]
-    how_to_return: str
-    _condition: Any
-
-    def collect(self) -> None:
-        """Have somebody look for results."""
-
-    def attended(self) -> AbstractContextManager[None]:
-        """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
-
-    def so_far(self) -> str:
-        """How the map gets on, in sentences that end with a space."""
-
-    def outcome_of(self, index: int) -> tuple[Outcome, bool]:
-        """The outcome of an element that has ended, and whether it would be the same the next time."""
 
 
 class CloudFuture(Future[Any]):
     """A future that a collector resolves: waiting for it keeps the collector at work."""
 
-    @property
-    def _owner(self) -> Owner:
-        raise NotImplementedError
+    _collector: Collector
+    """The collector that resolves it."""
+    _all_waiters: Waiters
+    """Everybody who waits for its map."""
+
+    @abstractmethod
+    def _outcome(self) -> Outcome:
+        """Return the value, or the error; raise CancelledError."""
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result and return it.
@@ -92,10 +72,6 @@ class CloudFuture(Future[Any]):
         self._await(timeout)
         return self._outcome()[1]
 
-    def _outcome(self) -> Outcome:
-        """The value, or the error; raises CancelledError."""
-        raise NotImplementedError
-
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """Whether it is done and was cancelled, the value and the error: what asyncio asks for from Python 3.14 on."""
         if not self.done() or self.cancelled():
@@ -105,39 +81,39 @@ class CloudFuture(Future[Any]):
     def _await(self, timeout: float | None) -> None:
         if self.done():
             return
-        with self._owner.attended(), self._condition:
+        with self._collector.attended(), self._condition:
             ended = self._condition.wait_for(self.done, timeout)
         if not ended:
             raise self._late(timeout) from TimeoutError()
 
     def _late(self, timeout: float | None) -> CKTimeoutError:
-        owner = self._owner
+        status = self._collector.status
         return CKTimeoutError(
-            f"There is no result after {timeout:g} s. {owner.so_far()}The job goes on: {owner.how_to_return}."
+            f"There is no result after {timeout:g} s. {status.so_far()}The job goes on: {status.how_to_return}."
         )
 
-    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+    def add_done_callback(self, fn: Callback) -> None:
         """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""
-        owner = self._owner
-        owner.waiting.add(1)
+        waiters = self._all_waiters
+        waiters.calls.add(1)
 
         def counted(future: Future[Any]) -> None:
             try:
                 fn(self)
             finally:
-                owner.waiting.add(-1)
+                waiters.calls.add(-1)
 
         super().add_done_callback(counted)
-        owner.collect()
+        waiters.collect()
 
 
 class Block:
-    """What the futures of neighbouring elements share: their map, and the index of the first of them."""
+    """The part that futures of neighbouring elements share: their map, and the index of the first of them."""
 
     __slots__ = ("map", "start")
 
-    def __init__(self, owner: Owner, start: int) -> None:
-        self.map, self.start = owner, start
+    def __init__(self, map: ElementFutures, start: int) -> None:
+        self.map, self.start = map, start
 
 
 class ElementFuture(CloudFuture):
@@ -165,45 +141,49 @@ class ElementFuture(CloudFuture):
         return self._block.start + self._position
 
     def __repr__(self) -> str:
-        return f"<ElementFuture {self.index} of {self._owner.job!r}: {self._state.lower()}>"
+        return f"<ElementFuture {self.index} of {self._block.map.job!r}: {self._state.lower()}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ElementFuture):
             return NotImplemented
-        return self.index == other.index and self._owner is other._owner
+        return self.index == other.index and self._block.map is other._block.map
 
     def __hash__(self) -> int:
         return id(self._block.map) + self.index
 
     @property
-    def _owner(self) -> Owner:
-        return self._block.map
+    def _collector(self) -> Collector:  # type: ignore[override]
+        return self._block.map.collector
 
     @property
-    def _condition(self) -> Any:  # type: ignore[override]
-        return self._block.map._condition
+    def _all_waiters(self) -> Waiters:  # type: ignore[override]
+        return self._block.map.waiters
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._block.map.waiters.condition
 
     @property
     def _state(self) -> str:  # type: ignore[override]
-        state = self._owner.elements.state(self.index)
+        state = self._block.map.table.state(self.index)
         return NOT_DONE if state == PENDING else CANCELLED_AND_NOTIFIED if state == CANCELLED else FINISHED
 
     @property
     def _waiters(self) -> Any:  # type: ignore[override]
-        return self._owner.element_waiters.of(self.index)
+        return self._block.map.waiters.of_elements.of(self.index)
 
     @property
-    def _done_callbacks(self) -> list[Any]:
-        return self._owner.callbacks.setdefault(self.index, [])
+    def _done_callbacks(self) -> list[Callback]:
+        return self._block.map.waiters.callbacks.setdefault(self.index, [])
 
     def done(self) -> bool:
         """Whether the element has ended."""
-        return self._owner.elements.state(self.index) != PENDING
+        return self._block.map.table.state(self.index) != PENDING
 
     def _outcome(self) -> Outcome:
         if self._loaded is not None:
             return self._loaded
-        outcome, lasts = self._owner.outcome_of(self.index)
+        outcome, lasts = self._block.map.loader.outcome(self.index)
         with _LOADING:
             # Another thread may have been faster: all get one and the same object.
             if lasts and self._loaded is None:
@@ -222,23 +202,24 @@ class ElementFutures:
     by while going through all would take more memory than the futures themselves.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, collector: Collector, table: ElementTable, loader: Loader, job: object) -> None:
+        self.collector, self.table, self.loader, self.job = collector, table, loader, job
+        self.waiters: Waiters = collector.waiters
         self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
 
     def __getitem__(self, index: int) -> ElementFuture:
-        with self._owner._condition:
+        with self.waiters.condition:
             made = self._made.get(index)
             if made is None:
-                made = self._made[index] = ElementFuture(Block(self._owner, index), 0)
+                made = self._made[index] = ElementFuture(Block(self, index), 0)
             return made
 
     def each(self, indices: Iterable[int]) -> Iterator[ElementFuture]:
         """The futures of some elements; nothing is held of those that were given."""
-        block = Block(self._owner, 0)
+        block = Block(self, 0)
         for index in indices:
             if not block.start <= index < block.start + BLOCK:
-                block = Block(self._owner, index)
+                block = Block(self, index)
             yield (self._made.get(index) if self._made else None) or ElementFuture(block, index - block.start)
 
     def loaded(self) -> Iterator[tuple[int, Any]]:

@@ -1,16 +1,20 @@
-"""What is known of a map's elements, in 5 bytes each, and 14 for each pack: how each has ended, and which pack has
-its outcome.
+"""The table of a map's elements, in 5 bytes each, and 14 for each pack: how each has ended, and which pack has its
+outcome.
 
-No locks and no I/O here: `cloudknot.run.collect.map_future.MapFuture` guards it, and tells whoever waits.
+No locks and no I/O here: the collector writes it under the lock of `cloudknot.run.collect.waiters`.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from cloudknot.aws import batch
+from cloudknot.display.progress import Snapshot
+from cloudknot.errors import CloudknotError
+from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory, took_neighbours
 from cloudknot.worker.wire.keys import Location
 
 PENDING, VALUE, FAILURE, LOST, GIVEN_UP, CANCELLED = range(6)
@@ -37,7 +41,7 @@ class Part(NamedTuple):
     positions: range
 
 
-class Elements:
+class ElementTable:
     """The states of ``count`` elements.
 
     Attributes
@@ -46,6 +50,10 @@ class Elements:
         Elements that wait.
     without_value : int
         Elements that have ended without a value.
+    endings : dict
+        By child: how its job ended, where it left elements without a result, and the log stream of its last attempt.
+    given_up_with : CloudknotError
+        The reason of elements that were given up.
     """
 
     def __init__(self, count: int) -> None:
@@ -55,13 +63,15 @@ class Elements:
         # Of each pack, in the order in which they were stored; an element's row is the one of its pack.
         self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
         self._rounds = array("H")
+        self.endings: dict[int, tuple[Ending, batch.LogStream | None]] = {}
+        self.given_up_with = CloudknotError("The cloud does not tell")
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def reopened(self) -> Elements:
+    def reopened(self) -> ElementTable:
         """A copy in which those that have ended without a value wait again."""
-        copy = Elements(0)
+        copy = ElementTable(0)
         copy._states = bytearray(self._states.translate(bytes([PENDING, VALUE, *[PENDING] * 254])))
         copy._rows, copy._rounds = self._rows[:], self._rounds[:]
         copy._firsts, copy._counts, copy._sizes = self._firsts[:], self._counts[:], self._sizes[:]
@@ -192,6 +202,26 @@ class Elements:
         self.left -= sum(waited)
         self.without_value += sum(waited)
         return elements.start, waited
+
+    def add_ending(self, child: int, job: batch.Job) -> None:
+        """Note how the job of a child ended that left elements without a result."""
+        streams = batch.log_streams(job)
+        self.endings[child] = ending(job), streams[-1] if streams else None
+
+    def short_of_memory(self) -> int:
+        """Return the most MiB that a child had which ran out of memory; 0 if none did, or nobody knows."""
+        endings = (end for end, _ in self.endings.values() if out_of_memory(end))
+        return max((end.memory or 0 for end in endings), default=0)
+
+    def any_died(self) -> bool:
+        """Return whether the process of a child was ended, perhaps by one of its elements."""
+        return any(took_neighbours(end) for end, _ in self.endings.values())
+
+    def snapshot(self, states: Mapping[str, int], why: str) -> Snapshot:
+        """Return the progress for the display, with the number of children in each of Batch's states."""
+        cancelled = self.number_of(CANCELLED)
+        counts = len(self) - self.left - self.without_value, self.without_value - cancelled, cancelled
+        return Snapshot(*counts, states, why) if self.left else Snapshot(*counts)
 
     def _waiting(self, start: int, stop: int) -> bytes:
         return bytes(self._states[start:stop].translate(_IS_PENDING))

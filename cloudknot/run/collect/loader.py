@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws import batch
-from cloudknot.aws.batch import DESCRIBE_LIMIT, LogStream, log_streams
+from cloudknot.aws.batch import DESCRIBE_LIMIT, log_streams
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
-from cloudknot.run.collect.collector import Source
 from cloudknot.run.collect.element_errors import (
-    Place,
+    as_ending,
     given_up,
     load_exception,
     load_value,
@@ -22,95 +21,83 @@ from cloudknot.run.collect.element_errors import (
     lost,
     unreadable,
 )
-from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, Elements, Part
-from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory, took_neighbours
-from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, Store, in_order
+from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
+from cloudknot.run.collect.job_failures import out_of_memory, took_neighbours
+from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
+from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire.envelope import Failure
 from cloudknot.worker.wire.keys import Location
+
+if TYPE_CHECKING:
+    from cloudknot.run.collect.collector import Growth
+    from cloudknot.run.collect.run_view import RunView
 
 SHARED = " (the cause may be another element of its chunk: retry_failed(chunksize=1) runs each by itself)"
 Outcome = tuple[Any, BaseException | None]
 """A value and None, or None and the error that stands in its place."""
 
 
-class Job(Source, Store, Protocol):
-    """What a map's future must know of its job; `cloudknot.run.jobs.job.BatchJob` is one."""
-
-    def place(self, index: int, child: int | None = None) -> Place:
-        """Where an element runs, for an error's text; by default in its last round."""
-
-    @property
-    def states(self) -> Mapping[str, int]:
-        """How many children were in which state when Batch was asked last."""
-
-    @property
-    def name(self) -> str:
-        """What Batch calls the job."""
-
-    def reason_of_waiting(self) -> str:
-        """Batch's reason why a job stays in RUNNABLE; empty when it gives none."""
-
-    def child_of(self, element: int, round: int | None = None) -> int:
-        """The child that has an element, in its last round, or in the last one up to one."""
-
-    def children_of(self, element: int) -> list[int]:
-        """The children that have an element, in all its rounds."""
-
-    def log_url(self, stream: LogStream) -> str:
-        """Where a person can read a log stream."""
-
-    def waited_for(self, child: int) -> str:
-        """The jobs that a child's job waited for and that failed, in words."""
-
-    def growth(self, end: Ending) -> str:
-        """What ``memory_growth`` does about a job that ran out of memory, in words; empty without it."""
-
-    def terminate(self, reason: str) -> None:
-        """End the job."""
-
-
-class Results:
-    """The outcomes of the elements of one job.
+class Loader:
+    """Reads the outcomes of the elements of one map.
 
     Parameters
     ----------
-    job : Job
-    elements : Elements
-        How each has ended, so far.
+    view : RunView
+    table : ElementTable
+        How each element has ended, so far.
+    packs : Packs
+    growth : Growth
+        For the errors of jobs that ran out of memory.
     max_threads : int
-        Packs that are read at the same time for `values`.
-    packs : Packs, optional
-        Those of an earlier future of the same run, with what they keep.
+        Packs that are read at the same time for the list of all values.
     """
 
-    def __init__(self, job: Job, elements: Elements, max_threads: int, packs: Packs | None = None) -> None:
-        self._job, self._elements, self._max_threads = job, elements, max_threads
-        self.packs = packs or Packs(job)
+    def __init__(
+        self, view: RunView, table: ElementTable, packs: Packs, growth: Growth, max_threads: int = 64
+    ) -> None:
+        self._view, self._table, self._packs = view, table, packs
+        self._growth, self._max_threads = growth, max_threads
         self._last: tuple[int, int, Loaded | None] = -1, 0, None
-        self._endings: dict[int, tuple[Ending, LogStream | None]] = {}
-        self.given_up_with = CloudknotError("The cloud does not tell")
         self._failed_before: dict[int, str] = {}
         self._log_urls: dict[int, str] = {}
+        self._making_list = threading.RLock()
+        self._list: list[Any] | None = None
 
-    def lost(self, child: int, job: batch.Job) -> None:
-        """Remember how the job of a child ended that left elements without a result."""
-        streams = log_streams(job)
-        self._endings[child] = ending(job), streams[-1] if streams else None
+    def outcome(self, index: int) -> tuple[Outcome, bool]:
+        """Return the outcome of an element that has ended, and whether it would be the same the next time.
 
-    def short_of_memory(self) -> int:
-        """The most MiB that a child had which ran out of memory; 0 if none did, or nobody knows."""
-        endings = (end for end, _ in self._endings.values() if out_of_memory(end))
-        return max((end.memory or 0 for end in endings), default=0)
+        Raises
+        ------
+        CancelledError
+            The map was cancelled.
+        """
+        if self._list is not None:
+            return (self._list[index], None), True
+        try:
+            with LOCK:
+                state, row = self._table.known(index)
+            outcome = self._outcome(index, state, row)
+            return outcome, state != VALUE or outcome[1] is None  # What cannot be unpickled now may be later.
+        except CloudknotError as error:
+            return (None, as_ending(error, self._view.place(index))), False
 
-    def any_died(self) -> bool:
-        """Whether a child's process was ended, perhaps by one of its elements."""
-        return any(took_neighbours(end) for end, _ in self._endings.values())
+    def list_of_all(self, held: Callable[[], Iterable[tuple[int, Any]]]) -> Outcome:
+        """Return the list of all values, which is made once, or why it cannot be read. Every element has a value.
 
-    def give_up(self, error: CloudknotError) -> None:
-        """Remember why nothing more can be learned of the elements that are left."""
-        self.given_up_with = error
+        ``held`` gives the values that futures of elements have read: the same objects go into the list.
+        """
+        with self._making_list:
+            if self._list is None:
+                try:
+                    values = self._values()
+                except CloudknotError as error:
+                    return None, as_ending(error, self._view.place(0))
+                for index, value in held():
+                    values[index] = value
+                self._list = values
+            return self._list, None
 
-    def outcome(self, index: int, state: int, row: int) -> Outcome:
+    def _outcome(self, index: int, state: int, row: int) -> Outcome:
         """The outcome of an element that has ended, of which this is known.
 
         Raises
@@ -125,30 +112,30 @@ class Results:
         if state == CANCELLED:
             raise CancelledError
         if state == GIVEN_UP:
-            return None, given_up(self._job.place(index), self.given_up_with)
+            return None, given_up(self._view.place(index), self._table.given_up_with)
         assert state == LOST
         return None, self._error_of_lost(index)
 
     def _error_of_lost(self, index: int) -> BaseException:
         # The job may have been submitted again since; what is told is how it ended then.
-        child = next(child for child in reversed(self._job.children_of(index)) if child in self._endings)
-        end, stream = self._endings[child]
-        log_url = self._job.log_url(stream) if stream else ""
+        child = next(child for child in reversed(self._view.children_of(index)) if child in self._table.endings)
+        end, stream = self._table.endings[child]
+        log_url = self._view.log_url(stream) if stream else ""
         if end.kind is DependencyFailedError:
             end = replace(end, what=f"{end.what}{self._waited_for(child)}")
         if took_neighbours(end) and self._is_shared(child):
             end = replace(end, what=f"{end.what}{SHARED}")
         if out_of_memory(end):
-            end = replace(end, what=f"{end.what}{self._job.growth(end)}")
-        return lost(replace(self._job.place(index, child), log_url=log_url), end)
+            end = replace(end, what=f"{end.what}{self._growth.growth(end)}")
+        return lost(replace(self._view.place(index, child), log_url=log_url), end)
 
     def _is_shared(self, child: int) -> bool:
-        return sum(len(span) for span in islice(self._job.spans(child), 2)) > 1
+        return sum(len(span) for span in islice(self._view.spans(child), 2)) > 1
 
     def _waited_for(self, child: int) -> str:
         if child not in self._failed_before:
             with suppress(CloudknotError):
-                self._failed_before[child] = self._job.waited_for(child)
+                self._failed_before[child] = self._view.waited_for(child)
         names = self._failed_before.get(child)
         return f" ({names})" if names else ""
 
@@ -157,12 +144,12 @@ class Results:
         last, first, loaded = self._last
         if row == last and state == VALUE and loaded is not None:
             return self._value_in(loaded, index, first)
-        location, size = self._elements.pack_at(row)
+        location, size = self._table.pack_at(row)
         if state == VALUE and size <= WHOLE:
             return self._value_of(index, location)
-        payload = self.packs.payload(location, size, index - location.first)
-        child = self._job.child_of(index, location.round)
-        place = self._job.place(index, child)
+        payload = self._packs.payload(location, size, index - location.first)
+        child = self._view.child_of(index, location.round)
+        place = self._view.place(index, child)
         if state == FAILURE:
             place = replace(place, log_url=self._log_url(index, child))
             data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
@@ -176,31 +163,31 @@ class Results:
         """Where the output of the child is that stored an element's failure; empty when Batch does not know it."""
         if child not in self._log_urls:
             # The failures that follow are asked for next, and Batch is asked about a hundred jobs at a time.
-            others = map(self._job.child_of, self._elements.without_value_from(index))
+            others = map(self._view.child_of, self._table.without_value_from(index))
             children = dict.fromkeys([child, *islice(others, DESCRIBE_LIMIT - 1)])
             with suppress(CloudknotError):
-                for each, job in self._job.describe(children).items():
+                for each, job in self._view.describe(children).items():
                     streams = log_streams(job)
-                    self._log_urls[each] = self._job.log_url(streams[-1]) if streams else ""
+                    self._log_urls[each] = self._view.log_url(streams[-1]) if streams else ""
         return self._log_urls.get(child, "")
 
     def _value_of(self, index: int, location: Location) -> Outcome:
         """A value of a pack that is read whole: the common case, of which there may be millions."""
-        loaded = self.packs.loaded(location)
-        self._last = self._elements.row(index), location.first, loaded
+        loaded = self._packs.loaded(location)
+        self._last = self._table.row(index), location.first, loaded
         return self._value_in(loaded, index, location.first)
 
     def _value_in(self, loaded: Loaded, index: int, first: int) -> Outcome:
         try:
             return loaded.value(index - first), None
         except Exception as error:
-            location, _ = self._elements.pack(index)
-            place = self._job.place(index, self._job.child_of(index, location.round))
+            location, _ = self._table.pack(index)
+            place = self._view.place(index, self._view.child_of(index, location.round))
             failed = unreadable(place, error)
             failed.__cause__ = error
             return None, failed
 
-    def values(self) -> list[Any]:
+    def _values(self) -> list[Any]:
         """The list of all values; every element has one.
 
         Raises
@@ -213,25 +200,25 @@ class Results:
         values: list[Any] = []
         with ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch") as pool:
             for part, read in in_order(pool, self._fetch, self._parts()):
-                values += load_values(read, part, self._job.place) if isinstance(read, Loaded) else read
+                values += load_values(read, part, self._view.place) if isinstance(read, Loaded) else read
         return values
 
     def _parts(self) -> Iterator[Part]:
         """The packs in which all elements are, in order."""
         index = 0
-        while index < len(self._elements):
-            part = self._elements.part(index)
+        while index < len(self._table):
+            part = self._table.part(index)
             yield part
             index += len(part.positions)
 
     def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
         """A pack, or, of a large one, the values in it."""
         if part.size <= WHOLE:
-            return part, self.packs.loaded(part.location)
+            return part, self._packs.loaded(part.location)
         return part, [self._value(part.location.first + position) for position in part.positions]
 
     def _value(self, index: int) -> Any:
-        value, error = self._read(index, VALUE, self._elements.row(index))
+        value, error = self._read(index, VALUE, self._table.row(index))
         if error is not None:
             raise error
         return value

@@ -1,42 +1,31 @@
 """MapFuture: the future of a map's list of results, and a sequence of its elements' own futures.
 
-Its collector tells it how elements end. Results are read when they are asked for: see `cloudknot.run.collect.loader`.
+Only the surface of `concurrent.futures` is here. The collector resolves the future, and the loader reads results when
+they are asked for.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, InvalidStateError
-from contextlib import AbstractContextManager, suppress
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from itertools import compress
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from cloudknot.aws import batch
-from cloudknot.display.progress import Progress, summary
-from cloudknot.errors import CloudknotError, CloudknotInputError
-from cloudknot.run.collect.collector import Collector
-from cloudknot.run.collect.element_errors import as_ending
-from cloudknot.run.collect.element_future import (
-    LOCK,
-    Callback,
-    CloudFuture,
-    ElementFuture,
-    ElementFutures,
-    cancel_future,
-)
-from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, VALUE, Elements, Ended
-from cloudknot.run.collect.loader import Job, Outcome, Results
+from cloudknot.errors import CloudknotInputError
+from cloudknot.run.collect.collector import Collector, Growth
+from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
+from cloudknot.run.collect.element_table import CANCELLED, ElementTable, Ended
+from cloudknot.run.collect.loader import Loader, Outcome
+from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.pack_cache import Packs
-from cloudknot.run.collect.queue_reasons import StuckWatch, explain
-from cloudknot.run.collect.snapshot import snapshot
-from cloudknot.run.collect.waiters import MapWaiters, Waiters, Waiting, attended, run_all, tell
-from cloudknot.worker.wire.keys import Location
+from cloudknot.run.collect.waiters import Waiters
 
-logger = logging.getLogger("cloudknot")
+if TYPE_CHECKING:
+    from cloudknot.display.progress import Progress
+    from cloudknot.run.collect.run_view import RunView
 
 
 class MapFuture(CloudFuture, Sequence[ElementFuture]):
@@ -55,55 +44,23 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         The Batch job; None for an empty map.
     """
 
-    def __init__(
-        self,
-        job: Job | None,
-        count: int,
-        max_threads: int = 64,
-        how_to_return: str = "",
-        progress: Progress | None = None,
-        earlier: MapFuture | None = None,
-    ) -> None:
+    def __init__(self, collector: Collector, table: ElementTable, loader: Loader, job: Any) -> None:
         super().__init__()
-        self._condition, self._waiters = threading.Condition(LOCK), MapWaiters(self.collect)
-        self.job: Any = job
-        self.waiting, self.how_to_return, self._progress = Waiting(), how_to_return, progress
-        # An earlier future of the same map knows values, which are not looked for again.
-        self.elements: Elements = earlier.elements.reopened() if earlier is not None else Elements(count)
-        self._futures = ElementFutures(self)
-        self.element_waiters, self.callbacks = Waiters(count, self.collect), dict[int, list[Callback]]()
-        self._listeners: dict[int, deque[Ended]] = {}
-        self._making_list = threading.RLock()
-        self._made_list: list[Any] | None = None if job is not None else []
-        if job is None:
-            self._collector = None
-            self.set_result(None)
-            return
-        self.stuck = StuckWatch()
-        packs: Packs | None = earlier.results.packs if earlier is not None else None
-        self.results: Results = Results(job, self.elements, max_threads, packs)
-        self._collector = Collector(job, self, self.results.packs, count, max_threads)
-        self.collect()
+        self.job = job
+        self._collector, self._table, self._loader = collector, table, loader
+        self._all_waiters = collector.waiters
+        self._condition, self._waiters = collector.waiters.condition, collector.waiters.of_map
+        self._futures = ElementFutures(collector, table, loader, job)
+        self._first_error: ElementFuture | None = None
+        collector.serve(self, self._futures)
 
     def __repr__(self) -> str:
-        left, failed = self.elements.left, self.elements.without_value
+        left, failed = self._table.left, self._table.without_value
         lacking = f", {failed} without a result" if failed else ""
         return f"<MapFuture of {len(self)} elements: {len(self) - left} done{lacking}>"
 
-    @property
-    def _owner(self) -> MapFuture:
-        return self
-
-    def collect(self) -> None:
-        if self._collector is not None and not self.done():
-            self._collector.start()
-
-    def attended(self) -> AbstractContextManager[None]:
-        """Somebody waits meanwhile, and is told how to come back if Ctrl-C ends that."""
-        return attended(self.waiting, self.collect, self._progress, self.how_to_return)
-
     def __len__(self) -> int:
-        return len(self.elements)
+        return len(self._table)
 
     @overload
     def __getitem__(self, index: int) -> ElementFuture: ...
@@ -129,8 +86,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         """
         until = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            news: deque[Ended] = deque([self.elements.ended()])
-            self._listeners[id(news)] = news
+            news = self._all_waiters.listen(self._table.ended())
         try:
             left = len(self)
             while left:
@@ -138,12 +94,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
                 left -= flags.count(1)
                 yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
-            # Without a lock: the garbage collector closes generators in any thread, whatever that one holds.
-            self._listeners.pop(id(news), None)
+            self._all_waiters.leave(news)
 
     def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """What has ended since; waits for it."""
-        with self.attended(), self._condition:
+        with self._collector.attended(), self._condition:
             if not self._condition.wait_for(lambda: news, until and until - time.monotonic()):
                 raise self._late(timeout)
             return news.popleft()
@@ -152,29 +107,31 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         """End the Batch job. Results that are stored stay reachable; returns False when all had ended by then."""
         if self.done():
             return self.cancelled()
-        if self._collector is None:
-            return cancel_future(self)
-        with self._collector.held():
+        collector = self._collector
+        with collector.held():
             self.job.terminate("Cancelled by its future")
-            self._collector.stop()
+            collector.stop()
             try:
-                self._collector.take_last()
+                collector.take_last()
             finally:  # Also after Ctrl-C: nobody looks for results any more, so nobody may wait for them.
                 try:
-                    self._end(range(len(self)), CANCELLED)
+                    collector.cancel_elements()
                 finally:
-                    cancelled = cancel_future(self) if self.elements.any_in(CANCELLED) else not self.complete()
+                    cancelled = self._cancel() if self._table.any_in(CANCELLED) else not collector.complete()
             return cancelled
+
+    def _cancel(self) -> bool:
+        """Cancel by the rule of `Future`, and tell those who wait."""
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        return True
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
 
         Returns at once with the future of what it returns.
         """
-        if self.job is None:
-            raise CloudknotInputError(
-                "An empty map has no job whose results a job could gather. Call the function here."
-            )
         reduced: ReducedFuture = self.job.reduce(func, **choices)
         return reduced
 
@@ -189,8 +146,6 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         progress: bool | None = None,
     ) -> MapFuture:
         """Run the elements again that ended without a result: see `cloudknot.BatchJob.retry_failed`."""
-        if self.job is None:
-            return self
         again: MapFuture = self.job.retry_failed(
             memory, timeout, vcpus, retries, chunksize=chunksize, progress=progress
         )
@@ -199,131 +154,108 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def _outcome(self) -> Outcome:
         if self.cancelled():
             raise CancelledError
-        with self._making_list:
-            if self._made_list is not None:
-                return self._made_list, None
-            if (index := self.elements.first_without_value()) is not None:
-                self._first_error = self._futures[index]
-                return None, self._first_error._outcome()[1]
-            try:
-                self._made_list = self._make_list()
-            except CloudknotError as error:
-                return None, as_ending(error, self.job.place(0))
-            return self._made_list, None
-
-    def _make_list(self) -> list[Any]:
-        values = self.results.values()
-        for index, value in self._futures.loaded():
-            values[index] = value
-        return values
-
-    def outcome_of(self, index: int) -> tuple[Outcome, bool]:
-        """The outcome of an element that has ended, and whether it would be the same the next time."""
-        if self._made_list is not None:
-            return (self._made_list[index], None), True
-        try:
-            with self._condition:
-                known = self.elements.known(index)
-            outcome = self.results.outcome(index, *known)
-            return outcome, known[0] != VALUE or outcome[1] is None  # What cannot be unpickled now may be later.
-        except CloudknotError as error:
-            return (None, as_ending(error, self.job.place(index))), False
-
-    def so_far(self) -> str:
-        """How the map gets on as far as the collector has seen, in sentences that end with a space."""
-        now = snapshot(self.elements, self.job.states, "")
-        return f"So far {summary(now, len(self))}. {self.stuck.why}"
-
-    # What follows is called by the collector.
-
-    def wanted(self) -> bool:
-        """Whether somebody waits for this map, by a call or a callback."""
-        return bool(self.waiting or self._waiters or self.element_waiters)
-
-    def gap(self, start: int) -> int:
-        """The first element from ``start`` on that has not ended; the number of all when there is none."""
-        return self.elements.gap(start)
-
-    def takes(self, pack: Location) -> bool:
-        """Whether a pack may say something new of an element."""
-        return self.elements.takes(pack)
-
-    def store(self, location: Location, size: int, kinds: bytes) -> None:
-        """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
-        with self._condition:
-            ended = self.elements.store(location, size, kinds)
-            callbacks = self._tell(ended)
-        run_all(callbacks)
-
-    def fail(self, child: int, job: batch.Job) -> None:
-        """A child's job ended without a result for those of its elements that have not ended."""
-        self.results.lost(child, job)
-        for span in self.job.spans(child):
-            self._end(span, LOST)
-
-    def give_up(self, error: CloudknotError) -> None:
-        """End every element that is left, and so the map, with ``error``."""
-        self.results.give_up(error)
-        self._end(range(len(self)), GIVEN_UP)
-        self.complete()
-
-    def _end(self, elements: range, state: int) -> None:
-        with self._condition:
-            callbacks = self._tell(self.elements.end(elements, state))
-        run_all(callbacks)
-
-    def _tell(self, ended: Ended) -> list[Callback]:
-        """Tell those who wait for elements that have ended, and return their callbacks, which are to run."""
-        start, flags = ended
-        if not self.elements.left:
-            # Before anybody is told: afterwards the cell of a notebook that waits may be over.
-            self._show()
-        for news in list(self._listeners.values()):
-            news.append(ended)
-        for waiter, indices in self.element_waiters.ended(start, flags):
-            for element in self._futures.each(indices):
-                tell(waiter, element, self.elements.state(element.index))
-        self._condition.notify_all()
-        if not self.callbacks:
-            return []
-        indices = (index for index in compress(range(start, start + len(flags)), flags) if index in self.callbacks)
-        return [callback for index in list(indices) for callback in self.callbacks.pop(index)]
-
-    def complete(self) -> bool:
-        """Whether every element has ended; then the map's own future ends too."""
-        if self.elements.left == 0 and not self.done() and not self.elements.any_in(CANCELLED):
-            # A future that was cancelled in the meantime keeps that ending.
-            with suppress(InvalidStateError):
-                if self.elements.without_value:
-                    self.set_exception(CloudknotError("MapFuture.exception() tells what happened"))
-                else:
-                    self.set_result(None)
-        return self.done()
-
-    def looked(self) -> None:
-        """The collector has looked once more: show what it saw."""
-        reason = None
-        with suppress(CloudknotError):
-            reason = self.stuck.look(self.job.states, self.job.reason_of_waiting)
-        self._show()
-        if reason is not None and self._progress is None:
-            logger.warning(explain(self.job.name, reason))
-
-    def _show(self) -> None:
-        if self._progress is not None:
-            reason = self.stuck.reason
-            self._progress.show(snapshot(self.elements, self.job.states, explain(self.job.name, reason)))
-
-    def left(self) -> None:
-        """The collector looks no more."""
-        if self._progress is not None:
-            self._show()
-            self._progress.stop()
+        if (index := self._table.first_without_value()) is not None:
+            # It is held, so that its error stays the same object.
+            self._first_error = self._futures[index]
+            return None, self._first_error._outcome()[1]
+        return self._loader.list_of_all(self._futures.loaded)
 
 
 class ReducedFuture(MapFuture):
-    """What ``reduce`` returns: a future of one value. As a sequence it has one element, the same."""
+    """The future of one value that ``reduce`` returns. As a sequence it has one element, the same."""
 
     def _outcome(self) -> Outcome:
         values, error = super()._outcome()
         return (values, error) if error is not None else (values[0], None)
+
+
+class _EmptyMap(MapFuture):
+    """The future of a map without elements: it has no job, and there is nothing to collect."""
+
+    def __init__(self) -> None:
+        CloudFuture.__init__(self)
+        self.job, self._table, self._all_waiters = None, ElementTable(0), Waiters(0)
+        self._condition, self._waiters = self._all_waiters.condition, self._all_waiters.of_map
+        self.set_result(None)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(range(0)[index])
+
+    def __iter__(self) -> Iterator[ElementFuture]:
+        return iter(())
+
+    def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
+        """Refuse: there is no job to wait for."""
+        raise CloudknotInputError("An empty map has no job whose results a job could gather. Call the function here.")
+
+    def retry_failed(self, *choices: Any, **more: Any) -> MapFuture:
+        """Return the same future: nothing has failed."""
+        return self
+
+    def _outcome(self) -> Outcome:
+        return [], None
+
+
+def empty_map() -> MapFuture:
+    """Return the finished future of a map without elements."""
+    return _EmptyMap()
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The parts of one future of a map, for those who look behind it."""
+
+    table: ElementTable
+    packs: Packs
+    collector: Collector
+    future: MapFuture
+
+    @property
+    def ended(self) -> bool:
+        """Whether the map has ended for this future."""
+        return self.future.done()
+
+
+def collect(
+    view: RunView,
+    growth: Growth,
+    job: Any,
+    *,
+    max_threads: int = 64,
+    how_to_return: str = "",
+    progress: Progress | None = None,
+    earlier: Collection | None = None,
+) -> Collection:
+    """Begin to collect the results of a run.
+
+    Parameters
+    ----------
+    view : RunView
+    growth : Growth
+    job : BatchJob
+        The future's attribute of that name, which ends the job, too.
+    max_threads : int
+        Results fetched at once.
+    how_to_return : str
+        Where the job is found again, for errors.
+    progress : Progress, optional
+        Where progress is shown.
+    earlier : Collection, optional
+        An earlier one of the same run: its values are not looked for again.
+    """
+    manifest = view.run.manifest
+    table = earlier.table.reopened() if earlier else ElementTable(manifest.count)
+    packs = earlier.packs if earlier else Packs(view)
+    collector = Collector(
+        view,
+        table,
+        Waiters(len(table)),
+        packs,
+        status=MapStatus(view, table, progress, how_to_return),
+        growth=growth,
+        terminate=job.terminate,
+        max_threads=max_threads,
+    )
+    kind = ReducedFuture if manifest.gather else MapFuture
+    future = kind(collector, table, Loader(view, table, packs, growth, max_threads), job)
+    return Collection(table, packs, collector, future)

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudknotError, CredentialsError
+
+if TYPE_CHECKING:
+    from cloudknot.aws import Cloud
 
 LONGEST_LOOK = 120.0
 """Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
-
-
-class Patience(Protocol):
-    """How long the cloud may be silent; `cloudknot.run.collect.run_view.RunSource` says it of its own."""
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the cloud may stay silent before its jobs are given up."""
-
-    @property
-    def renewal(self) -> float:
-        """Seconds for which expired credentials are borne."""
-
-    @property
-    def outages(self) -> Outages:
-        """What the user has been told of."""
 
 
 class Silence:
@@ -33,31 +19,31 @@ class Silence:
 
     Parameters
     ----------
-    bounds : Patience
-        Asked each time: they may change when the cloud ends.
+    cloud : Cloud
+        Its ``patience``, ``renewal`` and ``outages`` are read each time: they may change when the cloud ends.
     clock : callable
         Seconds now. What passes while the machine sleeps does not count.
     """
 
-    def __init__(self, bounds: Patience, clock: Callable[[], float]) -> None:
-        self._bounds, self._clock = bounds, clock
+    def __init__(self, cloud: Cloud, clock: Callable[[], float]) -> None:
+        self._cloud, self._clock = cloud, clock
         self._last: float | None = None
         self._seconds = 0.0
 
     def ended(self, begun: float) -> None:
         """The cloud has answered a look that began at a time."""
         self._last = None
-        self._bounds.outages.over(begun, self._clock())
+        self._cloud.outages.over(begun, self._clock())
 
     def is_too_long(self, error: CloudknotError, begun: float) -> bool:
         """Whether to give up after an error, which ended a look that began at a time; else the user is told of it."""
         now = self._clock()
         self._seconds = 0.0 if self._last is None else self._seconds + min(now - self._last, LONGEST_LOOK)
         self._last = now
-        patience = self._bounds.patience
+        patience = self._cloud.patience
         if patience and isinstance(error, CredentialsError):
-            patience = max(patience, self._bounds.renewal)
+            patience = max(patience, self._cloud.renewal)
         if self._seconds >= patience:
             return True
-        self._bounds.outages.tell(error, begun, now)
+        self._cloud.outages.tell(error, begun, now)
         return False

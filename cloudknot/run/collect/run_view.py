@@ -1,7 +1,8 @@
-"""A run as its collector and its future see it: what is stored, how its children get on, which one has an element."""
+"""RunView: all reads of S3 and Batch for one run. Its packs, the states of its children, the child of an element."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,14 @@ from cloudknot.aws import batch
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.dependencies import failed_before
-from cloudknot.run.submit.rounds import Round, Rounds
+from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submission import read_record
 from cloudknot.worker.wire.envelope import VALUE, Pack, head_size
-from cloudknot.worker.wire.keys import Location, RunKeys
+from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
-    from cloudknot.aws.outages import Outages
 
 ENDED = ("SUCCEEDED", "FAILED")
 STOP_LOOKS, STOP_PAUSE = 80, 0.5
@@ -33,96 +33,106 @@ NOTE_TIME = timedelta(minutes=5)
 """Descriptions in AWS may lag behind what was just made."""
 
 
-class RunSource:
-    """What `cloudknot.run.jobs.job.BatchJob` is to the collector: the objects and the Batch jobs of one run."""
+class RunView:
+    """Reads S3 and Batch for one run.
 
-    states: Mapping[str, int]
-    _stopped_by_hand = False
+    Attributes
+    ----------
+    cloud : Cloud
+        Where the run is, with its bucket.
+    run : Run
+    lock : RLock
+        Held by whoever adds a round, or puts another future over the rounds.
+    states : mapping
+        Number of children in each of Batch's states, when Batch was asked last.
+    stopped_by_hand : bool
+        Whether somebody had asked for the end of the job then.
+    """
 
-    @property
-    def cloud(self) -> Cloud:
-        """Where the run is."""
-        raise NotImplementedError
-
-    @property
-    def keys(self) -> RunKeys:
-        """Where its objects are."""
-        raise NotImplementedError
-
-    @property
-    def rounds(self) -> Rounds:
-        """How it was submitted."""
-        raise NotImplementedError
-
-    @property
-    def patience(self) -> float:
-        """Seconds that the cloud may stay silent before its jobs are given up."""
-        return self.cloud.patience
+    def __init__(self, cloud: Cloud, run: Run) -> None:
+        self.cloud, self.run = cloud, run
+        self.lock = threading.RLock()
+        self.states: Mapping[str, int] = {}
+        self.stopped_by_hand = False
 
     @property
-    def renewal(self) -> float:
-        """Seconds for which expired credentials are borne."""
-        return self.cloud.renewal
+    def name(self) -> str:
+        """Batch's name of the job."""
+        return str(self.run.rounds.first.record["name"])
 
     @property
-    def outages(self) -> Outages:
-        """What the user has been told of outages of the cloud."""
-        return self.cloud.outages
+    def job_id(self) -> str:
+        """Batch's id of the map's first job."""
+        return self.run.job_id
+
+    @property
+    def newest_round(self) -> int:
+        """The number of the newest round that is known here; 0 is the map."""
+        return self.run.rounds.newest.number
+
+    @property
+    def newest_child(self) -> int:
+        """The number of the first child of the newest round."""
+        return self.run.rounds.newest.start
+
+    def refresh(self) -> bool:
+        """Look for rounds that other sessions have submitted; return whether there are any."""
+        with self.lock:
+            newer = list(later_rounds(self.cloud, self.run.keys, self.run.rounds.newest))
+            for each in newer:
+                self.run.rounds.add(each)
+            return bool(newer)
 
     def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
         """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
-        after = self.keys.output(self.rounds.begin_of(element), 0)
-        pages = self.cloud.storage.pages(self.keys.outputs, after=after)
+        after = self.run.keys.output(self.run.rounds.begin_of(element), 0)
+        pages = self.cloud.storage.pages(self.run.keys.outputs, after=after)
         return oldest_first(
-            [Listed(self.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
+            [Listed(self.run.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
         )
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
         """Bytes of a pack, from ``start`` to ``end`` (not included)."""
-        return self.cloud.storage.fetch(self.keys.output(*location), start, end)
+        return self.cloud.storage.fetch(self.run.keys.output(*location), start, end)
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
         """The same, as a file that is read as it comes."""
-        return self.cloud.storage.open(self.keys.output(*location), start, end)
+        return self.cloud.storage.open(self.run.keys.output(*location), start, end)
 
     def current(self, location: Location, kinds: bytes) -> bytes:
         """The kinds of a pack's outcomes, with `OUTDATED` for failures of elements that a later round runs again."""
-        if location.round == self.rounds.newest.number or not kinds.strip(bytes([VALUE])):
+        if location.round == self.run.rounds.newest.number or not kinds.strip(bytes([VALUE])):
             return kinds
         first = location.first
         return bytes(
-            OUTDATED if kind != VALUE and self.rounds.outdated(location.round, first + position) else kind
+            OUTDATED if kind != VALUE and self.run.rounds.outdated(location.round, first + position) else kind
             for position, kind in enumerate(kinds)
         )
 
     def spans(self, child: int) -> Iterable[range]:
         """The elements of a child, as consecutive ones; without those that a later round runs again."""
-        return self.rounds.spans(child)
+        return self.run.rounds.spans(child)
 
     def span_of(self, element: int) -> tuple[int, int]:
         """The child of an element, and the end of the consecutive elements from it on that it has, too."""
-        return self.rounds.span_of(element)
+        return self.run.rounds.span_of(element)
 
     def begin_of(self, element: int) -> int:
         """The lowest element with which a pack may begin that has an element."""
-        return self.rounds.begin_of(element)
+        return self.run.rounds.begin_of(element)
 
     def child_of(self, element: int, round: int | None = None) -> int:
         """The child that has an element, in its last round, or in the last one up to one."""
-        found, position = self.rounds.of(element, round)
+        found, position = self.run.rounds.of(element, round)
         return found.start + position // found.chunksize
 
     def children_of(self, element: int) -> list[int]:
         """The children that have an element, in all its rounds."""
-        return self.rounds.all_children_of(element)
-
-    def _refresh(self) -> bool:
-        """Look for rounds that other sessions have submitted; whether there are any."""
-        raise NotImplementedError
+        return self.run.rounds.all_children_of(element)
 
     def all_have_values(self) -> bool:
         """Whether a value of every element is stored, by the heads of all packs."""
-        lacking = bytearray(b"\1") * self.rounds.first.submission.manifest.count
+        lacking = bytearray(b"\1") * self.run.manifest.count
         with ThreadPoolExecutor(READERS, thread_name_prefix="cloudknot-fetch") as pool:
             for page in self.stored(0):
                 reads = [(location, submit(pool, self._kinds, location)) for location, _ in page]
@@ -136,7 +146,7 @@ class RunSource:
 
     def describe_jobs(self) -> list[batch.Job]:
         """Batch's descriptions of the jobs that it still knows of those submitted last, as far as is known here."""
-        return batch.describe_jobs(self.cloud.door, [job_id for job_id in self.rounds.newest.job_ids if job_id])
+        return batch.describe_jobs(self.cloud.door, self.run.newest_job_ids)
 
     def newest_jobs(self) -> list[batch.Job]:
         """The same of those submitted last by any session.
@@ -144,18 +154,13 @@ class RunSource:
         None submits again what has not ended, so others are looked for only when all that is known has.
         """
         jobs = self.describe_jobs()
-        if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self._refresh():
+        if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self.refresh():
             jobs = self.describe_jobs()
         return jobs
 
-    @property
-    def retried(self) -> bool:
-        """Whether failed elements were submitted again."""
-        return self.rounds.newest.number > 0
-
     def live_jobs(self) -> list[batch.Job]:
         """The jobs submitted last, by any session, that have not ended; also what Batch has not taken note of yet."""
-        described, newest = self.newest_jobs(), self.rounds.newest
+        described, newest = self.newest_jobs(), self.run.rounds.newest
         known = {job["jobId"] for job in described}
         unknown = [] if _is_old(newest) else [each for each in newest.job_ids if each and each not in known]
         is_array = newest.children > newest.submission.jobs
@@ -169,7 +174,7 @@ class RunSource:
 
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        found = self.rounds.of_child(child)
+        found = self.run.rounds.of_child(child)
         return failed_before(self.cloud.door, found.about.get("depends_on") or [], child - found.start)
 
     def has_stopped(self) -> bool:
@@ -184,12 +189,12 @@ class RunSource:
 
     def poll(self, known: set[int]) -> tuple[set[int], bool]:
         """The children that failed, besides those in ``known``, and whether the whole job has ended."""
-        newest, jobs = self.rounds.newest, self.describe_jobs()
+        newest, jobs = self.run.rounds.newest, self.describe_jobs()
         unsubmitted = newest.job_ids.count(None)
         # A job that Batch does not tell of may be too new for that.
         is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
         ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
-        self._stopped_by_hand = any(map(batch.is_stopped, jobs))
+        self.stopped_by_hand = any(map(batch.is_stopped, jobs))
         self.states = batch.count_states(jobs) | ({batch.UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
             ended = ended and self._is_submitted_whole(newest)
@@ -211,8 +216,8 @@ class RunSource:
 
     def reason_of_waiting(self) -> str:
         """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
-        newest = self.rounds.newest
-        job_ids = [job_id for job_id in newest.job_ids if job_id]
+        newest = self.run.rounds.newest
+        job_ids = self.run.newest_job_ids
         return batch.reason_of_waiting(self.cloud.door, job_ids, array=newest.children > newest.submission.jobs)
 
     def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
@@ -225,13 +230,13 @@ class RunSource:
 
     def child_id(self, child: int) -> str:
         """Batch's id of a child; of a plain job, the job's own; empty if it was not submitted."""
-        return self.rounds.of_child(child).child_id(child) or ""
+        return self.run.rounds.of_child(child).child_id(child) or ""
 
     def place(self, index: int, child: int | None = None) -> Place:
         """Where an element runs; by default in its last round."""
         child = self.child_of(index) if child is None else child
         job_id = self.child_id(child) or "not submitted"
-        return Place(index, job_id, knot=self.keys.knot, lasting=bool(self.patience))
+        return Place(index, job_id, knot=self.run.keys.knot, lasting=bool(self.cloud.patience))
 
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""

@@ -1,21 +1,28 @@
-"""Who waits for a map: by a call, by a callback that has not run, or with `concurrent.futures.wait`."""
+"""Everybody who waits for a map: by a call, by a callback that has not run, or with `concurrent.futures.wait`."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures._base import _Waiter as Waiter
 from contextlib import contextmanager
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any
 
-from cloudknot.display.terminal import at_prompt
-from cloudknot.run.collect.element_table import CANCELLED, VALUE
+from cloudknot.run.collect.element_table import CANCELLED, VALUE, Ended
 
 logger = logging.getLogger("cloudknot")
 
+LOCK = threading.RLock()
+"""The lock of the tables and futures of all maps: `concurrent.futures` locks futures in the order of their ids, and in
+that order futures of two maps alternate."""
+Callback = Callable[[Any], object]
 
-class Waiting:
+
+class Calls:
     """Counts who waits and which callbacks have not run, so that the interpreter does not end under them."""
 
     def __init__(self) -> None:
@@ -38,62 +45,93 @@ class Waiting:
             self.add(-1)
 
 
-class Screen(Protocol):
-    """Where progress is shown; `cloudknot.display.progress.Progress` is one."""
-
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-
-
-@contextmanager
-def attended(
-    waiting: Waiting, collect: Callable[[], None], screen: Screen | None, how_to_return: str
-) -> Iterator[None]:
-    """Somebody waits meanwhile, so results are collected. If Ctrl-C ends that, they are told what goes on.
-
-    After Ctrl-C, and in an interactive session after every wait, the terminal is left to them.
-    """
-    leave = at_prompt()
-    with waiting.one():
-        collect()
-        if screen is not None:
-            screen.resume()
-        try:
-            yield
-        except KeyboardInterrupt as interrupt:
-            leave = True
-            interrupt.add_note(f"The job goes on: {how_to_return}; future.cancel() ends it.")
-            raise
-        finally:
-            if leave and screen is not None:
-                screen.pause()
-
-
 class Waiters:
+    """Everybody who waits for the elements of one map, or for the map.
+
+    Whoever changes the table of elements, or this, holds ``condition``.
+
+    Attributes
+    ----------
+    condition : Condition
+        Notified when elements end.
+    calls : Calls
+    of_map : MapWaiters
+        Waiters of the standard library for the map's own future.
+    of_elements : ElementWaiters
+        Waiters of the standard library for futures of elements.
+    callbacks : dict
+        Callbacks of the elements' futures, by index.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.condition = threading.Condition(LOCK)
+        self.calls = Calls()
+        self.of_map, self.of_elements = MapWaiters(self), ElementWaiters(self, count)
+        self.callbacks: dict[int, list[Callback]] = {}
+        self._listeners: dict[int, deque[Ended]] = {}
+        self._collect: Callable[[], None] = _nobody
+
+    def __bool__(self) -> bool:
+        """Return whether somebody waits, so that the interpreter must not end."""
+        return bool(self.calls or self.of_map or self.of_elements)
+
+    def serve(self, collect: Callable[[], None]) -> None:
+        """Call ``collect`` from now on whenever somebody begins to wait."""
+        self._collect = collect
+
+    def collect(self) -> None:
+        """Have results collected, also when nobody did any more."""
+        self._collect()
+
+    def listen(self, so_far: Ended) -> deque[Ended]:
+        """Return a queue of ends of elements, which begins with ``so_far``. Hold ``condition``."""
+        news = deque([so_far])
+        self._listeners[id(news)] = news
+        return news
+
+    def leave(self, news: deque[Ended]) -> None:
+        """Add nothing more to a queue."""
+        # Without a lock: the garbage collector closes generators in any thread, whatever that one holds.
+        self._listeners.pop(id(news), None)
+
+    def wake(self, ended: Ended) -> list[Callback]:
+        """Wake those who wait for elements that have ended; return their callbacks, to run. Hold ``condition``."""
+        start, flags = ended
+        for news in list(self._listeners.values()):
+            news.append(ended)
+        self.condition.notify_all()
+        if not self.callbacks:
+            return []
+        indices = (index for index in compress(range(start, start + len(flags)), flags) if index in self.callbacks)
+        return [callback for index in list(indices) for callback in self.callbacks.pop(index)]
+
+
+class ElementWaiters:
     """The waiters of `concurrent.futures.wait` and `as_completed`, for all of a map's elements together.
 
     The standard library appends one waiter to a list in each future that is waited for. Here it takes one byte each.
     """
 
-    def __init__(self, count: int, collect: Callable[[], None]) -> None:
-        self._count, self.collect = count, collect
-        self._flags: dict[Any, bytearray] = {}
-        self._numbers: dict[Any, int] = {}
+    def __init__(self, waiters: Waiters, count: int) -> None:
+        self._waiters, self._count = waiters, count
+        self._flags: dict[Waiter, bytearray] = {}
+        self._numbers: dict[Waiter, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._flags)
 
     def of(self, index: int) -> _WaitersOfOne:
-        """What looks like the list of waiters of one element."""
+        """Return an object that looks like the list of waiters of one element."""
         return _WaitersOfOne(self, index)
 
-    def add(self, waiter: Any, index: int) -> None:
+    def add(self, waiter: Waiter, index: int) -> None:
         if waiter not in self._flags:
             self._flags[waiter], self._numbers[waiter] = bytearray(self._count), 0
         self._numbers[waiter] += 1 - self._flags[waiter][index]
         self._flags[waiter][index] = 1
+        self._waiters.collect()
 
-    def remove(self, waiter: Any, index: int) -> None:
+    def remove(self, waiter: Waiter, index: int) -> None:
         if not self.has(waiter, index):
             raise ValueError(f"{waiter!r} does not wait for element {index}")
         self._flags[waiter][index] = 0
@@ -101,14 +139,14 @@ class Waiters:
         if not self._numbers[waiter]:
             del self._flags[waiter], self._numbers[waiter]
 
-    def has(self, waiter: Any, index: int) -> bool:
+    def has(self, waiter: Waiter, index: int) -> bool:
         return waiter in self._flags and bool(self._flags[waiter][index])
 
-    def all(self, index: int) -> list[Any]:
+    def all(self, index: int) -> list[Waiter]:
         return [waiter for waiter, flags in self._flags.items() if flags[index]]
 
-    def ended(self, start: int, flags: bytes) -> Iterator[tuple[Any, Iterator[int]]]:
-        """Each waiter, with the elements that have just ended and that it waits for."""
+    def ended(self, start: int, flags: bytes) -> Iterator[tuple[Waiter, Iterator[int]]]:
+        """Yield each waiter, with the elements that have just ended and that it waits for."""
         for waiter, wanted in list(self._flags.items()):
             numbers = compress(range(start, start + len(flags)), flags)
             yield waiter, filter(wanted.__getitem__, numbers)
@@ -117,33 +155,32 @@ class Waiters:
 class _WaitersOfOne:
     """As much of a list as `concurrent.futures` uses."""
 
-    def __init__(self, waiters: Waiters, index: int) -> None:
+    def __init__(self, waiters: ElementWaiters, index: int) -> None:
         self._waiters, self._index = waiters, index
 
-    def append(self, waiter: Any) -> None:
+    def append(self, waiter: Waiter) -> None:
         self._waiters.add(waiter, self._index)
-        self._waiters.collect()
 
-    def remove(self, waiter: Any) -> None:
+    def remove(self, waiter: Waiter) -> None:
         self._waiters.remove(waiter, self._index)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Waiter]:
         return iter(self._waiters.all(self._index))
 
 
-class MapWaiters(list[Any]):
-    """The same of a map's own future: whoever waits has results collected, also when nobody did any more."""
+class MapWaiters(list[Waiter]):
+    """The waiters of a map's own future: a new one has results collected, also when nobody did any more."""
 
-    def __init__(self, collect: Callable[[], None]) -> None:
+    def __init__(self, waiters: Waiters) -> None:
         super().__init__()
-        self._collect = collect
+        self._waiters = waiters
 
-    def append(self, waiter: Any) -> None:
+    def append(self, waiter: Waiter) -> None:
         super().append(waiter)
-        self._collect()
+        self._waiters.collect()
 
 
-def tell(waiter: Any, element: Any, state: int) -> None:
+def tell(waiter: Waiter, element: Future[Any], state: int) -> None:
     """Tell one who waits for an element's future how it has ended."""
     if state == VALUE:
         waiter.add_result(element)
@@ -153,7 +190,7 @@ def tell(waiter: Any, element: Any, state: int) -> None:
         waiter.add_exception(element)
 
 
-def run_all(callbacks: Iterable[Callable[[Any], object]]) -> None:
+def run_all(callbacks: Iterable[Callback]) -> None:
     """Run callbacks of elements' futures; one that fails, or wants its thread to end, does not stop the others.
 
     The main thread ends, or is interrupted, when all have run.
@@ -169,3 +206,7 @@ def run_all(callbacks: Iterable[Callable[[Any], object]]) -> None:
                 logger.exception("A callback of an element's future failed")
     if wanted is not None:
         raise wanted
+
+
+def _nobody() -> None:
+    """There is nothing to collect for an empty map."""

@@ -7,15 +7,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.display.tables import table
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.run.collect.map_future import MapFuture
-from cloudknot.run.collect.queue_reasons import explain, only_waits
-from cloudknot.run.jobs.job import BatchJob
-from cloudknot.run.submit.dependencies import Source
+from cloudknot.run.collect.map_status import explain, only_waits
+from cloudknot.run.jobs.job import BatchJob, recorded_job
 from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.shared_objects import discard_unused
 from cloudknot.run.submit.store import discard_abandoned, read_run, runs_of
@@ -32,13 +30,6 @@ STILL_COMING = timedelta(days=1)
 """Age from which a run without a job is not looked at again in this session."""
 
 
-def as_elements(iterdata: Any) -> Any:
-    """The elements of a map; of another map's future or job, its results, wherever they are by then."""
-    if isinstance(iterdata, MapFuture):
-        return Source(iterdata.job) if iterdata.job is not None else ()
-    return Source(iterdata) if isinstance(iterdata, BatchJob) else iterdata
-
-
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs.
 
@@ -47,14 +38,14 @@ def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
     rows, waiting = [], []
     for job in jobs:
-        known = described.get(job.job_id) if len(job.submission["job_ids"]) == 1 else None
+        known = described.get(job.job_id) if len(job._record["job_ids"]) == 1 else None
         if known and known["status"] == "FAILED":
             # Another session may have asked for a retry.
             known = None
         rows.append((job.job_id, job.name, status := known["status"] if known else job.status))
         if only_waits(batch.count_states([known]) if known else {status: 1}):
             waiting.append(job)
-    reasons = [(job.name, job.reason_of_waiting()) for job in waiting[:ASKED]]
+    reasons = [(job.name, job._view.reason_of_waiting()) for job in waiting[:ASKED]]
     why = [explain(name, reason) for name, reason in reasons if reason]
     return "\n".join([table(("Job ID", "Name", "Status"), rows), *why])
 
@@ -108,4 +99,4 @@ def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
     if record is None or len(record["job_ids"]) < record.get("jobs", 1) or not all(record["job_ids"]):
         found = read_run(cloud, keys)
         record = found[1] if found else None
-    return BatchJob.recorded(cloud, keys, record) if record else None
+    return recorded_job(cloud, keys, record) if record else None

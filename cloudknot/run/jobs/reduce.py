@@ -1,4 +1,4 @@
-"""Gathering: one job that calls a function with the list of all results of a map.
+"""Reduce: one job that calls a function with the list of all results of a map.
 
 The function travels by value with the run, not in an image, so nothing is built for it; what it imports must be in the
 image that the map ran in. That is checked before anything is submitted.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.tags import without_own
@@ -16,63 +16,65 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.options.choices import MapOptions
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import name_of
-from cloudknot.run.submit.dependencies import Job, Source
-from cloudknot.run.submit.rounds import Round
+from cloudknot.run.submit.dependencies import Source
+from cloudknot.run.submit.rounds import Run
 from cloudknot.run.submit.start import Target, start_run
 
 if TYPE_CHECKING:
-    from cloudknot.aws import Cloud
+    from cloudknot.run.collect.run_view import RunView
 
 NO_LIMIT = 10**9
 """vCPUs of a job of a knot that another session made: Batch knows the limit, this session does not."""
 
 
-def start_reduce(
-    cloud: Cloud,
-    job: Job,
-    func: Callable[..., Any],
-    requirements: Iterable[str] | None,
-    options: MapOptions,
-    program: Program | None,
-    target: Target | None,
-) -> Round:
-    """Submit the job.
+class Reduce:
+    """Submits one job that calls a function with the list of all results of a run.
 
     Parameters
     ----------
-    cloud : Cloud
-    job : BatchJob
+    run : Run
         The map whose results are gathered.
-    func : callable
-    requirements : iterable of str, optional
-        What it needs, in place of what is found.
-    options : MapOptions
+    view : RunView
+        Of the same run.
     program : Program or None
-        What the image of the map holds; None when another session made it.
+        The program in the image of the map; None when another session made it.
     target : Target or None
         Where the map was submitted to; None when another session did.
-
-    Raises
-    ------
-    CloudknotInputError
-        The function cannot travel, does not take one argument, or needs what the image may not have.
     """
-    own = make_program(func, requirements)
-    _refuse_other_arguments(own, options.kwargs)
-    _refuse_missing(own, program)
-    source = Source(job, gather=True, function=_travelling(own))
-    target = target or _target_of(job)
-    target = dataclasses.replace(target, function=own.name)
-    retries = options.overrides.retries or target.attempts
-    options = dataclasses.replace(options, overrides=dataclasses.replace(options.overrides, retries=retries))
-    started = start_run(cloud, target, source, own, options)
-    assert started is not None
-    return started
+
+    def __init__(self, run: Run, view: RunView, program: Program | None, target: Target | None) -> None:
+        self._run, self._view, self._program, self._target = run, view, program, target
+
+    def submit(self, func: Callable[..., Any], requirements: Iterable[str] | None, options: MapOptions) -> Run:
+        """Submit the job.
+
+        Parameters
+        ----------
+        func : callable
+        requirements : iterable of str, optional
+            What it needs, in place of what is found.
+        options : MapOptions
+
+        Raises
+        ------
+        CloudknotInputError
+            The function cannot travel, does not take one argument, or needs what the image may not have.
+        """
+        own = make_program(func, requirements)
+        _refuse_other_arguments(own, options.kwargs)
+        _refuse_missing(own, self._program)
+        source = Source(self._run, self._view.live_job_ids, gather=True, function=_travelling(own))
+        target = dataclasses.replace(self._target or _target_of(self._run), function=own.name)
+        retries = options.overrides.retries or target.attempts
+        options = dataclasses.replace(options, overrides=dataclasses.replace(options.overrides, retries=retries))
+        started = start_run(self._view.cloud, target, source, own, options)
+        assert started is not None
+        return started
 
 
-def _target_of(job: Job) -> Target:
+def _target_of(run: Run) -> Target:
     """Where a map was submitted to, from its manifest."""
-    said = job.manifest
+    said = run.manifest
     return Target(
         knot=said.knot,
         function="",
@@ -81,7 +83,7 @@ def _target_of(job: Job) -> Target:
         job_definition=said.job_definition,
         attempts=said.attempts,
         max_vcpus=NO_LIMIT,
-        tags=without_own(job.tags),
+        tags=without_own(run.tags),
     )
 
 
@@ -126,55 +128,3 @@ def _travelling(program: Program) -> bytes:
         "source": program.source,
     }
     return json.dumps(about).encode() + b"\n" + program.pickled
-
-
-class Gathering:
-    """What can be gathered: the base of `cloudknot.BatchJob`."""
-
-    cloud: Any
-    program: Program | None = None
-    target: Target | None = None
-
-    def reduce(
-        self,
-        func: Any,
-        *,
-        kwargs: Mapping[str, Any] | None = None,
-        env_vars: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
-        requirements: Iterable[str] | None = None,
-        progress: bool | None = None,
-        memory: int | None = None,
-        vcpus: int | None = None,
-        timeout: int | None = None,
-        retries: int | None = None,
-    ) -> Any:
-        """Call a function once with the list of all results, in a job of its own that waits for the map.
-
-        Parameters
-        ----------
-        func : callable or Knot
-            Called as ``func(results, **kwargs)``. It travels by value and runs in the image of the map, which must
-            have what it imports; or the function of a Knot, in that one's image.
-        kwargs, env_vars, progress, memory, vcpus, timeout, retries : optional
-            As of `Knot.map`. The job holds all results in memory.
-        requirements : sequence of str, optional
-            What the function needs, as pip takes it, in place of what is found; ``[]`` if the image has it all.
-
-        Returns
-        -------
-        ReducedFuture
-            Its result is what the function returned.
-
-        Raises
-        ------
-        CloudknotInputError
-            The function cannot be called so, or needs what the image does not have. Nothing was submitted.
-        """
-        options = MapOptions.of_map(**locals())
-        by_knot = getattr(func, "_gather", None)
-        if by_knot is not None:
-            return by_knot(Source(self, gather=True), options)  # type: ignore[arg-type]
-        return self._reduce(func, requirements, options)
-
-    def _reduce(self, func: Any, requirements: Iterable[str] | None, options: MapOptions) -> Any:
-        raise NotImplementedError

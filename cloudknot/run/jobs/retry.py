@@ -1,157 +1,174 @@
-"""What failed of a job runs again: asked for by `retry_failed`, or by itself with ``memory_growth``."""
+"""Retry: failed elements run again, in one more round of a run, submitted once, whoever asks for it and however often.
+
+`retry_failed` asks for it, or the collector with ``memory_growth``. The round's manifest is stored first, under a key
+that only one session can take. A session that dies before the job exists leaves a claim that is void after a while;
+one that dies later leaves a job that is found by its name.
+"""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from cloudknot.display.progress import Progress, progress_line
-from cloudknot.errors import JobRunningError
-from cloudknot.options.validators import MOST_GROWTH
-from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
+from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
+from cloudknot.options.choices import MapOptions, Overrides, choice
+from cloudknot.options.validators import FLAG, MOST_GROWTH, integer
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
-from cloudknot.run.collect.run_view import RunSource
-from cloudknot.run.jobs.rounds import Choices, RetryOptions, chunk_after_death, grown, start_round
+from cloudknot.run.collect.run_view import RunView
+from cloudknot.run.submit.dependencies import refuse_too_many
+from cloudknot.run.submit.overrides import with_overrides
+from cloudknot.run.submit.rounds import Round, Rounds, Run, open_run, round_manifest, to_bytes
+from cloudknot.run.submit.store import discard_run, manifest_of
+from cloudknot.run.submit.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
+from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
-    from cloudknot.aws import batch
-    from cloudknot.run.collect.map_future import MapFuture
-    from cloudknot.worker.wire.manifest import Manifest
+    from cloudknot.aws import Cloud, batch
+    from cloudknot.run.collect.element_table import ElementTable
 
 logger = logging.getLogger("cloudknot")
 
+FEW = 1000
+"""Elements of a retry that have a child each, where nobody chose how many share one."""
+CLAIM_TIME = timedelta(minutes=30)
+"""Time within which a session that has claimed a round submits it, or never does."""
 
-class Retrying(RunSource):
-    """What can be run again: a base of `cloudknot.BatchJob`."""
 
-    job_id: str
-    _lock: threading.RLock
-    _future: MapFuture | None
-    _may_grow = False
-    _more: Choices | None = None
+@dataclass(frozen=True)
+class RetryOptions(Overrides):
+    """The choices of `cloudknot.MapFuture.retry_failed`."""
 
-    @property
-    def manifest(self) -> Manifest:
-        """What was submitted as the map."""
-        return self.rounds.first.submission.manifest
+    chunksize: int | None = choice(None, integer(1))
+    progress: bool | None = choice(None, FLAG)
 
-    def future(self, progress: Progress | None = None) -> MapFuture:
-        """The future of the map's results."""
-        raise NotImplementedError
 
-    def _new_future(self, progress: Progress | None, earlier: MapFuture | None = None) -> MapFuture:
-        raise NotImplementedError
+@dataclass(frozen=True)
+class Choices:
+    """What a round is submitted with: what was given for the map, and for retries of it since.
+
+    ``base`` is the MiB that its jobs had before memory was first made to grow; 0 as long as it has not.
+    """
+
+    overrides: Overrides
+    env_vars: tuple[tuple[str, str], ...] = ()
+    base: int = 0
+
+    @classmethod
+    def stored(cls, about: Mapping[str, Any]) -> Choices:
+        """The choices of a round, from what is stored of it."""
+        env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
+        return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
+
+    def about(self) -> dict[str, Any]:
+        """What is stored of them with a round."""
+        return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
+
+    def given(self, overrides: Mapping[str, int | None], base: int = 0) -> Choices:
+        """These, with others in place of some."""
+        changed = {name: value for name, value in overrides.items() if value is not None}
+        return Choices(Overrides.make(**{**asdict(self.overrides), **changed}), self.env_vars, base or self.base)
+
+
+class Retry:
+    """Submits one more round of a run.
+
+    Parameters
+    ----------
+    run : Run
+    view : RunView
+        Of the same run.
+    grows : bool
+        Whether this session submitted the map: then ``memory_growth`` works by itself.
+    """
+
+    def __init__(self, run: Run, view: RunView, grows: bool = False) -> None:
+        self._run, self._view, self._may_grow = run, view, grows
+        self._more: Choices | None = None
+
+    def submit(self, table: ElementTable, given: Mapping[str, int | None], chunksize: int | None) -> None:
+        """Submit the elements that have ended without a value, with ``given`` choices in place of the last ones."""
+        with self._view.lock:
+            failed = table.indices_without_value()
+            choices = self._choices(table).given(given)
+            if chunksize is None and table.any_died():
+                chunksize = chunk_after_death(self._run.rounds, len(failed))
+            self._start(failed, choices, chunksize, self._live_jobs_of_source())
+            self._may_grow = True
+
+    def _start(
+        self,
+        elements: Sequence[int],
+        choices: Choices,
+        chunksize: int | None = None,
+        depends_on: Sequence[str] = (),
+    ) -> None:
+        rounds = self._run.rounds
+        rounds.add(start_round(self._view.cloud, rounds, elements, choices, chunksize, depends_on))
+
+    def _choices(self, table: ElementTable) -> Choices:
+        """Return the choices for a retry unless something else is asked for."""
+        choices, growth = Choices.stored(self._run.rounds.newest.about), self._run.manifest.memory_growth
+        if growth and (memory := table.short_of_memory()):
+            return grown(choices, growth, memory) or choices
+        return choices
 
     def _live_jobs_of_source(self) -> list[str]:
-        """The Batch jobs that still make results which are inputs of this map, such as a retry's."""
-        raise NotImplementedError
+        """Return the Batch jobs that still make results which are inputs of this map, such as a retry's."""
+        url = self._run.manifest.source
+        # A run that was clobbered makes no more results, and the job itself reports that its inputs are gone.
+        with suppress(ResourceDoesNotExistException):
+            if url:
+                keys = RunKeys.parse(url)
+                cloud = self._view.cloud.in_bucket(keys.bucket)
+                return RunView(cloud, open_run(cloud, keys, self._run.manifest.source_job)).live_job_ids()
+        return []
 
-    def retry_failed(
-        self,
-        memory: int | None = None,
-        timeout: int | None = None,
-        vcpus: int | None = None,
-        retries: int | None = None,
-        *,
-        chunksize: int | None = None,
-        progress: bool | None = None,
-    ) -> MapFuture:
-        """Run the elements again that have no result, in a new Batch job of the same program.
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let nothing grow from now on, unless the block fails. A submission that is going on is waited for."""
+        with self._view.lock:
+            could_grow, self._may_grow = self._may_grow, False
+        try:
+            yield
+        except BaseException:
+            self._may_grow = could_grow
+            raise
 
-        What has a result is not computed again. Nothing is submitted when nothing failed. Where the inputs are another
-        map's results, and that map or a retry of it runs, the new job waits for it.
+    def may_grow(self, child: int, job: batch.Job) -> bool:
+        """Return whether elements that a child left without a result run again with more memory, once all has ended.
 
-        Parameters
-        ----------
-        memory, timeout, vcpus, retries : int, optional
-            As `Knot.map` has them. Default: those of the last time; for a job that ran out of memory, of a knot
-            with ``memory_growth``, so many times as much memory.
-        chunksize : int, optional
-            Elements that one child job handles, as many as in the map at most. Default: the map's; if nobody gave one
-            there, or a process had died, a thousandth of those that failed, so that what ends its process takes few
-            others along, and none if up to 1,000 failed.
-        progress : bool, optional
-            As `Knot.map` has it.
-
-        Returns
-        -------
-        MapFuture
-            Of the same full list; also what `future` gives from now on.
-
-        Raises
-        ------
-        CloudknotInputError
-            An argument is not accepted, or the new job would wait for more than 20 others. Nothing was submitted.
-        JobRunningError
-            The job has not ended, or another session is just submitting a retry. Nothing was submitted.
-        ResourceDoesNotExistException
-            The job was clobbered. Nothing was submitted.
+        The collector asks in the session that submitted the map, or a retry of it.
         """
-        given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
-        RetryOptions.make(**given, chunksize=chunksize, progress=progress)
-        while True:
-            # Without the lock: whoever is waited for may need it.
-            future = self._ended_future()
-            with self._lock:
-                if future is self._future:
-                    return self._run_again(future, given, chunksize, progress)
+        end = ending(job)
+        wanted = self._may_grow and not self._view.stopped_by_hand
+        if not (wanted and self._run.manifest.memory_growth and out_of_memory(end)):
+            return False
+        newest = self._run.rounds.newest
+        more = grown(Choices.stored(newest.about), self._run.manifest.memory_growth, end.memory)
+        self._more = more or self._more
+        return more is not None and child >= newest.start
 
-    def _run_again(
-        self, future: MapFuture, given: dict[str, int | None], chunksize: int | None, progress: bool | None
-    ) -> MapFuture:
-        """Run again what has no result by the map's present future, and give its next one."""
-        failed = future.elements.indices_without_value()
-        if failed:
-            choices = self._choices(future).given(given)
-            if chunksize is None and future.results.any_died():
-                chunksize = chunk_after_death(self.rounds, len(failed))
-            waits = self._live_jobs_of_source()
-            self.rounds.add(start_round(self.cloud, self.rounds, failed, choices, chunksize, waits))
-            self._may_grow = True
-            line = progress_line(self.manifest.knot, self.manifest.count, progress)
-            future = self._future = self._new_future(line, future)
-        return future
-
-    def _ended_future(self) -> MapFuture:
-        """The future with all that has become of the elements.
-
-        A map that was cancelled, or given up when the cloud was silent, may have more results than its future knows.
-        """
-        future = self.future()
-        # An element's end is known a moment before the map's own.
-        if not future.complete() or future.elements.any_in(CANCELLED):
-            if not self.has_stopped():
-                raise JobRunningError(
-                    f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
-                    "Wait for its result, or end it with terminate(reason), and call again."
-                )
-            with self._lock:
-                if future.cancelled() and future is self._future:
-                    self._future = self._new_future(None)
-                future = self._future or future
-            future.exception()
-        if future.elements.any_in(GIVEN_UP):
-            # What has no answer may have a result: to run it again might be to pay twice.
-            error = future.results.given_up_with
-            error.add_note("Nothing was submitted.")
-            raise error
-        return future
-
-    def _choices(self, future: MapFuture) -> Choices:
-        """What a retry is submitted with unless something else is asked for."""
-        choices = Choices.stored(self.rounds.newest.about)
-        if self.manifest.memory_growth and (memory := future.results.short_of_memory()):
-            return grown(choices, self.manifest.memory_growth, memory) or choices
-        return choices
+    def grow(self, elements: Sequence[int]) -> None:
+        """Run elements again with more memory."""
+        assert self._more is not None
+        with self._view.lock:
+            if not self._may_grow or self._view.refresh():
+                return  # Somebody has ended the job, or another session was faster.
+            logger.warning("Out of memory: %d elements run again, %s", len(elements), self._more.overrides)
+            self._start(elements, self._more)
 
     def growth(self, end: Ending) -> str:
         """What ``memory_growth`` does about a job that ran out of memory, in words; empty without it."""
-        factor = self.manifest.memory_growth
+        factor = self._run.manifest.memory_growth
         if not factor or not end.memory:
             return ""
-        more = grown(Choices.stored(self.rounds.newest.about), factor, end.memory)
+        more = grown(Choices.stored(self._run.rounds.newest.about), factor, end.memory)
         if more is None:
             return f". It has grown to {MOST_GROWTH} times its first memory, where memory_growth ends"
         return (
@@ -159,23 +176,120 @@ class Retrying(RunSource):
             "the session lives that submitted the map"
         )
 
-    # What follows is called by the collector: memory_growth, in the session that submitted the map or a retry of it.
 
-    def may_grow(self, child: int, job: batch.Job) -> bool:
-        """Whether what a child left without a result is to be run again with more memory, once all has ended."""
-        end = ending(job)
-        wanted = self._may_grow and not self._stopped_by_hand
-        if not (wanted and self.manifest.memory_growth and out_of_memory(end)):
-            return False
-        more = grown(Choices.stored(self.rounds.newest.about), self.manifest.memory_growth, end.memory)
-        self._more = more or self._more
-        return more is not None and child >= self.rounds.newest.start
+def start_round(
+    cloud: Cloud,
+    rounds: Rounds,
+    elements: Sequence[int],
+    choices: Choices,
+    chunksize: int | None = None,
+    depends_on: Sequence[str] = (),
+) -> Round:
+    """Submit one more round of a run, of the elements at these sorted indices, after the jobs with these ids.
 
-    def grow(self, elements: Sequence[int]) -> None:
-        """Run elements again with more memory."""
-        assert self._more is not None
-        with self._lock:
-            if not self._may_grow or self._refresh():
-                return  # Somebody has ended the job, or another session was faster.
-            logger.warning("Out of memory: %d elements run again, %s", len(elements), self._more.overrides)
-            self.rounds.add(start_round(self.cloud, self.rounds, elements, self._more))
+    Raises
+    ------
+    CloudknotInputError
+        They are more jobs than Batch takes.
+    JobRunningError
+        Another session is submitting one, or died when it was about to.
+    ResourceDoesNotExistException
+        The run was deleted.
+    """
+    refuse_too_many(len(depends_on))
+    newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
+    keys, first = newest.submission.keys, newest.submission.manifest
+    manifest_of(cloud, keys, next(filter(None, rounds.first.job_ids)))
+    number = _free_number(cloud, keys, newest.number)
+    size = chunk_of_retry(rounds, len(elements), chunksize)
+    manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
+    tags = newest.about.get("tags") or {}
+    about = {**choices.about(), "tags": tags, "depends_on": [waits]}
+    claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
+    if not cloud.storage.put_new(keys.round(number), claim):
+        raise _underway(keys, CLAIM_TIME)
+    submission = Submission(keys, manifest, number, tags)
+    variables = MapOptions(env_vars=choices.env_vars).container_environment
+    request = with_overrides({**array_request(submission, variables), "dependsOn": waits}, choices.overrides)
+
+    def undo() -> None:
+        cloud.storage.delete(keys.round(number), keys.todo(number))
+
+    try:
+        cloud.storage.put(keys.todo(number), to_bytes(elements))
+    except BaseException:
+        with suppress(CloudknotError):
+            undo()
+        raise
+    if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
+        # The network was away or the machine asleep, and another session may soon take the claim for void.
+        undo()
+        raise _underway(keys, timedelta(0))
+    record = submit(cloud, submission, [request], undo)
+    _end_if_clobbered(cloud, rounds, submission, record)
+    return Round(submission, elements, rounds.children, record, about)
+
+
+def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Mapping[str, Any]) -> None:
+    """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
+    try:
+        manifest_of(cloud, submission.keys, next(filter(None, rounds.first.job_ids)))
+    except ResourceDoesNotExistException:
+        end_jobs(cloud, submission, record["job_ids"], "Clobbered")
+        discard_run(cloud, submission.keys)
+        raise
+
+
+def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
+    """The number of elements of a child, of ``count``: by default as before, or fewer where nobody ever chose.
+
+    One that ends its process then takes few others along, or none. Readers rely on it that no pack is longer than a
+    chunk of the map.
+    """
+    usual = rounds.newest.chunksize
+    if rounds.first.about.get(UNASKED):
+        usual = min(usual, _unasked(count))
+    return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
+
+
+def chunk_after_death(rounds: Rounds, count: int) -> int:
+    """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
+    along, and would again."""
+    return min(rounds.newest.chunksize, _unasked(count))
+
+
+def _unasked(count: int) -> int:
+    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
+    return -(-count // FEW)
+
+
+def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:
+    """The choices for what ran out of ``memory`` MiB; None when it may not grow any more, or that is not known."""
+    if not memory:
+        return None
+    base = choices.base or memory
+    more = min(int(memory * factor), base * MOST_GROWTH)
+    return choices.given({"memory": more}, base) if more > memory else None
+
+
+def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
+    """The number for a new round; those of void claims are not used again."""
+    number = newest
+    for key in cloud.storage.keys(keys.rounds):
+        if keys.round_of(key) > newest:
+            left = _claimed(cloud, key) + CLAIM_TIME - datetime.now(UTC)
+            if left > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
+                raise _underway(keys, max(left, timedelta(0)))
+            number = max(number, keys.round_of(key))
+    return number + 1
+
+
+def _claimed(cloud: Cloud, key: str) -> datetime:
+    return datetime.fromisoformat(Manifest.from_json(cloud.storage.get(key)).created)
+
+
+def _underway(keys: RunKeys, left: timedelta) -> JobRunningError:
+    return JobRunningError(
+        f"Another session is submitting a retry of {keys.run_id} at this moment, or ended while it did. Nothing was "
+        f"submitted. Call again; if that session has ended, in {left.seconds // 60 + 1} minutes."
+    )

@@ -5,71 +5,54 @@ The inputs of such a map are in S3 already, as the results of its source, so not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudknotInputError
-from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
     from cloudknot.aws.door import Door
+    from cloudknot.run.submit.rounds import Run
+    from cloudknot.worker.wire.manifest import Manifest
 
 MAX_DEPENDENCIES = 20
 """Dependencies of a job (Batch user guide, "Service quotas")."""
 
 
-class Job(Protocol):
-    """What must be known of a job to wait for it; `cloudknot.run.jobs.job.BatchJob` is one."""
-
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def job_ids(self) -> list[str]: ...
-    @property
-    def keys(self) -> RunKeys: ...
-    @property
-    def manifest(self) -> Manifest: ...
-    @property
-    def tags(self) -> Mapping[str, str]: ...
-    @property
-    def rounds(self) -> Any: ...
-    @property
-    def retried(self) -> bool: ...
-    def live_job_ids(self) -> list[str]: ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """A run whose results are the inputs of another.
 
     Attributes
     ----------
-    job : BatchJob
+    run : Run
+    live_job_ids : callable
+        Asks Batch for the ids of its newest jobs that have not ended.
     gather : bool
         Whether all of them, as one list, are the only input; else each is one.
     function : bytes
         What is called in place of the image's function, as the worker reads it; empty when that is called.
     """
 
-    job: Job
+    run: Run
+    live_job_ids: Callable[[], list[str]]
     gather: bool = False
     function: bytes = b""
 
     @property
     def count(self) -> int:
         """Number of inputs."""
-        return 1 if self.gather else self.job.manifest.count
+        return 1 if self.gather else self.run.manifest.count
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """What the manifest says of it."""
         return {
-            "source": self.job.keys.url,
-            "source_count": self.job.manifest.count,
-            "source_chunksize": self.job.manifest.chunksize,
-            "source_job": self.job.job_id,
+            "source": self.run.keys.url,
+            "source_count": self.run.manifest.count,
+            "source_chunksize": self.run.manifest.chunksize,
+            "source_job": self.run.job_id,
             "gather": self.gather,
             "own_function": bool(self.function),
         }
@@ -99,11 +82,11 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
         They are more jobs than Batch takes.
     """
     common = [{"jobId": job_id} for job_id in depends_on]
-    live = source.job.live_job_ids() if source else []
+    live = source.live_job_ids() if source else []
     own: tuple[str, ...] = ()
     if source and live and manifest.job_type == _job_type(source) == "independent":
         # Also of those that were never submitted, so that each has its own place.
-        own = tuple(job_id if job_id in live else "" for job_id in source.job.rounds.newest.job_ids)
+        own = tuple(job_id if job_id in live else "" for job_id in source.run.rounds.newest.job_ids)
     elif source and _chunks_match(source, live, manifest):
         common.append({"jobId": live[0], "type": "N_TO_N"})
     else:
@@ -115,15 +98,15 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
 
 def _job_type(source: Source) -> str:
     """How the source's jobs were submitted; a retry is not one job for each element."""
-    return "retry" if source.job.retried else source.job.manifest.job_type
+    return "retry" if source.run.retried else source.run.manifest.job_type
 
 
 def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bool:
     """Whether each child can wait for the one child of the source that has its inputs."""
-    theirs = source.job.manifest
+    theirs = source.run.manifest
     return (
         len(live) == 1
-        and list(live) == source.job.job_ids
+        and list(live) == source.run.newest_job_ids
         and not source.gather
         and manifest.job_type == _job_type(source) == "array"
         and manifest.chunksize == theirs.chunksize
@@ -153,48 +136,8 @@ def refuse_too_many(number: int) -> None:
 
 def refuse_elsewhere(source: Source, bucket: str) -> None:
     """Refuse a source whose results a job cannot read."""
-    if source.job.keys.bucket != bucket:
+    if source.run.keys.bucket != bucket:
         raise CloudknotInputError(
-            f"The results of job {source.job.job_id} are in the bucket {source.job.keys.bucket}, and this knot's jobs "
+            f"The results of job {source.run.job_id} are in the bucket {source.run.keys.bucket}, and this knot's jobs "
             f"use {bucket}. Pass the results themselves: map(future.result())."
         )
-
-
-def job_ids_of(jobs: Any) -> list[str]:
-    """The Batch job ids of one or several futures, jobs or ids.
-
-    Raises
-    ------
-    CloudknotInputError
-        One of them is none of these, or they are more than Batch takes.
-    """
-    found: list[str] = []
-    several = isinstance(jobs, Iterable) and not isinstance(jobs, str) and not hasattr(jobs, "job")
-    for item in jobs if several else [jobs]:
-        job = getattr(item, "job", item)
-        if isinstance(item, str):
-            found.append(item)
-        elif hasattr(job, "job_ids"):
-            found += _known_job_ids(job)
-        elif not hasattr(item, "job"):
-            raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
-    refuse_too_many(len(found))
-    return found
-
-
-def _known_job_ids(job: Any) -> list[str]:
-    """The ids of a job that Batch can wait for: without those that it has forgotten, whose ends are long past.
-
-    Raises
-    ------
-    CloudknotInputError
-        Of what was forgotten, not all has a value, so a dependent must not run.
-    """
-    known = {*job.live_job_ids(), *(each["jobId"] for each in job.describe_jobs())}
-    forgotten = [job_id for job_id in job.job_ids if job_id not in known]
-    if forgotten and not job.all_have_values():
-        raise CloudknotInputError(
-            f"depends_on: the job {forgotten[0]} did not end well, and AWS Batch has forgotten it since. Run again "
-            "what failed of it (retry_failed()) and wait for that, or leave it out."
-        )
-    return [job_id for job_id in job.job_ids if job_id in known]

@@ -10,11 +10,13 @@ import json
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.run.submit.store import manifest_of
 from cloudknot.run.submit.submission import Submission, read_record
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
@@ -85,7 +87,7 @@ class Round:
 
 
 class Rounds:
-    """The rounds of one run, the first one first."""
+    """The rounds of one run, the first one first. Rounds are added at the end; nothing else changes."""
 
     def __init__(self, rounds: Sequence[Round]) -> None:
         self._rounds = list(rounds)
@@ -158,6 +160,56 @@ class Rounds:
     def outdated(self, round: int, element: int) -> bool:
         """Whether a failure of an element, stored in a round, does not count, because a later round runs it."""
         return self.of(element)[0].number > round
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A submitted map: where its objects are, its manifest, and its rounds as far as this session knows."""
+
+    keys: RunKeys
+    manifest: Manifest
+    rounds: Rounds
+
+    @classmethod
+    def of(cls, first: Round) -> Run:
+        """Return the run that has just been submitted with this round."""
+        return cls(first.submission.keys, first.submission.manifest, Rounds([first]))
+
+    @property
+    def job_id(self) -> str:
+        """Batch's id of the map's first job."""
+        return next(job_id for job_id in self.rounds.first.job_ids if job_id)
+
+    @property
+    def retried(self) -> bool:
+        """Whether failed elements were submitted again."""
+        return self.rounds.newest.number > 0
+
+    @property
+    def newest_job_ids(self) -> list[str]:
+        """Batch's ids of the jobs of the newest round, without jobs that were not submitted."""
+        return [job_id for job_id in self.rounds.newest.job_ids if job_id]
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags of its jobs."""
+        return self.rounds.first.about.get("tags") or {}
+
+
+def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: dict[str, Any] | None = None) -> Run:
+    """Read a run, with the first of its rounds. Its record is not read when it is given.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        The run was deleted, or never submitted. The error names the job.
+    """
+    stored = manifest_of(cloud, keys, job_id)
+    submission = Submission(keys, Manifest.from_json(stored))
+    record = record or read_record(cloud, submission)
+    if record is None:
+        raise ResourceDoesNotExistException(f"The run {keys.url} was not submitted.")
+    return Run.of(first_round(submission, record, json.loads(stored)))
 
 
 def first_round(submission: Submission, record: dict[str, Any], about: dict[str, Any]) -> Round:

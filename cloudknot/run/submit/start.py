@@ -22,7 +22,7 @@ from cloudknot.run.submit.ids import new_run_id
 from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
-from cloudknot.run.submit.rounds import Round, first_round
+from cloudknot.run.submit.rounds import Run, first_round
 from cloudknot.run.submit.store import manifest_of
 from cloudknot.run.submit.submission import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.worker.wire.container import CHILD_VARIABLE
@@ -84,8 +84,8 @@ def start_run(
     program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
-) -> Round | None:
-    """Store the inputs and submit the job; None when there are no elements.
+) -> Run | None:
+    """Store the inputs and submit the job; return None when there are no elements.
 
     Where the elements are the results of another run, nothing of them is read or stored here.
 
@@ -111,7 +111,7 @@ def start_run(
         manifest, waits, chosen = _store(cloud, keys, target, inputs, options, depends_on, more)
         submission = Submission(keys, manifest, tags=target.job_tags)
         record = submit(cloud, submission, _requests(submission, options, waits), partial(_discard, cloud, keys))
-    return first_round(submission, record, chosen)
+    return Run.of(first_round(submission, record, chosen))
 
 
 def _store(
@@ -128,7 +128,7 @@ def _store(
     try:
         if isinstance(inputs, Source):
             refuse_elsewhere(inputs, keys.bucket)
-            manifest_of(cloud, inputs.job.keys, inputs.job.job_id)
+            manifest_of(cloud, inputs.run.keys, inputs.run.job_id)
             stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.about()}
             if inputs.function:
                 cloud.storage.put(keys.function, inputs.function)
@@ -206,7 +206,7 @@ def _chunksize(
     """The chunk size asked for, else that of the source, else one that makes an array of all."""
     if options.job_type == "independent":
         return 1
-    usual = source.job.manifest.chunksize if source and not source.gather else 1
+    usual = source.run.manifest.chunksize if source and not source.gather else 1
     automatic = is_automatic(count, options.chunksize, usual)
     seconds = measured_seconds(cloud, keys, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))

@@ -205,7 +205,7 @@ def test_fargate(counting, types, kind, size):
     future = knot.map([1, 2, 3])
     assert future.result(LONG) == [1, 4, 9]
     assert environment_of(counting, knot)["type"] == kind
-    (job,) = future.job.describe_jobs()
+    (job,) = future.job._view.describe_jobs()
     assert job["platformCapabilities"] == ["FARGATE"]
     assert job["container"]["networkConfiguration"] == {"assignPublicIp": "ENABLED"}
     given = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}

@@ -91,7 +91,7 @@ def odd_fails(x):
 
 
 def depends_on(future):
-    return [job["dependsOn"] for job in future.job.describe_jobs()]
+    return [job["dependsOn"] for job in future.job._view.describe_jobs()]
 
 
 def test_element_by_element_without_passing_through_the_client(cloud, own_cloud, gate):
@@ -284,14 +284,14 @@ def test_reduce_calls_once_with_the_list(cloud, own_cloud):
     assert reduced.result(LONG) == 90
     assert not [call for call in submitted if "outputs" in call]
     assert (len(reduced), reduced[0].result(), reduced.job.result()) == (1, 90, 90)
-    assert "arrayProperties" not in reduced.job.describe_jobs()[0]
+    assert "arrayProperties" not in reduced.job._view.describe_jobs()[0]
 
 
 def test_reduce_with_choices_of_its_own(process_knot_of):
     knot = process_knot_of(double)
     reduced = knot.map([1, 2, 4]).reduce(mean, kwargs={"digits": 0}, memory=900, vcpus=2, timeout=90, retries=2)
     assert reduced.result(LONG) == 5.0
-    (job,) = reduced.job.describe_jobs()
+    (job,) = reduced.job._view.describe_jobs()
     assert {"type": "MEMORY", "value": "900"} in job["container"]["resourceRequirements"]
     assert (job["timeout"]["attemptDurationSeconds"], reduced.job.manifest.attempts) == (90, 2)
     assert knot.jobs[-1].result() == 5.0

@@ -48,7 +48,7 @@ def test_an_empty_map_submits_nothing(process_knot_of):
 def test_a_single_element_is_a_plain_job(knot_of):
     future = knot_of(square).map([12])
     assert future.result(LONG) == [144]
-    (job,) = future.job.describe_jobs()
+    (job,) = future.job._view.describe_jobs()
     assert "arrayProperties" not in job
 
 
@@ -56,7 +56,7 @@ def test_a_single_element_is_a_plain_job(knot_of):
 def test_chunks(knot_of, chunksize):
     future = knot_of(square).map(range(10), chunksize=chunksize)
     assert future.result(LONG) == [x * x for x in range(10)]
-    (job,) = future.job.describe_jobs()
+    (job,) = future.job._view.describe_jobs()
     children = -(-10 // chunksize)
     assert job.get("arrayProperties", {"size": 1})["size"] == children
 
@@ -398,7 +398,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
     try:
         future = process_knot_of(sleep).map([0, 600])
         assert waits.wait(LONG)
-        until(lambda: list(future.job.stored(0)))
+        until(lambda: list(future.job._view.stored(0)))
         assert not future[0].done()
         assert future.cancel()
     finally:
@@ -507,13 +507,13 @@ def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_ty
     usual = knot.map([1, 2], job_type=job_type)
     other = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
     assert (usual.result(LONG), other.result(LONG)) == ([1, 4], [1, 4])
-    before, after = usual.job.describe_jobs(), other.job.describe_jobs()
+    before, after = usual.job._view.describe_jobs(), other.job._view.describe_jobs()
     assert {job["jobDefinition"] for job in after} == {before[0]["jobDefinition"]}
     assert [requirements_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
     assert [requirements_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
     assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
     assert (usual.job.manifest.attempts, other.job.manifest.attempts) == (1, 4)
-    assert other.job.rounds.first.about["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
+    assert other.job._run.rounds.first.about["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
 
 
 def test_retries_of_one_map_only(process_knot_of):
@@ -584,7 +584,7 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
     assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
     assert future.job.status == "FAILED"
     # The queue ends the head only; the others, which ask for the same, the session ends at once.
-    assert [job["isTerminated"] for job in future.job.describe_jobs()] == [len(elements) > 1]
+    assert [job["isTerminated"] for job in future.job._view.describe_jobs()] == [len(elements) > 1]
     assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
 
 

@@ -57,7 +57,7 @@ def running(job):
 
 
 def stopped(job):
-    return until(lambda: all(each["status"] == "FAILED" for each in job.describe_jobs()))
+    return until(lambda: all(each["status"] == "FAILED" for each in job._view.describe_jobs()))
 
 
 @pytest.mark.parametrize("end", ["terminate", "clobber", "kill", "cancel"])
@@ -123,7 +123,7 @@ def test_dependents_of_another_session_wait_for_the_retry(failed, doubling, else
     after = other.map([5], depends_on=[jobs[2]])
     waits = [{"jobId": again.job.job_ids[0]}]
     for future in (mapped, total, after):
-        assert [each["dependsOn"] for each in future.job.describe_jobs()] == [waits]
+        assert [each["dependsOn"] for each in future.job._view.describe_jobs()] == [waits]
     gate.open()
     assert mapped.result(LONG) == [0, 2, 4, 6]
     assert total.result(LONG) == 6
@@ -142,8 +142,8 @@ def test_retries_of_dependents_wait_for_the_retry_of_their_source(failed, doubli
         mapped, total = (ck.BatchJob(each.job.job_id, cloud=elsewhere).future() for each in (mapped, total))
     mapped_again = mapped.retry_failed()
     total_again = total.retry_failed()
-    assert mapped_again.job.describe_jobs()[0]["dependsOn"] == [{"jobId": again.job.job_ids[0]}]
-    assert total_again.job.describe_jobs()[0]["dependsOn"] == [{"jobId": mapped_again.job.job_ids[0]}]
+    assert mapped_again.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": again.job.job_ids[0]}]
+    assert total_again.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": mapped_again.job.job_ids[0]}]
     gate.open()
     assert mapped_again.result(LONG) == [0, 2, 4, 6]
     assert total_again.result(LONG) == 12

@@ -69,7 +69,7 @@ def test_large_elements_are_in_memory_once(cloud):
 def peaks(future):
     from cloudknot.worker.wire.envelope import Pack
 
-    packs = (Pack(future.job.read(location)) for page in future.job.stored(0) for location, *_ in page)
+    packs = (Pack(future.job._view.read(location)) for page in future.job._view.stored(0) for location, *_ in page)
     return [envelope.peak for pack in packs for envelope in pack]
 
 
@@ -134,7 +134,7 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
     known = knot.map([0.0] * 10_001)
     assert known.job.manifest.chunksize == 20
-    assert ck.BatchJob(known.job.job_id, cloud=cloud).rounds.first.about[UNASKED]
+    assert ck.BatchJob(known.job.job_id, cloud=cloud)._run.rounds.first.about[UNASKED]
     known.cancel()
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cloudknot.run.collect.map_future import MapFuture
-from tests.unit.run.collect.fake_job import FakeJob, square
+from tests.unit.run.collect.fake_job import FakeJob, future_of, square
 
 
 @pytest.fixture
@@ -13,7 +12,7 @@ def submit():
 
     def make(function=square, inputs=(1, 2, 3), chunksize=1):
         job = FakeJob(function, list(inputs), chunksize)
-        futures.append(MapFuture(job, len(job.inputs), max_threads=4, how_to_return="look at knot.jobs"))
+        futures.append(future_of(job, max_threads=4, how_to_return="look at knot.jobs"))
         return job, futures[-1]
 
     yield make

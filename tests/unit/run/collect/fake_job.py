@@ -3,9 +3,11 @@
 import copy
 import io
 from functools import partial
+from types import SimpleNamespace
 
 from cloudknot.aws.outages import Outages
 from cloudknot.run.collect.element_errors import Place
+from cloudknot.run.collect.map_future import collect
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
@@ -14,12 +16,16 @@ LONG = 30
 
 
 class FakeJob:
-    """A job in memory: `finish` stores a pack as a worker would, `end` is what Batch would say."""
+    """A job in memory, and the view of it: `finish` stores a pack as a worker would, `end` is what Batch would say."""
+
+    newest_round = newest_child = 0
+    job_id = "j"
 
     def __init__(self, function, inputs, chunksize=1):
         self.function, self.inputs, self.chunksize = function, inputs, chunksize
         self.patience, self.renewal, self.states, self.name = 0.2, 0.2, {}, "fake"
-        self.outages = Outages()
+        self.outages, self.cloud = Outages(), self
+        self.run = SimpleNamespace(manifest=SimpleNamespace(count=len(self.inputs), gather=False))
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
@@ -74,9 +80,6 @@ class FakeJob:
     def may_grow(self, child, job):
         return False
 
-    def end_stuck(self, endings):
-        """None of these is."""
-
     def child_of(self, element, round=None):
         return element // self.chunksize
 
@@ -100,6 +103,11 @@ class FakeJob:
 
     def terminate(self, reason):
         self.terminated.append(reason)
+
+
+def future_of(job, **choices):
+    """Begin to collect the results of a fake job, which is also its view."""
+    return collect(job, job, job, **choices).future
 
 
 def square(x):

@@ -9,9 +9,8 @@ from cloudknot.errors import (
     CloudError,
     PermissionDeniedError,
 )
-from cloudknot.run.collect.map_future import MapFuture
 from tests.helpers.waiting import until
-from tests.unit.run.collect.fake_job import LONG, FakeJob, square
+from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of, square
 
 
 def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
@@ -135,7 +134,7 @@ class InterruptedJob(FakeJob):
 
 
 def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
-    future = MapFuture(InterruptedJob(square, [1, 2], 1), 2)
+    future = future_of(InterruptedJob(square, [1, 2], 1))
     waiting = future[1]
     with pytest.raises(KeyboardInterrupt):
         future.cancel()

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudknot.errors import BatchJobFailedError, CloudError, OutOfMemoryError
-from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
 from tests.helpers.waiting import until
-from tests.unit.run.collect.fake_job import LONG, FakeJob
+from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of
 
 OUT_OF_MEMORY = {
     "status": "FAILED",
@@ -80,7 +79,7 @@ def test_every_element_ends_as_a_plain_call_would_or_with_its_child(case):
     job = FakeJob(case.behave, range(case.count), case.chunksize)
     job.patience = LONG
     store(job, case, case.packs[: case.at_first])
-    future = MapFuture(job, case.count, max_threads=2)
+    future = future_of(job, max_threads=2)
     if case.silent:
         polls, job.silence = job.polls, CloudError("no answer")
         until(lambda: job.polls > polls or future.done())

@@ -17,7 +17,7 @@ from cloudknot.errors import (
     JobRunningError,
     PermissionDeniedError,
 )
-from cloudknot.run.collect.map_future import MapFuture
+from cloudknot.run.collect.map_future import empty_map
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
@@ -51,7 +51,7 @@ def test_it_is_a_sequence_of_its_elements(submit):
 
 
 def test_an_empty_map_is_done():
-    future = MapFuture(None, 0)
+    future = empty_map()
     assert future.done()
     assert future.result() == []
     assert list(future) == []
@@ -226,17 +226,17 @@ def test_a_future_with_a_callback_is_kept(submit):
     job.finish(0, 1, 2)
     future.result(LONG)
     assert called == [4]
-    assert not future.callbacks
+    assert not future._all_waiters.callbacks
 
 
 def test_a_waiter_of_the_standard_library_leaves_nothing_behind(submit):
     job, future = submit(inputs=range(50))
     with pytest.raises(TimeoutError):
         list(as_completed(future, 0.01))
-    assert not future.element_waiters
+    assert not future._all_waiters.of_elements
     job.finish(*range(50))
     assert len(list(as_completed(future, LONG))) == 50
-    assert not future.element_waiters
+    assert not future._all_waiters.of_elements
 
 
 def test_its_own_as_completed_holds_no_futures(submit):
@@ -269,10 +269,10 @@ def test_the_list_has_the_same_objects_as_the_elements(submit):
 
 def test_what_has_no_room_is_read_when_it_is_asked_for(submit):
     job, future = submit(lambda x: bytes(1000), range(20))
-    future.results.packs._room = 5000
+    future._loader._packs._room = 5000
     job.finish(*range(20))
     assert [len(element.result(LONG)) for element in future] == [1000] * 20
-    assert future.results.packs._used <= 5000
+    assert future._loader._packs._used <= 5000
     assert future.result(LONG) == [bytes(1000)] * 20
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, Elements
+from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, ElementTable
 from cloudknot.worker.wire import envelope
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack_order import Listed, clusters, counting, oldest_first
@@ -35,7 +35,7 @@ def listed(packs):
 
 def as_a_session(packs, page):
     """The last element never ends, so the map goes on."""
-    elements = Elements(COUNT + 1)
+    elements = ElementTable(COUNT + 1)
     pages = listed(packs)
     for found in oldest_first(pages[start : start + page] for start in range(0, len(pages), page)):
         for location, size in found:
@@ -68,7 +68,7 @@ def test_a_session_and_a_job_take_the_same_outcomes(packs, page):
 
 
 def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
-    elements = Elements(3)
+    elements = ElementTable(3)
     assert elements.store(Location(0, 2), 100, kinds([False, True])) == (0, b"\1\1")
     assert elements.takes(Location(0, 1))
     assert not elements.takes(Location(0, 2))
@@ -81,7 +81,7 @@ def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
 
 
 def test_any_number_of_rounds_is_known():
-    elements = Elements(2)
+    elements = ElementTable(2)
     for number in (0, 255, 256, 40_000):
         again = elements.reopened()
         again.store(Location(0, 1, number), 100, kinds([True]))

@@ -1,28 +1,20 @@
 """What the jobs of a map of another map's results wait for."""
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from cloudknot.run.submit.dependencies import Source, waits_of
 
 
-@dataclass
-class IndependentJob:
+def independent_jobs():
     """A map of independent jobs, of which the second was never submitted and the third has ended."""
-
-    job_ids: list = field(default_factory=lambda: ["a", "c", "d"])
-    retried: bool = False
-    manifest: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(job_type="independent"))
-    rounds: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(newest=SimpleNamespace(job_ids=["a", None, "c", "d"]))
-    )
-
-    def live_job_ids(self):
-        return ["a", "d"]
+    newest = SimpleNamespace(job_ids=["a", None, "c", "d"])
+    manifest = SimpleNamespace(job_type="independent")
+    run = SimpleNamespace(manifest=manifest, retried=False, rounds=SimpleNamespace(newest=newest))
+    return Source(run, lambda: ["a", "d"])
 
 
 def test_each_independent_job_waits_for_its_own():
-    waits = waits_of(["other"], Source(IndependentJob()), SimpleNamespace(job_type="independent"))
+    waits = waits_of(["other"], independent_jobs(), SimpleNamespace(job_type="independent"))
     common = {"jobId": "other"}
     assert [waits.of(child) for child in range(4)] == [
         [common, {"jobId": "a"}],

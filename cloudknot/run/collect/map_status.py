@@ -1,9 +1,21 @@
-"""Why jobs wait in RUNNABLE, in a sentence, once: Batch says it in a job's statusReason. Pure but for the clock."""
+"""How a map gets on: its progress, and why its jobs wait in RUNNABLE, which Batch says in a job's statusReason."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cloudknot.display.progress import Progress, summary
+from cloudknot.errors import CloudknotError
+
+if TYPE_CHECKING:
+    from cloudknot.run.collect.element_table import ElementTable
+    from cloudknot.run.collect.run_view import RunView
+
+logger = logging.getLogger("cloudknot")
 
 # By what AWS's reason begins with: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
 REASONS: tuple[tuple[str, str], ...] = (
@@ -121,3 +133,59 @@ class StuckWatch:
             return None
         self._told.add(self.reason)
         return self.reason
+
+
+class MapStatus:
+    """How one map gets on: its line of progress, and the words for an error.
+
+    Parameters
+    ----------
+    view : RunView
+    table : ElementTable
+    progress : Progress, optional
+        Where it is shown; without one, reasons why jobs wait are logged.
+    how_to_return : str
+        Where the job is found again, for errors.
+    """
+
+    def __init__(
+        self, view: RunView, table: ElementTable, progress: Progress | None = None, how_to_return: str = ""
+    ) -> None:
+        self._view, self._table, self._progress, self.how_to_return = view, table, progress, how_to_return
+        self._stuck = StuckWatch()
+
+    def update(self) -> None:
+        """Show the map after a look of its collector, and why its jobs wait."""
+        reason = None
+        with suppress(CloudknotError):
+            reason = self._stuck.look(self._view.states, self._view.reason_of_waiting)
+        self.show()
+        if reason is not None and self._progress is None:
+            logger.warning(explain(self._view.name, reason))
+
+    def show(self) -> None:
+        """Show how the map gets on."""
+        if self._progress is not None:
+            why = explain(self._view.name, self._stuck.reason)
+            self._progress.show(self._table.snapshot(self._view.states, why))
+
+    def stop(self) -> None:
+        """Show the map for the last time."""
+        if self._progress is not None:
+            self.show()
+            self._progress.stop()
+
+    def resume(self) -> None:
+        """Draw on the terminal again, because somebody waits."""
+        if self._progress is not None:
+            self._progress.resume()
+
+    def pause(self) -> None:
+        """Leave the terminal to whoever types there."""
+        if self._progress is not None:
+            self._progress.pause()
+
+    def so_far(self) -> str:
+        """Return how the map gets on as far as the collector has seen, in sentences that end with a space."""
+        now = self._table.snapshot(self._view.states, "")
+        return f"So far {summary(now, len(self._table))}. {self._stuck.why}"

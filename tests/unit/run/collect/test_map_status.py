@@ -3,7 +3,7 @@
 import pytest
 
 from cloudknot.local.batch.records import TOO_MANY_VCPUS
-from cloudknot.run.collect.queue_reasons import FIRST, LONGEST, StuckWatch, explain
+from cloudknot.run.collect.map_status import FIRST, LONGEST, StuckWatch, explain
 
 
 class Clock:
