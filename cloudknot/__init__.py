@@ -10,6 +10,8 @@ Importing loads no module of cloudknot's: a public name is loaded at its first u
 
 from __future__ import annotations
 
+# Python refuses to import this module once the main thread has ended, when another thread may still use cloudknot.
+import concurrent.futures.thread  # noqa: F401
 from importlib import import_module
 from typing import TYPE_CHECKING
 

@@ -224,4 +224,4 @@ def test_a_thread_that_outlives_the_main_one_can_wait(python):
         threading.Thread(target=program).start()
         """
     )
-    assert done.stdout.strip() == "3 [1, 2]"
+    assert (done.stdout.strip(), done.stderr) == ("3 [1, 2]", "")
