@@ -11,7 +11,8 @@ def task_of(job: Job, identity: str) -> Task:
 
     ``identity`` becomes the task id and the end of the log stream's name, as with the ``awslogs`` driver.
     """
-    logs = (job.spec.container.get("logConfiguration") or {}).get("options") or {}
+    configuration = job.spec.container.get("logConfiguration")
+    logs = (configuration.get("options") if configuration else None) or {}
     prefix = logs.get("awslogs-stream-prefix", job.spec.definition_name)
     return Task(
         id=identity,

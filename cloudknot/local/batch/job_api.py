@@ -13,14 +13,27 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.engine import Engine
 from cloudknot.local.batch.records import Action, Attempt, Dependency, Event, Job, RetryStrategy, Start, Status
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.batch.submission import resolve
-from cloudknot.local.wsgi import ClientException
+from cloudknot.local.wsgi import Answer, ClientException
+
+if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import (
+        DescribeJobsRequestTypeDef,
+        KeyValuesPairTypeDef,
+        ListJobsRequestTypeDef,
+        SubmitJobRequestTypeDef,
+        TerminateJobRequestTypeDef,
+        TerminateJobsRequestTypeDef,
+    )
+
+End = Callable[[Job, str, float], list[Action]]
+"""Cancels or terminates a job, for a reason, at a time."""
 
 MAX_BULK = 50
 MAX_DESCRIBED = 100
@@ -48,7 +61,7 @@ class Batch:
         self._changed = threading.Condition()
         self._closed = False
         self._due = math.inf
-        self._routes = {
+        self._routes: Mapping[str, Callable[[Any], Answer]] = {
             "/v1/submitjob": self.submit_job,
             "/v1/describejobs": self.describe_jobs,
             "/v1/listjobs": self.list_jobs,
@@ -64,7 +77,7 @@ class Batch:
         """Whether a request is one of the Batch job API."""
         return method == "POST" and path in self._routes
 
-    def respond(self, path: str, body: bytes) -> dict[str, Any]:
+    def respond(self, path: str, body: bytes) -> Answer:
         """Answer a request. Raises `ClientException` for what is refused."""
         try:
             request = json.loads(body or b"{}")
@@ -74,14 +87,14 @@ class Batch:
             raise ClientException("The request is not a JSON object")
         return self._routes[path](request)
 
-    def submit_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
         spec = resolve(request, self._catalog, self._engine.jobs)
         with self._changed:
             job, actions = self._engine.submit(spec, self._clock())
             self._perform(actions)
         return {"jobArn": arn(job), "jobName": spec.name, "jobId": job.id}
 
-    def describe_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def describe_jobs(self, request: DescribeJobsRequestTypeDef) -> Answer:
         ids = request.get("jobs") or []
         if len(ids) > MAX_DESCRIBED:
             raise ClientException(f"Number of jobs must be at most {MAX_DESCRIBED}")
@@ -89,22 +102,22 @@ class Batch:
             jobs = [self._engine.jobs[job_id] for job_id in ids if job_id in self._engine.jobs]
             return {"jobs": [detail(job) for job in jobs]}
 
-    def list_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def list_jobs(self, request: ListJobsRequestTypeDef) -> Answer:
         with self._changed:
             return page(request, self._listed(request))
 
-    def cancel_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._end(request.get("jobId", ""), request, self._engine.cancel)
+    def cancel_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+        self._end(request.get("jobId", ""), request.get("reason"), self._engine.cancel)
         return {}
 
-    def terminate_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._end(request.get("jobId", ""), request, self._engine.terminate)
+    def terminate_job(self, request: TerminateJobRequestTypeDef) -> Answer:
+        self._end(request.get("jobId", ""), request.get("reason"), self._engine.terminate)
         return {}
 
-    def cancel_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def cancel_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.cancel)
 
-    def terminate_jobs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def terminate_jobs(self, request: TerminateJobsRequestTypeDef) -> Answer:
         return self._end_all(request, self._engine.terminate)
 
     def report(self, event: Event) -> None:
@@ -138,7 +151,7 @@ class Batch:
         self._runner.close()
         self._timekeeper.join(timeout=5)
 
-    def _listed(self, request: Mapping[str, Any]) -> Iterable[Job]:
+    def _listed(self, request: ListJobsRequestTypeDef) -> Iterable[Job]:
         """The jobs that ListJobs is asked for, without a status only those that run."""
         if request.get("arrayJobId"):
             jobs: Iterable[Job] = self._job(request["arrayJobId"]).children
@@ -158,22 +171,22 @@ class Batch:
         except KeyError as error:
             raise ClientException(f"Job {job_id} does not exist") from error
 
-    def _end(self, job_id: str, request: Mapping[str, Any], end: Callable[[Job, str, float], list[Action]]) -> None:
-        if not request.get("reason"):
+    def _end(self, job_id: str, reason: str | None, end: End) -> None:
+        if not reason:
             raise ClientException("reason must not be null")
         with self._changed:
             job = self._job(job_id)
             if not job.status.ended:
-                self._perform(end(job, request["reason"], self._clock()))
+                self._perform(end(job, reason, self._clock()))
 
-    def _end_all(self, request: Mapping[str, Any], end: Callable[[Job, str, float], list[Action]]) -> dict[str, Any]:
+    def _end_all(self, request: TerminateJobsRequestTypeDef, end: End) -> Answer:
         ids = request.get("jobs") or []
         if len(ids) > MAX_BULK:
             raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
         successful, errors = [], []
         for job_id in ids:
             try:
-                self._end(job_id, request, end)
+                self._end(job_id, request.get("reason"), end)
                 successful.append(job_id)
             except ClientException as error:
                 errors.append({"job": job_id, "code": "ClientException", "message": str(error)})
@@ -208,7 +221,7 @@ def arn(job: Job) -> str:
     return f"{job.spec.queue.arn.partition(':job-queue/')[0]}:job/{job.id}"
 
 
-def detail(job: Job) -> dict[str, Any]:
+def detail(job: Job) -> Answer:
     """A job as DescribeJobs shows it."""
     spec = job.spec
     return _without_none(
@@ -238,7 +251,7 @@ def detail(job: Job) -> dict[str, Any]:
     )
 
 
-def summary(job: Job) -> dict[str, Any]:
+def summary(job: Job) -> Answer:
     """A job as ListJobs shows it."""
     last = _last_stopped(job)
     container = {} if last is None else _without_none({"exitCode": last.exit_code, "reason": last.reason})
@@ -259,7 +272,7 @@ def summary(job: Job) -> dict[str, Any]:
     )
 
 
-def _container(job: Job) -> dict[str, Any]:
+def _container(job: Job) -> Answer:
     spec, last = job.spec, job.attempts[-1] if job.attempts else None
     return _without_none(
         {
@@ -280,7 +293,7 @@ def _container(job: Job) -> dict[str, Any]:
     )
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: Attempt) -> Answer:
     container = {"exitCode": attempt.exit_code, "reason": attempt.reason, "logStreamName": attempt.log_stream}
     return _without_none(
         {
@@ -296,7 +309,7 @@ def _last_stopped(job: Job) -> Attempt | None:
     return next((attempt for attempt in reversed(job.attempts) if attempt.stopped is not None), None)
 
 
-def _array(job: Job) -> dict[str, Any] | None:
+def _array(job: Job) -> Answer | None:
     if job.index is not None:
         return {"index": job.index, "statusSummary": {}}
     if job.spec.array_size is None:
@@ -304,7 +317,7 @@ def _array(job: Job) -> dict[str, Any] | None:
     return {"size": job.spec.array_size, "statusSummary": {status.value: job.summary[status] for status in Status}}
 
 
-def _retry_strategy(strategy: RetryStrategy) -> dict[str, Any]:
+def _retry_strategy(strategy: RetryStrategy) -> Answer:
     rules = [
         _without_none(
             {
@@ -319,15 +332,15 @@ def _retry_strategy(strategy: RetryStrategy) -> dict[str, Any]:
     return {"attempts": strategy.attempts, "evaluateOnExit": rules}
 
 
-def _dependency(dependency: Dependency) -> dict[str, Any]:
+def _dependency(dependency: Dependency) -> Answer:
     return _without_none({"jobId": dependency.job_id, "type": dependency.type or None})
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Mapping[str, object]) -> Answer:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def page(request: Mapping[str, Any], jobs: Iterable[Job]) -> dict[str, Any]:
+def page(request: ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
     """A page of ListJobs over ``jobs``, which are in the order to be shown.
 
     The token is the creation order of the last job shown, so that jobs which come or go do not shift pages.
@@ -337,7 +350,7 @@ def page(request: Mapping[str, Any], jobs: Iterable[Job]) -> dict[str, Any]:
     if token is not None:
         jobs = _after(jobs, token)
     shown = list(islice(jobs, size + 1))
-    answer: dict[str, Any] = {"jobSummaryList": [summary(job) for job in shown[:size]]}
+    answer: dict[str, object] = {"jobSummaryList": [summary(job) for job in shown[:size]]}
     if len(shown) > size:
         answer["nextToken"] = str(shown[size - 1].order)
     return answer
@@ -351,7 +364,7 @@ def _after(jobs: Iterable[Job], token: str) -> Iterable[Job]:
     return (job for job in jobs if (job.order > last if job.parent is not None else job.order < last))
 
 
-def matches(job: Job, filters: Iterable[Mapping[str, Any]]) -> bool:
+def matches(job: Job, filters: Iterable[KeyValuesPairTypeDef]) -> bool:
     """Whether a job passes ListJobs' filters (names and semantics: AWS Batch API reference, "ListJobs")."""
     return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
 

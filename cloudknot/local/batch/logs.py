@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.errors import ResourceExistsException
 from cloudknot.local.batch.records import Task
+
+if TYPE_CHECKING:
+    from types_boto3_logs.type_defs import InputLogEventTypeDef
 
 GROUP = LOG_GROUP
 INTERVAL = 0.5
@@ -33,7 +36,7 @@ CLOSE_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
-Call = Callable[..., dict[str, Any]]
+Call = Callable[..., object]
 """``call(operation, **arguments)``: one call of the CloudWatch Logs API."""
 
 
@@ -133,7 +136,7 @@ class LogShipper:
         tail.offset += whole
         return True
 
-    def _put(self, tail: _Tail, events: list[dict[str, Any]]) -> None:
+    def _put(self, tail: _Tail, events: list[InputLogEventTypeDef]) -> None:
         where = {"logGroupName": tail.group, "logStreamName": tail.stream}
         if not tail.created:
             self._create(where)

@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import ContainerPropertiesOutputTypeDef
 
 
 class Status(StrEnum):
@@ -96,6 +99,10 @@ class Queue:
     time_limits: tuple[TimeLimit, ...] = ()
 
 
+def _no_container() -> ContainerPropertiesOutputTypeDef:
+    return {}
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """A job as it was submitted, with definition and overrides resolved."""
@@ -115,7 +122,7 @@ class JobSpec:
     depends_on: tuple[Dependency, ...] = ()
     array_size: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    container: Mapping[str, Any] = field(default_factory=dict)
+    container: ContainerPropertiesOutputTypeDef = field(default_factory=_no_container)
     platform: str = "EC2"
     refused: str | None = None
     """Why the job goes to FAILED at once, although it was accepted."""

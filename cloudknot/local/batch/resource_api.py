@@ -11,11 +11,25 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cloudknot.local.wsgi import ClientException
+from cloudknot.local import wsgi
+from cloudknot.local.wsgi import Answer, ClientException
 
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import (
+        ComputeEnvironmentDetailTypeDef,
+        CreateComputeEnvironmentRequestTypeDef,
+        CreateJobQueueRequestTypeDef,
+        DeleteComputeEnvironmentRequestTypeDef,
+        DeleteJobQueueRequestTypeDef,
+        DescribeComputeEnvironmentsRequestTypeDef,
+        DescribeJobQueuesRequestTypeDef,
+        UpdateComputeEnvironmentRequestTypeDef,
+        UpdateJobQueueRequestTypeDef,
+    )
+
 DEFAULT_TYPES = ("default_x86_64", "default_arm64")
 """Batch's words for whatever suits, of which moto knows only ``optimal``."""
 LIMITS = "jobStateTimeLimitActions"
@@ -37,8 +51,8 @@ class BatchResources:
     def __init__(self, others: WSGIApplication, quota: int = QUOTA) -> None:
         self._others, self._quota = others, quota
         self._lock = threading.Lock()
-        self._changes: dict[str, dict[str, Any]] = {}
-        self._operations: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
+        self._changes: dict[str, dict[str, object]] = {}
+        self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
             "createjobqueue": self._create_queue,
             "updatejobqueue": self._update_queue,
             "describejobqueues": self._describe_queues,
@@ -49,52 +63,48 @@ class BatchResources:
             "describecomputeenvironments": self._describe_environments,
         }
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         operation = self._operations.get(path.removeprefix("/v1/")) if path.startswith("/v1/") else None
         if operation is None or environ["REQUEST_METHOD"] != "POST":
             return self._others(environ, start_response)
-        status, extra = "200 OK", []
         try:
             with self._lock:
                 answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
         except ClientException as error:
-            status, answer = "400 Bad Request", {"message": str(error)}
-            extra = [("x-amzn-ErrorType", "ClientException")]
-        body = json.dumps(answer).encode()
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra]
-        start_response(status, headers)
-        return [body]
+            return wsgi.refuse_client(start_response, error)
+        return wsgi.send_json(start_response, answer)
 
-    def _create_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _create_queue(self, environ: WSGIEnvironment, request: CreateJobQueueRequestTypeDef) -> Answer:
         self._refuse_one_more(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
         answer = self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
         self._keep_limits(answer["jobQueueArn"], request)
         return answer
 
-    def _update_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _update_queue(self, environ: WSGIEnvironment, request: UpdateJobQueueRequestTypeDef) -> Answer:
         answer = self._ask(environ, "updatejobqueue", request)
         self._keep_limits(answer["jobQueueArn"], request)
         return answer
 
-    def _keep_limits(self, arn: str, request: Mapping[str, Any]) -> None:
+    def _keep_limits(self, arn: str, request: Mapping[str, object]) -> None:
         """Any number of seconds is taken, so that a test need not wait for the 600 that are the least on AWS."""
         if LIMITS in request:
             self._changes[arn] = {LIMITS: request[LIMITS]}
 
-    def _describe_queues(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _describe_queues(self, environ: WSGIEnvironment, request: DescribeJobQueuesRequestTypeDef) -> Answer:
         answer = self._ask(environ, "describejobqueues", request)
         for queue in answer["jobQueues"]:
             queue.update(self._changes.get(queue["jobQueueArn"], {}))
         return answer
 
-    def _create_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _create_environment(self, environ: WSGIEnvironment, request: CreateComputeEnvironmentRequestTypeDef) -> Answer:
         name = str(request.get("computeEnvironmentName"))
         self._refuse_one_more(environ, "computeEnvironments", "computeEnvironmentName", name)
-        resources = dict(request.get("computeResources") or {})
-        types = resources.get("instanceTypes", [])
+        given = request.get("computeResources")
+        resources: dict[str, object] = dict(given or {})
+        types = list(given.get("instanceTypes", ())) if given else []
         # Jobs run on this machine. For instances, moto would make things that outlive the environment.
-        sizes = {key: resources[key] for key in ("minvCpus", "desiredvCpus") if key in resources}
+        sizes: dict[str, object] = {key: resources[key] for key in ("minvCpus", "desiredvCpus") if key in resources}
         resources.update(dict.fromkeys(sizes, 0))
         if known := ["optimal" if one in DEFAULT_TYPES else one for one in types]:
             resources["instanceTypes"] = known
@@ -104,7 +114,7 @@ class BatchResources:
         self._changes[answer["computeEnvironmentArn"]] = {**sizes, **told}
         return answer
 
-    def _refuse_one_more(self, environ: dict[str, Any], noun: str, key: str, name: str) -> None:
+    def _refuse_one_more(self, environ: WSGIEnvironment, noun: str, key: str, name: str) -> None:
         found = self._ask(environ, f"describe{noun.lower()}", {})[noun]
         if any(one[key] == name for one in found):
             raise ClientException("Object already exists")
@@ -112,14 +122,14 @@ class BatchResources:
             words = {"jobQueues": "job queues", "computeEnvironments": "compute environments"}[noun]
             raise ClientException(f"Maximum number of {words} supported is {self._quota}")
 
-    def _delete_queue(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _delete_queue(self, environ: WSGIEnvironment, request: DeleteJobQueueRequestTypeDef) -> Answer:
         for queue in self._ask(environ, "describejobqueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
             self._changes.pop(queue["jobQueueArn"], None)
         return self._ask(environ, "deletejobqueue", request)
 
-    def _delete_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _delete_environment(self, environ: WSGIEnvironment, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         for environment in self._environments(environ, [request["computeEnvironment"]]):
             if environment["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the compute environment must be DISABLED")
@@ -131,18 +141,21 @@ class BatchResources:
             self._changes.pop(arn, None)
         return self._ask(environ, "deletecomputeenvironment", request)
 
-    def _update_environment(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _update_environment(self, environ: WSGIEnvironment, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
         found = self._environments(environ, [request["computeEnvironment"]])
         if not found:
             raise ClientException(f"{request['computeEnvironment']} does not exist")
-        if request.get("computeResources", {}).get("desiredvCpus", math.inf) < _desired(found[0]):
+        resources = request.get("computeResources")
+        if resources and resources.get("desiredvCpus", math.inf) < _desired(found[0]):
             raise ClientException("Manually scaling down compute environment is not supported.")
         answer = self._ask(environ, "updatecomputeenvironment", request)
-        if resources := request.get("computeResources"):
+        if resources:
             self._changes.setdefault(found[0]["computeEnvironmentArn"], {}).update(resources)
         return answer
 
-    def _describe_environments(self, environ: dict[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _describe_environments(
+        self, environ: WSGIEnvironment, request: DescribeComputeEnvironmentsRequestTypeDef
+    ) -> Answer:
         answer = self._ask(environ, "describecomputeenvironments", request)
         for environment in answer["computeEnvironments"]:
             changed = self._changes.get(environment["computeEnvironmentArn"])
@@ -150,24 +163,21 @@ class BatchResources:
                 environment["computeResources"] = {**environment["computeResources"], **changed}
         return answer
 
-    def _environments(self, environ: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    def _environments(self, environ: WSGIEnvironment, names: list[str]) -> list[ComputeEnvironmentDetailTypeDef]:
         answer = self._ask(environ, "describecomputeenvironments", {"computeEnvironments": names})
-        found: list[dict[str, Any]] = answer["computeEnvironments"]
+        found: list[ComputeEnvironmentDetailTypeDef] = answer["computeEnvironments"]
         return found
 
-    def _ask(self, environ: Mapping[str, Any], operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         """An operation of the application behind."""
-        from werkzeug.test import run_wsgi_app
-
         body, path = json.dumps(request).encode(), f"/v1/{operation}"
-        changed: dict[str, Any] = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path, "QUERY_STRING": ""}
+        changed: dict[str, object] = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path, "QUERY_STRING": ""}
         changed |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        chunks, status, _ = run_wsgi_app(self._others, {**environ, **changed}, buffered=True)
-        answer: dict[str, Any] = json.loads(b"".join(chunks) or b"{}")
+        status, answer = wsgi.ask_json(self._others, environ, changed)
         if not status.startswith("200"):
             raise ClientException(answer.get("message") or answer.get("Message") or status)
         return answer
 
 
-def _desired(environment: Mapping[str, Any]) -> int:
-    return int(environment.get("computeResources", {}).get("desiredvCpus", 0))
+def _desired(environment: ComputeEnvironmentDetailTypeDef) -> int:
+    return environment["computeResources"].get("desiredvCpus", 0) if "computeResources" in environment else 0

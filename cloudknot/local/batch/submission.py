@@ -8,11 +8,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.records import OVERRIDES_TOO_LONG, Dependency, ExitRule, Job, JobSpec, RetryStrategy
 from cloudknot.local.wsgi import ClientException
+
+if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import (
+        ContainerOverridesTypeDef,
+        ContainerPropertiesOutputTypeDef,
+        EvaluateOnExitTypeDef,
+        JobDefinitionTypeDef,
+        JobDependencyTypeDef,
+        JobTimeoutTypeDef,
+        RetryStrategyUnionTypeDef,
+        SubmitJobRequestTypeDef,
+    )
+
+    Container = ContainerPropertiesOutputTypeDef | ContainerOverridesTypeDef
 
 MAX_PAYLOAD = 30 * 1024
 MAX_OVERRIDES = 8192
@@ -30,7 +44,7 @@ _SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConfi
 """Members of the definition's container that are the job's as they are."""
 
 
-def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
+def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
     """The job that a SubmitJob request asks for. Raises `ClientException` for what AWS refuses."""
     _check_shape(request)
     overrides = request.get("containerOverrides") or {}
@@ -56,34 +70,39 @@ def resolve(request: Mapping[str, Any], catalog: Catalog, jobs: Mapping[str, Job
         depends_on=_dependencies(request, jobs),
         array_size=_array_size(request),
         tags=dict(request.get("tags", {})),
-        container={name: container[name] for name in _SHOWN if name in container},
+        container=_shown(container),
         platform="FARGATE" if "fargatePlatformConfiguration" in container else "EC2",
         refused=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
     )
 
 
-def _check_shape(request: Mapping[str, Any]) -> None:
+def _check_shape(request: Mapping[str, object]) -> None:
     size = len(json.dumps(request))
     if size > MAX_PAYLOAD:
         raise ClientException(f"Job size must be less than 30 KiB, got {-(-size // 1024)} KiB")
     for name in ("jobName", "jobQueue", "jobDefinition"):
         if not isinstance(request.get(name), str) or not request[name]:
             raise ClientException(f"{name} must not be null")
-    if not _NAME.fullmatch(request["jobName"]):
+    if not _NAME.fullmatch(str(request["jobName"])):
         raise ClientException("Job name should match valid pattern")
     for name in _UNSUPPORTED:
         if request.get(name):
             raise ClientException(f"The embedded cloud runs container jobs only, not {name}")
 
 
-def _container(definition: Mapping[str, Any]) -> Mapping[str, Any]:
-    container: Mapping[str, Any] | None = definition.get("containerProperties")
+def _container(definition: JobDefinitionTypeDef) -> ContainerPropertiesOutputTypeDef:
+    container = definition.get("containerProperties")
     if definition.get("type") != "container" or not container or not container.get("image"):
         raise ClientException("The embedded cloud runs container jobs only, not those of another type")
     return container
 
 
-def _resources(properties: Mapping[str, Any]) -> dict[str, str]:
+def _shown(container: ContainerPropertiesOutputTypeDef) -> ContainerPropertiesOutputTypeDef:
+    shown = {name: value for name, value in container.items() if name in _SHOWN}
+    return cast("ContainerPropertiesOutputTypeDef", shown)
+
+
+def _resources(properties: Container) -> dict[str, str]:
     """vCPUs, memory and GPUs by type; the old ``vcpus`` and ``memory`` members count, the newer ones win."""
     old = {"VCPU": properties.get("vcpus"), "MEMORY": properties.get("memory")}
     resources = {kind: str(value) for kind, value in old.items() if value}
@@ -97,7 +116,7 @@ def _substitute(word: str, parameters: Mapping[str, str]) -> str:
     return word if prefix or name not in parameters else parameters[name]
 
 
-def _environment(properties: Mapping[str, Any]) -> dict[str, str]:
+def _environment(properties: Container) -> dict[str, str]:
     variables = {entry["name"]: str(entry.get("value", "")) for entry in properties.get("environment", ())}
     for name in variables:
         if name.upper().startswith(_RESERVED):
@@ -105,7 +124,7 @@ def _environment(properties: Mapping[str, Any]) -> dict[str, str]:
     return variables
 
 
-def _retry_strategy(given: Mapping[str, Any]) -> RetryStrategy:
+def _retry_strategy(given: RetryStrategyUnionTypeDef) -> RetryStrategy:
     rules = given.get("evaluateOnExit") or []
     attempts = given.get("attempts", 1)
     if attempts not in ATTEMPTS:
@@ -117,9 +136,9 @@ def _retry_strategy(given: Mapping[str, Any]) -> RetryStrategy:
     return RetryStrategy(attempts, tuple(_exit_rule(rule) for rule in rules))
 
 
-def _exit_rule(rule: Mapping[str, str]) -> ExitRule:
+def _exit_rule(rule: EvaluateOnExitTypeDef) -> ExitRule:
     action = str(rule.get("action", "")).upper()
-    patterns = [rule.get(name) for name in ("onExitCode", "onReason", "onStatusReason")]
+    patterns = [rule.get("onExitCode"), rule.get("onReason"), rule.get("onStatusReason")]
     if action not in ("RETRY", "EXIT"):
         raise ClientException("evaluateOnExit action must be RETRY or EXIT")
     if any("*" in (pattern or "")[:-1] for pattern in patterns):
@@ -129,21 +148,21 @@ def _exit_rule(rule: Mapping[str, str]) -> ExitRule:
     return ExitRule(action, *patterns)
 
 
-def _timeout(given: Mapping[str, Any]) -> int | None:
-    seconds: int | None = given.get("attemptDurationSeconds")
+def _timeout(given: JobTimeoutTypeDef) -> int | None:
+    seconds = given.get("attemptDurationSeconds")
     if seconds is not None and seconds < MIN_TIMEOUT:
         raise ClientException(f"Timeout attemptDurationSeconds must be at least {MIN_TIMEOUT}")
     return seconds
 
 
-def _array_size(request: Mapping[str, Any]) -> int | None:
-    size: int | None = (request.get("arrayProperties") or {}).get("size")
+def _array_size(request: SubmitJobRequestTypeDef) -> int | None:
+    size = (request.get("arrayProperties") or {}).get("size")
     if size is not None and size not in ARRAY_SIZES:
         raise ClientException("Array size must be between 2 and 10000")
     return size
 
 
-def _dependencies(request: Mapping[str, Any], jobs: Mapping[str, Job]) -> tuple[Dependency, ...]:
+def _dependencies(request: SubmitJobRequestTypeDef, jobs: Mapping[str, Job]) -> tuple[Dependency, ...]:
     given = request.get("dependsOn") or []
     if len(given) > MAX_DEPENDENCIES:
         raise ClientException(f"Job cannot have more than {MAX_DEPENDENCIES} dependencies")
@@ -151,7 +170,7 @@ def _dependencies(request: Mapping[str, Any], jobs: Mapping[str, Job]) -> tuple[
     return tuple(_dependency(entry, size, jobs) for entry in given)
 
 
-def _dependency(entry: Mapping[str, str], size: int | None, jobs: Mapping[str, Job]) -> Dependency:
+def _dependency(entry: JobDependencyTypeDef, size: int | None, jobs: Mapping[str, Job]) -> Dependency:
     kind, job_id = entry.get("type", ""), entry.get("jobId")
     if kind not in ("", "SEQUENTIAL", "N_TO_N"):
         raise ClientException(f"Dependency type must be SEQUENTIAL or N_TO_N, not {kind}")

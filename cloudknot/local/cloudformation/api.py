@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -20,6 +19,7 @@ PAGE = 100
 NAMED_KINDS = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
 
 Form = Mapping[str, str]
+Answer = Mapping[str, object]
 
 
 class CloudFormation:
@@ -41,17 +41,28 @@ class CloudFormation:
         self._account, self._region = account, region
         self._stacks: dict[str, StackRecord] = {}
         self._lock = threading.Lock()
+        self._actions = {
+            "CreateStack": self._create_stack,
+            "UpdateStack": self._update_stack,
+            "DeleteStack": self._delete_stack,
+            "DescribeStacks": self._describe_stacks,
+            "ListStacks": self._list_stacks,
+            "DescribeStackEvents": self._describe_stack_events,
+            "ListStackResources": self._list_stack_resources,
+            "DescribeStackResources": self._describe_stack_resources,
+            "GetTemplate": self._get_template,
+        }
 
     def respond(self, body: bytes, access_key: str) -> bytes:
         """The body that answers a request. `ValidationError` when it is refused."""
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
         action = form.get("Action", "")
-        handler = getattr(self, f"_{action}", None) if action.isalpha() else None
+        handler = self._actions.get(action)
         if handler is None:
             raise ValidationError(f"The embedded cloud does not know the action {action!r}.", "InvalidAction")
         return render(action, handler(form, access_key))
 
-    def _CreateStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+    def _create_stack(self, form: Form, access_key: str) -> Answer:
         name = form.get("StackName", "")
         wanted = _wanted(form)
         with self._lock:
@@ -66,7 +77,7 @@ class CloudFormation:
         self._work(record, self._deployment(record, access_key).create)
         return {"StackId": stack_id}
 
-    def _UpdateStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+    def _update_stack(self, form: Form, access_key: str) -> Answer:
         record = self._find(form["StackName"])
         wanted = _wanted(form, record.wanted)
         check(wanted, self._pseudo(record))
@@ -80,7 +91,7 @@ class CloudFormation:
         self._work(record, partial(deployment.update, wanted))
         return {"StackId": record.id}
 
-    def _DeleteStack(self, form: Form, access_key: str) -> dict[str, Any]:  # noqa: N802
+    def _delete_stack(self, form: Form, access_key: str) -> Answer:
         record = self._stacks.get(form["StackName"]) or self._live(form["StackName"])
         if record is None:
             return {}
@@ -94,20 +105,20 @@ class CloudFormation:
         self._work(record, self._deployment(record, access_key).delete)
         return {}
 
-    def _DescribeStacks(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _describe_stacks(self, form: Form, _: str) -> Answer:
         if "StackName" in form:
             return {"Stacks": [stack_answer(self._find(form["StackName"]))]}
         live = [record for record in self._newest_first() if record.status != GONE]
         return _page("Stacks", [stack_answer(record) for record in live], form)
 
-    def _ListStacks(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _list_stacks(self, form: Form, _: str) -> Answer:
         states = set(_members(form, "StackStatusFilter").values())
         found = [record for record in self._newest_first() if not states or record.status in states]
         dropped = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
         rows = [{key: value for key, value in stack_answer(one).items() if key not in dropped} for one in found]
         return _page("StackSummaries", rows, form)
 
-    def _DescribeStackEvents(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _describe_stack_events(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
         rows = [
             {
@@ -125,19 +136,19 @@ class CloudFormation:
         ]
         return _page("StackEvents", rows, form)
 
-    def _ListStackResources(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _list_stack_resources(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
         rows = [_resource(one, "LastUpdatedTimestamp") for one in list(record.resources.values())]
         return _page("StackResourceSummaries", rows, form)
 
-    def _DescribeStackResources(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _describe_stack_resources(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
         stack = {"StackId": record.id, "StackName": record.name}
         return {
             "StackResources": [{**stack, **_resource(one, "Timestamp")} for one in list(record.resources.values())]
         }
 
-    def _GetTemplate(self, form: Form, _: str) -> dict[str, Any]:  # noqa: N802
+    def _get_template(self, form: Form, _: str) -> Answer:
         return {"TemplateBody": self._find(form["StackName"]).wanted.text}
 
     def _find(self, name: str) -> StackRecord:
@@ -207,7 +218,7 @@ def _members(form: Form, name: str) -> dict[str, str]:
     return found
 
 
-def _resource(resource: Resource, time: str) -> dict[str, Any]:
+def _resource(resource: Resource, time: str) -> Answer:
     return {
         "LogicalResourceId": resource.logical_id,
         "PhysicalResourceId": resource.physical_id,
@@ -218,7 +229,7 @@ def _resource(resource: Resource, time: str) -> dict[str, Any]:
     }
 
 
-def _page(name: str, rows: list[dict[str, Any]], form: Form) -> dict[str, Any]:
+def _page(name: str, rows: Sequence[Answer], form: Form) -> Answer:
     start = int(form.get("NextToken") or 0)
     more = {"NextToken": str(start + PAGE)} if len(rows) > start + PAGE else {}
     return {name: rows[start : start + PAGE], **more}
@@ -227,7 +238,7 @@ def _page(name: str, rows: list[dict[str, Any]], form: Form) -> dict[str, Any]:
 NAMESPACE = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
 
-def stack_answer(record: StackRecord) -> dict[str, Any]:
+def stack_answer(record: StackRecord) -> Answer:
     """One entry of DescribeStacks."""
     wanted = record.wanted
     return {
@@ -247,7 +258,7 @@ def stack_answer(record: StackRecord) -> dict[str, Any]:
     }
 
 
-def render(action: str, answer: Mapping[str, Any]) -> bytes:
+def render(action: str, answer: Answer) -> bytes:
     """An answer in the format of AWS's query protocol."""
     return (
         f'<{action}Response xmlns="{NAMESPACE}"><{action}Result>{_xml(answer)}</{action}Result>'
@@ -255,7 +266,7 @@ def render(action: str, answer: Mapping[str, Any]) -> bytes:
     ).encode()
 
 
-def _xml(value: Any) -> str:
+def _xml(value: object) -> str:
     if isinstance(value, Mapping):
         return "".join(f"<{key}>{_xml(item)}</{key}>" for key, item in value.items() if item is not None)
     if isinstance(value, list):

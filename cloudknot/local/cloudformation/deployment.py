@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cloudknot.aws.door import Door
-from cloudknot.local.cloudformation.records import GONE, Resource, ResourceError, StackRecord, ValidationError, Wanted
-from cloudknot.local.cloudformation.resource_types import KINDS, Kind
-from cloudknot.local.cloudformation.services import Properties, Services
+from cloudknot.local.cloudformation.records import (
+    GONE,
+    Properties,
+    Resource,
+    ResourceDeclaration,
+    ResourceError,
+    StackRecord,
+    ValidationError,
+    Wanted,
+)
+from cloudknot.local.cloudformation.resource_types import RESOURCE_TYPES, ResourceType, UpdatableType
+from cloudknot.local.cloudformation.services import Services
 from cloudknot.local.cloudformation.template import Resolver, references
 
 CUSTOM_NAMED = (
@@ -27,8 +36,8 @@ CUSTOM_NAMED = (
 
 def check(wanted: Wanted, pseudo: Mapping[str, str]) -> None:
     """Refuse a template with unknown kinds, missing references or a circle, before anything is begun."""
-    resources: Mapping[str, Any] = wanted.template["Resources"]
-    if unknown := sorted({one.get("Type", "") for one in resources.values()} - set(KINDS)):
+    resources = wanted.template["Resources"]
+    if unknown := sorted({one.get("Type", "") for one in resources.values()} - set(RESOURCE_TYPES)):
         raise ValidationError(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
     known = {*resources, *wanted.parameters, *pseudo, "AWS::NoValue"}
     missing = {name for one in resources.values() for name in references(one)} - known
@@ -40,7 +49,7 @@ def check(wanted: Wanted, pseudo: Mapping[str, str]) -> None:
     order(resources)
 
 
-def order(resources: Mapping[str, Any]) -> list[str]:
+def order(resources: Mapping[str, ResourceDeclaration]) -> list[str]:
     """The logical ids, each behind those that it depends on."""
     graph = {name: [other for other in _dependencies(one) if other in resources] for name, one in resources.items()}
     try:
@@ -50,7 +59,7 @@ def order(resources: Mapping[str, Any]) -> list[str]:
         raise ValidationError(f"Circular dependency between resources: [{circle}]") from error
 
 
-def _dependencies(resource: Mapping[str, Any]) -> list[str]:
+def _dependencies(resource: ResourceDeclaration) -> list[str]:
     explicit = resource.get("DependsOn", [])
     return [*([explicit] if isinstance(explicit, str) else explicit), *references(resource.get("Properties", {}))]
 
@@ -160,13 +169,13 @@ class Deployment:
         properties = self._properties(name, wanted)
         if properties == before.properties:
             return
-        kind = KINDS[before.kind]
+        kind = RESOURCE_TYPES[before.kind]
         changed = {
             key for key in {*properties, *before.properties} if properties.get(key) != before.properties.get(key)
         }
-        if changed <= kind.in_place:
-            undo.append(lambda: self._change(before, before.properties))
-            self._change(before, properties)
+        if isinstance(kind, UpdatableType) and changed <= kind.in_place:
+            undo.append(lambda: self._change(kind, before, before.properties))
+            self._change(kind, before, properties)
             return
         if kind.name in properties and kind.name not in changed and not kind.renewed_by_name:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
@@ -175,11 +184,11 @@ class Deployment:
         if not kind.survives_renewal(before.properties):
             old.append(before)
 
-    def _change(self, before: Resource, properties: Properties) -> None:
+    def _change(self, kind: UpdatableType, before: Resource, properties: Properties) -> None:
         current = self._record.resources[before.logical_id]
         self._record.note(current, "UPDATE_IN_PROGRESS")
         try:
-            made = KINDS[before.kind].update(self._services(before.logical_id), current, properties)
+            made = kind.update(self._services(before.logical_id), current, properties)
         except ResourceError as error:
             self._fail(current, "UPDATE_FAILED", str(error))
         changed = replace(current, properties=properties, attributes=made.attributes)
@@ -193,14 +202,14 @@ class Deployment:
             self._record.resources[before.logical_id] = before
 
     def _make(self, name: str, wanted: Wanted, verb: str = "CREATE") -> Resource:
-        kind: str = wanted.template["Resources"][name]["Type"]
-        policy: str = wanted.template["Resources"][name].get("DeletionPolicy", "Delete")
+        declared = wanted.template["Resources"][name]
+        kind, policy = declared["Type"], declared.get("DeletionPolicy", "Delete")
         begun = Resource(name, kind, {}, "", {}, policy)
         self._record.note(begun, f"{verb}_IN_PROGRESS")
         services = self._services(name)
         try:
             properties = self._properties(name, wanted)
-            made = KINDS[kind].create(services, properties)
+            made = RESOURCE_TYPES[kind].create(services, properties)
         except ResourceError as error:
             if services.begun is not None:
                 half = Resource(name, kind, properties, services.begun.physical_id, services.begun.attributes)
@@ -213,7 +222,7 @@ class Deployment:
 
     def _undo_half(self, resource: Resource) -> None:
         """Delete what was made but not finished; if that fails, it stays the stack's, to be deleted with it."""
-        if not self._delete(resource, KINDS[resource.kind]):
+        if not self._delete(resource, RESOURCE_TYPES[resource.kind]):
             self._record.resources.setdefault(resource.logical_id, resource)
 
     def _fail(self, resource: Resource, status: str, reason: str) -> NoReturn:
@@ -226,14 +235,14 @@ class Deployment:
         for resource in reversed(list(resources)):
             if resource.policy in kept:
                 self._record.note(resource, "DELETE_SKIPPED")
-            elif not self._delete(resource, KINDS[resource.kind]):
+            elif not self._delete(resource, RESOURCE_TYPES[resource.kind]):
                 left.append(resource.logical_id)
                 continue
             if self._record.resources.get(resource.logical_id) is resource:
                 del self._record.resources[resource.logical_id]
         return left
 
-    def _delete(self, resource: Resource, kind: Kind) -> bool:
+    def _delete(self, resource: Resource, kind: ResourceType) -> bool:
         self._record.note(resource, "DELETE_IN_PROGRESS")
         try:
             kind.delete(self._services(resource.logical_id), resource)
@@ -244,21 +253,20 @@ class Deployment:
         return True
 
     def _active(self, wanted: Wanted) -> list[str]:
-        resources: Mapping[str, Any] = wanted.template["Resources"]
+        resources = wanted.template["Resources"]
         resolver = self._resolver(wanted)
         return [name for name in order(resources) if resolver.condition(resources[name].get("Condition"))]
 
-    def _properties(self, name: str, wanted: Wanted) -> dict[str, Any]:
+    def _properties(self, name: str, wanted: Wanted) -> Properties:
         properties = wanted.template["Resources"][name].get("Properties", {})
         try:
-            resolved: dict[str, Any] = self._resolver(wanted).value(properties)
+            return self._resolver(wanted).members(properties)
         except ValidationError as error:
             raise ResourceError(str(error)) from error
-        return resolved
 
     def _outputs(self, wanted: Wanted) -> dict[str, str]:
         resolver = self._resolver(wanted)
-        declared: Mapping[str, Any] = wanted.template.get("Outputs", {})
+        declared = wanted.template.get("Outputs", {})
         return {
             name: str(resolver.value(one["Value"]))
             for name, one in declared.items()
@@ -268,7 +276,7 @@ class Deployment:
     def _resolver(self, wanted: Wanted) -> Resolver:
         return Resolver(wanted.template, {**self._pseudo, **wanted.parameters}, self._look_up)
 
-    def _look_up(self, name: str, attribute: str) -> Any:
+    def _look_up(self, name: str, attribute: str) -> str:
         resource = self._record.resources.get(name)
         if resource is None:
             raise ResourceError(f"Unresolved resource dependency {name}")

@@ -1,4 +1,4 @@
-"""What the embedded CloudFormation keeps of a stack: its resources, its events, its states."""
+"""The records of the embedded CloudFormation: a template, and a stack with its resources and events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,48 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 STACK = "AWS::CloudFormation::Stack"
 GONE = "DELETE_COMPLETE"
+
+
+Properties = Mapping[str, Any]
+"""The properties of a resource, and the arguments and answers of its service's operations."""
+
+
+class ParameterDeclaration(TypedDict, total=False):
+    """One entry of a template's Parameters."""
+
+    Default: object
+    AllowedValues: list[object]
+
+
+class ResourceDeclaration(TypedDict, total=False):
+    """One entry of a template's Resources; Properties hold expressions."""
+
+    Type: str
+    Condition: str
+    DeletionPolicy: str
+    DependsOn: str | list[str]
+    Properties: Mapping[str, object]
+
+
+class OutputDeclaration(TypedDict, total=False):
+    """One entry of a template's Outputs."""
+
+    Condition: str
+    Value: object
+
+
+class Template(TypedDict, total=False):
+    """A template, its short forms written out."""
+
+    Description: str
+    Parameters: Mapping[str, ParameterDeclaration]
+    Conditions: Mapping[str, object]
+    Resources: Mapping[str, ResourceDeclaration]
+    Outputs: Mapping[str, OutputDeclaration]
 
 
 class ValidationError(Exception):
@@ -44,7 +82,7 @@ class Resource:
 
     logical_id: str
     kind: str
-    properties: Mapping[str, Any]
+    properties: Properties
     physical_id: str
     attributes: Mapping[str, str]
     policy: str = "Delete"
@@ -56,10 +94,10 @@ class Resource:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request wants a stack to be."""
+    """A stack as a request asks for it."""
 
     text: str
-    template: Mapping[str, Any]
+    template: Template
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
 

@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from cloudknot.errors import ResourceDoesNotExistException
-from cloudknot.local.cloudformation.records import Resource, ResourceError
-from cloudknot.local.cloudformation.services import Made, Properties, Services
+from cloudknot.local.cloudformation.records import Properties, Resource, ResourceError
+from cloudknot.local.cloudformation.services import Made, Services
 
 
-class Kind:
-    """One type of resource.
-
-    ``name`` is the property that names it, if there is one, and ``in_place`` those that can be changed without a new
-    one being made.
-    """
+class ResourceType(ABC):
+    """A type of resource, such as ``AWS::EC2::VPC``. A changed one is made anew."""
 
     name = ""
-    in_place: frozenset[str] = frozenset()
+    """The property that names a resource of this type, if there is one."""
     renewed_by_name = False
     """Whether another one of the same name can be made beside it, as with revisions."""
 
+    @abstractmethod
     def create(self, services: Services, properties: Properties) -> Made:
-        """Make it, and say so by `Services.made` as soon as there is something to delete."""
-        raise NotImplementedError
+        """Make a resource, and call `Services.made` as soon as there is something to delete."""
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        """Bring what is in `in_place` up to date."""
-        raise NotImplementedError
-
+    @abstractmethod
     def delete(self, services: Services, resource: Resource) -> None:
-        raise NotImplementedError
+        """Delete a resource. One that is gone already is no error."""
 
     def survives_renewal(self, properties: Properties) -> bool:
         """Whether the old one stays when another has been made in its place."""
         return False
 
 
-def without(properties: Properties, *names: str) -> dict[str, Any]:
+class UpdatableType(ResourceType):
+    """A type with properties that can be changed without a new resource being made."""
+
+    in_place: frozenset[str]
+    """These properties."""
+
+    @abstractmethod
+    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+        """Bring the properties of `in_place` up to date."""
+
+
+def without(properties: Properties, *names: str) -> Properties:
     """The properties that CloudFormation's resource has and the operation has not, left out."""
     return {name: value for name, value in properties.items() if name not in names}
 
 
-def tagged(kind: str, properties: Properties) -> dict[str, Any]:
+def tagged(kind: str, properties: Properties) -> Properties:
     """The tags as EC2's operations take them."""
     tags = properties.get("Tags")
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]} if tags else {}
 
 
-class Simple(Kind):
+class Simple(UpdatableType):
     """What one call makes and another deletes, and what is known by an id of its own.
 
     Parameters
@@ -90,7 +95,7 @@ class Simple(Kind):
         services.delete("ec2", f"Delete{self._noun}", {f"{self._noun}Id": resource.physical_id})
 
 
-class GatewayAttachment(Kind):
+class GatewayAttachment(ResourceType):
     def create(self, services: Services, properties: Properties) -> Made:
         services.call("ec2", "AttachInternetGateway", properties)
         return services.made(f"IGW|{properties['VpcId']}")
@@ -99,7 +104,7 @@ class GatewayAttachment(Kind):
         services.delete("ec2", "DetachInternetGateway", resource.properties)
 
 
-class Route(Kind):
+class Route(ResourceType):
     def create(self, services: Services, properties: Properties) -> Made:
         services.call("ec2", "CreateRoute", properties)
         return services.made(f"{properties['RouteTableId']}|{properties['DestinationCidrBlock']}")
@@ -109,7 +114,7 @@ class Route(Kind):
         services.delete("ec2", "DeleteRoute", where)
 
 
-class RouteTableAssociation(Kind):
+class RouteTableAssociation(ResourceType):
     def create(self, services: Services, properties: Properties) -> Made:
         return services.made(services.call("ec2", "AssociateRouteTable", properties)["AssociationId"])
 
@@ -117,7 +122,7 @@ class RouteTableAssociation(Kind):
         services.delete("ec2", "DisassociateRouteTable", {"AssociationId": resource.physical_id})
 
 
-class Endpoint(Kind):
+class Endpoint(UpdatableType):
     in_place = frozenset({"Tags"})
 
     def create(self, services: Services, properties: Properties) -> Made:
@@ -132,7 +137,7 @@ class Endpoint(Kind):
         services.delete("ec2", "DeleteVpcEndpoints", {"VpcEndpointIds": [resource.physical_id]})
 
 
-class SecurityGroup(Kind):
+class SecurityGroup(UpdatableType):
     name = "GroupName"
     in_place = frozenset({"Tags"})
 
@@ -162,7 +167,7 @@ class SecurityGroup(Kind):
         services.delete("ec2", "DeleteSecurityGroup", {"GroupId": resource.physical_id})
 
 
-class LaunchTemplate(Kind):
+class LaunchTemplate(UpdatableType):
     name = "LaunchTemplateName"
     in_place = frozenset({"LaunchTemplateData", "TagSpecifications"})
 
@@ -184,7 +189,7 @@ def _versions(template_id: str, latest: int) -> dict[str, str]:
     return {"LaunchTemplateId": template_id, "LatestVersionNumber": str(latest), "DefaultVersionNumber": "1"}
 
 
-class Role(Kind):
+class Role(UpdatableType):
     name = "RoleName"
     in_place = frozenset({"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument"})
 
@@ -227,7 +232,7 @@ class Role(Kind):
                 services.delete("iam", "DeleteRolePolicy", where)
 
 
-class InstanceProfile(Kind):
+class InstanceProfile(ResourceType):
     name = "InstanceProfileName"
 
     def create(self, services: Services, properties: Properties) -> Made:
@@ -256,7 +261,7 @@ class InstanceProfile(Kind):
         return [role["RoleName"] for role in profile["Roles"]]
 
 
-class LogGroup(Kind):
+class LogGroup(UpdatableType):
     name = "LogGroupName"
     in_place = frozenset({"RetentionInDays", "Tags"})
 
@@ -280,7 +285,7 @@ class LogGroup(Kind):
         services.delete("logs", "DeleteLogGroup", {"logGroupName": resource.physical_id})
 
 
-class JobDefinition(Kind):
+class JobDefinition(ResourceType):
     name = "JobDefinitionName"
     renewed_by_name = True
 
@@ -292,11 +297,11 @@ class JobDefinition(Kind):
         services.delete("batch", "DeregisterJobDefinition", {"jobDefinition": resource.physical_id})
 
     def survives_renewal(self, properties: Properties) -> bool:
-        skips: Any = properties.get("ResourceRetentionPolicy", {}).get("SkipDeregisterOnUpdate", False)
-        return str(skips).lower() == "true"
+        policy: Properties = properties.get("ResourceRetentionPolicy", {})
+        return str(policy.get("SkipDeregisterOnUpdate", False)).lower() == "true"
 
 
-class ComputeEnvironment(Kind):
+class ComputeEnvironment(UpdatableType):
     name = "ComputeEnvironmentName"
     in_place = frozenset({"ComputeResources", "ServiceRole", "State", "UpdatePolicy", "ReplaceComputeEnvironment"})
 
@@ -324,7 +329,7 @@ class ComputeEnvironment(Kind):
             services.delete("batch", "DeleteComputeEnvironment", name)
 
 
-class JobQueue(Kind):
+class JobQueue(UpdatableType):
     name = "JobQueueName"
     in_place = frozenset({"ComputeEnvironmentOrder", "Priority", "State", "JobStateTimeLimitActions"})
 
@@ -345,7 +350,7 @@ class JobQueue(Kind):
             services.delete("batch", "DeleteJobQueue", name)
 
 
-class WaitHandle(Kind):
+class WaitHandle(ResourceType):
     """A resource without anything behind it."""
 
     def create(self, services: Services, properties: Properties) -> Made:
@@ -355,7 +360,7 @@ class WaitHandle(Kind):
         pass
 
 
-KINDS: dict[str, Kind] = {
+RESOURCE_TYPES: Mapping[str, ResourceType] = {
     "AWS::EC2::VPC": Simple("Vpc", "vpc", "EnableDnsSupport", "EnableDnsHostnames"),
     "AWS::EC2::Subnet": Simple("Subnet", "subnet", "MapPublicIpOnLaunch"),
     "AWS::EC2::InternetGateway": Simple("InternetGateway", "internet-gateway"),
@@ -374,4 +379,4 @@ KINDS: dict[str, Kind] = {
     "AWS::Batch::JobQueue": JobQueue(),
     "AWS::CloudFormation::WaitConditionHandle": WaitHandle(),
 }
-"""Every kind of resource that a stack of the embedded cloud can have."""
+"""Every type of resource that a stack of the embedded cloud can have."""

@@ -16,9 +16,7 @@ from typing import Any
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
-from cloudknot.local.cloudformation.records import ResourceError
-
-Properties = Mapping[str, Any]
+from cloudknot.local.cloudformation.records import Properties, ResourceError
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Services:
         self.begun = Made(physical_id, attributes or {})
         return self.begun
 
-    def call(self, service: str, operation: str, properties: Properties) -> dict[str, Any]:
+    def call(self, service: str, operation: str, properties: Properties) -> Properties:
         """Call an operation (``"CreateVpc"``); what it refuses is a `ResourceError` with the service's reason."""
         ready = arguments(self._door, service, operation, properties)
         try:
@@ -94,19 +92,18 @@ def _reason(error: CloudknotError, service: str) -> str:
     )
 
 
-def arguments(door: Door, service: str, operation: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """``properties`` in the types and the spelling of an operation (``"CreateVpc"``).
+def arguments(door: Door, service: str, operation: str, properties: Properties) -> dict[str, object]:
+    """Return ``properties`` in the types and the spelling of an operation (``"CreateVpc"``).
 
     Raises `ResourceError` for a property that it does not have.
     """
     shape = door.client(service).meta.service_model.operation_model(operation).input_shape
-    converted: dict[str, Any] = _structure(shape, properties)
-    return converted
+    return _structure(shape, properties)
 
 
-def _structure(shape: Any, properties: Mapping[str, Any]) -> dict[str, Any]:
+def _structure(shape: Any, properties: Properties) -> dict[str, object]:
     members = {name.lower(): name for name in shape.members}
-    converted = {}
+    converted: dict[str, object] = {}
     for name, value in properties.items():
         member = members.get(name.lower()) or members.get(f"{name.lower()}s")
         if member is None:
@@ -115,7 +112,7 @@ def _structure(shape: Any, properties: Mapping[str, Any]) -> dict[str, Any]:
     return converted
 
 
-def _convert(shape: Any, value: Any) -> Any:
+def _convert(shape: Any, value: Any) -> object:
     kind = shape.type_name
     if kind == "structure":
         return _structure(shape, value)

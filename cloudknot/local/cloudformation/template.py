@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from cloudknot.local.cloudformation.records import ValidationError
+from cloudknot.local.cloudformation.records import Template, ValidationError
 
 NO_VALUE = object()
 """What AWS::NoValue stands for: the property is left out."""
 
-Lookup = Callable[[str, str], Any]
+Lookup = Callable[[str, str], str]
 """``lookup(logical_id, attribute)`` of a resource that exists; the attribute ``""`` is what Ref gives."""
 
 
@@ -21,8 +21,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's short forms: ``!Ref X`` is ``{"Ref": "X"}``, ``!Sub X`` is ``{"Fn::Sub": "X"}``."""
 
 
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
+def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, object]:
+    value: object
     if isinstance(node, yaml.ScalarNode):
         value = loader.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
@@ -37,10 +37,10 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]
 _Loader.add_multi_constructor("!", _short_form)
 
 
-def load(text: str) -> dict[str, Any]:
-    """A template as a dictionary, its short forms written out."""
+def load(text: str) -> Template:
+    """Parse a template."""
     try:
-        template = yaml.load(text, Loader=_Loader)
+        template: Template = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValidationError(f"Template format error: YAML not well-formed. {error}") from error
     if not isinstance(template, dict) or not template.get("Resources"):
@@ -48,9 +48,9 @@ def load(text: str) -> dict[str, Any]:
     return template
 
 
-def parameters_of(template: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+def parameters_of(template: Template, given: Mapping[str, str]) -> dict[str, str]:
     """The value of every parameter of a template."""
-    declared: Mapping[str, Mapping[str, Any]] = template.get("Parameters", {})
+    declared = template.get("Parameters", {})
     if unknown := sorted(set(given) - set(declared)):
         raise ValidationError(f"Parameters: [{', '.join(unknown)}] do not exist in the template")
     if missing := sorted(name for name, one in declared.items() if name not in given and "Default" not in one):
@@ -76,9 +76,8 @@ class Resolver:
         Asked for resources. Conditions need none.
     """
 
-    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, str], lookup: Lookup) -> None:
-        self._conditions: Mapping[str, Any] = template.get("Conditions", {})
-        self._resources: Mapping[str, Any] = template["Resources"]
+    def __init__(self, template: Template, parameters: Mapping[str, str], lookup: Lookup) -> None:
+        self._conditions = template.get("Conditions", {})
         self._parameters, self._lookup = parameters, lookup
 
     def condition(self, name: str | None) -> bool:
@@ -89,10 +88,10 @@ class Resolver:
             raise ValidationError(f"Template format error: Unresolved condition dependency {name}")
         return bool(self.value(self._conditions[name]))
 
-    def value(self, expression: Any) -> Any:
-        """The value of an expression, with everything in it."""
+    def value(self, expression: object) -> object:
+        """Return the value of an expression, with everything in it."""
         if isinstance(expression, list):
-            return [value for value in map(self.value, expression) if value is not NO_VALUE]
+            return self.values(expression)
         if not isinstance(expression, dict):
             return expression
         if len(expression) == 1:
@@ -100,22 +99,37 @@ class Resolver:
             function = _FUNCTIONS.get(name)
             if function is not None:
                 return function(self, argument)
-        values = {key: self.value(value) for key, value in expression.items()}
-        return {key: value for key, value in values.items() if value is not NO_VALUE}
+        return self.members(expression)
 
-    def ref(self, name: str) -> Any:
+    def values(self, expressions: Iterable[object]) -> list[object]:
+        """Return the values of some expressions, those of AWS::NoValue left out."""
+        return [value for value in map(self.value, expressions) if value is not NO_VALUE]
+
+    def members(self, expressions: Mapping[str, object]) -> dict[str, object]:
+        """Return the values of named expressions, those of AWS::NoValue left out."""
+        values = {name: self.value(expression) for name, expression in expressions.items()}
+        return {name: value for name, value in values.items() if value is not NO_VALUE}
+
+    def listed(self, expression: object) -> list[object]:
+        """Return the value of an expression that must be a list."""
+        value = self.value(expression)
+        if not isinstance(value, list):
+            raise ValidationError(f"Template error: {expression} is not a list")
+        return value
+
+    def ref(self, name: str) -> object:
         """What Ref gives: a parameter, or a resource's physical id."""
         if name == "AWS::NoValue":
             return NO_VALUE
         return self._parameters[name] if name in self._parameters else self._lookup(name, "")
 
-    def attribute(self, name: str, attribute: str) -> Any:
+    def attribute(self, name: str, attribute: str) -> str:
         """What GetAtt gives."""
         return self._lookup(name, attribute)
 
-    def sub(self, argument: Any) -> str:
+    def sub(self, argument: str | tuple[str, Mapping[str, object]]) -> str:
         """A text with its ``${...}`` replaced."""
-        text, own = (argument, {}) if isinstance(argument, str) else (argument[0], self.value(argument[1]))
+        text, own = (argument, {}) if isinstance(argument, str) else (argument[0], self.members(argument[1]))
 
         def replace(match: re.Match[str]) -> str:
             name = match[1]
@@ -127,27 +141,27 @@ class Resolver:
         return re.sub(r"\$\{([^!}][^}]*)\}", replace, text)
 
 
-def _if(resolver: Resolver, argument: list[Any]) -> Any:
+def _if(resolver: Resolver, argument: tuple[str, object, object]) -> object:
     return resolver.value(argument[1] if resolver.condition(argument[0]) else argument[2])
 
 
-def _equals(resolver: Resolver, argument: list[Any]) -> bool:
+def _equals(resolver: Resolver, argument: tuple[object, object]) -> bool:
     left, right = (_text(resolver.value(side)) for side in argument)
     return left == right
 
 
-def _select(resolver: Resolver, argument: list[Any]) -> Any:
-    index, values = int(resolver.value(argument[0])), resolver.value(argument[1])
+def _select(resolver: Resolver, argument: tuple[object, object]) -> object:
+    index, values = int(str(resolver.value(argument[0]))), resolver.listed(argument[1])
     if not 0 <= index < len(values):
         raise ValidationError(f"Template error: Fn::Select cannot select nonexistent value at index {index}")
     return values[index]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_FUNCTIONS: dict[str, Callable[[Resolver, Any], Any]] = {
+_FUNCTIONS: Mapping[str, Callable[[Resolver, Any], object]] = {
     "Ref": Resolver.ref,
     "Condition": Resolver.condition,
     "Fn::GetAtt": lambda resolver, argument: resolver.attribute(*argument),
@@ -157,13 +171,13 @@ _FUNCTIONS: dict[str, Callable[[Resolver, Any], Any]] = {
     "Fn::Not": lambda resolver, argument: not resolver.value(argument[0]),
     "Fn::And": lambda resolver, argument: all(resolver.value(item) for item in argument),
     "Fn::Or": lambda resolver, argument: any(resolver.value(item) for item in argument),
-    "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.value(argument[1]))),
-    "Fn::Split": lambda resolver, argument: resolver.value(argument[1]).split(argument[0]),
+    "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.listed(argument[1]))),
+    "Fn::Split": lambda resolver, argument: str(resolver.value(argument[1])).split(argument[0]),
     "Fn::Select": _select,
 }
 
 
-def references(expression: Any) -> Iterator[str]:
+def references(expression: object) -> Iterator[str]:
     """The names that an expression may refer to, parameters among them."""
     if isinstance(expression, list):
         for item in expression:
@@ -180,7 +194,7 @@ def references(expression: Any) -> Iterator[str]:
                 yield from references(value)
 
 
-def _references_of_sub(argument: Any) -> Iterator[str]:
+def _references_of_sub(argument: str | tuple[str, Mapping[str, object]]) -> Iterator[str]:
     text, own = (argument, {}) if isinstance(argument, str) else argument
     yield from references(own)
     for name in re.findall(r"\$\{([^!}][^}]*)\}", text):

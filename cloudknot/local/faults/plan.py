@@ -149,7 +149,7 @@ class Faults:
         for name in RATES:
             _check_rate(name, getattr(self, name))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod
@@ -168,7 +168,7 @@ def _kill(given: Mapping[str, Any]) -> Kill:
     return Kill(**{**given, "children": tuple(given.get("children", ()))})
 
 
-def _check_names(where: str, given: Mapping[str, Any], cls: type[Any]) -> None:
+def _check_names(where: str, given: Mapping[str, object], cls: type[Faults | Kill]) -> None:
     unknown = given.keys() - {field.name for field in fields(cls)}
     if unknown:
         raise CloudknotInputError(f"{where}: there is no {', '.join(sorted(unknown))}.")

@@ -10,16 +10,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
 from cloudknot.local.faults.plan import Faults, Kill
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-CarryOut = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 OFF = Faults()
 _EXPIRED = "The security token included in the request is expired"
@@ -66,7 +62,12 @@ class Injector:
             return kill if kill is not None and self._random.random() < kill.share else None
 
     def answer(
-        self, environ: Environ, start_response: StartResponse, carry_out: CarryOut, service: str, of_job: bool
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        carry_out: WSGIApplication,
+        service: str,
+        of_job: bool,
     ) -> Iterable[bytes]:
         """Answer a request that ``carry_out`` would answer, or have it go wrong."""
         faults = self._faults
@@ -92,13 +93,13 @@ class Injector:
             elif name.startswith("error"):
                 return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
             elif name == "dropped":
-                _finish(carry_out(environ, lambda *_: None))
+                wsgi.ask(carry_out, environ, {})
                 raise ClientDisconnected
             else:
                 return _truncated(environ, start_response, carry_out)
         return self._stored(environ, start_response, carry_out)
 
-    def _drawn(self, faults: Faults, environ: Environ, service: str) -> list[str]:
+    def _drawn(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
         """What happens to a request, counted."""
         possible = []
         what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
@@ -118,18 +119,16 @@ class Injector:
             self._injected.update(drawn)
         return drawn
 
-    def _stored(self, environ: Environ, start_response: StartResponse, carry_out: CarryOut) -> Iterable[bytes]:
+    def _stored(
+        self, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication
+    ) -> Iterable[bytes]:
         """Carry a request out, and tell of the object that it stored."""
         if not self._faults.kills or environ["REQUEST_METHOD"] != "PUT":
             return carry_out(environ, start_response)
-        statuses: list[str] = []
-
-        def started(status: str, *arguments: Any) -> Any:
-            statuses.append(status)
-            return start_response(status, *arguments)
-
-        answer = carry_out(environ, started)
-        if statuses and statuses[0].startswith("200"):
+        recorded = wsgi.Recorded()
+        answer = carry_out(environ, recorded)
+        recorded.pass_on(start_response)
+        if recorded.status.startswith("200"):
             self.on_stored(environ["PATH_INFO"])
         return answer
 
@@ -143,7 +142,7 @@ _ERRORS = {
 """By the fault, and whether S3 says it."""
 
 
-def _expired(environ: Environ, start_response: StartResponse, service: str) -> Iterable[bytes]:
+def _expired(environ: WSGIEnvironment, start_response: StartResponse, service: str) -> Iterable[bytes]:
     if service == "s3":
         return wsgi.refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
     if wsgi.is_xml(service):
@@ -152,17 +151,8 @@ def _expired(environ: Environ, start_response: StartResponse, service: str) -> I
     return wsgi.refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
 
 
-def _finish(answer: Iterable[bytes]) -> bytes:
-    """All of an answer."""
-    try:
-        return b"".join(answer)
-    finally:
-        if hasattr(answer, "close"):
-            answer.close()
-
-
-def _truncated(environ: Environ, start_response: StartResponse, carry_out: CarryOut) -> Iterator[bytes]:
+def _truncated(environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication) -> Iterator[bytes]:
     """The first half of an answer, and then the end of the connection."""
-    data = _finish(carry_out(environ, start_response))
+    data = wsgi.whole(carry_out(environ, start_response))
     yield data[: len(data) // 2]
     raise ClientDisconnected

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.local.faults.attempts import FaultyRunner
 from cloudknot.local.faults.plan import Faults
 from cloudknot.local.faults.requests import Injector
-from cloudknot.local.wsgi import ClientException
+from cloudknot.local.wsgi import Answer, ClientException
 
 
 class FaultControls:
@@ -28,7 +27,7 @@ class FaultControls:
         self._injector, self._runner, self._forget = injector, runner, forget
         self.answer = injector.answer
 
-    def respond(self, body: bytes) -> dict[str, Any]:
+    def respond(self, body: bytes) -> Answer:
         """Do what is asked for, and give the counts since the faults were set last.
 
         ``{"set": {...}}`` takes the members of `Faults`, ``{"kill": {"job": id, "how": ...}}`` kills the attempt that

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudError
 from cloudknot.local.admin import FAULTS_PATH, ask
-from cloudknot.local.cloud import LocalCloud
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.state import read_state
+
+if TYPE_CHECKING:
+    from cloudknot.local.cloud import LocalCloud
 
 
 class FaultSwitches:
@@ -46,8 +48,7 @@ class FaultSwitches:
 
     def injected(self) -> dict[str, int]:
         """How often each fault was injected since they were set last."""
-        counts: dict[str, int] = self._ask({})["injected"]
-        return counts
+        return dict(self._ask({})["injected"])
 
     def kill(self, job_id: str, how: str = "host") -> None:
         """Kill the attempt of a job, or of an array's child, that runs now; ``how`` is that of `Kill`."""
@@ -57,7 +58,7 @@ class FaultSwitches:
         """Have Batch know a job, and its children, no more. What runs of it goes on."""
         self._ask({"forget": job_id})
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: Mapping[str, object]) -> Mapping[str, Mapping[str, int]]:
         state = read_state(self._cloud.directory)
         answer = state and ask(state, "POST", FAULTS_PATH, json.dumps(request).encode())
         if not answer:

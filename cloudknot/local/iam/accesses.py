@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs, unquote
+from wsgiref.types import WSGIEnvironment
 from xml.etree import ElementTree
 
 from cloudknot.local.iam.calls import Call
 from cloudknot.local.iam.policy import Access, Context
+from cloudknot.local.wsgi import body_of
 
 FREE = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
 """Actions that need no permission (STS API reference)."""
@@ -264,7 +265,7 @@ _RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
 }
 
 
-def s3_accesses(environ: Mapping[str, Any], common: Context) -> Iterator[Access]:
+def s3_accesses(environ: WSGIEnvironment, common: Context) -> Iterator[Access]:
     """What a path-style request needs. ``common`` are condition keys that every request has."""
     path = environ["REQUEST_URI"].partition("?")[0]
     bucket, _, key = unquote(path.lstrip("/") if path.startswith("//") else path[1:]).partition("/")
@@ -281,7 +282,7 @@ def s3_accesses(environ: Mapping[str, Any], common: Context) -> Iterator[Access]
         yield from _of_bucket(method, f"arn:aws:s3:::{bucket}", query, environ, common)
 
 
-def missing_keys_shown(environ: Mapping[str, Any], common: Context) -> Access | None:
+def missing_keys_shown(environ: WSGIEnvironment, common: Context) -> Access | None:
     """What a caller must be allowed to learn that an object does not exist; None when it does not ask for one.
 
     A look at one object has no ``s3:prefix`` (Amazon S3 API reference, "GetObject", Permissions).
@@ -292,7 +293,7 @@ def missing_keys_shown(environ: Mapping[str, Any], common: Context) -> Access | 
 
 
 def _of_bucket(
-    method: str, arn: str, query: Mapping[str, str], environ: Mapping[str, Any], common: Context
+    method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
 ) -> Iterator[Access]:
     part = next((name for name in _S3_BUCKET if name in query), None)
     listed = next((name for name in _S3_LISTS if name in query), None)
@@ -311,7 +312,7 @@ def _of_bucket(
 
 
 def _of_object(
-    method: str, arn: str, query: Mapping[str, str], environ: Mapping[str, Any], common: Context
+    method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
 ) -> Iterator[Access]:
     part = next((name for name in _S3_OBJECT if name in query), None)
     version = "Version" if "versionId" in query else ""
@@ -332,11 +333,11 @@ def _of_object(
             yield Access("s3:GetObject", f"arn:aws:s3:::{source}", common)
 
 
-def _deleted(environ: Mapping[str, Any]) -> list[str]:
+def _deleted(environ: WSGIEnvironment) -> list[str]:
     """The keys of a DeleteObjects request; all keys when it cannot be understood."""
-    body = environ["wsgi.input"].read()
-    environ["wsgi.input"].seek(0)
     try:
-        return [element.text or "" for element in ElementTree.fromstring(body).iterfind(".//{*}Object/{*}Key")]
+        return [
+            element.text or "" for element in ElementTree.fromstring(body_of(environ)).iterfind(".//{*}Object/{*}Key")
+        ]
     except ElementTree.ParseError:
         return ["*"]

@@ -1,4 +1,4 @@
-"""What a request asks of a service other than S3: the operation's name and its arguments, whatever the protocol."""
+"""The call that a request makes to a service other than S3: operation and arguments, whatever the protocol."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+from wsgiref.types import WSGIEnvironment
 
-from cloudknot.local.wsgi import is_xml
+from cloudknot.local.wsgi import body_of, form_of, is_xml
 
 _BATCH_OPERATIONS = """
     CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment
@@ -24,13 +25,17 @@ _PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
 """The services whose actions are not named as the service that a request is signed for."""
 
 
+Arguments = Mapping[str, Any]
+"""Arguments of an operation, as they were decoded."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation of a service, with its arguments: flat names of a form, or the members of a JSON object."""
 
     service: str
     operation: str
-    arguments: Mapping[str, Any]
+    arguments: Arguments
 
     @property
     def action(self) -> str:
@@ -65,23 +70,22 @@ class Call:
         return {str(text): str(self.arguments.get(f"{start}.Value", "")) for start, text in ends.items()}
 
 
-def call_of(environ: Mapping[str, Any], service: str) -> Call:
+def call_of(environ: WSGIEnvironment, service: str) -> Call:
     """The call that a request makes; an operation that cannot be told is called by its path."""
-    body = environ["wsgi.input"].read()
-    environ["wsgi.input"].seek(0)
+    body = body_of(environ)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if service == "batch":
         return _batch_call(environ, _object(body))
     if target and not is_xml(service):
         return Call(service, target.rpartition(".")[2], _object(body))
-    form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    form = form_of(body)
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
     # What is asked for in two ways could be answered in the other one.
     named = "+".join(filter(None, (form.get("Action"), query.get("Action"))))
     return Call(service, named or environ["PATH_INFO"], {**form, **query})
 
 
-def _batch_call(environ: Mapping[str, Any], arguments: Mapping[str, Any]) -> Call:
+def _batch_call(environ: WSGIEnvironment, arguments: Arguments) -> Call:
     path = unquote(environ["REQUEST_URI"].partition("?")[0])
     if path.startswith("/v1/tags/"):
         operation = _TAGS.get(environ["REQUEST_METHOD"], "TagResource")
@@ -90,7 +94,7 @@ def _batch_call(environ: Mapping[str, Any], arguments: Mapping[str, Any]) -> Cal
     return Call("batch", _BATCH.get(name, name), arguments)
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
+def _object(body: bytes) -> Arguments:
     try:
         value = json.loads(body or b"{}")
     except ValueError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local import wsgi
@@ -15,9 +15,6 @@ from cloudknot.local.iam.calls import Call, call_of
 from cloudknot.local.iam.keys import Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, Statement, decide, parse
 from cloudknot.local.iam.signing import Request, claimed_key, verify
-
-Environ = Mapping[str, Any]
-Answer = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 NOT_OURS = "This cloud answers only requests signed with the key of its own cloud.json, or with one that it made."
 _UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
@@ -54,7 +51,7 @@ class Gate:
     ) -> None:
         self._keys, self._statements, self._names, self._log_path = keys, statements, names, log_path
 
-    def refusal(self, environ: dict[str, Any], service: str) -> Refusal | None:
+    def refusal(self, environ: WSGIEnvironment, service: str) -> Refusal | None:
         """Why a request is refused; None when it may be answered.
 
         Then ``environ`` has its `Principal` as ``cloudknot.principal``; the cloud's owner is None.
@@ -74,21 +71,20 @@ class Gate:
         return self._denial(known.principal, environ, service)
 
     def hide_missing(
-        self, principal: Principal, environ: dict[str, Any], start_response: Callable[..., Any], answer: Answer
+        self, principal: Principal, environ: WSGIEnvironment, start_response: StartResponse, answer: WSGIApplication
     ) -> Iterable[bytes]:
         """Answer a request to S3 as to one who may not know which objects there are, if the principal may not."""
         asked = missing_keys_shown(environ, _common(principal, self._names.region))
         if asked is None or self._allowed(principal, asked) == "allow":
             return answer(environ, start_response)
-        started: list[tuple[Any, ...]] = []
-        body = answer(environ, lambda *arguments: started.append(arguments))
-        status = str(started[0][0]) if started else ""
-        if not status.startswith("404"):
-            start_response(*started[0])
+        recorded = wsgi.Recorded()
+        body = answer(environ, recorded)
+        if not recorded.status.startswith("404"):
+            recorded.pass_on(start_response)
             return body
         return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
 
-    def _denial(self, principal: Principal, environ: Environ, service: str) -> Refusal | None:
+    def _denial(self, principal: Principal, environ: WSGIEnvironment, service: str) -> Refusal | None:
         path = environ["PATH_INFO"]
         if path.startswith(_OWNERS) and path != self._log_path:
             return Refusal("AccessDenied", "This is for the owner of the embedded cloud only.")
@@ -101,7 +97,7 @@ class Gate:
                 return Refusal(code, _EC2_SAYS + words if service == "ec2" else words, wsgi.denied_status(service))
         return None
 
-    def _needed(self, environ: Environ, service: str, common: Context) -> Iterable[Access]:
+    def _needed(self, environ: WSGIEnvironment, service: str, common: Context) -> Iterable[Access]:
         path = environ["PATH_INFO"]
         if path == self._log_path:
             asked = dict(parse_qsl(environ["QUERY_STRING"]))
@@ -119,7 +115,7 @@ class Gate:
         return decision
 
 
-def request_of(environ: Environ) -> Request:
+def request_of(environ: WSGIEnvironment) -> Request:
     """A request as its signature is checked."""
     headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -103,9 +102,6 @@ class Keys:
         return known.expires is not None and self._clock() > known.expires + 3600
 
 
-Environ = dict[str, Any]
-WSGIApplication = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-
 _READS = ("Get", "List", "Simulate", "Generate")
 
 
@@ -128,11 +124,11 @@ class Identities:
         self.trust: Callable[[str], tuple[str, str] | None] = lambda role: None
         """Gives ARN and trust policy of a role."""
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        service = _service(environ)
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        service = wsgi.service_of(environ)
         if service not in ("iam", "sts", "cloudformation"):
             return self._others(environ, start_response)
-        form = _form(environ)
+        form = wsgi.form_of(wsgi.body_of(environ))
         action = form.get("Action", "")
         if service == "sts" and action == "AssumeRole" and "cloudknot.principal" in environ:
             words = self._distrust(form.get("RoleArn", ""), environ["cloudknot.principal"])
@@ -151,14 +147,14 @@ class Identities:
         self,
         learn: Callable[[Keys, Mapping[str, str], Element], None],
         form: Mapping[str, str],
-        environ: Environ,
-        start_response: Callable[..., Any],
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
-        started: list[tuple[Any, ...]] = []
-        body = b"".join(self._others(environ, lambda *arguments: started.append(arguments)))
-        if str(started[0][0]).startswith("200"):
+        recorded = wsgi.Recorded()
+        body = wsgi.whole(self._others(environ, recorded))
+        if recorded.status.startswith("200"):
             learn(self._keys, form, ElementTree.fromstring(body))
-        start_response(*started[0])
+        recorded.pass_on(start_response)
         return [body]
 
     def _distrust(self, role: str, principal: Principal | None) -> str:
@@ -209,17 +205,6 @@ def _trusts(document: str, principal: Principal) -> bool:
             if any(glob(action).fullmatch("sts:AssumeRole") for action in actions):
                 return True
     return False
-
-
-def _service(environ: Mapping[str, Any]) -> str:
-    scope = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0].split("/")
-    return scope[3] if len(scope) == 5 else ""
-
-
-def _form(environ: Mapping[str, Any]) -> dict[str, str]:
-    body = environ["wsgi.input"].read()
-    environ["wsgi.input"].seek(0)
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def _text(answer: Element, name: str) -> str:

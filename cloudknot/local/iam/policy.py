@@ -10,10 +10,28 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 Context = Mapping[str, tuple[str, ...]]
 """Condition keys in lower case, and their values; a key that the request does not have is left out."""
+
+
+class StatementDocument(TypedDict, total=False):
+    """A statement as its policy has it. A text may stand for a list of one."""
+
+    Sid: str
+    Effect: str
+    Action: str | list[str]
+    NotAction: str | list[str]
+    Resource: str | list[str]
+    NotResource: str | list[str]
+    Condition: Mapping[str, Mapping[str, object]]
+
+
+class PolicyDocument(TypedDict, total=False):
+    """A policy."""
+
+    Statement: StatementDocument | list[StatementDocument]
 
 
 @dataclass(frozen=True)
@@ -55,9 +73,9 @@ class Statement:
         return all(_holds(*condition, context, allows=self.allows) for condition in self.conditions)
 
 
-def parse(document: str | Mapping[str, Any]) -> tuple[Statement, ...]:
+def parse(document: str | PolicyDocument) -> tuple[Statement, ...]:
     """The statements of a policy document."""
-    policy = json.loads(document) if isinstance(document, str) else document
+    policy: PolicyDocument = json.loads(document) if isinstance(document, str) else document
     return tuple(_statement(one) for one in _listed(policy.get("Statement", [])))
 
 
@@ -72,7 +90,7 @@ def decide(statements: Iterable[Statement], access: Access) -> str:
     return decision
 
 
-def _statement(given: Mapping[str, Any]) -> Statement:
+def _statement(given: StatementDocument) -> Statement:
     negated = frozenset(name for name in ("Action", "Resource") if f"Not{name}" in given)
     conditions = [
         (operator, key.lower(), tuple(map(_text, _listed(values))))
@@ -89,11 +107,11 @@ def _statement(given: Mapping[str, Any]) -> Statement:
     )
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

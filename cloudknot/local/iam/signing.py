@@ -109,7 +109,7 @@ class _Canonical:
     url: str
     headers: dict[str, str]
     payload: str
-    context: dict[str, Any]
+    context: dict[str, str]
     params: None = None
 
 
@@ -196,7 +196,7 @@ def _verifier(s3: bool) -> Any:
     from botocore.auth import S3SigV4Auth, SigV4Auth
 
     class Verifier(S3SigV4Auth if s3 else SigV4Auth):  # type: ignore[misc]
-        def headers_to_sign(self, request: _Canonical) -> Any:
+        def headers_to_sign(self, request: _Canonical) -> _Headers:
             return _Headers(request.headers)
 
         def payload(self, request: _Canonical) -> str:

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CloudError
 from cloudknot.local.iam.keys import Keys, Known, session
 from cloudknot.local.iam.policy_reader import Query
+from cloudknot.local.wsgi import send_json
 
 PATH = "/_cloudknot/credentials/"
 TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
@@ -76,20 +76,19 @@ class TaskCredentials:
             TOKEN_FILE: str(found.token_file),
         }
 
-    def answer(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Give a job its credentials, if it shows the token."""
         role = self._roles.get(environ["PATH_INFO"].removeprefix(PATH))
         shown = str(environ.get("HTTP_AUTHORIZATION", "")).encode()
         if role is None or not hmac.compare_digest(shown, role.token.encode()):
-            return _json(start_response, "403 Forbidden", {"code": "AccessDenied", "message": "Not your credentials"})
+            return send_json(start_response, {"code": "AccessDenied", "message": "Not your credentials"}, 403)
         try:
             known = self._current(role)
         except CloudError as error:
-            return _json(start_response, "400 Bad Request", {"code": "AccessDenied", "message": str(error)})
+            return send_json(start_response, {"code": "AccessDenied", "message": str(error)}, 400)
         expires = datetime.fromtimestamp(known.expires or 0, UTC)
-        return _json(
+        return send_json(
             start_response,
-            "200 OK",
             {
                 "RoleArn": role.arn,
                 "AccessKeyId": known.key.access_key,
@@ -117,9 +116,3 @@ class TaskCredentials:
             with self._lock:
                 role.known = known
         return known
-
-
-def _json(start_response: Callable[..., Any], status: str, answer: Mapping[str, Any]) -> Iterable[bytes]:
-    body = json.dumps(answer).encode()
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-    return [body]

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
 from cloudknot.local.iam.task_credentials import TOKEN_FILE
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 CLOUD_LABEL = "cloudknot.cloud"
 """Every container has it; its value is the directory of the cloud that it belongs to."""
@@ -44,6 +47,14 @@ _NO_ENGINE = (
     "Running jobs as containers needs a Docker engine, and none answers ({error}). Install and start one (on Debian "
     "`apt-get install docker.io`), or leave out --runner docker: jobs are then processes of this machine."
 )
+
+
+class _State(TypedDict):
+    """The state of a container, the part of it that is read here."""
+
+    Running: bool
+    ExitCode: int
+    OOMKilled: bool
 
 
 class _NotStartedError(Exception):
@@ -69,8 +80,8 @@ def engine_errors() -> tuple[type[Exception], ...]:
     return DockerException, OSError
 
 
-def connect() -> Any:
-    """A ``docker.APIClient`` of the engine that Docker's own settings (``DOCKER_HOST``) name.
+def connect() -> APIClient:
+    """Return a client of the engine that Docker's own settings (``DOCKER_HOST``) name.
 
     Raises
     ------
@@ -110,7 +121,7 @@ class DockerRunner:
 
     def __init__(
         self,
-        client: Any,
+        client: APIClient,
         login: RegistryLogin,
         directory: Path,
         scratch: Path,
@@ -189,15 +200,15 @@ class DockerRunner:
         self._pull(task.image)
         if running.stopped_by is not None or self._closed:
             return Exited(task.id, 128 + (running.stopped_by or signal.SIGKILL))
-        running.container = self._create(task)
+        container = running.container = self._create(task)
         self._on_output(task, running.output)
-        output = self._client.attach(running.container, stream=True, demux=True)
+        output = self._client.attach(container, stream=True, demux=True)
         copier = threading.Thread(
             target=copy_output, args=(output, running.output), name=f"output-{task.id}", daemon=True
         )
         copier.start()
-        self._start(running)
-        state = self._wait(running.container, copier)
+        self._start(running, container)
+        state = self._wait(container, copier)
         copier.join(OUTPUT_TIMEOUT)
         return Exited(task.id, state["ExitCode"], OUT_OF_MEMORY if state["OOMKilled"] and state["ExitCode"] else None)
 
@@ -224,6 +235,7 @@ class DockerRunner:
 
     def _create(self, task: Task) -> str:
         from docker.errors import ImageNotFound
+        from docker.types import LogConfig
 
         client = self._client
         limit = f"{task.memory}m" if task.memory else None
@@ -240,7 +252,7 @@ class DockerRunner:
                 mem_limit=limit,
                 memswap_limit=limit,
                 # The output is read as it is written; the engine need not keep all of it, too.
-                log_config={"Type": "json-file", "Config": {"max-size": "1m"}},
+                log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
             )
             made = client.create_container(
                 task.image,
@@ -259,9 +271,9 @@ class DockerRunner:
             raise _NotStartedError(f"CannotCreateContainerError: {_said(error)}") from error
         return str(made["Id"])
 
-    def _start(self, running: _Running) -> None:
+    def _start(self, running: _Running, container: str) -> None:
         try:
-            self._client.start(running.container)
+            self._client.start(container)
         except engine_errors() as error:
             raise _NotStartedError(f"CannotStartContainerError: {_said(error)}") from error
         with self._lock:
@@ -272,17 +284,19 @@ class DockerRunner:
         if stopped is not None:
             self._signal(running)
 
-    def _wait(self, container: str, copier: threading.Thread) -> Mapping[str, Any]:
+    def _wait(self, container: str, copier: threading.Thread) -> _State:
         """The state of a container when it has ended, which ends its output, too."""
         while True:
             copier.join(LOOK_INTERVAL)
-            state: Mapping[str, Any] = self._client.inspect_container(container)["State"]
+            state: _State = self._client.inspect_container(container)["State"]
             if not state["Running"]:
                 return state
             if not copier.is_alive():
                 time.sleep(SHORT_INTERVAL)
 
     def _signal(self, running: _Running) -> None:
+        if running.container is None:
+            return
         with contextlib.suppress(*engine_errors()):
             self._client.kill(running.container, running.stopped_by)
 

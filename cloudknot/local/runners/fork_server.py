@@ -30,13 +30,36 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn, TypedDict
 
 WORKER = ("python", "-m", "cloudknot_worker")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
 """The variables that tell whose a process is."""
 PR_SET_CHILD_SUBREAPER = 36
+
+
+class Request(TypedDict, total=False):
+    """A line to the fork server: a task to ``start``, with all that follows, or to ``stop`` with a ``signal``."""
+
+    start: str
+    command: list[str]
+    environment: dict[str, str]
+    directory: str
+    output: str
+    stop: str
+    signal: int
+
+
+class Message(TypedDict, total=False):
+    """A line from the fork server: a task that has ``started``, ``exited`` or ``failed``."""
+
+    started: str
+    pid: int
+    exited: str
+    exit_code: int
+    failed: str
+    reason: str
 
 
 class ForkServer:
@@ -95,13 +118,13 @@ class ForkServer:
             self._handle(json.loads(line))
         return bool(data)
 
-    def _handle(self, request: Mapping[str, Any]) -> None:
+    def _handle(self, request: Request) -> None:
         if "start" in request:
             self._start(request)
         elif request["stop"] in self._pids:
             _signal_group(self._pids[request["stop"]], request["signal"])
 
-    def _start(self, request: Mapping[str, Any]) -> None:
+    def _start(self, request: Request) -> None:
         task = request["start"]
         try:
             pid = os.fork()
@@ -117,7 +140,7 @@ class ForkServer:
         self._attempts[pid] = _attempt(request["environment"])
         self._send({"started": task, "pid": pid})
 
-    def _become(self, request: Mapping[str, Any]) -> NoReturn:
+    def _become(self, request: Request) -> NoReturn:
         """In the child: leave nothing of the parent's but its imports, and run the task."""
         code = 1
         try:
@@ -155,13 +178,13 @@ class ForkServer:
             if not running or (attempt is not None and attempt not in running):
                 _kill(pid)
 
-    def _send(self, message: Mapping[str, Any]) -> None:
+    def _send(self, message: Message) -> None:
         # The server that is gone shows as a closed socket on the next read.
         with contextlib.suppress(ConnectionError):
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
-def run_task(request: Mapping[str, Any]) -> int:
+def run_task(request: Request) -> int:
     """Run one task in this process and return its exit code."""
     os.setpgid(0, 0)
     _redirect(request["output"])
@@ -186,7 +209,7 @@ def run_worker(arguments: Sequence[str]) -> int:
 
     sys.argv = ["cloudknot_worker", *arguments]
     try:
-        code: Any = main(list(arguments))
+        code: object = main(list(arguments))
     except SystemExit as end:
         code = end.code
     if code is None or isinstance(code, int):

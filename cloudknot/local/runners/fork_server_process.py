@@ -11,7 +11,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloudknot.local.runners.fork_server import Message, Request
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 LAUNCH_TIMEOUT = 60.0
@@ -20,7 +23,7 @@ CLOSE_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
-OnMessage = Callable[["ForkServerProcess", Mapping[str, Any] | None], None]
+OnMessage = Callable[["ForkServerProcess", "Message | None"], None]
 
 
 class ForkServerFailed(Exception):
@@ -74,7 +77,7 @@ class ForkServerProcess:
         for work in (self._read, self._write):
             threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True).start()
 
-    def send(self, message: Mapping[str, Any]) -> bool:
+    def send(self, message: Request) -> bool:
         """Pass a message on, and wait for nothing; False when the parent is no more."""
         data = json.dumps(message).encode() + b"\n"
         with self._sending:
@@ -129,7 +132,7 @@ class ForkServerProcess:
         self._control.close()
         self._process.wait()
 
-    def _hear(self, message: Mapping[str, Any] | None) -> None:
+    def _hear(self, message: Message | None) -> None:
         try:
             self._on_message(self, message)
         except Exception:
@@ -157,7 +160,7 @@ class ForkServerProcess:
             self._sending.notify_all()
 
 
-def _ignore(parent: ForkServerProcess, message: Mapping[str, Any] | None) -> None:
+def _ignore(parent: ForkServerProcess, message: Message | None) -> None:
     pass
 
 

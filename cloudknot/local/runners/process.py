@@ -17,11 +17,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
 from cloudknot.local.runners.fork_server_process import ForkServerFailed, ForkServerProcess
+
+if TYPE_CHECKING:
+    from cloudknot.local.runners.fork_server import Message
 
 MAX_PARENTS = 8
 """Fork servers kept; beyond that, the one that has been idle longest is closed."""
@@ -195,7 +198,7 @@ class ProcessRunner:
     def _path(self, directory: Path) -> str:
         return os.pathsep.join([str(directory / "environment" / "bin"), os.defpath])
 
-    def _on_message(self, parent: ForkServerProcess, message: Mapping[str, Any] | None) -> None:
+    def _on_message(self, parent: ForkServerProcess, message: Message | None) -> None:
         """Called by a parent's reader thread; None is the parent's end."""
         if message is None:
             self._parent_died(parent)
@@ -209,9 +212,9 @@ class ProcessRunner:
             _log.exception("A task's %s could not be taken in", message)
             self._give_up(message, error)
 
-    def _give_up(self, message: Mapping[str, Any], error: Exception) -> None:
+    def _give_up(self, message: Message, error: Exception) -> None:
         """End the task that a message is about, which nobody would hear of again."""
-        task_id = next(message[kind] for kind in ("started", "exited", "failed") if kind in message)
+        task_id = message.get("started") or message.get("exited") or message["failed"]
         self.stop(task_id, kill=True)
         with self._lock:
             running = self._tasks.get(task_id)
@@ -225,7 +228,7 @@ class ProcessRunner:
             running.pid = pid
             running.report(Started(task_id))
 
-    def _on_ended(self, message: Mapping[str, Any]) -> None:
+    def _on_ended(self, message: Message) -> None:
         event = (
             Exited(message["exited"], message["exit_code"])
             if "exited" in message

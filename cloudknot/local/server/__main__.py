@@ -18,9 +18,9 @@ import signal
 import string
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.admin import LOG_PATH
@@ -179,7 +179,7 @@ class Server:
             self._batch.close()
             self._shipper.close()
 
-    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._application(environ, start_response)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.batch import LOG_GROUP, LogStream
 from cloudknot.local import wsgi
@@ -23,10 +22,6 @@ from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane
 from cloudknot.local.server.counters import Counters
 from cloudknot.local.wsgi import ClientException
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class Application:
@@ -61,7 +56,7 @@ class Application:
         batch: Batch,
         catalog: Catalog,
         moto: WSGIApplication,
-        about: Mapping[str, Any],
+        about: wsgi.Answer,
         plane: ControlPlane,
         stacks: CloudFormation,
         faults: FaultControls,
@@ -84,18 +79,18 @@ class Application:
                 self._last_used = time.monotonic()
             return time.monotonic() - self._last_used
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith(CREDENTIALS_PATH):
             return self._credentials.answer(environ, start_response)
-        service = _service(environ)
+        service = wsgi.service_of(environ)
         refusal = self._gate.refusal(environ, service)
         if refusal is not None:
             return wsgi.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
         if environ["PATH_INFO"] == STATUS_PATH:
-            return _answer(start_response, self._status())
+            return wsgi.send_json(start_response, self._status())
         if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
             self._on_stop()
-            return _answer(start_response, {})
+            return wsgi.send_json(start_response, {})
         with self._lock:
             self._in_use += 1
         try:
@@ -109,31 +104,32 @@ class Application:
                 self._in_use -= 1
                 self._last_used = time.monotonic()
 
-    def _own(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _own(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """What is no service of AWS, and meets no faults."""
         if environ["PATH_INFO"] == FAULTS_PATH:
             try:
-                return _answer(start_response, self._faults.respond(environ["wsgi.input"].read()))
+                return wsgi.send_json(start_response, self._faults.respond(environ["wsgi.input"].read()))
             except ClientException as error:
-                return _client_error(start_response, str(error))
+                return wsgi.refuse_client(start_response, error)
         asked = dict(parse_qsl(environ["QUERY_STRING"]))
         stream = LogStream(asked.get("group", LOG_GROUP), asked.get("name", ""))
-        return _text(start_response, "".join(f"{line}\n" for line in self._plane.log_lines(stream)))
+        text = "".join(f"{line}\n" for line in self._plane.log_lines(stream))
+        return wsgi.send(start_response, text.encode(), "text/plain; charset=utf-8")
 
-    def _for_whom_it_is(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _for_whom_it_is(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         principal = environ["cloudknot.principal"]
-        if principal is None or _service(environ) != "s3":
+        if principal is None or wsgi.service_of(environ) != "s3":
             return self._dispatch(environ, start_response)
         return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
 
-    def _dispatch(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if self._batch.handles(environ["REQUEST_METHOD"], path):
             try:
-                return _answer(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
+                return wsgi.send_json(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
             except ClientException as error:
-                return _client_error(start_response, str(error))
-        if _service(environ) == "cloudformation":
+                return wsgi.refuse_client(start_response, error)
+        if wsgi.service_of(environ) == "cloudformation":
             return self._answer_of_stacks(environ, start_response)
         environ["RAW_URI"] = environ["REQUEST_URI"]
         if not _may_change_batch(environ):
@@ -144,59 +140,19 @@ class Application:
         finally:
             self._catalog.forget()
 
-    def _answer_of_stacks(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer_of_stacks(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            body = self._stacks.respond(environ["wsgi.input"].read(), _credential(environ)[0])
+            body = self._stacks.respond(environ["wsgi.input"].read(), wsgi.scope_of(environ)[0])
         except ValidationError as error:
-            _, body = wsgi.body("cloudformation", error.code, str(error))
-            return _xml(start_response, "400 Bad Request", body)
-        return _xml(start_response, "200 OK", body)
+            _, body = wsgi.error_body("cloudformation", error.code, str(error))
+            return wsgi.send(start_response, body, "text/xml", 400)
+        return wsgi.send(start_response, body, "text/xml")
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> wsgi.Answer:
         uptime = time.monotonic() - self._started
         counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
         return {**self._about, "uptime": uptime, "idle": self.idle, **counts}
 
 
-def _service(environ: Environ) -> str:
-    """The service that a request is signed for; S3 when it does not say."""
-    scope = _credential(environ)
-    return scope[3] if len(scope) == 5 else "s3"
-
-
-def _credential(environ: Environ) -> list[str]:
-    """The parts of the scope that a request is signed for; the first is the key's id."""
-    header = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
-    presigned = dict(parse_qsl(str(environ["QUERY_STRING"]))).get("X-Amz-Credential", "")
-    return (header or presigned).split("/")
-
-
-def _may_change_batch(environ: Environ) -> bool:
-    return _service(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")
-
-
-def _client_error(start_response: StartResponse, message: str) -> Iterable[bytes]:
-    extra = [("x-amzn-ErrorType", "ClientException")]
-    return _answer(start_response, {"message": message}, "400 Bad Request", extra)
-
-
-def _xml(start_response: StartResponse, status: str, body: bytes) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def _text(start_response: StartResponse, text: str) -> Iterable[bytes]:
-    body = text.encode()
-    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def _answer(
-    start_response: StartResponse,
-    answer: Mapping[str, Any],
-    status: str = "200 OK",
-    extra: Iterable[tuple[str, str]] = (),
-) -> Iterable[bytes]:
-    body = json.dumps(answer).encode()
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra])
-    return [body]
+def _may_change_batch(environ: WSGIEnvironment) -> bool:
+    return wsgi.service_of(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")

@@ -7,12 +7,10 @@ every request. Here requests come over loopback, which nobody listens in on, and
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
-
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class BucketPolicies:
@@ -27,7 +25,7 @@ class BucketPolicies:
         self._s3 = s3
         self._policies: dict[str, bytes] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
         method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
         if key or query.rstrip("=") not in ("", "policy"):
@@ -38,25 +36,19 @@ class BucketPolicies:
             return self._s3(environ, start_response)
         if method == "PUT" and self._exists(environ):
             self._policies[bucket] = environ["wsgi.input"].read()
-            return _answer(start_response, "204 No Content")
+            return wsgi.send(start_response, b"", status=204)
         if method == "DELETE" and self._policies.pop(bucket, None) is not None:
-            return _answer(start_response, "204 No Content")
+            return wsgi.send(start_response, b"", status=204)
         if method == "GET" and bucket in self._policies:
-            return _answer(start_response, "200 OK", "application/json", self._policies[bucket])
+            return wsgi.send(start_response, self._policies[bucket], "application/json")
         if method == "GET" and self._exists(environ):
-            kind, body = wsgi.body("s3", "NoSuchBucketPolicy", "The bucket policy does not exist")
-            return _answer(start_response, "404 Not Found", kind, body)
+            kind, body = wsgi.error_body("s3", "NoSuchBucketPolicy", "The bucket policy does not exist")
+            return wsgi.send(start_response, body, kind, 404)
         return self._s3(environ, start_response)
 
-    def _exists(self, environ: dict[str, Any]) -> bool:
+    def _exists(self, environ: WSGIEnvironment) -> bool:
         """Whether there is such a bucket: a HEAD request to moto."""
-        statuses: list[str] = []
-        asked = {**environ, "REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "wsgi.input": io.BytesIO()}
-        asked["RAW_URI"] = asked["REQUEST_URI"] = environ["PATH_INFO"]
-        list(self._s3({**asked, "CONTENT_LENGTH": "0"}, lambda status, headers, *_: statuses.append(status)))
-        return statuses[0].startswith("200")
-
-
-def _answer(start_response: Callable[..., Any], status: str, kind: str = "", body: bytes = b"") -> Iterable[bytes]:
-    start_response(status, [*([("Content-Type", kind)] if kind else []), ("Content-Length", str(len(body)))])
-    return [body]
+        path = environ["PATH_INFO"]
+        asked = {"REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
+        status, _ = wsgi.ask(self._s3, environ, {**asked, "RAW_URI": path, "REQUEST_URI": path})
+        return status.startswith("200")

@@ -9,13 +9,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from wsgiref.types import WSGIApplication
 from xml.etree import ElementTree
 
 from cloudknot.aws.batch import LogStream, log_lines
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
 from cloudknot.local.iam.signing import AccessKey, sign
+
+if TYPE_CHECKING:
+    from werkzeug.test import TestResponse
 
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -40,17 +44,17 @@ class ControlPlane:
     region : str
     """
 
-    def __init__(self, application: Any, key: AccessKey, endpoint: str, region: str) -> None:
+    def __init__(self, application: WSGIApplication, key: AccessKey, endpoint: str, region: str) -> None:
         from werkzeug.test import Client
 
         self._client = Client(application, use_cookies=False)
         self._key, self._endpoint, self._region = key, endpoint, region
 
-    def batch(self, operation: str, **arguments: Any) -> dict[str, Any]:
+    def batch(self, operation: str, **arguments: object) -> Any:
         """Call Batch, for example ``batch("DescribeJobQueues", jobQueues=["q"])``."""
         return self._call("batch", operation, f"/v1/{operation.lower()}", {}, arguments)
 
-    def logs(self, operation: str, **arguments: Any) -> dict[str, Any]:
+    def logs(self, operation: str, **arguments: object) -> Any:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
         return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
 
@@ -70,10 +74,10 @@ class ControlPlane:
         yield from log_lines(get_log_events, stream)
 
     def _call(
-        self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, object]
+    ) -> Any:
         answer = self._post(service, path, json.dumps(arguments).encode(), {**headers, **_JSON})
-        content: dict[str, Any] = json.loads(answer.get_data() or b"{}")
+        content = json.loads(answer.get_data() or b"{}")
         if answer.status_code >= 400:
             code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
             name = f"{service}:{operation}"
@@ -95,7 +99,7 @@ class ControlPlane:
             raise CloudError(f"s3:GetObject of {path} was refused: {answer.status_code}")
         return bytes(answer.get_data())
 
-    def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+    def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> TestResponse:
         signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
         return self._client.post(
             path,

@@ -8,11 +8,14 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.worker.s3.get import USER_AGENT
 
-Environ = dict[str, Any]
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+
 Counts = dict[str, dict[str, tuple[int, int, int]]]
 
 _OF_S3 = (
@@ -36,20 +39,22 @@ class Counters:
         self._lock = threading.Lock()
         self._counts: dict[tuple[bool, str], list[int]] = defaultdict(lambda: [0, 0, 0])
 
-    def counting(self, environ: Environ, start_response: Callable[..., Any], service: str) -> Callable[..., Any]:
+    def counting(self, environ: WSGIEnvironment, start_response: StartResponse, service: str) -> StartResponse:
         """``start_response``, which counts the request when it is answered."""
         of_job = USER_AGENT in environ.get("HTTP_USER_AGENT", "")
         name = f"{service}:{operation(environ, service)}"
         received = int(environ.get("CONTENT_LENGTH") or 0)
 
-        def counted(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        def counted(
+            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        ) -> Callable[[bytes], object]:
             sent = next((int(value) for key, value in headers if key.lower() == "content-length"), 0)
             with self._lock:
                 count = self._counts[of_job, name]
                 count[0] += 1
                 count[1] += received
                 count[2] += 0 if environ["REQUEST_METHOD"] == "HEAD" else sent
-            return start_response(status, headers, *more)
+            return start_response(status, headers, exc_info)
 
         return counted
 
@@ -62,7 +67,7 @@ class Counters:
             }
 
 
-def operation(environ: Environ, service: str) -> str:
+def operation(environ: WSGIEnvironment, service: str) -> str:
     """AWS's name of an operation as far as a request tells it without its body."""
     method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")
     if service == "s3":

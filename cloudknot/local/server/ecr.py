@@ -12,12 +12,32 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.errors import CloudError
+from cloudknot.local import wsgi
 from cloudknot.local.server.registry import MEDIA_TYPES, Manifest, Registry
+from cloudknot.local.wsgi import Answer
 
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+if TYPE_CHECKING:
+    from types_boto3_ecr.type_defs import (
+        BatchDeleteImageRequestTypeDef,
+        BatchGetImageRequestTypeDef,
+        CreateRepositoryRequestTypeDef,
+        DeleteRepositoryRequestTypeDef,
+        DescribeImagesRequestTypeDef,
+        DescribeRepositoriesRequestTypeDef,
+        GetAuthorizationTokenRequestTypeDef,
+        ImageDetailTypeDef,
+        ImageFailureTypeDef,
+        ImageIdentifierTypeDef,
+        ImageTypeDef,
+        ListImagesRequestTypeDef,
+        PutImageRequestTypeDef,
+        RepositoryTypeDef,
+    )
+
 LOGIN_VALIDITY = 12 * 3600
 """Seconds, as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
 
@@ -41,7 +61,7 @@ class RegistryEcr:
 
     def __init__(self, others: WSGIApplication, registry: Registry) -> None:
         self._others, self._registry = others, registry
-        self._operations: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
+        self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
             "GetAuthorizationToken": self._authorization_token,
             "CreateRepository": self._create_repository,
             "DescribeRepositories": self._describe_repositories,
@@ -53,40 +73,35 @@ class RegistryEcr:
             "PutImage": self._put_image,
         }
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         operation = self._operations.get(target.removeprefix(_TARGET)) if target.startswith(_TARGET) else None
         if operation is None:
             return self._others(environ, start_response)
-        status = "200 OK"
+        status = 200
         try:
             answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
         except _Refused as refused:
             code, message = refused.args
-            status, answer = "400 Bad Request", {"__type": code, "message": message}
+            status, answer = 400, {"__type": code, "message": message}
         except CloudError as error:
-            status, answer = "500 Internal Server Error", {"__type": "ServerException", "message": str(error)}
-        body = json.dumps(answer).encode()
-        start_response(status, [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))])
-        return [body]
+            status, answer = 500, {"__type": "ServerException", "message": str(error)}
+        return wsgi.send_json(start_response, answer, status, "application/x-amz-json-1.1")
 
-    def _ask(self, environ: Mapping[str, Any], operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         """An ECR operation of the application behind."""
-        from werkzeug.test import run_wsgi_app
-
         body = json.dumps(request).encode()
         changed = {
             "HTTP_X_AMZ_TARGET": _TARGET + operation,
             "wsgi.input": io.BytesIO(body),
             "CONTENT_LENGTH": str(len(body)),
         }
-        chunks, status, _ = run_wsgi_app(self._others, {**environ, **changed}, buffered=True)
-        answer: dict[str, Any] = json.loads(b"".join(chunks) or b"{}")
+        status, answer = wsgi.ask_json(self._others, environ, changed)
         if not status.startswith("200"):
             raise _Refused(answer.get("__type", "ServerException").rpartition("#")[2], answer.get("message", status))
         return answer
 
-    def _authorization_token(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    def _authorization_token(self, environ: WSGIEnvironment, request: GetAuthorizationTokenRequestTypeDef) -> Answer:
         login = self._registry.login
         token = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
         data = {
@@ -96,16 +111,17 @@ class RegistryEcr:
         }
         return {"authorizationData": [data]}
 
-    def _create_repository(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    def _create_repository(self, environ: WSGIEnvironment, request: CreateRepositoryRequestTypeDef) -> Answer:
         answer = self._ask(environ, "CreateRepository", request)
         return {**answer, "repository": self._here(answer["repository"])}
 
-    def _describe_repositories(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    def _describe_repositories(self, environ: WSGIEnvironment, request: DescribeRepositoriesRequestTypeDef) -> Answer:
         answer = self._ask(environ, "DescribeRepositories", request)
         return {**answer, "repositories": [self._here(repository) for repository in answer["repositories"]]}
 
-    def _delete_repository(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        name, account = self._repository(environ, request)
+    def _delete_repository(self, environ: WSGIEnvironment, request: DeleteRepositoryRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        account = self._account(environ, name)
         tags = self._registry.tags(name)
         if tags and not request.get("force"):
             raise _Refused(
@@ -118,9 +134,10 @@ class RegistryEcr:
             self._registry.delete(name, manifest.digest)
         return {**answer, "repository": self._here(answer["repository"])}
 
-    def _describe_images(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    def _describe_images(self, environ: WSGIEnvironment, request: DescribeImagesRequestTypeDef) -> Answer:
         """Of an image that is asked for by a tag, that tag only is shown: to find the others, all must be read."""
-        name, account = self._repository(environ, request)
+        name = request["repositoryName"]
+        account = self._account(environ, name)
         found: dict[str, Manifest] = {}
         tags: defaultdict[str, list[str]] = defaultdict(list)
         for image_id in request.get("imageIds") or self._all_ids(name):
@@ -131,15 +148,17 @@ class RegistryEcr:
             tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
         return {"imageDetails": [_detail(found[digest], tags[digest], name, account) for digest in found]}
 
-    def _list_images(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        name, _ = self._repository(environ, request)
+    def _list_images(self, environ: WSGIEnvironment, request: ListImagesRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        self._account(environ, name)
         if request.get("filter", {}).get("tagStatus") == "UNTAGGED":
             return {"imageIds": []}
         pairs = ((image_id, self._manifest(name, image_id)) for image_id in self._all_ids(name))
         return {"imageIds": [{**image_id, "imageDigest": found.digest} for image_id, found in pairs if found]}
 
-    def _batch_get_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        name, account = self._repository(environ, request)
+    def _batch_get_image(self, environ: WSGIEnvironment, request: BatchGetImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        account = self._account(environ, name)
         images, failures = [], []
         for image_id in request["imageIds"]:
             manifest = self._manifest(name, image_id)
@@ -149,8 +168,9 @@ class RegistryEcr:
                 images.append(_image(manifest, image_id, name, account))
         return {"images": images, "failures": failures}
 
-    def _put_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        name, account = self._repository(environ, request)
+    def _put_image(self, environ: WSGIEnvironment, request: PutImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        account = self._account(environ, name)
         body, tag = request["imageManifest"], request["imageTag"]
         media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", MEDIA_TYPES[0])
         before = self._registry.manifest(name, tag)
@@ -160,8 +180,9 @@ class RegistryEcr:
             raise _Refused("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
         return {"image": _image(after, {"imageTag": tag}, name, account)}
 
-    def _batch_delete_image(self, environ: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        name, _ = self._repository(environ, request)
+    def _batch_delete_image(self, environ: WSGIEnvironment, request: BatchDeleteImageRequestTypeDef) -> Answer:
+        name = request["repositoryName"]
+        self._account(environ, name)
         deleted, failures = [], []
         for image_id in request["imageIds"]:
             manifest = self._manifest(name, image_id)
@@ -180,23 +201,23 @@ class RegistryEcr:
         for other in kept:
             self._registry.put(name, other, manifest.media_type, manifest.body)
 
-    def _repository(self, environ: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[str, str]:
-        """Name and account of the repository that a request is about, which must exist."""
-        name = request["repositoryName"]
-        answer = self._ask(environ, "DescribeRepositories", {"repositoryNames": [name]})
-        return name, answer["repositories"][0]["registryId"]
+    def _account(self, environ: WSGIEnvironment, repository: str) -> str:
+        """The account of a repository, which must exist."""
+        answer = self._ask(environ, "DescribeRepositories", {"repositoryNames": [repository]})
+        found: RepositoryTypeDef = answer["repositories"][0]
+        return found["registryId"]
 
-    def _here(self, repository: Mapping[str, Any]) -> dict[str, Any]:
+    def _here(self, repository: RepositoryTypeDef) -> RepositoryTypeDef:
         return {**repository, "repositoryUri": f"{self._registry.address}/{repository['repositoryName']}"}
 
-    def _all_ids(self, name: str) -> list[dict[str, str]]:
+    def _all_ids(self, name: str) -> list[ImageIdentifierTypeDef]:
         return [{"imageTag": tag} for tag in self._registry.tags(name)]
 
-    def _manifest(self, name: str, image_id: Mapping[str, str]) -> Manifest | None:
+    def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> Manifest | None:
         return self._registry.manifest(name, image_id.get("imageDigest") or image_id["imageTag"])
 
 
-def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> dict[str, Any]:
+def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,
@@ -207,7 +228,7 @@ def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> dic
     }
 
 
-def _image(manifest: Manifest, image_id: Mapping[str, str], name: str, account: str) -> dict[str, Any]:
+def _image(manifest: Manifest, image_id: ImageIdentifierTypeDef, name: str, account: str) -> ImageTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,
@@ -217,11 +238,11 @@ def _image(manifest: Manifest, image_id: Mapping[str, str], name: str, account: 
     }
 
 
-def _failure(image_id: Mapping[str, str]) -> dict[str, Any]:
+def _failure(image_id: ImageIdentifierTypeDef) -> ImageFailureTypeDef:
     return {"imageId": image_id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
 
 
-def _no_image(image_id: Mapping[str, str], name: str, account: str) -> str:
+def _no_image(image_id: ImageIdentifierTypeDef, name: str, account: str) -> str:
     asked = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
     return (
         f"The image with imageId {{{asked}}} does not exist within the repository with name '{name}' in the registry "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 THREADS = 16
 MAX_CONNECTIONS = 2000
@@ -10,7 +11,7 @@ MAX_BODY = 5 * 1024**3
 """Bytes; the largest object of one S3 PUT."""
 
 
-def http_server(application: Any, port: int) -> Any:
+def http_server(application: WSGIApplication, port: int) -> Any:
     """A server that listens already, and answers when it is run."""
     from waitress.server import create_server
 
@@ -29,7 +30,7 @@ def http_server(application: Any, port: int) -> Any:
     return server
 
 
-def _channel() -> Any:
+def _channel() -> type:
     """waitress's channel, which otherwise waits for ever for the body of a request that announces an empty one.
 
     boto3 asks whether it may go on (``Expect: 100-continue``) also before it stores an empty object.

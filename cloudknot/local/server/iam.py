@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from wsgiref.types import WSGIApplication
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
@@ -42,7 +42,7 @@ class Iam:
 
     def __init__(
         self,
-        others: Callable[..., Iterable[bytes]],
+        others: WSGIApplication,
         owner: AccessKey,
         endpoint: str,
         scratch: Path,

@@ -7,12 +7,10 @@ folders at every request, which takes longer than all else that an S3 request do
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local.server.bucket_policies import BucketPolicies
-
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 IN_MEMORY = 1024 * 1024
 """Bytes of the largest object that is kept in memory."""
@@ -32,11 +30,11 @@ class Moto:
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)
         self._s3: WSGIApplication = BucketPolicies(create_backend_app("s3"))
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") and not _is_control(environ):
             return self._s3(environ, start_response)
         return self._dispatch(environ, start_response)
 
 
-def _is_control(environ: dict[str, Any]) -> bool:
+def _is_control(environ: WSGIEnvironment) -> bool:
     return bool(environ["PATH_INFO"].startswith(_S3_CONTROL))

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
 from urllib.parse import urlsplit
 
 from cloudknot.aws.ecr import RegistryLogin
@@ -139,7 +138,7 @@ class Registry:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> _Answer:
         secret = base64.b64encode(f"{self.login.username}:{self.login.password}".encode()).decode()
-        kind: Any = HTTPConnection if self.url.startswith("http:") else HTTPSConnection
+        kind: type[HTTPConnection] = HTTPConnection if self.url.startswith("http:") else HTTPSConnection
         connection = kind(self.address, timeout=TIMEOUT)
         try:
             connection.request(method, path, body, {"Authorization": f"Basic {secret}", **(headers or {})})

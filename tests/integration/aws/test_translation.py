@@ -26,7 +26,7 @@ CALLS = {
 @contextlib.contextmanager
 def server_that_says(service, status, code, message):
     """An address at which every request is refused, in the format of the service."""
-    kind, body = wsgi.body(service, code, message)
+    kind, body = wsgi.error_body(service, code, message)
 
     class Refuse(BaseHTTPRequestHandler):
         def answer(self):
