@@ -42,6 +42,21 @@ APART = {"local": {"errors", "options", "worker", "aws", "local"}, "__init__": s
 """Beside the order: the embedded cloud, with the folders that it uses, and the table of public names."""
 ENTRANCES = {"cloudknot.cli.local": "the commands of the embedded cloud", "cloudknot.__init__": "public names"}
 """The modules that import ``local``; `cloudknot.aws.cloud.choose_cloud` finds it by name."""
+LOCAL_ORDER = [
+    "local.__init__",
+    "local.wsgi",
+    "local.state",
+    "local.iam",
+    "local.admin",
+    "local.options",
+    "local.batch",
+    "local.cloudformation",
+    "local.runners",
+    "local.faults",
+    "local.server",
+    "local.cloud",
+]
+"""The folders of the embedded cloud from the bottom up, without the imports for type checkers."""
 WORKER_MAY = {"boto3", "botocore", "cloudpickle"}
 
 
@@ -103,6 +118,23 @@ def test_imports_point_downwards(path):
         if is_in(name, "cloudknot"):
             target = module_of(name)
             assert may_import(MODULES[path], target), f"{MODULES[path]} imports {target}, which is above it"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if "local" in path.parts[-3:-1]], ids=MODULES.get)
+def test_imports_within_the_embedded_cloud_point_downwards(path):
+    if MODULES[path] == "cloudknot.local.__init__":
+        return
+    importer = place_in_local(MODULES[path])
+    for name in imports_at_run_time(path):
+        if is_in(name, "cloudknot.local"):
+            target = module_of(name)
+            assert place_in_local(target) <= importer, f"{MODULES[path]} imports {target}, which is above it"
+
+
+def place_in_local(module):
+    name = module.removeprefix("cloudknot.")
+    (found,) = [place for place in LOCAL_ORDER if is_in(name, place)]
+    return LOCAL_ORDER.index(found)
 
 
 def test_there_is_no_import_cycle():
