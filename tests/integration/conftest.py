@@ -28,6 +28,13 @@ def cloud(tmp_path_factory):
         yield cloud
 
 
+@pytest.fixture
+def own_cloud(tmp_path):
+    """A cloud for one test that changes what knots share, or is rough with the cloud."""
+    with ck.LocalCloud(tmp_path / "own", vcpus=2) as cloud:
+        yield cloud
+
+
 @contextlib.contextmanager
 def docker_cloud(directory):
     """A running embedded cloud whose jobs are containers, of images on this machine's base image."""

@@ -149,15 +149,15 @@ def test_every_object_of_a_run_is_encrypted_as_asked(cloud, s3, sse, tmp_path, m
         assert s3.head_object(Bucket=here.bucket, Key=item["Key"])["ServerSideEncryption"] == sse
 
 
-def test_jobs_get_the_policy_of_the_bucket(cloud, tmp_path, monkeypatch):
+def test_jobs_get_the_policy_of_the_bucket(own_cloud, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
-    iam = cloud.client("iam")
+    iam = own_cloud.client("iam")
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
     arn = iam.create_policy(PolicyName="lab-data", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
     ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
-    for name, value in {**cloud.environment(), "CLOUDKNOT_CLOUD": "local"}.items():
+    for name, value in {**own_cloud.environment(), "CLOUDKNOT_CLOUD": "local"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(own_cloud.directory))
     assert ck.get_s3_params().policy_arn == arn
     ck.set_s3_params(bucket="with-a-policy", policy="AmazonEC2ContainerServiceforEC2Role")
     path = "service-role/AmazonEC2ContainerServiceforEC2Role"
@@ -165,8 +165,8 @@ def test_jobs_get_the_policy_of_the_bucket(cloud, tmp_path, monkeypatch):
     ck.set_s3_params(bucket="with-a-policy", policy="nobodys")
     assert ck.get_s3_params()[1:3] == ("nobodys", None)
     ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
-    pars = ck.Knot(name="with-policy", func=abs, cloud=ck.LocalCloud(cloud.directory)).pars
-    (stack,) = cloud.client("cloudformation").describe_stacks(StackName=pars.stack_id)["Stacks"]
+    pars = ck.Knot(name="with-policy", func=abs, cloud=ck.LocalCloud(own_cloud.directory)).pars
+    (stack,) = own_cloud.client("cloudformation").describe_stacks(StackName=pars.stack_id)["Stacks"]
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
     assert arn in parameters["Policies"].split(",")
 

@@ -104,10 +104,10 @@ def test_more_can_be_deleted_later(cloud, before):
     assert settled(cloud, before) == before
 
 
-def test_what_was_made_anew_is_not_deleted_by_the_knot_of_before(cloud):
-    before = ck.Knot(name="anew", func=square, cloud=cloud)
+def test_what_was_made_anew_is_not_deleted_by_the_knot_of_before(own_cloud):
+    before = ck.Knot(name="anew", func=square, cloud=own_cloud)
     before.clobber()
-    anew = ck.Knot(name="anew", func=square, cloud=cloud)
+    anew = ck.Knot(name="anew", func=square, cloud=own_cloud)
     assert anew.map([2]).result() == [4]
     before.clobber()
     with pytest.raises(ck.ResourceClobberedException, match="made anew since"):

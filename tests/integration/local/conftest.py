@@ -1,4 +1,4 @@
-"""One embedded cloud for the tests here, with a client of its Batch, and clouds for single tests to be rough with."""
+"""One embedded cloud for the tests here, with a client of its Batch."""
 
 import pytest
 
@@ -35,10 +35,3 @@ def environments_of_its_own(request, monkeypatch):
     """The digests of `tests.helpers.batch.Image` are made up: their environments are not for other tests."""
     if request.path.stem != "test_cloudformation":
         monkeypatch.delenv(ENVIRONMENTS_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def own_cloud(tmp_path):
-    """A cloud for one test to be rough with."""
-    with LocalCloud(tmp_path / "own", vcpus=2) as cloud:
-        yield cloud
