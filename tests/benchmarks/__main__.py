@@ -16,13 +16,10 @@ from pathlib import Path
 import cloudknot as ck
 from tests.benchmarks.import_time import measure_import
 from tests.benchmarks.side_by_side import side_by_side
+from tests.helpers.functions import square
 
 ROUNDS = 5
 ELEMENTS = 1000
-
-
-def square(x):
-    return x * x
 
 
 def measure_map(cloud: ck.LocalCloud, rounds: int) -> None:

@@ -6,11 +6,8 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.local.server.registry import Registry
+from tests.helpers.functions import double
 from tests.helpers.waiting import LONG
-
-
-def double(x):
-    return 2 * x
 
 
 @pytest.fixture

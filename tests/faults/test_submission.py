@@ -12,13 +12,10 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
 from cloudknot.run.submit.submission import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
+from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
 
 SUBMIT = {"services": ("batch",), "only": "POST /v1/submitjob"}
-
-
-def square(x):
-    return x * x
 
 
 def wait_for(path, x):

@@ -21,11 +21,8 @@ from cloudknot.aws.permissions.statements import GRANTS
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_belongings, remove, remove_runs
 from cloudknot.deploy.inventory import all_stacks
+from tests.helpers.functions import cube
 from tests.helpers.waiting import until
-
-
-def cube(x):
-    return x**3
 
 
 def work(x):

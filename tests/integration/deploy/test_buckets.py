@@ -10,16 +10,9 @@ import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.deploy.pars_parameters import bucket_arn
 from cloudknot.local.faults.switches import FaultSwitches
+from tests.helpers.functions import cube, square
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
-
-
-def square(x):
-    return x * x
-
-
-def cube(x):
-    return x**3
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -10,39 +9,11 @@ from click.testing import CliRunner
 import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_belongings
-from cloudknot.deploy.iam import BATCH, SPOT, linked_role
+from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.deploy.knot_stack import delete_knot
+from tests.helpers.functions import nap, square
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
-
-
-def square(x):
-    return x * x
-
-
-def sleep(seconds):
-    time.sleep(seconds)
-    return seconds
-
-
-@pytest.fixture
-def before(cloud):
-    """What there was. What other tests use, and what stays on purpose, is made first."""
-    cloud.storage.ensure_bucket({})
-    for service in (BATCH, SPOT):
-        linked_role(cloud, service)
-    drop_unused(ck.DockerRepo("cloudknot", cloud=cloud))
-    return inventory(cloud)
-
-
-def drop_unused(repository):
-    """Delete what knots left there that other tests clobbered without their images."""
-    pages = repository.cloud.pages("batch", "describe_job_definitions", status="ACTIVE")
-    used = [one for page in pages for one in page["jobDefinitions"]]
-    tags = {one["containerProperties"]["image"].rpartition(":")[2] for one in used}
-    tags |= {one["parameters"]["environment"] for one in used if "environment" in one.get("parameters", {})}
-    images = repository.images().items()
-    repository.delete_images([digest for digest, names in images if not tags.intersection(names)])
 
 
 def settled(cloud, before):
@@ -81,7 +52,7 @@ def test_nothing_is_left(cloud, before, of_pars, of_knot):
     knot = ck.Knot(name="left", func=square, pars=pars, cloud=cloud, **of_knot)
     assert knot.map([1, 2, 3]).result() == [1, 4, 9]
     ck.Knot(name="left", func=lambda x: x + 1, pars=pars, cloud=cloud, **of_knot)  # a second revision and image
-    sleeping = ck.Knot(name="left", func=sleep, pars=pars, cloud=cloud, **of_knot).map([600, 600])
+    sleeping = ck.Knot(name="left", func=nap, pars=pars, cloud=cloud, **of_knot).map([600, 600])
     until(lambda: sleeping.job.status != "SUBMITTED")
     own_repository = "repo_name" in of_knot
     knot.clobber(clobber_pars=True, clobber_repo=own_repository, clobber_image=True, clobber_results=True)
@@ -237,7 +208,7 @@ def test_a_removal_that_ended_between_stack_and_revisions_is_finished(cloud, bef
     knot = ck.Knot(
         name="between", func=square, pars=ck.Pars("between", cloud=cloud), job_definition_name="mine", cloud=cloud
     )
-    ck.Knot(name="between", func=sleep, pars=knot.pars, job_definition_name="mine", cloud=cloud)
+    ck.Knot(name="between", func=nap, pars=knot.pars, job_definition_name="mine", cloud=cloud)
     cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
     until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
     assert find_belongings(cloud).leftovers == ("between",)

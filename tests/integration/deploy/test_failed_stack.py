@@ -7,13 +7,13 @@ import sys
 import pytest
 
 import cloudknot as ck
+from tests.helpers.functions import square
 from tests.helpers.inventory import inventory
 from tests.helpers.paths import ROOT
-from tests.integration.deploy.test_clobber import before, square  # noqa: F401
 
 
 @pytest.fixture
-def pars(cloud, before):  # noqa: F811
+def pars(cloud, before):
     """What a knot shares, and a check that nothing but that is there at the end."""
     pars = ck.Pars("failing", cloud=cloud)
     yield pars
@@ -39,7 +39,7 @@ def test_a_name_that_is_taken(cloud, pars):
     knot.clobber(clobber_image=True, clobber_results=True)
 
 
-def test_a_role_of_a_name_that_is_taken(cloud, before):  # noqa: F811
+def test_a_role_of_a_name_that_is_taken(cloud, before):
     trust = '{"Version": "2012-10-17", "Statement": []}'
     cloud.call("iam", "create_role", RoleName="taken", AssumeRolePolicyDocument=trust, Path="/cloudknot/")
     with pytest.raises(

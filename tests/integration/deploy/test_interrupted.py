@@ -11,15 +11,15 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.ecr import LIFECYCLE
 from cloudknot.deploy.cloudformation.stack import Stack
+from tests.helpers.functions import double, square
 from tests.helpers.inventory import inventory
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import LONG, until
-from tests.integration.deploy.test_clobber import before, square  # noqa: F401
 
 SESSION = """
 import os, signal, sys, threading
 import cloudknot as ck
-from tests.integration.deploy.test_interrupted import twice
+from tests.helpers.functions import double
 
 DIRECTORY, OPERATION, NUMBER, WHEN, SIGNAL, *REPOSITORY = sys.argv[1:]
 CHOICES = {"repo_name": REPOSITORY[0]} if REPOSITORY else {}
@@ -46,7 +46,7 @@ class Ending(ck.LocalCloud):
         threading.Event().wait(60)
 
 cloud = Ending(DIRECTORY)
-knot = ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud, **CHOICES)
+knot = ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud, **CHOICES)
 knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
 print("not reached")
 """
@@ -68,10 +68,6 @@ CLOBBERING = [
     ("delete_stack", 2, "before"),
     ("delete_stack", 2, "after"),
 ]
-
-
-def twice(x):
-    return 2 * x
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +93,10 @@ def session(cloud):
 
 
 def make(cloud):
-    return ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
+    return ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
 
 
-def is_left_as_it_was(cloud, before):  # noqa: F811
+def is_left_as_it_was(cloud, before):
     knot = make(cloud)
     assert knot.map([1, 2]).result() == [2, 4]
     knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
@@ -108,12 +104,12 @@ def is_left_as_it_was(cloud, before):  # noqa: F811
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [*MAKING, *CLOBBERING])
-def test_a_session_killed_there_is_made_good_by_the_next(cloud, before, session, operation, number, when):  # noqa: F811
+def test_a_session_killed_there_is_made_good_by_the_next(cloud, before, session, operation, number, when):
     assert session(operation, number, when).returncode == -signal.SIGKILL
     is_left_as_it_was(cloud, before)
 
 
-def test_a_pars_that_was_half_made_gets_the_tags_of_its_instance_profile(cloud, before, session):  # noqa: F811
+def test_a_pars_that_was_half_made_gets_the_tags_of_its_instance_profile(cloud, before, session):
     def profile():
         name = Stack(cloud, "killed-cloudknot-pars").state().outputs["EcsInstanceProfile"].rpartition("/")[2]
         return cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
@@ -130,10 +126,10 @@ def test_a_pars_that_was_half_made_gets_the_tags_of_its_instance_profile(cloud, 
     ("operation", "when"),
     [("create_repository", "before"), ("create_repository", "after"), ("put_lifecycle_policy", "after")],
 )
-def test_a_repository_that_was_half_made_is_finished(cloud, before, session, operation, when):  # noqa: F811
+def test_a_repository_that_was_half_made_is_finished(cloud, before, session, operation, when):
     assert session(operation, 1, when, signal.SIGKILL, "killed/images").returncode == -signal.SIGKILL
     pars = ck.Pars("killed", cloud=cloud)
-    knot = ck.Knot(name="killed", func=twice, pars=pars, memory=600, repo_name="killed/images", cloud=cloud)
+    knot = ck.Knot(name="killed", func=double, pars=pars, memory=600, repo_name="killed/images", cloud=cloud)
     policy = cloud.call("ecr", "get_lifecycle_policy", repositoryName="killed/images")["lifecyclePolicyText"]
     assert json.loads(policy) == LIFECYCLE
     knot.clobber(clobber_pars=True, clobber_repo=True)
@@ -141,19 +137,19 @@ def test_a_repository_that_was_half_made_is_finished(cloud, before, session, ope
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_session_killed_at_an_update_is_made_good_by_the_next(cloud, before, session, when):  # noqa: F811
-    ck.Knot(name="killed", func=twice, pars=ck.Pars("killed", cloud=cloud), memory=600, max_vcpus=4, cloud=cloud)
+def test_a_session_killed_at_an_update_is_made_good_by_the_next(cloud, before, session, when):
+    ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, max_vcpus=4, cloud=cloud)
     assert session("update_stack", 1, when).returncode == -signal.SIGKILL
     is_left_as_it_was(cloud, before)
 
 
-def test_a_session_killed_behind_its_new_revision_is_made_good_by_the_next(cloud, before, session):  # noqa: F811
+def test_a_session_killed_behind_its_new_revision_is_made_good_by_the_next(cloud, before, session):
     ck.Knot(name="killed", func=square, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
     assert session("register_job_definition", 1, "after").returncode == -signal.SIGKILL
     is_left_as_it_was(cloud, before)
 
 
-def test_a_session_that_was_killed_while_it_clobbered_is_finished_from_a_shell(cloud, before, session):  # noqa: F811
+def test_a_session_that_was_killed_while_it_clobbered_is_finished_from_a_shell(cloud, before, session):
     assert session("delete_stack", 1, "after").returncode == -signal.SIGKILL
     command = [sys.executable, "-m", "cloudknot", "clobber", "killed", "--image", "--yes", "--cloud", "local"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOUDKNOT_LOCAL_DIR": str(cloud.directory)}
@@ -163,7 +159,7 @@ def test_a_session_that_was_killed_while_it_clobbered_is_finished_from_a_shell(c
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [("create_stack", 1, "after"), ("create_stack", 2, "after")])
-def test_ctrl_c_ends_it_at_once_and_the_next_goes_on(cloud, before, session, operation, number, when):  # noqa: F811
+def test_ctrl_c_ends_it_at_once_and_the_next_goes_on(cloud, before, session, operation, number, when):
     done = session(operation, number, when, signal.SIGINT)
     assert done.returncode != 0
     assert "KeyboardInterrupt" in done.stderr

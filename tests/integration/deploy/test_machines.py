@@ -5,12 +5,9 @@ import pytest
 import cloudknot as ck
 from cloudknot.deploy.cloudformation.stack import Stack
 from tests.helpers.counting import CountingCloud
+from tests.helpers.functions import square
 
 LOOKS = {"ec2:describe_images", "ec2:describe_key_pairs", "ec2:describe_instance_types"}
-
-
-def square(x):
-    return x * x
 
 
 @pytest.fixture

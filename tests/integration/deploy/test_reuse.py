@@ -14,6 +14,7 @@ import cloudknot as ck
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.iam import SPOT, linked_role
 from tests.helpers.counting import CountingCloud
+from tests.helpers.functions import cube, square
 from tests.helpers.inventory import inventory
 
 LONG = 120
@@ -30,14 +31,6 @@ def said(caplog):
     """The lines that cloudknot has said of knots so far; another map's collector may have something to say, too."""
     caplog.set_level(logging.WARNING, logger="cloudknot")
     return lambda: [line for line in caplog.messages if line.startswith("The knot ")]
-
-
-def square(x):
-    return x * x
-
-
-def cube(x):
-    return x * x * x
 
 
 def slow_square(x):

@@ -1,7 +1,6 @@
 """The user's tags are on everything that a knot, its Pars and its maps make, wherever AWS can tag it."""
 
 import re
-import time
 
 import pytest
 
@@ -11,18 +10,10 @@ from cloudknot.deploy import knot_parameters, knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.options.choices import KnotOptions
+from tests.helpers.functions import nap, square
 from tests.helpers.inventory import inventory
 
 TAGS = {"Project": "squares", "Cost Center": "A-7"}
-
-
-def square(x):
-    return x * x
-
-
-def nap(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def as_dict(pairs):

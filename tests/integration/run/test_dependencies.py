@@ -8,13 +8,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, DependencyFailedError
+from tests.helpers.functions import double, nap
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
@@ -56,21 +56,12 @@ def own_cloud(cloud):
     return ck.LocalCloud(cloud.directory)
 
 
-def double(x):
-    return 2 * x
-
-
 def add_one(x, more=0):
     return x + 1 + more
 
 
 def pair(x):
     return x, 10
-
-
-def nap(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def held(address, x):

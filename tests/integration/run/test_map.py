@@ -14,13 +14,10 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ElementError, WorkerDiedError
+from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
 
 LONG = 120
-
-
-def square(x):
-    return x * x
 
 
 @pytest.mark.contract
@@ -356,14 +353,9 @@ def test_logs_are_live(knot_of, gate):
     assert future.result(LONG) == ["after"]
 
 
-def sleep(seconds):
-    time.sleep(seconds)
-    return seconds
-
-
 @pytest.mark.contract
 def test_cancel_ends_the_job_and_keeps_results(knot_of):
-    future = knot_of(sleep).map([0, 600, 600])
+    future = knot_of(nap).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
     assert future.cancelled()
@@ -372,7 +364,7 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
 
 
 def test_a_job_looks_anew_after_its_future_was_cancelled(process_knot_of):
-    future = process_knot_of(sleep).map([0, 600, 600])
+    future = process_knot_of(nap).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
     again = future.job.future()
@@ -396,7 +388,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
     events = cloud.client("s3").meta.events
     events.register("before-call.s3.ListObjectsV2", hold)
     try:
-        future = process_knot_of(sleep).map([0, 600])
+        future = process_knot_of(nap).map([0, 600])
         assert waits.wait(LONG)
         until(lambda: list(future.job._view.stored(0)))
         assert not future[0].done()
@@ -408,7 +400,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
 
 
 def test_terminate_from_the_job(knot_of):
-    future = knot_of(sleep).map([600, 600])
+    future = knot_of(nap).map([600, 600])
     until(lambda: future.job.status == "PENDING")
     future.job.terminate("enough")
     with pytest.raises(ck.JobCancelledError, match="enough"):
@@ -417,7 +409,7 @@ def test_terminate_from_the_job(knot_of):
 
 def test_callbacks_and_as_completed(process_knot_of):
     called = threading.Event()
-    future = process_knot_of(sleep).map([0.4, 0.0])
+    future = process_knot_of(nap).map([0.4, 0.0])
     future.add_done_callback(lambda done: called.set())
     order = [element.result() for element in as_completed(future, LONG)]
     assert sorted(order) == [0.0, 0.4]

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 import cloudknot as ck
+from tests.helpers.functions import double
 from tests.helpers.waiting import LONG, until
 
 
@@ -19,10 +20,6 @@ def held_needs(address, path, x):
     with socket.create_connection(tuple(address), timeout=120) as connection:
         connection.recv(1)
     return x
-
-
-def double(x):
-    return 2 * x
 
 
 @pytest.fixture

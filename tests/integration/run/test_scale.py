@@ -8,6 +8,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.run.submit.submission import UNASKED
 from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
+from tests.helpers.functions import nap
 from tests.helpers.waiting import until
 
 LONG = 120
@@ -107,11 +108,6 @@ def test_a_chunk_killed_half_way_goes_on_where_its_results_end(cloud, tmp_path):
     ran = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]
     assert ran == [1, 1, 1, 1, 2, 1, 1, 1]
     until(lambda: len(future.job.attempts) == 2)
-
-
-def nap(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def test_automatic_chunks_learn_from_earlier_maps(cloud):

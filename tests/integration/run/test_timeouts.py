@@ -1,17 +1,11 @@
 """An attempt that runs too long: a real minute of a real process, and of a container at the same time."""
 
-import time
-
 import pytest
 
 import cloudknot as ck
 from cloudknot.errors import JobTimeoutError
+from tests.helpers.functions import nap
 from tests.integration.conftest import Place, docker_cloud
-
-
-def nap(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def napping(place):

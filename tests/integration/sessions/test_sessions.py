@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.helpers.functions import nap
+
 LONG = 120
 
 
@@ -177,11 +179,6 @@ def test_without_credentials_one_clear_error_names_both_ways_out(tmp_path):
     assert "aws configure" in last
     assert 'cloud="local"' in last
     assert time.monotonic() > begun
-
-
-def nap(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def test_a_wait_ends_when_the_cloud_is_stopped(tmp_path):

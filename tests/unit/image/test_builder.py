@@ -18,13 +18,10 @@ from cloudknot.image.build_log import EngineLog
 from cloudknot.image.builder import DockerBuilder, as_tar
 from cloudknot.image.render import Image, image_of, render, render_image
 from cloudknot.program.program import Program, make_program
+from tests.helpers.functions import square
 
 NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
 SECRET = "the-password"
-
-
-def square(x: int) -> int:
-    return x * x
 
 
 @dataclass

@@ -13,14 +13,7 @@ import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ImageError
 from cloudknot.image.docker_image import EDITED, DockerImage
 from cloudknot.options.choices import KnotOptions
-
-
-def square(x: int) -> int:
-    return x * x
-
-
-def cube(x: int) -> int:
-    return x * x * x
+from tests.helpers.functions import cube, square
 
 
 @dataclass

@@ -15,12 +15,10 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
 from cloudknot.image.render import Image, image_of, render_image, worker_files
 from cloudknot.program.program import Program, make_program
+from tests.helpers import functions
+from tests.helpers.functions import square
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
-
-
-def square(x: int) -> int:
-    return x * x
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def test_the_context_holds_everything(program: Program) -> None:
         "function": "square",
         "python": program.python,
         "cloudpickle": version("cloudpickle"),
-        "filename": __file__,
+        "filename": functions.__file__,
         "firstlineno": program.firstlineno,
         "digest": program.digest,
         "script": "",

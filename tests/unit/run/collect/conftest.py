@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit.run.collect.fake_job import FakeJob, future_of, square
+from tests.helpers.functions import square
+from tests.unit.run.collect.fake_job import FakeJob, future_of
 
 
 @pytest.fixture

@@ -110,10 +110,6 @@ def future_of(job, **choices):
     return collect(job, job, job, **choices).future
 
 
-def square(x):
-    return x * x
-
-
 class Odd(Exception):
     def __init__(self, number, why="no reason"):
         super().__init__(number)

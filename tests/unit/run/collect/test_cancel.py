@@ -9,8 +9,9 @@ from cloudknot.errors import (
     CloudError,
     PermissionDeniedError,
 )
+from tests.helpers.functions import square
 from tests.helpers.waiting import until
-from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of, square
+from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of
 
 
 def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):

@@ -21,8 +21,9 @@ from cloudknot.run.collect.map_future import empty_map
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
+from tests.helpers.functions import square
 from tests.helpers.waiting import until
-from tests.unit.run.collect.fake_job import LONG, raise_on_two, square
+from tests.unit.run.collect.fake_job import LONG, raise_on_two
 
 
 def test_result_is_the_list_in_input_order(submit):
