@@ -18,12 +18,16 @@ if TYPE_CHECKING:
         ArrayPropertiesDetailTypeDef,
         AttemptDetailTypeDef,
         ContainerDetailTypeDef,
+        JobDefinitionTypeDef,
         JobSummaryTypeDef,
     )
     from types_boto3_logs.type_defs import GetLogEventsRequestTypeDef, GetLogEventsResponseTypeDef
     from typing_extensions import ReadOnly
 
     from cloudknot.aws.door import Door
+
+    JobDefinition = JobDefinitionTypeDef
+    """A revision, as DescribeJobDefinitions lists it."""
 
     JobSummary = JobSummaryTypeDef
     """What ListJobs says of a job."""

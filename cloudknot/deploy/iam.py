@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.errors import CloudError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def linked_role(cloud: Cloud, service: str) -> str:
     if arn := _find(cloud, service):
         return arn
     try:
-        return str(cloud.call("iam", "create_service_linked_role", AWSServiceName=service)["Role"]["Arn"])
+        return clients.iam(cloud).create_service_linked_role(AWSServiceName=service)["Role"]["Arn"]
     except CloudError:
         # Another session may have made it just now, which AWS answers with InvalidInput.
         if arn := _find(cloud, service):
@@ -34,5 +35,5 @@ def linked_role(cloud: Cloud, service: str) -> str:
 
 
 def _find(cloud: Cloud, service: str) -> str | None:
-    roles = cloud.call("iam", "list_roles", PathPrefix=f"/aws-service-role/{service}/")["Roles"]
-    return next((str(role["Arn"]) for role in roles), None)
+    roles = clients.iam(cloud).list_roles(PathPrefix=f"/aws-service-role/{service}/")["Roles"]
+    return next((role["Arn"] for role in roles), None)

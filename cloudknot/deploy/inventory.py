@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.tags import OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, StackState
@@ -60,7 +61,7 @@ def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
 
 def all_stacks(cloud: Cloud) -> list[StackState]:
     """Every stack of cloudknot's, by name."""
-    pages = cloud.pages("cloudformation", "describe_stacks")
+    pages = clients.cloudformation(cloud).get_paginator("describe_stacks").paginate()
     states = [StackState.of(one) for page in pages for one in page["Stacks"]]
     found = (one for one in states if one.description.endswith(MARK) and one.status != GONE)
     return sorted(found, key=lambda state: state.name)
@@ -82,13 +83,13 @@ def knots_of_pars(cloud: Cloud, pars: str) -> list[str]:
     return [stack.name.removesuffix(KNOT) for stack in users]
 
 
-def job_definitions(cloud: Cloud, status: str = "ACTIVE") -> list[Mapping[str, Any]]:
+def job_definitions(cloud: Cloud, status: str = "ACTIVE") -> list[batch.JobDefinition]:
     """Every revision of the region that can be submitted; or, ``INACTIVE``, those of the last 180 days that cannot."""
-    pages = cloud.pages("batch", "describe_job_definitions", status=status)
+    pages = clients.batch(cloud).get_paginator("describe_job_definitions").paginate(status=status)
     return [definition for page in pages for definition in page["jobDefinitions"]]
 
 
-def is_of(definition: Mapping[str, Any], stack: str) -> bool:
+def is_of(definition: batch.JobDefinition, stack: str) -> bool:
     """Whether a job definition was made for a stack."""
     own = definition.get("tags", {}).get(OWN_TAG)
     return own == stack or (own is None and definition["jobDefinitionName"] == f"{stack}-job-definition")
@@ -96,8 +97,8 @@ def is_of(definition: Mapping[str, Any], stack: str) -> bool:
 
 def newest_images(cloud: Cloud) -> dict[str, str]:
     """The image of each job definition's newest revision, by the definition's name."""
-    revisions = sorted(job_definitions(cloud), key=lambda one: int(one["revision"]))
-    return {one["jobDefinitionName"]: str(one.get("containerProperties", {}).get("image", "")) for one in revisions}
+    revisions = sorted(job_definitions(cloud), key=lambda one: one["revision"])
+    return {one["jobDefinitionName"]: one.get("containerProperties", {}).get("image", "") for one in revisions}
 
 
 def _info(stack: StackState, images: Mapping[str, str]) -> KnotInfo:

@@ -11,11 +11,14 @@ import contextlib
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cloudknot.errors import ImageError
 from cloudknot.image import build_errors, context
 from cloudknot.image.build_log import EngineLog
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 SILENCE = 30 * 60
 """Seconds that the engine may say nothing for: a step of a build may install quietly."""
@@ -76,9 +79,9 @@ class DockerBuilder:
     there is no engine, a step of a build fails, the image cannot run its program, or a registry refuses.
     """
 
-    def __init__(self, client: Any = None) -> None:
+    def __init__(self, client: APIClient | None = None) -> None:
         self._given_client = client
-        self._own_client: Any = None
+        self._own_client: APIClient | None = None
 
     def __enter__(self) -> DockerBuilder:
         return self
@@ -120,11 +123,11 @@ class DockerBuilder:
 
     def push(self, uri: str, login: Login | None = None) -> None:
         """Push an image; layers that the registry has are not sent again. Without a login, Docker's own is used."""
-        auth = {"auth_config": {"username": login.username, "password": login.password}} if login else {}
+        auth = {"username": login.username, "password": login.password} if login else None
         title = f"Pushing {uri}"
         try:
             with self._translated(title), EngineLog(title, _brief("Pushing", uri)) as log:
-                log.follow(self._client.push(uri, stream=True, decode=True, **auth))
+                log.follow(self._client.push(uri, stream=True, decode=True, auth_config=auth))
         except ImageError as error:
             raise ImageError(f"{error}{'' if _REFUSED.search(str(error)) else NOT_SENT}") from error
 
@@ -145,25 +148,33 @@ class DockerBuilder:
             self._check(image, uri)
 
     def _build(
-        self, title: str, image: Buildable, files: Mapping[str, bytes], uri: str, arguments: Any = None
+        self,
+        title: str,
+        image: Buildable,
+        files: Mapping[str, bytes],
+        uri: str,
+        arguments: dict[str, str] | None = None,
     ) -> None:
-        options: dict[str, Any] = {
-            "platform": image.platform,
-            "nocache": image.nocache,
-            "buildargs": arguments,
-            "timeout": SILENCE,
-        }
+        labels: dict[str, str] = {}
         if context.ABOUT in files:
             said = context.about(files)
-            options["labels"] = {
-                "org.opencontainers.image.title": said["function"],
-                "cloudknot.program": said["digest"],
-            }
-        options |= {"fileobj": as_tar(files, image.executables), "custom_context": True}
-        options |= {"tag": uri, "rm": True, "forcerm": True}
+            labels = {"org.opencontainers.image.title": said["function"], "cloudknot.program": said["digest"]}
         with self._translated(title), EngineLog(title) as log:
+            events = self._client.build(
+                fileobj=as_tar(files, image.executables),
+                custom_context=True,
+                tag=uri,
+                platform=image.platform,
+                nocache=image.nocache,
+                buildargs=arguments,
+                labels=labels,
+                timeout=SILENCE,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
             try:
-                log.follow(self._client.build(decode=True, **options))
+                log.follow(events)
             except ImageError as error:
                 raise build_errors.explained(error, image) from error
 
@@ -219,7 +230,7 @@ class DockerBuilder:
             log.follow(self._client.pull(name, tag, stream=True, decode=True, auth_config=auth, platform=platform))
 
     @property
-    def _client(self) -> Any:
+    def _client(self) -> APIClient:
         if self._given_client is not None:
             return self._given_client
         if self._own_client is None:
@@ -239,7 +250,7 @@ class DockerBuilder:
             raise ImageError(f"{what} failed: {error}") from error
 
 
-def _connect() -> Any:
+def _connect() -> APIClient:
     """A client of the engine. One is needed from here on, and if there is none this says so."""
     import docker
     from docker.context import ContextAPI

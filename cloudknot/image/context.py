@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 DOCKERFILE = "Dockerfile"
 REQUIREMENTS = "requirements.txt"
@@ -90,9 +90,22 @@ def base_of(files: Mapping[str, bytes]) -> str:
     return found[1] if found else ""
 
 
-def about(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """What ``program.json`` says."""
-    found: dict[str, Any] = json.loads(files[ABOUT])
+class About(TypedDict):
+    """The content of ``program.json``."""
+
+    function: str
+    python: str
+    cloudpickle: str
+    filename: str
+    firstlineno: int
+    digest: str
+    script: NotRequired[str]
+    needs_engine: NotRequired[str]
+
+
+def about(files: Mapping[str, bytes]) -> About:
+    """Return the content of ``program.json``."""
+    found: About = json.loads(files[ABOUT])
     return found
 
 

@@ -199,7 +199,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
 
 
 def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
-    about = {
+    about: context.About = {
         "function": program.name,
         "python": program.python,
         "cloudpickle": _installed("cloudpickle"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.inventory import is_of, job_definitions
 from cloudknot.deploy.job_definition import buckets_named
@@ -21,7 +22,8 @@ STATES = ("ACTIVE", "INACTIVE")
 
 def clouds_of(cloud: Cloud, definition: str) -> list[Cloud]:
     """The cloud in each bucket that a job definition has had, the one in its own bucket first."""
-    pages = cloud.pages("batch", "describe_job_definitions", jobDefinitionName=definition)
+    revisions = clients.batch(cloud).get_paginator("describe_job_definitions")
+    pages = revisions.paginate(jobDefinitionName=definition)
     return _in_each(cloud, buckets_named(one for page in pages for one in page["jobDefinitions"]))
 
 

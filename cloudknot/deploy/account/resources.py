@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
 from cloudknot.deploy.account.clobber import Also, clobber_knot, live_jobs
@@ -27,6 +28,8 @@ from cloudknot.image.garbage import Named, images_of
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
+    from types_boto3_ecr.type_defs import ImageDetailTypeDef
+
     from cloudknot.aws.cloud import Cloud
 
 DEFAULT_REPOSITORY = "cloudknot"
@@ -160,7 +163,7 @@ def remove_runs(cloud: Cloud, own: bool) -> None:
 
 def _repositories(cloud: Cloud) -> list[Stored]:
     found = []
-    for page in cloud.pages("ecr", "describe_repositories"):
+    for page in clients.ecr(cloud).get_paginator("describe_repositories").paginate():
         for repository in page["repositories"]:
             name = repository["repositoryName"]
             if name == DEFAULT_REPOSITORY or OWN_TAG in _tags(cloud, repository["repositoryArn"]):
@@ -169,7 +172,7 @@ def _repositories(cloud: Cloud) -> list[Stored]:
     return found
 
 
-def _is_ours(definition: Mapping[str, Any]) -> bool:
+def _is_ours(definition: batch.JobDefinition) -> bool:
     return OWN_TAG in definition.get("tags", {}) or definition["jobDefinitionName"].endswith(f"{KNOT}-job-definition")
 
 
@@ -193,10 +196,10 @@ def _images_elsewhere(cloud: Cloud, named: set[Named], ours: set[str]) -> Iterab
 
 
 def _tags(cloud: Cloud, arn: str) -> set[str]:
-    return {tag["Key"] for tag in cloud.call("ecr", "list_tags_for_resource", resourceArn=arn)["tags"]}
+    return {tag["Key"] for tag in clients.ecr(cloud).list_tags_for_resource(resourceArn=arn)["tags"]}
 
 
-def _bytes_of(images: Iterable[Mapping[str, Any]]) -> int:
+def _bytes_of(images: Iterable[ImageDetailTypeDef]) -> int:
     return sum(image.get("imageSizeInBytes", 0) for image in images)
 
 
@@ -208,9 +211,10 @@ def _bucket(cloud: Cloud, is_default: bool) -> StoredRuns | None:
     """
     own = cloud.storage.bucket_itself.is_made_by_cloudknot()
     try:
-        cloud.call("s3", "head_bucket", Bucket=cloud.bucket)
-        pages = cloud.pages("s3", "list_objects_v2", Bucket=cloud.bucket, Prefix=f"{RUNS}/")
-        sizes = [int(item["Size"]) for page in pages for item in page.get("Contents", ())]
+        s3 = clients.s3(cloud)
+        s3.head_bucket(Bucket=cloud.bucket)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=cloud.bucket, Prefix=f"{RUNS}/")
+        sizes = [item["Size"] for page in pages for item in page.get("Contents", ())]
     except ResourceDoesNotExistException:
         return None
     except PermissionDeniedError:
