@@ -137,6 +137,13 @@ def place_in_local(module):
     return LOCAL_ORDER.index(found)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
+def test_stubs_are_for_type_checkers_only(path):
+    """The packages of types are a dependency of the tests, and a user does not have them."""
+    for name in imports_at_run_time(path):
+        assert not name.startswith(("types_", "typing_extensions", "_typeshed")), f"{MODULES[path]} imports {name}"
+
+
 def test_there_is_no_import_cycle():
     """Without the imports inside ``if TYPE_CHECKING``, which run nowhere."""
     graph = {}
