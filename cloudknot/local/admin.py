@@ -24,8 +24,8 @@ class CloudStatus:
 
     ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
     ``"docker"``, and ``registry`` where its images are; ``iam`` tells whether keys made by IAM are let in.
-    ``requests`` holds, of ``"workers"`` and of ``"others"``, by
-    operation such as ``"s3:GetObject"``: the number of requests, bytes received with them, bytes sent back.
+    ``requests`` holds, of ``"workers"`` and of ``"others"``, by operation such as ``"s3:GetObject"``: the
+    number of requests, bytes received with them, bytes sent back.
     """
 
     endpoint: str

@@ -20,7 +20,7 @@ from cloudknot.aws.cloud import Cloud, ImageStore
 from cloudknot.aws.door import Door
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.options import Choices, as_chosen, checked_runner, default_directory, given_key
+from cloudknot.local.options import Options, check_running, checked_runner, default_directory, given_key
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 if TYPE_CHECKING:
@@ -79,14 +79,7 @@ class LocalCloud(Cloud):
     ) -> None:
         super().__init__(REGION)
         self._directory = directory
-        self._choices: Choices = {
-            "vcpus": vcpus,
-            "quota": quota,
-            "port": port,
-            "runner": checked_runner(runner, registry),
-            "registry": registry,
-            "iam": iam,
-        }
+        self._options = Options(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
         self._key = given_key(aws_access_key_id, aws_secret_access_key, aws_session_token)
         self._state: CloudState | None = None
         self._started_here = False
@@ -279,7 +272,9 @@ class LocalCloud(Cloud):
         while self._is_running:
             state = read_state(self.directory)
             if time.monotonic() > deadline or (state is not None and admin.answers(state)):
-                return as_chosen(self.directory, self._choices, state)
+                if state is not None:
+                    check_running(self.directory, self._options, state)
+                return state
             time.sleep(0.02)
         return None
 
@@ -287,14 +282,14 @@ class LocalCloud(Cloud):
         from cloudknot.local.server.launch import check_docker, check_installed, launch
 
         check_installed()
-        if registry := self._choices["registry"]:
-            check_docker(str(registry))
+        if self._options.registry:
+            check_docker(self._options.registry)
         claim(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):
             found = self._find()
             if found is not None:
                 return found
-            state = launch(self.directory, self._choices)
+            state = launch(self.directory, self._options)
         self._started_here = True
         return state

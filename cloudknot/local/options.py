@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
     from cloudknot.local.state import CloudState
 
-Choices = Mapping[str, float | str | None]
-"""What a cloud is started with, by its name; None leaves it at its default."""
-
 DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options with which a server process is started, see `LocalCloud`. None leaves one at its default."""
+
+    vcpus: float | None = None
+    quota: int | None = None
+    port: int | None = None
+    runner: str | None = None
+    registry: str | None = None
+    iam: bool | None = None
 
 
 def default_directory() -> Path:
@@ -38,18 +47,18 @@ def given_key(access_key: str | None, secret_key: str | None, token: str | None)
     return AccessKey(access_key, secret_key, token)
 
 
-def as_chosen(directory: Path, wanted: Choices, state: CloudState | None) -> CloudState | None:
-    """The cloud that runs, which must be as it was asked for; raises `CloudknotConfigurationError` if it is not."""
-    lasting = {} if state is None else {"runner": state.runner, "registry": state.registry, "iam": state.iam}
-    differing = {name: value for name, value in lasting.items() if wanted[name] not in (None, value)}
+def check_running(directory: Path, wanted: Options, state: CloudState) -> None:
+    """Raise `CloudknotConfigurationError` unless a running cloud has the options that are asked for."""
+    lasting = {"runner": state.runner, "registry": state.registry, "iam": state.iam}
+    asked_for = asdict(wanted)
+    differing = {name: value for name, value in lasting.items() if asked_for[name] not in (None, value)}
     if differing:
         has = ", ".join(f"{name} {value}" for name, value in differing.items())
-        asked = ", ".join(f"{name} {wanted[name]}" for name in differing)
+        asked = ", ".join(f"{name} {asked_for[name]}" for name in differing)
         raise CloudknotConfigurationError(
             f"The local cloud that runs in {directory} has other choices ({has}) than asked for ({asked}). Stop it "
             "with `cloudknot local stop`, or choose another directory."
         )
-    return state
 
 
 def checked_runner(runner: str | None, registry: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """What AWS Batch does with jobs, as a state machine without I/O: requests and events in, actions out.
 
 The clock, the ids and the machine's size are given. Each method takes the time and returns what is to be done now;
-`Engine.next_deadline` tells when `Engine.tick` has something to do. Nothing here is thread-safe: `batch` holds a
-lock around it.
+`Engine.next_deadline` tells when `Engine.tick` has something to do. Nothing here is thread-safe: `job_api` holds
+a lock around it.
 """
 
 from __future__ import annotations

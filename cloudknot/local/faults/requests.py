@@ -9,13 +9,16 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
 from cloudknot.local.faults.plan import Faults, Kill
+
+Refusal = tuple[int, str, str]
+"""HTTP status, code and message of an error."""
 
 OFF = Faults()
 _EXPIRED = "The security token included in the request is expired"
@@ -76,28 +79,24 @@ class Injector:
         if faults.silent:
             self.count("silence")
             raise ClientDisconnected
+        if refusal := self._refusal(faults, service, of_job):
+            return wsgi.refuse(environ, start_response, service, *refusal)
+        for name in self._drawn(faults, environ, service):
+            if name != "slow":
+                return _gone_wrong(name, environ, start_response, carry_out, service)
+            self._sleep(faults.delay)
+        return self._stored(environ, start_response, carry_out)
+
+    def _refusal(self, faults: Faults, service: str, of_job: bool) -> Refusal | None:
+        """Return the error with which a service refuses every request."""
         if faults.expired and (faults.jobs_expired or not of_job):
             self.count("expired")
-            return _expired(environ, start_response, service)
+            return _expired(service)
         if faults.refused and service in faults.services and not of_job:
             self.count("refused")
             status = 404 if faults.refused.startswith("NoSuch") else 403
-            return wsgi.refuse(environ, start_response, service, status, faults.refused, "Not for you, for a while.")
-        for name in self._drawn(faults, environ, service):
-            if name == "slow":
-                self._sleep(faults.delay)
-            elif name == "throttled":
-                return wsgi.refuse(
-                    environ, start_response, service, 429, "TooManyRequestsException", "Too Many Requests"
-                )
-            elif name.startswith("error"):
-                return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
-            elif name == "dropped":
-                wsgi.ask(carry_out, environ, {})
-                raise ClientDisconnected
-            else:
-                return _truncated(environ, start_response, carry_out)
-        return self._stored(environ, start_response, carry_out)
+            return status, faults.refused, "Not for you, for a while."
+        return None
 
     def _drawn(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
         """What happens to a request, counted."""
@@ -133,22 +132,34 @@ class Injector:
         return answer
 
 
-_ERRORS = {
+_ERRORS: Mapping[tuple[str, bool], Refusal] = {
     ("error 500", True): (500, "InternalError", "We encountered an internal error. Please try again."),
     ("error 503", True): (503, "SlowDown", "Please reduce your request rate."),
     ("error 500", False): (500, "InternalFailure", "The request processing has failed because of an unknown error."),
     ("error 503", False): (503, "ServiceUnavailable", "The service is temporarily unavailable."),
+    ("throttled", False): (429, "TooManyRequestsException", "Too Many Requests"),
 }
 """By the fault, and whether S3 says it."""
 
 
-def _expired(environ: WSGIEnvironment, start_response: StartResponse, service: str) -> Iterable[bytes]:
+def _gone_wrong(
+    name: str, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication, service: str
+) -> Iterable[bytes]:
+    """Answer a request that a fault was drawn for."""
+    if name == "dropped":
+        wsgi.ask(carry_out, environ, {})
+        raise ClientDisconnected
+    if name == "truncated":
+        return _truncated(environ, start_response, carry_out)
+    return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
+
+
+def _expired(service: str) -> Refusal:
     if service == "s3":
-        return wsgi.refuse(environ, start_response, service, 400, "ExpiredToken", "The provided token has expired.")
+        return 400, "ExpiredToken", "The provided token has expired."
     if wsgi.is_xml(service):
-        return wsgi.refuse(environ, start_response, service, 403, "ExpiredToken", _EXPIRED)
-    status = wsgi.denied_status(service)
-    return wsgi.refuse(environ, start_response, service, status, "ExpiredTokenException", _EXPIRED)
+        return 403, "ExpiredToken", _EXPIRED
+    return wsgi.denied_status(service), "ExpiredTokenException", _EXPIRED
 
 
 def _truncated(environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The switches of the faults, behind one route of the cloud's owner: set them, read their counts, kill, forget."""
+"""The server's end of the faults: one route of the cloud's owner, to set them, count them, kill, and forget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudknot.local.faults.requests import Injector
 from cloudknot.local.wsgi import Answer, ClientException
 
 
-class FaultControls:
+class FaultRoute:
     """What a request to the route asks for.
 
     Parameters

@@ -25,6 +25,7 @@ from cloudknot.local.iam.task_credentials import TOKEN_FILE
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from docker.types import HostConfig
 
 CLOUD_LABEL = "cloudknot.cloud"
 """Every container has it; its value is the directory of the cloud that it belongs to."""
@@ -235,33 +236,20 @@ class DockerRunner:
 
     def _create(self, task: Task) -> str:
         from docker.errors import ImageNotFound
-        from docker.types import LogConfig
 
-        client = self._client
-        limit = f"{task.memory}m" if task.memory else None
         variables = {**self._variables, **self._credentials(task.role)}
         token = variables.get(TOKEN_FILE)
         if token:
             variables[TOKEN_FILE] = TOKEN_IN_CONTAINER
         try:
-            host = client.create_host_config(
-                network_mode="host",
-                binds={token: {"bind": TOKEN_IN_CONTAINER, "mode": "ro"}} if token else None,
-                init=task.init,
-                cpu_shares=max(2, int(task.vcpus * CPU_SHARES)),
-                mem_limit=limit,
-                memswap_limit=limit,
-                # The output is read as it is written; the engine need not keep all of it, too.
-                log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
-            )
-            made = client.create_container(
+            made = self._client.create_container(
                 task.image,
                 list(task.command) or None,
                 name=f"cloudknot-{task.id}",
                 user=task.user,
                 environment={**variables, **task.environment},
                 labels=dict([self._label.split("=", 1)]),
-                host_config=host,
+                host_config=self._host_config(task, token),
             )
         except ImageNotFound as error:
             # Somebody has removed it since. The next attempt pulls it again.
@@ -270,6 +258,21 @@ class DockerRunner:
         except engine_errors() as error:
             raise _NotStartedError(f"CannotCreateContainerError: {_said(error)}") from error
         return str(made["Id"])
+
+    def _host_config(self, task: Task, token: str | None) -> HostConfig:
+        from docker.types import LogConfig
+
+        limit = f"{task.memory}m" if task.memory else None
+        return self._client.create_host_config(
+            network_mode="host",
+            binds={token: {"bind": TOKEN_IN_CONTAINER, "mode": "ro"}} if token else None,
+            init=task.init,
+            cpu_shares=max(2, int(task.vcpus * CPU_SHARES)),
+            mem_limit=limit,
+            memswap_limit=limit,
+            # The output is read as it is written; the engine need not keep all of it, too.
+            log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
+        )
 
     def _start(self, running: _Running, container: str) -> None:
         try:

@@ -32,7 +32,7 @@ from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.faults.attempts import FaultyRunner
 from cloudknot.local.faults.requests import Injector
-from cloudknot.local.faults.route import FaultControls
+from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.server.application import Application
@@ -52,6 +52,7 @@ from cloudknot.local.state import (
     state_file,
     write_state,
 )
+from cloudknot.local.wsgi import Answer
 
 DAY = 24 * 3600.0
 IDLE_CHECK = 60.0
@@ -136,7 +137,25 @@ class Server:
         runner = FaultyRunner(self._runner(scratch, registry), injector, self._control_plane.stored)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
-        about = {
+        stacks = CloudFormation(self._iam.door_of, ACCOUNT, REGION, catalog.forget)
+        faults = FaultRoute(injector, runner, self._batch.forget)
+        self._application = Application(
+            self._iam.gate(LOG_PATH),
+            self._iam.credentials,
+            self._batch,
+            catalog,
+            moto,
+            self._about(),
+            self._control_plane,
+            stacks,
+            faults,
+            _terminate,
+        )
+
+    def _about(self) -> Answer:
+        """The constant part of the status."""
+        options = self._options
+        return {
             "version": VERSION,
             "endpoint": self._endpoint,
             "pid": os.getpid(),
@@ -145,20 +164,6 @@ class Server:
             "registry": options.registry,
             "iam": options.iam,
         }
-        stacks = CloudFormation(self._iam.door_of, ACCOUNT, REGION, catalog.forget)
-        faults = FaultControls(injector, runner, self._batch.forget)
-        self._application = Application(
-            self._iam.gate(LOG_PATH),
-            self._iam.credentials,
-            self._batch,
-            catalog,
-            moto,
-            about,
-            self._control_plane,
-            stacks,
-            faults,
-            _terminate,
-        )
 
     def run(self) -> None:
         """Serve until SIGTERM, then end every job."""

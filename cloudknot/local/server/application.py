@@ -15,7 +15,7 @@ from cloudknot.local.batch.catalog import Catalog
 from cloudknot.local.batch.job_api import Batch
 from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.cloudformation.records import ValidationError
-from cloudknot.local.faults.route import FaultControls
+from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
 from cloudknot.local.iam.task_credentials import TaskCredentials
@@ -43,7 +43,7 @@ class Application:
     plane : ControlPlane
         Calls that the cloud makes of itself.
     stacks : CloudFormation
-    faults : FaultControls
+    faults : FaultRoute
         What is to go wrong.
     on_stop : callable
         Called when somebody asks the cloud to end.
@@ -59,7 +59,7 @@ class Application:
         about: wsgi.Answer,
         plane: ControlPlane,
         stacks: CloudFormation,
-        faults: FaultControls,
+        faults: FaultRoute,
         on_stop: Callable[[], None],
     ) -> None:
         self._gate, self._credentials = gate, credentials

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from cloudknot.errors import CloudError, CloudknotConfigurationError
+from cloudknot.local.options import Options
 from cloudknot.local.state import CloudState, log_file, read_state
 
 START_TIMEOUT = 60.0
@@ -39,10 +41,8 @@ def check_docker(registry: str) -> None:
     Registry(login_from_environment(registry)).check()
 
 
-def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudState:
+def launch(directory: Path, options: Options) -> CloudState:
     """Start a cloud for the directory, detached from this process, and wait until it answers.
-
-    ``choices`` are options of `cloudknot.local.server.__main__` by their names; None leaves one at its default.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudS
     ready, theirs = os.pipe()
     try:
         try:
-            _spawn(directory, {**choices, "ready-fd": theirs}, theirs)
+            _spawn(directory, options, theirs)
         finally:
             os.close(theirs)
         said = select.select([ready], [], [], START_TIMEOUT)[0]
@@ -66,10 +66,11 @@ def launch(directory: Path, choices: Mapping[str, float | str | None]) -> CloudS
     return state
 
 
-def _spawn(directory: Path, choices: Mapping[str, float | str | None], ready: int) -> None:
-    given = {f"--{name}": value for name, value in choices.items() if value is not None and value is not False}
-    options = [text for name, value in given.items() for text in ([name] if value is True else [name, str(value)])]
-    command = [sys.executable, "-m", "cloudknot.local.server", "--directory", str(directory), "--detach", *options]
+def _spawn(directory: Path, options: Options, ready: int) -> None:
+    given = {"directory": directory, "detach": True, **asdict(options), "ready-fd": ready}
+    chosen = {f"--{name}": value for name, value in given.items() if value is not None and value is not False}
+    texts = [[name] if value is True else [name, str(value)] for name, value in chosen.items()]
+    command = [sys.executable, "-m", "cloudknot.local.server", *itertools.chain(*texts)]
     with log_file(directory).open("ab") as log:
         subprocess.run(
             command,
