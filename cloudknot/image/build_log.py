@@ -6,16 +6,32 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.errors import ImageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-Event = Mapping[str, Any]
+
+class Moved(TypedDict, total=False):
+    """How much of a layer has arrived, in bytes."""
+
+    current: int
+    total: int
+
+
+class Event(TypedDict, total=False):
+    """One line of the engine's answer."""
+
+    error: str
+    id: str
+    status: str
+    stream: str
+    progressDetail: Moved
+
 
 LOG_LINES = 20
 """Lines of a failed build that the error shows."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types_boto3_cloudformation.type_defs import StackEventTypeDef
 
 _QUOTA = (
     "Your account's limit for that is reached. Remove what is not needed (`cloudknot list` shows your knots, "
@@ -55,7 +58,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
 """What AWS's reasons mean: the first pattern that is found counts."""
 
 
-def failures(rows: Iterable[Mapping[str, Any]], stack_id: str) -> str:
+def failures(rows: Iterable[StackEventTypeDef], stack_id: str) -> str:
     """The resources that failed in the last operation, and why; empty when there are none.
 
     ``rows`` are those of DescribeStackEvents, newest first, as AWS gives them.
@@ -79,7 +82,7 @@ def meaning(reason: str) -> str:
     return next((said for pattern, said in MEANINGS if re.search(pattern, reason, re.IGNORECASE)), "")
 
 
-def _reason(row: Mapping[str, Any]) -> str:
+def _reason(row: StackEventTypeDef) -> str:
     """AWS's own words, without the ids that only AWS's support can use."""
     reason = str(row.get("ResourceStatusReason") or "no reason given")
     handled = re.match(r'Resource handler returned message: "(.*)" \(RequestToken: [^)]*\)$', reason, re.DOTALL)
@@ -88,7 +91,7 @@ def _reason(row: Mapping[str, Any]) -> str:
     return re.sub(r"^Error executing request, Exception : (.*?)(, RequestId: [-\w]+)?$", r"\1", reason).rstrip(". ")
 
 
-def _last_operation(rows: Iterable[Mapping[str, Any]], stack_id: str) -> Iterator[Mapping[str, Any]]:
+def _last_operation(rows: Iterable[StackEventTypeDef], stack_id: str) -> Iterator[StackEventTypeDef]:
     """The events since somebody last asked for something."""
     for row in rows:
         yield row
