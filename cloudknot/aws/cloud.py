@@ -138,7 +138,7 @@ class Cloud:
         """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
         from botocore.config import Config
 
-        from cloudknot.aws.error_table import is_foreign
+        from cloudknot.worker.s3.retries import is_foreign
 
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:

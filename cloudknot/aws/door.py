@@ -10,18 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from cloudknot.aws.error_table import SILENCE, is_foreign, translate
-from cloudknot.aws.s3.reading import QuickReads, parse_quickly
+from cloudknot.aws.error_table import SILENCE, translate
+from cloudknot.aws.s3.timestamps import parse_quickly
 from cloudknot.errors import CloudknotError, CredentialsError
-from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble
+from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
+from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_foreign
 
 if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.session import Session as BotocoreSession
+    from types_boto3_s3 import S3Client
+
+    from cloudknot.worker.s3.plain_requests import PlainRequests
+    from cloudknot.worker.s3.range_file import Span
 
 T = TypeVar("T")
 
@@ -90,7 +95,7 @@ class Door:
         self._answered = False
         self._sessions: tuple[Session, BotocoreSession] | None = None
         self._clients: dict[str, BaseClient] = {}
-        self._reads: QuickReads | None = None
+        self._plain: PlainRequests | None = None
         self._lock = threading.RLock()
 
     def session(self) -> Session:
@@ -143,8 +148,8 @@ class Door:
         config = Config(
             retries=NO_RETRIES,
             max_pool_connections=MAX_CONNECTIONS,
-            connect_timeout=10,
-            read_timeout=60,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
             proxies={} if self._isolated else None,
         )
         try:
@@ -180,16 +185,20 @@ class Door:
         call = partial(getattr(client, operation), **arguments)
         return self._persist(client, service, operation, call, repeatable=False)
 
-    def read_quickly(self, bucket: str, key: str, span: Mapping[str, str]) -> bytes | None:
-        """The bytes of an object, tried once and at little cost; None for whoever then calls ``get_object``."""
-        with self._lock:
-            client = self.client("s3")
-            if self._reads is None or self._reads.client is not client:
-                self._reads = QuickReads(self._botocore, client)
-            reads = self._reads
-        data = reads.read(bucket, key, span)
+    def read_quickly(self, bucket: str, key: str, span: Span) -> bytes | None:
+        """Return the bytes of an object, tried once and at little cost; None for the caller to try ``get_object``."""
+        data = self._plain_requests().get(bucket, key, span)
         self._answered = self._answered or data is not None
         return data
+
+    def _plain_requests(self) -> PlainRequests:
+        from cloudknot.worker.s3.plain_requests import PlainRequests
+
+        with self._lock:
+            client = cast("S3Client", self.client("s3"))
+            if self._plain is None or self._plain.client is not client:
+                self._plain = PlainRequests(self._botocore, client, self._botocore.user_agent())
+            return self._plain
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
         """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""

@@ -91,14 +91,6 @@ THROTTLING_CODES = {
 _CLOCK_WORDS = re.compile(r"signature expired|not yet current", re.IGNORECASE)
 
 
-def is_foreign(error: Exception) -> bool:
-    """Whether a call raises that: refusals, requests that got no answer, and answers that make no sense."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
-
-    return isinstance(error, BotoCoreError | ClientError | ResponseParserError | OSError) or are_still_expired(error)
-
-
 def translate(error: Exception, operation: str, silence: str = SILENCE, region: str = "") -> CloudknotError:
     """The error of our tree that stands for a botocore one; raise it ``from`` the original.
 

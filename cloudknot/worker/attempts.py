@@ -16,10 +16,9 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from .s3 import client, get
+from .run import Run
 from .wire.buffers import Unreachable
 from .wire.container import TRY_AGAIN, attempt_number
-from .wire.keys import RunKeys
 
 MOST = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""
@@ -30,25 +29,25 @@ class Attempts:
 
     Parameters
     ----------
-    keys : RunKeys
-    allowed : int
-        How often the user's function may be tried.
+    run : Run
+        Its manifest says how often the user's function may be tried.
     environment : mapping
         With the variables that Batch sets.
     """
 
-    def __init__(self, keys: RunKeys, allowed: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, run: Run, environment: Mapping[str, str]) -> None:
         self.number = attempt_number(environment) or 1
-        self._keys = keys
+        self._run = run
         job_id = environment.get("AWS_BATCH_JOB_ID", "")
-        self._folder = f"{keys.prefix}/failures/{job_id.replace(':', '-')}/"
+        self._folder = f"{run.keys.prefix}/failures/{job_id.replace(':', '-')}/"
+        allowed = run.manifest.attempts
         failed = self._failed() if allowed > 1 and self.number > 1 else 0
         self.last = failed + 1 >= allowed or self.number >= MOST
         """Whether no attempt of the user's own follows this one."""
 
     def _failed(self) -> int:
         """How many attempts the function has failed. What ended otherwise has left nothing."""
-        return len(client.keys(self._keys.bucket, self._folder, self._folder, f"{self._folder}~"))
+        return len(self._run.s3.keys(self._run.keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:
         """Run ``work``, which returns an exit code, and return the one that this process ends with.
@@ -57,7 +56,8 @@ class Attempts:
         """
         if self.last:
             return work()
-        get.close()
+        # The fork would have them, too.
+        self._run.s3.plain.close()
         sys.stdout.flush()
         sys.stderr.flush()
         told, tell = os.pipe()
@@ -89,7 +89,7 @@ class Attempts:
         if code < 0:
             print(f"The function's process was ended by signal {-code}.", file=sys.stderr)
         if not _has_data(told):
-            client.write(self._keys.bucket, f"{self._folder}{self.number}", b"")
+            self._run.write(f"{self._folder}{self.number}", b"")
         return TRY_AGAIN
 
 

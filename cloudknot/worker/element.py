@@ -8,19 +8,20 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import cloudpickle
 
-from .program import show_source
+from .program import Function, show_source
+from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.container import attempt_number
 from .wire.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
 
-LARGE = 8 * 1024 * 1024
-"""Bytes of the pickle of a value above which no copy of it is made."""
+Load = Callable[[], object]
+"""Gives an element. Raises whatever unpickling it raises."""
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -67,7 +68,7 @@ class PassedOn(Exception):
         self.kind, self.failure = kind, failure
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """Pickle a value.
 
     By cloudpickle: the plain pickler would import the module of a class that travelled by value, and run its code.
@@ -76,13 +77,13 @@ def dumps(value: Any) -> bytes:
     return data
 
 
-def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: bool) -> Envelope:
+def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
     """Call the function on what ``load`` gives. Whatever it does short of ending the process becomes an envelope."""
     wall, cpu = time.perf_counter(), time.process_time()
     pieces: Pieces = ()
     try:
         argument = load()
-        value = function(*argument) if starmap else function(argument)
+        value = function(*cast("Iterable[object]", argument)) if starmap else function(argument)
     except (Stopped, Unreadable):
         raise
     except PassedOn as error:
@@ -103,7 +104,7 @@ def run_element(function: Callable[..., Any], load: Callable[[], Any], starmap: 
     return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory(), pieces)
 
 
-def _pickle_value(value: Any) -> tuple[int, bytes, Pieces]:
+def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
     """The kind of the outcome, and its payload: the second one where it is large."""
     file = PieceFile()
     try:
@@ -116,7 +117,8 @@ def _pickle_value(value: Any) -> tuple[int, bytes, Pieces]:
         add_note(error, f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
         return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes(), ()
     pieces = file.pieces()
-    return (VALUE, b"", pieces) if size_of(pieces) > LARGE else (VALUE, b"".join(pieces), ())
+    # No copy is made of what takes more than one part to store.
+    return (VALUE, b"", pieces) if size_of(pieces) > PART_SIZE else (VALUE, b"".join(pieces), ())
 
 
 def not_loaded(error: BaseException) -> Envelope:
@@ -175,7 +177,7 @@ def _alike(copy: BaseException, error: BaseException) -> bool:
     return type(copy).__qualname__ == type(error).__qualname__ and _message(copy) == _message(error)
 
 
-def _travels(value: Any) -> bool:
+def _travels(value: object) -> bool:
     try:
         pickle.loads(dumps(value))
     except Stopped:

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from .s3 import client
+from . import previous_results
+from .element import Load
+from .run import Run
+from .s3.limits import SKIP, WINDOW
 from .wire.buffers import loads
 from .wire.input_index import OFFSET_SIZE
-from .wire.keys import RunKeys
-from .wire.manifest import Manifest
-
-WINDOW = 8 * 1024 * 1024
-"""Bytes that are read together."""
-SKIP = 64 * 1024
-"""Bytes between two elements that are read along, since another request would take longer."""
-
-Input = Callable[[], Any]
-"""Gives the element. Raises what unpickling it raises, or `s3.Unreadable`."""
 
 
-def read_inputs(keys: RunKeys, manifest: Manifest, todo: Sequence[int]) -> Iterator[Input]:
-    """The inputs of some elements, in order, by as few range requests as ``WINDOW`` allows."""
-    first, offsets = todo[0], _offsets(keys, manifest, todo[0], todo[-1])
+def inputs_of(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+    """For each of some elements, in order, what gives it: those stored for the run, or another run's results.
+
+    It raises whatever unpickling the element raises, or `Unreadable`.
+    """
+    return previous_results.inputs(run, todo) if run.manifest.source else _read_inputs(run, todo)
+
+
+def _read_inputs(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+    """Read the inputs of some elements by as few range requests as `WINDOW` allows."""
+    first, offsets = todo[0], _offsets(run, todo[0], todo[-1])
     for window in _windows(todo, offsets):
         start, end = offsets[window[0] - first], offsets[window[-1] - first + 1]
         if end - start > WINDOW:
-            yield partial(client.load, keys.bucket, keys.inputs, start, end)
+            yield partial(run.load, run.keys.inputs, start, end)
         else:
-            data = memoryview(client.read(keys.bucket, keys.inputs, start, end))
+            data = memoryview(run.read(run.keys.inputs, start, end))
             for at in (index - first for index in window):
                 yield partial(loads, data[offsets[at] - start : offsets[at + 1] - start])
 
@@ -48,11 +48,12 @@ def _windows(todo: Sequence[int], offsets: Sequence[int]) -> Iterator[Sequence[i
     yield todo[begun:]
 
 
-def _offsets(keys: RunKeys, manifest: Manifest, first: int, last: int) -> Sequence[int]:
+def _offsets(run: Run, first: int, last: int) -> Sequence[int]:
     """Where each element from ``first`` to ``last`` begins, and where the last one ends."""
-    if manifest.stride:
-        return range(first * manifest.stride, (last + 2) * manifest.stride, manifest.stride)
-    offsets = array("Q", client.read(keys.bucket, keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE))
+    stride = run.manifest.stride
+    if stride:
+        return range(first * stride, (last + 2) * stride, stride)
+    offsets = array("Q", run.read(run.keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE))
     if sys.byteorder == "big":
         offsets.byteswap()
     return offsets

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from .element import PassedOn
-from .s3 import client
+from .element import Load, PassedOn
+from .run import Run
+from .s3.client import S3
+from .s3.limits import SKIP, WINDOW
 from .wire.buffers import loads
 from .wire.container import attempt_number
 from .wire.envelope import NO_INPUT, VALUE, Failure, Pack, add_note, head_size
@@ -20,124 +22,122 @@ from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
 from .wire.pack_order import Listed, clusters, counting
 
-WHOLE = 8 * 1024 * 1024
-"""Bytes that are read with one request."""
-LITTLE = 64 * 1024
-"""Bytes of a pack that is read whole, also where little of it is needed: another request takes longer."""
+
+def inputs(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+    """For each element, what gives its argument; it raises `PassedOn` where there is none."""
+    previous = PreviousResults(run.s3, run.manifest)
+    if run.manifest.gather:
+        yield previous.all
+        return
+    for index, outcome in zip(todo, previous.outcomes(todo), strict=True):
+        yield partial(previous.value, index, outcome)
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """How an element ended, and what gives its value, or else the bytes of its `Failure`."""
 
     kind: int
-    get: Callable[[], Any]
+    value: Load
+    failure: Callable[[], bytes]
 
 
-def inputs(manifest: Manifest, todo: Sequence[int]) -> Iterator[Callable[[], Any]]:
-    """For each element, what gives its argument; it raises `PassedOn` where there is none."""
-    run = RunKeys.parse(manifest.source)
-    if manifest.gather:
-        yield partial(_gathered, manifest, run)
-        return
-    for index, outcome in zip(todo, outcomes(run, manifest.source_chunksize, todo), strict=True):
-        yield partial(_value, outcome, _described(manifest, run, index))
-
-
-def _described(manifest: Manifest, run: RunKeys, index: int) -> str:
-    return f"element {index} of the map of {run.knot!r} (job {manifest.source_job})"
-
-
-def _gathered(manifest: Manifest, run: RunKeys) -> list[Any]:
-    """The list of all results. Raises `PassedOn` with the first failure."""
-    every = enumerate(outcomes(run, manifest.source_chunksize, range(manifest.source_count)))
-    return [_value(outcome, _described(manifest, run, index)) for index, outcome in every]
-
-
-def _value(outcome: Outcome | None, where: str) -> Any:
-    attempt = attempt_number(os.environ)
-    if outcome is None:
-        raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
-    if outcome.kind != VALUE:
-        failure = Failure.from_bytes(outcome.get())
-        raise PassedOn(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
-    try:
-        return outcome.get()
-    except Exception as error:
-        add_note(error, f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
-        raise
-
-
-def outcomes(run: RunKeys, reach: int, elements: Sequence[int]) -> Iterator[Outcome | None]:
-    """The outcomes of some elements of a run, in order; None for one that has none.
+class PreviousResults:
+    """The results of the run that is the source of another one's inputs.
 
     Parameters
     ----------
-    run : RunKeys
-    reach : int
-        How many elements a pack has at most.
-    elements : sequence of int
-        In rising order.
+    s3 : S3
+    manifest : Manifest
+        That of the other one.
     """
-    waiting = iter(elements)
-    index = next(waiting, None)
-    for cluster in clusters(_listed(run, reach, elements[0], elements[-1])):
-        end = max(pack.location.first + pack.location.number for pack in cluster)
-        wanted: list[int] = []
-        while index is not None and index < end:
-            wanted.append(index)
-            index = next(waiting, None)
-        yield from _read(run, wanted, counting(cluster, partial(_kinds, run)) if wanted else {})
-    while index is not None:
-        yield None
+
+    def __init__(self, s3: S3, manifest: Manifest) -> None:
+        self._s3, self._manifest = s3, manifest
+        self._keys = RunKeys.parse(manifest.source)
+
+    def all(self) -> list[object]:
+        """Return the list of all results. Raises `PassedOn` with the first failure."""
+        every = enumerate(self.outcomes(range(self._manifest.source_count)))
+        return [self.value(index, outcome) for index, outcome in every]
+
+    def value(self, index: int, outcome: Outcome | None) -> Any:
+        """Return the value of an outcome. Raises `PassedOn` without one."""
+        where = f"element {index} of the map of {self._keys.knot!r} (job {self._manifest.source_job})"
+        attempt = attempt_number(os.environ)
+        if outcome is None:
+            raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
+        if outcome.kind != VALUE:
+            failure = Failure.from_bytes(outcome.failure())
+            raise PassedOn(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
+        try:
+            return outcome.value()
+        except Exception as error:
+            add_note(error, f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
+            raise
+
+    def outcomes(self, elements: Sequence[int]) -> Iterator[Outcome | None]:
+        """Read the outcomes of some elements, which are in rising order; None for one that has none."""
+        waiting = iter(elements)
         index = next(waiting, None)
+        for cluster in clusters(self._listed(elements[0], elements[-1])):
+            end = max(pack.location.first + pack.location.number for pack in cluster)
+            wanted: list[int] = []
+            while index is not None and index < end:
+                wanted.append(index)
+                index = next(waiting, None)
+            yield from self._read(wanted, counting(cluster, self._kinds) if wanted else {})
+        while index is not None:
+            yield None
+            index = next(waiting, None)
 
+    def _listed(self, first: int, last: int) -> list[Listed]:
+        """Return the packs that may have elements from ``first`` to ``last``: none is longer than a chunk."""
+        keys, reach = self._keys, self._manifest.source_chunksize
+        after, until = keys.output(max(0, first - reach), 0), keys.output(last + 1, 0)
+        objects = self._s3.objects(keys.bucket, keys.outputs, after, until)
+        return [Listed(keys.parse_output(each["Key"]), each["Size"], each["LastModified"]) for each in objects]
 
-def _listed(run: RunKeys, reach: int, first: int, last: int) -> list[Listed]:
-    """The packs that may have elements from ``first`` to ``last``."""
-    after, until = run.output(max(0, first - reach), 0), run.output(last + 1, 0)
-    objects = client.objects(run.bucket, run.outputs, after, until)
-    return [Listed(run.parse_output(each["Key"]), each["Size"], each["LastModified"]) for each in objects]
+    def _head(self, location: Location) -> Pack:
+        """Read the table of a pack, without payloads."""
+        return Pack(self._s3.read(self._keys.bucket, self._keys.output(*location), 0, head_size(location.number)))
 
+    def _kinds(self, location: Location) -> Sequence[int]:
+        return self._head(location).kinds
 
-def _head(run: RunKeys, location: Location) -> Pack:
-    """The table of a pack, without payloads."""
-    return Pack(client.read(run.bucket, run.output(*location), 0, head_size(location.number)))
+    def _read(self, wanted: Sequence[int], found: dict[int, Listed]) -> Iterator[Outcome | None]:
+        """Read the outcomes of some elements, of those neighbours together that are in one pack."""
+        position = 0
+        while position < len(wanted):
+            pack = found.get(wanted[position])
+            stop = position + 1
+            while stop < len(wanted) and found.get(wanted[stop]) is pack:
+                stop += 1
+            if pack is None:
+                yield from [None] * (stop - position)
+            else:
+                yield from self._outcomes_in(pack, [index - pack.location.first for index in wanted[position:stop]])
+            position = stop
 
+    def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
+        """Read some outcomes of a pack.
 
-def _kinds(run: RunKeys, location: Location) -> Sequence[int]:
-    return _head(run, location).kinds
-
-
-def _read(run: RunKeys, wanted: Sequence[int], found: dict[int, Listed]) -> Iterator[Outcome | None]:
-    """The outcomes of some elements, of those neighbours together that are in one pack."""
-    position = 0
-    while position < len(wanted):
-        pack = found.get(wanted[position])
-        stop = position + 1
-        while stop < len(wanted) and found.get(wanted[stop]) is pack:
-            stop += 1
-        if pack is None:
-            yield from [None] * (stop - position)
+        A small pack of which most are wanted takes one request. Else one request reads its table, and one more reads
+        small payloads together, or one for each large payload.
+        """
+        bucket, key = self._keys.bucket, self._keys.output(*pack.location)
+        if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(positions) > pack.location.number):
+            head = Pack(data := self._s3.read(bucket, key))
+            begin = 0
         else:
-            yield from _outcomes_in(run, pack, [index - pack.location.first for index in wanted[position:stop]])
-        position = stop
-
-
-def _outcomes_in(run: RunKeys, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
-    """Some outcomes of a pack: by one request for a small one of which most are wanted, else by one for its table, and
-    one more for small payloads together, or one for each large payload."""
-    key = run.output(*pack.location)
-    if pack.size <= LITTLE or (pack.size <= WHOLE and 2 * len(positions) > pack.location.number):
-        head = Pack(data := client.read(run.bucket, key))
-        begin = 0
-    else:
-        head = _head(run, pack.location)
-        begin, end = head.span(positions[0])[0], head.span(positions[-1])[1]
-        data = client.read(run.bucket, key, begin, end) if end - begin <= WHOLE else b""
-    for position in positions:
-        kind, (start, stop) = head.kinds[position], head.span(position)
-        if data:
-            get: Callable[[], Any] = partial(loads if kind == VALUE else bytes, data[start - begin : stop - begin])
-        else:
-            get = partial(client.load if kind == VALUE else client.read, run.bucket, key, start, stop)
-        yield Outcome(kind, get)
+            head = self._head(pack.location)
+            begin, end = head.span(positions[0])[0], head.span(positions[-1])[1]
+            data = self._s3.read(bucket, key, begin, end) if end - begin <= WINDOW else b""
+        for position in positions:
+            start, stop = head.span(position)
+            if data:
+                payload = data[start - begin : stop - begin]
+                yield Outcome(head.kinds[position], partial(loads, payload), partial(bytes, payload))
+            else:
+                place = bucket, key, start, stop
+                yield Outcome(head.kinds[position], partial(self._s3.load, *place), partial(self._s3.read, *place))

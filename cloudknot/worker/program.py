@@ -7,14 +7,29 @@ import linecache
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from .script import run_script
+
+Function = Callable[..., object]
+"""The user's function, or one that stands for a script."""
+
+
+class About(TypedDict):
+    """The content of ``program.json``, and of the line before a function that travels with its run."""
+
+    python: str
+    cloudpickle: str
+    script: NotRequired[str]
+    filename: NotRequired[str]
+    firstlineno: NotRequired[int]
+    source: NotRequired[str]
+
 
 PROGRAM = Path(__file__).resolve().parent.parent / "program"
 
 
-def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
+def load_function(folder: Path = PROGRAM) -> Function:
     """The user's function, or what stands for a script. Raises whatever the function's imports raise."""
     about = json.loads((folder / "program.json").read_text())
     _check_python(about["python"])
@@ -25,11 +40,11 @@ def load_function(folder: Path = PROGRAM) -> Callable[..., Any]:
         return run_script(folder / "modules" / about["script"])
     sys.path.insert(0, str(folder / "modules"))
     with open(folder / "function.pkl", "rb") as file:
-        function: Callable[..., Any] = cloudpickle.load(file)
+        function: Function = cloudpickle.load(file)
     return function
 
 
-def load_travelled(data: bytes, folder: Path = PROGRAM) -> Callable[..., Any]:
+def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
     """A function that a run brings: a line of JSON as ``program.json`` has it, with the source, and the pickle."""
     line, _, pickled = data.partition(b"\n")
     about = json.loads(line)
@@ -39,7 +54,7 @@ def load_travelled(data: bytes, folder: Path = PROGRAM) -> Callable[..., Any]:
     _check_cloudpickle(about["cloudpickle"], cloudpickle.__version__)
     sys.path.insert(0, str(folder / "modules"))
     _remember(about, about["source"])
-    function: Callable[..., Any] = cloudpickle.loads(pickled)
+    function: Function = cloudpickle.loads(pickled)
     return function
 
 
@@ -70,7 +85,7 @@ def show_source(folder: Path = PROGRAM) -> None:
     _remember(about, source)
 
 
-def _remember(about: dict[str, Any], source: str) -> None:
+def _remember(about: About, source: str) -> None:
     """Have tracebacks find the lines of a function whose file is not here."""
     filename = about.get("filename")
     if filename and not Path(filename).exists():

@@ -7,9 +7,8 @@ import time
 from types import TracebackType
 
 from .element import stopping
-from .s3 import client
+from .run import Run
 from .wire.envelope import Envelope, head_of, pack
-from .wire.keys import RunKeys
 
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
@@ -25,8 +24,8 @@ class ResultWriter:
     that dies loses little and a child of many hours makes few requests.
     """
 
-    def __init__(self, keys: RunKeys, round: int = 0) -> None:
-        self._keys, self._round = keys, round
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._held: dict[int, Envelope] = {}
         self._bytes = 0
         self._wake = threading.Condition()
@@ -53,8 +52,8 @@ class ResultWriter:
 
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         if envelope.pieces:
-            key = self._keys.output(index, 1, self._round)
-            client.write_large(self._keys.bucket, key, [head_of(envelope), *envelope.pieces])
+            keys, pieces = self._run.keys, [head_of(envelope), *envelope.pieces]
+            self._run.s3.write_large(keys.bucket, keys.output(index, 1, self._run.manifest.round), pieces)
             return
         with self._wake:
             if self._error:
@@ -102,7 +101,8 @@ class ResultWriter:
         with self._wake:
             held, self._held, self._bytes = self._held, {}, 0
         for first, envelopes in _consecutive(held):
-            client.write(self._keys.bucket, self._keys.output(first, len(envelopes), self._round), pack(envelopes))
+            key = self._run.keys.output(first, len(envelopes), self._run.manifest.round)
+            self._run.write(key, pack(envelopes))
 
 
 def _consecutive(held: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:

@@ -144,7 +144,7 @@ class Measured:
 
 
 def ck_part_size() -> int:
-    from cloudknot.aws.s3.upload import PART_SIZE
+    from cloudknot.worker.s3.limits import PART_SIZE
 
     return PART_SIZE
 

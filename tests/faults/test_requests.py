@@ -6,9 +6,9 @@ import pickle
 import pytest
 
 import cloudknot as ck
-from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.local import Faults
-from cloudknot.worker.s3 import client, get
+from cloudknot.worker.s3.client import connect
+from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.s3.retries import LONGEST_PAUSE
 from tests.helpers.waiting import until
 
@@ -29,10 +29,9 @@ def worker(cloud, storage, monkeypatch):
     """The worker's S3, as in a job."""
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
-    yield client
-    monkeypatch.undo()
-    client._connected = None
-    get.close()
+    s3 = connect()
+    yield s3
+    s3.plain.close()
 
 
 def some_bytes(size):

@@ -1,4 +1,4 @@
-"""The bucket of inputs and results: found as it is, or made private, encrypted and cheap to forget.
+"""The bucket of inputs and results: found as it is, or made private, encrypted and cheap to forget. No objects here.
 
 A bucket that cloudknot makes says by a tag that it is being made, until it has all its settings: so what one
 session left half made is finished by the next.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from cloudknot.aws import clients
 from cloudknot.errors import (
     CannotDeleteResourceException,
     CloudError,
@@ -20,9 +21,16 @@ from cloudknot.errors import (
 )
 
 if TYPE_CHECKING:
+    from types_boto3_s3.literals import BucketLocationConstraintType, ServerSideEncryptionType
+    from types_boto3_s3.type_defs import (
+        LifecycleRuleTypeDef,
+        PublicAccessBlockConfigurationTypeDef,
+        ServerSideEncryptionRuleTypeDef,
+        TagTypeDef,
+    )
+
     from cloudknot.aws.door import Door
 
-PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 ABANDONED_AFTER = 7
 """Days until S3 drops the parts of an upload that was never completed; until then they cost as much as an object."""
 TAG, BEING_MADE, MADE = "cloudknot", "being made", "bucket"
@@ -48,6 +56,7 @@ class Bucket:
 
     def __init__(self, door: Door, name: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
         self._door, self.name, self._region, self._sse, self._ours = door, name, region, sse, ours
+        self._s3 = clients.s3(door)
 
     def ensure(self, tags: Mapping[str, str]) -> None:
         """Make the bucket unless it is there.
@@ -88,7 +97,7 @@ class Bucket:
     def _found(self) -> str | None:
         """The bucket's region; None when there is no bucket of that name."""
         try:
-            answer = self._call("head_bucket")
+            answer = self._s3.head_bucket(Bucket=self.name)
         except ResourceDoesNotExistException:
             return None
         except PermissionDeniedError as error:
@@ -104,9 +113,12 @@ class Bucket:
         return str(answer.get("BucketRegion") or self._region)
 
     def _create(self) -> None:
-        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
         try:
-            self._call("create_bucket", **({} if self._region == "us-east-1" else elsewhere))
+            if self._region == "us-east-1":
+                self._s3.create_bucket(Bucket=self.name)
+            else:
+                region = cast("BucketLocationConstraintType", self._region)
+                self._s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": region})
         except ResourceExistsException as error:
             if error.code != "BucketAlreadyOwnedByYou":
                 raise ResourceExistsException(
@@ -117,19 +129,29 @@ class Bucket:
                 ) from error
 
     def _set_up(self, tags: Mapping[str, str]) -> None:
-        self._call("put_public_access_block", PublicAccessBlockConfiguration=dict.fromkeys(PUBLIC_ACCESS, True))
-        encryption = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": self._sse or "AES256"}}
-        # A bucket key spares a call to KMS, which costs, for each object.
-        rule = {**encryption, "BucketKeyEnabled": self._sse == "aws:kms"}
-        self._call("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
-        self._call("put_bucket_policy", Policy=json.dumps(tls_policy(self.name, self._partition)))
-        self._call("put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [ABANDONED_UPLOADS]})
+        block_all: PublicAccessBlockConfigurationTypeDef = {
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        }
+        algorithm = cast("ServerSideEncryptionType", self._sse or "AES256")
+        rule: ServerSideEncryptionRuleTypeDef = {
+            "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm},
+            # A bucket key spares a call to KMS, which costs, for each object.
+            "BucketKeyEnabled": algorithm == "aws:kms",
+        }
+        s3, name = self._s3, self.name
+        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=block_all)
+        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps(tls_policy(name, self._partition)))
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [ABANDONED_UPLOADS]})
         self._tag(tags, MADE)
 
     def _tag(self, tags: Mapping[str, str], state: str) -> None:
         wanted = {**tags, "Name": self.name, TAG: state}
-        pairs = [{"Key": key, "Value": value} for key, value in wanted.items()]
-        self._call("put_bucket_tagging", Tagging={"TagSet": pairs})
+        pairs: list[TagTypeDef] = [{"Key": key, "Value": value} for key, value in wanted.items()]
+        self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": pairs})
 
     @property
     def _partition(self) -> str:
@@ -158,7 +180,7 @@ class Bucket:
 
     def _tags(self) -> dict[str, str]:
         try:
-            listed = self._call("get_bucket_tagging")["TagSet"]
+            listed = self._s3.get_bucket_tagging(Bucket=self.name)["TagSet"]
         except CloudError as error:
             if error.code == "NoSuchTagSet":
                 return {}
@@ -174,7 +196,7 @@ class Bucket:
             There is something else in it.
         """
         try:
-            self._call("delete_bucket")
+            self._s3.delete_bucket(Bucket=self.name)
         except CloudError as error:
             if error.code != "BucketNotEmpty":
                 raise
@@ -186,11 +208,8 @@ class Bucket:
                 operation=error.operation,
             ) from error
 
-    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return self._door.call("s3", operation, Bucket=self.name, **arguments)
 
-
-ABANDONED_UPLOADS = {
+ABANDONED_UPLOADS: LifecycleRuleTypeDef = {
     "ID": "cloudknot-abandoned-uploads",
     "Status": "Enabled",
     "Filter": {"Prefix": ""},
@@ -198,7 +217,7 @@ ABANDONED_UPLOADS = {
 }
 
 
-def tls_policy(bucket: str, partition: str) -> dict[str, Any]:
+def tls_policy(bucket: str, partition: str) -> dict[str, object]:
     """A bucket policy that refuses every request without TLS (S3 user guide, "Security best practices")."""
     arn = f"arn:{partition}:s3:::{bucket}"
     return {

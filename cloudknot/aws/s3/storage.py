@@ -1,23 +1,40 @@
-"""The bucket's objects: small reads and writes, a streamed upload, listings."""
+"""The objects of a run's bucket, as the client reads and writes them. No knowledge of runs here.
+
+Requests go through the door, so errors are those of our tree. `cloudknot.worker.s3` does what the worker does, too:
+small reads, reads of a stream, uploads.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from cloudknot.aws import clients
 from cloudknot.aws.s3.bucket import Bucket
-from cloudknot.aws.s3.upload import Upload
 from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
-from cloudknot.worker.s3.range_file import RangeFile, span_of
+from cloudknot.worker.s3.range_file import RangeFile, Span, span_of
+from cloudknot.worker.s3.upload import Place, Upload, encryption
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from types_boto3_s3.type_defs import (
+        DeleteTypeDef,
+        ListObjectsV2OutputTypeDef,
+        ListObjectsV2RequestPaginateTypeDef,
+    )
+
     from cloudknot.aws.door import Door
 
 
+BATCH = 1000
+"""Objects that one request deletes at most."""
+
+
 class StoredObject(NamedTuple):
-    """What a listing tells of an object: its key, its size in bytes, and when it was stored."""
+    """An object in a listing: its key, its size in bytes, and when it was stored."""
 
     key: str
     size: int
@@ -41,8 +58,9 @@ class Storage:
 
     def __init__(self, door: Door, bucket: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
         self._door, self.bucket, self.sse = door, bucket, sse
+        self._s3 = clients.s3(door)
         self.bucket_itself = Bucket(door, bucket, region, sse=sse, ours=ours)
-        self._encryption = {"ServerSideEncryption": sse} if sse else {}
+        self._encryption = encryption(sse)
         self._ready = False
         self._lock = threading.Lock()
 
@@ -55,17 +73,19 @@ class Storage:
 
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
-        self._door.call("s3", "put_object", Bucket=self.bucket, Key=key, Body=body, **self._encryption)
+        self._s3.put_object(**self._place(key), **self._encryption, Body=body)
 
     def put_new(self, key: str, body: bytes) -> bool:
         """Store one object unless there is one of that key; whether this one is there now."""
-        where = {"Bucket": self.bucket, "Key": key, **self._encryption}
         try:
-            self._door.call("s3", "put_object", **where, Body=body, IfNoneMatch="*")
+            self._s3.put_object(**self._place(key), **self._encryption, Body=body, IfNoneMatch="*")
         except ResourceExistsException:
             # When the answer was lost, what is there already is our own.
             return self.get(key) == body
         return True
+
+    def _place(self, key: str) -> Place:
+        return {"Bucket": self.bucket, "Key": key}
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Read bytes ``start`` to ``end`` (not included) of an object, by default all of it.
@@ -84,18 +104,18 @@ class Storage:
         return self._range(key, start, end).buffered()
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
-        where = {"Bucket": self.bucket, "Key": key}
-        return RangeFile(
-            lambda span: self._door.call("s3", "get_object", **where, **span)["Body"],
-            lambda call: self._door.persist("s3", "get_object", call),
-            start,
-            end,
-        )
+        def ask(span: Span) -> StreamingBody:
+            return self._s3.get_object(**self._place(key), **span)["Body"]
+
+        def persist(call: Callable[[], bytes]) -> bytes:
+            return self._door.persist("s3", "get_object", call)
+
+        return RangeFile(ask, persist, start, end)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of that key."""
         try:
-            self._door.call("s3", "head_object", Bucket=self.bucket, Key=key)
+            self._s3.head_object(**self._place(key))
         except ResourceDoesNotExistException:
             return False
         return True
@@ -109,7 +129,7 @@ class Storage:
 
     def uploading(self, key: str) -> Upload:
         """A context in which one object is written, to be stored at its end."""
-        return Upload(self._door, {"Bucket": self.bucket, "Key": key}, self._encryption)
+        return Upload(self._s3, self._place(key), self._encryption)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
@@ -118,40 +138,33 @@ class Storage:
 
     def pages(self, prefix: str, after: str = "") -> Iterator[list[StoredObject]]:
         """The same in pages, one a request, with what the listing tells of each object."""
-        for page in self._list(Prefix=prefix, StartAfter=after):
+        for page in self._list({"Bucket": self.bucket, "Prefix": prefix, "StartAfter": after}):
             yield [StoredObject(item["Key"], item["Size"], item["LastModified"]) for item in page.get("Contents", ())]
 
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders directly under ``prefix`` (which ends in a slash)."""
         return [
             item["Prefix"][len(prefix) : -1]
-            for page in self._list(Prefix=prefix, Delimiter="/")
+            for page in self._list({"Bucket": self.bucket, "Prefix": prefix, "Delimiter": "/"})
             for item in page.get("CommonPrefixes", ())
         ]
 
-    def _list(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def _list(self, arguments: ListObjectsV2RequestPaginateTypeDef) -> Iterator[ListObjectsV2OutputTypeDef]:
         try:
-            yield from self._door.pages("s3", "list_objects_v2", Bucket=self.bucket, **arguments)
+            yield from self._s3.get_paginator("list_objects_v2").paginate(**arguments)
         except ResourceDoesNotExistException:
             return
 
     def delete(self, *keys: str) -> None:
         """Delete objects, up to 1,000; those that do not exist are none."""
-        self._delete([{"Key": key} for key in keys])
+        wanted: DeleteTypeDef = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._s3.delete_objects(Bucket=self.bucket, Delete=wanted)
+        # S3 reports keys that it could not delete in a successful answer.
+        for failed in answer.get("Errors", ()):
+            self._s3.delete_object(**self._place(failed["Key"]))
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete every object under a prefix."""
-        batch: list[dict[str, str]] = []
-        for key in self.keys(prefix):
-            batch.append({"Key": key})
-            if len(batch) == 1000:
-                self._delete(batch)
-                batch = []
-        if batch:
-            self._delete(batch)
-
-    def _delete(self, batch: list[dict[str, str]]) -> None:
-        """Delete up to 1,000 objects. What S3 could not delete, it names in an answer that is none of failure."""
-        answer = self._door.call("s3", "delete_objects", Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
-        for failed in answer.get("Errors", ()):
-            self._door.call("s3", "delete_object", Bucket=self.bucket, Key=failed["Key"])
+        keys = self.keys(prefix)
+        while batch := list(islice(keys, BATCH)):
+            self.delete(*batch)

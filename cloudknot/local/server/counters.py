@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from cloudknot.worker.s3.get import USER_AGENT
+from cloudknot.worker.s3.plain_requests import WORKER_AGENT
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -41,7 +41,7 @@ class Counters:
 
     def counting(self, environ: WSGIEnvironment, start_response: StartResponse, service: str) -> StartResponse:
         """``start_response``, which counts the request when it is answered."""
-        of_job = USER_AGENT in environ.get("HTTP_USER_AGENT", "")
+        of_job = WORKER_AGENT in environ.get("HTTP_USER_AGENT", "")
         name = f"{service}:{operation(environ, service)}"
         received = int(environ.get("CONTENT_LENGTH") or 0)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudknotInputError
+from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.buffers import PieceFile, Pieces, size_of
 from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_offset
 

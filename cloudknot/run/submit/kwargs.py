@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
+from cloudknot.worker.s3.limits import PART_SIZE
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from botocore.response import StreamingBody
 
 READ_SIZE = 256 * 1024
 """Bytes of an answer that are read at a time."""
 
 
-def span_of(start: int, end: int | None) -> dict[str, str]:
-    """The argument of GetObject for bytes ``start`` to ``end`` (not included); none for all of them."""
+class Span(TypedDict, total=False):
+    """The argument of GetObject that says which bytes; none for all of them."""
+
+    Range: str
+
+
+def span_of(start: int, end: int | None) -> Span:
+    """Return the argument of GetObject for bytes ``start`` to ``end`` (not included)."""
     return {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
 
 
@@ -30,15 +40,15 @@ class RangeFile(io.RawIOBase):
 
     def __init__(
         self,
-        ask: Callable[[dict[str, str]], Any],
+        ask: Callable[[Span], StreamingBody],
         persist: Callable[[Callable[[], bytes]], bytes],
         start: int = 0,
         end: int | None = None,
     ) -> None:
         self._ask, self._persist, self._position, self._end = ask, persist, start, end
-        self._body: Any = ask(self._span())
+        self._body: StreamingBody | None = ask(self._span())
 
-    def _span(self) -> dict[str, str]:
+    def _span(self) -> Span:
         """The bytes that have not been read."""
         return span_of(self._position, self._end)
 
@@ -49,9 +59,10 @@ class RangeFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._read(min(len(buffer), READ_SIZE))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._read(min(len(view), READ_SIZE))
+        view[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
@@ -64,7 +75,7 @@ class RangeFile(io.RawIOBase):
         if self._body is None:
             self._body = self._ask(self._span())
         body, self._body = self._body, None
-        data: bytes = body.read(size)
+        data = body.read(size)
         self._body, self._position = body, self._position + len(data)
         return data
 

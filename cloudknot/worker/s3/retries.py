@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +79,20 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return Trouble.NO_CREDENTIALS
     unanswered = exceptions.HTTPClientError | exceptions.IncompleteReadError | ResponseParserError | OSError
     return Trouble.UNANSWERED if isinstance(error, unanswered) else None
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether botocore raises that: for refusals, requests without an answer, and answers that make no sense."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return isinstance(error, BotoCoreError | ClientError | ResponseParserError | OSError) or are_still_expired(error)
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code of AWS's refusal, from boto3's error or from one of ours; empty for any other error."""
+    response: Mapping[str, Mapping[str, object]] = getattr(error, "response", {})
+    return str(getattr(error, "code", "") or response.get("Error", {}).get("Code", ""))
 
 
 def are_still_expired(error: BaseException) -> bool:

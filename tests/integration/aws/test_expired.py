@@ -8,7 +8,7 @@ from botocore.credentials import RefreshableCredentials
 from cloudknot.aws.door import Door
 from cloudknot.errors import CredentialsError
 from cloudknot.local.state import read_state
-from cloudknot.worker.s3 import get
+from cloudknot.worker.s3.plain_requests import PlainRequests
 
 
 @pytest.fixture
@@ -47,10 +47,8 @@ def expired():
 def test_the_worker_leaves_them_to_the_request_that_is_made_again(cloud, refresh):
     soon = datetime.now(UTC) + timedelta(minutes=5)
 
-    class Client:
-        meta = cloud.client("s3").meta
+    class Session:
+        def get_credentials(self):
+            return RefreshableCredentials("a", "b", "c", soon, refresh, "test")
 
-        class _request_signer:  # noqa: N801
-            _credentials = RefreshableCredentials("a", "b", "c", soon, refresh, "test")
-
-    assert get.request(Client(), "PUT", cloud.bucket, "key", {}, b"body") is None
+    assert not PlainRequests(Session(), cloud.client("s3"), "test").put(cloud.bucket, "key", b"body", {})

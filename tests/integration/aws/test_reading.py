@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudknot as ck
-from cloudknot.aws.s3.reading import QuickReads, parse_quickly
+from cloudknot.aws.s3.timestamps import parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
 from cloudknot.local import Faults, FaultSwitches
+from cloudknot.worker.s3.plain_requests import PlainRequests
 
 KEYS = ["plain", "a folder/with space", "plus+and~tilde=&?#%41", "ünï/文"]
 
@@ -40,7 +41,7 @@ def asked(cloud):
 
 @pytest.fixture
 def reads(cloud):
-    return QuickReads(cloud.door._botocore, cloud.client("s3"))
+    return PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
 
 
 def requests(cloud):
@@ -79,16 +80,16 @@ def test_under_faults_the_bytes_are_the_same(cloud, asked, faults):
 def test_half_an_answer_is_none(cloud, reads):
     cloud.storage.put("half", bytes(100_000))
     with FaultSwitches(cloud).on(Faults(truncated=1.0)):
-        assert reads.read(cloud.bucket, "half", {}) is None
-    assert reads.read(cloud.bucket, "half", {}) == bytes(100_000)
+        assert reads.get(cloud.bucket, "half", {}) is None
+    assert reads.get(cloud.bucket, "half", {}) == bytes(100_000)
 
 
 @pytest.mark.parametrize("faults", [Faults(refused="AccessDenied"), Faults(expired=True)], ids=str)
 def test_who_is_refused_does_not_ask_in_this_way_again(cloud, reads, faults):
     cloud.storage.put("kept", b"x")
     with FaultSwitches(cloud).on(faults) as switches:
-        assert reads.read(cloud.bucket, "kept", {}) is None
-        assert reads.read(cloud.bucket, "kept", {}) is None
+        assert reads.get(cloud.bucket, "kept", {}) is None
+        assert reads.get(cloud.bucket, "kept", {}) is None
         assert sum(switches.injected().values()) == 1
 
 
@@ -102,14 +103,14 @@ def test_who_has_renewed_credentials_does(cloud, asked):
     assert (asked, requests(cloud) - before) == ([], 2)
 
 
-def test_a_botocore_that_names_its_connections_otherwise_is_asked_for_objects(cloud, reads):
-    """The one private name that is used: without it, everything is as it was."""
+def test_a_botocore_that_names_its_connections_otherwise_is_asked_as_well(cloud):
+    """No private name of a client is used."""
+    cloud.storage.put("kept", b"x")
 
     class OtherClient:
         meta = cloud.client("s3").meta
 
-    assert reads._http is not None
-    assert QuickReads(cloud.door._botocore, OtherClient()).read(cloud.bucket, "kept", {}) is None
+    assert PlainRequests(cloud.door._botocore, OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
 
 
 def test_requests_go_to_the_region_on_aws():
@@ -117,22 +118,28 @@ def test_requests_go_to_the_region_on_aws():
     session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret")
     sent = []
 
-    class Http:
-        def send(self, request):
-            sent.append(request)
+    class Connection:
+        sock = None
+
+        def __init__(self, url):
+            self.url = url
+
+        def connect(self):
+            pass
+
+        def request(self, method, path, body, headers):
+            sent.append((self.url + path, headers))
             raise OSError("no network")
 
-    class Endpoint:
-        http_session = Http()
+        def close(self):
+            pass
 
-    class Client:
-        meta, _endpoint = session.create_client("s3", region_name="eu-west-1").meta, Endpoint()
-
-    assert QuickReads(session, Client()).read("bucket", "a b", {"Range": "bytes=0-1"}) is None
-    (request,) = sent
-    assert request.url == "https://s3.eu-west-1.amazonaws.com/bucket/a%20b"
-    assert request.headers["Range"] == "bytes=0-1"
-    assert b"/eu-west-1/s3/aws4_request" in request.headers["Authorization"].encode()
+    client = session.create_client("s3", region_name="eu-west-1")
+    assert PlainRequests(session, client, "test", Connection).get("bucket", "a b", {"Range": "bytes=0-1"}) is None
+    ((url, headers),) = sent
+    assert url == "https://s3.eu-west-1.amazonaws.com/bucket/a%20b"
+    assert headers["Range"] == "bytes=0-1"
+    assert b"/eu-west-1/s3/aws4_request" in headers["Authorization"].encode()
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.sampled_from([0, 1, 2, 3, 4]))
@@ -157,29 +164,23 @@ def test_a_reader_is_not_disturbed_by_another_that_is_refused_meanwhile(cloud):
     cloud.storage.put("beside", b"x")
 
     class Session:
-        def user_agent(self):
-            return "test"
-
         def get_credentials(self):
             with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
-                other = QuickReads(cloud.door._botocore, cloud.client("s3"))
-                assert other.read(cloud.bucket, "beside", {}) is None
-                reads._http = other._http
+                other = PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
+                assert other.get(cloud.bucket, "beside", {}) is None
+                reads._is_usable = other._is_usable
             return cloud.door._botocore.get_credentials()
 
-    reads = QuickReads(Session(), cloud.client("s3"))
-    assert reads.read(cloud.bucket, "beside", {}) == b"x"
-    assert reads.read(cloud.bucket, "beside", {}) is None
+    reads = PlainRequests(Session(), cloud.client("s3"), "test")
+    assert reads.get(cloud.bucket, "beside", {}) == b"x"
+    assert reads.get(cloud.bucket, "beside", {}) is None
 
 
 def test_without_credentials_nothing_is_asked(cloud):
     class Session:
-        def user_agent(self):
-            return "test"
-
         def get_credentials(self):
             return None
 
     before = requests(cloud)
-    assert QuickReads(Session(), cloud.client("s3")).read(cloud.bucket, "beside", {}) is None
+    assert PlainRequests(Session(), cloud.client("s3"), "test").get(cloud.bucket, "beside", {}) is None
     assert requests(cloud) == before

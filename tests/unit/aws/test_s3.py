@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from cloudknot.aws.s3.storage import Storage
-from cloudknot.aws.s3.upload import PART_SIZE
 from cloudknot.errors import CloudError, ResourceDoesNotExistException
+from cloudknot.worker.s3.limits import PART_SIZE
 
 
 class ForgetfulDoor:

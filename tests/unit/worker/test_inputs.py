@@ -6,7 +6,8 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudknot.worker.inputs import SKIP, WINDOW, _windows
+from cloudknot.worker.inputs import _windows
+from cloudknot.worker.s3.limits import SKIP, WINDOW
 
 sizes = st.integers(1, 100) | st.integers(1, 2 * SKIP) | st.integers(WINDOW // 3, 2 * WINDOW)
 

@@ -1,0 +1,79 @@
+"""One child job of a run: the elements of its chunk, one after the other, and what becomes of each."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from . import element
+from .attempts import Attempts
+from .function import function_of
+from .inputs import inputs_of
+from .program import Function
+from .results import ResultWriter
+from .run import Run
+from .wire.buffers import Unreadable
+from .wire.envelope import Envelope
+from .wire.input_index import OFFSET_SIZE, unpack_offsets
+
+
+def run_child(run: Run, child: int, attempts: Attempts) -> int:
+    """Run the elements of one child that have no stored result yet, and store theirs. Return the exit code.
+
+    An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
+    it to the next.
+    """
+    todo = _elements(run, child)
+    todo = _missing(run, todo) if attempts.number > 1 else todo
+    if not todo:
+        return 0
+    function, broken = _load(run)
+    failed = 0
+    with ResultWriter(run) as results:
+        for index, load in zip(todo, inputs_of(run, todo), strict=True):
+            outcome = broken or element.run_element(function, load, run.manifest.starmap)
+            failed += not outcome.ok
+            if outcome.ok or attempts.last:
+                results.add(index, outcome, last=index == todo[-1])
+            element.stopping.check()
+            del outcome  # It may be large, and would be in memory until the next one is there.
+    return 1 if failed else 0
+
+
+def _load(run: Run) -> tuple[Function, Envelope | None]:
+    """Return the function, and the outcome of every element where it cannot be loaded."""
+    try:
+        return function_of(run), None
+    except (element.Stopped, Unreadable):
+        raise
+    except BaseException as error:
+        element.stopping.check()
+        print(f"The program could not be loaded: {error!r}", file=sys.stderr)
+        return _unloaded, element.not_loaded(error)
+
+
+def _unloaded(*arguments: object) -> NoReturn:
+    raise RuntimeError("the program could not be loaded")
+
+
+def _elements(run: Run, child: int) -> list[int]:
+    """Return the elements of a child; in a round after the first, a slice of those that are to be run again."""
+    manifest = run.manifest
+    if not manifest.round:
+        return list(manifest.chunk(child))
+    first = child * manifest.chunksize
+    end = min(first + manifest.chunksize, manifest.todo)
+    return unpack_offsets(run.read(run.keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
+
+
+def _missing(run: Run, elements: list[int]) -> list[int]:
+    """Return those of a child's elements that no earlier attempt has stored."""
+    keys = run.keys
+    after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
+    stored: set[int] = set()
+    for key in run.s3.keys(keys.bucket, keys.outputs, after, until):
+        first, count, round = keys.parse_output(key)
+        # What an earlier round stored of them is a failure, or it would not be run again.
+        if round == run.manifest.round:
+            stored.update(range(first, first + count))
+    return [index for index in elements if index not in stored]

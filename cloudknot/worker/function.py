@@ -1,0 +1,19 @@
+"""The function of a run: the image's or the run's own, with the keyword arguments that all elements share."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .program import Function, load_function, load_travelled
+from .run import Run
+
+
+def function_of(run: Run) -> Function:
+    """Load the function. Raises whatever its imports, or the unpickling of its arguments, raise.
+
+    Keyword arguments are read once by each child, and unpickled as they come.
+    """
+    function = load_travelled(run.read(run.keys.function)) if run.manifest.own_function else load_function()
+    if not run.manifest.kwargs:
+        return function
+    return partial(function, **run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size))

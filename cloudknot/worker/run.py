@@ -1,0 +1,41 @@
+"""The run that a job is part of, as the worker knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .s3.client import S3, connect
+from .wire.container import MANIFEST_VARIABLE
+from .wire.keys import RunKeys
+from .wire.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Run:
+    """The keys of a run's objects, its manifest, and the S3 that has both."""
+
+    s3: S3
+    keys: RunKeys
+    manifest: Manifest
+
+    @classmethod
+    def at(cls, url: str, environment: Mapping[str, str]) -> Run:
+        """Return the run of a URL. Its manifest is in the environment, else in S3."""
+        s3, keys = connect(), RunKeys.parse(url)
+        text = environment.get(MANIFEST_VARIABLE)
+        manifest = Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
+        return cls(replace(s3, sse=manifest.sse), keys, manifest)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read bytes ``start`` to ``end`` (not included) of one of the run's objects; see `S3.read`."""
+        return self.s3.read(self.keys.bucket, key, start, end)
+
+    def load(self, key: str, start: int, end: int) -> Any:
+        """Unpickle the same bytes while they come; see `S3.load`."""
+        return self.s3.load(self.keys.bucket, key, start, end)
+
+    def write(self, key: str, body: bytes) -> None:
+        """Store one of the run's objects, unless it is there; see `S3.write`."""
+        self.s3.write(self.keys.bucket, key, body)
