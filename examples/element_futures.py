@@ -21,11 +21,11 @@ print(sorted(element.result() for element in as_completed(future)))  # each as i
 print(sum(element.result() for element in future.as_completed()))  # the same, of any number of elements
 
 
-async def third(future):
-    return await asyncio.wrap_future(future[2])
+async def in_a_coroutine(future):
+    return await future, await future[2], await future.job
 
 
-print(asyncio.run(third(future)))
+print(asyncio.run(in_a_coroutine(future)))
 
 # A wait with a bound. The job goes on when the time is over.
 future = knot.map([600, 600])

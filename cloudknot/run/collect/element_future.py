@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from concurrent.futures._base import PENDING as NOT_DONE
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.errors import CKTimeoutError
@@ -35,6 +36,7 @@ class CloudFuture(Future[Any]):
     """The collector that resolves it."""
     _all_waiters: Waiters
     """Everybody who waits for its map."""
+    _done_callbacks: list[Callback]
 
     @abstractmethod
     def _outcome(self) -> Outcome:
@@ -72,6 +74,58 @@ class CloudFuture(Future[Any]):
         self._await(timeout)
         return self._outcome()[1]
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait in a coroutine: ``await future`` returns or raises as `result` does, and does not block the event loop.
+
+        Cancelling the task that waits ends the wait only. The job goes on, and so do other waits. When the map is
+        cancelled, the task gets `concurrent.futures.CancelledError`, and is not cancelled itself.
+        """
+        return self._arrival().__await__()
+
+    async def _arrival(self) -> Any:
+        from asyncio import to_thread
+
+        if not self.done():
+            with self._collector.attended():
+                await self._end_in_loop()
+        # In a thread: the result may have to be read from S3.
+        value, error = await to_thread(self._outcome_or_cancelled)
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            self = error = None  # type: ignore[assignment]  # As in `result`.
+
+    async def _end_in_loop(self) -> None:
+        """Wait until the future ends, in the running event loop."""
+        # The caller has imported it, and to import it for all others takes time.
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        ended = loop.create_future()
+
+        def set_ended() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def wake(_: object) -> None:
+            with suppress(RuntimeError):  # The loop was closed meanwhile.
+                loop.call_soon_threadsafe(set_ended)
+
+        super().add_done_callback(wake)
+        try:
+            await ended
+        finally:
+            self._remove_done_callback(wake)
+
+    def _outcome_or_cancelled(self) -> Outcome:
+        """Return the outcome. asyncio would take a CancelledError that is raised in a thread for its own."""
+        try:
+            return self._outcome()
+        except CancelledError as error:
+            return None, error
+
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """Whether it is done and was cancelled, the value and the error: what asyncio asks for from Python 3.14 on."""
         if not self.done() or self.cancelled():
@@ -105,6 +159,10 @@ class CloudFuture(Future[Any]):
 
         super().add_done_callback(counted)
         waiters.collect()
+
+    def _remove_done_callback(self, fn: Callback) -> None:
+        with self._condition, suppress(ValueError):
+            self._done_callbacks.remove(fn)
 
 
 class Block:
@@ -173,8 +231,11 @@ class ElementFuture(CloudFuture):
         return self._block.map.waiters.of_elements.of(self.index)
 
     @property
-    def _done_callbacks(self) -> list[Callback]:
+    def _done_callbacks(self) -> list[Callback]:  # type: ignore[override]
         return self._block.map.waiters.callbacks.setdefault(self.index, [])
+
+    def _remove_done_callback(self, fn: Callback) -> None:
+        self._block.map.waiters.remove_callback(self.index, fn)
 
     def done(self) -> bool:
         """Whether the element has ended."""

@@ -94,6 +94,13 @@ class Waiters:
         # Without a lock: the garbage collector closes generators in any thread, whatever that one holds.
         self._listeners.pop(id(news), None)
 
+    def remove_callback(self, index: int, callback: Callback) -> None:
+        """Forget a callback of an element's future, if it has not been called."""
+        with self.condition:
+            left = [each for each in self.callbacks.pop(index, ()) if each is not callback]
+            if left:
+                self.callbacks[index] = left
+
     def wake(self, ended: Ended) -> list[Callback]:
         """Wake those who wait for elements that have ended; return their callbacks, to run. Hold ``condition``."""
         start, flags = ended

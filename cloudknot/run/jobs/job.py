@@ -7,7 +7,7 @@ it reads on first use, a view of it, and a future.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ FORGOTTEN = "UNKNOWN"
 
 
 class BatchJob:
-    """A submitted map.
+    """A submitted map. ``await job`` returns its result.
 
     Parameters
     ----------
@@ -276,6 +276,15 @@ class BatchJob:
             progress=progress,
             earlier=earlier,
         )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the result in a coroutine, as ``await job.future()`` does."""
+        return self._arrival().__await__()
+
+    async def _arrival(self) -> Any:
+        from asyncio import to_thread
+
+        return await (await to_thread(self.future))
 
     def result(self, timeout: float | None = None) -> Any:
         """The list of results, as `MapFuture.result` gives it; of a reduced map, the one value."""

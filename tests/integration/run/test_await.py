@@ -1,0 +1,28 @@
+"""``await`` of maps and jobs, with the embedded cloud."""
+
+import asyncio
+
+import pytest
+
+import cloudknot as ck
+
+
+def square(x):
+    return x * x
+
+
+def test_a_map_and_its_job_are_awaited(process_knot_of, cloud):
+    async def main():
+        future = process_knot_of(square).map([5, 6])
+        later = ck.BatchJob(future.job.job_id, cloud=cloud)
+        return await asyncio.gather(future, future[1], future.job, later, later.reduce(sum))
+
+    assert asyncio.run(main()) == [[25, 36], 36, [25, 36], [25, 36], 61]
+
+
+def test_awaiting_a_job_that_is_not_there_says_so(cloud):
+    async def main():
+        await ck.BatchJob("none", cloud=cloud)
+
+    with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
+        asyncio.run(main())

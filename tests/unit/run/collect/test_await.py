@@ -1,0 +1,184 @@
+"""``await`` of a map and of its elements, with a job whose state the test sets."""
+
+import asyncio
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from cloudknot.errors import BatchJobFailedError, WorkerDiedError
+from tests.helpers.waiting import until
+from tests.unit.run.collect.fake_job import LONG, FakeJob, Odd, future_of, raise_on_two
+
+
+async def value_of(future):
+    return await future
+
+
+async def error_of(future):
+    try:
+        return await future
+    except Exception as error:
+        return error
+
+
+async def begun(future):
+    """Begin to wait in a task of its own."""
+    task = asyncio.ensure_future(error_of(future))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    return task
+
+
+def test_a_map_and_its_elements_are_awaited(submit):
+    job, future = submit()
+
+    async def main():
+        waiting = [await begun(each) for each in (future, future[2])]
+        job.finish(0, 1, 2)
+        assert await asyncio.gather(*waiting) == [[1, 4, 9], 9]
+        return await future, await future[0]
+
+    assert asyncio.run(main()) == ([1, 4, 9], 1)
+
+
+def test_many_are_awaited_at_once_as_they_end(submit):
+    job, future = submit(lambda x: x, range(1000))
+
+    async def main():
+        waiting = asyncio.gather(future, *future, *(value_of(future[index]) for index in range(1000)))
+        await asyncio.sleep(0)
+        job.finish(*range(500))
+        await future[499]
+        assert not waiting.done()
+        job.finish(*range(500, 1000))
+        return await waiting
+
+    assert asyncio.run(main()) == [list(range(1000)), *range(1000), *range(1000)]
+    assert not future._all_waiters
+    assert not future._all_waiters.callbacks
+
+
+def test_an_exception_is_raised_as_by_result(submit):
+    job, future = submit(raise_on_two)
+    job.finish(0, 1)
+    job.end(2, status="FAILED", container={"exitCode": 9})
+
+    async def main():
+        return [await error_of(each) for each in (future, *future)]
+
+    whole, *elements = asyncio.run(main())
+    assert whole is future[1].exception()
+    assert (type(whole), type(elements[1]), elements[1].args) == (Odd, Odd, (2,))
+    assert (elements[0], type(elements[2])) == (1, WorkerDiedError)
+
+
+def test_a_cloud_that_is_silent_ends_the_wait(submit):
+    job, future = submit()
+    job.silence = RuntimeError("surprise")
+    assert isinstance(asyncio.run(error_of(future)), BatchJobFailedError)
+
+
+def test_an_exception_that_coroutines_cannot_raise_is_its_cause(submit):
+    def stop(x):
+        raise StopIteration(x)
+
+    job, future = submit(stop, [5])
+    job.finish(0)
+    error = asyncio.run(error_of(future))
+    assert isinstance(error, RuntimeError)
+    assert isinstance(error.__cause__, StopIteration)
+
+
+def test_a_reduced_map_gives_its_one_value():
+    job = FakeJob(sum, [[1, 2, 3]])
+    job.run.manifest.gather = True
+    future = future_of(job)
+    job.finish(0)
+    assert asyncio.run(value_of(future)) == 6
+    assert asyncio.run(value_of(future[0])) == 6
+
+
+def test_a_task_that_is_cancelled_ends_its_own_wait_only(submit):
+    job, future = submit()
+
+    async def main():
+        waiting = [await begun(each) for each in (future, future, future[1], future[1])]
+        for task in waiting[::2]:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[0]
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[2]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(future, 0.05)
+        assert (job.terminated, future.cancelled()) == ([], False)
+        job.finish(0, 1, 2)
+        return await waiting[1], await waiting[3]
+
+    assert asyncio.run(main()) == ([1, 4, 9], 4)
+
+
+def test_a_wait_that_was_given_up_leaves_nothing_behind(submit):
+    """Else the interpreter would not end before the map."""
+    _, future = submit()
+
+    async def main():
+        for each in (future, future[1]):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(each, 0.05)
+
+    asyncio.run(main())
+    assert not future._all_waiters
+    assert not future._all_waiters.callbacks
+    assert not future._done_callbacks
+
+
+def test_cancelling_the_map_reaches_the_tasks_and_does_not_cancel_them(submit):
+    _, future = submit()
+
+    async def main():
+        waiting = [await begun(each) for each in (future, future[0])]
+        assert await asyncio.to_thread(future.cancel)
+        errors = await asyncio.gather(*waiting)
+        return [type(error) for error in errors], [task.cancelled() for task in waiting]
+
+    assert asyncio.run(main()) == ([CancelledError] * 2, [False] * 2)
+
+
+def test_the_loop_goes_on_while_a_result_is_read(submit):
+    job, future = submit()
+    job.finish(0, 1, 2)
+    future.exception(LONG)
+    go_on, reading = threading.Event(), threading.Event()
+    outcome = future._outcome
+
+    def slow():
+        reading.set()
+        assert go_on.wait(LONG)
+        return outcome()
+
+    future._outcome = slow
+
+    async def main():
+        waiting = asyncio.ensure_future(value_of(future))
+        while not reading.is_set():
+            await asyncio.sleep(0.01)
+        go_on.set()
+        return await waiting
+
+    assert asyncio.run(main()) == [1, 4, 9]
+
+
+def test_a_loop_that_is_gone_does_no_harm(submit):
+    job, future = submit()
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(value_of(future))
+    loop.run_until_complete(asyncio.sleep(0.05))
+    waiting._log_destroy_pending = False
+    loop.close()
+    called = []
+    future.add_done_callback(called.append)
+    job.finish(0, 1, 2)
+    until(lambda: called)
+    assert future.result(LONG) == [1, 4, 9]
