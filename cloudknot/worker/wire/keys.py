@@ -1,4 +1,22 @@
-"""The keys of a run's objects in its bucket."""
+"""The keys of a run's objects in its bucket.
+
+The client makes the run id before it submits, and all objects of the run lie under its prefix::
+
+    cloudknot.jobs/<knot>/<run id>/manifest.json      everything that a worker or a later session must know
+                                   inputs             the pickled elements, one after the other
+                                   inputs.index       their offsets, unless all are padded to one size
+                                   submission.json    ids and names of the Batch jobs
+                                   started.json       the same, written by the first child when it starts
+                                   round.1.json       the manifest of the first retry; then 2, 3, ...
+                                   todo.1             the elements of that round
+                                   submission.1.json  its Batch job
+                                   outputs/000000000-250   a pack: the outcomes of 250 elements from element 0
+                                   outputs/000000007-1.1   the outcome of element 7 in round 1
+                                   failures/<job id>/1     a failed first attempt, if another one follows
+    cloudknot.jobs/<knot>/shared/<digest>/object      keyword arguments of all elements, for any number of runs
+                                          used-by/<run id>    the runs that use them
+                                          given-up-by/<run id>    runs that are deleting them
+"""
 
 from __future__ import annotations
 
