@@ -13,7 +13,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud, ImageStore
@@ -187,7 +187,7 @@ class LocalCloud(Cloud):
         url = f"{state.endpoint}{admin.LOG_PATH}?{urlencode(stream._asdict())}"
         return presign(url, self._used_key(), service="cloudknot", region=REGION)
 
-    def _session_arguments(self) -> dict[str, Any]:
+    def _session_arguments(self) -> dict[str, str | None]:
         key = self._used_key()
         return {
             "region_name": REGION,

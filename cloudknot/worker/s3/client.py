@@ -1,6 +1,6 @@
 """The worker's side of S3: byte ranges in, packs out.
 
-`connect` makes one client for each environment, before the warm parent of the embedded cloud forks, so that a fork
+`connect` makes one client for each environment, before the fork server of the embedded cloud forks, so that a fork
 need not make its own.
 """
 
