@@ -6,35 +6,32 @@ It runs the stages in turn and keeps what they made: program, image, resources, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
+from cloudknot.deploy.account.buckets import clouds_of
 from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
-from cloudknot.deploy.background import in_background
-from cloudknot.deploy.knot_stack import KnotResources, deploy_knot, find_knot, plan_knot
-from cloudknot.deploy.pars import Pars, SharedPars, check_policies
+from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
+from cloudknot.deploy.pars import Pars
+from cloudknot.deploy.plan import plan_knot
+from cloudknot.deploy.shared import make_shared
 from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
-from cloudknot.image.docker_image import DockerImage
-from cloudknot.image.publish import publish
-from cloudknot.knot_properties import KnotProperties
-from cloudknot.options import config
+from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
+from cloudknot.image.repository import DockerRepo, repository_of
 from cloudknot.options.choices import KnotOptions, MapOptions
-from cloudknot.options.validators import refuse
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.arguments import as_elements, job_ids_of
-from cloudknot.run.jobs.history import jobs_table
+from cloudknot.run.jobs.history import discard_left_over, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
 from cloudknot.run.submit.dependencies import Source
-from cloudknot.run.submit.rounds import Run
 from cloudknot.run.submit.start import Target, start_run
 
 
-class Knot(KnotProperties):
+class Knot:
     """A function of yours, made ready to run in the cloud.
 
     Making a Knot packs the function and what it needs into an image and makes what the cloud needs to run it. What
@@ -134,55 +131,124 @@ class Knot(KnotProperties):
         dockerfile_lines: str | Sequence[str] = (),
         memory_growth: float | None = None,
     ) -> None:
-        choices = {name: value for name, value in locals().items() if name not in ("self", "pars", "cloud")}
-        self._options = KnotOptions.make(**choices)
-        self._given_pars = pars
+        options = KnotOptions.make(
+            name=name, pars_policies=pars_policies, docker_image=docker_image, base_image=base_image, func=func,
+            image_script_path=image_script_path, image_work_dir=image_work_dir, username=username,
+            image_github_installs=image_github_installs, repo_name=repo_name, image_tags=image_tags,
+            no_image_cache=no_image_cache, job_definition_name=job_definition_name, job_def_vcpus=job_def_vcpus,
+            memory=memory, n_gpus=n_gpus, retries=retries, compute_environment_name=compute_environment_name,
+            instance_types=instance_types, min_vcpus=min_vcpus, max_vcpus=max_vcpus, desired_vcpus=desired_vcpus,
+            volume_size=volume_size, image_id=image_id, ec2_key_pair=ec2_key_pair, bid_percentage=bid_percentage,
+            job_queue_name=job_queue_name, priority=priority, aws_resource_tags=aws_resource_tags, timeout=timeout,
+            requirements=requirements, apt_packages=apt_packages, dockerfile_lines=dockerfile_lines,
+            memory_growth=memory_growth,
+        )  # fmt: skip
+        self._make(options, pars, cloud)
+
+    def _make(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
+        self._options, self._pars, self.clobbered = options, pars, False
         self._jobs: dict[str, BatchJob | None] = {}
-        self.clobbered = False
-        stages = Stages(self.name)
+        stages = Stages(options.name)
         with stages.stage("packing the function"):
-            self._docker_image = DockerImage.of(self._options)
-        self._program = self._docker_image.program if self._docker_image else None
+            self._docker_image = docker_image_of(options)
+        self._program = program_in(self._docker_image) if self._docker_image else None
         self._cloud = choose_cloud(cloud)
         image = self._docker_image
-        self._resources = self._make(image, stages) if image else find_knot(self._cloud, self.name)
+        self._resources = self._deploy(image, stages) if image else find_knot(self._cloud, options.name)
         self._cloud = self._cloud.in_bucket(self._resources.bucket)
         stages.ready()
+
+    def _deploy(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
+        plan = plan_knot(self._cloud, self._options, docker_image, self._pars)
+        with stages.stage("publishing its image, and making what knots share"):
+            shared = make_shared(plan)
+        self._pars = shared.pars
+        with stages.stage("making its queue, compute environment and job definition"):
+            return deploy_knot(plan, shared)
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"
 
-    def _make(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
-        options = self._options
-        plan = plan_knot(self._cloud, options)  # A machine without credentials is told so here: nothing is made.
-        self._cloud = self._cloud.in_bucket(plan.bucket)
-        self._check_policies()
-        image = docker_image.image(plan.platform, nocache=options.no_image_cache, tags=options.image_tags)
-        with stages.stage("publishing its image, and making what knots share"):
-            bucket = in_background(self._cloud.storage.ensure_bucket, options.aws_resource_tags)
-            repository = self._repository(options.repo_name or config.ecr_repo())
-            image_uri = in_background(publish, self._cloud, image, repository)
-            pars = in_background(self._shared)
-            begun: tuple[Future[Any], ...] = (bucket, image_uri, pars)
-            wait(begun)
-        bucket.result()
-        with stages.stage("making its queue, compute environment and job definition"):
-            return deploy_knot(self._cloud, options, pars.result(), image_uri.result(), image)
+    @property
+    def name(self) -> str:
+        """The knot's name."""
+        return self._options.name
 
-    def _check_policies(self) -> None:
-        given = self._options.pars_policies
-        if self._given_pars is None:
-            setting = [policy] if (policy := config.bucket_policy()) else []
-            check_policies(self._cloud, {"pars_policies": given, "set_s3_params: policy": setting})
-        elif given:
-            refuse("pars_policies", given, "them to the Pars, as Pars(policies=...), or leave out pars=")
+    knot_name = name
 
-    def _shared(self) -> Pars:
-        if self._given_pars is None:
-            policies = (*self._options.pars_policies, *filter(None, [config.bucket_policy()]))
-            self._given_pars = SharedPars(policies, self._options.aws_resource_tags, self._cloud)
-        self._given_pars.let_use(self._cloud.bucket)
-        return self._given_pars
+    @property
+    def region(self) -> str:
+        """Where the knot runs."""
+        return self._cloud.region
+
+    @property
+    def profile(self) -> str | None:
+        """The AWS profile that it was made with."""
+        return self._cloud.profile
+
+    @property
+    def pars(self) -> Pars:
+        """What the knot shares with others."""
+        if self._pars is None:
+            self._pars = Pars(name=self._resources.pars_name, cloud=self._cloud)
+        return self._pars
+
+    @property
+    def docker_image(self) -> DockerImage | None:
+        """The image that it was made with; None when it was found by name, see `image_uri`."""
+        return self._docker_image
+
+    @property
+    def image_uri(self) -> str:
+        """Where the image of the next map is: registry, repository and tag."""
+        return self._resources.image_uri
+
+    @property
+    def docker_repo(self) -> DockerRepo:
+        """The repository of its images, made if there is none."""
+        name = repository_of(self._resources.image_uri)
+        return DockerRepo(name, self._options.aws_resource_tags, cloud=self._cloud)
+
+    @property
+    def job_definition(self) -> JobDefinition:
+        """The job definition that the next map uses: ``(name, arn, output_bucket, retries)``."""
+        made = self._resources
+        return JobDefinition(made.job_definition_name, made.job_definition_arn, self._cloud.bucket, made.retries)
+
+    @property
+    def job_queue(self) -> str:
+        """Name of the job queue."""
+        return self._resources.job_queue_name
+
+    @property
+    def compute_environment(self) -> str:
+        """Name of the compute environment."""
+        return self._resources.compute_environment_name
+
+    @property
+    def stack_id(self) -> str:
+        """Id of the stack that holds the knot's own resources."""
+        return self._resources.stack_id
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags on the knot's resources."""
+        return self._resources.tags
+
+    @property
+    def jobs(self) -> list[BatchJob]:
+        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too.
+
+        What sessions have left that ended before they had submitted anything is deleted when it is a week old.
+        """
+        found = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
+        discard_left_over(self._cloud, self.name, self._jobs)
+        return found
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Their Batch job ids."""
+        return [job.job_id for job in self.jobs]
 
     def map(
         self,
@@ -238,24 +304,30 @@ class Knot(KnotProperties):
         CloudknotInputError
             An argument or an element is not acceptable. Nothing was submitted.
         """
-        options = MapOptions.of_map(**locals())
+        options = MapOptions.of_map(
+            env_vars=env_vars, max_threads=max_threads, starmap=starmap, job_type=job_type, chunksize=chunksize,
+            progress=progress, kwargs=kwargs, memory=memory, vcpus=vcpus, timeout=timeout, retries=retries,
+        )  # fmt: skip
         self._refuse_if_clobbered()
-        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
-        elements, waits_for = as_elements(iterdata), job_ids_of(depends_on or ())
-        started = start_run(self._cloud, target, elements, self._program, options, waits_for)
-        return self._future(started, options)
+        return self._submit(as_elements(iterdata), options, job_ids_of(depends_on or ()))
+
+    @property
+    def _target(self) -> Target:
+        """Where maps are submitted to."""
+        return Target.of(self.name, self._program, self._resources, self._options.memory_growth)
 
     def _gather(self, source: Source, options: MapOptions) -> MapFuture:
         """Call the knot's function once, with all results of another knot's map: see `BatchJob.reduce`."""
         self._refuse_if_clobbered()
-        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
-        return self._future(start_run(self._cloud, target, source, self._program, options), options)
+        return self._submit(source, options)
 
-    def _future(self, started: Run | None, options: MapOptions) -> MapFuture:
+    def _submit(
+        self, elements: Iterable[Any] | Source, options: MapOptions, waits_for: Sequence[str] = ()
+    ) -> MapFuture:
+        started = start_run(self._cloud, self._target, elements, self._program, options, waits_for)
         if started is None:
             return empty_map()
-        target = Target.of(self.name, self._program, self._resources, self._options.memory_growth)
-        job = started_job(self._cloud, started, options.max_threads, self._program, target)
+        job = started_job(self._cloud, started, options.max_threads, self._program, self._target)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 
@@ -302,8 +374,8 @@ class Knot(KnotProperties):
         self.clobbered = True
         if clobber_pars:
             clobber_shared(self._cloud, self.name, self._resources.pars_name)
-            if self._given_pars is not None:
-                self._given_pars.clobbered = True
+            if self._pars is not None:
+                self._pars.clobbered = True
 
     def _refuse_if_made_anew(self) -> None:
         try:

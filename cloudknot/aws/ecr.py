@@ -102,21 +102,30 @@ class Repository:
     def arn(self) -> str:
         return self.describe()["repositoryArn"]
 
-    def create(self) -> str:
-        """Make the repository unless it exists, and return its URI."""
+    def find(self) -> str | None:
+        """Return the URI of the repository; None when there is none."""
         try:
             return self.repo_uri
         except ResourceDoesNotExistException:
-            pass
+            return None
+
+    def create(self) -> str:
+        """Make the repository unless it exists, and return its URI."""
+        return self.find() or self.make()
+
+    def make(self) -> str:
+        """Make the repository, which was not there a moment ago, and return its URI."""
+        uri = None
         # That it exists means: made by another session a moment ago, or by this call, whose first answer was lost.
         with contextlib.suppress(ResourceExistsException):
-            self._ecr.create_repository(
+            made = self._ecr.create_repository(
                 repositoryName=self.name,
                 imageScanningConfiguration={"scanOnPush": True},
                 tags=tag_list(with_own(self.tags, self.name)),
             )
+            uri = made["repository"]["repositoryUri"]
         self._put_lifecycle()
-        return self.repo_uri
+        return uri or self.repo_uri
 
     def finish(self) -> None:
         """Give it the lifecycle policy that a maker who was interrupted did not, if cloudknot made it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudknot.deploy.cloudformation.template import DIGEST, digest, load
+from cloudknot.deploy.cloudformation.template import DIGEST
 from cloudknot.options.choices import KnotOptions, ParsOptions, complete_tags
 from cloudknot.options.validators import refuse
 
@@ -83,8 +83,11 @@ def check_in_place(options: KnotOptions, known: Mapping[str, str], wanted: Mappi
         )
 
 
-def of_stack(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """What an update of the stack changed, in words: ``"max_vcpus 256 -> 100"``."""
+def of_stack(known: Mapping[str, str], wanted: Mapping[str, str], digest: str) -> list[str]:
+    """Return in words what an update of the stack changed, such as ``"max_vcpus 256 -> 100"``.
+
+    ``digest`` is the template's.
+    """
     differing = [
         _arrow(choice, known.get(parameter), wanted[parameter])
         for parameter, choice in STACK_CHOICES.items()
@@ -92,7 +95,7 @@ def of_stack(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     ]
     if not differing and any(known.get(name) != wanted[name] for name in NETWORK):
         differing.append("the network of its Pars")
-    if known.get(DIGEST) != digest(load("knot")):
+    if known.get(DIGEST) != digest:
         differing.append("its stack, which another version of cloudknot made")
     return differing
 

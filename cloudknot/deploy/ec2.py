@@ -1,19 +1,28 @@
-"""The instance types that a region has: do those that are named exist, and which architecture have they?"""
+"""EC2 as a knot chooses of it: do the instance types, the machine image and the key pair that are named exist?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from cloudknot.aws import clients
+from cloudknot.errors import CloudError
 from cloudknot.options.choices import KnotOptions
 from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
 from cloudknot.options.validators import near_matches, refuse
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.literals import InstanceTypeType
+    from types_boto3_ec2.type_defs import ImageTypeDef, InstanceTypeInfoTypeDef
+
     from cloudknot.aws.cloud import Cloud
 
 DESCRIBED = 100
 """Types a request (EC2 API reference, DescribeInstanceTypes)."""
+PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+"""Of an image's architecture (EC2 API reference, Image, architecture)."""
+LISTED = 10
+"""Key pairs that an error names at most."""
 
 
 def platform_in(cloud: Cloud, options: KnotOptions) -> str:
@@ -37,7 +46,8 @@ def platform_in(cloud: Cloud, options: KnotOptions) -> str:
 
 
 def _offered(cloud: Cloud) -> list[str]:
-    pages = cloud.pages("ec2", "describe_instance_type_offerings", LocationType="region")
+    offerings = clients.ec2(cloud).get_paginator("describe_instance_type_offerings")
+    pages = offerings.paginate(LocationType="region")
     return sorted(str(item["InstanceType"]) for page in pages for item in page["InstanceTypeOfferings"])
 
 
@@ -55,13 +65,14 @@ def _meant(named: Iterable[str], offered: Sequence[str], region: str) -> list[st
     return list(dict.fromkeys(meant))
 
 
-def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[dict[str, Any]]:
+def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[InstanceTypeInfoTypeDef]:
     for start in range(0, len(types), DESCRIBED):
-        chosen = list(types[start : start + DESCRIBED])
-        yield from cloud.call("ec2", "describe_instance_types", InstanceTypes=chosen)["InstanceTypes"]
+        # The stubs list today's types; the region knows those of tomorrow, too.
+        chosen = cast("list[InstanceTypeType]", list(types[start : start + DESCRIBED]))
+        yield from clients.ec2(cloud).describe_instance_types(InstanceTypes=chosen)["InstanceTypes"]
 
 
-def _check_size(options: KnotOptions, described: Sequence[dict[str, Any]]) -> None:
+def _check_size(options: KnotOptions, described: Sequence[InstanceTypeInfoTypeDef]) -> None:
     """Refuse a job that none of the types can hold: Batch would let it wait for ever."""
     gpus = [sum(one["Count"] for one in each.get("GpuInfo", {}).get("Gpus", ())) for each in described]
     largest = {
@@ -87,7 +98,7 @@ def left_to_jobs(size: int) -> int:
     return size - min(207, size * 207 // 8192) - 32
 
 
-def _platform(described: Sequence[dict[str, Any]], options: KnotOptions) -> str:
+def _platform(described: Sequence[InstanceTypeInfoTypeDef], options: KnotOptions) -> str:
     """The platform that all types have."""
     arm = [each["InstanceType"] for each in described if "arm64" in each["ProcessorInfo"]["SupportedArchitectures"]]
     other = [each["InstanceType"] for each in described if each["InstanceType"] not in arm]
@@ -101,3 +112,61 @@ def _platform(described: Sequence[dict[str, Any]], options: KnotOptions) -> str:
         if words.get(each, platform) != platform:
             refuse_mixed(*((arm[0], each) if arm else (each, other[0])))
     return platform
+
+
+def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
+    """Refuse a machine image on which no job could start, for instances of a platform such as ``"linux/amd64"``.
+
+    Raises
+    ------
+    CloudknotInputError
+        The region does not have it or not for this account, it is not available, or it is of another architecture.
+    """
+    image = _image(cloud, image_id)
+    if image is None:
+        refuse(
+            "image_id",
+            image_id,
+            f"the id of a machine image that your account may use in {cloud.region}: this one is not there, or is "
+            f"not shared with you. An image has another id in each region (`aws ec2 describe-images --owners self "
+            f"--region {cloud.region}` lists your own), or leave it out for AWS Batch's own image",
+        )
+    if (state := image.get("State", "available")) != "available":
+        refuse("image_id", image_id, f"an image that is available: the state of this one is {state!r}")
+    if image.get("Platform") == "windows":
+        refuse("image_id", image_id, "an image of Linux: this one is of Windows, and jobs are Linux containers")
+    if image.get("RootDeviceType", "ebs") != "ebs":
+        refuse("image_id", image_id, "an image whose root is an EBS volume: Batch's machines and their tags need one")
+    architecture = image.get("Architecture", "x86_64")
+    if PLATFORMS.get(architecture) != platform:
+        wanted = next(name for name, one in PLATFORMS.items() if one == platform)
+        refuse(
+            "image_id",
+            image_id,
+            f"an image for {wanted}, as the instance types are: this one is for {architecture}. Or give "
+            "instance types of its architecture",
+        )
+
+
+def _image(cloud: Cloud, image_id: str) -> ImageTypeDef | None:
+    try:
+        images = clients.ec2(cloud).describe_images(ImageIds=[image_id])["Images"]
+    except CloudError as error:
+        if error.code.startswith("InvalidAMIID"):
+            return None
+        raise
+    return images[0] if images else None
+
+
+def check_key_pair(cloud: Cloud, name: str) -> None:
+    """Refuse a key pair that the region does not have, with near matches. Raises `CloudknotInputError`."""
+    # All of them, which is one request as well: near matches are worth more than a short answer.
+    pairs = sorted(str(pair["KeyName"]) for pair in clients.ec2(cloud).describe_key_pairs()["KeyPairs"])
+    if name in pairs:
+        return
+    accepted = f"the name of an EC2 key pair that your account has in {cloud.region}"
+    if near := near_matches(name, pairs):
+        refuse("ec2_key_pair", name, f"{accepted}; near matches: {', '.join(near)}")
+    there = f"there are {', '.join(pairs[:LISTED])}" if pairs else "there is none"
+    make = f"`aws ec2 create-key-pair --key-name NAME --region {cloud.region}` makes one"
+    refuse("ec2_key_pair", name, f"{accepted}: {there}. {make}")

@@ -23,6 +23,16 @@ KNOT, PARS = "-cloudknot", "-cloudknot-pars"
 """How the names of its stacks end."""
 
 
+def stack_name(knot: str) -> str:
+    """Return the name of a knot's stack."""
+    return f"{knot}{KNOT}"
+
+
+def pars_stack_name(pars: str) -> str:
+    """Return the name of a Pars' stack."""
+    return f"{pars}{PARS}"
+
+
 class KnotInfo(NamedTuple):
     """A knot, as `list_knots` finds it.
 

@@ -12,9 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws import clients
 from cloudknot.worker.wire.container import TRY_AGAIN
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import (
+        ContainerPropertiesOutputTypeDef,
+        JobDefinitionTypeDef,
+        NetworkConfigurationTypeDef,
+        RetryStrategyOutputTypeDef,
+        RuntimePlatformTypeDef,
+    )
+
     from cloudknot.aws.cloud import Cloud
 
 ATTEMPTS = 10
@@ -136,7 +145,7 @@ def _resource(value: Value, as_given: bool = False) -> Any:
     return {"Ref": "AWS::NoValue"} if value is None else value
 
 
-def facts(definition: Mapping[str, Any]) -> dict[str, object]:
+def facts(definition: JobDefinitionTypeDef) -> dict[str, object]:
     """What two revisions must have in common to run the same thing in the same way, by the choice it comes from."""
     container = definition["containerProperties"]
     given = {item["type"]: str(item["value"]) for item in container["resourceRequirements"]}
@@ -155,19 +164,22 @@ def facts(definition: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _rest(definition: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[object, ...]:
-    retry = definition.get("retryStrategy") or {}
+def _rest(definition: JobDefinitionTypeDef, container: ContainerPropertiesOutputTypeDef) -> tuple[object, ...]:
+    retry: RetryStrategyOutputTypeDef = definition.get("retryStrategy") or {}
+    logs = container.get("logConfiguration")
+    network: NetworkConfigurationTypeDef = container.get("networkConfiguration") or {}
+    runtime: RuntimePlatformTypeDef = container.get("runtimePlatform") or {}
     return (
         sorted((item["name"], item["value"]) for item in container.get("environment", ())),
-        (container.get("logConfiguration") or {}).get("options"),
-        (container.get("networkConfiguration") or {}).get("assignPublicIp"),
-        (container.get("runtimePlatform") or {}).get("cpuArchitecture"),
+        logs.get("options") if logs else None,
+        network.get("assignPublicIp"),
+        runtime.get("cpuArchitecture"),
         str(retry.get("attempts")),
         [{key: str(value).upper() for key, value in rule.items()} for rule in retry.get("evaluateOnExit", ())],
     )
 
 
-def fargate_size(definition: Mapping[str, Any]) -> tuple[int, int] | None:
+def fargate_size(definition: JobDefinitionTypeDef) -> tuple[int, int] | None:
     """vCPUs and MiB of a job on Fargate; None on EC2 instances."""
     container = definition["containerProperties"]
     if not (container.get("networkConfiguration") or {}).get("assignPublicIp"):
@@ -176,35 +188,36 @@ def fargate_size(definition: Mapping[str, Any]) -> tuple[int, int] | None:
     return given["VCPU"], given["MEMORY"]
 
 
-def vcpus_of(definition: Mapping[str, Any]) -> float:
+def vcpus_of(definition: JobDefinitionTypeDef) -> float:
     """The vCPUs of a job."""
     given = definition["containerProperties"].get("resourceRequirements", ())
     return next((float(item["value"]) for item in given if item["type"] == "VCPU"), 1.0)
 
 
-def timeout_of(definition: Mapping[str, Any]) -> int | None:
+def timeout_of(definition: JobDefinitionTypeDef) -> int | None:
     """Seconds that an attempt may take; None when there is no limit."""
     seconds: int | None = (definition.get("timeout") or {}).get("attemptDurationSeconds")
     return seconds
 
 
-def retries_of(definition: Mapping[str, Any]) -> int:
+def retries_of(definition: JobDefinitionTypeDef) -> int:
     """The attempts that the user's function has."""
     return int((definition.get("parameters") or {}).get("retries", 1))
 
 
-def bucket_of(definition: Mapping[str, Any]) -> str:
+def bucket_of(definition: JobDefinitionTypeDef) -> str:
     """The bucket of the inputs and results of its jobs; empty where an earlier version of cloudknot registered it."""
     return str((definition.get("parameters") or {}).get("bucket", ""))
 
 
-def buckets_named(definitions: Iterable[Mapping[str, Any]]) -> list[str]:
+def buckets_named(definitions: Iterable[JobDefinitionTypeDef]) -> list[str]:
     """The buckets of some revisions, each once."""
     return list(dict.fromkeys(filter(None, map(bucket_of, definitions))))
 
 
-def active_revisions(cloud: Cloud, name: str) -> list[Mapping[str, Any]]:
+def active_revisions(cloud: Cloud, name: str) -> list[JobDefinitionTypeDef]:
     """The revisions of a job definition that can be submitted, newest first."""
-    pages = cloud.pages("batch", "describe_job_definitions", jobDefinitionName=name, status="ACTIVE")
+    described = clients.batch(cloud).get_paginator("describe_job_definitions")
+    pages = described.paginate(jobDefinitionName=name, status="ACTIVE")
     found = [item for page in pages for item in page["jobDefinitions"]]
     return sorted(found, key=lambda item: int(item["revision"]), reverse=True)

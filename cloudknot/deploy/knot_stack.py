@@ -8,18 +8,17 @@ that are running keep the revision they began with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from cloudknot.aws.tags import with_own, without_own
+from cloudknot.aws import clients
+from cloudknot.aws.tags import without_own
 from cloudknot.deploy import diff
-from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.ec2 import platform_in
 from cloudknot.deploy.iam import SPOT, linked_role
-from cloudknot.deploy.inventory import KNOT, is_of, job_definitions
+from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
 from cloudknot.deploy.job_definition import (
     active_revisions,
     facts,
@@ -29,14 +28,16 @@ from cloudknot.deploy.job_definition import (
     timeout_of,
     vcpus_of,
 )
-from cloudknot.deploy.knot_parameters import ARCHITECTURES, PLATFORMS, wanted_parameters
-from cloudknot.deploy.machine_images import check_image, check_key_pair
+from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options.choices import KnotOptions
 
 if TYPE_CHECKING:
-    from cloudknot.aws.cloud import Cloud, PublishableImage
+    from types_boto3_batch.type_defs import JobDefinitionTypeDef
+
+    from cloudknot.aws.cloud import Cloud
     from cloudknot.deploy.pars import Pars
+    from cloudknot.deploy.shared import Shared
 
 FREE = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters in which a difference is no reason for an update: the job definition's own, and where Batch began."""
@@ -78,69 +79,64 @@ class KnotResources:
     """Seconds that an attempt may take."""
 
 
-def stack_name(name: str) -> str:
-    """Name of a knot's stack."""
-    return f"{name}{KNOT}"
+def log_group_name(name: str) -> str:
+    """Return the name of the log group of a knot's jobs."""
+    return f"/cloudknot/{name}"
 
 
-class Plan(NamedTuple):
-    """What is known of a knot before it is made: the platform of its image, and its bucket."""
-
-    platform: str
-    bucket: str
-
-
-def plan_knot(cloud: Cloud, options: KnotOptions) -> Plan:
-    """Check, before anything is made, whether a knot can be as it is wanted.
-
-    A knot that exists keeps its bucket unless another one is chosen. Instance types that it does not have yet, or that
-    are to hold larger jobs, are looked for in the region, and so are a machine image and a key pair that are new.
-
-    Raises
-    ------
-    CloudknotInputError
-        The region has no such instance type, image or key pair, the tags are too long, or AWS cannot change the knot
-        that exists so.
-    """
-    template.fill_in(template.load("knot"), with_own(options.aws_resource_tags, stack_name(options.name)))
-    state = Stack(cloud, stack_name(options.name)).state()
-    known = state.parameters if state is not None and state.usable else {}
-    if known:
-        diff.check_fixed(options, known)
-    platform = PLATFORMS[known["Architecture"]] if _holds(options, known) else platform_in(cloud, options)
-    if options.image_id and (options.image_id, ARCHITECTURES[platform]) != (
-        known.get("ImageId"),
-        known.get("Architecture"),
-    ):
-        check_image(cloud, options.image_id, platform)
-    if options.ec2_key_pair and options.ec2_key_pair != known.get("KeyPair"):
-        check_key_pair(cloud, options.ec2_key_pair)
-    return Plan(platform, cloud.chosen_bucket or known.get("Bucket") or cloud.bucket)
-
-
-def _holds(options: KnotOptions, known: Mapping[str, str]) -> bool:
-    """Whether a knot of these stack parameters has the instance types wanted, for jobs as large already."""
-    sizes = {"Memory": options.memory, "Vcpus": options.job_def_vcpus, "Gpus": options.n_gpus}
-    same = known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known
-    return same and all(size <= int(known[parameter]) for parameter, size in sizes.items())
-
-
-def deploy_knot(
-    cloud: Cloud,
+def wanted_parameters(
     options: KnotOptions,
     pars: Pars,
     image_uri: str,
-    image: PublishableImage | None = None,
-) -> KnotResources:
-    """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, twice.
+    bucket: str,
+    *,
+    platform: str | None = None,
+    environment: str = "none",
+) -> dict[str, str]:
+    """Return the parameters of a knot's stack.
 
-    What a knot that exists is brought up to date in is said in one line, as a warning of the logger ``cloudknot``.
+    ``platform`` is the image's. ``environment`` is the tag of its environment, which tells a new function from new
+    requirements.
+    """
+    return {
+        "ParsName": pars.name,
+        "JobDefinitionName": options.job_definition_name,
+        "Image": image_uri,
+        "Environment": environment,
+        "Vcpus": str(options.job_def_vcpus),
+        "Memory": str(options.memory),
+        "Gpus": str(options.n_gpus),
+        "Retries": str(options.retries),
+        "Timeout": str(options.timeout or 0),
+        "Bucket": bucket,
+        "LogGroupName": log_group_name(options.name),
+        "JobRole": pars.job_role,
+        "ExecutionRole": pars.execution_role,
+        "JobQueueName": options.job_queue_name,
+        "Priority": str(options.priority),
+        "ComputeEnvironmentName": options.compute_environment_name,
+        "ServiceRole": pars.batch_service_role,
+        "InstanceProfile": pars.ecs_instance_profile,
+        "Subnets": ",".join(pars.subnets),
+        "SecurityGroup": pars.security_group,
+        "Fargate": options.fargate,
+        "Architecture": ARCHITECTURES[platform or options.platform],
+        "InstanceTypes": ",".join(options.instance_types),
+        "MinVcpus": str(options.min_vcpus),
+        "DesiredVcpus": str(options.desired_vcpus) if options.desired_given else "",
+        "MaxVcpus": str(options.max_vcpus),
+        "BidPercentage": "" if options.bid_percentage is None else str(options.bid_percentage),
+        "VolumeSize": str(options.volume_size or 0),
+        "DiskTemplate": "no" if options.fargate else "yes",
+        "ImageId": options.image_id or "",
+        "KeyPair": options.ec2_key_pair or "",
+    }
 
-    Parameters
-    ----------
-    image : Image, optional
-        What is at ``image_uri``: for which platform, and with which environment, which tells a new function from new
-        requirements.
+
+def deploy_knot(plan: KnotPlan, shared: Shared) -> KnotResources:
+    """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, once.
+
+    What an existing knot is brought up to date in is said in one line, as a warning of the logger ``cloudknot``.
 
     Raises
     ------
@@ -148,21 +144,37 @@ def deploy_knot(
         AWS cannot change the knot in this way. It is as it was.
     CannotCreateResourceException
     """
-    name = stack_name(options.name)
-    stack = Stack(cloud, name)
-    before = stack.state()
-    known = before.parameters if before is not None and before.usable else {}
-    parameters = wanted_parameters(options, pars, image_uri, cloud.bucket, image)
-    tags = with_own(options.aws_resource_tags, name)
-    wanted = partial(_for_state, options, parameters, cloud.chosen_bucket)
+    options, known = plan.options, plan.known
+    parameters = wanted_parameters(
+        options,
+        shared.pars,
+        shared.image_uri,
+        plan.cloud.bucket,
+        platform=plan.image.platform,
+        environment=plan.image.environment_tag,
+    )
     if parameters["BidPercentage"] and not known.get("BidPercentage"):
-        linked_role(cloud, SPOT)
-    state = stack.deploy(template.load("knot"), wanted, tags, free=FREE, state=before)
+        linked_role(plan.cloud, SPOT)
+    state, revisions = _deployed(plan, parameters)
     parameters["Bucket"] = state.parameters["Bucket"]
-    revision, differing = _revision(cloud, parameters, state.tags)
+    revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
     if known:
-        _tell(options, [*differing, *diff.of_stack(known, parameters)], state)
-    return _resources(state, revision, options.retries, cloud)
+        _tell(options, [*differing, *diff.of_stack(known, parameters, plan.template.digest)], state)
+    return _resources(state, revision, options.retries, plan.cloud)
+
+
+def _deployed(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackState, list[JobDefinitionTypeDef]]:
+    """Return the stack as it is wanted, and the active revisions of its job definition."""
+    stack = Stack(plan.cloud, plan.name)
+    wanted = partial(_for_state, plan.options, parameters, plan.cloud.chosen_bucket)
+    before = plan.state if plan.is_fresh() else stack.state()
+    state = stack.deploy_from(before, plan.template, wanted, free=FREE)
+    revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
+    if state is plan.state and not revisions:
+        # Another session has removed the knot since the plan was made: a stack has a revision.
+        state = stack.deploy(plan.template, wanted, free=FREE)
+        revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
+    return state, revisions
 
 
 def _for_state(
@@ -226,10 +238,10 @@ def delete_knot(cloud: Cloud, name: str) -> None:
     revisions = revisions_of(cloud, name, stack.state())
     stack.delete()
     for revision in revisions:
-        cloud.call("batch", "deregister_job_definition", jobDefinition=revision["jobDefinitionArn"])
+        clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
 
 
-def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[Mapping[str, Any]]:
+def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[JobDefinitionTypeDef]:
     """Every active revision of a knot's job definition; ``state`` of its stack is None when that is gone already."""
     named = state.parameters.get("JobDefinitionName") if state else None
     return [
@@ -240,21 +252,25 @@ def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[Mapp
 
 
 def _revision(
-    cloud: Cloud, parameters: Mapping[str, str], tags: Mapping[str, str]
-) -> tuple[Mapping[str, Any], list[str]]:
+    cloud: Cloud,
+    parameters: Mapping[str, str],
+    revisions: Sequence[JobDefinitionTypeDef],
+    tags: Mapping[str, str],
+) -> tuple[JobDefinitionTypeDef, list[str]]:
     """The newest revision and no difference, if it is what is wanted; else a newly registered one, and what differs.
 
     An older revision that would do is not used again: the newest is the one that others find by the knot's name.
     """
     wanted = job_definition(parameters, cloud.region)
-    newest = active_revisions(cloud, parameters["JobDefinitionName"])[:1]
-    differing = diff.of_job(facts(newest[0]), facts(wanted)) if newest else []
+    newest = revisions[0] if revisions else None
+    differing = diff.of_job(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []
     if newest and not differing:
-        return newest[0], []
-    return {**wanted, **cloud.call("batch", "register_job_definition", **wanted, tags=dict(tags))}, differing
+        return newest, []
+    registered = clients.batch(cloud).register_job_definition(**wanted, tags=dict(tags))
+    return cast("JobDefinitionTypeDef", {**wanted, **registered}), differing
 
 
-def _resources(state: StackState, revision: Mapping[str, Any], retries: int, cloud: Cloud) -> KnotResources:
+def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, cloud: Cloud) -> KnotResources:
     parameters = state.parameters
     return KnotResources(
         stack_id=state.stack_id,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.permissions.managed_policies import names_of
-from cloudknot.aws.tags import pairs, with_own, without_own
-from cloudknot.deploy.cloudformation import template
+from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
+from cloudknot.aws.tags import tag_list, with_own, without_own
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
+from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import of_tags
-from cloudknot.deploy.inventory import PARS, knots_of_pars
-from cloudknot.deploy.pars_parameters import bucket_arn, wanted_parameters, wanted_policies
+from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
+from cloudknot.deploy.pars_parameters import bucket_arn, lacking_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import refuse
@@ -74,7 +77,7 @@ class Pars:
         *,
         cloud: Cloud | str | None = None,
     ) -> None:
-        self.options = ParsOptions.make(
+        options = ParsOptions.make(
             name=name,
             batch_service_role_name=batch_service_role_name,
             ecs_instance_role_name=ecs_instance_role_name,
@@ -85,77 +88,24 @@ class Pars:
             instance_tenancy=instance_tenancy,
             aws_resource_tags=aws_resource_tags,
         )
-        self.cloud = choose_cloud(cloud)
-        self._stack = Stack(self.cloud, f"{self.options.name}{PARS}")
+        self._deploy(plan_pars(choose_cloud(cloud), options))
+
+    def _deploy(self, plan: ParsPlan) -> None:
+        self._options, self._cloud = plan.options, plan.cloud
+        self._state = deploy_pars(plan)
         self.clobbered = False
-        self._state = self._deploy()
-
-    def _deploy(self) -> StackState:
-        tags = with_own(self.options.aws_resource_tags, self._stack.name)
-        before = self._stack.state()
-        state = self._stack.deploy(template.load("pars"), self._parameters, tags, state=before)
-        self._tag_profile(state)
-        self._tell_kept_tags(state)
-        self._tell_new_policies(before, state)
-        return state
-
-    def let_use(self, bucket: str) -> None:
-        """Let jobs use the runs in that bucket, too, if they may not yet."""
-        arn = bucket_arn(self.cloud, bucket)
-        if arn not in self._live().parameters["BucketArns"].split(","):
-            self.cloud = self.cloud.in_bucket(bucket)
-            self._state = self._deploy()
-
-    def _tag_profile(self, state: StackState) -> None:
-        """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""
-        name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
-        try:
-            found = self.cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
-            has = {tag["Key"] for tag in found.get("Tags", ())}
-            if lacking := {key: value for key, value in state.tags.items() if key not in has}:
-                tags = pairs("", lacking)
-                self.cloud.call("iam", "tag_instance_profile", InstanceProfileName=name, Tags=tags)
-        except CloudError as error:
-            _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, self.name, error)
-
-    def _tell_kept_tags(self, state: StackState) -> None:
-        if kept := of_tags(self.options, state.tags):
-            _log.warning(
-                "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
-                "knots and it, and make them anew; results stay.",
-                self.name,
-                ", ".join(kept),
-            )
-
-    def _tell_new_policies(self, before: StackState | None, state: StackState) -> None:
-        """Knots that others made get rights that nobody gave to them: that is told."""
-        if before is None or not before.usable:
-            return
-        had, has = (one.parameters.get("Policies", "").split(",") for one in (before, state))
-        if new := [arn for arn in has if arn not in had]:
-            _log.warning(
-                "The Pars %r, which was there already, gets more policies: %s. Jobs of all its knots have them from "
-                "now on, until the Pars itself is clobbered. For one knot only, make it a Pars of its own.",
-                self.name,
-                ", ".join(names_of(arn)[1] for arn in new),
-            )
-
-    def _parameters(self, state: StackState | None) -> dict[str, str]:
-        """The parameters of the stack as it is now to be: another session may have added its own meanwhile."""
-        known = state.parameters if state else {}
-        if known:
-            check_fixed(self.options, known)
-        return wanted_parameters(self.cloud, self.options, known)
 
     def __repr__(self) -> str:
         return f"Pars(name={self.name!r})"
 
     @property
     def name(self) -> str:
-        return self.options.name
+        """Name of the Pars."""
+        return self._options.name
 
     @property
     def stack_id(self) -> str:
+        """Id of its stack."""
         return self._live().stack_id
 
     @property
@@ -195,10 +145,12 @@ class Pars:
 
     @property
     def vpc(self) -> str:
+        """Id of the VPC."""
         return self._output("Vpc")
 
     @property
     def subnets(self) -> list[str]:
+        """Ids of the subnets."""
         return self._output("Subnets").split(",")
 
     @property
@@ -208,7 +160,7 @@ class Pars:
 
     def clobber(self) -> None:
         """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
-        delete_pars(self.cloud, self.name)
+        delete_pars(self._cloud, self.name)
         self.clobbered = True
 
     def _live(self) -> StackState:
@@ -223,39 +175,126 @@ class Pars:
         return self._live().outputs[name]
 
 
-class SharedPars(Pars):
-    """The default Pars, as a knot makes or finds it: it has the tags of the knot for which it was made.
+@dataclass(frozen=True)
+class ParsPlan:
+    """A Pars before it is made or changed: the choices, and its stack as it was read."""
 
-    Knots with other tags share it, so there is nothing to say of tags that it does not get.
-    """
+    cloud: Cloud
+    options: ParsOptions
+    template: Template
+    state: StackState | None
+    policies: Mapping[str, str]
+    """ARNs of the policies asked for that the stack did not have, by name or ARN."""
+    by_knot: bool = False
+    """Whether a knot makes it, with its own tags. Knots with other tags share it, so nothing is said of kept tags."""
 
-    def __init__(self, policies: Sequence[str], tags: Mapping[str, str], cloud: Cloud) -> None:
-        others = {key: value for key, value in tags.items() if key != "Name"}
-        super().__init__(policies=policies, aws_resource_tags=others, cloud=cloud)
+    @property
+    def name(self) -> str:
+        return pars_stack_name(self.options.name)
 
-    def _tell_kept_tags(self, state: StackState) -> None:
-        pass
+    @property
+    def known(self) -> Mapping[str, str]:
+        """Parameters of the usable stack; none without one."""
+        return self.state.parameters if self.state is not None and self.state.usable else {}
 
 
-def check_policies(cloud: Cloud, chosen: Mapping[str, Sequence[str]]) -> None:
-    """Look, before anything is made, whether there are the policies that the default Pars is to get.
+def plan_pars(cloud: Cloud, options: ParsOptions, policies: Mapping[str, str] | None = None) -> ParsPlan:
+    """Read the stack, and check before anything is made whether it can be as it is wanted.
 
     Parameters
     ----------
-    chosen : mapping
-        Names or ARNs, by the parameter that they were given by. What the Pars has already is not looked for.
+    policies : mapping of str to str, optional
+        The parameter that the caller was given each policy by. Default: ``policies``.
 
     Raises
     ------
     CloudknotInputError
-        There is no such policy; the message names the parameter.
+        There is no such policy, the tags are too long, or AWS would have to replace what the knots of the Pars use.
     """
-    if not any(chosen.values()):
+    name = pars_stack_name(options.name)
+    template = Template.of(load("pars"), with_own(options.aws_resource_tags, name))
+    plan = ParsPlan(cloud, options, template, Stack(cloud, name).state(), {})
+    if plan.known:
+        check_fixed(options, plan.known)
+    lacking = lacking_policies(options.policies, plan.known)
+    given_by = policies or dict.fromkeys(lacking, "policies")
+    return replace(plan, policies=policy_arns(cloud, {each: given_by[each] for each in lacking}) if lacking else {})
+
+
+def plan_default_pars(cloud: Cloud, tags: Mapping[str, str], policies: Mapping[str, str]) -> ParsPlan:
+    """Plan the Pars that a knot makes or finds when it is given none: see `plan_pars`."""
+    options = ParsOptions.make(aws_resource_tags={key: value for key, value in tags.items() if key != "Name"})
+    return replace(plan_pars(cloud, replace(options, policies=tuple(policies)), policies), by_knot=True)
+
+
+def make_pars(plan: ParsPlan) -> Pars:
+    """Return the Pars of a plan, made or adopted."""
+    pars = Pars.__new__(Pars)
+    pars._deploy(plan)
+    return pars
+
+
+def let_use(pars: Pars, bucket: str) -> None:
+    """Let jobs use the runs in that bucket, too, if they may not yet."""
+    arn = bucket_arn(pars._cloud, bucket)
+    if arn not in pars._live().parameters["BucketArns"].split(","):
+        pars._deploy(plan_pars(pars._cloud.in_bucket(bucket), pars._options))
+
+
+def deploy_pars(plan: ParsPlan) -> StackState:
+    """Make, adopt or update the stack of a plan."""
+    stack = Stack(plan.cloud, plan.name)
+    state = stack.deploy_from(plan.state, plan.template, partial(_parameters, plan))
+    _tag_profile(plan, state)
+    if not plan.by_knot:
+        _tell_kept_tags(plan, state)
+    _tell_new_policies(plan, state)
+    return state
+
+
+def _parameters(plan: ParsPlan, state: StackState | None) -> dict[str, str]:
+    """Return the parameters for the stack as it now is: another session may have added its own meanwhile."""
+    known = state.parameters if state else {}
+    if known:
+        check_fixed(plan.options, known)
+    return wanted_parameters(plan.cloud, plan.options, known, plan.policies)
+
+
+def _tag_profile(plan: ParsPlan, state: StackState) -> None:
+    """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""
+    name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
+    iam = clients.iam(plan.cloud)
+    try:
+        found = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        has = {tag["Key"] for tag in found.get("Tags", ())}
+        if lacking := {key: value for key, value in state.tags.items() if key not in has}:
+            iam.tag_instance_profile(InstanceProfileName=name, Tags=tag_list(lacking))
+    except CloudError as error:
+        _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, plan.options.name, error)
+
+
+def _tell_kept_tags(plan: ParsPlan, state: StackState) -> None:
+    if kept := of_tags(plan.options, state.tags):
+        _log.warning(
+            "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
+            "knots and it, and make them anew; results stay.",
+            plan.options.name,
+            ", ".join(kept),
+        )
+
+
+def _tell_new_policies(plan: ParsPlan, state: StackState) -> None:
+    """Warn when new policies reach knots that already use this Pars."""
+    if not plan.known:
         return
-    state = Stack(cloud, f"{ParsOptions.make().name}{PARS}").state()
-    known = state.parameters.get("Policies", "") if state is not None and state.usable else ""
-    for parameter, policies in chosen.items():
-        wanted_policies(cloud, policies, known, parameter)
+    had, has = (parameters.get("Policies", "").split(",") for parameters in (plan.known, state.parameters))
+    if new := [arn for arn in has if arn not in had]:
+        _log.warning(
+            "The Pars %r, which was there already, gets more policies: %s. Jobs of all its knots have them from "
+            "now on, until the Pars itself is clobbered. For one knot only, make it a Pars of its own.",
+            plan.options.name,
+            ", ".join(names_of(arn)[1] for arn in new),
+        )
 
 
 def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
@@ -300,7 +339,7 @@ def delete_pars(cloud: Cloud, name: str) -> None:
             f"Pars(name={name!r}).clobber().",
             operation="cloudformation:delete_stack",
         )
-    Stack(cloud, f"{name}{PARS}").delete()
+    Stack(cloud, pars_stack_name(name)).delete()
 
 
 def _named(knots: list[str]) -> str:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.options.choices import ParsOptions
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import FilterTypeDef
+
     from cloudknot.aws.cloud import Cloud
 
 DEFAULT_CIDR = "10.0.0.0/16"
 
 
-def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
-    """The stack's parameters.
+def wanted_parameters(
+    cloud: Cloud, options: ParsOptions, known: Mapping[str, str], policies: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the stack's parameters; ``policies`` are ARNs that were looked up already, by name or ARN.
 
     ``known`` are those of the stack as it is: what was not chosen now stays so, and what they answer is not asked of
     AWS again. Policies and buckets add up, since every knot that shares these resources counts on its own.
@@ -30,7 +35,7 @@ def wanted_parameters(cloud: Cloud, options: ParsOptions, known: Mapping[str, st
     return {
         **_buckets(cloud, known.get("BucketArns", "")),
         "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
-        "Policies": ",".join(wanted_policies(cloud, options.policies, known.get("Policies", ""))),
+        "Policies": ",".join(_policies(cloud, options, known, policies)),
         **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, known),
     }
@@ -47,19 +52,26 @@ def bucket_arn(cloud: Cloud, bucket: str) -> str:
     return f"arn:{cloud.partition}:s3:::{bucket}"
 
 
-def wanted_policies(cloud: Cloud, policies: Sequence[str], known: str, parameter: str = "policies") -> list[str]:
-    """The known ARNs, and those of ``policies``: a name is the user's own policy where there is one, else AWS's.
+def lacking_policies(policies: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return those of ``policies``, names or ARNs, that a stack with the parameters ``known`` does not have."""
+    arns = _known_policies(known)
+    names = {name for arn in arns for name in (arn, *names_of(arn))}
+    return [policy for policy in dict.fromkeys(policies) if policy not in names]
 
-    Raises
-    ------
-    CloudknotInputError
-        There is no such policy; ``parameter`` is where the caller was given it.
-    """
-    arns = [arn for arn in known.split(",") if arn]
-    names = {name for arn in arns for name in names_of(arn)}
-    added = [policy for policy in policies if policy not in (*arns, *names)]
-    found = policy_arns(cloud, added, parameter) if added else {}
-    return list(dict.fromkeys([*arns, *(found[policy] for policy in added)]))
+
+def _known_policies(known: Mapping[str, str]) -> list[str]:
+    return [arn for arn in known.get("Policies", "").split(",") if arn]
+
+
+def _policies(
+    cloud: Cloud, options: ParsOptions, known: Mapping[str, str], resolved: Mapping[str, str]
+) -> Iterable[str]:
+    """Return the known ARNs and those of the choices; ``resolved`` are those that were looked up already."""
+    lacking = lacking_policies(options.policies, known)
+    # Another session may have removed the Pars, and with it a policy that was known when ``resolved`` was looked up.
+    gone = [policy for policy in lacking if policy not in resolved]
+    found = {**resolved, **(policy_arns(cloud, dict.fromkeys(gone, "policies")) if gone else {})}
+    return dict.fromkeys([*_known_policies(known), *(found[policy] for policy in lacking)])
 
 
 def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
@@ -80,12 +92,12 @@ def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> di
 
 
 def _default_vpc(cloud: Cloud) -> dict[str, str] | None:
-    default = [{"Name": "is-default", "Values": ["true"]}]
-    vpcs = cloud.call("ec2", "describe_vpcs", Filters=default)["Vpcs"]
+    default: list[FilterTypeDef] = [{"Name": "is-default", "Values": ["true"]}]
+    vpcs = clients.ec2(cloud).describe_vpcs(Filters=default)["Vpcs"]
     if not vpcs:
         return None
-    inside = [{"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]}]
-    subnets = cloud.call("ec2", "describe_subnets", Filters=inside)["Subnets"]
+    inside: list[FilterTypeDef] = [{"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]}]
+    subnets = clients.ec2(cloud).describe_subnets(Filters=inside)["Subnets"]
     ids = sorted(subnet["SubnetId"] for subnet in subnets if subnet.get("MapPublicIpOnLaunch", True))
     return {"VpcId": vpcs[0]["VpcId"], "SubnetIds": ",".join(ids)} if ids else None
 
@@ -97,6 +109,9 @@ def _halves(cidr: str) -> str:
 
 
 def _zones(cloud: Cloud) -> str:
-    usable = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-    zones = cloud.call("ec2", "describe_availability_zones", Filters=usable)["AvailabilityZones"]
+    usable: list[FilterTypeDef] = [
+        {"Name": "zone-type", "Values": ["availability-zone"]},
+        {"Name": "state", "Values": ["available"]},
+    ]
+    zones = clients.ec2(cloud).describe_availability_zones(Filters=usable)["AvailabilityZones"]
     return ",".join(sorted(zone["ZoneName"] for zone in zones)[:2])

@@ -10,13 +10,15 @@ import hashlib
 import json
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image.context import ABOUT, DOCKERFILE, GENERATED, REQUIREMENTS
 
 RECORD = ".cloudknot.json"
+NEEDED = (DOCKERFILE, REQUIREMENTS, ABOUT)
+"""Files without which a directory is not the context of a program."""
 _LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", RECORD}
 
 
@@ -65,13 +67,21 @@ def read(directory: Path) -> dict[str, bytes]:
         It is not the context of a program.
     """
     files = {name: path.read_bytes() for name, path in _found(directory)}
-    missing = [path for path in (DOCKERFILE, REQUIREMENTS, ABOUT) if path not in files]
-    if missing:
+    _refuse_missing(directory, files)
+    return files
+
+
+def check(directory: Path) -> None:
+    """Refuse a directory that is not the context of a program: see `read`."""
+    _refuse_missing(directory, {path for path in NEEDED if (directory / path).is_file()})
+
+
+def _refuse_missing(directory: Path, found: Container[str]) -> None:
+    if missing := [path for path in NEEDED if path not in found]:
         raise CloudknotInputError(
             f"{directory} is not a program's build context: it has no {', '.join(missing)}. "
             "Give a func or a script path with it to have one written there."
         )
-    return files
 
 
 def executables(directory: Path) -> list[str]:

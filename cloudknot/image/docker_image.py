@@ -86,57 +86,33 @@ class DockerImage:
         dockerfile_lines: str | Sequence[str] = (),
         builder: DockerBuilder | None = None,
     ) -> None:
-        choices = {name: value for name, value in locals().items() if name not in ("self", "builder")}
-        self._options = ImageOptions.make(**choices)
+        self._options = ImageOptions.make(
+            name=name,
+            func=func,
+            script_path=script_path,
+            dir_name=dir_name,
+            base_image=base_image,
+            github_installs=github_installs,
+            ignore_installed=ignore_installed,
+            pin_pip_versions=pin_pip_versions,
+            username=username,
+            overwrite=overwrite,
+            requirements=requirements,
+            apt_packages=apt_packages,
+            dockerfile_lines=dockerfile_lines,
+        )
         self._given_builder = builder
-        self.program = _program(self._options)
+        self._program = _program(self._options)
         self._directory: Path | None = None
         self.images: list[dict[str, str]] = []
         self.repo_uri: str | None = None
         if self._options.dir_name is not None:
             self._directory = self._written(Path(self._options.dir_name).expanduser().absolute())
-        self.image()
-
-    @classmethod
-    def of(cls, options: KnotOptions) -> DockerImage | None:
-        """The image that a knot's choices ask for; None when they name no program.
-
-        Raises
-        ------
-        CloudknotInputError
-            ``docker_image`` is not one.
-        """
-        if options.docker_image is not None:
-            if not isinstance(options.docker_image, cls):
-                raise CloudknotInputError(
-                    f"docker_image={options.docker_image!r} is not accepted. Give a cloudknot.DockerImage."
-                )
-            return options.docker_image
-        if options.func is None and options.image_script_path is None and options.image_work_dir is None:
-            return None
-        return cls(
-            name=options.name,
-            func=options.func,
-            script_path=options.image_script_path,
-            dir_name=options.image_work_dir,
-            base_image=options.base_image,
-            github_installs=options.image_github_installs,
-            username=options.username,
-            requirements=options.requirements,
-            apt_packages=options.apt_packages,
-            dockerfile_lines=options.dockerfile_lines,
-        )
+        else:
+            _ = self._rendered
 
     def __repr__(self) -> str:
-        return f"DockerImage(name={self.name!r}, tag={self.image().tag!r})"
-
-    def image(self, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()) -> Image:
-        """What would be built now; of a directory, with the edits that are in it."""
-        if self._directory is None:
-            return image_of(self._rendered, platform, nocache=nocache, tags=tags)
-        files, executables = directory.read(self._directory), directory.executables(self._directory)
-        image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags)
-        return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(self._directory) else image
+        return f"DockerImage(name={self.name!r}, tag={image_in(self).tag!r})"
 
     @property
     def name(self) -> str:
@@ -165,19 +141,19 @@ class DockerImage:
     @property
     def script_path(self) -> Path:
         """The script; of a function, its source, which is there for the reader."""
-        said = context.about(self.image().files)
+        said = context.about(image_in(self).files)
         script = said.get("script")
         return self.build_path / (f"{context.MODULES}{script}" if script else context.SOURCE)
 
     @property
     def pip_imports(self) -> tuple[str, ...]:
         """Names that the program imports and installed packages provide; none are known of a directory alone."""
-        return self.program.imports if self.program else ()
+        return self._program.imports if self._program else ()
 
     @property
     def missing_imports(self) -> tuple[str, ...]:
         """Names that it imports and no installed package provides."""
-        return self.program.missing if self.program else ()
+        return self._program.missing if self._program else ()
 
     def build(
         self,
@@ -209,7 +185,7 @@ class DockerImage:
         first, *others = DOCKER_TAGS("tags", tags) or ("latest",)
         name = image_name or f"cloudknot/{self.name.lower()}"
         with self._builder as builder:
-            builder.build(self.image(platform, nocache=nocache), f"{name}:{first}")
+            builder.build(image_in(self, platform, nocache=nocache), f"{name}:{first}")
             for other in others:
                 builder.tag(f"{name}:{first}", f"{name}:{other}")
         made = [{"name": name, "tag": tag} for tag in (first, *others)]
@@ -255,10 +231,10 @@ class DockerImage:
     def _rendered(self) -> dict[str, bytes]:
         from cloudknot.image import git_pins
 
-        assert self.program is not None
+        assert self._program is not None
         options = self._options
         return render(
-            self.program,
+            self._program,
             base_image=options.base_image,
             username=options.username,
             github_installs=git_pins.pinned(options.github_installs),
@@ -268,9 +244,58 @@ class DockerImage:
         )
 
     def _written(self, target: Path) -> Path:
-        if self.program is not None:
+        if self._program is not None:
             directory.write(target, self._rendered, overwrite=self._options.overwrite)
+        else:
+            directory.check(target)
         return target
+
+
+def docker_image_of(options: KnotOptions) -> DockerImage | None:
+    """Return the image that a knot's choices ask for; None when they name no program.
+
+    Raises
+    ------
+    CloudknotInputError
+        ``docker_image`` is not one.
+    """
+    if options.docker_image is not None:
+        if not isinstance(options.docker_image, DockerImage):
+            raise CloudknotInputError(
+                f"docker_image={options.docker_image!r} is not accepted. Give a cloudknot.DockerImage."
+            )
+        return options.docker_image
+    if options.func is None and options.image_script_path is None and options.image_work_dir is None:
+        return None
+    return DockerImage(
+        name=options.name,
+        func=options.func,
+        script_path=options.image_script_path,
+        dir_name=options.image_work_dir,
+        base_image=options.base_image,
+        github_installs=options.image_github_installs,
+        username=options.username,
+        requirements=options.requirements,
+        apt_packages=options.apt_packages,
+        dockerfile_lines=options.dockerfile_lines,
+    )
+
+
+def image_in(
+    docker_image: DockerImage, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
+) -> Image:
+    """Return what would be built now; of a directory, with the edits that are in it."""
+    folder = docker_image._directory
+    if folder is None:
+        return image_of(docker_image._rendered, platform, nocache=nocache, tags=tags)
+    files, executables = directory.read(folder), directory.executables(folder)
+    image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags)
+    return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
+
+
+def program_in(docker_image: DockerImage) -> Program | None:
+    """Return the program of an image; None when the image is known by its directory alone."""
+    return docker_image._program
 
 
 def _program(options: ImageOptions) -> Program | None:

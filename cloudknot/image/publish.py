@@ -21,10 +21,12 @@ def publish(cloud: Cloud, image: PublishableImage, repository: Repository) -> st
     CannotCreateResourceException
         The repository could not be made.
     """
-    uri = f"{repository.create()}:{image.tag}"
+    found = repository.find()
+    uri = f"{found or repository.make()}:{image.tag}"
     if image.nocache or not repository.has_tag(image.tag):
         # Only here, so that a published image costs no call: an interrupted repository has no image yet.
-        repository.finish()
+        if found:
+            repository.finish()
         store = cloud.image_store
         if store is None:
             _push(image, repository, uri)

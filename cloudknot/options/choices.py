@@ -281,11 +281,18 @@ class MapOptions(Options):
     overrides: Overrides = Overrides()
 
     @classmethod
-    def of_map(cls, **arguments: object) -> Self:
-        """Options from the arguments of map, the overrides among them; those that are no choices are passed over."""
-        overrides = Overrides.make(**{field.name: arguments[field.name] for field in dataclasses.fields(Overrides)})
-        names = {field.name for field in dataclasses.fields(cls)} & set(arguments)
-        return cls.make(**{name: arguments[name] for name in names}, overrides=overrides)
+    def of_map(
+        cls,
+        *,
+        memory: int | None = None,
+        vcpus: int | None = None,
+        timeout: int | None = None,
+        retries: int | None = None,
+        **choices: object,
+    ) -> Self:
+        """Return the options of a map from its arguments, those that override the knot's among them."""
+        overrides = Overrides.make(memory=memory, vcpus=vcpus, timeout=timeout, retries=retries)
+        return cls.make(**choices, overrides=overrides)
 
     @property
     def container_environment(self) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from docker.errors import ImageNotFound
 import cloudknot as ck
 from cloudknot.aws.ecr import RegistryLogin
 from cloudknot.image.builder import DockerBuilder
-from cloudknot.image.docker_image import DockerImage
+from cloudknot.image.docker_image import DockerImage, image_in
 
 INSTALL = "RUN apt-get update && apt-get install --yes --no-install-recommends"
 
@@ -60,8 +60,8 @@ def drop(engine, repository, *tags):
 def test_two_layers_reused_pulled_and_pushed_again(engine, repository, base):
     # The registry keeps what earlier runs pushed: this environment is new.
     choices = {"base_image": base, "requirements": ["six==1.16.0"], "dockerfile_lines": f"ENV NEW={uuid.uuid4()}"}
-    image = DockerImage(func=build_and_name, **choices).image()
-    edited = DockerImage(func=lambda x: x + 2, **choices).image()
+    image = image_in(DockerImage(func=build_and_name, **choices))
+    edited = image_in(DockerImage(func=lambda x: x + 2, **choices))
     uri, env = repository.create(), image.environment_tag
     assert edited.environment_tag == env
     first = Watched(engine)
@@ -99,14 +99,14 @@ def test_a_person_can_build_the_context(engine, base, tmp_path):
 
 
 def test_a_failed_step_is_named(engine, base):
-    image = DockerImage(func=build_and_name, base_image=base, dockerfile_lines=["RUN echo before; false"]).image()
+    image = image_in(DockerImage(func=build_and_name, base_image=base, dockerfile_lines=["RUN echo before; false"]))
     with pytest.raises(ck.ImageError, match="RUN echo before; false") as caught:
         DockerBuilder(engine).build(image, "cloudknot-failing:1")
     assert caught.value.log.splitlines()[-1] == "before"
 
 
 def test_a_requirement_that_does_not_exist_is_told_by_pip(engine, base):
-    image = DockerImage(func=build_and_name, base_image=base, requirements=["six==99.0"]).image()
+    image = image_in(DockerImage(func=build_and_name, base_image=base, requirements=["six==99.0"]))
     with pytest.raises(ck.ImageError, match=r"No matching distribution found for six==99\.0"):
         DockerBuilder(engine).build(image, "cloudknot-failing:1")
 
@@ -126,7 +126,7 @@ def other_python(engine, base):
 @pytest.mark.usefixtures("other_python")
 @pytest.mark.parametrize(("name", "words"), [("old", r"it has Python 3\.\d+, but"), ("none", "no command `python`")])
 def test_another_python_or_none_is_refused_before_the_push(engine, repository, name, words):
-    image = DockerImage(func=build_and_name, base_image=f"cloudknot-{name}:1").image()
+    image = image_in(DockerImage(func=build_and_name, base_image=f"cloudknot-{name}:1"))
     watched = Watched(engine)
     with pytest.raises(ck.ImageError, match=words):
         DockerBuilder(watched).publish(image, repository, f"{repository.create()}:{image.tag}")
@@ -140,7 +140,7 @@ def test_another_python_or_none_is_refused_before_the_push(engine, repository, n
 def test_what_was_refused_once_is_refused_again(engine, repository, tmp_path, lines):
     text = lines.format(f"ENV NEW={uuid.uuid4()}\n", "COPY program ./program/\n")
     (tmp_path / "Dockerfile").write_text(f"ARG ENVIRONMENT=environment\n{text}")
-    image = DockerImage(func=build_and_name, dir_name=tmp_path).image()
+    image = image_in(DockerImage(func=build_and_name, dir_name=tmp_path))
     watched = Watched(engine)
     for _ in range(2):
         with pytest.raises(ck.ImageError, match=r"it has Python 3\.\d+, but"):
@@ -152,13 +152,13 @@ def test_what_was_refused_once_is_refused_again(engine, repository, tmp_path, li
 @pytest.mark.parametrize(("name", "words"), [("old", r"it has Python 3\.\d+, but"), ("none", "no command `python`")])
 def test_a_dockerfile_of_ones_own_is_checked_too(engine, tmp_path, name, words):
     (tmp_path / "Dockerfile").write_text(f"FROM cloudknot-{name}:1\nCOPY . /opt/cloudknot\n")
-    image = DockerImage(func=build_and_name, dir_name=tmp_path).image()
+    image = image_in(DockerImage(func=build_and_name, dir_name=tmp_path))
     with pytest.raises(ck.ImageError, match=words):
         DockerBuilder(engine).build(image, "cloudknot-edited:1")
 
 
 def test_a_wrong_password_is_refused_and_the_right_one_is_left_nowhere(engine, machine, repository, base, caplog):
-    image = DockerImage(func=build_and_name, base_image=base, requirements=["six==1.16.0"]).image()
+    image = image_in(DockerImage(func=build_and_name, base_image=base, requirements=["six==1.16.0"]))
     uri = f"{repository.create()}:{image.tag}"
     with caplog.at_level(logging.DEBUG):
         DockerBuilder(engine).build(image, uri)

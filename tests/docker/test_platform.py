@@ -10,7 +10,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.image.builder import DockerBuilder
-from cloudknot.image.docker_image import DockerImage
+from cloudknot.image.docker_image import DockerImage, image_in
 
 # ELF header and program header of a program that ends at once: mov x0, #0; mov x8, #93 (exit); svc #0.
 CODE = struct.pack("<III", 0xD2800000, 0xD2800BA8, 0xD4000001)
@@ -55,7 +55,7 @@ EMULATED = any(Path("/proc/sys/fs/binfmt_misc").glob("*aarch64*"))
 @pytest.mark.skipif(EMULATED, reason="this machine emulates arm64")
 def test_an_engine_that_does_not_emulate_says_what_to_do(engine, arm64_base):
     line = f"ENV NEW={uuid.uuid4()}"  # The engine may have built it when it still did.
-    image = DockerImage(func=abs, base_image=arm64_base, dockerfile_lines=line).image("linux/arm64")
+    image = image_in(DockerImage(func=abs, base_image=arm64_base, dockerfile_lines=line), "linux/arm64")
     with pytest.raises(ck.ImageError, match=r"cannot run programs for linux/arm64.*have it emulate them"):
         DockerBuilder(engine).build(image, "cloudknot-graviton:1")
 
@@ -63,7 +63,7 @@ def test_an_engine_that_does_not_emulate_says_what_to_do(engine, arm64_base):
 @pytest.mark.skipif(not EMULATED, reason="this machine does not emulate arm64, as Debian's qemu-user-static would")
 def test_an_engine_that_emulates_pushes_an_image_for_arm64(cloud, engine, arm64_base):
     knot = ck.Knot(name="emulated", func=abs, base_image=arm64_base, instance_types="m7g.large", cloud=cloud)
-    image = knot.docker_image.image("linux/arm64")
+    image = image_in(knot.docker_image, "linux/arm64")
     uri, login = f"{knot.docker_repo.repo_uri}:{image.tag}", knot.docker_repo.login()
     engine.remove_image(uri, force=True)
     auth = {"username": login.username, "password": login.password}

@@ -32,7 +32,6 @@ ORDER = [
     "run.collect",
     "run.jobs",
     "run",
-    "knot_properties",
     "knot",
     "cli",
     "__main__",

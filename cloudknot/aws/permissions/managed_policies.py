@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
@@ -15,21 +15,26 @@ PAGE = 1000
 """Policies a request (IAM API reference, ListPolicies, MaxItems); AWS has more than a thousand."""
 
 
-def policy_arns(cloud: Cloud, policies: Sequence[str], parameter: str = "policies") -> dict[str, str]:
-    """ARNs by name or ARN, of the user's own policy where there is one, else of AWS's.
+def policy_arns(cloud: Cloud, policies: Mapping[str, str]) -> dict[str, str]:
+    """Return ARNs by name and by ARN: of the user's own policy where there is one, else of AWS's.
+
+    Parameters
+    ----------
+    policies : mapping of str to str
+        Names or ARNs, each with the parameter that the caller was given it by.
 
     Raises
     ------
     CloudknotInputError
-        There is no such policy; the message lists near matches. ``parameter`` is where the caller was given it.
+        There is no such policy; the message names the parameter and lists near matches.
     """
     found = _listed(cloud, policies)
-    for policy in policies:
+    for policy, parameter in policies.items():
         if policy not in found:
             near = near_matches(policy, found)
             like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
             refuse(parameter, policy, f"the name or ARN of an IAM policy that your account or AWS has{like}")
-    return found
+    return {policy: found[policy] for policy in policies}
 
 
 def policy_arn(cloud: Cloud, name: str) -> str | None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
 from cloudknot.deploy.cloudformation.stack import Stack
-from cloudknot.deploy.inventory import is_of, job_definitions
+from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
 from cloudknot.deploy.job_definition import buckets_named
-from cloudknot.deploy.knot_stack import stack_name
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

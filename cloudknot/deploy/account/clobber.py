@@ -15,8 +15,8 @@ from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import clouds_of_knot
 from cloudknot.deploy.cloudformation.stack import Stack
-from cloudknot.deploy.inventory import KNOT, is_of, job_definitions
-from cloudknot.deploy.knot_stack import delete_knot, revisions_of, stack_name
+from cloudknot.deploy.inventory import KNOT, is_of, job_definitions, stack_name
+from cloudknot.deploy.knot_stack import delete_knot, revisions_of
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.errors import CannotDeleteResourceException, CloudError
 from cloudknot.image.garbage import Named, images_of, unneeded

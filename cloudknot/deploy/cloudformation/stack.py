@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cloudknot.aws import clients
 from cloudknot.aws.permissions.denied import advice, denial_in
-from cloudknot.aws.tags import pairs
+from cloudknot.aws.tags import tag_list
 from cloudknot.deploy.cloudformation.stack_errors import failures
-from cloudknot.deploy.cloudformation.template import DIGEST, digest, fill_in
+from cloudknot.deploy.cloudformation.template import DIGEST, Template
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
@@ -25,6 +26,9 @@ from cloudknot.errors import (
 )
 
 if TYPE_CHECKING:
+    from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_cloudformation.type_defs import ParameterTypeDef, StackTypeDef
+
     from cloudknot.aws.cloud import Cloud
 
 TIMEOUT = 1800.0
@@ -59,14 +63,16 @@ class StackState:
     created: datetime | None = None
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> StackState:
+    def of(cls, answer: StackTypeDef) -> StackState:
         """From one entry of the answer to DescribeStacks."""
         return cls(
-            stack_id=answer["StackId"],
+            stack_id=answer.get("StackId", ""),
             status=answer["StackStatus"],
             reason=answer.get("StackStatusReason", ""),
-            parameters={item["ParameterKey"]: item.get("ParameterValue", "") for item in answer.get("Parameters", ())},
-            outputs={item["OutputKey"]: item["OutputValue"] for item in answer.get("Outputs", ())},
+            parameters={
+                item.get("ParameterKey", ""): item.get("ParameterValue", "") for item in answer.get("Parameters", ())
+            },
+            outputs={item.get("OutputKey", ""): item.get("OutputValue", "") for item in answer.get("Outputs", ())},
             tags={item["Key"]: item["Value"] for item in answer.get("Tags", ())},
             name=answer.get("StackName", ""),
             description=answer.get("Description", ""),
@@ -111,10 +117,14 @@ class Stack:
         self._cloud, self.name = cloud, name
         self._timeout, self._clock, self._sleep = timeout, clock, sleep
 
+    @property
+    def _client(self) -> CloudFormationClient:
+        return clients.cloudformation(self._cloud)
+
     def state(self, stack_id: str | None = None) -> StackState | None:
         """What is there now; None when there is no such stack."""
         try:
-            answer = self._call("describe_stacks", StackName=stack_id or self.name)
+            answer = self._client.describe_stacks(StackName=stack_id or self.name)
         except CloudError as error:
             if "does not exist" in str(error):
                 return None
@@ -122,14 +132,17 @@ class Stack:
         state = StackState.of(answer["Stacks"][0])
         return None if state.status == GONE else state
 
-    def deploy(
+    def deploy(self, template: Template, parameters: Parameters, *, free: Collection[str] = ()) -> StackState:
+        """Look at the stack, and make it as it is wanted: see `deploy_from`."""
+        return self.deploy_from(self.state(), template, parameters, free=free)
+
+    def deploy_from(
         self,
-        template: str,
+        state: StackState | None,
+        template: Template,
         parameters: Parameters,
-        tags: Mapping[str, str],
         *,
         free: Collection[str] = (),
-        state: StackState | None = None,
     ) -> StackState:
         """Make the stack as it is wanted, and wait until it is: create, adopt or update it.
 
@@ -138,16 +151,15 @@ class Stack:
 
         Parameters
         ----------
-        template : str
-            Text of a template, as `cloudknot.deploy.cloudformation.template.load` gives it.
+        state : StackState or None
+            What `state` said a moment ago. It is read again before an update, and where AWS's answer contradicts it.
+        template : Template
+            Its tags are put on every resource at creation. An update keeps those that the stack has: Batch cannot
+            change a compute environment's.
         parameters : mapping or callable
             Every parameter of the template but its digest; or what gives them for the usable stack there is, or None.
-        tags : mapping
-            Put on every resource at creation. An update keeps those: Batch cannot change a compute environment's.
         free : collection of str
             Parameters in which a difference alone is no reason for an update.
-        state : StackState, optional
-            What `state` said a moment ago.
 
         Raises
         ------
@@ -157,7 +169,6 @@ class Stack:
             It took longer than this Stack's timeout.
         """
         deadline = self._clock() + self._timeout
-        state = state or self.state()
         while True:
             if state is not None and state.moving:
                 self._settle(state, deadline)
@@ -166,7 +177,7 @@ class Stack:
             elif state is not None and not state.usable:
                 self._remove(state, deadline)
             elif state is None:
-                if self._create(template, _wanted(template, parameters, None), tags):
+                if self._create(template, _wanted(template, parameters, None)):
                     return self._made(deadline)
             elif _as_wanted(state, wanted := _wanted(template, parameters, state), free):
                 return state
@@ -189,15 +200,14 @@ class Stack:
         if state is not None:
             self._remove(state, deadline)
 
-    def _create(self, template: str, parameters: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    def _create(self, template: Template, parameters: Mapping[str, str]) -> bool:
         """Begin the creation; False when somebody else was faster."""
         try:
-            self._call(
-                "create_stack",
+            self._client.create_stack(
                 StackName=self.name,
-                TemplateBody=fill_in(template, tags),
-                Parameters=pairs("Parameter", parameters),
-                Tags=pairs("", tags),
+                TemplateBody=template.body,
+                Parameters=_listed(parameters),
+                Tags=tag_list(template.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
             )
         except ResourceExistsException:
@@ -218,7 +228,7 @@ class Stack:
         ) from denial_in(failures)
 
     def _change(
-        self, state: StackState, template: str, wanted: Mapping[str, str], deadline: float, *, shared: bool
+        self, state: StackState, template: Template, wanted: Mapping[str, str], deadline: float, *, shared: bool
     ) -> StackState | None:
         """Update the stack; None when it has to be looked at again."""
         begun = self._update(state, template, wanted)
@@ -231,15 +241,14 @@ class Stack:
             return None
         return updated
 
-    def _update(self, state: StackState, template: str, parameters: Mapping[str, str]) -> bool | None:
+    def _update(self, state: StackState, template: Template, parameters: Mapping[str, str]) -> bool | None:
         """Begin the update; False when somebody else is changing the stack, None when no resource would change."""
         try:
-            self._call(
-                "update_stack",
+            self._client.update_stack(
                 StackName=state.stack_id,
-                TemplateBody=fill_in(template, state.tags),
-                Parameters=pairs("Parameter", parameters),
-                Tags=pairs("", state.tags),
+                TemplateBody=template.tagged(state.tags).body,
+                Parameters=_listed(parameters),
+                Tags=tag_list(state.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
             )
         except CloudError as error:
@@ -270,7 +279,7 @@ class Stack:
         )
 
     def _remove(self, state: StackState, deadline: float) -> None:
-        self._call("delete_stack", StackName=state.stack_id)
+        self._client.delete_stack(StackName=state.stack_id)
         left = self._settle(self.state(state.stack_id), deadline)
         if left is not None:
             failures = self._failures(left)
@@ -299,17 +308,18 @@ class Stack:
 
     def _failures(self, state: StackState) -> str:
         """The resources that failed in the last operation, AWS's reasons, and what they mean."""
-        pages = self._cloud.pages("cloudformation", "describe_stack_events", StackName=state.stack_id)
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id)
         rows = (row for page in pages for row in page["StackEvents"])
         return failures(rows, state.stack_id) or state.reason or f"its status is {state.status}"
 
-    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return self._cloud.call("cloudformation", operation, **arguments)
 
-
-def _wanted(template: str, parameters: Parameters, state: StackState | None) -> dict[str, str]:
+def _wanted(template: Template, parameters: Parameters, state: StackState | None) -> dict[str, str]:
     given = parameters if isinstance(parameters, Mapping) else parameters(state)
-    return {**given, DIGEST: digest(template)}
+    return {**given, DIGEST: template.digest}
+
+
+def _listed(parameters: Mapping[str, str]) -> list[ParameterTypeDef]:
+    return [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
 
 
 def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[str]) -> bool:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from textwrap import indent
 
@@ -39,6 +40,29 @@ def _indented(lines: str, place: re.Match[str]) -> str:
 def digest(template: str) -> str:
     """16 hexadecimal digits that change when the text does."""
     return hashlib.sha256(template.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template whose tags are filled in, ready for a request."""
+
+    text: str
+    """As `load` returns it."""
+    tags: Mapping[str, str]
+    body: str
+
+    @classmethod
+    def of(cls, text: str, tags: Mapping[str, str]) -> Template:
+        """Fill in the tags. Raises `CloudknotInputError` when that makes it too long."""
+        return cls(text, tags, fill_in(text, tags))
+
+    def tagged(self, tags: Mapping[str, str]) -> Template:
+        """Return the same template with these tags; itself when it has them."""
+        return self if tags == self.tags else Template.of(self.text, tags)
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.text)
 
 
 def fill_in(template: str, tags: Mapping[str, str]) -> str:

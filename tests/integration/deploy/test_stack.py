@@ -14,10 +14,16 @@ from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
 from cloudknot.aws import Cloud
+from cloudknot.aws.tags import with_own
 from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.cloudformation.template import Template, load
+from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.knot_stack import KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars
+from cloudknot.deploy.plan import KnotPlan
+from cloudknot.deploy.shared import Shared
 from cloudknot.errors import CloudknotInputError, ResourceClobberedException, ResourceDoesNotExistException
+from cloudknot.image.docker_image import DockerImage, image_in
 from cloudknot.options.choices import KnotOptions
 from tests.helpers.counting import Counting
 
@@ -70,8 +76,20 @@ def pars(cloud: CountingCloud) -> Pars:
     return Pars(cloud=cloud)
 
 
-def deploy(pars: Pars, image: str = "cloudknot:1", **choices: Any) -> KnotResources:
-    return deploy_knot(pars.cloud, KnotOptions.make(name="pi-calc", **choices), pars, image)
+def deploy(pars: Pars, image_uri: str = "cloudknot:1", **choices: Any) -> KnotResources:
+    """Deploy as a plan has it whose choices were not looked for in the region."""
+    options, cloud = KnotOptions.make(name="pi-calc", **choices), pars._cloud
+    name = stack_name(options.name)
+    plan = KnotPlan(
+        cloud=cloud,
+        options=options,
+        image=image_in(DockerImage(func=abs)),
+        repository="cloudknot",
+        template=Template.of(load("knot"), with_own(options.aws_resource_tags, name)),
+        state=Stack(cloud, name).state(),
+        pars=pars,
+    )
+    return deploy_knot(plan, Shared(pars, image_uri))
 
 
 def compute_environment(cloud: Cloud, name: str = "pi-calc-cloudknot-compute-environment") -> dict[str, Any]:

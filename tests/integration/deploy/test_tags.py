@@ -6,9 +6,10 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.aws.tags import with_own
-from cloudknot.deploy import knot_parameters, knot_stack
+from cloudknot.deploy import knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.inventory import stack_name
 from cloudknot.options.choices import KnotOptions
 from tests.helpers.functions import nap, square
 from tests.helpers.inventory import inventory
@@ -171,10 +172,10 @@ def test_the_machines_of_a_knot_without_a_launch_template_are_not_exchanged_for_
     text = re.sub(r"(?ms)^  DiskTemplate:\n.*?\n(?=  ImageId:)", "", template.load("knot"))
     text = text.replace('!Equals [!Ref DiskTemplate, "yes"]', '!Equals [!Ref ImageId, "none"]')
     options = KnotOptions.make(name="tagged-older")
-    older = knot_parameters.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
+    older = knot_stack.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
     older.pop("DiskTemplate")
-    name = knot_stack.stack_name("tagged-older")
-    Stack(cloud, name).deploy(text, older, with_own(options.aws_resource_tags, name))
+    name = stack_name("tagged-older")
+    Stack(cloud, name).deploy(template.Template.of(text, with_own(options.aws_resource_tags, name)), older)
     knot = ck.Knot(name="tagged-older", func=square, cloud=cloud)
     assert launch_data(cloud, knot) is None
     updated = Stack(cloud, name).state()

@@ -14,15 +14,16 @@ from cloudknot.options.choices import KnotOptions
 from tests.unit.deploy.test_templates import parameters_of
 
 OPTIONS = KnotOptions.make(name="pi-calc")
+DIGEST = template.digest(template.load("knot"))
 
 
 def existing(**choices: Any) -> dict[str, str]:
     """The parameters that the stack of a knot with these choices has."""
-    return {**parameters_of(choices), template.DIGEST: template.digest(template.load("knot"))}
+    return {**parameters_of(choices), template.DIGEST: DIGEST}
 
 
 def test_nothing_differs() -> None:
-    assert diff.of_stack(existing(), parameters_of({})) == []
+    assert diff.of_stack(existing(), parameters_of({}), DIGEST) == []
     same = facts(job_definition(parameters_of({}), "eu-west-1"))
     assert diff.of_job(same, same) == []
     diff.check_in_place(OPTIONS, existing(), parameters_of({}))
@@ -47,7 +48,7 @@ def test_nothing_differs() -> None:
     ],
 )
 def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], words: str) -> None:
-    assert diff.of_stack(existing(**before), parameters_of(after)) == [words]
+    assert diff.of_stack(existing(**before), parameters_of(after), DIGEST) == [words]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_words_for_the_job(before: dict[str, str], after: dict[str, str], words:
 
 
 def test_a_stack_of_another_version_says_so() -> None:
-    assert diff.of_stack({**existing(), template.DIGEST: "other"}, parameters_of({})) == [
+    assert diff.of_stack({**existing(), template.DIGEST: "other"}, parameters_of({}), DIGEST) == [
         "its stack, which another version of cloudknot made"
     ]
 

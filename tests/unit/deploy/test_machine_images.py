@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from cloudknot.aws import Cloud
-from cloudknot.deploy.machine_images import check_image, check_key_pair
+from cloudknot.deploy.ec2 import check_image, check_key_pair
 from cloudknot.errors import CloudError, CloudknotInputError, PermissionDeniedError
 
 IMAGE = "ami-0123456789abcdef0"

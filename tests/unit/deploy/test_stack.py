@@ -12,7 +12,7 @@ import pytest
 
 from cloudknot.aws import Cloud
 from cloudknot.deploy.cloudformation.stack import Stack
-from cloudknot.deploy.cloudformation.template import DIGEST, digest
+from cloudknot.deploy.cloudformation.template import DIGEST, Template
 from cloudknot.errors import (
     CannotCreateResourceException,
     CannotDeleteResourceException,
@@ -22,9 +22,10 @@ from cloudknot.errors import (
     ResourceExistsException,
 )
 
-TEMPLATE = "Resources: {}"
+TEXT = "Resources: {}"
 PARAMETERS = {"A": "1", "B": "2"}
 TAGS = {"Name": "x"}
+TEMPLATE = Template.of(TEXT, TAGS)
 
 
 class ScriptedCloud:
@@ -42,7 +43,7 @@ class ScriptedCloud:
 
     def existing(self, *statuses: str, **parameters: str) -> ScriptedCloud:
         self.statuses = list(statuses)
-        self.parameters = {DIGEST: digest(TEMPLATE), **PARAMETERS, **parameters}
+        self.parameters = {DIGEST: TEMPLATE.digest, **PARAMETERS, **parameters}
         return self
 
     def stack(self, timeout: float = 100) -> Stack:
@@ -97,9 +98,9 @@ FAILED_EVENTS = [
 
 def test_creates_and_waits() -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS"] * 5 + ["CREATE_COMPLETE"])
-    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+    state = cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert state.status == "CREATE_COMPLETE"
-    assert state.parameters == {DIGEST: digest(TEMPLATE), **PARAMETERS}
+    assert state.parameters == {DIGEST: TEMPLATE.digest, **PARAMETERS}
     assert state.tags == TAGS
     assert cloud.writes == ["create"]
     assert cloud.now > 0
@@ -108,27 +109,27 @@ def test_creates_and_waits() -> None:
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
 def test_adopts_what_is_as_wanted(status: str) -> None:
     cloud = ScriptedCloud().existing(status)
-    cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+    cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == []
 
 
 def test_updates_what_differs_and_keeps_the_tags() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="old")
     cloud.tags = [{"Key": "Name", "Value": "first"}]
-    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+    state = cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update"]
     assert (state.parameters["A"], state.tags) == ("1", {"Name": "first"})
 
 
 def test_another_template_is_an_update() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE")
-    cloud.stack().deploy(TEMPLATE + " ", PARAMETERS, TAGS)
+    cloud.stack().deploy(Template.of(TEXT + " ", TAGS), PARAMETERS)
     assert cloud.writes == ["update"]
 
 
 def test_free_parameters_may_differ() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="old")
-    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS, free=["A"])
+    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, free=["A"])
     assert cloud.writes == []
     assert state.parameters["A"] == "old"
 
@@ -136,14 +137,14 @@ def test_free_parameters_may_differ() -> None:
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS"])
 def test_what_was_left_half_made_is_made_again(status: str) -> None:
     cloud = ScriptedCloud().existing(status)
-    assert cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS).usable
+    assert cloud.stack().deploy(TEMPLATE, PARAMETERS).usable
     assert cloud.writes == ["delete", "create"]
 
 
 @pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"])
 def test_another_sessions_work_is_waited_for_and_adopted(status: str) -> None:
     cloud = ScriptedCloud().existing(status, status, "CREATE_COMPLETE")
-    cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+    cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == []
 
 
@@ -152,13 +153,13 @@ def test_another_session_was_faster() -> None:
     cloud.refusals["create"] = ResourceExistsException("exists", code="AlreadyExistsException")
     stack = cloud.stack()
     cloud.existing("GONE", "CREATE_IN_PROGRESS", "CREATE_COMPLETE")
-    stack.deploy(TEMPLATE, PARAMETERS, TAGS)
+    stack.deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["create"]
 
 
 def test_another_sessions_failure_is_made_good() -> None:
     cloud = ScriptedCloud().existing("CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE")
-    assert cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS).usable
+    assert cloud.stack().deploy(TEMPLATE, PARAMETERS).usable
     assert cloud.writes == ["delete", "create"]
 
 
@@ -166,7 +167,7 @@ def test_failed_creation_says_why_and_leaves_nothing() -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"])
     cloud.events = FAILED_EVENTS
     with pytest.raises(CannotCreateResourceException) as caught:
-        cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert "Role (AWS::X::Role): You are not authorized" in str(caught.value)
     assert "cancelled" not in str(caught.value)
     assert "another time" not in str(caught.value)
@@ -177,7 +178,7 @@ def test_failed_update_says_why_and_keeps_the_stack() -> None:
     cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]).existing("CREATE_COMPLETE", A="0")
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
     with pytest.raises(CannotCreateResourceException, match=r"is as it was: Role \(AWS::X::Role\): too long"):
-        cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update"]
 
 
@@ -187,14 +188,14 @@ def test_update_that_changes_nothing_is_none(status: str, shared: bool) -> None:
     """The digest of the template is told by an output, which is not updated where no resource is."""
     cloud = ScriptedCloud().existing(status, **{DIGEST: "of a template with another comment"})
     cloud.refusals["update"] = CloudError("No updates are to be performed.", code="ValidationError")
-    state = cloud.stack().deploy(TEMPLATE, (lambda _: PARAMETERS) if shared else PARAMETERS, TAGS)
+    state = cloud.stack().deploy(TEMPLATE, (lambda _: PARAMETERS) if shared else PARAMETERS)
     assert (state.status, cloud.writes, cloud.now) == (status, ["update"], 0)
 
 
 def test_update_while_another_session_updates() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="0")
     cloud.refusals["update"] = CloudError("Stack x is in UPDATE_IN_PROGRESS state", code="ValidationError")
-    cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+    cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update", "update"]
 
 
@@ -202,7 +203,7 @@ def test_refused_creation_is_told_as_it_is() -> None:
     cloud = ScriptedCloud()
     cloud.refusals["create"] = PermissionDeniedError("no", code="AccessDenied")
     with pytest.raises(PermissionDeniedError):
-        cloud.stack().deploy(TEMPLATE, PARAMETERS, TAGS)
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["create"]
 
 
@@ -212,7 +213,7 @@ def test_waits_have_an_end(script: str) -> None:
     if script == "delete":
         cloud.existing("ROLLBACK_COMPLETE")
     with pytest.raises(CKTimeoutError, match=f"within 100 s; its status is {script.upper()}_IN_PROGRESS"):
-        cloud.stack(timeout=100).deploy(TEMPLATE, PARAMETERS, TAGS)
+        cloud.stack(timeout=100).deploy(TEMPLATE, PARAMETERS)
     assert cloud.now <= 100
 
 

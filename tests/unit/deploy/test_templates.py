@@ -16,7 +16,7 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.decode import cfn_yaml
 
-from cloudknot.deploy import job_definition, knot_parameters
+from cloudknot.deploy import job_definition, knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.pars import Pars
 from cloudknot.options.choices import KnotOptions
@@ -120,7 +120,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
     options = KnotOptions.make(name="pi-calc", **choices)
-    return knot_parameters.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", "the-bucket")
+    return knot_stack.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", "the-bucket")
 
 
 @pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)

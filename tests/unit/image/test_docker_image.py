@@ -11,7 +11,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, ImageError
-from cloudknot.image.docker_image import EDITED, DockerImage
+from cloudknot.image.docker_image import EDITED, DockerImage, docker_image_of, image_in, program_in
 from cloudknot.options.choices import KnotOptions
 from tests.helpers.functions import cube, square
 
@@ -47,7 +47,7 @@ def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> N
     assert image.docker_path.read_text().startswith("# Made by cloudknot")
     assert "cloudpickle==" in image.req_path.read_text()
     assert "def square" in image.script_path.read_text()
-    assert image.image().files == DockerImage(func=square).image().files
+    assert image_in(image).files == image_in(DockerImage(func=square)).files
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_an_import_that_is_not_known_here_may_be_in_the_image_anyway(more: dict[
 def test_without_a_name_the_directory_is_made_by_asking() -> None:
     image = DockerImage(func=square)
     assert image.docker_path.is_file()
-    assert image.image() == DockerImage(func=square).image()
+    assert image_in(image) == image_in(DockerImage(func=square))
 
 
 def test_what_is_edited_is_what_is_built_and_counts(image: DockerImage) -> None:
-    before = image.image()
+    before = image_in(image)
     image.docker_path.write_text(image.docker_path.read_text().replace("COPY req", "RUN true\nCOPY req"))
-    after = image.image()
+    after = image_in(image)
     assert b"RUN true\n" in after.files["Dockerfile"]
     assert after.tag != before.tag
     assert after.environment_digest != before.environment_digest
@@ -92,25 +92,25 @@ def test_edits_outlive_a_new_function_and_its_files_are_new(image: DockerImage) 
     again = DockerImage("squares", cube, dir_name=image.build_path)
     assert again.docker_path.read_text() == edited
     assert "def cube" in again.script_path.read_text()
-    assert "data.csv" in again.image().files
+    assert "data.csv" in image_in(again).files
 
 
 def test_files_that_are_added_keep_their_executable_bit(image: DockerImage) -> None:
     (image.build_path / "tool").write_text("#!/bin/sh\n")
-    assert image.image().executables == frozenset()
+    assert image_in(image).executables == frozenset()
     (image.build_path / "tool").chmod(0o744)
     for ours in (image.docker_path, image.req_path, image.script_path):
         ours.chmod(0o755)
-    assert image.image().executables == {"tool"}
+    assert image_in(image).executables == {"tool"}
 
 
 def test_edits_that_keep_something_back_are_told(image: DockerImage) -> None:
     image.req_path.write_text("cloudpickle\nboto3\n")
     with pytest.warns(UserWarning, match=r"requirements\.txt in .* stays as you edited it"):
         again = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"])
-    assert again.image().requirements == ("cloudpickle", "boto3")
+    assert image_in(again).requirements == ("cloudpickle", "boto3")
     anew = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"], overwrite=True)
-    assert "six==1.16.0" in anew.image().requirements
+    assert "six==1.16.0" in image_in(anew).requirements
 
 
 def test_files_of_an_earlier_program_go(tmp_path: Path) -> None:
@@ -118,14 +118,14 @@ def test_files_of_an_earlier_program_go(tmp_path: Path) -> None:
     script.write_text("#!/bin/sh\necho $1\n")
     DockerImage(script_path=script, dir_name=tmp_path / "d")
     image = DockerImage(func=square, dir_name=tmp_path / "d")
-    assert not [path for path in image.image().files if path.endswith("a.sh")]
+    assert not [path for path in image_in(image).files if path.endswith("a.sh")]
 
 
 def test_a_dockerfile_that_was_there_before_is_a_persons(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM mine\nCOPY . /opt/cloudknot\n")
     image = DockerImage(func=square, dir_name=tmp_path)
     assert image.docker_path.read_text().startswith("FROM mine")
-    assert image.image().needs_engine == EDITED
+    assert image_in(image).needs_engine == EDITED
     DockerImage(func=square, dir_name=tmp_path)
 
 
@@ -139,8 +139,8 @@ def test_a_directory_with_other_files_in_the_way_is_refused(tmp_path: Path) -> N
 
 def test_a_directory_written_before_is_read_without_a_function(image: DockerImage) -> None:
     again = DockerImage(dir_name=image.build_path)
-    assert again.program is None
-    assert again.image().tag == image.image().tag
+    assert program_in(again) is None
+    assert image_in(again).tag == image_in(image).tag
     with pytest.raises(CloudknotInputError, match="is not a program's build context"):
         DockerImage(dir_name=image.build_path / "program")
 
@@ -156,16 +156,16 @@ def test_imports_and_pins(tmp_path: Path) -> None:
         image = DockerImage(func=uses)
     assert "numpy" in image.pip_imports
     assert image.missing_imports == ("sklearn",)
-    assert [line for line in image.image().requirements if line.startswith("numpy==")]
+    assert [line for line in image_in(image).requirements if line.startswith("numpy==")]
     with pytest.warns(UserWarning, match="scikit"):
-        assert "numpy" in DockerImage(func=uses, pin_pip_versions=False).image().requirements
-    dockerfile = DockerImage(func=square, ignore_installed=True).image().files["Dockerfile"]
+        assert "numpy" in image_in(DockerImage(func=uses, pin_pip_versions=False)).requirements
+    dockerfile = image_in(DockerImage(func=square, ignore_installed=True)).files["Dockerfile"]
     assert b"pip install --ignore-installed -r" in dockerfile
 
 
 def test_jobs_do_not_run_as_root() -> None:
-    assert b"\nUSER cloudknot-user\n" in DockerImage(func=square).image().files["Dockerfile"]
-    assert b"\nUSER jo\n" in DockerImage(func=square, username="jo").image().files["Dockerfile"]
+    assert b"\nUSER cloudknot-user\n" in image_in(DockerImage(func=square)).files["Dockerfile"]
+    assert b"\nUSER jo\n" in image_in(DockerImage(func=square, username="jo")).files["Dockerfile"]
 
 
 def test_build_and_push() -> None:
@@ -205,17 +205,17 @@ def test_what_is_refused(choices: dict[str, Any]) -> None:
 
 def test_a_knots_choices_are_its_images() -> None:
     options = KnotOptions.make(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
-    made = DockerImage.of(options)
+    made = docker_image_of(options)
     assert made is not None
     same = DockerImage(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
-    assert made.image() == same.image()
-    assert made.image().needs_engine == "apt_packages"
-    assert DockerImage.of(KnotOptions.make(docker_image=made)) is made
-    assert DockerImage.of(KnotOptions.make(name="found-by-name")) is None
+    assert image_in(made) == image_in(same)
+    assert image_in(made).needs_engine == "apt_packages"
+    assert docker_image_of(KnotOptions.make(docker_image=made)) is made
+    assert docker_image_of(KnotOptions.make(name="found-by-name")) is None
     with pytest.raises(CloudknotInputError, match=r"Give a cloudknot\.DockerImage"):
         ck.Knot(docker_image="mine")  # type: ignore[arg-type]
 
 
 def test_the_python_of_the_base_image_is_this_one() -> None:
-    text = DockerImage(func=square).image().files["Dockerfile"].decode()
+    text = image_in(DockerImage(func=square)).files["Dockerfile"].decode()
     assert f"FROM python:3.{sys.version_info.minor}-slim AS environment" in text
