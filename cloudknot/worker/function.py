@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from .program import Function, load_function, load_travelled
 from .run import Run
@@ -16,4 +17,5 @@ def function_of(run: Run) -> Function:
     function = load_travelled(run.read(run.keys.function)) if run.manifest.own_function else load_function()
     if not run.manifest.kwargs:
         return function
-    return partial(function, **run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size))
+    keywords = run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size)
+    return partial(function, **cast("dict[str, object]", keywords))

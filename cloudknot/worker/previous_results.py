@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from .element import Load, PassedOn
 from .run import Run
@@ -61,7 +60,7 @@ class PreviousResults:
         every = enumerate(self.outcomes(range(self._manifest.source_count)))
         return [self.value(index, outcome) for index, outcome in every]
 
-    def value(self, index: int, outcome: Outcome | None) -> Any:
+    def value(self, index: int, outcome: Outcome | None) -> object:
         """Return the value of an outcome. Raises `PassedOn` without one."""
         where = f"element {index} of the map of {self._keys.knot!r} (job {self._manifest.source_job})"
         attempt = attempt_number(os.environ)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .s3.client import S3, connect
 from .wire.container import MANIFEST_VARIABLE
@@ -32,7 +31,7 @@ class Run:
         """Read bytes ``start`` to ``end`` (not included) of one of the run's objects; see `S3.read`."""
         return self.s3.read(self.keys.bucket, key, start, end)
 
-    def load(self, key: str, start: int, end: int) -> Any:
+    def load(self, key: str, start: int, end: int) -> object:
         """Unpickle the same bytes while they come; see `S3.load`."""
         return self.s3.load(self.keys.bucket, key, start, end)
 

@@ -1,1 +1,1 @@
-"""The bucket of inputs and results: small reads, large uploads, and the bucket's own settings."""
+"""The bucket of inputs and results, as the client sees it: its settings, and its objects through the door."""

@@ -1,1 +1,1 @@
-"""S3 for the worker, and for the client where it reads and writes in the same way."""
+"""Requests of S3: small ones, reads of a stream, uploads, and retries. Client and worker share all but `client`."""

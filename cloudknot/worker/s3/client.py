@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 import boto3
 from botocore.config import Config
@@ -156,7 +156,7 @@ class S3:
             if code_of(error) != EXISTS:
                 raise
 
-    def load(self, bucket: str, key: str, start: int, end: int) -> Any:
+    def load(self, bucket: str, key: str, start: int, end: int) -> object:
         """Unpickle bytes ``start`` to ``end`` of an object, while they come.
 
         Raises `Unreadable` when they cannot be read.
@@ -170,7 +170,8 @@ class S3:
 
         ask = partial(self._body, bucket, key)
         with insist(lambda: RangeFile(ask, insist, start, end)).buffered() as file:
-            return buffers.load(file)
+            value: object = buffers.load(file)
+            return value
 
     def keys(self, bucket: str, prefix: str, after: str, until: str) -> list[str]:
         """Return the keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from botocore.config import _RetryDict
+    from botocore.exceptions import ClientError
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, exceptions.ClientError):
-        return _trouble_of_answer(error.response)
+        return _trouble_of_answer(error)
     if isinstance(error, exceptions.SSLError):
         return Trouble.INSECURE
     if isinstance(error, exceptions.ConnectionError):
@@ -100,9 +101,8 @@ def are_still_expired(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error)
 
 
-def _trouble_of_answer(response: Any) -> Trouble | None:
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+def _trouble_of_answer(error: ClientError) -> Trouble | None:
+    code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == 429:
         return Trouble.REFUSED
     if code in _EXPIRED:

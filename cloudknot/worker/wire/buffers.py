@@ -68,7 +68,7 @@ def size_of(pieces: Iterable[Buffer]) -> int:
     return sum(memoryview(piece).nbytes for piece in pieces)
 
 
-def loads(data: Buffer, unpickle: Callable[..., Any] = pickle.loads) -> Any:
+def loads(data: Buffer, unpickle: Callable[..., object] = pickle.loads) -> Any:
     """Unpickle what a `PieceFile` gave, joined. ``unpickle`` takes what `pickle.loads` does."""
     if data[:4] != MAGIC:
         return unpickle(data)
@@ -81,7 +81,7 @@ def loads(data: Buffer, unpickle: Callable[..., Any] = pickle.loads) -> Any:
     return unpickle(first, buffers=map(bytearray, rest))
 
 
-def load(file: BinaryIO, unpickler: Callable[..., Any] = pickle.Unpickler) -> Any:
+def load(file: BinaryIO, unpickler: Callable[..., pickle.Unpickler] = pickle.Unpickler) -> Any:
     """`loads` from a buffered file: what is large is read straight into the object that it becomes."""
     if file.peek(4)[:4] != MAGIC:  # type: ignore[attr-defined]
         return unpickler(file).load()

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
-from typing import Any, overload
+from typing import overload
 
 from .buffers import Pieces, size_of
 
@@ -55,12 +55,12 @@ class Failure:
     def from_bytes(cls, data: bytes) -> Failure:
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
-        about: dict[str, Any] = json.loads(data[_LENGTH.size : end])
+        about = json.loads(data[_LENGTH.size : end])
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in about.items() if name in known}, pickled=data[end:])
 
 
-def rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
+def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapping[str, object]) -> BaseException:
     """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
     error = cls.__new__(cls, *args)
     object.__setattr__(error, "args", args)
@@ -166,5 +166,5 @@ class Pack(Sequence[Envelope]):
         start = self._record(position - 1)[-1] if position else 0
         return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)
 
-    def _record(self, position: int) -> tuple[Any, ...]:
+    def _record(self, position: int) -> tuple[int, float, float, int, int]:
         return _RECORD.unpack_from(self._data, _HEADER.size + position * _RECORD.size)

@@ -42,7 +42,7 @@ class Location(NamedTuple):
 class RunKeys:
     """Where the objects of one run are in its bucket.
 
-    ``prefix`` is ``cloudknot.run.jobs.history/<knot>/<run id>``.
+    ``prefix`` is ``cloudknot.jobs/<knot>/<run id>``.
     """
 
     bucket: str

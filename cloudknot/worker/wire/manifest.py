@@ -68,7 +68,7 @@ class Manifest:
     def child_of(self, element: int) -> int:
         return element // self.chunksize
 
-    def to_json(self, **more: Any) -> str:
+    def to_json(self, **more: object) -> str:
         """As stored; ``more`` is for those who know of it, and passed over by `from_json`."""
         return json.dumps({**asdict(self), **more}, sort_keys=True)
 
