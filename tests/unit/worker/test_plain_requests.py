@@ -7,7 +7,7 @@ import pytest
 from botocore.config import Config
 from botocore.session import Session
 
-from cloudknot.worker.s3.plain_requests import MAX_IDLE, PlainRequests, _Connections
+from cloudknot.worker.s3.plain_requests import BODY_LIMIT, MAX_IDLE, PlainRequests, _Connections
 
 
 @pytest.fixture
@@ -87,18 +87,44 @@ def test_certificates_are_those_of_boto3(session, made, monkeypatch, tmp_path):
     assert fine._tls.cert_store_stats()["x509_ca"] > 50
 
 
-def test_where_nobody_listens_it_is_tried_once(session):
-    asked = []
+class Deaf(Connection):
+    def connect(self):
+        raise OSError("nobody listens")
 
-    class Deaf(Connection):
-        def connect(self):
-            asked.append(1)
-            raise OSError("nobody listens")
 
-    client = session.create_client("s3", region_name="eu-west-1")
-    requests = PlainRequests(session, client, "test", lambda url: Deaf())
+class DeafConnections(Connections):
+    def __call__(self, url):
+        self.append(Deaf())
+        return self[-1]
+
+
+@pytest.fixture
+def deaf(session):
+    """Requests to where nobody listens, and the connections that they tried to make."""
+    tried = DeafConnections()
+    return PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", tried), tried
+
+
+def test_where_nobody_listens_it_is_tried_once(deaf):
+    requests, tried = deaf
     assert [requests.get("bucket", "key", {}) for _ in range(3)] == [None] * 3
-    assert asked == [1]
+    assert len(tried) == 1
+
+
+def test_warming_up_says_nothing_of_later_requests(deaf):
+    """The object that it asks for is not there, and may be refused."""
+    requests, tried = deaf
+    requests.warm_up()
+    assert requests.get("bucket", "key", {}) is None
+    assert len(tried) == 2
+
+
+def test_a_body_that_boto3_would_stream_is_left_to_it(session, made):
+    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", made)
+    assert not requests.put("bucket", "key", bytes(BODY_LIMIT + 1), {})
+    assert not made
+    assert not requests.put("bucket", "key", bytes(BODY_LIMIT), {})
+    assert made[0].requests == [("PUT", "/bucket/key")]
 
 
 def test_a_connection_is_used_again(made):
