@@ -14,7 +14,7 @@ from cloudknot.aws.cloud import choose_cloud
 from cloudknot.deploy.account.buckets import clouds_of
 from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
-from cloudknot.deploy.pars import Pars
+from cloudknot.deploy.pars import Pars, mark_clobbered
 from cloudknot.deploy.plan import plan_knot
 from cloudknot.deploy.shared import make_shared
 from cloudknot.display.progress import progress_line
@@ -146,7 +146,7 @@ class Knot:
         self._make(options, pars, cloud)
 
     def _make(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
-        self._options, self._pars, self.clobbered = options, pars, False
+        self._options, self._pars, self._clobbered = options, pars, False
         self._jobs: dict[str, BatchJob | None] = {}
         stages = Stages(options.name)
         with stages.stage("packing the function"):
@@ -371,11 +371,16 @@ class Knot:
         image_uri = self._resources.image_uri
         also = Also(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
         clobber_knot(self._cloud, self.name, also)
-        self.clobbered = True
+        self._clobbered = True
         if clobber_pars:
             clobber_shared(self._cloud, self.name, self._resources.pars_name)
             if self._pars is not None:
-                self._pars.clobbered = True
+                mark_clobbered(self._pars)
+
+    @property
+    def clobbered(self) -> bool:
+        """Whether `clobber` has deleted it."""
+        return self._clobbered
 
     def _refuse_if_made_anew(self) -> None:
         try:

@@ -7,7 +7,7 @@ Nothing above this module knows which cloud it has.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from importlib import import_module
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cloudknot.aws import clients
 from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
-from cloudknot.aws.ecr import Repository
+from cloudknot.aws.ecr import Image, Repository
 from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
 from cloudknot.errors import CloudknotError
@@ -29,39 +29,10 @@ CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.cloud", "LocalC
 """The module and the class of each cloud that the settings can name."""
 
 
-class PublishableImage(Protocol):
-    """What a cloud must know of an image to publish it: see `cloudknot.image.render.Image`."""
-
-    @property
-    def tag(self) -> str: ...
-    @property
-    def environment_digest(self) -> str: ...
-    @property
-    def requirements(self) -> tuple[str, ...]: ...
-    @property
-    def files(self) -> Mapping[str, bytes]: ...
-    @property
-    def executables(self) -> Collection[str]: ...
-    @property
-    def platform(self) -> str: ...
-    @property
-    def python(self) -> str: ...
-    @property
-    def environment_tag(self) -> str: ...
-    @property
-    def needs_engine(self) -> str: ...
-    @property
-    def nocache(self) -> bool: ...
-    @property
-    def extra_tags(self) -> tuple[str, ...]: ...
-    @property
-    def has_environment_stage(self) -> bool: ...
-
-
 class ImageStore(Protocol):
     """A place from where jobs get their images."""
 
-    def put(self, image: PublishableImage, repository: Repository, uri: str) -> None:
+    def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Make the image available to jobs as ``uri``, and known to the repository."""
 
 

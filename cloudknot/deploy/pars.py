@@ -93,7 +93,7 @@ class Pars:
     def _deploy(self, plan: ParsPlan) -> None:
         self._options, self._cloud = plan.options, plan.cloud
         self._state = deploy_pars(plan)
-        self.clobbered = False
+        self._clobbered = False
 
     def __repr__(self) -> str:
         return f"Pars(name={self.name!r})"
@@ -158,13 +158,18 @@ class Pars:
         """Id of the security group of the instances, which lets nothing in."""
         return self._output("SecurityGroup")
 
+    @property
+    def clobbered(self) -> bool:
+        """Whether these resources were deleted."""
+        return self._clobbered
+
     def clobber(self) -> None:
         """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
         delete_pars(self._cloud, self.name)
-        self.clobbered = True
+        self._clobbered = True
 
     def _live(self) -> StackState:
-        if self.clobbered:
+        if self._clobbered:
             raise ResourceClobberedException(
                 f"The Pars {self.name!r} was clobbered and cannot be used any more. "
                 f"Pars(name={self.name!r}) makes it anew."
@@ -239,6 +244,11 @@ def let_use(pars: Pars, bucket: str) -> None:
     arn = bucket_arn(pars._cloud, bucket)
     if arn not in pars._live().parameters["BucketArns"].split(","):
         pars._deploy(plan_pars(pars._cloud.in_bucket(bucket), pars._options))
+
+
+def mark_clobbered(pars: Pars) -> None:
+    """Have a Pars whose resources were deleted refuse use from now on."""
+    pars._clobbered = True
 
 
 def deploy_pars(plan: ParsPlan) -> StackState:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.ecr import Image
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
@@ -15,7 +16,6 @@ from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.pars import Pars, ParsPlan, plan_default_pars
 from cloudknot.image.docker_image import DockerImage, image_in
-from cloudknot.image.render import Image
 from cloudknot.options import config
 from cloudknot.options.choices import KnotOptions
 from cloudknot.options.validators import refuse

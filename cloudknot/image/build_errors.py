@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
+from cloudknot.aws.ecr import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
 
@@ -22,18 +20,7 @@ FOREIGN = (
 )
 
 
-class Wanted(Protocol):
-    """What an image is to be; see `cloudknot.image.render.Image`."""
-
-    @property
-    def platform(self) -> str: ...
-    @property
-    def python(self) -> str: ...
-    @property
-    def files(self) -> Mapping[str, bytes]: ...
-
-
-def explained(error: ImageError, image: Wanted) -> ImageError:
+def explained(error: ImageError, image: Image) -> ImageError:
     """The error of a failed build, with what is behind it where the log tells."""
     if _is_foreign(f"{error} {error.log}"):
         text = f"{FOREIGN.format(platform=image.platform)}\n{error}"
@@ -44,12 +31,12 @@ def explained(error: ImageError, image: Wanted) -> ImageError:
     return ImageError(text, instruction=error.instruction, log=error.log)
 
 
-def python_failed(log: str, image: Wanted) -> ImageError:
+def python_failed(log: str, image: Image) -> ImageError:
     """The error of an image in which the check of Python ended badly with that log."""
     return ImageError(FOREIGN.format(platform=image.platform) if _is_foreign(log) else _other_python(log, image))
 
 
-def other_architecture(found: str, image: Wanted) -> ImageError:
+def other_architecture(found: str, image: Image) -> ImageError:
     """The error of an image for the platform ``found``."""
     base = context.base_of(image.files)
     return ImageError(OTHER_ARCHITECTURE.format(found=found, platform=image.platform, base=base))
@@ -60,7 +47,7 @@ def _is_foreign(log: str) -> bool:
     return "exec format error" in log
 
 
-def _other_python(log: str, image: Wanted) -> str:
+def _other_python(log: str, image: Image) -> str:
     version = context.python_found(log)
     said = "".join(log.strip().splitlines()[-1:])
     found = f"it has Python {version}" if version else f"it has no command `python` that works ({said})"

@@ -11,8 +11,9 @@ import contextlib
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from cloudknot.aws.ecr import Image, RegistryLogin, Repository
 from cloudknot.errors import ImageError
 from cloudknot.image import build_errors, context
 from cloudknot.image.build_log import EngineLog
@@ -32,39 +33,6 @@ NO_ENGINE = (
 NOT_SENT = " If the connection broke, just call again: layers that have arrived are not sent again."
 _REFUSED = re.compile(r"denied|authori[sz]|authentication", re.IGNORECASE)
 """A registry's words for a login that it does not take."""
-
-
-class Login(Protocol):
-    """A registry's login; see `cloudknot.aws.ecr.RegistryLogin`."""
-
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-
-
-class Repository(Protocol):
-    """Where images go; see `cloudknot.aws.ecr.Repository`."""
-
-    def has_tag(self, tag: str) -> bool: ...
-    def login(self) -> Login: ...
-
-
-class Buildable(Protocol):
-    """What must be known of an image to build it; see `cloudknot.image.render.Image`."""
-
-    @property
-    def platform(self) -> str: ...
-    @property
-    def python(self) -> str: ...
-    @property
-    def files(self) -> Mapping[str, bytes]: ...
-    @property
-    def executables(self) -> Collection[str]: ...
-    @property
-    def environment_tag(self) -> str: ...
-    @property
-    def nocache(self) -> bool: ...
 
 
 class DockerBuilder:
@@ -91,7 +59,7 @@ class DockerBuilder:
             self._own_client.close()
             self._own_client = None
 
-    def publish(self, image: Buildable, repository: Repository, uri: str) -> None:
+    def publish(self, image: Image, repository: Repository, uri: str) -> None:
         """Build what the repository lacks of an image, and push it as ``uri``.
 
         An environment that the repository has is pulled, not built; one that the engine has is not even pulled.
@@ -107,7 +75,7 @@ class DockerBuilder:
         self._make_program(image, uri, environment)
         self.push(uri, login)
 
-    def build(self, image: Buildable, uri: str) -> None:
+    def build(self, image: Image, uri: str) -> None:
         """Build an image on the engine alone, as ``name:tag``."""
         environment = _sibling(uri, image.environment_tag)
         files = context.environment_of(image.files)
@@ -121,7 +89,7 @@ class DockerBuilder:
         with self._translated(f"Naming {uri}"):
             self._client.tag(uri, name, tag, force=True)
 
-    def push(self, uri: str, login: Login | None = None) -> None:
+    def push(self, uri: str, login: RegistryLogin | None = None) -> None:
         """Push an image; layers that the registry has are not sent again. Without a login, Docker's own is used."""
         auth = {"username": login.username, "password": login.password} if login else None
         title = f"Pushing {uri}"
@@ -131,13 +99,13 @@ class DockerBuilder:
         except ImageError as error:
             raise ImageError(f"{error}{'' if _REFUSED.search(str(error)) else NOT_SENT}") from error
 
-    def _make_environment(self, image: Buildable, files: Mapping[str, bytes], uri: str) -> None:
+    def _make_environment(self, image: Image, files: Mapping[str, bytes], uri: str) -> None:
         if image.nocache or not self._has(uri):
             self._build("Building the environment", image, files, uri)
         # Also of an image that is there: it may be one that was refused before.
         self._check(image, uri)
 
-    def _make_program(self, image: Buildable, uri: str, environment: str) -> None:
+    def _make_program(self, image: Image, uri: str, environment: str) -> None:
         if context.environment_of(image.files) is not None:
             arguments = {"ENVIRONMENT": environment}
             self._build("Building the image", image, context.program_of(image.files), uri, arguments)
@@ -150,7 +118,7 @@ class DockerBuilder:
     def _build(
         self,
         title: str,
-        image: Buildable,
+        image: Image,
         files: Mapping[str, bytes],
         uri: str,
         arguments: dict[str, str] | None = None,
@@ -178,7 +146,7 @@ class DockerBuilder:
             except ImageError as error:
                 raise build_errors.explained(error, image) from error
 
-    def _check(self, image: Buildable, uri: str) -> None:
+    def _check(self, image: Image, uri: str) -> None:
         """Refuse an image of another architecture, or of another Python where the Dockerfile does not do so itself."""
         with self._translated(f"Looking at {uri}"):
             about = self._client.inspect_image(uri)
@@ -188,7 +156,7 @@ class DockerBuilder:
         if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
             self._check_python(image, uri)
 
-    def _check_python(self, image: Buildable, uri: str) -> None:
+    def _check_python(self, image: Image, uri: str) -> None:
         with self._translated(f"Checking the Python of {uri}"):
             status, log = self._run(uri, ["python", "-c", context.python_check(image.python)])
         if status:
@@ -222,7 +190,7 @@ class DockerBuilder:
             return False
         return True
 
-    def _pull(self, uri: str, login: Login, platform: str) -> None:
+    def _pull(self, uri: str, login: RegistryLogin, platform: str) -> None:
         auth = {"username": login.username, "password": login.password}
         title = f"Pulling {uri}"
         name, tag = _split(uri)

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.ecr import Image
 from cloudknot.errors import CloudknotInputError, ImageError
 from cloudknot.image import context, directory
-from cloudknot.image.render import Image, image_of, render
+from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import without_pin
@@ -207,13 +208,15 @@ class DockerImage:
         ImageError
             Nothing was built yet, there is no engine, or the registry refused.
         """
+        from cloudknot.image.repository import login_to
+
         if (repo is None) == (repo_uri is None):
             raise CloudknotInputError("push takes a DockerRepo as repo=, or an address as repo_uri=: one of them.")
         if not self.images:
             raise ImageError("There is no image to push yet: call build first.")
         address = repo_uri if repo is None else repo.repo_uri
         assert address is not None
-        login = repo.login() if repo is not None else None
+        login = login_to(repo) if repo is not None else None
         with self._builder as builder:
             for image in self.images:
                 uri = f"{address}:{image['tag']}"

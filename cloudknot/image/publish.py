@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from cloudknot.image.builder import DockerBuilder
 
 if TYPE_CHECKING:
-    from cloudknot.aws.cloud import Cloud, PublishableImage
-    from cloudknot.aws.ecr import Repository
+    from cloudknot.aws.cloud import Cloud
+    from cloudknot.aws.ecr import Image, Repository
 
 
-def publish(cloud: Cloud, image: PublishableImage, repository: Repository) -> str:
+def publish(cloud: Cloud, image: Image, repository: Repository) -> str:
     """Put an image where jobs can pull it, unless it is there already, and return its URI.
 
     Raises
@@ -37,6 +37,6 @@ def publish(cloud: Cloud, image: PublishableImage, repository: Repository) -> st
     return uri
 
 
-def _push(image: PublishableImage, repository: Repository, uri: str) -> None:
+def _push(image: Image, repository: Repository, uri: str) -> None:
     with DockerBuilder() as builder:
         builder.publish(image, repository, uri)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from cloudknot.aws.ecr import Image
 from cloudknot.image import context
 from cloudknot.options import validators
 
@@ -34,56 +34,6 @@ _USER = """\
 RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name} || adduser -D ${name}; chown ${name} /opt/cloudknot
 USER ${name}
 """
-
-
-@dataclass(frozen=True)
-class Image:
-    """Everything that an image is built from.
-
-    Attributes
-    ----------
-    platform : str
-        ``"linux/amd64"`` or ``"linux/arm64"``.
-    python : str
-        The minor version that it must have, for example ``"3.11"``.
-    requirements : tuple of str
-        Everything that pip installs: the program's requirements, the worker's own, the GitHub installs.
-    files : mapping of str to bytes
-        The whole build context, by path; see `cloudknot.image.context`.
-    environment_digest : str
-        SHA-256 in hexadecimal of what the environment is made from; editing the function keeps it.
-    tag : str
-        Digest of everything in the image, 32 hexadecimal digits.
-    executables : frozenset of str
-        Paths of the files that a person made executable.
-    needs_engine : str
-        What of it only a Docker engine can do, in words for people; empty when a virtual environment does as well.
-    nocache : bool
-        Whether it is to be built anew, and pushed, also when it exists.
-    extra_tags : tuple of str
-        Tags that it gets besides its own.
-    """
-
-    platform: str
-    python: str
-    requirements: tuple[str, ...]
-    files: Mapping[str, bytes]
-    environment_digest: str
-    tag: str
-    executables: frozenset[str] = frozenset()
-    needs_engine: str = ""
-    nocache: bool = False
-    extra_tags: tuple[str, ...] = ()
-
-    @property
-    def has_environment_stage(self) -> bool:
-        """Whether the environment can be built apart from the program."""
-        return context.environment_of(self.files) is not None
-
-    @property
-    def environment_tag(self) -> str:
-        """The tag of the environment alone."""
-        return f"env-{self.environment_digest[:32]}"
 
 
 def image_of(
@@ -113,6 +63,7 @@ def image_of(
         files=ordered,
         environment_digest=context.environment_digest(ordered, platform, executables),
         tag=context.content_tag(ordered, platform, executables),
+        has_environment_stage=context.environment_of(ordered) is not None,
         executables=executables,
         needs_engine=said.get("needs_engine", ""),
         nocache=nocache,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.ecr import Repository
+from cloudknot.aws.ecr import RegistryLogin, Repository
 
 
-class DockerRepo(Repository):
+class DockerRepo:
     """An ECR repository, made if there is none of that name.
 
     Parameters
@@ -19,20 +19,45 @@ class DockerRepo(Repository):
         Put on the repository when it is made.
     cloud : Cloud or {"aws", "local"}, optional
         Default: the settings'.
-
-    Attributes
-    ----------
-    repo_uri, repo_registry_id, arn : str
     """
 
     def __init__(
         self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | str | None = None
     ) -> None:
-        super().__init__(name, aws_resource_tags, cloud=choose_cloud(cloud))
-        self.create()
+        self._repository = Repository(name, aws_resource_tags, cloud=choose_cloud(cloud))
+        self._repository.create()
 
     def __repr__(self) -> str:
         return f"DockerRepo(name={self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """Name of the repository."""
+        return self._repository.name
+
+    @property
+    def repo_uri(self) -> str:
+        """Address of the repository, for `docker push`."""
+        return self._repository.repo_uri
+
+    @property
+    def repo_registry_id(self) -> str:
+        """Id of its registry: the number of the account."""
+        return self._repository.repo_registry_id
+
+    @property
+    def arn(self) -> str:
+        """ARN of the repository."""
+        return self._repository.arn
+
+    def clobber(self) -> None:
+        """Delete the repository and every image in it."""
+        self._repository.clobber()
+
+
+def login_to(repo: DockerRepo) -> RegistryLogin:
+    """Return a login for the registry of a repository."""
+    return repo._repository.login()
 
 
 def repository_of(uri: str) -> str:

@@ -104,7 +104,7 @@ def test_a_tool_that_was_added_to_the_directory_runs(choices, tmp_path):
 
 def test_tags_are_pushed_and_follow_the_image(choices, cloud):
     knot = ck.Knot(name="tagged", func=lambda x: x, image_tags=["v1", "latest-tagged"], repo_name="tags", **choices)
-    repository = knot.docker_repo
+    repository = cloud.repository(knot.docker_repo.name)
     first = digest_of(cloud, "latest-tagged")
     assert repository.has_tag("v1")
     ck.Knot(name="tagged", func=lambda x: x + 1, image_tags="latest-tagged", repo_name="tags", **choices)
@@ -125,7 +125,7 @@ def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     again = ck.Knot(name="again", func=unchanged, image_tags="also-without", **choices)
     assert again.map([1]).result(LONG) == [1]
-    assert first.docker_repo.has_tag("also-without")
+    assert choices["cloud"].repository(first.docker_repo.name).has_tag("also-without")
     with pytest.raises(ck.ImageError, match="A Docker engine is needed"):
         ck.Knot(name="again", func=unchanged, no_image_cache=True, **choices)
 
@@ -187,5 +187,5 @@ def test_build_and_push_by_hand(machine, cloud):
     repository = ck.DockerRepo("by-hand", cloud=cloud)
     image.push(repository)
     assert image.repo_uri == repository.repo_uri
-    assert repository.has_tag("one")
-    assert repository.has_tag("two")
+    assert cloud.repository("by-hand").has_tag("one")
+    assert cloud.repository("by-hand").has_tag("two")

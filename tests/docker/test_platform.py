@@ -64,7 +64,7 @@ def test_an_engine_that_does_not_emulate_says_what_to_do(engine, arm64_base):
 def test_an_engine_that_emulates_pushes_an_image_for_arm64(cloud, engine, arm64_base):
     knot = ck.Knot(name="emulated", func=abs, base_image=arm64_base, instance_types="m7g.large", cloud=cloud)
     image = image_in(knot.docker_image, "linux/arm64")
-    uri, login = f"{knot.docker_repo.repo_uri}:{image.tag}", knot.docker_repo.login()
+    uri, login = f"{knot.docker_repo.repo_uri}:{image.tag}", cloud.repository(knot.docker_repo.name).login()
     engine.remove_image(uri, force=True)
     auth = {"username": login.username, "password": login.password}
     engine.pull(*uri.rsplit(":", 1), auth_config=auth, platform="linux/arm64")

@@ -19,8 +19,8 @@ from cloudknot.deploy.inventory import KNOT, is_of, job_definitions, stack_name
 from cloudknot.deploy.knot_stack import delete_knot, revisions_of
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.errors import CannotDeleteResourceException, CloudError
-from cloudknot.image.garbage import Named, images_of, unneeded
 from cloudknot.image.repository import repository_of, split_uri
+from cloudknot.image.unused_images import Named, images_of, unneeded
 from cloudknot.options import config
 from cloudknot.worker.wire.keys import RUNS
 

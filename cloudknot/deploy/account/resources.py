@@ -24,7 +24,7 @@ from cloudknot.deploy.job_definition import buckets_named
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.display.tables import size
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.image.garbage import Named, images_of
+from cloudknot.image.unused_images import Named, images_of
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:

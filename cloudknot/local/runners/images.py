@@ -23,8 +23,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cloudknot.aws.cloud import PublishableImage
-from cloudknot.aws.ecr import Repository
+from cloudknot.aws.ecr import Image, Repository
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.state import claim, locked
 
@@ -45,7 +44,7 @@ class DirectoryStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def put(self, image: PublishableImage, repository: Repository, uri: str) -> None:
+    def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Write the image as a directory, and register its tags with ECR."""
         materialise(self._directory, image)
         if image.has_environment_stage:
@@ -53,14 +52,14 @@ class DirectoryStore:
         register(repository, image.tag)
 
 
-def materialise(directory: Path, image: PublishableImage) -> Path:
+def materialise(directory: Path, image: Image) -> Path:
     """Write an image where the process runner looks for it, unless it is there, and return its directory.
 
     Parameters
     ----------
     directory : Path
         The cloud's directory.
-    image : PublishableImage
+    image : Image
 
     Raises
     ------
@@ -117,7 +116,7 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _environment(directory: Path, image: PublishableImage) -> Path:
+def _environment(directory: Path, image: Image) -> Path:
     """The virtual environment of an image's requirements, made if it is missing, half-made or broken."""
     environments = _environments(directory)
     environments.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ def before(cloud):
     cloud.storage.ensure_bucket({})
     for service in (BATCH, SPOT):
         linked_role(cloud, service)
-    drop_unused(ck.DockerRepo("cloudknot", cloud=cloud))
+    ck.DockerRepo("cloudknot", cloud=cloud)
+    drop_unused(cloud.repository("cloudknot"))
     return inventory(cloud)
 
 

@@ -119,6 +119,14 @@ def test_its_names_are_the_papers(cloud):
     assert knot.docker_repo.name == "cloudknot"
 
 
+def test_objects_show_the_names_of_their_classes(cloud):
+    """A unit test compares those with the reference page."""
+    knot = ck.Knot(name="shown", func=triple, cloud=cloud)
+    for one in (knot, knot.pars, knot.docker_repo):
+        shown, listed = ({name for name in dir(each) if not name.startswith("_")} for each in (one, type(one)))
+        assert shown == listed
+
+
 def test_a_knot_is_found_by_its_name_alone(cloud):
     made = ck.Knot(name="found", func=triple, cloud=cloud)
     future = made.map([1, 2])

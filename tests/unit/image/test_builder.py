@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from cloudknot.aws.ecr import RegistryLogin
+from cloudknot.aws.ecr import Image, RegistryLogin
 from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.build_log import EngineLog
 from cloudknot.image.builder import DockerBuilder, as_tar
-from cloudknot.image.render import Image, image_of, render, render_image
+from cloudknot.image.render import image_of, render, render_image
 from cloudknot.program.program import Program, make_program
 from tests.helpers.functions import square
 

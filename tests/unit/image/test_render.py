@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from cloudknot.aws.ecr import Image
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
-from cloudknot.image.render import Image, image_of, render_image, worker_files
+from cloudknot.image.render import image_of, render_image, worker_files
 from cloudknot.program.program import Program, make_program
 from tests.helpers import functions
 from tests.helpers.functions import square

@@ -16,6 +16,7 @@ SECTIONS = {
 }
 CLASSES = {name: getattr(ck, name, None) or globals()[name] for name in SECTIONS}
 INSTANCES = {
+    "DockerImage": lambda: ck.DockerImage(func=abs),
     "BatchJob": lambda: ck.BatchJob("id"),
     "MapFuture": empty_map,
     "ElementFuture": lambda: ElementFuture(Block(None, 0), 3),
