@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
@@ -98,7 +97,7 @@ class Knot:
         pars_policies: str | Sequence[str] = (),
         docker_image: DockerImage | None = None,
         base_image: str | None = None,
-        func: Callable[..., Any] | None = None,
+        func: Callable[..., object] | None = None,
         image_script_path: str | Path | None = None,
         image_work_dir: str | Path | None = None,
         image_github_installs: str | Sequence[str] = (),
@@ -252,7 +251,7 @@ class Knot:
 
     def map(
         self,
-        iterdata: Iterable[Any] | BatchJob,
+        iterdata: Iterable[object] | BatchJob,
         env_vars: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         max_threads: int = 64,
         starmap: bool = False,
@@ -261,7 +260,7 @@ class Knot:
         chunksize: int | str | None = None,
         depends_on: MapFuture | BatchJob | str | Sequence[MapFuture | BatchJob | str] | None = None,
         progress: bool | None = None,
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, object] | None = None,
         memory: int | None = None,
         vcpus: int | None = None,
         timeout: int | None = None,
@@ -322,7 +321,7 @@ class Knot:
         return self._submit(source, options)
 
     def _submit(
-        self, elements: Iterable[Any] | Source, options: MapOptions, waits_for: Sequence[str] = ()
+        self, elements: Iterable[object] | Source, options: MapOptions, waits_for: Sequence[str] = ()
     ) -> MapFuture:
         started = start_run(self._cloud, self._target, elements, self._program, options, waits_for)
         if started is None:

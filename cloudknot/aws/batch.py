@@ -181,7 +181,7 @@ def _terminate_in_bulk(door: Door, job_ids: Sequence[str], reason: str) -> list[
     refused: list[str] = []
     for start in range(0, len(job_ids), TERMINATE_LIMIT):
         chosen = list(job_ids[start : start + TERMINATE_LIMIT])
-        answer = door.call("batch", "terminate_jobs", jobs=chosen, reason=reason)
+        answer = clients.batch(door).terminate_jobs(jobs=chosen, reason=reason)
         refused += [error["job"] for error in answer.get("errors", ())]
     return refused
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cloudknot.aws import clients
 from cloudknot.aws.batch import LogStream, console_log_url
@@ -92,11 +92,11 @@ class Cloud:
         """A boto3 client of this cloud."""
         return self.door.client(service)
 
-    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
+    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call one operation; see `Door.call`."""
         return self.door.call(service, operation, **arguments)
 
-    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, Any]]:
+    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, object]]:
         """Call one paginated operation; see `Door.pages`."""
         return self.door.pages(service, operation, **arguments)
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, translate
@@ -178,7 +178,7 @@ class Door:
         except BotoCoreError as error:
             raise translate(error, service) from error
 
-    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
+    def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call ``operation`` (snake case, as boto3 has it) and return its answer.
 
         What fails for a passing reason is called again, for `PATIENCE` seconds; see `Persistence`.
@@ -191,7 +191,7 @@ class Door:
         client = self.client(service)
         return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
 
-    def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, Any]:
+    def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an ``operation`` that must not be carried out twice, such as SubmitJob; else as `call`.
 
         It is called again only when it was certainly not carried out.
@@ -219,7 +219,7 @@ class Door:
         """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""
         return self._persist(self.client(service), service, operation, call)
 
-    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, Any]]:
+    def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, object]]:
         """The pages of a paginated ``operation``, fetched as they are asked for, each by a `call`."""
         from botocore.paginate import Paginator
 
@@ -227,9 +227,9 @@ class Door:
         name = client.meta.method_to_api_mapping[operation]
         tokens = self._botocore.get_paginator_model(service).get_paginator(name)
         model = client.meta.service_model.operation_model(name)
+        call = partial(self.call, service, operation)
         # botocore's paginator takes any callable; its type stubs ask for a name.
-        call: Any = partial(self.call, service, operation)
-        paginator: Paginator[dict[str, Any]] = Paginator(call, tokens, model)
+        paginator: Paginator[dict[str, object]] = Paginator(call, tokens, model)  # type: ignore[arg-type]
         yield from paginator.paginate(**arguments)
 
     def _persist(

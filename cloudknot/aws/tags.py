@@ -29,8 +29,3 @@ def without_own(tags: Mapping[str, str]) -> dict[str, str]:
 def tag_list(tags: Mapping[str, str]) -> list[Tag]:
     """Return tags as AWS lists them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def pairs(prefix: str, values: Mapping[str, str]) -> list[dict[str, str]]:
-    """A mapping as AWS lists it: ``{"<prefix>Key": key, "<prefix>Value": value}``."""
-    return [{f"{prefix}Key": key, f"{prefix}Value": value} for key, value in values.items()]

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws.ecr import Image
 from cloudknot.errors import CloudknotInputError, ImageError
@@ -72,7 +72,7 @@ class DockerImage:
     def __init__(
         self,
         name: str | None = None,
-        func: Callable[..., Any] | None = None,
+        func: Callable[..., object] | None = None,
         script_path: str | Path | None = None,
         dir_name: str | Path | None = None,
         base_image: str | None = None,

@@ -6,19 +6,20 @@ deleted by its digest, with all of its tags: a tag taken away leaves the image t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cloudknot.image.repository import split_uri
 
 if TYPE_CHECKING:
+    from cloudknot.aws.batch import JobDefinition
     from cloudknot.aws.cloud import Cloud
 
 Named = tuple[str, str]
 """A repository, and the tag or the digest of an image in it."""
 
 
-def images_of(definitions: Iterable[Mapping[str, Any]]) -> set[Named]:
+def images_of(definitions: Iterable[JobDefinition]) -> set[Named]:
     """What job definitions run, and the environments that it stands on."""
     found = set()
     for definition in definitions:

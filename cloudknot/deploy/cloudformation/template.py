@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from textwrap import indent
 
-from cloudknot.aws.tags import pairs
+from cloudknot.aws.tags import tag_list
 from cloudknot.deploy.job_definition import template_parts
 from cloudknot.errors import CloudknotInputError
 
@@ -73,7 +73,7 @@ def fill_in(template: str, tags: Mapping[str, str]) -> str:
     CloudknotInputError
         The tags make it longer than CloudFormation takes.
     """
-    listed, mapped = json.dumps(pairs("", tags)), json.dumps(dict(tags))
+    listed, mapped = json.dumps(tag_list(tags)), json.dumps(dict(tags))
     filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
     whole = re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
     if (size := len(whole.encode())) > LONGEST:
