@@ -111,7 +111,7 @@ def test_a_requirement_that_does_not_exist_is_told_by_pip(engine, base):
         DockerBuilder(engine).build(image, "cloudknot-failing:1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def other_python(engine, base):
     """A base image whose `python` is PyPy, of another minor version, and one that has none."""
     for name, line in (

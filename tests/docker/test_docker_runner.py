@@ -24,7 +24,7 @@ LONG = 120
 MB = 1_000_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def batch(cloud):
     """Batch of the cloud, with a queue to submit plain jobs of any image to."""
     return batch_of(cloud)
@@ -98,7 +98,7 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def image(machine, engine):
     """The base image in the registry, for jobs that need no program."""
     name = f"{machine.registry}/plain"

@@ -22,7 +22,7 @@ ARM64_PROGRAM = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def arm64_base(engine):
     """A base image for linux/arm64, whose shell and Python are a program of that architecture that does nothing."""
     dockerfile = b"FROM scratch\nCOPY passwd /etc/\nCOPY program /bin/sh\nCOPY program /usr/bin/python\n"

@@ -84,7 +84,7 @@ def total(results):
     return sum(results)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def impatient(cloud):
     """Make a knot, one of each function, whose worker gives up S3 after a second, instead of ten minutes."""
     knots = {}

@@ -32,6 +32,15 @@ def second_cloud(cloud):
     return ck.LocalCloud(cloud.directory)
 
 
+@pytest.fixture
+def own_environments(cloud, monkeypatch):
+    """The cloud's own directory of environments, to which no other process adds any."""
+    monkeypatch.delenv("CLOUDKNOT_LOCAL_ENVIRONMENTS")
+    directory = cloud.directory / "environments"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
 def triple(x):
     return 3 * x
 
@@ -40,9 +49,9 @@ def files_in(directory):
     return {path.name for path in directory.iterdir()}
 
 
-def test_making_the_same_knot_again_only_reads(cloud, second_cloud):
+def test_making_the_same_knot_again_only_reads(cloud, second_cloud, own_environments):
     ck.Knot(name="again", func=triple, cloud=cloud)
-    environments = files_in(cloud.directory / "environments")
+    environments = files_in(own_environments)
     images = files_in(cloud.directory / "images")
     recorder = Recorder(second_cloud)
     again = ck.Knot(name="again", func=triple, cloud=second_cloud)
@@ -50,19 +59,19 @@ def test_making_the_same_knot_again_only_reads(cloud, second_cloud):
     assert names
     assert all(name.startswith(("Describe", "Get", "List", "Head")) for name in names), names
     assert len(recorder.calls) <= 11, recorder.calls
-    assert files_in(cloud.directory / "environments") == environments
+    assert files_in(own_environments) == environments
     assert files_in(cloud.directory / "images") == images
     assert again.map([1]).result(LONG) == [3]
 
 
-def test_a_changed_function_costs_no_stack_operation(cloud, second_cloud):
+def test_a_changed_function_costs_no_stack_operation(cloud, second_cloud, own_environments):
     ck.Knot(name="edited", func=lambda x: x, cloud=cloud)
-    environments = files_in(cloud.directory / "environments")
+    environments = files_in(own_environments)
     recorder = Recorder(second_cloud)
     edited = ck.Knot(name="edited", func=lambda x: x + 1, cloud=second_cloud)
     assert not [call for call in recorder.calls if "Stack" in call and not call.endswith("DescribeStacks")]
     assert recorder.calls.count("batch:RegisterJobDefinition") == 1
-    assert files_in(cloud.directory / "environments") == environments
+    assert files_in(own_environments) == environments
     assert edited.map([1]).result(LONG) == [2]
 
 
@@ -176,14 +185,12 @@ def test_nothing_of_the_session_is_importable_in_the_job(knot_of):
     assert knot_of(modules_there).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
 
 
-def test_a_failed_installation_shows_what_the_installer_said(cloud):
-    before = files_in(cloud.directory / "environments")
+def test_a_failed_installation_shows_what_the_installer_said(cloud, own_environments):
+    before = files_in(own_environments)
     with pytest.raises(ImageError, match="this-is-no-package-of-anybodys") as caught:
         ck.Knot(name="broken", func=triple, requirements=["this-is-no-package-of-anybodys==9.9"], cloud=cloud)
     assert "No matching distribution" in str(caught.value)
-    assert {
-        name for name in files_in(cloud.directory / "environments") - before if not name.endswith(".lock")
-    } == set()
+    assert {name for name in files_in(own_environments) - before if not name.endswith(".lock")} == set()
 
 
 @pytest.mark.parametrize(

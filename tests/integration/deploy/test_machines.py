@@ -15,7 +15,7 @@ def counting(cloud):
     return CountingCloud(cloud.directory)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def image(cloud):
     """The id of a public machine image, by its architecture."""
 
@@ -27,7 +27,7 @@ def image(cloud):
     return find
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(cloud):
     """The name of a key pair."""
     return cloud.call("ec2", "create_key_pair", KeyName="lab")["KeyName"]

@@ -1,5 +1,6 @@
 """The embedded cloud's own life: found, started, stopped, killed, idle or busy, and whose its directory is."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -18,6 +19,24 @@ from cloudknot.local.state import CloudState, is_locked, locked, read_state, ser
 from tests.helpers.batch import WORKER, Client, Image, alive, until_written
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
+
+
+@contextlib.contextmanager
+def in_use(cloud):
+    """Requests all the time, for a machine that is too busy to make them in time."""
+    ended = threading.Event()
+
+    def use():
+        while not ended.wait(0.2):
+            cloud.call("sts", "get_caller_identity")
+
+    user = threading.Thread(target=use)
+    user.start()
+    try:
+        yield cloud
+    finally:
+        ended.set()
+        user.join()
 
 
 class TestLife:
@@ -80,8 +99,9 @@ class TestLife:
         server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
         try:
             until(lambda: read_state(directory))
-            client = Client(LocalCloud(directory))
-            job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+            with in_use(LocalCloud(directory)) as cloud:
+                client = Client(cloud)
+                job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
             threading.Event().wait(6)
             assert server.poll() is None
             (tmp_path / "go").touch()

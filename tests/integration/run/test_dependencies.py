@@ -8,13 +8,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.errors import CloudknotInputError, DependencyFailedError
-from tests.helpers.functions import double, nap
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
@@ -54,6 +54,16 @@ class Calls:
 def own_cloud(cloud):
     """The same cloud through a door of its own, so that its calls can be told apart."""
     return ck.LocalCloud(cloud.directory)
+
+
+# Here and not among the helpers: `reduce` refuses a function of a module that the image of the map does not have.
+def double(x):
+    return 2 * x
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
 
 
 def add_one(x, more=0):
