@@ -28,8 +28,6 @@ if TYPE_CHECKING:
         RepositoryTypeDef,
     )
 
-    from cloudknot.aws.cloud import Cloud
-
 
 LIFECYCLE = {
     "rules": [
@@ -126,14 +124,16 @@ class Repository:
     Making the object does not make the repository: `create` does.
     """
 
-    def __init__(self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud) -> None:
+    def __init__(
+        self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: clients.Caller
+    ) -> None:
         self.name = name
         self.tags = dict(aws_resource_tags or {})
-        self.cloud = cloud
+        self._cloud = cloud
 
     @property
     def _ecr(self) -> ECRClient:
-        return clients.ecr(self.cloud)
+        return clients.ecr(self._cloud)
 
     def describe(self) -> RepositoryTypeDef:
         """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Container
 from typing import IO, TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.program.missing_modules import absent
 from cloudknot.worker.wire.buffers import PieceFile
 
 if TYPE_CHECKING:
-    from cloudknot.program.pickling import Absent
     from cloudknot.program.program import Program
 
 
@@ -41,25 +39,3 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     except Exception as error:
         at_fault = pickle_errors.explain(value, by_value, missing)
         raise CloudknotInputError(f"{at_fault} cannot be pickled ({error})") from error
-
-
-def absent(files: Container[str], own: tuple[str, ...] = ()) -> Absent:
-    """What a job cannot import that has these ``files`` of modules; modules of its ``own`` travel by value."""
-    from cloudknot.program import pickling
-    from cloudknot.program.fingerprint import Fingerprint
-
-    def is_absent(module: str) -> bool:
-        if module == "__main__" or module in own:
-            return True
-        base = module.replace(".", "/")
-        return f"{base}.py" not in files and f"{base}/__init__.py" not in files and is_local(module)
-
-    return pickling.Absent(is_absent, lambda cls: Fingerprint(cls).digest)
-
-
-@functools.lru_cache(maxsize=4096)
-def is_local(name: str) -> bool:
-    """Whether a module is the caller's own: neither installed nor of the standard library."""
-    from cloudknot.program import local_modules
-
-    return local_modules.is_local(name)

@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program.input_pickling import absent, is_local
+from cloudknot.program.missing_modules import absent, is_local
 
 if TYPE_CHECKING:
     from cloudknot.program.local_modules import Travel
