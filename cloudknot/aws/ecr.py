@@ -129,11 +129,11 @@ class Repository:
     ) -> None:
         self.name = name
         self.tags = dict(aws_resource_tags or {})
-        self._cloud = cloud
+        self.cloud = cloud
 
     @property
     def _ecr(self) -> ECRClient:
-        return clients.ecr(self._cloud)
+        return clients.ecr(self.cloud)
 
     def describe(self) -> RepositoryTypeDef:
         """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""
