@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
 def side_by_side(
-    title: str, unit: float, contestants: Mapping[str, Callable[[], object]], rounds: int
+    title: str,
+    unit: float,
+    contestants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Run the contestants in turn, print each one's median and its ratio to the first, and return the medians."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
-            times[name].append(seconds(call) / unit)
+            begun = clock()
+            call()
+            times[name].append((clock() - begun) / unit)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     base = next(iter(medians.values()))
     print(f"\n{title} (median of {rounds}, least to most)")
