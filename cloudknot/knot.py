@@ -15,7 +15,7 @@ from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars, mark_clobbered
 from cloudknot.deploy.plan import plan_knot
-from cloudknot.deploy.shared import make_shared
+from cloudknot.deploy.prerequisites import make_prerequisites
 from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
@@ -160,10 +160,10 @@ class Knot:
     def _deploy(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
         plan = plan_knot(self._cloud, self._options, docker_image, self._pars)
         with stages.stage("publishing its image, and making what knots share"):
-            shared = make_shared(plan)
-        self._pars = shared.pars
+            made = make_prerequisites(plan)
+        self._pars = made.pars
         with stages.stage("making its queue, compute environment and job definition"):
-            return deploy_knot(plan, shared)
+            return deploy_knot(plan, made)
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"

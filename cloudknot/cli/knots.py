@@ -112,10 +112,10 @@ def clobber(
 
 
 def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
-    from cloudknot.deploy.account.resources import find_belongings, remove
+    from cloudknot.deploy.account.resources import find_resources, remove
     from cloudknot.display.tables import table
 
-    found = find_belongings(cloud)
+    found = find_resources(cloud)
     if not found:
         click.echo(f"There is nothing of cloudknot's in {cloud.region}.")
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from cloudknot.aws import clients
 from cloudknot.worker.wire.container import TRY_AGAIN
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ContainerPropertiesOutputTypeDef,
         JobDefinitionTypeDef,
         NetworkConfigurationTypeDef,
+        RegisterJobDefinitionRequestTypeDef,
         RetryStrategyOutputTypeDef,
         RuntimePlatformTypeDef,
     )
@@ -95,14 +96,13 @@ DEFINITION: Mapping[str, Value] = {
 }
 
 
-def job_definition(parameters: Mapping[str, str], region: str) -> dict[str, Any]:
+def job_definition(parameters: Mapping[str, str], region: str) -> RegisterJobDefinitionRequestTypeDef:
     """Return the request to RegisterJobDefinition for a stack with these parameters."""
     names = {**parameters, "AWS::Region": region, "LogGroup": parameters["LogGroupName"]}
-    filled: dict[str, Any] = _filled(DEFINITION, names)
-    return filled
+    return cast("RegisterJobDefinitionRequestTypeDef", _filled(DEFINITION, names))
 
 
-def _filled(value: Value, names: Mapping[str, str]) -> Any:
+def _filled(value: Value, names: Mapping[str, str]) -> object:
     if isinstance(value, Ref):
         return int(names[value.name]) if value.number else names[value.name]
     if isinstance(value, If):
@@ -118,7 +118,7 @@ def _filled(value: Value, names: Mapping[str, str]) -> Any:
 
 def template_parts() -> dict[str, list[str]]:
     """Return the lines of YAML for the words JOB_DEFINITION and JOB_CONDITIONS in the template."""
-    properties = _resource(DEFINITION)
+    properties = {_capital(name): _resource(value, name in AS_GIVEN) for name, value in DEFINITION.items()}
     conditions = {
         name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
         for name, (parameter, empty) in CONDITIONS.items()
@@ -129,17 +129,18 @@ def template_parts() -> dict[str, list[str]]:
     }
 
 
-def _resource(value: Value, as_given: bool = False) -> Any:
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _resource(value: Value, as_given: bool = False) -> object:
     """Return a part of the definition as CloudFormation has it: with a capital first letter, and its own functions."""
     if isinstance(value, Ref):
         return {"Ref": value.name}
     if isinstance(value, If):
         return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
     if isinstance(value, Mapping):
-        return {
-            key if as_given else key[0].upper() + key[1:]: _resource(each, key in AS_GIVEN)
-            for key, each in value.items()
-        }
+        return {key if as_given else _capital(key): _resource(each, key in AS_GIVEN) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_resource(each) for each in value]
     return {"Ref": "AWS::NoValue"} if value is None else value

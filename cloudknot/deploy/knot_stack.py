@@ -33,11 +33,11 @@ from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options.choices import KnotOptions
 
 if TYPE_CHECKING:
-    from types_boto3_batch.type_defs import JobDefinitionTypeDef
+    from types_boto3_batch.type_defs import JobDefinitionTypeDef, RegisterJobDefinitionRequestTypeDef
 
     from cloudknot.aws.cloud import Cloud
     from cloudknot.deploy.pars import Pars
-    from cloudknot.deploy.shared import Shared
+    from cloudknot.deploy.prerequisites import Prerequisites
 
 FREE = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters in which a difference is no reason for an update: the job definition's own, and where Batch began."""
@@ -133,7 +133,7 @@ def wanted_parameters(
     }
 
 
-def deploy_knot(plan: KnotPlan, shared: Shared) -> KnotResources:
+def deploy_knot(plan: KnotPlan, made: Prerequisites) -> KnotResources:
     """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, once.
 
     What an existing knot is brought up to date in is said in one line, as a warning of the logger ``cloudknot``.
@@ -147,8 +147,8 @@ def deploy_knot(plan: KnotPlan, shared: Shared) -> KnotResources:
     options, known = plan.options, plan.known
     parameters = wanted_parameters(
         options,
-        shared.pars,
-        shared.image_uri,
+        made.pars,
+        made.image_uri,
         plan.cloud.bucket,
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
@@ -266,7 +266,8 @@ def _revision(
     differing = diff.of_job(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []
     if newest and not differing:
         return newest, []
-    registered = clients.batch(cloud).register_job_definition(**wanted, tags=dict(tags))
+    request: RegisterJobDefinitionRequestTypeDef = {**wanted, "tags": tags}
+    registered = clients.batch(cloud).register_job_definition(**request)
     return cast("JobDefinitionTypeDef", {**wanted, **registered}), differing
 
 

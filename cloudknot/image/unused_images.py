@@ -1,4 +1,4 @@
-"""The images of knots in their repositories: which there are, and which of them nobody needs any more.
+"""The images of knots in their repositories: find those that no knot uses any more.
 
 A knot's image and the environment that it stands on are images of their own, each with any number of tags. An image is
 deleted by its digest, with all of its tags: a tag taken away leaves the image to be paid for.
@@ -20,7 +20,7 @@ Named = tuple[str, str]
 
 
 def images_of(definitions: Iterable[JobDefinition]) -> set[Named]:
-    """What job definitions run, and the environments that it stands on."""
+    """Return the images that job definitions run, and the environments that those stand on."""
     found = set()
     for definition in definitions:
         repository, image = split_uri(str(definition.get("containerProperties", {}).get("image", "")))

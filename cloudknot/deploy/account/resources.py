@@ -60,7 +60,7 @@ class StoredImages(Stored):
 
 
 @dataclass(frozen=True)
-class Belongings:
+class Resources:
     """What there is.
 
     ``jobs`` are the numbers of live jobs by knot, ``leftovers`` the names of knots of which only revisions of a job
@@ -104,7 +104,7 @@ def idle_cost(knot: KnotInfo) -> str:
     return f"{knot.min_vcpus} vCPUs kept running (min_vcpus)" if knot.min_vcpus else "nothing while idle"
 
 
-def find_belongings(cloud: Cloud) -> Belongings:
+def find_resources(cloud: Cloud) -> Resources:
     """Everything of cloudknot's in the cloud's region. Only reads."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
@@ -114,7 +114,7 @@ def find_belongings(cloud: Cloud) -> Belongings:
     repositories = tuple(_repositories(cloud))
     ours = [one for one in (*active, *inactive) if _is_ours(one)]
     buckets = dict.fromkeys([cloud.bucket, *_buckets_of(stacks), *buckets_named(ours)])
-    return Belongings(
+    return Resources(
         knots=tuple(knots),
         jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
         pars=tuple(stack.name.removesuffix(PARS_SUFFIX) for stack in pars_stacks(stacks)),
@@ -125,7 +125,7 @@ def find_belongings(cloud: Cloud) -> Belongings:
     )
 
 
-def remove(cloud: Cloud, found: Belongings, results: bool, tell: Callable[[str], None] = lambda _: None) -> list[str]:
+def remove(cloud: Cloud, found: Resources, results: bool, tell: Callable[[str], None] = lambda _: None) -> list[str]:
     """Remove what was found, the results if asked; gives what could not be removed, and why.
 
     One that fails does not keep the others; calling again goes on.

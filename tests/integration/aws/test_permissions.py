@@ -19,7 +19,7 @@ from cloudknot.aws.permissions import policies
 from cloudknot.aws.permissions.policies import Scope
 from cloudknot.aws.permissions.statements import GRANTS
 from cloudknot.cli.main import main
-from cloudknot.deploy.account.resources import find_belongings, remove, remove_runs
+from cloudknot.deploy.account.resources import find_resources, remove, remove_runs
 from cloudknot.deploy.inventory import all_stacks
 from tests.helpers.functions import cube
 from tests.helpers.waiting import until
@@ -145,7 +145,7 @@ class TestWholePolicies:
             cloud = Users(owner).holding(documents("administer"))
             assert ck.Knot(name="last", func=cube, cloud=cloud).map([2]).result(300) == [8]
             ck.Knot(name="theirs", func=cube, cloud=owner.in_bucket("of-others"))
-            found = find_belongings(cloud)
+            found = find_resources(cloud)
             assert {one.name for one in found.repositories} == {"cloudknot", "others"}
             runs, images, bucket = remove(cloud, found, results=True)
             assert "knot theirs" in runs
@@ -154,14 +154,14 @@ class TestWholePolicies:
             # What the policy is not for is found, and told.
             assert "the runs in of-others" in bucket
             assert "the statement ListRuns" in bucket
-            repository, closed = find_belongings(cloud).rows()
+            repository, closed = find_resources(cloud).rows()
             assert repository[1] == "others"
             assert closed == ("bucket of other settings", "of-others", closed[2])
             assert "may not look into it" in closed[2]
             theirs = Users(owner).holding(documents("administer", bucket="of-others"))
-            (images,) = remove(theirs, find_belongings(theirs), results=True)
+            (images,) = remove(theirs, find_resources(theirs), results=True)
             assert "image repository others" in images
-            (left,) = find_belongings(owner).rows()
+            (left,) = find_resources(owner).rows()
             assert left[1] == "others"
 
 
@@ -327,7 +327,7 @@ class Stage:
         remove_runs(self.user, own=True)
 
     def finds_everything(self):
-        find_belongings(self.user)
+        find_resources(self.user)
 
 
 STEPS = {

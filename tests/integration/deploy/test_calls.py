@@ -103,3 +103,23 @@ def test_an_update_looks_again_right_before_it_and_after_it(calls):
     calls(square)
     stack = "cloudformation:describe_stacks calls-cloudknot"
     assert calls(square, max_vcpus=9) == {**ADOPTED, stack: 3, "cloudformation:update_stack calls-cloudknot": 1}
+
+
+class Interrupted(CountingCloud):
+    """A session in which something else happens when it has made its plan and looks for the image."""
+
+    def __init__(self, directory, meanwhile):
+        super().__init__(directory)
+        self._meanwhile = [meanwhile]
+
+    def call(self, service, operation, **arguments):
+        if operation == "describe_images" and self._meanwhile:
+            self._meanwhile.pop()()
+        return super().call(service, operation, **arguments)
+
+
+def test_a_knot_that_another_session_removes_meanwhile_is_made_again(directory):
+    first = ck.Knot(name="removed", func=square, cloud=ck.LocalCloud(directory))
+    again = ck.Knot(name="removed", func=square, cloud=Interrupted(directory, first.clobber))
+    assert again.stack_id != first.stack_id
+    assert again.map([3]).result(120) == [9]

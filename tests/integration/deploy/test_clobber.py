@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.cli.main import main
-from cloudknot.deploy.account.resources import find_belongings
+from cloudknot.deploy.account.resources import find_resources
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.deploy.knot_stack import delete_knot
 from tests.helpers.functions import nap
@@ -216,7 +216,7 @@ def test_a_removal_that_ended_between_stack_and_revisions_is_finished(cloud, bef
     ck.Knot(name="between", func=nap, pars=knot.pars, job_definition_name="mine", cloud=cloud)
     cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
     until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
-    assert find_belongings(cloud).leftovers == ("between",)
+    assert find_resources(cloud).leftovers == ("between",)
     delete_knot(cloud, "between")
     assert inventory(cloud)["job definitions"] == before["job definitions"]
     knot.pars.clobber()

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.knot_stack import KnotResources, delete_knot, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars
-from cloudknot.deploy.plan import KnotPlan
-from cloudknot.deploy.shared import Shared
+from cloudknot.deploy.plan import FRESH, KnotPlan
+from cloudknot.deploy.prerequisites import Prerequisites
 from cloudknot.errors import CloudknotInputError, ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.image.docker_image import DockerImage, image_in
 from cloudknot.options.choices import KnotOptions
@@ -78,9 +79,13 @@ def pars(cloud: CountingCloud) -> Pars:
 
 def deploy(pars: Pars, image_uri: str = "cloudknot:1", **choices: Any) -> KnotResources:
     """Deploy as a plan has it whose choices were not looked for in the region."""
+    return deploy_knot(plan_for(pars, **choices), Prerequisites(pars, image_uri))
+
+
+def plan_for(pars: Pars, **choices: Any) -> KnotPlan:
     options, cloud = KnotOptions.make(name="pi-calc", **choices), pars._cloud
     name = stack_name(options.name)
-    plan = KnotPlan(
+    return KnotPlan(
         cloud=cloud,
         options=options,
         image=image_in(DockerImage(func=abs)),
@@ -89,7 +94,6 @@ def deploy(pars: Pars, image_uri: str = "cloudknot:1", **choices: Any) -> KnotRe
         state=Stack(cloud, name).state(),
         pars=pars,
     )
-    return deploy_knot(plan, Shared(pars, image_uri))
 
 
 def compute_environment(cloud: Cloud, name: str = "pi-calc-cloudknot-compute-environment") -> dict[str, Any]:
@@ -281,6 +285,24 @@ def test_unchanged_knot_is_only_read(pars: Pars, cloud: CountingCloud) -> None:
     of_the_pars = ["describe_stacks", "get_instance_profile"]
     assert cloud.calls == [*of_the_pars, "describe_stacks", "describe_job_definitions"]
     assert (again.stack_id, again.job_queue_arn, again.retries) == (made.stack_id, made.job_queue_arn, 3)
+
+
+def test_an_old_plan_is_not_relied_on(pars: Pars, cloud: CountingCloud) -> None:
+    """To build the image took so long that another session may have changed the stack meanwhile."""
+    first = deploy(pars)
+    plan = plan_for(pars)
+    old = replace(plan, read_at=plan.read_at - FRESH)
+    deploy(pars, max_vcpus=100)
+    cloud.calls.clear()
+    again = deploy_knot(old, Prerequisites(pars, first.image_uri))
+    assert "update_stack" in cloud.calls
+    assert again.max_vcpus == 256
+
+
+def test_a_knot_that_is_made_after_the_plan_is_adopted(pars: Pars, cloud: CountingCloud) -> None:
+    plan = plan_for(pars)
+    first = deploy(pars)
+    assert deploy_knot(plan, Prerequisites(pars, first.image_uri)) == first
 
 
 def test_new_image_is_a_new_revision(pars: Pars, cloud: CountingCloud) -> None:

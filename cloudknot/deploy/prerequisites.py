@@ -1,4 +1,4 @@
-"""What a knot shares with other knots, or needs before its own stack: its bucket, its image and its Pars."""
+"""The prerequisites of a knot's own stack, made at the same time: its bucket, its image and its Pars."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shared:
+class Prerequisites:
     """The Pars that a knot uses, and the address of its image in the registry."""
 
     pars: Pars
     image_uri: str
 
 
-def make_shared(plan: KnotPlan) -> Shared:
+def make_prerequisites(plan: KnotPlan) -> Prerequisites:
     """Make the bucket, publish the image and make or adopt the Pars, all at the same time.
 
     Raises
@@ -39,7 +39,7 @@ def make_shared(plan: KnotPlan) -> Shared:
     for begun in (bucket, image_uri, pars):
         begun.exception()
     bucket.result()
-    return Shared(pars.result(), image_uri.result())
+    return Prerequisites(pars.result(), image_uri.result())
 
 
 def _pars(plan: KnotPlan) -> Pars:
@@ -63,5 +63,5 @@ def _begin(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name="making what knots share", daemon=True).start()
+    threading.Thread(target=run, name="making prerequisites", daemon=True).start()
     return future
