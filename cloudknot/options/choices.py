@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from cloudknot.options import compute, validators
 from cloudknot.options.validators import (
@@ -33,6 +33,9 @@ from cloudknot.options.validators import (
     text,
     texts,
 )
+
+if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import KeyValuePairTypeDef
 
 T = TypeVar("T")
 
@@ -295,7 +298,7 @@ class MapOptions(Options):
         return cls.make(**choices, overrides=overrides)
 
     @property
-    def container_environment(self) -> list[dict[str, str]]:
+    def container_environment(self) -> list[KeyValuePairTypeDef]:
         """``env_vars`` as SubmitJob's containerOverrides take them."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
 

@@ -127,7 +127,7 @@ def test_ctrl_c_while_it_is_found_out_leaves_no_job(cloud, knot_of, switches, la
 def test_a_later_session_ends_what_was_submitted_twice(cloud, knot_of, gate):
     """The session that had submitted it was killed before it found that out."""
     submission, request = held_submission(knot_of(wait_for), gate, 6)
-    ids = [cloud.call("batch", "submit_job", jobName=submission.name, **request)["jobId"] for _ in range(3)]
+    ids = [cloud.call("batch", "submit_job", **request)["jobId"] for _ in range(3)]
     record = read_record(cloud, submission)
     assert record["job_ids"][0] in ids
     assert left_of(cloud, submission.manifest.job_queue, submission.name) == record["job_ids"]
@@ -136,7 +136,7 @@ def test_a_later_session_ends_what_was_submitted_twice(cloud, knot_of, gate):
 
 def test_who_may_not_end_jobs_can_read_what_was_submitted_twice(cloud, knot_of, gate):
     submission, request = held_submission(knot_of(wait_for), gate, 5)
-    ids = [cloud.call("batch", "submit_job", jobName=submission.name, **request)["jobId"] for _ in range(2)]
+    ids = [cloud.call("batch", "submit_job", **request)["jobId"] for _ in range(2)]
     other = ck.LocalCloud(cloud.directory)
     for operation in ("TerminateJob", "TerminateJobs"):
         other.client("batch").meta.events.register(f"before-call.batch.{operation}", refuse)
@@ -248,8 +248,8 @@ def test_a_submission_that_is_never_answered_is_an_error_and_the_job_is_found_la
     done = knot.map([1])
     before = len(knot.jobs)
     keys = ck.BatchJob(done.job.job_id, cloud=cloud).keys
-    request = {"jobQueue": done.job.job_queue, "jobDefinition": done.job.job_definition}
     submission, waited, undone = Submission(keys, done.job.manifest, round=9), [], []
+    request = array_request(submission, [])
     with switches.on(Faults(errors=1, **SUBMIT)), pytest.raises(ck.CloudError, match="batch:submit_job"):
         submit(cloud, submission, [request], lambda: undone.append(True), waited.append)
     assert waited == [seconds for pause in PAUSES for seconds in (pause, LISTING_LAG)]
@@ -262,7 +262,7 @@ def test_a_submission_that_is_never_answered_is_an_error_and_the_job_is_found_la
 def test_a_submission_that_is_refused_is_undone(cloud, knot_of):
     done = knot_of(square).map([1])
     submission, undone = Submission(done.job.keys, done.job.manifest, round=8), []
-    request = {"jobQueue": done.job.job_queue, "jobDefinition": "no-such-definition"}
+    request = {"jobName": submission.name, "jobQueue": done.job.job_queue, "jobDefinition": "no-such-definition"}
     with pytest.raises(ck.CloudError, match="no-such-definition"):
         submit(cloud, submission, [request], lambda: undone.append(True))
     assert undone == [True]
@@ -271,7 +271,11 @@ def test_a_submission_that_is_refused_is_undone(cloud, knot_of):
 def test_what_cannot_be_submitted_whole_is_ended(cloud, knot_of):
     done = knot_of(square).map([1])
     submission, undone = Submission(done.job.keys, done.job.manifest, round=7), []
-    good = {"jobQueue": done.job.job_queue, "jobDefinition": done.job.job_definition}
+    good = {
+        "jobName": submission.name,
+        "jobQueue": done.job.job_queue,
+        "jobDefinition": done.job.job_definition,
+    }
     with pytest.raises(ck.CloudError):
         submit(cloud, submission, [good, good, {**good, "jobQueue": "nowhere"}], lambda: undone.append(True))
     jobs = batch.find_by_name(cloud.door, done.job.job_queue, submission.name)

@@ -288,11 +288,3 @@ class ElementFutures:
         for index, element in list(self._made.items()):
             if element._loaded is not None and element._loaded[1] is None:
                 yield index, element._loaded[0]
-
-
-def cancel_future(future: Future[Any]) -> bool:
-    """Cancel by the rule of `Future`, and tell those who wait."""
-    if not Future.cancel(future):
-        return False
-    future.set_running_or_notify_cancel()
-    return True

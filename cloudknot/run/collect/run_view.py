@@ -58,7 +58,7 @@ class RunView:
     @property
     def name(self) -> str:
         """Batch's name of the job."""
-        return str(self.run.rounds.first.record["name"])
+        return self.run.rounds.first.record["name"]
 
     @property
     def job_id(self) -> str:
@@ -203,7 +203,7 @@ class RunView:
         summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
         if ended or summary.get("FAILED", 0) <= sum(child >= newest.start for child in known):
             return set(), ended
-        failed = batch.list_children(self.cloud.door, newest.record["job_ids"][0], "FAILED")
+        failed = batch.list_children(self.cloud.door, jobs[0]["jobId"], "FAILED")
         return {newest.start + child["arrayProperties"]["index"] for child in failed} - known, ended
 
     def _is_submitted_whole(self, newest: Round) -> bool:
@@ -217,8 +217,8 @@ class RunView:
     def reason_of_waiting(self) -> str:
         """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
         newest = self.run.rounds.newest
-        job_ids = self.run.newest_job_ids
-        return batch.reason_of_waiting(self.cloud.door, job_ids, array=newest.children > newest.submission.jobs)
+        is_array = newest.children > newest.submission.jobs
+        return batch.reason_of_waiting(self.cloud.door, newest.submitted_ids, array=is_array)
 
     def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
         """Batch's descriptions of children; an empty one where Batch knows a child no more."""

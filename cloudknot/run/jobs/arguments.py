@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.run.collect.map_future import MapFuture
@@ -11,14 +11,13 @@ from cloudknot.run.jobs.job import BatchJob
 from cloudknot.run.submit.dependencies import Source, refuse_too_many
 
 
-def as_elements(iterdata: Any) -> Iterable[Any] | Source:
+def as_elements(iterdata: Iterable[object] | BatchJob) -> Iterable[object] | Source:
     """Return the elements of a map; for another map's future or job, its results, wherever they are by then."""
     if isinstance(iterdata, MapFuture):
         if iterdata.job is None:
             return ()
-        iterdata = iterdata.job
-    elements: Iterable[Any] | Source = iterdata._source() if isinstance(iterdata, BatchJob) else iterdata
-    return elements
+        iterdata = cast("BatchJob", iterdata.job)
+    return iterdata._source() if isinstance(iterdata, BatchJob) else iterdata
 
 
 def job_ids_of(jobs: object) -> list[str]:

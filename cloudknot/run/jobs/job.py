@@ -27,7 +27,7 @@ from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.rounds import Run, open_run
 from cloudknot.run.submit.store import discard_run, find_run
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import AttemptDetailTypeDef
@@ -65,7 +65,7 @@ class BatchJob:
     ) -> None:
         self.job_id = job_id
         self._given_cloud, self._given_keys, self._max_threads = cloud, keys, max_threads
-        self._given_record: dict[str, Any] | None = None
+        self._given_record: Record | None = None
         self._program: Program | None = None
         self._target: Target | None = None
         self._opening = threading.Lock()
@@ -118,7 +118,7 @@ class BatchJob:
         return self._view.run
 
     @property
-    def _record(self) -> Mapping[str, Any]:
+    def _record(self) -> Record:
         """The record of its submission, which may be known without the rest of the run."""
         return self._given_record or self._run.rounds.first.record
 
@@ -130,17 +130,17 @@ class BatchJob:
     @property
     def name(self) -> str:
         """Batch's name of the job."""
-        return str(self._record["name"])
+        return self._record["name"]
 
     @property
     def job_queue(self) -> str:
         """ARN of the queue."""
-        return str(self._record["job_queue"])
+        return self._record["job_queue"]
 
     @property
     def job_definition(self) -> str:
         """ARN of the job definition's revision: it stays the one the job was submitted with."""
-        return str(self._record["job_definition"])
+        return self._record["job_definition"]
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -458,7 +458,7 @@ def started_job(
     return job
 
 
-def recorded_job(cloud: Cloud, keys: RunKeys, record: dict[str, Any], max_threads: int = 64) -> BatchJob:
+def recorded_job(cloud: Cloud, keys: RunKeys, record: Record, max_threads: int = 64) -> BatchJob:
     """Return the job of a record of its submission, which need not be read then."""
     job = BatchJob(next(filter(None, record["job_ids"])), cloud=cloud, keys=keys, max_threads=max_threads)
     job._given_record = record

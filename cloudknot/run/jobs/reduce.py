@@ -87,7 +87,7 @@ def _target_of(run: Run) -> Target:
     )
 
 
-def _refuse_other_arguments(program: Program, kwargs: Mapping[str, Any]) -> None:
+def _refuse_other_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
     if program.signature is None:
         return
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
 from cloudknot.options.choices import MapOptions, Overrides, choice
@@ -22,13 +22,15 @@ from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
-from cloudknot.run.submit.rounds import Round, Rounds, Run, open_run, round_manifest, to_bytes
+from cloudknot.run.submit.rounds import About, Round, Rounds, Run, open_run, round_manifest, to_bytes
 from cloudknot.run.submit.store import discard_run, manifest_of
 from cloudknot.run.submit.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import JobDependencyTypeDef
+
     from cloudknot.aws import Cloud, batch
     from cloudknot.run.collect.element_table import ElementTable
 
@@ -60,12 +62,12 @@ class Choices:
     base: int = 0
 
     @classmethod
-    def stored(cls, about: Mapping[str, Any]) -> Choices:
+    def stored(cls, about: About) -> Choices:
         """The choices of a round, from what is stored of it."""
         env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
         return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> About:
         """What is stored of them with a round."""
         return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
 
@@ -197,20 +199,23 @@ def start_round(
         The run was deleted.
     """
     refuse_too_many(len(depends_on))
-    newest, waits = rounds.newest, [{"jobId": job_id} for job_id in depends_on]
+    newest = rounds.newest
+    waits: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
     keys, first = newest.submission.keys, newest.submission.manifest
-    manifest_of(cloud, keys, next(filter(None, rounds.first.job_ids)))
+    manifest_of(cloud, keys, rounds.first.submitted_ids[0])
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
     tags = newest.about.get("tags") or {}
-    about = {**choices.about(), "tags": tags, "depends_on": [waits]}
+    about: About = {**choices.about(), "tags": tags, "depends_on": [waits]}
     claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
         raise _underway(keys, CLAIM_TIME)
     submission = Submission(keys, manifest, number, tags)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
-    request = with_overrides({**array_request(submission, variables), "dependsOn": waits}, choices.overrides)
+    request = array_request(submission, variables)
+    request["dependsOn"] = waits
+    request = with_overrides(request, choices.overrides)
 
     def undo() -> None:
         cloud.storage.delete(keys.round(number), keys.todo(number))
@@ -230,10 +235,10 @@ def start_round(
     return Round(submission, elements, rounds.children, record, about)
 
 
-def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Mapping[str, Any]) -> None:
+def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:
     """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
     try:
-        manifest_of(cloud, submission.keys, next(filter(None, rounds.first.job_ids)))
+        manifest_of(cloud, submission.keys, rounds.first.submitted_ids[0])
     except ResourceDoesNotExistException:
         end_jobs(cloud, submission, record["job_ids"], "Clobbered")
         discard_run(cloud, submission.keys)

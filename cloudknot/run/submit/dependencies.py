@@ -5,7 +5,7 @@ The inputs of such a map are in S3 already, as the results of its source, so not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from cloudknot.aws import batch
 from cloudknot.errors import CloudknotInputError
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import JobDependencyTypeDef
+
     from cloudknot.aws.door import Door
     from cloudknot.run.submit.rounds import Run
     from cloudknot.worker.wire.manifest import Manifest
@@ -62,13 +64,13 @@ class Source:
 class Waits:
     """What the jobs of a map wait for: entries of dependsOn for all of them, and one more for each."""
 
-    common: tuple[Mapping[str, str], ...] = ()
+    common: tuple[JobDependencyTypeDef, ...] = ()
     own: tuple[str, ...] = ()
 
-    def of(self, child: int) -> list[dict[str, str]]:
+    def of(self, child: int) -> list[JobDependencyTypeDef]:
         """The dependsOn of a child's job."""
-        own = [{"jobId": self.own[child]}] if self.own and self.own[child] else []
-        return [*map(dict, self.common), *own]
+        own: list[JobDependencyTypeDef] = [{"jobId": self.own[child]}] if self.own and self.own[child] else []
+        return [*self.common, *own]
 
 
 def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifest) -> Waits:
@@ -81,7 +83,7 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
     CloudknotInputError
         They are more jobs than Batch takes.
     """
-    common = [{"jobId": job_id} for job_id in depends_on]
+    common: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
     live = source.live_job_ids() if source else []
     own: tuple[str, ...] = ()
     if source and live and manifest.job_type == _job_type(source) == "independent":
@@ -90,7 +92,7 @@ def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifes
     elif source and _chunks_match(source, live, manifest):
         common.append({"jobId": live[0], "type": "N_TO_N"})
     else:
-        common += [{"jobId": job_id} for job_id in live]
+        common.extend({"jobId": job_id} for job_id in live)
     waits = Waits(tuple(common), own)
     refuse_too_many(len(common) + bool(own))
     return waits
@@ -114,7 +116,7 @@ def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bo
     )
 
 
-def failed_before(door: Door, depends_on: Sequence[Sequence[Mapping[str, str]]], child: int) -> str:
+def failed_before(door: Door, depends_on: Sequence[Sequence[JobDependencyTypeDef]], child: int) -> str:
     """Of the jobs that a child waited for, those that failed, in words; empty when Batch knows none.
 
     ``depends_on`` holds what each SubmitJob of the run was given.

@@ -36,7 +36,7 @@ class InputPacker:
         Whether each element is a sequence of arguments.
     """
 
-    def __init__(self, elements: Iterable[Any], dump: Dump, starmap: bool) -> None:
+    def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool) -> None:
         self._elements, self._dump, self._starmap = elements, dump, starmap
         self.count = 0
 
@@ -48,7 +48,7 @@ class InputPacker:
             # They may be large: nothing of them is held while the next element is made.
             del element, pieces
 
-    def _pickle(self, index: int, element: Any) -> Pieces:
+    def _pickle(self, index: int, element: object) -> Pieces:
         if self._starmap:
             element = self._arguments(index, element)
         file = PieceFile()

@@ -18,6 +18,8 @@ from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 from cloudknot.worker.s3.limits import PART_SIZE
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from cloudknot.aws.s3.storage import Storage
     from cloudknot.program.program import Program
     from cloudknot.worker.wire.keys import RunKeys
@@ -40,7 +42,7 @@ class _Hashed(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         self._hash.update(data)
         return self._file.write(data)
 
@@ -49,7 +51,7 @@ class _Hashed(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def refuse_unknown(program: Program | None, kwargs: Mapping[str, Any], starmap: bool) -> None:
+def refuse_unknown(program: Program | None, kwargs: Mapping[str, object], starmap: bool) -> None:
     """Refuse keyword arguments that the function does not take, where its signature is known.
 
     Raises
@@ -75,7 +77,7 @@ def refuse_unknown(program: Program | None, kwargs: Mapping[str, Any], starmap: 
 
 @contextmanager
 def stored_keywords(
-    storage: Storage, keys: RunKeys, knot: str, kwargs: Mapping[str, Any], dump: Callable[[IO[bytes], Any], None]
+    storage: Storage, keys: RunKeys, knot: str, kwargs: Mapping[str, object], dump: Callable[[IO[bytes], object], None]
 ) -> Iterator[StoredKeywords]:
     """Store keyword arguments, unless the same ones are there, for the run that is submitted in the block.
 
@@ -118,7 +120,9 @@ def stored_keywords(
             discard_unused(storage, knot)
 
 
-def _pickled(kwargs: Mapping[str, Any], file: IO[bytes], dump: Callable[[IO[bytes], Any], None]) -> tuple[str, int]:
+def _pickled(
+    kwargs: Mapping[str, object], file: IO[bytes], dump: Callable[[IO[bytes], object], None]
+) -> tuple[str, int]:
     """Pickle into a file, and give the digest and the size."""
     hashed = _Hashed(file)
     _dump(kwargs, hashed, dump)
@@ -127,7 +131,7 @@ def _pickled(kwargs: Mapping[str, Any], file: IO[bytes], dump: Callable[[IO[byte
     return hashed.digest, size
 
 
-def _dump(kwargs: Mapping[str, Any], file: Any, dump: Callable[[IO[bytes], Any], None]) -> None:
+def _dump(kwargs: Mapping[str, object], file: Any, dump: Callable[[IO[bytes], object], None]) -> None:
     try:
         dump(file, dict(kwargs))
     except CloudknotInputError as error:

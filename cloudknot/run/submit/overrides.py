@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.options.compute import check_fargate_memory, refuse_above
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import ResourceRequirementTypeDef, SubmitJobRequestTypeDef
+
     from cloudknot.options.choices import Overrides
 
 
@@ -23,14 +24,17 @@ def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, in
         check_fargate_memory(overrides.vcpus or fargate[0], overrides.memory or fargate[1], "vcpus")
 
 
-def with_overrides(request: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+def with_overrides(request: SubmitJobRequestTypeDef, overrides: Overrides) -> SubmitJobRequestTypeDef:
     """A SubmitJob request with what a map has in place of the job definition's.
 
     The number of attempts is none of it: the worker counts those, and finds in the manifest how many there may be.
     """
-    amounts = {"VCPU": overrides.vcpus, "MEMORY": overrides.memory}
-    resources = [{"type": kind, "value": str(amount)} for kind, amount in amounts.items() if amount is not None]
-    changed = dict(request)
+    resources: list[ResourceRequirementTypeDef] = []
+    if overrides.vcpus is not None:
+        resources.append({"type": "VCPU", "value": str(overrides.vcpus)})
+    if overrides.memory is not None:
+        resources.append({"type": "MEMORY", "value": str(overrides.memory)})
+    changed = request.copy()
     if resources:
         changed["containerOverrides"] = {**request.get("containerOverrides", {}), "resourceRequirements": resources}
     if overrides.timeout is not None:

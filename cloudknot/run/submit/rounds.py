@@ -13,16 +13,33 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.run.submit.store import manifest_of
 from cloudknot.run.submit.submission import Submission, read_record
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import JobDependencyTypeDef
+
     from cloudknot.aws import Cloud
+
+
+class About(TypedDict, total=False):
+    """The choices that a round was submitted with. They are stored in its manifest, for whoever submits the next one.
+
+    ``base`` is the MiB that jobs had before memory was first made to grow. ``depends_on`` has one list for each
+    SubmitJob call.
+    """
+
+    overrides: dict[str, int | None]
+    env_vars: Sequence[tuple[str, str]]
+    tags: dict[str, str]
+    depends_on: list[list[JobDependencyTypeDef]]
+    chunksize_unasked: bool
+    base: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +52,8 @@ class Round:
     submission: Submission
     elements: Sequence[int]
     start: int
-    record: dict[str, Any]
-    about: dict[str, Any]
+    record: Record
+    about: About
 
     @property
     def number(self) -> int:
@@ -55,6 +72,11 @@ class Round:
         """The Batch job, or the independent ones; None for one that was not submitted."""
         ids = list(self.record["job_ids"])
         return ids + [None] * (self.submission.jobs - len(ids))
+
+    @property
+    def submitted_ids(self) -> list[str]:
+        """`job_ids`, without jobs that were not submitted."""
+        return [job_id for job_id in self.job_ids if job_id]
 
     def child_id(self, child: int) -> str | None:
         """Batch's id of a child."""
@@ -178,7 +200,7 @@ class Run:
     @property
     def job_id(self) -> str:
         """Batch's id of the map's first job."""
-        return next(job_id for job_id in self.rounds.first.job_ids if job_id)
+        return self.rounds.first.submitted_ids[0]
 
     @property
     def retried(self) -> bool:
@@ -188,7 +210,7 @@ class Run:
     @property
     def newest_job_ids(self) -> list[str]:
         """Batch's ids of the jobs of the newest round, without jobs that were not submitted."""
-        return [job_id for job_id in self.rounds.newest.job_ids if job_id]
+        return self.rounds.newest.submitted_ids
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -196,7 +218,7 @@ class Run:
         return self.rounds.first.about.get("tags") or {}
 
 
-def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: dict[str, Any] | None = None) -> Run:
+def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = None) -> Run:
     """Read a run, with the first of its rounds. Its record is not read when it is given.
 
     Raises
@@ -212,7 +234,7 @@ def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: dict[str, Any] | 
     return Run.of(first_round(submission, record, json.loads(stored)))
 
 
-def first_round(submission: Submission, record: dict[str, Any], about: dict[str, Any]) -> Round:
+def first_round(submission: Submission, record: Record, about: About) -> Round:
     """The map itself."""
     return Round(submission, range(submission.manifest.count), 0, record, about)
 

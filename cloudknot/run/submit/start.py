@@ -22,7 +22,7 @@ from cloudknot.run.submit.ids import new_run_id
 from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
-from cloudknot.run.submit.rounds import Run, first_round
+from cloudknot.run.submit.rounds import About, Run, first_round
 from cloudknot.run.submit.store import manifest_of
 from cloudknot.run.submit.submission import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.worker.wire.container import CHILD_VARIABLE
@@ -30,6 +30,8 @@ from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import KeyValuePairTypeDef, SubmitJobRequestTypeDef
+
     from cloudknot.aws import Cloud
     from cloudknot.deploy.knot_stack import KnotResources
     from cloudknot.options.choices import MapOptions
@@ -80,7 +82,7 @@ class Target:
 def start_run(
     cloud: Cloud,
     target: Target,
-    elements: Iterable[Any] | Source,
+    elements: Iterable[object] | Source,
     program: Program | None,
     options: MapOptions,
     depends_on: Sequence[str] = (),
@@ -121,8 +123,8 @@ def _store(
     inputs: InputPacker | Source,
     options: MapOptions,
     depends_on: Sequence[str],
-    more: Mapping[str, Any],
-) -> tuple[Manifest, Waits, dict[str, Any]]:
+    more: Mapping[str, object],
+) -> tuple[Manifest, Waits, About]:
     """Store inputs and manifest, or nothing; find out what to wait for. The last is stored with the manifest."""
     source = inputs if isinstance(inputs, Source) else None
     try:
@@ -137,7 +139,7 @@ def _store(
         size = _chunksize(cloud, keys, target, stored.count, options, source)
         manifest = _manifest(keys, target, stored, options, size, **more)
         waits = waits_of(depends_on, source, manifest)
-        chosen = {
+        chosen: About = {
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
             "tags": dict(target.job_tags),
@@ -157,7 +159,7 @@ def _discard(cloud: Cloud, keys: RunKeys) -> None:
         cloud.storage.delete_prefix(f"{keys.prefix}/")
 
 
-def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
+def _not_empty(elements: Iterable[object]) -> Iterator[object] | None:
     if callable(elements) and not isinstance(elements, Iterable):
         raise CloudknotInputError("map takes the elements only: the function is the Knot's. Write knot.map(elements).")
     try:
@@ -172,7 +174,7 @@ def _not_empty(elements: Iterable[Any]) -> Iterator[Any] | None:
     return None
 
 
-def _beginning_with(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+def _beginning_with(first: list[object], rest: Iterator[object]) -> Iterator[object]:
     """The only element of ``first``, and then the rest. The first may be large, and is not held afterwards."""
     yield first.pop()
     yield from rest
@@ -214,14 +216,16 @@ def _chunksize(
     return chunksize(count, options.chunksize, usual, seconds, slots, timeout)
 
 
-def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[dict[str, Any]]:
+def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[SubmitJobRequestTypeDef]:
     """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
     variables = options.container_environment
     if submission.manifest.job_type == "independent":
         for child in range(submission.jobs):
-            own = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
-            request = {**request_of(submission, own), "dependsOn": waits.of(child)}
+            own: list[KeyValuePairTypeDef] = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
+            request = request_of(submission, own)
+            request["dependsOn"] = waits.of(child)
             yield with_overrides(request, options.overrides)
     else:
-        request = {**array_request(submission, variables), "dependsOn": waits.of(0)}
+        request = array_request(submission, variables)
+        request["dependsOn"] = waits.of(0)
         yield with_overrides(request, options.overrides)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.deploy.account.buckets import clouds_of_all
@@ -20,7 +20,7 @@ from cloudknot.run.submit.ids import ABANDONED, run_time
 from cloudknot.run.submit.shared_objects import release
 from cloudknot.run.submit.submission import Submission, read_record
 from cloudknot.worker.wire.keys import RUNS, SHARED, RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -33,7 +33,7 @@ def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
     return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(found)]
 
 
-def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, dict[str, Any]] | None:
+def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, Record] | None:
     """The manifest and the record of a run; None of one that was not submitted, or not yet, or is being deleted."""
     try:
         manifest = Manifest.from_json(cloud.storage.get(keys.manifest))

@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
 from cloudknot.worker.s3.retries import trouble_of
 from cloudknot.worker.wire.container import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest, submission_record
+from cloudknot.worker.wire.manifest import Manifest, Record, submission_record
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import KeyValuePairTypeDef, SubmitJobRequestTypeDef
+
     from cloudknot.aws import Cloud
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -33,7 +35,7 @@ LISTING_LAG = 3.0
 """Seconds before a second look for a job whose submission was not answered: ListJobs may lag behind SubmitJob."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
-UNASKED = "chunksize_unasked"
+UNASKED: Final = "chunksize_unasked"
 """Stored with a map: whether its elements share children though nobody had asked for that."""
 RECORD_EVERY = 50
 """Independent jobs after which the record is written anew."""
@@ -65,29 +67,38 @@ class Submission:
         return self.manifest.children if self.manifest.job_type == "independent" else 1
 
 
-def array_request(submission: Submission, variables: Sequence[dict[str, str]]) -> dict[str, Any]:
+def array_request(submission: Submission, variables: Sequence[KeyValuePairTypeDef]) -> SubmitJobRequestTypeDef:
     """The SubmitJob call of an array, or of a plain job where there is but one child."""
-    children = submission.manifest.children
-    array = {"arrayProperties": {"size": children}} if children > 1 else {}
-    return {**request_of(submission, variables), **array}
+    request, children = request_of(submission, variables), submission.manifest.children
+    if children > 1:
+        request["arrayProperties"] = {"size": children}
+    return request
 
 
-def request_of(submission: Submission, variables: Sequence[dict[str, str]]) -> dict[str, Any]:
+def request_of(submission: Submission, variables: Sequence[KeyValuePairTypeDef]) -> SubmitJobRequestTypeDef:
     """What the SubmitJob calls of a submission have in common, with environment variables for the jobs."""
-    manifest = {"name": MANIFEST_VARIABLE, "value": submission.manifest.for_worker()}
-    container = {"command": [*COMMAND, submission.keys.url], "environment": [manifest, *variables]}
-    where = {"jobQueue": submission.manifest.job_queue, "jobDefinition": submission.manifest.job_definition}
-    tags = {"tags": dict(submission.tags)} if submission.tags else {}
-    return {**where, "containerOverrides": container, **tags}
+    manifest: KeyValuePairTypeDef = {"name": MANIFEST_VARIABLE, "value": submission.manifest.for_worker()}
+    request: SubmitJobRequestTypeDef = {
+        "jobName": submission.name,
+        "jobQueue": submission.manifest.job_queue,
+        "jobDefinition": submission.manifest.job_definition,
+        "containerOverrides": {
+            "command": [*COMMAND, submission.keys.url],
+            "environment": [manifest, *variables],
+        },
+    }
+    if submission.tags:
+        request["tags"] = dict(submission.tags)
+    return request
 
 
 def submit(
     cloud: Cloud,
     submission: Submission,
-    requests: Iterable[dict[str, Any]],
+    requests: Iterable[SubmitJobRequestTypeDef],
     undo: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Any]:
+) -> Record:
     """Submit the jobs, store the record of it, and return that.
 
     What fails or is interrupted leaves no jobs behind, as far as the cloud can be told; if it is certain that there
@@ -140,7 +151,7 @@ def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None]
 
 
 def _submit_one(
-    cloud: Cloud, submission: Submission, child: int, request: dict[str, Any], sleep: Callable[[float], None]
+    cloud: Cloud, submission: Submission, child: int, request: SubmitJobRequestTypeDef, sleep: Callable[[float], None]
 ) -> str:
     """Submit one job, and find out whether it is there when no answer says so."""
     unanswered: list[CloudknotError] = []
@@ -165,9 +176,9 @@ def _submit_one(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _submit_job(cloud: Cloud, submission: Submission, request: dict[str, Any]) -> str:
+def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestTypeDef) -> str:
     try:
-        return str(cloud.door.call_once("batch", "submit_job", jobName=submission.name, **request)["jobId"])
+        return str(cloud.door.call_once("batch", "submit_job", **request)["jobId"])
     except CloudError as error:
         if error.code == "ClientException" and re.search(
             r"(queue|definition).*(does not exist|not )", str(error), re.I
@@ -253,25 +264,25 @@ def _child_of(job: batch.Job) -> int:
     return int(variables.get(CHILD_VARIABLE, 0))
 
 
-def _record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> dict[str, Any]:
+def _record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> Record:
     record = submission_record(submission.name, submission.manifest, job_ids)
     cloud.storage.put(submission.record_key, _to_json(record))
     return record
 
 
-def _to_json(record: dict[str, Any]) -> bytes:
+def _to_json(record: Record) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
-def _stored(cloud: Cloud, key: str) -> dict[str, Any] | None:
+def _stored(cloud: Cloud, key: str) -> Record | None:
     try:
-        record: dict[str, Any] = json.loads(cloud.storage.get(key))
+        record: Record = json.loads(cloud.storage.get(key))
     except ResourceDoesNotExistException:
         return None
     return record
 
 
-def read_record(cloud: Cloud, submission: Submission) -> dict[str, Any] | None:
+def read_record(cloud: Cloud, submission: Submission) -> Record | None:
     """The record of a submission; what the session that submitted it did not write, Batch or the first child knows.
 
     None when nothing was submitted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,26 @@ class Manifest:
         return cls(**{name: value for name, value in json.loads(text).items() if name in known})
 
 
-def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | None]) -> dict[str, Any]:
+class Record(TypedDict):
+    """The record of a submission. An id of None stands for an independent job that is not known to exist."""
+
+    job_ids: list[str | None]
+    jobs: int
+    name: str
+    job_queue: str
+    job_definition: str
+
+
+def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | None]) -> Record:
     """What is stored of a submission; None stands for an independent job that is not known to exist."""
     jobs = manifest.children if manifest.job_type == "independent" else 1
-    about = {"name": name, "job_queue": manifest.job_queue, "job_definition": manifest.job_definition}
-    return {"job_ids": list(job_ids), "jobs": jobs, **about}
+    return {
+        "job_ids": list(job_ids),
+        "jobs": jobs,
+        "name": name,
+        "job_queue": manifest.job_queue,
+        "job_definition": manifest.job_definition,
+    }
 
 
 _FOR_PEOPLE = ("knot", "run_id", "function", "image", "created", "version")
