@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -41,6 +42,8 @@ class Calls:
         self.seen, self.read = [], []
         endpoint = cloud.client("s3")._endpoint
         endpoint.http_session = Connections(endpoint.http_session, self.read)
+        plain = cloud.door._plain_requests()
+        plain._send = partial(self._note_plain, plain._send)
         self._lock = threading.Lock()
         for service in ("s3", "batch"):
             cloud.client(service).meta.events.register("provide-client-params", self._note)
@@ -48,6 +51,12 @@ class Calls:
     def _note(self, params, model, **_):
         with self._lock:
             self.seen.append(f"{model.name} {params.get('Key', params.get('Prefix', ''))}")
+
+    def _note_plain(self, send, method, bucket, key, *rest):
+        """Note a request that the client is not asked for."""
+        if method == "GET":
+            self.read.append(f"/{bucket}/{key}")
+        return send(method, bucket, key, *rest)
 
 
 @pytest.fixture
