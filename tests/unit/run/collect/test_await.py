@@ -6,7 +6,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from cloudknot.errors import BatchJobFailedError, WorkerDiedError
+from cloudknot.errors import BatchJobFailedError, CloudknotInputError, WorkerDiedError
+from cloudknot.run.collect.map_future import empty_map
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, Odd, future_of, raise_on_two
 
@@ -182,3 +183,13 @@ def test_a_loop_that_is_gone_does_no_harm(submit):
     job.finish(0, 1, 2)
     until(lambda: called)
     assert future.result(LONG) == [1, 4, 9]
+
+
+def test_an_empty_map_is_awaited_at_once():
+    future = empty_map()
+    assert asyncio.run(value_of(future)) == []
+    assert (list(future), future[:1], future.retry_failed()) == ([], [], future)
+    with pytest.raises(IndexError):
+        future[0]
+    with pytest.raises(CloudknotInputError, match="empty map"):
+        future.reduce(sum)
