@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudknot.aws.ecr import Image
 from cloudknot.image import context
@@ -69,11 +69,6 @@ def image_of(
         nocache=nocache,
         extra_tags=tuple(tags),
     )
-
-
-def render_image(program: Program, *, platform: str = "linux/amd64", **choices: Any) -> Image:
-    """`render` and `image_of` in one."""
-    return image_of(render(program, **choices), platform)
 
 
 def render(

@@ -16,9 +16,10 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.build_log import EngineLog
 from cloudknot.image.builder import DockerBuilder, as_tar
-from cloudknot.image.render import image_of, render, render_image
+from cloudknot.image.render import image_of, render
 from cloudknot.program.program import Program, make_program
 from tests.helpers.functions import square
+from tests.helpers.images import render_image
 
 NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
 SECRET = "the-password"

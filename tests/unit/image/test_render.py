@@ -14,10 +14,11 @@ import pytest
 from cloudknot.aws.ecr import Image
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
-from cloudknot.image.render import image_of, render_image, worker_files
+from cloudknot.image.render import image_of, worker_files
 from cloudknot.program.program import Program, make_program
 from tests.helpers import functions
 from tests.helpers.functions import square
+from tests.helpers.images import render_image
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
 

@@ -27,7 +27,7 @@ from tests.helpers.paths import ROOT
 
 CLIENT = """
 import json, pathlib, sys
-from cloudknot.image.render import render_image
+from tests.helpers.images import render_image
 from cloudknot.program.program import make_program
 from cloudknot.program.input_pickling import pickle_value
 program = make_program(func)

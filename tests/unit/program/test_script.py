@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.image.render import render_image
 from cloudknot.program.script import make_script
 from cloudknot.worker.program import load_function
+from tests.helpers.images import render_image
 
 
 @pytest.fixture

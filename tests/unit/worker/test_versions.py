@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudknot.image.render import render_image
 from cloudknot.program.program import make_program
 from cloudknot.worker.program import load_function
+from tests.helpers.images import render_image
 
 MAJOR = int(version("cloudpickle").split(".")[0])
 
