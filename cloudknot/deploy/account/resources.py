@@ -141,9 +141,9 @@ def remove(cloud: Cloud, found: Resources, results: bool, tell: Callable[[str], 
             tell(f"Removed {what}.")
 
     for name in (*(knot.name for knot in found.knots), *found.leftovers):
-        step(f"knot {name}", lambda name=name: clobber_knot(cloud, name, Also(results=results)))  # type: ignore[misc]
+        step(f"knot {name}", partial(clobber_knot, cloud, name, Also(results=results)))
     for name in found.pars:
-        step(f"shared resources {name}", lambda name=name: delete_pars(cloud, name))  # type: ignore[misc]
+        step(f"shared resources {name}", partial(delete_pars, cloud, name))
     for one in found.repositories:
         step(f"image repository {one.name}", cloud.repository(one.name).clobber)
     for some in found.images:
