@@ -131,6 +131,7 @@ class TestOutcomes:
             ids = list(pool.map(lambda _: client.submit(*WORKER, "leave", "0"), range(60)))
         assert {client.wait(job_id)["status"] for job_id in ids} == {"SUCCEEDED"}
 
+    @pytest.mark.large
     def test_hundreds_that_start_at_once_all_end(self, tmp_path):
         with LocalCloud(tmp_path / "wide", vcpus=400) as cloud:
             client = Client(cloud)

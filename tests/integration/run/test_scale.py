@@ -27,7 +27,9 @@ def nothing_else_runs(cloud):
     until(lambda: not any(cloud.status().jobs[state] for state in ("STARTING", "RUNNING")))
 
 
-@pytest.mark.parametrize(("count", "chunksize"), [(1, None), (1000, 100), (100_000, 25_000)])
+@pytest.mark.parametrize(
+    ("count", "chunksize"), [(1, None), (1000, 100), pytest.param(100_000, 25_000, marks=pytest.mark.large)]
+)
 def test_requests_and_bytes(cloud, count, chunksize):
     measured = Measured(cloud, count, chunksize, 0)
     measured.check()
@@ -55,6 +57,7 @@ def double(block):
     return block * 2
 
 
+@pytest.mark.large
 def test_large_elements_are_in_memory_once(cloud):
     """An input of 24 MB and a result of 48 MB: both together are the most that the job holds, besides parts."""
     size = 24_000_000
@@ -80,6 +83,7 @@ def fill(block):
     return numpy.full(block.shape, block[0] + 1)
 
 
+@pytest.mark.large
 def test_large_arrays_come_back_writable(cloud):
     import numpy
 
