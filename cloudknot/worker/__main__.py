@@ -20,11 +20,11 @@ from .attempts import Attempts
 from .child import run_child
 from .function import function_of
 from .inputs import inputs_of
-from .run import Run
 from .s3.client import connect
+from .stored_run import StoredRun
 from .wire.buffers import Unreachable, loads
 from .wire.container import TRY_AGAIN, child_index
-from .wire.envelope import Failure
+from .wire.failure import Failure
 from .wire.manifest import submission_record
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     # Batch gives just the run, and argparse takes its time in a process that was forked for a single element.
     plain = len(argv) == 1 and argv[0].startswith("s3://")
     arguments = argparse.Namespace(run=argv[0], element=None) if plain else _parser().parse_args(argv)
-    run = Run.at(arguments.run, os.environ)
+    run = StoredRun.at(arguments.run, os.environ)
     if arguments.element is not None:
         return _by_hand(run, arguments.element)
     _write_lines_at_once()
@@ -72,13 +72,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
     element.stopping.ask()
 
 
-def _attempt(run: Run, environment: Mapping[str, str]) -> int:
+def _attempt(run: StoredRun, environment: Mapping[str, str]) -> int:
     _record(run, environment)
     attempts = Attempts(run, environment)
     return attempts.run(lambda: run_child(run, child_index(environment), attempts))
 
 
-def _record(run: Run, environment: Mapping[str, str]) -> None:
+def _record(run: StoredRun, environment: Mapping[str, str]) -> None:
     """Have the first child record the submission, for a client that ended before it did."""
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
     if job_id and child_index(environment) == 0:
@@ -87,7 +87,7 @@ def _record(run: Run, environment: Mapping[str, str]) -> None:
         run.write(run.keys.started_of(round), json.dumps(record, sort_keys=True).encode())
 
 
-def _by_hand(run: Run, index: int) -> int:
+def _by_hand(run: StoredRun, index: int) -> int:
     if not 0 <= index < run.manifest.count:
         print(f"Element {index} is not one of this run's {run.manifest.count}.", file=sys.stderr)
         return 2

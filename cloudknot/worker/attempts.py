@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from .run import Run
+from .stored_run import StoredRun
 from .wire.buffers import Unreachable
 from .wire.container import TRY_AGAIN, attempt_number
 
@@ -29,13 +29,13 @@ class Attempts:
 
     Parameters
     ----------
-    run : Run
+    run : StoredRun
         Its manifest says how often the user's function may be tried.
     environment : mapping
         With the variables that Batch sets.
     """
 
-    def __init__(self, run: Run, environment: Mapping[str, str]) -> None:
+    def __init__(self, run: StoredRun, environment: Mapping[str, str]) -> None:
         self.number = attempt_number(environment) or 1
         self._run = run
         job_id = environment.get("AWS_BATCH_JOB_ID", "")

@@ -11,13 +11,13 @@ from .function import function_of
 from .inputs import inputs_of
 from .program import Function
 from .results import ResultWriter
-from .run import Run
+from .stored_run import StoredRun
 from .wire.buffers import Unreadable
-from .wire.envelope import Envelope
 from .wire.input_index import OFFSET_SIZE, unpack_offsets
+from .wire.pack import Envelope
 
 
-def run_child(run: Run, child: int, attempts: Attempts) -> int:
+def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
     """Run the elements of one child that have no stored result yet, and store theirs. Return the exit code.
 
     An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
@@ -40,7 +40,7 @@ def run_child(run: Run, child: int, attempts: Attempts) -> int:
     return 1 if failed else 0
 
 
-def _load(run: Run) -> tuple[Function, Envelope | None]:
+def _load(run: StoredRun) -> tuple[Function, Envelope | None]:
     """Return the function, and the outcome of every element where it cannot be loaded."""
     try:
         return function_of(run), None
@@ -56,7 +56,7 @@ def _unloaded(*arguments: object) -> NoReturn:
     raise RuntimeError("the program could not be loaded")
 
 
-def _elements(run: Run, child: int) -> list[int]:
+def _elements(run: StoredRun, child: int) -> list[int]:
     """Return the elements of a child; in a round after the first, a slice of those that are to be run again."""
     manifest = run.manifest
     if not manifest.round:
@@ -66,7 +66,7 @@ def _elements(run: Run, child: int) -> list[int]:
     return unpack_offsets(run.read(run.keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
 
 
-def _missing(run: Run, elements: list[int]) -> list[int]:
+def _missing(run: StoredRun, elements: list[int]) -> list[int]:
     """Return those of a child's elements that no earlier attempt has stored."""
     keys = run.keys
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)

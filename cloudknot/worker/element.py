@@ -18,7 +18,8 @@ from .program import Function, show_source
 from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.container import attempt_number
-from .wire.envelope import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Envelope, Failure, add_note, rebuilt
+from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Failure, add_note, rebuilt
+from .wire.pack import Envelope
 
 Load = Callable[[], object]
 """Gives an element. Raises whatever unpickling it raises."""

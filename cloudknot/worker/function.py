@@ -6,10 +6,10 @@ from functools import partial
 from typing import cast
 
 from .program import Function, load_function, load_travelled
-from .run import Run
+from .stored_run import StoredRun
 
 
-def function_of(run: Run) -> Function:
+def function_of(run: StoredRun) -> Function:
     """Load the function. Raises whatever its imports, or the unpickling of its arguments, raise.
 
     Keyword arguments are read once by each child, and unpickled as they come.

@@ -9,13 +9,13 @@ from functools import partial
 
 from . import previous_results
 from .element import Load
-from .run import Run
 from .s3.limits import SKIP, WINDOW
+from .stored_run import StoredRun
 from .wire.buffers import loads
 from .wire.input_index import OFFSET_SIZE
 
 
-def inputs_of(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+def inputs_of(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
     """For each of some elements, in order, what gives it: those stored for the run, or another run's results.
 
     It raises whatever unpickling the element raises, or `Unreadable`.
@@ -23,7 +23,7 @@ def inputs_of(run: Run, todo: Sequence[int]) -> Iterator[Load]:
     return previous_results.inputs(run, todo) if run.manifest.source else _read_inputs(run, todo)
 
 
-def _read_inputs(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+def _read_inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
     """Read the inputs of some elements by as few range requests as `WINDOW` allows."""
     first, offsets = todo[0], _offsets(run, todo[0], todo[-1])
     for window in _windows(todo, offsets):
@@ -48,7 +48,7 @@ def _windows(todo: Sequence[int], offsets: Sequence[int]) -> Iterator[Sequence[i
     yield todo[begun:]
 
 
-def _offsets(run: Run, first: int, last: int) -> Sequence[int]:
+def _offsets(run: StoredRun, first: int, last: int) -> Sequence[int]:
     """Where each element from ``first`` to ``last`` begins, and where the last one ends."""
     stride = run.manifest.stride
     if stride:

@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .element import Load, PassedOn
-from .run import Run
 from .s3.client import S3
 from .s3.limits import SKIP, WINDOW
+from .stored_run import StoredRun
 from .wire.buffers import loads
 from .wire.container import attempt_number
-from .wire.envelope import NO_INPUT, VALUE, Failure, Pack, add_note, head_size
+from .wire.failure import NO_INPUT, VALUE, Failure, add_note
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
+from .wire.pack import Pack, head_size
 from .wire.pack_order import Listed, clusters, counting
 
 
-def inputs(run: Run, todo: Sequence[int]) -> Iterator[Load]:
+def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
     """For each element, what gives its argument; it raises `PassedOn` where there is none."""
     previous = PreviousResults(run.s3, run.manifest)
     if run.manifest.gather:

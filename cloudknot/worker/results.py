@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 
 from .element import stopping
-from .run import Run
-from .wire.envelope import Envelope, head_of, pack
+from .stored_run import StoredRun
+from .wire.pack import Envelope, head_of, pack
 
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
@@ -24,7 +24,7 @@ class ResultWriter:
     that dies loses little and a child of many hours makes few requests.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: StoredRun) -> None:
         self._run = run
         self._held: dict[int, Envelope] = {}
         self._bytes = 0

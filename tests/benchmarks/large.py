@@ -18,7 +18,7 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import cloudknot as ck
-from cloudknot.worker.wire.envelope import Pack, head_size
+from cloudknot.worker.wire.pack import Pack, head_size
 from tests.benchmarks.memory import forget_peak, peak
 from tests.benchmarks.scale import LONG, MB, READ_SHARE, Counts, counts, show, since
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import cloudknot as ck
-from cloudknot.worker.wire.envelope import Pack, head_size
+from cloudknot.worker.wire.pack import Pack, head_size
 from tests.benchmarks.memory import peak
 
 LONG = 3600

@@ -16,7 +16,7 @@ from cloudknot.aws import clients
 from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
 from cloudknot.worker.s3.range_file import RangeFile, Span, span_of
-from cloudknot.worker.s3.upload import Place, Upload, encryption
+from cloudknot.worker.s3.upload import ObjectName, Upload, encryption
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -73,18 +73,18 @@ class Storage:
 
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
-        self._s3.put_object(**self._place(key), **self._encryption, Body=body)
+        self._s3.put_object(**self._name(key), **self._encryption, Body=body)
 
     def put_new(self, key: str, body: bytes) -> bool:
         """Store one object unless there is one of that key; whether this one is there now."""
         try:
-            self._s3.put_object(**self._place(key), **self._encryption, Body=body, IfNoneMatch="*")
+            self._s3.put_object(**self._name(key), **self._encryption, Body=body, IfNoneMatch="*")
         except ResourceExistsException:
             # When the answer was lost, what is there already is our own.
             return self.get(key) == body
         return True
 
-    def _place(self, key: str) -> Place:
+    def _name(self, key: str) -> ObjectName:
         return {"Bucket": self.bucket, "Key": key}
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -105,7 +105,7 @@ class Storage:
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
         def ask(span: Span) -> StreamingBody:
-            return self._s3.get_object(**self._place(key), **span)["Body"]
+            return self._s3.get_object(**self._name(key), **span)["Body"]
 
         def persist(call: Callable[[], bytes]) -> bytes:
             return self._door.persist("s3", "get_object", call)
@@ -115,7 +115,7 @@ class Storage:
     def exists(self, key: str) -> bool:
         """Whether there is an object of that key."""
         try:
-            self._s3.head_object(**self._place(key))
+            self._s3.head_object(**self._name(key))
         except ResourceDoesNotExistException:
             return False
         return True
@@ -129,7 +129,7 @@ class Storage:
 
     def uploading(self, key: str) -> Upload:
         """A context in which one object is written, to be stored at its end."""
-        return Upload(self._s3, self._place(key), self._encryption)
+        return Upload(self._s3, self._name(key), self._encryption)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """The keys under a prefix that sort behind ``after``, 1,000 a request, in S3's order."""
@@ -161,7 +161,7 @@ class Storage:
         answer = self._s3.delete_objects(Bucket=self.bucket, Delete=wanted)
         # S3 reports keys that it could not delete in a successful answer.
         for failed in answer.get("Errors", ()):
-            self._s3.delete_object(**self._place(failed["Key"]))
+            self._s3.delete_object(**self._name(failed["Key"]))
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete every object under a prefix."""

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from cloudknot.aws import batch
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.job_failures import Ending, ending
-from cloudknot.worker.wire.envelope import (
-    EXITED,
-    NO_INPUT,
-    NOT_LOADED,
-    RAISED,
-    UNPICKLABLE,
-    Failure,
-    add_note,
-    rebuilt,
-)
+from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
 
 if TYPE_CHECKING:
     from cloudknot.run.collect.element_table import Part

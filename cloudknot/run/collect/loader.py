@@ -25,7 +25,7 @@ from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LO
 from cloudknot.run.collect.job_failures import out_of_memory, took_neighbours
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
 from cloudknot.run.collect.waiters import LOCK
-from cloudknot.worker.wire.envelope import Failure
+from cloudknot.worker.wire.failure import Failure
 from cloudknot.worker.wire.keys import Location
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from functools import cached_property
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from cloudknot.run.collect.element_table import Part
-from cloudknot.worker.wire.envelope import Pack, head_size
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import Pack, head_size
 
 T = TypeVar("T")
 

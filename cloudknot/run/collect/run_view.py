@@ -15,8 +15,9 @@ from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.dependencies import failed_before
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submission import read_record
-from cloudknot.worker.wire.envelope import VALUE, Pack, head_size
+from cloudknot.worker.wire.failure import VALUE
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import Pack, head_size
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.submit.store import runs_of
 from cloudknot.run.submit.submission import MAX_CHILDREN
-from cloudknot.worker.wire.envelope import head_size, walls
 from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.pack import head_size, walls
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud

@@ -23,7 +23,7 @@ from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .plain_requests import WORKER_AGENT, PlainRequests
 from .range_file import RangeFile, Span, span_of
 from .retries import NO_RETRIES, Persistence, code_of, trouble_of
-from .upload import Place, Upload, encryption
+from .upload import ObjectName, Upload, encryption
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -147,9 +147,9 @@ class S3:
 
     def write_large(self, bucket: str, key: str, pieces: Pieces) -> None:
         """`write`, in parts, of which only one is in memory besides the pieces."""
-        place: Place = {"Bucket": bucket, "Key": key}
+        name: ObjectName = {"Bucket": bucket, "Key": key}
         try:
-            with Upload(self._persistent, place, encryption(self.sse), only_new=True, at_once=1) as upload:
+            with Upload(self._persistent, name, encryption(self.sse), only_new=True, at_once=1) as upload:
                 for piece in pieces:
                     upload.write(piece)
         except ClientError as error:

@@ -28,7 +28,7 @@ AT_ONCE = 4
 """Parts that are sent at the same time."""
 
 
-class Place(TypedDict):
+class ObjectName(TypedDict):
     """The arguments that name an object."""
 
     Bucket: str
@@ -64,7 +64,7 @@ class Upload:
     ----------
     s3 : boto3 client of S3, or what stands for it
         Repeats calls by itself.
-    place : Place
+    name : ObjectName
     encryption : Encryption
     only_new : bool
         Leave an object that is there already as it is, and raise S3's ``PreconditionFailed``.
@@ -74,9 +74,9 @@ class Upload:
     """
 
     def __init__(
-        self, s3: S3Client, place: Place, encryption: Encryption, *, only_new: bool = False, at_once: int = AT_ONCE
+        self, s3: S3Client, name: ObjectName, encryption: Encryption, *, only_new: bool = False, at_once: int = AT_ONCE
     ) -> None:
-        self._s3, self._place, self._encryption, self._at_once = s3, place, encryption, at_once
+        self._s3, self._name, self._encryption, self._at_once = s3, name, encryption, at_once
         self._condition: _Condition = {"IfNoneMatch": "*"} if only_new else {}
         self._parts = Parts(part_size)
         self._id = ""
@@ -96,7 +96,7 @@ class Upload:
 
     def _send(self, part: bytearray) -> None:
         if not self._id:
-            self._id = self._s3.create_multipart_upload(**self._place, **self._encryption)["UploadId"]
+            self._id = self._s3.create_multipart_upload(**self._name, **self._encryption)["UploadId"]
         number = len(self._sent) + len(self._sending) + 1
         if self._at_once == 1:
             self._sent.append(self._send_part(number, part))
@@ -108,7 +108,7 @@ class Upload:
     def _send_part(self, number: int, part: bytearray) -> CompletedPartTypeDef:
         # boto3 takes any bytes, and copies none.
         body = cast(bytes, part)
-        answer = self._s3.upload_part(**self._place, UploadId=self._id, PartNumber=number, Body=body)
+        answer = self._s3.upload_part(**self._name, UploadId=self._id, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     def __exit__(
@@ -129,14 +129,14 @@ class Upload:
     def _complete(self) -> None:
         rest = self._parts.rest()
         if not self._id:
-            self._s3.put_object(**self._place, **self._encryption, **self._condition, Body=bytes(rest))
+            self._s3.put_object(**self._name, **self._encryption, **self._condition, Body=bytes(rest))
             return
         if rest:
             self._send(rest)
         self._sent += [sending.result() for sending in self._sending]
         try:
             self._s3.complete_multipart_upload(
-                **self._place, **self._condition, UploadId=self._id, MultipartUpload={"Parts": self._sent}
+                **self._name, **self._condition, UploadId=self._id, MultipartUpload={"Parts": self._sent}
             )
         except Exception as error:
             # S3 no longer knows an upload that was completed before, by a request whose answer was lost.
@@ -146,7 +146,7 @@ class Upload:
     def _stored_size(self) -> int | None:
         """Return the bytes of the object; None when there is none."""
         try:
-            return self._s3.head_object(**self._place)["ContentLength"]
+            return self._s3.head_object(**self._name)["ContentLength"]
         except Exception as error:
             # 403 where the caller may list nothing: it may read the key, so it is not there.
             if code_of(error) in ("403", "404"):
@@ -159,4 +159,4 @@ class Upload:
         if self._id:
             # The error to report is the one before.
             with suppress(Exception):
-                self._s3.abort_multipart_upload(**self._place, UploadId=self._id)
+                self._s3.abort_multipart_upload(**self._name, UploadId=self._id)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from .envelope import VALUE
+from .failure import VALUE
 from .keys import Location
 
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.worker.wire.container import child_index
-from cloudknot.worker.wire.envelope import RAISED, Envelope, Failure, Pack, pack
+from cloudknot.worker.wire.failure import RAISED, Failure
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.pack import Envelope, Pack, pack
 
 envelopes = st.builds(
     Envelope,

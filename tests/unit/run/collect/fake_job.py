@@ -9,8 +9,8 @@ from cloudknot.aws.outages import Outages
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.map_future import collect
 from cloudknot.worker.element import run_element
-from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import pack
 
 LONG = 30
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cloudknot.errors import BatchJobFailedError, CloudError, OutOfMemoryError
 from cloudknot.worker.element import run_element
-from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import pack
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of
 

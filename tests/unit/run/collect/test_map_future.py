@@ -19,8 +19,8 @@ from cloudknot.errors import (
 )
 from cloudknot.run.collect.map_future import empty_map
 from cloudknot.worker.element import run_element
-from cloudknot.worker.wire.envelope import pack
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import pack
 from tests.helpers.functions import square
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, raise_on_two

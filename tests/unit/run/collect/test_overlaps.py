@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, ElementTable
-from cloudknot.worker.wire import envelope
+from cloudknot.worker.wire import failure
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack_order import Listed, clusters, counting, oldest_first
 
@@ -26,7 +26,7 @@ def stored_packs(draw):
 
 
 def kinds(oks):
-    return bytes(envelope.VALUE if ok else envelope.RAISED for ok in oks)
+    return bytes(failure.VALUE if ok else failure.RAISED for ok in oks)
 
 
 def listed(packs):

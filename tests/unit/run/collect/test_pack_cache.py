@@ -4,8 +4,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from cloudknot.run.collect.pack_cache import Packs
-from cloudknot.worker.wire.envelope import VALUE, Envelope, pack
+from cloudknot.worker.wire.failure import VALUE
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import Envelope, pack
 
 DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from cloudknot.aws.s3.storage import StoredObject
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.submit.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic, measured_seconds
-from cloudknot.worker.wire.envelope import RAISED, VALUE, Envelope, head_size, pack, walls
+from cloudknot.worker.wire.failure import RAISED, VALUE
 from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.pack import Envelope, head_size, pack, walls
 
 
 @pytest.mark.parametrize(

@@ -1,85 +1,36 @@
-"""The wire: the envelope that an element's outcome travels in, and packs of them.
+"""The pack: the envelopes of consecutive elements in one object, and its binary format.
 
+A pack is a header, one record of fixed size for each element, and the payloads one after the other.
 Client and worker both import this module. It does no I/O and imports the standard library only.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import overload
 
 from .buffers import Pieces, size_of
+from .failure import VALUE
 
 _HEADER = struct.Struct("<4sI")
 _RECORD = struct.Struct("<BxxxxxxxddQQ")
 _END = 4
 """Which of a record's words of 8 bytes tells where the payload ends."""
-_LENGTH = struct.Struct("<I")
 _MAGIC = b"ckp1"
-
-VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT = range(6)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an element has no value.
-
-    ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
-    neither can travel. ``source`` names the element of another run that failed in this way, and whose result this
-    element would have taken; else it is empty. ``attempt`` is the attempt of its job that stored it, from 1; 0 where
-    that is not known. The other fields are always there.
-    """
-
-    kind: int
-    type: str
-    message: str
-    traceback: str
-    exit_code: int | None = None
-    pickled: bytes = b""
-    source: str = ""
-    attempt: int = 0
-
-    def to_bytes(self) -> bytes:
-        about = asdict(self)
-        del about["pickled"]
-        text = json.dumps(about).encode()
-        return _LENGTH.pack(len(text)) + text + self.pickled
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Failure:
-        (length,) = _LENGTH.unpack_from(data)
-        end = _LENGTH.size + length
-        about = json.loads(data[_LENGTH.size : end])
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in about.items() if name in known}, pickled=data[end:])
-
-
-def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapping[str, object]) -> BaseException:
-    """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
-    error = cls.__new__(cls, *args)
-    object.__setattr__(error, "args", args)
-    error.__dict__.update(attributes)
-    return error
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """`BaseException.add_note`, also to one that is a frozen dataclass and so takes no attribute."""
-    object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
 
 
 @dataclass(frozen=True)
 class Envelope:
     """One element's outcome on the wire.
 
-    ``payload`` is the pickled value when ``kind`` is ``VALUE``, otherwise a `Failure`. ``wall`` and ``cpu`` are
-    seconds, ``peak`` is the process's peak memory in bytes. Of a large value, ``pieces`` stand in place of the payload
-    until they are stored.
+    ``payload`` is the pickled value when ``kind`` is ``VALUE``, otherwise a `failure.Failure`. ``wall`` and ``cpu``
+    are seconds, ``peak`` is the process's peak memory in bytes. Of a large value, ``pieces`` stand in place of the
+    payload until they are stored.
     """
 
     kind: int

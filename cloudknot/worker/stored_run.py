@@ -12,7 +12,7 @@ from .wire.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Run:
+class StoredRun:
     """The keys of a run's objects, its manifest, and the S3 that has both."""
 
     s3: S3
@@ -20,7 +20,7 @@ class Run:
     manifest: Manifest
 
     @classmethod
-    def at(cls, url: str, environment: Mapping[str, str]) -> Run:
+    def at(cls, url: str, environment: Mapping[str, str]) -> StoredRun:
         """Return the run of a URL. Its manifest is in the environment, else in S3."""
         s3, keys = connect(), RunKeys.parse(url)
         text = environment.get(MANIFEST_VARIABLE)
