@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
 from cloudknot.aws.batch import LogStream, console_log_url
 from cloudknot.aws.door import Door
-from cloudknot.aws.ecr import Image, Repository
+from cloudknot.aws.images.ecr import Repository
+from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
 from cloudknot.errors import CloudknotError
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 
 CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.cloud", "LocalCloud")}
 """The module and the class of each cloud that the settings can name."""
-
-
-class ImageStore(Protocol):
-    """A place from where jobs get their images."""
-
-    def put(self, image: Image, repository: Repository, uri: str) -> None:
-        """Make the image available to jobs as ``uri``, and known to the repository."""
 
 
 class Cloud:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import Stack, StackState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
 

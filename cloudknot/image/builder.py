@@ -13,7 +13,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.ecr import Image, RegistryLogin, Repository
+from cloudknot.aws.images.ecr import RegistryLogin, Repository
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import build_errors, context
 from cloudknot.image.build_log import EngineLog

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import CloudknotInputError, ImageError
 from cloudknot.image import context, directory
 from cloudknot.image.render import image_of, render

@@ -8,7 +8,8 @@ from cloudknot.image.builder import DockerBuilder
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
-    from cloudknot.aws.ecr import Image, Repository
+    from cloudknot.aws.images.ecr import Repository
+    from cloudknot.aws.images.image_store import Image
 
 
 def publish(cloud: Cloud, image: Image, repository: Repository) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from string import Template
 from typing import TYPE_CHECKING
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.image import context
 from cloudknot.options import validators
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.ecr import RegistryLogin, Repository
+from cloudknot.aws.images.ecr import RegistryLogin, Repository
 
 
 class DockerRepo:

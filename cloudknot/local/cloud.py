@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.batch import LogStream
-from cloudknot.aws.cloud import Cloud, ImageStore
+from cloudknot.aws.cloud import Cloud
 from cloudknot.aws.door import Door
+from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import Options, check_running, checked_runner, default_directory, given_key

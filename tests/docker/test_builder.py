@@ -11,7 +11,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 import cloudknot as ck
-from cloudknot.aws.ecr import RegistryLogin
+from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.image.builder import DockerBuilder
 from cloudknot.image.docker_image import DockerImage, image_in
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.image.render import image_of, render
 from cloudknot.program.program import Program
 

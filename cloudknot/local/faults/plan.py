@@ -13,7 +13,7 @@ RATES = ("errors", "dropped", "slow", "truncated", "throttled")
 
 
 @dataclass(frozen=True)
-class Ending:
+class AttemptEnd:
     """What Batch says of an attempt that a fault ended."""
 
     exit_code: int | None
@@ -21,15 +21,15 @@ class Ending:
     status_reason: str
 
 
-ENDINGS = {
-    "host": Ending(None, None, HOST_LOST),
-    "spot": Ending(None, None, "Your Spot Task was interrupted."),
-    "memory": Ending(137, "OutOfMemoryError: Container killed due to memory usage", EXITED),
-    "pull": Ending(
+ATTEMPT_ENDS = {
+    "host": AttemptEnd(None, None, HOST_LOST),
+    "spot": AttemptEnd(None, None, "Your Spot Task was interrupted."),
+    "memory": AttemptEnd(137, "OutOfMemoryError: Container killed due to memory usage", EXITED),
+    "pull": AttemptEnd(
         None, "CannotPullContainerError: pull image manifest has been retried 7 time(s): i/o timeout", NOT_STARTED
     ),
-    "start": Ending(None, "CannotStartContainerError: failed to create shim task: context canceled", NOT_STARTED),
-    "docker": Ending(
+    "start": AttemptEnd(None, "CannotStartContainerError: failed to create shim task: context canceled", NOT_STARTED),
+    "docker": AttemptEnd(
         None, "DockerTimeoutError: Could not transition to started; timed out after waiting 3m0s", NOT_STARTED
     ),
 }
@@ -71,7 +71,7 @@ class Kill:
     overlap: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("how", self.how, tuple(ENDINGS))
+        _check_choice("how", self.how, tuple(ATTEMPT_ENDS))
         _check_choice("when", self.when, MOMENTS)
         _check_rate("share", self.share)
 
@@ -80,8 +80,8 @@ class Kill:
         return attempt <= self.attempts and (not self.children or child in self.children)
 
     @property
-    def ending(self) -> Ending:
-        return ENDINGS[self.how]
+    def ending(self) -> AttemptEnd:
+        return ATTEMPT_ENDS[self.how]
 
     @property
     def moment(self) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.local.faults.attempts import FaultyRunner
+from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.plan import Faults
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.wsgi import Answer, ClientException

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from cloudknot.aws.ecr import RegistryLogin
+from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
 from cloudknot.local.batch.runner import Report

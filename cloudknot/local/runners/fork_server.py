@@ -1,6 +1,7 @@
 """The fork server of one image: a process that has imported the worker and forks one child per task.
 
-Run by path with the image's own Python, ``python fork_server.py <image directory> <control socket's descriptor>``.
+`fork_server_client` launches it and talks to it. Run by path with the image's own Python,
+``python fork_server.py <image directory> <control socket's descriptor>``.
 It imports the standard library only, and of the image ``cloudknot_worker.__main__``, which gives ``warm()`` and
 ``main(argv)``. Both directions of the control socket carry one JSON object a line::
 

@@ -23,7 +23,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cloudknot.aws.ecr import Image, Repository
+from cloudknot.aws.images.ecr import Repository
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.state import claim, locked
 

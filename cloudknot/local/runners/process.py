@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
-from cloudknot.local.runners.fork_server_process import ForkServerFailed, ForkServerProcess
+from cloudknot.local.runners.fork_server_client import ForkServerClient, ForkServerFailed
 
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import Message
@@ -43,7 +43,7 @@ class _Running:
     report: Report
     directory: Path
     output: Path
-    parent: ForkServerProcess | None = None
+    parent: ForkServerClient | None = None
     pid: int | None = None
     stopped_by: int | None = None
 
@@ -78,7 +78,7 @@ class ProcessRunner:
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
-        self._parents: dict[tuple[str, str | None], ForkServerProcess] = {}
+        self._parents: dict[tuple[str, str | None], ForkServerClient] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # What must not be done by the caller of start: launching a parent, reporting a failure, deleting a tree.
@@ -138,7 +138,7 @@ class ProcessRunner:
                 running.parent = parent
             self._send(running, parent)
 
-    def _parent(self, image: str, role: str | None) -> ForkServerProcess:
+    def _parent(self, image: str, role: str | None) -> ForkServerClient:
         """The parent of an image's tasks with a role, whose credentials it has when it forks."""
         tag = _tag(image)
         with self._lock:
@@ -153,7 +153,7 @@ class ProcessRunner:
         self._close_an_idle_parent()
         variables = {**self._variables, **self._credentials(role)}
         environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
-        parent = ForkServerProcess(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
+        parent = ForkServerClient(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
         with self._lock:
             if not self._closed:
                 self._parents[tag, role] = parent
@@ -169,7 +169,7 @@ class ProcessRunner:
         for parent in closing:
             parent.close()
 
-    def _send(self, running: _Running, parent: ForkServerProcess) -> None:
+    def _send(self, running: _Running, parent: ForkServerClient) -> None:
         try:
             running.directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -198,7 +198,7 @@ class ProcessRunner:
     def _path(self, directory: Path) -> str:
         return os.pathsep.join([str(directory / "environment" / "bin"), os.defpath])
 
-    def _on_message(self, parent: ForkServerProcess, message: Message | None) -> None:
+    def _on_message(self, parent: ForkServerClient, message: Message | None) -> None:
         """Called by a parent's reader thread; None is the parent's end."""
         if message is None:
             self._parent_died(parent)
@@ -239,7 +239,7 @@ class ProcessRunner:
         if running is not None:
             self._finish(running, event)
 
-    def _parent_died(self, parent: ForkServerProcess) -> None:
+    def _parent_died(self, parent: ForkServerClient) -> None:
         """End the tasks of a parent that is no more; the next task of the image launches a new one."""
         with self._lock:
             lost = [running for running in self._tasks.values() if running.parent is parent]

@@ -30,15 +30,15 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
-from cloudknot.local.faults.attempts import FaultyRunner
+from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.process import ProcessRunner
+from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http_server import http_server
-from cloudknot.local.server.iam import Iam
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
 from cloudknot.local.state import (
@@ -130,18 +130,18 @@ class Server:
         registry = _registry(options)
         services = BatchResources(Moto(), options.quota)
         others = services if registry is None else RegistryEcr(services, registry)
-        self._iam = Iam(others, self._key, self._endpoint, scratch, takes_keys=options.iam)
-        moto, self._control_plane = self._iam.application, self._iam.plane
+        self._access = AccessControl(others, self._key, self._endpoint, scratch, takes_keys=options.iam)
+        moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()
         runner = FaultyRunner(self._runner(scratch, registry), injector, self._control_plane.stored)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
-        stacks = CloudFormation(self._iam.door_of, ACCOUNT, REGION, catalog.forget)
+        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget)
         faults = FaultRoute(injector, runner, self._batch.forget)
         self._application = Application(
-            self._iam.gate(LOG_PATH),
-            self._iam.credentials,
+            self._access.gate(LOG_PATH),
+            self._access.credentials,
             self._batch,
             catalog,
             moto,
@@ -190,10 +190,10 @@ class Server:
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
         variables, follow, directory = self._job_variables(), self._shipper.follow, self._options.directory
         if registry is None:
-            return ProcessRunner(directory / "images", scratch, variables, self._iam.credentials.variables, follow)
+            return ProcessRunner(directory / "images", scratch, variables, self._access.credentials.variables, follow)
         from cloudknot.local.runners.docker import DockerRunner, connect
 
-        credentials = self._iam.credentials.variables
+        credentials = self._access.credentials.variables
         return DockerRunner(connect(), registry.login, directory, scratch, variables, credentials, follow)
 
     def _job_variables(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.errors import CloudError
 from cloudknot.local import wsgi
-from cloudknot.local.server.registry import MEDIA_TYPES, Manifest, Registry
+from cloudknot.local.server.registry import MEDIA_TYPES, ImageManifest, Registry
 from cloudknot.local.wsgi import Answer
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class RegistryEcr:
         """Of an image that is asked for by a tag, that tag only is shown: to find the others, all must be read."""
         name = request["repositoryName"]
         account = self._account(environ, name)
-        found: dict[str, Manifest] = {}
+        found: dict[str, ImageManifest] = {}
         tags: defaultdict[str, list[str]] = defaultdict(list)
         for image_id in request.get("imageIds") or self._all_ids(name):
             manifest = self._manifest(name, image_id)
@@ -193,7 +193,7 @@ class RegistryEcr:
                 deleted.append({**image_id, "imageDigest": manifest.digest})
         return {"imageIds": deleted, "failures": failures}
 
-    def _delete(self, name: str, manifest: Manifest, tag: str | None) -> None:
+    def _delete(self, name: str, manifest: ImageManifest, tag: str | None) -> None:
         """Delete an image, or one tag of it: a registry deletes all its tags at once, so the others are put back."""
         others = [other for other in self._registry.tags(name) if tag is not None and other != tag]
         kept = [other for other in others if self._registry.manifest(name, other) == manifest]
@@ -213,11 +213,11 @@ class RegistryEcr:
     def _all_ids(self, name: str) -> list[ImageIdentifierTypeDef]:
         return [{"imageTag": tag} for tag in self._registry.tags(name)]
 
-    def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> Manifest | None:
+    def _manifest(self, name: str, image_id: ImageIdentifierTypeDef) -> ImageManifest | None:
         return self._registry.manifest(name, image_id.get("imageDigest") or image_id["imageTag"])
 
 
-def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:
+def _detail(manifest: ImageManifest, tags: list[str], name: str, account: str) -> ImageDetailTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,
@@ -228,7 +228,7 @@ def _detail(manifest: Manifest, tags: list[str], name: str, account: str) -> Ima
     }
 
 
-def _image(manifest: Manifest, image_id: ImageIdentifierTypeDef, name: str, account: str) -> ImageTypeDef:
+def _image(manifest: ImageManifest, image_id: ImageIdentifierTypeDef, name: str, account: str) -> ImageTypeDef:
     return {
         "registryId": account,
         "repositoryName": name,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from cloudknot.aws.ecr import RegistryLogin
+from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.errors import CloudError, CloudknotConfigurationError
 
 TIMEOUT = 30.0
@@ -31,7 +31,7 @@ _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3})(:\d+)?")
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ImageManifest:
     """An image as a registry has it."""
 
     digest: str
@@ -107,14 +107,14 @@ class Registry:
             path = _next_page(answer.headers.get("link", ""))
         return sorted(found)
 
-    def manifest(self, repository: str, reference: str) -> Manifest | None:
+    def manifest(self, repository: str, reference: str) -> ImageManifest | None:
         """The image of a tag or digest; None when there is none."""
         path = f"/v2/{repository}/manifests/{reference}"
         answer = self._request("GET", path, {"Accept": ", ".join(MEDIA_TYPES)})
         if answer.status == 404:
             return None
         self._checked(answer, path)
-        return Manifest(answer.headers["docker-content-digest"], answer.headers["content-type"], answer.body)
+        return ImageManifest(answer.headers["docker-content-digest"], answer.headers["content-type"], answer.body)
 
     def put(self, repository: str, tag: str, media_type: str, body: bytes) -> None:
         """Give a tag to a manifest whose layers the repository has."""

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import cloudknot as ck
-from cloudknot.aws.ecr import LIFECYCLE
+from cloudknot.aws.images.ecr import LIFECYCLE
 from cloudknot.deploy.cloudformation.stack import Stack
 from tests.helpers.functions import double, square
 from tests.helpers.inventory import inventory

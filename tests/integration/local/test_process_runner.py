@@ -13,7 +13,7 @@ import pytest
 from cloudknot.errors import ImageError
 from cloudknot.image.publish import publish
 from cloudknot.local.batch.records import Exited, Started, Task
-from cloudknot.local.runners.fork_server_process import ForkServerProcess
+from cloudknot.local.runners.fork_server_client import ForkServerClient
 from cloudknot.local.runners.images import materialise
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import is_locked
@@ -36,7 +36,7 @@ def fake_image(directory, program):
 class TestWarmParent:
     def test_a_parent_that_does_not_read_keeps_nobody_waiting(self, tmp_path):
         image = fake_image(tmp_path / "deaf", "time.sleep(600)")
-        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda *_: None)
+        parent = ForkServerClient(image, tmp_path / "log", {}, lambda *_: None)
         sending = threading.Thread(target=lambda: [parent.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
         sending.join(30)
@@ -52,7 +52,7 @@ class TestWarmParent:
         )
         heard = []
         image = fake_image(tmp_path / "slow", program)
-        parent = ForkServerProcess(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        parent = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
         for number in range(500):
             assert parent.send({"number": number, "ballast": "x" * 5000})
         until(lambda: len(heard) == 500)
@@ -68,7 +68,7 @@ class TestWarmParent:
             raise RuntimeError("a surprise")
 
         image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
-        ForkServerProcess(image, tmp_path / "log", {}, hear)
+        ForkServerClient(image, tmp_path / "log", {}, hear)
         until(lambda: len(heard) == 3)
         assert heard == [{"a": 1}, {"b": 2}, None]
 

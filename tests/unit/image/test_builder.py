@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from cloudknot.aws.ecr import Image, RegistryLogin
+from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.build_log import EngineLog

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloudknot.aws.ecr import Image
+from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
 from cloudknot.image.render import image_of, worker_files

@@ -1,4 +1,7 @@
-"""IAM of the embedded cloud, put together: the layer in front of moto, the gate, the credentials of jobs."""
+"""Access control: the parts of `cloudknot.local.iam`, put together for the server.
+
+They are the layer in front of moto, the gate, and the credentials of jobs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ TOKENS = "credentials"
 """Folder of the files that jobs show to get their credentials."""
 
 
-class Iam:
+class AccessControl:
     """Who is let in, and what they may do.
 
     Parameters

@@ -1,4 +1,7 @@
-"""The server's end of a fork server: launching it, talking to it, noticing its end."""
+"""The client of a fork server, in the process of the embedded cloud: launch it, talk to it, notice its end.
+
+The server itself is `fork_server`, which runs in the image's own Python.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ CLOSE_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
-OnMessage = Callable[["ForkServerProcess", "Message | None"], None]
+OnMessage = Callable[["ForkServerClient", "Message | None"], None]
 
 
 class ForkServerFailed(Exception):
     """A task cannot be started; the text is the container's reason."""
 
 
-class ForkServerProcess:
-    """A running fork server.
+class ForkServerClient:
+    """A running fork server, as the process that launched it sees it.
 
     Parameters
     ----------
@@ -160,7 +163,7 @@ class ForkServerProcess:
             self._sending.notify_all()
 
 
-def _ignore(parent: ForkServerProcess, message: Message | None) -> None:
+def _ignore(parent: ForkServerClient, message: Message | None) -> None:
     pass
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cloudknot.errors import CloudknotInputError
 from cloudknot.local.batch.records import Event, Exited, Task
 from cloudknot.local.batch.runner import Report, Runner
-from cloudknot.local.faults.plan import ENDINGS, NEVER_STARTED, Ending, Kill
+from cloudknot.local.faults.plan import ATTEMPT_ENDS, NEVER_STARTED, AttemptEnd, Kill
 from cloudknot.local.faults.requests import Injector
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
 from cloudknot.worker.wire.input_index import unpack_offsets
@@ -24,7 +24,7 @@ class _Watched:
     task: Task
     report: Report
     kill: Kill | None
-    ending: Ending | None = None
+    ending: AttemptEnd | None = None
     """With which its processes are being killed."""
 
 
@@ -68,7 +68,7 @@ class FaultyRunner:
         """Kill the attempt of a job that runs now. Raises `CloudknotInputError` when there is none."""
         with self._lock:
             found = [w for w in self._tasks.values() if w.task.environment.get("AWS_BATCH_JOB_ID") == job_id]
-        if not found or how not in ENDINGS:
+        if not found or how not in ATTEMPT_ENDS:
             raise CloudknotInputError(f"There is no running job {job_id!r} to kill, or no fault {how!r}.")
         self._end(found[-1], Kill(how))
 
@@ -145,7 +145,7 @@ def _idle(task: Task) -> Task:
     return replace(task, command=("sleep", "86400"))
 
 
-def _exited(task: Task, ending: Ending) -> Exited:
+def _exited(task: Task, ending: AttemptEnd) -> Exited:
     return Exited(task.id, ending.exit_code, ending.reason, ending.status_reason)
 
 

@@ -1,0 +1,1 @@
+"""The images of jobs: the description of one, the place that keeps it, and ECR, which keeps them on AWS."""
