@@ -23,11 +23,11 @@ from cloudknot.image.docker_image import DockerImage, docker_image_of, program_i
 from cloudknot.image.repository import DockerRepo, repository_of
 from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
-from cloudknot.run.jobs.arguments import as_elements, job_ids_of
 from cloudknot.run.jobs.history import discard_left_over, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
+from cloudknot.run.jobs.map_arguments import as_elements, job_ids_of
 from cloudknot.run.submit.dependencies import Source
-from cloudknot.run.submit.start import Target, start_run
+from cloudknot.run.submit.start_run import Target, start_run
 
 
 class Knot:

@@ -321,3 +321,11 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
         return "unknown"
+
+
+@dataclass(frozen=True)
+class RetryOptions(Overrides):
+    """The choices of `cloudknot.MapFuture.retry_failed`."""
+
+    chunksize: int | None = choice(None, integer(1))
+    progress: bool | None = choice(None, FLAG)

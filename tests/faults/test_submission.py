@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, SSLError
 import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.local import Faults
-from cloudknot.run.submit.submission import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
+from cloudknot.run.submit.submit_job import LISTING_LAG, PAUSES, Submission, array_request, read_record, submit
 from tests.helpers.functions import square
 from tests.helpers.waiting import LONG, until
 

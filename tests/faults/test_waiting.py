@@ -15,7 +15,7 @@ from cloudknot.aws.door import Door
 from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
 from cloudknot.local import Faults
-from cloudknot.run.collect.outage_timer import LONGEST_LOOK, Silence
+from cloudknot.run.collect.outage_timer import LONGEST_LOOK, OutageTimer
 from tests.helpers.waiting import LONG, until
 
 
@@ -104,7 +104,7 @@ def look(silence, bounds, seconds, error):
 
 def test_a_sleep_of_the_machine_is_no_silence_of_the_cloud():
     bounds, error = Bounds(), CloudError("no answer")
-    silence = Silence(bounds, bounds.clock)
+    silence = OutageTimer(bounds, bounds.clock)
     assert not look(silence, bounds, 0, error)
     assert not look(silence, bounds, 8 * 3600, error)
     awake = [look(silence, bounds, 60, error) for _ in range(30)]
@@ -113,7 +113,7 @@ def test_a_sleep_of_the_machine_is_no_silence_of_the_cloud():
 
 def test_each_silence_is_counted_from_its_beginning():
     bounds, error = Bounds(), CloudError("no answer")
-    silence = Silence(bounds, bounds.clock)
+    silence = OutageTimer(bounds, bounds.clock)
     for _ in range(10):
         assert not any(look(silence, bounds, 100, error) for _ in range(18))
         silence.ended(bounds.now)
@@ -121,7 +121,7 @@ def test_each_silence_is_counted_from_its_beginning():
 
 def test_expired_credentials_are_borne_for_a_day():
     bounds, error = Bounds(), CredentialsError("expired")
-    silence = Silence(bounds, bounds.clock)
+    silence = OutageTimer(bounds, bounds.clock)
     seconds = 0
     while not look(silence, bounds, 100, error):
         seconds += 100
@@ -130,14 +130,14 @@ def test_expired_credentials_are_borne_for_a_day():
 
 def test_a_cloud_that_has_ended_is_not_waited_for():
     bounds = Bounds(patience=0.0)
-    assert look(Silence(bounds, bounds.clock), bounds, 0, CloudError("no answer"))
-    assert look(Silence(bounds, bounds.clock), bounds, 0, CredentialsError("expired"))
+    assert look(OutageTimer(bounds, bounds.clock), bounds, 0, CloudError("no answer"))
+    assert look(OutageTimer(bounds, bounds.clock), bounds, 0, CredentialsError("expired"))
 
 
 def test_an_outage_is_told_once_whoever_waits_and_again_when_there_is_another(caplog):
     caplog.set_level(logging.WARNING, logger="cloudknot")
     bounds, gone, expired = Bounds(), CloudError("no answer"), CredentialsError("expired")
-    waits = [Silence(bounds, bounds.clock) for _ in range(5)]
+    waits = [OutageTimer(bounds, bounds.clock) for _ in range(5)]
     for _ in range(3):
         assert not any(look(silence, bounds, 1, gone) for silence in waits)
     assert [str(gone) in each for each in outages(caplog)] == [True]

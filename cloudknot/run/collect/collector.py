@@ -26,7 +26,7 @@ from cloudknot.errors import (
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
 from cloudknot.run.collect.job_failures import Ending, never_runs
 from cloudknot.run.collect.map_status import MapStatus
-from cloudknot.run.collect.outage_timer import Silence
+from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
 from cloudknot.run.collect.waiters import Callback, Waiters, run_all, tell
 from cloudknot.worker.wire.keys import Location
@@ -114,7 +114,7 @@ class Collector:
         self._stop, self._held = threading.Event(), threading.Event()
         self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
-        self._silence = Silence(view.cloud, clock)
+        self._outage = OutageTimer(view.cloud, clock)
 
     def serve(self, future: Future[Any], futures: ElementFutures) -> None:
         """Begin to collect for a map's future, and for those of its elements."""
@@ -234,14 +234,14 @@ class Collector:
             self._look(pool)
         except JobRunningError:
             # Another session is submitting what would grow, or died when it did: the next look knows more.
-            self._silence.ended(begun)
+            self._outage.ended(begun)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._give_up(error)
         except CloudknotError as error:
-            if self._silence.is_too_long(error, begun):
+            if self._outage.is_too_long(error, begun):
                 self._give_up(error)
         else:
-            self._silence.ended(begun)
+            self._outage.ended(begun)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         self.round = self._view.newest_round

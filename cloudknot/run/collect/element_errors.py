@@ -1,20 +1,14 @@
-"""From what the cloud holds of an element to what its future gives: a value, or an exception that explains itself."""
+"""The exception for each element without a value: the user's own where it can be rebuilt, else one of our tree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TypeVar
 
 from cloudknot.aws import batch
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.job_failures import Ending, ending
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
-
-if TYPE_CHECKING:
-    from cloudknot.run.collect.element_table import Part
-    from cloudknot.run.collect.pack_cache import Loaded
 
 E = TypeVar("E", bound=BatchJobFailedError)
 
@@ -63,33 +57,6 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
-
-
-def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
-    """The value that a payload holds. Raises `ElementError` when it cannot be unpickled here."""
-    from cloudknot.program import pickling
-
-    try:
-        if isinstance(payload, bytes | memoryview):
-            return pickling.loads(payload)
-        return pickling.load(payload)
-    except CloudknotError:
-        raise
-    except Exception as error:
-        raise unreadable(place, error) from error
-
-
-def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
-    """The values of a part of a pack. Raises `ElementError` as `load_value` does."""
-    data, loads = memoryview(loaded.data), loaded.loads
-    values: list[Any] = []
-    try:
-        for start, end in pairwise(loaded.ends[part.positions.start : part.positions.stop + 1]):
-            values.append(loads(data[start:end]))
-    except Exception as error:
-        index = part.location.first + part.positions.start + len(values)
-        raise unreadable(place(index), error) from error
-    return values
 
 
 def unreadable(place: Place, error: Exception) -> ElementError:

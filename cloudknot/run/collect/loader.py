@@ -7,20 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudknot.aws.batch import DESCRIBE_LIMIT, log_streams
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
-from cloudknot.run.collect.element_errors import (
-    as_ending,
-    given_up,
-    load_exception,
-    load_value,
-    load_values,
-    lost,
-    unreadable,
-)
+from cloudknot.run.collect.element_errors import Place, as_ending, given_up, load_exception, lost, unreadable
 from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
 from cloudknot.run.collect.job_failures import out_of_memory, took_neighbours
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
@@ -222,3 +214,30 @@ class Loader:
         if error is not None:
             raise error
         return value
+
+
+def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
+    """The value that a payload holds. Raises `ElementError` when it cannot be unpickled here."""
+    from cloudknot.program import pickling
+
+    try:
+        if isinstance(payload, bytes | memoryview):
+            return pickling.loads(payload)
+        return pickling.load(payload)
+    except CloudknotError:
+        raise
+    except Exception as error:
+        raise unreadable(place, error) from error
+
+
+def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
+    """The values of a part of a pack. Raises `ElementError` as `load_value` does."""
+    data, loads = memoryview(loaded.data), loaded.loads
+    values: list[Any] = []
+    try:
+        for start, end in pairwise(loaded.ends[part.positions.start : part.positions.stop + 1]):
+            values.append(loads(data[start:end]))
+    except Exception as error:
+        index = part.location.first + part.positions.start + len(values)
+        raise unreadable(place(index), error) from error
+    return values

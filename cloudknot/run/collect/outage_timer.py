@@ -14,7 +14,7 @@ LONGEST_LOOK = 120.0
 """Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
 
 
-class Silence:
+class OutageTimer:
     """The silence that one wait meets.
 
     Parameters

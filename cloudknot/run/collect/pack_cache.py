@@ -31,7 +31,7 @@ STREAMS = 4
 
 
 class Store(Protocol):
-    """Where packs are; `cloudknot.run.jobs.job.BatchJob` is one."""
+    """A place of packs: `cloudknot.run.collect.run_view.RunView`, or the fake of a test."""
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
         """Bytes of a pack, from ``start`` to ``end`` (not included)."""

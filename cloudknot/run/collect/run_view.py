@@ -14,7 +14,7 @@ from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.dependencies import failed_before
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
-from cloudknot.run.submit.submission import read_record
+from cloudknot.run.submit.submit_job import read_record
 from cloudknot.worker.wire.failure import VALUE
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import Pack, head_size

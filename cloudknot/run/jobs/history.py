@@ -16,7 +16,7 @@ from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.jobs.job import BatchJob, recorded_job
 from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.shared_objects import discard_unused
-from cloudknot.run.submit.store import discard_abandoned, read_run, runs_of
+from cloudknot.run.submit.stored_runs import discard_abandoned, read_run, runs_of
 from cloudknot.worker.wire.keys import RunKeys
 
 if TYPE_CHECKING:

@@ -16,16 +16,16 @@ from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.display.progress import Progress, progress_line
 from cloudknot.errors import CloudknotInputError, JobRunningError, ResourceDoesNotExistException
-from cloudknot.options.choices import MapOptions
+from cloudknot.options.choices import MapOptions, RetryOptions
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
 from cloudknot.run.collect.map_future import Collection, MapFuture, collect
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.collect.run_view import ENDED, RunView
 from cloudknot.run.jobs.reduce import Reduce
-from cloudknot.run.jobs.retry import Retry, RetryOptions
+from cloudknot.run.jobs.retry import Retry
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.rounds import Run, open_run
-from cloudknot.run.submit.store import discard_run, find_run
+from cloudknot.run.submit.stored_runs import discard_run, find_run
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cloudknot.aws import Cloud
     from cloudknot.program.program import Program
-    from cloudknot.run.submit.start import Target
+    from cloudknot.run.submit.start_run import Target
 
 FORGOTTEN = "UNKNOWN"
 """The status of a job that has not ended by its results, and that Batch has forgotten."""

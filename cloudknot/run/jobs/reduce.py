@@ -18,7 +18,7 @@ from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import name_of
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.rounds import Run
-from cloudknot.run.submit.start import Target, start_run
+from cloudknot.run.submit.start_run import Target, start_run
 
 if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView

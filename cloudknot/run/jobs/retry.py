@@ -16,15 +16,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
-from cloudknot.options.choices import MapOptions, Overrides, choice
-from cloudknot.options.validators import FLAG, MOST_GROWTH, integer
+from cloudknot.options.choices import MapOptions, Overrides
+from cloudknot.options.validators import MOST_GROWTH
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.rounds import About, Round, Rounds, Run, open_run, round_manifest, to_bytes
-from cloudknot.run.submit.store import discard_run, manifest_of
-from cloudknot.run.submit.submission import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
+from cloudknot.run.submit.stored_runs import discard_run, manifest_of
+from cloudknot.run.submit.submit_job import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
@@ -40,14 +40,6 @@ FEW = 1000
 """Elements of a retry that have a child each, where nobody chose how many share one."""
 CLAIM_TIME = timedelta(minutes=30)
 """Time within which a session that has claimed a round submits it, or never does."""
-
-
-@dataclass(frozen=True)
-class RetryOptions(Overrides):
-    """The choices of `cloudknot.MapFuture.retry_failed`."""
-
-    chunksize: int | None = choice(None, integer(1))
-    progress: bool | None = choice(None, FLAG)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
-from cloudknot.run.submit.store import runs_of
-from cloudknot.run.submit.submission import MAX_CHILDREN
+from cloudknot.run.submit.stored_runs import runs_of
+from cloudknot.run.submit.submit_job import MAX_CHILDREN
 from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 from cloudknot.worker.wire.pack import head_size, walls

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.errors import ResourceDoesNotExistException
-from cloudknot.run.submit.store import manifest_of
-from cloudknot.run.submit.submission import Submission, read_record
+from cloudknot.run.submit.stored_runs import manifest_of
+from cloudknot.run.submit.submit_job import Submission, read_record
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot.run.submit.submission import UNASKED
+from cloudknot.run.submit.submit_job import UNASKED
 from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
 from tests.helpers.functions import nap
 from tests.helpers.waiting import until

@@ -5,10 +5,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from cloudknot.errors import (
-    CloudError,
-    PermissionDeniedError,
-)
+from cloudknot.errors import CloudError, PermissionDeniedError
 from tests.helpers.functions import square
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of

@@ -4,7 +4,7 @@ import pytest
 
 from cloudknot.run.jobs.retry import chunk_after_death, chunk_of_retry
 from cloudknot.run.submit.rounds import Round, Rounds, round_manifest
-from cloudknot.run.submit.submission import UNASKED, Submission
+from cloudknot.run.submit.submit_job import UNASKED, Submission
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 

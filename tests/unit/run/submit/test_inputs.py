@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
-from cloudknot.run.submit.start import _not_empty
+from cloudknot.run.submit.start_run import _not_empty
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.input_index import OFFSET_SIZE, unpack_offsets
 from cloudknot.worker.wire.keys import RunKeys

@@ -13,8 +13,8 @@ from cloudknot.options.choices import MapOptions
 from cloudknot.options.validators import MAX_ENVIRONMENT, MAX_TAGS
 from cloudknot.run.submit.dependencies import Waits
 from cloudknot.run.submit.overrides import with_overrides
-from cloudknot.run.submit.start import _requests
-from cloudknot.run.submit.submission import Submission
+from cloudknot.run.submit.start_run import _requests
+from cloudknot.run.submit.submit_job import Submission
 from cloudknot.worker.wire.keys import RunKeys, shared_key
 from cloudknot.worker.wire.manifest import Manifest
 

@@ -23,8 +23,8 @@ from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import About, Run, first_round
-from cloudknot.run.submit.store import manifest_of
-from cloudknot.run.submit.submission import UNASKED, Submission, array_request, request_of, submit
+from cloudknot.run.submit.stored_runs import manifest_of
+from cloudknot.run.submit.submit_job import UNASKED, Submission, array_request, request_of, submit
 from cloudknot.worker.wire.container import CHILD_VARIABLE
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest

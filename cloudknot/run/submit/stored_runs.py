@@ -18,7 +18,7 @@ from cloudknot.deploy.account.buckets import clouds_of_all
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
 from cloudknot.run.submit.ids import ABANDONED, run_time
 from cloudknot.run.submit.shared_objects import release
-from cloudknot.run.submit.submission import Submission, read_record
+from cloudknot.run.submit.submit_job import Submission, read_record
 from cloudknot.worker.wire.keys import RUNS, SHARED, RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
