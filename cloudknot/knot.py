@@ -1,6 +1,6 @@
 """Knot: the only orchestrator, and the only new object a person has to learn.
 
-It runs the stages in turn and keeps what they made: program, image, resources, maps. It knows no AWS words.
+It runs the stages in turn and keeps what they made: program, image, resources, maps. It makes no AWS calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Wall 1: the only client code that imports boto3.
+"""AWS: the only client code that imports boto3.
 
 ``Cloud`` is the seam, ``Door`` makes the calls and translates the errors. boto3 is loaded by the first call, never by
 importing.

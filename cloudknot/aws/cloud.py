@@ -69,6 +69,11 @@ class Cloud:
         """The AWS region in use."""
         return config.region(self._region, self.profile)
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether a user can choose among regions and profiles."""
+        return True
+
     @cached_property
     def endpoint_url(self) -> str | None:
         """The server in place of AWS, or None."""

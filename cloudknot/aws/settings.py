@@ -1,4 +1,6 @@
-"""The paper's utilities to change account, region, bucket and image repository.
+"""The public utilities ``cloudknot.get_...`` and ``cloudknot.set_...``: account, region, bucket and repository.
+
+They are for people. The code reads each setting from `cloudknot.options.config`, which resolves it.
 
 Each ``set_...`` writes to the config file of `cloudknot.options.config` and holds from the next `Cloud` on, in
 this session and in later ones. No getter creates anything.

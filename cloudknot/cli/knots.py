@@ -26,7 +26,7 @@ def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud
     chosen = choose_cloud(cloud)
     if not region and not profile:
         return chosen
-    if type(chosen) is not Cloud:
+    if not chosen.has_regions:
         raise click.UsageError("--region and --profile are AWS's; the embedded cloud has neither.")
     return Cloud(region, profile)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cloudknot.local.runners.choice import RUNNERS
+
 
 @click.group()
 def local() -> None:
@@ -23,7 +25,7 @@ DIRECTORY = click.option(
 @click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1. Default: any free one.")
 @click.option(
     "--runner",
-    type=click.Choice(["process", "docker"]),
+    type=click.Choice(list(RUNNERS)),
     help="What a job is: a process of this machine, or a container of its image. Default: process.",
 )
 @click.option(

@@ -5,12 +5,22 @@ from __future__ import annotations
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import knots, local, permissions
+from cloudknot.cli import knots, permissions
 from cloudknot.errors import CloudknotError
 
 
 class _Group(click.Group):
-    """Shows an error of ours as one line, without a traceback."""
+    """Shows an error of ours as one line, without a traceback, and loads ``local`` only for those who call it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "local"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "local":
+            return super().get_command(ctx, cmd_name)
+        from cloudknot.cli.local import local
+
+        return local
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -25,5 +35,5 @@ def main() -> None:
     """Run your own Python function on AWS Batch, or on this machine."""
 
 
-for command in (knots.list_command, knots.jobs, knots.clobber, permissions.permissions, local.local):
+for command in (knots.list_command, knots.jobs, knots.clobber, permissions.permissions):
     main.add_command(command)

@@ -1,6 +1,6 @@
 """Image: the build context of a program, and its tag.
 
-Second stage of the pipeline. Rendering is pure: the same program and choices give the same bytes; others build them.
+Rendering is pure: the same program and choices give the same bytes; others build them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The embedded cloud: AWS's API on this machine, for trying things out and for tests. Wall 4.
+"""The embedded cloud: AWS's API on this machine, for trying things out and for tests.
 
 Only this folder imports moto, waitress and virtualenv. The client reaches it through one entry point,
 `cloudknot.aws.cloud.choose_cloud`; a session on AWS loads no module of it::

@@ -22,6 +22,7 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import Options, check_running, checked_runner, default_directory, given_key
+from cloudknot.local.runners.choice import RUNNERS
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 if TYPE_CHECKING:
@@ -198,9 +199,14 @@ class LocalCloud(Cloud):
         }
 
     @property
+    def has_regions(self) -> bool:
+        """False: the embedded cloud is one region, and its only login is its own key."""
+        return False
+
+    @property
     def image_store(self) -> ImageStore | None:
-        """Directories of this machine for the process runner; the registry for the Docker runner."""
-        if self._running().runner == "docker":
+        """The registry for a runner that needs one, else directories of this machine."""
+        if RUNNERS[self._running().runner].needs_registry:
             return super().image_store
         from cloudknot.local.runners.images import DirectoryStore
 

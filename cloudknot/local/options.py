@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError
+from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -63,12 +64,15 @@ def check_running(directory: Path, wanted: Options, state: CloudState) -> None:
 
 def checked_runner(runner: str | None, registry: str | None) -> str | None:
     """The runner asked for, by name or by a registry; None when neither was."""
-    if runner not in (None, "process", "docker"):
-        raise CloudknotInputError(f'runner={runner!r} is not acceptable: it must be "process" or "docker".')
-    if runner == "docker" and registry is None:
+    if runner is None:
+        return WITH_REGISTRY if registry is not None else None
+    if runner not in RUNNERS:
+        names = " or ".join(f'"{name}"' for name in RUNNERS)
+        raise CloudknotInputError(f"runner={runner!r} is not acceptable: it must be {names}.")
+    if RUNNERS[runner].needs_registry and registry is None:
         raise CloudknotInputError(
-            'runner="docker" needs registry="HOST:PORT", where images are pushed to and pulled from.'
+            f'runner="{runner}" needs registry="HOST:PORT", where images are pushed to and pulled from.'
         )
-    if runner == "process" and registry is not None:
-        raise CloudknotInputError('A registry is for runner="docker" only: processes need none.')
-    return runner if registry is None else "docker"
+    if registry is not None and not RUNNERS[runner].needs_registry:
+        raise CloudknotInputError(f'A registry is for runner="{WITH_REGISTRY}" only: processes need none.')
+    return runner

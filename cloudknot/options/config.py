@@ -1,5 +1,8 @@
 """Settings, resolved in one order: argument > this session > environment > config file > default.
 
+This module is what the code asks. The utilities for people, ``get_...`` and ``set_...``, are in
+`cloudknot.aws.settings`, because some of them ask AWS.
+
 "This session" is what the ``set_...`` functions of `cloudknot.aws.settings` were told in this process; they also write
 it to the config file. Reading a setting never creates anything, and nothing here calls a cloud.
 

@@ -6,6 +6,7 @@ installation is local too. Modules are looked up, never imported: finding out mu
 
 from __future__ import annotations
 
+import functools
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,12 @@ def is_local(name: str) -> bool:
     """Whether a module is the user's own, and not installed."""
     file = file_of(find(name))
     return file is not None and not _INSTALLED & set(file.parts) and not _in_standard_library(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_local_cached(name: str) -> bool:
+    """`is_local`, looked up once in a session: pickling asks for each function and class that it meets."""
+    return is_local(name)
 
 
 def _in_standard_library(file: Path) -> bool:

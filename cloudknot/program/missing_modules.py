@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
@@ -17,19 +16,12 @@ def absent(files: Container[str], own: tuple[str, ...] = ()) -> Absent:
     """
     from cloudknot.program import pickling
     from cloudknot.program.fingerprint import Fingerprint
+    from cloudknot.program.local_modules import is_local_cached
 
     def is_absent(module: str) -> bool:
         if module == "__main__" or module in own:
             return True
         base = module.replace(".", "/")
-        return f"{base}.py" not in files and f"{base}/__init__.py" not in files and is_local(module)
+        return f"{base}.py" not in files and f"{base}/__init__.py" not in files and is_local_cached(module)
 
     return pickling.Absent(is_absent, lambda cls: Fingerprint(cls).digest)
-
-
-@functools.lru_cache(maxsize=4096)
-def is_local(name: str) -> bool:
-    """Return whether a module is the caller's own: neither installed nor of the standard library."""
-    from cloudknot.program import local_modules
-
-    return local_modules.is_local(name)

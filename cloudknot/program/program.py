@@ -1,6 +1,6 @@
 """Program: the user's function, what it needs, and its digest.
 
-First stage of the pipeline. Nothing here does network I/O, and nothing of the user's is executed to look at it.
+Nothing here does network I/O, and nothing of the user's is executed to look at it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program.missing_modules import absent, is_local
+from cloudknot.program.missing_modules import absent
 
 if TYPE_CHECKING:
     from cloudknot.program.local_modules import Travel
@@ -104,7 +104,7 @@ def make_program(
         a line of ``requirements`` is not a requirement. Or, where they are to be found: nothing tells which package
         an import is of.
     """
-    from cloudknot.program import local_modules as local_modules
+    from cloudknot.program import local_modules
     from cloudknot.program import requirements as needs
     from cloudknot.program.fingerprint import combine
 
@@ -183,9 +183,10 @@ def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
 def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...], elsewhere: bool) -> Requirements:
     from cloudknot.program import imports
     from cloudknot.program import requirements as needs
+    from cloudknot.program.local_modules import is_local_cached
 
     _, optional = imports.names_in_tree(imports.parse(source))
-    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not is_local(name)}
+    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not is_local_cached(name)}
     found = needs.found(travel.outside | scanned, travel.optional | optional)
     if found.missing or found.unknown:
         found = needs.found(travel.outside | scanned, travel.optional | optional | _guarded(func, by_value))
@@ -240,8 +241,10 @@ def _closure(func: FunctionType) -> Iterator[object]:
 
 
 def _own_modules(func: object) -> set[str]:
+    from cloudknot.program.local_modules import is_local_cached
+
     names = {getattr(each, "__module__", None) for each in _roots(func)}
-    return {name for name in names if name in sys.modules and name != "__main__" and is_local(name)}
+    return {name for name in names if name in sys.modules and name != "__main__" and is_local_cached(name)}
 
 
 def _innermost(func: object) -> object:

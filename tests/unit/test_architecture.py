@@ -1,4 +1,4 @@
-"""The four walls, the direction of imports, and the sizes: read from the source, nothing is run."""
+"""The walls, the direction of imports, and the sizes: read from the source, nothing is run."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -47,10 +47,10 @@ LOCAL_ORDER = [
     "local.state",
     "local.iam",
     "local.admin",
-    "local.options",
     "local.batch",
     "local.cloudformation",
     "local.runners",
+    "local.options",
     "local.faults",
     "local.server",
     "local.cloud",

@@ -34,7 +34,7 @@ from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.runners.process import ProcessRunner
+from cloudknot.local.runners.choice import DEFAULT, RUNNERS, Surroundings
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
@@ -95,7 +95,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
     parser.add_argument("--quota", type=int, default=QUOTA, help="queues, and compute environments; default: AWS's")
-    parser.add_argument("--runner", choices=("process", "docker"), default="process", help="what a job is")
+    parser.add_argument("--runner", choices=tuple(RUNNERS), default=DEFAULT, help="what a job is")
     parser.add_argument("--registry", metavar="HOST:PORT", help="where images are; needed for --runner docker")
     parser.add_argument(
         "--iam", action="store_true", help="accept keys that are made by IAM, and hold them to policies"
@@ -104,7 +104,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--detach", action="store_true", help="serve in a process of its own")
     parser.add_argument("--ready-fd", type=int, help="written to, and closed, when requests are answered")
     options = parser.parse_args(argv)
-    if (options.runner == "docker") != bool(options.registry):
+    if RUNNERS[options.runner].needs_registry != bool(options.registry):
         parser.error("--runner docker and --registry go together")
     return options
 
@@ -188,13 +188,15 @@ class Server:
         return self._application(environ, start_response)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
-        variables, follow, directory = self._job_variables(), self._shipper.follow, self._options.directory
-        if registry is None:
-            return ProcessRunner(directory / "images", scratch, variables, self._access.credentials.variables, follow)
-        from cloudknot.local.runners.docker import DockerRunner, connect
-
-        credentials = self._access.credentials.variables
-        return DockerRunner(connect(), registry.login, directory, scratch, variables, credentials, follow)
+        surroundings = Surroundings(
+            self._options.directory,
+            scratch,
+            self._job_variables(),
+            self._access.credentials.variables,
+            self._shipper.follow,
+            registry.login if registry else None,
+        )
+        return RUNNERS[self._options.runner].make(surroundings)
 
     def _job_variables(self) -> dict[str, str]:
         return {

@@ -3,6 +3,7 @@
 The client makes the run id before it submits, and all objects of the run lie under its prefix::
 
     cloudknot.jobs/<knot>/<run id>/manifest.json      everything that a worker or a later session must know
+                                   function           its function, where the image does not hold it
                                    inputs             the pickled elements, one after the other
                                    inputs.index       their offsets, unless all are padded to one size
                                    submission.json    ids and names of the Batch jobs

@@ -104,7 +104,9 @@ def check_variable(assignment):
 def check_subcommand(command, arguments):
     words = list(arguments)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        command = command.commands[words.pop(0)]
+        name = words.pop(0)
+        command = command.get_command(click.Context(command), name)
+        assert command is not None, f"there is no command {name}"
     with command.make_context("cloudknot", list(words), resilient_parsing=True) as context:
         assert not context.args
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}

@@ -138,7 +138,7 @@ def test_the_embedded_cloud_loads_its_parts_when_they_are_asked_for():
     assert loaded(f"import sys, cloudknot.local; {LOADED}") == ["cloudknot.local"]
     parts = loaded(f"import sys, cloudknot.local; cloudknot.local.LocalCloud; {LOADED}")
     assert set(parts) == {"cloudknot.local"} | {
-        f"cloudknot.local.{part}" for part in ("admin", "cloud", "options", "state")
+        f"cloudknot.local.{part}" for part in ("admin", "cloud", "options", "runners", "runners.choice", "state")
     }
 
 
