@@ -22,7 +22,7 @@ def build_and_name(x):
     return x
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(machine):
     return machine.base_image
 
