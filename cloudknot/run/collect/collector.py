@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
 from cloudknot.display.terminal import at_prompt
@@ -24,7 +24,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
 )
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
-from cloudknot.run.collect.job_failures import Ending, never_runs
+from cloudknot.run.collect.job_failures import Growth, never_runs
 from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
@@ -46,19 +46,6 @@ SHORT_PAGE = 500
 """Keys of a page of up to 1,000."""
 EXIT_CHECK = 0.1
 """Seconds between looks at whether the interpreter wants to end."""
-
-
-class Growth(Protocol):
-    """Runs elements again that ran out of memory: `cloudknot.run.jobs.retry.Retry`, which is above this folder."""
-
-    def may_grow(self, child: int, job: batch.Job) -> bool:
-        """Return whether elements that a child left without a result run again with more memory at the end."""
-
-    def grow(self, elements: Sequence[int]) -> None:
-        """Run elements again with more memory."""
-
-    def growth(self, end: Ending) -> str:
-        """Return what becomes of a job that ran out of memory, for its error."""
 
 
 class Collector:

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from concurrent.futures._base import PENDING as NOT_DONE
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudknot.errors import CKTimeoutError
 from cloudknot.run.collect.element_table import CANCELLED, PENDING, ElementTable
@@ -22,17 +22,29 @@ from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.waiters import Callback, Waiters
 
 if TYPE_CHECKING:
-    from cloudknot.run.collect.collector import Collector
+    from contextlib import AbstractContextManager
+
+    from cloudknot.run.collect.map_status import MapStatus
 
 BLOCK = 256
 """Neighbouring elements whose futures share their `Block`. Python has each number below it once, for all."""
 _LOADING = threading.Lock()
 
 
+class Resolver(Protocol):
+    """The `Collector`, as the futures that it resolves see it."""
+
+    waiters: Waiters
+    status: MapStatus
+
+    def attended(self) -> AbstractContextManager[None]:
+        """Keep the collector at work inside."""
+
+
 class CloudFuture(Future[Any]):
     """A future that a collector resolves: waiting for it keeps the collector at work."""
 
-    _collector: Collector
+    _collector: Resolver
     """The collector that resolves it."""
     _all_waiters: Waiters
     """Everybody who waits for its map."""
@@ -210,7 +222,7 @@ class ElementFuture(CloudFuture):
         return id(self._block.map) + self.index
 
     @property
-    def _collector(self) -> Collector:  # type: ignore[override]
+    def _collector(self) -> Resolver:  # type: ignore[override]
         return self._block.map.collector
 
     @property
@@ -263,7 +275,7 @@ class ElementFutures:
     by while going through all would take more memory than the futures themselves.
     """
 
-    def __init__(self, collector: Collector, table: ElementTable, loader: Loader, job: object) -> None:
+    def __init__(self, collector: Resolver, table: ElementTable, loader: Loader, job: object) -> None:
         self.collector, self.table, self.loader, self.job = collector, table, loader, job
         self.waiters: Waiters = collector.waiters
         self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()

@@ -6,7 +6,9 @@ container's reason. The table below knows the wordings; exit code 137 alone says
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cloudknot.aws import batch
 from cloudknot.aws.batch import UNSUBMITTED
@@ -194,3 +196,16 @@ def _signal(exit_code: int) -> str:
     if exit_code > 128:
         return f" (signal {exit_code - 128})"
     return ""
+
+
+class Growth(Protocol):
+    """Runs elements again that ran out of memory: `cloudknot.run.jobs.retry.Retry`, which is above this folder."""
+
+    def may_grow(self, child: int, job: batch.Job) -> bool:
+        """Return whether elements that a child left without a result run again with more memory at the end."""
+
+    def grow(self, elements: Sequence[int]) -> None:
+        """Run elements again with more memory."""
+
+    def growth(self, end: Ending) -> str:
+        """Return what becomes of a job that ran out of memory, for its error."""

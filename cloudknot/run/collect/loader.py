@@ -14,14 +14,13 @@ from cloudknot.aws.batch import DESCRIBE_LIMIT, log_streams
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.element_errors import Place, as_ending, given_up, load_exception, lost, unreadable
 from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
-from cloudknot.run.collect.job_failures import out_of_memory, took_neighbours
+from cloudknot.run.collect.job_failures import Growth, out_of_memory, took_neighbours
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
 from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire.failure import Failure
 from cloudknot.worker.wire.keys import Location
 
 if TYPE_CHECKING:
-    from cloudknot.run.collect.collector import Growth
     from cloudknot.run.collect.run_view import RunView
 
 SHARED = " (the cause may be another element of its chunk: retry_failed(chunksize=1) runs each by itself)"

@@ -15,9 +15,10 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.run.collect.collector import Collector, Growth
+from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
 from cloudknot.run.collect.element_table import CANCELLED, ElementTable, Ended
+from cloudknot.run.collect.job_failures import Growth
 from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.pack_cache import Packs
@@ -43,6 +44,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     job : BatchJob or None
         The Batch job; None for an empty map.
     """
+
+    _collector: Collector
 
     def __init__(self, collector: Collector, table: ElementTable, loader: Loader, job: Any) -> None:
         super().__init__()
