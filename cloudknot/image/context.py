@@ -90,7 +90,7 @@ def base_of(files: Mapping[str, bytes]) -> str:
     return found[1] if found else ""
 
 
-class About(TypedDict):
+class AboutProgram(TypedDict):
     """The content of ``program.json``."""
 
     function: str
@@ -103,9 +103,9 @@ class About(TypedDict):
     needs_engine: NotRequired[str]
 
 
-def about(files: Mapping[str, bytes]) -> About:
+def about(files: Mapping[str, bytes]) -> AboutProgram:
     """Return the content of ``program.json``."""
-    found: About = json.loads(files[ABOUT])
+    found: AboutProgram = json.loads(files[ABOUT])
     return found
 
 

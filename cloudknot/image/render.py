@@ -145,7 +145,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
 
 
 def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
-    about: context.About = {
+    about: context.AboutProgram = {
         "function": program.name,
         "python": program.python,
         "cloudpickle": _installed("cloudpickle"),

@@ -21,7 +21,7 @@ from cloudknot.aws.door import Door
 from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.options import Options, check_running, checked_runner, default_directory, given_key
+from cloudknot.local.options import ServerOptions, check_running, checked_runner, default_directory, given_key
 from cloudknot.local.runners.choice import RUNNERS
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
@@ -81,7 +81,7 @@ class LocalCloud(Cloud):
     ) -> None:
         super().__init__(REGION)
         self._directory = directory
-        self._options = Options(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
+        self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
         self._key = given_key(aws_access_key_id, aws_secret_access_key, aws_session_token)
         self._state: CloudState | None = None
         self._started_here = False

@@ -18,7 +18,7 @@ DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerOptions:
     """Options with which a server process is started, see `LocalCloud`. None leaves one at its default."""
 
     vcpus: float | None = None
@@ -48,7 +48,7 @@ def given_key(access_key: str | None, secret_key: str | None, token: str | None)
     return AccessKey(access_key, secret_key, token)
 
 
-def check_running(directory: Path, wanted: Options, state: CloudState) -> None:
+def check_running(directory: Path, wanted: ServerOptions, state: CloudState) -> None:
     """Raise `CloudknotConfigurationError` unless a running cloud has the options that are asked for."""
     lasting = {"runner": state.runner, "registry": state.registry, "iam": state.iam}
     asked_for = asdict(wanted)

@@ -15,7 +15,7 @@ Function = Callable[..., object]
 """The user's function, or one that stands for a script."""
 
 
-class About(TypedDict):
+class _About(TypedDict):
     """The content of ``program.json``, and of the line before a function that travels with its run."""
 
     python: str
@@ -85,7 +85,7 @@ def show_source(folder: Path = PROGRAM) -> None:
     _remember(about, source)
 
 
-def _remember(about: About, source: str) -> None:
+def _remember(about: _About, source: str) -> None:
     """Have tracebacks find the lines of a function whose file is not here."""
     filename = about.get("filename")
     if filename and not Path(filename).exists():

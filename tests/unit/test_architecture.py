@@ -1,6 +1,7 @@
 """The walls, the direction of imports, and the sizes: read from the source, nothing is run."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -145,11 +146,13 @@ def test_stubs_are_for_type_checkers_only(path):
         assert not name.startswith(("types_", "typing_extensions", "_typeshed")), f"{MODULES[path]} imports {name}"
 
 
-def test_there_is_no_import_cycle():
-    """Without the imports inside ``if TYPE_CHECKING``, which run nowhere."""
+@pytest.mark.parametrize("imports", ["at run time", "for type checkers too"])
+def test_there_is_no_import_cycle(imports):
+    """A reader follows the imports inside ``if TYPE_CHECKING``, too, although they run nowhere."""
+    read = imports_at_run_time if imports == "at run time" else imports_of
     graph = {}
     for path, module in MODULES.items():
-        targets = {module_of(name) for name in imports_at_run_time(path) if is_in(name, "cloudknot")}
+        targets = {module_of(name) for name in read(path) if is_in(name, "cloudknot")}
         graph[module] = targets - {module}
     assert len(list(TopologicalSorter(graph).static_order())) >= len(MODULES)
 
@@ -229,3 +232,40 @@ def test_files_of_tests_are_small(path):
 def test_every_module_tells_its_place():
     for path in MODULES:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+SAME_NAMES = {
+    "Job": "AWS Batch's noun: as the client reads it, and as the embedded cloud keeps it",
+    "JobDefinition": "AWS Batch's noun: as a knot shows it, and as a resource type of the embedded CloudFormation",
+}
+"""Classes of one name in two modules, with the reason."""
+
+
+def test_no_two_classes_share_a_name():
+    homes = {}
+    for path, module in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: places for name, places in homes.items() if len(places) > 1}.keys() == SAME_NAMES.keys()
+
+
+MAP = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def paths_on_the_map():
+    """Yield each path in docs/architecture.md, with the box whose paragraph names it."""
+    _, picture, text = MAP.split("```")
+    for name in re.findall(r"(?<![\w/.])(?:[a-z_]+/)+(?!\w)|\b[a-z_]+\.py\b", picture):
+        yield "", name
+    for paragraph in text.split("\n\n"):
+        box = re.match(r"\*\*`([\w/]+/)`\*\*", paragraph)
+        for name in re.findall(r"`([a-z_]+\.py|(?:[\w.]+/)+[\w.]*)`", paragraph):
+            yield box[1] if box else "", name
+
+
+@pytest.mark.parametrize(("box", "name"), sorted(set(paths_on_the_map())))
+def test_a_path_on_the_map_exists(box, name):
+    """``folder/``, ``folder/file.py`` or ``folder/file``: in the package, or in the folder of the paragraph."""
+    candidates = [folder / (name + end) for folder in (PACKAGE, PACKAGE / box) for end in ("", ".py")]
+    assert any(path.is_dir() if name.endswith("/") else path.exists() for path in candidates)

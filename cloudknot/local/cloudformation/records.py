@@ -41,7 +41,7 @@ class OutputDeclaration(TypedDict, total=False):
     Value: object
 
 
-class Template(TypedDict, total=False):
+class TemplateDocument(TypedDict, total=False):
     """A template, its short forms written out."""
 
     Description: str
@@ -64,7 +64,7 @@ class ResourceError(Exception):
 
 
 @dataclass(frozen=True)
-class Event:
+class StackEvent:
     """One row of DescribeStackEvents."""
 
     logical_id: str
@@ -97,7 +97,7 @@ class Wanted:
     """A stack as a request asks for it."""
 
     text: str
-    template: Template
+    template: TemplateDocument
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
 
@@ -113,7 +113,7 @@ class StackRecord:
     reason: str = ""
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[StackEvent] = field(default_factory=list)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime | None = None
     deleted: datetime | None = None
@@ -125,12 +125,12 @@ class StackRecord:
     def note(self, resource: Resource, status: str, reason: str = "") -> None:
         """A resource has come into a state."""
         resource.status, resource.reason, resource.changed = status, reason, datetime.now(UTC)
-        self.events.append(Event(resource.logical_id, resource.physical_id, resource.kind, status, reason))
+        self.events.append(StackEvent(resource.logical_id, resource.physical_id, resource.kind, status, reason))
 
     def become(self, status: str, reason: str = "") -> None:
         """The stack has come into a state."""
         with self.lock:
             self.status, self.reason = status, reason
-            self.events.append(Event(self.name, self.id, STACK, status, reason))
+            self.events.append(StackEvent(self.name, self.id, STACK, status, reason))
             if status == GONE:
                 self.deleted = datetime.now(UTC)

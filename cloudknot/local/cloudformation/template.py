@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from cloudknot.local.cloudformation.records import Template, ValidationError
+from cloudknot.local.cloudformation.records import TemplateDocument, ValidationError
 
 NO_VALUE = object()
 """What AWS::NoValue stands for: the property is left out."""
@@ -37,10 +37,10 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, obje
 _Loader.add_multi_constructor("!", _short_form)
 
 
-def load(text: str) -> Template:
+def load(text: str) -> TemplateDocument:
     """Parse a template."""
     try:
-        template: Template = yaml.load(text, Loader=_Loader)
+        template: TemplateDocument = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValidationError(f"Template format error: YAML not well-formed. {error}") from error
     if not isinstance(template, dict) or not template.get("Resources"):
@@ -48,7 +48,7 @@ def load(text: str) -> Template:
     return template
 
 
-def parameters_of(template: Template, given: Mapping[str, str]) -> dict[str, str]:
+def parameters_of(template: TemplateDocument, given: Mapping[str, str]) -> dict[str, str]:
     """The value of every parameter of a template."""
     declared = template.get("Parameters", {})
     if unknown := sorted(set(given) - set(declared)):
@@ -76,7 +76,7 @@ class Resolver:
         Asked for resources. Conditions need none.
     """
 
-    def __init__(self, template: Template, parameters: Mapping[str, str], lookup: Lookup) -> None:
+    def __init__(self, template: TemplateDocument, parameters: Mapping[str, str], lookup: Lookup) -> None:
         self._conditions = template.get("Conditions", {})
         self._parameters, self._lookup = parameters, lookup
 

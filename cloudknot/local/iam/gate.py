@@ -13,7 +13,7 @@ from cloudknot.local import wsgi
 from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
 from cloudknot.local.iam.calls import Call, call_of
 from cloudknot.local.iam.keys import Keys, Principal
-from cloudknot.local.iam.policy import Access, Context, Statement, decide, parse
+from cloudknot.local.iam.policy import Access, Context, ParsedStatement, decide, parse
 from cloudknot.local.iam.signing import Request, claimed_key, verify
 
 NOT_OURS = "This cloud answers only requests signed with the key of its own cloud.json, or with one that it made."
@@ -47,7 +47,7 @@ class Gate:
     """
 
     def __init__(
-        self, keys: Keys, statements: Callable[[Principal], tuple[Statement, ...]], names: Names, log_path: str
+        self, keys: Keys, statements: Callable[[Principal], tuple[ParsedStatement, ...]], names: Names, log_path: str
     ) -> None:
         self._keys, self._statements, self._names, self._log_path = keys, statements, names, log_path
 

@@ -44,7 +44,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Statement:
+class ParsedStatement:
     """One statement of a policy. ``negated`` holds those of Action and Resource that are there as ``Not...``."""
 
     allows: bool
@@ -73,13 +73,13 @@ class Statement:
         return all(_holds(*condition, context, allows=self.allows) for condition in self.conditions)
 
 
-def parse(document: str | PolicyDocument) -> tuple[Statement, ...]:
+def parse(document: str | PolicyDocument) -> tuple[ParsedStatement, ...]:
     """The statements of a policy document."""
     policy: PolicyDocument = json.loads(document) if isinstance(document, str) else document
     return tuple(_statement(one) for one in _listed(policy.get("Statement", [])))
 
 
-def decide(statements: Iterable[Statement], access: Access) -> str:
+def decide(statements: Iterable[ParsedStatement], access: Access) -> str:
     """``"allow"``, ``"deny"`` when a statement denies the access, ``""`` when none allows it."""
     decision = ""
     for statement in statements:
@@ -90,14 +90,14 @@ def decide(statements: Iterable[Statement], access: Access) -> str:
     return decision
 
 
-def _statement(given: StatementDocument) -> Statement:
+def _statement(given: StatementDocument) -> ParsedStatement:
     negated = frozenset(name for name in ("Action", "Resource") if f"Not{name}" in given)
     conditions = [
         (operator, key.lower(), tuple(map(_text, _listed(values))))
         for operator, tests in given.get("Condition", {}).items()
         for key, values in tests.items()
     ]
-    return Statement(
+    return ParsedStatement(
         allows=given["Effect"] == "Allow",
         actions=tuple(_listed(given.get("NotAction" if "Action" in negated else "Action", ()))),
         resources=tuple(_listed(given.get("NotResource" if "Resource" in negated else "Resource", ()))),

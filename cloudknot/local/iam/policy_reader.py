@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from cloudknot.errors import CloudError
 from cloudknot.local.iam.keys import Principal
-from cloudknot.local.iam.policy import Statement, parse
+from cloudknot.local.iam.policy import ParsedStatement, parse
 
 Query = Callable[..., Element]
 """``query(service, action, **arguments)``: one call of a service with AWS's query protocol."""
@@ -26,7 +26,7 @@ class PolicyReader:
     def __init__(self, query: Query) -> None:
         self._query = query
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[Statement, ...]] = {}
+        self._kept: dict[tuple[str, str], tuple[ParsedStatement, ...]] = {}
         self._changes = 0
 
     def forget(self) -> None:
@@ -35,7 +35,7 @@ class PolicyReader:
             self._changes += 1
             self._kept.clear()
 
-    def statements(self, principal: Principal) -> tuple[Statement, ...]:
+    def statements(self, principal: Principal) -> tuple[ParsedStatement, ...]:
         """The statements of all policies of a user, its groups, or a role. One that does not exist has none."""
         who = (principal.kind, principal.name)
         with self._lock:
@@ -55,7 +55,7 @@ class PolicyReader:
             return None
         return _text(found, "Arn"), unquote(_text(found, "AssumeRolePolicyDocument"))
 
-    def _read(self, kind: str, name: str) -> Iterator[Statement]:
+    def _read(self, kind: str, name: str) -> Iterator[ParsedStatement]:
         try:
             yield from self._documents(kind, name)
             if kind == "User":
@@ -65,7 +65,7 @@ class PolicyReader:
             # It was deleted: what it has left of policies does not hold any more.
             return
 
-    def _documents(self, kind: str, name: str) -> Iterator[Statement]:
+    def _documents(self, kind: str, name: str) -> Iterator[ParsedStatement]:
         who = {f"{kind}Name": name}
         for policy in self._names(f"List{kind}Policies", "PolicyNames/{*}member", **who):
             found = self._query("iam", f"Get{kind}Policy", PolicyName=policy, **who)

@@ -40,7 +40,7 @@ ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class Request(TypedDict, total=False):
+class ForkRequest(TypedDict, total=False):
     """A line to the fork server: a task to ``start``, with all that follows, or to ``stop`` with a ``signal``."""
 
     start: str
@@ -119,13 +119,13 @@ class ForkServer:
             self._handle(json.loads(line))
         return bool(data)
 
-    def _handle(self, request: Request) -> None:
+    def _handle(self, request: ForkRequest) -> None:
         if "start" in request:
             self._start(request)
         elif request["stop"] in self._pids:
             _signal_group(self._pids[request["stop"]], request["signal"])
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: ForkRequest) -> None:
         task = request["start"]
         try:
             pid = os.fork()
@@ -141,7 +141,7 @@ class ForkServer:
         self._attempts[pid] = _attempt(request["environment"])
         self._send({"started": task, "pid": pid})
 
-    def _become(self, request: Request) -> NoReturn:
+    def _become(self, request: ForkRequest) -> NoReturn:
         """In the child: leave nothing of the parent's but its imports, and run the task."""
         code = 1
         try:
@@ -185,7 +185,7 @@ class ForkServer:
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
-def run_task(request: Request) -> int:
+def run_task(request: ForkRequest) -> int:
     """Run one task in this process and return its exit code."""
     os.setpgid(0, 0)
     _redirect(request["output"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cloudknot.local.runners.fork_server import Message, Request
+    from cloudknot.local.runners.fork_server import ForkRequest, Message
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 LAUNCH_TIMEOUT = 60.0
@@ -80,7 +80,7 @@ class ForkServerClient:
         for work in (self._read, self._write):
             threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True).start()
 
-    def send(self, message: Request) -> bool:
+    def send(self, message: ForkRequest) -> bool:
         """Pass a message on, and wait for nothing; False when the parent is no more."""
         data = json.dumps(message).encode() + b"\n"
         with self._sending:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cloudknot.errors import CloudError, CloudknotConfigurationError
-from cloudknot.local.options import Options
+from cloudknot.local.options import ServerOptions
 from cloudknot.local.state import CloudState, log_file, read_state
 
 START_TIMEOUT = 60.0
@@ -41,7 +41,7 @@ def check_docker(registry: str) -> None:
     Registry(login_from_environment(registry)).check()
 
 
-def launch(directory: Path, options: Options) -> CloudState:
+def launch(directory: Path, options: ServerOptions) -> CloudState:
     """Start a cloud for the directory, detached from this process, and wait until it answers.
 
     Raises
@@ -66,7 +66,7 @@ def launch(directory: Path, options: Options) -> CloudState:
     return state
 
 
-def _spawn(directory: Path, options: Options, ready: int) -> None:
+def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
     given = {"directory": directory, "detach": True, **asdict(options), "ready-fd": ready}
     chosen = {f"--{name}": value for name, value in given.items() if value is not None and value is not False}
     texts = [[name] if value is True else [name, str(value)] for name, value in chosen.items()]

@@ -31,7 +31,7 @@ BLOCK = 256
 _LOADING = threading.Lock()
 
 
-class Resolver(Protocol):
+class CollectorLike(Protocol):
     """The `Collector`, as the futures that it resolves see it."""
 
     waiters: Waiters
@@ -44,7 +44,7 @@ class Resolver(Protocol):
 class CloudFuture(Future[Any]):
     """A future that a collector resolves: waiting for it keeps the collector at work."""
 
-    _collector: Resolver
+    _collector: CollectorLike
     """The collector that resolves it."""
     _all_waiters: Waiters
     """Everybody who waits for its map."""
@@ -222,7 +222,7 @@ class ElementFuture(CloudFuture):
         return id(self._block.map) + self.index
 
     @property
-    def _collector(self) -> Resolver:  # type: ignore[override]
+    def _collector(self) -> CollectorLike:  # type: ignore[override]
         return self._block.map.collector
 
     @property
@@ -275,7 +275,7 @@ class ElementFutures:
     by while going through all would take more memory than the futures themselves.
     """
 
-    def __init__(self, collector: Resolver, table: ElementTable, loader: Loader, job: object) -> None:
+    def __init__(self, collector: CollectorLike, table: ElementTable, loader: Loader, job: object) -> None:
         self.collector, self.table, self.loader, self.job = collector, table, loader, job
         self.waiters: Waiters = collector.waiters
         self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
