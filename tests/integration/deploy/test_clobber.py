@@ -24,7 +24,7 @@ def square(x):
 def settled(cloud, before):
     """The inventory, once children of jobs that were ended have ended."""
     with contextlib.suppress(AssertionError):
-        until(lambda: inventory(cloud) == before, 20)
+        until(lambda: inventory(cloud) == before, 20, pause=0.3)
     return inventory(cloud)
 
 
