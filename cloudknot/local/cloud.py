@@ -22,7 +22,7 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import ServerOptions, check_running, checked_runner, default_directory, given_key
-from cloudknot.local.runners.choice import RUNNERS
+from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
 if TYPE_CHECKING:
@@ -286,11 +286,12 @@ class LocalCloud(Cloud):
         return None
 
     def _start(self) -> CloudState:
-        from cloudknot.local.server.launch import check_docker, check_installed, launch
+        from cloudknot.local.server.launch import check_installed, check_registry, launch
 
         check_installed()
+        RUNNERS[self._options.runner or DEFAULT].check()
         if self._options.registry:
-            check_docker(self._options.registry)
+            check_registry(self._options.registry)
         claim(self.directory)
         # Whoever comes second finds what the first one started.
         with locked(self.directory / "start.lock"):

@@ -47,9 +47,20 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class RunnerKind:
-    """How to make one kind of runner, and whether its images are in a registry."""
+    """One kind of runner.
+
+    Attributes
+    ----------
+    make : callable
+        Makes the runner, in the server's process.
+    check : callable
+        Raises `CloudknotConfigurationError` where this machine cannot run it; called before a server is started.
+    needs_registry : bool
+        Whether its images are in a registry, and not in directories of this machine.
+    """
 
     make: Callable[[Surroundings], Runner]
+    check: Callable[[], None]
     needs_registry: bool
 
 
@@ -69,9 +80,19 @@ def _docker(given: Surroundings) -> Runner:
     )
 
 
+def _check_process() -> None:
+    """Processes need nothing that the embedded cloud does not need itself."""
+
+
+def _check_docker() -> None:
+    from cloudknot.local.runners.docker import connect
+
+    connect().close()
+
+
 RUNNERS = {
-    "process": RunnerKind(_process, needs_registry=False),
-    "docker": RunnerKind(_docker, needs_registry=True),
+    "process": RunnerKind(_process, _check_process, needs_registry=False),
+    "docker": RunnerKind(_docker, _check_docker, needs_registry=True),
 }
 DEFAULT = "process"
 WITH_REGISTRY = "docker"

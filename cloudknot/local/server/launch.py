@@ -32,12 +32,10 @@ def check_installed() -> None:
         )
 
 
-def check_docker(registry: str) -> None:
-    """Raise `CloudknotConfigurationError` unless an engine answers, and the registry with the environment's login."""
-    from cloudknot.local.runners.docker import connect
+def check_registry(registry: str) -> None:
+    """Raise `CloudknotConfigurationError` unless the registry answers and takes the environment's login."""
     from cloudknot.local.server.registry import Registry, login_from_environment
 
-    connect().close()
     Registry(login_from_environment(registry)).check()
 
 
