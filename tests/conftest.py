@@ -1,6 +1,7 @@
 """Every test is kept away from the developer's own AWS files, settings and caches. Which tests `make test` runs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped
 settings.register_profile("test", derandomize=True, max_examples=30, **QUIET)
 settings.register_profile("more", max_examples=300, print_blob=True, **QUIET)
 settings.load_profile("test")
+
+
+def pytest_configure(config):
+    """Let Ctrl-C end the programs of tests: a shell that runs the tests in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

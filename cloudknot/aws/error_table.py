@@ -153,7 +153,7 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
     kind = ERROR_TABLE.get(code, CloudError)
     text = f"AWS refused {operation}: {code}: {message}"
     if kind is PermissionDeniedError:
-        from cloudknot.aws.permissions.denied import advice
+        from cloudknot.aws.permissions.denials import advice
 
         text = f"{text.rstrip('. ')}. {advice(message, operation)}"
     return kind(text, code=code, operation=operation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import Image
@@ -44,7 +44,8 @@ class KnotPlan:
     """Of the knot's stack."""
     pars: Pars | ParsPlan
     """The Pars that the knot was given, or the plan of the default one."""
-    read_at: float = field(default_factory=time.monotonic)
+    read_at: float
+    """Seconds of `time.time`, just before the stacks were read: it also passes while a machine sleeps."""
 
     @property
     def name(self) -> str:
@@ -58,7 +59,7 @@ class KnotPlan:
 
     def is_fresh(self) -> bool:
         """Whether the state was read a moment ago, so that it can be relied on."""
-        return time.monotonic() - self.read_at < FRESH
+        return 0 <= time.time() - self.read_at < FRESH
 
 
 def known_parameters(state: StackState | None) -> Mapping[str, str]:
@@ -80,6 +81,7 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
     """
     name = stack_name(options.name)
     template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
+    read_at = time.time()
     state = Stack(cloud, name).state()
     known = known_parameters(state)
     if known:
@@ -95,6 +97,7 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         template=template,
         state=state,
         pars=_pars(own, options, pars),
+        read_at=read_at,
     )
 
 

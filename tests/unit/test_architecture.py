@@ -253,6 +253,10 @@ def test_no_two_classes_share_a_name():
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 
 
+NO_MODULES = {"map", "cloudknot", "cloudknot_worker", "choose_cloud"}
+"""Words in backticks on the map that are no modules of a box."""
+
+
 def paths_on_the_map():
     """Yield each path in docs/architecture.md, with the box whose paragraph names it."""
     _, picture, text = MAP.split("```")
@@ -262,6 +266,9 @@ def paths_on_the_map():
         box = re.match(r"\*\*`([\w/]+/)`\*\*", paragraph)
         for name in re.findall(r"`([a-z_]+\.py|(?:[\w.]+/)+[\w.]*)`", paragraph):
             yield box[1] if box else "", name
+        for name in re.findall(r"`([a-z][a-z_0-9]+)`", paragraph if box else ""):
+            if name not in NO_MODULES:
+                yield box[1], f"{name}.py"
 
 
 @pytest.mark.parametrize(("box", "name"), sorted(set(paths_on_the_map())))

@@ -101,7 +101,7 @@ class Bucket:
         except ResourceDoesNotExistException:
             return None
         except PermissionDeniedError as error:
-            from cloudknot.aws.permissions.denied import advice
+            from cloudknot.aws.permissions.denials import advice
 
             # A HEAD request is refused without a word of explanation.
             raise PermissionDeniedError(

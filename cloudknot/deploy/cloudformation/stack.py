@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
-from cloudknot.aws.permissions.denied import advice, denial_in
+from cloudknot.aws.permissions.denials import advice, denial_in
 from cloudknot.aws.tags import tag_list
 from cloudknot.deploy.cloudformation.stack_errors import failures
 from cloudknot.deploy.cloudformation.template import DIGEST, Template

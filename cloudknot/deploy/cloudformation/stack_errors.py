@@ -34,7 +34,7 @@ _POLICY = (
 _IN_USE = "Something else uses it: an instance, a network interface or another stack. Delete that first"
 _LINKED = r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor"
 _DENIED = re.compile(r"not authorized to perform: (?!iam:CreateServiceLinkedRole)")
-"""A denied call of another action: `cloudknot.aws.permissions.denied` names the missing statement."""
+"""A denied call of another action: `cloudknot.aws.permissions.denials` names the missing statement."""
 
 MEANINGS: tuple[tuple[str, str], ...] = (
     (rf"spot ?fleet.*({_LINKED})|({_LINKED}).*spot ?fleet", _LINKED_ROLE.format("Spot fleets need", "spotfleet")),

@@ -191,7 +191,16 @@ class _EmptyMap(MapFuture):
         """Refuse: there is no job to wait for."""
         raise CloudknotInputError("An empty map has no job whose results a job could gather. Call the function here.")
 
-    def retry_failed(self, *choices: Any, **more: Any) -> MapFuture:
+    def retry_failed(
+        self,
+        memory: int | None = None,
+        timeout: int | None = None,
+        vcpus: int | None = None,
+        retries: int | None = None,
+        *,
+        chunksize: int | None = None,
+        progress: bool | None = None,
+    ) -> MapFuture:
         """Return the same future: nothing has failed."""
         return self
 

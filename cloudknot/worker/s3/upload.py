@@ -140,8 +140,16 @@ class Upload:
             )
         except Exception as error:
             # S3 no longer knows an upload that was completed before, by a request whose answer was lost.
-            if code_of(error) != "NoSuchUpload" or self._stored_size() != self.size:
+            if code_of(error) != "NoSuchUpload" or not self._is_stored():
                 raise
+
+    def _is_stored(self) -> bool:
+        """Return whether this upload's object is there; with a condition, whether any object of the name is.
+
+        Another attempt may have stored one of another size meanwhile, and the condition lets the first one stay.
+        """
+        stored = self._stored_size()
+        return stored is not None and (bool(self._condition) or stored == self.size)
 
     def _stored_size(self) -> int | None:
         """Return the bytes of the object; None when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -93,6 +94,7 @@ def plan_for(pars: Pars, **choices: Any) -> KnotPlan:
         template=Template.of(load("knot"), with_own(options.aws_resource_tags, name)),
         state=Stack(cloud, name).state(),
         pars=pars,
+        read_at=time.time(),
     )
 
 

@@ -8,7 +8,7 @@ import cfnlint
 import pytest
 from click.testing import CliRunner
 
-from cloudknot.aws.permissions.denied import action_of, advice
+from cloudknot.aws.permissions.denials import action_of, advice
 from cloudknot.aws.permissions.policies import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
 from cloudknot.aws.permissions.statements import GRANTS, LEVELS
 from cloudknot.aws.regions import partition_of

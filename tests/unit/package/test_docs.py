@@ -14,6 +14,7 @@ import cloudknot as ck
 from cloudknot.cli.main import main
 from cloudknot.options import config
 from cloudknot.worker.__main__ import _parser as worker_parser
+from cloudknot.worker.wire.keys import RUNS
 from tests.helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -174,3 +175,9 @@ def test_the_first_two_commands_of_the_readme():
         for line in body.splitlines()
     ]
     assert [command.split("#")[0].strip() for command in commands[:2]] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_dotted_prefix_is_the_one_of_runs(page):
+    """Policies of other people are written from these pages, so a wrong prefix in S3 would lock them out."""
+    assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/"}

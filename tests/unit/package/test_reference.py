@@ -14,15 +14,19 @@ SECTIONS = {
     title: re.findall(r"^\| `(\w+)`", body, re.MULTILINE)
     for title, body in re.findall(r"^## (\w+)$(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 }
+SECTIONS["LocalCloud"] += SECTIONS["Cloud"]
+"""The page lists inherited names once."""
 CLASSES = {name: getattr(ck, name, None) or globals()[name] for name in SECTIONS}
 INSTANCES = {
     "DockerImage": lambda: ck.DockerImage(func=abs),
     "BatchJob": lambda: ck.BatchJob("id"),
     "MapFuture": empty_map,
+    "Cloud": lambda: ck.Cloud("us-east-1"),
+    "LocalCloud": ck.LocalCloud,
     "ElementFuture": lambda: ElementFuture(Block(None, 0), 3),
 }
 """Objects of the classes, where one can be made without a cloud."""
-SHOWN = {"Knot", "BatchJob", "MapFuture", "ElementFuture", "Pars", "DockerImage", "DockerRepo"}
+SHOWN = {"Knot", "BatchJob", "MapFuture", "ElementFuture", "Pars", "DockerImage", "DockerRepo", "Cloud", "LocalCloud"}
 """Classes whose objects people have in hand."""
 
 

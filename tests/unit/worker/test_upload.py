@@ -140,6 +140,24 @@ def test_a_completion_whose_answer_was_lost_is_recognised(stored, found):
             store(s3, 2 * PART_SIZE)
 
 
+@pytest.mark.parametrize(("stored", "found"), [(2 * PART_SIZE, True), (5, True), ("404", False)])
+def test_with_a_condition_any_stored_object_counts(stored, found):
+    """Another attempt stored its object first, perhaps of another size, and the answer to this one was lost."""
+    s3 = S3("complete_multipart_upload", refused("NoSuchUpload"))
+
+    def head(**arguments):
+        if isinstance(stored, str):
+            raise refused(stored)
+        return {"ContentLength": stored}
+
+    s3._head_object = head
+    if found:
+        assert store(s3, 2 * PART_SIZE, only_new=True) == 2 * PART_SIZE
+    else:
+        with pytest.raises(ClientError, match="NoSuchUpload"):
+            store(s3, 2 * PART_SIZE, only_new=True)
+
+
 @pytest.mark.parametrize(("size", "operation"), [(5, "put_object"), (2 * PART_SIZE, "complete_multipart_upload")])
 def test_an_object_that_is_there_may_be_left_as_it_is(size, operation):
     s3 = S3(operation, refused("PreconditionFailed"))
