@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.options.validators import MOST_GROWTH
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
-from cloudknot.run.collect.run_view import RunView
+from cloudknot.run.collect.run_view import ENDED, STOP_LOOKS, STOP_PAUSE, RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.rounds import About, Round, Rounds, Run, open_run, round_manifest, to_bytes
@@ -31,7 +33,7 @@ from cloudknot.worker.wire.manifest import Manifest, Record
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDependencyTypeDef
 
-    from cloudknot.aws import Cloud, batch
+    from cloudknot.aws import Cloud
     from cloudknot.run.collect.element_table import ElementTable
 
 logger = logging.getLogger("cloudknot")
@@ -233,8 +235,21 @@ def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, reco
         manifest_of(cloud, submission.keys, rounds.first.submitted_ids[0])
     except ResourceDoesNotExistException:
         end_jobs(cloud, submission, record["job_ids"], "Clobbered")
+        _await_end(cloud, record["job_ids"])
         discard_run(cloud, submission.keys)
         raise
+
+
+def _await_end(cloud: Cloud, job_ids: Sequence[str | None]) -> None:
+    """Wait until jobs that were terminated have ended, as long as children are given to stop.
+
+    A child that is being stopped still stores its records, which would stay behind.
+    """
+    known = [job_id for job_id in job_ids if job_id]
+    for _ in range(STOP_LOOKS):
+        if all(job["status"] in ENDED for job in batch.describe_jobs(cloud.door, known)):
+            return
+        time.sleep(STOP_PAUSE)
 
 
 def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
