@@ -149,6 +149,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         progress: bool | None = None,
     ) -> MapFuture:
         """Run the elements again that ended without a result: see `cloudknot.BatchJob.retry_failed`."""
+        if self.job is None:
+            return self
         again: MapFuture = self.job.retry_failed(
             memory, timeout, vcpus, retries, chunksize=chunksize, progress=progress
         )
@@ -190,19 +192,6 @@ class _EmptyMap(MapFuture):
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Refuse: there is no job to wait for."""
         raise CloudknotInputError("An empty map has no job whose results a job could gather. Call the function here.")
-
-    def retry_failed(
-        self,
-        memory: int | None = None,
-        timeout: int | None = None,
-        vcpus: int | None = None,
-        retries: int | None = None,
-        *,
-        chunksize: int | None = None,
-        progress: bool | None = None,
-    ) -> MapFuture:
-        """Return the same future: nothing has failed."""
-        return self
 
     def _outcome(self) -> Outcome:
         return [], None

@@ -123,8 +123,20 @@ def test_the_error_is_that_of_the_writer_when_the_abort_fails_too():
     assert "complete_multipart_upload" not in s3.names
 
 
-@pytest.mark.parametrize(("stored", "found"), [(2 * PART_SIZE, True), (5, False), ("403", False), ("404", False)])
-def test_a_completion_whose_answer_was_lost_is_recognised(stored, found):
+@pytest.mark.parametrize(
+    ("only_new", "stored", "found"),
+    [
+        (False, 2 * PART_SIZE, True),
+        (False, 5, False),
+        (False, "403", False),
+        (False, "404", False),
+        # Another attempt may have stored its object first, perhaps of another size.
+        (True, 2 * PART_SIZE, True),
+        (True, 5, True),
+        (True, "404", False),
+    ],
+)
+def test_a_completion_whose_answer_was_lost_is_recognised(only_new, stored, found):
     s3 = S3("complete_multipart_upload", refused("NoSuchUpload"))
 
     def head(**arguments):
@@ -134,28 +146,10 @@ def test_a_completion_whose_answer_was_lost_is_recognised(stored, found):
 
     s3._head_object = head
     if found:
-        assert store(s3, 2 * PART_SIZE) == stored
+        assert store(s3, 2 * PART_SIZE, only_new=only_new) == 2 * PART_SIZE
     else:
         with pytest.raises(ClientError, match="NoSuchUpload"):
-            store(s3, 2 * PART_SIZE)
-
-
-@pytest.mark.parametrize(("stored", "found"), [(2 * PART_SIZE, True), (5, True), ("404", False)])
-def test_with_a_condition_any_stored_object_counts(stored, found):
-    """Another attempt stored its object first, perhaps of another size, and the answer to this one was lost."""
-    s3 = S3("complete_multipart_upload", refused("NoSuchUpload"))
-
-    def head(**arguments):
-        if isinstance(stored, str):
-            raise refused(stored)
-        return {"ContentLength": stored}
-
-    s3._head_object = head
-    if found:
-        assert store(s3, 2 * PART_SIZE, only_new=True) == 2 * PART_SIZE
-    else:
-        with pytest.raises(ClientError, match="NoSuchUpload"):
-            store(s3, 2 * PART_SIZE, only_new=True)
+            store(s3, 2 * PART_SIZE, only_new=only_new)
 
 
 @pytest.mark.parametrize(("size", "operation"), [(5, "put_object"), (2 * PART_SIZE, "complete_multipart_upload")])
