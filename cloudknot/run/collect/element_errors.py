@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cloudknot.aws import batch
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
-from cloudknot.run.collect.job_failures import Ending, ending
+from cloudknot.run.collect.job_failures import Ending
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
 
 E = TypeVar("E", bound=BatchJobFailedError)
@@ -155,13 +154,8 @@ def as_ending(error: CloudknotError, place: Place) -> BaseException:
     return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
 
 
-def no_result(place: Place, job: batch.Job) -> BatchJobFailedError:
-    """The error for an element whose job ended without a stored result; ``job`` is Batch's description of it."""
-    return lost(place, ending(job))
-
-
 def lost(place: Place, end: Ending) -> BatchJobFailedError:
-    """The same, when it is known what the description means."""
+    """Return the error for an element without a stored result, by the ending of its job."""
     tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
     unsaid = ": Batch gave no reason" if end.kind is BatchJobFailedError else ""
     text = f"{end.what}{f': {end.reason}'.rstrip('.') if end.reason else unsaid}.{tries}"

@@ -4,7 +4,7 @@ import pytest
 
 from cloudknot import errors
 from cloudknot.aws.batch import UNSUBMITTED
-from cloudknot.run.collect.element_errors import Place, no_result
+from cloudknot.run.collect.element_errors import Place, lost
 from cloudknot.run.collect.job_failures import ending, memory_of, never_runs, out_of_memory
 
 EXITED = "Essential container in task exited"
@@ -126,7 +126,7 @@ CASES = {
 
 @pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
 def test_each_wording_is_a_class_of_its_own(job, kind, text):
-    error = no_result(Place(3, "job:3", "log://3"), job)
+    error = lost(Place(3, "job:3", "log://3"), ending(job))
     assert type(error) is kind
     with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* future\.job\.logs\(3\)$"):
         raise error
@@ -155,7 +155,7 @@ def test_the_last_attempt_says_why():
     assert (ending(lost_first).kind, ending(lost_first).attempt) == (errors.WorkerDiedError, 2)
     lost_last = failed(attempt(137, OUT_OF_MEMORY), attempt(status_reason=HOST_LOST))
     assert ending(lost_last).kind is errors.HostLostError
-    assert "Attempts: 2." in str(no_result(Place(0, "j"), lost_last))
+    assert "Attempts: 2." in str(lost(Place(0, "j"), ending(lost_last)))
 
 
 def test_exit_code_137_is_out_of_memory_only_if_aws_says_so():
@@ -168,7 +168,7 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     job = failed(attempt(137, OUT_OF_MEMORY))
     job["container"]["resourceRequirements"] = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "7500"}]
     assert memory_of(job) == 7500
-    assert "(7,500 MiB)" in str(no_result(Place(0, "j"), job))
+    assert "(7,500 MiB)" in str(lost(Place(0, "j"), ending(job)))
     assert memory_of({"container": {"memory": 512}}) == 512
     assert memory_of({}) is None
 
