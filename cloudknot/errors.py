@@ -43,6 +43,8 @@ This module imports nothing of cloudknot.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 __all__ = [
     "BatchJobFailedError",
     "CKTimeoutError",
@@ -85,6 +87,21 @@ class CloudknotError(Exception):
 
 class CloudknotInputError(CloudknotError, ValueError):
     """An argument is not acceptable. Nothing was created or submitted."""
+
+
+def refuse(*, problem: str, fix: str, cause: str = "") -> NoReturn:
+    """Raise `CloudknotInputError` with a message of whole sentences: problem, cause, fix.
+
+    Parameters
+    ----------
+    problem : str
+        The argument and its value, and the rule that it breaks: ``"retries=0 is not a whole number from 1 to 10."``
+    fix : str
+        A sentence that the reader can act on, best with an expression to paste: ``"Pass for example retries=3."``
+    cause : str, default ""
+        Why the rule exists, if that helps: ``"Batch makes ten attempts at most."``
+    """
+    raise CloudknotInputError(" ".join(filter(None, (problem, cause, fix))))
 
 
 class CloudknotConfigurationError(CloudknotError):
