@@ -33,11 +33,13 @@ SSE = one_of(None, "AES256", "aws:kms")
 # S3 user guide, "Bucket naming rules"; a dot would break TLS host names.
 BUCKET = text(
     r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
-    "the name of an S3 bucket: 3 to 63 lower-case letters, digits and hyphens, a letter or digit at both ends",
+    "the name of an S3 bucket",
+    cause="It has 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
+    example="my-lab-results",
 )
 
 
-POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy, such as 'lab-data'")
+POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-data")
 
 
 class S3Params(NamedTuple):

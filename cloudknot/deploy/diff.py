@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cloudknot.deploy.cloudformation.template import DIGEST
+from cloudknot.errors import refuse
 from cloudknot.options.choices import KnotOptions, ParsOptions, complete_tags
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import argument
 
 NAMES = {
     "JobDefinitionName": "job_definition_name",
@@ -33,7 +34,9 @@ NETWORK = ("Subnets", "SecurityGroup", "InstanceProfile")
 INFRASTRUCTURE = ("InstanceTypes", "BidPercentage", "VolumeSize", "ImageId", "KeyPair", "Gpus", *NETWORK)
 """Parameters that Batch changes only under its service-linked role."""
 LINKED = "/aws-service-role/"
-ANEW = "Give another name for a new knot, or clobber() this one and make it anew; results stay"
+ANEW = (
+    "Pass another name= to make a new knot, or call clobber() on this one and make it again. Stored results are kept."
+)
 
 
 def check_fixed(options: KnotOptions, known: Mapping[str, str]) -> None:
@@ -46,15 +49,20 @@ def check_fixed(options: KnotOptions, known: Mapping[str, str]) -> None:
     """
     for parameter, choice in NAMES.items():
         if known.get(parameter) != getattr(options, choice):
-            name = f"{known.get(parameter)!r}, which the knot {options.name!r} has: AWS cannot rename it"
-            refuse(choice, getattr(options, choice), f"{name}. {ANEW}")
+            refuse(
+                problem=f"{argument(choice, getattr(options, choice))} cannot replace {known.get(parameter)!r}, "
+                f"the name in the existing knot {options.name!r}.",
+                cause="AWS cannot rename it.",
+                fix=ANEW,
+            )
     if known.get("Fargate", "") != options.fargate:
         kinds = {"": "EC2 instances", "FARGATE": "Fargate", "FARGATE_SPOT": "Fargate Spot"}
         now, wanted = (kinds[kind] for kind in (known.get("Fargate", ""), options.fargate))
         refuse(
-            "instance_types",
-            options.instance_types,
-            f"types as the knot {options.name!r} has them: AWS cannot turn {now} into {wanted}. {ANEW}",
+            problem=f"{argument('instance_types', options.instance_types)} cannot be applied to the existing knot "
+            f"{options.name!r}.",
+            cause=f"AWS cannot turn {now} into {wanted}.",
+            fix=ANEW,
         )
 
 
@@ -68,18 +76,20 @@ def check_in_place(options: KnotOptions, known: Mapping[str, str], wanted: Mappi
     check_fixed(options, known)
     if known.get("ServiceRole") != wanted["ServiceRole"]:
         refuse(
-            "pars",
-            wanted["ParsName"],
-            f"a Pars with the Batch service role that the knot {options.name!r} has, {known.get('ServiceRole')}: AWS "
-            f"cannot exchange it. {ANEW}",
+            problem=f"pars={wanted['ParsName']!r} has another Batch service role than the existing knot "
+            f"{options.name!r}.",
+            cause=f"AWS cannot exchange the role of the knot, {known.get('ServiceRole')}.",
+            fix=ANEW,
         )
     changed = [name for name in INFRASTRUCTURE if known.get(name) != wanted[name]]
     if changed and LINKED not in wanted["ServiceRole"]:
+        choice = STACK_CHOICES.get(changed[0], "n_gpus" if changed[0] == "Gpus" else "pars")
         refuse(
-            STACK_CHOICES.get(changed[0], "n_gpus" if changed[0] == "Gpus" else "pars"),
-            wanted[changed[0]],
-            f"{known.get(changed[0])!r}, which the knot {options.name!r} has: its Pars has a Batch service role of "
-            f"its own (batch_service_role_name=), and with it AWS changes vCPUs only. {ANEW}",
+            problem=f"{argument(choice, wanted[changed[0]])} cannot replace {known.get(changed[0])!r} in the existing "
+            f"knot {options.name!r}.",
+            cause="Its Pars has a Batch service role of its own (batch_service_role_name=). With such a role, AWS "
+            "changes only the number of vCPUs.",
+            fix=ANEW,
         )
 
 

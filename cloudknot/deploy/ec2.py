@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from cloudknot.aws import clients
-from cloudknot.errors import CloudError
+from cloudknot.errors import CloudError, refuse
 from cloudknot.options.choices import KnotOptions
 from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
-from cloudknot.options.validators import near_matches, refuse
+from cloudknot.options.validators import argument, near_matches
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import InstanceTypeType
@@ -59,8 +59,11 @@ def _meant(named: Iterable[str], offered: Sequence[str], region: str) -> list[st
         found = [one for one in offered if one == each or one.startswith(f"{each}.")]
         if not found:
             near = near_matches(each, offered if "." in each else families)
-            like = f"; near matches: {', '.join(near)}" if near else ", for example 'c6i' or 'c6i.large'"
-            refuse("instance_types", each, f"instance types or families that AWS has in {region}{like}")
+            refuse(
+                problem=f"instance_types={each!r} is not an instance type or family that AWS has in {region}.",
+                cause=f"Near matches: {', '.join(near)}." if near else "",
+                fix=f"Pass for example instance_types={near[0] if near else 'c6i'!r}.",
+            )
         meant += found
     return list(dict.fromkeys(meant))
 
@@ -83,10 +86,13 @@ def _check_size(options: KnotOptions, described: Sequence[InstanceTypeInfoTypeDe
     for choice, most in largest.items():
         if described and getattr(options, choice) > most:
             types = ", ".join(options.instance_types)
-            accepted = f"{most:,} or less, which the largest of instance_types ({types}) has for jobs, or larger types"
-            if choice == "memory" and options.memory == MEMORY:
-                accepted = f"memory= a number that fits ({MEMORY:,} MiB is the default): {accepted}"
-            refuse(choice, getattr(options, choice), accepted)
+            default = choice == "memory" and options.memory == MEMORY
+            refuse(
+                problem=f"{choice}={getattr(options, choice)}{' (the default)' if default else ''} does not fit on "
+                f"instance_types={types}.",
+                cause=f"The largest of them has {choice}={most} for jobs.",
+                fix=f"Pass {choice}={most} or less, or larger instance_types=.",
+            )
 
 
 def left_to_jobs(size: int) -> int:
@@ -122,29 +128,37 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
     CloudknotInputError
         The region does not have it or not for this account, it is not available, or it is of another architecture.
     """
-    image = _image(cloud, image_id)
+    image, shown = _image(cloud, image_id), argument("image_id", image_id)
     if image is None:
         refuse(
-            "image_id",
-            image_id,
-            f"the id of a machine image that your account may use in {cloud.region}: this one is not there, or is "
-            f"not shared with you. An image has another id in each region (`aws ec2 describe-images --owners self "
-            f"--region {cloud.region}` lists your own), or leave it out for AWS Batch's own image",
+            problem=f"{shown} does not exist in {cloud.region}, or is not shared with your account.",
+            cause="An image has a different id in each region.",
+            fix=f"Pass one that `aws ec2 describe-images --owners self --region {cloud.region}` lists, or remove "
+            "image_id to use the image of AWS Batch.",
         )
     if (state := image.get("State", "available")) != "available":
-        refuse("image_id", image_id, f"an image that is available: the state of this one is {state!r}")
+        refuse(
+            problem=f"{shown} is not available: its state is {state!r}.",
+            fix="Pass an image in the state 'available', or remove image_id to use the image of AWS Batch.",
+        )
     if image.get("Platform") == "windows":
-        refuse("image_id", image_id, "an image of Linux: this one is of Windows, and jobs are Linux containers")
+        refuse(
+            problem=f"{shown} is an image of Windows.",
+            cause="Jobs are Linux containers.",
+            fix="Pass an image of Linux, or remove image_id to use the image of AWS Batch.",
+        )
     if image.get("RootDeviceType", "ebs") != "ebs":
-        refuse("image_id", image_id, "an image whose root is an EBS volume: Batch's machines and their tags need one")
+        refuse(
+            problem=f"{shown} has no EBS volume as its root.",
+            cause="Batch's machines and their tags need one.",
+            fix="Pass an image with an EBS root volume, or remove image_id to use the image of AWS Batch.",
+        )
     architecture = image.get("Architecture", "x86_64")
     if PLATFORMS.get(architecture) != platform:
         wanted = next(name for name, one in PLATFORMS.items() if one == platform)
         refuse(
-            "image_id",
-            image_id,
-            f"an image for {wanted}, as the instance types are: this one is for {architecture}. Or give "
-            "instance types of its architecture",
+            problem=f"{shown} is for {architecture}, and the instance types are {wanted}.",
+            fix=f"Pass an image for {wanted}, or instance_types= of the image's architecture.",
         )
 
 
@@ -164,9 +178,15 @@ def check_key_pair(cloud: Cloud, name: str) -> None:
     pairs = sorted(str(pair["KeyName"]) for pair in clients.ec2(cloud).describe_key_pairs()["KeyPairs"])
     if name in pairs:
         return
-    accepted = f"the name of an EC2 key pair that your account has in {cloud.region}"
+    problem = f"{argument('ec2_key_pair', name)} is not a key pair of your account in {cloud.region}."
     if near := near_matches(name, pairs):
-        refuse("ec2_key_pair", name, f"{accepted}; near matches: {', '.join(near)}")
-    there = f"there are {', '.join(pairs[:LISTED])}" if pairs else "there is none"
-    make = f"`aws ec2 create-key-pair --key-name NAME --region {cloud.region}` makes one"
-    refuse("ec2_key_pair", name, f"{accepted}: {there}. {make}")
+        refuse(
+            problem=problem,
+            cause=f"Near matches: {', '.join(near)}.",
+            fix=f"Pass for example ec2_key_pair={near[0]!r}.",
+        )
+    refuse(
+        problem=problem,
+        cause=f"Existing key pairs: {', '.join(pairs[:LISTED]) or 'none'}.",
+        fix=f"Create it with `aws ec2 create-key-pair --key-name {name} --region {cloud.region}`.",
+    )

@@ -17,9 +17,9 @@ from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import of_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.deploy.pars_parameters import bucket_arn, lacking_policies, wanted_parameters
-from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException
+from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.options.choices import ParsOptions
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import argument
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -315,12 +315,14 @@ def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
     CloudknotInputError
         AWS would have to replace what the knots of these Pars use.
     """
-    anew = (
-        f"AWS cannot exchange it under the knots of Pars {options.name!r}. Give another name for new ones: "
-        "Pars(name=..., ...), or clobber its knots and these first"
-    )
+    cause = "AWS cannot exchange it while knots use it."
+    fix = "Pass another name= for a new Pars, or clobber the knots of this Pars and then the Pars itself."
     if not options.use_default_vpc and known.get("VpcId"):
-        refuse("use_default_vpc", False, f"True, for the VPC {known['VpcId']} that it has: {anew}")
+        refuse(
+            problem=f"use_default_vpc=False cannot replace the network {known['VpcId']} of the Pars {options.name!r}.",
+            cause=cause,
+            fix=fix,
+        )
     fixed = {
         "ipv4_cidr": (options.ipv4_cidr, "VpcCidr"),
         "instance_tenancy": (options.instance_tenancy, "InstanceTenancy"),
@@ -328,8 +330,12 @@ def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
     }
     for choice, (value, parameter) in fixed.items():
         if value is not None and value != known.get(parameter, ""):
-            now = repr(known[parameter]) if known.get(parameter) else "none of its own"
-            refuse(choice, value, f"{now}, as it has: {anew}")
+            present = f"has {known[parameter]!r}" if known.get(parameter) else "has none"
+            refuse(
+                problem=f"{argument(choice, value)} cannot be set: the Pars {options.name!r} exists and {present}.",
+                cause=cause,
+                fix=fix,
+            )
 
 
 def delete_pars(cloud: Cloud, name: str) -> None:

@@ -15,10 +15,11 @@ from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.pars import Pars, ParsPlan, plan_default_pars
+from cloudknot.errors import refuse
 from cloudknot.image.docker_image import DockerImage, image_in
 from cloudknot.options import config
 from cloudknot.options.choices import KnotOptions
-from cloudknot.options.validators import refuse
+from cloudknot.options.validators import argument
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -108,7 +109,11 @@ def _pars(cloud: Cloud, options: KnotOptions, given: Pars | None) -> Pars | Pars
             policies.setdefault(setting, "set_s3_params: policy")
         return plan_default_pars(cloud, options.aws_resource_tags, policies)
     if policies:
-        refuse("pars_policies", options.pars_policies, "them to the Pars, as Pars(policies=...), or leave out pars=")
+        refuse(
+            problem=f"{argument('pars_policies', options.pars_policies)} cannot be combined with pars=.",
+            cause="The policies belong to the Pars.",
+            fix=f"Pass pars=Pars(policies={list(options.pars_policies)}), or remove pars=.",
+        )
     return given
 
 

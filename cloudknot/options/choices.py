@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from cloudknot.errors import refuse
 from cloudknot.options import compute, validators
 from cloudknot.options.validators import (
     APT_PACKAGES,
@@ -27,9 +28,9 @@ from cloudknot.options.validators import (
     ROLE_NAME,
     USER_NAME,
     Rule,
+    argument,
     integer,
     one_of,
-    refuse,
     text,
     texts,
 )
@@ -47,12 +48,22 @@ IMAGE_CHOICES = (
     *("requirements", "apt_packages", "dockerfile_lines"),
 )
 """Choices that say what is in an image."""
+IMAGE_NAMES = {
+    "image_script_path": "script_path",
+    "image_work_dir": "dir_name",
+    "image_github_installs": "github_installs",
+}
+"""Parameters of `cloudknot.DockerImage` that have another name in `cloudknot.Knot`."""
 
 
-VCPUS = integer(1)
-MEMORY = integer(4, unit=" (MiB)")
-RETRIES = integer(1, 10)
-TIMEOUT = integer(60, unit=" (seconds)")
+VCPUS = integer(1, example=4)
+MEMORY = integer(4, unit=" (MiB)", example=8000)
+# Batch makes ten attempts at a job, at most.
+RETRIES = integer(1, 10, example=3)
+# Batch API reference, JobTimeout, attemptDurationSeconds.
+TIMEOUT = integer(60, unit=" (seconds)", cause="Batch has no shorter timeout.", example=600)
+SCRIPT_PATH = validators.path("simulate.py")
+DIRECTORY = validators.path("my-program")
 
 
 def choice(default: T, rule: Rule[T] | None = None) -> T:
@@ -100,8 +111,8 @@ class KnotOptions(Options):
     docker_image: object = None
     base_image: str | None = choice(None, BASE_IMAGE)
     func: Callable[..., object] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
-    image_script_path: str | None = choice(None, validators.path)
-    image_work_dir: str | None = choice(None, validators.path)
+    image_script_path: str | None = choice(None, SCRIPT_PATH)
+    image_work_dir: str | None = choice(None, DIRECTORY)
     image_github_installs: tuple[str, ...] = choice((), GITHUB)
     username: str | None = choice(None, USER_NAME)
     repo_name: str | None = choice(None, REPOSITORY)
@@ -113,7 +124,7 @@ class KnotOptions(Options):
     job_definition_name: str = choice("", BATCH_NAME)
     job_def_vcpus: int = choice(1, VCPUS)
     memory: int = choice(0, MEMORY)
-    n_gpus: int = choice(0, integer(0))
+    n_gpus: int = choice(0, integer(0, example=1))
     retries: int = choice(1, RETRIES)
     memory_growth: float = choice(0.0, validators.factor)
     timeout: int | None = choice(None, TIMEOUT)
@@ -122,21 +133,24 @@ class KnotOptions(Options):
         ("optimal",),
         texts(
             r"optimal|default_(x86_64|arm64)|[a-z][a-z0-9-]*(\.[a-z0-9-]+)?",
-            "'optimal', a type as 'c6i.large', a family as 'c6i', or 'fargate'",
+            "'optimal', an instance type, an instance family or 'fargate'",
+            example="c6i.large",
         ),
     )
-    min_vcpus: int = choice(0, integer(0))
-    max_vcpus: int = choice(256, integer(1))
-    desired_vcpus: int = choice(-1, integer(0))
+    min_vcpus: int = choice(0, integer(0, example=0))
+    max_vcpus: int = choice(256, integer(1, example=256))
+    desired_vcpus: int = choice(-1, integer(0, example=8))
     desired_given: bool = dataclasses.field(default=True, init=False)
-    volume_size: int | None = choice(None, integer(30, 16384, " (GiB); the machine image itself takes 30"))
-    image_id: str | None = choice(
-        None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image, such as 'ami-0123456789abcdef0'")
+    volume_size: int | None = choice(
+        None, integer(30, 16384, unit=" (GiB)", cause="The machine image itself takes 30 GiB.", example=100)
     )
-    ec2_key_pair: str | None = choice(None, text(r"[ -~]{1,255}", "the name of an EC2 key pair"))
-    bid_percentage: int | None = choice(None, integer(0, 100, " (percent of the on-demand price)"))
+    image_id: str | None = choice(
+        None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image (AMI)", example="ami-0123456789abcdef0")
+    )
+    ec2_key_pair: str | None = choice(None, text(r"[ -~]{1,255}", "the name of an EC2 key pair", example="lab"))
+    bid_percentage: int | None = choice(None, integer(0, 100, unit=" (percent of the on-demand price)", example=60))
     job_queue_name: str = choice("", BATCH_NAME)
-    priority: int = choice(1, integer(0))
+    priority: int = choice(1, integer(0, example=1))
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})
 
     def _complete(self) -> None:
@@ -153,14 +167,18 @@ class KnotOptions(Options):
 
     def _check_image(self) -> None:
         if self.func is not None and self.image_script_path is not None:
-            refuse("image_script_path", self.image_script_path, "either func or image_script_path, not both")
+            refuse(
+                problem=f"{argument('image_script_path', self.image_script_path)} and func are both given.",
+                cause="A knot runs one of them.",
+                fix="Remove image_script_path or func.",
+            )
         if self.docker_image is not None:
             for name in IMAGE_CHOICES:
                 if getattr(self, name):
                     refuse(
-                        name,
-                        getattr(self, name),
-                        "it to the DockerImage, or leave out docker_image=, which has its own",
+                        problem=f"{argument(name, getattr(self, name))} cannot be combined with docker_image=.",
+                        cause="A DockerImage already has these choices.",
+                        fix=f"Pass {IMAGE_NAMES.get(name, name)}= to DockerImage, or remove docker_image=.",
                     )
 
     @property
@@ -184,10 +202,11 @@ class KnotOptions(Options):
         _ = self.platform
         compute.refuse_unrunnable(self.n_gpus, self.instance_types, self.image_id)
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
+            names = ("min_vcpus", "desired_vcpus", "max_vcpus")
+            numbers = [getattr(self, name) for name in names]
             refuse(
-                "min_vcpus, desired_vcpus, max_vcpus",
-                (self.min_vcpus, self.desired_vcpus, self.max_vcpus),
-                "numbers with min_vcpus <= desired_vcpus <= max_vcpus",
+                problem=f"{_assignments(names, numbers)} do not satisfy min_vcpus <= desired_vcpus <= max_vcpus.",
+                fix=f"Pass for example {_assignments(names, sorted(numbers))}.",
             )
         compute.refuse_above(self.max_vcpus, job_def_vcpus=self.job_def_vcpus)
         self._check_machines()
@@ -206,7 +225,11 @@ class KnotOptions(Options):
 
     def _check_machines(self) -> None:
         if self.volume_size is not None and self.image_id is not None:
-            refuse("volume_size", self.volume_size, "either volume_size or image_id: an image brings its own volume")
+            refuse(
+                problem=f"volume_size={self.volume_size} cannot be combined with image_id={self.image_id!r}.",
+                cause="A machine image brings its own volume.",
+                fix="Remove volume_size or image_id.",
+            )
         compute.warn_of_machines(self.min_vcpus, self.bid_percentage)
 
 
@@ -216,8 +239,8 @@ class ImageOptions(Options):
 
     name: str = choice("", KNOT_NAME)
     func: Callable[..., object] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
-    script_path: str | None = choice(None, validators.path)
-    dir_name: str | None = choice(None, validators.path)
+    script_path: str | None = choice(None, SCRIPT_PATH)
+    dir_name: str | None = choice(None, DIRECTORY)
     base_image: str | None = choice(None, BASE_IMAGE)
     github_installs: tuple[str, ...] = choice((), GITHUB)
     ignore_installed: bool = choice(False, FLAG)
@@ -231,9 +254,16 @@ class ImageOptions(Options):
     def _complete(self) -> None:
         self._set(name=self.name or default_name())
         if self.func is not None and self.script_path is not None:
-            refuse("script_path", self.script_path, "either func or script_path, not both")
+            refuse(
+                problem=f"{argument('script_path', self.script_path)} and func are both given.",
+                cause="An image has one of them.",
+                fix="Remove script_path or func.",
+            )
         if self.func is None and self.script_path is None and self.dir_name is None:
-            refuse("func", None, "a function, or script_path= or dir_name= with a program")
+            refuse(
+                problem="DockerImage has no program: func, script_path and dir_name are missing.",
+                fix="Pass for example func=simulate or script_path='simulate.py'.",
+            )
 
 
 @dataclass(frozen=True)
@@ -254,7 +284,11 @@ class ParsOptions(Options):
         self._set(aws_resource_tags=complete_tags(self.aws_resource_tags, self.name))
         for name in ("ipv4_cidr", "instance_tenancy"):
             if self.use_default_vpc and getattr(self, name) is not None:
-                refuse(name, getattr(self, name), "use_default_vpc=False with it: it is for a VPC of its own")
+                refuse(
+                    problem=f"{argument(name, getattr(self, name))} cannot be combined with use_default_vpc=True.",
+                    cause="It describes a new network, and the default one exists already.",
+                    fix="Pass use_default_vpc=False, too.",
+                )
 
 
 @dataclass(frozen=True)
@@ -275,7 +309,7 @@ class MapOptions(Options):
     """The choices of `cloudknot.Knot.map`."""
 
     env_vars: tuple[tuple[str, str], ...] = choice((), validators.environment)
-    max_threads: int = choice(64, integer(1))
+    max_threads: int = choice(64, integer(1, example=64))
     starmap: bool = choice(False, FLAG)
     job_type: str = choice("array", one_of("array", "independent"))
     chunksize: int | str | None = choice(None, validators.chunksize)
@@ -303,6 +337,10 @@ class MapOptions(Options):
         return [{"name": name, "value": value} for name, value in self.env_vars]
 
 
+def _assignments(names: Iterable[str], values: Iterable[object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
 def default_name() -> str:
     """``<user>-default``, as a knot's name may be."""
     return f"{re.sub('[^a-zA-Z0-9]+', '-', _user()).lstrip('-0123456789')[:36] or 'knot'}-default"
@@ -327,5 +365,5 @@ def _user() -> str:
 class RetryOptions(Overrides):
     """The choices of `cloudknot.MapFuture.retry_failed`."""
 
-    chunksize: int | None = choice(None, integer(1))
+    chunksize: int | None = choice(None, integer(1, example=100))
     progress: bool | None = choice(None, FLAG)

@@ -6,7 +6,8 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 
-from cloudknot.options.validators import refuse
+from cloudknot.errors import refuse
+from cloudknot.options.validators import alternatives, argument
 
 MEMORY = 7500
 """MiB by default: what fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs."""
@@ -59,7 +60,11 @@ def platform_of(instance_types: Iterable[str]) -> str:
 
 def refuse_mixed(arm: str, other: str) -> None:
     """Refuse instance types of which one is arm64 and the other x86_64."""
-    refuse("instance_types", (arm, other), "types of one architecture: these are arm64 and x86_64")
+    refuse(
+        problem=f"{argument('instance_types', (arm, other))} mixes two processor architectures.",
+        cause=f"{arm} is arm64, and {other} is x86_64. An image runs on one of them.",
+        fix=f"Pass types of one architecture, for example instance_types={other!r}.",
+    )
 
 
 def fargate_of(instance_types: Sequence[str]) -> str:
@@ -72,22 +77,32 @@ def fargate_of(instance_types: Sequence[str]) -> str:
     """
     named = [each for each in instance_types if each in FARGATE_TYPES]
     if named and len(instance_types) > 1:
-        refuse("instance_types", tuple(instance_types), f"either {named[0]!r} alone, or EC2 instance types")
+        refuse(
+            problem=f"{argument('instance_types', tuple(instance_types))} mixes {named[0]!r} with other types.",
+            cause="A knot runs on Fargate or on EC2 instances.",
+            fix=f"Pass {named[0]!r} alone, or remove it.",
+        )
     return FARGATE_TYPES[named[0]][0] if named else ""
 
 
 def refuse_on_fargate(**given: object) -> None:
     """Refuse what Fargate does not have, given by the name of its parameter; None is not given."""
-    accepted = {
-        "bid_percentage": "instance_types='fargate-spot' for Fargate Spot, whose price AWS sets alone",
-        "n_gpus": "instance_types='optimal', or types with GPUs: Fargate has none",
-        "memory_growth": "it with EC2 instances only: Fargate has memory in steps that go with the vCPUs",
-        "min_vcpus": "no minimum: Fargate keeps no machine running",
-        "desired_vcpus": "max_vcpus alone: Fargate keeps no machine running",
+    on_instances = "Remove {name}, or pass instance_types='optimal'."
+    reasons = {
+        "bid_percentage": ("AWS alone sets its price.", "Remove it, and pass instance_types='fargate-spot'."),
+        "n_gpus": ("Fargate has no GPUs.", f"Remove it, or pass for example instance_types={GPU_FAMILIES}."),
+        "memory_growth": ("Its memory comes in steps that depend on the vCPUs.", on_instances),
+        "min_vcpus": ("It keeps no machine running.", "Remove min_vcpus."),
+        "desired_vcpus": ("It keeps no machine running.", "Remove desired_vcpus. max_vcpus is the only limit."),
     }
     for name, value in given.items():
         if value is not None:
-            refuse(name, value, accepted.get(name, "it with EC2 instances only: Fargate has no machine of yours"))
+            cause, fix = reasons.get(name, ("It belongs to EC2 instances.", on_instances))
+            refuse(
+                problem=f"{argument(name, value)} is not available on Fargate.",
+                cause=cause,
+                fix=fix.format(name=name),
+            )
 
 
 def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,7 +117,11 @@ def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, .
         return GPU_FAMILIES
     if n_gpus and all(each in ANY_TYPES for each in instance_types):
         words = " and ".join(map(repr, instance_types))
-        refuse("n_gpus", n_gpus, f"instance_types= that have GPUs, such as {GPU_FAMILIES}: {words} stands for none")
+        refuse(
+            problem=f"n_gpus={n_gpus} is not available on instance_types={words}.",
+            cause="Batch chooses only types without GPUs for it.",
+            fix=f"Pass for example instance_types={GPU_FAMILIES}.",
+        )
     return instance_types
 
 
@@ -110,13 +129,20 @@ def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str 
     """Refuse types that Batch's own machine images do not run on; a machine image of the user's may."""
     if image_id is not None:
         return
-    bring = "or an image_id= of a machine image that runs on it: Batch's own"
     for each in instance_types:
         family = each.partition(".")[0]
         if family == "a1":
-            refuse("instance_types", each, f"a newer Graviton type, such as 'm7g', {bring} do not")
+            refuse(
+                problem=f"instance_types={each!r} cannot run the machine image of AWS Batch.",
+                cause="The image needs a newer processor.",
+                fix="Pass for example instance_types='m7g', or the id of an image that runs on it as image_id=.",
+            )
         if n_gpus and (family in OLD_GPU_FAMILIES or _GRAVITON.fullmatch(family)):
-            refuse("instance_types", each, f"GPU types such as {GPU_FAMILIES}, {bring} with GPU drivers do not")
+            refuse(
+                problem=f"instance_types={each!r} cannot run jobs with GPUs on the machine image of AWS Batch.",
+                cause="The image has no drivers for its GPUs.",
+                fix=f"Pass for example instance_types={GPU_FAMILIES}, or an image_id= that has drivers.",
+            )
 
 
 def warn_of_machines(min_vcpus: int, bid_percentage: int | None) -> None:
@@ -153,13 +179,12 @@ def check_fargate_memory(vcpus: int, memory: int, name: str = "job_def_vcpus") -
     sizes = _sizes(vcpus, name)
     if memory not in sizes:
         near = sorted(sorted(sizes, key=lambda size: abs(size - memory))[:2])
-        others = [str(count) for count, listed in FARGATE_MEMORY.items() if memory in listed]
-        more = f"; {memory:,} MiB go with {name}={' or '.join(others)}" if others else ""
+        counts = [str(count) for count, listed in FARGATE_MEMORY.items() if memory in listed]
+        other = f" {memory:,} MiB are available with {name}={alternatives(counts)}." if counts else ""
         refuse(
-            "memory",
-            memory,
-            f"a size that Fargate has for {name}={vcpus}: {_listed(sizes)} MiB. "
-            f"The nearest are {' and '.join(f'{size:,}' for size in near)}{more}",
+            problem=f"memory={memory} is not available on Fargate with {name}={vcpus}.",
+            cause=f"The sizes are {_listed(sizes)} MiB.{other}",
+            fix=f"Pass {alternatives(f'memory={size}' for size in near)}.",
         )
 
 
@@ -167,10 +192,9 @@ def _sizes(vcpus: int, name: str = "job_def_vcpus") -> Sequence[int]:
     if vcpus not in FARGATE_MEMORY:
         near = sorted(sorted(FARGATE_MEMORY, key=lambda count: abs(count - vcpus))[:2])
         refuse(
-            name,
-            vcpus,
-            f"a number of vCPUs that Fargate has: {', '.join(map(str, FARGATE_MEMORY))}. "
-            f"The nearest are {' and '.join(map(str, near))}",
+            problem=f"{name}={vcpus} is not available on Fargate.",
+            cause=f"A job there has {alternatives(map(str, FARGATE_MEMORY))} vCPUs.",
+            fix=f"Pass {alternatives(f'{name}={count}' for count in near)}.",
         )
     return FARGATE_MEMORY[vcpus]
 
@@ -185,4 +209,8 @@ def refuse_above(max_vcpus: int, **vcpus: int | None) -> None:
     """Refuse a number of vCPUs, given by the name of its parameter, that no job of the knot can get."""
     for name, number in vcpus.items():
         if number is not None and number > max_vcpus:
-            refuse(name, number, f"max_vcpus ({max_vcpus}) or less, or no job could start")
+            refuse(
+                problem=f"{name}={number} is more than the knot's max_vcpus={max_vcpus}.",
+                cause="No job could start.",
+                fix=f"Pass {name}={max_vcpus} or less, or raise max_vcpus of the knot.",
+            )

@@ -1,7 +1,7 @@
-"""Rules for the values that users give: each checks one value, and returns it as it is kept.
+"""Rules for the values that users pass. A rule checks one value and returns it in its stored form.
 
-A rule takes the parameter's name and its value. What it does not accept it refuses with a `CloudknotInputError` that
-names the parameter, the value, and what is accepted.
+A rule is called with the parameter's name and its value. It raises `CloudknotInputError` for any other value. The
+message names the parameter and the value, states the rule, and ends with a value that would pass.
 """
 
 from __future__ import annotations
@@ -15,248 +15,359 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, SupportsIndex, TypeVar
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 
 T = TypeVar("T")
 Rule = Callable[[str, object], T]
 
+# AWS takes 50 tags on one resource (AWS General Reference, "Tag naming limits and requirements"), and cloudknot adds
+# Owner, Environment, Name and cloudknot.
 MAX_TAGS = 46
-"""Tags that may be given: AWS takes 50 on one resource (AWS General Reference, "Tag naming limits and requirements").
-
-Owner, Environment, Name and cloudknot are added.
-"""
+"""Number of tags that a user may pass."""
+# Batch fails a job with more than 8,192 characters of container overrides. The command and the manifest need the rest.
 MAX_ENVIRONMENT = 6500
-"""Characters, as JSON. Batch fails a job whose overrides are over 8,192; the rest is for command and manifest."""
+"""Characters that all environment variables may have as JSON."""
 RESERVED_VARIABLES = ("AWS_BATCH", "CLOUDKNOT_")
+"""Prefixes of the environment variables that Batch and the worker set."""
+# Each of these would replace the job's own role, and the worker reads inputs and stores results with that role.
+# Everybody who may describe jobs could also read the keys.
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-"""Variables that would take the place of the job's own role, by which it reads inputs and stores results."""
+"""Environment variables that no job may have."""
+# A machine with eight times the memory costs about eight times as much.
+MAX_GROWTH = 8
+"""Multiple of its first memory that a job may reach by ``memory_growth``."""
 
 
-def refuse(name: str, value: object, accepted: str) -> NoReturn:
-    """Raise the error for a value that is not accepted."""
-    raise CloudknotInputError(f"{name}={reprlib.repr(value)} is not accepted. Give {accepted}.")
+def argument(name: str, value: object) -> str:
+    """Return ``name=value`` for a message, with a long value shortened."""
+    return f"{name}={reprlib.repr(value)}"
 
 
-def near_matches(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three known names that ``name`` may stand for, the nearest first."""
+def near_matches(name: str, candidates: Iterable[str]) -> list[str]:
+    """Return up to three candidates that resemble ``name``, the most similar first."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, list(known), n=3)
+    return get_close_matches(name, list(candidates), n=3)
 
 
-MOST_GROWTH = 8
-"""How many times its first memory a job may reach by ``memory_growth``: such a machine costs about as many times."""
+def alternatives(words: Iterable[str]) -> str:
+    """Return the words as an English list: ``"a, b or c"``."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
-def integer(least: int, most: int | None = None, unit: str = "") -> Rule[int]:
-    """A whole number, also one of NumPy's; a bool is none."""
-    accepted = f"a whole number from {least} to {most}" if most is not None else f"a whole number, {least} or more"
+def integer(least: int, most: int | None = None, *, example: int, unit: str = "", cause: str = "") -> Rule[int]:
+    """Return the rule for a whole number from ``least`` to ``most``. NumPy's integers pass, a bool does not."""
+    span = f"from {least} to {most}" if most is not None else f"of at least {least}"
+
+    def fail(name: str, value: object) -> NoReturn:
+        refuse(
+            problem=f"{argument(name, value)} is not a whole number {span}{unit}.",
+            cause=cause,
+            fix=f"Pass for example {name}={example}.",
+        )
 
     def rule(name: str, value: object) -> int:
+        # True is an int in Python, and retries=True is a mistake.
         if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-            refuse(name, value, accepted + unit)
+            fail(name, value)
         try:
             number = operator.index(value)
         except TypeError:
-            refuse(name, value, accepted + unit)
+            # An array has __index__, too, and it works for an array of one element only.
+            fail(name, value)
         if number < least or (most is not None and number > most):
-            refuse(name, value, accepted + unit)
+            fail(name, value)
         return number
 
     return rule
 
 
 def chunksize(name: str, value: object) -> int | str:
-    """A number of elements, or how to find it."""
+    """Return a number of elements, or ``"auto"``."""
     if isinstance(value, str) and value == "auto":
         return value
-    return integer(1, unit=', or "auto"')(name, value)
+    return integer(1, example=100, unit=" or 'auto'")(name, value)
 
 
 def factor(name: str, value: object) -> float:
-    """A number above 1, `MOST_GROWTH` at most."""
+    """Return a number above 1 and up to `MAX_GROWTH`."""
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else 0.0
-    if not 1 < number <= MOST_GROWTH:
-        refuse(name, value, f"a factor above 1, {MOST_GROWTH} at most, for example 2")
+    if not 1 < number <= MAX_GROWTH:
+        refuse(
+            problem=f"{argument(name, value)} is not a number above 1 and up to {MAX_GROWTH}.",
+            cause="The memory of a job is multiplied by it.",
+            fix=f"Pass for example {name}=2.",
+        )
     return number
 
 
-def text(pattern: str, accepted: str) -> Rule[str]:
-    """A string that the pattern matches as a whole."""
+def text(pattern: str, kind: str, *, example: str, cause: str = "") -> Rule[str]:
+    """Return the rule for a string that the whole pattern matches. ``kind`` names such a string in the message."""
 
     def rule(name: str, value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            refuse(name, value, accepted)
+            refuse(
+                problem=f"{argument(name, value)} is not {kind}.",
+                cause=cause,
+                fix=f"Pass for example {name}={example!r}.",
+            )
         return value
 
     return rule
 
 
-def texts(pattern: str, accepted: str) -> Rule[tuple[str, ...]]:
-    """One string or several, kept as a tuple."""
-    one = text(pattern, accepted)
+def texts(pattern: str, kind: str, *, example: str, cause: str = "") -> Rule[tuple[str, ...]]:
+    """Return the rule for one string or several. The stored form is a tuple without duplicates."""
+    check = text(pattern, kind, example=example, cause=cause)
 
     def rule(name: str, value: object) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
-            refuse(name, value, f"{accepted}, or several")
-        return tuple(dict.fromkeys(one(name, item) for item in items))
+        items = _items(name, value, example)
+        return tuple(dict.fromkeys(check(name, item) for item in items))
 
     return rule
 
 
 def dockerfile_lines(name: str, value: object) -> tuple[str, ...]:
-    """Lines of a Dockerfile, in order; one string may hold several."""
-    accepted = "lines of a Dockerfile, such as 'RUN make -C /src'"
+    """Return lines of a Dockerfile in their order. One string may hold several lines."""
+    example = "RUN make -C /src"
+    lines: list[str] = []
+    for item in _items(name, value, example):
+        if not isinstance(item, str) or "\0" in item:
+            refuse(
+                problem=f"{argument(name, item)} is not a line of a Dockerfile.",
+                fix=f"Pass for example {name}={example!r}.",
+            )
+        # FROM begins a new image, and Docker drops the lines before it from the result.
+        if re.search(r"^\s*FROM\s", item, re.IGNORECASE | re.MULTILINE):
+            refuse(
+                problem=f"{argument(name, item)} contains FROM.",
+                cause="cloudknot writes that line itself.",
+                fix="Pass base_image='python:3.12' for another base image, or the folder of your own Dockerfile as "
+                "image_work_dir= (dir_name= of DockerImage).",
+            )
+        lines.append(item)
+    return tuple(lines)
+
+
+def _items(name: str, value: object, example: str) -> Iterable[object]:
+    """Return the items of a sequence; one string is a sequence of itself."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
-        refuse(name, value, accepted)
-    kept = tuple(items)
-    for item in kept:
-        if not isinstance(item, str) or "\0" in item:
-            refuse(name, item, accepted)
-        if re.search(r"^\s*FROM\s", item, re.IGNORECASE | re.MULTILINE):
-            refuse(name, item, "base_image= for another base; a Dockerfile of your own goes in image_work_dir=")
-    return kept
+        refuse(
+            problem=f"{argument(name, value)} is not a string or a list of strings.",
+            fix=f"Pass for example {name}=[{example!r}].",
+        )
+    return items
 
 
-def path(name: str, value: object) -> str:
-    """A path, as a string or a Path."""
-    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(plain, str) or not plain or "\0" in plain:
-        refuse(name, value, "a path")
-    return plain
+def path(example: str) -> Rule[str]:
+    """Return the rule for a path, which may be a string or a Path."""
+
+    def rule(name: str, value: object) -> str:
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(plain, str) or not plain or "\0" in plain:
+            refuse(
+                problem=f"{argument(name, value)} is not a path.",
+                fix=f"Pass for example {name}={example!r}.",
+            )
+        return plain
+
+    return rule
 
 
-def one_of(*accepted: T) -> Rule[T]:
-    """One of a few values."""
+def one_of(*values: T) -> Rule[T]:
+    """Return the rule for one of these values."""
 
     def rule(name: str, value: object) -> T:
-        for item in accepted:
+        for item in values:
+            # By identity, since 1 == True and 0 == False; equal strings may be different objects.
             if value is item or (isinstance(value, str) and value == item):
                 return item
-        refuse(name, value, " or ".join(map(repr, accepted)))
+        refuse(
+            problem=f"{argument(name, value)} is not {alternatives(map(repr, values))}.",
+            fix=f"Pass {alternatives(f'{name}={item!r}' for item in values)}.",
+        )
 
     return rule
 
 
 def function(name: str, value: object) -> Callable[..., object]:
-    """Anything that can be called."""
+    """Return any callable object."""
     if not callable(value):
-        refuse(name, value, "a function, a method or another callable")
+        refuse(
+            problem=f"{argument(name, value)} is not a function.",
+            fix=f"Pass the function itself, for example {name}=simulate.",
+        )
     return value
 
 
 def network(name: str, value: object) -> str:
-    """An IPv4 network in which two subnets fit."""
+    """Return an IPv4 network with room for two subnets."""
     import ipaddress
 
-    # VPC user guide, "VPC CIDR blocks": a VPC is /16 to /28, and so is a subnet.
     try:
-        found = ipaddress.IPv4Network(value) if isinstance(value, str) else None
+        block = ipaddress.IPv4Network(value) if isinstance(value, str) else None
     except ValueError:
-        found = None
-    if found is None or not 16 <= found.prefixlen <= 27:
-        refuse(name, value, "an IPv4 network such as '10.0.0.0/16', with a prefix from /16 to /27")
-    return str(found)
+        block = None
+    # VPC user guide, "VPC CIDR blocks": a VPC is /16 to /28, and so is a subnet.
+    if block is None or not 16 <= block.prefixlen <= 27:
+        refuse(
+            problem=f"{argument(name, value)} is not an IPv4 network with a prefix from /16 to /27.",
+            cause="AWS makes no larger network, and a smaller one has no room for two subnets.",
+            fix=f"Pass for example {name}='10.0.0.0/16'.",
+        )
+    return str(block)
 
 
 def tags(name: str, value: object) -> dict[str, str]:
-    """AWS tags, as a dict or a list of ``{"Key": ..., "Value": ...}``."""
-    accepted = (
-        'a dict of strings, or a list of {"Key": ..., "Value": ...}; keys of 1 to 128 characters that do not begin '
-        "with 'aws:', values of up to 256; letters, digits, spaces and _ . : / = + - @"
-    )
-    found: dict[str, str] = {}
-    for key, content in _pairs(name, value, ("Key", "Value"), accepted):
+    """Return AWS tags from a dict or a list of ``{"Key": ..., "Value": ...}``."""
+    example = f"Pass for example {name}={{'Project': 'pi'}}."
+    characters = "letters, digits, spaces and _ . : / = + - @"
+    checked: dict[str, str] = {}
+    for key, content in _pairs(name, value, ("Key", "Value"), example):
+        shown = argument(name, {key: content})
         if not (isinstance(key, str) and re.fullmatch(r"(?!aws:)[\w .:/=+@-]{1,128}", key)):
-            refuse(name, {key: content}, accepted)
+            refuse(
+                problem=f"{shown} has a key that AWS does not allow.",
+                cause=f"A key has 1 to 128 {characters}, and does not begin with 'aws:'.",
+                fix=example,
+            )
         if not (isinstance(content, str) and re.fullmatch(r"[\w .:/=+@-]{0,256}", content)):
-            refuse(name, {key: content}, accepted)
-        found[key] = content
-    if len(found) > MAX_TAGS:
-        refuse(name, value, f"no more than {MAX_TAGS} tags: AWS takes 50, and cloudknot adds up to four")
-    return found
+            refuse(
+                problem=f"{shown} has a value that AWS does not allow.",
+                cause=f"A value is a string of up to 256 {characters}.",
+                fix=example,
+            )
+        checked[key] = content
+    if len(checked) > MAX_TAGS:
+        refuse(
+            problem=f"{argument(name, value)} has {len(checked)} tags, more than {MAX_TAGS}.",
+            cause="AWS allows 50 on one resource, and cloudknot adds up to four.",
+            fix=f"Pass at most {MAX_TAGS}.",
+        )
+    return checked
 
 
 def knot_name(name: str, value: object) -> str:
-    """The name of a knot."""
+    """Return the name of a knot. A function in its place is a frequent mistake with a message of its own."""
     if callable(value):
-        refuse(name, value, "the function by its parameter, and a name: Knot(name='pi-calc', func=f)")
-    return str(KNOT_NAME(name, value))
+        refuse(
+            problem=f"{argument(name, value)} is a function, not a name.",
+            fix=f"Pass both by keyword: Knot(name='pi-calc', func={getattr(value, '__name__', 'f')}).",
+        )
+    return KNOT_NAME(name, value)
 
 
 def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
-    """Environment variables, as a dict or a list of ``{"name": ..., "value": ...}``."""
-    accepted = (
-        'a dict of strings, or a list of {"name": ..., "value": ...}. (For several arguments to each call: '
-        "map(zip(a, b), starmap=True))"
+    """Return environment variables from a dict or a list of ``{"name": ..., "value": ...}``."""
+    # Python's own map(f, a, b) takes more iterables, and here the second one lands in env_vars.
+    example = (
+        f"Pass for example {name}={{'LEVEL': '3'}}. "
+        "To call the function with several arguments, use map(zip(a, b), starmap=True)."
     )
-    found: dict[str, str] = {}
-    for variable, content in _pairs(name, value, ("name", "value"), accepted):
+    variables: dict[str, str] = {}
+    for variable, content in _pairs(name, value, ("name", "value"), example):
         if not isinstance(variable, str) or not isinstance(content, str) or not re.fullmatch(r"[^=\0\s]+", variable):
-            refuse(name, {variable: content}, accepted)
+            refuse(
+                problem=f"{argument(name, {variable: content})} is not an environment variable.",
+                cause="Names and values are strings, and a name has no spaces and no '='.",
+                fix=example,
+            )
         if variable.startswith(RESERVED_VARIABLES):
-            refuse(name, {variable: content}, "other names: those beginning with AWS_BATCH or CLOUDKNOT_ are taken")
+            refuse(
+                problem=f"{argument(name, {variable: content})} uses a reserved name.",
+                cause="Batch and cloudknot set the variables that begin with AWS_BATCH or CLOUDKNOT_.",
+                fix="Rename the variable.",
+            )
         if variable in KEYS:
             refuse(
-                name,
-                {variable: "..."},
-                "no AWS keys: whoever may describe jobs reads variables, and the job has a role of its own "
-                "(pars_policies= gives that more rights)",
+                problem=f"{argument(name, {variable: '...'})} would replace the credentials of the job.",
+                cause="Everybody who may describe jobs can read it, and a job has a role of its own.",
+                fix="Remove it. If the job needs more permissions, pass pars_policies= to Knot.",
             )
-        found[variable] = content
-    if sum(len(json.dumps({"name": key, "value": found[key]})) + 2 for key in found) > MAX_ENVIRONMENT:
-        refuse(name, value, f"no more than {MAX_ENVIRONMENT} characters in all; larger data go in the elements")
-    return tuple(found.items())
+        variables[variable] = content
+    size = sum(len(json.dumps({"name": key, "value": variables[key]})) + 2 for key in variables)
+    if size > MAX_ENVIRONMENT:
+        refuse(
+            problem=f"{argument(name, value)} has {size} characters, more than {MAX_ENVIRONMENT} characters.",
+            cause="Batch fails a job with more.",
+            fix="Pass large values as elements or as kwargs=.",
+        )
+    return tuple(variables.items())
 
 
-def _pairs(name: str, value: object, keys: tuple[str, str], accepted: str) -> list[tuple[object, object]]:
+def _pairs(name: str, value: object, keys: tuple[str, str], fix: str) -> list[tuple[object, object]]:
     """Return the pairs of a mapping, or of a list of mappings that each hold one pair under these keys."""
     if isinstance(value, Mapping):
         return list(value.items())
+    problem = f'{argument(name, value)} is not a dict, or a list of {{"{keys[0]}": ..., "{keys[1]}": ...}}.'
     if not isinstance(value, Iterable):
-        refuse(name, value, accepted)
+        refuse(problem=problem, fix=fix)
     try:
         return [(item[keys[0]], item[keys[1]]) for item in value]
     except (TypeError, KeyError):
-        refuse(name, value, accepted)
+        refuse(problem=problem, fix=fix)
 
 
 def keywords(name: str, value: object) -> dict[str, object]:
-    """Keyword arguments, by name."""
+    """Return keyword arguments by name."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        refuse(name, value, "a dict from the names of arguments to their values")
+        refuse(
+            problem=f"{argument(name, value)} is not a dict of argument names and values.",
+            fix=f"Pass for example {name}={{'tolerance': 0.01}}.",
+        )
     return dict(value)
 
 
 FLAG = one_of(True, False)
 KNOT_NAME = text(
-    r"[a-zA-Z][-a-zA-Z0-9]{0,44}", "up to 45 letters, digits and hyphens, beginning with a letter, such as 'pi-calc'"
+    r"[a-zA-Z][-a-zA-Z0-9]{0,44}",
+    "a valid name",
+    cause="A name begins with a letter and has up to 45 letters, digits and hyphens.",
+    example="pi-calc",
 )
 BATCH_NAME = text(
-    r"[a-zA-Z0-9][\w-]{0,127}", "up to 128 letters, digits, hyphens and underscores, beginning with a letter or digit"
+    r"[a-zA-Z0-9][\w-]{0,127}",
+    "a name that Batch allows",
+    cause="It begins with a letter or digit and has up to 128 letters, digits, hyphens and underscores.",
+    example="pi-calc",
 )
-ROLE_NAME = text(r"[\w+=,.@-]{1,64}", "the name of an IAM role: up to 64 letters, digits and _ + = , . @ -")
+ROLE_NAME = text(
+    r"[\w+=,.@-]{1,64}",
+    "the name of an IAM role",
+    cause="It has up to 64 letters, digits and _ + = , . @ -",
+    example="lab-role",
+)
 POLICY_PATTERN = r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}"
-POLICIES = texts(
-    POLICY_PATTERN,
-    "the name or ARN of an IAM policy, such as 'AmazonS3FullAccess'",
-)
+POLICIES = texts(POLICY_PATTERN, "the name or ARN of an IAM policy", example="AmazonS3FullAccess")
 # ECR API reference, CreateRepository, repositoryName.
 REPOSITORY = text(
     r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",
-    "the name of an ECR repository: 2 to 256 lower-case letters and digits, with single . _ - / between them",
+    "the name of an image repository (ECR)",
+    cause="It has 2 to 256 lower-case letters and digits, with single . _ - / between them.",
+    example="lab/images",
 )
-BASE_IMAGE = text(r"[\w.:/@-]+", "the name of a Docker image, such as 'python:3.11-slim'")
-USER_NAME = text(r"[a-z_][a-z0-9_-]{0,31}", "a Linux user name, such as 'worker'")
-DOCKER_TAGS = texts(r"\w[\w.-]{0,127}", "a Docker tag of up to 128 characters")
+BASE_IMAGE = text(r"[\w.:/@-]+", "the name of a Docker image", example="python:3.11-slim")
+USER_NAME = text(
+    r"[a-z_][a-z0-9_-]{0,31}",
+    "a Linux user name",
+    cause="It has up to 32 lower-case letters, digits, _ and -, and begins with a letter or _.",
+    example="worker",
+)
+DOCKER_TAGS = texts(
+    r"\w[\w.-]{0,127}",
+    "a Docker tag",
+    cause="A tag has up to 128 letters, digits, _ . and -, and begins with none of . and -.",
+    example="v1",
+)
 GITHUB = texts(
     r"(git\+)?(https|ssh)://[^\s'\"\\]+|git@[^\s'\"\\]+",
-    "the URL of a git repository, such as 'https://github.com/a/b'",
+    "the URL of a git repository",
+    example="https://github.com/numpy/numpy",
 )
-REQUIREMENTS = texts(r"[^\r\n]*\S[^\r\n]*", "a requirement as pip takes it, such as 'numpy==2.1.0'")
+REQUIREMENTS = texts(r"[^\r\n]*\S[^\r\n]*", "a requirement in pip's format", example="numpy==2.1.0")
 # Debian policy manual, 5.6.7 "Package"; apt-get(8) for the architecture and the version after it.
 APT_PACKAGES = texts(
-    r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?", "the name of a Debian package, such as 'imagej'"
+    r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?", "the name of a Debian package", example="imagej"
 )

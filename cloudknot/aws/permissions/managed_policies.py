@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
-from cloudknot.options.validators import near_matches, refuse
+from cloudknot.errors import refuse
+from cloudknot.options.validators import argument, near_matches
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -32,8 +33,11 @@ def policy_arns(cloud: Cloud, policies: Mapping[str, str]) -> dict[str, str]:
     for policy, parameter in policies.items():
         if policy not in found:
             near = near_matches(policy, found)
-            like = f"; near matches: {', '.join(near)}" if near else ", such as 'AmazonS3FullAccess'"
-            refuse(parameter, policy, f"the name or ARN of an IAM policy that your account or AWS has{like}")
+            refuse(
+                problem=f"{argument(parameter, policy)} is not an IAM policy of your account or of AWS.",
+                cause=f"Near matches: {', '.join(near)}." if near else "",
+                fix=f"Use {near[0]!r}, for example." if near else "Use one that `aws iam list-policies` lists.",
+            )
     return {policy: found[policy] for policy in policies}
 
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TypedDict
 
 from cloudknot.aws.permissions.statements import GRANTS, LEVELS, Grant
-from cloudknot.options.validators import refuse
+from cloudknot.errors import refuse
 
 ACCOUNT, REGION = "ACCOUNT_ID", "REGION"
 """Stand for what is not known."""
@@ -82,7 +82,10 @@ def policy(level: str, scope: Scope, lacking: str = "") -> Document:
     ``lacking`` is the Sid of a statement to leave out; what that one stands in for is then there itself.
     """
     if level not in LEVELS:
-        refuse("level", level, "run, create or administer")
+        refuse(
+            problem=f"level={level!r} is not 'run', 'create' or 'administer'.",
+            fix="Pass for example level='run'.",
+        )
     return {"Version": "2012-10-17", "Statement": [statement(grant, scope) for grant in grants(level, lacking)]}
 
 

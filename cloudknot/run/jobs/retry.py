@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
 from cloudknot.options.choices import MapOptions, Overrides
-from cloudknot.options.validators import MOST_GROWTH
+from cloudknot.options.validators import MAX_GROWTH
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import ENDED, STOP_LOOKS, STOP_PAUSE, RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
@@ -166,7 +166,7 @@ class Retry:
             return ""
         more = grown(Choices.stored(self._run.rounds.newest.about), factor, end.memory)
         if more is None:
-            return f". It has grown to {MOST_GROWTH} times its first memory, where memory_growth ends"
+            return f". It has grown to {MAX_GROWTH} times its first memory, where memory_growth ends"
         return (
             f", retry_failed() alone with {more.overrides.memory:,} MiB. memory_growth does that by itself only while "
             "the session lives that submitted the map"
@@ -280,7 +280,7 @@ def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None
     if not memory:
         return None
     base = choices.base or memory
-    more = min(int(memory * factor), base * MOST_GROWTH)
+    more = min(int(memory * factor), base * MAX_GROWTH)
     return choices.given({"memory": more}, base) if more > memory else None
 
 

@@ -103,9 +103,9 @@ class TestWholePolicies:
     def test_who_may_create_names_an_image_and_a_key_pair(self, users, owner):
         owner.call("ec2", "create_key_pair", KeyName="lab")
         cloud = users.holding(documents("create"))
-        with pytest.raises(ck.CloudknotInputError, match="near matches: lab"):
+        with pytest.raises(ck.CloudknotInputError, match=r"Near matches: lab\."):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="labs")
-        with pytest.raises(ck.CloudknotInputError, match="not shared with you"):
+        with pytest.raises(ck.CloudknotInputError, match=r"does not exist in .* or is not shared with your account"):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
 
     def test_who_may_create_uses_spot_for_the_first_time(self, users, owner):

@@ -202,7 +202,7 @@ def test_policies_add_up(cloud: CountingCloud) -> None:
 
 
 def test_a_policy_that_nobody_has_is_refused_before_anything_is_made(cloud: CountingCloud) -> None:
-    with pytest.raises(CloudknotInputError, match=r"'AmazonS3FulAccess' is not .*near matches: AmazonS3FullAccess"):
+    with pytest.raises(CloudknotInputError, match=r"'AmazonS3FulAccess' is not .*Near matches: AmazonS3FullAccess"):
         Pars(policies="AmazonS3FulAccess", cloud=cloud)
     assert Stack(cloud, "default-cloudknot-pars").state() is None
 

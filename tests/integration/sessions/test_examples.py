@@ -75,7 +75,7 @@ PRINTED = {
         r"chosen-cloudknot-job-queue chosen-cloudknot-compute-environment\n",
         r"squares chosen\n",
         r"\[9\]\n",
-        r"retries=11 is not accepted\. Give a whole number from 1 to 10\.\n",
+        r"retries=11 is not a whole number from 1 to 10\. Pass for example retries=3\.\n",
         r"True\n$",
     ],
     "clean_up.py": [

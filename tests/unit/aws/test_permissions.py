@@ -196,7 +196,7 @@ class TestScope:
             assert "12 digits" in result.output
 
     def test_an_unknown_level_is_refused(self):
-        with pytest.raises(CloudknotInputError, match="run, create or administer"):
+        with pytest.raises(CloudknotInputError, match=r"^level='.*' is not 'run', 'create' or 'administer'\."):
             policy("everything", SCOPE)
 
 

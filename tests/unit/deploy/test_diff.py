@@ -97,5 +97,7 @@ def test_under_a_service_role_of_its_own_only_vcpus_change() -> None:
     role = {"ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
     known = {**existing(), **role}
     diff.check_in_place(OPTIONS, known, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})
-    with pytest.raises(CloudknotInputError, match=r"^instance_types='c6i'.*'optimal'.*batch_service_role_name"):
+    with pytest.raises(
+        CloudknotInputError, match=r"^instance_types='c6i' cannot replace 'optimal'.*batch_service_role_name"
+    ):
         diff.check_in_place(OPTIONS, known, {**parameters_of({"instance_types": "c6i"}), **role})

@@ -85,7 +85,7 @@ def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_a_knot_refuses(name: str, value: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"^{name}=.*Give ") as caught:
+    with pytest.raises(CloudknotInputError, match=rf"(?s)^{name}=.* Pass .*\.$") as caught:
         KnotOptions.make(**{name: value})
     assert isinstance(caught.value, ValueError)
 
@@ -114,10 +114,14 @@ def test_tags_as_a_dict_or_as_aws_lists_them() -> None:
 
 
 def test_vcpus_are_in_order() -> None:
-    with pytest.raises(CloudknotInputError, match="min_vcpus <= desired_vcpus <= max_vcpus"):
+    with pytest.raises(
+        CloudknotInputError, match=r"max_vcpus=8 do not satisfy min_vcpus <= desired_vcpus <= .* max_vcpus=9\.$"
+    ):
         KnotOptions.make(desired_vcpus=9, max_vcpus=8)
     assert KnotOptions.make(max_vcpus=4).desired_vcpus == 4
-    with pytest.raises(CloudknotInputError, match="no job could start"):
+    with pytest.raises(
+        CloudknotInputError, match=r"^job_def_vcpus=8 is more than .*max_vcpus=4\. No job could start\."
+    ):
         KnotOptions.make(job_def_vcpus=8, max_vcpus=4)
 
 
@@ -128,9 +132,9 @@ def test_standing_machines_are_warned_of() -> None:
 
 
 def test_what_excludes_each_other() -> None:
-    with pytest.raises(CloudknotInputError, match=r"volume_size=50.*image_id"):
+    with pytest.raises(CloudknotInputError, match=r"^volume_size=50 cannot be combined with image_id='ami-.*Remove"):
         KnotOptions.make(volume_size=50, image_id="ami-0123456789abcdef0")
-    with pytest.raises(CloudknotInputError, match=r"image_script_path.*func"):
+    with pytest.raises(CloudknotInputError, match=r"^image_script_path='x.py' and func are both given\..*Remove"):
         KnotOptions.make(func=len, image_script_path="x.py")
 
 
@@ -163,7 +167,7 @@ def test_lines_of_a_dockerfile_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("choice", [{"func": len}, {"base_image": "debian:12"}, {"apt_packages": "imagej"}])
 def test_a_prepared_image_has_its_own_choices(choice: dict[str, Any]) -> None:
-    with pytest.raises(CloudknotInputError, match=f"^{next(iter(choice))}=.*docker_image="):
+    with pytest.raises(CloudknotInputError, match=f"^{next(iter(choice))}=.* to DockerImage, or remove docker_image="):
         KnotOptions.make(docker_image=object(), **choice)
 
 
@@ -198,12 +202,12 @@ def test_defaults_of_pars() -> None:
     ],
 )
 def test_what_pars_refuse(name: str, value: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"^{name}=.*Give "):
+    with pytest.raises(CloudknotInputError, match=rf"^{name}=.* Pass for example {name}=|^{name}=.* or {name}="):
         ParsOptions.make(**{"use_default_vpc": False, name: value})
 
 
 def test_a_network_of_its_own_must_be_asked_for() -> None:
-    with pytest.raises(CloudknotInputError, match="use_default_vpc=False"):
+    with pytest.raises(CloudknotInputError, match=r"^ipv4_cidr='10.1.0.0/16' .*Pass use_default_vpc=False"):
         ParsOptions.make(ipv4_cidr="10.1.0.0/16")
     assert ParsOptions.make(use_default_vpc=False, ipv4_cidr="10.1.0.0/16").ipv4_cidr == "10.1.0.0/16"
 
@@ -235,5 +239,5 @@ def test_environment_of_a_map() -> None:
     ],
 )
 def test_what_a_map_refuses(name: str, value: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"^{name}="):
+    with pytest.raises(CloudknotInputError, match=rf"^{name}=.* (Pass|Rename|Remove) .*\.$"):
         MapOptions.make(**{name: value})
