@@ -286,7 +286,7 @@ def test_memory_grows_by_itself_after_running_out(knot_of, switches, tmp_path):
         future = knot.map(inputs(tmp_path, 1), starmap=True)
         until(lambda: future.job._run.rounds.newest.number >= 1)
     assert future.result(LONG) == [0]
-    memory = [each.about["overrides"]["memory"] for each in future.job._run.rounds]
+    memory = [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds]
     assert memory[:2] == [None, 2000]
     # The switch may have been on for one round more.
     assert memory[2:] in ([], [4000])
@@ -299,7 +299,7 @@ def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches
         future = knot.map(inputs(tmp_path, 3), starmap=True)
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB"):
             future.result(LONG)
-    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 3000, 8000]
+    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 3000, 8000]
     assert [list(each.elements) for each in future.job._run.rounds] == [[0, 1, 2], [0], [0]]
     assert calls(tmp_path) == {1: 1, 2: 1}
 
@@ -354,7 +354,7 @@ def test_memory_grows_in_a_later_session_from_where_the_dead_one_had_got(cloud, 
         ended(job)
     again = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1].retry_failed()
     assert again.result(LONG) == [5]
-    assert [each.about["overrides"]["memory"] for each in again.job._run.rounds] == [None, 2000, 4000]
+    assert [each.stored_choices["overrides"]["memory"] for each in again.job._run.rounds] == [None, 2000, 4000]
 
 
 def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
@@ -363,7 +363,7 @@ def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
         future = knot.map(inputs(tmp_path, 3), starmap=True, job_type="independent")
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB.*grown to 8 times"):
             future.result(LONG)
-    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 8000]
+    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 8000]
     assert len(future.job.job_ids) == 1
 
 
@@ -460,7 +460,7 @@ def test_a_retry_that_is_asked_for_while_memory_grows_waits_for_that(cloud, swit
         switches.off()
         gate.set()
         assert asked.result(LONG).result(LONG) == [0]
-    assert [each.about["overrides"]["memory"] for each in future.job._run.rounds] == [None, 2000]
+    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 2000]
 
 
 def test_a_retry_that_could_not_be_stored_can_be_asked_for_again(cloud, knot_of, tmp_path):

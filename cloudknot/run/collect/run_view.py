@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cloudknot.aws import batch
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
-from cloudknot.run.submit.dependencies import failed_before
+from cloudknot.run.submit.dependencies import failed_dependencies
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submit_job import read_record
 from cloudknot.worker.wire.failure import VALUE
@@ -86,7 +86,7 @@ class RunView:
 
     def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
         """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
-        after = self.run.keys.output(self.run.rounds.begin_of(element), 0)
+        after = self.run.keys.output(self.run.rounds.first_pack_start(element), 0)
         pages = self.cloud.storage.pages(self.run.keys.outputs, after=after)
         return oldest_first(
             [Listed(self.run.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
@@ -106,7 +106,7 @@ class RunView:
             return kinds
         first = location.first
         return bytes(
-            OUTDATED if kind != VALUE and self.run.rounds.outdated(location.round, first + position) else kind
+            OUTDATED if kind != VALUE and self.run.rounds.is_superseded(location.round, first + position) else kind
             for position, kind in enumerate(kinds)
         )
 
@@ -120,16 +120,16 @@ class RunView:
 
     def begin_of(self, element: int) -> int:
         """The lowest element with which a pack may begin that has an element."""
-        return self.run.rounds.begin_of(element)
+        return self.run.rounds.first_pack_start(element)
 
     def child_of(self, element: int, round: int | None = None) -> int:
         """The child that has an element, in its last round, or in the last one up to one."""
-        found, position = self.run.rounds.of(element, round)
+        found, position = self.run.rounds.locate(element, round)
         return found.start + position // found.chunksize
 
     def children_of(self, element: int) -> list[int]:
         """The children that have an element, in all its rounds."""
-        return self.run.rounds.all_children_of(element)
+        return self.run.rounds.children_of(element)
 
     def all_have_values(self) -> bool:
         """Whether a value of every element is stored, by the heads of all packs."""
@@ -175,8 +175,8 @@ class RunView:
 
     def waited_for(self, child: int) -> str:
         """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        found = self.run.rounds.of_child(child)
-        return failed_before(self.cloud.door, found.about.get("depends_on") or [], child - found.start)
+        found = self.run.rounds.round_of_child(child)
+        return failed_dependencies(self.cloud.door, found.stored_choices.get("depends_on") or [], child - found.start)
 
     def has_stopped(self) -> bool:
         """Whether all that was submitted last has ended; waits while it is being stopped."""
@@ -231,7 +231,7 @@ class RunView:
 
     def child_id(self, child: int) -> str:
         """Batch's id of a child; of a plain job, the job's own; empty if it was not submitted."""
-        return self.run.rounds.of_child(child).child_id(child) or ""
+        return self.run.rounds.round_of_child(child).child_id(child) or ""
 
     def place(self, index: int, child: int | None = None) -> Place:
         """Where an element runs; by default in its last round."""

@@ -235,7 +235,7 @@ class BatchJob:
         if index is not None and not 0 <= index < self.manifest.count:
             raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
         self._catch_up()
-        children = range(self._run.rounds.children) if index is None else self._run.rounds.all_children_of(index)
+        children = range(self._run.rounds.children) if index is None else self._run.rounds.children_of(index)
         for job in self._view.describe(children).values():
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(clients.logs(self._cloud).get_log_events, stream)

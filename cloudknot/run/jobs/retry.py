@@ -24,9 +24,16 @@ from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import ENDED, STOP_LOOKS, STOP_PAUSE, RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
-from cloudknot.run.submit.rounds import About, Round, Rounds, Run, open_run, round_manifest, to_bytes
-from cloudknot.run.submit.stored_runs import discard_run, manifest_of
-from cloudknot.run.submit.submit_job import MAX_CHILDREN, UNASKED, Submission, array_request, end_jobs, submit
+from cloudknot.run.submit.rounds import Round, Rounds, Run, StoredChoices, encode_elements, open_run, round_manifest
+from cloudknot.run.submit.stored_runs import discard_run, read_manifest
+from cloudknot.run.submit.submit_job import (
+    CHUNKSIZE_WAS_DEFAULT,
+    MAX_CHILDREN,
+    Submission,
+    array_request,
+    end_jobs,
+    submit,
+)
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
@@ -56,12 +63,12 @@ class Choices:
     base: int = 0
 
     @classmethod
-    def stored(cls, about: About) -> Choices:
+    def from_stored(cls, stored: StoredChoices) -> Choices:
         """The choices of a round, from what is stored of it."""
-        env_vars = tuple((name, value) for name, value in about.get("env_vars") or ())
-        return cls(Overrides.make(**about.get("overrides") or {}), env_vars, about.get("base", 0))
+        env_vars = tuple((name, value) for name, value in stored.get("env_vars") or ())
+        return cls(Overrides.make(**stored.get("overrides") or {}), env_vars, stored.get("base", 0))
 
-    def about(self) -> About:
+    def to_stored(self) -> StoredChoices:
         """What is stored of them with a round."""
         return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
 
@@ -109,7 +116,7 @@ class Retry:
 
     def _choices(self, table: ElementTable) -> Choices:
         """Return the choices for a retry unless something else is asked for."""
-        choices, growth = Choices.stored(self._run.rounds.newest.about), self._run.manifest.memory_growth
+        choices, growth = Choices.from_stored(self._run.rounds.newest.stored_choices), self._run.manifest.memory_growth
         if growth and (memory := table.short_of_memory()):
             return grown(choices, growth, memory) or choices
         return choices
@@ -146,7 +153,7 @@ class Retry:
         if not (wanted and self._run.manifest.memory_growth and out_of_memory(end)):
             return False
         newest = self._run.rounds.newest
-        more = grown(Choices.stored(newest.about), self._run.manifest.memory_growth, end.memory)
+        more = grown(Choices.from_stored(newest.stored_choices), self._run.manifest.memory_growth, end.memory)
         self._more = more or self._more
         return more is not None and child >= newest.start
 
@@ -164,7 +171,7 @@ class Retry:
         factor = self._run.manifest.memory_growth
         if not factor or not end.memory:
             return ""
-        more = grown(Choices.stored(self._run.rounds.newest.about), factor, end.memory)
+        more = grown(Choices.from_stored(self._run.rounds.newest.stored_choices), factor, end.memory)
         if more is None:
             return f". It has grown to {MAX_GROWTH} times its first memory, where memory_growth ends"
         return (
@@ -196,13 +203,13 @@ def start_round(
     newest = rounds.newest
     waits: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
     keys, first = newest.submission.keys, newest.submission.manifest
-    manifest_of(cloud, keys, rounds.first.submitted_ids[0])
+    read_manifest(cloud, keys, rounds.first.submitted_ids[0])
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
     manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
-    tags = newest.about.get("tags") or {}
-    about: About = {**choices.about(), "tags": tags, "depends_on": [waits]}
-    claim = manifest.to_json(**about, session=secrets.token_hex(8)).encode()
+    tags = newest.stored_choices.get("tags") or {}
+    stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [waits]}
+    claim = manifest.to_json(**stored_choices, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
         raise _underway(keys, CLAIM_TIME)
     submission = Submission(keys, manifest, number, tags)
@@ -215,7 +222,7 @@ def start_round(
         cloud.storage.delete(keys.round(number), keys.todo(number))
 
     try:
-        cloud.storage.put(keys.todo(number), to_bytes(elements))
+        cloud.storage.put(keys.todo(number), encode_elements(elements))
     except BaseException:
         with suppress(CloudknotError):
             undo()
@@ -226,13 +233,13 @@ def start_round(
         raise _underway(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
     _end_if_clobbered(cloud, rounds, submission, record)
-    return Round(submission, elements, rounds.children, record, about)
+    return Round(submission, elements, rounds.children, record, stored_choices)
 
 
 def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:
     """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
     try:
-        manifest_of(cloud, submission.keys, rounds.first.submitted_ids[0])
+        read_manifest(cloud, submission.keys, rounds.first.submitted_ids[0])
     except ResourceDoesNotExistException:
         end_jobs(cloud, submission, record["job_ids"], "Clobbered")
         _await_end(cloud, record["job_ids"])
@@ -259,7 +266,7 @@ def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
     chunk of the map.
     """
     usual = rounds.newest.chunksize
-    if rounds.first.about.get(UNASKED):
+    if rounds.first.stored_choices.get(CHUNKSIZE_WAS_DEFAULT):
         usual = min(usual, _unasked(count))
     return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 

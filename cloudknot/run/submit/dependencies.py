@@ -48,7 +48,7 @@ class Source:
         """Number of inputs."""
         return 1 if self.gather else self.run.manifest.count
 
-    def about(self) -> dict[str, object]:
+    def manifest_fields(self) -> dict[str, object]:
         """What the manifest says of it."""
         return {
             "source": self.run.keys.url,
@@ -116,7 +116,7 @@ def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bo
     )
 
 
-def failed_before(door: Door, depends_on: Sequence[Sequence[JobDependencyTypeDef]], child: int) -> str:
+def failed_dependencies(door: Door, depends_on: Sequence[Sequence[JobDependencyTypeDef]], child: int) -> str:
     """Of the jobs that a child waited for, those that failed, in words; empty when Batch knows none.
 
     ``depends_on`` holds what each SubmitJob of the run was given.

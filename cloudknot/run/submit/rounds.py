@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.errors import ResourceDoesNotExistException
-from cloudknot.run.submit.stored_runs import manifest_of
+from cloudknot.run.submit.stored_runs import read_manifest
 from cloudknot.run.submit.submit_job import Submission, read_record
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 
-class About(TypedDict, total=False):
+class StoredChoices(TypedDict, total=False):
     """The choices that a round was submitted with. They are stored in its manifest, for whoever submits the next one.
 
     ``base`` is the MiB that jobs had before memory was first made to grow. ``depends_on`` has one list for each
@@ -46,14 +46,14 @@ class About(TypedDict, total=False):
 class Round:
     """One submission of a run: its sorted elements, in children of ``chunksize``, the first one numbered ``start``.
 
-    ``about`` is what else was stored of it: the choices it was submitted with.
+    ``stored_choices`` is what else was stored of it: the choices it was submitted with.
     """
 
     submission: Submission
     elements: Sequence[int]
     start: int
     record: Record
-    about: About
+    stored_choices: StoredChoices
 
     @property
     def number(self) -> int:
@@ -90,14 +90,14 @@ class Round:
         found = bisect_left(self.elements, element)
         return found if found < len(self.elements) and self.elements[found] == element else None
 
-    def slice_of(self, position: int) -> tuple[int, int]:
+    def chunk_bounds(self, position: int) -> tuple[int, int]:
         """The positions at which the child begins and ends that has the element at a position."""
         first = position - position % self.chunksize
         return first, min(first + self.chunksize, len(self.elements))
 
-    def neighbours(self, position: int) -> range:
+    def contiguous_range(self, position: int) -> range:
         """The consecutive elements around a position, within its child."""
-        first, last = self.slice_of(position)
+        first, last = self.chunk_bounds(position)
         offset = self.elements[position] - position
 
         def start(each: int) -> int:
@@ -134,11 +134,11 @@ class Rounds:
         """Put a round at the end."""
         self._rounds.append(newer)
 
-    def of_child(self, child: int) -> Round:
+    def round_of_child(self, child: int) -> Round:
         """The round of a child."""
         return next(each for each in reversed(self._rounds) if each.start <= child)
 
-    def of(self, element: int, up_to: int | None = None) -> tuple[Round, int]:
+    def locate(self, element: int, up_to: int | None = None) -> tuple[Round, int]:
         """The last round that has an element, or the last one up to a number, and its position there."""
         for each in reversed(self._rounds):
             position = each.position(element)
@@ -146,15 +146,15 @@ class Rounds:
                 return each, position
         raise IndexError(element)
 
-    def all_children_of(self, element: int) -> list[int]:
+    def children_of(self, element: int) -> list[int]:
         """The children that have an element, in all of its rounds."""
         positions = ((each, each.position(element)) for each in self._rounds)
         return [each.start + found // each.chunksize for each, found in positions if found is not None]
 
     def span_of(self, element: int) -> tuple[int, int]:
         """The child that has an element, and the end of the consecutive elements from it on that it has, too."""
-        found, position = self.of(element)
-        stop = found.neighbours(position).stop
+        found, position = self.locate(element)
+        stop = found.contiguous_range(position).stop
         for later in (each for each in self._rounds if each.number > found.number):
             after = bisect_left(later.elements, element)
             if after < len(later.elements):
@@ -163,8 +163,8 @@ class Rounds:
 
     def spans(self, child: int) -> Iterator[range]:
         """The elements of a child that no later round has, as consecutive ones."""
-        found = self.of_child(child)
-        position, last = found.slice_of((child - found.start) * found.chunksize)
+        found = self.round_of_child(child)
+        position, last = found.chunk_bounds((child - found.start) * found.chunksize)
         while position < last:
             element = found.elements[position]
             owner, stop = self.span_of(element)
@@ -174,14 +174,14 @@ class Rounds:
                 bisect_left(found.elements, max(stop, element + 1), position) if owner == child else position + 1
             )
 
-    def begin_of(self, element: int) -> int:
+    def first_pack_start(self, element: int) -> int:
         """The lowest element with which a pack may begin that has an element."""
         positions = ((each, each.position(element)) for each in self._rounds)
-        return min(each.neighbours(position).start for each, position in positions if position is not None)
+        return min(each.contiguous_range(position).start for each, position in positions if position is not None)
 
-    def outdated(self, round: int, element: int) -> bool:
+    def is_superseded(self, round: int, element: int) -> bool:
         """Whether a failure of an element, stored in a round, does not count, because a later round runs it."""
-        return self.of(element)[0].number > round
+        return self.locate(element)[0].number > round
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,7 @@ class Run:
     @property
     def tags(self) -> Mapping[str, str]:
         """The tags of its jobs."""
-        return self.rounds.first.about.get("tags") or {}
+        return self.rounds.first.stored_choices.get("tags") or {}
 
 
 def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = None) -> Run:
@@ -226,7 +226,7 @@ def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = N
     ResourceDoesNotExistException
         The run was deleted, or never submitted. The error names the job.
     """
-    stored = manifest_of(cloud, keys, job_id)
+    stored = read_manifest(cloud, keys, job_id)
     submission = Submission(keys, Manifest.from_json(stored))
     record = record or read_record(cloud, submission)
     if record is None:
@@ -234,9 +234,9 @@ def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = N
     return Run.of(first_round(submission, record, json.loads(stored)))
 
 
-def first_round(submission: Submission, record: Record, about: About) -> Round:
+def first_round(submission: Submission, record: Record, stored_choices: StoredChoices) -> Round:
     """The map itself."""
-    return Round(submission, range(submission.manifest.count), 0, record, about)
+    return Round(submission, range(submission.manifest.count), 0, record, stored_choices)
 
 
 def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
@@ -248,7 +248,7 @@ def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
         submission = Submission(keys, Manifest.from_json(stored), number)
         record = read_record(cloud, submission)
         if record is not None:
-            elements = from_bytes(cloud.storage.get(keys.todo(number)))
+            elements = decode_elements(cloud.storage.get(keys.todo(number)))
             last = Round(submission, elements, last.start + last.children, record, json.loads(stored))
             yield last
 
@@ -266,13 +266,13 @@ def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: in
     )
 
 
-def to_bytes(elements: Sequence[int]) -> bytes:
+def encode_elements(elements: Sequence[int]) -> bytes:
     """Indices as they are stored: 8 bytes each, little endian."""
     return _little_endian(array("Q", elements)).tobytes()
 
 
-def from_bytes(data: bytes) -> Sequence[int]:
-    """What `to_bytes` made."""
+def decode_elements(data: bytes) -> Sequence[int]:
+    """What `encode_elements` made."""
     elements = array("Q")
     elements.frombytes(data)
     return _little_endian(elements)

@@ -22,9 +22,9 @@ from cloudknot.run.submit.ids import new_run_id
 from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
 from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
-from cloudknot.run.submit.rounds import About, Run, first_round
-from cloudknot.run.submit.stored_runs import manifest_of
-from cloudknot.run.submit.submit_job import UNASKED, Submission, array_request, request_of, submit
+from cloudknot.run.submit.rounds import Run, StoredChoices, first_round
+from cloudknot.run.submit.stored_runs import read_manifest
+from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission, array_request, request_of, submit
 from cloudknot.worker.wire.container import CHILD_VARIABLE
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
@@ -124,14 +124,14 @@ def _store(
     options: MapOptions,
     depends_on: Sequence[str],
     more: Mapping[str, object],
-) -> tuple[Manifest, Waits, About]:
+) -> tuple[Manifest, Waits, StoredChoices]:
     """Store inputs and manifest, or nothing; find out what to wait for. The last is stored with the manifest."""
     source = inputs if isinstance(inputs, Source) else None
     try:
         if isinstance(inputs, Source):
             refuse_elsewhere(inputs, keys.bucket)
-            manifest_of(cloud, inputs.run.keys, inputs.run.job_id)
-            stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.about()}
+            read_manifest(cloud, inputs.run.keys, inputs.run.job_id)
+            stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.manifest_fields()}
             if inputs.function:
                 cloud.storage.put(keys.function, inputs.function)
         else:
@@ -139,11 +139,11 @@ def _store(
         size = _chunksize(cloud, keys, target, stored.count, options, source)
         manifest = _manifest(keys, target, stored, options, size, **more)
         waits = waits_of(depends_on, source, manifest)
-        chosen: About = {
+        chosen: StoredChoices = {
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
             "tags": dict(target.job_tags),
-            UNASKED: options.chunksize is None and source is None and size > 1,
+            CHUNKSIZE_WAS_DEFAULT: options.chunksize is None and source is None and size > 1,
             "depends_on": [waits.of(child) for child in range(len(waits.own) or 1)],
         }
         cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())

@@ -70,7 +70,7 @@ def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
     )
 
 
-def manifest_of(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
+def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
     """The manifest of a job's run, as it is stored.
 
     Raises

@@ -35,7 +35,7 @@ LISTING_LAG = 3.0
 """Seconds before a second look for a job whose submission was not answered: ListJobs may lag behind SubmitJob."""
 MAX_CHILDREN = 10_000
 """Children of an array job (Batch user guide, "Array jobs")."""
-UNASKED: Final = "chunksize_unasked"
+CHUNKSIZE_WAS_DEFAULT: Final = "chunksize_unasked"
 """Stored with a map: whether its elements share children though nobody had asked for that."""
 RECORD_EVERY = 50
 """Independent jobs after which the record is written anew."""

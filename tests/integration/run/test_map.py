@@ -505,7 +505,12 @@ def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_ty
     assert [requirements_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
     assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
     assert (usual.job.manifest.attempts, other.job.manifest.attempts) == (1, 4)
-    assert other.job._run.rounds.first.about["overrides"] == {"memory": 900, "vcpus": 2, "timeout": 70, "retries": 4}
+    assert other.job._run.rounds.first.stored_choices["overrides"] == {
+        "memory": 900,
+        "vcpus": 2,
+        "timeout": 70,
+        "retries": 4,
+    }
 
 
 def test_retries_of_one_map_only(process_knot_of):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import cloudknot as ck
-from cloudknot.run.submit.submit_job import UNASKED
+from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT
 from tests.benchmarks.scale import READ_SHARE, Measured, counts, length, since
 from tests.helpers.functions import nap
 from tests.helpers.waiting import until
@@ -134,7 +134,7 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
     known = knot.map([0.0] * 10_001)
     assert known.job.manifest.chunksize == 20
-    assert ck.BatchJob(known.job.job_id, cloud=cloud)._run.rounds.first.about[UNASKED]
+    assert ck.BatchJob(known.job.job_id, cloud=cloud)._run.rounds.first.stored_choices[CHUNKSIZE_WAS_DEFAULT]
     known.cancel()
 
 

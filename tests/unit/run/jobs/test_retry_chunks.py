@@ -4,7 +4,7 @@ import pytest
 
 from cloudknot.run.jobs.retry import chunk_after_death, chunk_of_retry
 from cloudknot.run.submit.rounds import Round, Rounds, round_manifest
-from cloudknot.run.submit.submit_job import UNASKED, Submission
+from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 
@@ -12,7 +12,7 @@ from cloudknot.worker.wire.manifest import Manifest
 def rounds(chunksize, unasked=None, retried=None):
     """A map of 100,000 elements, and perhaps a retry of 10 of them, with other chunks."""
     manifest = Manifest(100_000, chunksize, knot="k", run_id="r", created="", image="", function="f")
-    about = {} if unasked is None else {UNASKED: unasked}
+    about = {} if unasked is None else {CHUNKSIZE_WAS_DEFAULT: unasked}
     first = Round(Submission(RunKeys("b", "p/k/r"), manifest), range(100_000), 0, {}, about)
     if retried is None:
         return Rounds([first])
