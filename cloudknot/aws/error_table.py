@@ -1,4 +1,7 @@
-"""The one error table: what boto3 raises, as errors of our tree, in words for people who do not know AWS."""
+"""The one table that turns boto3's errors into cloudknot's, in words for a scientist who does not know AWS.
+
+Only `Door` may call it, so that an AWS error is translated once.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,31 @@ from cloudknot.errors import (
 from cloudknot.worker.s3.retries import are_still_expired
 
 NO_CREDENTIALS = (
-    "No AWS credentials were found. Either set them up for AWS (run `aws configure`, or set AWS_PROFILE or "
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or run on this machine without AWS: "
-    'Knot(..., cloud="local") or the environment variable CLOUDKNOT_CLOUD=local.'
+    "No AWS credentials were found. To run on AWS, run `aws configure`, or set the environment variable AWS_PROFILE, "
+    "or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. To run on this machine without AWS, pass "
+    'Knot(..., cloud="local") or set CLOUDKNOT_CLOUD=local.'
 )
 BAD_CREDENTIALS = (
-    "AWS does not accept the credentials in use ({code}). Renew them (for example `aws sso login`), check "
-    "`aws sts get-caller-identity`, and call again; jobs already submitted go on."
+    "AWS does not accept your credentials ({code}). They are wrong, or they have expired. Jobs that are already "
+    "submitted keep running. Renew the credentials (for example with `aws sso login`), test them with "
+    "`aws sts get-caller-identity`, and call again."
 )
 CLOCK = (
-    "The clock of this machine is wrong, and AWS accepts no request that is minutes early or late. Set it (on Linux "
-    "`timedatectl set-ntp true`) and call again. AWS said of {operation}: {code}: {message}"
+    "The clock of this machine is wrong. AWS refuses requests whose time is minutes early or late. Set the clock "
+    "(on Linux: `timedatectl set-ntp true`) and call again."
 )
 REGION_OFF = (
-    "The region {region} is not switched on for your account, as those opened since 2019 are until somebody does "
-    "(`aws account enable-region --region-name {region}`). Switch it on, or use another: cloudknot.set_region(...)."
+    "The region {region} is not switched on for your AWS account. AWS leaves every region opened since 2019 off until "
+    "the account switches it on. Run `aws account enable-region --region-name {region}`, or use another region: "
+    "cloudknot.set_region(...)."
 )
 QUOTA = (
-    "Your account's limit for what {operation} makes is reached: {code}: {message}. Remove what is not needed "
-    "(`cloudknot list` shows your knots, `cloudknot clobber NAME` removes one), or ask AWS for more "
-    "(Service Quotas in its console)."
+    "Your AWS account has reached its limit for the resources that {operation} creates. Remove knots that you no "
+    "longer need (`cloudknot list` shows them, `cloudknot clobber NAME` removes one), or ask AWS for a higher limit "
+    "in its Service Quotas console."
 )
-THROTTLED = "AWS was asked {operation} too often ({code}: {message}). Call again in a moment."
+THROTTLED = "AWS received {operation} calls too often. Wait a minute and call again."
+ANSWER = "AWS answered {operation} with {code}: {message}"
 
 SILENCE = "Check the network and call again."
 
@@ -53,6 +59,7 @@ ERROR_TABLE: dict[str, type[CloudError]] = {
     "AuthorizationError": PermissionDeniedError,
     "NoSuchBucket": ResourceDoesNotExistException,
     "NoSuchKey": ResourceDoesNotExistException,
+    # A HEAD request has no body, so boto3 uses the HTTP status as the code.
     "403": PermissionDeniedError,
     "404": ResourceDoesNotExistException,
     "NoSuchEntity": ResourceDoesNotExistException,
@@ -86,15 +93,24 @@ THROTTLING_CODES = {
     "ThrottlingException",
     "TooManyRequestsException",
 }
+# Most services report a wrong clock with the code of a wrong signature, so only the text distinguishes the two.
 # IAM user guide, "Troubleshoot Signature Version 4": "Signature expired: ... is now earlier than ...", "Signature not
 # yet current: ... is still later than ...".
-_CLOCK_WORDS = re.compile(r"signature expired|not yet current", re.IGNORECASE)
+_CLOCK_TEXT = re.compile(r"signature expired|not yet current", re.IGNORECASE)
 
 
 def translate(error: Exception, operation: str, silence: str = SILENCE, region: str = "") -> CloudknotError:
-    """The error of our tree that stands for a botocore one; raise it ``from`` the original.
+    """Return the cloudknot error that stands for a botocore one. The caller raises it ``from`` the original.
 
-    ``silence`` says what to do when there was no answer; ``region`` is that of the call, where it may be at fault.
+    Parameters
+    ----------
+    error : Exception
+    operation : str
+        The call that failed, for example ``"batch:submit_job"``.
+    silence : str
+        The fix to suggest when no answer came.
+    region : str
+        The region of the call, where a wrong region can be the cause; empty otherwise.
     """
     from botocore import exceptions
 
@@ -103,11 +119,12 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return CredentialsError(NO_CREDENTIALS)
     if isinstance(error, exceptions.ProfileNotFound):
-        return ProfileException(f"{error}. `cloudknot.list_profiles()` shows the profiles of this machine.")
-    if isinstance(error, _lost_logins()) or are_still_expired(error):
+        return ProfileException(f"{error}. Call cloudknot.list_profiles() to see the profiles of this machine.")
+    if isinstance(error, _login_errors()) or are_still_expired(error):
         return CredentialsError(BAD_CREDENTIALS.format(code=error))
     if isinstance(error, exceptions.ParamValidationError):
-        return CloudError(f"{operation} was not sent: {error}", code="ParamValidationError", operation=operation)
+        text = f"{operation} was not called, because boto3 does not accept its parameters: {error}"
+        return CloudError(text, code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region)
     return _unanswered(error, operation, silence)
@@ -117,43 +134,50 @@ def _unanswered(error: Exception, operation: str, silence: str) -> CloudError:
     return CloudError(f"{operation} got no answer: {str(error).rstrip('.')}. {silence}", operation=operation)
 
 
-def _lost_logins() -> tuple[type[Exception], ...]:
-    """What botocore raises when a login that it could use is over, or cannot be read."""
+def _login_errors() -> tuple[type[Exception], ...]:
+    """Return botocore's errors for a login that has ended or cannot be read."""
     from botocore import exceptions
 
     names = ("CredentialRetrievalError", "LoginError", "NoAuthTokenError", "SSOError", "TokenRetrievalError")
+    # Older versions of botocore lack some of these.
     return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
 
 
 def _unreachable(error: Exception, operation: str, silence: str, region: str) -> CloudknotError:
-    """No server of the name that the region makes: the region is misspelt, or the network is away."""
+    """Return the error for an endpoint without a server: the region is misspelt, or there is no network."""
     try:
         check_region(region)
-    except RegionException as unknown:
-        return unknown
+    except RegionException as misspelt:
+        return misspelt
     return _unanswered(error, operation, silence)
 
 
 def _translate_answer(answer: Mapping[str, object], operation: str, region: str) -> CloudknotError:
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
-    said = {"operation": operation, "code": code, "message": message}
-    if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_WORDS.search(message)):
-        return ClockSkewError(CLOCK.format(**said))
+    # AWS's own words come last: they hold identifiers and jargon, and the fix must not get lost behind them.
+    quote = ANSWER.format(operation=operation, code=code, message=message)
+    if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_TEXT.search(message)):
+        return ClockSkewError(f"{CLOCK} {quote}")
     if code == "OptInRequired":
-        return RegionException(f"{REGION_OFF.format(region=region)} AWS said of {operation}: {message}")
+        return RegionException(f"{REGION_OFF.format(region=region)} {quote}")
     if code in EXPIRED_CODES | UNKNOWN_KEY_CODES | SIGNATURE_CODES:
-        # A region that is off knows no key at all.
+        # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
         off = region and code in UNKNOWN_KEY_CODES and not is_on_by_default(region)
-        hint = f"Or it is the region: {REGION_OFF.format(region=region)} " if off else ""
-        return CredentialsError(f"{BAD_CREDENTIALS.format(code=code)} {hint}AWS said of {operation}: {message}")
+        hint = f"Or the region is the cause. {REGION_OFF.format(region=region)} " if off else ""
+        return CredentialsError(f"{BAD_CREDENTIALS.format(code=code)} {hint}{quote}")
     if code in QUOTA_CODES or (code.endswith("LimitExceeded") and code not in THROTTLING_CODES):
-        return QuotaExceededError(QUOTA.format(**said), code=code, operation=operation)
+        return QuotaExceededError(f"{QUOTA.format(operation=operation)} {quote}", code=code, operation=operation)
     if code in THROTTLING_CODES:
-        return CloudError(THROTTLED.format(**said), code=code, operation=operation)
+        return CloudError(f"{THROTTLED.format(operation=operation)} {quote}", code=code, operation=operation)
     kind = ERROR_TABLE.get(code, CloudError)
-    text = f"AWS refused {operation}: {code}: {message}"
     if kind is PermissionDeniedError:
-        from cloudknot.aws.permissions.denials import advice
+        return _denied(quote, message, code, operation)
+    return kind(f"AWS refused {operation}: {code}: {message}", code=code, operation=operation)
 
-        text = f"{text.rstrip('. ')}. {advice(message, operation)}"
-    return kind(text, code=code, operation=operation)
+
+def _denied(quote: str, message: str, code: str, operation: str) -> PermissionDeniedError:
+    from cloudknot.aws.permissions.denials import advice
+
+    problem = f"Your AWS credentials do not allow {operation}."
+    text = " ".join(filter(None, (problem, advice(message, operation), quote)))
+    return PermissionDeniedError(text, code=code, operation=operation)

@@ -1,4 +1,4 @@
-"""Which outages the user has been told of: one warning for each, however many maps wait through it."""
+"""Warn of an outage once for each login, however many maps wait through it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,44 @@ _lock = threading.Lock()
 
 
 def outages_of(*login: str) -> Outages:
-    """Those of a login, whatever number of `Cloud` objects use it."""
+    """Return the `Outages` that all `Cloud` objects of a login share."""
     with _lock:
         return _outages.setdefault(login, Outages())
 
 
 class Outages:
-    """What the waits of one login have in common. Times are seconds of a clock that all of them use."""
+    """The outages of one login. Times are seconds on one clock that all waits share."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
-        self._told_at = self._answered_at = float("-inf")
+        self._warned: set[str] = set()
+        self._warned_at = self._answered_at = float("-inf")
         self._lock = threading.Lock()
 
-    def tell(self, error: CloudknotError, begun: float, now: float) -> None:
-        """Warn of an error that ended a look which began at a time; once, until there is an answer again.
+    def warn(self, error: CloudknotError, begun: float, now: float) -> None:
+        """Log a warning, unless one of this kind was logged since the last answer.
 
-        Credentials that expire while the network is away are told as well: somebody has to renew them.
+        Parameters
+        ----------
+        error : CloudknotError
+            The error that ended the collector's look.
+        begun, now : float
+            When that look began, and when it ended.
         """
+        # Expired credentials get a warning of their own, even without a network: only a person can renew them.
         kind = "credentials" if isinstance(error, CredentialsError) else "silence"
         with self._lock:
-            # Somebody else has had an answer since: this one was late.
-            if kind in self._told or begun < self._answered_at:
+            # Another wait got an answer after this look began, so the outage is over already.
+            if kind in self._warned or begun < self._answered_at:
                 return
-            self._told.add(kind)
-            self._told_at = now
-        logger.warning("Cannot look for results at the moment, will go on trying: %s", error)
+            self._warned.add(kind)
+            self._warned_at = now
+        logger.warning("Cannot look for results at the moment. cloudknot keeps trying. Cause: %s", error)
 
-    def over(self, begun: float, now: float) -> None:
-        """A look that began at a time had its answers. One from before the outage says nothing of it."""
+    def end(self, begun: float, now: float) -> None:
+        """Note that a look from ``begun`` to ``now`` got its answers, so the next outage is a new one."""
         with self._lock:
-            if begun < self._told_at:
+            # A look that began before the warning may have had its answers before the outage.
+            if begun < self._warned_at:
                 return
-            self._told.clear()
+            self._warned.clear()
             self._answered_at = now

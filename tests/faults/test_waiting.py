@@ -221,11 +221,15 @@ class Brief(ck.Cloud):
 GIVE_UPS = {
     "silence": ({"silent": True}, ck.CloudError, "got no answer"),
     "expired": ({"expired": True}, ck.CredentialsError, "aws sso login"),
-    "denied by S3": ({"refused": "AccessDenied"}, ck.PermissionDeniedError, "list_objects_v2: AccessDenied"),
+    "denied by S3": (
+        {"refused": "AccessDenied"},
+        ck.PermissionDeniedError,
+        "do not allow s3:list_objects_v2.*AccessDenied",
+    ),
     "denied by Batch": (
         {"refused": "AccessDeniedException", "services": ("batch",)},
         ck.PermissionDeniedError,
-        "describe_jobs: AccessDeniedException",
+        "do not allow batch:describe_jobs.*AccessDeniedException",
     ),
     "not found": (
         {"refused": "ResourceNotFoundException", "services": ("batch",)},

@@ -1,7 +1,7 @@
-"""Why a call was denied, and which statement of which policy would allow it. Pure.
+"""Explain a denied call: its cause, and the statement of the policy that would allow it. No I/O.
 
-The words are AWS's (IAM user guide, "Troubleshoot access denied error messages"); where it says less, the action is
-told by the operation.
+AWS's own message usually names the action and the resource (IAM user guide, "Troubleshoot access denied error
+messages"). For a message that does not, the action is derived from the operation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from cloudknot.aws.permissions.policies import allowing
 from cloudknot.errors import PermissionDeniedError
 
-_WORDS = re.compile(
+_DENIAL = re.compile(
     r"not authorized to perform: (?P<action>[\w-]+:\w+)"
     r'(?: on resource: "?(?P<resource>arn:[^"\s]+)"?)?(?P<denied>.* explicit deny)?'
 )
@@ -28,61 +28,67 @@ _ACTIONS = {
     "s3:upload_part": "s3:PutObject",
     "batch:terminate_jobs": "batch:TerminateJob",
 }
-"""Operations whose actions have other names (Service Authorization Reference)."""
+"""The actions of operations that have another name than their action (Service Authorization Reference)."""
 
 _EXPLICIT = (
-    "A policy denies {action} explicitly, so no other can allow it. Ask whoever administers the AWS account: it may "
-    "be a rule of the whole organisation, or of a region."
+    "A policy of your account or organisation explicitly denies {action}, and no other policy can override that. Such "
+    "a rule often covers a whole region. Ask the administrator of your AWS account to change it."
 )
 _ALLOWED = (
-    "What allows {action} is the statement {sid} of the policy that `cloudknot permissions {level}` prints "
-    "({purpose}). Whoever administers the AWS account can give you that policy."
+    "The permission {action} is missing. It is in the statement {sid} of the policy that "
+    "`cloudknot permissions {level}` prints, for {purpose}. Ask the administrator of your AWS account for that policy."
 )
 _FOREIGN = (
-    "No policy of cloudknot's is about {action}. Whoever administers the AWS account can allow it; what jobs may do "
-    "is a matter of pars_policies."
+    "The permission {action} is missing, and no policy of cloudknot's has it. Ask the administrator of your AWS "
+    "account to allow it. If a job needs it, name a policy that allows it: Knot(..., pars_policies=...)."
 )
 _KEY = (
-    "{action} is about the key that the bucket encrypts with. Whoever administers that key can let you use it "
-    "(kms:GenerateDataKey and kms:Decrypt), and jobs by a managed policy that allows the same: "
-    "set_s3_params(bucket, policy=...)."
+    "The permission {action} is missing for the KMS key that encrypts the bucket. Ask the administrator of that key "
+    "to allow you kms:GenerateDataKey and kms:Decrypt. Jobs need the same: name a policy that allows it with "
+    "cloudknot.set_s3_params(bucket, policy=...)."
 )
 
 
 def advice(reason: str, operation: str = "") -> str:
-    """What to do about a denial, as whole sentences; empty when the text is of none.
+    """Return the cause of a denial and its fix, as whole sentences; empty when the text reports no denial.
 
     Parameters
     ----------
     reason : str
-        AWS's words, for example ``"User: ... is not authorized to perform: batch:SubmitJob on resource: ..."``.
+        AWS's message, for example ``"User: ... is not authorized to perform: batch:SubmitJob on resource: ..."``.
     operation : str
-        The call as the door has it (``"batch:submit_job"``), for when AWS does not tell the action.
+        The call in the door's spelling (``"batch:submit_job"``), used when AWS does not name the action.
     """
-    said = _WORDS.search(reason)
-    action = said["action"] if said else action_of(operation)
+    denial = _DENIAL.search(reason)
+    action = denial["action"] if denial else action_of(operation)
     if not action:
         return ""
-    if said and said["denied"]:
+    if denial and denial["denied"]:
         return _EXPLICIT.format(action=action)
-    for grant in allowing(action, (said and said["resource"]) or ""):
+    for grant in allowing(action, (denial and denial["resource"]) or ""):
         return _ALLOWED.format(action=action, sid=grant.sid, level=grant.level, purpose=grant.purpose)
     return (_KEY if action.startswith("kms:") else _FOREIGN).format(action=action)
 
 
 def denial_in(failures: str) -> PermissionDeniedError | None:
-    """The denied call that a stack failed of, as the error that it would be by itself; None if none was denied."""
-    said = _WORDS.search(failures)
-    if said is None:
+    """Return the denied call among a stack's failures, as the error of that call; None when none was denied.
+
+    CloudFormation calls the other services with the user's credentials, so its denials are the user's.
+    """
+    denial = _DENIAL.search(failures)
+    if denial is None:
         return None
-    service, _, operation = said["action"].partition(":")
-    words = failures[said.start() :].partition(" action")[0]
-    text = f"CloudFormation may not call {said['action']} for you: {words}. {advice(failures)}"
+    service, _, operation = denial["action"].partition(":")
+    quote = failures[denial.start() :].partition(" action")[0]
+    text = (
+        f"CloudFormation may not call {denial['action']} with your credentials. {advice(failures)} "
+        f"AWS answered: {quote}"
+    )
     return PermissionDeniedError(text, code="AccessDenied", operation=f"{service}:{operation}")
 
 
 def action_of(operation: str) -> str:
-    """The IAM action of an operation: ``"batch:submit_job"`` is ``"batch:SubmitJob"``."""
+    """Return the IAM action of an operation: ``"batch:SubmitJob"`` for ``"batch:submit_job"``."""
     service, _, name = operation.partition(":")
     if not name:
         return ""

@@ -33,7 +33,7 @@ class OutageTimer:
     def ended(self, begun: float) -> None:
         """The cloud has answered a look that began at a time."""
         self._last = None
-        self._cloud.outages.over(begun, self._clock())
+        self._cloud.outages.end(begun, self._clock())
 
     def is_too_long(self, error: CloudknotError, begun: float) -> bool:
         """Whether to give up after an error, which ended a look that began at a time; else the user is told of it."""
@@ -45,5 +45,5 @@ class OutageTimer:
             patience = max(patience, self._cloud.renewal)
         if self._seconds >= patience:
             return True
-        self._cloud.outages.tell(error, begun, now)
+        self._cloud.outages.warn(error, begun, now)
         return False
