@@ -1,44 +1,42 @@
-"""Every exception that cloudknot raises, in one tree.
+"""The exceptions that cloudknot raises, in one tree. This module imports nothing from cloudknot.
 
 ::
 
     CloudknotError
-    ├── CloudknotInputError (ValueError)        an argument is refused; nothing was made
-    ├── CloudknotConfigurationError             settings or credentials do not work
-    │   ├── ProfileException                    no such AWS profile
-    │   ├── RegionException                     no such AWS region, or it is off
-    │   ├── ClockSkewError                      the clock of this machine is wrong
-    │   └── CredentialsError                    no AWS credentials, or expired ones
-    ├── CloudError                              the cloud refused a call, or cannot be reached
-    │   ├── ResourceDoesNotExistException
-    │   ├── ResourceExistsException
-    │   ├── PermissionDeniedError
-    │   ├── QuotaExceededError                  the account has no more of that
-    │   ├── CannotCreateResourceException
-    │   └── CannotDeleteResourceException
+    ├── CloudknotInputError (ValueError)        an argument is invalid; nothing was created
+    ├── CloudknotConfigurationError             settings or credentials are unusable
+    │   ├── ProfileException                    the AWS profile does not exist
+    │   ├── RegionException                     the AWS region does not exist or is disabled
+    │   ├── ClockSkewError                      the clock of this computer is wrong
+    │   └── CredentialsError                    AWS credentials are missing or expired
+    ├── CloudError                              the cloud refused a call or is unreachable
+    │   ├── ResourceDoesNotExistException       a resource is missing
+    │   ├── ResourceExistsException             the name is already in use
+    │   ├── PermissionDeniedError               the credentials lack a permission
+    │   ├── QuotaExceededError                  a limit of the account is reached
+    │   ├── CannotCreateResourceException       creation failed and was undone
+    │   └── CannotDeleteResourceException       deletion failed
     ├── ResourceClobberedException              the knot was clobbered
-    ├── ImageError                              the program's image could not be made
+    ├── ImageError                              the image could not be built
     ├── BatchJobFailedError                     an element has no result
-    │   ├── ElementError                        the function ended without a value that travels
-    │   ├── WorkerDiedError                     the element's process died
-    │   │   └── OutOfMemoryError                it was killed for using more memory than it had
-    │   ├── JobTimeoutError (TimeoutError)      the attempt ran longer than its timeout
-    │   ├── HostLostError                       the machine went away under the job
-    │   │   └── SpotInterruptedError            because AWS took Spot capacity back
-    │   ├── TaskStartError                      the container could not be started
-    │   │   └── ImagePullError                  because its image could not be pulled
-    │   ├── JobStuckError                       no machine of the queue could take the job
+    │   ├── ElementError                        its result or exception cannot be stored
+    │   ├── WorkerDiedError                     its process died
+    │   │   └── OutOfMemoryError                the process exceeded its memory
+    │   ├── JobTimeoutError (TimeoutError)      the attempt exceeded its timeout
+    │   ├── HostLostError                       the machine of the job was lost
+    │   │   └── SpotInterruptedError            AWS reclaimed the Spot capacity
+    │   ├── TaskStartError                      the container did not start
+    │   │   └── ImagePullError                  its image could not be pulled
+    │   ├── JobStuckError                       no machine was available for the job
     │   ├── JobCancelledError                   the job was cancelled or terminated
-    │   ├── DependencyFailedError               a job that it waited for failed
+    │   ├── DependencyFailedError               a job in depends_on failed
     │   ├── JobNotSubmittedError                its job was never submitted
-    │   └── ResultMissingError                  no result is stored, and Batch names no failure
-    ├── JobRunningError                         what is asked for must wait until the job has ended
-    └── CKTimeoutError (TimeoutError)           a wait ended before the result was there
+    │   └── ResultMissingError                  no result is stored, for no known reason
+    ├── JobRunningError                         the job has not ended yet
+    └── CKTimeoutError (TimeoutError)           a wait ended before the result was ready
 
-An exception that the user's own function raised is not in this tree: it is raised again as it was, with the
-remote traceback as its ``__cause__``.
-
-This module imports nothing of cloudknot.
+An exception of the user's own function is not in this tree. cloudknot raises it again unchanged, with the remote
+traceback as its ``__cause__``.
 """
 
 from __future__ import annotations
@@ -82,57 +80,57 @@ __all__ = [
 
 
 class CloudknotError(Exception):
-    """Base class of every error that cloudknot raises."""
+    """Base class of all errors that cloudknot raises."""
 
 
 class CloudknotInputError(CloudknotError, ValueError):
-    """An argument is not acceptable. Nothing was created or submitted."""
+    """An invalid argument. Nothing was created or submitted."""
 
 
 def refuse(*, problem: str, fix: str, cause: str = "") -> NoReturn:
-    """Raise `CloudknotInputError` with a message of whole sentences: problem, cause, fix.
+    """Raise `CloudknotInputError` with a message of complete sentences: problem, cause, fix.
 
     Parameters
     ----------
     problem : str
-        The argument and its value, and the rule that it breaks: ``"retries=0 is not a whole number from 1 to 10."``
+        The argument, its value and the broken rule: ``"retries=0 is not a whole number from 1 to 10."``
     fix : str
-        A sentence that the reader can act on, best with an expression to paste: ``"Pass for example retries=3."``
+        An instruction, ideally with an expression to paste: ``"Pass for example retries=3."``
     cause : str, default ""
-        Why the rule exists, if that helps: ``"Batch makes ten attempts at most."``
+        The reason for the rule, if it helps the reader: ``"Batch makes ten attempts at most."``
     """
     raise CloudknotInputError(" ".join(filter(None, (problem, cause, fix))))
 
 
 class CloudknotConfigurationError(CloudknotError):
-    """The settings or credentials in use do not work."""
+    """Unusable settings or credentials."""
 
 
 class ProfileException(CloudknotConfigurationError):
-    """The AWS profile asked for does not exist."""
+    """An AWS profile that does not exist on this computer."""
 
 
 class RegionException(CloudknotConfigurationError):
-    """The AWS region asked for does not exist, or is not switched on for the account."""
+    """An AWS region that does not exist or is not enabled for the account."""
 
 
 class ClockSkewError(CloudknotConfigurationError):
-    """The clock of this machine is minutes wrong, so that AWS accepts none of its requests."""
+    """A clock of this computer that is minutes wrong. AWS then rejects all requests."""
 
 
 class CredentialsError(CloudknotConfigurationError):
-    """There are no usable AWS credentials."""
+    """Missing, invalid or expired AWS credentials."""
 
 
 class CloudError(CloudknotError):
-    """A call to the cloud was refused or could not be made.
+    """A call that the cloud refused, or that did not reach the cloud.
 
     Attributes
     ----------
     code : str
-        AWS's error code, for example ``"ThrottlingException"``; empty when no answer came.
+        The error code of AWS, for example ``"ThrottlingException"``. Empty if no answer arrived.
     operation : str
-        The call, for example ``"batch:SubmitJob"``; empty when there was none.
+        The call, for example ``"batch:SubmitJob"``. Empty if no call was made.
     """
 
     def __init__(self, message: str, *, code: str = "", operation: str = "") -> None:
@@ -142,42 +140,42 @@ class CloudError(CloudknotError):
 
 
 class ResourceDoesNotExistException(CloudError):
-    """Something that was asked for does not exist in the cloud."""
+    """A resource, such as a knot, that does not exist in the cloud."""
 
 
 class ResourceExistsException(CloudError):
-    """Something of that name exists already."""
+    """A resource with the same name already exists."""
 
 
 class PermissionDeniedError(CloudError):
-    """The credentials in use may not make this call."""
+    """A call for which the current credentials lack a permission."""
 
 
 class QuotaExceededError(CloudError):
-    """The account's limit for something is reached."""
+    """A limit of the AWS account, such as its number of vCPUs, that is reached."""
 
 
 class CannotCreateResourceException(CloudError):
-    """A resource could not be created; what had been made of it was removed again."""
+    """A resource that could not be created. Its finished parts were removed again."""
 
 
 class CannotDeleteResourceException(CloudError):
-    """A resource could not be deleted."""
+    """A resource that could not be deleted."""
 
 
 class ResourceClobberedException(CloudknotError):
-    """The knot was clobbered and cannot be used any more."""
+    """A clobbered knot, which can no longer be used."""
 
 
 class ImageError(CloudknotError):
-    """The program's image could not be made.
+    """An image that could not be built or pushed.
 
     Attributes
     ----------
     instruction : str
-        The instruction of the Dockerfile that failed; empty when it was something else.
+        The failed instruction of the Dockerfile. Empty if the failure has another origin.
     log : str
-        The last lines that it printed.
+        The last lines of its output.
     """
 
     def __init__(self, message: str, *, instruction: str = "", log: str = "") -> None:
@@ -187,23 +185,23 @@ class ImageError(CloudknotError):
 
 
 class BatchJobFailedError(CloudknotError):
-    """An element of a map ended without a result.
+    """An element of a map that ended without a result.
 
     Attributes
     ----------
     index : int or None
         The element's position in the input, from 0.
     job_id : str
-        The Batch job (of an array, the child) that had the element.
+        The id of the Batch job that processed the element. In an array job, the id of the child job.
     attempt : int
-        The attempt of its job that failed, from 1, as Batch counts them: those that AWS took away, too. 0 when it
-        never ran, or that is not known.
+        The failed attempt of that job, from 1. Attempts that AWS interrupted count, too. 0 if the element never ran
+        or the number is unknown.
     exit_code : int or None
-        Exit code of the element's process, where it is known.
+        The exit code of the element's process, if known.
     reason : str
-        Why, in AWS's words; empty when AWS gave no reason.
+        The reason in AWS's words. Empty if AWS gave none.
     log_url : str
-        Where the output of that process is.
+        The address of the process's output.
     """
 
     def __init__(
@@ -227,70 +225,70 @@ class BatchJobFailedError(CloudknotError):
 
 
 class ElementError(BatchJobFailedError):
-    """The function ended, but with nothing that could be sent back as it was.
+    """A call of the function that produced no storable result or exception.
 
-    It called ``sys.exit``, its result or its exception cannot be pickled, or the program could not be loaded.
+    The function called ``sys.exit``, its result or exception cannot be pickled, or the job could not load the program.
     """
 
 
 class WorkerDiedError(BatchJobFailedError):
-    """The process that ran the element died before it stored a result."""
+    """A process that died before it stored the element's result."""
 
 
 class OutOfMemoryError(WorkerDiedError):
-    """The process was killed because it used more memory than its job had.
+    """A process that was killed because it exceeded the memory of its job.
 
-    `MapFuture.retry_failed` with ``memory=`` runs the element again with more, and ``Knot(..., memory_growth=2)``
-    does that by itself.
+    ``future.retry_failed(memory=16000)`` runs the element again with more memory. ``Knot(..., memory_growth=2)`` does
+    so automatically.
     """
 
 
 class JobTimeoutError(BatchJobFailedError, TimeoutError):
-    """The element's attempt ran longer than the job's timeout."""
+    """An attempt that ran longer than the job's ``timeout``."""
 
 
 class HostLostError(BatchJobFailedError):
-    """The machine went away under the job, or stopped answering, in each of the attempts that Batch made."""
+    """A machine that stopped or became unreachable while the job ran, in every attempt that Batch made."""
 
 
 class SpotInterruptedError(HostLostError):
-    """AWS took the Spot capacity back on which the job ran.
+    """A Fargate Spot job that AWS interrupted to reclaim its capacity.
 
-    Of EC2 instances Batch reports this as any other loss of a host, a `HostLostError`.
+    For EC2 Spot instances, Batch reports the loss of the host without this reason: see `HostLostError`.
     """
 
 
 class TaskStartError(BatchJobFailedError):
-    """The job's container could not be started."""
+    """A container that did not start."""
 
 
 class ImagePullError(TaskStartError):
-    """The job's image could not be pulled from its registry."""
+    """An image that could not be pulled from its registry."""
 
 
 class JobStuckError(BatchJobFailedError):
-    """The job was ended while it waited: no machine of the queue could take it, or none was to be had."""
+    """A job that was ended while it waited, because no machine fits it or AWS had none available."""
 
 
 class JobCancelledError(BatchJobFailedError):
-    """The job was cancelled or terminated before the element had a result."""
+    """A job that was cancelled or terminated before the element had a result."""
 
 
 class DependencyFailedError(BatchJobFailedError):
-    """The job did not run, because a job that it waited for failed."""
+    """A job that did not run because a job in its ``depends_on`` failed."""
 
 
 class JobNotSubmittedError(BatchJobFailedError):
-    """The element's job was never submitted: the session that submitted jobs one by one ended half-way."""
+    """An element whose job was never submitted, because the session ended while it was submitting jobs one by one."""
 
 
 class ResultMissingError(BatchJobFailedError):
-    """No result is stored, and no failure is known: Batch calls the job a success, or has forgotten it."""
+    """An element without a stored result or a known failure. Batch reports success, or has forgotten the job."""
 
 
 class JobRunningError(CloudknotError):
-    """The job still runs, so what failed of it cannot be run again yet. Nothing was submitted."""
+    """A job that still runs, so its failed elements cannot be retried yet. Nothing was submitted."""
 
 
 class CKTimeoutError(CloudknotError, TimeoutError):
-    """A wait ended before the result was there. The job goes on."""
+    """A wait that ended before the result was ready. The job continues."""
