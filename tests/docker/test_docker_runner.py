@@ -356,7 +356,9 @@ def test_a_registry_that_is_not_there_is_told_before_anything_starts(machine, tm
 def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:5000")
-    with pytest.raises(CloudknotConfigurationError, match=r"none answers .*docker\.io.*leave out --runner"):
+    with pytest.raises(
+        CloudknotConfigurationError, match=r"no engine answers .*docker\.io.*leave out `--runner docker`"
+    ):
         cloud.start()
     gc.collect()
 

@@ -1,4 +1,4 @@
-"""AWS Batch: `job_api` answers requests about jobs, `resource_api` those about queues and compute environments.
+"""AWS Batch in the embedded cloud: `job_api` answers requests about jobs, `resource_api` the rest.
 
-`engine` is the state machine of jobs, without I/O; a `runner` does the actions that it returns.
+`engine` is the state machine of jobs, without I/O. A `runner` performs the actions that the engine returns.
 """

@@ -1,4 +1,4 @@
-"""A job's attempts: the task of the next one, and whether a failed one is followed by another. Pure."""
+"""The attempts of a job: the task of the next one, and the retry decision after a failed one. No I/O."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local.batch.records import Attempt, ExitRule, Job, RetryStrategy, Task
 
 
-def task_of(job: Job, identity: str) -> Task:
-    """The task of a job's next attempt.
-
-    ``identity`` becomes the task id and the end of the log stream's name, as with the ``awslogs`` driver.
-    """
+def next_task(job: Job, task_id: str) -> Task:
+    """Return the task of a job's next attempt. The name of its log stream ends with ``task_id``."""
     configuration = job.spec.container.get("logConfiguration")
     logs = (configuration.get("options") if configuration else None) or {}
+    # The awslogs driver names a stream prefix/container/task id. Batch calls the only container of a job "default".
     prefix = logs.get("awslogs-stream-prefix", job.spec.definition_name)
     return Task(
-        id=identity,
+        id=task_id,
         image=job.spec.image,
         command=job.spec.command,
+        # Batch's own variables come last, so that a job cannot set its own array index.
         environment=dict(job.spec.environment) | batch_variables(job),
-        log_stream=f"{prefix}/default/{identity}",
+        log_stream=f"{prefix}/default/{task_id}",
         log_group=logs.get("awslogs-group", LOG_GROUP),
         vcpus=job.spec.vcpus,
         memory=int(job.spec.resources["MEMORY"]) if "MEMORY" in job.spec.resources else None,
@@ -30,7 +29,7 @@ def task_of(job: Job, identity: str) -> Task:
 
 
 def batch_variables(job: Job) -> dict[str, str]:
-    """What Batch itself sets (AWS Batch user guide, "AWS Batch job environment variables")."""
+    """Return the variables that Batch sets (AWS Batch user guide, "AWS Batch job environment variables")."""
     variables = {
         "AWS_BATCH_JOB_ID": job.id,
         "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts) + 1),
@@ -43,13 +42,11 @@ def batch_variables(job: Job) -> dict[str, str]:
     return variables
 
 
-def retries(strategy: RetryStrategy, attempts: int, last: Attempt) -> bool:
-    """Whether a job goes on after ``attempts`` attempts, of which ``last`` failed.
-
-    The first rule that matches decides; when none does, the job is retried (AWS Batch API, "EvaluateOnExit").
-    """
+def is_retried(strategy: RetryStrategy, attempts: int, last: Attempt) -> bool:
+    """Return True if another attempt follows ``attempts`` attempts, after ``last`` failed."""
     if attempts >= strategy.attempts:
         return False
+    # The first matching rule decides. Without one, Batch retries (AWS Batch API reference, "EvaluateOnExit").
     for rule in strategy.rules:
         if _matches(rule, last):
             return rule.action == "RETRY"
@@ -59,15 +56,16 @@ def retries(strategy: RetryStrategy, attempts: int, last: Attempt) -> bool:
 def _matches(rule: ExitRule, attempt: Attempt) -> bool:
     exit_code = None if attempt.exit_code is None else str(attempt.exit_code)
     return (
-        _glob(rule.on_exit_code, exit_code)
-        and _glob(rule.on_reason, attempt.reason)
-        and _glob(rule.on_status_reason, attempt.status_reason)
+        _matches_pattern(rule.on_exit_code, exit_code)
+        and _matches_pattern(rule.on_reason, attempt.reason)
+        and _matches_pattern(rule.on_status_reason, attempt.status_reason)
     )
 
 
-def _glob(pattern: str | None, text: str | None) -> bool:
+def _matches_pattern(pattern: str | None, text: str | None) -> bool:
     if pattern is None or pattern == "*":
         return True
     if text is None:
         return False
+    # Batch allows an asterisk at the end of a pattern only, so this is the whole glob syntax.
     return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern

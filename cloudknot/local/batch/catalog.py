@@ -1,6 +1,6 @@
-"""Job definitions, queues and compute environments, looked up through the cloud's own Batch API.
+"""Job definitions, queues and compute environments, read through the embedded cloud's own Batch API.
 
-What was looked up is kept until `Catalog.forget`, which the server calls around every request that may change it.
+The answers are cached until `Catalog.forget`, which the server calls around every request that may change them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
         JobQueueDetailTypeDef,
     )
 
-Found = TypeVar("Found")
+Entry = TypeVar("Entry")
 Describe = Callable[..., Any]
 """``describe(operation, **arguments)``: one call of the Batch API."""
 
 
 class Catalog:
-    """Batch's resources, by name or ARN.
+    """The resources of Batch, by name or ARN.
 
     Parameters
     ----------
     describe : callable
-        Makes a call to the Batch API, for example ``describe("DescribeJobQueues", jobQueues=["q"])``.
+        Makes a call of the Batch API, for example ``describe("DescribeJobQueues", jobQueues=["q"])``.
     """
 
     def __init__(self, describe: Describe) -> None:
@@ -43,62 +43,67 @@ class Catalog:
         self._lock = threading.Lock()
         self._definitions: dict[str, JobDefinitionTypeDef] = {}
         self._queues: dict[str, Queue] = {}
+        # Counts the calls of forget. A read that began before the last one may be out of date.
         self._generation = 0
 
     def forget(self) -> None:
-        """Look everything up again from now on; a look-up already under way is not kept."""
+        """Empty the cache. The answer to a read in progress is not cached either."""
         with self._lock:
             self._definitions.clear()
             self._queues.clear()
             self._generation += 1
 
     def definition(self, reference: str) -> JobDefinitionTypeDef:
-        """The active job definition of a name (its latest revision), a ``name:revision`` or an ARN."""
-        return self._remembered(self._definitions, reference, self._find_definition)
+        """Return the active job definition for a name (its latest revision), a ``name:revision`` or an ARN."""
+        return self._cached(self._definitions, reference, self._read_definition)
 
     def queue(self, reference: str) -> Queue:
-        """The enabled queue of a name or ARN, with the largest of its compute environments."""
-        return self._remembered(self._queues, reference, self._find_queue)
+        """Return the enabled queue for a name or ARN, with the largest of its compute environments."""
+        return self._cached(self._queues, reference, self._read_queue)
 
-    def _remembered(self, kept: dict[str, Found], reference: str, find: Callable[[str], Found]) -> Found:
+    def _cached(self, cache: dict[str, Entry], reference: str, read: Callable[[str], Entry]) -> Entry:
         with self._lock:
-            generation, known = self._generation, kept.get(reference)
-        if known is not None:
-            return known
-        found = find(reference)
+            generation, entry = self._generation, cache.get(reference)
+        if entry is not None:
+            return entry
+        # The lock is not held during the read. If `forget` comes in between, the answer is used once, but not cached.
+        entry = read(reference)
         with self._lock:
             if generation == self._generation:
-                kept[reference] = found
-        return found
+                cache[reference] = entry
+        return entry
 
-    def _find_definition(self, reference: str) -> JobDefinitionTypeDef:
+    def _read_definition(self, reference: str) -> JobDefinitionTypeDef:
         name, _, revision = reference.rpartition("/")[2].partition(":")
         answer: DescribeJobDefinitionsResponseTypeDef
         answer = self._describe("DescribeJobDefinitions", jobDefinitionName=name, status="ACTIVE")
-        found = [
+        revisions = [
             definition
             for definition in answer["jobDefinitions"]
             if revision in ("", str(definition["revision"])) and definition["jobDefinitionName"] == name
         ]
-        if not found:
+        if not revisions:
             raise ClientException(f"JobDefinition, {reference}, does not exist")
-        return max(found, key=lambda definition: definition["revision"])
+        return max(revisions, key=lambda definition: definition["revision"])
 
-    def _find_queue(self, reference: str) -> Queue:
+    def _read_queue(self, reference: str) -> Queue:
         answer: DescribeJobQueuesResponseTypeDef = self._describe("DescribeJobQueues", jobQueues=[reference])
         if not answer["jobQueues"]:
             raise ClientException(f"Job queue {reference} does not exist")
-        found = answer["jobQueues"][0]
-        if found["state"] != "ENABLED":
+        queue = answer["jobQueues"][0]
+        if queue["state"] != "ENABLED":
             raise ClientException(f"Job queue {reference} is not enabled")
-        name, vcpus = self._environment(found["computeEnvironmentOrder"])
-        return Queue(found["jobQueueName"], found["jobQueueArn"], found["priority"], name, vcpus, _time_limits(found))
+        name, vcpus = self._largest_environment(queue["computeEnvironmentOrder"])
+        return Queue(queue["jobQueueName"], queue["jobQueueArn"], queue["priority"], name, vcpus, _time_limits(queue))
 
-    def _environment(self, order: list[ComputeEnvironmentOrderTypeDef]) -> tuple[str, float]:
+    def _largest_environment(self, order: list[ComputeEnvironmentOrderTypeDef]) -> tuple[str, float]:
         arns = [entry["computeEnvironment"] for entry in sorted(order, key=lambda entry: entry["order"])]
         answer: DescribeComputeEnvironmentsResponseTypeDef
         answer = self._describe("DescribeComputeEnvironments", computeEnvironments=arns)
-        sizes = {one["computeEnvironmentName"]: _max_vcpus(one) for one in answer["computeEnvironments"]}
+        sizes = {
+            environment["computeEnvironmentName"]: _max_vcpus(environment)
+            for environment in answer["computeEnvironments"]
+        }
         if not sizes:
             raise ClientException("The job queue has no compute environment")
         name = max(sizes, key=lambda name: sizes[name])
@@ -106,6 +111,7 @@ class Catalog:
 
 
 def _max_vcpus(environment: ComputeEnvironmentDetailTypeDef) -> float:
+    # An unmanaged compute environment has no computeResources, and no limit that Batch knows.
     return environment["computeResources"].get("maxvCpus", math.inf) if "computeResources" in environment else math.inf
 
 

@@ -1,8 +1,7 @@
-"""What AWS Batch does with jobs, as a state machine without I/O: requests and events in, actions out.
+"""The job lifecycle of AWS Batch as a state machine: requests and events in, actions out.
 
-The clock, the ids and the machine's size are given. Each method takes the time and returns what is to be done now;
-`Engine.next_deadline` tells when `Engine.tick` has something to do. Nothing here is thread-safe: `job_api` holds
-a lock around it.
+It does no I/O. The caller passes the time, the source of ids and the size of the machine, and performs the returned
+actions. The engine is not thread-safe: `job_api` holds a lock around every call.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cloudknot.local.batch import records
-from cloudknot.local.batch.attempts import retries, task_of
+from cloudknot.local.batch.attempts import is_retried, next_task
 from cloudknot.local.batch.records import (
     Action,
     Attempt,
@@ -44,14 +43,14 @@ class _Deadline:
 
 
 class Engine:
-    """All jobs of one cloud.
+    """The jobs of one cloud.
 
     Parameters
     ----------
     vcpus : float
-        How many vCPUs jobs may hold at a time. A job that wants more runs alone.
+        The vCPUs that running jobs may hold together. A job that needs more runs alone.
     new_id : callable
-        Makes job ids and log stream ids.
+        Returns a new id, for a job or for a log stream.
     """
 
     def __init__(self, vcpus: float, new_id: Callable[[], str]) -> None:
@@ -62,36 +61,41 @@ class Engine:
         self._limits = TimeLimits()
         self._running: dict[str, Job] = {}
         self._deadlines: list[_Deadline] = []
-        self._ended: deque[Job] = deque()
+        # Jobs whose end has still to reach their parents and dependents.
+        self._just_ended: deque[Job] = deque()
+        # Top-level jobs in the order of their ends, so that the oldest ones can be dropped from the left.
         self._history: deque[Job] = deque()
         self._actions: list[Action] = []
 
     def top_level(self) -> Iterator[Job]:
-        """Jobs and array parents, the oldest first."""
+        """Yield single jobs and array parents, the oldest first."""
         return (job for job in self.jobs.values() if job.parent is None)
 
     @property
     def live(self) -> bool:
-        """Whether any job has not ended."""
+        """True while any job has not ended."""
         return any(not job.status.ended for job in self.top_level())
 
     def submit(self, spec: JobSpec, now: float) -> tuple[Job, list[Action]]:
-        """Accept a job. The jobs that it depends on must exist."""
-        self._forget(now)
+        """Add a job, and the children of an array. The jobs in its ``depends_on`` must exist."""
+        self._forget_old_jobs(now)
         job = self._add(Job(self._new_id(), spec, next(self._order), _ms(now)))
         for index in range(spec.array_size or 0):
             child = Job(f"{job.id}:{index}", spec, next(self._order), job.created, parent=job, index=index)
             job.children.append(self._add(child))
         job.summary[Status.SUBMITTED] = len(job.children)
-        if spec.refused:
-            self._end(job, Status.FAILED, spec.refused, now)
+        if spec.immediate_failure:
+            self._end(job, Status.FAILED, spec.immediate_failure, now)
         else:
-            self._connect(job, now)
+            self._add_dependencies(job, now)
             self._release(job)
         return job, self._settle(now)
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take in what a runner reports. What is unknown or too late is ignored."""
+        """Process an event from a runner.
+
+        An event for an unknown task is ignored: a runner may report the end of a task that has ended already.
+        """
         job = self._running.get(event.task_id)
         if job is not None and isinstance(event, Started):
             self._on_started(job, now)
@@ -100,23 +104,23 @@ class Engine:
         return self._settle(now)
 
     def cancel(self, job: Job, reason: str, now: float) -> list[Action]:
-        """CancelJob: ends what has not reached STARTING, children of a parent included."""
+        """End a job, or those children of an array, that have not reached STARTING (CancelJob)."""
         job.cancelled = True
         self._cancel_waiting(job, reason, now)
         return self._settle(now)
 
     def terminate(self, job: Job, reason: str, now: float) -> list[Action]:
-        """TerminateJob: `cancel`, and stops what runs."""
+        """End waiting jobs as `cancel` does, and stop running ones (TerminateJob)."""
         job.terminated = True
-        for each in job.children or [job]:
-            if each.status.active:
-                each.terminated = True
-                self._stop(each, reason, now)
+        for target in job.children or [job]:
+            if target.status.active:
+                target.terminated = True
+                self._stop(target, reason, now)
         self._cancel_waiting(job, reason, now)
         return self._settle(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Do what was due by now: attempt timeouts, SIGKILL for what outlived its SIGTERM, ends of what is stuck."""
+        """Act on all deadlines up to ``now``: timeouts of attempts, SIGKILL after SIGTERM, limits for stuck jobs."""
         while self._deadlines and self._deadlines[0].at <= now:
             deadline = heapq.heappop(self._deadlines)
             job = self._running.get(deadline.task_id)
@@ -126,10 +130,12 @@ class Engine:
                 self._actions.append(Stop(deadline.task_id, kill=True))
             else:
                 self._stop(job, records.TIMED_OUT, now)
+        # Also ends stuck jobs: `_settle` asks the time limits.
         return self._settle(now)
 
     def next_deadline(self) -> float | None:
-        """When `tick` is due; None when nothing is pending."""
+        """Return the time of the next `tick` that has work to do, or None."""
+        # Deadlines stay in the heap when their task ends, because a heap has no cheap removal.
         while self._deadlines and self._deadlines[0].task_id not in self._running:
             heapq.heappop(self._deadlines)
         times = [self._deadlines[0].at if self._deadlines else None, self._limits.next()]
@@ -139,26 +145,27 @@ class Engine:
         self.jobs[job.id] = job
         return job
 
-    def _forget(self, now: float) -> None:
+    def _forget_old_jobs(self, now: float) -> None:
         while self._history and (self._history[0].stopped or 0) < _ms(now - RETENTION):
             self.forget(self._history.popleft())
 
     def forget(self, job: Job) -> None:
-        """Know a job, and its children, no more."""
-        for each in (job, *job.children):
-            self.jobs.pop(each.id, None)
+        """Delete a job and its children from `jobs`."""
+        for member in (job, *job.children):
+            self.jobs.pop(member.id, None)
 
-    def _connect(self, job: Job, now: float) -> None:
-        """Make the job, or its children one by one, wait for what it depends on."""
+    def _add_dependencies(self, job: Job, now: float) -> None:
+        """Register the job, or its children one by one, with the jobs in its ``depends_on``."""
         for dependency in job.spec.depends_on:
-            for needed, dependent in self._pairs(job, dependency):
+            for needed, dependent in self._dependency_pairs(job, dependency):
                 if needed.status == Status.FAILED:
                     self._end(dependent, Status.FAILED, records.DEPENDENCY_FAILED, now)
                 elif needed.status != Status.SUCCEEDED:
                     needed.dependents.append(dependent)
-                    dependent.waiting_for += 1
+                    dependent.open_dependencies += 1
 
-    def _pairs(self, job: Job, dependency: Dependency) -> Iterable[tuple[Job, Job]]:
+    def _dependency_pairs(self, job: Job, dependency: Dependency) -> Iterable[tuple[Job, Job]]:
+        """Return pairs of a needed job and the job that waits for it."""
         if dependency.type == "SEQUENTIAL":
             return itertools.pairwise(job.children)
         needed = self.jobs[dependency.job_id or ""]
@@ -167,10 +174,11 @@ class Engine:
         return [(needed, job)]
 
     def _release(self, job: Job) -> None:
-        """Move a job on as far as its dependencies let it; children also wait for their parent's."""
+        """Move a job to PENDING or RUNNABLE, depending on its open dependencies and those of its parent."""
         if job.status not in (Status.SUBMITTED, Status.PENDING):
             return
-        if job.children or job.waiting_for or (job.parent is not None and job.parent.waiting_for):
+        # An array parent stays PENDING until its children have ended.
+        if job.children or job.open_dependencies or (job.parent is not None and job.parent.open_dependencies):
             self._set_status(job, Status.PENDING)
         else:
             self._make_runnable(job)
@@ -184,18 +192,19 @@ class Engine:
             self._limits.add(job)
 
     def _settle(self, now: float) -> list[Action]:
-        """Follow up on every job that ended, start what now fits, and hand over the actions."""
-        self._follow_ups(now)
+        """Propagate the ends of jobs, start the jobs that fit now, and return the collected actions."""
+        self._propagate_ends(now)
         for stuck, reason in self._limits.due(now):
             self._cancel_waiting(stuck, reason, now)
-            self._follow_ups(now)
+            # Before the next stuck job: this end may fail that job, too, as a dependent.
+            self._propagate_ends(now)
         for job in self._scheduler.take():
             self._start(job)
         actions, self._actions = self._actions, []
         return actions
 
     def _start(self, job: Job) -> None:
-        task = task_of(job, self._new_id())
+        task = next_task(job, self._new_id())
         job.attempts.append(Attempt(task.id, task.log_stream))
         self._set_status(job, Status.STARTING)
         self._running[task.id] = job
@@ -211,38 +220,40 @@ class Engine:
     def _on_exited(self, job: Job, event: Exited, now: float) -> None:
         attempt = job.attempts[-1]
         attempt.stopped, attempt.exit_code = _ms(now), event.exit_code
-        attempt.reason, attempt.status_reason = event.reason, job.ending or event.status_reason
+        attempt.reason, attempt.status_reason = event.reason, job.stop_reason or event.status_reason
         del self._running[attempt.task_id]
         self._scheduler.release(job)
-        if job.ending is None and event.exit_code == 0:
+        # A stopped attempt fails its job for good, even with exit code 0, and is not followed by another attempt.
+        if job.stop_reason is None and event.exit_code == 0:
             self._end(job, Status.SUCCEEDED, event.status_reason, now)
-        elif job.ending is None and retries(job.spec.retry, len(job.attempts), attempt):
+        elif job.stop_reason is None and is_retried(job.spec.retry, len(job.attempts), attempt):
             self._make_runnable(job)
         else:
             self._end(job, Status.FAILED, attempt.status_reason, now)
 
     def _stop(self, job: Job, reason: str, now: float) -> None:
-        """Have the running attempt stopped, for good. The first reason stays."""
-        if job.ending is None:
-            job.ending = reason
+        """Request SIGTERM for the running attempt, and end its job with it. The first reason counts."""
+        if job.stop_reason is None:
+            job.stop_reason = reason
             task_id = job.attempts[-1].task_id
             self._actions.append(Stop(task_id, kill=False))
             heapq.heappush(self._deadlines, _Deadline(now + STOP_GRACE, task_id, kill=True))
 
     def _cancel_waiting(self, job: Job, reason: str, now: float) -> None:
         if job.children:
-            job.ending = job.ending or reason
-        for each in job.children or [job]:
-            if not each.status.active and not each.status.ended:
-                each.cancelled = True
-                self._end(each, Status.FAILED, reason, now)
+            job.stop_reason = job.stop_reason or reason
+        for target in job.children or [job]:
+            if not target.status.active and not target.status.ended:
+                target.cancelled = True
+                self._end(target, Status.FAILED, reason, now)
 
-    def _follow_ups(self, now: float) -> None:
-        while self._ended:
-            self._follow_up(self._ended.popleft(), now)
+    def _propagate_ends(self, now: float) -> None:
+        # A queue in place of recursion: an array of 10,000 children in a sequence would exceed Python's stack.
+        while self._just_ended:
+            self._propagate_end(self._just_ended.popleft(), now)
 
-    def _follow_up(self, job: Job, now: float) -> None:
-        """Tell those that waited for a job that it ended."""
+    def _propagate_end(self, job: Job, now: float) -> None:
+        """Update the parent and the dependents of an ended job."""
         if job.parent is None:
             self._history.append(job)
         else:
@@ -256,7 +267,7 @@ class Engine:
         if failed + parent.summary[Status.SUCCEEDED] < len(parent.children):
             return
         if failed:
-            self._end(parent, Status.FAILED, parent.ending or records.CHILD_FAILED, now)
+            self._end(parent, Status.FAILED, parent.stop_reason or records.CHILD_FAILED, now)
         else:
             self._end(parent, Status.SUCCEEDED, None, now)
 
@@ -264,17 +275,17 @@ class Engine:
         if status == Status.FAILED:
             self._end(job, Status.FAILED, records.DEPENDENCY_FAILED, now)
             return
-        job.waiting_for -= 1
-        if not job.waiting_for:
+        job.open_dependencies -= 1
+        if not job.open_dependencies:
             self._release(job)
 
     def _end(self, job: Job, status: Status, reason: str | None, now: float) -> None:
-        """Put a job, and what has not ended of a parent's children, into its last state."""
+        """Put a job, and the unfinished children of an array, into its last state."""
         if job.status.ended:
             return
         self._set_status(job, status)
         job.reason, job.stopped = reason, _ms(now)
-        self._ended.append(job)
+        self._just_ended.append(job)
         for child in job.children:
             self._end(child, status, reason, now)
 

@@ -1,6 +1,6 @@
-"""The Batch job API: requests in, answers out. The engine is asked under one lock, and a runner does its actions.
+"""The job API of Batch: SubmitJob, DescribeJobs, ListJobs, CancelJob and TerminateJob, CancelJobs and TerminateJobs.
 
-Answers SubmitJob, DescribeJobs, ListJobs, and CancelJob and TerminateJob one by one and in bulk.
+One lock guards the engine, and a runner performs its actions.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ if TYPE_CHECKING:
     )
 
 End = Callable[[Job, str, float], list[Action]]
-"""Cancels or terminates a job, for a reason, at a time."""
+"""``end(job, reason, now)``: cancels or terminates a job."""
 
 MAX_BULK = 50
+"""Jobs in a call of CancelJobs or TerminateJobs."""
 MAX_DESCRIBED = 100
+"""Jobs in a call of DescribeJobs."""
 PAGE_SIZE = 1000
-"""Jobs a page of ListJobs; with a filter 100 (AWS Batch API reference, "ListJobs")."""
+"""Jobs on a page of ListJobs without a filter (AWS Batch API reference, "ListJobs")."""
 FILTERED_PAGE_SIZE = 100
+"""Jobs on a page of ListJobs with a filter."""
 
 
 class Batch:
@@ -50,9 +53,9 @@ class Batch:
     catalog : Catalog
     runner : Runner
     vcpus : float
-        How many vCPUs jobs may hold at a time.
+        The vCPUs that running jobs may hold together.
     clock : callable
-        Seconds since 1970.
+        Returns seconds since 1970.
     """
 
     def __init__(self, catalog: Catalog, runner: Runner, vcpus: float, clock: Callable[[], float] = time.time) -> None:
@@ -60,6 +63,7 @@ class Batch:
         self._engine = Engine(vcpus, lambda: str(uuid.uuid4()))
         self._changed = threading.Condition()
         self._closed = False
+        # The deadline for which the timekeeper sleeps. It is woken only for an earlier one.
         self._due = math.inf
         self._routes: Mapping[str, Callable[[Any], Answer]] = {
             "/v1/submitjob": self.submit_job,
@@ -74,11 +78,11 @@ class Batch:
         self._timekeeper.start()
 
     def handles(self, method: str, path: str) -> bool:
-        """Whether a request is one of the Batch job API."""
+        """Return True if a request belongs to the job API of Batch."""
         return method == "POST" and path in self._routes
 
     def respond(self, path: str, body: bytes) -> Answer:
-        """Answer a request. Raises `ClientException` for what is refused."""
+        """Answer a request. Raise `ClientException` for a refused one."""
         try:
             request = json.loads(body or b"{}")
         except ValueError as error:
@@ -88,6 +92,7 @@ class Batch:
         return self._routes[path](request)
 
     def submit_job(self, request: SubmitJobRequestTypeDef) -> Answer:
+        # Without the lock: the catalog may have to make requests, and every other call would wait for their answers.
         spec = resolve(request, self._catalog, self._engine.jobs)
         with self._changed:
             job, actions = self._engine.submit(spec, self._clock())
@@ -98,6 +103,7 @@ class Batch:
         ids = request.get("jobs") or []
         if len(ids) > MAX_DESCRIBED:
             raise ClientException(f"Number of jobs must be at most {MAX_DESCRIBED}")
+        # As on AWS, an unknown id is no error: the job is missing in the answer.
         with self._changed:
             jobs = [self._engine.jobs[job_id] for job_id in ids if job_id in self._engine.jobs]
             return {"jobs": [detail(job) for job in jobs]}
@@ -121,47 +127,50 @@ class Batch:
         return self._end_all(request, self._engine.terminate)
 
     def report(self, event: Event) -> None:
-        """Take in what the runner reports, and start at once what can now start."""
+        """Process an event from the runner, and start the jobs that can start now."""
         with self._changed:
             if not self._closed:
                 self._perform(self._engine.handle(event, self._clock()))
 
     def forget(self, job_id: str) -> None:
-        """Know a job no more. Raises `ClientException` when it is not known."""
+        """Drop a job from the records. Raise `ClientException` for an unknown job."""
         with self._changed:
             self._engine.forget(self._job(job_id))
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state; of an array, its children count."""
+        """Return the number of jobs in each state. An array counts as its children."""
         with self._changed:
             jobs = Counter(job.status for job in self._engine.jobs.values() if not job.children)
         return {status.value: jobs[status] for status in Status}
 
     @property
     def live(self) -> bool:
-        """Whether any job has not ended."""
+        """True while any job has not ended."""
         with self._changed:
             return self._engine.live
 
     def close(self) -> None:
-        """Kill all that runs and start nothing more."""
+        """Kill all running jobs. No further job starts."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        # Without the lock: the runner's threads may be about to report, and closing waits for them.
         self._runner.close()
         self._timekeeper.join(timeout=5)
 
     def _listed(self, request: ListJobsRequestTypeDef) -> Iterable[Job]:
-        """The jobs that ListJobs is asked for, without a status only those that run."""
+        """Return the jobs for a ListJobs request."""
         if request.get("arrayJobId"):
             jobs: Iterable[Job] = self._job(request["arrayJobId"]).children
         elif request.get("jobQueue"):
             queue = request["jobQueue"].rpartition("/")[2]
             jobs = (job for job in reversed(list(self._engine.top_level())) if job.spec.queue.name == queue)
+            # With a filter, AWS ignores jobStatus and returns jobs in all states.
             if request.get("filters"):
                 return (job for job in jobs if matches(job, request["filters"]))
         else:
             raise ClientException("Exactly one of jobQueue, arrayJobId and multiNodeJobId must be specified")
+        # Without a status, AWS returns the jobs in RUNNING only.
         status = request.get("jobStatus") or Status.RUNNING
         return (job for job in jobs if job.status == status)
 
@@ -217,12 +226,12 @@ class Batch:
 
 
 def arn(job: Job) -> str:
-    """The job's ARN, in its queue's account and region."""
+    """Return the job's ARN, with the account and region of its queue."""
     return f"{job.spec.queue.arn.partition(':job-queue/')[0]}:job/{job.id}"
 
 
 def detail(job: Job) -> Answer:
-    """A job as DescribeJobs shows it."""
+    """Return a job's entry in the answer of DescribeJobs."""
     spec = job.spec
     return _without_none(
         {
@@ -252,7 +261,7 @@ def detail(job: Job) -> Answer:
 
 
 def summary(job: Job) -> Answer:
-    """A job as ListJobs shows it."""
+    """Return a job's entry in the answer of ListJobs."""
     last = _last_stopped(job)
     container = {} if last is None else _without_none({"exitCode": last.exit_code, "reason": last.reason})
     return _without_none(
@@ -281,6 +290,7 @@ def _container(job: Job) -> Answer:
             "command": list(spec.command),
             "environment": [{"name": name, "value": value} for name, value in spec.environment.items()],
             "resourceRequirements": [{"type": kind, "value": value} for kind, value in spec.resources.items()],
+            # AWS sends these lists also when they are empty.
             "volumes": [],
             "mountPoints": [],
             "ulimits": [],
@@ -341,18 +351,16 @@ def _without_none(values: Mapping[str, object]) -> Answer:
 
 
 def page(request: ListJobsRequestTypeDef, jobs: Iterable[Job]) -> Answer:
-    """A page of ListJobs over ``jobs``, which are in the order to be shown.
-
-    The token is the creation order of the last job shown, so that jobs which come or go do not shift pages.
-    """
+    """Return one page of ListJobs. The order of ``jobs`` is the order of the answer."""
     size = min(request.get("maxResults") or PAGE_SIZE, FILTERED_PAGE_SIZE if request.get("filters") else PAGE_SIZE)
     token = request.get("nextToken")
     if token is not None:
         jobs = _after(jobs, token)
-    shown = list(islice(jobs, size + 1))
-    answer: dict[str, object] = {"jobSummaryList": [summary(job) for job in shown[:size]]}
-    if len(shown) > size:
-        answer["nextToken"] = str(shown[size - 1].order)
+    entries = list(islice(jobs, size + 1))
+    answer: dict[str, object] = {"jobSummaryList": [summary(job) for job in entries[:size]]}
+    if len(entries) > size:
+        # The token is a position in the order of creation. Jobs that come or go between two pages do not shift it.
+        answer["nextToken"] = str(entries[size - 1].order)
     return answer
 
 
@@ -360,26 +368,29 @@ def _after(jobs: Iterable[Job], token: str) -> Iterable[Job]:
     if not token.isdecimal():
         raise ClientException("Invalid nextToken")
     last = int(token)
-    # Arrays are listed by rising, queues by falling order; a page never turns round.
+    # Children are listed from the oldest, the jobs of a queue from the newest.
     return (job for job in jobs if (job.order > last if job.parent is not None else job.order < last))
 
 
 def matches(job: Job, filters: Iterable[KeyValuesPairTypeDef]) -> bool:
-    """Whether a job passes ListJobs' filters (names and semantics: AWS Batch API reference, "ListJobs")."""
+    """Return True if a job passes the filters of ListJobs (AWS Batch API reference, "ListJobs")."""
     return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
 
 
 def _matches(job: Job, name: str, value: str) -> bool:
     if name == "JOB_NAME":
-        return _glob(value.lower(), job.spec.name.lower())
+        return _matches_pattern(value.lower(), job.spec.name.lower())
     if name == "JOB_DEFINITION":
-        return value == job.spec.definition or _glob(value, job.spec.definition_name)
+        return value == job.spec.definition or _matches_pattern(value, job.spec.definition_name)
     if name == "BEFORE_CREATED_AT":
         return job.created < int(value)
     if name == "AFTER_CREATED_AT":
         return job.created > int(value)
-    raise ClientException(f"Filter {name} is not one of the embedded cloud's")
+    raise ClientException(
+        f"The embedded cloud does not support the ListJobs filter {name}. "
+        "Use JOB_NAME, JOB_DEFINITION, BEFORE_CREATED_AT or AFTER_CREATED_AT."
+    )
 
 
-def _glob(pattern: str, text: str) -> bool:
+def _matches_pattern(pattern: str, text: str) -> bool:
     return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern

@@ -1,8 +1,7 @@
-"""The output of attempts, from files to CloudWatch Logs: while they run, and the rest as they end.
+"""The transfer of attempts' output from files to CloudWatch Logs, during the attempt and after its end.
 
-Group and stream are those of AWS Batch: the job definition's ``awslogs-group``, by default ``/aws/batch/job``, and
-the attempt's ``logStreamName``. An attempt that prints
-nothing costs no request.
+The names are those of AWS Batch. The log group is the job definition's ``awslogs-group``, by default
+``/aws/batch/job``. The log stream is the attempt's ``logStreamName``.
 """
 
 from __future__ import annotations
@@ -25,14 +24,17 @@ if TYPE_CHECKING:
 
 GROUP = LOG_GROUP
 INTERVAL = 0.5
-"""Seconds between two looks at a running attempt's output."""
+"""Seconds between two reads of a running attempt's output."""
+# Limits of a PutLogEvents call (CloudWatch Logs API reference, "PutLogEvents"). All but MAX_EVENTS are bytes.
 MAX_EVENTS = 10_000
 MAX_BATCH = 1_048_576
 MAX_EVENT = 256 * 1024
 EVENT_OVERHEAD = 26
-"""Bytes; limits of a PutLogEvents call (CloudWatch Logs API reference, "PutLogEvents")."""
+"""Bytes that each event counts besides its message."""
 READ_SIZE = 4 * 1024 * 1024
+"""Bytes that are read and shipped at a time."""
 CLOSE_TIMEOUT = 10.0
+"""Seconds for the rest of the output when the cloud stops."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ Call = Callable[..., object]
 
 @dataclass(eq=False)
 class _Tail:
-    """How far an attempt's output has been shipped."""
+    """The output file of an attempt, and the offset up to which it has been shipped."""
 
     group: str
     stream: str
@@ -53,12 +55,12 @@ class _Tail:
 
 
 class LogShipper:
-    """Ships output files from a thread of its own.
+    """A thread that ships output files to CloudWatch Logs.
 
     Parameters
     ----------
     call : callable
-        Makes a call to CloudWatch Logs, for example ``call("PutLogEvents", ...)``.
+        Makes a call of CloudWatch Logs, for example ``call("PutLogEvents", ...)``.
     """
 
     def __init__(self, call: Call) -> None:
@@ -71,9 +73,10 @@ class LogShipper:
         self._thread.start()
 
     def follow(self, task: Task, path: Path | None) -> None:
-        """Follow a task's output file; with None, ship the rest of it and delete it."""
+        """Ship a task's output file from now on. With a path of None, ship the rest and delete the file."""
         with self._changed:
             if path is not None:
+                # With no attempt to follow, the thread sleeps without a timeout.
                 if not self._tails:
                     self._changed.notify_all()
                 self._tails[task.id] = _Tail(task.log_group, task.log_stream, path)
@@ -81,13 +84,14 @@ class LogShipper:
                 self._end(self._tails.pop(task.id))
 
     def close(self) -> None:
-        """Ship what is left, within 10 s."""
+        """Ship the rest of all output, within 10 seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(CLOSE_TIMEOUT)
 
     def _end(self, tail: _Tail) -> None:
+        # An attempt that prints nothing costs no request.
         if _size(tail.path) > tail.offset:
             tail.ended = True
             self._ended.append(tail)
@@ -108,48 +112,52 @@ class LogShipper:
                 return
 
     def _ship(self, tail: _Tail) -> None:
-        # Asked first: an attempt that ends while this ships has more to be shipped, by the next round.
+        # Read before the file. An attempt that ends during this pass may print more, which the next pass ships.
         ended = tail.ended
         try:
-            while _size(tail.path) > tail.offset and self._ship_some(tail):
+            while _size(tail.path) > tail.offset and self._ship_next(tail):
                 pass
         except FileNotFoundError:
             return
         except Exception:
-            # Whatever it is, the output of the other attempts is still to be shipped.
-            _log.exception("The output of %s could not be shipped", tail.stream)
+            # The thread must go on, because it also ships the output of all other attempts.
+            _log.exception("Cannot ship the output of %s to CloudWatch Logs", tail.stream)
         if ended:
             with contextlib.suppress(OSError):
                 tail.path.unlink()
 
-    def _ship_some(self, tail: _Tail) -> bool:
-        """Ship what there is, whole lines only unless the attempt has ended; False when that is nothing."""
+    def _ship_next(self, tail: _Tail) -> bool:
+        """Ship the next piece of a file. Return False if it has no complete line to ship."""
         with tail.path.open("rb") as stream:
             stream.seek(tail.offset)
             data = stream.read(READ_SIZE)
-        whole = len(data) if tail.ended or len(data) == READ_SIZE else data.rfind(b"\n") + 1
-        if not whole:
+        # A line that is still being written waits for its end: an event is a line. A full buffer cannot wait.
+        size = len(data) if tail.ended or len(data) == READ_SIZE else data.rfind(b"\n") + 1
+        if not size:
             return False
         now = int(time.time() * 1000)
-        for batch in batches(data[:whole]):
+        for batch in batches(data[:size]):
             self._put(tail, [{"timestamp": now, "message": message} for message in batch])
-        tail.offset += whole
+        tail.offset += size
         return True
 
     def _put(self, tail: _Tail, events: list[InputLogEventTypeDef]) -> None:
-        where = {"logGroupName": tail.group, "logStreamName": tail.stream}
+        names = {"logGroupName": tail.group, "logStreamName": tail.stream}
         if not tail.created:
-            self._create(where)
+            self._create(names)
             tail.created = True
-        self._call("PutLogEvents", **where, logEvents=events)
+        self._call("PutLogEvents", **names, logEvents=events)
 
-    def _create(self, where: dict[str, str]) -> None:
+    def _create(self, names: dict[str, str]) -> None:
         with contextlib.suppress(ResourceExistsException):
-            self._call("CreateLogStream", **where)
+            self._call("CreateLogStream", **names)
 
 
 def batches(data: bytes) -> Iterator[list[str]]:
-    """The messages of some output, a line each without the empty ones, as many a batch as one call takes."""
+    """Yield the lines of ``data`` without the empty ones, in batches for one PutLogEvents call each.
+
+    A line that is longer than an event permits becomes several messages.
+    """
     batch: list[str] = []
     size = 0
     for line in data.splitlines():

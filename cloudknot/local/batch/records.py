@@ -1,6 +1,6 @@
-"""What the Batch engine keeps and passes on: jobs, attempts, tasks, events and actions.
+"""The records of the Batch engine: jobs, attempts, tasks, events and actions.
 
-All but `Job` and `Attempt` are frozen; those two are changed by the engine only.
+Only the engine changes a `Job` or an `Attempt`. All other records are frozen.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """True for SUCCEEDED and FAILED."""
         return self in _ENDED
 
     @property
     def active(self) -> bool:
-        """Whether an attempt of the job holds vCPUs."""
+        """True while an attempt of the job holds vCPUs."""
         return self in _ACTIVE
 
 
 _ENDED = frozenset({Status.SUCCEEDED, Status.FAILED})
 _ACTIVE = frozenset({Status.STARTING, Status.RUNNING})
 
+# Texts of AWS, word for word: job definitions match them in evaluateOnExit, and cloudknot explains failures by them.
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
 HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
-"""The statusReason with which AWS reports that a job's host went away under it."""
+"""AWS's statusReason for a job whose host was terminated. cloudknot's retry rule matches ``Host EC2*``."""
 TIMED_OUT = "Job attempt duration exceeded timeout"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CHILD_FAILED = "Array Child Job failed"
@@ -51,13 +53,15 @@ TOO_MANY_VCPUS = (
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - CE(s) associated with the job queue cannot meet the CPU "
     "requirement of the job."
 )
-"""The statusReason of a job that asks for more vCPUs than its compute environments may have (AWS Batch user guide,
-"Jobs stuck in RUNNABLE due to misconfiguration")."""
+"""The statusReason of a job that requests more vCPUs than its compute environments may have.
+
+Source: AWS Batch user guide, "Jobs stuck in RUNNABLE due to misconfiguration".
+"""
 
 
 @dataclass(frozen=True)
 class ExitRule:
-    """One entry of ``evaluateOnExit``; None matches anything."""
+    """One entry of ``evaluateOnExit``. A pattern of None matches anything."""
 
     action: str
     on_exit_code: str | None = None
@@ -67,13 +71,18 @@ class ExitRule:
 
 @dataclass(frozen=True)
 class RetryStrategy:
+    """The ``retryStrategy`` of a job. ``attempts`` counts the first one, too."""
+
     attempts: int = 1
     rules: tuple[ExitRule, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """``job_id`` is None for SEQUENTIAL; ``type`` is empty, ``SEQUENTIAL`` or ``N_TO_N``."""
+    """One entry of ``dependsOn``.
+
+    ``type`` is empty, ``SEQUENTIAL`` or ``N_TO_N``. ``job_id`` is None for SEQUENTIAL.
+    """
 
     job_id: str | None
     type: str = ""
@@ -81,7 +90,10 @@ class Dependency:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """Seconds for which a job may be at the head of its queue with a reason not to start, before it is cancelled."""
+    """A queue's limit for jobs that cannot start for ``reason``.
+
+    Batch cancels such a job after ``seconds`` at the head of its queue.
+    """
 
     reason: str
     seconds: float
@@ -89,7 +101,7 @@ class TimeLimit:
 
 @dataclass(frozen=True)
 class Queue:
-    """A job queue and the compute environment that serves it."""
+    """A job queue with its largest compute environment."""
 
     name: str
     arn: str
@@ -105,7 +117,7 @@ def _no_container() -> ContainerPropertiesOutputTypeDef:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job as it was submitted, with definition and overrides resolved."""
+    """A submitted job, with its definition and overrides merged."""
 
     name: str
     queue: Queue
@@ -124,13 +136,13 @@ class JobSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     container: ContainerPropertiesOutputTypeDef = field(default_factory=_no_container)
     platform: str = "EC2"
-    refused: str | None = None
-    """Why the job goes to FAILED at once, although it was accepted."""
+    immediate_failure: str | None = None
+    """The statusReason of a job that Batch accepts and then fails at once; None for all others."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One attempt of one job, for a runner to run."""
+    """One attempt of one job, as a runner executes it."""
 
     id: str
     image: str
@@ -140,26 +152,27 @@ class Task:
     log_group: str = "/aws/batch/job"
     vcpus: float = 1
     memory: int | None = None
-    """MiB."""
+    """The memory limit in MiB."""
     user: str | None = None
     role: str | None = None
-    """ARN of the job role."""
+    """The ARN of the job role."""
     init: bool = False
-    """Whether an init process, which passes signals on and reaps, is the container's first."""
+    """True if the container's first process is an init process, which forwards signals and reaps zombies."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """The task's process runs."""
+    """The event that the process of a task runs."""
 
     task_id: str
 
 
 @dataclass(frozen=True)
 class Exited:
-    """The task has no process (any more).
+    """The event that a task has ended, or could not start.
 
-    ``exit_code`` is None when there never was one to see; ``reason`` is the container's, as ECS words it.
+    ``exit_code`` is None if the runner saw none: the task never started, or its host was lost.
+    ``reason`` is the container's reason in the words of ECS.
     """
 
     task_id: str
@@ -173,12 +186,14 @@ Event = Started | Exited
 
 @dataclass(frozen=True)
 class Start:
+    """The action to start a task."""
+
     task: Task
 
 
 @dataclass(frozen=True)
 class Stop:
-    """SIGTERM to the task's processes, or SIGKILL."""
+    """The action to send SIGTERM, or SIGKILL, to the processes of a task."""
 
     task_id: str
     kill: bool
@@ -189,7 +204,7 @@ Action = Start | Stop
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of a job. Times are milliseconds since 1970."""
+    """One execution of a job. Times are milliseconds since 1970."""
 
     task_id: str
     log_stream: str
@@ -202,11 +217,12 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A job, an array's parent, or an array's child. Times are milliseconds since 1970."""
+    """A single job, an array parent or a child job. Times are milliseconds since 1970."""
 
     id: str
     spec: JobSpec
     order: int
+    """The position in the order of creation, over all jobs of the cloud."""
     created: int
     status: Status = Status.SUBMITTED
     reason: str | None = None
@@ -217,9 +233,11 @@ class Job:
     index: int | None = None
     children: list[Job] = field(default_factory=list)
     summary: Counter[Status] = field(default_factory=Counter)
-    waiting_for: int = 0
+    """The number of children in each state."""
+    open_dependencies: int = 0
+    """The number of jobs that must succeed before this one can start."""
     dependents: list[Job] = field(default_factory=list)
-    ending: str | None = None
-    """The statusReason with which the running attempt is being stopped for good."""
+    stop_reason: str | None = None
+    """The statusReason of a running job that is being stopped; None while nobody stops it."""
     cancelled: bool = False
     terminated: bool = False

@@ -1,7 +1,7 @@
-"""Queues and compute environments as Batch guards them: a layer in front of moto, which keeps them.
+"""Batch's rules for job queues and compute environments, as a layer in front of moto, which stores them.
 
-moto lets anything be deleted at any time, knows no quotas, keeps no time limits of queues, and does not take note when
-a compute environment changes.
+moto itself permits every deletion, has no quotas, drops the time limits of queues and ignores changes of a compute
+environment.
 """
 
 from __future__ import annotations
@@ -31,27 +31,29 @@ if TYPE_CHECKING:
     )
 
 DEFAULT_TYPES = ("default_x86_64", "default_arm64")
-"""Batch's words for whatever suits, of which moto knows only ``optimal``."""
+"""Batch's names for automatically chosen instance types, as aliases of ``optimal``, the only one that moto accepts."""
 LIMITS = "jobStateTimeLimitActions"
 QUOTA = 50
-"""Job queues, and compute environments, of an account in a region (Batch user guide, "Service quotas")."""
+"""Job queues, and likewise compute environments, of an account in a region (Batch user guide, "Service quotas")."""
 
 
 class BatchResources:
-    """A WSGI application: Batch's refusals, everything else by another application.
+    """A WSGI application that refuses requests as Batch does and passes all others on.
 
     Parameters
     ----------
-    others : WSGI application
-        Also keeps the queues and the environments.
+    application : WSGI application
+        Stores queues and compute environments, and answers all other requests.
     quota : int
-        How many of each there may be.
+        The maximum number of job queues, and of compute environments.
     """
 
-    def __init__(self, others: WSGIApplication, quota: int = QUOTA) -> None:
-        self._others, self._quota = others, quota
+    def __init__(self, application: WSGIApplication, quota: int = QUOTA) -> None:
+        self._application, self._quota = application, quota
+        # One request at a time: a check, such as the quota's, and the change after it belong together.
         self._lock = threading.Lock()
-        self._changes: dict[str, dict[str, object]] = {}
+        # The values that moto would drop or refuse, by ARN. Descriptions get them back.
+        self._overrides: dict[str, dict[str, object]] = {}
         self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
             "createjobqueue": self._create_queue,
             "updatejobqueue": self._update_queue,
@@ -67,7 +69,7 @@ class BatchResources:
         path = environ["PATH_INFO"]
         operation = self._operations.get(path.removeprefix("/v1/")) if path.startswith("/v1/") else None
         if operation is None or environ["REQUEST_METHOD"] != "POST":
-            return self._others(environ, start_response)
+            return self._application(environ, start_response)
         try:
             with self._lock:
                 answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
@@ -76,7 +78,7 @@ class BatchResources:
         return wsgi.send_json(start_response, answer)
 
     def _create_queue(self, environ: WSGIEnvironment, request: CreateJobQueueRequestTypeDef) -> Answer:
-        self._refuse_one_more(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
+        self._check_new_name(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
         answer = self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
         self._keep_limits(answer["jobQueueArn"], request)
         return answer
@@ -87,46 +89,48 @@ class BatchResources:
         return answer
 
     def _keep_limits(self, arn: str, request: Mapping[str, object]) -> None:
-        """Any number of seconds is taken, so that a test need not wait for the 600 that are the least on AWS."""
+        """Store the time limits of a queue, which moto drops."""
+        # Without AWS's minimum of 600 seconds, so that tests need not wait for so long.
         if LIMITS in request:
-            self._changes[arn] = {LIMITS: request[LIMITS]}
+            self._overrides[arn] = {LIMITS: request[LIMITS]}
 
     def _describe_queues(self, environ: WSGIEnvironment, request: DescribeJobQueuesRequestTypeDef) -> Answer:
         answer = self._ask(environ, "describejobqueues", request)
         for queue in answer["jobQueues"]:
-            queue.update(self._changes.get(queue["jobQueueArn"], {}))
+            queue.update(self._overrides.get(queue["jobQueueArn"], {}))
         return answer
 
     def _create_environment(self, environ: WSGIEnvironment, request: CreateComputeEnvironmentRequestTypeDef) -> Answer:
         name = str(request.get("computeEnvironmentName"))
-        self._refuse_one_more(environ, "computeEnvironments", "computeEnvironmentName", name)
-        given = request.get("computeResources")
-        resources: dict[str, object] = dict(given or {})
-        types = list(given.get("instanceTypes", ())) if given else []
-        # Jobs run on this machine. For instances, moto would make things that outlive the environment.
+        self._check_new_name(environ, "computeEnvironments", "computeEnvironmentName", name)
+        original = request.get("computeResources")
+        resources: dict[str, object] = dict(original or {})
+        types = list(original.get("instanceTypes", ())) if original else []
+        # Jobs run on this machine. For vCPUs that are always on, moto would make instances that nothing deletes.
         sizes: dict[str, object] = {key: resources[key] for key in ("minvCpus", "desiredvCpus") if key in resources}
         resources.update(dict.fromkeys(sizes, 0))
-        if known := ["optimal" if one in DEFAULT_TYPES else one for one in types]:
-            resources["instanceTypes"] = known
-        asked = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
-        answer = self._ask(environ, "createcomputeenvironment", asked)
-        told = {"instanceTypes": types} if known != types else {}
-        self._changes[answer["computeEnvironmentArn"]] = {**sizes, **told}
+        if moto_types := ["optimal" if name in DEFAULT_TYPES else name for name in types]:
+            resources["instanceTypes"] = moto_types
+        changed = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
+        answer = self._ask(environ, "createcomputeenvironment", changed)
+        type_overrides = {"instanceTypes": types} if moto_types != types else {}
+        self._overrides[answer["computeEnvironmentArn"]] = {**sizes, **type_overrides}
         return answer
 
-    def _refuse_one_more(self, environ: WSGIEnvironment, noun: str, key: str, name: str) -> None:
-        found = self._ask(environ, f"describe{noun.lower()}", {})[noun]
-        if any(one[key] == name for one in found):
+    def _check_new_name(self, environ: WSGIEnvironment, collection: str, key: str, name: str) -> None:
+        """Refuse a name that is taken, and one more resource than the quota."""
+        existing = self._ask(environ, f"describe{collection.lower()}", {})[collection]
+        if any(resource[key] == name for resource in existing):
             raise ClientException("Object already exists")
-        if len(found) >= self._quota:
-            words = {"jobQueues": "job queues", "computeEnvironments": "compute environments"}[noun]
+        if len(existing) >= self._quota:
+            words = {"jobQueues": "job queues", "computeEnvironments": "compute environments"}[collection]
             raise ClientException(f"Maximum number of {words} supported is {self._quota}")
 
     def _delete_queue(self, environ: WSGIEnvironment, request: DeleteJobQueueRequestTypeDef) -> Answer:
         for queue in self._ask(environ, "describejobqueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
-            self._changes.pop(queue["jobQueueArn"], None)
+            self._overrides.pop(queue["jobQueueArn"], None)
         return self._ask(environ, "deletejobqueue", request)
 
     def _delete_environment(self, environ: WSGIEnvironment, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
@@ -138,19 +142,19 @@ class BatchResources:
             orders = [entry["computeEnvironment"] for queue in queues for entry in queue["computeEnvironmentOrder"]]
             if {arn, environment["computeEnvironmentName"]} & set(orders):
                 raise ClientException("Cannot delete, found existing JobQueue relationship")
-            self._changes.pop(arn, None)
+            self._overrides.pop(arn, None)
         return self._ask(environ, "deletecomputeenvironment", request)
 
     def _update_environment(self, environ: WSGIEnvironment, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
-        found = self._environments(environ, [request["computeEnvironment"]])
-        if not found:
+        environments = self._environments(environ, [request["computeEnvironment"]])
+        if not environments:
             raise ClientException(f"{request['computeEnvironment']} does not exist")
         resources = request.get("computeResources")
-        if resources and resources.get("desiredvCpus", math.inf) < _desired(found[0]):
+        if resources and resources.get("desiredvCpus", math.inf) < _desired_vcpus(environments[0]):
             raise ClientException("Manually scaling down compute environment is not supported.")
         answer = self._ask(environ, "updatecomputeenvironment", request)
         if resources:
-            self._changes.setdefault(found[0]["computeEnvironmentArn"], {}).update(resources)
+            self._overrides.setdefault(environments[0]["computeEnvironmentArn"], {}).update(resources)
         return answer
 
     def _describe_environments(
@@ -158,26 +162,27 @@ class BatchResources:
     ) -> Answer:
         answer = self._ask(environ, "describecomputeenvironments", request)
         for environment in answer["computeEnvironments"]:
-            changed = self._changes.get(environment["computeEnvironmentArn"])
-            if changed:
-                environment["computeResources"] = {**environment["computeResources"], **changed}
+            overrides = self._overrides.get(environment["computeEnvironmentArn"])
+            if overrides:
+                environment["computeResources"] = {**environment["computeResources"], **overrides}
         return answer
 
     def _environments(self, environ: WSGIEnvironment, names: list[str]) -> list[ComputeEnvironmentDetailTypeDef]:
         answer = self._ask(environ, "describecomputeenvironments", {"computeEnvironments": names})
-        found: list[ComputeEnvironmentDetailTypeDef] = answer["computeEnvironments"]
-        return found
+        environments: list[ComputeEnvironmentDetailTypeDef] = answer["computeEnvironments"]
+        return environments
 
     def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
-        """An operation of the application behind."""
+        """Call an operation of the application behind this layer, and return its answer."""
         body, path = json.dumps(request).encode(), f"/v1/{operation}"
+        # moto reads the path from RAW_URI where it is set, so PATH_INFO alone would not change it.
         changed: dict[str, object] = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path, "QUERY_STRING": ""}
         changed |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        status, answer = wsgi.ask_json(self._others, environ, changed)
+        status, answer = wsgi.ask_json(self._application, environ, changed)
         if not status.startswith("200"):
             raise ClientException(answer.get("message") or answer.get("Message") or status)
         return answer
 
 
-def _desired(environment: ComputeEnvironmentDetailTypeDef) -> int:
+def _desired_vcpus(environment: ComputeEnvironmentDetailTypeDef) -> int:
     return environment["computeResources"].get("desiredvCpus", 0) if "computeResources" in environment else 0

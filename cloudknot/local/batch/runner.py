@@ -1,4 +1,4 @@
-"""What runs the attempts of jobs: the seam between the Batch engine and processes, containers, ..."""
+"""The interface between the Batch engine and the runners, which execute attempts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from typing import Protocol
 from cloudknot.local.batch.records import Event, Task
 
 Report = Callable[[Event], None]
-"""Takes one `Started` and one `Exited` for each task, or just the `Exited`. Safe to call from any thread."""
+"""The receiver of a task's events: first `Started`, then `Exited`, or only `Exited` if the task could not start.
+
+It can be called from any thread.
+"""
 
 
 class Runner(Protocol):
-    """Runs tasks. No method waits for a task."""
+    """A way to execute tasks. `start` and `stop` return without waiting for a task."""
 
+    # The Batch API calls start and stop with its lock held, and report takes the same lock.
     def start(self, task: Task, report: Report) -> None:
-        """Have a task run. ``report`` is called from another thread, never from within `start`."""
+        """Start a task. ``report`` is called from another thread, never from within `start`."""
         ...
 
     def stop(self, task_id: str, *, kill: bool) -> None:
-        """Send SIGTERM, or SIGKILL, to all processes of a task. Nothing happens when it has ended."""
+        """Send SIGTERM, or SIGKILL, to all processes of a task. Does nothing if the task has ended."""
         ...
 
     def close(self) -> None:
-        """Kill every task, report nothing more, and free what the runner holds."""
+        """Kill all tasks, report no more events, and release all resources."""
         ...

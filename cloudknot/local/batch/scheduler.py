@@ -1,8 +1,6 @@
-"""The jobs that wait for vCPUs: which one starts next, and which head of a queue has been stuck for too long. Pure.
+"""The order in which runnable jobs start, and the time limits for jobs that cannot start. No I/O.
 
-Jobs start first in, first out within a queue, queues by priority, bounded by vCPUs. Of jobs that never start, only the
-first of a queue is its head; the time of the next one begins when that is gone (AWS Batch API reference,
-JobStateTimeLimitAction).
+Within a queue, jobs start first in, first out. Queues with a higher priority go first.
 """
 
 from __future__ import annotations
@@ -16,13 +14,12 @@ from cloudknot.local.batch.records import TOO_MANY_VCPUS, Job, Queue, Status, Ti
 
 
 class Scheduler:
-    """The runnable jobs, and the vCPUs in use.
+    """The runnable jobs and the vCPUs in use.
 
     Parameters
     ----------
     vcpus : float
-        How many vCPUs the machine gives. A job that wants more, but no more than its compute environment's maximum,
-        runs alone.
+        The vCPUs of the machine. A job that needs more runs alone, if its compute environment's maximum permits it.
     """
 
     def __init__(self, vcpus: float) -> None:
@@ -34,7 +31,7 @@ class Scheduler:
         self._ready: dict[str, list[tuple[int, Job]]] = {}
 
     def add(self, job: Job) -> str | None:
-        """Queue a runnable job, or return the statusReason for which it never starts."""
+        """Add a runnable job to its queue. For a job that can never start, return the statusReason instead."""
         queue = job.spec.queue
         if job.spec.vcpus > queue.max_vcpus:
             return TOO_MANY_VCPUS
@@ -43,13 +40,15 @@ class Scheduler:
         return None
 
     def take(self) -> Iterator[Job]:
-        """The jobs that start now, their vCPUs reserved one by one."""
+        """Yield the jobs that can start now. Each one's vCPUs are reserved before it is yielded."""
         for arn in sorted(self._ready, key=lambda arn: -self._queues[arn].priority):
             ready = self._ready[arn]
             while ready:
                 job = ready[0][1]
+                # Cancelled jobs are dropped here, because a heap has no cheap removal.
                 if job.status is not Status.RUNNABLE:
                     heapq.heappop(ready)
+                # First in, first out: a smaller job does not overtake the head, also if it would fit.
                 elif self._machine_is_full_for(job):
                     return
                 elif self._environment_is_full_for(job):
@@ -62,10 +61,11 @@ class Scheduler:
                 del self._ready[arn]
 
     def release(self, job: Job) -> None:
-        """Give back the vCPUs of a job whose attempt ended."""
+        """Free the vCPUs of a job after its attempt has ended."""
         self._reserve(job, -1)
 
     def _machine_is_full_for(self, job: Job) -> bool:
+        # An idle machine takes any job. Otherwise a job with more vCPUs than the machine would never start.
         return self._active > 0 and self._used + job.spec.vcpus > self.vcpus
 
     def _environment_is_full_for(self, job: Job) -> bool:
@@ -80,12 +80,12 @@ class Scheduler:
 
 
 CANCELED = "Canceled by JobStateTimeLimit action due to reason: {reason}"
-"""The statusReason of a job that was cancelled so (AWS Batch user guide, "Jobs stuck in a RUNNABLE status")."""
+"""The statusReason of a job that a time limit cancelled (AWS Batch user guide, "Jobs stuck in a RUNNABLE status")."""
 
 
 @dataclass
-class _Line:
-    """The stuck jobs of one queue, and since when the first one is its head."""
+class _StuckJobs:
+    """The stuck jobs of one queue, with the time at which the first one became the head."""
 
     jobs: deque[Job] = field(default_factory=deque)
     head: Job | None = None
@@ -96,39 +96,44 @@ class TimeLimits:
     """The stuck jobs of all queues."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._queues: dict[str, _StuckJobs] = {}
 
     def add(self, job: Job) -> None:
-        """Watch a job in RUNNABLE that has a reason never to start, if its queue has a limit for that reason."""
+        """Watch a RUNNABLE job that can never start, if its queue has a limit for that reason."""
         if _limit(job) is not None:
-            self._lines.setdefault(job.spec.queue.arn, _Line()).jobs.append(job)
+            self._queues.setdefault(job.spec.queue.arn, _StuckJobs()).jobs.append(job)
 
     def due(self, now: float) -> Iterator[tuple[Job, str]]:
-        """The jobs to be cancelled now, each before the next one is asked for, and the statusReason of each."""
-        for arn, line in list(self._lines.items()):
-            while limit := self._limit_reached(line, now):
-                yield line.jobs[0], CANCELED.format(reason=limit.reason)
-            if not line.jobs:
-                del self._lines[arn]
+        """Yield each job to cancel now, with its statusReason. The caller cancels it before the next iteration."""
+        for arn, stuck in list(self._queues.items()):
+            while limit := self._limit_reached(stuck, now):
+                yield stuck.jobs[0], CANCELED.format(reason=limit.reason)
+            if not stuck.jobs:
+                del self._queues[arn]
 
-    def _limit_reached(self, line: _Line, now: float) -> TimeLimit | None:
-        while line.jobs and line.jobs[0].status is not Status.RUNNABLE:
-            line.jobs.popleft()
-        if not line.jobs:
+    def _limit_reached(self, stuck: _StuckJobs, now: float) -> TimeLimit | None:
+        while stuck.jobs and stuck.jobs[0].status is not Status.RUNNABLE:
+            stuck.jobs.popleft()
+        if not stuck.jobs:
             return None
-        if line.head is not line.jobs[0]:
-            line.head, line.since = line.jobs[0], now
-        limit = _limit(line.head)
-        return limit if limit is not None and line.since + limit.seconds <= now else None
+        # Only the head of a queue counts down. The next job's time begins when the head has left
+        # (AWS Batch API reference, "JobStateTimeLimitAction").
+        if stuck.head is not stuck.jobs[0]:
+            stuck.head, stuck.since = stuck.jobs[0], now
+        limit = _limit(stuck.head)
+        return limit if limit is not None and stuck.since + limit.seconds <= now else None
 
     def next(self) -> float | None:
-        """When the next one is due, as far as is known."""
+        """Return the time at which the next limit ends, or None if no queue has a stuck head."""
         times = [
-            line.since + limit.seconds for line in self._lines.values() if line.head and (limit := _limit(line.head))
+            stuck.since + limit.seconds
+            for stuck in self._queues.values()
+            if stuck.head and (limit := _limit(stuck.head))
         ]
         return min(times, default=None)
 
 
 def _limit(job: Job) -> TimeLimit | None:
+    # A statusReason is the reason code of a limit with an explanation after it.
     reason = job.reason or ""
     return next((limit for limit in job.spec.queue.time_limits if reason.startswith(limit.reason)), None)

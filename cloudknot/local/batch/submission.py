@@ -1,6 +1,6 @@
-"""SubmitJob: check a request as AWS Batch does, and resolve it to a `JobSpec`.
+"""The validation of SubmitJob requests with AWS Batch's rules, and their resolution to a `JobSpec`.
 
-The limits are those of the AWS Batch user guide, "AWS Batch service quotas", and of its API reference.
+The limits come from the AWS Batch user guide, "AWS Batch service quotas", and from its API reference.
 """
 
 from __future__ import annotations
@@ -29,30 +29,40 @@ if TYPE_CHECKING:
     Container = ContainerPropertiesOutputTypeDef | ContainerOverridesTypeDef
 
 MAX_PAYLOAD = 30 * 1024
+"""Bytes of a SubmitJob request."""
 MAX_OVERRIDES = 8192
+"""Characters of its container overrides."""
 MAX_DEPENDENCIES = 20
 ARRAY_SIZES = range(2, 10_001)
 ATTEMPTS = range(1, 11)
 MAX_EXIT_RULES = 5
 MIN_TIMEOUT = 60
+"""Seconds of an attempt."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _UNSUPPORTED = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
 _RESERVED = "AWS_BATCH"
 _FARGATE = ("fargatePlatformConfiguration", "networkConfiguration", "runtimePlatform")
-_SHOWN = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConfiguration", *_FARGATE)
-"""Members of the definition's container that are the job's as they are."""
+_COPIED = ("jobRoleArn", "executionRoleArn", "user", "linuxParameters", "logConfiguration", *_FARGATE)
+"""The container properties of a job definition that a job has unchanged."""
 
 
 def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, jobs: Mapping[str, Job]) -> JobSpec:
-    """The job that a SubmitJob request asks for. Raises `ClientException` for what AWS refuses."""
-    _check_shape(request)
+    """Return the job for a SubmitJob request.
+
+    Raises
+    ------
+    ClientException
+        The request breaks a rule of AWS Batch, or needs a feature that the embedded cloud lacks.
+    """
+    _check_request(request)
     overrides = request.get("containerOverrides") or {}
     queue = catalog.queue(str(request["jobQueue"]))
     definition = catalog.definition(str(request["jobDefinition"]))
     container = _container(definition)
     parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
     command = overrides.get("command") or container.get("command", [])
+    # Overrides replace single resources and variables of the definition, and its command as a whole.
     resources = _resources(container) | _resources(overrides)
     return JobSpec(
         name=request["jobName"],
@@ -70,13 +80,14 @@ def resolve(request: SubmitJobRequestTypeDef, catalog: Catalog, jobs: Mapping[st
         depends_on=_dependencies(request, jobs),
         array_size=_array_size(request),
         tags=dict(request.get("tags", {})),
-        container=_shown(container),
+        container=_copied(container),
         platform="FARGATE" if "fargatePlatformConfiguration" in container else "EC2",
-        refused=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
+        # Batch accepts a job with overrides that are too long, and fails it afterwards.
+        immediate_failure=OVERRIDES_TOO_LONG if len(json.dumps(overrides)) > MAX_OVERRIDES else None,
     )
 
 
-def _check_shape(request: Mapping[str, object]) -> None:
+def _check_request(request: Mapping[str, object]) -> None:
     size = len(json.dumps(request))
     if size > MAX_PAYLOAD:
         raise ClientException(f"Job size must be less than 30 KiB, got {-(-size // 1024)} KiB")
@@ -87,27 +98,36 @@ def _check_shape(request: Mapping[str, object]) -> None:
         raise ClientException("Job name should match valid pattern")
     for name in _UNSUPPORTED:
         if request.get(name):
-            raise ClientException(f"The embedded cloud runs container jobs only, not {name}")
+            raise ClientException(
+                f"The embedded cloud does not support {name}: it runs jobs of one container only. "
+                "Use containerOverrides."
+            )
 
 
 def _container(definition: JobDefinitionTypeDef) -> ContainerPropertiesOutputTypeDef:
     container = definition.get("containerProperties")
     if definition.get("type") != "container" or not container or not container.get("image"):
-        raise ClientException("The embedded cloud runs container jobs only, not those of another type")
+        name, kind = definition["jobDefinitionName"], definition.get("type")
+        raise ClientException(
+            f"The embedded cloud does not support the job definition {name} of type {kind}: it runs jobs of one "
+            "container only. Register a definition with type container and containerProperties."
+        )
     return container
 
 
-def _shown(container: ContainerPropertiesOutputTypeDef) -> ContainerPropertiesOutputTypeDef:
-    shown = {name: value for name, value in container.items() if name in _SHOWN}
-    return cast("ContainerPropertiesOutputTypeDef", shown)
+def _copied(container: ContainerPropertiesOutputTypeDef) -> ContainerPropertiesOutputTypeDef:
+    properties = {name: value for name, value in container.items() if name in _COPIED}
+    return cast("ContainerPropertiesOutputTypeDef", properties)
 
 
 def _resources(properties: Container) -> dict[str, str]:
-    """vCPUs, memory and GPUs by type; the old ``vcpus`` and ``memory`` members count, the newer ones win."""
-    old = {"VCPU": properties.get("vcpus"), "MEMORY": properties.get("memory")}
-    resources = {kind: str(value) for kind, value in old.items() if value}
+    """Return the required resources by type: VCPU, MEMORY, GPU."""
+    # The deprecated members vcpus and memory still work. resourceRequirements take precedence over them.
+    deprecated = {"VCPU": properties.get("vcpus"), "MEMORY": properties.get("memory")}
+    resources = {kind: str(value) for kind, value in deprecated.items() if value}
     for requirement in properties.get("resourceRequirements", ()):
         resources[requirement["type"]] = str(requirement["value"])
+    # Only a definition has an image. It gets a default, overrides do not.
     return resources if "image" not in properties else {"VCPU": "1"} | resources
 
 
@@ -124,14 +144,14 @@ def _environment(properties: Container) -> dict[str, str]:
     return variables
 
 
-def _retry_strategy(given: RetryStrategyUnionTypeDef) -> RetryStrategy:
-    rules = given.get("evaluateOnExit") or []
-    attempts = given.get("attempts", 1)
+def _retry_strategy(strategy: RetryStrategyUnionTypeDef) -> RetryStrategy:
+    rules = strategy.get("evaluateOnExit") or []
+    attempts = strategy.get("attempts", 1)
     if attempts not in ATTEMPTS:
         raise ClientException("Retry strategy attempts must be between 1 and 10")
     if len(rules) > MAX_EXIT_RULES:
         raise ClientException(f"evaluateOnExit must have at most {MAX_EXIT_RULES} entries")
-    if rules and "attempts" not in given:
+    if rules and "attempts" not in strategy:
         raise ClientException("attempts must be specified when evaluateOnExit is specified")
     return RetryStrategy(attempts, tuple(_exit_rule(rule) for rule in rules))
 
@@ -148,8 +168,8 @@ def _exit_rule(rule: EvaluateOnExitTypeDef) -> ExitRule:
     return ExitRule(action, *patterns)
 
 
-def _timeout(given: JobTimeoutTypeDef) -> int | None:
-    seconds = given.get("attemptDurationSeconds")
+def _timeout(timeout: JobTimeoutTypeDef) -> int | None:
+    seconds = timeout.get("attemptDurationSeconds")
     if seconds is not None and seconds < MIN_TIMEOUT:
         raise ClientException(f"Timeout attemptDurationSeconds must be at least {MIN_TIMEOUT}")
     return seconds
@@ -163,11 +183,11 @@ def _array_size(request: SubmitJobRequestTypeDef) -> int | None:
 
 
 def _dependencies(request: SubmitJobRequestTypeDef, jobs: Mapping[str, Job]) -> tuple[Dependency, ...]:
-    given = request.get("dependsOn") or []
-    if len(given) > MAX_DEPENDENCIES:
+    entries = request.get("dependsOn") or []
+    if len(entries) > MAX_DEPENDENCIES:
         raise ClientException(f"Job cannot have more than {MAX_DEPENDENCIES} dependencies")
     size = _array_size(request)
-    return tuple(_dependency(entry, size, jobs) for entry in given)
+    return tuple(_dependency(entry, size, jobs) for entry in entries)
 
 
 def _dependency(entry: JobDependencyTypeDef, size: int | None, jobs: Mapping[str, Job]) -> Dependency:

@@ -1,4 +1,4 @@
-"""Runners of the embedded Batch: `process` runs attempts as processes of this machine, `docker` as containers.
+"""Runners of the embedded Batch: `process` executes attempts as processes of this machine, `docker` as containers.
 
-Both are a `cloudknot.local.batch.runner.Runner`, and know nothing of jobs, only of tasks.
+Both implement `cloudknot.local.batch.runner.Runner`. They receive tasks, and know nothing of jobs and retries.
 """

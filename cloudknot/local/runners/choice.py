@@ -1,7 +1,7 @@
-"""The table of runners: the one place that names them. A new runner is one more entry here.
+"""The table of runners, the only place that names them. A new runner needs one more entry here.
 
-`cloudknot.local.options` checks a choice against this table, the commands offer its names, and the server makes its
-runner from it. Only the chosen runner's module is loaded.
+`cloudknot.local.options` checks ``runner=`` against this table, the command line offers its names, and the server
+creates its runner from it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """All that a runner is made from.
+class RunnerSettings:
+    """The settings of a new runner.
 
     Attributes
     ----------
     directory : Path
-        The cloud's.
+        The directory of the embedded cloud.
     scratch : Path
-        A directory that lives as long as the server's process.
+        A directory for temporary files. It is deleted when the server's process ends.
     variables : mapping
-        Environment variables of every task besides its own: endpoint and region.
+        Environment variables of all tasks: endpoint and region.
     credentials : callable
-        Returns the environment variables that give a task with this role its credentials.
+        Returns the environment variables with the credentials of a role.
     on_output : callable
         Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
     login : RegistryLogin or None
-        For the registry with the images; None without a registry.
+        The login for the registry with the images; None without a registry.
     """
 
     directory: Path
@@ -52,36 +52,43 @@ class RunnerKind:
     Attributes
     ----------
     make : callable
-        Makes the runner, in the server's process.
+        Creates the runner, in the server's process.
     check : callable
-        Raises `CloudknotConfigurationError` where this machine cannot run it; called before a server is started.
+        Raises `CloudknotConfigurationError` if this machine cannot run it. Called before a server is started.
     needs_registry : bool
-        Whether its images are in a registry, and not in directories of this machine.
+        True if its images come from a registry, False if they are directories on this machine.
     """
 
-    make: Callable[[Surroundings], Runner]
+    make: Callable[[RunnerSettings], Runner]
     check: Callable[[], None]
     needs_registry: bool
 
 
-def _process(given: Surroundings) -> Runner:
+# Each function imports its runner itself, so that a cloud of processes does not need the docker package.
+def _process(settings: RunnerSettings) -> Runner:
     from cloudknot.local.runners.process import ProcessRunner
 
-    images = given.directory / "images"
-    return ProcessRunner(images, given.scratch, given.variables, given.credentials, given.on_output)
+    images = settings.directory / "images"
+    return ProcessRunner(images, settings.scratch, settings.variables, settings.credentials, settings.on_output)
 
 
-def _docker(given: Surroundings) -> Runner:
+def _docker(settings: RunnerSettings) -> Runner:
     from cloudknot.local.runners.docker import DockerRunner, connect
 
-    assert given.login is not None, "checked with the options of the server"
+    assert settings.login is not None, "the server checks its options for a registry"
     return DockerRunner(
-        connect(), given.login, given.directory, given.scratch, given.variables, given.credentials, given.on_output
+        connect(),
+        settings.login,
+        settings.directory,
+        settings.scratch,
+        settings.variables,
+        settings.credentials,
+        settings.on_output,
     )
 
 
 def _check_process() -> None:
-    """Processes need nothing that the embedded cloud does not need itself."""
+    """Check nothing: processes have no requirements beyond those of the embedded cloud itself."""
 
 
 def _check_docker() -> None:
@@ -96,4 +103,4 @@ RUNNERS = {
 }
 DEFAULT = "process"
 WITH_REGISTRY = "docker"
-"""The runner of a cloud that is given a registry and no runner."""
+"""The default runner of a cloud with a registry."""

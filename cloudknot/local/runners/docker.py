@@ -1,8 +1,7 @@
-"""Runs tasks as containers of a Docker engine, from images that are pulled from a registry.
+"""The runner of containers: it pulls images from a registry and runs tasks in a Docker engine.
 
-A container has the network of the host, so that it reaches the cloud's endpoint on loopback. One thread sees a task
-through from the pull to its end, another copies its output to a file. The engine is asked every few seconds, so an
-engine that goes away ends a task as a lost host does on AWS."""
+Each task has two threads: one from the pull to the end of its container, and one that copies the output to a file.
+"""
 
 from __future__ import annotations
 
@@ -28,30 +27,35 @@ if TYPE_CHECKING:
     from docker.types import HostConfig
 
 CLOUD_LABEL = "cloudknot.cloud"
-"""Every container has it; its value is the directory of the cloud that it belongs to."""
+"""The label of every container. Its value is the directory of the container's cloud."""
 ENGINE_TIMEOUT = 60
-"""Seconds for an answer of the engine, or for the next piece of a pull."""
-LOOK_INTERVAL = 5.0
-"""Seconds between two looks at a container that goes on printing, or is silent."""
+"""Seconds for an answer from the engine, or for the next piece of a pull."""
+POLL_INTERVAL = 5.0
+"""Seconds between two checks of a running container."""
 SHORT_INTERVAL = 0.05
+"""Seconds between two checks of a container that has closed its output."""
 OUTPUT_TIMEOUT = 10.0
+"""Seconds for the last output of a container after its end."""
 CLOSE_TIMEOUT = 20.0
+"""Seconds for the threads of all tasks to end when the runner closes."""
 LONGEST_LINE = 256 * 1024
-"""Bytes of a line that are held back until it ends."""
+"""Bytes of an unfinished line that are held back until the line ends."""
 CPU_SHARES = 1024
-"""A vCPU's, of those that containers share when the machine is busy (ECS task definition parameters, "cpu")."""
+"""CPU shares for each vCPU. They count on a busy machine only (ECS task definition parameters, "cpu")."""
 TOKEN_IN_CONTAINER = "/run/cloudknot/authorization-token"
-"""Where a container finds what it must show to get the credentials of its role."""
+"""The file in a container with the token that authorizes it to get the credentials of its role."""
+# The words of ECS, by which cloudknot recognizes an OutOfMemoryError.
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 _NO_ENGINE = (
-    "Running jobs as containers needs a Docker engine, and none answers ({error}). Install and start one (on Debian "
-    "`apt-get install docker.io`), or leave out --runner docker: jobs are then processes of this machine."
+    "The docker runner needs a Docker engine, but no engine answers on this machine. Install and start Docker (on "
+    "Debian: `sudo apt-get install docker.io`). Or leave out `--runner docker`, to run jobs as processes of this "
+    "machine. Docker reports: {error}"
 )
 
 
 class _State(TypedDict):
-    """The state of a container, the part of it that is read here."""
+    """The fields of a container's state that the runner reads."""
 
     Running: bool
     ExitCode: int
@@ -59,12 +63,12 @@ class _State(TypedDict):
 
 
 class _NotStartedError(Exception):
-    """A container did not come to run; the text is the reason as ECS words it."""
+    """A container could not start. The text is the reason in the words of ECS."""
 
 
 @dataclass(eq=False)
 class _Running:
-    """A task that has not been reported as exited."""
+    """A task for which no `Exited` has been reported."""
 
     task: Task
     report: Report
@@ -75,14 +79,15 @@ class _Running:
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
-    """What a call of the engine can raise: a refusal, or no answer."""
+    """Return the exceptions of a call to the engine: a refusal, or no answer."""
+    # A function, so that a cloud of processes does not import the docker package.
     from docker.errors import DockerException
 
     return DockerException, OSError
 
 
 def connect() -> APIClient:
-    """Return a client of the engine that Docker's own settings (``DOCKER_HOST``) name.
+    """Return a client of the Docker engine that ``DOCKER_HOST`` and Docker's other settings name.
 
     Raises
     ------
@@ -100,24 +105,23 @@ def connect() -> APIClient:
 
 
 class DockerRunner:
-    """A `Runner` of containers.
+    """A `Runner` that executes tasks as containers.
 
     Parameters
     ----------
     client : docker.APIClient
     login : RegistryLogin
-        For pulls from the registry that it names.
+        The login for pulls from the registry that it names.
     directory : Path
-        The cloud's. Containers of it that an earlier process of the cloud has left are removed.
+        The directory of the embedded cloud. Containers from an earlier process of this cloud are removed at once.
     scratch : Path
-        Where output goes on its way to the log.
+        The directory for files with output, before it reaches the log.
     variables : mapping
-        What every task's environment has besides its own: endpoint and region.
+        Environment variables of all tasks: endpoint and region.
     credentials : callable
-        What the environment of a task with this role says of its credentials; one variable names a file.
+        Returns the environment variables with the credentials of a role. One of them names a file.
     on_output : callable
-        Told ``(task, path)`` of the file that a task's output goes to when it starts, and ``(task, None)`` when the
-        task has ended and the file is complete.
+        Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
     """
 
     def __init__(
@@ -139,8 +143,8 @@ class DockerRunner:
         self._pulls: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._pulled: set[str] = set()
         self._closed = False
-        # Signals, which must not keep the caller of stop waiting.
-        self._aside = ThreadPoolExecutor(max_workers=4, thread_name_prefix="docker-runner")
+        # Sends signals, because the caller of stop must not wait for the engine.
+        self._signals = ThreadPoolExecutor(max_workers=4, thread_name_prefix="docker-runner")
         self._remove_all()
 
     def start(self, task: Task, report: Report) -> None:
@@ -161,35 +165,37 @@ class DockerRunner:
             running.stopped_by = signal.SIGKILL if kill else signal.SIGTERM
             started = running.started and not self._closed
         if started:
-            self._aside.submit(self._signal, running)
+            self._signals.submit(self._signal, running)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            # From here on, nobody reports the end of a task: see _run.
             self._tasks.clear()
             threads = list(self._threads)
-        self._aside.shutdown(wait=True, cancel_futures=True)
+        self._signals.shutdown(wait=True, cancel_futures=True)
         self._remove_all()
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        # A container that was being created the first time.
+        # A thread may have created one more container during the first removal.
         self._remove_all()
         self._client.close()
 
     def _run(self, running: _Running) -> None:
-        """A task's life, in a thread of its own."""
+        """Execute a task from the pull to its end, in a thread of its own."""
         task_id = running.task.id
         try:
             event = self._attempt(running)
         except _NotStartedError as error:
             event = Exited(task_id, None, str(error), NOT_STARTED)
         except engine_errors():
+            # An engine that goes away ends its tasks as a lost host does on AWS.
             event = Exited(task_id, None, None, HOST_LOST)
         self._on_output(running.task, None)
         with self._lock:
-            wanted = self._tasks.pop(task_id, None) is not None
-        if wanted:
+            is_open = self._tasks.pop(task_id, None) is not None
+        if is_open:
             running.report(event)
         if running.container is not None:
             self._remove(running.container)
@@ -203,6 +209,7 @@ class DockerRunner:
             return Exited(task.id, 128 + (running.stopped_by or signal.SIGKILL))
         container = running.container = self._create(task)
         self._on_output(task, running.output)
+        # Attached before the start, so that no output is missed.
         output = self._client.attach(container, stream=True, demux=True)
         copier = threading.Thread(
             target=copy_output, args=(output, running.output), name=f"output-{task.id}", daemon=True
@@ -211,15 +218,17 @@ class DockerRunner:
         self._start(running, container)
         state = self._wait(container, copier)
         copier.join(OUTPUT_TIMEOUT)
+        # The kernel may kill any process of a container. A container that still ends with 0 has succeeded.
         return Exited(task.id, state["ExitCode"], OUT_OF_MEMORY if state["OOMKilled"] and state["ExitCode"] else None)
 
     def _pull(self, image: str) -> None:
-        """Pull an image once in the life of a cloud (as ECS with ``ECS_IMAGE_PULL_BEHAVIOR=once``)."""
+        """Pull an image, once in the lifetime of a cloud (as ECS with ``ECS_IMAGE_PULL_BEHAVIOR=once``)."""
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(image)
-        ours = image.startswith(f"{self._login.registry}/")
-        auth = {"username": self._login.username, "password": self._login.password} if ours else None
+        # A job may use an image of another registry. That one must not see this login.
+        is_own_registry = image.startswith(f"{self._login.registry}/")
+        auth = {"username": self._login.username, "password": self._login.password} if is_own_registry else None
         with self._lock:
             pulling = self._pulls[image]
         with pulling:
@@ -229,7 +238,7 @@ class DockerRunner:
                 events = self._client.pull(repository, tag or "latest", stream=True, decode=True, auth_config=auth)
                 failures = [event["error"] for event in events if "error" in event]
             except engine_errors() as error:
-                failures = [_said(error)]
+                failures = [_explanation(error)]
             if failures:
                 raise _NotStartedError(f"CannotPullContainerError: {failures[0]}")
             self._pulled.add(image)
@@ -238,11 +247,12 @@ class DockerRunner:
         from docker.errors import ImageNotFound
 
         variables = {**self._variables, **self._credentials(task.role)}
+        # The token is mounted as a file, so that no secret is in the environment of a container.
         token = variables.get(TOKEN_FILE)
         if token:
             variables[TOKEN_FILE] = TOKEN_IN_CONTAINER
         try:
-            made = self._client.create_container(
+            answer = self._client.create_container(
                 task.image,
                 list(task.command) or None,
                 name=f"cloudknot-{task.id}",
@@ -252,25 +262,28 @@ class DockerRunner:
                 host_config=self._host_config(task, token),
             )
         except ImageNotFound as error:
-            # Somebody has removed it since. The next attempt pulls it again.
+            # The image was removed after its pull. The next attempt pulls it again.
             self._pulled.discard(task.image)
-            raise _NotStartedError(f"CannotPullContainerError: {_said(error)}") from error
+            raise _NotStartedError(f"CannotPullContainerError: {_explanation(error)}") from error
         except engine_errors() as error:
-            raise _NotStartedError(f"CannotCreateContainerError: {_said(error)}") from error
-        return str(made["Id"])
+            raise _NotStartedError(f"CannotCreateContainerError: {_explanation(error)}") from error
+        return str(answer["Id"])
 
     def _host_config(self, task: Task, token: str | None) -> HostConfig:
         from docker.types import LogConfig
 
         limit = f"{task.memory}m" if task.memory else None
         return self._client.create_host_config(
+            # The embedded cloud listens on loopback only, which a container reaches with the host's network.
             network_mode="host",
             binds={token: {"bind": TOKEN_IN_CONTAINER, "mode": "ro"}} if token else None,
             init=task.init,
             cpu_shares=max(2, int(task.vcpus * CPU_SHARES)),
+            # With equal limits, Docker gives a container no swap.
             mem_limit=limit,
             memswap_limit=limit,
-            # The output is read as it is written; the engine need not keep all of it, too.
+            # The output is read while it is written, so the engine need not keep it. It keeps a little, because
+            # Debian's Docker has no log driver that keeps none.
             log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
         )
 
@@ -278,19 +291,22 @@ class DockerRunner:
         try:
             self._client.start(container)
         except engine_errors() as error:
-            raise _NotStartedError(f"CannotStartContainerError: {_said(error)}") from error
+            raise _NotStartedError(f"CannotStartContainerError: {_explanation(error)}") from error
         with self._lock:
             running.started = True
-            known, stopped = running.task.id in self._tasks, running.stopped_by
-        if known:
+            is_open, stopped_by = running.task.id in self._tasks, running.stopped_by
+        if is_open:
             running.report(Started(running.task.id))
-        if stopped is not None:
+        # A stop that came before the start found no container to signal.
+        if stopped_by is not None:
             self._signal(running)
 
     def _wait(self, container: str, copier: threading.Thread) -> _State:
-        """The state of a container when it has ended, which ends its output, too."""
+        """Wait for the end of a container, and return its state."""
         while True:
-            copier.join(LOOK_INTERVAL)
+            # The end of the container ends its output, and so this join. The engine is asked from time to time as
+            # well, because a connection to an engine that went away may stay silent.
+            copier.join(POLL_INTERVAL)
             state: _State = self._client.inspect_container(container)["State"]
             if not state["Running"]:
                 return state
@@ -304,11 +320,11 @@ class DockerRunner:
             self._client.kill(running.container, running.stopped_by)
 
     def _remove_all(self) -> None:
-        """Remove every container of this cloud, whatever it does."""
-        found: Iterable[Mapping[str, str]] = ()
+        """Remove all containers of this cloud, running ones included."""
+        containers: Iterable[Mapping[str, str]] = ()
         with contextlib.suppress(*engine_errors()):
-            found = self._client.containers(all=True, filters={"label": self._label})
-        for container in found:
+            containers = self._client.containers(all=True, filters={"label": self._label})
+        for container in containers:
             self._remove(container["Id"])
 
     def _remove(self, container: str) -> None:
@@ -316,26 +332,28 @@ class DockerRunner:
             self._client.remove_container(container, v=True, force=True)
 
 
-def _said(error: Exception) -> str:
-    """What the engine itself said, without docker-py's words around it."""
+def _explanation(error: Exception) -> str:
+    """Return the engine's own message, without the words that docker-py adds."""
     return str(getattr(error, "explanation", None) or error)
 
 
 def copy_output(output: Iterable[tuple[bytes | None, bytes | None]], path: Path) -> None:
-    """Write a container's output to a file, as it comes, until it ends or the engine goes away.
+    """Write a container's output to a file as it arrives, until it ends or the engine goes away.
 
-    A line of standard output and one of standard error stay two, also where one is begun before the other has ended.
+    ``output`` yields pieces of standard output and standard error.
     """
-    begun = [b"", b""]
+    # Both streams go to one file. An unfinished line is held back, so that a line of the other stream cannot
+    # continue it.
+    unfinished = [b"", b""]
     with path.open("wb", buffering=0) as file:
         with contextlib.suppress(OSError):
             for pieces in output:
                 for number, piece in enumerate(pieces):
-                    lines, newline, rest = (begun[number] + (piece or b"")).rpartition(b"\n")
+                    lines, newline, rest = (unfinished[number] + (piece or b"")).rpartition(b"\n")
                     file.write(lines + newline)
                     if len(rest) > LONGEST_LINE:
                         file.write(rest)
                         rest = b""
-                    begun[number] = rest
-        for rest in filter(None, begun):
+                    unfinished[number] = rest
+        for rest in filter(None, unfinished):
             file.write(rest + b"\n")

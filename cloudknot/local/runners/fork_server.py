@@ -1,20 +1,25 @@
-"""The fork server of one image: a process that has imported the worker and forks one child per task.
+"""The fork server of one image and role: a process that has imported the worker and forks a child for each task.
 
-`fork_server_client` launches it and talks to it. Run by path with the image's own Python,
-``python fork_server.py <image directory> <control socket's descriptor>``.
-It imports the standard library only, and of the image ``cloudknot_worker.__main__``, which gives ``warm()`` and
-``main(argv)``. Both directions of the control socket carry one JSON object a line::
+`fork_server_client` launches it with the image's own Python:
+``python fork_server.py <image directory> <file descriptor of the control socket>``.
+
+It may import the standard library only, and ``cloudknot_worker.__main__`` of the image, with its functions ``warm()``
+and ``main(argv)``. The control socket carries one JSON object on each line. Requests to the fork server::
 
     {"start": id, "command": [...], "environment": {...}, "directory": path, "output": path}
     {"stop": id, "signal": number}
+
+Messages from the fork server::
+
     {"started": id, "pid": number}
     {"exited": id, "exit_code": number}
     {"failed": id, "reason": text}
 
-A child leads a process group of its own, and what it leaves behind in it is killed when it ends. What has left the
-group is, on Linux, adopted by this process, and killed as well. When the control socket closes, every child is killed
-and the parent ends.
+When the control socket closes, the fork server kills all its children and ends.
 """
+
+# A fresh Python needs 0.3 to 0.4 s until it has a client of boto3. A fork of a process with these imports needs
+# milliseconds. It still is a process: it can exit, crash or leak without harm to other tasks.
 
 from __future__ import annotations
 
@@ -36,12 +41,13 @@ from typing import NoReturn, TypedDict
 WORKER = ("python", "-m", "cloudknot_worker")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
-"""The variables that tell whose a process is."""
+"""The variables that identify the attempt of a process."""
 PR_SET_CHILD_SUBREAPER = 36
+"""From Linux's ``sys/prctl.h``."""
 
 
 class ForkRequest(TypedDict, total=False):
-    """A line to the fork server: a task to ``start``, with all that follows, or to ``stop`` with a ``signal``."""
+    """A request to the fork server: ``start`` a task with the next four keys, or ``stop`` one with a ``signal``."""
 
     start: str
     command: list[str]
@@ -53,7 +59,7 @@ class ForkRequest(TypedDict, total=False):
 
 
 class Message(TypedDict, total=False):
-    """A line from the fork server: a task that has ``started``, ``exited`` or ``failed``."""
+    """A message from the fork server: a task ``started``, ``exited`` or ``failed`` to start."""
 
     started: str
     pid: int
@@ -64,7 +70,7 @@ class Message(TypedDict, total=False):
 
 
 class ForkServer:
-    """The loop: requests from the control socket, ends of children from SIGCHLD.
+    """The main loop, which reads requests from the control socket and ends of children from SIGCHLD.
 
     Parameters
     ----------
@@ -83,8 +89,10 @@ class ForkServer:
         self._wake.setblocking(False)
 
     def run(self) -> None:
-        """Serve until the control socket closes, then kill what is left."""
+        """Serve until the control socket closes, then kill all remaining processes."""
+        # SIGCHLD writes to a socket that the loop selects on, so no end of a child is missed between two calls.
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        # A signal without a handler wakes nobody.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -95,7 +103,7 @@ class ForkServer:
                 _signal_group(pid, signal.SIGKILL)
             for pid in self._tasks:
                 os.waitpid(pid, 0)
-            # Those of a killed one are children then.
+            # The children of a killed process become children of this one, so one pass is not enough.
             while orphans := _children():
                 for pid in orphans:
                     _kill(pid)
@@ -114,6 +122,7 @@ class ForkServer:
             data = self._control.recv(1 << 16)
         except ConnectionError:
             return False
+        # The last piece is an incomplete request, or empty.
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             self._handle(json.loads(line))
@@ -133,16 +142,16 @@ class ForkServer:
             self._send({"failed": task, "reason": str(error)})
             return
         if pid == 0:
-            self._become(request)
-        # The child does this as well; whoever comes first, the group exists before a stop can ask for it.
+            self._run_in_child(request)
+        # The child does the same. Whichever comes first, the group exists before a request to stop arrives.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._tasks[pid], self._pids[task] = task, pid
         self._attempts[pid] = _attempt(request["environment"])
         self._send({"started": task, "pid": pid})
 
-    def _become(self, request: ForkRequest) -> NoReturn:
-        """In the child: leave nothing of the parent's but its imports, and run the task."""
+    def _run_in_child(self, request: ForkRequest) -> NoReturn:
+        """Run the task in the forked child, after the signal handlers and sockets of the fork server are gone."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -161,17 +170,25 @@ class ForkServer:
         for pid, status in _ended_children():
             ended = True
             task = self._tasks.pop(pid, None)
+            # An adopted process of a task, not the task itself.
             if task is None:
                 continue
+            # As a container does, a task takes all its processes with it when it ends.
             _signal_group(pid, signal.SIGKILL)
             del self._pids[task], self._attempts[pid]
             code = os.waitstatus_to_exitcode(status)
+            # A negative code is a signal. Docker and ECS report it as 128 plus its number.
             self._send({"exited": task, "exit_code": code if code >= 0 else 128 - code})
         if ended:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Kill adopted processes of tasks that have ended; one that does not say whose it is, once none runs."""
+        """Kill the adopted processes of ended tasks.
+
+        A process without the variables of its attempt is killed when no task runs.
+        """
+        # A process that has left its group, such as a daemon, escapes the kill of the group. Linux makes this
+        # process its parent.
         orphans = _children() - self._tasks.keys()
         running = set(self._attempts.values()) if orphans else set()
         for pid in orphans:
@@ -180,7 +197,7 @@ class ForkServer:
                 _kill(pid)
 
     def _send(self, message: Message) -> None:
-        # The server that is gone shows as a closed socket on the next read.
+        # If the server has gone, the next read finds a closed socket and ends the loop.
         with contextlib.suppress(ConnectionError):
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
@@ -190,8 +207,10 @@ def run_task(request: ForkRequest) -> int:
     os.setpgid(0, 0)
     _redirect(request["output"])
     os.chdir(request["directory"])
+    # Only the task's own variables: nothing of the server's environment may leak into a job.
     os.environ.clear()
     os.environ.update(request["environment"])
+    # The C library reads TZ only once by itself.
     time.tzset()
     command = request["command"]
     if tuple(command[: len(WORKER)]) == WORKER:
@@ -199,13 +218,13 @@ def run_task(request: ForkRequest) -> int:
     try:
         os.execvp(command[0], command)
     except (OSError, IndexError, ValueError) as error:
-        # A shell's codes: 127 when there is no such command, 126 when it cannot be run.
+        # The codes of a shell: 127 for a missing command, 126 for one that cannot be executed.
         print(f"{command[:1]}: {error}", file=sys.stderr)
         return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def run_worker(arguments: Sequence[str]) -> int:
-    """``python -m cloudknot_worker`` without a new interpreter: the same exit codes, the same traceback."""
+    """Run ``python -m cloudknot_worker`` in this process, and return the exit code of a new interpreter."""
     from cloudknot_worker.__main__ import main
 
     sys.argv = ["cloudknot_worker", *arguments]
@@ -213,6 +232,7 @@ def run_worker(arguments: Sequence[str]) -> int:
         code: object = main(list(arguments))
     except SystemExit as end:
         code = end.code
+    # The interpreter's rules for sys.exit: None is 0, and any other object is printed and becomes 1.
     if code is None or isinstance(code, int):
         return int(code or 0)
     print(code, file=sys.stderr)
@@ -229,16 +249,17 @@ def _redirect(path: str) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End as the interpreter does, with threads, atexit functions and buffers, but not freeing what is shared."""
-    ends = (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush)  # type: ignore[attr-defined]
-    for end in ends:
+    """Wait for threads, run atexit functions, flush the buffers, and end the process."""
+    steps = (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush)  # type: ignore[attr-defined]
+    for step in steps:
         with contextlib.suppress(BaseException):
-            end()
+            step()
+    # sys.exit would also free all objects, and so copy every page that the child shares with the fork server.
     os._exit(code & 0xFF)
 
 
 def _adopt_orphans() -> None:
-    """Have descendants whose parent has ended become children of this process. Only Linux can."""
+    """Become the parent of all descendants whose own parent has ended. Works on Linux only."""
     with contextlib.suppress(Exception):
         import ctypes
 
@@ -246,7 +267,7 @@ def _adopt_orphans() -> None:
 
 
 def _children() -> set[int]:
-    """The children of this process, adopted ones too; none where the kernel does not list them."""
+    """Return the children of this process, adopted ones included. Empty if the kernel does not list them."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as stream:
             return set(map(int, stream.read().split()))
@@ -255,7 +276,7 @@ def _children() -> set[int]:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """The variables that a process's program was started with; none when it has ended."""
+    """Return the environment with which a process was started. Empty for an ended process."""
     try:
         with open(f"/proc/{pid}/environ", errors="replace") as stream:
             return dict(entry.split("=", 1) for entry in stream.read().split("\0") if "=" in entry)
@@ -264,7 +285,7 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def _attempt(environment: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The job and attempt that an environment is of, if any."""
+    """Return the job and attempt in an environment, or None."""
     return tuple(environment[name] for name in ATTEMPT) if environment.keys() >= set(ATTEMPT) else None
 
 
@@ -288,9 +309,10 @@ def _ended_children() -> Iterator[tuple[int, int]]:
 
 
 def main(argv: Sequence[str]) -> int:
+    """Import the worker, report readiness, and serve until the control socket closes."""
     directory, descriptor = argv
     control = socket.socket(fileno=int(descriptor))
-    # What a job prints is shown while it runs, so a line must not wait for a full buffer.
+    # The output of a job is visible while it runs, so a line must not wait for a full buffer.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.path.insert(0, directory)
@@ -298,7 +320,7 @@ def main(argv: Sequence[str]) -> int:
 
     warm()
     _adopt_orphans()
-    # The garbage collector must not touch, and so copy, the pages that all children share.
+    # A garbage collection in a child would write to the shared pages, and so copy them. Frozen objects are left out.
     gc.collect()
     gc.freeze()
     control.sendall(b'{"ready": true}\n')

@@ -1,6 +1,6 @@
-"""The client of a fork server, in the process of the embedded cloud: launch it, talk to it, notice its end.
+"""The client of a fork server, in the process of the embedded cloud. It launches the server and notices its end.
 
-The server itself is `fork_server`, which runs in the image's own Python.
+The fork server itself is `fork_server`, which runs in the image's own Python.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 LAUNCH_TIMEOUT = 60.0
-"""Seconds that the imports of an image's worker may take."""
+"""Seconds for the imports of an image's worker."""
 CLOSE_TIMEOUT = 10.0
+"""Seconds for a fork server to kill its children and end."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,33 +31,35 @@ OnMessage = Callable[["ForkServerClient", "Message | None"], None]
 
 
 class ForkServerFailed(Exception):
-    """A task cannot be started; the text is the container's reason."""
+    """A fork server could not start. The text is the reason for its tasks, in the words of ECS."""
 
 
 class ForkServerClient:
-    """A running fork server, as the process that launched it sees it.
+    """A running fork server, launched by the constructor.
 
     Parameters
     ----------
     directory : Path
         The image.
     output : Path
-        Where what the parent itself prints goes.
+        The file for the fork server's own output.
     environment : mapping
-        Its environment variables. What it prepares for its children, such as a client, is made with them.
+        Its environment variables. The clients that it prepares for its children use them.
     on_message : callable
-        Called with every message, and at last with None, on a thread of the parent's own.
+        Called with every message, on a thread of this client. At the end of the fork server, called with None.
 
     Raises
     ------
     ForkServerFailed
-        When it did not get as far as waiting for tasks.
+        The fork server did not become ready for tasks.
     """
 
     def __init__(self, directory: Path, output: Path, environment: Mapping[str, str], on_message: OnMessage) -> None:
         self._output, self._on_message = output, on_message
         self._control, theirs = socket.socketpair()
         python = directory / "environment" / "bin" / "python"
+        # -I keeps the user's PYTHON* variables and packages out of the image. A session of its own keeps Ctrl-C in
+        # the terminal of the embedded cloud away from it.
         with theirs, output.open("wb") as stream:
             try:
                 self._process = subprocess.Popen(
@@ -81,11 +84,12 @@ class ForkServerClient:
             threading.Thread(target=work, name=f"fork-server-{self._process.pid}", daemon=True).start()
 
     def send(self, message: ForkRequest) -> bool:
-        """Pass a message on, and wait for nothing; False when the parent is no more."""
+        """Send a message without waiting. Return False if the fork server has ended."""
         data = json.dumps(message).encode() + b"\n"
         with self._sending:
             if not self.alive:
                 return False
+            # Messages keep their order: none overtakes an unsent one.
             if not self._unsent:
                 try:
                     data = data[self._control.send(data, socket.MSG_DONTWAIT) :]
@@ -98,15 +102,16 @@ class ForkServerClient:
                 self._sending.notify()
         return True
 
-    def last_words(self) -> str:
-        """The end of what the parent printed, for a reason."""
+    def failure_reason(self) -> str:
+        """Return the end of the fork server's output, or else its exit code."""
         text = self._output.read_text(errors="replace").strip()
         return text[-1000:] or f"the image's process ended with code {self._process.poll()}"
 
     def close(self) -> None:
-        """End the parent, which kills its children first."""
+        """End the fork server, which kills its children first."""
         self._on_message = _ignore
         self._end()
+        # The fork server ends when its control socket closes.
         _shut_down(self._control)
         try:
             self._process.wait(CLOSE_TIMEOUT)
@@ -121,29 +126,30 @@ class ForkServerClient:
         self._process.kill()
         self._process.wait()
         self._control.close()
-        raise ForkServerFailed(f"CannotStartContainerError: {self.last_words()}")
+        raise ForkServerFailed(f"CannotStartContainerError: {self.failure_reason()}")
 
     def _read(self) -> None:
         try:
             for line in self._reader:
-                self._hear(json.loads(line))
+                self._deliver(json.loads(line))
         except OSError:
             pass
         self._end()
-        self._hear(None)
+        self._deliver(None)
         self._reader.close()
         self._control.close()
         self._process.wait()
 
-    def _hear(self, message: Message | None) -> None:
+    def _deliver(self, message: Message | None) -> None:
         try:
             self._on_message(self, message)
         except Exception:
-            # The messages to come are about other tasks.
-            _log.exception("%s of the process of an image was not understood", message)
+            # The thread must go on, because later messages concern other tasks.
+            _log.exception("Cannot process the message %s of a fork server", message)
 
     def _write(self) -> None:
-        """Send what `send` could not at once: it is called with locks held, and this may wait for the parent."""
+        """Send the rest of messages for which the socket had no room."""
+        # In a thread of its own, because it may wait for the fork server, while callers of `send` hold locks.
         while True:
             with self._sending:
                 self._sending.wait_for(lambda: self._unsent or not self.alive)
@@ -163,7 +169,7 @@ class ForkServerClient:
             self._sending.notify_all()
 
 
-def _ignore(parent: ForkServerClient, message: Message | None) -> None:
+def _ignore(client: ForkServerClient, message: Message | None) -> None:
     pass
 
 

@@ -1,13 +1,12 @@
-"""An image on the embedded cloud: a directory with its own virtual environment.
+"""Images of the embedded cloud: directories with a virtual environment each.
 
 ::
 
     <cloud's directory>/images/<tag>/                 the build context, and a link to its environment
     <cloud's directory>/environments/<digest>/        a virtual environment with exactly the requirements
 
-``CLOUDKNOT_LOCAL_ENVIRONMENTS`` names another directory for environments, which several clouds can share.
-An environment is made once per set of requirements. Nothing half-made stays: an image appears by a rename, an
-environment counts only once its marker is there, and is made again when it does not.
+Images with the same requirements share an environment. ``CLOUDKNOT_LOCAL_ENVIRONMENTS`` names another directory for
+environments, for several clouds together.
 """
 
 from __future__ import annotations
@@ -30,23 +29,26 @@ from cloudknot.local.state import claim, locked
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
 INSTALL_TIMEOUT = 30 * 60.0
-"""Seconds that an installation may take."""
+"""Seconds for the installation of the requirements of an image."""
 SHOWN_LINES = 15
+"""Lines of pip's output in an error message."""
 
+# The marker of a complete environment, written last. An environment without it is deleted and built again.
 _COMPLETE = ".complete"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PIP = ("-m", "pip", "install", "--no-input", "--no-user", "--disable-pip-version-check", "-r")
+# pip keeps the user's index and proxy, but not settings that would install into another Python.
 _NOT_FOR_PIP = ("PYTHON", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
 class DirectoryStore:
-    """The images of one embedded cloud, as directories that the process runner finds."""
+    """The image store of an embedded cloud with the process runner: directories on this machine."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def put(self, image: Image, repository: Repository, uri: str) -> None:
-        """Write the image as a directory, and register its tags with ECR."""
+        """Write an image as a directory, and register its tags with ECR."""
         materialise(self._directory, image)
         if image.has_environment_stage:
             register(repository, image.environment_tag)
@@ -54,25 +56,26 @@ class DirectoryStore:
 
 
 def materialise(directory: Path, image: Image) -> Path:
-    """Write an image where the process runner looks for it, unless it is there, and return its directory.
+    """Write an image as a directory for the process runner, unless it exists already. Return the directory.
 
     Parameters
     ----------
     directory : Path
-        The cloud's directory.
+        The directory of the embedded cloud.
     image : Image
 
     Raises
     ------
     CloudknotInputError
-        When the directory is somebody else's.
+        The directory is in use for something other than an embedded cloud.
     ImageError
-        When the requirements cannot be installed; the installer's last lines are in the text.
+        The requirements cannot be installed, or the image needs a Docker engine.
     """
     if image.needs_engine:
         raise ImageError(
-            f"{image.needs_engine} needs a Docker engine: start the cloud with `cloudknot local start --runner docker "
-            "--registry HOST:PORT`."
+            f"The image cannot be built without a Docker engine, because of {image.needs_engine}. This embedded cloud "
+            "runs jobs as processes. Stop it and start one that runs containers: `cloudknot local stop`, then "
+            "`cloudknot local start --runner docker --registry HOST:PORT`."
         )
     claim(directory)
     environment = _environment(directory, image)
@@ -83,7 +86,8 @@ def materialise(directory: Path, image: Image) -> Path:
 
 
 def register(repository: Repository, tag: str) -> None:
-    """Let ECR know of an image whose only tag this is. It has a layer, because moto's digest is one of the layers."""
+    """Register an image with this single tag in ECR. ECR holds only a manifest, and no content."""
+    # moto takes an image's digest from its layers. This layer depends on the tag, so the digests differ.
     layers = [{"digest": f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"}]
     manifest = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": {"digest": tag}, "layers": layers}
     with contextlib.suppress(ResourceExistsException):
@@ -105,12 +109,13 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        # Relative inside the cloud's directory, which may be moved.
-        own = environment.is_relative_to(target.parent.parent)
-        (temporary / "environment").symlink_to(os.path.relpath(environment, target) if own else environment)
+        # A relative link within the cloud's directory, because that directory may be moved.
+        is_inside = environment.is_relative_to(target.parent.parent)
+        (temporary / "environment").symlink_to(os.path.relpath(environment, target) if is_inside else environment)
+        # An image appears by this rename, so no other session ever sees half of one.
         temporary.rename(target)
     except OSError:
-        # Somebody else was faster with the same content, or the disk is at fault.
+        # Another session may have written the same image first. Otherwise the disk is at fault.
         if not target.is_dir():
             raise
     finally:
@@ -118,52 +123,56 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
 
 
 def _environment(directory: Path, image: Image) -> Path:
-    """The virtual environment of an image's requirements, made if it is missing, half-made or broken."""
+    """Return the virtual environment for an image's requirements. Build it if it is missing, incomplete or broken."""
     environments = _environments(directory)
     environments.mkdir(parents=True, exist_ok=True)
     environment = environments / image.environment_digest
     with locked(environments / f"{image.environment_digest}.lock") as lock:
         if not _is_complete(environment):
             shutil.rmtree(environment, ignore_errors=True)
-            _make(environment, image.requirements, directory / "virtualenv", lock)
+            _build(environment, image.requirements, directory / "virtualenv", lock)
     return environment
 
 
 def _environments(directory: Path) -> Path:
-    """Return the directory of the environments: the one that clouds share, else the cloud's own."""
+    """Return the directory of all environments: the shared one, or else one in the cloud's directory."""
     shared = os.environ.get(ENVIRONMENTS_VARIABLE)
     return Path(shared).expanduser().absolute() if shared else directory / "environments"
 
 
 def _is_complete(environment: Path) -> bool:
+    # The interpreter is a link, which breaks when the user's Python is upgraded or removed.
     return (environment / _COMPLETE).exists() and (environment / "bin" / "python").exists()
 
 
-def _make(environment: Path, requirements: Sequence[str], cache: Path, lock: int) -> None:
+def _build(environment: Path, requirements: Sequence[str], cache: Path, lock: int) -> None:
     try:
-        _make_virtual_environment(environment, cache)
-        listed = environment / "requirements.txt"
-        listed.write_text("".join(f"{line}\n" for line in requirements))
+        _create_virtual_environment(environment, cache)
+        requirements_file = environment / "requirements.txt"
+        requirements_file.write_text("".join(f"{line}\n" for line in requirements))
         if requirements:
-            _install(environment, listed, requirements, lock)
+            _install(environment, requirements_file, requirements, lock)
         (environment / _COMPLETE).touch()
     except BaseException:
         shutil.rmtree(environment, ignore_errors=True)
         raise
 
 
-def _make_virtual_environment(environment: Path, cache: Path) -> None:
+def _create_virtual_environment(environment: Path, cache: Path) -> None:
     from virtualenv import cli_run
 
     options = ["--no-setuptools", "--no-periodic-update", "--activators", "", "--app-data", str(cache)]
     try:
         cli_run([str(environment), "--python", sys.executable, *options], setup_logging=False)
     except (Exception, SystemExit) as error:
-        raise ImageError(f"virtualenv could not make {environment} for {sys.executable}: {error}") from error
+        raise ImageError(
+            f"No virtual environment for jobs can be created in {environment} with {sys.executable}. Check the free "
+            f"space and the permissions of {environment.parent}. virtualenv reports: {error}"
+        ) from error
 
 
-def _install(environment: Path, listed: Path, requirements: Sequence[str], lock: int) -> None:
-    command = [str(environment / "bin" / "python"), "-I", *_PIP, str(listed)]
+def _install(environment: Path, requirements_file: Path, requirements: Sequence[str], lock: int) -> None:
+    command = [str(environment / "bin" / "python"), "-I", *_PIP, str(requirements_file)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -172,7 +181,7 @@ def _install(environment: Path, listed: Path, requirements: Sequence[str], lock:
         text=True,
         errors="replace",
         env=_pip_environment(),
-        # If this process dies, pip goes on; nobody else is to install here until it has ended.
+        # If this process dies, pip goes on. It inherits the locked file, which keeps other sessions out until it ends.
         pass_fds=[lock],
         start_new_session=True,
     )
@@ -181,10 +190,12 @@ def _install(environment: Path, listed: Path, requirements: Sequence[str], lock:
     except BaseException as error:
         _kill(process)
         if isinstance(error, subprocess.TimeoutExpired):
-            raise ImageError(_text(requirements, f"not ready after {INSTALL_TIMEOUT / 60:.0f} minutes")) from error
+            timeout = f"pip did not finish within {INSTALL_TIMEOUT / 60:.0f} minutes."
+            raise ImageError(_installation_error(requirements, timeout)) from error
         raise
     if process.returncode:
-        raise ImageError(_text(requirements, "\n".join(output.strip().splitlines()[-SHOWN_LINES:])))
+        lines = output.strip().splitlines()[-SHOWN_LINES:]
+        raise ImageError(_installation_error(requirements, "\n".join(["pip reports:", *lines])))
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -194,13 +205,13 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _pip_environment() -> dict[str, str]:
-    """The user's environment, with the index and the proxy that pip is to use, but nothing about other Pythons."""
+    """Return the user's environment variables without those that point to another Python."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_PIP)}
 
 
-def _text(requirements: Sequence[str], said: str) -> str:
-    wanted = "\n".join(f"    {line}" for line in requirements)
+def _installation_error(requirements: Sequence[str], cause: str) -> str:
+    listing = "\n".join(f"    {line}" for line in requirements)
     return (
-        f"The program's requirements could not be installed:\n{wanted}\npip said:\n{said}\n"
-        "Correct them with Knot(..., requirements=[...]) and call again."
+        f"These requirements of the program cannot be installed:\n{listing}\n{cause}\n"
+        "Name requirements that pip can install with Knot(..., requirements=[...])."
     )

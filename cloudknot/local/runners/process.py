@@ -1,7 +1,7 @@
-"""Runs tasks as processes of this machine, forked from one fork server per image and job role.
+"""The runner of processes: it forks tasks from fork servers, one for each image and job role.
 
-An image is a directory, ``<images>/<tag>``, as `images` writes it. A task gets a fresh working directory, which is
-also its HOME, and an environment of its own; nothing of the server's leaks into it.
+An image is a directory ``<images>/<tag>``, written by `images`. Each task gets an empty working directory, which is
+also its HOME, and only the environment variables of its job.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cloudknot.local.runners.fork_server_client import ForkServerClient, ForkSer
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import Message
 
-MAX_PARENTS = 8
-"""Fork servers kept; beyond that, the one that has been idle longest is closed."""
+MAX_FORK_SERVERS = 8
+"""The number of fork servers to keep. If one more is needed, the oldest idle one is closed first."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,33 +37,32 @@ _INHERITED = ("LANG", "LC_ALL", "TZ")
 
 @dataclass
 class _Running:
-    """A task that has not been reported as exited."""
+    """A task for which no `Exited` has been reported."""
 
     task: Task
     report: Report
     directory: Path
     output: Path
-    parent: ForkServerClient | None = None
+    fork_server: ForkServerClient | None = None
     pid: int | None = None
     stopped_by: int | None = None
 
 
 class ProcessRunner:
-    """A `Runner` of processes.
+    """A `Runner` that executes tasks as processes.
 
     Parameters
     ----------
     images : Path
-        Where images are, one directory a tag.
+        The directory of the images, with one subdirectory for each tag.
     scratch : Path
-        Where tasks get their working directories; emptied as they end.
+        The directory for the working directories of tasks. Each is deleted when its task ends.
     variables : mapping
-        What every task's environment has besides its own: endpoint and region.
+        Environment variables of all tasks: endpoint and region.
     credentials : callable
-        What the environment of a task with this role says of its credentials.
+        Returns the environment variables with the credentials of a role.
     on_output : callable
-        Told ``(task, path)`` of the file that a task's output goes to when it starts, and ``(task, None)`` when the
-        task has ended and the file is complete.
+        Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
     """
 
     def __init__(
@@ -78,11 +77,13 @@ class ProcessRunner:
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
-        self._parents: dict[tuple[str, str | None], ForkServerClient] = {}
+        # By image tag and role. All tasks of a fork server have the credentials that it got before the first fork.
+        self._fork_servers: dict[tuple[str, str | None], ForkServerClient] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
-        # What must not be done by the caller of start: launching a parent, reporting a failure, deleting a tree.
-        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-runner")
+        # For slow work that the caller of start must not wait for: launching a fork server, deleting a directory.
+        # Failures are reported from here as well, because start must not call report itself.
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-runner")
 
     def start(self, task: Task, report: Report) -> None:
         running = _Running(task, report, self._scratch / task.id, self._scratch / f"{task.id}.log")
@@ -90,14 +91,14 @@ class ProcessRunner:
             if self._closed:
                 return
             self._tasks[task.id] = running
-            parent = self._parents.get((_tag(task.image), task.role))
-            if parent is not None and parent.alive:
-                # From here on the parent is not idle, and so not closed.
-                running.parent = parent
-        if running.parent is not None:
-            self._send(running, running.parent)
+            server = self._fork_servers.get((_tag(task.image), task.role))
+            if server is not None and server.alive:
+                # Assigned under the lock. From here on the fork server is busy, and is not closed as an idle one.
+                running.fork_server = server
+        if running.fork_server is not None:
+            self._send(running, running.fork_server)
         else:
-            self._aside.submit(self._launch, running)
+            self._background.submit(self._launch, running)
 
     def stop(self, task_id: str, *, kill: bool) -> None:
         number = signal.SIGKILL if kill else signal.SIGTERM
@@ -105,29 +106,30 @@ class ProcessRunner:
             running = self._tasks.get(task_id)
             if running is None:
                 return
+            # Without a fork server yet, the task is not started at all: see _launch.
             running.stopped_by = number
-            parent = running.parent
-        if parent is not None:
-            parent.send({"stop": task_id, "signal": number})
+            server = running.fork_server
+        if server is not None:
+            server.send({"stop": task_id, "signal": number})
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            parents, self._parents = list(self._parents.values()), {}
+            servers, self._fork_servers = list(self._fork_servers.values()), {}
             tasks, self._tasks = list(self._tasks.values()), {}
-        self._aside.shutdown(wait=True, cancel_futures=True)
-        for parent in parents:
-            parent.close()
+        self._background.shutdown(wait=True, cancel_futures=True)
+        for server in servers:
+            server.close()
         for running in tasks:
-            self._clear_up(running)
+            self._clean_up(running)
 
     def _launch(self, running: _Running) -> None:
-        """Start the task in its image's parent, launched if there is none."""
+        """Start the task from the fork server of its image. Launch that first if none runs."""
         with self._lock:
             if running.task.id not in self._tasks:
                 return
         try:
-            parent = self._parent(running.task.image, running.task.role)
+            server = self._fork_server(running.task.image, running.task.role)
         except ForkServerFailed as failure:
             self._finish(running, Exited(running.task.id, None, str(failure), NOT_STARTED))
             return
@@ -135,49 +137,50 @@ class ProcessRunner:
             self._finish(running, Exited(running.task.id, 128 + running.stopped_by))
         else:
             with self._lock:
-                running.parent = parent
-            self._send(running, parent)
+                running.fork_server = server
+            self._send(running, server)
 
-    def _parent(self, image: str, role: str | None) -> ForkServerClient:
-        """The parent of an image's tasks with a role, whose credentials it has when it forks."""
+    def _fork_server(self, image: str, role: str | None) -> ForkServerClient:
+        """Return the fork server of an image and a role, launched if none runs."""
         tag = _tag(image)
         with self._lock:
-            parent = self._parents.get((tag, role))
-        if parent is not None and parent.alive:
-            return parent
+            server = self._fork_servers.get((tag, role))
+        if server is not None and server.alive:
+            return server
         directory = self._images / tag
         if not _TAG.fullmatch(tag) or not directory.is_dir():
-            raise ForkServerFailed(
-                f"CannotPullContainerError: {image} is not in this cloud: {directory} does not exist"
-            )
-        self._close_an_idle_parent()
+            raise ForkServerFailed(f"CannotPullContainerError: image {image} not found: {directory} does not exist")
+        self._close_idle_fork_servers()
         variables = {**self._variables, **self._credentials(role)}
         environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
-        parent = ForkServerClient(directory, self._scratch / f"{tag}.parent.log", environment, self._on_message)
+        log = self._scratch / f"{tag}.fork-server.log"
+        server = ForkServerClient(directory, log, environment, self._on_message)
         with self._lock:
             if not self._closed:
-                self._parents[tag, role] = parent
-                return parent
-        parent.close()
+                self._fork_servers[tag, role] = server
+                return server
+        server.close()
         raise ForkServerFailed("CannotStartContainerError: the cloud is being stopped")
 
-    def _close_an_idle_parent(self) -> None:
+    def _close_idle_fork_servers(self) -> None:
+        """Make room for one more fork server."""
         with self._lock:
-            busy = {running.parent for running in self._tasks.values()}
-            idle = [key for key, parent in self._parents.items() if parent not in busy]
-            closing = [self._parents.pop(key) for key in idle[: max(0, len(self._parents) - MAX_PARENTS + 1)]]
-        for parent in closing:
-            parent.close()
+            busy = {running.fork_server for running in self._tasks.values()}
+            idle = [key for key, server in self._fork_servers.items() if server not in busy]
+            excess = max(0, len(self._fork_servers) - MAX_FORK_SERVERS + 1)
+            closing = [self._fork_servers.pop(key) for key in idle[:excess]]
+        for server in closing:
+            server.close()
 
-    def _send(self, running: _Running, parent: ForkServerClient) -> None:
+    def _send(self, running: _Running, server: ForkServerClient) -> None:
         try:
             running.directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             failed = Exited(running.task.id, None, f"CannotStartContainerError: {error}", NOT_STARTED)
-            self._aside.submit(self._finish, running, failed)
+            self._background.submit(self._finish, running, failed)
             return
         self._on_output(running.task, running.output)
-        sent = parent.send(
+        sent = server.send(
             {
                 "start": running.task.id,
                 "command": list(running.task.command),
@@ -187,9 +190,11 @@ class ProcessRunner:
             }
         )
         if not sent:
-            self._aside.submit(self._launch, running)
+            # The fork server ended between the choice and the message. The task starts from a new one.
+            self._background.submit(self._launch, running)
+        # A stop that came before the request to start found no process.
         elif running.stopped_by is not None:
-            parent.send({"stop": running.task.id, "signal": running.stopped_by})
+            server.send({"stop": running.task.id, "signal": running.stopped_by})
 
     def _environment(self, running: _Running) -> dict[str, str]:
         home = {"PATH": self._path(self._images / _tag(running.task.image)), "HOME": str(running.directory)}
@@ -198,10 +203,10 @@ class ProcessRunner:
     def _path(self, directory: Path) -> str:
         return os.pathsep.join([str(directory / "environment" / "bin"), os.defpath])
 
-    def _on_message(self, parent: ForkServerClient, message: Message | None) -> None:
-        """Called by a parent's reader thread; None is the parent's end."""
+    def _on_message(self, server: ForkServerClient, message: Message | None) -> None:
+        """Process a message on the reader thread of a fork server. None marks the end of the fork server."""
         if message is None:
-            self._parent_died(parent)
+            self._on_fork_server_end(server)
             return
         try:
             if "started" in message:
@@ -209,11 +214,11 @@ class ProcessRunner:
             else:
                 self._on_ended(message)
         except Exception as error:
-            _log.exception("A task's %s could not be taken in", message)
-            self._give_up(message, error)
+            _log.exception("Cannot process the message %s of a task", message)
+            self._fail_task(message, error)
 
-    def _give_up(self, message: Message, error: Exception) -> None:
-        """End the task that a message is about, which nobody would hear of again."""
+    def _fail_task(self, message: Message, error: Exception) -> None:
+        """Kill the task of a message, and report that it failed. Otherwise its job would stay unfinished for ever."""
         task_id = message.get("started") or message.get("exited") or message["failed"]
         self.stop(task_id, kill=True)
         with self._lock:
@@ -239,30 +244,33 @@ class ProcessRunner:
         if running is not None:
             self._finish(running, event)
 
-    def _parent_died(self, parent: ForkServerClient) -> None:
-        """End the tasks of a parent that is no more; the next task of the image launches a new one."""
+    def _on_fork_server_end(self, server: ForkServerClient) -> None:
+        """End the tasks of a fork server that has ended. The next task of the image launches a new one."""
         with self._lock:
-            lost = [running for running in self._tasks.values() if running.parent is parent]
+            lost = [running for running in self._tasks.values() if running.fork_server is server]
         for running in lost:
             if running.pid is None:
-                reason = f"CannotStartContainerError: {parent.last_words()}"
+                reason = f"CannotStartContainerError: {server.failure_reason()}"
                 self._finish(running, Exited(running.task.id, None, reason, NOT_STARTED))
             else:
+                # The fork server may have died before it could kill its children.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(running.pid, signal.SIGKILL)
                 self._finish(running, Exited(running.task.id, None, None, HOST_LOST))
 
     def _finish(self, running: _Running, event: Event) -> None:
         with self._lock:
+            # Another thread may have reported the end first, for example when the fork server ended.
             if self._tasks.pop(running.task.id, None) is None:
                 return
         try:
             running.report(event)
         finally:
-            self._clear_up(running)
+            self._clean_up(running)
 
-    def _clear_up(self, running: _Running) -> None:
+    def _clean_up(self, running: _Running) -> None:
         self._on_output(running.task, None)
+        # Most tasks leave an empty directory, which is quick to remove. A full one is left to the background thread.
         try:
             running.directory.rmdir()
         except FileNotFoundError:
@@ -271,8 +279,9 @@ class ProcessRunner:
             if self._closed:
                 shutil.rmtree(running.directory, ignore_errors=True)
             else:
-                self._aside.submit(shutil.rmtree, running.directory, ignore_errors=True)
+                self._background.submit(shutil.rmtree, running.directory, ignore_errors=True)
 
 
 def _tag(image: str) -> str:
+    """Return the tag of ``<registry>/<repository>:<tag>``."""
     return image.rpartition("/")[2].partition(":")[2]

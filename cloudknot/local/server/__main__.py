@@ -34,7 +34,7 @@ from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.runners.choice import DEFAULT, RUNNERS, Surroundings
+from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
@@ -188,7 +188,7 @@ class Server:
         return self._application(environ, start_response)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
-        surroundings = Surroundings(
+        settings = RunnerSettings(
             self._options.directory,
             scratch,
             self._job_variables(),
@@ -196,7 +196,7 @@ class Server:
             self._shipper.follow,
             registry.login if registry else None,
         )
-        return RUNNERS[self._options.runner].make(surroundings)
+        return RUNNERS[self._options.runner].make(settings)
 
     def _job_variables(self) -> dict[str, str]:
         return {

@@ -150,7 +150,9 @@ class TestImages:
 
     def test_a_failed_installation_shows_what_pip_said_and_leaves_nothing(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PIP_NO_INDEX", "1")
-        with pytest.raises(ImageError, match=r"(?s)no-such-thing==1.*pip said:.*No matching distribution") as caught:
+        with pytest.raises(
+            ImageError, match=r"(?s)no-such-thing==1.*pip reports:.*No matching distribution"
+        ) as caught:
             materialise(tmp_path, Image("t", ("no-such-thing==1",), "failing"))
         assert len(str(caught.value).splitlines()) < 25
         assert not (tmp_path / "environments" / "failing").exists()

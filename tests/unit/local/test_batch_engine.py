@@ -388,7 +388,7 @@ def test_a_long_sequential_array_can_fail_whole(cloud):
 
 
 def test_a_refused_job_fails_at_once_with_its_children(cloud):
-    array = cloud.submit(array_size=2, refused=records.OVERRIDES_TOO_LONG)
+    array = cloud.submit(array_size=2, immediate_failure=records.OVERRIDES_TOO_LONG)
     assert statuses([array, *array.children]) == ["FAILED"] * 3
     assert array.reason == records.OVERRIDES_TOO_LONG
     assert cloud.tasks == {}
