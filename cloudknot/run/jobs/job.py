@@ -1,7 +1,6 @@
-"""BatchJob: one submitted map. Its status, result and logs, in this session or a later one.
+"""BatchJob: the status, results and logs of one submitted map, in this session or a later one.
 
-Everything but the status and the logs comes from S3, so it outlives Batch's memory of the job. A job has a run, which
-it reads on first use, a view of it, and a future.
+Batch forgets a job some days after its end. All data but the status and the logs comes from S3, and lasts longer.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.display.progress import Progress, progress_line
-from cloudknot.errors import CloudknotInputError, JobRunningError, ResourceDoesNotExistException
+from cloudknot.errors import JobRunningError, ResourceDoesNotExistException, refuse
 from cloudknot.options.choices import MapOptions, RetryOptions
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
 from cloudknot.run.collect.map_future import Collection, MapFuture, collect
@@ -37,35 +36,38 @@ if TYPE_CHECKING:
     from cloudknot.run.submit.start_run import Target
 
 FORGOTTEN = "UNKNOWN"
-"""The status of a job that has not ended by its results, and that Batch has forgotten."""
+"""The status of a job that Batch has forgotten, if elements have no stored outcome."""
 
 
 class BatchJob:
-    """A submitted map. ``await job`` returns its result.
+    """A submitted map: its status, results, logs and retries, in any session.
+
+    ``job.result()`` and ``await job`` return the list of results. Creating a `BatchJob` makes no AWS calls; the run is
+    read on first use.
 
     Parameters
     ----------
     job_id : str
-        Batch's id of the job.
-    cloud : Cloud or str, optional
-        Default: the settings'.
+        The id of the job in Batch, as in ``future.job.job_id`` or the table of ``Knot.view_jobs()``.
+    cloud : Cloud or {"aws", "local"}, optional
+        The cloud that runs the job. Default: the cloud of the current settings.
     keys : RunKeys, optional
-        Where the run's objects are; looked up by the id when it is not given.
-    max_threads : int, optional
-        Results fetched at once. Default 64.
+        The location of the run in S3. Default: cloudknot finds it by the job id.
+    max_threads : int, default 64
+        Number of results to fetch at the same time.
 
     Raises
     ------
     ResourceDoesNotExistException
-        On first use, if cloudknot did not submit a job of that id.
+        On first use, if cloudknot did not submit a job with this id, or the run was deleted.
     """
 
     def __init__(
         self, job_id: str, *, cloud: Cloud | str | None = None, keys: RunKeys | None = None, max_threads: int = 64
     ) -> None:
         self.job_id = job_id
-        self._given_cloud, self._given_keys, self._max_threads = cloud, keys, max_threads
-        self._given_record: Record | None = None
+        self._cloud_argument, self._keys_argument, self._max_threads = cloud, keys, max_threads
+        self._stored_record: Record | None = None
         self._program: Program | None = None
         self._target: Target | None = None
         self._opening = threading.Lock()
@@ -79,25 +81,26 @@ class BatchJob:
 
     @cached_property
     def _cloud(self) -> Cloud:
-        """The cloud of the job, with the bucket that its run is in, whatever the settings name by now."""
+        """The cloud of the job."""
+        # The knot may have moved to another bucket since: the run stays in its own.
         return self._chosen_cloud.in_bucket(self.keys.bucket)
 
     @cached_property
     def _chosen_cloud(self) -> Cloud:
-        return choose_cloud(self._given_cloud)
+        return choose_cloud(self._cloud_argument)
 
     @cached_property
     def keys(self) -> RunKeys:
-        """Where the run's objects are in S3; ``keys.url`` is its address."""
-        return self._given_keys or find_run(self._chosen_cloud, self.job_id)
+        """The location of the run in S3; ``keys.url`` is its address."""
+        return self._keys_argument or find_run(self._chosen_cloud, self.job_id)
 
     def _open(self) -> tuple[RunView, Retry]:
-        """Read the run, on first use."""
+        """Return the view and the retry of the run. The first call reads the run from S3."""
         if self._opened is None:
             cloud, keys = self._cloud, self.keys
             with self._opening:
                 if self._opened is None:
-                    self._set_run(cloud, open_run(cloud, keys, self.job_id, self._given_record))
+                    self._set_run(cloud, open_run(cloud, keys, self.job_id, self._stored_record))
         assert self._opened is not None
         return self._opened
 
@@ -119,61 +122,66 @@ class BatchJob:
 
     @property
     def _record(self) -> Record:
-        """The record of its submission, which may be known without the rest of the run."""
-        return self._given_record or self._run.rounds.first.record
+        """The record of the first round."""
+        # `Knot.jobs` reads only the records, so a name or a queue costs no further request.
+        return self._stored_record or self._run.rounds.first.record
 
     @property
     def manifest(self) -> Manifest:
-        """The stored description of the map."""
+        """The stored description of the map: number of elements, chunk size, image and so on."""
         return self._run.manifest
 
     @property
     def name(self) -> str:
-        """Batch's name of the job."""
+        """The name of the job in Batch."""
         return self._record["name"]
 
     @property
     def job_queue(self) -> str:
-        """ARN of the queue."""
+        """ARN of the job queue."""
         return self._record["job_queue"]
 
     @property
     def job_definition(self) -> str:
-        """ARN of the job definition's revision: it stays the one the job was submitted with."""
+        """ARN of the job definition revision that the map and all its retries use."""
         return self._record["job_definition"]
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """The tags that it was submitted with: the knot's, and the one by which cloudknot knows what is its own."""
+        """The tags of the job: those of the knot, and the ``cloudknot`` tag that marks cloudknot's own resources."""
         return self._run.tags
 
     @property
     def states(self) -> Mapping[str, int]:
-        """Number of child jobs in each of Batch's states, when a future of this job asked last."""
+        """Number of child jobs in each Batch state, as a future of this job last saw it. Empty without a future."""
         return self._opened[0].states if self._opened else {}
 
     @property
     def job_ids(self) -> list[str]:
-        """The Batch job's id; with ``job_type="independent"``, one for each element; after a retry, the new job's.
+        """The ids in Batch of the newest round: the map, or its latest retry, even if another session submitted it.
 
-        Of the newest retry, also if another session has asked for it.
+        One id, or with ``job_type="independent"`` one for each element.
         """
         self._catch_up()
         return self._run.newest_job_ids
 
     def _catch_up(self) -> None:
-        """Look for rounds of other sessions, unless this session knows that there are none."""
-        known = self._known()
-        knows_all = self._is_new if known is None else not (known.ended and known.table.without_value)
-        if not knows_all:
+        """Read rounds that other sessions have added, unless there cannot be any."""
+        collection = self._current_collection()
+        # Only an ended run with failed elements can get another round, so all others save the listing.
+        is_up_to_date = (
+            self._is_new if collection is None else not (collection.ended and collection.table.without_value)
+        )
+        if not is_up_to_date:
             self._view.refresh()
 
     @property
     def status(self) -> str:
-        """Batch's state of the job; ``"UNKNOWN"`` once Batch has forgotten an unfinished one.
+        """The state of the job in Batch, such as ``"RUNNING"`` or ``"SUCCEEDED"``. After a retry, the retry's state.
 
-        Of independent jobs, the state of the one that is furthest behind; FAILED if all ended and one failed. After
-        a retry, the state of that. Of a job that Batch has forgotten it is told by the stored results.
+        Independent jobs have the state of the least advanced one; ``"FAILED"`` if all have ended and one failed. Batch
+        forgets a job some days after its end. The state then follows from the stored results: ``"SUCCEEDED"``,
+        ``"FAILED"``, or ``"UNKNOWN"`` if elements have no stored outcome.
         """
         jobs = self._view.newest_jobs()
         states = {job["status"] for job in jobs}
@@ -183,40 +191,43 @@ class BatchJob:
 
     @property
     def status_reason(self) -> str:
-        """Why it is in its state, as far as Batch says; why jobs wait for a machine while none runs, in a sentence."""
+        """Batch's reason for the state of the job, or why its jobs wait for a machine. Empty if Batch gives none."""
         jobs = self._view.newest_jobs()
         if only_waits(batch.count_states(jobs)):
             return explain(self.name, self._view.reason_of_waiting())
         return "; ".join(dict.fromkeys(job["statusReason"] for job in jobs if job.get("statusReason")))
 
     def _status_without_batch(self) -> str:
-        """The state of a job that Batch does not know: not yet, or no more."""
+        """Return the state of a job that Batch has forgotten, or does not list yet."""
+        # Only success is final, and remembered: a retry can still change a failure.
         if self._last_status is None:
             view = self._view
             stored = sum(location.number for page in view.stored(0) for location, _ in page)
-            is_whole = stored >= self.manifest.count
-            # Failures are stored as well.
-            if not (is_whole and view.all_have_values()):
-                return "SUBMITTED" if view.live_jobs() else "FAILED" if is_whole else FORGOTTEN
+            has_all_outcomes = stored >= self.manifest.count
+            # A listing counts outcomes, and failures are outcomes too. Only the packs' heads tell them apart.
+            if not (has_all_outcomes and view.all_have_values()):
+                return "SUBMITTED" if view.live_jobs() else "FAILED" if has_all_outcomes else FORGOTTEN
             self._last_status = "SUCCEEDED"
         return self._last_status
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended, well or not."""
-        # Batch notices the end of a job a little later than its last result can be read.
-        known = self._known()
-        is_known = known is not None and known.ended and not known.table.any_in(GIVEN_UP, CANCELLED)
-        return is_known or self.status in (*ENDED, FORGOTTEN)
+        """Whether the job has ended, with or without failures."""
+        # The future comes first: Batch reports the end of a job a little later than its last result can be read.
+        collection = self._current_collection()
+        has_all_outcomes = (
+            collection is not None and collection.ended and not collection.table.any_in(GIVEN_UP, CANCELLED)
+        )
+        return has_all_outcomes or self.status in (*ENDED, FORGOTTEN)
 
     @property
     def attempts(self) -> list[AttemptDetailTypeDef]:
-        """Batch's records of the attempts; of an array, of all its children."""
+        """Batch's descriptions of the attempts of all child jobs, in all rounds, while Batch remembers the job."""
         return [attempt for job in self._described_children() for attempt in job.get("attempts", ())]
 
     @property
     def log_urls(self) -> list[str]:
-        """Where the output of each child's attempts is. Empty for what has not started."""
+        """The addresses of the logs of all attempts that have started, child by child."""
         return [self._cloud.log_url(stream) for job in self._described_children() for stream in batch.log_streams(job)]
 
     def _described_children(self) -> Iterator[batch.Job]:
@@ -224,16 +235,29 @@ class BatchJob:
         return iter(self._view.describe(range(self._run.rounds.children)).values())
 
     def logs(self, index: int | None = None) -> Iterator[str]:
-        """The lines printed so far, all attempts in order.
+        """Yield the lines that the job has printed so far, attempt by attempt.
 
         Parameters
         ----------
         index : int, optional
-            Only those of the children that have this element: one, and one more for each retry of it. Default: of
-            all children, one after the other.
+            Read only the logs of the child jobs that ran this element: one, plus one for each of its retries.
+            Default: the logs of all child jobs, one after the other.
+
+        Yields
+        ------
+        str
+            A line, without its newline.
+
+        Raises
+        ------
+        CloudknotInputError
+            The map has no element with this index.
         """
-        if index is not None and not 0 <= index < self.manifest.count:
-            raise CloudknotInputError(f"index={index} is not an element of this map of {self.manifest.count}.")
+        if index is not None and not 0 <= index < (count := self.manifest.count):
+            refuse(
+                problem=f"index={index} is not an element of this map, which has {count:,}.",
+                fix=f"Pass an index from 0 to {count - 1}.",
+            )
         self._catch_up()
         children = range(self._run.rounds.children) if index is None else self._run.rounds.children_of(index)
         for job in self._view.describe(children).values():
@@ -241,28 +265,34 @@ class BatchJob:
                 yield from batch.log_lines(clients.logs(self._cloud).get_log_events, stream)
 
     def future(self, progress: Progress | None = None) -> MapFuture:
-        """The future of the map's results; of a reduced map, of the one value.
+        """Return the future of the list of results, or of the one value of a `reduce`.
 
-        It is the same one at each call, until what failed is run again, or after it was cancelled, or given up
-        because the cloud did not answer: then it is looked for anew.
+        Repeated calls return the same future. A new one takes its place after a retry, after the future was
+        cancelled, and after it gave up because the cloud did not answer.
         """
-        return self._collected(progress).future
+        return self._ensure_collection(progress).future
 
-    def _collected(self, progress: Progress | None = None) -> Collection:
+    def _ensure_collection(self, progress: Progress | None = None) -> Collection:
+        """Return the collection in this session, or start one."""
+        # The lock covers the look for rounds and the new future: a future serves only the rounds that its collector
+        # knew when it ended.
         with self._view.lock:
-            known = self._known()
-            ended_badly = known is not None and known.ended and known.table.without_value > 0
-            newer = (ended_badly or known is None) and not self._is_new and self._view.refresh()
+            collection = self._current_collection()
+            ended_badly = collection is not None and collection.ended and collection.table.without_value > 0
+            has_new_rounds = (ended_badly or collection is None) and not self._is_new and self._view.refresh()
             self._is_new = False
-            if known is None or newer or known.table.any_in(GIVEN_UP, CANCELLED):
-                known = self._collection = self._collect(progress, known)
-            return known
+            if collection is None or has_new_rounds or collection.table.any_in(GIVEN_UP, CANCELLED):
+                collection = self._collection = self._collect(progress, collection)
+            return collection
 
-    def _known(self) -> Collection | None:
-        """The collection of this session's future; None if that ended before a round that is known by now."""
-        known = self._collection
-        is_outdated = known is not None and known.ended and known.collector.round < self._view.newest_round
-        return None if is_outdated else known
+    def _current_collection(self) -> Collection | None:
+        """Return the collection in this session; None if there is none, or a newer round has made it outdated."""
+        collection = self._collection
+        # Two numbers decide, so no round has to notify its future.
+        is_outdated = (
+            collection is not None and collection.ended and collection.collector.round < self._view.newest_round
+        )
+        return None if is_outdated else collection
 
     def _collect(self, progress: Progress | None = None, earlier: Collection | None = None) -> Collection:
         view, retry = self._open()
@@ -278,16 +308,30 @@ class BatchJob:
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the result in a coroutine, as ``await job.future()`` does."""
-        return self._arrival().__await__()
+        """Wait for the result in a coroutine."""
+        return self._await_result().__await__()
 
-    async def _arrival(self) -> Any:
+    async def _await_result(self) -> Any:
         from asyncio import to_thread
 
+        # `future` reads the run from S3, and must not block the event loop.
         return await (await to_thread(self.future))
 
     def result(self, timeout: float | None = None) -> Any:
-        """The list of results, as `MapFuture.result` gives it; of a reduced map, the one value."""
+        """Wait for the list of results, or for the one value of a `reduce`, and return it. See `MapFuture.result`.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. Default: no limit.
+
+        Raises
+        ------
+        CKTimeoutError
+            There is no result after ``timeout`` seconds. The job goes on.
+        BatchJobFailedError
+            An element has no result. An exception of the function itself is raised as it is.
+        """
         return self.future().result(timeout)
 
     def retry_failed(
@@ -300,74 +344,82 @@ class BatchJob:
         chunksize: int | None = None,
         progress: bool | None = None,
     ) -> MapFuture:
-        """Run the elements again that have no result, in a new Batch job of the same program.
+        """Run the failed elements again, in a new Batch job with the same program.
 
-        What has a result is not computed again. Nothing is submitted when nothing failed. Where the inputs are another
-        map's results, and that map or a retry of it runs, the new job waits for it.
+        Stored results are kept. If no element has failed, nothing is submitted. If the elements are the results of
+        another map that is still running, or being retried, the new job waits for it.
 
         Parameters
         ----------
         memory, timeout, vcpus, retries : int, optional
-            As `Knot.map` has them. Default: those of the last time; for a job that ran out of memory, of a knot
-            with ``memory_growth``, so many times as much memory.
+            As in `Knot.map`. Default: the values of the previous round. With ``memory_growth``, a job that ran out of
+            memory gets that many times its memory.
         chunksize : int, optional
-            Elements that one child job handles, as many as in the map at most. Default: the map's; if nobody gave one
-            there, or a process had died, a thousandth of those that failed, so that what ends its process takes few
-            others along, and none if up to 1,000 failed.
+            Elements for each child job, at most as many as in the map. Default: as in the map, if it was chosen there
+            and no process has died. Otherwise the failed elements are divided over up to 1,000 child jobs, so that an
+            element that kills its process takes few others with it.
         progress : bool, optional
-            As `Knot.map` has it.
+            As in `Knot.map`.
 
         Returns
         -------
         MapFuture
-            Of the same full list; also what `future` gives from now on.
+            The future of the full list of results. From now on `future` returns the same one.
 
         Raises
         ------
         CloudknotInputError
-            An argument is not accepted, or the new job would wait for more than 20 others. Nothing was submitted.
+            An argument is not valid, or the new job would wait for more than 20 others. Nothing was submitted.
         JobRunningError
-            The job has not ended, or another session is just submitting a retry. Nothing was submitted.
+            The job is still running, or another session is submitting a retry. Nothing was submitted.
         ResourceDoesNotExistException
             The job was clobbered. Nothing was submitted.
         """
-        given = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
-        RetryOptions.make(**given, chunksize=chunksize, progress=progress)
+        changes = {"memory": memory, "timeout": timeout, "vcpus": vcpus, "retries": retries}
+        RetryOptions.make(**changes, chunksize=chunksize, progress=progress)
         while True:
-            # Without the lock: whoever is waited for may need it.
-            ended = self._ended()
+            # Waits without the lock, because the collector may need it to end.
+            ended = self._wait_until_ended()
             with self._view.lock:
-                if ended is self._known():
+                # Another thread may have retried between the wait and the lock: then wait for that round.
+                if ended is self._current_collection():
                     if ended.table.without_value:
-                        self._retry.submit(ended.table, given, chunksize)
+                        self._retry.submit(ended.table, changes, chunksize)
                         line = progress_line(self.manifest.knot, self.manifest.count, progress)
                         ended = self._collection = self._collect(line, ended)
                     return ended.future
 
-    def _ended(self) -> Collection:
-        """Wait until all that has become of the elements is known.
+    def _wait_until_ended(self) -> Collection:
+        """Return a collection with an outcome for every element. Wait only for jobs that are stopping.
 
-        A map that was cancelled, or given up when the cloud was silent, may have more results than its future knows.
+        Raises
+        ------
+        JobRunningError
+            The job is still running.
+        CloudError
+            The cloud does not answer.
         """
-        collected = self._collected()
-        # An element's end is known a moment before the map's own.
-        if not collected.collector.complete() or collected.table.any_in(CANCELLED):
+        collection = self._ensure_collection()
+        # A cancelled map may have stored more results than its future knows, so it is collected once more. The
+        # collector is asked because the last element ends a moment before the future does.
+        if not collection.collector.complete() or collection.table.any_in(CANCELLED):
             if not self._view.has_stopped():
                 raise JobRunningError(
-                    f"The job {self.job_id} still runs, so what fails of it is not known yet. Nothing was submitted. "
-                    "Wait for its result, or end it with terminate(reason), and call again."
+                    f"The job {self.job_id} is still running, so not all of its failed elements are known yet. "
+                    "Nothing was submitted. Wait for its result, or end it with job.terminate('reason'). Then call "
+                    "retry_failed() again."
                 )
             with self._view.lock:
-                if collected.future.cancelled() and collected is self._known():
+                if collection.future.cancelled() and collection is self._current_collection():
                     self._collection = self._collect()
-                collected = self._known() or collected
-            collected.future.exception()
-        if collected.table.any_in(GIVEN_UP):
-            # What has no answer may have a result: to run it again might be to pay twice.
-            error = collected.table.given_up_with
+                collection = self._current_collection() or collection
+            collection.future.exception()
+        if collection.table.any_in(GIVEN_UP):
+            # The cloud did not answer, so these elements may have results: running them again could cost twice.
+            error = collection.table.given_up_with
             error.add_note("Nothing was submitted.")
             raise error
-        return collected
+        return collection
 
     def reduce(
         self,
@@ -382,27 +434,36 @@ class BatchJob:
         timeout: int | None = None,
         retries: int | None = None,
     ) -> MapFuture:
-        """Call a function once with the list of all results, in a job of its own that waits for the map.
+        """Call a function once with the list of all results, in a job that starts when the map has succeeded.
+
+        The results go from job to job, not through this session.
 
         Parameters
         ----------
         func : callable or Knot
-            Called as ``func(results, **kwargs)``. It travels by value and runs in the image of the map, which must
-            have what it imports; or the function of a Knot, in that one's image.
+            The function, called as ``func(results, **kwargs)``. A callable is pickled and runs in the image of the
+            map, so its imports must be installed there. A `Knot` runs its own function in its own image.
         kwargs, env_vars, progress, memory, vcpus, timeout, retries : optional
-            As of `Knot.map`. The job holds all results in memory.
+            As in `Knot.map`. ``memory`` must hold all results at the same time.
         requirements : sequence of str, optional
-            What the function needs, as pip takes it, in place of what is found; ``[]`` if the image has it all.
+            The packages that the function needs, as pip takes them. Default: cloudknot finds them. Pass ``[]`` if the
+            image has all of them.
 
         Returns
         -------
         ReducedFuture
-            Its result is what the function returned.
+            The future of the value that the function returns.
 
         Raises
         ------
         CloudknotInputError
-            The function cannot be called so, or needs what the image does not have. Nothing was submitted.
+            The function does not accept these arguments, or needs packages that the image may lack. Nothing was
+            submitted.
+
+        Examples
+        --------
+        >>> future = knot.map(range(100))
+        >>> total = future.job.reduce(sum).result()
         """
         options = MapOptions.of_map(
             kwargs=kwargs,
@@ -413,36 +474,45 @@ class BatchJob:
             timeout=timeout,
             retries=retries,
         )
-        by_knot: Callable[[Source, MapOptions], MapFuture] | None = getattr(func, "_gather", None)
-        if by_knot is not None:
-            return by_knot(self._source(gather=True), options)
+        # Only a Knot has this method. Its class is on a floor above, so it cannot be imported for isinstance.
+        gather: Callable[[Source, MapOptions], MapFuture] | None = getattr(func, "_gather", None)
+        if gather is not None:
+            return gather(self._source(gather=True), options)
         run = Reduce(self._run, self._view, self._program, self._target).submit(func, requirements, options)
         job = started_job(self._cloud, run, options.max_threads, self._program, self._target)
         return job.future(progress_line(run.manifest.knot, 1, options.progress))
 
     def _source(self, gather: bool = False) -> Source:
-        """Its results as the inputs of another map."""
+        """Return the results as the input of another map."""
         return Source(self._run, self._view.live_job_ids, gather)
 
     def terminate(self, reason: str) -> None:
-        """End the job, or the newest retry of it, with its running children. Results that are stored stay."""
+        """End the newest round of the job, with its running child jobs. Stored results stay.
+
+        Parameters
+        ----------
+        reason : str
+            Recorded by Batch, and shown in the errors of elements without a result.
+        """
+        # Memory growth stops first, or it could submit the ended elements again.
         with self._retry.stopped():
             batch.terminate(self._cloud.door, self._view.live_jobs(), reason)
 
     def kill(self, reason: str) -> None:
-        """The old name of `terminate`."""
+        """Call `terminate`. The name of earlier versions."""
         self.terminate(reason)
 
     def clobber(self) -> None:
-        """End the job and delete its inputs and results. Waits until its children have ended, 40 s at most.
+        """End the job, and delete its inputs and results. Wait up to 40 s for its child jobs to end.
 
-        What was interrupted is finished by calling again.
+        If the call is interrupted, call it again: it deletes the rest.
         """
+        # A run that is already half deleted cannot be opened, and has no jobs to end.
         with suppress(ResourceDoesNotExistException):
             self.terminate("Clobbered")
-            # What is being stopped still stores the results that it has.
+            # A child that is being stopped still stores its results, so the deletion waits for it.
             if not self._view.has_stopped():
-                # Another session may just have submitted a retry.
+                # Another session may have submitted a retry meanwhile.
                 self.terminate("Clobbered")
                 self._view.has_stopped()
         discard_run(self._cloud, self.keys)
@@ -451,7 +521,7 @@ class BatchJob:
 def started_job(
     cloud: Cloud, run: Run, max_threads: int = 64, program: Program | None = None, target: Target | None = None
 ) -> BatchJob:
-    """Return the job of a run that this session has just submitted, of which nothing need be read."""
+    """Return the job of a run that this session has just submitted. It reads nothing from S3."""
     job = recorded_job(cloud, run.keys, run.rounds.first.record, max_threads)
     job._program, job._target, job._is_new = program, target, True
     job._set_run(cloud.in_bucket(run.keys.bucket), run, grows=True)
@@ -459,7 +529,7 @@ def started_job(
 
 
 def recorded_job(cloud: Cloud, keys: RunKeys, record: Record, max_threads: int = 64) -> BatchJob:
-    """Return the job of a record of its submission, which need not be read then."""
+    """Return the job of a run whose record is already read."""
     job = BatchJob(next(filter(None, record["job_ids"])), cloud=cloud, keys=keys, max_threads=max_threads)
-    job._given_record = record
+    job._stored_record = record
     return job

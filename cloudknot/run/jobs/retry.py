@@ -1,8 +1,7 @@
-"""Retry: failed elements run again, in one more round of a run, submitted once, whoever asks for it and however often.
+"""Retry: submit the failed elements of a run again, as one more round.
 
-`retry_failed` asks for it, or the collector with ``memory_growth``. The round's manifest is stored first, under a key
-that only one session can take. A session that dies before the job exists leaves a claim that is void after a while;
-one that dies later leaves a job that is found by its name.
+`BatchJob.retry_failed` starts a round, and so does the collector with ``memory_growth``. Two sessions never submit the
+same round.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
-FEW = 1000
-"""Elements of a retry that have a child each, where nobody chose how many share one."""
+SINGLE_CHILD_LIMIT = 1000
+"""Largest number of elements that get a child job each in a retry, if the caller chose no chunk size."""
 CLAIM_TIME = timedelta(minutes=30)
-"""Time within which a session that has claimed a round submits it, or never does."""
+"""Lifetime of a claim: a session that has stored the manifest of a round submits it within this time, or never."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a round is submitted with: what was given for the map, and for retries of it since.
+    """The choices for a round: those of the map, changed by each retry since.
 
-    ``base`` is the MiB that its jobs had before memory was first made to grow; 0 as long as it has not.
+    ``base`` is the memory of its jobs in MiB before it first grew; 0 if it has not grown.
     """
 
     overrides: Overrides
@@ -64,41 +63,43 @@ class Choices:
 
     @classmethod
     def from_stored(cls, stored: StoredChoices) -> Choices:
-        """The choices of a round, from what is stored of it."""
+        """Return the choices of a stored round."""
         env_vars = tuple((name, value) for name, value in stored.get("env_vars") or ())
         return cls(Overrides.make(**stored.get("overrides") or {}), env_vars, stored.get("base", 0))
 
     def to_stored(self) -> StoredChoices:
-        """What is stored of them with a round."""
+        """Return the choices as the manifest of a round stores them."""
         return {"overrides": asdict(self.overrides), "env_vars": self.env_vars, "base": self.base}
 
-    def given(self, overrides: Mapping[str, int | None], base: int = 0) -> Choices:
-        """These, with others in place of some."""
-        changed = {name: value for name, value in overrides.items() if value is not None}
-        return Choices(Overrides.make(**{**asdict(self.overrides), **changed}), self.env_vars, base or self.base)
+    def changed(self, changes: Mapping[str, int | None], base: int = 0) -> Choices:
+        """Return a copy with some overrides changed; None leaves one as it is."""
+        new_values = {name: value for name, value in changes.items() if value is not None}
+        return Choices(Overrides.make(**{**asdict(self.overrides), **new_values}), self.env_vars, base or self.base)
 
 
 class Retry:
-    """Submits one more round of a run.
+    """The submitter of further rounds of one run.
 
     Parameters
     ----------
     run : Run
     view : RunView
-        Of the same run.
+        The view of the same run.
     grows : bool
-        Whether this session submitted the map: then ``memory_growth`` works by itself.
+        Whether memory may grow automatically: only in the session that submitted the map.
     """
 
     def __init__(self, run: Run, view: RunView, grows: bool = False) -> None:
+        # Growth may double a bill unnoticed. So it needs a session that submitted the map; reading a result later
+        # submits nothing.
         self._run, self._view, self._may_grow = run, view, grows
-        self._more: Choices | None = None
+        self._grown_choices: Choices | None = None
 
-    def submit(self, table: ElementTable, given: Mapping[str, int | None], chunksize: int | None) -> None:
-        """Submit the elements that have ended without a value, with ``given`` choices in place of the last ones."""
+    def submit(self, table: ElementTable, changes: Mapping[str, int | None], chunksize: int | None) -> None:
+        """Submit the elements without a value, with the previous choices as ``changes`` modifies them."""
         with self._view.lock:
             failed = table.indices_without_value()
-            choices = self._choices(table).given(given)
+            choices = self._default_choices(table).changed(changes)
             if chunksize is None and table.any_died():
                 chunksize = chunk_after_death(self._run.rounds, len(failed))
             self._start(failed, choices, chunksize, self._live_jobs_of_source())
@@ -114,17 +115,17 @@ class Retry:
         rounds = self._run.rounds
         rounds.add(start_round(self._view.cloud, rounds, elements, choices, chunksize, depends_on))
 
-    def _choices(self, table: ElementTable) -> Choices:
-        """Return the choices for a retry unless something else is asked for."""
+    def _default_choices(self, table: ElementTable) -> Choices:
+        """Return the choices for a retry without arguments."""
         choices, growth = Choices.from_stored(self._run.rounds.newest.stored_choices), self._run.manifest.memory_growth
         if growth and (memory := table.short_of_memory()):
             return grown(choices, growth, memory) or choices
         return choices
 
     def _live_jobs_of_source(self) -> list[str]:
-        """Return the Batch jobs that still make results which are inputs of this map, such as a retry's."""
+        """Return the live Batch jobs of the source, such as a retry of it: their results are inputs of this map."""
         url = self._run.manifest.source
-        # A run that was clobbered makes no more results, and the job itself reports that its inputs are gone.
+        # A clobbered source has no live jobs, and the worker reports that its inputs are gone.
         with suppress(ResourceDoesNotExistException):
             if url:
                 keys = RunKeys.parse(url)
@@ -134,7 +135,8 @@ class Retry:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let nothing grow from now on, unless the block fails. A submission that is going on is waited for."""
+        """Wait for a running memory-growth submission, then disable further ones, unless the block fails."""
+        # The lock is held for the whole of a submission, see `grow`.
         with self._view.lock:
             could_grow, self._may_grow = self._may_grow, False
         try:
@@ -144,39 +146,44 @@ class Retry:
             raise
 
     def may_grow(self, child: int, job: batch.Job) -> bool:
-        """Return whether elements that a child left without a result run again with more memory, once all has ended.
+        """Return whether the elements without a result in this failed child will run again with more memory.
 
-        The collector asks in the session that submitted the map, or a retry of it.
+        The collector asks for each failed child, and calls `grow` when the whole job has ended.
         """
         end = ending(job)
-        wanted = self._may_grow and not self._view.stopped_by_hand
-        if not (wanted and self._run.manifest.memory_growth and out_of_memory(end)):
+        # A person in any session who ended the job does not want its elements submitted again.
+        is_enabled = self._may_grow and not self._view.stopped_by_hand
+        if not (is_enabled and self._run.manifest.memory_growth and out_of_memory(end)):
             return False
         newest = self._run.rounds.newest
         more = grown(Choices.from_stored(newest.stored_choices), self._run.manifest.memory_growth, end.memory)
-        self._more = more or self._more
+        self._grown_choices = more or self._grown_choices
         return more is not None and child >= newest.start
 
     def grow(self, elements: Sequence[int]) -> None:
-        """Run elements again with more memory."""
-        assert self._more is not None
+        """Submit the elements again with more memory."""
+        choices = self._grown_choices
+        assert choices is not None
         with self._view.lock:
+            # This session may have ended the job meanwhile, or another session may have submitted a round.
             if not self._may_grow or self._view.refresh():
-                return  # Somebody has ended the job, or another session was faster.
-            logger.warning("Out of memory: %d elements run again, %s", len(elements), self._more.overrides)
-            self._start(elements, self._more)
+                return
+            logger.warning(
+                "%d elements ran out of memory. They run again with %s MiB.", len(elements), choices.overrides.memory
+            )
+            self._start(elements, choices)
 
     def growth(self, end: Ending) -> str:
-        """What ``memory_growth`` does about a job that ran out of memory, in words; empty without it."""
+        """Return sentences on ``memory_growth`` for the error of a job that ran out of memory; empty without it."""
         factor = self._run.manifest.memory_growth
         if not factor or not end.memory:
             return ""
         more = grown(Choices.from_stored(self._run.rounds.newest.stored_choices), factor, end.memory)
         if more is None:
-            return f". It has grown to {MAX_GROWTH} times its first memory, where memory_growth ends"
+            return f". Its memory has grown to {MAX_GROWTH} times the original, the limit of memory_growth"
         return (
-            f", retry_failed() alone with {more.overrides.memory:,} MiB. memory_growth does that by itself only while "
-            "the session lives that submitted the map"
+            f". retry_failed() without arguments uses {more.overrides.memory:,} MiB. memory_growth retries by itself "
+            "only while the session that submitted the map is alive"
         )
 
 
@@ -188,30 +195,47 @@ def start_round(
     chunksize: int | None = None,
     depends_on: Sequence[str] = (),
 ) -> Round:
-    """Submit one more round of a run, of the elements at these sorted indices, after the jobs with these ids.
+    """Submit one more round of a run.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    rounds : Rounds
+        All rounds of the run so far.
+    elements : sequence of int
+        Sorted indices of the elements.
+    choices : Choices
+    chunksize : int, optional
+        Elements for each child job. Default: see `chunk_of_retry`.
+    depends_on : sequence of str
+        Ids of the Batch jobs that the round waits for.
 
     Raises
     ------
     CloudknotInputError
-        They are more jobs than Batch takes.
+        The round would wait for more jobs than Batch allows.
     JobRunningError
-        Another session is submitting one, or died when it was about to.
+        Another session is submitting the round, or died while it was.
     ResourceDoesNotExistException
         The run was deleted.
     """
     refuse_too_many(len(depends_on))
     newest = rounds.newest
     waits: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
-    keys, first = newest.submission.keys, newest.submission.manifest
+    # The job definition of the map, not the newest of the knot: one list must not hold results of two functions.
+    keys, previous = newest.submission.keys, newest.submission.manifest
+    # Raises if the run was deleted.
     read_manifest(cloud, keys, rounds.first.submitted_ids[0])
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, len(elements), chunksize)
-    manifest = round_manifest(first, number, len(elements), size, choices.overrides.retries)
+    manifest = round_manifest(previous, number, len(elements), size, choices.overrides.retries)
     tags = newest.stored_choices.get("tags") or {}
     stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [waits]}
+    # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes the
+    # claims of two sessions differ, so a session whose answer was lost recognises its own.
     claim = manifest.to_json(**stored_choices, session=secrets.token_hex(8)).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
-        raise _underway(keys, CLAIM_TIME)
+        raise _claimed_elsewhere(keys, CLAIM_TIME)
     submission = Submission(keys, manifest, number, tags)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
     request = array_request(submission, variables)
@@ -228,16 +252,23 @@ def start_round(
             undo()
         raise
     if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
-        # The network was away or the machine asleep, and another session may soon take the claim for void.
+        # The network was down or the machine asleep for long, so another session may soon regard the claim as void.
         undo()
-        raise _underway(keys, timedelta(0))
+        raise _claimed_elsewhere(keys, timedelta(0))
     record = submit(cloud, submission, [request], undo)
     _end_if_clobbered(cloud, rounds, submission, record)
     return Round(submission, elements, rounds.children, record, stored_choices)
 
 
 def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:
-    """End what was just submitted of a run that somebody deletes meanwhile, who could not know of it."""
+    """End the new jobs if another session has deleted the run meanwhile.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        The run was deleted.
+    """
+    # The other session ended the jobs that it knew, and could not know these.
     try:
         read_manifest(cloud, submission.keys, rounds.first.submitted_ids[0])
     except ResourceDoesNotExistException:
@@ -248,67 +279,77 @@ def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, reco
 
 
 def _await_end(cloud: Cloud, job_ids: Sequence[str | None]) -> None:
-    """Wait until jobs that were terminated have ended, as long as children are given to stop.
-
-    A child that is being stopped still stores its records, which would stay behind.
-    """
-    known = [job_id for job_id in job_ids if job_id]
+    """Wait for terminated jobs to end, at most as long as ECS gives a container to stop."""
+    # A child that is being stopped still stores its records. If the run were deleted first, they would stay behind.
+    submitted_ids = [job_id for job_id in job_ids if job_id]
     for _ in range(STOP_LOOKS):
-        if all(job["status"] in ENDED for job in batch.describe_jobs(cloud.door, known)):
+        if all(job["status"] in ENDED for job in batch.describe_jobs(cloud.door, submitted_ids)):
             return
         time.sleep(STOP_PAUSE)
 
 
-def chunk_of_retry(rounds: Rounds, count: int, asked: int | None) -> int:
-    """The number of elements of a child, of ``count``: by default as before, or fewer where nobody ever chose.
+def chunk_of_retry(rounds: Rounds, count: int, chunksize: int | None) -> int:
+    """Return the chunk size for a retry of ``count`` elements.
 
-    One that ends its process then takes few others along, or none. Readers rely on it that no pack is longer than a
-    chunk of the map.
+    Without ``chunksize`` it is that of the newest round, or smaller if the caller of `map` did not choose one.
     """
-    usual = rounds.newest.chunksize
+    default = rounds.newest.chunksize
     if rounds.first.stored_choices.get(CHUNKSIZE_WAS_DEFAULT):
-        usual = min(usual, _unasked(count))
-    return max(min(asked or usual, rounds.first.chunksize), -(-count // MAX_CHILDREN))
+        # An element that kills its process takes its whole chunk along, so a default chunk shrinks.
+        default = min(default, _smallest_chunk(count))
+    # At most the chunk of the map, because readers assume that no pack is longer.
+    return max(min(chunksize or default, rounds.first.chunksize), -(-count // MAX_CHILDREN))
 
 
 def chunk_after_death(rounds: Rounds, count: int) -> int:
-    """The same where a process of the last round died, whoever chose its chunks: one element may have taken others
-    along, and would again."""
-    return min(rounds.newest.chunksize, _unasked(count))
+    """Return the chunk size for a retry of ``count`` elements after a process has died."""
+    # Whoever chose the size: one element may have killed the others of its chunk, and would do so again.
+    return min(rounds.newest.chunksize, _smallest_chunk(count))
 
 
-def _unasked(count: int) -> int:
-    """The most elements of a child where nobody chose; of a few, each has a child of its own."""
-    return -(-count // FEW)
+def _smallest_chunk(count: int) -> int:
+    """Return the chunk size for about `SINGLE_CHILD_LIMIT` child jobs; 1 for fewer elements."""
+    return -(-count // SINGLE_CHILD_LIMIT)
 
 
 def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None:
-    """The choices for what ran out of ``memory`` MiB; None when it may not grow any more, or that is not known."""
+    """Return the choices after a job with ``memory`` MiB ran out of memory.
+
+    None if the memory is at its limit, or not known.
+    """
     if not memory:
         return None
     base = choices.base or memory
     more = min(int(memory * factor), base * MAX_GROWTH)
-    return choices.given({"memory": more}, base) if more > memory else None
+    return choices.changed({"memory": more}, base) if more > memory else None
 
 
 def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
-    """The number for a new round; those of void claims are not used again."""
+    """Return the number for a new round.
+
+    Raises
+    ------
+    JobRunningError
+        Another session has a valid claim to the next round, or has submitted it.
+    """
     number = newest
     for key in cloud.storage.keys(keys.rounds):
         if keys.round_of(key) > newest:
-            left = _claimed(cloud, key) + CLAIM_TIME - datetime.now(UTC)
-            if left > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
-                raise _underway(keys, max(left, timedelta(0)))
+            remaining = _claim_time(cloud, key) + CLAIM_TIME - datetime.now(UTC)
+            if remaining > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
+                raise _claimed_elsewhere(keys, max(remaining, timedelta(0)))
+            # The number of a void claim is not used again: its manifest lies there.
             number = max(number, keys.round_of(key))
     return number + 1
 
 
-def _claimed(cloud: Cloud, key: str) -> datetime:
+def _claim_time(cloud: Cloud, key: str) -> datetime:
     return datetime.fromisoformat(Manifest.from_json(cloud.storage.get(key)).created)
 
 
-def _underway(keys: RunKeys, left: timedelta) -> JobRunningError:
+def _claimed_elsewhere(keys: RunKeys, remaining: timedelta) -> JobRunningError:
     return JobRunningError(
-        f"Another session is submitting a retry of {keys.run_id} at this moment, or ended while it did. Nothing was "
-        f"submitted. Call again; if that session has ended, in {left.seconds // 60 + 1} minutes."
+        f"Another session is submitting a retry of the run {keys.run_id}, or ended while it did. Nothing was "
+        "submitted. Call retry_failed() again in a few seconds, or in "
+        f"{remaining.seconds // 60 + 1} minutes if the other session has ended."
     )
