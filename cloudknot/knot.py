@@ -1,6 +1,6 @@
-"""Knot: the only orchestrator, and the only new object a person has to learn.
+"""`Knot`, the class that most users start with. It calls the stages in turn: program, image, resources, maps.
 
-It runs the stages in turn and keeps what they made: program, image, resources, maps. It makes no AWS calls.
+It holds the results of the stages and makes no AWS calls itself.
 """
 
 from __future__ import annotations
@@ -31,63 +31,86 @@ from cloudknot.run.submit.start_run import Target, start_run
 
 
 class Knot:
-    """A function of yours, made ready to run in the cloud.
+    """A Python function, prepared to run on AWS Batch or on this computer.
 
-    Making a Knot packs the function and what it needs into an image and makes what the cloud needs to run it. What
-    exists and has not changed is used as it is. Without a program, the knot of that name is found again.
+    Creating a Knot packs the function with its modules and requirements into an image, and creates the AWS resources
+    that run it. Existing resources that are up to date are reused. Without a function, script or image, the Knot
+    connects to the existing knot of that name.
 
     Parameters
     ----------
     name : str, optional
-        Up to 45 letters, digits and hyphens, a letter first. Default: ``<user>-default``.
+        Up to 45 letters, digits and hyphens, beginning with a letter. Default: ``<user>-default``.
     pars : Pars, optional
-        Resources shared with other knots. Default: ``Pars()``, which all knots of the account and region share.
+        The resources that several knots share. Default: ``Pars()``, for all knots of the account and region.
     pars_policies : str or sequence of str
-        Managed policies, for example ``("AmazonS3FullAccess",)``, which jobs of every knot of the Pars get, until the
-        Pars is clobbered. Not beside ``pars``, which has its own.
+        IAM policies that jobs need, for example ``"AmazonS3FullAccess"``. Jobs of all knots of the Pars get them,
+        until the Pars is clobbered. Cannot be combined with ``pars``, which has policies of its own.
     docker_image : DockerImage, optional
-        A prepared image, which several knots may share, in place of the choices that follow.
-    base_image, func, image_script_path, image_work_dir, image_github_installs, username : optional
-        See `DockerImage`, where they are called ``script_path``, ``dir_name`` and ``github_installs``; as are
-        ``requirements``, ``apt_packages`` and ``dockerfile_lines``, the last two of which need a Docker engine.
+        A prepared image, which several knots can share. Replaces the next six parameters, ``requirements``,
+        ``apt_packages`` and ``dockerfile_lines``.
+    base_image : str, optional
+        The image to build on. Default: ``python:3.X-slim`` with the Python version of this session.
+    func : callable, optional
+        The function that `map` calls for each element.
+    image_script_path : str or Path, optional
+        A script to run in place of ``func``. `DockerImage` calls it ``script_path``.
+    image_work_dir : str or Path, optional
+        A directory for the build context, to read and edit. `DockerImage` calls it ``dir_name``.
+    image_github_installs : str or sequence of str
+        Git repositories to install in the image. `DockerImage` calls them ``github_installs``.
+    username : str, optional
+        The Linux user that jobs run as.
     repo_name : str, optional
-        The image repository. Default: the settings' (``"cloudknot"``).
+        The image repository. Default: that of the settings, else ``"cloudknot"``.
     image_tags : str or sequence of str, optional
-        Tags that the image gets besides its own, which is a digest of its content.
+        Additional tags for the image. Its main tag is the digest of its content.
     no_image_cache : bool
-        Build and push the image anew, also when it exists.
+        Build and push the image even if it exists.
     job_def_vcpus, memory, n_gpus : int, optional
-        What a child job has: vCPUs (1), MiB of memory (7,500), GPUs (0).
+        The vCPUs (1), MiB of memory (7,500) and GPUs (0) of each child job.
     retries : int, optional
-        Attempts that a child job has when the function raises: 1 (the default) to 10.
+        Attempts of each child job if the function raises or its process dies: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
-        Default: ``"optimal"``. ``min_vcpus``, ``desired_vcpus`` and ``max_vcpus`` (0, 8, 256) are how many of them
-        there are; a minimum above 0 costs money while idle, and so does a desired number that is given, for minutes.
-        ``"fargate"`` and ``"fargate-spot"`` need no machines.
+        EC2 instance types or families, for example ``["c6i", "m6i.large"]``. Default: ``"optimal"``, where Batch
+        chooses. ``"fargate"`` and ``"fargate-spot"`` run jobs without EC2 instances.
+    min_vcpus, max_vcpus : int, optional
+        Limits for the vCPUs of all instances together, 0 and 256. A minimum above 0 costs money even while idle.
+    desired_vcpus : int, optional
+        The vCPUs at the start. If passed, AWS starts them as soon as the knot exists and bills them for some minutes.
+        The default, 8, starts none.
     volume_size, image_id, ec2_key_pair : optional
-        GiB of disk; or a machine image, which brings its own; and an SSH key pair, for the instances.
+        For the instances: GiB of disk, the id of a machine image, and the name of an SSH key pair. A machine image has
+        its own disk size, so it cannot be combined with ``volume_size``.
     bid_percentage : int, optional
-        Use Spot instances, at most at this share of the on-demand price. Default: on demand.
-    job_definition_name, compute_environment_name, job_queue_name : str, optional
-        Default: ``<name>-cloudknot-job-definition`` and so on; ``priority`` of the queue is 1.
+        Use Spot instances, and pay up to this percentage of the on-demand price. Default: on-demand instances.
+    job_definition_name, job_queue_name, compute_environment_name : str, optional
+        Default: ``<name>-cloudknot-job-definition``, ``-job-queue`` and ``-compute-environment``.
+    priority : int, optional
+        The priority of the job queue. Default: 1.
     aws_resource_tags : dict or list of dict, optional
-        On every resource made. Default: Owner, Environment, Name.
+        Tags for all created resources. Default: Owner, Environment and Name.
     cloud : Cloud or {"aws", "local"}, optional
-        Where to run. Default: ``CLOUDKNOT_CLOUD``, else AWS.
+        The cloud to run in. Default: ``CLOUDKNOT_CLOUD``, else AWS.
     timeout : int, optional
-        Seconds that an attempt may take, 60 or more. Default: no limit.
+        The longest duration of an attempt in seconds, 60 or more. Default: no limit.
+    requirements : sequence of str, optional
+        Requirements in pip's format. Default: those that the function imports.
+    apt_packages, dockerfile_lines : str or sequence of str
+        Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this computer.
     memory_growth : float, optional
-        Run what ran out of memory again with so many times as much, up to 8 times the memory at first. This session
-        submits that, so it must be alive then; later, `BatchJob.retry_failed` does it. Default: do not.
+        Run elements that ran out of memory again with this multiple of it, up to 8 times the first amount. Only the
+        session that called `map` does so, while it is alive. Later sessions call `BatchJob.retry_failed`. Default: no
+        growth.
 
     Raises
     ------
     CloudknotInputError
-        A choice or the function is not acceptable. Nothing was made.
+        A parameter or the function is invalid. Nothing was created.
     CredentialsError
-        There are no AWS credentials. Nothing was made.
+        No AWS credentials were found. Nothing was created.
     ImageError, CannotCreateResourceException
-        Something could not be made; the message says what and why.
+        The image or a resource could not be created. The message names it and the cause.
     """
 
     def __init__(
@@ -142,28 +165,33 @@ class Knot:
             requirements=requirements, apt_packages=apt_packages, dockerfile_lines=dockerfile_lines,
             memory_growth=memory_growth,
         )  # fmt: skip
-        self._make(options, pars, cloud)
+        self._prepare(options, pars, cloud)
 
-    def _make(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
+    def _prepare(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
         self._options, self._pars, self._clobbered = options, pars, False
         self._jobs: dict[str, BatchJob | None] = {}
         stages = Stages(options.name)
+        # The function is packed before the cloud is chosen, so an invalid one raises before any call.
         with stages.stage("packing the function"):
             self._docker_image = docker_image_of(options)
         self._program = program_in(self._docker_image) if self._docker_image else None
         self._cloud = choose_cloud(cloud)
         image = self._docker_image
         self._resources = self._deploy(image, stages) if image else find_knot(self._cloud, options.name)
+        # The bucket belongs to the knot, not to the session. With other settings, a session would find no jobs, and
+        # its maps would store inputs where the jobs may not read.
         self._cloud = self._cloud.in_bucket(self._resources.bucket)
         stages.ready()
 
     def _deploy(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
+        # The plan reads each resource once, and the stages act on it without reading again. So an unchanged knot costs
+        # one call for each resource, and impossible choices raise before anything is created.
         plan = plan_knot(self._cloud, self._options, docker_image, self._pars)
-        with stages.stage("publishing its image, and making what knots share"):
-            made = make_prerequisites(plan)
-        self._pars = made.pars
-        with stages.stage("making its queue, compute environment and job definition"):
-            return deploy_knot(plan, made)
+        with stages.stage("publishing the image and creating shared resources"):
+            prerequisites = make_prerequisites(plan)
+        self._pars = prerequisites.pars
+        with stages.stage("creating the queue, compute environment and job definition"):
+            return deploy_knot(plan, prerequisites)
 
     def __repr__(self) -> str:
         return f"Knot(name={self.name!r})"
@@ -177,56 +205,59 @@ class Knot:
 
     @property
     def region(self) -> str:
-        """Where the knot runs."""
+        """The AWS region of the knot."""
         return self._cloud.region
 
     @property
     def profile(self) -> str | None:
-        """The AWS profile that it was made with."""
+        """The AWS profile of the knot's calls; None if boto3 finds the credentials itself."""
         return self._cloud.profile
 
     @property
     def pars(self) -> Pars:
-        """What the knot shares with others."""
+        """The resources that the knot shares with other knots."""
+        # Pars() makes AWS calls, so a knot found by name creates the object only when it is read.
         if self._pars is None:
             self._pars = Pars(name=self._resources.pars_name, cloud=self._cloud)
         return self._pars
 
     @property
     def docker_image(self) -> DockerImage | None:
-        """The image that it was made with; None when it was found by name, see `image_uri`."""
+        """The image that the knot was created with. None for a knot found by name; see `image_uri`."""
         return self._docker_image
 
     @property
     def image_uri(self) -> str:
-        """Where the image of the next map is: registry, repository and tag."""
+        """The address of the image of the next map: registry, repository and tag."""
         return self._resources.image_uri
 
     @property
     def docker_repo(self) -> DockerRepo:
-        """The repository of its images, made if there is none."""
+        """The repository of the knot's images, created if it does not exist."""
         name = repository_of(self._resources.image_uri)
         return DockerRepo(name, self._options.aws_resource_tags, cloud=self._cloud)
 
     @property
     def job_definition(self) -> JobDefinition:
         """The job definition that the next map uses: ``(name, arn, output_bucket, retries)``."""
-        made = self._resources
-        return JobDefinition(made.job_definition_name, made.job_definition_arn, self._cloud.bucket, made.retries)
+        resources = self._resources
+        return JobDefinition(
+            resources.job_definition_name, resources.job_definition_arn, self._cloud.bucket, resources.retries
+        )
 
     @property
     def job_queue(self) -> str:
-        """Name of the job queue."""
+        """The name of the job queue."""
         return self._resources.job_queue_name
 
     @property
     def compute_environment(self) -> str:
-        """Name of the compute environment."""
+        """The name of the compute environment."""
         return self._resources.compute_environment_name
 
     @property
     def stack_id(self) -> str:
-        """Id of the stack that holds the knot's own resources."""
+        """The id of the CloudFormation stack with the knot's own resources."""
         return self._resources.stack_id
 
     @property
@@ -236,17 +267,18 @@ class Knot:
 
     @property
     def jobs(self) -> list[BatchJob]:
-        """Every map of this knot that the cloud still holds, oldest first, those of other sessions too.
+        """All maps of this knot that the cloud still holds, from all sessions, the oldest first.
 
-        What sessions have left that ended before they had submitted anything is deleted when it is a week old.
+        Reading this property also deletes leftovers older than a week.
         """
-        found = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
+        # The job definitions name the buckets of earlier maps, too: a knot can move to another bucket.
+        jobs = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
         discard_left_over(self._cloud, self.name, self._jobs)
-        return found
+        return jobs
 
     @property
     def job_ids(self) -> list[str]:
-        """Their Batch job ids."""
+        """The Batch job ids of `jobs`."""
         return [job.job_id for job in self.jobs]
 
     def map(
@@ -266,67 +298,69 @@ class Knot:
         timeout: int | None = None,
         retries: int | None = None,
     ) -> MapFuture:
-        """Run the function on each element, in the cloud.
+        """Call the function for each element, in the cloud, and return at once.
 
         Parameters
         ----------
-        iterdata : iterable
-            One element for each call. Any iterable: it is read once and not held in memory. Or another map's future or
-            job, of any knot: its results are the elements, and go from job to job without passing through here.
+        iterdata : iterable, MapFuture or BatchJob
+            The elements, one for each call. An iterable is read once, and never held in memory as a whole. The results
+            of another map, of any knot, are its elements without passing through this session.
         env_vars : dict, or list of ``{"name": ..., "value": ...}``, optional
             Environment variables of the jobs.
         max_threads : int
-            Results that are fetched at the same time.
+            The number of results to fetch at the same time.
         starmap : bool
-            Whether each element is a sequence of arguments: ``func(*element)``.
+            Treat each element as a sequence of arguments: ``func(*element)``.
         job_type : {"array", "independent"}, optional
-            One array job (the default), or one Batch job for each element.
+            Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
-            Elements of one child job. Default: as the other map; 1 up to 10,000 elements, then 500 children or more.
-            ``"auto"``: children of one to four minutes, by earlier maps of the knot; else divided over the vCPUs.
+            The number of elements in each child job. Default: that of the other map; else 1 for up to 10,000 elements,
+            and 500 or more child jobs for more. ``"auto"`` makes child jobs of one to four minutes, as measured in
+            earlier maps of the knot, or divides the elements over the vCPUs if nothing was measured.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
-            Jobs, at most 20, that must succeed before this one starts.
+            Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional
-            Show a line of progress. Default: on a terminal and in a notebook; ``CLOUDKNOT_PROGRESS`` says otherwise.
+            Show a progress bar. Default: ``CLOUDKNOT_PROGRESS``, else only on a terminal and in a notebook.
         kwargs : dict, optional
-            Keyword arguments of every call. They are uploaded once and read once by each child job, however large.
+            Keyword arguments for all calls. They are uploaded once, and each child job reads them once, at any size.
         memory, vcpus, timeout, retries : int, optional
-            Of this map's child jobs: MiB, vCPUs, seconds and number of attempts. Default: the knot's.
+            MiB, vCPUs, seconds and attempts for the child jobs of this map. Default: those of the knot.
 
         Returns
         -------
         MapFuture
-            The future of the list of results, and a sequence of the elements' own futures.
+            A future of the list of results. It is also a sequence of one future for each element.
 
         Raises
         ------
         CloudknotInputError
-            An argument or an element is not acceptable. Nothing was submitted.
+            An argument or an element is invalid. Nothing was submitted.
         """
         options = MapOptions.of_map(
             env_vars=env_vars, max_threads=max_threads, starmap=starmap, job_type=job_type, chunksize=chunksize,
             progress=progress, kwargs=kwargs, memory=memory, vcpus=vcpus, timeout=timeout, retries=retries,
         )  # fmt: skip
-        self._refuse_if_clobbered()
+        self._check_usable()
         return self._submit(as_elements(iterdata), options, job_ids_of(depends_on or ()))
 
     @property
     def _target(self) -> Target:
-        """Where maps are submitted to."""
+        """The queue and job definition of the next map, with the facts that its submission needs."""
         return Target.of(self.name, self._program, self._resources, self._options.memory_growth)
 
     def _gather(self, source: Source, options: MapOptions) -> MapFuture:
-        """Call the knot's function once, with all results of another knot's map: see `BatchJob.reduce`."""
-        self._refuse_if_clobbered()
+        """Submit one call of the function with all results of another knot's map; see `BatchJob.reduce`."""
+        self._check_usable()
         return self._submit(source, options)
 
     def _submit(
         self, elements: Iterable[object] | Source, options: MapOptions, waits_for: Sequence[str] = ()
     ) -> MapFuture:
-        started = start_run(self._cloud, self._target, elements, self._program, options, waits_for)
-        if started is None:
+        run = start_run(self._cloud, self._target, elements, self._program, options, waits_for)
+        # Batch has no job without elements, so the future of an empty map is made here and has no job.
+        if run is None:
             return empty_map()
-        job = started_job(self._cloud, started, options.max_threads, self._program, self._target)
+        job = started_job(self._cloud, run, options.max_threads, self._program, self._target)
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 
@@ -342,35 +376,38 @@ class Knot:
         *,
         clobber_results: bool = False,
     ) -> None:
-        """End the knot's jobs and delete what was made for it.
+        """End the knot's jobs and delete its AWS resources. Results are kept unless ``clobber_results`` is true.
 
-        Can be repeated: after an error or an interruption, or to delete more than at first.
+        After an error or an interruption, call it again to finish. Call it again also to delete more.
 
         Parameters
         ----------
-        clobber_pars, clobber_repo : bool
-            Also delete what it shares with other knots: its Pars, which are kept with an error while another knot uses
-            them; the image repository, with all images in it. While another knot uses that one, nothing is deleted.
+        clobber_pars : bool
+            Also delete the Pars. If another knot uses it, the Pars is kept and an error is raised.
+        clobber_repo : bool
+            Also delete the image repository with all its images. If another knot uses it, an error is raised and
+            nothing is deleted.
         clobber_image : bool
-            Also delete its images from the repository, but for those that another knot uses.
+            Also delete the knot's images from the repository, except those that another knot uses.
         clobber_results : bool
-            Also delete the inputs and results of all its maps, which stay in S3 otherwise.
+            Also delete the inputs and results of all maps from S3.
 
         Raises
         ------
         CannotDeleteResourceException
-            Something could not be deleted; the message says what and why, and what to do.
+            A resource could not be deleted. The message names it, the cause and the solution.
         ResourceClobberedException
-            The knot was clobbered before, and there is another one of its name by now, which is left as it is.
+            This knot was already clobbered, and a new one of the same name exists. The new one is left unchanged.
         """
         if self.clobbered:
             if not (clobber_pars or clobber_repo or clobber_image or clobber_results):
                 return
-            self._refuse_if_made_anew()
+            self._check_no_successor()
         image_uri = self._resources.image_uri
         also = Also(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
         clobber_knot(self._cloud, self.name, also)
         self._clobbered = True
+        # The shared resources go last. They fail if another knot uses them, and by then nothing else costs money.
         if clobber_pars:
             clobber_shared(self._cloud, self.name, self._resources.pars_name)
             if self._pars is not None:
@@ -378,17 +415,24 @@ class Knot:
 
     @property
     def clobbered(self) -> bool:
-        """Whether `clobber` has deleted it."""
+        """Whether `clobber` of this object has deleted the knot."""
         return self._clobbered
 
-    def _refuse_if_made_anew(self) -> None:
+    def _check_no_successor(self) -> None:
+        """Raise if a knot with the same name was created after this one was clobbered: its resources are not ours."""
         try:
             find_knot(self._cloud, self.name)
         except ResourceDoesNotExistException:
             return
-        raise ResourceClobberedException(f"It was made anew since: Knot(name={self.name!r}).clobber() is for that.")
+        raise ResourceClobberedException(
+            f"The knot {self.name!r} was already clobbered, and a new knot with its name exists. "
+            f"To clobber the new one, run Knot(name={self.name!r}).clobber()."
+        )
 
-    def _refuse_if_clobbered(self) -> None:
+    def _check_usable(self) -> None:
         if self.clobbered:
-            anew = f"Knot(name={self.name!r}, func=...) makes it anew; results of its maps are still in its jobs."
-            raise ResourceClobberedException(f"The knot {self.name!r} was clobbered and cannot be used. {anew}")
+            raise ResourceClobberedException(
+                f"The knot {self.name!r} was clobbered and can no longer be used. "
+                "The results of its maps remain available in its `jobs`. "
+                f"To create it again, run Knot(name={self.name!r}, func=...)."
+            )

@@ -86,7 +86,7 @@ def test_what_was_made_anew_is_not_deleted_by_the_knot_of_before(own_cloud):
     anew = ck.Knot(name="anew", func=square, cloud=own_cloud)
     assert anew.map([2]).result() == [4]
     before.clobber()
-    with pytest.raises(ck.ResourceClobberedException, match="made anew since"):
+    with pytest.raises(ck.ResourceClobberedException, match="already clobbered, and a new knot with its name exists"):
         before.clobber(clobber_results=True)
     assert [job.result() for job in anew.jobs] == [[4]]
     anew.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
