@@ -80,7 +80,7 @@ def interrupt(shown, name, cloud):
     shown.type("\x03")
     shown.until("KeyboardInterrupt")
     shown.until(
-        f"The job goes on: cloudknot.Knot(name='{name}').jobs shows it, in any session; future.cancel() ends it."
+        f"The job keeps running. Find it in any session: cloudknot.Knot(name='{name}').jobs. End it: future.cancel()"
     )
     (job,) = ck.Knot(name=name, cloud=cloud).jobs
     assert job.status == "RUNNING"
@@ -93,7 +93,7 @@ def test_ctrl_c_in_a_script(cloud, terminal, tmp_path):
     assert shown.close() == -signal.SIGINT
     # The cursor is there again, and nothing is drawn after the traceback.
     assert shown.shown.rfind("\x1b[?25h") > shown.shown.rfind("\x1b[?25l")
-    assert "running" not in shown.shown[shown.shown.rfind("The job goes on") :]
+    assert "running" not in shown.shown[shown.shown.rfind("The job keeps running") :]
     (tmp_path / "go").touch()
     assert job.result(LONG) == [42]
 

@@ -255,9 +255,7 @@ def test_a_job_that_was_given_up_is_looked_at_anew(cloud, knot_of, switches, tmp
         with pytest.raises(ck.CloudknotError) as again:
             later.result(LONG)
         assert isinstance(again.value, kind) or isinstance(again.value.__cause__, kind)
-    told = (
-        f"future.job.result() looks again; in another session, the jobs of cloudknot.Knot(name={job.keys.knot!r}) do."
-    )
+    told = f"future.job.result(), or in another session with cloudknot.Knot(name={job.keys.knot!r}).jobs."
     assert str(caught.value).endswith(told)
     assert not later.done
     # The future that was given up stays as it is, with what it knew.
@@ -318,7 +316,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(cloud, tmp_path):
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=LONG)
     assert process.returncode == -signal.SIGINT
-    assert "The job goes on: cloudknot.Knot(name='interrupted').jobs shows it, in any session" in told
+    assert "The job keeps running. Find it in any session: cloudknot.Knot(name='interrupted').jobs." in told
     assert job.status == "RUNNING"
     (tmp_path / "go").touch()
     assert ck.Knot(name="interrupted", cloud=cloud).jobs[-1].result(LONG) == [42]

@@ -24,7 +24,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
 )
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
-from cloudknot.run.collect.job_failures import Growth, never_runs
+from cloudknot.run.collect.job_failures import Growth, never_runs_reason
 from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
@@ -128,7 +128,7 @@ class Collector:
                 yield
             except KeyboardInterrupt as interrupt:
                 leave = True
-                interrupt.add_note(f"The job goes on: {self.status.how_to_return}; future.cancel() ends it.")
+                interrupt.add_note(f"The job keeps running. {self.status.how_to_return} End it: future.cancel()")
                 raise
             finally:
                 if leave:
@@ -151,7 +151,7 @@ class Collector:
             with self._new_pool() as pool:
                 self._take_new(pool, whole=True)
         except CloudknotError as error:
-            logger.warning("What a cancelled map stored last could not be read; job.future() looks again: %s", error)
+            logger.warning("The last results of a cancelled map could not be read: %s Read them: job.future()", error)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -172,8 +172,8 @@ class Collector:
             with self._new_pool() as pool:
                 self._look_until_complete(pool)
         except BaseException as error:
-            logger.exception("The collector of results failed")
-            self._give_up(CloudknotError(f"Results could not be collected: {error!r}"))
+            logger.exception("The thread that collects results failed")
+            self._give_up(CloudknotError(f"The thread that collects results failed: {error!r}"))
         finally:
             self.status.stop()
 
@@ -253,12 +253,16 @@ class Collector:
         All children ask for the same. By itself Batch would end one after the other, each after its own ten minutes.
         """
         newest = self._view.newest_child
-        reasons = [reason for child, job in endings.items() if child >= newest and (reason := never_runs(job))]
+        reasons = [reason for child, job in endings.items() if child >= newest and (reason := never_runs_reason(job))]
         try:
             if reasons:
                 self._terminate(reasons[0])
         except CloudError as error:
-            logger.warning("The job %s can never run, and could not be ended: %s", self._view.job_id, error)
+            logger.warning(
+                "Job %s can never run, and cloudknot could not end it: %s End it: future.cancel()",
+                self._view.job_id,
+                error,
+            )
 
     def _grow(self, children: Sequence[int]) -> None:
         with self._growing:
@@ -370,7 +374,9 @@ class Collector:
             # A future that was cancelled in the meantime keeps that ending.
             with suppress(InvalidStateError):
                 if table.without_value:
-                    future.set_exception(CloudknotError("MapFuture.exception() tells what happened"))
+                    future.set_exception(
+                        CloudknotError("Elements have no result. See the cause: MapFuture.exception()")
+                    )
                 else:
                     future.set_result(None)
         return future.done()

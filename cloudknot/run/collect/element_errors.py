@@ -1,4 +1,4 @@
-"""The exception for each element without a value: the user's own where it can be rebuilt, else one of our tree."""
+"""Make the exception for an element without a value: the user's own where it can be rebuilt, else one of our tree."""
 
 from __future__ import annotations
 
@@ -14,36 +14,53 @@ E = TypeVar("E", bound=BatchJobFailedError)
 
 @dataclass(frozen=True)
 class Place:
-    """Where an element ran, for an error: in which attempt of its job (0: not known), of which knot, in a cloud that
-    is still there or not."""
+    """The place where an element ran, for its error.
+
+    Attributes
+    ----------
+    index : int
+        The element.
+    job_id : str
+        Batch's id of its job, or of its child job.
+    log_url : str
+        The address of the job's output; empty if unknown.
+    attempt : int
+        The attempt of the job, from 1; 0 if unknown.
+    knot : str
+        The name of the knot.
+    cloud_exists : bool
+        Whether a later session can reach the cloud. False for an embedded cloud that was stopped.
+    """
 
     index: int
     job_id: str
     log_url: str = ""
     attempt: int = 0
     knot: str = ""
-    lasting: bool = True
+    cloud_exists: bool = True
 
     def __str__(self) -> str:
         return f"element {self.index} (job {self.job_id})"
 
-    def help(self) -> str:
+    def log_hint(self) -> str:
+        """Return the expression that shows the output of the job."""
         return f"Its output: future.job.logs({self.index})"
 
-    def story(self) -> str:
-        """The same for an exception of the user's own, which has no attributes that tell it."""
+    def description(self) -> str:
+        """Return the place with the attempt, for an exception class that has no attributes for them."""
         attempt = f", in attempt {self.attempt} of its job" if self.attempt else ""
-        return f"{self}{attempt}. {self.help()}"
+        return f"{self}{attempt}. {self.log_hint()}"
 
 
 class RemoteTraceback(Exception):
-    """The traceback in the worker, as text: the ``__cause__`` of an exception that an element raised.
+    """The traceback in the job, as text: the ``__cause__`` of an exception that an element raised.
 
     Attributes
     ----------
     text : str
+        The traceback.
     index, job_id, attempt, log_url
-        As a `BatchJobFailedError` has them; the user's own exception has not.
+        The same as in `BatchJobFailedError`, because the user's own exception does not have them.
     """
 
     def __init__(self, text: str, place: Place | None = None) -> None:
@@ -58,38 +75,41 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def unreadable(place: Place, error: Exception) -> ElementError:
-    """The error of an element whose result cannot be unpickled here, because of ``error``."""
+def unpickling_error(place: Place, error: Exception) -> ElementError:
+    """Return the error for an element whose result could not be unpickled in this session, because of ``error``."""
     text = (
-        f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. Import or "
-        "install here what its class needs; the result itself stays stored."
+        f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. The result stays "
+        "stored. Install or import here the modules that its class needs, then ask for the result again."
     )
     return _element_error(place, text)
 
 
 def load_exception(failure: Failure, place: Place) -> BaseException:
-    """The exception that stands for a failure: the user's own where it can be rebuilt."""
+    """Return the exception for a stored failure: the user's own where it can be rebuilt."""
     place = replace(place, attempt=failure.attempt)
     raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
     if isinstance(raised, Exception):
-        # Not by an assignment: it may be a frozen dataclass.
+        # An assignment would fail for an exception that is a frozen dataclass.
         object.__setattr__(raised, "__cause__", RemoteTraceback(failure.traceback, place))
-        by = f"{failure.source}, whose result {place} takes." if failure.source else place.story()
+        by = f"{failure.source}, whose result is the input of {place}." if failure.source else place.description()
         add_note(raised, f"Raised by {by}")
         return raised
     if failure.kind == NO_INPUT:
-        text = f"did not run, because {failure.source}, whose result it takes, has none."
+        text = (
+            f"did not run, because its input is the result of {failure.source}, which has none. "
+            "Call retry_failed() for that map first, then future.retry_failed()."
+        )
         return _error(DependencyFailedError, place, text, None)
-    text = _explain(failure, raised is not None)
+    text = _explain(failure, ends_session=raised is not None)
     if failure.source:
-        text = f"did not run, because {failure.source}, whose result it takes, {text}"
+        text = f"did not run, because its input is the result of {failure.source}, which {text}"
     error = _element_error(place, text, failure.exit_code)
     error.__cause__ = RemoteTraceback(failure.traceback, place)
     return error
 
 
 def _rebuild(failure: Failure) -> BaseException | None:
-    """The exception that the element raised, or None."""
+    """Return the exception that the element raised, or None."""
     from cloudknot.program import pickling
 
     try:
@@ -99,21 +119,23 @@ def _rebuild(failure: Failure) -> BaseException | None:
         return None
 
 
-def _explain(failure: Failure, ends_session: bool = False) -> str:
-    what = f"{failure.type}: {failure.message}" if failure.message else failure.type
+def _explain(failure: Failure, *, ends_session: bool) -> str:
+    """Return the problem and the fix for a failure that has no exception of its own."""
+    cause = f"{failure.type}: {failure.message}" if failure.message else failure.type
     if ends_session:
-        return f"raised {what}, which would end this session if it were raised here."
+        return f"raised {cause}, which would end this session if it were raised here."
     if failure.kind == EXITED:
-        return f"called sys.exit({failure.message}) instead of returning a value (exit code {failure.exit_code})."
+        call = f"sys.exit({failure.message})"
+        return f"called {call} (exit code {failure.exit_code}). Return a value or raise an exception instead."
     if failure.kind == UNPICKLABLE:
-        return f"has a result that cannot be pickled: {what}. Return plain data, or write it to a file in S3."
+        return f"has a result that cannot be pickled: {cause}. Return plain data, or write it to a file in S3."
     if failure.kind == NOT_LOADED:
-        absent = failure.type in ("ModuleNotFoundError", "ImportError")
-        hint = " Name what the function needs: Knot(..., requirements=[...])." if absent else ""
-        return f"did not run, because the program could not be loaded in the job: {what}.{hint}"
+        is_missing = failure.type in ("ModuleNotFoundError", "ImportError")
+        fix = " Name the packages that the function needs: Knot(..., requirements=[...])." if is_missing else ""
+        return f"did not run, because its program could not be loaded in the job: {cause}.{fix}"
     return (
-        f"raised {what}. The exception itself cannot be sent back, because its class or its arguments cannot be "
-        "pickled in the job, or unpickled in this session."
+        f"raised {cause}. The exception itself cannot be sent back: its class or its arguments cannot be pickled in "
+        "the job, or unpickled in this session."
     )
 
 
@@ -122,8 +144,8 @@ def _element_error(place: Place, text: str, exit_code: int | None = None) -> Ele
 
 
 def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason: str = "") -> E:
-    """An error that begins with the element's place and ends with where its output is."""
-    message = f"{place} {text} {place.help()}".strip()
+    """Return an error that begins with the element and ends with the expression that shows its output."""
+    message = f"{place} {text} {place.log_hint()}".strip()
     return kind(
         message[0].upper() + message[1:],
         index=place.index,
@@ -135,28 +157,30 @@ def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason
     )
 
 
-def given_up(place: Place, cause: Exception) -> BatchJobFailedError:
-    """The error for an element about which the cloud does not tell any more."""
-    said = str(cause).rstrip(".")
-    text = f"Element {place.index} (job {place.job_id}) has no result that can be read: {said}."
-    if place.lasting:
+def given_up_error(place: Place, cause: Exception) -> BatchJobFailedError:
+    """Return the error for an element whose outcome the cloud no longer answers for."""
+    reason = str(cause).rstrip(".")
+    text = f"Element {place.index} (job {place.job_id}) has no result that could be read: {reason}."
+    if place.cloud_exists:
         text += (
-            " The job is not touched by this, and what it stores stays stored. future.job.result() looks again; in "
-            f"another session, the jobs of cloudknot.Knot(name={place.knot!r}) do."
+            " The job is not affected, and its results stay stored. Read them with future.job.result(), or in another "
+            f"session with cloudknot.Knot(name={place.knot!r}).jobs."
         )
     error = BatchJobFailedError(text, index=place.index, job_id=place.job_id)
     error.__cause__ = cause
     return error
 
 
-def as_ending(error: CloudknotError, place: Place) -> BaseException:
-    """The error of an element whose outcome cannot be read, because of ``error``."""
-    return error if isinstance(error, BatchJobFailedError) else given_up(place, error)
+def as_element_error(error: CloudknotError, place: Place) -> BaseException:
+    """Return the error for an element whose outcome could not be read, because of ``error``."""
+    return error if isinstance(error, BatchJobFailedError) else given_up_error(place, error)
 
 
-def lost(place: Place, end: Ending) -> BatchJobFailedError:
-    """Return the error for an element without a stored result, by the ending of its job."""
-    tries = f" Attempts: {end.attempt}." if end.attempt > 1 else ""
-    unsaid = ": Batch gave no reason" if end.kind is BatchJobFailedError else ""
-    text = f"{end.what}{f': {end.reason}'.rstrip('.') if end.reason else unsaid}.{tries}"
+def lost_error(place: Place, end: Ending) -> BatchJobFailedError:
+    """Return the error for an element without a stored result, from the ending of its job."""
+    reason = f'AWS Batch reports: "{end.reason}".' if end.reason else ""
+    if not end.reason and end.kind is BatchJobFailedError:
+        reason = "AWS Batch gave no reason."
+    attempts = f"Attempts: {end.attempt}." if end.attempt > 1 else ""
+    text = " ".join(filter(None, (end.problem, reason, attempts, end.fix)))
     return _error(end.kind, replace(place, attempt=end.attempt), text, end.exit_code, end.reason)

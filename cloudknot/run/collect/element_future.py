@@ -155,7 +155,7 @@ class CloudFuture(Future[Any]):
     def _late(self, timeout: float | None) -> CKTimeoutError:
         status = self._collector.status
         return CKTimeoutError(
-            f"There is no result after {timeout:g} s. {status.so_far()}The job goes on: {status.how_to_return}."
+            f"No result after {timeout:g} s. {status.so_far()}The job keeps running. {status.how_to_return}"
         )
 
     def add_done_callback(self, fn: Callback) -> None:

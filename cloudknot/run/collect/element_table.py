@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cloudknot.aws import batch
 from cloudknot.display.progress import Snapshot
 from cloudknot.errors import CloudknotError
-from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory, took_neighbours
+from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory, process_died
 from cloudknot.worker.wire.keys import Location
 
 PENDING, VALUE, FAILURE, LOST, GIVEN_UP, CANCELLED = range(6)
@@ -64,7 +64,7 @@ class ElementTable:
         self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
         self._rounds = array("H")
         self.endings: dict[int, tuple[Ending, batch.LogStream | None]] = {}
-        self.given_up_with = CloudknotError("The cloud does not tell")
+        self.given_up_with = CloudknotError("The cloud does not answer.")
 
     def __len__(self) -> int:
         return len(self._states)
@@ -215,7 +215,7 @@ class ElementTable:
 
     def any_died(self) -> bool:
         """Return whether the process of a child was ended, perhaps by one of its elements."""
-        return any(took_neighbours(end) for end, _ in self.endings.values())
+        return any(process_died(end) for end, _ in self.endings.values())
 
     def snapshot(self, states: Mapping[str, int], why: str) -> Snapshot:
         """Return the progress for the display, with the number of children in each of Batch's states."""

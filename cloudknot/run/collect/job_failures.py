@@ -1,14 +1,14 @@
-"""Why a job ended without a result: from Batch's description of it to an error of our tree. Pure.
+"""Classify how a job ended without a result: from Batch's description of the job to an error class and its text. Pure.
 
-AWS words its reasons in three places: the job's statusReason, and of the last attempt, the statusReason and the
-container's reason. The table below knows the wordings; exit code 137 alone says nothing but SIGKILL.
+AWS gives its reasons in three places: the job's statusReason, and for the last attempt, the statusReason and the
+container's reason. The tables `WORDINGS` and `STUCK` list the known reasons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cloudknot.aws import batch
 from cloudknot.aws.batch import UNSUBMITTED
@@ -31,125 +31,178 @@ from cloudknot.worker.wire.container import TRY_AGAIN
 
 Kind = type[BatchJobFailedError]
 
-# What AWS says: what it begins with, the error it stands for, and what that means to a person. Texts: AWS Batch user
-# guide, "Troubleshooting AWS Batch" and "Jobs stuck in RUNNABLE"; Amazon ECS developer guide, "Stopped tasks error
-# messages" and "CannotPullContainer task errors".
-WORDINGS: tuple[tuple[str, Kind, str], ...] = (
-    ("Job attempt duration exceeded timeout", JobTimeoutError, "ran longer than the job's timeout"),
-    (
-        "OutOfMemory",
-        OutOfMemoryError,
-        "used more memory than its job had{memory}, and was killed; future.retry_failed(memory=...) runs it again "
-        "with more",
+RUN_AGAIN = "Run it again: future.retry_failed()."
+DOCKER_HANGS = "ran on a machine whose Docker stopped answering, and stored no result."
+NOT_STARTED = "did not run, because its container could not be started."
+
+
+class Wording(NamedTuple):
+    """A reason as AWS words it, and the error for it.
+
+    ``problem`` completes a sentence that begins with the element. ``problem`` and ``fix`` end with a period.
+    """
+
+    reason: str
+    kind: Kind
+    problem: str
+    fix: str = RUN_AGAIN
+
+
+# By the beginnings of AWS's reasons. Sources: AWS Batch user guide, "Troubleshooting AWS Batch" and "Jobs stuck in
+# RUNNABLE"; Amazon ECS developer guide, "Stopped tasks error messages" and "CannotPullContainer task errors".
+WORDINGS: tuple[Wording, ...] = (
+    Wording(
+        "Job attempt duration exceeded timeout",
+        JobTimeoutError,
+        "ran longer than the timeout of its job, so AWS Batch stopped it.",
+        "Run it again with more seconds: future.retry_failed(timeout=...).",
     ),
-    (
+    Wording("OutOfMemory", OutOfMemoryError, "used more memory than its job had{memory}, and was killed."),
+    Wording(
         "Your Spot Task was interrupted",
         SpotInterruptedError,
-        "was interrupted, because AWS took its Spot capacity back; future.retry_failed() runs it again",
+        "was interrupted, because AWS took back its Spot capacity.",
     ),
-    (
+    Wording(
         "Host EC2",
         HostLostError,
-        "lost the machine under it (with Spot instances, usually because AWS took it back); future.retry_failed() "
-        "runs it again",
+        "lost the machine that it ran on. With Spot instances, AWS has usually taken the machine back.",
     ),
-    (
-        "DockerTimeoutError",
-        HostLostError,
-        "ran on a machine whose Docker stopped answering, and stored no result; future.retry_failed() runs it again",
+    Wording("DockerTimeoutError", HostLostError, DOCKER_HANGS),
+    Wording("CannotInspectContainerError", HostLostError, DOCKER_HANGS),
+    # Before "Task failed to start", because a job without its image has both reasons.
+    Wording(
+        "CannotPull",
+        ImagePullError,
+        "did not run, because its image could not be pulled (downloaded to the machine).",
+        "Check that the image still exists and that the machines can reach its registry. Then run the element again: "
+        "future.retry_failed().",
     ),
-    (
-        "CannotInspectContainerError",
-        HostLostError,
-        "ran on a machine whose Docker stopped answering, and stored no result; future.retry_failed() runs it again",
+    Wording("Task failed to start", TaskStartError, NOT_STARTED),
+    Wording("CannotCreateContainerError", TaskStartError, "did not run, because its container could not be created."),
+    Wording("CannotStartContainerError", TaskStartError, NOT_STARTED),
+    Wording("ResourceInitializationError", TaskStartError, "did not run, because its container could not be set up."),
+    Wording("ContainerRuntimeError", TaskStartError, NOT_STARTED),
+    Wording(
+        "Dependent Job failed",
+        DependencyFailedError,
+        "did not run, because a job that it waited for failed.",
+        "Call retry_failed() for that map first, then future.retry_failed().",
     ),
-    ("CannotPull", ImagePullError, "did not run, because its image could not be pulled"),
-    ("Task failed to start", TaskStartError, "did not run, because its container could not be started"),
-    ("CannotCreateContainerError", TaskStartError, "did not run, because its container could not be created"),
-    ("CannotStartContainerError", TaskStartError, "did not run, because its container could not be started"),
-    ("ResourceInitializationError", TaskStartError, "did not run, because its container could not be set up"),
-    ("ContainerRuntimeError", TaskStartError, "did not run, because its container could not be started"),
-    ("Dependent Job failed", DependencyFailedError, "did not run, because a job that it waited for failed"),
 )
-STUCK: tuple[tuple[str, str], ...] = (
-    (
+# By parts of AWS's reasons: the queue writes "Canceled by JobStateTimeLimit action due to reason: " before most.
+STUCK: tuple[Wording, ...] = (
+    Wording(
         "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
-        "did not run, because it asks for more vCPUs, memory or GPUs than any machine of the queue has; ask for less, "
-        "or for larger instance_types",
+        JobStuckError,
+        "did not run, because it asks for more vCPUs, memory or GPUs than any machine of its queue has.",
+        "Ask for less with future.retry_failed(vcpus=..., memory=...), or make the Knot with larger instance_types.",
     ),
-    (
+    Wording(
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
-        "did not run, because it asks for more vCPUs than max_vcpus lets the queue have",
+        JobStuckError,
+        "did not run, because it asks for more vCPUs than max_vcpus allows its queue.",
+        "Ask for fewer with future.retry_failed(vcpus=...), or make the Knot with a higher max_vcpus.",
     ),
-    (
+    Wording(
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
-        "did not run, because AWS had no machine of the instance types asked for; retry_failed() asks again, more "
-        "instance_types make it likelier",
+        JobStuckError,
+        "did not run, because AWS had no machine of the requested instance types. More instance_types make it "
+        "likelier to get one.",
     ),
-    (
+    Wording(
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
-        "did not run, because AWS cannot start machines of these instance types in the way that the knot asks for; "
-        "make the Knot with other instance_types or without image_id",
+        JobStuckError,
+        "did not run, because AWS cannot start machines of these instance types with the knot's settings.",
+        "Make the Knot with other instance_types or without image_id.",
     ),
-    ("MISCONFIGURATION:", "did not run, because its queue or compute environment is not set up to run it"),
-    ("CAPACITY:", "did not run, because AWS had no machine for it; retry_failed() asks again"),
-    ("Container Overrides length", "did not run, because its environment variables are too long"),
+    Wording(
+        "MISCONFIGURATION:",
+        JobStuckError,
+        "did not run, because its queue or compute environment is not set up to run it.",
+        "Remove the knot with knot.clobber(), which keeps results, then make the Knot and map again.",
+    ),
+    Wording("CAPACITY:", JobStuckError, "did not run, because AWS had no machine for it."),
+    Wording(
+        "Container Overrides length",
+        JobStuckError,
+        "did not run, because its environment variables are too long.",
+        "Call map again with shorter env_vars.",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: the error it stands for, what that means, what AWS said, and the MiB it had, if it says so."""
+    """The end of a job that stored no result.
+
+    Attributes
+    ----------
+    kind : type
+        The class of the error.
+    problem, fix : str
+        Text for the error, as in `Wording`.
+    attempt : int
+        The number of attempts; 0 when the job never ran.
+    exit_code : int or None
+    reason : str
+        The reasons in AWS's words; empty when AWS gave none.
+    memory : int or None
+        The MiB that the job had, if known.
+    """
 
     kind: Kind
-    what: str
+    problem: str
+    fix: str
     attempt: int
     exit_code: int | None
     reason: str
     memory: int | None
 
 
-def never_runs(job: batch.Job) -> str:
-    """Why a job was ended by its queue that no machine could ever have taken; empty for any other.
+def never_runs_reason(job: batch.Job) -> str:
+    """Return Batch's reason for ending a job that no machine could ever run; empty for any other job.
 
-    Words: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+    Source: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
     """
     reason = str(job.get("statusReason") or "")
+    # A lack of capacity (CAPACITY:) passes, so it never means that the other children cannot run.
     return reason if reason.startswith("Canceled by JobStateTimeLimit") and "MISCONFIGURATION:" in reason else ""
 
 
-def took_neighbours(end: Ending) -> bool:
-    """Whether one element may have ended the process of all elements of its child."""
+def process_died(end: Ending) -> bool:
+    """Return whether the process of the child died, so that one element may have ended all others of its chunk."""
     return issubclass(end.kind, OutOfMemoryError | WorkerDiedError)
 
 
 def out_of_memory(end: Ending) -> bool:
-    """Whether a job failed for want of memory."""
+    """Return whether the job failed for lack of memory."""
     return issubclass(end.kind, OutOfMemoryError)
 
 
 def ending(job: batch.Job) -> Ending:
-    """How a job ended that stored no result.
+    """Return the ending of a job that stored no result.
 
     Parameters
     ----------
     job : mapping
-        Batch's description of it (of an array, of the child); empty when Batch does not know it any more.
+        Batch's description of the job, or of the child of an array job. Empty when Batch no longer knows it.
     """
     attempts, container = job.get("attempts") or [], job.get("container", {})
     last = attempts[-1] if attempts else {}
     exit_code = container.get("exitCode", last.get("container", {}).get("exitCode"))
-    said = [
+    candidates = [
         *(job.get("statusReason"), container.get("reason")),
         *(last.get("statusReason"), last.get("container", {}).get("reason")),
     ]
-    reasons = list(dict.fromkeys(reason for reason in said if reason))
-    kind, what = _kind(job, exit_code, reasons)
-    return Ending(kind, what, len(attempts), exit_code, "; ".join(reasons), memory_of(job))
+    # Batch repeats the reasons of the last attempt in the job itself.
+    reasons = list(dict.fromkeys(reason for reason in candidates if reason))
+    kind, problem, fix = _classify(job, exit_code, reasons)
+    return Ending(kind, problem, fix, len(attempts), exit_code, "; ".join(reasons), memory_of(job))
 
 
 def memory_of(job: batch.Job) -> int | None:
-    """The MiB that a job had, where its description says so."""
+    """Return the MiB that a job had; None if its description does not contain them."""
     container = job.get("container", {})
     for requirement in container.get("resourceRequirements", ()):
         if requirement["type"] == "MEMORY":
@@ -158,48 +211,56 @@ def memory_of(job: batch.Job) -> int | None:
     return memory
 
 
-def _kind(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tuple[Kind, str]:
+def _classify(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tuple[Kind, str, str]:
+    """Return the class, the problem and the fix of the error."""
     if not job:
-        return ResultMissingError, "has no result, and Batch no longer knows its job"
+        return ResultMissingError, "has no result, and AWS Batch no longer knows its job.", RUN_AGAIN
     if job.get("status") == UNSUBMITTED:
-        return JobNotSubmittedError, (
-            "did not run: the session that submitted the map ended before it had submitted all of its jobs; "
-            "job.retry_failed() submits it"
-        )
+        problem = "did not run: the session that called map ended before it had submitted all jobs."
+        return JobNotSubmittedError, problem, "Submit it: future.retry_failed()."
     if job.get("status") == "SUCCEEDED":
-        return ResultMissingError, "ended well by Batch's account, but stored no result"
-    stuck = next((what for text, what in STUCK if any(text in reason for reason in reasons)), None)
+        return ResultMissingError, "succeeded according to AWS Batch, but stored no result.", RUN_AGAIN
+    stuck = next((wording for wording in STUCK if any(wording.reason in reason for reason in reasons)), None)
+    # Before the check for cancelled jobs: the queue ends a stuck job by cancelling it.
     if stuck is not None and exit_code is None:
-        return JobStuckError, stuck
+        return stuck.kind, stuck.problem, stuck.fix
+    # Before AWS's wordings: an attempt that is stopped also has an exit code, and often 137.
     if job.get("isTerminated") or job.get("isCancelled"):
-        return JobCancelledError, "was stopped before it had a result"
-    for text, kind, what in WORDINGS:
-        if any(reason.startswith(text) for reason in reasons):
-            return kind, what.format(memory=_amount(memory_of(job)))
+        return JobCancelledError, "was stopped before it had a result.", RUN_AGAIN
+    for wording in WORDINGS:
+        if any(reason.startswith(wording.reason) for reason in reasons):
+            return _from_wording(wording, memory_of(job))
+    return _from_exit_code(exit_code, memory_of(job))
+
+
+def _from_wording(wording: Wording, memory: int | None) -> tuple[Kind, str, str]:
+    problem = wording.problem.format(memory="" if memory is None else f" ({memory:,} MiB)")
+    fix = _more_memory(memory) if wording.kind is OutOfMemoryError else wording.fix
+    return wording.kind, problem, fix
+
+
+def _from_exit_code(exit_code: int | None, memory: int | None) -> tuple[Kind, str, str]:
     if exit_code is None:
-        return BatchJobFailedError, "did not run"
+        return BatchJobFailedError, "did not run.", RUN_AGAIN
     if exit_code == TRY_AGAIN:
-        return (
-            BatchJobFailedError,
-            "could not reach S3 in its last attempt; retry_failed() runs it again",
-        )
-    return WorkerDiedError, f"has no result, because its worker died with exit code {exit_code}{_signal(exit_code)}"
-
-
-def _amount(memory: int | None) -> str:
-    return "" if memory is None else f" ({memory:,} MiB)"
-
-
-def _signal(exit_code: int) -> str:
+        return BatchJobFailedError, "could not reach S3 (AWS's storage) in its last attempt.", RUN_AGAIN
+    died = f"has no result, because its process died with exit code {exit_code}"
+    # SIGKILL. Only AWS's reason "OutOfMemoryError" proves a lack of memory, so this is no `OutOfMemoryError`.
     if exit_code == 137:
-        return " (SIGKILL: often out of memory; ask for more with retry_failed(memory=...))"
-    if exit_code > 128:
-        return f" (signal {exit_code - 128})"
-    return ""
+        return WorkerDiedError, f"{died} (SIGKILL, often for lack of memory).", _more_memory(memory)
+    signal = f" (signal {exit_code - 128})" if exit_code > 128 else ""
+    return WorkerDiedError, f"{died}{signal}.", "Find the cause in its output, or run it again: future.retry_failed()."
+
+
+def _more_memory(memory: int | None) -> str:
+    """Return the fix for a lack of memory: twice the memory where it is known."""
+    if memory is None:
+        return "Run it again with more memory, in MiB: future.retry_failed(memory=...)."
+    return f"Run it again with more memory: future.retry_failed(memory={2 * memory})."
 
 
 class Growth(Protocol):
-    """Runs elements again that ran out of memory: `cloudknot.run.jobs.retry.Retry`, which is above this folder."""
+    """Memory growth for a run. `cloudknot.run.jobs.retry.Retry` implements it, because it submits rounds."""
 
     def may_grow(self, child: int, job: batch.Job) -> bool:
         """Return whether elements that a child left without a result run again with more memory at the end."""
@@ -207,5 +268,5 @@ class Growth(Protocol):
     def grow(self, elements: Sequence[int]) -> None:
         """Run elements again with more memory."""
 
-    def growth(self, end: Ending) -> str:
-        """Return what becomes of a job that ran out of memory, for its error."""
+    def growth_fix(self, end: Ending) -> str:
+        """Return the fix for a job that ran out of memory; empty when memory growth does not change the usual one."""

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudknot.aws.batch import DESCRIBE_LIMIT, log_streams
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
-from cloudknot.run.collect.element_errors import Place, as_ending, given_up, load_exception, lost, unreadable
+from cloudknot.run.collect.element_errors import (
+    Place,
+    as_element_error,
+    given_up_error,
+    load_exception,
+    lost_error,
+    unpickling_error,
+)
 from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
-from cloudknot.run.collect.job_failures import Growth, out_of_memory, took_neighbours
+from cloudknot.run.collect.job_failures import Growth, out_of_memory, process_died
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
 from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire.failure import Failure
@@ -23,7 +30,7 @@ from cloudknot.worker.wire.keys import Location
 if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView
 
-SHARED = " (the cause may be another element of its chunk: retry_failed(chunksize=1) runs each by itself)"
+SHARED = "Another element of its chunk may be the cause. Run each by itself: future.retry_failed(chunksize=1)."
 Outcome = tuple[Any, BaseException | None]
 """A value and None, or None and the error that stands in its place."""
 
@@ -70,7 +77,7 @@ class Loader:
             outcome = self._outcome(index, state, row)
             return outcome, state != VALUE or outcome[1] is None  # What cannot be unpickled now may be later.
         except CloudknotError as error:
-            return (None, as_ending(error, self._view.place(index))), False
+            return (None, as_element_error(error, self._view.place(index))), False
 
     def list_of_all(self, held: Callable[[], Iterable[tuple[int, Any]]]) -> Outcome:
         """Return the list of all values, which is made once, or why it cannot be read. Every element has a value.
@@ -82,7 +89,7 @@ class Loader:
                 try:
                     values = self._values()
                 except CloudknotError as error:
-                    return None, as_ending(error, self._view.place(0))
+                    return None, as_element_error(error, self._view.place(0))
                 for index, value in held():
                     values[index] = value
                 self._list = values
@@ -103,7 +110,7 @@ class Loader:
         if state == CANCELLED:
             raise CancelledError
         if state == GIVEN_UP:
-            return None, given_up(self._view.place(index), self._table.given_up_with)
+            return None, given_up_error(self._view.place(index), self._table.given_up_with)
         assert state == LOST
         return None, self._error_of_lost(index)
 
@@ -113,22 +120,23 @@ class Loader:
         end, stream = self._table.endings[child]
         log_url = self._view.log_url(stream) if stream else ""
         if end.kind is DependencyFailedError:
-            end = replace(end, what=f"{end.what}{self._waited_for(child)}")
-        if took_neighbours(end) and self._is_shared(child):
-            end = replace(end, what=f"{end.what}{SHARED}")
+            end = replace(end, problem=f"{end.problem}{self._failed_dependencies(child)}")
         if out_of_memory(end):
-            end = replace(end, what=f"{end.what}{self._growth.growth(end)}")
-        return lost(replace(self._view.place(index, child), log_url=log_url), end)
+            end = replace(end, fix=self._growth.growth_fix(end) or end.fix)
+        if process_died(end) and self._is_shared(child):
+            end = replace(end, fix=f"{end.fix} {SHARED}")
+        return lost_error(replace(self._view.place(index, child), log_url=log_url), end)
 
     def _is_shared(self, child: int) -> bool:
         return sum(len(span) for span in islice(self._view.spans(child), 2)) > 1
 
-    def _waited_for(self, child: int) -> str:
+    def _failed_dependencies(self, child: int) -> str:
+        """Return a sentence that names the failed jobs that a child waited for; empty when Batch knows none."""
         if child not in self._failed_before:
             with suppress(CloudknotError):
                 self._failed_before[child] = self._view.waited_for(child)
         names = self._failed_before.get(child)
-        return f" ({names})" if names else ""
+        return f" Failed: {names}." if names else ""
 
     def _read(self, index: int, state: int, row: int) -> Outcome:
         # Whoever goes through all elements comes back to one pack many times.
@@ -174,7 +182,7 @@ class Loader:
         except Exception as error:
             location, _ = self._table.pack(index)
             place = self._view.place(index, self._view.child_of(index, location.round))
-            failed = unreadable(place, error)
+            failed = unpickling_error(place, error)
             failed.__cause__ = error
             return None, failed
 
@@ -226,7 +234,7 @@ def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
     except CloudknotError:
         raise
     except Exception as error:
-        raise unreadable(place, error) from error
+        raise unpickling_error(place, error) from error
 
 
 def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
@@ -238,5 +246,5 @@ def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> li
             values.append(loads(data[start:end]))
     except Exception as error:
         index = part.location.first + part.positions.start + len(values)
-        raise unreadable(place(index), error) from error
+        raise unpickling_error(place(index), error) from error
     return values

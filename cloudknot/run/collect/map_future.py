@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
 from cloudknot.run.collect.element_table import CANCELLED, ElementTable, Ended
@@ -191,7 +191,10 @@ class _EmptyMap(MapFuture):
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
         """Refuse: there is no job to wait for."""
-        raise CloudknotInputError("An empty map has no job whose results a job could gather. Call the function here.")
+        refuse(
+            problem="An empty map has no job, so reduce has no results to gather.",
+            fix="Call the function in this session: func([]).",
+        )
 
     def _outcome(self) -> Outcome:
         return [], None

@@ -17,54 +17,54 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
-# By what AWS's reason begins with: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+# By parts of AWS's reasons. Source: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
 REASONS: tuple[tuple[str, str], ...] = (
     (
         "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
-        "because it asks for more vCPUs, memory or GPUs than any machine of the queue has, so it will never start. "
-        "End it by future.cancel(), and ask for less or for larger instance_types",
+        "because it asks for more vCPUs, memory or GPUs than any machine of its queue has. It will never start. End "
+        "it with future.cancel(), then ask for less or for larger instance_types",
     ),
     (
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
-        "because it asks for more vCPUs than its knot may have at a time, so it will never start. End it by "
-        "future.cancel(), and ask for less, or make the Knot with a higher max_vcpus",
+        "because it asks for more vCPUs than its knot may have at a time. It will never start. End it with "
+        "future.cancel(), then ask for fewer, or make the Knot with a higher max_vcpus",
     ),
     (
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
-        "because AWS has no machine of these instance types to give at the moment. AWS goes on trying, and it starts "
-        "when there is one; a Knot with more instance_types, or without bid_percentage (machines on demand, not "
-        "Spot), is likelier to get one",
+        "because AWS has no machine of these instance types at the moment. AWS keeps trying, and the job starts when "
+        "there is one. A Knot with more instance_types, or without bid_percentage (machines on demand, not Spot), is "
+        "likelier to get one",
     ),
-    ("CAPACITY:", "because AWS has no machine for it at the moment. AWS goes on trying"),
+    ("CAPACITY:", "because AWS has no machine for it at the moment. AWS keeps trying"),
     (
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
-        "because AWS cannot start machines of these instance types in the way that the knot asks for, for example "
-        "with an image_id of another architecture, so it will never start. End it by future.cancel(), and make the "
-        "Knot with other instance_types or without image_id",
+        "because AWS cannot start machines of these instance types with the knot's settings, for example with an "
+        "image_id of another architecture. It will never start. End it with future.cancel(), then make the Knot with "
+        "other instance_types or without image_id",
     ),
     (
         "MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS",
-        "because AWS Batch lacks a permission to start machines. Show this to whoever administers the AWS account: "
-        "the role that Batch itself uses (batch_service_role_name of the Pars, if you gave one) needs AWS's policy "
-        "AWSBatchServiceRole. The job then starts by itself",
+        "because AWS Batch lacks a permission to start machines. Ask the administrator of the AWS account to attach "
+        "AWS's policy AWSBatchServiceRole to the role that Batch itself uses (batch_service_role_name of the Pars, if "
+        "you gave one). The job then starts by itself",
     ),
     (
         "MISCONFIGURATION:",
-        "because what its knot starts machines with is not set up to run it. End it by future.cancel(), remove the "
-        "knot by clobber(), which keeps results, and make it again",
+        "because the AWS resources that start its machines are not set up to run it. End it with future.cancel(), "
+        "remove the knot with knot.clobber(), which keeps results, and make it again",
     ),
     (
         "ACTION_REQUIRED",
-        "because AWS Batch calls the knot's compute environment invalid: something that it needs, such as a role or "
-        "a subnet, was changed or removed. End it by future.cancel(), remove the knot by clobber(), which keeps "
-        "results, and make it again",
+        "because AWS Batch reports the knot's compute environment (its pool of machines) as invalid. Something that "
+        "it needs, such as a role or a subnet, was changed or removed. End it with future.cancel(), remove the knot "
+        "with knot.clobber(), which keeps results, and make it again",
     ),
     (
         "UNDETERMINED",
-        "and AWS Batch cannot tell why. If it has not started in half an hour, your account may not have more "
-        "machines (a quota of AWS's: whoever administers the account can ask for a higher one), or the knot's "
-        "machines may not reach AWS: subnets of your own need a way to the internet, and an image_id of your own "
-        "must be made for Amazon ECS. future.cancel() ends it",
+        "and AWS Batch cannot determine why. If it does not start within half an hour, check two things. The account "
+        "may have reached an AWS quota for machines, which its administrator can raise. Or the knot's machines may "
+        "not reach AWS: subnets of your own need a route to the internet, and an image_id of your own must be made "
+        "for Amazon ECS. End it with future.cancel()",
     ),
 )
 FIRST, LONGEST = 3.0, 300.0
@@ -72,15 +72,15 @@ FIRST, LONGEST = 3.0, 300.0
 
 
 def explain(name: str, reason: str) -> str:
-    """What a statusReason of a job in RUNNABLE means, of the map called ``name``; empty where there is none."""
+    """Return the meaning of a statusReason for a job in RUNNABLE, of the map called ``name``; empty for no reason."""
     return f"{name}: a {sentence(reason)}" if reason else ""
 
 
 def sentence(reason: str) -> str:
-    """``job waits, because ...``, with AWS's own words."""
+    """Return ``job is waiting, because ...``, with AWS's own words at the end."""
     reason = reason.rstrip(".")
-    what = next((f", {what}" for begin, what in REASONS if begin in reason), "")
-    return f"job waits{what}. AWS says: {reason}"
+    explanation = next((f", {text}" for part, text in REASONS if part in reason), "")
+    return f"job is waiting{explanation}. AWS reports: {reason}"
 
 
 def only_waits(states: Mapping[str, int]) -> bool:

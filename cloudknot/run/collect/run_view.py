@@ -237,7 +237,7 @@ class RunView:
         """Where an element runs; by default in its last round."""
         child = self.child_of(index) if child is None else child
         job_id = self.child_id(child) or "not submitted"
-        return Place(index, job_id, knot=self.run.keys.knot, lasting=bool(self.cloud.patience))
+        return Place(index, job_id, knot=self.run.keys.knot, cloud_exists=bool(self.cloud.patience))
 
     def log_url(self, stream: batch.LogStream) -> str:
         """Where a person can read a log stream."""

@@ -296,7 +296,7 @@ class BatchJob:
 
     def _collect(self, progress: Progress | None = None, earlier: Collection | None = None) -> Collection:
         view, retry = self._open()
-        how = f"cloudknot.Knot(name={self.manifest.knot!r}).jobs shows it, in any session"
+        how = f"Find it in any session: cloudknot.Knot(name={self.manifest.knot!r}).jobs."
         return collect(
             view,
             retry,

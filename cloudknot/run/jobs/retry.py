@@ -173,17 +173,20 @@ class Retry:
             )
             self._start(elements, choices)
 
-    def growth(self, end: Ending) -> str:
-        """Return sentences on ``memory_growth`` for the error of a job that ran out of memory; empty without it."""
+    def growth_fix(self, end: Ending) -> str:
+        """Return the fix for a job that ran out of memory, where ``memory_growth`` changes it; else empty."""
         factor = self._run.manifest.memory_growth
         if not factor or not end.memory:
             return ""
         more = grown(Choices.from_stored(self._run.rounds.newest.stored_choices), factor, end.memory)
         if more is None:
-            return f". Its memory has grown to {MAX_GROWTH} times the original, the limit of memory_growth"
+            return (
+                f"Its memory has grown to {MAX_GROWTH} times the original, the limit of memory_growth. "
+                f"Run it again with more memory: future.retry_failed(memory={2 * end.memory})."
+            )
         return (
-            f". retry_failed() without arguments uses {more.overrides.memory:,} MiB. memory_growth retries by itself "
-            "only while the session that submitted the map is alive"
+            "memory_growth retries by itself only while the session that submitted the map is alive. "
+            f"Run it again with {more.overrides.memory:,} MiB: future.retry_failed()."
         )
 
 

@@ -207,7 +207,7 @@ def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(proc
     gate.open()
     assert [element.result(LONG) for element in second[:2]] == [1, 3]
     for element in second[2:]:
-        with pytest.raises(DependencyFailedError, match=f"did not run.*{first.job.job_id}:1") as caught:
+        with pytest.raises(DependencyFailedError, match=f"did not run.*Failed: .*{first.job.job_id}:1") as caught:
             element.result(LONG)
         assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
 
@@ -216,7 +216,7 @@ def test_with_other_chunks_a_failure_stops_them_all(process_knot_of, gate):
     first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
     second = process_knot_of(add_one).map(first, chunksize=1)
     gate.open()
-    with pytest.raises(DependencyFailedError, match=f"{first.job.name}, job {first.job.job_id}"):
+    with pytest.raises(DependencyFailedError, match=f"Failed: {first.job.name}, job {first.job.job_id}"):
         second.result(LONG)
 
 
@@ -252,7 +252,9 @@ def test_an_element_whose_source_has_no_result_names_it(process_knot_of):
     first = process_knot_of(die).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
-    with pytest.raises(DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* has none"):
+    with pytest.raises(
+        DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* which has none\."
+    ):
         process_knot_of(double).map(first).result(LONG)
 
 
@@ -261,7 +263,7 @@ def test_an_element_whose_source_left_names_it(process_knot_of):
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
     second = process_knot_of(double).map(first)
-    with pytest.raises(ck.ElementError, match=r"element 1 of the map .* called sys.exit\(4\)"):
+    with pytest.raises(ck.ElementError, match=r"element 1 of the map .* which called sys.exit\(4\)"):
         second[1].result(LONG)
     with pytest.raises(ck.ElementError, match=r"element 0 of the map .* raised LookupError"):
         second[0].result(LONG)

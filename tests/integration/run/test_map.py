@@ -536,26 +536,27 @@ def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
     until(lambda: "asks for more vCPUs" in caplog.text)
     number = len(elements)
     late = (
-        rf"So far 0/{number}, {number} waiting\. Its job waits, because it asks for more vCPUs.*\. The job goes on: "
+        rf"So far 0/{number}, {number} waiting\. Its job is waiting, because it asks for more vCPUs.*\. "
+        r"The job keeps running\. Find it in any session: "
     )
     with pytest.raises(ck.CKTimeoutError, match=late):
         future.result(0.1)
-    assert future.job.status_reason.startswith(f"{future.job.name}: a job waits, because it asks for more vCPUs")
-    with pytest.raises(ck.CKTimeoutError, match="Its job waits, because it asks for more vCPUs"):
+    assert future.job.status_reason.startswith(f"{future.job.name}: a job is waiting, because it asks for more vCPUs")
+    with pytest.raises(ck.CKTimeoutError, match="Its job is waiting, because it asks for more vCPUs"):
         future[0].result(0.1)
     generous.view_jobs()
-    assert f"{future.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
+    assert f"{future.job.name}: a job is waiting, because it asks for more vCPUs" in capsys.readouterr().out
     future.cancel()
     assert future.job.status_reason == "Cancelled by its future"
     generous.view_jobs()
-    assert "a job waits" not in capsys.readouterr().out
-    (told,) = [record.getMessage() for record in caplog.records if "a job waits" in record.getMessage()]
+    assert "a job is waiting" not in capsys.readouterr().out
+    (told,) = [record.getMessage() for record in caplog.records if "a job is waiting" in record.getMessage()]
     assert told.startswith(future.job.name)
     assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in told
     several = generous.map([3, 4], vcpus=4, job_type="independent")
     until(lambda: several.job.status == "RUNNABLE")
     generous.view_jobs()
-    assert f"{several.job.name}: a job waits, because it asks for more vCPUs" in capsys.readouterr().out
+    assert f"{several.job.name}: a job is waiting, because it asks for more vCPUs" in capsys.readouterr().out
     several.cancel()
 
 

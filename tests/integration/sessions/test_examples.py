@@ -63,7 +63,7 @@ PRINTED = {
         r"^3 0\.0\n",
         r"\[0\.0, 0\.1, 0\.3\]\n",
         r"\(\[0\.3, 0\.0, 0\.1\], 0\.1, \[0\.3, 0\.0, 0\.1\]\)\n",
-        r"There is no result after 0\.5 s\. So far 0/2.*\. The job goes on: .*name='naps'.*\n",
+        r"No result after 0\.5 s\. So far 0/2.*\. The job keeps running\. .*name='naps'.*\n",
         r"True True\n$",
     ],
     "what_travels.py": [

@@ -174,7 +174,7 @@ def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
     old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
     cloud.storage.put(job.keys.manifest, old.to_json().encode())
     later = ck.BatchJob(job.job_id, cloud=cloud)
-    with pytest.raises(ck.JobNotSubmittedError, match=r"^Element 1 .*retry_failed\(\) submits it"):
+    with pytest.raises(ck.JobNotSubmittedError, match=r"^Element 1 .*Submit it: future\.retry_failed\(\)\."):
         later.result(LONG)
     assert later.retry_failed().result(LONG) == [0, 10, 20]
     assert calls(traces) == {"0": 1, "1": 1, "2": 1}

@@ -191,7 +191,7 @@ def test_a_wait_ends_when_the_cloud_is_stopped(tmp_path):
         assert cloud.stop()
         with pytest.raises(ck.BatchJobFailedError, match=r"Element 0 .*embedded cloud at .* has ended") as caught:
             future.result(LONG)
-        assert "stays stored" not in str(caught.value)
+        assert "stay stored" not in str(caught.value)
         with pytest.raises(ck.CloudError, match=r"embedded cloud at .* has ended"):
             knot.map([1])
         cloud.start()

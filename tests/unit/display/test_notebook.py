@@ -56,15 +56,15 @@ def test_why_jobs_wait_is_below_the_bar_while_they_wait_whatever_it_holds():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
     clock.now += PAUSE
-    bar.update(1, "1/3", "pi: a job waits. AWS says: [bold]<b>MISCONFIGURATION")
-    assert display.texts[-1] == "pi: 1/3\npi: a job waits. AWS says: [bold]<b>MISCONFIGURATION"
+    bar.update(1, "1/3", "pi: a job is waiting. AWS reports: [bold]<b>MISCONFIGURATION")
+    assert display.texts[-1] == "pi: 1/3\npi: a job is waiting. AWS reports: [bold]<b>MISCONFIGURATION"
     html = display.shown[-1]["text/html"]
     assert "━" in html
-    assert "AWS says: [bold]&lt;b&gt;MISCONFIGURATION" in html
+    assert "AWS reports: [bold]&lt;b&gt;MISCONFIGURATION" in html
     clock.now += PAUSE
     bar.update(1, "1/3, 2 running", "")
     assert display.texts[-1] == "pi: 1/3, 2 running"
-    assert "AWS says" not in display.shown[-1]["text/html"]
+    assert "AWS reports" not in display.shown[-1]["text/html"]
 
 
 def test_the_bar_has_colours_and_no_more_markup_than_it_needs():

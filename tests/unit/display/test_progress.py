@@ -139,7 +139,7 @@ def test_what_was_cancelled_has_not_failed():
 def test_why_jobs_wait_is_told_once_where_nobody_looks_on(capsys):
     line = progress.progress_line("pi", 4, True)
     for done in range(3):
-        line.show(Snapshot(done, states={"RUNNABLE": 2}, why="pi: a job waits"))
+        line.show(Snapshot(done, states={"RUNNABLE": 2}, why="pi: a job is waiting"))
     line.show(Snapshot(4))
     line.stop()
-    assert capsys.readouterr().err.splitlines() == ["pi: a job waits", "pi: 4/4"]
+    assert capsys.readouterr().err.splitlines() == ["pi: a job is waiting", "pi: 4/4"]

@@ -95,7 +95,7 @@ class FakeJob:
     def reason_of_waiting(self):
         return ""
 
-    def growth(self, end):
+    def growth_fix(self, end):
         return ""
 
     def log_url(self, stream):

@@ -67,7 +67,7 @@ def test_cancel_when_the_cloud_falls_silent_still_cancels(submit, caplog):
     job.terminate = terminate
     assert future.cancel()
     assert all(element.cancelled() for element in future)
-    assert "What a cancelled map stored last could not be read" in caplog.text
+    assert "The last results of a cancelled map could not be read" in caplog.text
 
 
 @pytest.mark.parametrize("submits", [False, True])

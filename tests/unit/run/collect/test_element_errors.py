@@ -4,8 +4,8 @@ import pytest
 
 from cloudknot import errors
 from cloudknot.aws.batch import UNSUBMITTED
-from cloudknot.run.collect.element_errors import Place, lost
-from cloudknot.run.collect.job_failures import ending, memory_of, never_runs, out_of_memory
+from cloudknot.run.collect.element_errors import Place, lost_error
+from cloudknot.run.collect.job_failures import ending, memory_of, never_runs_reason, out_of_memory
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
@@ -38,20 +38,24 @@ def failed(*attempts, **job):
 
 
 CASES = {
-    "host lost": (failed(attempt(status_reason=HOST_LOST)), errors.HostLostError, "lost the machine"),
+    "host lost": (failed(attempt(status_reason=HOST_LOST)), errors.HostLostError, "lost the machine that it ran on"),
     "Spot capacity taken back (Fargate)": (
         failed(attempt(status_reason="Your Spot Task was interrupted.")),
         errors.SpotInterruptedError,
         "Spot capacity",
     ),
-    "out of memory": (failed(attempt(137, OUT_OF_MEMORY)), errors.OutOfMemoryError, r"memory.*retry_failed\(memory"),
+    "out of memory": (
+        failed(attempt(137, OUT_OF_MEMORY)),
+        errors.OutOfMemoryError,
+        r"used more memory than its job had, .*future\.retry_failed\(memory=",
+    ),
     "killed, nobody knows by whom": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
     "segmentation fault": (failed(attempt(139)), errors.WorkerDiedError, "signal 11"),
     "the process ended itself": (failed(attempt(9)), errors.WorkerDiedError, "exit code 9"),
     "timeout": (
         failed(attempt(137, status_reason="Job attempt duration exceeded timeout")),
         errors.JobTimeoutError,
-        "longer than the job's timeout",
+        r"ran longer than the timeout of its job.*retry_failed\(timeout=",
     ),
     "no image": (failed(attempt(None, NO_PULL, NOT_STARTED)), errors.ImagePullError, "image could not be pulled"),
     "no manifest (ECS's newer wording)": (
@@ -82,7 +86,7 @@ CASES = {
     "terminated": (
         failed(attempt(143), statusReason="enough", isTerminated=True),
         errors.JobCancelledError,
-        "stopped before.*enough",
+        "was stopped before.*enough",
     ),
     "cancelled": (failed(statusReason="never mind", isCancelled=True), errors.JobCancelledError, "never mind"),
     "dependency": (failed(statusReason="Dependent Job failed"), errors.DependencyFailedError, "waited for failed"),
@@ -113,20 +117,24 @@ CASES = {
         errors.JobStuckError,
         "variables are too long",
     ),
-    "no words at all": (failed(), errors.BatchJobFailedError, "did not run: Batch gave no reason"),
+    "no words at all": (failed(), errors.BatchJobFailedError, r"did not run\. AWS Batch gave no reason\."),
     "success without a result": (
         {"status": "SUCCEEDED", "container": {"exitCode": 0}, "attempts": [attempt(0)]},
         errors.ResultMissingError,
         "stored no result",
     ),
-    "never submitted": ({"status": UNSUBMITTED}, errors.JobNotSubmittedError, r"retry_failed\(\) submits it"),
+    "never submitted": (
+        {"status": UNSUBMITTED},
+        errors.JobNotSubmittedError,
+        r"Submit it: future\.retry_failed\(\)\.",
+    ),
     "forgotten": ({}, errors.ResultMissingError, "no longer knows"),
 }
 
 
 @pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
 def test_each_wording_is_a_class_of_its_own(job, kind, text):
-    error = lost(Place(3, "job:3", "log://3"), ending(job))
+    error = lost_error(Place(3, "job:3", "log://3"), ending(job))
     assert type(error) is kind
     with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* future\.job\.logs\(3\)$"):
         raise error
@@ -155,7 +163,7 @@ def test_the_last_attempt_says_why():
     assert (ending(lost_first).kind, ending(lost_first).attempt) == (errors.WorkerDiedError, 2)
     lost_last = failed(attempt(137, OUT_OF_MEMORY), attempt(status_reason=HOST_LOST))
     assert ending(lost_last).kind is errors.HostLostError
-    assert "Attempts: 2." in str(lost(Place(0, "j"), ending(lost_last)))
+    assert "Attempts: 2." in str(lost_error(Place(0, "j"), ending(lost_last)))
 
 
 def test_exit_code_137_is_out_of_memory_only_if_aws_says_so():
@@ -168,7 +176,7 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     job = failed(attempt(137, OUT_OF_MEMORY))
     job["container"]["resourceRequirements"] = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "7500"}]
     assert memory_of(job) == 7500
-    assert "(7,500 MiB)" in str(lost(Place(0, "j"), ending(job)))
+    assert "(7,500 MiB)" in str(lost_error(Place(0, "j"), ending(job)))
     assert memory_of({"container": {"memory": 512}}) == 512
     assert memory_of({}) is None
 
@@ -183,4 +191,4 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     ],
 )
 def test_what_no_machine_can_ever_take_is_told_from_what_waits(reason, never):
-    assert bool(never_runs({"status": "FAILED", "statusReason": reason})) == never
+    assert bool(never_runs_reason({"status": "FAILED", "statusReason": reason})) == never

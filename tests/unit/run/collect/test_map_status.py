@@ -77,7 +77,7 @@ def test_what_waits_shortly_is_not_asked_for():
 # The statusReasons that the AWS Batch user guide gives in "Jobs stuck in a RUNNABLE status", and what a person learns.
 DOCUMENTED = {
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type "
-    "[m5.large]": ("no machine of these instance types", "AWS goes on trying", "more instance_types"),
+    "[m5.large]": ("no machine of these instance types", "AWS keeps trying", "more instance_types"),
     TOO_MANY_VCPUS: ("more vCPUs than its knot may have", "never start", "future.cancel()", "max_vcpus"),
     "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is higher than that "
     "can be met by the CE(s) attached to the job queue.": (
@@ -94,7 +94,7 @@ DOCUMENTED = {
     ),
     "MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS \N{EN DASH} Batch service role has a permission issue.": (
         "lacks a permission to start machines",
-        "whoever administers the AWS account",
+        "administrator of the AWS account",
         "batch_service_role_name",
     ),
     "ACTION_REQUIRED - CE(s) associated with the job queue are invalid.": (
@@ -102,7 +102,7 @@ DOCUMENTED = {
         "make it again",
     ),
     "UNDETERMINED - Batch job is blocked, root cause is undetermined.": (
-        "AWS Batch cannot tell why",
+        "AWS Batch cannot determine why",
         "quota",
         "future.cancel()",
     ),
@@ -112,9 +112,9 @@ DOCUMENTED = {
 @pytest.mark.parametrize("reason", DOCUMENTED)
 def test_each_documented_reason_is_explained_with_what_to_do_and_quoted(reason):
     told = explain("pi-calc", reason)
-    assert told.startswith(("pi-calc: a job waits, because ", "pi-calc: a job waits, and AWS Batch cannot tell "))
+    assert told.startswith(("pi-calc: a job is waiting, because ", "pi-calc: a job is waiting, and AWS Batch cannot "))
     assert [text for text in DOCUMENTED[reason] if text not in told] == []
-    assert told.endswith(f". AWS says: {reason.rstrip('.')}")
+    assert told.endswith(f". AWS reports: {reason.rstrip('.')}")
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_each_documented_reason_is_explained_with_what_to_do_and_quoted(reason):
     [
         ("CAPACITY:SOMETHING_NEW", "no machine for it at the moment"),
         ("MISCONFIGURATION:SOMETHING_NEW", "not set up to run it"),
-        ("A reason nobody has met", "a job waits. AWS says: A reason nobody has met"),
+        ("A reason nobody has met", "a job is waiting. AWS reports: A reason nobody has met"),
     ],
 )
 def test_a_reason_that_is_not_documented_is_quoted_too(reason, text):
     told = explain("pi-calc", reason)
     assert text in told
-    assert told.endswith(f"AWS says: {reason}")
+    assert told.endswith(f"AWS reports: {reason}")
