@@ -23,7 +23,7 @@ from cloudknot.image.docker_image import DockerImage, docker_image_of, program_i
 from cloudknot.image.repository import DockerRepo, repository_of
 from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
-from cloudknot.run.jobs.history import discard_left_over, find_jobs, jobs_table
+from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
 from cloudknot.run.jobs.map_arguments import as_elements, job_ids_of
 from cloudknot.run.submit.dependencies import Source
@@ -273,7 +273,7 @@ class Knot:
         """
         # The job definitions name the buckets of earlier maps, too: a knot can move to another bucket.
         jobs = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
-        discard_left_over(self._cloud, self.name, self._jobs)
+        discard_leftovers(self._cloud, self.name, self._jobs)
         return jobs
 
     @property

@@ -495,7 +495,9 @@ def test_a_forgotten_job_says_whether_it_failed(cloud, knot_of, switches, tmp_pa
     assert [job.status for job in later] == ["FAILED", "SUCCEEDED"]
     # What is over and well need not be waited for; what is not must not be.
     assert knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later[1]).result(LONG)[0][0] == 40
-    with pytest.raises(ck.CloudknotInputError, match=r"did not end well, .*forgotten .*retry_failed"):
+    with pytest.raises(
+        ck.CloudknotInputError, match=r"ended without a result for some elements\. .*forgets .*retry_failed"
+    ):
         knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later)
 
 

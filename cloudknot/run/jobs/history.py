@@ -1,4 +1,4 @@
-"""A knot's jobs: those of this session, of others, and of sessions that ended before they had written a record."""
+"""History: find the jobs of a knot, including those of other sessions and of sessions that were killed."""
 
 from __future__ import annotations
 
@@ -22,81 +22,103 @@ from cloudknot.worker.wire.keys import RunKeys
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
-ASKED = 5
-"""Jobs that wait of which Batch is asked why: it gives the reason of those at the head of a queue."""
+MAX_REASONS = 5
+"""Waiting jobs for which the table shows a reason. Batch gives reasons only for jobs at the head of a queue."""
 _log = logging.getLogger("cloudknot")
 
-STILL_COMING = timedelta(days=1)
-"""Age from which a run without a job is not looked at again in this session."""
+SUBMISSION_TIME = timedelta(days=1)
+"""Age of a run without a job at which this session stops looking for one."""
 
 
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
-    """A table of jobs: Job ID, Name, Status. Batch is asked once for every hundred jobs.
+    """Return a table of jobs with the columns Job ID, Name and Status.
 
-    Below it stands why jobs cannot start, where Batch says so; it is asked about the oldest few of those that wait.
+    Below the table are Batch's reasons why the oldest waiting jobs cannot start.
     """
+    # One request describes a hundred jobs; `BatchJob.status` would cost a request each.
     described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
     rows, waiting = [], []
     for job in jobs:
-        known = described.get(job.job_id) if len(job._record["job_ids"]) == 1 else None
-        if known and known["status"] == "FAILED":
-            # Another session may have asked for a retry.
-            known = None
-        rows.append((job.job_id, job.name, status := known["status"] if known else job.status))
-        if only_waits(batch.count_states([known]) if known else {status: 1}):
+        description = described.get(job.job_id) if len(job._record["job_ids"]) == 1 else None
+        if description and description["status"] == "FAILED":
+            # Another session may have retried it. Then the status is that of the retry.
+            description = None
+        rows.append((job.job_id, job.name, status := description["status"] if description else job.status))
+        if only_waits(batch.count_states([description]) if description else {status: 1}):
             waiting.append(job)
-    reasons = [(job.name, job._view.reason_of_waiting()) for job in waiting[:ASKED]]
-    why = [explain(name, reason) for name, reason in reasons if reason]
-    return "\n".join([table(("Job ID", "Name", "Status"), rows), *why])
+    reasons = [(job.name, job._view.reason_of_waiting()) for job in waiting[:MAX_REASONS]]
+    explanations = [explain(name, reason) for name, reason in reasons if reason]
+    return "\n".join([table(("Job ID", "Name", "Status"), rows), *explanations])
 
 
-def find_jobs(clouds: Iterable[Cloud], knot: str, known: dict[str, BatchJob | None]) -> list[BatchJob]:
-    """The jobs of a knot, oldest first, from each of the buckets that it has had (`cloudknot.deploy.account.buckets`).
+def find_jobs(clouds: Iterable[Cloud], knot: str, cached_jobs: dict[str, BatchJob | None]) -> list[BatchJob]:
+    """Return the jobs of a knot, oldest first.
 
-    A bucket that may not be read is told in a warning, unless it is the first, the knot's own. ``known`` holds jobs
-    by run id, None for a run that has none: they are not read again, and what is found is added.
+    Parameters
+    ----------
+    clouds : iterable of Cloud
+        One for each bucket that the knot has had, its present one first: see `cloudknot.deploy.account.buckets`.
+    knot : str
+    cached_jobs : dict
+        Jobs by run id; None for a run without a job. These are not read again, and new ones are added.
+
+    Raises
+    ------
+    PermissionDeniedError
+        The credentials do not allow reading the present bucket. For an earlier bucket it is a warning.
     """
-    found: dict[str, BatchJob] = {}
+    jobs: dict[str, BatchJob] = {}
     for number, cloud in enumerate(clouds):
         try:
-            found.update(_jobs_in(cloud, knot, known))
+            jobs.update(_jobs_in(cloud, knot, cached_jobs))
         except PermissionDeniedError as error:
             if number == 0:
                 raise
-            _log.warning("Jobs of the knot %r in the bucket %s are not shown: %s", knot, cloud.bucket, error)
-    return [found[run_id] for run_id in sorted(found)]
+            _log.warning(
+                "The jobs of the knot %r in its earlier bucket %s are not listed: %s", knot, cloud.bucket, error
+            )
+    return [jobs[run_id] for run_id in sorted(jobs)]
 
 
-def _jobs_in(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> dict[str, BatchJob]:
-    """The jobs in one bucket, by run id."""
+def _jobs_in(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -> dict[str, BatchJob]:
+    """Return the jobs in one bucket, by run id."""
     runs = runs_of(cloud, knot)
     for keys in runs:
-        if keys.run_id not in known:
+        if keys.run_id not in cached_jobs:
             job = _read_job(cloud, keys)
-            if job is not None or run_time(keys.run_id) < datetime.now(UTC) - STILL_COMING:
-                known[keys.run_id] = job
-    return {keys.run_id: job for keys in runs if (job := known.get(keys.run_id)) is not None}
+            # Another session may still be submitting a young run, so only an old one is cached as "no job".
+            if job is not None or run_time(keys.run_id) < datetime.now(UTC) - SUBMISSION_TIME:
+                cached_jobs[keys.run_id] = job
+    return {keys.run_id: job for keys in runs if (job := cached_jobs.get(keys.run_id)) is not None}
 
 
-def discard_left_over(cloud: Cloud, knot: str, known: dict[str, BatchJob | None]) -> None:
-    """Delete what killed sessions have left, once it is old enough.
+def discard_leftovers(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -> None:
+    """Delete leftovers of killed sessions that are a week old: runs without a job, and unused shared objects.
 
-    That are runs which `find_jobs` has found without a job, and what several runs share when none is there any more.
+    Parameters
+    ----------
+    cloud : Cloud
+    knot : str
+    cached_jobs : dict
+        As `find_jobs` has filled it. Deleted runs are removed from it.
     """
-    unsubmitted = [run_id for run_id, job in known.items() if job is None]
-    for run_id in discard_abandoned(cloud, [RunKeys.of(cloud.storage.bucket, knot, each) for each in unsubmitted]):
-        del known[run_id]
+    unsubmitted = [run_id for run_id, job in cached_jobs.items() if job is None]
+    leftovers = [RunKeys.of(cloud.storage.bucket, knot, run_id) for run_id in unsubmitted]
+    for run_id in discard_abandoned(cloud, leftovers):
+        del cached_jobs[run_id]
+    # Listing jobs must not fail because cleaning up does. The next listing tries again.
     with suppress(CloudknotError):
         discard_unused(cloud.storage, knot)
 
 
 def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
-    """The job of a run; its record alone is read where that tells all."""
+    """Return the job of a run; None if it has none."""
+    # A complete record is enough, and saves reading the manifest. Only an incomplete one needs a look in Batch.
     try:
         record = json.loads(cloud.storage.get(keys.submission))
     except ResourceDoesNotExistException:
         record = None
     if record is None or len(record["job_ids"]) < record.get("jobs", 1) or not all(record["job_ids"]):
-        found = read_run(cloud, keys)
-        record = found[1] if found else None
+        stored = read_run(cloud, keys)
+        record = stored[1] if stored else None
     return recorded_job(cloud, keys, record) if record else None

@@ -1,18 +1,18 @@
-"""Futures, jobs and job ids as arguments of `Knot.map`: results of another map as elements, and ``depends_on``."""
+"""Futures and jobs as arguments of `Knot.map`: the results of another map as elements, and ``depends_on``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import cast
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.run.jobs.job import BatchJob
 from cloudknot.run.submit.dependencies import Source, refuse_too_many
 
 
 def as_elements(iterdata: Iterable[object] | BatchJob) -> Iterable[object] | Source:
-    """Return the elements of a map; for another map's future or job, its results, wherever they are by then."""
+    """Return the elements for a map. The future or job of another map stands for its results."""
     if isinstance(iterdata, MapFuture):
         if iterdata.job is None:
             return ()
@@ -21,41 +21,52 @@ def as_elements(iterdata: Iterable[object] | BatchJob) -> Iterable[object] | Sou
 
 
 def job_ids_of(jobs: object) -> list[str]:
-    """Return the Batch job ids of one or several futures, jobs or ids.
+    """Return the Batch job ids of the value of ``depends_on``.
+
+    Parameters
+    ----------
+    jobs : MapFuture, BatchJob, str, or an iterable of them
 
     Raises
     ------
     CloudknotInputError
-        One of them is none of these, or they are more than Batch takes.
+        A value has another type, a job has failed elements, or Batch cannot wait for so many jobs.
     """
-    found: list[str] = []
-    several = isinstance(jobs, Iterable) and not isinstance(jobs, str | MapFuture)
-    for item in jobs if isinstance(jobs, Iterable) and several else [jobs]:
+    job_ids: list[str] = []
+    # A future and a string are iterable too, but each stands for one job.
+    is_sequence = isinstance(jobs, Iterable) and not isinstance(jobs, str | MapFuture)
+    for item in jobs if isinstance(jobs, Iterable) and is_sequence else [jobs]:
         job = item.job if isinstance(item, MapFuture) else item
         if isinstance(job, str):
-            found.append(job)
+            job_ids.append(job)
         elif isinstance(job, BatchJob):
-            found += _known_job_ids(job)
+            job_ids += _waitable_job_ids(job)
         elif item is None or job is not None:
-            raise CloudknotInputError(f"depends_on takes futures of `map`, jobs or job ids, not {item!r}.")
-    refuse_too_many(len(found))
-    return found
+            refuse(
+                problem=f"depends_on does not take {item!r}.",
+                fix="Pass a future of map, a job, a job id, or a list of them.",
+            )
+    refuse_too_many(len(job_ids))
+    return job_ids
 
 
-def _known_job_ids(job: BatchJob) -> list[str]:
-    """Return the ids of a job that Batch can wait for: without those that it has forgotten, whose ends are long past.
+def _waitable_job_ids(job: BatchJob) -> list[str]:
+    """Return the ids of a job that Batch still remembers.
 
     Raises
     ------
     CloudknotInputError
-        Of what was forgotten, not all has a value, so a dependent must not run.
+        Batch has forgotten the job, and some of its elements have no value.
     """
     view = job._view
-    known = {*view.live_job_ids(), *(each["jobId"] for each in view.describe_jobs())}
-    forgotten = [job_id for job_id in job.job_ids if job_id not in known]
+    remembered = {*view.live_job_ids(), *(description["jobId"] for description in view.describe_jobs())}
+    forgotten = [job_id for job_id in job.job_ids if job_id not in remembered]
+    # Batch refuses a dependency on a job that it has forgotten. A successful one has ended, and can be left out.
     if forgotten and not view.all_have_values():
-        raise CloudknotInputError(
-            f"depends_on: the job {forgotten[0]} did not end well, and AWS Batch has forgotten it since. Run again "
-            "what failed of it (retry_failed()) and wait for that, or leave it out."
+        refuse(
+            problem=f"depends_on has the job {forgotten[0]}, which ended without a result for some elements.",
+            cause="AWS Batch forgets a job some days after its end, and can no longer wait for this one.",
+            fix="Run these again with retry_failed() and pass the future that this returns, or remove "
+            "the job from depends_on.",
         )
-    return [job_id for job_id in job.job_ids if job_id in known]
+    return [job_id for job_id in job.job_ids if job_id in remembered]

@@ -1,7 +1,7 @@
-"""Reduce: one job that calls a function with the list of all results of a map.
+"""Reduce: submit one job that calls a function with the list of all results of a map.
 
-The function travels by value with the run, not in an image, so nothing is built for it; what it imports must be in the
-image that the map ran in. That is checked before anything is submitted.
+The function travels with the run, in the image of the map, so no image is built. Functions that need more than that
+image has are refused before anything is submitted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.tags import without_own
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.options.choices import MapOptions
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import name_of
@@ -24,107 +24,114 @@ if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView
 
 NO_LIMIT = 10**9
-"""vCPUs of a job of a knot that another session made: Batch knows the limit, this session does not."""
+"""vCPU limit for a knot of another session: Batch enforces the real limit, which this session does not know."""
 
 
 class Reduce:
-    """Submits one job that calls a function with the list of all results of a run.
+    """The submitter of a job that calls a function with the list of all results of a run.
 
     Parameters
     ----------
     run : Run
-        The map whose results are gathered.
+        The map with the results.
     view : RunView
-        Of the same run.
+        The view of the same run.
     program : Program or None
-        The program in the image of the map; None when another session made it.
+        The program in the image of the map; None if another session built it.
     target : Target or None
-        Where the map was submitted to; None when another session did.
+        The target of the map; None if another session submitted it.
     """
 
     def __init__(self, run: Run, view: RunView, program: Program | None, target: Target | None) -> None:
         self._run, self._view, self._program, self._target = run, view, program, target
 
     def submit(self, func: Callable[..., Any], requirements: Iterable[str] | None, options: MapOptions) -> Run:
-        """Submit the job.
+        """Submit the job, and return its run.
 
         Parameters
         ----------
         func : callable
         requirements : iterable of str, optional
-            What it needs, in place of what is found.
+            The packages that the function needs. Default: found from its imports.
         options : MapOptions
 
         Raises
         ------
         CloudknotInputError
-            The function cannot travel, does not take one argument, or needs what the image may not have.
+            The function cannot be pickled, does not take one argument, or needs packages that the image may lack.
         """
-        own = make_program(func, requirements)
-        _refuse_other_arguments(own, options.kwargs)
-        _refuse_missing(own, self._program)
-        source = Source(self._run, self._view.live_job_ids, gather=True, function=_travelling(own))
-        target = dataclasses.replace(self._target or _target_of(self._run), function=own.name)
+        program = make_program(func, requirements)
+        _check_arguments(program, options.kwargs)
+        _check_image(program, self._program)
+        source = Source(self._run, self._view.live_job_ids, gather=True, function=_serialize(program))
+        target = dataclasses.replace(self._target or _target_of(self._run), function=program.name)
         retries = options.overrides.retries or target.attempts
         options = dataclasses.replace(options, overrides=dataclasses.replace(options.overrides, retries=retries))
-        started = start_run(self._view.cloud, target, source, own, options)
+        started = start_run(self._view.cloud, target, source, program, options)
+        # Only a map without elements is not started, and this one has one: the list.
         assert started is not None
         return started
 
 
 def _target_of(run: Run) -> Target:
-    """Where a map was submitted to, from its manifest."""
-    said = run.manifest
+    """Return the target of a map that another session submitted, from its manifest."""
+    manifest = run.manifest
     return Target(
-        knot=said.knot,
+        knot=manifest.knot,
         function="",
-        image=said.image,
-        job_queue=said.job_queue,
-        job_definition=said.job_definition,
-        attempts=said.attempts,
+        image=manifest.image,
+        job_queue=manifest.job_queue,
+        job_definition=manifest.job_definition,
+        attempts=manifest.attempts,
         max_vcpus=NO_LIMIT,
         tags=without_own(run.tags),
     )
 
 
-def _refuse_other_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
+def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
+    """Raise `CloudknotInputError` if the function cannot be called with one list and ``kwargs``."""
     if program.signature is None:
         return
     try:
         program.signature.bind(None, **kwargs)
     except TypeError as error:
+        # The list goes to the function as a whole, because most functions that gather take one: sum, max,
+        # numpy.mean, pandas.concat. A fold is one partial away.
         raise CloudknotInputError(
-            f"reduce calls the function once, with the list of all results, and {program.name}{program.signature} "
-            f"does not take that: {error}. To fold the results two by two, give "
-            f"functools.partial(functools.reduce, {program.name}). Nothing was submitted."
+            f"{program.name}{program.signature} cannot be called with one list: {error}. reduce calls the function "
+            "once, with the list of all results. Nothing was submitted. To combine the results two by two, pass "
+            f"functools.partial(functools.reduce, {program.name})."
         ) from error
 
 
-def _refuse_missing(own: Program, image: Program | None) -> None:
-    """Refuse a function that needs what the image lacks, or is not known to have."""
-    there = {name_of(line) for line in image.requirements} if image else set()
-    missing = [line for line in own.requirements if name_of(line) not in there]
+def _check_image(program: Program, image: Program | None) -> None:
+    """Raise `CloudknotInputError` if a function needs packages or modules that the image lacks, or may lack."""
+    installed = {name_of(line) for line in image.requirements} if image else set()
+    missing = [line for line in program.requirements if name_of(line) not in installed]
     files = image.modules if image else {}
-    missing += [path for path, source in own.modules.items() if files.get(path) != source]
+    missing += [path for path, source in program.modules.items() if files.get(path) != source]
     if not missing:
         return
-    why = "does not have it" if image else "was made by another session, so what it has is not known here"
-    raise CloudknotInputError(
-        f"{own.name} needs {', '.join(missing)}, and the image of the map {why}. Make a knot of the function and give "
-        f"that: reduce(Knot(name=..., func={own.name})). If the image has it all the same, say so by requirements=[]. "
-        "Nothing was submitted."
+    refuse(
+        problem=f"{program.name} needs {', '.join(missing)}, which the image of the map "
+        + ("does not have." if image else "may not have.")
+        + " Nothing was submitted.",
+        cause="" if image else "Another session built that image, so its content is not known here.",
+        fix=f"Make a knot of the function and pass that: reduce(Knot(name=..., func={program.name})). If the image "
+        f"has everything that it needs, pass reduce({program.name}, requirements=[]).",
     )
 
 
-def _travelling(program: Program) -> bytes:
-    """A function as the worker's ``load_travelled`` reads it."""
+def _serialize(program: Program) -> bytes:
+    """Return a function in the format that the worker's ``load_travelled`` reads."""
     from importlib.metadata import version
 
-    about = {
+    # The worker compares the versions before it unpickles, and shows the source lines in tracebacks.
+    header = {
         "python": program.python,
         "cloudpickle": version("cloudpickle"),
         "filename": program.filename,
         "firstlineno": program.firstlineno,
         "source": program.source,
     }
-    return json.dumps(about).encode() + b"\n" + program.pickled
+    return json.dumps(header).encode() + b"\n" + program.pickled
