@@ -308,7 +308,7 @@ def _program(options: ImageOptions) -> Program | None:
         program = make_script(options.script_path, options.requirements)
     elif options.func is not None:
         more = options.base_image, options.github_installs, options.apt_packages, options.dockerfile_lines
-        program = make_program(options.func, options.requirements, elsewhere=any(more))
+        program = make_program(options.func, options.requirements, image_has_more=any(more))
     else:
         return None
     if options.pin_pip_versions or options.requirements is not None:

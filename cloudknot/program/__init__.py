@@ -1,1 +1,1 @@
-"""A function, its dependencies and its digest: everything that travels into the image. Nothing is built here."""
+"""Turn a function into a program: its pickle, local modules, requirements and digest. Builds nothing."""

@@ -1,10 +1,8 @@
-"""A digest of a function that is the same in every session, and differs whenever the function could act differently.
+"""Hash a function so that the digest is the same in every session and changes whenever its behaviour could change.
 
-Pickles are no such digest: they hold random class identities, the order of sets, the place of a notebook's cell, and
-depend on which equal strings happen to be one object. So the object graph is walked exactly as the pickler walks it,
-through the same reducers, and hashed in a canonical form. What the pickler would store is counted, by construction.
-
-The walk also sees every module that the pickle refers to by name, and every class it holds by value.
+The walk visits the objects as the pickler does, through the same reducers, and hashes them in a canonical form. So
+everything that the pickle would hold counts. The walk also collects the modules that the pickle refers to by name, and
+the classes that it holds by value.
 """
 
 from __future__ import annotations
@@ -42,41 +40,46 @@ _CODE_FIELDS = (
 
 
 LARGE = 64 * 1024
-"""Bytes of a value that are hashed by themselves."""
+"""Bytes from which a value is hashed separately."""
 
 
 class Fingerprint:
-    """The canonical hash of what one object would be pickled as.
+    """The canonical hash of an object's pickle.
 
     Attributes
     ----------
     modules : set of str
         Modules that the object refers to by name, or imports in one of its functions.
     classes : list of type
-        Classes that travel by value, in the order met.
+        Classes that travel by value, in the order of the walk.
 
     Raises
     ------
     pickle.PicklingError
-        The object refers by name to something of ``__main__``, which is another module in a job.
+        The object refers by name to an object in ``__main__``, which is another module in a job.
     """
+
+    # The bytes of the pickle itself would not do. They contain random class identities, the order of sets and the
+    # place of a notebook cell, and depend on which equal strings happen to be the same object.
 
     def __init__(self, root: object) -> None:
         self.modules: set[str] = set()
         self.classes: list[type] = []
         self._hash = hashlib.sha256()
+        # Objects are known by their ids. The list keeps each of them alive, so that no id is used again.
         self._ordinals: dict[int, int] = {}
         self._atoms: dict[int, bytes | None] = {}
-        self._kept: list[object] = []
+        self._visited: list[object] = []
         self._pickler = pickling.Pickler(io.BytesIO())
         self._walk(root)
 
     @property
     def digest(self) -> str:
+        """SHA-256 in hexadecimal."""
         return self._hash.hexdigest()
 
     def _walk(self, root: object) -> None:
-        # A stack instead of recursion: chains of functions and lists may be longer than Python's own stack.
+        # A stack instead of recursion, because chains of functions and lists may exceed Python's recursion limit.
         stack: list[Iterator[object]] = [iter((root,))]
         while stack:
             for obj in stack[-1]:
@@ -98,11 +101,11 @@ class Fingerprint:
             self._emit("seen", self._ordinals[id(obj)])
             return iter(())
         self._ordinals[id(obj)] = len(self._ordinals)
-        self._kept.append(obj)
+        self._visited.append(obj)
         return self._children(obj)
 
     def _children(self, obj: object) -> Iterator[object]:
-        # Subclasses are pickled otherwise, so isinstance would not do.
+        # Not isinstance, because subclasses are pickled in other ways.
         if type(obj) is dict:
             self._emit("dict", len(obj))
             return chain.from_iterable(list(obj.items()))
@@ -121,7 +124,7 @@ class Fingerprint:
         return self._reduced(obj, self._reduce(obj))
 
     def _reduce(self, obj: object) -> Reduced:
-        """What the pickler would store of an object, as ``__reduce_ex__`` words it."""
+        """Return an object's reduction, as the pickler would make it."""
         reduced = self._pickler.reducer_override(obj)
         if isinstance(reduced, tuple):
             return reduced
@@ -135,46 +138,49 @@ class Fingerprint:
         if isinstance(reduced, str):
             self._by_name(obj, reduced)
             return iter(())
-        make, args, state, given_items, given_pairs, setter = (*reduced, None, None, None, None)[:6]
+        make, args, state, list_items, dict_items, setter = (*reduced, None, None, None, None)[:6]
         if isinstance(obj, FunctionType):
             self.modules |= imports.names_in_code(obj.__code__, obj.__globals__.get("__package__") or "")
             args, state = _canonical_function(args, state)
-        elif isinstance(obj, (type, TypeVar)) and (known_as := pickling.identity(obj)):
-            args = tuple(None if arg is known_as else arg for arg in args)
+        elif isinstance(obj, (type, TypeVar)) and (class_id := pickling.identity(obj)):
+            # The identity is random, or is derived from this very digest.
+            args = tuple(None if arg is class_id else arg for arg in args)
             state = _canonical_class(obj, state)
             if isinstance(obj, type):
                 self.classes.append(obj)
-        items: list[object] = list(given_items or ())
-        pairs: list[tuple[object, object]] = list(given_pairs or ())
+        items: list[object] = list(list_items or ())
+        pairs: list[tuple[object, object]] = list(dict_items or ())
         self._emit("reduced", len(items), len(pairs))
         return chain((make, args, state, setter), items, chain.from_iterable(pairs))
 
     def _by_name(self, obj: object, name: str) -> None:
         module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined,unused-ignore]
         if module == "__main__":
-            raise pickle.PicklingError(f"it can only be found by its name {name!r} in the module __main__")
+            raise pickle.PicklingError(f"{name!r} refers to the module __main__, which is another module in a job")
+        # cloudpickle's own helpers are in every pickle, and are no import of the user's.
         if not module.startswith("cloudpickle."):
             self.modules.add(module)
         self._emit("named", module, name)
 
     def _atom(self, obj: object) -> bytes | None:
-        """The canonical form of a value whose identity does not matter; None for everything else."""
+        """Return the canonical form of a value without an identity, such as a string; None for other objects."""
         if type(obj) not in _COMPOSITES:
             return _scalar(obj)
         if id(obj) not in self._atoms:
-            self._kept.append(obj)
+            self._visited.append(obj)
             self._atoms[id(obj)] = self._composite(obj)
         return self._atoms[id(obj)]
 
     def _composite(self, obj: object) -> bytes | None:
         kind = type(obj)
         parts = [self._atom(part) for part in _COMPOSITES[kind](obj)]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
+        atoms = [part for part in parts if part is not None]
+        if len(atoms) < len(parts):
             return None
         if kind is frozenset:
-            known.sort()
-        return hashlib.sha256(_join(kind.__name__, *known)).digest()
+            # The order of iteration differs between sessions.
+            atoms.sort()
+        return hashlib.sha256(_join(kind.__name__, *atoms)).digest()
 
 
 _COMPOSITES: dict[type, Callable[..., Iterable[object]]] = {
@@ -194,13 +200,13 @@ def _scalar(obj: object) -> bytes | None:
     if type(obj) is str:
         return _join("str", obj)
     if type(obj) is bytes:
-        # What may be hundreds of megabytes is not put together with anything: that would copy it.
+        # Joining would copy the value, which may have hundreds of megabytes.
         return _join("bytes", obj) if len(obj) < LARGE else _join("large", hashlib.sha256(obj).digest())
     return None
 
 
 def _join(tag: str, *parts: bytes | str | int) -> bytes:
-    """Put parts together so that no two lists of parts give the same bytes."""
+    """Join parts so that no two different lists of parts give the same bytes."""
     raw = [part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass") for part in (tag, *parts)]
     return struct.pack("<Q", len(raw)) + b"".join(struct.pack("<Q", len(part)) + part for part in raw)
 
@@ -210,7 +216,7 @@ def _content(obj: object) -> str:
 
 
 def _canonical_function(args: tuple[Any, ...], state: Any) -> tuple[object, object]:
-    """Leave out where a function's file is, and the order in which this session imported submodules."""
+    """Drop the location of a function's file, and the order in which this session imported submodules."""
     code, base, *rest = args
     attributes, slots = state
     submodules = sorted(slots["_cloudpickle_submodules"], key=lambda module: str(module.__name__))
@@ -219,12 +225,12 @@ def _canonical_function(args: tuple[Any, ...], state: Any) -> tuple[object, obje
 
 
 def _canonical_class(cls: type | TypeVar, state: Any) -> object:
-    """Leave out where a class is in its file, and order what Python keeps in sets."""
+    """Drop the position of a class in its file, and sort attributes that Python keeps in sets."""
     if state is None:
         return None
     attributes = {key: value for key, value in state[0].items() if key != "__firstlineno__"}
     if "__dataclass_fields__" in attributes and str(attributes.get("__doc__")).startswith(f"{cls.__name__}("):
-        # A signature that dataclasses wrote, in which a set's elements come in any order. The fields themselves count.
+        # The docstring that dataclass generates shows defaults, and a set's elements in any order. The fields count.
         del attributes["__doc__"]
     for key in ("_abc_impl", "__static_attributes__"):
         if key in attributes:
@@ -233,5 +239,5 @@ def _canonical_class(cls: type | TypeVar, state: Any) -> object:
 
 
 def combine(parts: Iterable[bytes | str]) -> str:
-    """One SHA-256 in hexadecimal over several parts; where one ends and the next starts counts."""
+    """Return one SHA-256 in hexadecimal over several parts. The boundaries between the parts count."""
     return hashlib.sha256(_join("parts", *parts)).hexdigest()

@@ -1,4 +1,4 @@
-"""What a piece of code imports, read from its source or its bytecode. Nothing is executed or imported."""
+"""List the imports of a piece of code from its source or bytecode. Executes and imports nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CATCHES_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "Ba
 
 
 def nested_codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those of the functions and classes defined inside it."""
+    """Yield a code object and those of the functions and classes defined inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -25,23 +25,22 @@ def nested_codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def names_in_code(code: CodeType, package: str = "") -> set[str]:
-    """Absolute names of what the ``import`` statements of a code object may load.
-
-    ``from a import b`` gives ``a`` and ``a.b``, for bytecode does not tell whether ``b`` is a module.
+    """Return the absolute names of the modules that a code object may import.
 
     Parameters
     ----------
     code : CodeType
     package : str
-        The ``__package__`` that relative imports start from.
+        The ``__package__`` from which relative imports start.
     """
-    found: set[str] = set()
-    for each in nested_codes(code):
-        steps = [step for step in dis.get_instructions(each) if step.opname != "EXTENDED_ARG"]
+    names: set[str] = set()
+    for nested in nested_codes(code):
+        steps = [step for step in dis.get_instructions(nested) if step.opname != "EXTENDED_ARG"]
+        # The compiler emits the level and the members directly before IMPORT_NAME.
         for level, members, step in zip(steps, steps[1:], steps[2:], strict=False):
             if step.opname == "IMPORT_NAME":
-                found |= _absolute(step.argval, members.argval or (), level.argval or 0, package)
-    return found
+                names |= _absolute(step.argval, members.argval or (), level.argval or 0, package)
+    return names
 
 
 def _absolute(name: str, members: tuple[str, ...], level: int, package: str) -> set[str]:
@@ -49,13 +48,19 @@ def _absolute(name: str, members: tuple[str, ...], level: int, package: str) -> 
         base = importlib.util.resolve_name("." * level + name, package)
     except ImportError:
         return set()
+    # `from a import b` gives both a and a.b, because the statement does not show whether b is a module.
     return {base, *(f"{base}.{member}" for member in members if member != "*")}
 
 
 def names_in_tree(tree: ast.AST, package: str = "") -> tuple[set[str], set[str]]:
-    """Absolute names of what a parsed source may load: all of them, and those it can do without.
+    """Return the absolute names of the modules that a parsed source may import.
 
-    The second set holds what is imported only where an ``ImportError`` is caught.
+    Returns
+    -------
+    names : set of str
+        All of them.
+    optional : set of str
+        Those imported only where the source catches an ``ImportError``.
     """
     scan = _Scan(package)
     scan.visit(tree)
@@ -63,13 +68,14 @@ def names_in_tree(tree: ast.AST, package: str = "") -> tuple[set[str], set[str]]
 
 
 def parse(source: str | bytes) -> ast.Module:
-    """Parse a source without what a job never runs; what cannot be parsed is taken as empty.
+    """Parse a source without the blocks that a job never runs.
 
-    Left out are the blocks under ``if TYPE_CHECKING`` and ``if __name__ == "__main__"``.
+    These are the blocks under ``if TYPE_CHECKING`` and ``if __name__ == "__main__"``. Invalid source gives an empty
+    module.
     """
     try:
         with PARSING, warnings.catch_warnings():
-            # A doubtful escape in the user's strings is not for here to report, still less to fail on.
+            # An invalid escape in the user's strings is not our concern, and must not fail under -W error.
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -80,7 +86,7 @@ def parse(source: str | bytes) -> ast.Module:
 
 
 def absolute_source(source: str | bytes) -> str:
-    """A source without its relative imports and without what `parse` leaves out."""
+    """Return a source without relative imports and without the blocks that `parse` leaves out."""
     tree = parse(source)
     _DropRelative().visit(tree)
     return ast.unparse(tree)
@@ -96,6 +102,7 @@ class _Prune(ast.NodeTransformer):
         self.generic_visit(node)
         test = ast.unparse(node.test)
         if test.endswith("TYPE_CHECKING") or test == "__name__ == '__main__'":
+            # Only the body goes. The else branch does run in a job.
             node.body = [ast.Pass()]
         return node
 
@@ -105,26 +112,28 @@ class _Scan(ast.NodeVisitor):
         self.package = package
         self.needed: set[str] = set()
         self.optional: set[str] = set()
-        self._found = self.needed
+        self._target = self.needed
 
     def visit_Import(self, node: ast.Import) -> None:
-        self._found.update(alias.name for alias in node.names)
+        self._target.update(alias.name for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         members = tuple(alias.name for alias in node.names)
-        self._found |= _absolute(node.module or "", members, node.level, self.package)
+        self._target |= _absolute(node.module or "", members, node.level, self.package)
 
     def visit_Try(self, node: ast.Try) -> None:
-        before, optional = self._found, any(map(_catches_import_errors, node.handlers))
-        self._found = self.optional if optional else before
+        outer, optional = self._target, any(map(_catches_import_errors, node.handlers))
+        self._target = self.optional if optional else outer
+        # A handler imports alternatives to the missing module, so these are optional too.
         for guarded in (*node.body, *node.handlers):
             self.visit(guarded)
-        self._found = before
+        self._target = outer
         for statement in (*node.orelse, *node.finalbody):
             self.visit(statement)
 
 
 def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
+    # A bare `except:` catches everything.
     if handler.type is None:
         return True
     return any(isinstance(node, ast.Name) and node.id in _CATCHES_IMPORT_ERRORS for node in ast.walk(handler.type))

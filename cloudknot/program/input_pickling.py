@@ -1,4 +1,4 @@
-"""Inputs of a program, pickled: what the job cannot import travels by value."""
+"""Pickle the inputs of a program. Classes and functions that the job cannot import travel by value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from typing import IO, TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program.missing_modules import absent
+from cloudknot.program.missing_modules import missing_in_job
 from cloudknot.worker.wire.buffers import PieceFile
 
 if TYPE_CHECKING:
@@ -14,28 +14,35 @@ if TYPE_CHECKING:
 
 
 def pickle_value(value: object, program: Program | None) -> bytes:
-    """Pickle an input of a program as `pickle_into` does."""
+    """Return the pickle of an input, as `pickle_into` writes it."""
     buffer = io.BytesIO()
     pickle_into(buffer, value, program)
     return buffer.getvalue()
 
 
 def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | None) -> None:
-    """Pickle an input of a program; without one, of a program that another session made.
+    """Pickle an input of a program into a file.
 
-    Functions and classes of local modules travel by value, unless the module's file travels with the program.
+    Parameters
+    ----------
+    file : file or PieceFile
+    value : object
+        The input.
+    program : Program or None
+        None if another session made the program. This session then does not know which files the image has, so all
+        local modules travel by value.
 
     Raises
     ------
     CloudknotInputError
-        The value cannot be pickled; the message names the part at fault.
+        The value cannot be pickled. The message, a clause without a period, names the part at fault.
     """
     from cloudknot.program import pickle_errors, pickling
 
     by_value = program.by_value if program else ()
-    missing = program.absent if program else absent(())
+    missing = program.missing_modules if program else missing_in_job(())
     try:
         pickling.dump(value, file, by_value, missing)
     except Exception as error:
-        at_fault = pickle_errors.explain(value, by_value, missing)
-        raise CloudknotInputError(f"{at_fault} cannot be pickled ({error})") from error
+        culprit = pickle_errors.culprit(value, by_value, missing)
+        raise CloudknotInputError(f"{culprit} cannot be pickled ({error})") from error

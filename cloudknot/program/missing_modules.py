@@ -1,4 +1,4 @@
-"""The modules that a job cannot import, so that their classes and functions travel by value."""
+"""Decide which modules a job cannot import, so that their classes and functions travel by value."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cloudknot.program.pickling import Absent
+    from cloudknot.program.pickling import MissingModules
 
 
-def absent(files: Container[str], own: tuple[str, ...] = ()) -> Absent:
+def missing_in_job(files: Container[str], own: tuple[str, ...] = ()) -> MissingModules:
     """Describe the modules that a job with these ``files`` cannot import.
 
-    Modules of its ``own`` travel by value.
+    Parameters
+    ----------
+    files : container of str
+        Paths of the module files that travel, such as ``"pkg/util.py"``.
+    own : tuple of str
+        Modules that travel by value, and so count as missing even if their files travel.
     """
     from cloudknot.program import pickling
     from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import is_local_cached
 
-    def is_absent(module: str) -> bool:
+    def is_missing(module: str) -> bool:
         if module == "__main__" or module in own:
             return True
         base = module.replace(".", "/")
         return f"{base}.py" not in files and f"{base}/__init__.py" not in files and is_local_cached(module)
 
-    return pickling.Absent(is_absent, lambda cls: Fingerprint(cls).digest)
+    return pickling.MissingModules(is_missing, lambda cls: Fingerprint(cls).digest)

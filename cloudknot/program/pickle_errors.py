@@ -1,4 +1,4 @@
-"""Which variable is at fault when something cannot be pickled."""
+"""Find the variable at fault when an object cannot be pickled."""
 
 from __future__ import annotations
 
@@ -14,70 +14,72 @@ from cloudknot.program.fingerprint import Fingerprint
 _DEPTH = 20
 
 
-def problem(obj: object, absent: pickling.Absent | None = None) -> Exception | None:
-    """Why an object cannot be pickled; None when it can."""
+def pickling_error(obj: object, missing: pickling.MissingModules | None = None) -> Exception | None:
+    """Return the error that pickling an object raises, or None if it succeeds."""
     try:
         Fingerprint(obj)
-        pickling.dumps(obj, absent=absent)
+        pickling.dumps(obj, missing=missing)
     except Exception as error:
         return error
     return None
 
 
-def explain(obj: object, modules: tuple[str, ...] = (), absent: pickling.Absent | None = None) -> str:
-    """Say which part of an object cannot be pickled, by trying its parts one by one.
+def culprit(obj: object, modules: tuple[str, ...] = (), missing: pickling.MissingModules | None = None) -> str:
+    """Describe the part of an object that cannot be pickled.
 
     Parameters
     ----------
     obj : object
-        What could not be pickled.
+        The object that cannot be pickled.
     modules : tuple of str
-        Modules whose functions and classes travel by value.
-    absent : pickling.Absent, optional
-        For an input: what else travels by value.
+        Modules with functions and classes that travel by value.
+    missing : pickling.MissingModules, optional
+        Further modules that travel by value, for an input.
 
     Returns
     -------
     str
-        For example ``the global 'conn' (a sqlite3.Connection)``, with the way to it when it is a part of a part.
+        For example ``the global 'conn' (a sqlite3.Connection)``, followed by the objects that contain it.
     """
     with pickling.by_value(modules):
-        way = _way(obj, absent)
-    if not way:
+        path = _path(obj, missing)
+    if not path:
         return f"the object itself (a {type_name(obj)})"
-    *through, (name, culprit) = way
-    inside = "".join(f", in {outer}" for outer, _ in reversed(through))
-    return f"{name} (a {type_name(culprit)}){inside}"
+    *containers, (name, part) = path
+    inside = "".join(f", in {container}" for container, _ in reversed(containers))
+    return f"{name} (a {type_name(part)}){inside}"
 
 
 def type_name(obj: object) -> str:
-    """The name of an object's type, with its module unless that is obvious."""
+    """Return the name of an object's type, with its module unless that is ``builtins`` or ``__main__``."""
     kind = type(obj)
     return (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
-def _way(obj: object, absent: pickling.Absent | None) -> list[tuple[str, object]]:
-    way: list[tuple[str, object]] = []
+def _path(obj: object, missing: pickling.MissingModules | None) -> list[tuple[str, object]]:
+    """Return the parts, each inside the one before, that lead to the part at fault."""
+    # pickle's own error names no variable, so the parts are tried one by one.
+    path: list[tuple[str, object]] = []
     seen = {id(obj)}
-    while len(way) < _DEPTH:
+    while len(path) < _DEPTH:
         parts = ((name, part) for name, part in _parts(obj) if id(part) not in seen)
-        step = next(((name, part) for name, part in parts if problem(part, absent)), None)
+        step = next(((name, part) for name, part in parts if pickling_error(part, missing)), None)
         if step is None:
             break
-        way.append(step)
+        path.append(step)
         obj = step[1]
         seen.add(id(obj))
-    return way
+    return path
 
 
 def _parts(obj: object) -> Iterator[tuple[str, object]]:
-    """What an object is made of, each with its name for people."""
+    """Yield the parts of an object, each with a name for people."""
     if isinstance(obj, FunctionType):
         yield from _function_parts(obj)
     elif isinstance(obj, functools.partial):
-        yield f"the function {type_or_name(obj.func)} of the partial", obj.func
+        yield f"the function {_type_or_name(obj.func)} of the partial", obj.func
         yield from ((f"argument {i} of the partial", value) for i, value in enumerate(obj.args))
         yield from ((f"the argument {name!r} of the partial", value) for name, value in obj.keywords.items())
     elif isinstance(obj, MethodType):
@@ -100,6 +102,7 @@ def _function_parts(func: FunctionType) -> Iterator[tuple[str, object]]:
         try:
             yield f"the closure variable {variable!r} of {name}", cell.cell_contents
         except ValueError:
+            # The cell is empty: its variable has no value yet.
             continue
     for variable in _global_names(func):
         if variable in func.__globals__:
@@ -115,26 +118,24 @@ def _function_parts(func: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _instance_parts(obj: object) -> Iterator[tuple[str, object]]:
+    owner = f"the {type(obj).__name__} object"
     for name, value in getattr(obj, "__dict__", {}).items():
-        yield f"the attribute {name!r} of {_owner(obj)}", value
+        yield f"the attribute {name!r} of {owner}", value
     for cls in type(obj).__mro__:
         slots = cls.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(obj, name):
-                yield f"the attribute {name!r} of {_owner(obj)}", getattr(obj, name)
+                yield f"the attribute {name!r} of {owner}", getattr(obj, name)
     yield f"the class {type(obj).__name__}", type(obj)
 
 
-def _owner(obj: object) -> str:
-    return f"the {type(obj).__name__} object"
-
-
-def type_or_name(obj: object) -> str:
-    """An object's own name, or that of its type."""
+def _type_or_name(obj: object) -> str:
+    """Return an object's own name, or else the name of its type."""
     return str(getattr(obj, "__name__", type_name(obj)))
 
 
 def _global_names(func: FunctionType) -> list[str]:
+    """Return the global names that a function reads, in order of first use."""
     names = {
         step.argval: None
         for code in imports.nested_codes(func.__code__)

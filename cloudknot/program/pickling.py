@@ -1,7 +1,7 @@
-"""Pickling by value: cloudpickle, with what it leaves to chance settled.
+"""Pickle by value: cloudpickle, with the parts made deterministic that it leaves to chance.
 
-Everything that goes to a job is pickled here, the program and its inputs alike, so that a class is one and the same in
-both. This module imports cloudpickle and is therefore itself imported only where something is pickled.
+Programs and their inputs are both pickled here, so a class is the same in both. This module imports cloudpickle, so it
+is imported only where something is pickled.
 """
 
 from __future__ import annotations
@@ -30,100 +30,106 @@ from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
 
 Reduced = str | tuple[Any, ...]
-"""How an object is pickled, as ``__reduce_ex__`` words it: by a name, or by a callable, its arguments, a state, ..."""
+"""The result of ``__reduce_ex__``: a name, or a tuple of a callable, its arguments, a state and so on."""
 
+# cloudpickle's registry of modules to pickle by value is global, so one thread at a time may change and use it.
 _LOCK = threading.RLock()
-_CALLERS: weakref.WeakSet[type] = weakref.WeakSet()
-_CACHED = type(functools.lru_cache(len))
-_NO_FILE = "<dynamic-code>"
-"""What cloudpickle, from 3.1.3 on, has in place of the file of every function: no line of it could be shown then."""
-_NAMED = (type, FunctionType, _CACHED, typing.NewType, typing.TypeVar)
+# The classes that this session pickled by value, as opposed to those that arrived in a job's results.
+_CALLER_CLASSES: weakref.WeakSet[type] = weakref.WeakSet()
+_LRU_CACHE_TYPE = type(functools.lru_cache(len))
+# From version 3.1.3 on, cloudpickle replaces every function's file name by this, and tracebacks could show no line.
+_DYNAMIC_FILE = "<dynamic-code>"
+_REFERENCED_TYPES = (type, FunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
-    """cloudpickle's pickler, for what it takes by reference although a job could not find it there."""
+    """cloudpickle's pickler, extended to objects that it pickles by a reference unusable in a job."""
 
     def reducer_override(self, obj: object) -> object:
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
-            # A module is itself never taken by value, also not when its functions are.
+            # cloudpickle would pickle the content of a registered module. Only its functions should travel.
             return importlib.import_module, (obj.__name__,)
-        if isinstance(obj, _CACHED) and not found_by_name(obj):
+        if isinstance(obj, _LRU_CACHE_TYPE) and not is_importable(obj):
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
-        if isinstance(obj, typing.NewType) and not found_by_name(obj):
+        if isinstance(obj, typing.NewType) and not is_importable(obj):
             return typing.NewType, (obj.__name__, obj.__supertype__)
         if type(obj) is functools.cached_property:
-            # Python 3.11's holds a lock.
+            # In Python 3.11 it holds a lock, which cannot be pickled.
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
         if isinstance(obj, CodeType):
             make, arguments = internals._code_reduce(obj)
-            return make, tuple(obj.co_filename if each == _NO_FILE else each for each in arguments)
+            return make, tuple(obj.co_filename if argument == _DYNAMIC_FILE else argument for argument in arguments)
         return super().reducer_override(obj)
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What of the caller's own a job cannot import.
+class MissingModules:
+    """The user's own modules that a job cannot import.
 
-    ``is_absent`` tells it of a module by its name, and ``digest`` gives a class's content, for its identity.
+    Attributes
+    ----------
+    is_missing : callable
+        Returns whether the module of a name is missing.
+    digest : callable
+        Returns the digest of a class's content, for its identity.
     """
 
-    is_absent: Callable[[str], bool]
+    is_missing: Callable[[str], bool]
     digest: Callable[[type], str]
 
 
 class InputPickler(Pickler):
-    """The pickler of inputs, which may hold what the program does not: that is taken by value."""
+    """A pickler for inputs, which may hold classes and functions of modules that the program does not bring."""
 
     def __init__(
         self,
         file: IO[bytes] | PieceFile,
-        absent: Absent,
-        take: Callable[[str], None],
-        aside: Callable[[pickle.PickleBuffer], bool] | None = None,
+        missing: MissingModules,
+        register: Callable[[str], None],
+        buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
     ) -> None:
-        super().__init__(file, buffer_callback=aside)
-        self._absent, self._take = absent, take
+        super().__init__(file, buffer_callback=buffer_callback)
+        self._missing, self._register = missing, register
 
     def reducer_override(self, obj: object) -> object:
-        if isinstance(obj, _NAMED):
+        # The modules are not known in advance: an input may be an instance of any class.
+        if isinstance(obj, _REFERENCED_TYPES):
             module = getattr(obj, "__module__", None)
-            if isinstance(module, str) and self._absent.is_absent(module):
-                self._take(module)
-                if isinstance(obj, type) and identity(obj) is None and not found_by_name(obj):
-                    set_identity(obj, _free_identity(self._absent.digest(obj)))
+            if isinstance(module, str) and self._missing.is_missing(module):
+                self._register(module)
+                if isinstance(obj, type) and identity(obj) is None and not is_importable(obj):
+                    set_identity(obj, _free_identity(self._missing.digest(obj)))
         return super().reducer_override(obj)
 
 
-class _Functions(Pickler):
-    """A pickler that remembers which functions it took by value."""
+class _FunctionCollector(Pickler):
+    """A pickler that remembers the functions that it pickles by value."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self.found: list[FunctionType] = []
+        self.functions: list[FunctionType] = []
 
     def reducer_override(self, obj: object) -> object:
-        if isinstance(obj, FunctionType) and not found_by_name(obj):
-            self.found.append(obj)
+        if isinstance(obj, FunctionType) and not is_importable(obj):
+            self.functions.append(obj)
         return super().reducer_override(obj)
 
 
 def functions_in(value: object, modules: Iterable[str] = ()) -> list[FunctionType]:
-    """The functions that travel by value with a value; those of ``modules`` do."""
-    pickler = _Functions(io.BytesIO())
+    """Return the functions that are pickled by value with a value, including those of ``modules``."""
+    pickler = _FunctionCollector(io.BytesIO())
     with by_value(modules):
         pickler.dump(value)
-    return pickler.found
+    return pickler.functions
 
 
-def found_by_name(obj: object) -> bool:
-    """Whether a job can import an object by its module and name."""
+def is_importable(obj: object) -> bool:
+    """Return whether a job can import an object by its module and name."""
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-    if (
-        not module
-        or not name
-        or module == "__main__"
-        or any(module == each or module.startswith(f"{each}.") for each in internals.list_registry_pickle_by_value())
-    ):
+    if not module or not name or module == "__main__":
+        return False
+    registered = internals.list_registry_pickle_by_value()
+    if any(module == parent or module.startswith(f"{parent}.") for parent in registered):
         return False
     try:
         return attrgetter(name)(sys.modules[module]) is obj
@@ -133,101 +139,109 @@ def found_by_name(obj: object) -> bool:
 
 @contextmanager
 def by_value(modules: Iterable[str]) -> Iterator[Callable[[str], None]]:
-    """Within the block, functions and classes of these modules are pickled by value; it may name further ones."""
-    ours: list[ModuleType] = []
+    """Pickle functions and classes of these modules by value within the block.
 
-    def take(name: str) -> None:
+    Yields
+    ------
+    callable
+        Registers a further module for the rest of the block.
+    """
+    registered: list[ModuleType] = []
+
+    def register(name: str) -> None:
         module = sys.modules.get(name)
+        # A module that the user registered stays registered after the block, so it is left alone here.
         if module and name != "__main__" and module.__name__ not in internals.list_registry_pickle_by_value():
             cloudpickle.register_pickle_by_value(module)
-            ours.append(module)
+            registered.append(module)
 
     with _LOCK:
         try:
             for name in modules:
-                take(name)
-            yield take
+                register(name)
+            yield register
         finally:
-            for module in ours:
+            for module in registered:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def dumps(value: object, modules: Iterable[str] = (), absent: Absent | None = None) -> bytes:
-    """Pickle a value; functions and classes of ``modules``, and those that are ``absent`` in the job, by value.
+def dumps(value: object, modules: Iterable[str] = (), missing: MissingModules | None = None) -> bytes:
+    """Return the pickle of a value.
 
-    Raises whatever the value's own parts raise when they cannot be pickled.
+    Functions and classes of ``modules``, and of modules ``missing`` in the job, are pickled by value. Raises any
+    exception that the value's parts raise.
     """
     buffer = io.BytesIO()
-    dump(value, buffer, modules, absent)
+    dump(value, buffer, modules, missing)
     return buffer.getvalue()
 
 
 def dump(
-    value: object, file: IO[bytes] | PieceFile, modules: Iterable[str] = (), absent: Absent | None = None
+    value: object, file: IO[bytes] | PieceFile, modules: Iterable[str] = (), missing: MissingModules | None = None
 ) -> None:
-    """Pickle a value into a file as `dumps` does. A `PieceFile` gets its large buffers as they are."""
-    aside = file.take if isinstance(file, PieceFile) else None
-    with by_value(modules) as take:
-        (InputPickler(file, absent, take, aside) if absent else Pickler(file, buffer_callback=aside)).dump(value)
+    """Pickle a value into a file as `dumps` does. A `PieceFile` gets large buffers without a copy."""
+    callback = file.take if isinstance(file, PieceFile) else None
+    with by_value(modules) as register:
+        if missing:
+            InputPickler(file, missing, register, callback).dump(value)
+        else:
+            Pickler(file, buffer_callback=callback).dump(value)
 
 
 def identity(cls: object) -> str | None:
-    """What cloudpickle knows a class by that it pickled by value; None for any other object."""
+    """Return the id by which cloudpickle tracks a class pickled by value, or None for any other object."""
     try:
-        known: str | None = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls)
+        class_id: str | None = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls)
     except TypeError:
         return None
-    return known
+    return class_id
 
 
-def set_identity(cls: type, known_as: str) -> None:
-    """Give a class the same identity in every session.
-
-    cloudpickle draws a random one in each. A result of a job whose image an earlier session made would then come back
-    as an instance of a class that merely looks like the caller's.
-    """
+def set_identity(cls: type, class_id: str) -> None:
+    """Give a class pickled by value the same identity in every session."""
+    # cloudpickle draws a random identity in each session. A result from an image that an earlier session made would
+    # then be an instance of a class that only looks like the caller's.
     with internals._DYNAMIC_CLASS_TRACKER_LOCK:
-        internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = known_as
-        internals._DYNAMIC_CLASS_TRACKER_BY_ID[known_as] = cls
-        _CALLERS.add(cls)
+        internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = class_id
+        internals._DYNAMIC_CLASS_TRACKER_BY_ID[class_id] = cls
+        _CALLER_CLASSES.add(cls)
 
 
 def numbered_identity(content: str, number: int) -> str:
-    """The identity of the class that is the ``number``-th, from 1, of those with this content's digest."""
+    """Return the identity of the ``number``-th class, from 1, with content of this digest."""
     return hashlib.sha256(f"{content} {number}".encode()).hexdigest()[:32]
 
 
 def _free_identity(content: str) -> str:
-    """The first identity of a content that no other class of the caller's has."""
-    known = (numbered_identity(content, number) for number in itertools.count(1))
-    return next(each for each in known if internals._DYNAMIC_CLASS_TRACKER_BY_ID.get(each) not in _CALLERS)
+    """Return the first identity for a content that no other class of the caller's has."""
+    class_ids = (numbered_identity(content, number) for number in itertools.count(1))
+    tracked = internals._DYNAMIC_CLASS_TRACKER_BY_ID
+    return next(class_id for class_id in class_ids if tracked.get(class_id) not in _CALLER_CLASSES)
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """Unpickle what a job sent back, and leave the caller's own classes as they are.
-
-    cloudpickle would find the class by its identity, and then set its methods anew from the job's copy.
-    """
-    return buffers.loads(data, lambda pickled, **given: _Unpickler(io.BytesIO(pickled), **given).load())
+    """Unpickle a job's result, and leave the caller's own classes unchanged."""
+    return buffers.loads(data, lambda pickled, **keywords: _Unpickler(io.BytesIO(pickled), **keywords).load())
 
 
 def load(file: BinaryIO) -> Any:
-    """`loads`, from a buffered file. What is large is read straight into the object that it becomes."""
+    """Unpickle as `loads` does, from a buffered file. Large buffers are read straight into their objects."""
     return buffers.load(file, _Unpickler)
 
 
 def needs_loads(data: bytes) -> bool:
-    """Whether pickles somewhere in ``data`` may need `loads`; the standard library's is several times faster."""
+    """Return whether the pickles in ``data`` may need `loads`, which is several times slower than `pickle.loads`."""
     return internals._class_setstate.__name__.encode() in data or buffers.MAGIC in data
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        found = super().find_class(module, name)
-        return _set_class_state if found is internals._class_setstate else found
+        cls = super().find_class(module, name)
+        return _set_class_state if cls is internals._class_setstate else cls
 
 
 def _set_class_state(cls: type, state: object) -> type:
-    if cls not in _CALLERS:
+    # cloudpickle finds the caller's class by its identity, and would then overwrite its methods with the job's copies.
+    if cls not in _CALLER_CLASSES:
         internals._class_setstate(cls, state)
     return cls

@@ -1,6 +1,6 @@
-"""Program: the user's function, what it needs, and its digest.
+"""Make a `Program`: the user's function, everything that it needs in a job, and its digest.
 
-Nothing here does network I/O, and nothing of the user's is executed to look at it.
+This module does no network I/O, and inspects the user's code without executing it.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotInputError
-from cloudknot.program.missing_modules import absent
+from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.program.missing_modules import missing_in_job
 
 if TYPE_CHECKING:
-    from cloudknot.program.local_modules import Travel
-    from cloudknot.program.pickling import Absent
+    from cloudknot.program.local_modules import LocalModules
+    from cloudknot.program.pickling import MissingModules
     from cloudknot.program.requirements import Requirements
 
-_FUNCTIONS = (FunctionType, MethodType, functools.partial)
+_FUNCTION_TYPES = (FunctionType, MethodType, functools.partial)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A function that can travel, and everything it needs where it arrives.
+    """A function that can travel, and everything that it needs in a job.
 
     Attributes
     ----------
     name : str
-        The function's name for people; of a partial, that of the function inside.
+        The function's name for people. For a partial, the name of the function inside.
     pickled : bytes
-        The callable, pickled by value. Its bytes differ between sessions; its ``digest`` does not.
+        The callable, pickled by value. The bytes differ between sessions, the ``digest`` does not.
     source : str
-        Its source, dedented, for the reader; empty when it cannot be found.
+        Dedented source, for people and tracebacks. Empty if it cannot be found.
     filename, firstlineno : str, int
-        Where the source is from, so that tracebacks in a job can show it; empty and 0 when there is no code object.
+        Origin of the source, so that tracebacks in a job can show it. Empty and 0 without a code object.
     modules : mapping of str to bytes
-        Source files of local modules that travel, by path: ``"helper.py"``, ``"pkg/util.py"``.
+        Source files of the local modules that travel, by path: ``"helper.py"``, ``"pkg/util.py"``.
     requirements : tuple of str
         pip requirement lines, sorted.
     imports : tuple of str
-        Names imported that installed distributions provide.
+        Imported top-level names that installed distributions provide.
     missing : tuple of str
-        Names imported that no installed distribution provides, but that pipreqs' table knows the package of.
+        Imported top-level names that are not installed here, but are in pipreqs' table.
     python : str
-        The minor version that the pickle needs, for example ``"3.11"``.
+        The minor version of Python that the pickle needs, for example ``"3.11"``.
     digest : str
-        SHA-256 in hexadecimal: the same for the same function in every session, different whenever anything above that
-        bears on its behaviour differs.
+        SHA-256 in hexadecimal. It is the same for the same function in every session, and changes with anything above
+        that affects the function's behaviour.
     by_value : tuple of str
-        Local modules whose functions and classes travel by value. Inputs must be pickled with them too
-        (`pickle_value`), or a class would be one thing in the function and another in its input.
+        Local modules with functions and classes that travel by value. Inputs must be pickled with the same modules
+        (`pickle_value`), so that a class is the same in the function and in its input.
     script : str
-        Path, among the ``modules``, of a command-line script that is the program in place of a function; else empty.
+        Path, among the ``modules``, of the script that is the program in place of a function. Empty for a function.
     signature : inspect.Signature or None
-        What it can be called with, where that can be found out.
+        The function's signature, where Python can find it.
     """
 
     name: str
@@ -78,46 +78,47 @@ class Program:
     signature: inspect.Signature | None = None
 
     @functools.cached_property
-    def absent(self) -> Absent:
-        """What of the caller's own a job of this program cannot import."""
-        return absent(self.modules, self.by_value)
+    def missing_modules(self) -> MissingModules:
+        """The user's own modules that a job of this program cannot import."""
+        return missing_in_job(self.modules, self.by_value)
 
 
 def make_program(
-    func: Callable[..., object], requirements: Iterable[str] | Path | None = None, *, elsewhere: bool = False
+    func: Callable[..., object], requirements: Iterable[str] | Path | None = None, *, image_has_more: bool = False
 ) -> Program:
-    """Find out all that a function needs to run elsewhere.
+    """Collect everything that a function needs to run in a job.
 
     Parameters
     ----------
     func : callable
-        A function of any kind, a method, a partial, a class, or an object with ``__call__``.
+        A function, method, partial, class, or object with ``__call__``.
     requirements : iterable of str, or Path, optional
-        pip requirement lines, or a file of them, instead of those found. Default: found from the function's imports.
-    elsewhere : bool
-        Whether the image has more than the requirements, so that an import which nothing is known of may be there.
+        pip requirement lines, or a file that contains them. Default: derived from the function's imports.
+    image_has_more : bool
+        Whether the image gets more than the requirements, for example from its own base image. An unknown import may
+        then work, so it is a warning and not an error.
 
     Raises
     ------
     CloudknotInputError
-        ``func`` is not a callable, is asynchronous, or cannot be pickled (the message names the variable at fault), or
-        a line of ``requirements`` is not a requirement. Or, where they are to be found: nothing tells which package
-        an import is of.
+        ``func`` is not callable, is asynchronous, or cannot be pickled (the message names the variable at fault). A
+        line of ``requirements`` is not a requirement. Without ``requirements``: an import has no known package.
     """
     from cloudknot.program import local_modules
-    from cloudknot.program import requirements as needs
     from cloudknot.program.fingerprint import combine
+    from cloudknot.program.requirements import from_user
 
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
     pickled, content, referred = _pickle(func, by_value)
     source = _source(func)
-    travel = local_modules.collect(sorted(referred), by_value)
-    chosen = (
-        needs.given(requirements) if requirements is not None else _scan(func, source, travel, by_value, elsewhere)
-    )
+    local = local_modules.collect(sorted(referred), by_value)
+    if requirements is not None:
+        chosen = from_user(requirements)
+    else:
+        chosen = _scan(func, source, local, by_value, image_has_more)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    files = dict(sorted(travel.files.items()))
+    files = dict(sorted(local.files.items()))
     code = _code(func)
     return Program(
         name=_name(func),
@@ -130,6 +131,7 @@ def make_program(
         imports=chosen.imports,
         missing=chosen.missing,
         python=python,
+        # "|" separates files from requirements, so that neither can pass for the other.
         digest=combine([python, content, *(part for item in files.items() for part in item), "|", *chosen.lines]),
         by_value=by_value,
         signature=_signature(func),
@@ -138,86 +140,97 @@ def make_program(
 
 def _check(func: object) -> None:
     if not callable(func):
-        raise CloudknotInputError(f"func must be a callable, not {func!r} (a {type(func).__name__}).")
+        refuse(
+            problem=f"func={func!r} is not callable. Its type is {type(func).__name__}.",
+            fix="Pass a function, without calling it: func=simulate.",
+        )
+    # An object with `async def __call__` is not itself a coroutine function, so its type's __call__ is checked too.
     if any(
         inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in (func, type(func).__call__)
     ):
-        raise CloudknotInputError(
-            f"{_name(func)} is an async function, and a job calls plain functions. Wrap it: "
-            f"def run(*args): return asyncio.run({_name(func)}(*args))"
+        refuse(
+            problem=f"{_name(func)} is an async function, but a job can only call plain functions.",
+            fix=f"Wrap it: def run(*args): return asyncio.run({_name(func)}(*args))",
         )
 
 
 def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[str]]:
-    """The pickle, the digest of what is in it, and the modules that it refers to."""
+    """Return the pickle, the digest of its content, and the names of the modules that it refers to."""
     from cloudknot.program import pickle_errors, pickling
     from cloudknot.program.fingerprint import Fingerprint
 
     try:
         with pickling.by_value(by_value):
             fingerprint = Fingerprint(func)
-            for known_as, cls in _identities(fingerprint.classes):
-                pickling.set_identity(cls, known_as)
+            # Identities are set before pickling, because the pickle contains them.
+            for class_id, cls in _class_ids(fingerprint.classes):
+                pickling.set_identity(cls, class_id)
             pickled = pickling.dumps(func)
     except Exception as error:
+        culprit = pickle_errors.culprit(func, by_value)
         raise CloudknotInputError(
-            f"{_name(func)} cannot be sent to a job: {pickle_errors.explain(func, by_value)} cannot be pickled "
-            f"({error}). "
-            "Make it inside the function, or pass in what is needed to make it."
+            f"{_name(func)} cannot be sent to a job: {culprit} cannot be pickled ({error}). Create that object inside "
+            "the function, from arguments such as a file name or a number."
         ) from error
     return pickled, fingerprint.digest, fingerprint.modules
 
 
-def _identities(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
-    """An identity for each class that is the same in every session: its content, and its number among equals."""
+def _class_ids(classes: Iterable[type]) -> Iterator[tuple[str, type]]:
+    """Yield each class with an identity that is the same in every session."""
     from cloudknot.program import pickling
     from cloudknot.program.fingerprint import Fingerprint
 
     counts: dict[str, int] = {}
     for cls in classes:
         content = Fingerprint(cls).digest
+        # Classes of equal content are still different classes, so their number is part of the identity.
         counts[content] = counts.get(content, 0) + 1
         yield pickling.numbered_identity(content, counts[content]), cls
 
 
-def _scan(func: object, source: str, travel: Travel, by_value: tuple[str, ...], elsewhere: bool) -> Requirements:
+def _scan(
+    func: object, source: str, local: LocalModules, by_value: tuple[str, ...], image_has_more: bool
+) -> Requirements:
+    """Derive the requirements from the imports of a function and of its local modules."""
     from cloudknot.program import imports
-    from cloudknot.program import requirements as needs
+    from cloudknot.program import requirements as pip_requirements
     from cloudknot.program.local_modules import is_local_cached
 
     _, optional = imports.names_in_tree(imports.parse(source))
-    scanned = {name for name in needs.scan([source, *travel.needed.values()]) if not is_local_cached(name)}
-    found = needs.found(travel.outside | scanned, travel.optional | optional)
-    if found.missing or found.unknown:
-        found = needs.found(travel.outside | scanned, travel.optional | optional | _guarded(func, by_value))
-    needs.refuse_unknown(found, _name(func), elsewhere)
-    needs.warn_of_missing(found)
-    return found
+    scanned = {name for name in pip_requirements.scan([source, *local.needed.values()]) if not is_local_cached(name)}
+    names = local.external | scanned
+    requirements = pip_requirements.from_imports(names, local.optional | optional)
+    if requirements.missing or requirements.unknown:
+        # Helper functions may guard these imports. Finding them pickles the function again, so only when needed.
+        requirements = pip_requirements.from_imports(names, local.optional | optional | _guarded(func, by_value))
+    pip_requirements.refuse_unknown(requirements, _name(func), image_has_more)
+    pip_requirements.warn_missing(requirements)
+    return requirements
 
 
 def _guarded(func: object, by_value: tuple[str, ...]) -> set[str]:
-    """Names that the functions in a pickle import only where an ``ImportError`` is caught."""
+    """Return the names that the pickled functions import only where they catch an ``ImportError``."""
     from cloudknot.program import imports, pickling
 
     needed: set[str] = set()
     optional: set[str] = set()
-    for each in pickling.functions_in(func, by_value):
-        names, guarded = imports.names_in_tree(imports.parse(_source(each)))
+    for function in pickling.functions_in(func, by_value):
+        names, guarded = imports.names_in_tree(imports.parse(_source(function)))
         optional |= guarded
         needed |= names - guarded
     return optional - needed
 
 
 def _roots(func: object) -> Iterator[object]:
-    """The callable, and the callables that it is made of: what its decorators, partials and methods wrap."""
+    """Yield the callable, and the callables inside its decorators, partials and methods."""
     waiting, seen = [func], set()
     while waiting:
-        each = waiting.pop()
-        if id(each) in seen:
+        root = waiting.pop()
+        if id(root) in seen:
             continue
-        seen.add(id(each))
-        yield each
-        waiting += filter(callable, _inner(each))
+        seen.add(id(root))
+        yield root
+        waiting += filter(callable, _inner(root))
 
 
 def _inner(func: object) -> list[object]:
@@ -228,7 +241,8 @@ def _inner(func: object) -> list[object]:
         return [func.__func__, owner if isinstance(owner, type) else type(owner)]
     wrapped = [func.__wrapped__] if hasattr(func, "__wrapped__") else []
     if isinstance(func, FunctionType):
-        return wrapped + [value for value in _closure(func) if isinstance(value, _FUNCTIONS)]
+        # A decorator without functools.wraps holds the decorated function in its closure only.
+        return wrapped + [value for value in _closure(func) if isinstance(value, _FUNCTION_TYPES)]
     return wrapped if isinstance(func, type) else [*wrapped, type(func)]
 
 
@@ -237,18 +251,20 @@ def _closure(func: FunctionType) -> Iterator[object]:
         try:
             yield cell.cell_contents
         except ValueError:
+            # The cell is empty: its variable has no value yet.
             continue
 
 
 def _own_modules(func: object) -> set[str]:
+    """Return the local modules in which the callable and the callables inside it are defined."""
     from cloudknot.program.local_modules import is_local_cached
 
-    names = {getattr(each, "__module__", None) for each in _roots(func)}
+    names = {getattr(root, "__module__", None) for root in _roots(func)}
     return {name for name in names if name in sys.modules and name != "__main__" and is_local_cached(name)}
 
 
 def _innermost(func: object) -> object:
-    """What a reader would call the function: inside partials, methods and decorators."""
+    """Return the function inside partials, methods and decorators, the one that people would name."""
     while True:
         if isinstance(func, functools.partial):
             func = func.func

@@ -1,8 +1,8 @@
-"""From imported names to pip requirement lines: the installed distributions, at their installed versions.
+"""Turn imported names into pip requirement lines, pinned to the versions installed here.
 
-No package index is asked, and no name is taken for a package's: anybody may publish one by that name. An import that
-no installed distribution provides is translated by pipreqs' own table, is not pinned, and is reported as missing; what
-the table does not hold is unknown.
+This module asks no package index. It reads installed distributions, and pipreqs' table for imports that are not
+installed. Such a requirement is not pinned, and the import is reported as missing. An import that is in neither place
+is unknown.
 """
 
 from __future__ import annotations
@@ -18,21 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports, local_modules
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-_ADDRESSES = ("git+", "http://", "https://")
+_URL_SCHEMES = ("git+", "http://", "https://")
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a job's environment needs.
+    """The packages that a job needs.
 
-    ``lines`` are pip requirement lines, sorted; ``imports`` the top-level names that installed distributions provide;
-    ``missing`` those that none does, but that pipreqs' table translates; ``unknown`` those that nothing tells of.
+    Attributes
+    ----------
+    lines : tuple of str
+        pip requirement lines, sorted.
+    imports : tuple of str
+        Top-level names that installed distributions provide.
+    missing : tuple of str
+        Top-level names that are not installed, but are in pipreqs' table.
+    unknown : tuple of str
+        Top-level names that are neither installed nor in the table.
     """
 
     lines: tuple[str, ...]
@@ -50,69 +58,79 @@ def canonical(name: str) -> str:
 
 def name_of(line: str) -> str:
     """Return the canonical name of the distribution in a requirement line; empty for a bare URL or an option."""
-    wanted = _parse(line)
-    return canonical(wanted.name) if wanted else ""
+    requirement = _parse(line)
+    return canonical(requirement.name) if requirement else ""
 
 
 def without_pin(line: str) -> str:
-    """Return a requirement line without its version, if that is a single exact one."""
-    wanted = _parse(line)
-    if wanted is None or wanted.marker or [each.operator for each in wanted.specifier] not in (["=="], ["==="]):
+    """Return a requirement line without its version, if it names a single exact version."""
+    requirement = _parse(line)
+    if requirement is None or requirement.marker:
         return line
-    wanted.specifier = type(wanted.specifier)()
-    return str(wanted)
+    if [specifier.operator for specifier in requirement.specifier] not in (["=="], ["==="]):
+        return line
+    requirement.specifier = type(requirement.specifier)()
+    return str(requirement)
 
 
 def _parse(line: str) -> Requirement | None:
-    """Return the parsed line; None for a bare URL, an option, or no requirement at all."""
+    """Return the parsed line, or None for a bare URL, an option or an invalid line."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        # pip takes options, such as hashes, behind a requirement.
+        # pip accepts options, such as hashes, after a requirement. packaging does not.
         return Requirement(line.partition(" --")[0])
     except InvalidRequirement:
         return None
 
 
-def given(choice: Iterable[str] | Path) -> Requirements:
-    """Check requirements that the user wrote out.
+def from_user(requirements: Iterable[str] | Path) -> Requirements:
+    """Check the requirements that the user passed.
 
     Parameters
     ----------
-    choice : iterable of str, or Path
-        Lines as pip takes them, or a file of such lines.
+    requirements : iterable of str, or Path
+        pip requirement lines, or a file that contains them.
 
     Raises
     ------
     CloudknotInputError
-        A line is no requirement, or the file cannot be read.
+        A line is not a requirement, or the file cannot be read.
     """
-    if isinstance(choice, str):
-        raise CloudknotInputError(
-            f"requirements= takes a list of lines such as ['numpy>=2'], not the string {choice!r}."
+    if isinstance(requirements, str):
+        refuse(
+            problem=f"requirements={requirements!r} is a string, not a list of requirement lines.",
+            fix="Pass a list such as requirements=['numpy>=2'], or a file: pathlib.Path('requirements.txt').",
         )
     try:
-        raw = choice.read_text().splitlines() if isinstance(choice, Path) else list(choice)
+        raw = requirements.read_text().splitlines() if isinstance(requirements, Path) else list(requirements)
     except OSError as error:
-        raise CloudknotInputError(f"The requirements file cannot be read: {error}") from error
+        raise CloudknotInputError(
+            f"The requirements file cannot be read: {error}. Check its path and permissions."
+        ) from error
     lines = [re.sub(r"(^|\s+)#.*$", "", _text(line)).strip() for line in raw]
-    kept = dict.fromkeys(line for line in lines if line)
-    for line in kept:
-        if "\n" in line or not (name_of(line) or _is_address(line) or line.startswith("--")):
-            raise CloudknotInputError(
-                f"{line!r} in requirements= is not a requirement that pip takes. Write for example 'numpy==2.1.0'."
+    unique = dict.fromkeys(line for line in lines if line)
+    for line in unique:
+        # Refused here, because pip would refuse it minutes later, in the build of the image.
+        if "\n" in line or not (name_of(line) or _is_url(line) or line.startswith("--")):
+            refuse(
+                problem=f"{line!r} in requirements= is not a pip requirement.",
+                fix="Write for example 'numpy==2.1.0' or 'git+https://github.com/org/repo'.",
             )
-    # Options such as an index keep their order and come first, for they hold for every line.
-    return Requirements(tuple(sorted(kept, key=lambda line: (not line.startswith("--"), *_order(line)))))
+    # Options, such as an index, come first and in the user's order, because they apply to every line.
+    return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_order(line)))))
 
 
-def _is_address(line: str) -> bool:
-    return line.startswith(_ADDRESSES) and len(line.split()) == 1
+def _is_url(line: str) -> bool:
+    return line.startswith(_URL_SCHEMES) and len(line.split()) == 1
 
 
 def _text(line: object) -> str:
     if not isinstance(line, str):
-        raise CloudknotInputError(f"requirements= takes strings, not {line!r} (a {type(line).__name__}).")
+        refuse(
+            problem=f"requirements= contains {line!r}, a value of type {type(line).__name__}.",
+            fix="Write each requirement as a string such as 'numpy>=2'.",
+        )
     return line
 
 
@@ -121,14 +139,14 @@ def _order(line: str) -> tuple[str, str]:
 
 
 def scan(sources: Iterable[str | bytes]) -> set[str]:
-    """Top-level names that pipreqs finds imported in some sources, without relative imports."""
+    """Return the top-level names that pipreqs finds in some sources, without relative imports."""
     import tempfile
 
     from pipreqs.pipreqs import get_all_imports
 
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
-            # pipreqs takes a file's name for a module and hides its imports: the names here must be nobody's.
+            # pipreqs takes the file name for a local module and drops imports of that name, so the name must be ours.
             path = Path(folder, f"cloudknot_scan_{number}.py")
             path.write_text(imports.absolute_source(source), encoding="utf-8")
         with imports.PARSING, _logging_untouched():
@@ -137,27 +155,29 @@ def scan(sources: Iterable[str | bytes]) -> set[str]:
 
 @contextlib.contextmanager
 def _logging_untouched() -> Iterator[None]:
-    """Keep pipreqs from setting up the user's logging, which it does by its first message."""
+    """Keep the user's logging as it is while pipreqs runs."""
+    # pipreqs logs through the root logger, and the first such message would call logging.basicConfig.
     if logging.root.handlers:
         yield
         return
-    nowhere = logging.NullHandler()
-    logging.root.addHandler(nowhere)
+    placeholder = logging.NullHandler()
+    logging.root.addHandler(placeholder)
     try:
         yield
     finally:
-        logging.root.removeHandler(nowhere)
+        logging.root.removeHandler(placeholder)
 
 
-def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
-    """Requirements for imported names.
+def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
+    """Return the requirements for some imported names.
 
     Parameters
     ----------
     names : iterable of str
-        Absolute module names, the deeper the better: ``google.cloud.storage`` tells more than ``google``.
+        Absolute module names, as deep as possible. ``google.cloud.storage`` identifies a distribution, ``google``
+        does not.
     optional : iterable of str
-        Names to pass over when they are not installed.
+        Names to skip if they are not installed.
     """
     from importlib import metadata
 
@@ -175,91 +195,98 @@ def found(names: Iterable[str], optional: Iterable[str] = ()) -> Requirements:
             lines.update({canonical(owner): pin(owner) for owner in owners})
         elif not (top in providers or top in skippable or top in sys.modules or local_modules.find(top)):
             missing.add(top)
-    known = packages(missing)
-    lines = {name: name for name in map(canonical, known.values())} | lines
-    unknown = missing - known.keys()
+    translated = packages(missing)
+    # A pinned line replaces an unpinned one for the same distribution.
+    lines = {name: name for name in map(canonical, translated.values())} | lines
+    unknown = missing - translated.keys()
     return Requirements(
-        tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(known), tuple(sorted(unknown))
+        tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(translated), tuple(sorted(unknown))
     )
 
 
-def refuse_unknown(found: Requirements, function: str, elsewhere: bool = False) -> None:
-    """Raise `CloudknotInputError` where a function imports what no package is known for.
+def refuse_unknown(requirements: Requirements, function: str, image_has_more: bool = False) -> None:
+    """Raise `CloudknotInputError` for imports without a known package.
 
-    Where the image gets more than the requirements, which may bring it, that is a UserWarning.
+    With ``image_has_more``, the image gets more than the requirements, so the import may work there. Then this is a
+    UserWarning.
     """
-    if not found.unknown:
+    if not requirements.unknown:
         return
-    names = ", ".join(found.unknown)
-    if elsewhere:
+    names = ", ".join(requirements.unknown)
+    if image_has_more:
         warnings.warn(
             f"The function imports {names}, which is not installed here. {function} fails in a job unless the base "
-            "image or what you install there brings it.",
+            f"image or your additions to it provide {names}. If they do not, name the package in requirements=[...].",
             UserWarning,
             stacklevel=5,
         )
         return
-    raise CloudknotInputError(
-        f"The function imports {names}, which is not installed here, so {function} would fail in a job. No package is "
-        "guessed from an import's name: install it, correct the import, or name its package: "
-        "Knot(..., requirements=[...])."
+    # The package of that name is not tried: anybody can publish one, and its code would run in the user's jobs.
+    refuse(
+        problem=f"The function imports {names}, which is not installed here, so {function} would fail in a job.",
+        cause="cloudknot does not guess a package from the name of an import.",
+        fix="Install the package here, correct the import, or list all packages: Knot(..., requirements=[...]).",
     )
 
 
-def warn_of_missing(found: Requirements) -> None:
-    """A UserWarning for each package that is not installed here and was found in pipreqs' table."""
-    for name, package in packages(found.missing).items():
+def warn_missing(requirements: Requirements) -> None:
+    """Issue a UserWarning for each import that is not installed here but is in pipreqs' table."""
+    for name, package in packages(requirements.missing).items():
         warnings.warn(
             f"The function imports {name}, which is not installed here. The job gets the newest {package}. If that is "
-            "not what you mean, install it, correct the import, or give requirements=[...].",
+            "the wrong package, install the right one here, correct the import, or pass requirements=[...].",
             UserWarning,
             stacklevel=5,
         )
 
 
 def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
-    """The installed distributions that a module comes from: where several share its top-level name, by its file."""
+    """Return the installed distributions that provide a module."""
     candidates = list(dict.fromkeys(providers.get(name.partition(".")[0], ())))
     if len(candidates) < 2:
         return candidates
+    # Several distributions share the top-level name (a namespace package), so the module's file decides.
     file = local_modules.file_of(local_modules.find(name))
-    return [each for each in candidates if file and _owns(each, file)]
+    return [candidate for candidate in candidates if file and _owns(candidate, file)]
 
 
 def _owns(distribution: str, file: Path) -> bool:
     from importlib import metadata
 
-    about = metadata.distribution(distribution)
-    return any(part.name == file.name and Path(str(about.locate_file(part))) == file for part in about.files or ())
+    installed = metadata.distribution(distribution)
+    return any(
+        part.name == file.name and Path(str(installed.locate_file(part))) == file for part in installed.files or ()
+    )
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:
-    """The canonical names of the packages that imports are of, for those that pipreqs' table translates, sorted."""
+    """Return the canonical package names of imports that pipreqs' table contains, sorted by import."""
     names = sorted(names)
     if not names:
         return {}
     from pipreqs.pipreqs import get_pkg_names
 
-    # A name that is not in the table comes back as it is.
+    # pipreqs returns a name that is not in its table unchanged.
     translated = {name: get_pkg_names([name])[0] for name in names}
     return {name: canonical(package) for name, package in translated.items() if package != name}
 
 
 def pin(distribution: str) -> str:
-    """The requirement line that installs a distribution as it is installed here.
+    """Return the requirement line that installs a distribution in the version installed here.
 
-    What came from version control or an archive's address is asked for from there again. A local version label
-    (``2.1.0+cu121``) is dropped: package indexes hold public versions only, and which build fits depends on the image.
+    A distribution installed from version control or from an archive URL is requested from there again.
     """
     from importlib import metadata
 
-    about = metadata.distribution(distribution)
-    name = canonical(about.metadata["Name"])
-    origin = json.loads(about.read_text("direct_url.json") or "{}")
+    installed = metadata.distribution(distribution)
+    name = canonical(installed.metadata["Name"])
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
     url = str(origin.get("url", ""))
     if "vcs_info" in origin:
         subdirectory = f"#subdirectory={origin['subdirectory']}" if origin.get("subdirectory") else ""
         return f"{name} @ {origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}{subdirectory}"
     if "archive_info" in origin and url.startswith("https://"):
         return f"{name} @ {url}"
-    return f"{name}=={about.version.partition('+')[0]}"
+    # A local version label (2.1.0+cu121) is dropped. Package indexes hold public versions only, and the right build
+    # depends on the image.
+    return f"{name}=={installed.version.partition('+')[0]}"

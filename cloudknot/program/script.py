@@ -1,7 +1,7 @@
-"""A command-line script of the user's as the program, in place of a function.
+"""Make a program from a command-line script, in place of a function.
 
-An element of a map is what stands on its command line, and what it prints on standard output is the result: see
-`cloudknot_worker.script` for the other half.
+Each element of a map becomes the script's command line, and its standard output becomes the result.
+`cloudknot_worker.script` runs it in the job.
 """
 
 from __future__ import annotations
@@ -11,50 +11,51 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports
-from cloudknot.program import requirements as needs
 from cloudknot.program.fingerprint import combine
 from cloudknot.program.program import Program
+from cloudknot.program.requirements import Requirements, from_imports, from_user
 
 
 def make_script(path: str | Path, requirements: Iterable[str] | Path | None = None) -> Program:
-    """Make a program of a script: ``name.py``, or any text file whose first line is ``#!`` and an interpreter.
+    """Make a program from a script: a ``.py`` file, or any text file with a ``#!`` line.
 
     Parameters
     ----------
     path : path
-        Python modules beside a Python script that it imports travel with it.
+        The script. Python modules beside it travel with it if it imports them.
     requirements : iterable of str, or Path, optional
-        pip requirement lines. Default: found from the imports of a Python script.
+        pip requirement lines. Default: derived from the imports of a Python script.
 
     Raises
     ------
     CloudknotInputError
-        The file cannot be read, or it is neither a Python file nor a script that names its interpreter.
+        The file cannot be read, is not valid Python, or names no interpreter.
     """
-    file = Path(path).expanduser()
-    files = {file.name: _read(file)}
-    found = needs.Requirements(())
-    if file.suffix == ".py":
-        outside, optional = _follow(file, files)
-        found = needs.found(outside, optional) if requirements is None else found
-    chosen = found if requirements is None else needs.given(requirements)
+    script = Path(path).expanduser()
+    files = {script.name: _read(script)}
+    chosen = Requirements(()) if requirements is None else from_user(requirements)
+    if script.suffix == ".py":
+        external, optional = _follow(script, files)
+        chosen = from_imports(external, optional) if requirements is None else chosen
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    ordered = dict(sorted(files.items()))
+    modules = dict(sorted(files.items()))
     return Program(
-        name=file.name,
+        name=script.name,
         pickled=b"",
-        source=files[file.name].decode("utf-8", "replace"),
+        source=files[script.name].decode("utf-8", "replace"),
         filename="",
         firstlineno=0,
-        modules=ordered,
+        modules=modules,
         requirements=chosen.lines,
         imports=chosen.imports,
         missing=chosen.missing,
         python=python,
-        digest=combine([python, file.name, *(part for item in ordered.items() for part in item), "|", *chosen.lines]),
-        script=file.name,
+        digest=combine(
+            [python, script.name, *(part for item in modules.items() for part in item), "|", *chosen.lines]
+        ),
+        script=script.name,
     )
 
 
@@ -62,51 +63,55 @@ def _read(file: Path) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise CloudknotInputError(f"The script cannot be read: {error}") from error
+        raise CloudknotInputError(f"The script cannot be read: {error}. Check its path and permissions.") from error
     if file.suffix != ".py" and not content.startswith(b"#!"):
-        raise CloudknotInputError(
-            f"{file} does not say what runs it. Begin it with a line such as '#!/bin/sh', or name it *.py."
+        refuse(
+            problem=f"{file} does not name its interpreter.",
+            fix="Begin it with a line such as '#!/bin/sh', or rename a Python script to end in '.py'.",
         )
     return content
 
 
 def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
-    """Add the modules beside a script that it imports, and those that they import; return the names of the others."""
-    outside: set[str] = set()
+    """Add the modules beside a script that it imports, directly or through each other.
+
+    Returns the names of imports that are not beside it, and the names of optional imports.
+    """
+    external: set[str] = set()
     optional: set[str] = set()
     seen: set[str] = set()
     waiting = [(script, "")]
     while waiting:
         file, package = waiting.pop()
-        names, without = imports.names_in_tree(_parsed(file), package)
-        optional |= without
+        names, guarded = imports.names_in_tree(_parsed(file), package)
+        optional |= guarded
         for name in names - seen:
             seen.add(name)
             beside = _beside(script.parent, name)
-            files |= {each.relative_to(script.parent).as_posix(): each.read_bytes() for each, _ in beside}
+            files |= {module.relative_to(script.parent).as_posix(): module.read_bytes() for module, _ in beside}
             waiting += beside
             if not _beside(script.parent, name.partition(".")[0]):
-                outside.add(name)
-    return outside, optional
+                external.add(name)
+    return external, optional
 
 
 def _parsed(file: Path) -> ast.AST:
-    # What stands under `if __name__ == "__main__"` does run in a script, so that imports.parse will not do.
+    # imports.parse leaves out blocks under `if __name__ == "__main__"`, but these do run in a script.
     try:
         with imports.PARSING:
             return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
-        raise CloudknotInputError(f"{file} is not Python that can be read: {error}") from error
+        raise CloudknotInputError(f"{file} is not valid Python: {error}. Correct the file.") from error
 
 
 def _beside(folder: Path, name: str) -> list[tuple[Path, str]]:
-    """The files of a module in a folder, each with its package: its own file and those of the packages it is in."""
-    found = []
+    """Return the files of a module and of its parent packages in a folder, each with the package it is in."""
+    files = []
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         base, package = folder.joinpath(*parts[:end]), ".".join(parts[:end])
         if (base / "__init__.py").is_file():
-            found.append((base / "__init__.py", package))
+            files.append((base / "__init__.py", package))
         elif base.with_name(f"{base.name}.py").is_file():
-            found.append((base.with_name(f"{base.name}.py"), package.rpartition(".")[0]))
-    return found
+            files.append((base.with_name(f"{base.name}.py"), package.rpartition(".")[0]))
+    return files

@@ -357,7 +357,10 @@ def test_what_cannot_be_pickled_is_named(func: Callable[..., Any], variable: str
 async def asynchronous() -> None: ...
 
 
-@pytest.mark.parametrize(("func", "says"), [(3, "callable"), (None, "callable"), (asynchronous, "async")])
+@pytest.mark.parametrize(
+    ("func", "says"),
+    [(3, "func=3 is not callable"), (None, "func=None is not callable"), (asynchronous, "asynchronous is an async")],
+)
 def test_what_is_no_function_is_refused(func: Any, says: str) -> None:
     with pytest.raises(CloudknotInputError, match=says):
         make_program(func)

@@ -39,7 +39,7 @@ def install(site: Path, name: str, number: str, *files: str, origin: dict[str, A
 
 def test_names_become_pinned_distributions(site: Path) -> None:
     install(site, "Some.Thing_Else", "1.2", "thing/__init__.py")
-    found = requirements.found({"thing.part", "json", "numpy", "os.path"})
+    found = requirements.from_imports({"thing.part", "json", "numpy", "os.path"})
     assert found.lines == (f"numpy=={version('numpy')}", "some-thing-else==1.2")
     assert found.imports == ("numpy", "thing")
     assert found.missing == ()
@@ -48,8 +48,8 @@ def test_names_become_pinned_distributions(site: Path) -> None:
 def test_a_shared_namespace_is_told_apart_by_file(site: Path) -> None:
     install(site, "cloud-storage", "1", "spaced/cloud/storage/__init__.py")
     install(site, "cloud-tables", "2", "spaced/cloud/tables.py")
-    assert requirements.found({"spaced", "spaced.cloud", "spaced.cloud.storage"}).lines == ("cloud-storage==1",)
-    assert requirements.found({"spaced.cloud.tables"}).lines == ("cloud-tables==2",)
+    assert requirements.from_imports({"spaced", "spaced.cloud", "spaced.cloud.storage"}).lines == ("cloud-storage==1",)
+    assert requirements.from_imports({"spaced.cloud.tables"}).lines == ("cloud-tables==2",)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_shared_namespace_is_told_apart_by_file(site: Path) -> None:
 )
 def test_pins_ask_for_what_is_installed(site: Path, number: str, origin: dict[str, Any] | None, line: str) -> None:
     install(site, "thing", number, "thing.py", origin=origin)
-    assert requirements.found({"thing"}).lines == (line,)
+    assert requirements.from_imports({"thing"}).lines == (line,)
 
 
 def test_what_is_not_installed_is_translated_by_the_table_only() -> None:
     names = {"PIL", "sklearn", "no_such_thing_here", "perhaps"} - set(metadata.packages_distributions())
-    found = requirements.found(names, optional={"perhaps"})
+    found = requirements.from_imports(names, optional={"perhaps"})
     assert found.missing == tuple(sorted(names & {"PIL", "sklearn"}))
     assert found.unknown == ("no_such_thing_here",)
     assert set(found.lines) == {requirements.packages(found.missing)[name] for name in found.missing}
@@ -174,17 +174,27 @@ def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
         "Boto3",
     ]
     expected = ("--extra-index-url https://i", "a[b]~=1.0 ; python_version<'4'", "Boto3", "numpy>=2")
-    assert requirements.given(lines).lines == expected
+    assert requirements.from_user(lines).lines == expected
     (tmp_path / "r.txt").write_text("\n".join(lines))
-    assert requirements.given(tmp_path / "r.txt").lines == expected
+    assert requirements.from_user(tmp_path / "r.txt").lines == expected
 
 
 @pytest.mark.parametrize(
-    "bad", ["numpy", ["numpy 2"], ["numpy~=1"], [3], ["a\nb"], ["-e ."], ["$(x)"], Path("/no/such/file")]
+    ("bad", "problem"),
+    [
+        ("numpy", "requirements='numpy' is a string, not a list"),
+        (["numpy 2"], "'numpy 2' in requirements= is not a pip requirement"),
+        (["numpy~=1"], "'numpy~=1' in requirements= is not a pip requirement"),
+        ([3], "requirements= contains 3, a value of type int"),
+        (["a\nb"], r"'a\\nb' in requirements= is not a pip requirement"),
+        (["-e ."], "'-e .' in requirements= is not a pip requirement"),
+        (["$(x)"], r"'\$\(x\)' in requirements= is not a pip requirement"),
+        (Path("/no/such/file"), "requirements file cannot be read.*/no/such/file"),
+    ],
 )
-def test_what_is_no_requirement_is_refused(bad: Any) -> None:
-    with pytest.raises(CloudknotInputError, match="requirement"):
-        requirements.given(bad)
+def test_what_is_no_requirement_is_refused(bad: Any, problem: str) -> None:
+    with pytest.raises(CloudknotInputError, match=problem):
+        requirements.from_user(bad)
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,13 @@ def test_editing_a_script_changes_the_image_and_not_the_environment(here: Path) 
     assert before.environment_digest == after.environment_digest
 
 
-@pytest.mark.parametrize(("name", "text"), [("tool", "echo"), ("tool.py", "def (")])
-def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [("tool", "echo", "tool does not name its interpreter"), ("tool.py", "def (", "tool.py is not valid Python")],
+)
+def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str, text: str, problem: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(CloudknotInputError, match="tool"):
+    with pytest.raises(CloudknotInputError, match=problem):
         make_script(tmp_path / name)
     with pytest.raises(CloudknotInputError, match="cannot be read"):
         make_script(tmp_path / "none")
