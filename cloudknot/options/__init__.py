@@ -1,1 +1,1 @@
-"""The choices that a user can make, their defaults, and the checks that refuse others. No remote calls here."""
+"""Parameters and settings: their defaults, their checks and their sources. This folder makes no remote calls."""

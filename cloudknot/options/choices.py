@@ -1,7 +1,7 @@
-"""Every choice a user can make: its default, what is accepted, and the error when something else is given.
+"""The parameters of the public classes and methods as frozen dataclasses, with their defaults and checks.
 
-A field has the name of the parameter it stands for. ``KnotOptions.make(**choices)`` is the way in: None means the
-default. Making options is pure, so bad input is refused before anything is made.
+A field has the name of its parameter. ``KnotOptions.make(name=..., ...)`` creates the options; None means the default.
+This module makes no remote calls, so invalid input raises before anything is created.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DESIRED_VCPUS = 8
+"""The default of ``desired_vcpus``. Only a number that the user passes goes to AWS."""
 USERNAME = "cloudknot-user"
-"""The user that jobs run as unless another is named."""
+"""The default Linux user that jobs run as."""
 IMAGE_CHOICES = (
     *("func", "image_script_path", "base_image", "image_work_dir", "image_github_installs", "username"),
     *("requirements", "apt_packages", "dockerfile_lines"),
 )
-"""Choices that say what is in an image."""
+"""Parameters of `cloudknot.Knot` that determine the content of the image."""
 IMAGE_NAMES = {
     "image_script_path": "script_path",
     "image_work_dir": "dir_name",
@@ -67,43 +68,47 @@ DIRECTORY = validators.path("my-program")
 
 
 def choice(default: T, rule: Rule[T] | None = None) -> T:
-    """A field with a default and the rule that its other values obey."""
+    """Return a dataclass field with a default and the rule for all other values."""
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
 class Options:
-    """Base of the option classes."""
+    """Base class of all options."""
 
     @classmethod
     def make(cls, **choices: object) -> Self:
-        """Options from the choices given; None is the default.
+        """Return the options for these parameters, with the default for each None.
 
         Raises
         ------
         CloudknotInputError
-            A value is not accepted. The message names the parameter, the value, and what is accepted.
+            A value is invalid. The message names the parameter and the value, and how to correct it.
         """
-        checks = {field.name: field.metadata.get("rule") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        given = {name: value for name, value in choices.items() if value is not None}
-        return cls(**{name: rule(name, given[name]) if (rule := checks.get(name)) else given[name] for name in given})
+        rules = {field.name: field.metadata.get("rule") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        values = {name: value for name, value in choices.items() if value is not None}
+        # A default bypasses its rule: memory=0, for example, stands for "not passed" and is no value for users.
+        return cls(
+            **{name: rule(name, value) if (rule := rules.get(name)) else value for name, value in values.items()}
+        )
 
     def __post_init__(self) -> None:
         self._complete()
 
     def _complete(self) -> None:
-        """Fill in the defaults that follow from other fields, and check what concerns several."""
+        """Set the defaults that depend on other fields, and check the fields that depend on each other."""
 
     def _set(self, **values: object) -> None:
+        # The dataclasses are frozen for everybody else.
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
 class KnotOptions(Options):
-    """The choices of `cloudknot.Knot`; ``memory`` in MiB, ``timeout`` in seconds an attempt, ``volume_size`` in GiB.
+    """The parameters of `cloudknot.Knot`.
 
-    The default memory fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs. ``retries`` is the
-    number of attempts (Batch takes 1 to 10) and a timeout is at least 60 s (Batch API reference, JobTimeout).
+    ``memory`` is in MiB, ``timeout`` in seconds for each attempt, and ``volume_size`` in GiB. ``retries`` is the
+    number of attempts. The default memory fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs.
     """
 
     name: str = choice("", validators.knot_name)
@@ -140,6 +145,7 @@ class KnotOptions(Options):
     min_vcpus: int = choice(0, integer(0, example=0))
     max_vcpus: int = choice(256, integer(1, example=256))
     desired_vcpus: int = choice(-1, integer(0, example=8))
+    # False if desired_vcpus is the default. AWS starts machines for a number in the stack, so the default stays out.
     desired_given: bool = dataclasses.field(default=True, init=False)
     volume_size: int | None = choice(
         None, integer(30, 16384, unit=" (GiB)", cause="The machine image itself takes 30 GiB.", example=100)
@@ -183,12 +189,12 @@ class KnotOptions(Options):
 
     @property
     def platform(self) -> str:
-        """What images are built for, as Docker names it; it follows from the instance types."""
+        """The platform of the image in Docker's terms, such as ``"linux/amd64"``. The instance types determine it."""
         return compute.platform_of(self.instance_types)
 
     @property
     def fargate(self) -> str:
-        """``"FARGATE"`` or ``"FARGATE_SPOT"``; empty for EC2 instances."""
+        """``"FARGATE"`` or ``"FARGATE_SPOT"``, or an empty string for EC2 instances."""
         return compute.fargate_of(self.instance_types)
 
     def _complete_compute(self) -> None:
@@ -199,6 +205,7 @@ class KnotOptions(Options):
             desired = max(self.min_vcpus, min(DESIRED_VCPUS, self.max_vcpus))
             self._set(desired_vcpus=desired, desired_given=False)
         self._set(instance_types=compute.types_for_gpus(self.n_gpus, self.instance_types))
+        # Reading the platform raises for instance types of both architectures.
         _ = self.platform
         compute.refuse_unrunnable(self.n_gpus, self.instance_types, self.image_id)
         if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
@@ -212,7 +219,7 @@ class KnotOptions(Options):
         self._check_machines()
 
     def _complete_fargate(self) -> None:
-        """Fargate has its own sizes, and no machines to choose."""
+        """Check the sizes that Fargate has, and raise for parameters about EC2 instances."""
         compute.refuse_on_fargate(
             n_gpus=self.n_gpus or None,
             memory_growth=self.memory_growth or None,
@@ -230,12 +237,12 @@ class KnotOptions(Options):
                 cause="A machine image brings its own volume.",
                 fix="Remove volume_size or image_id.",
             )
-        compute.warn_of_machines(self.min_vcpus, self.bid_percentage)
+        compute.warn_about_costs(self.min_vcpus, self.bid_percentage)
 
 
 @dataclass(frozen=True)
 class ImageOptions(Options):
-    """The choices of `cloudknot.DockerImage`."""
+    """The parameters of `cloudknot.DockerImage`."""
 
     name: str = choice("", KNOT_NAME)
     func: Callable[..., object] | None = choice(None, validators.function)  # noqa: RUF009 - a field specifier
@@ -268,7 +275,7 @@ class ImageOptions(Options):
 
 @dataclass(frozen=True)
 class ParsOptions(Options):
-    """The choices of `cloudknot.Pars`."""
+    """The parameters of `cloudknot.Pars`."""
 
     name: str = choice("default", KNOT_NAME)
     batch_service_role_name: str | None = choice(None, ROLE_NAME)
@@ -293,9 +300,9 @@ class ParsOptions(Options):
 
 @dataclass(frozen=True)
 class Overrides(Options):
-    """What one map's jobs have in place of the knot's: MiB of ``memory``, ``vcpus``, seconds of ``timeout``, attempts.
+    """The parameters of one map that replace those of its knot: ``memory`` in MiB, ``timeout`` in seconds.
 
-    None is the knot's own. They go into SubmitJob, so no job definition is made for them.
+    None means the value of the knot. SubmitJob takes the others, so a map needs no job definition of its own.
     """
 
     memory: int | None = choice(None, MEMORY)
@@ -306,7 +313,7 @@ class Overrides(Options):
 
 @dataclass(frozen=True)
 class MapOptions(Options):
-    """The choices of `cloudknot.Knot.map`."""
+    """The parameters of `cloudknot.Knot.map`."""
 
     env_vars: tuple[tuple[str, str], ...] = choice((), validators.environment)
     max_threads: int = choice(64, integer(1, example=64))
@@ -327,13 +334,13 @@ class MapOptions(Options):
         retries: int | None = None,
         **choices: object,
     ) -> Self:
-        """Return the options of a map from its arguments, those that override the knot's among them."""
+        """Return the options of a map, with those that replace the knot's in ``overrides``."""
         overrides = Overrides.make(memory=memory, vcpus=vcpus, timeout=timeout, retries=retries)
         return cls.make(**choices, overrides=overrides)
 
     @property
     def container_environment(self) -> list[KeyValuePairTypeDef]:
-        """``env_vars`` as SubmitJob's containerOverrides take them."""
+        """``env_vars`` in the format of SubmitJob's containerOverrides."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
 
 
@@ -342,19 +349,21 @@ def _assignments(names: Iterable[str], values: Iterable[object]) -> str:
 
 
 def default_name() -> str:
-    """``<user>-default``, as a knot's name may be."""
+    """Return ``<user>-default``, with the characters of the user name that a knot's name allows."""
+    # 36 characters and "-default" stay within the 45 of a name.
     return f"{re.sub('[^a-zA-Z0-9]+', '-', _user()).lstrip('-0123456789')[:36] or 'knot'}-default"
 
 
-def complete_tags(given: Mapping[str, str], name: str) -> dict[str, str]:
-    """The tags given, and the default ones: Owner, Environment, Name."""
+def complete_tags(tags: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the user's tags and the default ones: Owner, Environment and Name. The user's win."""
     owner = re.sub(r"[^\w.:/=+@-]+", "-", _user())
-    return {"Owner": owner, "Environment": "cloudknot", "Name": name, **given}
+    return {"Owner": owner, "Environment": "cloudknot", "Name": name, **tags}
 
 
 def _user() -> str:
     import getpass
 
+    # getpass finds no name in a container whose user id has no entry in /etc/passwd.
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -363,7 +372,7 @@ def _user() -> str:
 
 @dataclass(frozen=True)
 class RetryOptions(Overrides):
-    """The choices of `cloudknot.MapFuture.retry_failed`."""
+    """The parameters of `cloudknot.MapFuture.retry_failed`."""
 
     chunksize: int | None = choice(None, integer(1, example=100))
     progress: bool | None = choice(None, FLAG)

@@ -1,4 +1,7 @@
-"""What jobs run on: instances of an architecture, or Fargate with its pairs of vCPUs and memory. Pure."""
+"""The machines of jobs: EC2 instances of one architecture, or Fargate with its fixed pairs of vCPUs and memory.
+
+The functions are pure. They check parameters against rules that hold in every region.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,22 @@ from cloudknot.errors import refuse
 from cloudknot.options.validators import alternatives, argument
 
 MEMORY = 7500
-"""MiB by default: what fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs."""
+"""Default MiB of a job. It fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs."""
 ANY_TYPES = ("optimal", "default_x86_64", "default_arm64")
-"""Batch's own words for whatever suits (Batch API reference, ComputeResource, instanceTypes)."""
+"""Names for which Batch chooses the instance types (Batch API reference, ComputeResource, instanceTypes)."""
 GPU_FAMILIES = ("g4dn", "g5")
-"""Instance families for GPUs when none are named."""
+"""Default instance families of jobs with GPUs."""
+# Batch API reference, Ec2Configuration, imageType: ECS_AL2023_NVIDIA has no drivers for these GPUs and does not run on
+# Graviton types. ECS_AL2023 does not run on A1.
 OLD_GPU_FAMILIES = ("g3", "g3s", "p3", "p3dn")
-"""GPUs that Batch's machine images have no drivers for; nor do those run on Graviton types, nor the plain ones on A1
-(Batch API reference, Ec2Configuration, imageType: ECS_AL2023_NVIDIA, ECS_AL2023)."""
+"""Instance families with GPUs that Batch's machine images do not support."""
 FARGATE_TYPES = {
     "fargate": ("FARGATE", "linux/amd64"),
     "fargate-spot": ("FARGATE_SPOT", "linux/amd64"),
     "fargate-arm64": ("FARGATE", "linux/arm64"),
     "fargate-spot-arm64": ("FARGATE_SPOT", "linux/arm64"),
 }
-"""What ``instance_types`` may be for Fargate: Batch's type of compute environment, and the platform."""
+"""The values of ``instance_types`` for Fargate, with Batch's type of compute environment and the platform."""
 FARGATE_MEMORY: dict[int, Sequence[int]] = {
     1: range(2048, 8192 + 1, 1024),
     2: range(4096, 16384 + 1, 1024),
@@ -33,33 +37,33 @@ FARGATE_MEMORY: dict[int, Sequence[int]] = {
     16: range(32768, 122880 + 1, 8192),
     32: (61440, 122880, 249856),
 }
-"""MiB that a job may have, by its whole vCPUs (Batch API reference, ResourceRequirement, value)."""
+"""The sizes of memory in MiB for each number of vCPUs (Batch API reference, ResourceRequirement, value)."""
 
-# EC2 user guide, "Instance type naming conventions": after the generation's digit, g stands for AWS Graviton; a1 and
-# the Grace Blackwell machines are named otherwise.
+# EC2 user guide, "Instance type naming conventions": a g after the digit of the generation stands for AWS Graviton.
+# The names of a1 and of the Grace Blackwell machines do not follow that rule.
 _GRAVITON = re.compile(r"default_arm64|a1|[a-z]+\d+[a-z]*g[a-z]*(-flex)?|p\d+e-gb\d+")
 
 
 def platform_of(instance_types: Iterable[str]) -> str:
-    """``"linux/amd64"`` or ``"linux/arm64"``, whichever these instance types have.
+    """Return the platform of these instance types: ``"linux/amd64"`` or ``"linux/arm64"``.
 
     Raises
     ------
     CloudknotInputError
-        They have both. A Batch compute environment, and an image, is for one.
+        The types have both. A Batch compute environment and an image each support only one.
     """
     types = list(instance_types)
     if types and types[0] in FARGATE_TYPES:
         return FARGATE_TYPES[types[0]][1]
-    arm = [each for each in types if _GRAVITON.fullmatch(each.partition(".")[0])]
-    other = [each for each in types if each not in arm]
+    arm = [name for name in types if _GRAVITON.fullmatch(name.partition(".")[0])]
+    other = [name for name in types if name not in arm]
     if arm and other:
         refuse_mixed(arm[0], other[0])
     return "linux/arm64" if arm else "linux/amd64"
 
 
 def refuse_mixed(arm: str, other: str) -> None:
-    """Refuse instance types of which one is arm64 and the other x86_64."""
+    """Raise `CloudknotInputError` for an arm64 instance type beside one with another architecture."""
     refuse(
         problem=f"{argument('instance_types', (arm, other))} mixes two processor architectures.",
         cause=f"{arm} is arm64, and {other} is x86_64. An image runs on one of them.",
@@ -68,14 +72,14 @@ def refuse_mixed(arm: str, other: str) -> None:
 
 
 def fargate_of(instance_types: Sequence[str]) -> str:
-    """``"FARGATE"`` or ``"FARGATE_SPOT"``; empty for EC2 instances.
+    """Return ``"FARGATE"`` or ``"FARGATE_SPOT"``, or an empty string for EC2 instances.
 
     Raises
     ------
     CloudknotInputError
-        Fargate is named beside something else.
+        The types mix Fargate with others.
     """
-    named = [each for each in instance_types if each in FARGATE_TYPES]
+    named = [name for name in instance_types if name in FARGATE_TYPES]
     if named and len(instance_types) > 1:
         refuse(
             problem=f"{argument('instance_types', tuple(instance_types))} mixes {named[0]!r} with other types.",
@@ -85,9 +89,10 @@ def fargate_of(instance_types: Sequence[str]) -> str:
     return FARGATE_TYPES[named[0]][0] if named else ""
 
 
-def refuse_on_fargate(**given: object) -> None:
-    """Refuse what Fargate does not have, given by the name of its parameter; None is not given."""
+def refuse_on_fargate(**parameters: object) -> None:
+    """Raise `CloudknotInputError` for the first parameter that is not None: Fargate has none of them."""
     on_instances = "Remove {name}, or pass instance_types='optimal'."
+    # bid_percentage limits the price of Spot instances. Ignoring it would silently drop that limit on the bill.
     reasons = {
         "bid_percentage": ("AWS alone sets its price.", "Remove it, and pass instance_types='fargate-spot'."),
         "n_gpus": ("Fargate has no GPUs.", f"Remove it, or pass for example instance_types={GPU_FAMILIES}."),
@@ -95,7 +100,7 @@ def refuse_on_fargate(**given: object) -> None:
         "min_vcpus": ("It keeps no machine running.", "Remove min_vcpus."),
         "desired_vcpus": ("It keeps no machine running.", "Remove desired_vcpus. max_vcpus is the only limit."),
     }
-    for name, value in given.items():
+    for name, value in parameters.items():
         if value is not None:
             cause, fix = reasons.get(name, ("It belongs to EC2 instances.", on_instances))
             refuse(
@@ -106,16 +111,16 @@ def refuse_on_fargate(**given: object) -> None:
 
 
 def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, ...]:
-    """The instance types for jobs of ``n_gpus`` GPUs: `GPU_FAMILIES` in place of the default ones.
+    """Return the instance types for jobs with ``n_gpus`` GPUs: `GPU_FAMILIES` in place of the default.
 
     Raises
     ------
     CloudknotInputError
-        There are to be GPUs, and only Batch's own words are given, which stand for families without any.
+        The types are names for which Batch chooses only families without GPUs.
     """
     if n_gpus and instance_types == ("optimal",):
         return GPU_FAMILIES
-    if n_gpus and all(each in ANY_TYPES for each in instance_types):
+    if n_gpus and all(name in ANY_TYPES for name in instance_types):
         words = " and ".join(map(repr, instance_types))
         refuse(
             problem=f"n_gpus={n_gpus} is not available on instance_types={words}.",
@@ -126,56 +131,64 @@ def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, .
 
 
 def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str | None) -> None:
-    """Refuse types that Batch's own machine images do not run on; a machine image of the user's may."""
+    """Raise `CloudknotInputError` for instance types that Batch's machine images do not support."""
+    # A machine image of the user's own may support them.
     if image_id is not None:
         return
-    for each in instance_types:
-        family = each.partition(".")[0]
+    for name in instance_types:
+        family = name.partition(".")[0]
         if family == "a1":
             refuse(
-                problem=f"instance_types={each!r} cannot run the machine image of AWS Batch.",
+                problem=f"instance_types={name!r} cannot run the machine image of AWS Batch.",
                 cause="The image needs a newer processor.",
                 fix="Pass for example instance_types='m7g', or the id of an image that runs on it as image_id=.",
             )
         if n_gpus and (family in OLD_GPU_FAMILIES or _GRAVITON.fullmatch(family)):
             refuse(
-                problem=f"instance_types={each!r} cannot run jobs with GPUs on the machine image of AWS Batch.",
+                problem=f"instance_types={name!r} cannot run jobs with GPUs on the machine image of AWS Batch.",
                 cause="The image has no drivers for its GPUs.",
                 fix=f"Pass for example instance_types={GPU_FAMILIES}, or an image_id= that has drivers.",
             )
 
 
-def warn_of_machines(min_vcpus: int, bid_percentage: int | None) -> None:
-    """Warn of machines that cost money while idle, and of those that never come."""
+# The frames from warn_about_costs up to Knot(...) and its caller. So a warning names a line of the user's program.
+KNOT_CALLER = 9
+
+
+def warn_about_costs(min_vcpus: int, bid_percentage: int | None) -> None:
+    """Warn about instances that cost money while idle, and about a bid that AWS never accepts."""
     if min_vcpus:
         warnings.warn(
-            f"min_vcpus={min_vcpus} keeps that many vCPUs running, and costing money, while the knot is "
-            "idle. min_vcpus=0 costs nothing when no job runs.",
+            f"min_vcpus={min_vcpus} keeps {min_vcpus} vCPUs running. They cost money even when no job runs. "
+            "To pay only for running jobs, pass min_vcpus=0.",
             UserWarning,
-            stacklevel=8,
+            stacklevel=KNOT_CALLER,
         )
     if bid_percentage == 0:
         warnings.warn(
-            "bid_percentage=0 takes only Spot machines that cost nothing, and there are none: no job will start. "
-            "bid_percentage=100 takes them at up to the on-demand price.",
+            "bid_percentage=0 accepts only Spot machines that cost nothing, so no job will start. To pay up to the "
+            "on-demand price, pass bid_percentage=100.",
             UserWarning,
-            stacklevel=8,
+            stacklevel=KNOT_CALLER,
         )
 
 
 def fargate_memory(vcpus: int) -> int:
-    """MiB by default for a Fargate job: the least that is allowed and no less than `MEMORY`.
+    """Return the default MiB of a Fargate job: the smallest allowed size of at least `MEMORY`.
 
     Raises
     ------
     CloudknotInputError
-        Fargate has no such number of vCPUs.
+        Fargate does not offer this number of vCPUs.
     """
     return next(size for size in _sizes(vcpus) if size >= MEMORY)
 
 
 def check_fargate_memory(vcpus: int, memory: int, name: str = "job_def_vcpus") -> None:
-    """Refuse a pair that Fargate does not have, with the nearest that it has; ``name`` is the vCPUs' parameter."""
+    """Raise `CloudknotInputError` for vCPUs and memory that Fargate does not offer together.
+
+    The message contains the nearest sizes. ``name`` is the parameter for the vCPUs: a knot and a map differ in it.
+    """
     sizes = _sizes(vcpus, name)
     if memory not in sizes:
         near = sorted(sorted(sizes, key=lambda size: abs(size - memory))[:2])
@@ -206,7 +219,7 @@ def _listed(sizes: Sequence[int]) -> str:
 
 
 def refuse_above(max_vcpus: int, **vcpus: int | None) -> None:
-    """Refuse a number of vCPUs, given by the name of its parameter, that no job of the knot can get."""
+    """Raise `CloudknotInputError` for a job with more vCPUs than the knot may use. The keyword is the parameter."""
     for name, number in vcpus.items():
         if number is not None and number > max_vcpus:
             refuse(

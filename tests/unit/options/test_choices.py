@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cloudknot as ck
 from cloudknot.errors import CloudknotInputError
 from cloudknot.options.choices import KnotOptions, MapOptions, ParsOptions, default_name
 
@@ -126,9 +127,16 @@ def test_vcpus_are_in_order() -> None:
 
 
 def test_standing_machines_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match="min_vcpus=16 keeps .* costing money"):
+    with pytest.warns(UserWarning, match=r"min_vcpus=16 keeps .* cost money even when no job runs\."):
         options = KnotOptions.make(min_vcpus=16)
     assert options.desired_vcpus == 16
+
+
+@pytest.mark.parametrize("choice", [{"min_vcpus": 16}, {"bid_percentage": 0}])
+def test_a_warning_about_costs_names_the_line_of_the_user(choice: dict[str, Any]) -> None:
+    with pytest.raises(CloudknotInputError, match="mars"), pytest.warns(UserWarning) as caught:
+        ck.Knot(name="dear", cloud="mars", **choice)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_what_excludes_each_other() -> None:
