@@ -134,7 +134,10 @@ def test_standing_machines_are_warned_of() -> None:
 
 @pytest.mark.parametrize("choice", [{"min_vcpus": 16}, {"bid_percentage": 0}])
 def test_a_warning_about_costs_names_the_line_of_the_user(choice: dict[str, Any]) -> None:
-    with pytest.raises(CloudknotInputError, match="mars"), pytest.warns(UserWarning) as caught:
+    with (
+        pytest.raises(CloudknotInputError, match="mars"),
+        pytest.warns(UserWarning, match=next(iter(choice))) as caught,
+    ):
         ck.Knot(name="dear", cloud="mars", **choice)
     assert [warning.filename for warning in caught] == [__file__]
 
