@@ -13,9 +13,12 @@ from tests.helpers.paths import ROOT
 EXAMPLES = ROOT / "examples"
 LONG = 240
 ID = r"[0-9a-f-]{36}"
+OUTPUT = re.search(r"It prints:\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+"""The output that the README shows for the quickstart."""
 TABLE = rf"Job ID +Name +Status\n-+\n(?:{ID}  pi-calc-\S+ +[A-Z]+\n)+"
 
 PRINTED = {
+    "quickstart.py": [re.escape(OUTPUT)],
     "monte_carlo_pi.py": [
         TABLE,
         rf"{ID}  pi-calc-\S+ +[A-Z]+\n",

@@ -177,6 +177,10 @@ def test_the_first_two_commands_of_the_readme():
     assert [command.split("#")[0].strip() for command in commands[:2]] == ["make demo", "make test"]
 
 
+def test_the_readme_is_short():
+    assert len(text_of(PAGES[0]).splitlines()) <= 150
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_dotted_prefix_is_the_one_of_runs(page):
     """Policies of other people are written from these pages, so a wrong prefix in S3 would lock them out."""

@@ -1,0 +1,15 @@
+"""Estimate pi with 20 jobs on the embedded cloud; without ``cloud="local"`` the same jobs run on AWS."""
+
+import cloudknot as ck
+
+
+def count_hits(seed):
+    import random
+
+    random.seed(seed)
+    return sum(random.random() ** 2 + random.random() ** 2 <= 1 for _ in range(100_000))
+
+
+knot = ck.Knot(name="quickstart", func=count_hits, cloud="local")
+future = knot.map(range(20))
+print("pi is about", 4 * sum(future.result()) / 2_000_000)

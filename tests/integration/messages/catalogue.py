@@ -1,0 +1,151 @@
+"""Cases that make messages, and the places in the package that they reach.
+
+A case is a function that takes a `World`. It raises an error, gives a warning, or returns errors and texts.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import pytest
+
+import cloudknot as ck
+from cloudknot import errors
+from tests.helpers.paths import ROOT
+
+PACKAGE = ROOT / "cloudknot"
+MAKERS = {*errors.__all__, "refuse", "warn", "UsageError", "ClickException", "BadParameter"}
+"""Names that make a message when they are called."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The surroundings of a case: a running embedded cloud, an empty directory, and the environment."""
+
+    cloud: ck.LocalCloud
+    path: Path
+    patch: pytest.MonkeyPatch
+
+
+Case = Callable[[World], object]
+
+
+@dataclass(frozen=True, order=True)
+class Message:
+    """A message as a person reads it, with the kind of error and the area it belongs to."""
+
+    area: str
+    kind: str
+    text: str
+
+
+@dataclass
+class Area:
+    """The cases for one area of the package."""
+
+    name: str
+    cases: list[Case] = field(default_factory=list)
+
+    def case(self, function: Case) -> Case:
+        """Add a function to the cases."""
+        self.cases.append(function)
+        return function
+
+    def refuses(self, function: Callable[..., object], *choices: dict[str, Any]) -> None:
+        """Add a case for each set of keyword arguments that ``function`` refuses."""
+        self.cases += [lambda world, arguments=arguments: function(**arguments) for arguments in choices]  # type: ignore[misc]
+
+    def messages(self, case: Case, world: World) -> Iterator[Message]:
+        """Yield the messages that a case makes.
+
+        Raises
+        ------
+        AssertionError
+            It makes none.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                made = case(world)
+            except (ck.CloudknotError, click.ClickException, RuntimeError) as error:
+                made = error
+        made_list = made if isinstance(made, list | tuple) else [made]
+        items = [item for item in (*made_list, *(str(one.message) for one in caught)) if item is not None]
+        assert items, f"this case of {self.name} makes no message: line {case.__code__.co_firstlineno}"
+        for item in items:
+            kind = "warning" if isinstance(item, str) else type(item).__name__
+            text = item.format_message() if isinstance(item, click.ClickException) else str(item)
+            yield Message(self.name, kind, text)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A call in the package that makes a message."""
+
+    file: str
+    function: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.first} in {self.function}"
+
+
+def sites() -> list[Site]:
+    """Return every call in the package that makes an error of the tree, an error of the command line or a warning."""
+    return [site for file in sorted(PACKAGE.rglob("*.py")) for site in _sites_in(file)]
+
+
+def _sites_in(file: Path) -> Iterator[Site]:
+    tree = ast.parse(file.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in MAKERS:
+            around = [f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+            if around and around[-1] != "refuse":
+                yield Site(str(file.relative_to(ROOT)), around[-1], node.lineno, node.end_lineno or node.lineno)
+
+
+def _name(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+class Watch:
+    """The lines of the package's sites that were executed while it watched."""
+
+    def __init__(self, wanted: list[Site]) -> None:
+        self.lines: set[tuple[str, int]] = set()
+        self._files = {str(ROOT / site.file): site.file for site in wanted}
+
+    def reached(self, site: Site) -> bool:
+        """Return whether one of the site's lines was executed."""
+        return any((site.file, line) in self.lines for line in range(site.first, site.last + 1))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch this thread, and each thread that the block starts."""
+        before = sys.gettrace()
+        threading.settrace(self._call)
+        sys.settrace(self._call)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+            threading.settrace(None)  # type: ignore[arg-type]
+
+    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._line if frame.f_code.co_filename in self._files else None
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        self.lines.add((self._files[frame.f_code.co_filename], frame.f_lineno))
+        return self._line

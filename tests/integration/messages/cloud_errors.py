@@ -1,0 +1,63 @@
+"""Errors of AWS, of credentials and of the network, as boto3 raises them."""
+
+from __future__ import annotations
+
+from botocore import exceptions
+
+from cloudknot.aws.error_table import translate
+from cloudknot.aws.permissions.managed_policies import policy_arns
+from cloudknot.aws.permissions.policies import policy
+from tests.integration.messages.catalogue import Area, World
+
+AREA = Area("AWS")
+ANSWERS = {
+    "ExpiredToken": "The security token included in the request is expired",
+    "InvalidClientTokenId": "The security token included in the request is invalid.",
+    "SignatureDoesNotMatch": "The request signature we calculated does not match the signature you provided.",
+    "RequestTimeTooSkewed": "The difference between the request time and the current time is too large.",
+    "OptInRequired": "You are not subscribed to this service. Please go to http://aws.amazon.com to subscribe.",
+    "LimitExceededException": "Cannot exceed quota for RolesPerAccount: 1000",
+    "ThrottlingException": "Rate exceeded",
+    "AccessDenied": "User: arn:aws:iam::1:user/me is not authorized to perform: batch:SubmitJob on resource: x",
+    "NoSuchBucket": "The specified bucket does not exist",
+    "BucketAlreadyExists": "The requested bucket name is not available.",
+    "ClientException": "JobQueue x not found",
+}
+
+
+@AREA.case
+def answers_of_aws(world: World) -> list[Exception]:
+    return [
+        translate(exceptions.ClientError({"Error": {"Code": code, "Message": text}}, "x"), "batch:SubmitJob")
+        for code, text in ANSWERS.items()
+    ]
+
+
+@AREA.case
+def key_unknown_in_a_region_that_is_off(world: World) -> Exception:
+    answer = {"Error": {"Code": "UnrecognizedClientException", "Message": "The security token is invalid."}}
+    return translate(exceptions.ClientError(answer, "x"), "batch:SubmitJob", region="ap-east-1")  # type: ignore[arg-type]
+
+
+@AREA.case
+def errors_before_an_answer(world: World) -> list[Exception]:
+    unreachable = exceptions.EndpointConnectionError(endpoint_url="https://batch.us-east-1.amazonaws.com/")
+    return [
+        translate(exceptions.NoCredentialsError(), "batch:SubmitJob"),
+        translate(exceptions.ProfileNotFound(profile="lab"), "session"),
+        translate(exceptions.TokenRetrievalError(provider="sso", error_msg="Token has expired"), "batch:SubmitJob"),
+        translate(exceptions.ParamValidationError(report="Missing jobName"), "batch:SubmitJob"),
+        translate(unreachable, "batch:SubmitJob", region="us-east-1"),
+        translate(unreachable, "batch:SubmitJob", region="us-esat-1"),
+        translate(exceptions.ReadTimeoutError(endpoint_url="https://s3.amazonaws.com/"), "s3:GetObject"),
+    ]
+
+
+@AREA.case
+def policy_of_an_unknown_level(world: World) -> object:
+    return policy("owner", "123456789012", "us-east-1")
+
+
+@AREA.case
+def managed_policy_that_does_not_exist(world: World) -> object:
+    return policy_arns(world.cloud, ["AmazonS3FulAccess"], "pars_policies")

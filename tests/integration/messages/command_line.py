@@ -1,0 +1,47 @@
+"""Calls of the `cloudknot` command that are refused."""
+
+from __future__ import annotations
+
+import click
+
+from cloudknot.cli.main import main
+from tests.integration.messages.catalogue import Area, World
+
+AREA = Area("command line")
+
+
+def _call(world: World, *arguments: str) -> None:
+    world.patch.setenv("CLOUDKNOT_LOCAL_DIR", str(world.cloud.directory))
+    world.patch.setenv("CLOUDKNOT_CLOUD", "local")
+    main.main(list(arguments), standalone_mode=False)
+
+
+@AREA.case
+def clobber_of_nothing(world: World) -> None:
+    _call(world, "clobber")
+
+
+@AREA.case
+def clobber_of_all_and_more(world: World) -> None:
+    _call(world, "clobber", "--all", "--pars")
+
+
+@AREA.case
+def clobber_of_an_unknown_knot(world: World) -> None:
+    _call(world, "clobber", "no-such-knot", "--yes")
+
+
+@AREA.case
+def region_of_the_embedded_cloud(world: World) -> None:
+    _call(world, "list", "--region", "eu-west-1")
+
+
+@AREA.case
+def account_that_is_no_number(world: World) -> None:
+    _call(world, "permissions", "run", "--account", "mine")
+
+
+@AREA.case
+def error_of_the_library(world: World) -> None:
+    world.patch.setenv("CLOUDKNOT_CLOUD", "moon")
+    main.main(["list"], standalone_mode=False)

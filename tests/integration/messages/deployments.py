@@ -1,0 +1,239 @@
+"""Resources that cannot be made, changed or deleted in the account."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import cloudknot as ck
+from cloudknot.aws import Cloud
+from cloudknot.aws.images.ecr import Repository
+from cloudknot.aws.s3.bucket import Bucket
+from cloudknot.deploy import diff, pars
+from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
+from cloudknot.options.choices import KnotOptions, ParsOptions
+from tests.helpers.functions import cube, square
+from tests.integration.messages.catalogue import Area, World
+from tests.unit.deploy import test_instance_types, test_machine_images
+from tests.unit.deploy.test_diff import existing
+from tests.unit.deploy.test_stack import FAILED_EVENTS, PARAMETERS, TEMPLATE, ScriptedCloud, event
+from tests.unit.deploy.test_templates import parameters_of
+
+AREA = Area("deploy")
+
+
+def _types(instance_types: Any, **choices: Any) -> str:
+    region = test_instance_types.ScriptedRegion(c6i_large="x86_64", c7g_large="arm64", g5_xlarge="x86_64")
+    return platform_in(cast(Cloud, region), KnotOptions.make(name="x", instance_types=instance_types, **choices))
+
+
+AREA.refuses(
+    _types,
+    {"instance_types": "c6i.larg"},
+    {"instance_types": "zz9"},
+    {"instance_types": ["c6i.large", "c7g.large"]},
+    {"instance_types": ["c6i.large", "default_arm64"]},
+    {"instance_types": "c6i.large", "job_def_vcpus": 8},
+    {"instance_types": "c6i.large", "memory": 100_000},
+    {"instance_types": "g5.xlarge", "n_gpus": 4},
+)
+
+
+def _image(**described: str) -> None:
+    region = test_machine_images.ScriptedRegion(**described)
+    check_image(cast(Cloud, region), test_machine_images.IMAGE, "linux/amd64")
+
+
+AREA.refuses(
+    _image,
+    {},
+    {"State": "pending", "Architecture": "x86_64"},
+    {"State": "available", "Architecture": "x86_64", "Platform": "windows"},
+    {"State": "available", "Architecture": "x86_64", "RootDeviceType": "instance-store"},
+    {"State": "available", "Architecture": "arm64"},
+)
+
+
+def _pair(name: str, pairs: list[str]) -> None:
+    check_key_pair(cast(Cloud, test_machine_images.ScriptedRegion(*pairs)), name)
+
+
+AREA.refuses(_pair, {"name": "labs", "pairs": ["lab"]}, {"name": "lab", "pairs": ["x"]}, {"name": "lab", "pairs": []})
+
+
+@AREA.case
+def fixed_names_and_kinds(world: World) -> None:
+    diff.check_fixed(KnotOptions.make(name="pi-calc", job_queue_name="other"), existing())
+
+
+@AREA.case
+def fargate_for_a_knot_on_instances(world: World) -> None:
+    diff.check_fixed(KnotOptions.make(name="pi-calc", instance_types="fargate"), existing())
+
+
+@AREA.case
+def another_service_role(world: World) -> None:
+    wanted = {**parameters_of({}), "ServiceRole": "arn:aws:iam::1:role/other"}
+    diff.check_in_place(KnotOptions.make(name="pi-calc"), existing(), wanted)
+
+
+@AREA.case
+def infrastructure_under_a_service_role_of_its_own(world: World) -> None:
+    known = {**existing(), "ServiceRole": "arn:aws:iam::1:role/own"}
+    wanted = {**parameters_of({"instance_types": ["c6i"]}), "ServiceRole": "arn:aws:iam::1:role/own"}
+    diff.check_in_place(KnotOptions.make(name="pi-calc"), known, wanted)
+
+
+@AREA.case
+def vpc_that_a_pars_has(world: World) -> None:
+    pars.check_fixed(ParsOptions.make(name="x", use_default_vpc=False), {"VpcId": "vpc-1"})
+
+
+@AREA.case
+def role_that_a_pars_has_not(world: World) -> None:
+    pars.check_fixed(ParsOptions.make(name="x", batch_service_role_name="mine"), {})
+
+
+@AREA.case
+def tags_too_long_for_a_template(world: World) -> None:
+    template.fill_in(template.load("knot"), {f"tag-{number}" * 12: "x" * 250 for number in range(46)})
+
+
+@AREA.case
+def stack_that_cannot_be_made(world: World) -> None:
+    cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
+    cloud.events = FAILED_EVENTS
+    cloud.stack().deploy(TEMPLATE, PARAMETERS)
+
+
+@AREA.case
+def stack_that_needs_a_permission(world: World) -> None:
+    cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
+    denied = "User: arn:aws:iam::1:user/me is not authorized to perform: iam:CreateRole on resource: role x"
+    cloud.events = [event("Role", "CREATE_FAILED", denied), event("x", "CREATE_IN_PROGRESS", physical="id")]
+    try:
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
+    except ck.CannotCreateResourceException as error:
+        raise cast(Exception, error.__cause__) from error
+
+
+@AREA.case
+def stack_that_cannot_be_changed(world: World) -> None:
+    cloud = ScriptedCloud(update=["UPDATE_ROLLBACK_COMPLETE"]).existing("CREATE_COMPLETE", A="2")
+    cloud.events = [event("Queue", "UPDATE_FAILED", "Object already exists"), event("x", "UPDATE_IN_PROGRESS")]
+    cloud.stack().deploy(TEMPLATE, PARAMETERS)
+
+
+@AREA.case
+def stack_that_is_stuck(world: World) -> None:
+    ScriptedCloud().existing("UPDATE_ROLLBACK_FAILED").stack().deploy(TEMPLATE, PARAMETERS)
+
+
+@AREA.case
+def stack_that_cannot_be_deleted(world: World) -> None:
+    cloud = ScriptedCloud(delete=["DELETE_FAILED"]).existing("CREATE_COMPLETE")
+    in_use = "resource sg-1 has a dependent object (HandlerErrorCode: DependencyViolation)"
+    cloud.events = [event("SecurityGroup", "DELETE_FAILED", in_use)]
+    cloud.stack().delete()
+
+
+@AREA.case
+def stack_that_takes_too_long(world: World) -> None:
+    ScriptedCloud(create=["CREATE_IN_PROGRESS"]).stack(timeout=10).deploy(TEMPLATE, PARAMETERS)
+
+
+@AREA.case
+def unknown_knot(world: World) -> None:
+    ck.Knot(name="no-such-knot", cloud=world.cloud)
+
+
+@AREA.case
+def policies_beside_a_pars(world: World) -> None:
+    shared = ck.Pars("shared-by-messages", cloud=world.cloud)
+    ck.Knot(name="x", func=square, pars=shared, pars_policies=["AmazonS3FullAccess"], cloud=world.cloud)
+
+
+@AREA.case
+def pars_and_repository_in_use(world: World) -> list[Exception]:
+    shared = ck.Pars("used-by-messages", cloud=world.cloud)
+    knots = [
+        ck.Knot(name=name, func=func, pars=shared, cloud=world.cloud)
+        for name, func in (("first-message", square), ("second-message", cube))
+    ]
+    made = [
+        _error_of(shared.clobber),
+        _error_of(lambda: knots[0].clobber(clobber_repo=True)),
+        _error_of(lambda: knots[0].clobber(clobber_pars=True)),
+        _error_of(lambda: knots[0].map([1])),
+    ]
+    again = ck.Knot(name="first-message", func=square, pars=shared, cloud=world.cloud)
+    made.append(_error_of(lambda: knots[0].clobber(clobber_image=True)))
+    for knot in (again, knots[1]):
+        knot.clobber(clobber_results=True)
+    shared.clobber()
+    made.append(_error_of(lambda: shared.vpc))
+    return made
+
+
+def _error_of(act: Any) -> Exception:
+    try:
+        act()
+    except ck.CloudknotError as error:
+        return error
+    raise AssertionError("nothing was refused")
+
+
+class ScriptedCalls:
+    """A door to AWS that answers by operation, or raises the answer."""
+
+    region = "us-east-1"
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+
+    def call(self, service: str, operation: str, **arguments: Any) -> Any:
+        answer = self.answers[operation]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _answer(code: str) -> ck.CloudError:
+    kinds = {"403": ck.PermissionDeniedError, "BucketAlreadyExists": ck.ResourceExistsException}
+    return kinds.get(code, ck.CloudError)(f"AWS refused it: {code}", code=code, operation="s3:head_bucket")
+
+
+@AREA.case
+def bucket_of_another_account(world: World) -> None:
+    calls = ScriptedCalls(head_bucket=_answer("403"))
+    Bucket(cast(Any, calls), "data", "us-east-1").ensure({})
+
+
+@AREA.case
+def bucket_name_that_is_taken(world: World) -> None:
+    missing = ck.ResourceDoesNotExistException("no such bucket", code="404")
+    calls = ScriptedCalls(head_bucket=missing, create_bucket=_answer("BucketAlreadyExists"))
+    Bucket(cast(Any, calls), "data", "us-east-1").ensure({})
+
+
+@AREA.case
+def bucket_in_another_region(world: World) -> None:
+    calls = ScriptedCalls(head_bucket={"BucketRegion": "eu-west-1"}, get_bucket_tagging={"TagSet": []})
+    Bucket(cast(Any, calls), "data", "us-east-1").ensure({})
+
+
+@AREA.case
+def bucket_that_is_not_empty(world: World) -> None:
+    calls = ScriptedCalls(delete_bucket=_answer("BucketNotEmpty"))
+    Bucket(cast(Any, calls), "data", "us-east-1").delete()
+
+
+@AREA.case
+def image_without_the_tag(world: World) -> None:
+    Repository("cloudknot", cloud=ScriptedCalls(batch_get_image={"images": []})).add_tag("v1", "v2")
+
+
+@AREA.case
+def image_that_is_not_deleted(world: World) -> None:
+    failure = {"imageId": {"imageDigest": "sha256:1"}, "failureReason": "it is in use"}
+    Repository("cloudknot", cloud=ScriptedCalls(batch_delete_image={"failures": [failure]})).delete_images(["sha256:1"])

@@ -1,0 +1,168 @@
+"""Images that cannot be described, built or pushed."""
+
+from __future__ import annotations
+
+import subprocess
+
+from docker.errors import APIError
+
+from cloudknot.aws.images.image_store import Image
+from cloudknot.errors import ImageError
+from cloudknot.image import context
+from cloudknot.image.builder import DockerBuilder
+from cloudknot.image.docker_image import DockerImage, docker_image_of
+from cloudknot.image.git_pins import pinned
+from cloudknot.image.render import image_of, render
+from cloudknot.options.choices import KnotOptions
+from cloudknot.program.program import make_program
+from tests.helpers.functions import cube, square
+from tests.helpers.images import render_image
+from tests.integration.messages.catalogue import Area, World
+from tests.unit.image.test_builder import Engine, Registry, publish
+
+AREA = Area("image")
+PROGRAM = make_program(square, requirements=["six==1.16.0"])
+
+
+def _built_whole() -> Image:
+    return image_of({**render(PROGRAM), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
+
+
+@AREA.case
+def push_to_two_places(world: World) -> None:
+    DockerImage(func=square, dir_name=world.path / "d").push()
+
+
+@AREA.case
+def push_before_build(world: World) -> None:
+    DockerImage(func=square, dir_name=world.path / "d").push(repo_uri="registry/name")
+
+
+@AREA.case
+def docker_image_of_another_type(world: World) -> object:
+    return docker_image_of(KnotOptions.make(docker_image="python:3.11"))
+
+
+@AREA.case
+def directory_that_is_a_file(world: World) -> object:
+    world.path.joinpath("file").touch()
+    return DockerImage(func=square, dir_name=world.path / "file" / "d")
+
+
+@AREA.case
+def directory_without_a_program(world: World) -> object:
+    return DockerImage(dir_name=world.path)
+
+
+@AREA.case
+def directory_of_somebody_else(world: World) -> object:
+    file = next(name for name in render(PROGRAM) if name.startswith(("program/", "cloudknot_worker/")))
+    world.path.joinpath(file).parent.mkdir(parents=True)
+    world.path.joinpath(file).write_text("mine")
+    return DockerImage(func=square, dir_name=world.path)
+
+
+@AREA.case
+def edited_file_that_is_outdated(world: World) -> None:
+    image = DockerImage(func=square, dir_name=world.path / "d")
+    image.req_path.write_text(image.req_path.read_text() + "six\n")
+    DockerImage(func=cube, dir_name=world.path / "d", requirements=["attrs"])
+
+
+@AREA.case
+def repository_without_an_answer(world: World) -> None:
+    def fail(url: str) -> dict[str, str]:
+        raise subprocess.TimeoutExpired("git", 15)
+
+    pinned(["https://github.com/owner/name"], fail)
+
+
+@AREA.case
+def branch_that_does_not_exist(world: World) -> None:
+    pinned(["https://github.com/owner/name@v9"], lambda url: {"HEAD": "0" * 40})
+
+
+@AREA.case
+def no_docker_engine(world: World) -> None:
+    world.patch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    DockerBuilder().build(render_image(PROGRAM), "x:1")
+
+
+@AREA.case
+def failed_instruction(world: World) -> None:
+    says = [
+        {"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"},
+        {"stream": "ERROR: No matching distribution found for six==1.16.0\n"},
+        {"error": "The command '/bin/sh -c python -m pip install' returned a non-zero code: 1"},
+    ]
+    publish(render_image(PROGRAM), Engine(says=says), Registry())
+
+
+@AREA.case
+def failed_apt_package(world: World) -> None:
+    image = render_image(PROGRAM, apt_packages=("imagej",))
+    step = next(line for line in image.files["Dockerfile"].decode().splitlines() if "apt-get" in line)
+    says = [
+        {"stream": f"Step 2/9 : {step}\n"},
+        {"stream": "E: Unable to locate package imagej\n"},
+        {"error": "The command '/bin/sh -c apt-get install' returned a non-zero code: 100"},
+    ]
+    publish(image, Engine(says=says), Registry())
+
+
+@AREA.case
+def base_image_that_does_not_exist(world: World) -> None:
+    says = [
+        {"stream": "Step 1/9 : FROM python:3.99-slim\n"},
+        {"error": "manifest for python:3.99-slim not found: manifest unknown: manifest unknown"},
+    ]
+    publish(render_image(PROGRAM, base_image="python:3.99-slim"), Engine(says=says), Registry())
+
+
+@AREA.case
+def another_python(world: World) -> None:
+    image = render_image(PROGRAM, base_image="old:1")
+    check = next(line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line))
+    log = "cloudknot: this image has Python 3.9\n"
+    says = [{"stream": f"Step 5/9 : {check}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
+    publish(image, Engine(says=says), Registry())
+
+
+@AREA.case
+def another_python_in_a_dockerfile_of_the_user(world: World) -> None:
+    publish(_built_whole(), Engine(exit_code=1, output=b"python: not found\n"), Registry())
+
+
+@AREA.case
+def another_architecture(world: World) -> None:
+    publish(render_image(PROGRAM, platform="linux/arm64", base_image="mine:1"), Engine(), Registry())
+
+
+@AREA.case
+def no_emulation(world: World) -> None:
+    says = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
+    publish(render_image(PROGRAM, platform="linux/arm64"), Engine(says=says), Registry())
+
+
+@AREA.case
+def interrupted_push(world: World) -> None:
+    publish(render_image(PROGRAM), Engine(refuses=APIError("connection reset")), Registry())
+
+
+@AREA.case
+def refused_push(world: World) -> None:
+    refusal = APIError("denied: requested access to the resource is denied")
+    publish(render_image(PROGRAM), Engine(refuses=refusal), Registry())
+
+
+@AREA.case
+def engine_that_ends(world: World) -> object:
+    class Ended(Engine):
+        def inspect_image(self, uri: str) -> dict[str, str]:
+            raise APIError("the engine is shutting down")
+
+    try:
+        publish(_built_whole(), Ended(), Registry())
+    except ImageError as error:
+        return error
+    return None

@@ -1,0 +1,175 @@
+"""Maps, retries and reductions that are refused, and elements that have no result."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any, cast
+
+import cloudknot as ck
+from cloudknot.aws import Cloud
+from cloudknot.run.collect.element_errors import Place, given_up, load_exception, lost, unreadable
+from cloudknot.run.collect.job_failures import ending
+from cloudknot.run.submit.chunks import chunksize
+from cloudknot.run.submit.dependencies import Source, refuse_elsewhere
+from cloudknot.run.submit.submit_job import _not_known
+from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
+from tests.helpers.functions import nap, square
+from tests.integration.messages.catalogue import Area, World
+from tests.unit.run.collect.test_element_errors import CASES
+
+AREA = Area("run")
+PLACE = Place(3, "0f5b-job:1", knot="pi-calc")
+
+
+def _failure(kind: str, name: str = "", message: str = "", **more: Any) -> Failure:
+    return Failure(kind, name, message, "Traceback ...", **more)
+
+
+@AREA.case
+def elements_without_a_result(world: World) -> list[BaseException]:
+    return [lost(PLACE, ending(cast(Any, job))) for job, *_ in CASES.values()]
+
+
+@AREA.case
+def elements_with_a_stored_failure(world: World) -> list[BaseException]:
+    failures = [
+        _failure(EXITED, "SystemExit", "3", exit_code=3),
+        _failure(UNPICKLABLE, "TypeError", "cannot pickle '_thread.lock' object"),
+        _failure(NOT_LOADED, "ModuleNotFoundError", "No module named 'pandas'"),
+        _failure(NOT_LOADED, "RuntimeError", "the image has another Python"),
+        _failure(RAISED, "Odd", "x"),
+        _failure(RAISED, "Odd", "x", source="element 7 of job 1a"),
+        _failure(NO_INPUT, source="element 7 of job 1a"),
+    ]
+    return [load_exception(failure, PLACE) for failure in failures]
+
+
+@AREA.case
+def result_that_this_session_cannot_read(world: World) -> BaseException:
+    return unreadable(PLACE, ModuleNotFoundError("No module named 'pandas'"))
+
+
+@AREA.case
+def results_that_cannot_be_reached(world: World) -> BaseException:
+    return given_up(PLACE, ck.CloudError("s3:GetObject got no answer: connection refused. Check the network."))
+
+
+@AREA.case
+def submission_without_an_answer(world: World) -> BaseException:
+    return _not_known(ck.CloudError("batch:SubmitJob got no answer."), ck.CloudError("batch:ListJobs got no answer."))
+
+
+@AREA.case
+def chunks_too_small_for_an_array(world: World) -> object:
+    return chunksize(1_000_000, 1, 1, None, 256)
+
+
+@AREA.case
+def source_in_another_bucket(world: World) -> None:
+    run = SimpleNamespace(job_id="0f5b-job", keys=SimpleNamespace(bucket="theirs"))
+    refuse_elsewhere(Source(cast(Any, run), list), "mine")
+
+
+class OnWorld:
+    """One knot on the cloud of the cases, made when the first case asks for it."""
+
+    def __init__(self) -> None:
+        self._knots: dict[Any, ck.Knot] = {}
+
+    def __call__(self, world: World, func: Any = square) -> ck.Knot:
+        if func not in self._knots:
+            self._knots[func] = ck.Knot(name=f"messages-{func.__name__}", func=func, cloud=world.cloud)
+        return self._knots[func]
+
+
+knot_of = OnWorld()
+
+
+@AREA.case
+def map_of_a_function(world: World) -> object:
+    return knot_of(world).map(square)
+
+
+@AREA.case
+def map_of_a_number(world: World) -> object:
+    return knot_of(world).map(3)  # type: ignore[arg-type]
+
+
+@AREA.case
+def element_that_cannot_be_pickled(world: World) -> object:
+    return knot_of(world).map([1, threading.Lock()])
+
+
+@AREA.case
+def element_that_is_no_list_of_arguments(world: World) -> object:
+    return knot_of(world).map([1], starmap=True)
+
+
+@AREA.case
+def keyword_that_the_function_has_not(world: World) -> object:
+    return knot_of(world).map([1], kwargs={"exponent": 3})
+
+
+@AREA.case
+def keyword_that_cannot_be_pickled(world: World) -> object:
+    return knot_of(world).map([1], kwargs={"x": threading.Lock()})
+
+
+@AREA.case
+def dependency_of_another_type(world: World) -> object:
+    return knot_of(world).map([1], depends_on=[3])  # type: ignore[list-item]
+
+
+@AREA.case
+def dependencies_too_many(world: World) -> object:
+    return knot_of(world).map([1], depends_on=[f"job-{number}" for number in range(21)])
+
+
+@AREA.case
+def unknown_job(world: World) -> object:
+    return ck.BatchJob("no-such-job", cloud=world.cloud).status
+
+
+@AREA.case
+def logs_of_no_element(world: World) -> object:
+    future = knot_of(world).map([1])
+    future.result()
+    return list(future.job.logs(1))
+
+
+@AREA.case
+def reduction_of_nothing(world: World) -> object:
+    return knot_of(world).map([]).reduce(sum)
+
+
+@AREA.case
+def reduction_of_two_arguments(world: World) -> object:
+    return knot_of(world).map([1]).reduce(lambda a, b: a + b)
+
+
+@AREA.case
+def reduction_that_the_image_cannot_run(world: World) -> object:
+    return knot_of(world).map([1]).reduce(sum, requirements=["six==1.16.0"])
+
+
+@AREA.case
+def job_that_runs(world: World) -> list[BaseException]:
+    future = knot_of(world, nap).map([60.0])
+    made: list[BaseException] = []
+    for act in (lambda: future.result(0.01), lambda: future[0].result(0.01), future.retry_failed):
+        try:
+            act()
+        except ck.CloudknotError as error:
+            made.append(error)
+    future.cancel()
+    return made
+
+
+@AREA.case
+def job_that_was_clobbered(world: World) -> object:
+    future = knot_of(world).map([1])
+    future.result()
+    future.job.clobber()
+    return ck.BatchJob(future.job.job_id, cloud=world.cloud).result()

@@ -1,0 +1,117 @@
+"""Functions, scripts and requirements that cannot be sent to a job."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from pathlib import Path
+
+from cloudknot.program.program import make_program
+from cloudknot.program.script import make_script
+from tests.helpers.functions import square
+from tests.integration.messages.catalogue import Area, World
+
+AREA = Area("program")
+LOCK = threading.Lock()
+
+AREA.refuses(
+    lambda requirements: make_program(square, requirements),
+    {"requirements": "numpy"},
+    {"requirements": [3]},
+    {"requirements": ["numpy=="]},
+    {"requirements": Path("no-such-file.txt")},
+)
+
+
+@AREA.case
+def not_a_function(world: World) -> object:
+    return make_program("square")  # type: ignore[arg-type]
+
+
+@AREA.case
+def async_function(world: World) -> object:
+    async def wait() -> None: ...
+
+    return make_program(wait)
+
+
+@AREA.case
+def function_with_a_lock(world: World) -> object:
+    lock = threading.Lock()
+    return make_program(lambda x: (lock, x))
+
+
+@AREA.case
+def import_that_is_not_installed(world: World) -> object:
+    def use() -> None:
+        import no_such_tool  # type: ignore[import-not-found]  # noqa: F401
+
+    return make_program(use)
+
+
+@AREA.case
+def import_that_the_image_may_have(world: World) -> None:
+    def use() -> None:
+        import no_such_tool  # noqa: F401
+
+    make_program(use, elsewhere=True)
+
+
+@AREA.case
+def import_that_only_the_table_of_pipreqs_has(world: World) -> None:
+    def use() -> None:
+        import bs4  # type: ignore[import-not-found]  # noqa: F401
+
+    make_program(use)
+
+
+def _module(world: World, name: str, content: str) -> object:
+    world.patch.syspath_prepend(str(world.path))
+    world.path.joinpath(name).write_text(content)
+    importlib.invalidate_caches()
+    return importlib.import_module(name.partition(".")[0])
+
+
+@AREA.case
+def compiled_local_module(world: World) -> object:
+    import py_compile
+
+    source = world.path / "compiled_tool.py"
+    source.write_text("def work(x):\n    return x\n")
+    py_compile.compile(str(source), cfile=str(world.path / "compiled_tool.pyc"))
+    source.unlink()
+    world.patch.syspath_prepend(str(world.path))
+    importlib.invalidate_caches()
+    tool = importlib.import_module("compiled_tool")
+    return make_program(lambda x: tool.work(x))
+
+
+@AREA.case
+def local_module_that_is_gone(world: World) -> object:
+    tool = _module(world, "gone_tool.py", "def work(x):\n    return x\n")
+    world.path.joinpath("gone_tool.py").unlink()
+    world.path.joinpath("gone_tool.py").mkdir()
+    try:
+        return make_program(lambda x: tool.work(x))  # type: ignore[attr-defined]
+    finally:
+        sys.modules.pop("gone_tool")
+
+
+@AREA.case
+def script_that_is_missing(world: World) -> object:
+    return make_script(world.path / "no-such-script.py")
+
+
+@AREA.case
+def script_without_an_interpreter(world: World) -> object:
+    script = world.path / "run"
+    script.write_text("echo hello")
+    return make_script(script)
+
+
+@AREA.case
+def script_that_is_not_python(world: World) -> object:
+    script = world.path / "run.py"
+    script.write_text("def (:")
+    return make_script(script)
