@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import cloudknot as ck
 from cloudknot.options import config
 from cloudknot.options.choices import ImageOptions, KnotOptions, MapOptions, ParsOptions, RetryOptions
@@ -21,6 +23,7 @@ AREA.refuses(
     {"retries": 0},
     {"retries": "3"},
     {"retries": 1.0},
+    {"retries": np.array([1, 2])},
     {"memory": 3},
     {"job_def_vcpus": 0},
     {"job_def_vcpus": 300},
@@ -29,7 +32,7 @@ AREA.refuses(
     {"n_gpus": -1},
     {"n_gpus": 1, "instance_types": ["default_x86_64", "default_arm64"]},
     {"n_gpus": 1, "instance_types": "default_x86_64"},
-    {"n_gpus": 1, "instance_types": "p2.xlarge"},
+    {"n_gpus": 1, "instance_types": "p3.2xlarge"},
     {"instance_types": "a1.large"},
     {"instance_types": ["c7g", "c6i"]},
     {"instance_types": ["fargate", "c6i"]},

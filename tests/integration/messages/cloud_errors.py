@@ -60,4 +60,4 @@ def policy_of_an_unknown_level(world: World) -> object:
 
 @AREA.case
 def managed_policy_that_does_not_exist(world: World) -> object:
-    return policy_arns(world.cloud, ["AmazonS3FulAccess"], "pars_policies")
+    return policy_arns(world.cloud, {"AmazonS3FulAccess": "pars_policies"})

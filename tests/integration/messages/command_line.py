@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
+import cloudknot as ck
+from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.cli.main import main
 from tests.integration.messages.catalogue import Area, World
 
@@ -39,6 +39,16 @@ def region_of_the_embedded_cloud(world: World) -> None:
 @AREA.case
 def account_that_is_no_number(world: World) -> None:
     _call(world, "permissions", "run", "--account", "mine")
+
+
+@AREA.case
+def bucket_that_is_not_empty(world: World) -> None:
+    with ck.LocalCloud(world.path / "own") as cloud:
+        Bucket(cloud.door, cloud.bucket, cloud.region, ours=True).ensure({})
+        cloud.storage.put("thesis.tex", b"mine")
+        world.patch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
+        world.patch.setenv("CLOUDKNOT_CLOUD", "local")
+        main.main(["clobber", "--all", "--results", "--yes"], standalone_mode=False)
 
 
 @AREA.case

@@ -236,4 +236,6 @@ def image_without_the_tag(world: World) -> None:
 @AREA.case
 def image_that_is_not_deleted(world: World) -> None:
     failure = {"imageId": {"imageDigest": "sha256:1"}, "failureReason": "it is in use"}
-    Repository("cloudknot", cloud=ScriptedCalls(batch_delete_image={"failures": [failure]})).delete_images(["sha256:1"])
+    Repository("cloudknot", cloud=ScriptedCalls(batch_delete_image={"failures": [failure]})).delete_images(
+        ["sha256:1"]
+    )

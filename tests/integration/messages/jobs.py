@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import Future
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 import cloudknot as ck
-from cloudknot.aws import Cloud
+from cloudknot.local.faults.switches import FaultSwitches
+from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import Place, given_up, load_exception, lost, unreadable
 from cloudknot.run.collect.job_failures import ending
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_elsewhere
-from cloudknot.run.submit.submit_job import _not_known
+from cloudknot.run.submit.kwargs import refuse_unknown
+from cloudknot.run.submit.rounds import open_run
+from cloudknot.run.submit.submit_job import _not_known, _submit_job
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
+from cloudknot.worker.wire.keys import RunKeys
 from tests.helpers.functions import nap, square
+from tests.helpers.waiting import until
 from tests.integration.messages.catalogue import Area, World
+from tests.unit.run.collect.fake_job import FakeJob, future_of
 from tests.unit.run.collect.test_element_errors import CASES
 
 AREA = Area("run")
@@ -72,6 +82,14 @@ def source_in_another_bucket(world: World) -> None:
     refuse_elsewhere(Source(cast(Any, run), list), "mine")
 
 
+def power(x: int, exponent: int = 2) -> int:
+    return int(x**exponent)
+
+
+def inverse(x: float) -> float:
+    return 1 / x
+
+
 class OnWorld:
     """One knot on the cloud of the cases, made when the first case asks for it."""
 
@@ -114,7 +132,14 @@ def keyword_that_the_function_has_not(world: World) -> object:
 
 @AREA.case
 def keyword_that_cannot_be_pickled(world: World) -> object:
-    return knot_of(world).map([1], kwargs={"x": threading.Lock()})
+    return knot_of(world, power).map([1], kwargs={"exponent": threading.Lock()})
+
+
+@AREA.case
+def keyword_for_a_script(world: World) -> None:
+    script = world.path / "run.py"
+    script.write_text("print(1)")
+    refuse_unknown(make_script(script), {"x": 1}, False)
 
 
 @AREA.case
@@ -173,3 +198,63 @@ def job_that_was_clobbered(world: World) -> object:
     future.result()
     future.job.clobber()
     return ck.BatchJob(future.job.job_id, cloud=world.cloud).result()
+
+
+@AREA.case
+def retry_that_another_session_submits(world: World) -> object:
+    future = knot_of(world, inverse).map([0])
+    future.exception()
+    keys, manifest = future.job.keys, future.job.manifest
+    claim = replace(manifest, created=datetime.now(UTC).isoformat())
+    world.cloud.storage.put(keys.round(1), claim.to_json().encode())
+    return future.retry_failed()
+
+
+@AREA.case
+def failed_dependency_that_batch_has_forgotten(world: World) -> object:
+    future = knot_of(world, inverse).map([0])
+    future.exception()
+    until(lambda: future.job.done)
+    long_ago = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
+    world.cloud.storage.put(future.job.keys.manifest, long_ago.to_json().encode())
+    FaultSwitches(world.cloud).forget(future.job.job_id)
+    return knot_of(world).map([1], depends_on=ck.BatchJob(future.job.job_id, cloud=world.cloud))
+
+
+@AREA.case
+def run_without_a_job(world: World) -> object:
+    keys = RunKeys.of(world.cloud.bucket, "messages", "20260101T000000000000-000000")
+    future = knot_of(world).map([1])
+    world.cloud.storage.put(keys.manifest, future.job.manifest.to_json().encode())
+    future.result()
+    try:
+        return open_run(world.cloud, keys, "no-job")
+    finally:
+        world.cloud.storage.delete(keys.manifest)
+
+
+@AREA.case
+def queue_that_was_deleted_by_hand(world: World) -> None:
+    def refuse(*arguments: object, **request: object) -> None:
+        raise ck.CloudError("AWS refused batch:SubmitJob: JobQueue pi-calc does not exist", code="ClientException")
+
+    cloud = SimpleNamespace(door=SimpleNamespace(call_once=refuse))
+    submission = SimpleNamespace(manifest=SimpleNamespace(knot="pi-calc"))
+    _submit_job(cast(Any, cloud), cast(Any, submission), cast(Any, {}))
+
+
+@AREA.case
+def collector_that_fails(world: World) -> BaseException | None:
+    job = FakeJob(square, [1])
+    job.silence = ZeroDivisionError("a fault of cloudknot's own")
+    with _logging_off():
+        return cast("BaseException | None", future_of(job).exception())
+
+
+@contextmanager
+def _logging_off() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

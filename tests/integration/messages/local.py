@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import cloudknot as ck
+from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.local.faults.faulty_runner import FaultyRunner
+from cloudknot.local.faults.plan import Faults, Kill
+from cloudknot.local.faults.requests import Injector
+from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images import materialise
-from cloudknot.local.server.launch import launch
+from cloudknot.local.server.launch import check_installed, launch
+from cloudknot.local.server.registry import Registry
 from cloudknot.local.state import locked, read_state
+from cloudknot.program.program import make_program
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
+from tests.integration.aws.test_translation import server_that_says
 from tests.integration.messages.catalogue import Area, World
-from cloudknot.program.program import make_program
 
 AREA = Area("embedded cloud")
 AREA.refuses(
@@ -69,10 +78,71 @@ def requirement_that_does_not_exist(world: World) -> Path:
 
 
 @AREA.case
-def faults_on_a_cloud_that_is_not_there(world: World) -> None:
-    ck.LocalCloud(world.path).faults.forget("job")
+def requirement_that_takes_too_long(world: World) -> Path:
+    world.patch.setattr("cloudknot.local.runners.images.INSTALL_TIMEOUT", 0.0)
+    return materialise(world.path, render_image(make_program(square, requirements=["six==1.17.0"])))
 
 
 @AREA.case
-def unknown_fault(world: World) -> None:
-    world.cloud.faults.kill("no-such-job", "lightning")
+def environment_that_cannot_be_made(world: World) -> Path:
+    world.patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(world.path / "environments"))
+    world.patch.setattr("sys.executable", str(world.path / "no-python"))
+    return materialise(world.path, render_image(make_program(square, requirements=[])))
+
+
+@AREA.case
+def cloud_without_its_packages(world: World) -> None:
+    world.patch.setattr("cloudknot.local.server.launch._NEEDED", ("no_such_package",))
+    check_installed()
+
+
+@AREA.case
+def cloud_that_hangs(world: World) -> list[BaseException]:
+    world.patch.setattr("cloudknot.local.admin.REQUEST_TIMEOUT", 0.2)
+    world.patch.setattr("cloudknot.local.cloud.STOP_TIMEOUT", 0.0)
+    world.patch.setattr("cloudknot.local.cloud.ANSWER_TIMEOUT", 0.2)
+    cloud = ck.LocalCloud(world.path)
+    process = cloud.start().pid
+    os.kill(process, signal.SIGSTOP)
+    try:
+        return [_error_of(cloud.start), _error_of(cloud.stop)]
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.kill(process, signal.SIGCONT)
+
+
+def _error_of(act: Callable[[], object]) -> Exception:
+    try:
+        act()
+    except ck.CloudknotError as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+@AREA.case
+def registries_that_do_not_serve(world: World) -> list[Exception]:
+    made = [_error_of(_registry("http://127.0.0.1:1").check)]
+    for status in (401, 404, 500):
+        with server_that_says("ecr", status, "Refused", "as a registry says it") as endpoint:
+            made.append(_error_of(_registry(endpoint).check))
+            made.append(_error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
+    return made
+
+
+def _registry(url: str) -> Registry:
+    return Registry(RegistryLogin(url.removeprefix("http://"), "AWS", ""))
+
+
+@AREA.case
+def faults_on_a_cloud_that_is_not_there(world: World) -> None:
+    FaultSwitches(ck.LocalCloud(world.path)).forget("job")
+
+
+@AREA.case
+def kill_of_a_job_that_does_not_run(world: World) -> None:
+    injector = Injector()
+    FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")
+
+
+AREA.refuses(Faults.from_dict, {"given": {"lightning": 1}}, {"given": {"errors": 2}})
+AREA.refuses(Kill, {"how": "lightning"})
