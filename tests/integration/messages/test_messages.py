@@ -30,15 +30,6 @@ AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA),
 ]
-    choices.AREA,
-    programs.AREA,
-    images.AREA,
-    cloud_errors.AREA,
-    deployments.AREA,
-    jobs.AREA,
-    local.AREA,
-    command_line.AREA,
-]
 
 
 @dataclass
