@@ -1,1 +1,1 @@
-"""The build context of a program, the engine that builds it, and the repository that holds it."""
+"""The image of a program: its build context, the Docker engine that builds it, and its repository."""

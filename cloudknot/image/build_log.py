@@ -1,4 +1,4 @@
-"""What a Docker engine says while it builds, pulls or pushes: shown to a person, and kept for the error."""
+"""Follow a Docker engine while it builds, pulls or pushes: show progress, and keep the log for errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class Moved(TypedDict, total=False):
-    """How much of a layer has arrived, in bytes."""
+class LayerProgress(TypedDict, total=False):
+    """The bytes of a layer that have arrived, and all of them."""
 
     current: int
     total: int
@@ -30,33 +30,34 @@ class Event(TypedDict, total=False):
     id: str
     status: str
     stream: str
-    progressDetail: Moved
+    progressDetail: LayerProgress
 
 
 LOG_LINES = 20
-"""Lines of a failed build that the error shows."""
+"""Number of the last log lines that the error of a failed build shows."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : (.*)", re.DOTALL)
 _CHATTER = re.compile(r"\s*$| ---> |Removing intermediate container ")
-"""Lines of the engine's own, between those that the steps print."""
+"""Lines that the engine itself prints between the output of the steps."""
 
 
 class EngineLog:
-    """Follows one answer of the engine; a context manager, so that what it shows ends with it.
+    """The log of one request to the engine. It is a context manager that ends the progress display.
 
     Parameters
     ----------
     title : str
-        What is being done, for the error: "Pushing 127.0.0.1:5000/cloudknot:latest".
+        The task, for the error: ``"Pushing 127.0.0.1:5000/cloudknot:latest"``.
     brief : str, optional
-        The same for the screen, where an address leaves no room for bars. Default: the title.
+        A shorter title for the screen, where an address would leave no room for bars. Default: the title.
     shown : bool, optional
-        Whether to show it on stderr. Default: ``CLOUDKNOT_PROGRESS`` (0 or 1), else where a person looks on.
+        Whether to show progress on stderr. Default: ``CLOUDKNOT_PROGRESS`` (0 or 1), else
+        only on a terminal.
     """
 
     def __init__(self, title: str, brief: str = "", shown: bool | None = None) -> None:
         self._title = title
-        self._screen = _Screen(brief or title) if (_wanted() if shown is None else shown) else None
+        self._screen = _Screen(brief or title) if (_is_progress_wanted() if shown is None else shown) else None
         self._instruction = ""
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
 
@@ -70,9 +71,9 @@ class EngineLog:
             self._screen.stop()
 
     def follow(self, events: Iterable[Event]) -> None:
-        """Read until the engine is done. Raises `ImageError` with what it says of a failure."""
+        """Read the events to the end. Raise `ImageError` with the engine's message if one reports a failure."""
         failure: ImageError | None = None
-        # To the very end, also after a failure: an answer that is not read keeps its connection open.
+        # Reading goes on after a failure: an answer that is not read to its end keeps its connection open.
         for event in events:
             if "error" in event:
                 failure = failure or self._failure(str(event["error"]).strip())
@@ -84,9 +85,11 @@ class EngineLog:
             raise failure
 
     def _line(self, line: str) -> None:
+        # The engine colours the error output of a step, but the text of an exception must be plain.
         line = _COLOUR.sub("", line)
         if step := _STEP.match(line):
             self._instruction = step[1].strip()
+            # Only the output of the failed step helps to explain a failure.
             self._lines.clear()
         elif _CHATTER.match(line):
             return
@@ -95,15 +98,15 @@ class EngineLog:
         if self._screen:
             self._screen.line(line)
 
-    def _failure(self, said: str) -> ImageError:
-        at = f"\nThe instruction that failed:\n    {self._instruction}" if self._instruction else ""
+    def _failure(self, message: str) -> ImageError:
+        step = f"\nThe failed instruction of the Dockerfile:\n    {self._instruction}" if self._instruction else ""
         log = "\n".join(self._lines)
         tail = f"\nThe end of its log:\n{log}" if log else ""
-        text = f"{self._title} failed: {said}{at}{tail}"
+        text = f"{self._title} failed: {message}{step}{tail}"
         return ImageError(text, instruction=self._instruction, log=log)
 
 
-def _wanted() -> bool:
+def _is_progress_wanted() -> bool:
     variable = os.environ.get("CLOUDKNOT_PROGRESS")
     if variable:
         return variable not in ("0", "false", "no")
@@ -111,7 +114,7 @@ def _wanted() -> bool:
 
 
 class _Screen:
-    """A spinner with the last line of the log, and a bar for each layer that is moved."""
+    """A spinner with the last line of the log, and a bar for each layer that is pushed or pulled."""
 
     def __init__(self, title: str) -> None:
         from rich.console import Console
@@ -161,9 +164,10 @@ class _Screen:
         )
 
     def stop(self) -> None:
-        """Leave one line on the screen: what was done, how much of it, and how long it took."""
+        """Leave one line on the screen: the task, the bytes moved, and the time it took."""
         for layer in self._layers.values():
             self._progress.update(layer, visible=False)
+        # Without a total, rich would keep the bar pulsing as if the task went on.
         if not self._layers:
             self._progress.update(self._main, total=0)
         self._progress.update(self._main, description=self._title)

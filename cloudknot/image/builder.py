@@ -1,8 +1,6 @@
-"""DockerBuilder: build images and push them, with the ``docker`` package.
+"""DockerBuilder: build images and push them.
 
-The only module that imports docker, and only when something is built: an image that the registry has needs no engine.
-An image is built in two parts, its environment and the program on top, so that a new program is a small layer on an
-environment which the engine or the registry has already.
+Only this module imports ``docker``, and only when it builds. An image that the registry has needs no Docker engine.
 """
 
 from __future__ import annotations
@@ -22,30 +20,37 @@ from cloudknot.image.build_log import EngineLog
 if TYPE_CHECKING:
     from docker import APIClient
 
+# A step of a build may install packages for minutes without printing a line.
 SILENCE = 30 * 60
-"""Seconds that the engine may say nothing for: a step of a build may install quietly."""
+"""Seconds without a line from the engine after which a build, push or pull fails."""
 CHECK_TIMEOUT = 60
 """Seconds that the check of an image's Python may take."""
 
 NO_ENGINE = (
-    "A Docker engine is needed to build the image, and none answers ({error}). Install and start one "
-    '(Docker Desktop, or on Debian `apt-get install docker.io`), or run on this machine without: cloud="local".'
+    "A Docker engine is needed to build the image, and none is running on this machine ({error}). Install and start "
+    'one (Docker Desktop, or on Debian: `apt-get install docker.io`), or run without Docker: cloud="local".'
 )
-NOT_SENT = " If the connection broke, just call again: layers that have arrived are not sent again."
+TRY_AGAIN = " If the connection broke, call again: layers that have arrived are not sent again."
+BAD_LOGIN = (
+    " The registry refused the login or the push. On AWS, you need the policy that `cloudknot permissions create` "
+    "prints. For another registry, log in with `docker login`."
+)
 _REFUSED = re.compile(r"denied|authori[sz]|authentication", re.IGNORECASE)
-"""A registry's words for a login that it does not take."""
+"""The words of a registry that refuses a login or a push."""
 
 
 class DockerBuilder:
-    """Builds and pushes with the engine that ``DOCKER_HOST``, or Docker's current context, names.
+    """A client of the Docker engine that ``DOCKER_HOST``, or Docker's current context, names.
+
+    It is a context manager that closes its connections at the end.
+
+    Every method raises `ImageError` when no engine answers, a build step fails, the image cannot run its program, or
+    the registry refuses a request.
 
     Parameters
     ----------
     client : docker.APIClient, optional
-        Default: made on first use.
-
-    A context manager, at whose end the connections that it made are closed. Every method raises `ImageError` when
-    there is no engine, a step of a build fails, the image cannot run its program, or a registry refuses.
+        Default: a client that is created on first use.
     """
 
     def __init__(self, client: APIClient | None = None) -> None:
@@ -61,10 +66,12 @@ class DockerBuilder:
             self._own_client = None
 
     def publish(self, image: Image, repository: Repository, uri: str) -> None:
-        """Build what the repository lacks of an image, and push it as ``uri``.
+        """Build the parts of an image that the repository lacks, and push the image as ``uri``.
 
-        An environment that the repository has is pulled, not built; one that the engine has is not even pulled.
+        An environment that is in the repository is pulled instead of built, unless the engine has it.
         """
+        # Environment and program are separate images: a new program is then one small layer on an environment that the
+        # engine or the registry already has.
         login, environment = repository.login(), _sibling(uri, image.environment_tag)
         files = context.environment_of(image.files)
         if files is not None:
@@ -77,33 +84,37 @@ class DockerBuilder:
         self.push(uri, login)
 
     def build(self, image: Image, uri: str) -> None:
-        """Build an image on the engine alone, as ``name:tag``."""
+        """Build an image as ``name:tag``, without pushing it."""
         environment = _sibling(uri, image.environment_tag)
         files = context.environment_of(image.files)
         if files is not None:
             self._make_environment(image, files, environment)
         self._make_program(image, uri, environment)
 
-    def tag(self, uri: str, other: str) -> None:
-        """Give an image of the engine another name."""
-        name, tag = _split(other)
+    def tag(self, uri: str, new_uri: str) -> None:
+        """Add another name to an image of the engine."""
+        name, tag = _split(new_uri)
         with self._translated(f"Naming {uri}"):
             self._client.tag(uri, name, tag, force=True)
 
     def push(self, uri: str, login: RegistryLogin | None = None) -> None:
-        """Push an image; layers that the registry has are not sent again. Without a login, Docker's own is used."""
+        """Push an image.
+
+        Layers that the registry has are not sent again. Without ``login``, the engine uses Docker's own settings.
+        """
         auth = {"username": login.username, "password": login.password} if login else None
         title = f"Pushing {uri}"
         try:
             with self._translated(title), EngineLog(title, _brief("Pushing", uri)) as log:
                 log.follow(self._client.push(uri, stream=True, decode=True, auth_config=auth))
         except ImageError as error:
-            raise ImageError(f"{error}{'' if _REFUSED.search(str(error)) else NOT_SENT}") from error
+            fix = BAD_LOGIN if _REFUSED.search(str(error)) else TRY_AGAIN
+            raise ImageError(f"{str(error).rstrip('.')}.{fix}") from error
 
     def _make_environment(self, image: Image, files: Mapping[str, bytes], uri: str) -> None:
         if image.nocache or not self._has(uri):
             self._build("Building the environment", image, files, uri)
-        # Also of an image that is there: it may be one that was refused before.
+        # An existing image is checked as well: an earlier call may have built it and then refused it.
         self._check(image, uri)
 
     def _make_program(self, image: Image, uri: str, environment: str) -> None:
@@ -125,9 +136,9 @@ class DockerBuilder:
         arguments: dict[str, str] | None = None,
     ) -> None:
         labels: dict[str, str] = {}
-        if context.ABOUT in files:
-            said = context.about(files)
-            labels = {"org.opencontainers.image.title": said["function"], "cloudknot.program": said["digest"]}
+        if context.PROGRAM_INFO in files:
+            info = context.program_info(files)
+            labels = {"org.opencontainers.image.title": info["function"], "cloudknot.program": info["digest"]}
         with self._translated(title), EngineLog(title) as log:
             events = self._client.build(
                 fileobj=as_tar(files, image.executables),
@@ -145,15 +156,17 @@ class DockerBuilder:
             try:
                 log.follow(events)
             except ImageError as error:
-                raise build_errors.explained(error, image) from error
+                raise build_errors.explain(error, image) from error
 
     def _check(self, image: Image, uri: str) -> None:
-        """Refuse an image of another architecture, or of another Python where the Dockerfile does not do so itself."""
-        with self._translated(f"Looking at {uri}"):
-            about = self._client.inspect_image(uri)
-        found = f"{about['Os']}/{about['Architecture']}"
+        """Raise `ImageError` for an image with another architecture or another Python than its program needs."""
+        with self._translated(f"Inspecting {uri}"):
+            description = self._client.inspect_image(uri)
+        found = f"{description['Os']}/{description['Architecture']}"
+        # An engine builds on a base image of another architecture without an error, and jobs could not run the image.
         if found != image.platform:
-            raise build_errors.other_architecture(found, image)
+            raise build_errors.wrong_architecture(found, image)
+        # The Dockerfile that cloudknot renders checks its Python while it is built.
         if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
             self._check_python(image, uri)
 
@@ -164,7 +177,7 @@ class DockerBuilder:
             raise build_errors.python_failed(log, image)
 
     def _run(self, uri: str, command: list[str]) -> tuple[int, str]:
-        """Exit code and output of a command in an image."""
+        """Run a command in an image and return its exit code and output."""
         from docker.errors import APIError
 
         client = self._client
@@ -174,7 +187,7 @@ class DockerBuilder:
             status = int(client.wait(container, timeout=CHECK_TIMEOUT)["StatusCode"])
             return status, client.logs(container).decode("utf-8", "replace")
         except APIError as error:
-            # The command is not in the image.
+            # The engine refuses to start a command that the image lacks. A shell would report that as 127.
             if error.response is not None and error.response.status_code in (400, 404):
                 return 127, str(error)
             raise
@@ -207,7 +220,8 @@ class DockerBuilder:
         return self._own_client
 
     @contextlib.contextmanager
-    def _translated(self, what: str, *passed: type[Exception]) -> Iterator[None]:
+    def _translated(self, title: str, *passed: type[Exception]) -> Iterator[None]:
+        """Turn errors of the engine into `ImageError`, except those of the types ``passed``."""
         from docker.errors import DockerException
         from requests.exceptions import RequestException
 
@@ -216,11 +230,11 @@ class DockerBuilder:
         except passed:
             raise
         except (DockerException, RequestException) as error:
-            raise ImageError(f"{what} failed: {error}") from error
+            raise ImageError(f"{title} failed: {error}") from error
 
 
 def _connect() -> APIClient:
-    """A client of the engine. One is needed from here on, and if there is none this says so."""
+    """Return a client of the engine; raise `ImageError` with advice when none answers."""
     import docker
     from docker.context import ContextAPI
     from docker.errors import DockerException
@@ -229,6 +243,7 @@ def _connect() -> APIClient:
     try:
         settings = kwargs_from_env()
         host, tls = settings.get("base_url"), settings.get("tls", False)
+        # docker-py alone does not know contexts, which Docker Desktop and `docker context use` rely on.
         if not host and (current := ContextAPI.get_current_context()):
             host, tls = current.Host, current.TLSConfig
         client = docker.APIClient(host, tls=tls, version="auto", timeout=SILENCE)
@@ -243,8 +258,8 @@ def _split(uri: str) -> tuple[str, str]:
     return name, tag
 
 
-def _brief(doing: str, uri: str) -> str:
-    return f"{doing} the {'environment' if _split(uri)[1].startswith('env-') else 'image'}"
+def _brief(verb: str, uri: str) -> str:
+    return f"{verb} the {'environment' if _split(uri)[1].startswith('env-') else 'image'}"
 
 
 def _sibling(uri: str, tag: str) -> str:
@@ -252,7 +267,7 @@ def _sibling(uri: str, tag: str) -> str:
 
 
 def as_tar(files: Mapping[str, bytes], executables: Collection[str] = ()) -> io.BytesIO:
-    """A build context as the engine takes it; the same files give the same bytes."""
+    """Return a build context as the tar archive that the engine reads. The same files give the same bytes."""
     import tarfile
 
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """A build context as a directory that a person can read and edit.
 
-What a person edited stays: the Dockerfile, the requirements, and any file that cloudknot did not write. A record of
-what was written tells one from the other. The program's own files are always the current ones.
+A person's edits survive: changes to the Dockerfile and the requirements, and added files. The program's own files are
+always written anew.
 """
 
 from __future__ import annotations
@@ -13,94 +13,108 @@ import warnings
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-from cloudknot.errors import CloudknotInputError
-from cloudknot.image.context import ABOUT, DOCKERFILE, GENERATED, REQUIREMENTS
+from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.image.context import DOCKERFILE, GENERATED, PROGRAM_INFO, REQUIREMENTS
 
+# The digests of the files as cloudknot wrote them. A file with another digest was edited by a person.
 RECORD = ".cloudknot.json"
-NEEDED = (DOCKERFILE, REQUIREMENTS, ABOUT)
-"""Files without which a directory is not the context of a program."""
+NEEDED = (DOCKERFILE, REQUIREMENTS, PROGRAM_INFO)
+"""Files without which a directory is not the build context of a program."""
 _LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", RECORD}
 
 
 def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = False) -> None:
-    """Bring a directory up to date with a rendered context; files that a person edited stay as they are.
+    """Bring a directory up to date with a rendered build context, and keep a person's edits.
 
     Parameters
     ----------
     directory : Path
-        Made if there is none.
+        Created if it does not exist.
     files : mapping of str to bytes
-    overwrite : bool
-        Write over what a person edited, too.
+    overwrite : bool, default False
+        Replace edited files, too.
+
+    Warns
+    -----
+    UserWarning
+        An edited file differs from the one that cloudknot would write now.
 
     Raises
     ------
     CloudknotInputError
-        Where a program's file belongs there is one that cloudknot did not write, or the directory cannot be written.
+        A file that cloudknot did not write is in the place of a program's file, or the directory cannot be written.
     """
     record = {} if overwrite else _record(directory)
-    found = {path: _sha256(directory / path) for path in {*files, *record}}
+    digests = {path: _sha256(directory / path) for path in {*files, *record}}
     if not overwrite:
-        _refuse_foreign(directory, files, found, record)
+        _refuse_foreign(directory, files, digests, record)
     try:
+        # An earlier program may have had more local modules. Jobs must not import them any more.
         for path in record.keys() - files.keys():
-            if path.startswith(GENERATED) and found[path] == record[path]:
+            if path.startswith(GENERATED) and digests[path] == record[path]:
                 (directory / path).unlink(missing_ok=True)
-        kept = {path for path in files if not overwrite and _is_edited(path, found, record)}
+        edited_paths = {path for path in files if not overwrite and _is_edited(path, digests, record)}
         for path, data in files.items():
-            if path not in kept:
+            if path not in edited_paths:
                 (directory / path).parent.mkdir(parents=True, exist_ok=True)
                 (directory / path).write_bytes(data)
-        now = {path: record.get(path, "") if path in kept else _digest(data) for path, data in files.items()}
-        (directory / RECORD).write_text(json.dumps(now, indent=1, sort_keys=True))
+        new_record = {
+            path: record.get(path, "") if path in edited_paths else _digest(data) for path, data in files.items()
+        }
+        (directory / RECORD).write_text(json.dumps(new_record, indent=1, sort_keys=True))
     except OSError as error:
-        raise CloudknotInputError(f"The build context cannot be written to {directory}: {error}") from error
-    _warn_of_outdated(directory, {path for path in kept if record.get(path) not in (None, "", _digest(files[path]))})
+        raise CloudknotInputError(
+            f"The build context cannot be written to {directory}: {error}. "
+            "Pass as dir_name= (of a knot: image_work_dir=) a directory that you can write to."
+        ) from error
+    changed = (path for path in edited_paths if record.get(path) not in (None, "", _digest(files[path])))
+    _warn_of_outdated(directory, set(changed))
 
 
 def read(directory: Path) -> dict[str, bytes]:
-    """Every file of a context, by its path.
+    """Return every file of a build context by its path.
 
     Raises
     ------
     CloudknotInputError
-        It is not the context of a program.
+        The directory is not the build context of a program.
     """
-    files = {name: path.read_bytes() for name, path in _found(directory)}
-    _refuse_missing(directory, files)
+    files = {name: path.read_bytes() for name, path in _list_files(directory)}
+    _refuse_incomplete(directory, files)
     return files
 
 
 def check(directory: Path) -> None:
-    """Refuse a directory that is not the context of a program: see `read`."""
-    _refuse_missing(directory, {path for path in NEEDED if (directory / path).is_file()})
+    """Raise `CloudknotInputError` for a directory that is not the build context of a program."""
+    _refuse_incomplete(directory, {path for path in NEEDED if (directory / path).is_file()})
 
 
-def _refuse_missing(directory: Path, found: Container[str]) -> None:
-    if missing := [path for path in NEEDED if path not in found]:
-        raise CloudknotInputError(
-            f"{directory} is not a program's build context: it has no {', '.join(missing)}. "
-            "Give a func or a script path with it to have one written there."
+def _refuse_incomplete(directory: Path, paths: Container[str]) -> None:
+    if missing := [path for path in NEEDED if path not in paths]:
+        refuse(
+            problem=f"The directory {directory} is not a program's build context.",
+            cause=f"It has no {' and no '.join(missing)}.",
+            fix="Pass a function or a script as well: cloudknot then writes the build context there.",
         )
 
 
 def executables(directory: Path) -> list[str]:
-    """The paths of those files that a person added and can execute."""
-    return [name for name, path in _found(directory) if _is_added(name) and path.stat().st_mode & stat.S_IXUSR]
+    """Return the paths of the executable files that a person added."""
+    return [name for name, path in _list_files(directory) if _is_added(name) and path.stat().st_mode & stat.S_IXUSR]
 
 
 def _is_added(name: str) -> bool:
     return name not in (DOCKERFILE, REQUIREMENTS) and not name.startswith(GENERATED)
 
 
-def _found(directory: Path) -> list[tuple[str, Path]]:
-    """Every file of a context and its name there, in order."""
+def _list_files(directory: Path) -> list[tuple[str, Path]]:
+    """Return the files of a build context with their paths in it, sorted."""
     inside = ((path.relative_to(directory), path) for path in sorted(directory.rglob("*")) if path.is_file())
     return [(name.as_posix(), path) for name, path in inside if not _LEFT_OUT & set(name.parts)]
 
 
 def edited(directory: Path) -> bool:
-    """Whether a person has edited the Dockerfile since it was written."""
+    """Return whether a person has edited the Dockerfile since cloudknot wrote it."""
     return _record(directory).get(DOCKERFILE) != _sha256(directory / DOCKERFILE)
 
 
@@ -108,31 +122,34 @@ def _record(directory: Path) -> dict[str, str]:
     try:
         record: dict[str, str] = json.loads((directory / RECORD).read_text())
     except (OSError, ValueError):
+        # Without a record, every file counts as a person's: none is overwritten.
         return {}
     return record
 
 
 def _refuse_foreign(
-    directory: Path, files: Mapping[str, bytes], found: Mapping[str, str | None], record: Mapping[str, str]
+    directory: Path, files: Mapping[str, bytes], digests: Mapping[str, str | None], record: Mapping[str, str]
 ) -> None:
-    foreign = [path for path in files if path.startswith(GENERATED) and found[path] and path not in record]
+    foreign = [path for path in files if path.startswith(GENERATED) and digests[path] and path not in record]
     if foreign:
-        raise CloudknotInputError(
-            f"{directory} holds {foreign[0]}, which is not cloudknot's and would be written over. Name another one."
+        refuse(
+            problem=f"The directory {directory} holds {foreign[0]}, which cloudknot did not write.",
+            cause="The build context needs that path, and would overwrite the file.",
+            fix="Choose another directory with dir_name= (of a knot: image_work_dir=), or move the file.",
         )
 
 
-def _is_edited(path: str, found: Mapping[str, str | None], record: Mapping[str, str]) -> bool:
-    return not path.startswith(GENERATED) and found[path] is not None and found[path] != record.get(path)
+def _is_edited(path: str, digests: Mapping[str, str | None], record: Mapping[str, str]) -> bool:
+    return not path.startswith(GENERATED) and digests[path] is not None and digests[path] != record.get(path)
 
 
 def _warn_of_outdated(directory: Path, outdated: set[str]) -> None:
     if outdated:
         names = " and ".join(sorted(outdated))
         warnings.warn(
-            f"{names} in {directory} stays as you edited it, although cloudknot would write it differently now. "
-            "Compare it with DockerImage(..., dir_name=...) of another directory, or have it written anew with "
-            "overwrite=True.",
+            f"Your edited {names} in {directory} is out of date: cloudknot would now write it with other content, and "
+            "keeps yours. To compare, write a second directory: DockerImage(..., dir_name=...). To discard your "
+            "edits, pass overwrite=True.",
             UserWarning,
             stacklevel=5,
         )

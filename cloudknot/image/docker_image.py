@@ -1,7 +1,6 @@
-"""DockerImage: the image of a program, as a person can prepare, read, edit, build and share it.
+"""DockerImage: the public face of an image. It joins rendering, the directory on disk, and the Docker engine.
 
-Between the pure stages and Docker: what is rendered can become a directory, and what is in the directory is what is
-built. A Knot makes one for itself unless it is given one.
+A `Knot` makes a `DockerImage` for itself unless it gets one.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import Image
-from cloudknot.errors import CloudknotInputError, ImageError
+from cloudknot.errors import ImageError, refuse
 from cloudknot.image import context, directory
 from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
@@ -28,45 +27,51 @@ EDITED = "an edited Dockerfile"
 
 
 class DockerImage:
-    """The image of a function or script.
+    """The Docker image of a function or script, to inspect, edit, build and share.
+
+    Creating the object renders the build context. It does not build the image: `build` does, or a `Knot` that gets the
+    object as ``docker_image=``.
 
     Parameters
     ----------
     name : str, optional
-        Default: ``<user>-default``.
+        The image's name. Default: ``<user>-default``.
     func : callable, optional
-        The function. It travels by value.
+        The function to run. It travels by value, so it may come from a notebook.
     script_path : path, optional
-        A command-line script in place of a function: an element of a map is what stands on its command line, and what
-        it prints on standard output is the result.
+        A command-line script to run in place of a function. Each element of a map becomes the script's command-line
+        arguments, and the text on its standard output becomes the result.
     dir_name : path, optional
-        Where to write the build context. What you edit there is what is built: the Dockerfile, the requirements, and
-        files that you add. Without ``func`` and ``script_path``, a directory that was written before is read.
+        Directory for the build context. You may edit the Dockerfile and the requirements there and add files: the
+        image is built from the edited directory. Without ``func`` and ``script_path``, an existing build context is
+        read from it. Default: no directory, until `build_path` is read.
     base_image : str, optional
-        Default: the slim image of this Python's minor version.
-    github_installs : str or sequence of str
-        Git repositories to install, pinned to the commit that they are at now.
-    ignore_installed : bool
-        Whether pip installs also what the base image has.
-    pin_pip_versions : bool
-        Whether to require the versions that are installed here (the default), or any.
-    username : str
+        The image to build on. Default: the slim image of this Python's minor version, such as
+        ``"python:3.11-slim"``.
+    github_installs : str or sequence of str, default ()
+        Git repositories to install with pip. Each is pinned to its current commit.
+    ignore_installed : bool, default False
+        Whether pip reinstalls packages that the base image has.
+    pin_pip_versions : bool, default True
+        Whether to require the versions that are installed on this machine, or accept any version.
+    username : str, optional
         The user that jobs run as. Default: ``"cloudknot-user"``.
-    overwrite : bool
-        Write the directory anew, also what was edited in it.
+    overwrite : bool, default False
+        Replace the files that you edited in ``dir_name``.
     requirements : sequence of str, optional
-        pip requirement lines in place of those found.
-    apt_packages : str or sequence of str
+        pip requirement lines. Default: the packages that the program imports.
+    apt_packages : str or sequence of str, default ()
         Debian packages to install.
-    dockerfile_lines : str or sequence of str
-        Lines for the Dockerfile, run as root after the packages and before the requirements are installed.
+    dockerfile_lines : str or sequence of str, default ()
+        Lines for the Dockerfile. They run as root, after the Debian packages and before the requirements are
+        installed.
     builder : DockerBuilder, optional
-        Default: one of this machine's engine, on first use.
+        Client of the Docker engine. Default: the engine of this machine, from the first use on.
 
     Raises
     ------
     CloudknotInputError
-        A choice, the function or the directory is not acceptable.
+        An option is not valid, the function cannot be pickled, or ``dir_name`` cannot be used.
     """
 
     def __init__(
@@ -104,12 +109,14 @@ class DockerImage:
         )
         self._given_builder = builder
         self._program = _program(self._options)
+        # Stays None until somebody wants a directory: without edits, the image is built from the rendered files.
         self._directory: Path | None = None
         self.images: list[dict[str, str]] = []
         self.repo_uri: str | None = None
         if self._options.dir_name is not None:
             self._directory = self._written(Path(self._options.dir_name).expanduser().absolute())
         else:
+            # Render at once, so that an invalid option is refused here and not in a later build.
             _ = self._rendered
 
     def __repr__(self) -> str:
@@ -117,12 +124,12 @@ class DockerImage:
 
     @property
     def name(self) -> str:
-        """The image's name."""
+        """Return the image's name."""
         return self._options.name
 
     @property
     def build_path(self) -> Path:
-        """The directory of the build context; a temporary one is made by asking, unless ``dir_name`` was given."""
+        """Return the directory of the build context. Without ``dir_name``, a temporary one is written on first use."""
         if self._directory is None:
             import tempfile
 
@@ -131,29 +138,31 @@ class DockerImage:
 
     @property
     def docker_path(self) -> Path:
-        """The Dockerfile."""
+        """Return the path of the Dockerfile."""
         return self.build_path / context.DOCKERFILE
 
     @property
     def req_path(self) -> Path:
-        """The requirements that pip installs."""
+        """Return the path of the requirements file that pip installs."""
         return self.build_path / context.REQUIREMENTS
 
     @property
     def script_path(self) -> Path:
-        """The script; of a function, its source, which is there for the reader."""
-        said = context.about(image_in(self).files)
-        script = said.get("script")
+        """Return the path of the script, or of the function's source.
+
+        The source is there for readers only: jobs load the function from its pickle.
+        """
+        script = context.program_info(image_in(self).files).get("script")
         return self.build_path / (f"{context.MODULES}{script}" if script else context.SOURCE)
 
     @property
     def pip_imports(self) -> tuple[str, ...]:
-        """Names that the program imports and installed packages provide; none are known of a directory alone."""
+        """Return the imported names that packages installed here provide; empty without a function or script."""
         return self._program.imports if self._program else ()
 
     @property
     def missing_imports(self) -> tuple[str, ...]:
-        """Names that it imports and no installed package provides."""
+        """Return the imported names that no package installed here provides; empty without a function or script."""
         return self._program.missing if self._program else ()
 
     def build(
@@ -164,56 +173,65 @@ class DockerImage:
         *,
         platform: str = "linux/amd64",
     ) -> None:
-        """Build it on this machine's engine.
+        """Build the image with the Docker engine of this machine.
 
         Parameters
         ----------
         tags : str or sequence of str
+            The tags of the image, for example ``"v1"``.
         image_name : str, optional
             Default: ``cloudknot/<name>``, in lower case.
-        nocache : bool
-            Whether to run every step again.
-        platform : str
-            ``"linux/amd64"`` (the default) or ``"linux/arm64"``, as the machines have it that jobs will run on.
-
-        Raises
-        ------
-        ImageError
-            There is no engine, or a step failed.
-        """
-        from cloudknot.options.validators import DOCKER_TAGS
-
-        first, *others = DOCKER_TAGS("tags", tags) or ("latest",)
-        name = image_name or f"cloudknot/{self.name.lower()}"
-        with self._builder as builder:
-            builder.build(image_in(self, platform, nocache=nocache), f"{name}:{first}")
-            for other in others:
-                builder.tag(f"{name}:{first}", f"{name}:{other}")
-        made = [{"name": name, "tag": tag} for tag in (first, *others)]
-        self.images += [image for image in made if image not in self.images]
-
-    def push(self, repo: DockerRepo | None = None, repo_uri: str | None = None) -> None:
-        """Push what `build` made, with its tags.
-
-        Parameters
-        ----------
-        repo : DockerRepo, optional
-        repo_uri : str, optional
-            A repository's address instead; the engine logs in there as Docker's own settings say.
+        nocache : bool, default False
+            Whether to run every build step again.
+        platform : {"linux/amd64", "linux/arm64"}, default "linux/amd64"
+            The platform of the machines that will run the jobs. Graviton instances need ``"linux/arm64"``.
 
         Raises
         ------
         CloudknotInputError
-            Neither is given, or both.
+            A tag or the platform is not valid.
         ImageError
-            Nothing was built yet, there is no engine, or the registry refused.
+            No Docker engine answers, a build step failed, or the image cannot run the program.
+        """
+        from cloudknot.options.validators import DOCKER_TAGS
+
+        first, *more_tags = DOCKER_TAGS("tags", tags) or ("latest",)
+        name = image_name or f"cloudknot/{self.name.lower()}"
+        with self._builder as builder:
+            builder.build(image_in(self, platform, nocache=nocache), f"{name}:{first}")
+            for tag in more_tags:
+                builder.tag(f"{name}:{first}", f"{name}:{tag}")
+        built = [{"name": name, "tag": tag} for tag in (first, *more_tags)]
+        self.images += [image for image in built if image not in self.images]
+
+    def push(self, repo: DockerRepo | None = None, repo_uri: str | None = None) -> None:
+        """Push every image that `build` has built, under its tags.
+
+        Pass either ``repo`` or ``repo_uri``.
+
+        Parameters
+        ----------
+        repo : DockerRepo, optional
+            A repository on AWS. cloudknot logs in to it.
+        repo_uri : str, optional
+            The address of any other repository. The engine logs in with Docker's own settings (``docker login``).
+
+        Raises
+        ------
+        CloudknotInputError
+            Both ``repo`` and ``repo_uri`` are given, or neither.
+        ImageError
+            No image was built yet, no Docker engine answers, or the registry refused the push.
         """
         from cloudknot.image.repository import login_to
 
         if (repo is None) == (repo_uri is None):
-            raise CloudknotInputError("push takes a DockerRepo as repo=, or an address as repo_uri=: one of them.")
+            refuse(
+                problem=f"push needs either repo= or repo_uri=, and got {'neither' if repo is None else 'both'}.",
+                fix="Pass for example repo=cloudknot.DockerRepo('name').",
+            )
         if not self.images:
-            raise ImageError("There is no image to push yet: call build first.")
+            raise ImageError("There is no image to push: none was built yet. Build one first: image.build('latest').")
         address = repo_uri if repo is None else repo.repo_uri
         assert address is not None
         login = login_to(repo) if repo is not None else None
@@ -255,17 +273,18 @@ class DockerImage:
 
 
 def docker_image_of(options: KnotOptions) -> DockerImage | None:
-    """Return the image that a knot's choices ask for; None when they name no program.
+    """Return the image that a knot's options describe; None when they name no program.
 
     Raises
     ------
     CloudknotInputError
-        ``docker_image`` is not one.
+        ``docker_image`` is not a `DockerImage`.
     """
     if options.docker_image is not None:
         if not isinstance(options.docker_image, DockerImage):
-            raise CloudknotInputError(
-                f"docker_image={options.docker_image!r} is not accepted. Give a cloudknot.DockerImage."
+            refuse(
+                problem=f"docker_image={options.docker_image!r} is not a DockerImage.",
+                fix="Pass for example docker_image=cloudknot.DockerImage(func=...).",
             )
         return options.docker_image
     if options.func is None and options.image_script_path is None and options.image_work_dir is None:
@@ -287,17 +306,18 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
 def image_in(
     docker_image: DockerImage, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
 ) -> Image:
-    """Return what would be built now; of a directory, with the edits that are in it."""
+    """Return the image as it would be built now, with the edits in its directory."""
     folder = docker_image._directory
     if folder is None:
         return image_of(docker_image._rendered, platform, nocache=nocache, tags=tags)
     files, executables = directory.read(folder), directory.executables(folder)
     image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags)
+    # A virtual environment of the embedded cloud can follow edited requirements, but not an edited Dockerfile.
     return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
 
 
 def program_in(docker_image: DockerImage) -> Program | None:
-    """Return the program of an image; None when the image is known by its directory alone."""
+    """Return the program of an image; None for an image that was made from a directory alone."""
     return docker_image._program
 
 
@@ -307,8 +327,9 @@ def _program(options: ImageOptions) -> Program | None:
 
         program = make_script(options.script_path, options.requirements)
     elif options.func is not None:
-        more = options.base_image, options.github_installs, options.apt_packages, options.dockerfile_lines
-        program = make_program(options.func, options.requirements, image_has_more=any(more))
+        # Any of these may provide a package that is not installed here, so a missing import is only a warning.
+        sources = options.base_image, options.github_installs, options.apt_packages, options.dockerfile_lines
+        program = make_program(options.func, options.requirements, image_has_more=any(sources))
     else:
         return None
     if options.pin_pip_versions or options.requirements is not None:

@@ -1,4 +1,4 @@
-"""Which commit a git repository's branch or tag is at, so that the same choice gives the same image."""
+"""Pin git repositories to the commit of their branch or tag, so that the same options give the same image."""
 
 from __future__ import annotations
 
@@ -19,41 +19,48 @@ References = Callable[[str], dict[str, str]]
 
 
 def pinned(addresses: Iterable[str], references: References | None = None) -> tuple[str, ...]:
-    """The addresses, each with the commit that its branch, tag or HEAD is at now.
+    """Return the addresses, each with the commit that its branch, tag or HEAD points to now.
+
+    An address stays as it is if its repository does not answer or has no such reference.
 
     Parameters
     ----------
     addresses : iterable of str
-        As pip takes them, with ``git+`` before them or not: ``"https://github.com/owner/name.git@v1"``.
+        Addresses in pip's form, with or without ``git+``: ``"https://github.com/owner/name.git@v1"``.
     references : callable, optional
-        Gives the commits of a repository's references by name. Default: `references_of`.
+        Returns the commits of a repository by reference name. Default: `references_of`.
 
-    An address whose repository does not answer, or has no such reference, stays as it is; a UserWarning says so.
+    Warns
+    -----
+    UserWarning
+        An address could not be pinned.
     """
     return tuple(_pinned(address, references or references_of) for address in addresses)
 
 
 def _pinned(address: str, references: References) -> str:
-    found = _ADDRESS.fullmatch(address)
-    if found is None or _COMMIT.fullmatch(found["ref"] or ""):
+    match = _ADDRESS.fullmatch(address)
+    if match is None or _COMMIT.fullmatch(match["ref"] or ""):
         return address
-    url, ref = found["url"], found["ref"]
+    url, ref = match["url"], match["ref"]
     try:
-        known = references(url.removeprefix("git+"))
+        commits = references(url.removeprefix("git+"))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        return _unpinned(address, f"its repository did not answer ({''.join(reason)})")
-    # A tag's own object is not the commit that it is on. pip looks for a branch first.
+        return _unpinned(address, f"Its repository did not answer: {''.join(reason).rstrip('.')}.")
+    # Branches come first, as in pip. The name with ^{} is the commit of an annotated tag: the plain name would be the
+    # tag's own object, which is no commit.
     names = (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}") if ref else ("HEAD",)
-    commit = next((known[name] for name in names if name in known), None)
+    commit = next((commits[name] for name in names if name in commits), None)
     if commit is None:
-        return _unpinned(address, f"its repository has no branch or tag {ref or 'HEAD'}")
-    return f"{url}@{commit}{found['rest'] or ''}"
+        return _unpinned(address, f"Its repository has no branch or tag {ref or 'HEAD'}.")
+    return f"{url}@{commit}{match['rest'] or ''}"
 
 
-def _unpinned(address: str, reason: str) -> str:
+def _unpinned(address: str, cause: str) -> str:
     warnings.warn(
-        f"{address} is not pinned to a commit, for {reason}: an image made later may have another version of it.",
+        f"{address} is not pinned to a commit, so a later image may contain another version of it. {cause} "
+        "Correct the address, or name a commit: '...@<40 hexadecimal digits>'.",
         UserWarning,
         stacklevel=5,
     )
@@ -61,21 +68,22 @@ def _unpinned(address: str, reason: str) -> str:
 
 
 def references_of(url: str) -> dict[str, str]:
-    """The commits of a repository's references, by name, as ``git ls-remote`` gives them. Never asks for a password.
+    """Return the commits of a repository by reference name, as ``git ls-remote`` lists them.
 
     Raises
     ------
     OSError, subprocess.SubprocessError
-        There is no git, or the repository cannot be reached.
+        git is not installed, or the repository cannot be reached within `TIMEOUT`.
     """
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "ls-remote", "--", url],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
         check=True,
+        # A private repository must fail at once: a question for a password would hang a notebook.
         stdin=subprocess.DEVNULL,
         env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"},
     )
-    rows = (line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
+    rows = (line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
     return {name: commit for commit, name in rows}

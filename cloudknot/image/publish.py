@@ -1,4 +1,4 @@
-"""Publish an image: put it where jobs can pull it, once for each digest."""
+"""Publish an image where jobs can pull it, once for each digest."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ if TYPE_CHECKING:
 
 
 def publish(cloud: Cloud, image: Image, repository: Repository) -> str:
-    """Put an image where jobs can pull it, unless it is there already, and return its URI.
+    """Build an image and put it where jobs can pull it, unless it is there already. Return its URI.
+
+    The repository is created if it does not exist.
 
     Raises
     ------
     ImageError
         The image could not be built, pushed or installed.
-    CannotCreateResourceException
-        The repository could not be made.
+    CloudError
+        AWS refused to create or read the repository.
     """
-    found = repository.find()
-    uri = f"{found or repository.make()}:{image.tag}"
+    existing_uri = repository.find()
+    uri = f"{existing_uri or repository.make()}:{image.tag}"
+    # A tag is the digest of the image's content, so one look-up shows whether it was built before, on any machine.
     if image.nocache or not repository.has_tag(image.tag):
-        # Only here, so that a published image costs no call: an interrupted repository has no image yet.
-        if found:
+        # Only here, so that a published image costs no call: a half-made repository cannot have an image yet.
+        if existing_uri:
             repository.finish()
         store = cloud.image_store
         if store is None:
             _push(image, repository, uri)
         else:
             store.put(image, repository, uri)
-    for other in image.extra_tags:
-        repository.add_tag(image.tag, other)
+    for tag in image.extra_tags:
+        repository.add_tag(image.tag, tag)
     return uri
 
 

@@ -1,6 +1,6 @@
-"""Image: the build context of a program, and its tag.
+"""Render a program's build context, and describe the image of a build context.
 
-Rendering is pure: the same program and choices give the same bytes; others build them.
+Rendering is deterministic and builds nothing: the same program and options give the same bytes.
 """
 
 from __future__ import annotations
@@ -44,28 +44,38 @@ def image_of(
     nocache: bool = False,
     tags: Iterable[str] = (),
 ) -> Image:
-    """The image of a build context, rendered or read from a directory.
+    """Return the description of the image that a build context gives.
 
-    ``executables`` are the paths of the files that can be executed.
+    Parameters
+    ----------
+    files : mapping of str to bytes
+        The build context, rendered or read from a directory.
+    platform : {"linux/amd64", "linux/arm64"}
+    executables : iterable of str
+        Paths of the files to make executable.
+    nocache : bool, default False
+        Whether to build and push the image even if it exists.
+    tags : iterable of str
+        Tags for the image besides its own.
 
     Raises
     ------
     CloudknotInputError
-        The platform is not one that Batch has.
+        Batch has no machines of that platform.
     """
     ordered, executables = dict(sorted(files.items())), frozenset(executables)
-    said = context.about(files)
-    listed = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
+    info = context.program_info(files)
+    lines = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
     return Image(
         platform=PLATFORM("platform", platform),
-        python=said["python"],
-        requirements=tuple(line for line in listed if line and not line.startswith("#")),
+        python=info["python"],
+        requirements=tuple(line for line in lines if line and not line.startswith("#")),
         files=ordered,
         environment_digest=context.environment_digest(ordered, platform, executables),
         tag=context.content_tag(ordered, platform, executables),
         has_environment_stage=context.environment_of(ordered) is not None,
         executables=executables,
-        needs_engine=said.get("needs_engine", ""),
+        needs_engine=info.get("needs_engine", ""),
         nocache=nocache,
         extra_tags=tuple(tags),
     )
@@ -89,20 +99,25 @@ def render(
     base_image : str, optional
         Default: the slim image of the program's Python, for example ``python:3.11-slim``.
     username : str, optional
-        The user that jobs run as; made if the base image has none of that name. Default: the base image's own.
+        The user that jobs run as, created if the base image does not have it. Default: the base image's own user.
     github_installs : iterable of str
         Addresses that pip installs with git, for example ``"https://github.com/owner/name.git@v1"``.
     apt_packages : iterable of str
         Debian packages to install.
     dockerfile_lines : iterable of str
-        Lines of a Dockerfile, run as root after the packages and before the requirements are installed.
-    ignore_installed : bool
-        Whether pip installs also what the base image has already.
+        Lines for the Dockerfile. They run as root, after the packages and before the requirements are installed.
+    ignore_installed : bool, default False
+        Whether pip reinstalls packages that the base image has.
+
+    Returns
+    -------
+    dict of str to bytes
+        The files by their path in the build context.
 
     Raises
     ------
     CloudknotInputError
-        A choice is not what a Dockerfile or pip takes.
+        An option is not valid in a Dockerfile or for pip.
     """
     base_image = validators.BASE_IMAGE("base_image", base_image or f"python:{program.python}-slim")
     packages = validators.APT_PACKAGES("apt_packages", apt_packages)
@@ -130,7 +145,7 @@ def render(
 
 @cache
 def worker_files() -> Mapping[str, bytes]:
-    """The worker's source files as they lie in every image."""
+    """Return the worker's source files by their path in the build context. They are the same in every image."""
     from importlib import resources
 
     return {f"cloudknot_worker/{path}": source for path, source in _sources(resources.files("cloudknot.worker"))}
@@ -145,7 +160,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
 
 
 def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
-    about: context.AboutProgram = {
+    info: context.ProgramInfo = {
         "function": program.name,
         "python": program.python,
         "cloudpickle": _installed("cloudpickle"),
@@ -158,28 +173,30 @@ def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
     return {
         context.PICKLE: program.pickled,
         context.SOURCE: program.source.encode("utf-8", "replace"),
-        context.ABOUT: json.dumps(about, indent=2).encode() + b"\n",
+        context.PROGRAM_INFO: json.dumps(info, indent=2).encode() + b"\n",
         **{f"{context.MODULES}{path}": source for path, source in program.modules.items()},
     }
 
 
-def _requirements(asked: tuple[str, ...], github_installs: Iterable[str]) -> tuple[str, ...]:
+def _requirements(program_lines: tuple[str, ...], github_installs: Iterable[str]) -> tuple[str, ...]:
+    """Return all lines of requirements.txt: options, then packages sorted by name, then git repositories."""
     from cloudknot.program.requirements import name_of
 
     direct = tuple(dict.fromkeys(_github(address) for address in github_installs))
     repositories = {_repository(line) for line in direct}
-    kept = [line for line in asked if _repository(line) not in repositories]
-    named = {name_of(line) for line in kept}
-    own = [f"{name}=={_installed(name)}" for name in WORKER_NEEDS if name not in named]
-    options = [line for line in kept if line.startswith("--")]
-    rest = sorted(
-        [*own, *(line for line in kept if not line.startswith("--"))], key=lambda line: (name_of(line), line)
-    )
-    return (*options, *rest, *direct)
+    # pip refuses two lines for one repository. The user's address wins over the one of the local installation.
+    lines = [line for line in program_lines if _repository(line) not in repositories]
+    names = {name_of(line) for line in lines}
+    # The user may require other versions of the worker's packages than those installed here.
+    own = [f"{name}=={_installed(name)}" for name in WORKER_NEEDS if name not in names]
+    options = [line for line in lines if line.startswith("--")]
+    packages = [*own, *(line for line in lines if not line.startswith("--"))]
+    # Sorted, so that the same requirements always give the same digest.
+    return (*options, *sorted(packages, key=lambda line: (name_of(line), line)), *direct)
 
 
 def _github(address: str) -> str:
-    """As pip takes it: ``git+https://...``; what git alone understands is written out."""
+    """Return an address in pip's form, ``git+https://...``. pip does not accept git's short form ``git@host:path``."""
     (plain,) = validators.GITHUB("image_github_installs", address)
     plain = plain.removeprefix("git+")
     if plain.startswith("git@"):
@@ -189,9 +206,9 @@ def _github(address: str) -> str:
 
 
 def _repository(line: str) -> str | None:
-    """The repository that a requirement line installs from, without its revision; None for other lines."""
-    found = re.search(r"git\+\w+://(?:[^/@\s]+@)?([^@#\s]+)", line)
-    return found[1].removesuffix(".git").lower() if found else None
+    """Return the repository that a requirement line installs from, without its revision; None for other lines."""
+    match = re.search(r"git\+\w+://(?:[^/@\s]+@)?([^@#\s]+)", line)
+    return match[1].removesuffix(".git").lower() if match else None
 
 
 def _installed(distribution: str) -> str:
@@ -201,8 +218,8 @@ def _installed(distribution: str) -> str:
 
 
 def _apt(packages: Iterable[str]) -> str:
-    wanted = sorted(packages)
-    return Template(_APT).substitute(packages=" ".join(wanted)) if wanted else ""
+    names = sorted(packages)
+    return Template(_APT).substitute(packages=" ".join(names)) if names else ""
 
 
 def _git() -> str:
@@ -211,7 +228,7 @@ def _git() -> str:
 
 
 def _user(username: str | None) -> dict[str, str]:
-    """What is said of users: the base image's own, or root while the environment is made and then the one named."""
+    """Return the Dockerfile's USER lines: root while the environment is built, then the user named; or none."""
     if username is None:
         return {"root": "", "user": ""}
     name = validators.USER_NAME("username", username)

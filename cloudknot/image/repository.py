@@ -1,4 +1,4 @@
-"""DockerRepo: an image repository, as people name it."""
+"""DockerRepo: the public face of an image repository."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from cloudknot.aws.images.ecr import RegistryLogin, Repository
 
 
 class DockerRepo:
-    """An ECR repository, made if there is none of that name.
+    """A repository for Docker images in ECR, the registry of AWS. It is created if it does not exist.
 
     Parameters
     ----------
     name : str
+        The repository's name, for example ``"cloudknot"``.
     aws_resource_tags : mapping of str to str, optional
-        Put on the repository when it is made.
+        Tags for a repository that is created. Default: none.
     cloud : Cloud or {"aws", "local"}, optional
-        Default: the settings'.
+        The cloud of the repository. Default: ``CLOUDKNOT_CLOUD``, else the config file, else AWS.
+
+    Raises
+    ------
+    CredentialsError
+        There are no AWS credentials, or AWS does not accept them.
+    PermissionDeniedError
+        The credentials do not allow reading or creating the repository.
     """
 
     def __init__(
@@ -32,26 +40,26 @@ class DockerRepo:
 
     @property
     def name(self) -> str:
-        """Name of the repository."""
+        """Return the name of the repository."""
         return self._repository.name
 
     @property
     def repo_uri(self) -> str:
-        """Address of the repository, for `docker push`."""
+        """Return the address of the repository, for `docker push`."""
         return self._repository.repo_uri
 
     @property
     def repo_registry_id(self) -> str:
-        """Id of its registry: the number of the account."""
+        """Return the id of the repository's registry, which is the AWS account number."""
         return self._repository.repo_registry_id
 
     @property
     def arn(self) -> str:
-        """ARN of the repository."""
+        """Return the ARN of the repository, its unique name in AWS."""
         return self._repository.arn
 
     def clobber(self) -> None:
-        """Delete the repository and every image in it."""
+        """Delete the repository and every image in it. Does nothing if it is already gone."""
         self._repository.clobber()
 
 
@@ -61,12 +69,15 @@ def login_to(repo: DockerRepo) -> RegistryLogin:
 
 
 def repository_of(uri: str) -> str:
-    """The name of the repository of an image: ``name`` in ``registry/name:tag``."""
+    """Return the repository in an image's URI: ``name`` in ``registry/name:tag``."""
     return split_uri(uri)[0]
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Repository, and tag or digest, of an image: of ``registry/name:tag`` or ``registry/name@digest``."""
+    """Return the repository and the tag or digest of ``registry/name:tag`` or ``registry/name@digest``.
+
+    A URI without either has Docker's default tag, ``latest``.
+    """
     name, _, digest = uri.partition("/")[2].partition("@")
     repository, _, tag = name.partition(":")
     return repository, digest or tag or "latest"

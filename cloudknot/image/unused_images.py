@@ -1,8 +1,4 @@
-"""The images of knots in their repositories: find those that no knot uses any more.
-
-A knot's image and the environment that it stands on are images of their own, each with any number of tags. An image is
-deleted by its digest, with all of its tags: a tag taken away leaves the image to be paid for.
-"""
+"""Find the images in a knot's repositories that no knot uses any more."""
 
 from __future__ import annotations
 
@@ -15,25 +11,29 @@ if TYPE_CHECKING:
     from cloudknot.aws.batch import JobDefinition
     from cloudknot.aws.cloud import Cloud
 
-Named = tuple[str, str]
-"""A repository, and the tag or the digest of an image in it."""
+ImageName = tuple[str, str]
+"""A repository, and the tag or digest of an image in it."""
 
 
-def images_of(definitions: Iterable[JobDefinition]) -> set[Named]:
-    """Return the images that job definitions run, and the environments that those stand on."""
-    found = set()
+def images_of(definitions: Iterable[JobDefinition]) -> set[ImageName]:
+    """Return the images that job definitions run, and the environments that these images are built on."""
+    names = set()
     for definition in definitions:
         repository, image = split_uri(str(definition.get("containerProperties", {}).get("image", "")))
-        found |= {(repository, image), (repository, (definition.get("parameters") or {}).get("environment", image))}
-    return found
+        # The environment is an image of its own, and the largest. Each revision names it beside its image, so the
+        # active revisions show which environments are in use.
+        environment = (definition.get("parameters") or {}).get("environment", image)
+        names |= {(repository, image), (repository, environment)}
+    return names
 
 
-def unneeded(cloud: Cloud, own: set[Named], used: set[Named]) -> dict[str, list[str]]:
-    """The digests of the images of ``own`` that are there and of which nothing is ``used``, by repository."""
-    found: dict[str, list[str]] = {}
+def unneeded(cloud: Cloud, own: set[ImageName], used: set[ImageName]) -> dict[str, list[str]]:
+    """Return the digests of the images in ``own`` that exist and have no name in ``used``, by repository."""
+    digests: dict[str, list[str]] = {}
     for repository in sorted({name for name, _ in own}):
         for digest, tags in cloud.repository(repository).images().items():
             names = {(repository, name) for name in (digest, *tags)}
+            # Images are deleted by digest. Removing one tag would keep an image with other tags, and its costs.
             if names & own and not names & used:
-                found.setdefault(repository, []).append(digest)
-    return found
+                digests.setdefault(repository, []).append(digest)
+    return digests

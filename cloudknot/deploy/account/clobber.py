@@ -20,7 +20,7 @@ from cloudknot.deploy.knot_stack import delete_knot, revisions_of
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.errors import CannotDeleteResourceException, CloudError
 from cloudknot.image.repository import repository_of, split_uri
-from cloudknot.image.unused_images import Named, images_of, unneeded
+from cloudknot.image.unused_images import ImageName, images_of, unneeded
 from cloudknot.options import config
 from cloudknot.worker.wire.keys import RUNS
 
@@ -138,7 +138,7 @@ def is_there(cloud: Cloud, name: str, also: Also) -> bool:
     return bool(unneeded(cloud, _images_of_before(cloud, name), used))
 
 
-def _images_of_before(cloud: Cloud, name: str) -> set[Named]:
+def _images_of_before(cloud: Cloud, name: str) -> set[ImageName]:
     """The images of knots of that name that were removed, but perhaps not their images."""
     return images_of(one for one in job_definitions(cloud, "INACTIVE") if is_of(one, stack_name(name)))
 

@@ -24,7 +24,7 @@ from cloudknot.deploy.job_definition import buckets_named
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.display.tables import size
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.image.unused_images import Named, images_of
+from cloudknot.image.unused_images import ImageName, images_of
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _buckets_of(stacks: Iterable[StackState]) -> list[str]:
     return [*knots, *(arn.rpartition(":")[2] for arn in arns if arn)]
 
 
-def _images_elsewhere(cloud: Cloud, named: set[Named], ours: set[str]) -> Iterable[StoredImages]:
+def _images_elsewhere(cloud: Cloud, named: set[ImageName], ours: set[str]) -> Iterable[StoredImages]:
     """The images of knots, by repository and name, that are in other repositories than ``ours``."""
     for repository in sorted({name for name, _ in named if name} - ours):
         names = {name for one, name in named if one == repository}

@@ -106,7 +106,7 @@ def test_files_that_are_added_keep_their_executable_bit(image: DockerImage) -> N
 
 def test_edits_that_keep_something_back_are_told(image: DockerImage) -> None:
     image.req_path.write_text("cloudpickle\nboto3\n")
-    with pytest.warns(UserWarning, match=r"requirements\.txt in .* stays as you edited it"):
+    with pytest.warns(UserWarning, match=r"edited requirements\.txt in .* is out of date.*overwrite=True"):
         again = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"])
     assert image_in(again).requirements == ("cloudpickle", "boto3")
     anew = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"], overwrite=True)
@@ -132,7 +132,9 @@ def test_a_dockerfile_that_was_there_before_is_a_persons(tmp_path: Path) -> None
 def test_a_directory_with_other_files_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "program").mkdir()
     (tmp_path / "program/function.py").write_text("mine")
-    with pytest.raises(CloudknotInputError, match=r"program/function\.py, which is not cloudknot's"):
+    with pytest.raises(
+        CloudknotInputError, match=r"program/function\.py, which cloudknot did not write\..*Choose another directory"
+    ):
         DockerImage(func=square, dir_name=tmp_path)
     assert (tmp_path / "program/function.py").read_text() == "mine"
 
@@ -141,7 +143,9 @@ def test_a_directory_written_before_is_read_without_a_function(image: DockerImag
     again = DockerImage(dir_name=image.build_path)
     assert program_in(again) is None
     assert image_in(again).tag == image_in(image).tag
-    with pytest.raises(CloudknotInputError, match="is not a program's build context"):
+    with pytest.raises(
+        CloudknotInputError, match="is not a program's build context\\. It has no Dockerfile and no requirements"
+    ):
         DockerImage(dir_name=image.build_path / "program")
 
 
@@ -171,7 +175,7 @@ def test_jobs_do_not_run_as_root() -> None:
 def test_build_and_push() -> None:
     builder = Builder()
     image = DockerImage("Squares", square, builder=builder)  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="call build first"):
+    with pytest.raises(ImageError, match=r"no image to push.*\.build\("):
         image.push(repo_uri="host/r")
     image.build(["v1", "latest"], nocache=True)
     assert image.images == [{"name": "cloudknot/squares", "tag": "v1"}, {"name": "cloudknot/squares", "tag": "latest"}]
@@ -185,7 +189,7 @@ def test_build_and_push() -> None:
         ("tag", "cloudknot/squares:latest", "host/r:latest"),
         ("push", "host/r:latest", None),
     ]
-    with pytest.raises(CloudknotInputError, match="one of them"):
+    with pytest.raises(CloudknotInputError, match="needs either repo= or repo_uri="):
         image.push()
 
 
@@ -212,7 +216,7 @@ def test_a_knots_choices_are_its_images() -> None:
     assert image_in(made).needs_engine == "apt_packages"
     assert docker_image_of(KnotOptions.make(docker_image=made)) is made
     assert docker_image_of(KnotOptions.make(name="found-by-name")) is None
-    with pytest.raises(CloudknotInputError, match=r"Give a cloudknot\.DockerImage"):
+    with pytest.raises(CloudknotInputError, match=r"docker_image='mine' is not a DockerImage\..*Pass for example"):
         ck.Knot(docker_image="mine")  # type: ignore[arg-type]
 
 
