@@ -1,21 +1,21 @@
-"""The embedded cloud: AWS's API on this machine, for trying things out and for tests.
+"""The embedded cloud: AWS's API on this machine, for first steps and for tests.
 
-Only this folder imports moto, waitress and virtualenv. The client reaches it through one entry point,
-`cloudknot.aws.cloud.choose_cloud`; a session on AWS loads no module of it::
+Only this folder imports moto, waitress and virtualenv. The client reaches it only through
+`cloudknot.aws.cloud.choose_cloud`, and a session on AWS loads none of these modules::
 
     this session       cloud           LocalCloud: find the running cloud, start it, stop it
-                       options, state  choices of its user; the files in its directory
+                       options, state  the user's options; the files in the cloud's directory
                        admin           requests to the cloud's own routes: status, stop, faults
                        server/launch   start the server process
                        runners/images  write an image as a directory with a virtual environment
-    server process     server/         HTTP, and the way of a request through the folders below to moto
+    server process     server/         HTTP, and the route of a request through the folders below to moto
                        iam/            signatures, keys, policies
-                       faults/         injected faults, off unless a test switches them on
+                       faults/         injected faults, off by default
                        batch/          jobs, job queues and compute environments
                        cloudformation/ stacks
                        runners/        attempts of jobs, as processes or as containers
 
-Importing this package loads none of these modules: a public name is loaded at its first use (PEP 562).
+Importing this package loads none of these modules. A public name is loaded at its first use (PEP 562).
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _MODULE_OF = {
 }
 
 
-# Hidden from type checkers, which would take any name for an existing one.
+# Type checkers must not see this function: they would accept any name as an attribute of the module.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        globals()[name] = value  # The next use is a plain look-up.
+        globals()[name] = value  # So that the next use does not call this function again.
         return value
 
 

@@ -1,4 +1,4 @@
-"""The cloud's own routes beside those of AWS (status, stop, log, faults), and the requests of a session to them."""
+"""The embedded cloud's own routes beside those of AWS (status, stop, log, faults), and requests to them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,36 @@ LOG_PATH = "/_cloudknot/log"
 FAULTS_PATH = "/_cloudknot/faults"
 
 REQUEST_TIMEOUT = 10.0
+"""Seconds."""
 
 
 @dataclass(frozen=True)
 class CloudStatus:
-    """A running cloud.
+    """A running embedded cloud.
 
-    ``uptime`` and ``idle`` are seconds, ``jobs`` the number of jobs in each state; ``runner`` is ``"process"`` or
-    ``"docker"``, and ``registry`` where its images are; ``iam`` tells whether keys made by IAM are let in.
-    ``requests`` holds, of ``"workers"`` and of ``"others"``, by operation such as ``"s3:GetObject"``: the
-    number of requests, bytes received with them, bytes sent back.
+    Attributes
+    ----------
+    endpoint : str
+        The URL of the cloud.
+    pid : int
+        The process id of the server.
+    directory : Path
+        The directory that holds the cloud's files.
+    vcpus : float
+        The vCPUs that running jobs may use together.
+    uptime, idle : float
+        Seconds since the start, and since the last request or live job.
+    jobs : mapping
+        The number of jobs in each state.
+    runner : {"process", "docker"}
+        How attempts of jobs are executed.
+    registry : str or None
+        The address of the registry with the images. None without a registry.
+    iam : bool
+        Whether the cloud accepts keys that IAM created.
+    requests : mapping
+        For ``"workers"`` and ``"others"``, by operation such as ``"s3:GetObject"``: the number of requests, the bytes
+        received and the bytes sent.
     """
 
     endpoint: str
@@ -42,7 +62,7 @@ class CloudStatus:
 
 
 def status(directory: Path) -> CloudStatus | None:
-    """Return the status of the cloud in a directory; None when none answers. Never starts one."""
+    """Return the status of the cloud in a directory, or None if none answers. Never starts a cloud."""
     state = read_state(directory)
     answer = state and ask(state, "GET", STATUS_PATH)
     if not answer:
@@ -52,12 +72,13 @@ def status(directory: Path) -> CloudStatus | None:
 
 
 def answers(state: CloudState) -> bool:
-    """Return whether the cloud of that state answers."""
+    """Return whether the cloud that ``state`` describes answers."""
     return ask(state, "GET", STATUS_PATH) is not None
 
 
 def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[str, Any] | None:
-    """Send a signed request to one of the cloud's own routes; None when that cloud refuses or does not answer."""
+    """Send a signed request to one of the cloud's own routes. Return None if the cloud refuses or does not answer."""
+    # Imported here so that `import cloudknot` and sessions on AWS do not pay for HTTP and botocore.
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
@@ -73,6 +94,7 @@ def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[st
         answer: dict[str, Any] | None = json.loads(content) if response.status == 200 else None
         return answer
     except (OSError, HTTPException, ValueError):
+        # A cloud that ended leaves its state file, and its port may belong to any other program by now.
         return None
     finally:
         connection.close()

@@ -21,7 +21,7 @@ from cloudknot.aws.door import Door
 from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.errors import CKTimeoutError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.options import ServerOptions, check_running, checked_runner, default_directory, given_key
+from cloudknot.local.options import ServerOptions, access_key_from, check_running, checked_runner, default_directory
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
 
@@ -82,7 +82,7 @@ class LocalCloud(Cloud):
         super().__init__(REGION)
         self._directory = directory
         self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
-        self._key = given_key(aws_access_key_id, aws_secret_access_key, aws_session_token)
+        self._key = access_key_from(aws_access_key_id, aws_secret_access_key, aws_session_token)
         self._state: CloudState | None = None
         self._started_here = False
         self._starting = threading.Lock()

@@ -1,4 +1,4 @@
-"""Options of the embedded cloud, checked, and compared with those of the running one."""
+"""The options of the embedded cloud: their checks, and their comparison with those of a running cloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotConfigurationError, CloudknotInputError
+from cloudknot.errors import CloudknotConfigurationError, refuse
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DIRECTORY_VARIABLE = "CLOUDKNOT_LOCAL_DIR"
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Options with which a server process is started, see `LocalCloud`. None leaves one at its default."""
+    """Options for a new server process, as described for `LocalCloud`. None stands for the default."""
 
     vcpus: float | None = None
     quota: int | None = None
@@ -30,49 +30,72 @@ class ServerOptions:
 
 
 def default_directory() -> Path:
-    """``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     chosen = os.environ.get(DIRECTORY_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / "local"
 
 
-def given_key(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:
-    """The key that was given; None when none was. Raises `CloudknotInputError` for half of one."""
+def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:
+    """Return the key that these arguments form, or None if all are empty.
+
+    Raises
+    ------
+    CloudknotInputError
+        The id or the secret is missing.
+    """
     if not access_key and not secret_key and not token:
         return None
     if not access_key or not secret_key:
-        raise CloudknotInputError("aws_access_key_id and aws_secret_access_key go together: give both, or neither.")
+        missing = "aws_secret_access_key" if access_key else "aws_access_key_id"
+        refuse(
+            problem=f"{missing} is missing, so the access key is incomplete.",
+            fix="Pass aws_access_key_id and aws_secret_access_key together, or neither.",
+        )
     from cloudknot.local.iam.signing import AccessKey
 
     return AccessKey(access_key, secret_key, token)
 
 
-def check_running(directory: Path, wanted: ServerOptions, state: CloudState) -> None:
-    """Raise `CloudknotConfigurationError` unless a running cloud has the options that are asked for."""
-    lasting = {"runner": state.runner, "registry": state.registry, "iam": state.iam}
-    asked_for = asdict(wanted)
-    differing = {name: value for name, value in lasting.items() if asked_for[name] not in (None, value)}
+def check_running(directory: Path, options: ServerOptions, state: CloudState) -> None:
+    """Raise `CloudknotConfigurationError` unless a running cloud has the requested options."""
+    # These options decide how jobs run and who may call. vcpus, quota and port count only when a cloud is started.
+    running = {"runner": state.runner, "registry": state.registry, "iam": state.iam}
+    requested = asdict(options)
+    differing = {name: value for name, value in running.items() if requested[name] not in (None, value)}
     if differing:
-        has = ", ".join(f"{name} {value}" for name, value in differing.items())
-        asked = ", ".join(f"{name} {asked_for[name]}" for name in differing)
+        actual = ", ".join(f"{name} {value}" for name, value in differing.items())
+        wanted = ", ".join(f"{name} {requested[name]}" for name in differing)
         raise CloudknotConfigurationError(
-            f"The local cloud that runs in {directory} has other choices ({has}) than asked for ({asked}). Stop it "
-            "with `cloudknot local stop`, or choose another directory."
+            f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({wanted}). "
+            "Stop it with `cloudknot local stop --directory {directory}`, or choose another directory."
         )
 
 
 def checked_runner(runner: str | None, registry: str | None) -> str | None:
-    """The runner asked for, by name or by a registry; None when neither was."""
+    """Return the runner that ``runner`` or ``registry`` selects, or None if both are None.
+
+    Raises
+    ------
+    CloudknotInputError
+        The runner is unknown, or does not match the presence of a registry.
+    """
     if runner is None:
         return WITH_REGISTRY if registry is not None else None
     if runner not in RUNNERS:
         names = " or ".join(f'"{name}"' for name in RUNNERS)
-        raise CloudknotInputError(f"runner={runner!r} is not acceptable: it must be {names}.")
+        refuse(problem=f"runner={runner!r} is not a runner of the embedded cloud.", fix=f"Choose {names}.")
     if RUNNERS[runner].needs_registry and registry is None:
-        raise CloudknotInputError(
-            f'runner="{runner}" needs registry="HOST:PORT", where images are pushed to and pulled from.'
+        refuse(
+            problem=f'runner="{runner}" needs a registry, and registry= is missing.',
+            cause="Images of jobs are pushed to the registry and pulled from it.",
+            fix='Pass its address, for example registry="127.0.0.1:5000".',
         )
     if registry is not None and not RUNNERS[runner].needs_registry:
-        raise CloudknotInputError(f'A registry is for runner="{WITH_REGISTRY}" only: processes need none.')
+        refuse(
+            problem=f'registry= is not available with runner="{runner}".',
+            cause="Jobs that run as processes need no registry.",
+            fix=f'Remove registry=, or pass runner="{WITH_REGISTRY}".',
+        )
     return runner

@@ -1,4 +1,4 @@
-"""The files by which sessions and the cloud's process find each other, all under the cloud's directory."""
+"""The files in the cloud's directory, through which sessions and the server process find and exclude each other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cloudknot.errors import CKTimeoutError, CloudknotInputError
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-"""moto's; every request is of this account."""
+"""moto's account number. Every request belongs to it."""
 VERSION = 1
-"""Of the file's format and of the routes under ``/_cloudknot/``."""
+"""The version of the format of ``cloud.json`` and of the routes under ``/_cloudknot/``."""
 
 LOCK_TIMEOUT = 40 * 60.0
-"""Seconds; longer than an installation of requirements may take."""
+"""Seconds. An installation of requirements may hold a lock for almost as long."""
 
 MARKER = ".cloudknot"
-_OURS = frozenset({MARKER, "cloud.json", "server.lock", "server.log", "start.lock", "environments", "images"})
+_CLOUD_FILES = frozenset({MARKER, "cloud.json", "server.lock", "server.log", "start.lock", "environments", "images"})
 
 
 @dataclass(frozen=True)
 class CloudState:
-    """What ``cloud.json`` holds: where the cloud is and how to be let in."""
+    """The content of ``cloud.json``: the cloud's address, its owner's key and the options that it runs with."""
 
     endpoint: str
     pid: int
@@ -39,41 +39,46 @@ class CloudState:
     iam: bool = False
 
     def __repr__(self) -> str:
+        # Without the secret key: the text may end up in a log or a traceback.
         return f"CloudState(endpoint={self.endpoint!r}, pid={self.pid})"
 
 
 def state_file(directory: Path) -> Path:
+    """Return the path of ``cloud.json``."""
     return directory / "cloud.json"
 
 
 def log_file(directory: Path) -> Path:
+    """Return the path of the server's log."""
     return directory / "server.log"
 
 
 def claim(directory: Path) -> None:
-    """Make the cloud's directory, for its owner only; one that exists keeps its mode.
+    """Create the cloud's directory, accessible to its owner only. An existing directory keeps its mode.
 
     Raises
     ------
     CloudknotInputError
-        It is no directory, or holds files of somebody else's and none of a cloud's.
+        The path is a file, or a directory with files of which none belongs to an embedded cloud.
     """
     try:
         directory.mkdir(mode=0o700, parents=True)
     except FileExistsError as error:
         names = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-        if names and not names & _OURS:
+        # A mistyped path may name a directory of the user's own.
+        if names and not names & _CLOUD_FILES:
             raise CloudknotInputError(
-                f"{directory} is not empty, and nothing in it is a local cloud's. "
-                "Name a directory that is empty or does not exist."
+                f"{directory} is not empty and holds no files of an embedded cloud. "
+                "Choose a directory that is empty or does not exist."
             ) from error
     (directory / MARKER).touch()
 
 
 def write_state(directory: Path, state: CloudState) -> None:
-    """Write ``cloud.json`` for its owner only, whole or not at all."""
+    """Write ``cloud.json``, readable by its owner only."""
     import tempfile
 
+    # A temporary file, moved into place: a session that reads at this moment sees the whole file or none.
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=".cloud-")
     with os.fdopen(descriptor, "w") as stream:
         json.dump(asdict(state), stream)
@@ -81,7 +86,7 @@ def write_state(directory: Path, state: CloudState) -> None:
 
 
 def read_state(directory: Path) -> CloudState | None:
-    """What ``cloud.json`` says; None when there is none, or none of this version."""
+    """Return the content of ``cloud.json``, or None if the file is missing, incomplete or of another version."""
     try:
         fields = json.loads(state_file(directory).read_text())
         state = CloudState(**fields)
@@ -91,21 +96,21 @@ def read_state(directory: Path) -> CloudState | None:
 
 
 def server_lock(directory: Path) -> Path:
-    """The file that a cloud's process holds a lock on for as long as it lives."""
+    """Return the path of the file that the server process keeps locked for as long as it lives."""
     return directory / "server.lock"
 
 
 @contextlib.contextmanager
 def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
-    """Hold an exclusive lock on a file for the block, and give the file's descriptor.
-
-    When this process dies within the block, the lock lasts as long as a child process that got the descriptor.
+    """Hold an exclusive lock on a file for the duration of the block, and yield the file's descriptor.
 
     Raises
     ------
     CKTimeoutError
         Another process, or another thread, has held the lock for ``timeout`` seconds.
     """
+    # filelock waits for a limited time, works between threads and processes, and the kernel frees a lock when its
+    # holder dies. The caller may pass the descriptor on to a child: when a session dies, its pip still holds the lock.
     from filelock import FileLock, Timeout
 
     descriptors: list[int] = []
@@ -114,8 +119,9 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
         lock.acquire()
     except Timeout as error:
         raise CKTimeoutError(
-            f"Another process has held {path} for {timeout:.0f} s. If none of yours is starting "
-            "a local cloud or installing an image, end the process that holds it and call again."
+            f"Another process has held the lock {path} for {timeout:.0f} s. A process holds it while it starts an "
+            "embedded cloud or installs the requirements of an image. Call again after it has finished. If it hangs, "
+            f"`fuser {path}` shows its process id: end it with `kill`, then call again."
         ) from error
     try:
         yield descriptors[0]
@@ -124,13 +130,14 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether some process holds the lock. Several may ask at the same time."""
-    # Not at the top: where there is no fcntl, on Windows, cloudknot is still to be imported and used with AWS.
+    """Return whether a process holds the lock. Several processes may call this at the same time."""
+    # Not at the top: Windows has no fcntl, but cloudknot must be importable there for use with AWS.
     import fcntl
 
     try:
         with path.open() as stream:
-            # filelock can only take a lock, and so would take one who asks for one who holds it.
+            # A shared lock, because filelock can only take the exclusive one: two sessions that check at the same
+            # time would each mistake the other for a running cloud.
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

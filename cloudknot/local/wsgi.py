@@ -1,6 +1,6 @@
-"""WSGI in the embedded cloud: reading requests, answering them, and errors as AWS has them on the wire.
+"""WSGI helpers of the embedded cloud: read a request, answer it, and write errors in AWS's wire formats.
 
-An application that stands in front of another either hands a request on, or asks the one behind with `ask`.
+A layer in front of another application either forwards a request unchanged, or sends a changed one with `ask`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
 Answer = Mapping[str, object]
-"""A JSON object to be sent."""
+"""A JSON object as the content of an answer."""
 
 STATUSES = {
     200: "200 OK",
@@ -33,14 +33,15 @@ _QUERY_SERVICES = frozenset({"autoscaling", "cloudformation", "elasticloadbalanc
 
 
 class ClientException(Exception):
-    """Batch refuses a request: HTTP 400, code ``ClientException``."""
+    """A refusal by Batch: HTTP 400, code ``ClientException``."""
 
     def __str__(self) -> str:
+        # Batch's own format for this error.
         return f"Error executing request, Exception : {self.args[0]}, RequestId: {uuid.uuid4()}"
 
 
-class Recorded:
-    """A ``start_response`` that keeps status and headers of an answer and sends nothing."""
+class RecordedAnswer:
+    """A ``start_response`` that keeps the status and headers of an answer and sends nothing."""
 
     def __init__(self) -> None:
         self.status = ""
@@ -50,30 +51,31 @@ class Recorded:
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
         self.status, self._headers = status, headers
+        # WSGI's old way to write a body; the applications here return theirs, so nothing is written to it.
         return lambda data: None
 
     def pass_on(self, start_response: StartResponse) -> None:
-        """Begin the answer after all."""
+        """Send the recorded status and headers to the client."""
         start_response(self.status, self._headers)
 
 
 def ask(application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping[str, object]) -> tuple[str, bytes]:
-    """Return status and body with which an application answers a request that is changed in some variables."""
-    recorded = Recorded()
-    body = whole(application({**environ, **changes}, recorded))
+    """Return status and body of an application's answer to a request with changed WSGI variables."""
+    recorded = RecordedAnswer()
+    body = full_body(application({**environ, **changes}, recorded))
     return recorded.status, body
 
 
 def ask_json(
     application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping[str, object]
 ) -> tuple[str, dict[str, Any]]:
-    """Return status and JSON object with which an application answers a request that is changed in some variables."""
+    """Return status and JSON object of an application's answer to a request with changed WSGI variables."""
     status, body = ask(application, environ, changes)
     return status, json.loads(body or b"{}")
 
 
-def whole(answer: Iterable[bytes]) -> bytes:
-    """Return the whole body of an answer."""
+def full_body(answer: Iterable[bytes]) -> bytes:
+    """Return the full body of an answer, and close the answer."""
     try:
         return b"".join(answer)
     finally:
@@ -82,27 +84,28 @@ def whole(answer: Iterable[bytes]) -> bytes:
 
 
 def body_of(environ: WSGIEnvironment) -> bytes:
-    """Return the body of a request, which can be read again."""
+    """Return the body of a request, and rewind it for the next reader."""
     body: bytes = environ["wsgi.input"].read()
     environ["wsgi.input"].seek(0)
     return body
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """Return the form in the body of a request of AWS's query protocol."""
+    """Return the form in the body of a request in AWS's query protocol."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def scope_of(environ: WSGIEnvironment) -> list[str]:
-    """Return the parts of the scope that a request is signed for: the key's id, date, region, service."""
+    """Return the parts of the scope in a request's signature: the key's id, date, region, service, terminator."""
     credential = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
     if not credential:
+        # A presigned URL has its signature in the query.
         credential = dict(parse_qsl(str(environ["QUERY_STRING"]))).get("X-Amz-Credential", "")
     return credential.split("/")
 
 
 def service_of(environ: WSGIEnvironment) -> str:
-    """Return the service that a request is signed for; S3 when the request does not name one."""
+    """Return the service in a request's signature, or ``"s3"`` if the request names none."""
     scope = scope_of(environ)
     return scope[3] if len(scope) == 5 else "s3"
 
@@ -115,8 +118,8 @@ def send(
     headers: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Answer a request with a body."""
-    kind = [("Content-Type", content_type)] if content_type else []
-    start_response(STATUSES[status], [*kind, ("Content-Length", str(len(body))), *headers])
+    content_types = [("Content-Type", content_type)] if content_type else []
+    start_response(STATUSES[status], [*content_types, ("Content-Length", str(len(body))), *headers])
     return [body]
 
 
@@ -130,30 +133,32 @@ def send_json(
 def refuse(
     environ: WSGIEnvironment, start_response: StartResponse, service: str, status: int, code: str, message: str
 ) -> Iterable[bytes]:
-    """Answer a request with an error, as its service words it."""
+    """Answer a request with an error, in the format of its service."""
     content_type, content = error_body(service, code, message)
     body = send(start_response, content, content_type, status, [("x-amzn-ErrorType", code)])
+    # An answer to HEAD has no body: the client would take its bytes for the start of the next answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
 
 def refuse_client(start_response: StartResponse, error: ClientException) -> Iterable[bytes]:
-    """Answer a request with an error of Batch."""
+    """Answer a request with Batch's error ``ClientException``."""
     body = json.dumps({"message": str(error)}).encode()
     return send(start_response, body, "application/json", 400, [("x-amzn-ErrorType", "ClientException")])
 
 
 def denied_status(service: str) -> int:
-    """Return the HTTP status with which a service denies access: AWS's JSON protocols other than Batch's say 400."""
+    """Return the HTTP status for denied access to a service."""
+    # Batch's protocol is REST. AWS's JSON protocols answer 400 to every error of the client, to denied access as well.
     return 403 if is_xml(service) or service == "batch" else 400
 
 
 def is_xml(service: str) -> bool:
-    """Return whether a service answers in XML."""
+    """Return whether a service's answers are XML."""
     return service in ("s3", "ec2") or service in _QUERY_SERVICES
 
 
 def error_body(service: str, code: str, message: str) -> tuple[str, bytes]:
-    """Return content type and body of an error, in the format that a service's clients parse."""
+    """Return the content type and the body of an error, in the format that clients of the service parse."""
     if is_xml(service):
         message = escape(message)
     if service == "s3":

@@ -341,7 +341,7 @@ def test_a_wrong_login_is_told_before_anything_starts(machine, monkeypatch, tmp_
     monkeypatch.setenv("CLOUDKNOT_REGISTRY_USERNAME", machine.username)
     monkeypatch.setenv("CLOUDKNOT_REGISTRY_PASSWORD", "wrong")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry=machine.registry)
-    with pytest.raises(CloudknotConfigurationError, match="does not take the login of CLOUDKNOT_REGISTRY_USERNAME"):
+    with pytest.raises(CloudknotConfigurationError, match="refuses the login in CLOUDKNOT_REGISTRY_USERNAME"):
         cloud.start()
     assert cloud.status() is None
 

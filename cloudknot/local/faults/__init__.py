@@ -1,4 +1,5 @@
-"""Injected faults, all off by default: a session sets a `plan` with `switches`, and the server receives it by `route`.
+"""Injected faults for tests, all off by default. Neither the client nor the worker knows of them.
 
-`requests` makes requests go wrong, `attempts` stands in front of the runner and kills attempts.
+A session sets a `plan` with `switches`, and the server receives it through `route`. `requests` injects faults into
+requests. `faulty_runner` stands in front of the runner and ends attempts.
 """

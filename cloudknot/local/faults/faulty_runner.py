@@ -1,4 +1,4 @@
-"""A runner whose attempts meet the faults that are on: killed, never started, lost sight of. Else it is another's."""
+"""A runner in front of another one, which ends attempts as the current faults demand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 from cloudknot.local.batch.records import Event, Exited, Task
 from cloudknot.local.batch.runner import Report, Runner
-from cloudknot.local.faults.plan import ATTEMPT_ENDS, NEVER_STARTED, AttemptEnd, Kill
+from cloudknot.local.faults.plan import NEVER_STARTED, AttemptEnd, Kill
 from cloudknot.local.faults.requests import Injector
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
 from cloudknot.worker.wire.input_index import unpack_offsets
@@ -19,26 +19,26 @@ from cloudknot.worker.wire.manifest import Manifest
 
 @dataclass(eq=False)
 class _Watched:
-    """A task that has not been reported as exited."""
+    """A task that still runs as far as Batch knows."""
 
     task: Task
     report: Report
     kill: Kill | None
     ending: AttemptEnd | None = None
-    """With which its processes are being killed."""
+    """The end to report once the runner has killed the task's processes."""
 
 
 class FaultyRunner:
-    """A `Runner` in front of another.
+    """A `Runner` that forwards to another one and injects faults.
 
     Parameters
     ----------
     runner : Runner
         Runs the tasks.
     injector : Injector
-        Knows what is to go wrong, and counts it.
+        Chooses the faults and counts them.
     read : callable
-        Gives the S3 object at a path, ``/bucket/key``.
+        Returns the S3 object at a path, ``/bucket/key``.
     """
 
     def __init__(self, runner: Runner, injector: Injector, read: Callable[[str], bytes]) -> None:
@@ -48,31 +48,44 @@ class FaultyRunner:
         injector.on_stored = self._stored
 
     def start(self, task: Task, report: Report) -> None:
+        """Start a task, or report at once that it could not be started."""
         attempt = int(task.environment.get("AWS_BATCH_JOB_ATTEMPT", "1"))
         kill = self._injector.kill_for(child_index(task.environment), attempt)
         if kill is not None and kill.how in NEVER_STARTED:
             self._injector.count(f"killed: {kill.how}")
+            # From another thread, as the contract of `Runner` demands.
             _later(0, lambda: report(_exited(task, kill.ending)))
             return
+        # Before the start, so that no event of the task can come first.
         with self._lock:
             self._tasks[task.id] = _Watched(task, report, kill)
-        self._runner.start(_idle(task) if kill is not None and kill.at_once else task, self._hear)
+        self._runner.start(_idle(task) if kill is not None and kill.at_once else task, self._on_event)
 
     def stop(self, task_id: str, *, kill: bool) -> None:
+        """Stop a task."""
         self._runner.stop(task_id, kill=kill)
 
     def close(self) -> None:
+        """Kill all tasks, and report nothing more."""
         self._runner.close()
 
     def kill(self, job_id: str, how: str) -> None:
-        """Kill the attempt of a job that runs now. Raises `CloudknotInputError` when there is none."""
-        with self._lock:
-            found = [w for w in self._tasks.values() if w.task.environment.get("AWS_BATCH_JOB_ID") == job_id]
-        if not found or how not in ATTEMPT_ENDS:
-            raise CloudknotInputError(f"There is no running job {job_id!r} to kill, or no fault {how!r}.")
-        self._end(found[-1], Kill(how))
+        """Kill the running attempt of a job.
 
-    def _hear(self, event: Event) -> None:
+        Raises
+        ------
+        CloudknotInputError
+            The job has no running attempt, or ``how`` is unknown.
+        """
+        fault = Kill(how)
+        with self._lock:
+            running = [w for w in self._tasks.values() if w.task.environment.get("AWS_BATCH_JOB_ID") == job_id]
+        if not running:
+            refuse(problem=f"The job {job_id!r} has no running attempt.", fix="Kill it while its status is RUNNING.")
+        self._end(running[-1], fault)
+
+    def _on_event(self, event: Event) -> None:
+        """Forward an event to Batch, and kill an attempt at its start if that is its fault."""
         with self._lock:
             watched = self._tasks.get(event.task_id)
         if watched is None:
@@ -100,12 +113,13 @@ class FaultyRunner:
             self._end(watched, kill)
 
     def _end(self, watched: _Watched, kill: Kill) -> None:
-        """Kill a task's processes; or leave them, and report that they are gone."""
+        """Kill a task's processes, or report them as gone although they go on."""
         task = watched.task
         with self._lock:
             if task.id not in self._tasks or watched.ending is not None:
                 return
             watched.ending = kill.ending
+            # Later events of the overlapping process must not reach Batch, which has started the next attempt.
             if kill.overlap:
                 del self._tasks[task.id]
         self._injector.count(f"overlapping: {kill.how}" if kill.overlap else f"killed: {kill.how}")
@@ -115,7 +129,7 @@ class FaultyRunner:
             self._runner.stop(task.id, kill=True)
 
     def _stored(self, path: str) -> None:
-        """Kill whose results were stored, if that is the moment to."""
+        """Kill the attempt that stored an object, if its fault is to end after its first results."""
         with self._lock:
             armed = [w for w in self._tasks.values() if w.kill is not None and w.kill.moment == "stored"]
         for watched in armed:
@@ -123,7 +137,7 @@ class FaultyRunner:
                 self._end_later(watched, watched.kill)
 
     def _is_output(self, path: str, task: Task) -> bool:
-        """Whether a path is that of results of a task's elements."""
+        """Return whether a path is that of a pack with results of a task's elements."""
         if MANIFEST_VARIABLE not in task.environment or not task.command:
             return False
         keys = RunKeys.parse(task.command[-1])
@@ -134,14 +148,15 @@ class FaultyRunner:
         child = child_index(task.environment)
         if not manifest.round or location.round != manifest.round:
             return location.round == manifest.round and location.first in manifest.chunk(child)
-        # Of a round after the first, an object has the elements, in the order of the children.
+        # A retry runs any subset of the elements. An object lists them, in the order of the child jobs.
         first = child * manifest.chunksize
         todo = unpack_offsets(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"))
         return location.first in todo[first : first + manifest.chunksize]
 
 
 def _idle(task: Task) -> Task:
-    """The task with nothing to do: a quick one would otherwise be done before it is killed."""
+    """Return the task with a command that only waits."""
+    # A quick function would otherwise finish before the kill.
     return replace(task, command=("sleep", "86400"))
 
 
@@ -150,6 +165,7 @@ def _exited(task: Task, ending: AttemptEnd) -> Exited:
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
+    """Make a call in another thread, after some seconds."""
     timer = threading.Timer(seconds, call)
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""The faults that the embedded cloud can be told to inject: plain data that travels as JSON. None is on by default."""
+"""The faults that the embedded cloud can inject: plain data, sent as JSON. None is on by default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 from cloudknot.local.batch.records import EXITED, HOST_LOST, NOT_STARTED
 
 RATES = ("errors", "dropped", "slow", "truncated", "throttled")
@@ -14,7 +14,7 @@ RATES = ("errors", "dropped", "slow", "truncated", "throttled")
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """What Batch says of an attempt that a fault ended."""
+    """Batch's description of an attempt that a fault ended."""
 
     exit_code: int | None
     reason: str | None
@@ -33,33 +33,34 @@ ATTEMPT_ENDS = {
         None, "DockerTimeoutError: Could not transition to started; timed out after waiting 3m0s", NOT_STARTED
     ),
 }
-"""By the ``how`` of a `Kill`; the texts are those of AWS Batch, ECS and Fargate."""
+"""By the ``how`` of a `Kill`. The texts are those of AWS Batch, ECS and Fargate."""
 NEVER_STARTED = ("pull", "start")
 MOMENTS = ("start", "stored", "end")
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Attempts to be ended before their time.
+    """A fault that ends attempts early.
 
     Attributes
     ----------
     how : {"host", "spot", "memory", "pull", "start", "docker"}
-        What Batch gives as the reason. The processes of the first three are killed (SIGKILL); the next two never
-        have any; the last one's do all their work, and Batch reports a failure all the same.
+        The reason that Batch reports. ``"host"``, ``"spot"`` and ``"memory"`` kill the processes (SIGKILL).
+        With ``"pull"`` and ``"start"`` the attempt never has a process. With ``"docker"`` the processes do all their
+        work, and Batch still reports a failure.
     when : {"start", "stored", "end"}
-        As the process starts and before it does anything, after it has stored its first results, or instead of its
-        own end, when all its results are stored.
+        ``"start"``: before the process does anything. ``"stored"``: after it has stored its first results.
+        ``"end"``: in place of its own end, after it has stored all results.
     after : float
-        Seconds later than that. Default 0.
+        Seconds between ``when`` and the end of the attempt. Default 0.
     children : tuple of int
-        Indices of the children that are meant; a plain job is child 0. Default: all.
+        Indices of the affected child jobs. A plain job is child 0. Default: all.
     attempts : int
-        How many attempts of each, counted from its first. Default 1.
+        Number of affected attempts of each child job, counted from its first. Default 1.
     share : float
-        Which share of them, drawn at random. Default 1: all.
+        Share of these attempts, drawn at random. Default 1: all.
     overlap : bool
-        Batch believes that the attempt has ended, and starts the next one, while its process goes on.
+        Batch takes the attempt for ended and starts the next one, while its process goes on.
     """
 
     how: str
@@ -75,58 +76,59 @@ class Kill:
         _check_choice("when", self.when, MOMENTS)
         _check_rate("share", self.share)
 
-    def is_meant(self, child: int, attempt: int) -> bool:
-        """Whether an attempt of a child is one of those."""
+    def affects(self, child: int, attempt: int) -> bool:
+        """Return whether the fault may end this attempt of a child job."""
         return attempt <= self.attempts and (not self.children or child in self.children)
 
     @property
     def ending(self) -> AttemptEnd:
+        """The attempt's end in Batch's words."""
         return ATTEMPT_ENDS[self.how]
 
     @property
     def moment(self) -> str:
-        """When it takes effect: what Docker's timeout says comes after the work."""
+        """The moment at which the attempt ends."""
+        # Docker's timeout is reported only after the work is done.
         return "end" if self.how == "docker" else self.when
 
     @property
     def at_once(self) -> bool:
-        """Whether it takes effect before anything is done."""
+        """Whether the attempt ends before it does anything."""
         return self.moment == "start" and not self.after and not self.overlap
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong. Rates are shares of the requests, 0 (never) to 1 (always).
+    """The faults to inject. Rates are shares of the requests, from 0 (never) to 1 (always).
 
     Attributes
     ----------
     errors : float
-        Answered by 500 (InternalError) or 503 (SlowDown), in turn at random, and not carried out.
+        Rate of requests that get HTTP 500 (InternalError) or 503 (SlowDown), chosen at random, and have no effect.
     dropped : float
-        Carried out, and the connection closed without an answer.
+        Rate of requests that take effect, but get no answer: the connection is closed.
     slow, delay : float
-        Carried out ``delay`` seconds late.
+        Rate of requests that take effect ``delay`` seconds late.
     truncated : float
-        GET requests of S3 whose answer breaks off half-way.
+        Rate of GET requests to S3 that get only half of the answer.
     services : tuple of str
-        Those that the above is for, as a signature names them. Default: S3.
+        Services that the rates above apply to, by their names in signatures. Default: S3.
     only : str
-        The above is only for requests whose method and path hold this, for example ``"POST /v1/submitjob"``.
+        Part of method and path, for example ``"POST /v1/submitjob"``. The rates above apply only to requests with it.
     limit : int, optional
-        How often the above happens in all. Default: without an end.
+        Total number of faults by the rates above. Default: no limit.
     throttled : float
-        Calls of Batch answered by 429, TooManyRequestsException; ``limit`` counts here as well.
-    expired : bool
-        Credentials have expired. Those of jobs have not, unless ``jobs_expired``.
+        Rate of calls to Batch that get HTTP 429, TooManyRequestsException. ``limit`` applies here as well.
+    expired, jobs_expired : bool
+        Whether the credentials of sessions count as expired, and those of jobs as well.
     refused : str
-        The code with which requests of ``services`` are refused for good, for example ``"AccessDenied"``; those of
-        jobs are not.
+        Error code for all requests of sessions to ``services``, for example ``"AccessDenied"``. Jobs are not affected.
     silent : bool
-        Every connection is closed without an answer, and nothing is carried out.
+        Whether every connection is closed without an answer, and no request has an effect.
     kills : tuple of Kill
-        The first one that an attempt is meant by counts.
+        Faults that end attempts. The first one that affects an attempt applies.
     seed : int
-        Of the random numbers: the same requests in the same order meet the same faults.
+        Seed of the random numbers. The same requests in the same order meet the same faults.
     """
 
     errors: float = 0.0
@@ -150,35 +152,42 @@ class Faults:
             _check_rate(name, getattr(self, name))
 
     def to_dict(self) -> dict[str, object]:
+        """Return the faults as a JSON object."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Faults:
-        """What `to_dict` made, and JSON carried. Raises `CloudknotInputError` for what there is not."""
+    def from_dict(cls, members: Mapping[str, Any]) -> Faults:
+        """Return the faults in a JSON object. Raises `CloudknotInputError` for unknown names."""
+        # JSON has no tuples.
         values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in members.items()
         }
-        _check_names("faults", values, cls)
+        _check_names(values, cls)
         values["kills"] = tuple(_kill(kill) for kill in values.get("kills", ()))
         return cls(**values)
 
 
-def _kill(given: Mapping[str, Any]) -> Kill:
-    _check_names("kills", given, Kill)
-    return Kill(**{**given, "children": tuple(given.get("children", ()))})
+def _kill(members: Mapping[str, Any]) -> Kill:
+    """Return the `Kill` in a JSON object."""
+    _check_names(members, Kill)
+    return Kill(**{**members, "children": tuple(members.get("children", ()))})
 
 
-def _check_names(where: str, given: Mapping[str, object], cls: type[Faults | Kill]) -> None:
-    unknown = given.keys() - {field.name for field in fields(cls)}
+def _check_names(members: Mapping[str, object], cls: type[Faults | Kill]) -> None:
+    names = [field.name for field in fields(cls)]
+    unknown = members.keys() - set(names)
     if unknown:
-        raise CloudknotInputError(f"{where}: there is no {', '.join(sorted(unknown))}.")
+        refuse(
+            problem=f"{cls.__name__} has no attribute {', '.join(sorted(unknown))}.",
+            fix=f"Its attributes are {', '.join(names)}.",
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise CloudknotInputError(f"{name}={value!r} is none of {', '.join(choices)}.")
+        refuse(problem=f"{name}={value!r} is not a known choice.", fix=f"Choose one of {', '.join(choices)}.")
 
 
 def _check_rate(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise CloudknotInputError(f"{name}={value!r} is not a share, 0 to 1.")
+        refuse(problem=f"{name}={value!r} is not a rate from 0 to 1.", fix=f"Pass for example {name}=0.3.")

@@ -1,7 +1,4 @@
-"""The faults that are on, applied to requests: errors, lost answers, delays, silence. All off until told otherwise.
-
-Random numbers come from a seed. What was injected is counted, so that a test can tell that it tested something.
-"""
+"""Faults in requests: errors, lost answers, delays, silence. All are off until a session sets them."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _EXPIRED = "The security token included in the request is expired"
 
 
 class Injector:
-    """The faults that are on.
+    """The current faults, the random numbers that choose among them, and the counts of injected ones.
 
     Parameters
     ----------
@@ -36,32 +33,35 @@ class Injector:
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._faults, self._random, self._left = OFF, random.Random(0), 0
+        self._faults, self._random, self._remaining = OFF, random.Random(0), 0
+        # A test can check with these counts that its faults really happened.
         self._injected: Counter[str] = Counter()
         self.on_stored: Callable[[str], None] = lambda path: None
-        """Told the path of each object that was stored."""
+        """Called with the path of each stored object."""
 
     def set(self, faults: Faults) -> None:
-        """Have these faults from now on, and count from zero."""
+        """Replace the current faults, and set all counts to zero."""
         with self._lock:
+            # Always the same object for "no faults": `answer` compares by identity, at every request.
             self._faults, self._random = OFF if faults == OFF else faults, random.Random(faults.seed)
-            self._left = -1 if faults.limit is None else faults.limit
+            # Counted down from -1, the number never reaches 0: no limit.
+            self._remaining = -1 if faults.limit is None else faults.limit
             self._injected = Counter()
 
     def counts(self) -> dict[str, int]:
-        """How often each fault was injected since they were set last."""
+        """Return the number of injections of each fault since the last `set`."""
         with self._lock:
             return dict(self._injected)
 
-    def count(self, what: str) -> None:
-        """Note that a fault was injected."""
+    def count(self, fault: str) -> None:
+        """Count one injection of a fault."""
         with self._lock:
-            self._injected[what] += 1
+            self._injected[fault] += 1
 
     def kill_for(self, child: int, attempt: int) -> Kill | None:
-        """How an attempt that starts is to be ended; None lets it live."""
+        """Return the fault that ends a starting attempt, or None if none does."""
         with self._lock:
-            kill = next((kill for kill in self._faults.kills if kill.is_meant(child, attempt)), None)
+            kill = next((kill for kill in self._faults.kills if kill.affects(child, attempt)), None)
             return kill if kill is not None and self._random.random() < kill.share else None
 
     def answer(
@@ -70,50 +70,51 @@ class Injector:
         start_response: StartResponse,
         carry_out: WSGIApplication,
         service: str,
-        of_job: bool,
+        from_job: bool,
     ) -> Iterable[bytes]:
-        """Answer a request that ``carry_out`` would answer, or have it go wrong."""
+        """Answer a request with ``carry_out``, or inject a fault."""
         faults = self._faults
         if faults is OFF:
             return carry_out(environ, start_response)
         if faults.silent:
             self.count("silence")
+            # waitress closes the connection without an answer.
             raise ClientDisconnected
-        if refusal := self._refusal(faults, service, of_job):
+        if refusal := self._refusal(faults, service, from_job):
             return wsgi.refuse(environ, start_response, service, *refusal)
         for name in self._drawn(faults, environ, service):
             if name != "slow":
-                return _gone_wrong(name, environ, start_response, carry_out, service)
+                return _answer_with_fault(name, environ, start_response, carry_out, service)
             self._sleep(faults.delay)
         return self._stored(environ, start_response, carry_out)
 
-    def _refusal(self, faults: Faults, service: str, of_job: bool) -> Refusal | None:
-        """Return the error with which a service refuses every request."""
-        if faults.expired and (faults.jobs_expired or not of_job):
+    def _refusal(self, faults: Faults, service: str, from_job: bool) -> Refusal | None:
+        """Return the error for every request to a service, or None."""
+        if faults.expired and (faults.jobs_expired or not from_job):
             self.count("expired")
             return _expired(service)
-        if faults.refused and service in faults.services and not of_job:
+        if faults.refused and service in faults.services and not from_job:
             self.count("refused")
             status = 404 if faults.refused.startswith("NoSuch") else 403
-            return status, faults.refused, "Not for you, for a while."
+            return status, faults.refused, "The embedded cloud refuses this request, as its faults demand."
         return None
 
     def _drawn(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
-        """What happens to a request, counted."""
+        """Draw the faults for a request, and count them."""
         possible = []
-        what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        if service in faults.services and faults.only in what:
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        if service in faults.services and faults.only in request:
             possible += [("slow", faults.slow), ("error", faults.errors), ("dropped", faults.dropped)]
-            if what.startswith("GET") and service == "s3":
+            if request.startswith("GET") and service == "s3":
                 possible.append(("truncated", faults.truncated))
         if service == "batch":
             possible.append(("throttled", faults.throttled))
         drawn: list[str] = []
         with self._lock:
             for name, rate in possible:
-                # One that is only slow can go wrong as well.
-                if drawn in ([], ["slow"]) and rate and self._left and self._random.random() < rate:
-                    self._left -= 1
+                # A slow request can meet a second fault, any other request only one.
+                if drawn in ([], ["slow"]) and rate and self._remaining and self._random.random() < rate:
+                    self._remaining -= 1
                     drawn.append(f"{name} {self._random.choice((500, 503))}" if name == "error" else name)
             self._injected.update(drawn)
         return drawn
@@ -121,10 +122,10 @@ class Injector:
     def _stored(
         self, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication
     ) -> Iterable[bytes]:
-        """Carry a request out, and tell of the object that it stored."""
+        """Carry out a request, and report the object that it stored."""
         if not self._faults.kills or environ["REQUEST_METHOD"] != "PUT":
             return carry_out(environ, start_response)
-        recorded = wsgi.Recorded()
+        recorded = wsgi.RecordedAnswer()
         answer = carry_out(environ, recorded)
         recorded.pass_on(start_response)
         if recorded.status.startswith("200"):
@@ -139,14 +140,15 @@ _ERRORS: Mapping[tuple[str, bool], Refusal] = {
     ("error 503", False): (503, "ServiceUnavailable", "The service is temporarily unavailable."),
     ("throttled", False): (429, "TooManyRequestsException", "Too Many Requests"),
 }
-"""By the fault, and whether S3 says it."""
+"""By the fault, and whether the service is S3."""
 
 
-def _gone_wrong(
+def _answer_with_fault(
     name: str, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication, service: str
 ) -> Iterable[bytes]:
-    """Answer a request that a fault was drawn for."""
+    """Answer a request with a fault."""
     if name == "dropped":
+        # The request takes effect and only the answer is lost: the case in which a repeated call does harm.
         wsgi.ask(carry_out, environ, {})
         raise ClientDisconnected
     if name == "truncated":
@@ -155,6 +157,7 @@ def _gone_wrong(
 
 
 def _expired(service: str) -> Refusal:
+    """Return a service's error for expired credentials."""
     if service == "s3":
         return 400, "ExpiredToken", "The provided token has expired."
     if wsgi.is_xml(service):
@@ -163,7 +166,7 @@ def _expired(service: str) -> Refusal:
 
 
 def _truncated(environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication) -> Iterator[bytes]:
-    """The first half of an answer, and then the end of the connection."""
-    data = wsgi.whole(carry_out(environ, start_response))
+    """Yield the first half of an answer, then close the connection."""
+    data = wsgi.full_body(carry_out(environ, start_response))
     yield data[: len(data) // 2]
     raise ClientDisconnected

@@ -1,4 +1,4 @@
-"""The server's end of the faults: one route of the cloud's owner, to set them, count them, kill, and forget."""
+"""The server's route for faults, open to the cloud's owner only: set and count them, kill attempts, forget jobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from cloudknot.local.wsgi import Answer, ClientException
 
 
 class FaultRoute:
-    """What a request to the route asks for.
+    """The handler of requests to the route.
 
     Parameters
     ----------
     injector : Injector
+        Injects faults into requests.
     runner : FaultyRunner
+        Injects faults into attempts.
     forget : callable
-        Takes a job id, of which Batch is to know no more.
+        Removes a job from Batch, by its id.
     """
 
     def __init__(self, injector: Injector, runner: FaultyRunner, forget: Callable[[str], None]) -> None:
@@ -28,10 +30,15 @@ class FaultRoute:
         self.answer = injector.answer
 
     def respond(self, body: bytes) -> Answer:
-        """Do what is asked for, and give the counts since the faults were set last.
+        """Handle a request, and return the counts of injected faults since the last change of faults.
 
-        ``{"set": {...}}`` takes the members of `Faults`, ``{"kill": {"job": id, "how": ...}}`` kills the attempt that
-        runs now, ``{"forget": id}`` has Batch know a job no more. Raises `ClientException` for what is refused.
+        ``{"set": {...}}`` sets the attributes of `Faults`. ``{"kill": {"job": id, "how": ...}}`` kills the running
+        attempt of a job. ``{"forget": id}`` removes a job from Batch.
+
+        Raises
+        ------
+        ClientException
+            The request is malformed, or a value in it is refused.
         """
         try:
             request = json.loads(body or b"{}")
@@ -43,5 +50,5 @@ class FaultRoute:
                 self._forget(request["forget"])
                 self._injector.count("forgotten")
         except (CloudknotInputError, TypeError, KeyError, ValueError) as error:
-            raise ClientException(f"These faults cannot be injected: {error}") from error
+            raise ClientException(f"The request for faults is not valid: {error}") from error
         return {"injected": self._injector.counts()}

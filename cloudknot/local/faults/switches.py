@@ -1,4 +1,4 @@
-"""The faults of a running embedded cloud, from the session that owns it: for tests of what must survive them."""
+"""Control of a running embedded cloud's faults, from a session of its owner. It serves tests of fault handling."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ if TYPE_CHECKING:
 
 
 class FaultSwitches:
-    """Switches of the faults of a running cloud, all off until set.
+    """The faults of a running embedded cloud, all off until set.
+
+    Every method raises `CloudError` if the cloud does not answer or refuses the request.
 
     Parameters
     ----------
     cloud : LocalCloud
-
-    Every method raises `CloudError` when the cloud does not answer, or refuses.
+        The running cloud.
     """
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
 
     def set(self, faults: Faults) -> None:
-        """Have these faults, and no others, from now on; the counts begin at zero."""
+        """Replace the current faults, and set all counts to zero."""
         self._ask({"set": faults.to_dict()})
 
     def off(self) -> None:
-        """Have no faults."""
+        """Switch all faults off."""
         self.set(Faults())
 
     @contextmanager
     def on(self, faults: Faults) -> Iterator[FaultSwitches]:
-        """Have these faults for a while."""
+        """Set these faults for the duration of the block, then switch all faults off."""
         self.set(faults)
         try:
             yield self
@@ -47,20 +48,23 @@ class FaultSwitches:
             self.off()
 
     def injected(self) -> dict[str, int]:
-        """How often each fault was injected since they were set last."""
+        """Return the number of injections of each fault since the last change of faults."""
         return dict(self._ask({})["injected"])
 
     def kill(self, job_id: str, how: str = "host") -> None:
-        """Kill the attempt of a job, or of an array's child, that runs now; ``how`` is that of `Kill`."""
+        """Kill the running attempt of a job or child job. ``how`` is that of `Kill`."""
         self._ask({"kill": {"job": job_id, "how": Kill(how).how}})
 
     def forget(self, job_id: str) -> None:
-        """Have Batch know a job, and its children, no more. What runs of it goes on."""
+        """Remove a job and its child jobs from Batch. Running attempts go on."""
         self._ask({"forget": job_id})
 
     def _ask(self, request: Mapping[str, object]) -> Mapping[str, Mapping[str, int]]:
         state = read_state(self._cloud.directory)
         answer = state and ask(state, "POST", FAULTS_PATH, json.dumps(request).encode())
         if not answer:
-            raise CloudError(f"The embedded cloud in {self._cloud.directory} is not there, or refuses {request}.")
+            raise CloudError(
+                f"The embedded cloud in {self._cloud.directory} does not run, or refuses {request}. "
+                "Start it with start() of its LocalCloud, or correct the request."
+            )
         return answer

@@ -1,5 +1,6 @@
-"""IAM: who signed a request, and whether that principal's policies allow it.
+"""IAM: the signature of a request, its principal, and the permissions that the principal's policies give.
 
-The owner's key may do everything. Every other key belongs to a user or a role and is held to their policies, which are
-read by IAM's own protocol. moto's enforcement is not used: it knows no Conditions, and does not see the job routes.
+The owner's key may do everything. Every other key belongs to a user or a role, and the policies of that principal
+apply to its requests. cloudknot evaluates policies itself, because moto's enforcement ignores conditions and does not
+see the routes of jobs.
 """

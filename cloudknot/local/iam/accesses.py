@@ -1,7 +1,9 @@
-"""The accesses that a request needs: the action on each resource, and what it takes besides, such as passing a role.
+"""The permissions that a request needs: its action on each resource, and further ones such as ``iam:PassRole``.
+
+An operation without a rule here needs its action on ``*``.
 
 Sources: Service Authorization Reference, "Actions, resources, and condition keys" of each service; Amazon S3 user
-guide, "Required permissions for Amazon S3 API operations". An operation without a line here needs its action on ``*``.
+guide, "Required permissions for Amazon S3 API operations".
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from cloudknot.local.iam.policy import Access, Context
 from cloudknot.local.wsgi import body_of
 
 FREE = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
-"""Actions that need no permission (STS API reference)."""
+"""Actions without a required permission (STS API reference)."""
 
 _EC2_KINDS = {
     "igw": "internet-gateway",
@@ -30,8 +32,8 @@ _EC2_KINDS = {
     "vpc": "vpc",
     "vpce": "vpc-endpoint",
 }
-"""Kinds of resources by the first part of their ids."""
-_EC2_MADE = {
+"""Kinds of resources, by the prefixes of their ids."""
+_EC2_CREATED = {
     "CreateInternetGateway": "internet-gateway",
     "CreateLaunchTemplate": "launch-template",
     "CreateRouteTable": "route-table",
@@ -40,7 +42,7 @@ _EC2_MADE = {
     "CreateVpc": "vpc",
     "CreateVpcEndpoint": "vpc-endpoint",
 }
-_EC2_NAMED = (
+_EC2_ID_ARGUMENTS = (
     "AssociationId",
     "GroupId",
     "InternetGatewayId",
@@ -51,8 +53,8 @@ _EC2_NAMED = (
     "VpcId",
     "ResourceId",
 )
-_IAM_TAGGED = {"CreateRole": "TagRole", "CreateInstanceProfile": "TagInstanceProfile", "CreateUser": "TagUser"}
-_BATCH_NAMED = {
+_IAM_TAG_ACTIONS = {"CreateRole": "TagRole", "CreateInstanceProfile": "TagInstanceProfile", "CreateUser": "TagUser"}
+_BATCH_KINDS = {
     "jobDefinition": "job-definition",
     "jobDefinitionName": "job-definition",
     "jobQueue": "job-queue",
@@ -61,7 +63,8 @@ _BATCH_NAMED = {
     "computeEnvironmentName": "compute-environment",
     "jobId": "job",
 }
-_PASSED_TO = {
+# To give a role to a service takes iam:PassRole for that role and that service.
+_ROLE_SERVICES = {
     "jobRoleArn": "ecs-tasks.amazonaws.com",
     "executionRoleArn": "ecs-tasks.amazonaws.com",
     "serviceRole": "batch.amazonaws.com",
@@ -87,9 +90,9 @@ _S3_BUCKET = {
     "versioning": "BucketVersioning",
     "website": "BucketWebsite",
 }
-"""Subresources of a bucket, as the query names them, and what Get, Put and Delete act on."""
-_S3_OWN_DELETE = {"policy": "s3:DeleteBucketPolicy", "website": "s3:DeleteBucketWebsite"}
-"""All other subresources of a bucket are deleted by who may put them."""
+"""Subresources of a bucket: the name in the query, and the name in actions after ``Get`` and ``Put``."""
+_S3_DELETE_ACTIONS = {"policy": "s3:DeleteBucketPolicy", "website": "s3:DeleteBucketWebsite"}
+"""Subresources with a delete action of their own. To delete any other one takes its put action."""
 _S3_LISTS = {"uploads": "s3:ListBucketMultipartUploads", "versions": "s3:ListBucketVersions"}
 _S3_OBJECT = {
     "acl": "ObjectAcl",
@@ -97,19 +100,21 @@ _S3_OBJECT = {
     "retention": "ObjectRetention",
     "legal-hold": "LegalHold",
 }
-_OWN_NAMES = ("127.0.0.1", "localhost")
+_OWN_HOSTS = ("127.0.0.1", "localhost")
 _S3_CONDITIONS = {"prefix": "s3:prefix", "delimiter": "s3:delimiter", "max-keys": "s3:max-keys"}
 
 
 @dataclass(frozen=True)
 class Names:
-    """How resources are named in ARNs.
+    """A builder of ARNs.
 
     Parameters
     ----------
     account, region : str
+        Parts of every ARN.
     find : callable
-        ``find("role", name)`` gives the ARN of a role, ``find("instance-profile", name)`` that of the role in it.
+        ``find("role", name)`` and ``find("profile", name)`` return the ARN of a role and of an instance profile,
+        ``find("instance-profile", name)`` that of the role in the profile. Empty if the resource does not exist.
     """
 
     account: str
@@ -117,58 +122,61 @@ class Names:
     find: Callable[[str, str], str]
 
     def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource of this account."""
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
     def of(self, service: str, kind: str, name: str) -> str:
+        """Return the ARN for a name, which may be an ARN already."""
         return name if name.startswith("arn:") else self.arn(service, f"{kind}/{name}")
 
 
 def accesses(call: Call, names: Names, common: Context) -> Iterator[Access]:
-    """What a call needs."""
+    """Yield the permissions that a call needs. ``common`` holds the condition keys of every request."""
     if call.action in FREE:
         return
     tags = call.tags
-    asked = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
-    context = {**common, **asked, **({"aws:tagkeys": tuple(tags)} if tags else {})}
-    own = _RULES.get(call.service)
-    found = list(own(call, names, context)) if own else []
-    yield from found or [Access(call.action, "*", context)]
+    request_tags = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
+    context = {**common, **request_tags, **({"aws:tagkeys": tuple(tags)} if tags else {})}
+    rule = _RULES.get(call.service)
+    needed = list(rule(call, names, context)) if rule else []
+    yield from needed or [Access(call.action, "*", context)]
 
 
 def _batch(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    # Batch has no permissions for single resources in these operations.
     if call.operation.startswith(("Describe", "List")) and call.operation != "ListTagsForResource":
         return
     arguments = call.arguments
-    arns = [names.of("batch", kind, call.text(name)) for name, kind in _BATCH_NAMED.items() if call.text(name)]
+    arns = [names.of("batch", kind, call.text(name)) for name, kind in _BATCH_KINDS.items() if call.text(name)]
     if call.operation == "SubmitJob":
-        arns = [names.of("batch", _BATCH_NAMED[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
+        arns = [names.of("batch", _BATCH_KINDS[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
     arns += [names.of("batch", "job", job) for job in call.texts("jobs")] + list(
         filter(None, [call.text("resourceArn")])
     )
     for order in arguments.get("computeEnvironmentOrder") or ():
         arns.append(names.of("batch", "compute-environment", str(order.get("computeEnvironment"))))
-    # The operations that take many jobs need what those for one do.
+    # The operations for many jobs have no actions of their own.
     action = {"CancelJobs": "batch:CancelJob", "TerminateJobs": "batch:TerminateJob"}.get(call.operation, call.action)
     yield from (Access(action, arn, context) for arn in arns)
     if call.tags and call.operation not in ("TagResource", "UntagResource"):
         tagged = names.arn("batch", "job/*") if call.operation == "SubmitJob" else arns[0]
         yield Access("batch:TagResource", tagged, context)
     for part in (arguments, arguments.get("containerProperties") or {}, arguments.get("computeResources") or {}):
-        for name, service in _PASSED_TO.items():
+        for name, service in _ROLE_SERVICES.items():
             if isinstance(part, dict) and part.get(name):
-                yield _passes(names.of("iam", "role", part[name]), service, context)
+                yield _pass_role(names.of("iam", "role", part[name]), service, context)
         if isinstance(part, dict) and part.get("instanceRole"):
             profile = names.find("instance-profile", part["instanceRole"].rpartition("/")[2])
-            yield _passes(profile, "ec2.amazonaws.com", context)
+            yield _pass_role(profile, "ec2.amazonaws.com", context)
 
 
-def _passes(role: str, service: str, context: Context) -> Access:
+def _pass_role(role: str, service: str, context: Context) -> Access:
     return Access("iam:PassRole", role, {**context, "iam:passedtoservice": (service,)})
 
 
 def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
     operation, path = call.operation, call.text("Path").strip("/")
-    inside = f"{path}/" if path else ""
+    prefix = f"{path}/" if path else ""
     role, profile = call.text("RoleName"), call.text("InstanceProfileName")
     extra = {"iam:policyarn": (call.text("PolicyArn"),)} if call.text("PolicyArn") else {}
     if operation.startswith("List") and not (role or call.text("UserName") or call.text("PolicyArn")):
@@ -179,33 +187,35 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
         yield Access(call.action, arn, {**context, "iam:awsservicename": (service,)})
         return
     if profile:
-        arn = names.arn("iam", f"instance-profile/{inside}{profile}")
+        arn = names.arn("iam", f"instance-profile/{prefix}{profile}")
+        # A request names no path for an existing resource, but its ARN contains one. So the ARN is looked up.
         arn = arn if operation.startswith("Create") else names.find("profile", profile) or arn
         if operation == "AddRoleToInstanceProfile":
-            yield _passes(names.find("role", role), "ec2.amazonaws.com", context)
+            yield _pass_role(names.find("role", role), "ec2.amazonaws.com", context)
     elif role:
-        arn = names.arn("iam", f"role/{inside}{role}") if operation == "CreateRole" else names.find("role", role)
+        arn = names.arn("iam", f"role/{prefix}{role}") if operation == "CreateRole" else names.find("role", role)
     elif call.text("UserName"):
-        arn = names.arn("iam", f"user/{inside}{call.text('UserName')}")
+        arn = names.arn("iam", f"user/{prefix}{call.text('UserName')}")
     else:
         arn = call.text("PolicyArn") or "*"
     yield Access(call.action, arn, {**context, **extra})
-    if call.tags and operation in _IAM_TAGGED:
-        yield Access(f"iam:{_IAM_TAGGED[operation]}", arn, context)
+    if call.tags and operation in _IAM_TAG_ACTIONS:
+        yield Access(f"iam:{_IAM_TAG_ACTIONS[operation]}", arn, context)
 
 
 def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
     operation = call.operation
     if operation.startswith(("Describe", "Get")):
         return
-    made = _EC2_MADE.get(operation)
-    named = [identifier for name in _EC2_NAMED for identifier in (call.text(name), *call.texts(name))]
-    arns = [_ec2_arn(identifier, names) for identifier in named if identifier]
-    if made:
-        yield Access(call.action, names.arn("ec2", f"{made}/*"), context)
+    created = _EC2_CREATED.get(operation)
+    ids = [identifier for name in _EC2_ID_ARGUMENTS for identifier in (call.text(name), *call.texts(name))]
+    arns = [_ec2_arn(identifier, names) for identifier in ids if identifier]
+    if created:
+        yield Access(call.action, names.arn("ec2", f"{created}/*"), context)
         if call.tags:
+            # Policies may allow tags only while a resource is created, by this condition key.
             tagging = {**context, "ec2:createaction": (operation,)}
-            yield Access("ec2:CreateTags", names.arn("ec2", f"{made}/*"), tagging)
+            yield Access("ec2:CreateTags", names.arn("ec2", f"{created}/*"), tagging)
     yield from (Access(call.action, arn, context) for arn in arns)
 
 
@@ -226,7 +236,8 @@ def _ecr(call: Call, names: Names, context: Context) -> Iterator[Access]:
 
 
 def _logs(call: Call, names: Names, context: Context) -> Iterator[Access]:
-    """Errors of CloudWatch Logs name a group as the streams in it."""
+    """Yield the permissions for a call to CloudWatch Logs."""
+    # CloudWatch Logs checks a group under the ARN of the streams in it, as its error messages show.
     group = call.text("logGroupName")
     if not group and call.text("resourceArn"):
         yield Access(call.action, call.text("resourceArn"), context)
@@ -266,13 +277,14 @@ _RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
 
 
 def s3_accesses(environ: WSGIEnvironment, common: Context) -> Iterator[Access]:
-    """What a path-style request needs. ``common`` are condition keys that every request has."""
+    """Yield the permissions that a path-style request needs. ``common`` holds the condition keys of every request."""
+    # The raw path, because moto's S3 reads that as well: check and answer must agree on bucket and key.
     path = environ["REQUEST_URI"].partition("?")[0]
     bucket, _, key = unquote(path.lstrip("/") if path.startswith("//") else path[1:]).partition("/")
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"], keep_blank_values=True).items()}
     method = environ["REQUEST_METHOD"]
-    if environ.get("HTTP_HOST", "").rpartition(":")[0] not in _OWN_NAMES:
-        # A name before the host's is a bucket, which nothing of cloudknot's asks for here.
+    if environ.get("HTTP_HOST", "").rpartition(":")[0] not in _OWN_HOSTS:
+        # The part of a host name before the cloud's own would be a bucket. cloudknot never sends such requests here.
         yield Access("s3:VirtualHostedRequest", "*", common)
     elif not bucket:
         yield Access("s3:ListAllMyBuckets", "*", common)
@@ -283,13 +295,12 @@ def s3_accesses(environ: WSGIEnvironment, common: Context) -> Iterator[Access]:
 
 
 def missing_keys_shown(environ: WSGIEnvironment, common: Context) -> Access | None:
-    """What a caller must be allowed to learn that an object does not exist; None when it does not ask for one.
-
-    A look at one object has no ``s3:prefix`` (Amazon S3 API reference, "GetObject", Permissions).
-    """
+    """Return the permission to learn that an object does not exist, or None for a request that reads no object."""
+    # Without a value for s3:prefix, which requests for one object do not have (Amazon S3 API reference, "GetObject",
+    # Permissions).
     bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
-    asks = key and environ["REQUEST_METHOD"] in ("GET", "HEAD")
-    return Access("s3:ListBucket", f"arn:aws:s3:::{bucket}", common) if asks else None
+    reads_object = key and environ["REQUEST_METHOD"] in ("GET", "HEAD")
+    return Access("s3:ListBucket", f"arn:aws:s3:::{bucket}", common) if reads_object else None
 
 
 def _of_bucket(
@@ -301,12 +312,12 @@ def _of_bucket(
         for key in _deleted(environ):
             yield Access("s3:DeleteObject", f"{arn}/{key}", common)
     elif part is not None:
-        deletes = method == "DELETE" and part in _S3_OWN_DELETE
+        deletes = method == "DELETE" and part in _S3_DELETE_ACTIONS
         verb = "Get" if method in ("GET", "HEAD") else "Put"
-        yield Access(_S3_OWN_DELETE[part] if deletes else f"s3:{verb}{_S3_BUCKET[part]}", arn, common)
+        yield Access(_S3_DELETE_ACTIONS[part] if deletes else f"s3:{verb}{_S3_BUCKET[part]}", arn, common)
     elif method in ("GET", "HEAD"):
-        asked = {condition: (query[name],) for name, condition in _S3_CONDITIONS.items() if name in query}
-        yield Access(_S3_LISTS[listed] if listed else "s3:ListBucket", arn, {**common, **asked})
+        conditions = {condition: (query[name],) for name, condition in _S3_CONDITIONS.items() if name in query}
+        yield Access(_S3_LISTS[listed] if listed else "s3:ListBucket", arn, {**common, **conditions})
     else:
         yield Access("s3:CreateBucket" if method == "PUT" else "s3:DeleteBucket", arn, common)
 
@@ -328,16 +339,18 @@ def _of_object(
         yield Access(f"s3:DeleteObject{version}", arn, common)
     else:
         yield Access("s3:PutObject", arn, common)
+        # A copy reads another object, also one in another bucket.
         if "HTTP_X_AMZ_COPY_SOURCE" in environ:
             source = unquote(environ["HTTP_X_AMZ_COPY_SOURCE"]).lstrip("/").partition("?")[0]
             yield Access("s3:GetObject", f"arn:aws:s3:::{source}", common)
 
 
 def _deleted(environ: WSGIEnvironment) -> list[str]:
-    """The keys of a DeleteObjects request; all keys when it cannot be understood."""
+    """Return the keys in a DeleteObjects request."""
     try:
         return [
             element.text or "" for element in ElementTree.fromstring(body_of(environ)).iterfind(".//{*}Object/{*}Key")
         ]
     except ElementTree.ParseError:
+        # A request that cannot be decoded needs the permission to delete every object.
         return ["*"]

@@ -1,4 +1,4 @@
-"""The call that a request makes to a service other than S3: operation and arguments, whatever the protocol."""
+"""Decoding of a request to a service other than S3 into operation and arguments, for all of AWS's protocols."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _BATCH_OPERATIONS = """
     UpdateSchedulingPolicy
 """
 _BATCH = {name.lower(): name for name in _BATCH_OPERATIONS.split()}
-"""The operations whose paths are their names in lower case (AWS Batch API reference)."""
+"""The operations, by the last part of their paths: the name in lower case (AWS Batch API reference)."""
 _TAGS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "UntagResource"}
 _PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
-"""The services whose actions are not named as the service that a request is signed for."""
+"""The prefixes of actions in policies, for services with another name in signatures."""
 
 
 Arguments = Mapping[str, Any]
-"""Arguments of an operation, as they were decoded."""
+"""The decoded arguments of an operation."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of a service, with its arguments: flat names of a form, or the members of a JSON object."""
+    """One call of an operation. The arguments are the members of a JSON object, or the fields of a form."""
 
     service: str
     operation: str
@@ -39,18 +39,19 @@ class Call:
 
     @property
     def action(self) -> str:
+        """The name of the operation in policies, for example ``"batch:SubmitJob"``."""
         return f"{_PREFIXES.get(self.service, self.service)}:{self.operation}"
 
     def text(self, name: str) -> str:
-        """An argument that is a text; empty when it is not there."""
+        """Return a string argument, or an empty string if it is missing."""
         value = self.arguments.get(name)
         return value if isinstance(value, str) else ""
 
     def texts(self, name: str) -> list[str]:
-        """An argument that is a list of texts; of a form, ``Name.1``, ``Name.2`` or ``Name.member.1``, ..."""
+        """Return the strings of a list argument. In a form, the first item is ``Name.1`` or ``Name.member.1``."""
         value = self.arguments.get(name)
         if isinstance(value, list):
-            return [str(one) for one in value]
+            return [str(item) for item in value]
         starts = (f"{name}.member.", f"{name}.")
         return [
             str(text)
@@ -60,18 +61,19 @@ class Call:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags that the request gives to what it makes."""
+        """The tags that the request sets on a resource."""
         value = self.arguments.get("tags")
         if isinstance(value, Mapping):
             return {str(key): str(text) for key, text in value.items()}
         if isinstance(value, list):
-            return {str(one.get("Key", one.get("key"))): str(one.get("Value", one.get("value"))) for one in value}
+            # ECR writes Key and Value, other JSON services key and value.
+            return {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value"))) for tag in value}
         ends = {key[: -len(".Key")]: text for key, text in self.arguments.items() if key.endswith(".Key")}
         return {str(text): str(self.arguments.get(f"{start}.Value", "")) for start, text in ends.items()}
 
 
 def call_of(environ: WSGIEnvironment, service: str) -> Call:
-    """The call that a request makes; an operation that cannot be told is called by its path."""
+    """Return the call that a request makes. The path stands for an operation that cannot be decoded."""
     body = body_of(environ)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if service == "batch":
@@ -80,9 +82,10 @@ def call_of(environ: WSGIEnvironment, service: str) -> Call:
         return Call(service, target.rpartition(".")[2], _object(body))
     form = form_of(body)
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-    # What is asked for in two ways could be answered in the other one.
-    named = "+".join(filter(None, (form.get("Action"), query.get("Action"))))
-    return Call(service, named or environ["PATH_INFO"], {**form, **query})
+    # With an action in body and query, the check could see one and the service carry out the other. Joined, they form
+    # an action that no policy allows.
+    action = "+".join(filter(None, (form.get("Action"), query.get("Action"))))
+    return Call(service, action or environ["PATH_INFO"], {**form, **query})
 
 
 def _batch_call(environ: WSGIEnvironment, arguments: Arguments) -> Call:
@@ -95,6 +98,7 @@ def _batch_call(environ: WSGIEnvironment, arguments: Arguments) -> Call:
 
 
 def _object(body: bytes) -> Arguments:
+    """Return the JSON object in a body, or an empty one if the body is anything else."""
     try:
         value = json.loads(body or b"{}")
     except ValueError:

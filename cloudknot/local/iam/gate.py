@@ -1,4 +1,4 @@
-"""The gate of the embedded cloud: whose key a request is signed with, and whether its owner may make it."""
+"""The gate of the embedded cloud. It checks the signature of a request and the permissions of the key's owner."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from cloudknot.local.iam.keys import Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, ParsedStatement, decide, parse
 from cloudknot.local.iam.signing import Request, claimed_key, verify
 
-NOT_OURS = "This cloud answers only requests signed with the key of its own cloud.json, or with one that it made."
-_UNDERSTOOD_ONLY_BY_S3 = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
-_OWNERS = ("/_cloudknot", "/moto-api")
-"""What no policy can allow."""
+INVALID_SIGNATURE = (
+    "The request is not signed with a key of this embedded cloud. "
+    "Sign it with the key in its cloud.json, or with one that it created."
+)
+_S3_CODES = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
+"""S3's own names of error codes."""
+_OWNER_PATHS = ("/_cloudknot", "/moto-api")
+"""Routes for the owner only. No policy can allow them."""
 _DENIED = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}
-_EC2_SAYS = "You are not authorized to perform this operation. "
+_EC2_PREFIX = "You are not authorized to perform this operation. "
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not answered: AWS's code and words, and the HTTP status."""
+    """The error that refuses a request: AWS's code and message, and the HTTP status."""
 
     code: str
     message: str
@@ -34,16 +38,18 @@ class Refusal:
 
 
 class Gate:
-    """Lets requests in.
+    """The check that every request passes.
 
     Parameters
     ----------
     keys : Keys
+        The accepted keys.
     statements : callable
-        Gives the statements that hold for a principal.
+        Returns the policy statements of a principal.
     names : Names
+        Builds ARNs.
     log_path : str
-        The cloud's own route that shows a log stream; others of its own are for the owner only.
+        The route to log streams, the only one of the cloud's own routes that policies can allow.
     """
 
     def __init__(
@@ -52,56 +58,64 @@ class Gate:
         self._keys, self._statements, self._names, self._log_path = keys, statements, names, log_path
 
     def refusal(self, environ: WSGIEnvironment, service: str) -> Refusal | None:
-        """Why a request is refused; None when it may be answered.
+        """Return the error that refuses a request, or None if the request may be answered.
 
-        Then ``environ`` has its `Principal` as ``cloudknot.principal``; the cloud's owner is None.
+        On success ``environ["cloudknot.principal"]`` is the request's `Principal`, or None for the cloud's owner.
         """
         request = request_of(environ)
         claimed = claimed_key(request)
-        known = self._keys.find(claimed or "")
-        code = verify(request, known.key if known else self._keys.owner, datetime.now(UTC))
+        key = self._keys.find(claimed or "")
+        # An unknown key is checked against the owner's, which yields the right one of AWS's errors.
+        code = verify(request, key.key if key else self._keys.owner, datetime.now(UTC))
         if code is not None:
-            return Refusal(_UNDERSTOOD_ONLY_BY_S3.get(code, code) if service == "s3" else code, NOT_OURS)
-        environ["cloudknot.principal"] = known and known.principal
-        if known is None or known.principal is None:
+            return Refusal(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE)
+        environ["cloudknot.principal"] = key and key.principal
+        if key is None or key.principal is None:
             return None
-        if self._keys.expired(known):
+        if self._keys.expired(key):
             message = "The security token included in the request is expired"
             return Refusal("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message)
-        return self._denial(known.principal, environ, service)
+        return self._denial(key.principal, environ, service)
 
     def hide_missing(
         self, principal: Principal, environ: WSGIEnvironment, start_response: StartResponse, answer: WSGIApplication
     ) -> Iterable[bytes]:
-        """Answer a request to S3 as to one who may not know which objects there are, if the principal may not."""
-        asked = missing_keys_shown(environ, _common(principal, self._names.region))
-        if asked is None or self._allowed(principal, asked) == "allow":
+        """Answer a request to S3. Report a missing object as access denied to a principal without s3:ListBucket."""
+        # As S3 does: otherwise anybody could probe which objects exist.
+        listing = missing_keys_shown(environ, _common(principal, self._names.region))
+        if listing is None or self._allowed(principal, listing) == "allow":
             return answer(environ, start_response)
-        recorded = wsgi.Recorded()
+        recorded = wsgi.RecordedAnswer()
         body = answer(environ, recorded)
         if not recorded.status.startswith("404"):
             recorded.pass_on(start_response)
             return body
-        return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _words(principal, asked, ""))
+        return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _message(principal, listing, ""))
 
     def _denial(self, principal: Principal, environ: WSGIEnvironment, service: str) -> Refusal | None:
         path = environ["PATH_INFO"]
-        if path.startswith(_OWNERS) and path != self._log_path:
-            return Refusal("AccessDenied", "This is for the owner of the embedded cloud only.")
+        if path.startswith(_OWNER_PATHS) and path != self._log_path:
+            message = (
+                f"{path} is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
+            )
+            return Refusal("AccessDenied", message)
         common = _common(principal, self._names.region)
         for access in self._needed(environ, service, common):
             decision = self._allowed(principal, access)
             if decision != "allow":
-                words = _words(principal, access, decision)
+                message = _message(principal, access, decision)
                 code = _DENIED.get(service, "AccessDenied" if wsgi.is_xml(service) else "AccessDeniedException")
-                return Refusal(code, _EC2_SAYS + words if service == "ec2" else words, wsgi.denied_status(service))
+                prefix = _EC2_PREFIX if service == "ec2" else ""
+                return Refusal(code, prefix + message, wsgi.denied_status(service))
         return None
 
     def _needed(self, environ: WSGIEnvironment, service: str, common: Context) -> Iterable[Access]:
+        """Return the permissions that a request needs."""
         path = environ["PATH_INFO"]
         if path == self._log_path:
-            asked = dict(parse_qsl(environ["QUERY_STRING"]))
-            stream = {"logGroupName": asked.get("group", LOG_GROUP), "logStreamName": asked.get("name", "")}
+            # The page in a browser needs the same permission as the operation that reads the stream.
+            query = dict(parse_qsl(environ["QUERY_STRING"]))
+            stream = {"logGroupName": query.get("group", LOG_GROUP), "logStreamName": query.get("name", "")}
             call = Call("logs", "GetLogEvents", stream)
             return accesses(call, self._names, common)
         if service == "s3" and not path.startswith("/v20180820/"):
@@ -109,14 +123,16 @@ class Gate:
         return accesses(call_of(environ, service), self._names, common)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
+        """Return the decision on an access, as `decide` does."""
         decision = decide(self._statements(principal), access)
+        # A session policy can only restrict: both the role and the session must allow the access.
         if decision == "allow" and principal.session_policy:
             return decide(parse(principal.session_policy), access)
         return decision
 
 
 def request_of(environ: WSGIEnvironment) -> Request:
-    """A request as its signature is checked."""
+    """Return a request in the form that `verify` takes."""
     headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if name in environ:
@@ -125,7 +141,7 @@ def request_of(environ: WSGIEnvironment) -> Request:
 
 
 def _common(principal: Principal, region: str) -> Context:
-    """The condition keys that every request has (IAM user guide, "AWS global condition context keys")."""
+    """Return the condition keys of every request (IAM user guide, "AWS global condition context keys")."""
     context = {
         "aws:principalarn": (principal.arn,),
         "aws:principaltype": ("User" if principal.kind == "User" else "AssumedRole",),
@@ -139,13 +155,13 @@ def _common(principal: Principal, region: str) -> Context:
     return context
 
 
-def _words(principal: Principal, access: Access, decision: str) -> str:
-    """What AWS says (IAM user guide, "Troubleshoot access denied error messages")."""
-    shown = f'"{access.resource}"' if access.action.startswith("s3:") else access.resource
-    where = f" on resource: {shown}" if access.resource != "*" else ""
-    why = (
+def _message(principal: Principal, access: Access, decision: str) -> str:
+    """Return AWS's message for denied access (IAM user guide, "Troubleshoot access denied error messages")."""
+    resource = f'"{access.resource}"' if access.action.startswith("s3:") else access.resource
+    place = f" on resource: {resource}" if access.resource != "*" else ""
+    reason = (
         "with an explicit deny in an identity-based policy"
         if decision == "deny"
         else f"because no identity-based policy allows the {access.action} action"
     )
-    return f"User: {principal.arn} is not authorized to perform: {access.action}{where} {why}"
+    return f"User: {principal.arn} is not authorized to perform: {access.action}{place} {reason}"

@@ -1,7 +1,7 @@
-"""The keys that the embedded cloud accepts, whose they are, and how it learns of them.
+"""The keys that the embedded cloud accepts, and the principal of each.
 
-A layer in front of IAM and STS takes note of the keys that they make, and of every change to policies. Only the public
-protocol is used: a secret is in the answer to CreateAccessKey or AssumeRole, and never again.
+A layer in front of IAM and STS records the keys that they create and reports every change to policies. It uses the
+public protocol only.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Principal:
     Parameters
     ----------
     kind : {"User", "Role"}
-        As IAM's operations have it.
+        The word for it in the names of IAM's operations.
     name : str
-        Of the user or the role.
+        The name of the user or the role.
     arn : str
-        As errors name it: the user's, or that of the role's session.
+        The ARN in error messages: the user's, or that of the role's session.
     session_policy : str
-        What AssumeRole was given to narrow the session down; empty when it was given none.
+        The policy in the call of AssumeRole, which restricts the session further. Empty without one.
     called_via : str
-        The service that calls with this key on behalf of its owner; empty when it is the owner.
+        The service that makes requests on behalf of the principal. Empty for the principal's own requests.
     """
 
     kind: str
@@ -48,8 +48,8 @@ class Principal:
 
 
 @dataclass(frozen=True)
-class Known:
-    """A key that is accepted until ``expires`` (seconds since 1970). The owner of the cloud has no principal."""
+class AcceptedKey:
+    """A key that is valid until ``expires`` (seconds since 1970). The cloud's owner has a key without a principal."""
 
     key: AccessKey
     principal: Principal | None = None
@@ -57,149 +57,157 @@ class Known:
 
 
 class Keys:
-    """Every key that is accepted.
+    """All accepted keys.
 
     Parameters
     ----------
     owner : AccessKey
         The key that may do everything.
     clock : callable
-        Seconds since 1970.
+        Returns the seconds since 1970.
     """
 
     def __init__(self, owner: AccessKey, clock: Callable[[], float] = time.time) -> None:
-        self._owner, self._clock = Known(owner), clock
-        self._known: dict[str, Known] = {}
+        self._owner, self._clock = AcceptedKey(owner), clock
+        self._accepted: dict[str, AcceptedKey] = {}
         self._lock = threading.Lock()
 
     @property
     def owner(self) -> AccessKey:
+        """The key of the cloud's owner."""
         return self._owner.key
 
-    def find(self, access_key: str) -> Known | None:
-        """The key of that id; None when there is none."""
+    def find(self, access_key: str) -> AcceptedKey | None:
+        """Return the key with this id, or None if the cloud does not accept it."""
         if access_key == self.owner.access_key:
             return self._owner
         with self._lock:
-            return self._known.get(access_key)
+            return self._accepted.get(access_key)
 
-    def expired(self, known: Known) -> bool:
-        return known.expires is not None and self._clock() >= known.expires
+    def expired(self, key: AcceptedKey) -> bool:
+        """Return whether a key has expired."""
+        return key.expires is not None and self._clock() >= key.expires
 
-    def add(self, known: Known) -> None:
-        """Accept a key. Those that have expired long ago are forgotten."""
+    def add(self, key: AcceptedKey) -> None:
+        """Accept a key from now on."""
         with self._lock:
-            for old in [name for name, one in self._known.items() if self._expired_long_ago(one)]:
-                del self._known[old]
-            self._known[known.key.access_key] = known
+            for old in [key_id for key_id, accepted in self._accepted.items() if self._expired_long_ago(accepted)]:
+                del self._accepted[old]
+            self._accepted[key.key.access_key] = key
 
     def remove(self, access_key: str) -> None:
-        """Accept a key no more."""
+        """Stop accepting the key with this id."""
         with self._lock:
-            self._known.pop(access_key, None)
+            self._accepted.pop(access_key, None)
 
-    def _expired_long_ago(self, known: Known) -> bool:
-        return known.expires is not None and self._clock() > known.expires + 3600
+    def _expired_long_ago(self, key: AcceptedKey) -> bool:
+        # Kept for an hour: a request with an expired key gets AWS's error for that, not the one for an unknown key.
+        return key.expires is not None and self._clock() > key.expires + 3600
 
 
 _READS = ("Get", "List", "Simulate", "Generate")
 
 
-class Identities:
-    """A WSGI application: IAM, STS and everything else by another application.
+class IdentityLayer:
+    """A WSGI application in front of another, which records new and deleted keys and changes to policies.
 
     Parameters
     ----------
-    others : WSGI application
+    services : WSGI application
+        Answers the requests.
     keys : Keys
-        Told of keys that are made and deleted.
+        Receives the keys.
     takes_keys : bool
-        Whether keys that are made are accepted from then on.
+        Whether the cloud accepts keys that IAM and STS create.
     """
 
-    def __init__(self, others: WSGIApplication, keys: Keys, takes_keys: bool) -> None:
-        self._others, self._keys, self._takes_keys = others, keys, takes_keys
+    def __init__(self, services: WSGIApplication, keys: Keys, takes_keys: bool) -> None:
+        self._services, self._keys, self._takes_keys = services, keys, takes_keys
         self.on_change: Callable[[], None] = lambda: None
         """Called when policies may have changed."""
         self.trust: Callable[[str], tuple[str, str] | None] = lambda role: None
-        """Gives ARN and trust policy of a role."""
+        """Returns the ARN and the trust policy of a role, by its name."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         service = wsgi.service_of(environ)
         if service not in ("iam", "sts", "cloudformation"):
-            return self._others(environ, start_response)
+            return self._services(environ, start_response)
         form = wsgi.form_of(wsgi.body_of(environ))
         action = form.get("Action", "")
+        # The gate sets the principal. The server's own calls bypass the gate, and may assume the role of any job.
         if service == "sts" and action == "AssumeRole" and "cloudknot.principal" in environ:
-            words = self._distrust(form.get("RoleArn", ""), environ["cloudknot.principal"])
-            if words:
-                return wsgi.refuse(environ, start_response, service, 403, "AccessDenied", words)
+            message = self._distrust(form.get("RoleArn", ""), environ["cloudknot.principal"])
+            if message:
+                return wsgi.refuse(environ, start_response, service, 403, "AccessDenied", message)
         try:
-            learn = _LEARN.get(action) if self._takes_keys else None
-            if learn is None:
-                return self._others(environ, start_response)
-            return self._learned(learn, form, environ, start_response)
+            record = _RECORD.get(action) if self._takes_keys else None
+            if record is None:
+                return self._services(environ, start_response)
+            return self._answer_and_record(record, form, environ, start_response)
         finally:
+            # Also after an error: to read the policies once more does no harm.
             if not action.startswith(_READS) and service != "sts":
                 self.on_change()
 
-    def _learned(
+    def _answer_and_record(
         self,
-        learn: Callable[[Keys, Mapping[str, str], Element], None],
+        record: Callable[[Keys, Mapping[str, str], Element], None],
         form: Mapping[str, str],
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        recorded = wsgi.Recorded()
-        body = wsgi.whole(self._others(environ, recorded))
+        recorded = wsgi.RecordedAnswer()
+        # From the answer: the secret of a new key is in the answer to CreateAccessKey or AssumeRole, and never again.
+        body = wsgi.full_body(self._services(environ, recorded))
         if recorded.status.startswith("200"):
-            learn(self._keys, form, ElementTree.fromstring(body))
+            record(self._keys, form, ElementTree.fromstring(body))
         recorded.pass_on(start_response)
         return [body]
 
     def _distrust(self, role: str, principal: Principal | None) -> str:
-        """Why a role may not be assumed; empty when it may. The owner may assume every role that exists."""
-        who = "The owner" if principal is None else f"User: {principal.arn}"
-        found = self.trust(role.rpartition("/")[2])
-        if found is None or found[0] != role or not (principal is None or _trusts(found[1], principal)):
-            return f"{who} is not authorized to perform: sts:AssumeRole on resource: {role}"
+        """Return the reason why a principal may not assume a role, or an empty string if it may."""
+        caller = "The owner" if principal is None else f"User: {principal.arn}"
+        arn, document = self.trust(role.rpartition("/")[2]) or ("", "")
+        # The owner may assume every role that exists.
+        if not arn or arn != role or not (principal is None or _trusts(document, principal)):
+            return f"{caller} is not authorized to perform: sts:AssumeRole on resource: {role}"
         return ""
 
 
-def session(form: Mapping[str, str], answer: Element) -> Known:
-    """The key in an answer to AssumeRole."""
+def session(form: Mapping[str, str], answer: Element) -> AcceptedKey:
+    """Return the key in an answer to AssumeRole."""
     expires = datetime.fromisoformat(_text(answer, "Expiration").replace("Z", "+00:00")).timestamp()
     key = AccessKey(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"), _text(answer, "SessionToken"))
     role = form["RoleArn"].rpartition("/")[2]
     arn = answer.findtext(".//{*}AssumedRoleUser/{*}Arn") or ""
-    return Known(key, Principal("Role", role, arn, form.get("Policy", "")), expires)
+    return AcceptedKey(key, Principal("Role", role, arn, form.get("Policy", "")), expires)
 
 
-def _created(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+def _record_created(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
     name = _text(answer, "UserName")
     key = AccessKey(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"))
-    keys.add(Known(key, Principal("User", name, f"arn:aws:iam::{ACCOUNT}:user/{name}")))
+    keys.add(AcceptedKey(key, Principal("User", name, f"arn:aws:iam::{ACCOUNT}:user/{name}")))
 
 
-def _deleted(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+def _record_deleted(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
     keys.remove(form.get("AccessKeyId", ""))
 
 
-def _assumed(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
+def _record_assumed(keys: Keys, form: Mapping[str, str], answer: Element) -> None:
     keys.add(session(form, answer))
 
 
-_LEARN = {"CreateAccessKey": _created, "DeleteAccessKey": _deleted, "AssumeRole": _assumed}
+_RECORD = {"CreateAccessKey": _record_created, "DeleteAccessKey": _record_deleted, "AssumeRole": _record_assumed}
 
 
 def _trusts(document: str, principal: Principal) -> bool:
-    """Whether a trust policy lets a principal assume its role; a condition in it is not looked at."""
+    """Return whether a trust policy lets a principal assume its role. Conditions in the policy are ignored."""
     account = principal.arn.split(":")[4]
-    wanted = {principal.arn, account, f"arn:aws:iam::{account}:root", "*"}
+    identifiers = {principal.arn, account, f"arn:aws:iam::{account}:root", "*"}
     for statement in json.loads(document).get("Statement", []):
         named = statement.get("Principal", {})
         named = named.get("AWS", []) if isinstance(named, dict) else named
-        if statement.get("Effect") == "Allow" and wanted & set([named] if isinstance(named, str) else named):
+        if statement.get("Effect") == "Allow" and identifiers & set([named] if isinstance(named, str) else named):
             actions = statement.get("Action", [])
             actions = [actions] if isinstance(actions, str) else actions
             if any(glob(action).fullmatch("sts:AssumeRole") for action in actions):

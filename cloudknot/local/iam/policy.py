@@ -1,4 +1,4 @@
-"""Policy documents, and what they say of an access. Pure.
+"""Policy documents and their evaluation. Pure functions: no requests, no state.
 
 Source: IAM user guide, "Policy evaluation logic" and "IAM JSON policy elements: Condition operators".
 """
@@ -6,6 +6,7 @@ Source: IAM user guide, "Policy evaluation logic" and "IAM JSON policy elements:
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ from functools import lru_cache
 from typing import Any, TypedDict
 
 Context = Mapping[str, tuple[str, ...]]
-"""Condition keys in lower case, and their values; a key that the request does not have is left out."""
+"""The values of condition keys, by the key in lower case. A key that the request does not have is missing."""
 
 
 class StatementDocument(TypedDict, total=False):
-    """A statement as its policy has it. A text may stand for a list of one."""
+    """A statement in the JSON of a policy. A string may stand for a list of one."""
 
     Sid: str
     Effect: str
@@ -29,14 +30,17 @@ class StatementDocument(TypedDict, total=False):
 
 
 class PolicyDocument(TypedDict, total=False):
-    """A policy."""
+    """The JSON of a policy."""
 
     Statement: StatementDocument | list[StatementDocument]
 
 
 @dataclass(frozen=True)
 class Access:
-    """One action on one resource, which a request needs; the resource is ``"*"`` where AWS has no resource level."""
+    """A permission that a request needs: one action on one resource.
+
+    The resource is ``"*"`` for actions without permissions for single resources.
+    """
 
     action: str
     resource: str = "*"
@@ -45,7 +49,10 @@ class Access:
 
 @dataclass(frozen=True)
 class ParsedStatement:
-    """One statement of a policy. ``negated`` holds those of Action and Resource that are there as ``Not...``."""
+    """One statement of a policy.
+
+    ``negated`` contains ``"Action"`` for a ``NotAction``, and ``"Resource"`` for a ``NotResource``.
+    """
 
     allows: bool
     actions: tuple[str, ...]
@@ -55,74 +62,80 @@ class ParsedStatement:
     sid: str = ""
 
     def covers(self, access: Access) -> bool:
-        """Whether the statement is about an access."""
+        """Return whether the statement applies to an access."""
         return self.names_action(access.action) and self._names_resource(access) and self._holds(access.context)
 
     def names_action(self, action: str) -> bool:
-        named = any(glob(pattern.lower()).fullmatch(action.lower()) for pattern in self.actions)
-        return named != ("Action" in self.negated)
+        """Return whether the statement applies to an action, on whatever resource."""
+        # IAM ignores case in actions, but not in resources.
+        matches = any(glob(pattern.lower()).fullmatch(action.lower()) for pattern in self.actions)
+        return matches != ("Action" in self.negated)
 
     def _names_resource(self, access: Access) -> bool:
         if access.resource == "*" and "*" in self.resources:
             return "Resource" not in self.negated
         patterns = (substitute(pattern, access.context) for pattern in self.resources)
-        named = any(pattern is not None and glob(pattern).fullmatch(access.resource) for pattern in patterns)
-        return named != ("Resource" in self.negated)
+        matches = any(pattern is not None and glob(pattern).fullmatch(access.resource) for pattern in patterns)
+        return matches != ("Resource" in self.negated)
 
     def _holds(self, context: Context) -> bool:
         return all(_holds(*condition, context, allows=self.allows) for condition in self.conditions)
 
 
 def parse(document: str | PolicyDocument) -> tuple[ParsedStatement, ...]:
-    """The statements of a policy document."""
+    """Return the statements of a policy document."""
     policy: PolicyDocument = json.loads(document) if isinstance(document, str) else document
-    return tuple(_statement(one) for one in _listed(policy.get("Statement", [])))
+    return tuple(_statement(statement) for statement in _listed(policy.get("Statement", [])))
 
 
 def decide(statements: Iterable[ParsedStatement], access: Access) -> str:
-    """``"allow"``, ``"deny"`` when a statement denies the access, ``""`` when none allows it."""
+    """Return ``"allow"``, ``"deny"`` if a statement denies the access, or ``""`` if none allows it."""
     decision = ""
     for statement in statements:
         if statement.covers(access):
+            # A deny in any statement overrides every allow.
             if not statement.allows:
                 return "deny"
             decision = "allow"
     return decision
 
 
-def _statement(given: StatementDocument) -> ParsedStatement:
-    negated = frozenset(name for name in ("Action", "Resource") if f"Not{name}" in given)
+def _statement(document: StatementDocument) -> ParsedStatement:
+    negated = frozenset(name for name in ("Action", "Resource") if f"Not{name}" in document)
     conditions = [
-        (operator, key.lower(), tuple(map(_text, _listed(values))))
-        for operator, tests in given.get("Condition", {}).items()
+        (operator_name, key.lower(), tuple(map(_text, _listed(values))))
+        for operator_name, tests in document.get("Condition", {}).items()
         for key, values in tests.items()
     ]
     return ParsedStatement(
-        allows=given["Effect"] == "Allow",
-        actions=tuple(_listed(given.get("NotAction" if "Action" in negated else "Action", ()))),
-        resources=tuple(_listed(given.get("NotResource" if "Resource" in negated else "Resource", ()))),
+        allows=document["Effect"] == "Allow",
+        actions=tuple(_listed(document.get("NotAction" if "Action" in negated else "Action", ()))),
+        resources=tuple(_listed(document.get("NotResource" if "Resource" in negated else "Resource", ()))),
         conditions=tuple(conditions),
         negated=negated,
-        sid=given.get("Sid", ""),
+        sid=document.get("Sid", ""),
     )
 
 
 def _listed(value: object) -> list[Any]:
+    """Return a list, or a single value as a list of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _text(value: object) -> str:
+    """Return the string of a condition's value, with booleans as in JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @lru_cache(maxsize=4096)
 def glob(pattern: str) -> re.Pattern[str]:
-    """A pattern of policies, with ``*`` and ``?``, as a regular expression."""
+    """Return the regular expression for a policy's pattern with ``*`` and ``?``."""
+    # Cached, because every request is matched against every statement of its principal.
     return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
 def substitute(pattern: str, context: Context) -> str | None:
-    """A pattern with its variables, such as ``${aws:username}``, filled in; None when one has no value."""
+    """Return a pattern with its variables filled in, such as ``${aws:username}``. None if one has no single value."""
     if "${" not in pattern:
         return pattern
     missing = False
@@ -137,18 +150,22 @@ def substitute(pattern: str, context: Context) -> str | None:
     return None if missing else filled
 
 
-def _equal(wanted: str, found: str) -> bool:
-    return wanted == found
+def _equal(expected: str, actual: str) -> bool:
+    return expected == actual
 
 
-def _like(wanted: str, found: str) -> bool:
-    return glob(wanted).fullmatch(found) is not None
+def _equal_in_any_case(expected: str, actual: str) -> bool:
+    return expected.lower() == actual.lower()
 
 
-def _same_number(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:
-    def test(wanted: str, found: str) -> bool:
+def _like(expected: str, actual: str) -> bool:
+    return glob(expected).fullmatch(actual) is not None
+
+
+def _number_test(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:
+    def test(expected: str, actual: str) -> bool:
         try:
-            return compare(float(found), float(wanted))
+            return compare(float(actual), float(expected))
         except ValueError:
             return False
 
@@ -157,16 +174,17 @@ def _same_number(compare: Callable[[float, float], bool]) -> Callable[[str, str]
 
 _TESTS: dict[str, Callable[[str, str], bool]] = {
     "StringEquals": _equal,
-    "StringEqualsIgnoreCase": lambda wanted, found: wanted.lower() == found.lower(),
+    "StringEqualsIgnoreCase": _equal_in_any_case,
     "StringLike": _like,
+    # AWS documents ArnEquals and ArnLike as the same operator.
     "ArnEquals": _like,
     "ArnLike": _like,
-    "Bool": lambda wanted, found: wanted.lower() == found.lower(),
-    "NumericEquals": _same_number(lambda found, wanted: found == wanted),
-    "NumericLessThan": _same_number(lambda found, wanted: found < wanted),
-    "NumericLessThanEquals": _same_number(lambda found, wanted: found <= wanted),
-    "NumericGreaterThan": _same_number(lambda found, wanted: found > wanted),
-    "NumericGreaterThanEquals": _same_number(lambda found, wanted: found >= wanted),
+    "Bool": _equal_in_any_case,
+    "NumericEquals": _number_test(operator.eq),
+    "NumericLessThan": _number_test(operator.lt),
+    "NumericLessThanEquals": _number_test(operator.le),
+    "NumericGreaterThan": _number_test(operator.gt),
+    "NumericGreaterThanEquals": _number_test(operator.ge),
 }
 _NEGATED = {
     "StringNotEquals": "StringEquals",
@@ -178,20 +196,21 @@ _NEGATED = {
 }
 
 
-def _holds(operator: str, key: str, wanted: tuple[str, ...], context: Context, *, allows: bool) -> bool:
-    """Whether a condition holds. One with an operator that is not known here never lets anything through."""
-    quantifier, _, plain = operator.rpartition(":")
+def _holds(operator_name: str, key: str, expected: tuple[str, ...], context: Context, *, allows: bool) -> bool:
+    """Return whether a condition holds."""
+    quantifier, _, plain = operator_name.rpartition(":")
     name = plain.removesuffix("IfExists")
-    found = context.get(key)
+    actual = context.get(key)
     if name == "Null":
-        return (found is None) == (wanted[0] == "true")
+        return (actual is None) == (expected[0] == "true")
     negated = name in _NEGATED
     test = _TESTS.get(_NEGATED.get(name, name))
     if test is None:
+        # An operator that is missing here must not grant access: the condition fails in an allow, and holds in a deny.
         return not allows
-    if found is None:
+    if actual is None:
         return negated or plain.endswith("IfExists") or quantifier == "ForAllValues"
-    filled = [value for value in (substitute(one, context) for one in wanted) if value is not None]
-    results = [any(test(value, one) for value in filled) != negated for one in found]
-    # Without a quantifier, a negated operator is to hold for every value, another one for some.
+    filled = [value for value in (substitute(pattern, context) for pattern in expected) if value is not None]
+    results = [any(test(pattern, value) for pattern in filled) != negated for value in actual]
+    # Without a quantifier, a negated operator must hold for all values of the key, any other operator for one.
     return all(results) if quantifier == "ForAllValues" or (negated and not quantifier) else any(results)

@@ -1,4 +1,4 @@
-"""The policies of users and roles, read by IAM's own protocol and kept until something in IAM changes."""
+"""The policies of users and roles, read in IAM's own protocol and cached until IAM changes."""
 
 from __future__ import annotations
 
@@ -12,48 +12,53 @@ from cloudknot.local.iam.keys import Principal
 from cloudknot.local.iam.policy import ParsedStatement, parse
 
 Query = Callable[..., Element]
-"""``query(service, action, **arguments)``: one call of a service with AWS's query protocol."""
+"""``query(service, action, **arguments)`` makes one call to a service in AWS's query protocol."""
 
 
 class PolicyReader:
-    """Gives the statements that hold for a principal.
+    """A cached reader of policies.
 
     Parameters
     ----------
     query : callable
+        Calls IAM as the cloud's owner.
     """
 
     def __init__(self, query: Query) -> None:
         self._query = query
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[ParsedStatement, ...]] = {}
+        self._cached: dict[tuple[str, str], tuple[ParsedStatement, ...]] = {}
         self._changes = 0
 
     def forget(self) -> None:
-        """Something in IAM has changed."""
+        """Read all policies again from now on, because IAM may have changed."""
         with self._lock:
             self._changes += 1
-            self._kept.clear()
+            self._cached.clear()
 
     def statements(self, principal: Principal) -> tuple[ParsedStatement, ...]:
-        """The statements of all policies of a user, its groups, or a role. One that does not exist has none."""
-        who = (principal.kind, principal.name)
+        """Return the statements of all policies of a user with its groups, or of a role.
+
+        A principal that does not exist has none.
+        """
+        holder = (principal.kind, principal.name)
         with self._lock:
-            kept, changes = self._kept.get(who), self._changes
-        if kept is None:
-            kept = tuple(self._read(*who))
+            statements, changes = self._cached.get(holder), self._changes
+        if statements is None:
+            statements = tuple(self._read(*holder))
             with self._lock:
+                # IAM may have changed during the reading. Then the next request reads once more.
                 if changes == self._changes:
-                    self._kept[who] = kept
-        return kept
+                    self._cached[holder] = statements
+        return statements
 
     def trust(self, role: str) -> tuple[str, str] | None:
-        """ARN and trust policy of a role; None when there is no such role."""
+        """Return the ARN and the trust policy of a role, or None if the role does not exist."""
         try:
-            found = self._query("iam", "GetRole", RoleName=role)
+            answer = self._query("iam", "GetRole", RoleName=role)
         except CloudError:
             return None
-        return _text(found, "Arn"), unquote(_text(found, "AssumeRolePolicyDocument"))
+        return _text(answer, "Arn"), unquote(_text(answer, "AssumeRolePolicyDocument"))
 
     def _read(self, kind: str, name: str) -> Iterator[ParsedStatement]:
         try:
@@ -62,22 +67,24 @@ class PolicyReader:
                 for group in self._names("ListGroupsForUser", "GroupName", UserName=name):
                     yield from self._documents("Group", group)
         except CloudError:
-            # It was deleted: what it has left of policies does not hold any more.
+            # The principal was deleted meanwhile, and its remaining policies with it.
             return
 
     def _documents(self, kind: str, name: str) -> Iterator[ParsedStatement]:
-        who = {f"{kind}Name": name}
-        for policy in self._names(f"List{kind}Policies", "PolicyNames/{*}member", **who):
-            found = self._query("iam", f"Get{kind}Policy", PolicyName=policy, **who)
-            yield from parse(unquote(_text(found, "PolicyDocument")))
-        for arn in self._names(f"ListAttached{kind}Policies", "PolicyArn", **who):
+        """Yield the statements in the inline and the attached policies of a user, group or role."""
+        holder = {f"{kind}Name": name}
+        for policy in self._names(f"List{kind}Policies", "PolicyNames/{*}member", **holder):
+            answer = self._query("iam", f"Get{kind}Policy", PolicyName=policy, **holder)
+            yield from parse(unquote(_text(answer, "PolicyDocument")))
+        for arn in self._names(f"ListAttached{kind}Policies", "PolicyArn", **holder):
             version = _text(self._query("iam", "GetPolicy", PolicyArn=arn), "DefaultVersionId")
-            found = self._query("iam", "GetPolicyVersion", PolicyArn=arn, VersionId=version)
-            yield from parse(unquote(_text(found, "Document")))
+            answer = self._query("iam", "GetPolicyVersion", PolicyArn=arn, VersionId=version)
+            yield from parse(unquote(_text(answer, "Document")))
 
     def _names(self, action: str, path: str, **arguments: str) -> list[str]:
-        found = self._query("iam", action, MaxItems="1000", **arguments)
-        return [element.text or "" for element in found.iterfind(f".//{{*}}{path}")]
+        # 1,000 is the most that IAM lists in one answer, and more than its quotas allow one principal to have.
+        answer = self._query("iam", action, MaxItems="1000", **arguments)
+        return [element.text or "" for element in answer.iterfind(f".//{{*}}{path}")]
 
 
 def _text(answer: Element, name: str) -> str:

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4 for one access key: sign a request, or check that one was signed.
+"""AWS Signature Version 4 for one access key: signs requests, and verifies signatures.
 
-Both sides are botocore's own code (`botocore.auth`), so that what any AWS client signs is what is accepted here.
-The embedded cloud checks every request with it.
+The embedded cloud verifies every request with it. Both directions use botocore's own code (`botocore.auth`), so the
+cloud accepts exactly the signatures that AWS clients produce.
 
 Source: AWS General Reference, "Signature Version 4 signing process".
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLOCK_SKEW = timedelta(minutes=15)
 LONGEST_EXPIRY = 7 * 24 * 3600
-"""Seconds that a presigned URL may be valid (S3 user guide, "Sharing objects with presigned URLs")."""
+"""Seconds. The longest validity of a presigned URL (S3 user guide, "Sharing objects with presigned URLs")."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -41,14 +41,14 @@ class AccessKey:
     token: str | None = field(default=None, repr=False)
 
     def for_botocore(self) -> ReadOnlyCredentials:
-        """Return the key as botocore's signers take it."""
+        """Return the key in the type that botocore's signers take."""
         from botocore.credentials import ReadOnlyCredentials
 
         return ReadOnlyCredentials(self.access_key, self.secret_key, self.token)
 
 
 class Body(Protocol):
-    """A request's body, as a file."""
+    """The body of a request, as a file."""
 
     def read(self, size: int = -1, /) -> bytes: ...
     def seek(self, offset: int, /) -> int: ...
@@ -56,9 +56,17 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came over the wire.
+    """A request in the form in which it arrived.
 
-    ``uri`` is the raw path and query, ``headers`` have names in lower case, ``body`` can be read and rewound.
+    Attributes
+    ----------
+    method : str
+    uri : str
+        The raw path and query.
+    headers : mapping
+        By names in lower case.
+    body : Body
+        A file that can be rewound.
     """
 
     method: str
@@ -68,18 +76,20 @@ class Request:
 
     @property
     def query(self) -> str:
+        """The raw query."""
         return self.uri.partition("?")[2]
 
     @property
     def token(self) -> str | None:
-        """The session token that came with it."""
-        found = self.headers.get("x-amz-security-token")
-        if found is None and "X-Amz-Security-Token=" in self.query:
-            found = dict(parse_qsl(self.query))["X-Amz-Security-Token"]
-        return found
+        """The session token in the headers or the query."""
+        token = self.headers.get("x-amz-security-token")
+        if token is None and "X-Amz-Security-Token=" in self.query:
+            token = dict(parse_qsl(self.query))["X-Amz-Security-Token"]
+        return token
 
     @cached_property
     def body_sha256(self) -> str:
+        """The SHA-256 of the body, read in blocks because a body may be gigabytes."""
         digest = hashlib.sha256()
         while block := self.body.read(_BLOCK):
             digest.update(block)
@@ -89,7 +99,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a request says about its own signature."""
+    """The unverified parts of a request's signature."""
 
     access_key: str
     date: str
@@ -103,7 +113,7 @@ class _Claim:
 
 @dataclass
 class _Canonical:
-    """The part of a request that botocore's signer reads."""
+    """The attributes of a request that botocore's signer reads."""
 
     method: str
     url: str
@@ -114,22 +124,22 @@ class _Canonical:
 
 
 def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
-    """Check a request's signature, in its headers or in its query.
+    """Verify the signature in a request's headers or query.
 
     Parameters
     ----------
     request : Request
     key : AccessKey
-        The key that it is to be signed with; if that has a session token, the token is to be there, too.
+        The expected key. If it has a session token, the request must have the token as well.
     now : datetime
-        The time, with its zone. A signature may be 15 minutes off, a presigned URL as old as it says itself.
+        The time, with its zone. A signature may differ by 15 minutes. A presigned URL has its own validity.
 
     Returns
     -------
     str or None
-        None when the signature is good, else AWS's error code: ``MissingAuthenticationToken``,
-        ``IncompleteSignature``, ``InvalidClientTokenId``, ``RequestTimeTooSkewed``, ``AccessDenied`` (expired),
-        ``SignatureDoesNotMatch`` or ``XAmzContentSHA256Mismatch``.
+        None for a valid signature, else AWS's error code: ``MissingAuthenticationToken``, ``IncompleteSignature``,
+        ``InvalidClientTokenId``, ``RequestTimeTooSkewed``, ``AccessDenied`` (expired), ``SignatureDoesNotMatch`` or
+        ``XAmzContentSHA256Mismatch``.
     """
     try:
         claim = _claim(request)
@@ -138,6 +148,7 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
     if claim is None:
         return "MissingAuthenticationToken"
     token = request.token or ""
+    # In constant time: the time of an answer must not show how much of a secret was right.
     if not hmac.compare_digest(claim.access_key.encode(), key.access_key.encode()):
         return "InvalidClientTokenId"
     if not hmac.compare_digest(token.encode(), (key.token or "").encode()):
@@ -146,7 +157,7 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
 
 
 def claimed_key(request: Request) -> str | None:
-    """The id of the key that a request says it is signed with, unchecked; None when it does not say."""
+    """Return the key id in a request's signature, unverified, or None if it has none."""
     header = request.headers.get("authorization")
     if header is not None:
         return header.partition("Credential=")[2].partition("/")[0] or None
@@ -154,6 +165,7 @@ def claimed_key(request: Request) -> str | None:
 
 
 def _time_error(claim: _Claim, now: datetime) -> str | None:
+    """Return AWS's error code for a signature that is too old or from the future."""
     signed_at = claim.signed_at
     if claim.expires is None:
         return "RequestTimeTooSkewed" if abs(now - signed_at) > CLOCK_SKEW else None
@@ -163,36 +175,41 @@ def _time_error(claim: _Claim, now: datetime) -> str | None:
 
 
 def _signature_error(request: Request, claim: _Claim, key: AccessKey) -> str | None:
+    """Return AWS's error code for a signature that does not fit the key or the body."""
     payload = _payload(request, claim)
     canonical = _canonical(request, claim, payload)
     auth = _verifier(claim.service == "s3")(key, claim.service, claim.region)
     expected = auth.signature(auth.string_to_sign(canonical, auth.canonical_request(canonical)), canonical)
+    # AWS requires a signed host too.
     if "host" not in claim.signed_headers or not hmac.compare_digest(expected, claim.signature):
         return "SignatureDoesNotMatch"
+    # S3 clients may sign a header with the digest of the body. A right signature then says nothing about the body.
     if _SHA256.fullmatch(payload) and payload != request.body_sha256:
         return "XAmzContentSHA256Mismatch"
     return None
 
 
 def _payload(request: Request, claim: _Claim) -> str:
-    """The line of the canonical request that stands for the body."""
+    """Return the line for the body in the canonical request."""
     if claim.expires is not None and claim.service == "s3":
         return _UNSIGNED
     return request.headers.get("x-amz-content-sha256") or request.body_sha256
 
 
 def _canonical(request: Request, claim: _Claim, payload: str) -> _Canonical:
+    """Return the signed part of a request."""
     path, _, query = request.uri.partition("?")
     if claim.expires is not None:
         query = "&".join(part for part in query.split("&") if not part.startswith("X-Amz-Signature="))
     headers = {name: request.headers.get(name, "") for name in claim.signed_headers}
-    # A scheme and host make urlsplit leave a path that begins with two slashes alone.
+    # With a scheme and host, urlsplit does not mistake the start of a path with two slashes for a host.
     url = f"http://host{path}?{query}"
     return _Canonical(request.method, url, headers, payload, {"timestamp": claim.signed_at.strftime(_TIMESTAMP)})
 
 
 @lru_cache(maxsize=2)
 def _verifier(s3: bool) -> Any:
+    """Return botocore's signer, changed to take headers and body digest from the request instead of setting them."""
     from botocore.auth import S3SigV4Auth, SigV4Auth
 
     class Verifier(S3SigV4Auth if s3 else SigV4Auth):  # type: ignore[misc]
@@ -206,13 +223,14 @@ def _verifier(s3: bool) -> Any:
 
 
 class _Headers(dict[str, str]):
-    """Headers as botocore's signer asks for them, without the cost of a mail message."""
+    """Headers with the one method that botocore's signer needs, cheaper than its own mail message."""
 
     def get_all(self, name: str) -> list[str]:
         return [self[name]]
 
 
 def _claim(request: Request) -> _Claim | None:
+    """Return the parts of a request's signature, or None if it has none."""
     header = request.headers.get("authorization")
     if header is not None:
         return _header_claim(header, request.headers)
@@ -251,7 +269,7 @@ def _time(timestamp: str) -> datetime:
 
 
 def _scope(credential: str) -> tuple[str, str, str, str]:
-    """Access key, date, region and service of ``key/date/region/service/aws4_request``."""
+    """Split ``key/date/region/service/aws4_request`` into access key, date, region and service."""
     access_key, date, region, service, terminator = credential.split("/")
     if terminator != "aws4_request":
         raise ValueError(credential)
@@ -259,7 +277,7 @@ def _scope(credential: str) -> tuple[str, str, str, str]:
 
 
 def presign(url: str, key: AccessKey, *, service: str, region: str, expires: int = LONGEST_EXPIRY) -> str:
-    """A URL that anybody may GET for ``expires`` seconds."""
+    """Return a URL that anybody can GET for ``expires`` seconds."""
     from botocore.auth import SigV4QueryAuth
     from botocore.awsrequest import AWSRequest
 
@@ -271,9 +289,9 @@ def presign(url: str, key: AccessKey, *, service: str, region: str, expires: int
 def sign(
     method: str, url: str, key: AccessKey, *, service: str, region: str = "us-east-1", body: bytes = b""
 ) -> dict[str, str]:
-    """The headers that make a request a signed one.
+    """Return the headers of a signed request.
 
-    ``url`` is absolute; the request must be sent with exactly the ``Host`` that the URL names.
+    ``url`` is absolute. The request must be sent with exactly the ``Host`` in it.
     """
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest

@@ -1,8 +1,7 @@
-"""The credentials that a job gets: those of its role, and no others, as ECS gives them to a container.
+"""The credentials of jobs: those of the job role, delivered as ECS delivers them to a container.
 
-A job finds their address in ``AWS_CONTAINER_CREDENTIALS_FULL_URI`` and, in the file that
-``AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`` names, what it must show there; no secret is in its environment. All jobs of
-a role share an address, so that a process which has asked for credentials can be forked for many jobs.
+A job requests its credentials at the address in ``AWS_CONTAINER_CREDENTIALS_FULL_URI``, and presents the token in the
+file that ``AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`` names. No secret is in its environment, definition or command.
 
 Sources: Amazon ECS developer guide, "Task IAM role"; AWS SDKs reference guide, "Container credential provider".
 """
@@ -21,16 +20,16 @@ from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cloudknot.errors import CloudError
-from cloudknot.local.iam.keys import Keys, Known, session
+from cloudknot.local.iam.keys import AcceptedKey, Keys, session
 from cloudknot.local.iam.policy_reader import Query
 from cloudknot.local.wsgi import send_json
 
 PATH = "/_cloudknot/credentials/"
 TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
 VALIDITY = 12 * 3600
-"""Seconds; the longest that STS gives (STS API reference, "AssumeRole")."""
+"""Seconds. The longest validity that STS grants (STS API reference, "AssumeRole")."""
 RENEWAL = 3600.0
-"""Seconds before their end from which on new credentials are given; clients ask for new ones 15 minutes before."""
+"""Credentials with fewer seconds left are replaced. Clients ask for new ones 15 minutes before the end."""
 SESSION_NAME = "cloudknot-job"
 
 
@@ -39,22 +38,22 @@ class _Role:
     arn: str
     token: str
     token_file: Path
-    known: Known | None = None
+    key: AcceptedKey | None = None
 
 
 class TaskCredentials:
-    """The roles of jobs.
+    """The credentials of all job roles.
 
     Parameters
     ----------
     query : callable
         Calls STS as the cloud's owner.
     keys : Keys
-        Told of every key that a job gets.
+        Receives every key that a job gets.
     endpoint : str
-        The URL that jobs reach the cloud at.
+        The URL of the cloud for jobs.
     directory : Path
-        Where the files with the tokens are, for the owner only.
+        The directory of the token files, accessible to the owner only.
     """
 
     def __init__(self, query: Query, keys: Keys, endpoint: str, directory: Path) -> None:
@@ -63,37 +62,41 @@ class TaskCredentials:
         self._lock = threading.Lock()
 
     def variables(self, role: str | None) -> dict[str, str]:
-        """What the environment of a job with this role says of its credentials; nothing without a role."""
+        """Return the environment variables that lead a job with this role to its credentials; none without a role."""
         if role is None:
             return {}
+        # One address for a role, not for a job: a fork server requests the credentials once, then forks for many jobs.
         name = hashlib.sha256(role.encode()).hexdigest()[:16]
         with self._lock:
             if name not in self._roles:
                 self._roles[name] = self._new(role, name)
-            found = self._roles[name]
+            token_file = self._roles[name].token_file
         return {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self._endpoint}{PATH}{name}",
-            TOKEN_FILE: str(found.token_file),
+            TOKEN_FILE: str(token_file),
         }
 
     def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Give a job its credentials, if it shows the token."""
+        """Send a job its credentials if it presents the right token."""
         role = self._roles.get(environ["PATH_INFO"].removeprefix(PATH))
-        shown = str(environ.get("HTTP_AUTHORIZATION", "")).encode()
-        if role is None or not hmac.compare_digest(shown, role.token.encode()):
-            return send_json(start_response, {"code": "AccessDenied", "message": "Not your credentials"}, 403)
+        token = str(environ.get("HTTP_AUTHORIZATION", "")).encode()
+        if role is None or not hmac.compare_digest(token, role.token.encode()):
+            message = (
+                f"The token is not that of the role at this address. Send the content of the file in ${TOKEN_FILE}."
+            )
+            return send_json(start_response, {"code": "AccessDenied", "message": message}, 403)
         try:
-            known = self._current(role)
+            key = self._current(role)
         except CloudError as error:
             return send_json(start_response, {"code": "AccessDenied", "message": str(error)}, 400)
-        expires = datetime.fromtimestamp(known.expires or 0, UTC)
+        expires = datetime.fromtimestamp(key.expires or 0, UTC)
         return send_json(
             start_response,
             {
                 "RoleArn": role.arn,
-                "AccessKeyId": known.key.access_key,
-                "SecretAccessKey": known.key.secret_key,
-                "Token": known.key.token,
+                "AccessKeyId": key.key.access_key,
+                "SecretAccessKey": key.key.secret_key,
+                "Token": key.key.token,
                 "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
         )
@@ -101,18 +104,21 @@ class TaskCredentials:
     def _new(self, arn: str, name: str) -> _Role:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         token, file = secrets.token_urlsafe(32), self._directory / name
-        # Only the directory keeps others of this machine out: in a container, the job may be another user.
+        # Readable by everyone, because the job in a container may be another user. The directory above keeps other
+        # users of this machine out.
         file.write_text(token)
         file.chmod(0o444)
         return _Role(arn, token, file)
 
-    def _current(self, role: _Role) -> Known:
+    def _current(self, role: _Role) -> AcceptedKey:
+        """Return a key of the role, valid for at least `RENEWAL` seconds."""
         with self._lock:
-            known = role.known
-        if known is None or (known.expires or 0) - time.time() < RENEWAL:
+            key = role.key
+        if key is None or (key.expires or 0) - time.time() < RENEWAL:
             form = {"RoleArn": role.arn, "RoleSessionName": SESSION_NAME, "DurationSeconds": str(VALIDITY)}
-            known = session(form, self._query("sts", "AssumeRole", **form))
-            self._keys.add(known)
+            key = session(form, self._query("sts", "AssumeRole", **form))
+            # Added here, not by the layer in front of STS: jobs have keys of their role also in a cloud without --iam.
+            self._keys.add(key)
             with self._lock:
-                role.known = known
-        return known
+                role.key = key
+        return key

@@ -1,8 +1,7 @@
 """The embedded cloud's own process: ``python -m cloudknot.local.server --directory D``.
 
-Serves HTTP on 127.0.0.1, with a key made at start and written to ``D/cloud.json``. It ends on SIGTERM, when asked to
-by a signed request, and by itself after ``--idle`` seconds without requests and without live jobs; with it end all
-job processes.
+It serves HTTP on 127.0.0.1, and writes its address and its owner's key to ``D/cloud.json``. It ends on SIGTERM, on a
+signed stop request, or after ``--idle`` seconds without requests and live jobs. All job processes end with it.
 """
 
 from __future__ import annotations
@@ -56,18 +55,19 @@ from cloudknot.local.wsgi import Answer
 
 DAY = 24 * 3600.0
 IDLE_CHECK = 60.0
+"""Seconds between two checks for idleness."""
 LOCK_PATIENCE = 1.0
-"""Seconds; whoever asks whether a cloud runs holds its lock for a moment."""
+"""Seconds. A session that checks for a running cloud holds the lock for a moment."""
 END_TIMEOUT = 20
-"""Seconds that ending every job may take."""
+"""Seconds that the end of all jobs may take."""
 SCRATCH = ".cloudknot-scratch"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until told to stop."""
+    """Serve until the cloud is stopped. Return the exit code."""
     options = _parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    # Its warning of a queue of requests is no news: clients keep 64 connections, and 16 threads answer them.
+    # waitress warns whenever requests queue, but that is normal here: 16 threads answer a client's 64 connections.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     _raise_file_limit()
     try:
@@ -81,9 +81,13 @@ def main(argv: Sequence[str]) -> int:
         try:
             stack.enter_context(locked(server_lock(options.directory), LOCK_PATIENCE))
         except CKTimeoutError:
-            print(f"{options.directory} already has a running cloud", file=sys.stderr)
+            print(
+                f"An embedded cloud already runs in {options.directory}. "
+                f"Stop it with `cloudknot local stop --directory {options.directory}`, or choose another directory.",
+                file=sys.stderr,
+            )
             return 1
-        # A cloud that was killed left it; its process id is nobody's now, or somebody else's.
+        # A killed cloud leaves its state file behind. The process id in it may belong to another program by now.
         state_file(options.directory).unlink(missing_ok=True)
         Server(options, stack.enter_context(_scratch(options.directory))).run()
     return 0
@@ -92,35 +96,36 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m cloudknot.local.server", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True)
-    parser.add_argument("--port", type=int, default=0, help="default: any free one")
-    parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: the machine's")
-    parser.add_argument("--quota", type=int, default=QUOTA, help="queues, and compute environments; default: AWS's")
-    parser.add_argument("--runner", choices=tuple(RUNNERS), default=DEFAULT, help="what a job is")
-    parser.add_argument("--registry", metavar="HOST:PORT", help="where images are; needed for --runner docker")
+    parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--vcpus", type=float, default=os.cpu_count() or 1, help="default: those of this machine")
     parser.add_argument(
-        "--iam", action="store_true", help="accept keys that are made by IAM, and hold them to policies"
+        "--quota", type=int, default=QUOTA, help="maximum of job queues, and of compute environments; default: AWS's"
     )
-    parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS")
-    parser.add_argument("--detach", action="store_true", help="serve in a process of its own")
-    parser.add_argument("--ready-fd", type=int, help="written to, and closed, when requests are answered")
+    parser.add_argument("--runner", choices=tuple(RUNNERS), default=DEFAULT, help="how jobs are executed")
+    parser.add_argument("--registry", metavar="HOST:PORT", help="registry with the images, for --runner docker")
+    parser.add_argument("--iam", action="store_true", help="accept keys created by IAM, and enforce their policies")
+    parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS", help="default: a day")
+    parser.add_argument("--detach", action="store_true", help="serve in a background process")
+    parser.add_argument("--ready-fd", type=int, help="a line is written to it once requests are answered")
     options = parser.parse_args(argv)
     if RUNNERS[options.runner].needs_registry != bool(options.registry):
-        parser.error("--runner docker and --registry go together")
+        parser.error("--runner docker and --registry need each other. Pass both, or neither.")
     return options
 
 
 def _registry(options: argparse.Namespace) -> Registry | None:
-    """The registry of the images. Its login is passed on to no process."""
+    """Return the registry of the images, or None without one."""
     if options.registry is None:
         return None
     login = login_from_environment(options.registry)
+    # Job processes inherit this process's environment, and jobs must not see the login.
     for name in (USERNAME_VARIABLE, PASSWORD_VARIABLE):
         os.environ.pop(name, None)
     return Registry(login)
 
 
 class Server:
-    """The parts of the cloud, put together. Its life is `run`."""
+    """The server: assembles the parts of the cloud, and runs them."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
@@ -129,8 +134,8 @@ class Server:
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
         services = BatchResources(Moto(), options.quota)
-        others = services if registry is None else RegistryEcr(services, registry)
-        self._access = AccessControl(others, self._key, self._endpoint, scratch, takes_keys=options.iam)
+        with_ecr = services if registry is None else RegistryEcr(services, registry)
+        self._access = AccessControl(with_ecr, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()
@@ -145,15 +150,15 @@ class Server:
             self._batch,
             catalog,
             moto,
-            self._about(),
+            self._constant_status(),
             self._control_plane,
             stacks,
             faults,
             _terminate,
         )
 
-    def _about(self) -> Answer:
-        """The constant part of the status."""
+    def _constant_status(self) -> Answer:
+        """Return the constant part of the status."""
         options = self._options
         return {
             "version": VERSION,
@@ -166,25 +171,27 @@ class Server:
         }
 
     def run(self) -> None:
-        """Serve until SIGTERM, then end every job."""
+        """Serve until SIGTERM or SIGINT, then end all jobs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _exit)
         try:
             self._control_plane.logs("CreateLogGroup", logGroupName=GROUP)
-            self._let_clients_in()
+            self._announce()
             threading.Thread(target=self._watch_idleness, name="idleness", daemon=True).start()
             self._http.run()
         finally:
+            # A second signal must not interrupt the end of the jobs, which would leave processes behind.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-            _limit(END_TIMEOUT)
+            _kill_self_after(END_TIMEOUT)
             state_file(self._options.directory).unlink(missing_ok=True)
-            # First, so that whoever asks now is refused, and does not wait for an answer.
+            # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
             self._batch.close()
             self._shipper.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # The HTTP server needs a callable before the application exists, because that needs the server's port.
         return self._application(environ, start_response)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
@@ -203,11 +210,13 @@ class Server:
             "AWS_ENDPOINT_URL": self._endpoint,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
+            # Without this, boto3 in a job without a role would ask the network for the credentials of this machine.
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def _let_clients_in(self) -> None:
-        """The socket listens already, so whoever reads ``cloud.json`` now is answered."""
+    def _announce(self) -> None:
+        """Write ``cloud.json``, and report to the starting session that the cloud is ready."""
+        # The socket already listens, so a session that reads the file at this moment is answered.
         key, options = self._key, self._options
         state = CloudState(
             self._endpoint,
@@ -224,6 +233,7 @@ class Server:
             os.close(self._options.ready_fd)
 
     def _watch_idleness(self) -> None:
+        """End this process when the cloud has been idle for long enough."""
         pause = threading.Event()
         while self._application.idle < self._options.idle:
             pause.wait(min(IDLE_CHECK, self._options.idle / 4))
@@ -231,13 +241,14 @@ class Server:
 
 
 def _new_key() -> AccessKey:
+    # The same form as AWS's keys, and new at every start: a caller with this key can run code as the user.
     alphabet = string.ascii_uppercase + "234567"
     return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))
 
 
 @contextlib.contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
-    """An empty directory for what jobs leave behind, and for as long as this process lives."""
+    """Yield an empty directory for the files of jobs, and delete it when this process ends."""
     scratch = directory / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700, exist_ok=True)
@@ -248,17 +259,16 @@ def _scratch(directory: Path) -> Iterator[Path]:
 
 
 def _raise_file_limit() -> None:
+    """Allow this process as many open files as the system permits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    limit = 65536 if hard == resource.RLIM_INFINITY else hard
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _limit(seconds: int) -> None:
-    """Have the kernel kill this process then, whatever its threads wait for.
-
-    Its fork servers see their sockets close, kill their jobs and end.
-    """
+def _kill_self_after(seconds: int) -> None:
+    """Have the kernel end this process after ``seconds``, even if threads hang."""
+    # The fork servers then see their sockets close, kill their jobs and end as well.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
 

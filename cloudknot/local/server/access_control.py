@@ -1,7 +1,4 @@
-"""Access control: the parts of `cloudknot.local.iam`, put together for the server.
-
-They are the layer in front of moto, the gate, and the credentials of jobs.
-"""
+"""Assembly of access control from ``iam/``: the layer in front of moto, the gate, and the credentials of jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
-from cloudknot.local.iam.keys import Identities, Keys, Known
+from cloudknot.local.iam.keys import AcceptedKey, IdentityLayer, Keys
 from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
@@ -24,28 +21,29 @@ from cloudknot.local.state import ACCOUNT, REGION
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
 TOKENS = "credentials"
-"""Folder of the files that jobs show to get their credentials."""
+"""The folder of the token files. A job presents its token to get its credentials."""
 
 
 class AccessControl:
-    """Who is let in, and what they may do.
+    """The accepted keys, and the permissions of their principals.
 
     Parameters
     ----------
-    others : WSGI application
-        Answers for the services.
+    services : WSGI application
+        Answers requests to AWS's services.
     owner : AccessKey
-        May do everything.
+        The key that may do everything.
     endpoint : str
+        The URL of the cloud.
     scratch : Path
-        A directory of the cloud's that lives as long as its process.
+        A directory that lives as long as the server process.
     takes_keys : bool
-        Whether keys that are made by IAM and STS are accepted.
+        Whether the cloud accepts keys that IAM and STS create.
     """
 
     def __init__(
         self,
-        others: WSGIApplication,
+        services: WSGIApplication,
         owner: AccessKey,
         endpoint: str,
         scratch: Path,
@@ -54,7 +52,7 @@ class AccessControl:
     ) -> None:
         self._endpoint = endpoint
         self.keys = Keys(owner)
-        self.application = Identities(others, self.keys, takes_keys)
+        self.application = IdentityLayer(services, self.keys, takes_keys)
         self.plane = ControlPlane(self.application, owner, endpoint, REGION)
         self._reader = PolicyReader(self.plane.query)
         self.application.on_change, self.application.trust = self._reader.forget, self._reader.trust
@@ -63,11 +61,11 @@ class AccessControl:
         self._lock = threading.Lock()
 
     def gate(self, log_path: str) -> Gate:
-        """The gate; see there."""
+        """Return the gate that every request passes."""
         return Gate(self.keys, self._reader.statements, Names(ACCOUNT, REGION, self._find), log_path)
 
     def door_of(self, access_key: str) -> Door:
-        """Calls of CloudFormation on behalf of the owner of a key, which may do what that key may."""
+        """Return a door for CloudFormation's calls on behalf of a key's owner, with the permissions of that key."""
         with self._lock:
             if access_key not in self._doors:
                 key = self._on_behalf(access_key)
@@ -80,21 +78,22 @@ class AccessControl:
             return self._doors[access_key]
 
     def _on_behalf(self, access_key: str) -> AccessKey:
-        """A key of CloudFormation's own for calls in the name of somebody else."""
-        known = self.keys.find(access_key)
-        if known is None or known.principal is None:
+        """Return CloudFormation's own key for calls on behalf of the owner of ``access_key``."""
+        caller = self.keys.find(access_key)
+        if caller is None or caller.principal is None:
             return self.keys.owner
+        # A key of its own, by which the gate recognises these calls and gives them the condition key aws:CalledVia.
         key = AccessKey(f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
-        self.keys.add(Known(key, replace(known.principal, called_via=CLOUDFORMATION), known.expires))
+        self.keys.add(AcceptedKey(key, replace(caller.principal, called_via=CLOUDFORMATION), caller.expires))
         return key
 
     def _find(self, kind: str, name: str) -> str:
-        """An ARN by its resource's name; see `Names`. Empty when there is no such resource."""
+        """Return an ARN by the name of its resource, as described for `Names`; empty if it does not exist."""
         if kind == "role":
             return (self._reader.trust(name) or ("",))[0]
         try:
-            found = self.plane.query("iam", "GetInstanceProfile", InstanceProfileName=name)
+            answer = self.plane.query("iam", "GetInstanceProfile", InstanceProfileName=name)
         except CloudError:
             return ""
-        where = "InstanceProfile/{*}Arn" if kind == "profile" else "Roles//{*}Arn"
-        return found.findtext(f".//{{*}}{where}") or ""
+        path = "InstanceProfile/{*}Arn" if kind == "profile" else "Roles//{*}Arn"
+        return answer.findtext(f".//{{*}}{path}") or ""

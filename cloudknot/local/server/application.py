@@ -1,4 +1,4 @@
-"""The embedded cloud as a WSGI application: signatures first, then our routes, the Batch job API, and moto."""
+"""The embedded cloud as one WSGI application: signatures first, then our own routes, Batch's job API, and moto."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ from cloudknot.local.wsgi import ClientException
 
 
 class Application:
-    """Everything that the cloud's port answers.
+    """The WSGI application behind the cloud's port.
 
     Parameters
     ----------
     gate : Gate
-        Lets requests in.
+        Checks signatures and permissions.
     credentials : TaskCredentials
         Gives jobs the credentials of their roles.
     batch : Batch
+        Answers Batch's job operations.
     catalog : Catalog
-        Told when what it knows may have changed.
+        Caches Batch's resources; cleared at every request that may change them.
     moto : WSGI application
-        Answers what is not ours.
-    about : mapping
-        Constant part of the status answer.
+        Answers all other requests to AWS's services.
+    constants : mapping
+        The constant part of the status.
     plane : ControlPlane
-        Calls that the cloud makes of itself.
+        Makes the cloud's calls to its own services.
     stacks : CloudFormation
+        Answers requests to CloudFormation.
     faults : FaultRoute
-        What is to go wrong.
+        Injects faults, and answers the route that sets them.
     on_stop : callable
-        Called when somebody asks the cloud to end.
+        Called when the owner stops the cloud.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Application:
         batch: Batch,
         catalog: Catalog,
         moto: WSGIApplication,
-        about: wsgi.Answer,
+        constants: wsgi.Answer,
         plane: ControlPlane,
         stacks: CloudFormation,
         faults: FaultRoute,
@@ -64,22 +66,23 @@ class Application:
     ) -> None:
         self._gate, self._credentials = gate, credentials
         self._batch, self._catalog, self._moto = batch, catalog, moto
-        self._about, self._plane, self._on_stop = about, plane, on_stop
+        self._constants, self._plane, self._on_stop = constants, plane, on_stop
         self._stacks, self._faults = stacks, faults
         self._counters = Counters()
         self._started = self._last_used = time.monotonic()
-        self._in_use = 0
+        self._active_requests = 0
         self._lock = threading.Lock()
 
     @property
     def idle(self) -> float:
-        """Seconds since the last request or live job; asking for the status is no use."""
+        """The seconds since the last request or live job. Requests for the status do not count."""
         with self._lock:
-            if self._in_use or self._batch.live:
+            if self._active_requests or self._batch.live:
                 self._last_used = time.monotonic()
             return time.monotonic() - self._last_used
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Before the gate: a job has no key yet to sign this request with, and presents its token instead.
         if environ["PATH_INFO"].startswith(CREDENTIALS_PATH):
             return self._credentials.answer(environ, start_response)
         service = wsgi.service_of(environ)
@@ -91,38 +94,41 @@ class Application:
         if environ["PATH_INFO"] == STOP_PATH and environ["REQUEST_METHOD"] == "POST":
             self._on_stop()
             return wsgi.send_json(start_response, {})
+        # From here on a request counts as use. A session that only watches the status must not keep the cloud alive.
         with self._lock:
-            self._in_use += 1
+            self._active_requests += 1
         try:
             if environ["PATH_INFO"] in (LOG_PATH, FAULTS_PATH):
-                return self._own(environ, start_response)
-            of_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
+                return self._answer_own_route(environ, start_response)
+            from_job = getattr(environ["cloudknot.principal"], "kind", "") == "Role"
             counted = self._counters.counting(environ, start_response, service)
-            return self._faults.answer(environ, counted, self._for_whom_it_is, service, of_job)
+            return self._faults.answer(environ, counted, self._answer_principal, service, from_job)
         finally:
             with self._lock:
-                self._in_use -= 1
+                self._active_requests -= 1
                 self._last_used = time.monotonic()
 
-    def _own(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What is no service of AWS, and meets no faults."""
+    def _answer_own_route(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer the routes for faults and logs, which are no service of AWS and meet no faults."""
         if environ["PATH_INFO"] == FAULTS_PATH:
             try:
                 return wsgi.send_json(start_response, self._faults.respond(environ["wsgi.input"].read()))
             except ClientException as error:
                 return wsgi.refuse_client(start_response, error)
-        asked = dict(parse_qsl(environ["QUERY_STRING"]))
-        stream = LogStream(asked.get("group", LOG_GROUP), asked.get("name", ""))
+        query = dict(parse_qsl(environ["QUERY_STRING"]))
+        stream = LogStream(query.get("group", LOG_GROUP), query.get("name", ""))
         text = "".join(f"{line}\n" for line in self._plane.log_lines(stream))
         return wsgi.send(start_response, text.encode(), "text/plain; charset=utf-8")
 
-    def _for_whom_it_is(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer_principal(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, without showing a principal more about missing objects than its policies allow."""
         principal = environ["cloudknot.principal"]
         if principal is None or wsgi.service_of(environ) != "s3":
             return self._dispatch(environ, start_response)
         return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
 
     def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request by the part that owns its service."""
         path = environ["PATH_INFO"]
         if self._batch.handles(environ["REQUEST_METHOD"], path):
             try:
@@ -130,17 +136,19 @@ class Application:
             except ClientException as error:
                 return wsgi.refuse_client(start_response, error)
         if wsgi.service_of(environ) == "cloudformation":
-            return self._answer_of_stacks(environ, start_response)
+            return self._answer_stack_request(environ, start_response)
+        # moto reads the raw path from RAW_URI, werkzeug's name for it. waitress calls it REQUEST_URI.
         environ["RAW_URI"] = environ["REQUEST_URI"]
         if not _may_change_batch(environ):
             return self._moto(environ, start_response)
+        # Before and after: a submission may fill the catalog again while moto carries out the change.
         self._catalog.forget()
         try:
             return self._moto(environ, start_response)
         finally:
             self._catalog.forget()
 
-    def _answer_of_stacks(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer_stack_request(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             body = self._stacks.respond(environ["wsgi.input"].read(), wsgi.scope_of(environ)[0])
         except ValidationError as error:
@@ -151,8 +159,9 @@ class Application:
     def _status(self) -> wsgi.Answer:
         uptime = time.monotonic() - self._started
         counts = {"jobs": self._batch.counts(), "requests": self._counters.counts()}
-        return {**self._about, "uptime": uptime, "idle": self.idle, **counts}
+        return {**self._constants, "uptime": uptime, "idle": self.idle, **counts}
 
 
 def _may_change_batch(environ: WSGIEnvironment) -> bool:
+    """Return whether a request may change job definitions, queues or compute environments."""
     return wsgi.service_of(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")

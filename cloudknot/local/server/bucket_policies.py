@@ -1,7 +1,7 @@
-"""Bucket policies, kept but not enforced: in front of moto's S3.
+"""Bucket policies, stored but not enforced: a layer in front of moto's S3.
 
-moto enforces a bucket policy without looking at its conditions, so one that refuses requests without TLS would refuse
-every request. Here requests come over loopback, which nobody listens in on, and are signed.
+moto enforces a bucket policy but ignores its conditions, so a policy against requests without TLS would refuse every
+request. Here requests are signed and travel over loopback, where nobody can intercept them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from cloudknot.local import wsgi
 
 
 class BucketPolicies:
-    """Answers the requests for ``/<bucket>?policy``, and hands all others on.
+    """The WSGI application that answers requests for ``/<bucket>?policy``, and forwards all others.
 
     Parameters
     ----------
     s3 : WSGI application
+        moto's S3.
     """
 
     def __init__(self, s3: WSGIApplication) -> None:
@@ -32,6 +33,7 @@ class BucketPolicies:
             return self._s3(environ, start_response)
         if not query:
             if method == "DELETE":
+                # A bucket of this name that is created later must not inherit the policy.
                 self._policies.pop(bucket, None)
             return self._s3(environ, start_response)
         if method == "PUT" and self._exists(environ):
@@ -47,8 +49,8 @@ class BucketPolicies:
         return self._s3(environ, start_response)
 
     def _exists(self, environ: WSGIEnvironment) -> bool:
-        """Whether there is such a bucket: a HEAD request to moto."""
+        """Return whether the bucket exists, by a HEAD request to moto."""
         path = environ["PATH_INFO"]
-        asked = {"REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
-        status, _ = wsgi.ask(self._s3, environ, {**asked, "RAW_URI": path, "REQUEST_URI": path})
+        head = {"REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
+        status, _ = wsgi.ask(self._s3, environ, {**head, "RAW_URI": path, "REQUEST_URI": path})
         return status.startswith("200")

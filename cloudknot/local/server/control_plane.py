@@ -1,7 +1,4 @@
-"""Calls of this process to its own control plane: AWS's JSON protocols, as WSGI requests without a socket.
-
-Over a socket, a request that needs another one could wait for a server thread that never comes free.
-"""
+"""Calls of the server process to its own services, in AWS's protocols, as WSGI requests without a socket."""
 
 from __future__ import annotations
 
@@ -32,21 +29,23 @@ _ERRORS = {
 
 
 class ControlPlane:
-    """The Batch and CloudWatch Logs of a WSGI application that serves AWS's APIs.
+    """A client of Batch, CloudWatch Logs, IAM, STS and S3 in a WSGI application that serves AWS's APIs.
 
     Parameters
     ----------
     application : WSGI application
     key : AccessKey
-        Signs the calls.
+        The key that signs the calls.
     endpoint : str
-        The URL that the application is reached at.
+        The URL of the application.
     region : str
     """
 
     def __init__(self, application: WSGIApplication, key: AccessKey, endpoint: str, region: str) -> None:
         from werkzeug.test import Client
 
+        # No socket: an answer often needs such a call. When answers occupy all threads of the server, a call over a
+        # socket would wait for ever for a free thread.
         self._client = Client(application, use_cookies=False)
         self._key, self._endpoint, self._region = key, endpoint, region
 
@@ -69,7 +68,7 @@ class ControlPlane:
         return content
 
     def log_lines(self, stream: LogStream) -> Iterator[str]:
-        """The lines of a job's log stream so far; a stream that does not exist has none."""
+        """Yield the lines stored so far in a job's log stream. A stream that does not exist has none."""
         get_log_events: Any = partial(self.logs, "GetLogEvents")
         yield from log_lines(get_log_events, stream)
 
@@ -79,6 +78,7 @@ class ControlPlane:
         answer = self._post(service, path, json.dumps(arguments).encode(), {**headers, **_JSON})
         content = json.loads(answer.get_data() or b"{}")
         if answer.status_code >= 400:
+            # moto gives the code in the body, with a namespace before "#"; Batch gives it in a header.
             code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
             name = f"{service}:{operation}"
             message = f"{name} was refused: {code}: {content.get('message', '')}"
@@ -86,7 +86,7 @@ class ControlPlane:
         return content
 
     def stored(self, path: str) -> bytes:
-        """The S3 object at a path, ``/bucket/key``."""
+        """Return the S3 object at a path, ``/bucket/key``."""
         signed = sign("GET", self._endpoint + path, self._key, service="s3", region=self._region)
         content = hashlib.sha256(b"").hexdigest()
         answer = self._client.get(

@@ -1,6 +1,6 @@
-"""How many requests the embedded cloud was asked, and how many bytes went in and out, by operation.
+"""Numbers of requests to the embedded cloud and of bytes received and sent, by operation.
 
-What a map costs in requests and bytes can be counted here, those of its jobs too, where on AWS there is only the bill.
+They measure the cost of a map, including its jobs. AWS offers no such numbers: it shows only the bill.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Counts = dict[str, dict[str, tuple[int, int, int]]]
 
-_OF_S3 = (
-    # Method, what the query holds, name: the first that fits counts.
+_S3_OPERATIONS = (
+    # Method, part of the query, operation. The first match counts, so entries without a query come last.
     ("GET", "list-type=", "ListObjectsV2"),
     ("GET", "", "GetObject"),
     ("HEAD", "", "HeadObject"),
@@ -33,45 +33,47 @@ _OF_S3 = (
 
 
 class Counters:
-    """Counts requests: those of the workers, and all others."""
+    """The counts of requests from workers, and of all other requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[tuple[bool, str], list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def counting(self, environ: WSGIEnvironment, start_response: StartResponse, service: str) -> StartResponse:
-        """``start_response``, which counts the request when it is answered."""
-        of_job = WORKER_AGENT in environ.get("HTTP_USER_AGENT", "")
+        """Return a ``start_response`` that counts the request when it is answered."""
+        from_worker = WORKER_AGENT in environ.get("HTTP_USER_AGENT", "")
         name = f"{service}:{operation(environ, service)}"
         received = int(environ.get("CONTENT_LENGTH") or 0)
 
-        def counted(
+        def counting_start_response(
             status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
         ) -> Callable[[bytes], object]:
             sent = next((int(value) for key, value in headers if key.lower() == "content-length"), 0)
             with self._lock:
-                count = self._counts[of_job, name]
+                count = self._counts[from_worker, name]
                 count[0] += 1
                 count[1] += received
+                # An answer to HEAD announces a length, but has no body.
                 count[2] += 0 if environ["REQUEST_METHOD"] == "HEAD" else sent
             return start_response(status, headers, exc_info)
 
-        return counted
+        return counting_start_response
 
     def counts(self) -> Counts:
-        """Of ``"workers"`` and ``"others"``: by operation, the requests, the bytes received and the bytes sent."""
+        """Return, for ``"workers"`` and ``"others"``, the requests, bytes received and bytes sent by operation."""
         with self._lock:
+            counts = sorted(self._counts.items())
             return {
-                who: {name: (n, i, o) for (of_job, name), (n, i, o) in sorted(self._counts.items()) if of_job is its}
-                for who, its in (("workers", True), ("others", False))
+                sender: {name: (n, i, o) for (from_worker, name), (n, i, o) in counts if from_worker is is_worker}
+                for sender, is_worker in (("workers", True), ("others", False))
             }
 
 
 def operation(environ: WSGIEnvironment, service: str) -> str:
-    """AWS's name of an operation as far as a request tells it without its body."""
+    """Return AWS's name of a request's operation, as far as method, headers and URL show it."""
     method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")
     if service == "s3":
-        found = (name for its, holds, name in _OF_S3 if its == method and holds in query)
-        return next(found, method) if path.strip("/").count("/") or "list-type=" in query else f"{method} bucket"
+        names = (name for verb, part, name in _S3_OPERATIONS if verb == method and part in query)
+        return next(names, method) if path.strip("/").count("/") or "list-type=" in query else f"{method} bucket"
     target = environ.get("HTTP_X_AMZ_TARGET")
     return str(target).rpartition(".")[2] if target else path.rpartition("/")[2] or method

@@ -1,7 +1,7 @@
-"""ECR beside a real registry: repositories are moto's, the images in them are the registry's.
+"""ECR with a real registry: moto keeps the repositories, the registry keeps the images in them.
 
-A layer in front of moto. It answers what ECR says of images and logins, and puts the registry's address into what moto
-says of repositories, so that a client which asks where to push is sent to that registry.
+A layer in front of moto. It answers requests for images and logins from the registry. In moto's descriptions of
+repositories it sets the registry's address, so that clients push to that registry.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
     )
 
 LOGIN_VALIDITY = 12 * 3600
-"""Seconds, as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
+"""Seconds. The same as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
 
 _TARGET = "AmazonEC2ContainerRegistry_V20150921."
 
 
-class _Refused(Exception):
-    """An error of ECR: its code and its message."""
+class _EcrError(Exception):
+    """An error in ECR's format: code and message."""
 
 
 class RegistryEcr:
-    """A WSGI application: ECR for one registry, everything else by another application.
+    """The WSGI application that answers ECR's image operations for one registry, and forwards all other requests.
 
     Parameters
     ----------
-    others : WSGI application
-        Also keeps the repositories, their tags and policies.
+    services : WSGI application
+        Receives all other requests. It also keeps the repositories with their tags and policies.
     registry : Registry
         Keeps the images.
     """
 
-    def __init__(self, others: WSGIApplication, registry: Registry) -> None:
-        self._others, self._registry = others, registry
+    def __init__(self, services: WSGIApplication, registry: Registry) -> None:
+        self._services, self._registry = services, registry
         self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
             "GetAuthorizationToken": self._authorization_token,
             "CreateRepository": self._create_repository,
@@ -77,28 +77,28 @@ class RegistryEcr:
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         operation = self._operations.get(target.removeprefix(_TARGET)) if target.startswith(_TARGET) else None
         if operation is None:
-            return self._others(environ, start_response)
+            return self._services(environ, start_response)
         status = 200
         try:
             answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
-        except _Refused as refused:
-            code, message = refused.args
+        except _EcrError as error:
+            code, message = error.args
             status, answer = 400, {"__type": code, "message": message}
         except CloudError as error:
             status, answer = 500, {"__type": "ServerException", "message": str(error)}
         return wsgi.send_json(start_response, answer, status, "application/x-amz-json-1.1")
 
     def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
-        """An ECR operation of the application behind."""
+        """Return the answer of the application behind this one to an ECR operation."""
         body = json.dumps(request).encode()
-        changed = {
+        changes = {
             "HTTP_X_AMZ_TARGET": _TARGET + operation,
             "wsgi.input": io.BytesIO(body),
             "CONTENT_LENGTH": str(len(body)),
         }
-        status, answer = wsgi.ask_json(self._others, environ, changed)
+        status, answer = wsgi.ask_json(self._services, environ, changes)
         if not status.startswith("200"):
-            raise _Refused(answer.get("__type", "ServerException").rpartition("#")[2], answer.get("message", status))
+            raise _EcrError(answer.get("__type", "ServerException").rpartition("#")[2], answer.get("message", status))
         return answer
 
     def _authorization_token(self, environ: WSGIEnvironment, request: GetAuthorizationTokenRequestTypeDef) -> Answer:
@@ -113,48 +113,53 @@ class RegistryEcr:
 
     def _create_repository(self, environ: WSGIEnvironment, request: CreateRepositoryRequestTypeDef) -> Answer:
         answer = self._ask(environ, "CreateRepository", request)
-        return {**answer, "repository": self._here(answer["repository"])}
+        return {**answer, "repository": self._with_address(answer["repository"])}
 
     def _describe_repositories(self, environ: WSGIEnvironment, request: DescribeRepositoriesRequestTypeDef) -> Answer:
         answer = self._ask(environ, "DescribeRepositories", request)
-        return {**answer, "repositories": [self._here(repository) for repository in answer["repositories"]]}
+        return {**answer, "repositories": [self._with_address(repository) for repository in answer["repositories"]]}
 
     def _delete_repository(self, environ: WSGIEnvironment, request: DeleteRepositoryRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         account = self._account(environ, name)
         tags = self._registry.tags(name)
         if tags and not request.get("force"):
-            raise _Refused(
+            raise _EcrError(
                 "RepositoryNotEmptyException",
                 f"The repository with name '{name}' in registry with id '{account}' cannot be deleted because it "
                 "still contains images",
             )
         answer = self._ask(environ, "DeleteRepository", request)
+        # By digest: a registry deletes an image with all its tags, so a later tag of the same image finds nothing.
         for manifest in filter(None, (self._registry.manifest(name, tag) for tag in tags)):
             self._registry.delete(name, manifest.digest)
-        return {**answer, "repository": self._here(answer["repository"])}
+        return {**answer, "repository": self._with_address(answer["repository"])}
 
     def _describe_images(self, environ: WSGIEnvironment, request: DescribeImagesRequestTypeDef) -> Answer:
-        """Of an image that is asked for by a tag, that tag only is shown: to find the others, all must be read."""
+        """Describe images. An image requested by a tag shows that tag only."""
+        # To find the other tags of the image, the manifests of all tags would have to be read.
         name = request["repositoryName"]
         account = self._account(environ, name)
-        found: dict[str, ImageManifest] = {}
+        manifests: dict[str, ImageManifest] = {}
         tags: defaultdict[str, list[str]] = defaultdict(list)
         for image_id in request.get("imageIds") or self._all_ids(name):
             manifest = self._manifest(name, image_id)
             if manifest is None:
-                raise _Refused("ImageNotFoundException", _no_image(image_id, name, account))
-            found[manifest.digest] = manifest
+                raise _EcrError("ImageNotFoundException", _no_image(image_id, name, account))
+            manifests[manifest.digest] = manifest
             tags[manifest.digest] += filter(None, [image_id.get("imageTag")])
-        return {"imageDetails": [_detail(found[digest], tags[digest], name, account) for digest in found]}
+        details = [_detail(manifest, tags[digest], name, account) for digest, manifest in manifests.items()]
+        return {"imageDetails": details}
 
     def _list_images(self, environ: WSGIEnvironment, request: ListImagesRequestTypeDef) -> Answer:
         name = request["repositoryName"]
         self._account(environ, name)
+        # A registry lists tags only, so images without a tag cannot be found.
         if request.get("filter", {}).get("tagStatus") == "UNTAGGED":
             return {"imageIds": []}
         pairs = ((image_id, self._manifest(name, image_id)) for image_id in self._all_ids(name))
-        return {"imageIds": [{**image_id, "imageDigest": found.digest} for image_id, found in pairs if found]}
+        image_ids = [{**image_id, "imageDigest": manifest.digest} for image_id, manifest in pairs if manifest]
+        return {"imageIds": image_ids}
 
     def _batch_get_image(self, environ: WSGIEnvironment, request: BatchGetImageRequestTypeDef) -> Answer:
         name = request["repositoryName"]
@@ -177,7 +182,7 @@ class RegistryEcr:
         self._registry.put(name, tag, media_type, body.encode())
         after = self._registry.manifest(name, tag)
         if after is None or (before is not None and before.digest == after.digest):
-            raise _Refused("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
+            raise _EcrError("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
         return {"image": _image(after, {"imageTag": tag}, name, account)}
 
     def _batch_delete_image(self, environ: WSGIEnvironment, request: BatchDeleteImageRequestTypeDef) -> Answer:
@@ -194,20 +199,22 @@ class RegistryEcr:
         return {"imageIds": deleted, "failures": failures}
 
     def _delete(self, name: str, manifest: ImageManifest, tag: str | None) -> None:
-        """Delete an image, or one tag of it: a registry deletes all its tags at once, so the others are put back."""
-        others = [other for other in self._registry.tags(name) if tag is not None and other != tag]
-        kept = [other for other in others if self._registry.manifest(name, other) == manifest]
+        """Delete an image, or only one of its tags."""
+        # A registry deletes all tags of an image at once, so the remaining ones are stored again.
+        other_tags = [other for other in self._registry.tags(name) if tag is not None and other != tag]
+        remaining = [other for other in other_tags if self._registry.manifest(name, other) == manifest]
         self._registry.delete(name, manifest.digest)
-        for other in kept:
+        for other in remaining:
             self._registry.put(name, other, manifest.media_type, manifest.body)
 
     def _account(self, environ: WSGIEnvironment, repository: str) -> str:
-        """The account of a repository, which must exist."""
+        """Return the account of a repository. Raises `_EcrError` if the repository does not exist."""
         answer = self._ask(environ, "DescribeRepositories", {"repositoryNames": [repository]})
-        found: RepositoryTypeDef = answer["repositories"][0]
-        return found["registryId"]
+        description: RepositoryTypeDef = answer["repositories"][0]
+        return description["registryId"]
 
-    def _here(self, repository: RepositoryTypeDef) -> RepositoryTypeDef:
+    def _with_address(self, repository: RepositoryTypeDef) -> RepositoryTypeDef:
+        """Return a description of a repository with the registry's address in place of AWS's."""
         return {**repository, "repositoryUri": f"{self._registry.address}/{repository['repositoryName']}"}
 
     def _all_ids(self, name: str) -> list[ImageIdentifierTypeDef]:
@@ -243,8 +250,8 @@ def _failure(image_id: ImageIdentifierTypeDef) -> ImageFailureTypeDef:
 
 
 def _no_image(image_id: ImageIdentifierTypeDef, name: str, account: str) -> str:
-    asked = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
+    identifier = f"imageDigest:'{image_id.get('imageDigest', 'null')}', imageTag:'{image_id.get('imageTag', 'null')}'"
     return (
-        f"The image with imageId {{{asked}}} does not exist within the repository with name '{name}' in the registry "
-        f"with id '{account}'"
+        f"The image with imageId {{{identifier}}} does not exist within the repository with name '{name}' in the "
+        f"registry with id '{account}'"
     )

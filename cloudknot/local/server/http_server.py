@@ -8,15 +8,18 @@ from wsgiref.types import WSGIApplication
 THREADS = 16
 MAX_CONNECTIONS = 2000
 MAX_BODY = 5 * 1024**3
-"""Bytes; the largest object of one S3 PUT."""
+"""Bytes. The largest object that one PUT to S3 may store."""
 
 
 def http_server(application: WSGIApplication, port: int) -> Any:
-    """A server that listens already, and answers when it is run."""
+    """Return a server that already listens, and answers once its ``run`` is called."""
+    # moto's own server is a development server. waitress keeps connections open, bounds its threads, and passes on the
+    # request line exactly as sent, without which no signature can be verified.
     from waitress.server import create_server
 
     server = create_server(
         application,
+        # Loopback only: a caller who can submit a job can run code as the user of this process.
         host="127.0.0.1",
         port=port,
         threads=THREADS,
@@ -31,16 +34,14 @@ def http_server(application: WSGIApplication, port: int) -> Any:
 
 
 def _channel() -> type:
-    """waitress's channel, which otherwise waits for ever for the body of a request that announces an empty one.
-
-    boto3 asks whether it may go on (``Expect: 100-continue``) also before it stores an empty object.
-    """
+    """Return waitress's channel class, with a parser that accepts ``Expect: 100-continue`` before an empty body."""
     from waitress.channel import HTTPChannel
     from waitress.parser import HTTPRequestParser
 
     class Parser(HTTPRequestParser):  # type: ignore[misc]
         def parse_header(self, header: bytes) -> None:
             super().parse_header(header)
+            # boto3 sends the header before an empty object as well. waitress would then wait for a body for ever.
             if self.body_rcv is None:
                 self.expect_continue = False
 

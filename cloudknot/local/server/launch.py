@@ -1,4 +1,4 @@
-"""Starting the embedded cloud's process, so that it outlives this one."""
+"""Start of the embedded cloud's server process, detached from this process so that it outlives it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from cloudknot.local.options import ServerOptions
 from cloudknot.local.state import CloudState, log_file, read_state
 
 START_TIMEOUT = 60.0
+"""Seconds."""
 SHOWN_CHARACTERS = 2000
+"""The length of the end of the log that an error shows."""
 
 _NEEDED = ("moto", "flask", "flask_cors", "waitress", "virtualenv")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def check_installed() -> None:
-    """Raise `CloudknotConfigurationError` unless what the embedded cloud needs is installed."""
+    """Raise `CloudknotConfigurationError` unless the packages that the embedded cloud needs are installed."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CloudknotConfigurationError(
-            f"The local cloud needs {', '.join(missing)}, not installed for {sys.executable}. "
-            "Run `pip install 'cloudknot[local]'`."
+            f"The embedded cloud needs packages that are not installed for {sys.executable}: {', '.join(missing)}. "
+            f"Run `{sys.executable} -m pip install 'cloudknot[local]'`."
         )
 
 
 def check_registry(registry: str) -> None:
-    """Raise `CloudknotConfigurationError` unless the registry answers and takes the environment's login."""
+    """Raise `CloudknotConfigurationError` unless the registry answers and accepts the login in the environment."""
     from cloudknot.local.server.registry import Registry, login_from_environment
 
     Registry(login_from_environment(registry)).check()
@@ -45,29 +47,35 @@ def launch(directory: Path, options: ServerOptions) -> CloudState:
     Raises
     ------
     CloudError
-        It ended, or was not ready within 60 s; the end of its log is in the text.
+        The server ended, or was not ready within 60 s. The message shows the end of its log.
     """
-    ready, theirs = os.pipe()
+    # The server writes to the pipe when it answers. The pipe also closes when the server dies, so neither case needs
+    # polling, and this process must not keep its own copy of the writing end.
+    reading_end, writing_end = os.pipe()
     try:
         try:
-            _spawn(directory, options, theirs)
+            _spawn(directory, options, writing_end)
         finally:
-            os.close(theirs)
-        said = select.select([ready], [], [], START_TIMEOUT)[0]
-        state = read_state(directory) if said and os.read(ready, 1) else None
+            os.close(writing_end)
+        readable = select.select([reading_end], [], [], START_TIMEOUT)[0]
+        state = read_state(directory) if readable and os.read(reading_end, 1) else None
     finally:
-        os.close(ready)
+        os.close(reading_end)
     if state is None:
-        what = "ended" if said else f"was not ready within {START_TIMEOUT:.0f} s"
-        tail = log_file(directory).read_text(errors="replace")[-SHOWN_CHARACTERS:]
-        raise CloudError(f"The local cloud {what} as it was started. The end of {log_file(directory)}:\n{tail}")
+        problem = "ended during its start" if readable else f"was not ready after {START_TIMEOUT:.0f} s"
+        log = log_file(directory)
+        tail = log.read_text(errors="replace")[-SHOWN_CHARACTERS:]
+        raise CloudError(
+            f"The embedded cloud in {directory} {problem}. Correct the problem that the end of its log shows, "
+            f"then call again. The end of {log}:\n{tail}"
+        )
     return state
 
 
 def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
-    given = {"directory": directory, "detach": True, **asdict(options), "ready-fd": ready}
-    chosen = {f"--{name}": value for name, value in given.items() if value is not None and value is not False}
-    texts = [[name] if value is True else [name, str(value)] for name, value in chosen.items()]
+    values = {"directory": directory, "detach": True, **asdict(options), "ready-fd": ready}
+    flags = {f"--{name}": value for name, value in values.items() if value is not None and value is not False}
+    texts = [[name] if value is True else [name, str(value)] for name, value in flags.items()]
     command = [sys.executable, "-m", "cloudknot.local.server", *itertools.chain(*texts)]
     with log_file(directory).open("ab") as log:
         subprocess.run(
@@ -78,6 +86,7 @@ def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
             cwd=directory,
             env=_environment(),
             pass_fds=[ready],
+            # Without it, Ctrl-C in this session's terminal would also end the cloud.
             start_new_session=True,
             check=False,
             timeout=START_TIMEOUT,
@@ -85,7 +94,8 @@ def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The user's environment without what steers AWS clients, and with this very cloudknot importable."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
-    path = os.pathsep.join(part for part in (_PACKAGE_ROOT, kept.get("PYTHONPATH", "")) if part)
-    return {**kept, "PYTHONPATH": path}
+    """Return the user's environment without variables for AWS clients, and with this cloudknot on ``PYTHONPATH``."""
+    # The server and its jobs must not use the AWS settings of the session that happens to start them.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    path = os.pathsep.join(part for part in (_PACKAGE_ROOT, variables.get("PYTHONPATH", "")) if part)
+    return {**variables, "PYTHONPATH": path}

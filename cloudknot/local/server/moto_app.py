@@ -1,8 +1,4 @@
-"""moto as one WSGI application.
-
-Only moto's server application is used. To find the service that is asked for, its dispatcher looks through moto's
-folders at every request, which takes longer than all else that an S3 request does; so S3's go straight to S3.
-"""
+"""moto as one WSGI application. cloudknot uses nothing else of moto."""
 
 from __future__ import annotations
 
@@ -13,17 +9,16 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from cloudknot.local.server.bucket_policies import BucketPolicies
 
 IN_MEMORY = 1024 * 1024
-"""Bytes of the largest object that is kept in memory."""
+"""Bytes. moto keeps larger S3 objects, and larger parts of them, in files."""
 _S3_CONTROL = "/v20180820/"
 
 
 class Moto:
-    """The services that moto emulates, behind one address."""
+    """The services that moto emulates, as one WSGI application."""
 
     def __init__(self) -> None:
-        # Before moto is imported: roles may have AWS's own policies, whose documents it brings along.
+        # Set before the import of moto. It then knows the documents of AWS's managed policies, which roles may have.
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
-        # Larger objects, and parts of them, are files.
         os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(IN_MEMORY))
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
@@ -31,10 +26,13 @@ class Moto:
         self._s3: WSGIApplication = BucketPolicies(create_backend_app("s3"))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # moto's dispatcher lists moto's folders at every request to find the service. That takes longer than the rest
+        # of an S3 request: to bypass it saves half of the server's CPU time for an element (12.5 ms to 6 ms).
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") and not _is_control(environ):
             return self._s3(environ, start_response)
         return self._dispatch(environ, start_response)
 
 
 def _is_control(environ: WSGIEnvironment) -> bool:
+    """Return whether a request is for S3 Control, which is signed for S3 but is a service of its own in moto."""
     return bool(environ["PATH_INFO"].startswith(_S3_CONTROL))

@@ -1,6 +1,6 @@
-"""A container registry by its HTTP API: what it holds, and whether it lets us in.
+"""A client of a container registry's HTTP API: its images, and a check of the login.
 
-Source: OCI distribution specification 1.1. A registry on loopback speaks HTTP, any other HTTPS, as with Docker.
+Source: OCI distribution specification 1.1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.errors import CloudError, CloudknotConfigurationError
 
 TIMEOUT = 30.0
+"""Seconds."""
 USERNAME_VARIABLE = "CLOUDKNOT_REGISTRY_USERNAME"
 PASSWORD_VARIABLE = "CLOUDKNOT_REGISTRY_PASSWORD"
 MEDIA_TYPES = (
@@ -27,12 +28,13 @@ MEDIA_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 
+# Docker does the same: it speaks HTTP to a registry on loopback, and HTTPS to any other.
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3})(:\d+)?")
 
 
 @dataclass(frozen=True)
 class ImageManifest:
-    """An image as a registry has it."""
+    """An image's manifest in a registry."""
 
     digest: str
     media_type: str
@@ -40,7 +42,7 @@ class ImageManifest:
 
     @property
     def size(self) -> int:
-        """Bytes of the configuration and the layers, compressed."""
+        """The bytes of the configuration and the compressed layers."""
         content = json.loads(self.body)
         return sum(part.get("size", 0) for part in (content.get("config", {}), *content.get("layers", ())))
 
@@ -53,20 +55,19 @@ class _Answer:
 
 
 def login_from_environment(registry: str) -> RegistryLogin:
-    """The login that ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD`` give for a registry.
-
-    Without them it is one that only a registry which asks for none takes.
-    """
+    """Return the login in ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``, for a registry."""
+    # Without the variables, only a registry without access control accepts the login. "AWS" is ECR's user name.
     return RegistryLogin(registry, os.environ.get(USERNAME_VARIABLE, "AWS"), os.environ.get(PASSWORD_VARIABLE, ""))
 
 
 class Registry:
-    """One registry, seen with one login.
+    """A client of one registry with one login.
 
     Parameters
     ----------
     login : RegistryLogin
-        Its ``registry`` is the address, for example ``"127.0.0.1:5000"``. A registry without a login ignores the rest.
+        Its ``registry`` is the address, for example ``"127.0.0.1:5000"``. A registry without access control ignores
+        user name and password.
     """
 
     def __init__(self, login: RegistryLogin) -> None:
@@ -74,41 +75,49 @@ class Registry:
 
     @property
     def address(self) -> str:
+        """Host and port, for example ``"127.0.0.1:5000"``."""
         return self.login.registry
 
     @property
     def url(self) -> str:
-        """``http://`` or ``https://`` and the address."""
+        """The address with ``http://`` or ``https://``."""
         return f"{'http' if _LOOPBACK.fullmatch(self.address) else 'https'}://{self.address}"
 
     def check(self) -> None:
-        """Raise `CloudknotConfigurationError` unless the registry answers and takes the login."""
+        """Raise `CloudknotConfigurationError` unless the registry answers and accepts the login."""
         try:
             status = self._request("GET", "/v2/").status
         except CloudError as error:
-            raise CloudknotConfigurationError(f"{error} Start the registry, or name another.") from error
+            raise CloudknotConfigurationError(
+                f"{error} Start the registry, or pass the address of another one as registry=."
+            ) from error
         if status in (401, 403):
             raise CloudknotConfigurationError(
-                f"The registry {self.address} does not take the login of {USERNAME_VARIABLE} and "
-                f"{PASSWORD_VARIABLE}. Set them to what `docker login` would be told."
+                f"The registry {self.address} refuses the login in {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}. "
+                f"Set these environment variables to the user name and password for `docker login {self.address}`."
             )
         if status != 200:
-            raise CloudknotConfigurationError(f"{self.url}/v2/ answers {status}: that is no container registry.")
+            raise CloudknotConfigurationError(
+                f"The server at {self.address} is not a container registry: {self.url}/v2/ returned HTTP {status}. "
+                "Pass the address of a registry as registry=."
+            )
 
     def tags(self, repository: str) -> list[str]:
-        """The tags in a repository, sorted; none for one that the registry has never seen."""
-        found: list[str] = []
+        """Return the tags in a repository, sorted. A repository that the registry does not know has none."""
+        # A registry creates a repository at the first push, so one that exists in ECR may be unknown here.
+        tags: list[str] = []
         path = f"/v2/{repository}/tags/list"
         while path:
             answer = self._request("GET", path)
             if answer.status == 404:
                 return []
-            found += json.loads(self._checked(answer, path).body)["tags"] or []
+            # Some registries send null for a repository without tags.
+            tags += json.loads(self._checked(answer, path).body)["tags"] or []
             path = _next_page(answer.headers.get("link", ""))
-        return sorted(found)
+        return sorted(tags)
 
     def manifest(self, repository: str, reference: str) -> ImageManifest | None:
-        """The image of a tag or digest; None when there is none."""
+        """Return the manifest for a tag or digest, or None if it does not exist."""
         path = f"/v2/{repository}/manifests/{reference}"
         answer = self._request("GET", path, {"Accept": ", ".join(MEDIA_TYPES)})
         if answer.status == 404:
@@ -117,12 +126,12 @@ class Registry:
         return ImageManifest(answer.headers["docker-content-digest"], answer.headers["content-type"], answer.body)
 
     def put(self, repository: str, tag: str, media_type: str, body: bytes) -> None:
-        """Give a tag to a manifest whose layers the repository has."""
+        """Store a manifest under a tag. The repository must hold its layers."""
         path = f"/v2/{repository}/manifests/{tag}"
         self._checked(self._request("PUT", path, {"Content-Type": media_type}, body), path)
 
     def delete(self, repository: str, digest: str) -> None:
-        """Delete an image with all its tags; without one there is nothing to do."""
+        """Delete an image with all its tags. Does nothing if the image does not exist."""
         path = f"/v2/{repository}/manifests/{digest}"
         answer = self._request("DELETE", path)
         if answer.status != 404:
@@ -130,16 +139,19 @@ class Registry:
 
     def _checked(self, answer: _Answer, path: str) -> _Answer:
         if answer.status >= 300:
-            said = answer.body.decode(errors="replace")[:500]
-            raise CloudError(f"The registry {self.address} answers {answer.status} to {path}: {said}")
+            message = answer.body.decode(errors="replace")[:500]
+            raise CloudError(
+                f"The registry {self.address} returned HTTP {answer.status} for {path}. "
+                f"Correct the problem that its answer names: {message}"
+            )
         return answer
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> _Answer:
         secret = base64.b64encode(f"{self.login.username}:{self.login.password}".encode()).decode()
-        kind: type[HTTPConnection] = HTTPConnection if self.url.startswith("http:") else HTTPSConnection
-        connection = kind(self.address, timeout=TIMEOUT)
+        connection_type: type[HTTPConnection] = HTTPConnection if self.url.startswith("http:") else HTTPSConnection
+        connection = connection_type(self.address, timeout=TIMEOUT)
         try:
             connection.request(method, path, body, {"Authorization": f"Basic {secret}", **(headers or {})})
             answer = connection.getresponse()
@@ -151,9 +163,9 @@ class Registry:
 
 
 def _next_page(link: str) -> str:
-    """The path in a ``Link: <...>; rel="next"`` header, empty without one."""
-    found = re.match(r'<([^>]+)>;\s*rel="?next"?', link)
-    if found is None:
+    """Return the path in a ``Link: <...>; rel="next"`` header, empty if there is no next page."""
+    match = re.match(r'<([^>]+)>;\s*rel="?next"?', link)
+    if match is None:
         return ""
-    parts = urlsplit(found[1])
+    parts = urlsplit(match[1])
     return f"{parts.path}?{parts.query}"

@@ -192,7 +192,8 @@ class TestBusyCloud:
 
     def test_its_end_is_bounded(self):
         program = (
-            "import threading; from cloudknot.local.server import __main__ as s; s._limit(1); threading.Event().wait()"
+            "import threading; from cloudknot.local.server import __main__ as server; "
+            "server._kill_self_after(1); threading.Event().wait()"
         )
         command, root = [sys.executable, "-c", program], ROOT
         assert subprocess.run(command, cwd=root, timeout=60, check=False).returncode == -signal.SIGALRM
