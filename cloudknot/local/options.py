@@ -88,7 +88,7 @@ def checked_runner(runner: str | None, registry: str | None) -> str | None:
         refuse(problem=f"runner={runner!r} is not a runner of the embedded cloud.", fix=f"Choose {names}.")
     if RUNNERS[runner].needs_registry and registry is None:
         refuse(
-            problem=f'runner="{runner}" needs a registry, and registry= is missing.',
+            problem=f'runner="{runner}" needs a registry.',
             cause="Images of jobs are pushed to the registry and pulled from it.",
             fix='Pass its address, for example registry="127.0.0.1:5000".',
         )

@@ -366,9 +366,12 @@ def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "text"),
     [
-        ({"runner": "podman"}, '"process" or "docker"'),
-        ({"runner": "docker"}, "needs registry="),
-        ({"runner": "process", "registry": "127.0.0.1:5000"}, "processes need none"),
+        ({"runner": "podman"}, r"^runner='podman' is not a runner .*\. Choose \"process\" or \"docker\"\.$"),
+        ({"runner": "docker"}, r'^runner="docker" needs a registry\. .* registry="127\.0\.0\.1:5000"\.$'),
+        (
+            {"runner": "process", "registry": "127.0.0.1:5000"},
+            r'^registry= is not available with runner="process"\. .*Remove registry=',
+        ),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(choices, text):
