@@ -1,6 +1,6 @@
 """Cases that make messages, and the places in the package that they reach.
 
-A case is a function that takes a `World`. It raises an error, gives a warning, or returns errors and texts.
+A case is a function that takes a `World`. It raises an error, gives a warning, or returns errors.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class Area:
                 made = case(world)
             except (ck.CloudknotError, click.ClickException, RuntimeError) as error:
                 made = error
-        made_list = made if isinstance(made, list | tuple) else [made]
-        items = [item for item in (*made_list, *(str(one.message) for one in caught)) if item is not None]
+        returned = made if isinstance(made, list) else [made]
+        items = [item for item in returned if isinstance(item, BaseException)]
+        items += [str(warning.message) for warning in caught]
         assert items, f"this case of {self.name} makes no message: line {case.__code__.co_firstlineno}"
         for item in items:
             kind = "warning" if isinstance(item, str) else type(item).__name__
@@ -124,7 +125,7 @@ def _sites_in(file: Path) -> Iterator[Site]:
     makers = MAKERS | (imported & {"refuse"})
     place = str(file.relative_to(ROOT))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in makers:
+        if isinstance(node, ast.Call) and _name(node.func) in makers and not _is_log(node.func):
             around = [f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
             if around and around[-1] != "refuse" and f"{place}:{around[-1]}" not in INTERNAL:
                 yield Site(place, around[-1], node.lineno, node.end_lineno or node.lineno)
@@ -132,6 +133,11 @@ def _sites_in(file: Path) -> Iterator[Site]:
 
 def _name(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def _is_log(function: ast.expr) -> bool:
+    """Return whether ``warn`` is a method of something other than the module `warnings`."""
+    return _name(function) == "warn" and not ast.unparse(function).startswith("warnings.")
 
 
 class Watch:
