@@ -1,5 +1,5 @@
-"""Progress bars, stages and tables, which a person sees while waiting.
+"""Progress bars, stages and tables for a waiting user.
 
-The numbers come from the caller: nothing here reads S3, asks AWS, or knows elements and resources. Of AWS it knows
-only Batch's names for the states of a job (`cloudknot.display.progress`).
+All numbers come from the caller. This folder reads no S3, calls no AWS service and knows no elements or resources. It
+knows only Batch's names for the states of a job (`cloudknot.display.progress`).
 """

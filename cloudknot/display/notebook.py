@@ -1,4 +1,4 @@
-"""A bar in a notebook: in the outputs of the cell that called ``map``, and in no other."""
+"""A progress bar in a notebook. It stays in the output of the cell that called ``map``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PAUSE = 0.5
-"""Seconds between two drawings."""
+"""Seconds between two updates of the bar."""
+# Wide enough that rich cuts nothing off. A notebook with less room wraps the line.
 WIDTH = 2 * WIDE
-"""Characters of a line; the notebook wraps what it has no room for."""
+"""Characters of a line."""
 FORMAT = '<pre style="white-space:pre-wrap;line-height:normal;margin:0">{code}</pre>'
 
 
 class Handle(Protocol):
-    """Replaces a drawing below a cell; IPython's ``DisplayHandle`` is one."""
+    """An object that replaces a drawing in the output of a cell, such as IPython's ``DisplayHandle``."""
 
     def update(self, drawing: dict[str, str], /, *, raw: bool) -> object: ...
 
 
 def _display(drawing: dict[str, str]) -> Handle:
-    """Show a drawing below the cell, and give the handle that replaces it."""
+    """Show a drawing in the output of the current cell, and return the handle that replaces it."""
     from IPython import display
 
     handle: Handle = display.display(drawing, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
@@ -35,11 +36,14 @@ def _display(drawing: dict[str, str]) -> Handle:
 
 
 class NotebookBar:
-    """The bar of a map of ``count`` elements.
+    """The progress bar of a map with ``count`` elements.
 
-    rich's own live display clears the outputs of whichever cell runs at the moment. Here rich only draws, and each
-    drawing replaces the one before in a display of IPython's, which belongs to its cell and is saved with it.
+    rich draws the bar as HTML, and each drawing replaces the previous one in an IPython display. The display belongs
+    to its cell and is saved with the notebook.
     """
+
+    # rich's own live display clears the output of the cell that runs at the moment, which may be another one by then.
+    # Widgets need an extension and are not saved with the notebook.
 
     def __init__(
         self,
@@ -51,35 +55,34 @@ class NotebookBar:
         from rich.progress import Progress
 
         self._name, self._count = name, count
-        self._text, self._why = f"0/{count:,}", ""
-        self._clock, self._drawn, self._stale = clock, clock(), False
+        self._text, self._reason = f"0/{count:,}", ""
+        self._clock, self._drawn_at, self._stale = clock, clock(), False
         self._lock = threading.Lock()
         self._progress = Progress(*columns_of(WIDTH), console=_console(), auto_refresh=False)
         self._task = self._progress.add_task(name, total=count, text=self._text)
         self._handle = display(self._drawing())
 
-    def update(self, ended: int, text: str, why: str) -> None:
-        """Show the text and how many elements have ended, unless the last drawing was a moment ago.
-
-        When all have ended it is shown at once, because whoever waits for them goes on in a moment, and never again.
-        """
+    def update(self, ended: int, text: str, reason: str) -> None:
+        """Show the text and the number of ended elements, at most twice a second."""
+        # The last drawing is shown at once, before the waiting cell continues. nbclient, which runs notebooks without
+        # a browser, drops all output for a cell that has ended.
         with self._lock:
             if self._progress.finished and text == self._text:
                 return
-            self._text, self._why = text, why
+            self._text, self._reason = text, reason
             self._progress.update(self._task, completed=ended, text=text)
             self._stale = True
-            if ended >= self._count or self._clock() - self._drawn >= PAUSE:
+            if ended >= self._count or self._clock() - self._drawn_at >= PAUSE:
                 self._draw()
 
     def pause(self) -> None:
-        """It is in the outputs of its cell, where nobody types."""
+        """Do nothing: the bar is in the output of its cell, where nobody types."""
 
     def resume(self) -> None:
-        """It was never paused."""
+        """Do nothing: the bar is never paused."""
 
     def close(self) -> None:
-        """Show what was not drawn yet; the last drawing stays."""
+        """Draw the last update, which then stays."""
         with self._lock:
             self._progress.stop_task(self._task)
             if self._stale:
@@ -87,20 +90,22 @@ class NotebookBar:
 
     def _draw(self) -> None:
         self._handle.update(self._drawing(), raw=True)
-        self._drawn, self._stale = self._clock(), False
+        self._drawn_at, self._stale = self._clock(), False
 
     def _drawing(self) -> dict[str, str]:
-        """The bar as HTML, and as text for what shows no HTML."""
+        """Return the bar as HTML, and as plain text for tools that show no HTML."""
         console = _console()
         console.print(self._progress.make_tasks_table(self._progress.tasks))
-        if self._why:
-            console.print(self._why, markup=False, highlight=False, soft_wrap=True)
+        # The reason holds AWS's words, in which brackets are no markup of rich.
+        if self._reason:
+            console.print(self._reason, markup=False, highlight=False, soft_wrap=True)
         html = console.export_html(code_format=FORMAT, inline_styles=True)
-        return {"text/html": html, "text/plain": "\n".join(filter(None, [f"{self._name}: {self._text}", self._why]))}
+        lines = filter(None, [f"{self._name}: {self._text}", self._reason])
+        return {"text/html": html, "text/plain": "\n".join(lines)}
 
 
 def _console() -> Console:
-    """What rich draws on: it keeps the drawing, and prints nothing."""
+    """Return a console that records rich's drawing and prints nothing."""
     from rich.console import Console
 
     return Console(

@@ -1,7 +1,7 @@
-"""One line that tells how a map gets on, kept up to date by what the collector sees anyway.
+"""The progress line of a map: a bar on a terminal and in a notebook, elsewhere one line at the end.
 
-On a terminal and in a notebook it is a bar of rich's, elsewhere one line at the end. What the user prints is left
-alone, and a line that cannot be shown stops no map.
+The collector passes the numbers that it has anyway, so progress costs no calls. An error in the display never stops
+the map. Output of the user's program stays as it is.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ STATES = (
     ("SUBMITTED", "submitted"),
     (
         UNSUBMITTED,
-        "not submitted yet (if the session that submits them has ended, retry_failed() can in some minutes)",
+        "not submitted yet (if the session that submits them has ended, call retry_failed() in a few minutes)",
     ),
 )
-"""What Batch's states of live jobs are called here. Those that are pending wait for other jobs."""
+"""The words for Batch's states of live jobs. A pending job waits for other jobs."""
 WINDOW = 60.0
 """Seconds over which the rate is measured."""
 
-CANNOT_SHOW = "Progress cannot be shown; the map goes on"
+CANNOT_SHOW = "The progress bar cannot be shown. The map continues."
 
 
-def wanted(choice: bool | None) -> bool:
-    """Whether to show progress: the argument, else ``CLOUDKNOT_PROGRESS`` (0 or 1), else where a person looks on."""
+def is_shown(choice: bool | None) -> bool:
+    """Return whether to show progress: the argument, else ``CLOUDKNOT_PROGRESS`` (0 or 1), else if a user watches."""
     if choice is not None:
         return choice
     variable = os.environ.get(VARIABLE)
@@ -53,7 +53,8 @@ def wanted(choice: bool | None) -> bool:
 
 
 def in_notebook() -> bool:
-    """Whether this is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook."""
+    # IPython is not imported: a kernel has it loaded already, and a script need not load it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -61,33 +62,35 @@ def in_notebook() -> bool:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a map gets on at one moment.
+    """The progress of a map at one moment.
 
     Attributes
     ----------
     done, failed, cancelled : int
-        Elements that have a result, that have ended without one, and that were left when the map was cancelled.
+        The numbers of elements with a result, without one, and unfinished when the map was cancelled.
     states : mapping
-        How many children are in which of Batch's states.
-    why : str
-        The sentence that says why none of the jobs starts; empty while one runs or nothing is known.
+        The number of child jobs in each of Batch's states.
+    reason : str
+        A sentence with the reason why no job starts. Empty while a job runs or the reason is unknown.
     """
 
     done: int
     failed: int = 0
     cancelled: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
-    why: str = ""
+    reason: str = ""
 
     @property
     def ended(self) -> int:
+        """The number of elements that need no more work."""
         return self.done + self.failed + self.cancelled
 
 
 def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:
-    """The line for a map of ``count`` elements, if it is `wanted`."""
-    if not wanted(choice):
+    """Return the progress line for a map of ``count`` elements, or None if none `is_shown`."""
+    if not is_shown(choice):
         return None
+    # The map is submitted by now, and an error here would lose its future.
     try:
         return ProgressLine(count, _line(name, count))
     except Exception:
@@ -102,39 +105,39 @@ def _line(name: str, count: int) -> Line:
 
 
 class Progress(Protocol):
-    """Who shows how a map gets on; `ProgressLine` does."""
+    """An object that shows the progress of a map, such as `ProgressLine`."""
 
     def show(self, now: Snapshot) -> None:
-        """Show how the map gets on."""
+        """Show the progress."""
 
     def pause(self) -> None:
-        """Leave a terminal to whoever types there."""
+        """Stop drawing where the user may type."""
 
     def resume(self) -> None:
-        """Somebody waits again."""
+        """Draw again, because a call waits for results."""
 
     def stop(self) -> None:
-        """Show no more."""
+        """End the display."""
 
 
 class Line(Protocol):
-    """Where a text is shown, each in place of the one before."""
+    """A place that shows one text at a time: a terminal, a notebook or a stream."""
 
-    def update(self, ended: int, text: str, why: str) -> None:
-        """Show how many elements have ended, the text, and the sentence about jobs that cannot start."""
+    def update(self, ended: int, text: str, reason: str) -> None:
+        """Replace the text, the number of ended elements, and the reason why no job starts."""
 
     def pause(self) -> None:
-        """Show nothing in a place where somebody may type."""
+        """Stop drawing where the user may type."""
 
     def resume(self) -> None:
-        """Show again."""
+        """Draw again."""
 
     def close(self) -> None:
-        """Leave what was shown last."""
+        """Leave the last text as it is."""
 
 
 class ProgressLine:
-    """How a map of ``count`` elements gets on, on a `Line`."""
+    """The progress of a map with ``count`` elements, on a `Line`."""
 
     def __init__(self, count: int, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
         self._count, self._line, self._clock = count, line, clock
@@ -142,11 +145,11 @@ class ProgressLine:
         self._broken = False
 
     def show(self, now: Snapshot) -> None:
-        """Show how the map gets on."""
-        self._try(self._line.update, now.ended, summary(now, self._count, self._speed(now.ended)), now.why)
+        """Show the progress."""
+        self._try(self._line.update, now.ended, summary(now, self._count, self._speed(now.ended)), now.reason)
 
     def _speed(self, ended: int) -> str:
-        """The rate and the time left, while there is a rate to tell and something left."""
+        """Return the rate and the remaining time. Empty while nothing has ended, and at the end."""
         now, samples = self._clock(), self._samples
         samples.append((now, ended))
         while len(samples) > 2 and samples[0][0] < now - WINDOW:
@@ -157,11 +160,11 @@ class ProgressLine:
         return f"{per_time(number / passed)}, {clock_time((self._count - ended) * passed / number)} left"
 
     def pause(self) -> None:
-        """Leave a terminal to whoever types there: a prompt would be drawn over."""
+        """Stop drawing where the user may type. Otherwise the bar would overwrite the prompt."""
         self._try(self._line.pause)
 
     def resume(self) -> None:
-        """Somebody waits again."""
+        """Draw again, because a call waits for results."""
         self._try(self._line.resume)
 
     def stop(self) -> None:
@@ -169,7 +172,8 @@ class ProgressLine:
         self._try(self._line.close)
 
     def _try(self, act: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> None:
-        """Do something with the line, and nothing more once that has failed: who calls has results to collect."""
+        """Call a method of the line. After the first error, do nothing."""
+        # The collector calls this, and an error in the display must not end its thread.
         if self._broken:
             return
         try:
@@ -180,28 +184,24 @@ class ProgressLine:
 
 
 def summary(now: Snapshot, count: int, speed: str = "") -> str:
-    """``3/9, 1 failed, 2 running, 4 waiting``, with the speed before what the jobs do.
-
-    What matters most comes first: where there is little room, the end is left out.
-    """
-    without = ((now.failed, "failed"), (now.cancelled, "cancelled"))
-    counts = [f"{now.ended:,}/{count:,}", *(f"{number:,} {what}" for number, what in without if number)]
+    """Return the progress as text: ``3/9, 1 failed, 10/s, 0:01 left, 2 running, 4 waiting``."""
+    # The most important numbers come first, because a narrow line cuts off the end.
+    without_result = ((now.failed, "failed"), (now.cancelled, "cancelled"))
+    counts = [f"{now.ended:,}/{count:,}", *(f"{number:,} {word}" for number, word in without_result if number)]
     return ", ".join(filter(None, [*counts, speed, describe(now.states, count)]))
 
 
 def describe(states: Mapping[str, int], count: int) -> str:
-    """``2 running, 6 waiting``, leaving out what there is none of.
-
-    Where a child has several elements, the states are said to be those of jobs.
-    """
-    live = [f"{states[state]:,} {what}" for state, what in STATES if states.get(state)]
+    """Return the states of live jobs as text, without zeros: ``2 running, 6 waiting``."""
+    live = [f"{states[state]:,} {word}" for state, word in STATES if states.get(state)]
+    # A child job with several elements counts once here, and the numbers before it count elements.
     if live and sum(states.values()) != count:
         live[0] = f"jobs: {live[0]}"
     return ", ".join(live)
 
 
 def per_time(rate: float) -> str:
-    """A rate in the largest unit that does not make it small: ``35/s``, ``12/min``, ``3/h``."""
+    """Return a rate with a readable unit: ``35/s``, ``12/min`` or ``3/h``."""
     for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
         if rate * seconds >= 1 or unit == "h":
             break
@@ -209,29 +209,29 @@ def per_time(rate: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """``2:45``, or ``1:02:45``."""
+    """Return a duration as minutes and seconds, ``2:45``, or with hours, ``1:02:45``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _LastLine:
-    """Only the last text, as one line on stderr."""
+    """A single line on stderr with the last text, and a line for each reason why no job starts."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._text, self._told = name, "", ""
+        self._name, self._text, self._shown_reason = name, "", ""
 
-    def update(self, ended: int, text: str, why: str) -> None:
+    def update(self, ended: int, text: str, reason: str) -> None:
         self._text = text
-        if why and why != self._told:
-            self._told = why
-            print(why, file=sys.stderr, flush=True)
+        if reason and reason != self._shown_reason:
+            self._shown_reason = reason
+            print(reason, file=sys.stderr, flush=True)
 
     def pause(self) -> None:
-        """It draws over nothing."""
+        """Do nothing: no text is ever overwritten."""
 
     def resume(self) -> None:
-        """It was never paused."""
+        """Do nothing: the line is never paused."""
 
     def close(self) -> None:
         if self._text:

@@ -1,4 +1,4 @@
-"""Lines that tell what a Knot is waiting for while it is made, where a person looks on and it takes a while."""
+"""Lines that name the current stage while a Knot is created. They appear if a user watches and a stage is slow."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloudknot.display.progress import wanted
+from cloudknot.display.progress import is_shown
 
-SOON = 1.0
-"""Seconds that a stage may take without a word."""
+DELAY = 1.0
+"""Seconds before a running stage is announced."""
 
 
 class Stages:
-    """The stages of making something called ``name``: each that takes longer than ``soon`` seconds is announced."""
+    """The stages in the creation of the knot ``name``. Each one is announced after ``delay`` seconds."""
 
-    def __init__(self, name: str, soon: float = SOON) -> None:
-        self._name, self._soon, self._shown = name, soon, wanted(None)
-        self._begun, self._said = time.monotonic(), False
+    def __init__(self, name: str, delay: float = DELAY) -> None:
+        self._name, self._delay, self._shown = name, delay, is_shown(None)
+        self._start, self._announced = time.monotonic(), False
 
     @contextmanager
-    def stage(self, what: str) -> Iterator[None]:
-        """Announce ``what`` unless the block ends soon."""
-        timer = threading.Timer(self._soon, self._say, [f"{what} ..."])
+    def stage(self, description: str) -> Iterator[None]:
+        """Announce the stage unless the block ends before the delay."""
+        timer = threading.Timer(self._delay, self._announce, [f"{description} ..."])
+        # A timer that has not fired yet does not hold up the end of the program.
         timer.daemon = True
         if self._shown:
             timer.start()
@@ -34,10 +35,10 @@ class Stages:
             timer.cancel()
 
     def ready(self) -> None:
-        """Tell that it is made, if anything was told."""
-        if self._said:
-            self._say(f"ready after {time.monotonic() - self._begun:.0f} s")
+        """Report that the knot is ready, if a stage was announced."""
+        if self._announced:
+            self._announce(f"ready after {time.monotonic() - self._start:.0f} s")
 
-    def _say(self, text: str) -> None:
-        self._said = True
+    def _announce(self, text: str) -> None:
+        self._announced = True
         print(f"{self._name}: {text}", file=sys.stderr, flush=True)

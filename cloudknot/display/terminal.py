@@ -1,4 +1,4 @@
-"""Bars of rich's: their columns, and those on the terminal, which stand below each other."""
+"""Progress bars on a terminal, and the columns of all bars. rich draws them."""
 
 from __future__ import annotations
 
@@ -10,53 +10,56 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 NARROW, WIDE = 60, 100
-"""Characters of a line below which there is no bar, and from which on the bar and the name are long."""
+"""Widths in characters. A narrower line than the first has no bar. From the second on, bar and name are long."""
 NAME_WIDTH = 24
-"""Characters of a name that are shown in a wide line."""
+"""Characters of the name in a wide line."""
 
 
 def at_prompt() -> bool:
-    """Whether this is an interactive session, where a person types while nothing is waited for."""
+    """Return whether this session has a prompt, where the user types while nothing waits."""
     return hasattr(sys, "ps1")
 
 
 class TerminalBar:
-    """A bar on the terminal; the bars of maps that run at the same time stand below each other.
+    """The progress bar of one map on the terminal. Bars of concurrent maps appear below each other.
 
-    In an interactive session it is there while somebody waits, so that it is not drawn over what is typed.
+    In an interactive session, the bar appears only while a call waits for results.
     """
 
     def __init__(self, name: str, count: int) -> None:
         self._name, self._count = name, count
         self._task: TaskID | None = None
-        self._told = ""
+        self._shown_reason = ""
+        # At a prompt, a bar would be drawn over the line that the user types, with the cursor hidden.
         self._paused = at_prompt()
-        # The collector draws, and whoever interrupts a wait has it stop.
+        # The collector's thread draws the bar, and the thread of an interrupted wait pauses it.
         self._lock = threading.RLock()
 
-    def update(self, ended: int, text: str, why: str) -> None:
+    def update(self, ended: int, text: str, reason: str) -> None:
+        """Show the text and the number of ended elements, and once each new reason for waiting jobs."""
         with self._lock:
             if self._paused:
                 return
             if self._task is None:
                 self._task = _BARS.add(self._name, self._count)
             _BARS.update(self._task, ended, text)
-            if why and why != self._told:
-                self._told = why
-                _BARS.say(why)
+            if reason and reason != self._shown_reason:
+                self._shown_reason = reason
+                _BARS.print(reason)
 
     def pause(self) -> None:
-        """Leave the terminal to whoever types there."""
+        """Stop drawing, so the user can type. At a prompt, also erase the bar."""
         with self._lock:
             self._paused = True
             self._end(erase=at_prompt())
 
     def resume(self) -> None:
-        """Show the bar again, as soon as there is something new."""
+        """Show the bar again, from the next update on."""
         with self._lock:
             self._paused = False
 
     def close(self) -> None:
+        """Leave the bar as it is."""
         self._end(erase=False)
 
     def _end(self, *, erase: bool) -> None:
@@ -67,7 +70,7 @@ class TerminalBar:
 
 
 class _Bars:
-    """All bars of this process: rich can show only one block at a time."""
+    """All bars of this process. rich can show only one live display at a time, so they share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,14 +91,14 @@ class _Bars:
             if self._progress is not None and task in self._open:
                 self._progress.update(task, completed=ended, text=text)
 
-    def say(self, text: str) -> None:
-        """Print above the bars."""
+    def print(self, text: str) -> None:
+        """Print a line above the bars."""
         with self._lock:
             if self._progress is not None:
                 self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self, task: TaskID, *, erase: bool) -> None:
-        """Draw a bar no more; leave it as it is, or take it away."""
+        """Stop drawing a bar, and leave it on the terminal or erase it."""
         with self._lock:
             if self._progress is None:
                 return
@@ -104,6 +107,7 @@ class _Bars:
             else:
                 self._progress.stop_task(task)
             self._open.discard(task)
+            # rich leaves its last drawing on the terminal. If all bars are erased, that is an empty line: erase it, too.
             if not self._open:
                 self._progress.live.transient = not self._progress.tasks
                 self._progress.stop()
@@ -118,24 +122,24 @@ def _new_progress() -> Progress:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    # What the user prints on the same terminal goes above the bars. Elsewhere it goes to stdout as ever: rich would
-    # send it to its own console, which is stderr. An interactive session has its own ways with stdout.
-    same = sys.stdout.isatty() and not at_prompt() and "IPython" not in sys.modules
+    # Output of the user's program on the same terminal appears above the bars. If stdout is a file or a pipe, rich
+    # must not redirect it, because it would send it to stderr. Interactive sessions handle stdout themselves.
+    same_terminal = sys.stdout.isatty() and not at_prompt() and "IPython" not in sys.modules
     columns = columns_of(console.width)
-    return Progress(*columns, console=console, expand=True, redirect_stdout=same, redirect_stderr=False)
+    return Progress(*columns, console=console, expand=True, redirect_stdout=same_terminal, redirect_stderr=False)
 
 
 def columns_of(width: int) -> list[ProgressColumn]:
-    """The columns of a line ``width`` characters wide: name, bar, text and time, in a narrow one name and text.
+    """Return the columns of a line with ``width`` characters: name, bar, text and time.
 
-    The name, the bar and the time keep their widths; of the text the end is left out. A line that wraps could not be
-    drawn anew.
+    A narrow line has no bar and no time. The end of a long text is cut off.
     """
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
-    most = NAME_WIDTH if width >= WIDE else NAME_WIDTH // 2
-    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=most))
+    # rich cannot redraw a line that wraps. So one column, the text, has no fixed width, and its end is cut off.
+    longest = NAME_WIDTH if width >= WIDE else NAME_WIDTH // 2
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=longest))
     rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     text = TextColumn("{task.fields[text]}", markup=False, table_column=rest)
     if width < NARROW:

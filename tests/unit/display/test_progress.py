@@ -18,7 +18,7 @@ from cloudknot.display.terminal import columns_of
 def test_the_argument_wins_over_the_variable_and_that_over_the_terminal(monkeypatch, choice, variable, shown):
     monkeypatch.setenv(progress.VARIABLE, variable)
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert progress.wanted(choice) is shown
+    assert progress.is_shown(choice) is shown
     assert (progress.progress_line("pi", 3, choice) is not None) is shown
 
 
@@ -55,7 +55,7 @@ class Texts:
     def __init__(self):
         self.texts = []
 
-    def update(self, ended, text, why):
+    def update(self, ended, text, reason):
         self.texts.append(text)
 
     def close(self):
@@ -76,8 +76,8 @@ def test_the_rate_is_that_of_the_last_minute_and_the_time_left_follows():
 class Torn(Texts):
     """A line that cannot be shown any more."""
 
-    def update(self, ended, text, why):
-        super().update(ended, text, why)
+    def update(self, ended, text, reason):
+        super().update(ended, text, reason)
         raise BrokenPipeError
 
 
@@ -139,7 +139,7 @@ def test_what_was_cancelled_has_not_failed():
 def test_why_jobs_wait_is_told_once_where_nobody_looks_on(capsys):
     line = progress.progress_line("pi", 4, True)
     for done in range(3):
-        line.show(Snapshot(done, states={"RUNNABLE": 2}, why="pi: a job is waiting"))
+        line.show(Snapshot(done, states={"RUNNABLE": 2}, reason="pi: a job is waiting"))
     line.show(Snapshot(4))
     line.stop()
     assert capsys.readouterr().err.splitlines() == ["pi: a job is waiting", "pi: 4/4"]

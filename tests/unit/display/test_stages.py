@@ -24,17 +24,17 @@ def slow(stages, capsys):
 
 def test_a_stage_that_takes_long_is_told_and_the_end_too(monkeypatch, capsys):
     monkeypatch.setenv(VARIABLE, "1")
-    stages = Stages("pi-calc", soon=0.01)
+    stages = Stages("pi-calc", delay=0.01)
     assert slow(stages, capsys) == "pi-calc: packing the function ...\n"
     stages.ready()
     assert capsys.readouterr().err.startswith("pi-calc: ready after ")
 
 
-@pytest.mark.parametrize(("variable", "soon"), [("1", 60.0), ("0", 0.0)])
-def test_what_is_quick_or_not_looked_at_is_not_told(monkeypatch, capsys, variable, soon):
+@pytest.mark.parametrize(("variable", "delay"), [("1", 60.0), ("0", 0.0)])
+def test_what_is_quick_or_not_looked_at_is_not_told(monkeypatch, capsys, variable, delay):
     monkeypatch.setenv(VARIABLE, variable)
     before = threading.active_count()
-    stages = Stages("pi-calc", soon=soon)
+    stages = Stages("pi-calc", delay=delay)
     with stages.stage("packing the function"):
         pass
     stages.ready()
