@@ -179,7 +179,7 @@ def _check_names(members: Mapping[str, object], cls: type[Faults | Kill]) -> Non
     if unknown:
         refuse(
             problem=f"{cls.__name__} has no attribute {', '.join(sorted(unknown))}.",
-            fix=f"Its attributes are {', '.join(names)}.",
+            fix=f"Use only {', '.join(names)}.",
         )
 
 

@@ -144,5 +144,5 @@ def kill_of_a_job_that_does_not_run(world: World) -> None:
     FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")
 
 
-AREA.refuses(Faults.from_dict, {"given": {"lightning": 1}}, {"given": {"errors": 2}})
+AREA.refuses(Faults.from_dict, {"members": {"lightning": 1}}, {"members": {"errors": 2}})
 AREA.refuses(Kill, {"how": "lightning"})
