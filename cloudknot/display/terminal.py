@@ -107,7 +107,7 @@ class _Bars:
             else:
                 self._progress.stop_task(task)
             self._open.discard(task)
-            # rich leaves its last drawing on the terminal. If all bars are erased, that is an empty line: erase it, too.
+            # rich leaves its last drawing on the terminal. If all bars are erased, that is an empty line, so erase it.
             if not self._open:
                 self._progress.live.transient = not self._progress.tasks
                 self._progress.stop()
