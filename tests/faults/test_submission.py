@@ -205,7 +205,7 @@ def test_what_was_not_answered_and_then_refused_is_not_undone_but_ended(cloud, k
             refuse()
 
     answers.events.register("before-call.batch.SubmitJob", refuse_again)
-    with pytest.raises(ck.CloudError, match=r"503.*not known .*, too: .*AccessDenied") as caught:
+    with pytest.raises(ck.CloudError, match=r"not known .*503.*, too: .*AccessDenied") as caught:
         submit(answers.cloud, submission, [request], lambda: undone.append(True), lambda seconds: None)
     assert isinstance(caught.value.__cause__, ck.PermissionDeniedError)
     assert (len(calls), undone) == (2, [])
@@ -219,7 +219,7 @@ def test_what_was_not_answered_is_not_undone_when_credentials_end(cloud, knot_of
     answers, undone = Answers(cloud), []
     answers.instead("SubmitJob", answer("503", 503))
     answers.instead("ListJobs", answer("ExpiredTokenException", 403))
-    with pytest.raises(ck.CloudError, match=r"503.*not known .*, too: .*credentials"):
+    with pytest.raises(ck.CloudError, match=r"not known .*503.*, too: .*credentials"):
         submit(answers.cloud, submission, [request], lambda: undone.append(True), lambda seconds: None)
     assert undone == []
     assert len(batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)) == 1

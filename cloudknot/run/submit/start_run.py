@@ -24,7 +24,7 @@ from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import Run, StoredChoices, first_round
 from cloudknot.run.submit.stored_runs import read_manifest
-from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission, array_request, request_of, submit
+from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission, array_request, base_request, submit
 from cloudknot.worker.wire.container import CHILD_VARIABLE
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
@@ -222,7 +222,7 @@ def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iter
     if submission.manifest.job_type == "independent":
         for child in range(submission.jobs):
             own: list[KeyValuePairTypeDef] = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
-            request = request_of(submission, own)
+            request = base_request(submission, own)
             request["dependsOn"] = waits.of(child)
             yield with_overrides(request, options.overrides)
     else:

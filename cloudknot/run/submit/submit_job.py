@@ -1,9 +1,8 @@
-"""SubmitJob, which AWS may carry out without our hearing of it: submitted once, found again by name, recorded in S3.
+"""SubmitJob: submit each Batch job once, find it again after a lost answer, and record its id in S3.
 
-A run is submitted in rounds: round 0 is the map, the later ones are what `retry_failed` submits. The jobs of a round
-have a name that no other job has and that is made before they are. An answer that was lost, or a session that ended
-in the middle, thus leaves a job that can be found: in the queue by its name, in S3 by the record that the client
-writes, or else the first child, of which independent jobs have one too.
+A run is submitted in rounds: round 0 is the map, and `retry_failed` submits the others. SubmitJob has no idempotency
+token. The jobs of a round therefore have a unique name, made before the call. After a lost answer or a killed session
+the jobs are found by it in the queue.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between tries; SubmitJob is refused above 50 calls a second (Batch user guide, "Service quotas")."""
+"""Seconds between tries. Batch refuses more than 50 SubmitJob calls a second (Batch user guide, "Service quotas")."""
 LISTING_LAG = 3.0
-"""Seconds before a second look for a job whose submission was not answered: ListJobs may lag behind SubmitJob."""
+"""Seconds before a second look for a job after a lost answer: ListJobs may lag behind SubmitJob."""
 MAX_CHILDREN = 10_000
-"""Children of an array job (Batch user guide, "Array jobs")."""
+"""Child jobs of an array job, at most (Batch user guide, "Array jobs")."""
 CHUNKSIZE_WAS_DEFAULT: Final = "chunksize_unasked"
-"""Stored with a map: whether its elements share children though nobody had asked for that."""
+"""Manifest key: whether elements share child jobs although the caller of `map` chose no chunk size."""
 RECORD_EVERY = 50
-"""Independent jobs after which the record is written anew."""
-REFUSED_FOR_NOW = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
+"""Number of independent jobs between two writes of the record."""
+TEMPORARY_REFUSALS = {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Which jobs are submitted: of which run and round, what its manifest says, and the tags that they get."""
+    """One round of a run on its way to Batch: keys, manifest, number of the round, and tags for its jobs."""
 
     keys: RunKeys
     manifest: Manifest
@@ -53,30 +52,31 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """What Batch calls its jobs."""
+        """The name of its jobs in Batch."""
         return self.keys.job_name(self.round)
 
     @property
     def record_key(self) -> str:
-        """Where the record of it is."""
+        """The key of its record in S3."""
         return self.keys.submission_of(self.round)
 
     @property
     def jobs(self) -> int:
-        """How many Batch jobs it has."""
+        """Its number of Batch jobs. An array job counts once."""
         return self.manifest.children if self.manifest.job_type == "independent" else 1
 
 
 def array_request(submission: Submission, variables: Sequence[KeyValuePairTypeDef]) -> SubmitJobRequestTypeDef:
-    """The SubmitJob call of an array, or of a plain job where there is but one child."""
-    request, children = request_of(submission, variables), submission.manifest.children
+    """Return the SubmitJob request for an array job, or for a plain job if there is only one child."""
+    request, children = base_request(submission, variables), submission.manifest.children
+    # Batch refuses an array of one.
     if children > 1:
         request["arrayProperties"] = {"size": children}
     return request
 
 
-def request_of(submission: Submission, variables: Sequence[KeyValuePairTypeDef]) -> SubmitJobRequestTypeDef:
-    """What the SubmitJob calls of a submission have in common, with environment variables for the jobs."""
+def base_request(submission: Submission, variables: Sequence[KeyValuePairTypeDef]) -> SubmitJobRequestTypeDef:
+    """Return a SubmitJob request for one plain job, with environment variables for its container."""
     manifest: KeyValuePairTypeDef = {"name": MANIFEST_VARIABLE, "value": submission.manifest.for_worker()}
     request: SubmitJobRequestTypeDef = {
         "jobName": submission.name,
@@ -99,43 +99,53 @@ def submit(
     undo: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Record:
-    """Submit the jobs, store the record of it, and return that.
+    """Submit all jobs of a round, store their record, and return it.
 
-    What fails or is interrupted leaves no jobs behind, as far as the cloud can be told; if it is certain that there
-    are none, ``undo`` is called.
+    After an error or an interrupt, the jobs submitted so far are ended.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    submission : Submission
+    requests : iterable of dict
+        One SubmitJob request for each job.
+    undo : callable
+        Called after an error if certainly no job needs the stored objects of the round.
+    sleep : callable
 
     Raises
     ------
     CloudError
-        Refused, or not answered; after no answer there may be a job all the same, which `read_record` finds.
+        Batch refused a job or did not answer. Without an answer a job may exist; `read_record` finds it later.
     """
     job_ids: list[str | None] = []
-    certain = True
+    # False while a call is unanswered: no later refusal proves that it made no job.
+    is_certain = True
     try:
         for child, request in enumerate(requests):
-            certain = False
+            is_certain = False
             job_ids.append(_submit_one(cloud, submission, child, request, sleep))
-            certain = True
+            is_certain = True
             if len(job_ids) % RECORD_EVERY == 0:
-                _record(cloud, submission, job_ids)
-        return _record(cloud, submission, job_ids)
+                _store_record(cloud, submission, job_ids)
+        return _store_record(cloud, submission, job_ids)
     except BaseException as error:
-        certain = certain or _refused(error)
+        is_certain = is_certain or _was_refused(error)
         with suppress(CloudknotError):
-            listed = [] if certain else chain.from_iterable(_listed(cloud, submission).values())
-            end_jobs(cloud, submission, [*job_ids, *listed], "Its map could not be submitted whole")
-            if certain:
+            unanswered = [] if is_certain else chain.from_iterable(_list_by_child(cloud, submission).values())
+            end_jobs(cloud, submission, [*job_ids, *unanswered], "The submission of its map failed")
+            if is_certain:
                 undo()
         raise
 
 
-def _refused(error: BaseException) -> bool:
-    """Whether an error of SubmitJob says that there is no job."""
-    return isinstance(error, CloudknotError) and not _is_unknown(error)
+def _was_refused(error: BaseException) -> bool:
+    """Return whether an error of SubmitJob proves that it made no job."""
+    return isinstance(error, CloudknotError) and not _may_have_succeeded(error)
 
 
-def _is_unknown(error: CloudknotError) -> bool:
-    """Whether it may have been carried out: there was no answer, or one that does not tell."""
+def _may_have_succeeded(error: CloudknotError) -> bool:
+    """Return whether the failed call may have made a job: the answer was lost, or says nothing about it."""
     if not isinstance(error, CloudError):
         return False
     trouble = trouble_of(error.__cause__) if error.__cause__ else None
@@ -143,7 +153,7 @@ def _is_unknown(error: CloudknotError) -> bool:
 
 
 def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None], reason: str) -> None:
-    """End jobs of a submission, with their children."""
+    """End jobs of a submission, with their child jobs."""
     is_array = submission.jobs == 1 and submission.manifest.children > 1
     kind: batch.Job = {"arrayProperties": {}} if is_array else {}
     jobs: list[batch.Job] = [{"jobId": job_id, **kind} for job_id in filter(None, dict.fromkeys(job_ids))]
@@ -153,103 +163,116 @@ def end_jobs(cloud: Cloud, submission: Submission, job_ids: Iterable[str | None]
 def _submit_one(
     cloud: Cloud, submission: Submission, child: int, request: SubmitJobRequestTypeDef, sleep: Callable[[float], None]
 ) -> str:
-    """Submit one job, and find out whether it is there when no answer says so."""
+    """Submit one job and return its id. After a lost answer, look for the job before another try."""
     unanswered: list[CloudknotError] = []
     for pause in (*PAUSES, None):
         try:
             job_id = _submit_job(cloud, submission, request)
         except CloudknotError as error:
-            unknown = _is_unknown(error)
-            if pause is None or not (unknown or _is_for_now(error)):
-                if unanswered and not unknown:
-                    # What is refused now may have been carried out before.
-                    raise _not_known(unanswered[0], error) from error
+            is_unanswered = _may_have_succeeded(error)
+            if pause is None or not (is_unanswered or _is_temporary(error)):
+                if unanswered and not is_unanswered:
+                    # The refusal is of this try. An earlier try may have made a job.
+                    raise _unknown_submission(unanswered[0], error) from error
                 raise
             sleep(pause)
-            if not unknown:
+            if not is_unanswered:
                 continue
             unanswered.append(error)
-            if found := _found_again(cloud, submission, child, error, sleep):
-                return found if len(unanswered) == 1 else _only_one(cloud, submission, child, found, sleep)
+            if listed_id := _find_by_name(cloud, submission, child, error, sleep):
+                # After one try there is one job. After several, late ones may still appear in the listing.
+                return (
+                    listed_id if len(unanswered) == 1 else _end_duplicates(cloud, submission, child, listed_id, sleep)
+                )
         else:
-            return job_id if not unanswered else _only_one(cloud, submission, child, job_id, sleep)
+            return job_id if not unanswered else _end_duplicates(cloud, submission, child, job_id, sleep)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestTypeDef) -> str:
+    """Call SubmitJob once and return the id of the job.
+
+    Raises
+    ------
+    ResourceDoesNotExistException
+        The queue or the job definition of the knot was deleted or disabled.
+    """
     try:
         return str(cloud.door.call_once("batch", "submit_job", **request)["jobId"])
     except CloudError as error:
+        # Batch has no error code for this, only ClientException and a text.
         if error.code == "ClientException" and re.search(
             r"(queue|definition).*(does not exist|not )", str(error), re.I
         ):
             knot = submission.manifest.knot
             raise ResourceDoesNotExistException(
-                f"The knot {knot!r} cannot be used: its job queue or job definition was deleted, or switched off. If "
-                f"the knot was clobbered, make it anew and map again: its results stay, but jobs of before can not be "
-                f"run again. If not, clobber it (`cloudknot clobber {knot}`) first. {error}",
+                f"The knot {knot!r} cannot run jobs, because its job queue or job definition was deleted or disabled. "
+                f"If somebody clobbered the knot, make it again with Knot(name={knot!r}, func=...) and map again. Its "
+                "results are still stored, but its earlier jobs cannot be retried. In any other case, first run "
+                f"`cloudknot clobber {knot}`. {error}",
                 code=error.code,
                 operation=error.operation,
             ) from error
         raise
 
 
-def _not_known(unanswered: CloudknotError, then: CloudknotError) -> CloudError:
+def _unknown_submission(unanswered: CloudknotError, later: CloudknotError) -> CloudError:
     return CloudError(
-        f"{unanswered} It is not known whether the job was submitted all the same; if so, the knot's `jobs` will show "
-        f"it. What was asked then failed, too: {then}",
+        "AWS did not answer the submission, so it is not known whether the job exists. Look at knot.jobs before you "
+        f"map again. The first error: {unanswered} The next call failed, too: {later}",
         operation="batch:submit_job",
     )
 
 
-def _is_for_now(error: CloudknotError) -> bool:
-    return isinstance(error, CloudError) and error.code in REFUSED_FOR_NOW
+def _is_temporary(error: CloudknotError) -> bool:
+    return isinstance(error, CloudError) and error.code in TEMPORARY_REFUSALS
 
 
-def _found_again(
+def _find_by_name(
     cloud: Cloud, submission: Submission, child: int, unanswered: CloudknotError, sleep: Callable[[float], None]
 ) -> str | None:
-    """The job whose SubmitJob was not answered, if it is there, or is a while later."""
+    """Return the id of a child's job after a lost answer; None if Batch does not list one."""
     for lag in (LISTING_LAG, 0.0):
         try:
-            found = _listed(cloud, submission).get(child)
+            listed = _list_by_child(cloud, submission).get(child)
         except CloudknotError as error:
-            # Not to know is not to submit again.
-            raise _not_known(unanswered, error) from error
-        if found:
-            return found[0]
+            # Another try without this look could make a second job.
+            raise _unknown_submission(unanswered, error) from error
+        if listed:
+            return listed[0]
         if lag:
             sleep(lag)
     return None
 
 
-def _only_one(cloud: Cloud, submission: Submission, child: int, job_id: str, sleep: Callable[[float], None]) -> str:
-    """Of a child's jobs, end all but one: unanswered calls may have submitted some that Batch did not list so far.
-
-    Gives the one that is left, which is the same one for all who look.
-    """
+def _end_duplicates(
+    cloud: Cloud, submission: Submission, child: int, job_id: str, sleep: Callable[[float], None]
+) -> str:
+    """End all jobs of a child but one, and return the id of that one."""
+    # ListJobs may lag longer than `_find_by_name` waits. Then a second try has made a second job.
     sleep(LISTING_LAG)
     with suppress(CloudknotError):
-        job_ids = _listed(cloud, submission).get(child) or [job_id]
-        _end_others(cloud, submission, [job_ids])
+        job_ids = _list_by_child(cloud, submission).get(child) or [job_id]
+        _end_all_but_first(cloud, submission, [job_ids])
         return job_ids[0]
     return job_id
 
 
-def _end_others(cloud: Cloud, submission: Submission, listed: Iterable[Sequence[str]]) -> None:
-    """Of several jobs of one child, end all but the first."""
-    others = chain.from_iterable(job_ids[1:] for job_ids in listed)
-    end_jobs(cloud, submission, others, "It was submitted twice, because no answer told of the first time")
+def _end_all_but_first(cloud: Cloud, submission: Submission, lists: Iterable[Sequence[str]]) -> None:
+    """End all jobs but the first in each list of jobs of one child."""
+    duplicates = chain.from_iterable(job_ids[1:] for job_ids in lists)
+    end_jobs(cloud, submission, duplicates, "Submitted twice, because the answer to the first submission was lost")
 
 
-def _listed(cloud: Cloud, submission: Submission) -> dict[int, list[str]]:
-    """The jobs that Batch has of each child: those that have not failed first, and of them the oldest.
+def _list_by_child(cloud: Cloud, submission: Submission) -> dict[int, list[str]]:
+    """Return the ids of the jobs that Batch lists for each child.
 
-    That is one for each, but for answers that got lost. Batch forgets a job some days after its end.
+    Jobs that have not failed come first, then the oldest. A child has several only after lost answers.
     """
-    found = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
-    found.sort(key=lambda summary: summary.get("status") == "FAILED")
-    ids = [summary["jobId"] for summary in found]
+    # Every session keeps the first of the list and ends the others, so all keep the same one.
+    summaries = batch.find_by_name(cloud.door, submission.manifest.job_queue, submission.name)
+    summaries.sort(key=lambda summary: summary.get("status") == "FAILED")
+    ids = [summary["jobId"] for summary in summaries]
     if submission.manifest.job_type != "independent":
         return {0: ids} if ids else {}
     children = {job["jobId"]: _child_of(job) for job in batch.describe_jobs(cloud.door, ids)}
@@ -264,7 +287,7 @@ def _child_of(job: batch.Job) -> int:
     return int(variables.get(CHILD_VARIABLE, 0))
 
 
-def _record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> Record:
+def _store_record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> Record:
     record = submission_record(submission.name, submission.manifest, job_ids)
     cloud.storage.put(submission.record_key, _to_json(record))
     return record
@@ -274,7 +297,7 @@ def _to_json(record: Record) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
-def _stored(cloud: Cloud, key: str) -> Record | None:
+def _stored_record(cloud: Cloud, key: str) -> Record | None:
     try:
         record: Record = json.loads(cloud.storage.get(key))
     except ResourceDoesNotExistException:
@@ -283,24 +306,26 @@ def _stored(cloud: Cloud, key: str) -> Record | None:
 
 
 def read_record(cloud: Cloud, submission: Submission) -> Record | None:
-    """The record of a submission; what the session that submitted it did not write, Batch or the first child knows.
+    """Return the record of a round; None if the round was never submitted.
 
-    None when nothing was submitted.
+    Ids that the submitting session did not store are found in Batch, or in the record of the first child.
     """
-    stored = _stored(cloud, submission.record_key)
+    stored = _stored_record(cloud, submission.record_key)
     record = stored or submission_record(submission.name, submission.manifest, [])
-    known = record["job_ids"] + [None] * (submission.jobs - len(record["job_ids"]))
-    if None in known:
-        listed = {child: ids for child, ids in _listed(cloud, submission).items() if known[child] is None}
+    job_ids = record["job_ids"] + [None] * (submission.jobs - len(record["job_ids"]))
+    if None in job_ids:
+        listed = {child: ids for child, ids in _list_by_child(cloud, submission).items() if job_ids[child] is None}
         with suppress(CloudknotError):
-            # Who may not end jobs may read results all the same.
-            _end_others(cloud, submission, listed.values())
-        known = [job_id or next(iter(listed.get(child, ())), None) for child, job_id in enumerate(known)]
-    if known[0] is None and (started := _stored(cloud, submission.keys.started_of(submission.round))):
-        known[0] = started["job_ids"][0]
-    if not any(known):
+            # Credentials without the right to end jobs may still read results.
+            _end_all_but_first(cloud, submission, listed.values())
+        job_ids = [job_id or next(iter(listed.get(child, ())), None) for child, job_id in enumerate(job_ids)]
+    # Batch forgets a job some days after its end. The record of the first child stays.
+    if job_ids[0] is None and (started := _stored_record(cloud, submission.keys.started_of(submission.round))):
+        job_ids[0] = started["job_ids"][0]
+    if not any(job_ids):
         return None
-    record["job_ids"] = known
+    record["job_ids"] = job_ids
     if stored is None:
+        # Another session may have stored the same record meanwhile.
         cloud.storage.put_new(submission.record_key, _to_json(record))
     return record
