@@ -1,6 +1,6 @@
-"""What a map waits for: other jobs, and a run whose results are its inputs.
+"""Dependencies of a map: other Batch jobs, and the source run if its results are the elements.
 
-The inputs of such a map are in S3 already, as the results of its source, so nothing of them passes through the client.
+The results of a source are already in S3, so they never pass through the client.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDependencyTypeDef
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from cloudknot.worker.wire.manifest import Manifest
 
 MAX_DEPENDENCIES = 20
-"""Dependencies of a job (Batch user guide, "Service quotas")."""
+"""Dependencies of one job, at most (Batch user guide, "Service quotas")."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A run whose results are the inputs of another.
+    """A run whose results are the elements of another run.
 
     Attributes
     ----------
     run : Run
     live_job_ids : callable
-        Asks Batch for the ids of its newest jobs that have not ended.
+        Returns the ids of the jobs in the newest round that have not ended. It calls Batch.
     gather : bool
-        Whether all of them, as one list, are the only input; else each is one.
+        Whether the list of all results is the only element. Otherwise each result is one.
     function : bytes
-        What is called in place of the image's function, as the worker reads it; empty when that is called.
+        A function that replaces the one in the image, as the worker reads it. Empty for the image's own.
     """
 
     run: Run
@@ -45,11 +45,11 @@ class Source:
 
     @property
     def count(self) -> int:
-        """Number of inputs."""
+        """Number of elements for the other run."""
         return 1 if self.gather else self.run.manifest.count
 
     def manifest_fields(self) -> dict[str, object]:
-        """What the manifest says of it."""
+        """Return the fields of the other run's manifest that describe its source."""
         return {
             "source": self.run.keys.url,
             "source_count": self.run.manifest.count,
@@ -61,65 +61,85 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Waits:
-    """What the jobs of a map wait for: entries of dependsOn for all of them, and one more for each."""
+class Dependencies:
+    """The dependencies of the jobs of a map: common ones, and with independent jobs one more job id for each."""
 
     common: tuple[JobDependencyTypeDef, ...] = ()
     own: tuple[str, ...] = ()
 
     def of(self, child: int) -> list[JobDependencyTypeDef]:
-        """The dependsOn of a child's job."""
+        """Return ``dependsOn`` for the SubmitJob request of a child."""
         own: list[JobDependencyTypeDef] = [{"jobId": self.own[child]}] if self.own and self.own[child] else []
         return [*self.common, *own]
 
 
-def waits_of(depends_on: Sequence[str], source: Source | None, manifest: Manifest) -> Waits:
-    """What the jobs of a run wait for.
+def dependencies_of(depends_on: Sequence[str], source: Source | None, manifest: Manifest) -> Dependencies:
+    """Return the dependencies for the jobs of a run.
 
-    A source that has ended is not waited for: what there will ever be of its results is there.
+    Parameters
+    ----------
+    depends_on : sequence of str
+        Ids of Batch jobs.
+    source : Source or None
+    manifest : Manifest
+        Of the run that waits.
 
     Raises
     ------
     CloudknotInputError
-        They are more jobs than Batch takes.
+        The jobs are more than Batch allows.
     """
     common: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
+    # An ended source is left out. Batch would fail the whole map for one failed element of it, or refuse an id that it
+    # has forgotten. All results that will ever exist are in S3 already.
     live = source.live_job_ids() if source else []
     own: tuple[str, ...] = ()
     if source and live and manifest.job_type == _job_type(source) == "independent":
-        # Also of those that were never submitted, so that each has its own place.
+        # Jobs that were never submitted keep their place, so that each position is its child's.
         own = tuple(job_id if job_id in live else "" for job_id in source.run.rounds.newest.job_ids)
     elif source and _chunks_match(source, live, manifest):
+        # Each child starts when its own input is stored, and a failure stays with one child.
         common.append({"jobId": live[0], "type": "N_TO_N"})
     else:
         common.extend({"jobId": job_id} for job_id in live)
-    waits = Waits(tuple(common), own)
     refuse_too_many(len(common) + bool(own))
-    return waits
+    return Dependencies(tuple(common), own)
 
 
 def _job_type(source: Source) -> str:
-    """How the source's jobs were submitted; a retry is not one job for each element."""
+    """Return how the newest round of the source was submitted."""
+    # A retry is an array of the failed elements, so its children do not match those of another map.
     return "retry" if source.run.retried else source.run.manifest.job_type
 
 
 def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bool:
-    """Whether each child can wait for the one child of the source that has its inputs."""
-    theirs = source.run.manifest
+    """Return whether child n of the run needs only the results of child n of the source."""
+    source_manifest = source.run.manifest
     return (
         len(live) == 1
         and list(live) == source.run.newest_job_ids
         and not source.gather
         and manifest.job_type == _job_type(source) == "array"
-        and manifest.chunksize == theirs.chunksize
-        and manifest.children == theirs.children > 1
+        and manifest.chunksize == source_manifest.chunksize
+        and manifest.children == source_manifest.children > 1
     )
 
 
 def failed_dependencies(door: Door, depends_on: Sequence[Sequence[JobDependencyTypeDef]], child: int) -> str:
-    """Of the jobs that a child waited for, those that failed, in words; empty when Batch knows none.
+    """Return the names and ids of the failed jobs that a child waited for, as words for an error.
 
-    ``depends_on`` holds what each SubmitJob of the run was given.
+    Parameters
+    ----------
+    door : Door
+    depends_on : sequence
+        ``dependsOn`` of each SubmitJob request of the round: one, or one for each independent job.
+    child : int
+        The number of the child in its round.
+
+    Returns
+    -------
+    str
+        Empty if Batch knows no failed one.
     """
     entries = depends_on[child if len(depends_on) > 1 else 0] if depends_on else ()
     ids = [f"{item['jobId']}:{child}" if item.get("type") == "N_TO_N" else item["jobId"] for item in entries]
@@ -128,18 +148,22 @@ def failed_dependencies(door: Door, depends_on: Sequence[Sequence[JobDependencyT
 
 
 def refuse_too_many(number: int) -> None:
-    """Refuse more dependencies than a job can have."""
+    """Raise `CloudknotInputError` for more dependencies than a job can have."""
     if number > MAX_DEPENDENCIES:
-        raise CloudknotInputError(
-            f"This would have to wait for {number} Batch jobs, and a job can wait for {MAX_DEPENDENCIES} at most. "
-            "Wait for them here first (future.result()), or make them one map with job_type='array'."
+        refuse(
+            problem=f"The new job would wait for {number} Batch jobs.",
+            cause=f"A Batch job can wait for {MAX_DEPENDENCIES} others at most.",
+            fix="Wait for some of them here first with future.result(), or submit them as one map with "
+            "job_type='array'.",
         )
 
 
-def refuse_elsewhere(source: Source, bucket: str) -> None:
-    """Refuse a source whose results a job cannot read."""
+def refuse_other_bucket(source: Source, bucket: str) -> None:
+    """Raise `CloudknotInputError` if the results of the source are not in the bucket that the jobs can read."""
     if source.run.keys.bucket != bucket:
-        raise CloudknotInputError(
-            f"The results of job {source.run.job_id} are in the bucket {source.run.keys.bucket}, and this knot's jobs "
-            f"use {bucket}. Pass the results themselves: map(future.result())."
+        refuse(
+            problem=f"The results of the job {source.run.job_id} are in the bucket {source.run.keys.bucket}, which "
+            "the jobs of this knot cannot read.",
+            cause=f"They use the bucket {bucket}.",
+            fix="Pass the results themselves: knot.map(future.result()).",
         )

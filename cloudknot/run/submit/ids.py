@@ -1,4 +1,4 @@
-"""The id of a run, made before anything of it is stored; ids sort by the time they were made."""
+"""The ids of runs. An id exists before anything is stored, and ids sort by their time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 ABANDONED = timedelta(days=7)
-"""Age at which what was stored for a run that was never submitted is deleted: no upload takes that long."""
+"""Age at which the objects of a run that was never submitted are deleted: no upload takes that long."""
 _FORMAT = "%Y%m%dT%H%M%S%f"
 
 
 def new_run_id() -> str:
-    """One that no other run has."""
+    """Return a unique run id, such as ``20261124T065124884127-a905db``."""
+    # The time alone may be the same in two sessions.
     return f"{datetime.now(UTC):{_FORMAT}}-{secrets.token_hex(3)}"
 
 
 def run_time(run_id: str) -> datetime:
-    """When it was made."""
+    """Return the time at which an id was made."""
     return datetime.strptime(run_id.partition("-")[0], _FORMAT).replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Inputs on their way to S3: pickled one by one, joined into one object, with an index of where each begins."""
+"""Inputs: pickle elements one by one, and store them as one S3 object, with an index of their offsets if needed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
     from cloudknot.worker.wire.keys import RunKeys
 
 PADDING = 0.1
-"""Share of the inputs' size that padding may add; what an index would add is always allowed."""
-
+"""Share of the inputs' size that padding may add. As many bytes as an index would take are always allowed."""
 
 Dump = Callable[[Any, Any], None]
-"""Pickles into a `PieceFile` a value, as the function that will get it was pickled."""
+"""Pickles a value into a `PieceFile`, in the same way as the function that receives the value."""
 
 
 class InputPacker:
-    """Pickles elements as they are asked for, each into pieces, of which large ones are parts of the element itself.
+    """An iterator of pickled elements, each a list of pieces.
 
     Parameters
     ----------
     elements : iterable
-        Read once.
+        Read once, one element at a time.
     dump : callable
+        See `Dump`.
     starmap : bool
         Whether each element is a sequence of arguments.
+
+    Attributes
+    ----------
+    count : int
+        Number of elements pickled so far.
     """
 
     def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool) -> None:
@@ -45,7 +50,7 @@ class InputPacker:
             pieces = self._pickle(self.count, element)
             self.count += 1
             yield pieces
-            # They may be large: nothing of them is held while the next element is made.
+            # Pieces of a large array are its own memory, so they are freed before the next element is made.
             del element, pieces
 
     def _pickle(self, index: int, element: object) -> Pieces:
@@ -56,8 +61,8 @@ class InputPacker:
             self._dump(file, element)
         except Exception as error:
             raise CloudknotInputError(
-                f"Element {index} of the input cannot be pickled ({type(element).__name__}): {error}. Nothing was "
-                "submitted. Pass what the element is made from (a file name, a number) and make it in the function."
+                f"Element {index} of the input, of type {type(element).__name__}, cannot be pickled: {error}. Nothing "
+                "was submitted. Pass a file name or a number in its place, and make the object inside the function."
             ) from error
         return file.pieces()
 
@@ -66,37 +71,38 @@ class InputPacker:
             return tuple(element)
         except TypeError as error:
             raise CloudknotInputError(
-                f"Element {index} of the input is {type(element).__name__}, but starmap=True takes a sequence of "
-                "arguments for each call. Nothing was submitted."
+                f"Element {index} of the input is of type {type(element).__name__}, but starmap=True needs a sequence "
+                "of arguments. Nothing was submitted. Pass tuples, such as [(1, 2), (3, 4)], or leave out starmap."
             ) from error
 
 
 @dataclass(frozen=True)
 class StoredInputs:
-    """What was stored: ``count`` elements, each ``stride`` bytes after the one before; 0 means there is an index."""
+    """The layout of stored inputs: ``count`` elements at a distance of ``stride`` bytes; 0 means by an index."""
 
     count: int
     stride: int
 
 
 def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> StoredInputs:
-    """Store the inputs of a run.
-
-    Elements that are small and nearly of one size, such as numbers, are padded to one size: a child then knows where
-    its slice is and reads it with one request. All others get an index.
-    """
+    """Store the inputs of a run as one object, and return their layout."""
+    # One object for each element would cost a request each, here and in the job. Each child reads its slice of the one
+    # object by a byte range.
     elements = iter(packer)
-    head = list(_up_to(elements, PART_SIZE))
+    head = list(_take_bytes(elements, PART_SIZE))
     stride = _stride([size_of(pieces) for pieces in head])
     if stride:
+        # Small elements of nearly one size, such as numbers. A child computes where its slice is, and reads it by one
+        # request in place of two. Padding is harmless, because a pickle ends with a mark.
         storage.put(keys.inputs, b"".join(b"".join(pieces).ljust(stride, b"\0") for pieces in head))
         return StoredInputs(packer.count, stride)
-    _upload(storage, keys, chain(_taken(head), elements))
+    _upload(storage, keys, chain(_drain(head), elements))
     return StoredInputs(packer.count, 0)
 
 
 def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None:
-    """Store elements, and where each begins: neither they nor the index are in memory as a whole."""
+    """Store elements and the index of their offsets."""
+    # Both go to S3 in parts, so memory holds one element and a few parts, whatever the size of the input.
     offset = 0
     with storage.uploading(keys.inputs) as inputs, storage.uploading(keys.index) as index:
         index.write(pack_offset(0))
@@ -109,22 +115,25 @@ def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None
 
 
 def _stride(sizes: list[int]) -> int:
-    """The size to pad elements to; 0 where they are too large, or padding would take more room than an index."""
+    """Return the size to pad elements to.
+
+    0 if together they are too large to hold, or if padding would add too much.
+    """
     total, stride = sum(sizes), max(sizes)
     padding = stride * len(sizes) - total
     return stride if total < PART_SIZE and padding <= max(OFFSET_SIZE * len(sizes), PADDING * total) else 0
 
 
-def _up_to(elements: Iterator[Pieces], size: int) -> Iterator[Pieces]:
-    """Elements until they make ``size`` bytes."""
-    taken = 0
-    while taken < size and (pieces := next(elements, None)) is not None:
-        taken += size_of(pieces)
+def _take_bytes(elements: Iterator[Pieces], size: int) -> Iterator[Pieces]:
+    """Yield elements until they have ``size`` bytes together."""
+    total = 0
+    while total < size and (pieces := next(elements, None)) is not None:
+        total += size_of(pieces)
         yield pieces
 
 
-def _taken(elements: list[Pieces]) -> Iterator[Pieces]:
-    """Elements in order, each held no longer than until the next is asked for."""
+def _drain(elements: list[Pieces]) -> Iterator[Pieces]:
+    """Yield the elements in order, and remove each from the list, so that memory does not hold them twice."""
     elements.reverse()
     while elements:
         yield elements.pop()

@@ -1,7 +1,6 @@
-"""Keyword arguments of a whole map: pickled once, stored once, and read once by each child.
+"""Keyword arguments of a map: check them, pickle them once, and store them once for all maps of the knot.
 
-They may be large, so they are pickled through a file and uploaded from it in parts. Their key in S3 has the digest of
-the pickle, within the knot's prefix: another map with the same arguments, also in another session, finds them there.
+Their key in S3 has the digest of the pickle, so another map with the same arguments, in any session, finds them there.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudknotError, CloudknotInputError
+from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 from cloudknot.worker.s3.limits import PART_SIZE
 
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredKeywords:
-    """Where the keyword arguments are, and how many bytes; an empty ``key`` when there are none."""
+    """The S3 key and the size in bytes of stored keyword arguments; an empty ``key`` if there are none."""
 
     key: str = ""
     size: int = 0
 
 
-class _Hashed(io.RawIOBase):
-    """Passes on what is written, and keeps its digest."""
+class _HashingWriter(io.RawIOBase):
+    """A writer that passes all data to a file, and computes its digest."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._hash = file, hashlib.sha256()
@@ -51,19 +50,20 @@ class _Hashed(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def refuse_unknown(program: Program | None, kwargs: Mapping[str, object], starmap: bool) -> None:
-    """Refuse keyword arguments that the function does not take, where its signature is known.
+def check_kwargs(program: Program | None, kwargs: Mapping[str, object], starmap: bool) -> None:
+    """Check that the function takes these keyword arguments, if its signature is known.
 
     Raises
     ------
     CloudknotInputError
-        The message says which argument, as Python words it.
+        The function does not take one of them, or the knot runs a script.
     """
     if not kwargs or program is None:
         return
     if program.script:
-        raise CloudknotInputError(
-            "kwargs are for a function, and this knot runs a script. Put them into the elements."
+        refuse(
+            problem="kwargs is not available, because this knot runs a script.",
+            fix="Put the values into the elements.",
         )
     if program.signature is None:
         return
@@ -71,7 +71,8 @@ def refuse_unknown(program: Program | None, kwargs: Mapping[str, object], starma
         program.signature.bind_partial(*(() if starmap else (None,)), **kwargs)
     except TypeError as error:
         raise CloudknotInputError(
-            f"kwargs do not fit {program.name}{program.signature}: {error}. Nothing was submitted."
+            f"kwargs do not fit {program.name}{program.signature}: {error}. Nothing was submitted. Correct the name "
+            "of this argument, or remove it."
         ) from error
 
 
@@ -79,30 +80,36 @@ def refuse_unknown(program: Program | None, kwargs: Mapping[str, object], starma
 def stored_keywords(
     storage: Storage, keys: RunKeys, knot: str, kwargs: Mapping[str, object], dump: Callable[[IO[bytes], object], None]
 ) -> Iterator[StoredKeywords]:
-    """Store keyword arguments, unless the same ones are there, for the run that is submitted in the block.
+    """Store the keyword arguments for a run that the block submits, unless the same ones are stored already.
 
-    If the block fails, and no run was submitted, they are deleted again.
+    If the block fails before the run is submitted, they are deleted again.
 
     Parameters
     ----------
     storage : Storage
     keys : RunKeys
-        Where the run's objects are.
+        The keys of the run.
     knot : str
     kwargs : mapping
     dump : callable
-        Pickles into a file a value, as the function that will get it was pickled.
+        Pickles a value into a file, in the same way as the function that receives the value.
+
+    Yields
+    ------
+    StoredKeywords
 
     Raises
     ------
     CloudknotInputError
-        One of them cannot be pickled.
+        An argument cannot be pickled.
     """
     stored = StoredKeywords()
     try:
         if kwargs:
             from tempfile import TemporaryFile
 
+            # Through a file, because the digest must be known before the key is, and memory should not hold large
+            # arguments twice.
             with TemporaryFile() as file:
                 digest, size = _pickled(kwargs, file, dump)
                 key, missing = claim(storage, knot, digest, keys.run_id)
@@ -112,6 +119,7 @@ def stored_keywords(
         yield stored
     except BaseException:
         with suppress(CloudknotError):
+            # With a manifest there may be a job, for example after a lost answer. It would need the arguments.
             if stored.key and not storage.exists(keys.manifest):
                 release(storage, stored.key, keys.run_id)
         raise
@@ -123,8 +131,8 @@ def stored_keywords(
 def _pickled(
     kwargs: Mapping[str, object], file: IO[bytes], dump: Callable[[IO[bytes], object], None]
 ) -> tuple[str, int]:
-    """Pickle into a file, and give the digest and the size."""
-    hashed = _Hashed(file)
+    """Pickle the arguments into a file, and return their digest and size."""
+    hashed = _HashingWriter(file)
     _dump(kwargs, hashed, dump)
     size = file.tell()
     file.seek(0)
@@ -136,8 +144,8 @@ def _dump(kwargs: Mapping[str, object], file: Any, dump: Callable[[IO[bytes], ob
         dump(file, dict(kwargs))
     except CloudknotInputError as error:
         raise CloudknotInputError(
-            f"kwargs cannot be sent to a job: {error}. Nothing was submitted. Pass what it is made from (a file name, "
-            "a number) and make it in the function."
+            f"kwargs cannot be sent to a job: {error}. Nothing was submitted. Pass a file name or a number in its "
+            "place, and make the object inside the function."
         ) from error
 
 

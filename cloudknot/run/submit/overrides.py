@@ -1,4 +1,4 @@
-"""What one map's jobs have in place of the knot's, as arguments of SubmitJob."""
+"""Overrides: vCPUs, memory and timeout of one map, in place of the knot's, as arguments of SubmitJob."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 
 
 def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, int] | None) -> None:
-    """Refuse what no job of a knot can get; ``fargate`` is what its jobs have on Fargate, vCPUs and MiB.
+    """Check that jobs of the knot can get the resources of these overrides.
+
+    Parameters
+    ----------
+    overrides : Overrides
+    max_vcpus : int
+        The limit of the knot.
+    fargate : (int, int) or None
+        vCPUs and MiB of the knot's jobs on Fargate; None on instances.
 
     Raises
     ------
     CloudknotInputError
+        The vCPUs are above the limit, or Fargate does not offer this pair of vCPUs and memory.
     """
     refuse_above(max_vcpus, vcpus=overrides.vcpus)
     if fargate is not None and (overrides.vcpus or overrides.memory):
@@ -25,10 +34,9 @@ def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, in
 
 
 def with_overrides(request: SubmitJobRequestTypeDef, overrides: Overrides) -> SubmitJobRequestTypeDef:
-    """A SubmitJob request with what a map has in place of the job definition's.
-
-    The number of attempts is none of it: the worker counts those, and finds in the manifest how many there may be.
-    """
+    """Return a SubmitJob request with the overrides of a map."""
+    # No retryStrategy: Batch cannot tell a failed function from a lost machine, so the worker counts the attempts. It
+    # reads their limit in the manifest.
     resources: list[ResourceRequirementTypeDef] = []
     if overrides.vcpus is not None:
         resources.append({"type": "VCPU", "value": str(overrides.vcpus)})

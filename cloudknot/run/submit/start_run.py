@@ -17,10 +17,10 @@ from cloudknot.deploy.inventory import KNOT
 from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.program.input_pickling import pickle_into
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
-from cloudknot.run.submit.dependencies import Source, Waits, refuse_elsewhere, waits_of
+from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
 from cloudknot.run.submit.ids import new_run_id
 from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
-from cloudknot.run.submit.kwargs import refuse_unknown, stored_keywords
+from cloudknot.run.submit.kwargs import check_kwargs, stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import Run, StoredChoices, first_round
 from cloudknot.run.submit.stored_runs import read_manifest
@@ -100,7 +100,7 @@ def start_run(
         The run whose results are the elements was deleted. Nothing was submitted.
     """
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
-    refuse_unknown(program, options.kwargs, options.starmap)
+    check_kwargs(program, options.kwargs, options.starmap)
     checked = elements if isinstance(elements, Source) else _not_empty(elements)
     if checked is None:
         return None
@@ -124,12 +124,12 @@ def _store(
     options: MapOptions,
     depends_on: Sequence[str],
     more: Mapping[str, object],
-) -> tuple[Manifest, Waits, StoredChoices]:
+) -> tuple[Manifest, Dependencies, StoredChoices]:
     """Store inputs and manifest, or nothing; find out what to wait for. The last is stored with the manifest."""
     source = inputs if isinstance(inputs, Source) else None
     try:
         if isinstance(inputs, Source):
-            refuse_elsewhere(inputs, keys.bucket)
+            refuse_other_bucket(inputs, keys.bucket)
             read_manifest(cloud, inputs.run.keys, inputs.run.job_id)
             stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.manifest_fields()}
             if inputs.function:
@@ -138,7 +138,7 @@ def _store(
             stored = upload_inputs(cloud.storage, keys, inputs)
         size = _chunksize(cloud, keys, target, stored.count, options, source)
         manifest = _manifest(keys, target, stored, options, size, **more)
-        waits = waits_of(depends_on, source, manifest)
+        waits = dependencies_of(depends_on, source, manifest)
         chosen: StoredChoices = {
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
@@ -216,7 +216,7 @@ def _chunksize(
     return chunksize(count, options.chunksize, usual, seconds, slots, timeout)
 
 
-def _requests(submission: Submission, options: MapOptions, waits: Waits) -> Iterator[SubmitJobRequestTypeDef]:
+def _requests(submission: Submission, options: MapOptions, waits: Dependencies) -> Iterator[SubmitJobRequestTypeDef]:
     """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
     variables = options.container_environment
     if submission.manifest.job_type == "independent":

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from cloudknot.run.submit.dependencies import Source, waits_of
+from cloudknot.run.submit.dependencies import Source, dependencies_of
 
 
 def independent_jobs():
@@ -14,7 +14,7 @@ def independent_jobs():
 
 
 def test_each_independent_job_waits_for_its_own():
-    waits = waits_of(["other"], independent_jobs(), SimpleNamespace(job_type="independent"))
+    waits = dependencies_of(["other"], independent_jobs(), SimpleNamespace(job_type="independent"))
     common = {"jobId": "other"}
     assert [waits.of(child) for child in range(4)] == [
         [common, {"jobId": "a"}],

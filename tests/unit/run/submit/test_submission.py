@@ -11,7 +11,7 @@ from cloudknot.deploy.cloudformation import template
 from cloudknot.errors import CloudknotInputError
 from cloudknot.options.choices import MapOptions
 from cloudknot.options.validators import MAX_ENVIRONMENT, MAX_TAGS
-from cloudknot.run.submit.dependencies import Waits
+from cloudknot.run.submit.dependencies import Dependencies
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.start_run import _requests
 from cloudknot.run.submit.submit_job import Submission
@@ -77,7 +77,7 @@ def test_the_longest_request_is_one_that_aws_takes(job_type, character):
     options = MapOptions.of_map(
         env_vars={"V": text}, job_type=job_type, memory=10**6, vcpus=256, timeout=10**6, retries=10
     )
-    waits = Waits(tuple({"jobId": "1" * 36, "type": "N_TO_N"} for _ in range(20)))
+    waits = Dependencies(tuple({"jobId": "1" * 36, "type": "N_TO_N"} for _ in range(20)))
     request = next(_requests(Submission(KEYS, longest_manifest(job_type), tags=longest_tags()), options, waits))
     request = with_overrides({"jobName": f"{KNOT}-{RUN}", **request}, options.overrides)
     validate_parameters(request, MODEL.input_shape)
