@@ -38,7 +38,7 @@ def blocks(count: int, size: int) -> Iterator[bytes]:
 
 def worker_peak(job: ck.BatchJob) -> int:
     """Bytes: the most memory that a process of the job had."""
-    located = [location for page in job._view.stored(0) for location, _ in page]
+    located = [location for page in job._view.list_packs(0) for location, _ in page]
     heads = (Pack(job._view.read(location, 0, head_size(location.number))) for location in located)
     return max(envelope.peak for head in heads for envelope in head)
 

@@ -117,7 +117,7 @@ class Measured:
 
     @property
     def packs(self) -> int:
-        return sum(len(page) for page in self.future.job._view.stored(0))
+        return sum(len(page) for page in self.future.job._view.list_packs(0))
 
     def show(self) -> None:
         manifest = self.future.job.manifest
@@ -154,7 +154,7 @@ def collected_again(measured: Measured) -> None:
     job = measured.future.job
     bare, ours = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        for location in (location for page in job._view.stored(0) for location, _ in page):
+        for location in (location for page in job._view.list_packs(0) for location, _ in page):
             Path(scratch, "-".join(map(str, location))).write_bytes(job._view.read(location))
         for _ in range(ROUNDS):
             took, expected = timed(lambda: bare_read(Path(scratch)))

@@ -50,7 +50,7 @@ def test_overlapping_attempts_have_one_result_for_each_element(cloud, knot_of, s
     if differing and all(stored_within_a_second(cloud, future.job.keys, index) for index in differing):
         pytest.xfail("S3 tells whole seconds, so later sessions cannot order packs that were stored within one")
     assert later == shown
-    packs = [location for page in future.job._view.stored(0) for location, _ in page]
+    packs = [location for page in future.job._view.list_packs(0) for location, _ in page]
     assert len(packs) == len(set(packs))
     if chunksize == 1:
         assert sorted(location.first for location in packs) == list(range(count))

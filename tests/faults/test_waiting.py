@@ -352,4 +352,4 @@ def test_a_stop_that_the_function_makes_another_error_of_is_no_failure_of_it(kno
     time.sleep(1)
     future.job.terminate("A test of it")
     assert isinstance(future.exception(LONG), JobCancelledError)
-    assert next(future.job._view.stored(0), []) == []
+    assert next(future.job._view.list_packs(0), []) == []

@@ -298,7 +298,7 @@ class Collector:
             # All that is left lies before, or ended while Batch was asked.
             self._from = 0
             return
-        pages, left, last = self._view.stored(gap), MAX_PAGES, -1
+        pages, left, last = self._view.list_packs(gap), MAX_PAGES, -1
         while page := next(pages, None):
             self._take(pool, page)
             before, last, left = last, page[-1][0].first, left - 1
@@ -310,8 +310,8 @@ class Collector:
                 return
             # Packs are in the order of their first elements, and those of an element begin within its chunk. Behind a
             # short page there is nothing to pass over, and what was stored meanwhile is for the next look.
-            if len(page) >= SHORT_PAGE and self._view.begin_of(gap) > last > before:
-                pages = self._view.stored(gap)
+            if len(page) >= SHORT_PAGE and self._view.first_pack_start(gap) > last > before:
+                pages = self._view.list_packs(gap)
         self._from = 0
 
     def _take(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
@@ -319,7 +319,7 @@ class Collector:
         reads = [submit(pool, self._packs.kinds, each, size) for each, size in new]
         for (each, size), read in zip(new, reads, strict=True):
             kinds = read.result()
-            current = self._view.current(each, kinds)
+            current = self._view.mark_outdated(each, kinds)
             self._store(each, size, current)
             if self._table.takes(each):
                 # Nothing more can be learned of it.

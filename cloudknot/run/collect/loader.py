@@ -1,4 +1,4 @@
-"""The outcomes of a map's elements, loaded when somebody asks for them."""
+"""Loader: reads outcomes when a caller asks for them, of one element or of all. It changes no state of elements."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 
 SHARED = "Another element of its chunk may be the cause. Run each by itself: future.retry_failed(chunksize=1)."
 Outcome = tuple[Any, BaseException | None]
-"""A value and None, or None and the error that stands in its place."""
+"""A value and None, or None and the error in place of a value."""
 
 
 class Loader:
-    """Reads the outcomes of the elements of one map.
+    """The reader of outcomes for the elements of one map.
 
     Parameters
     ----------
     view : RunView
     table : ElementTable
-        How each element has ended, so far.
+        The states of the elements.
     packs : Packs
     growth : Growth
-        For the errors of jobs that ran out of memory.
+        Supplies the fix for jobs that ran out of memory.
     max_threads : int
-        Packs that are read at the same time for the list of all values.
+        Number of packs that are read at the same time for the list of all values.
     """
 
     def __init__(
@@ -55,14 +55,16 @@ class Loader:
     ) -> None:
         self._view, self._table, self._packs = view, table, packs
         self._growth, self._max_threads = growth, max_threads
+        # The row and the first element of the pack that was read last, and the pack itself. One tuple, so that
+        # other threads never see a row with the pack of another one.
         self._last: tuple[int, int, Loaded | None] = -1, 0, None
-        self._failed_before: dict[int, str] = {}
+        self._dependencies: dict[int, str] = {}
         self._log_urls: dict[int, str] = {}
         self._making_list = threading.RLock()
         self._list: list[Any] | None = None
 
     def outcome(self, index: int) -> tuple[Outcome, bool]:
-        """Return the outcome of an element that has ended, and whether it would be the same the next time.
+        """Return the outcome of an ended element, and whether a later call would return the same.
 
         Raises
         ------
@@ -73,16 +75,18 @@ class Loader:
             return (self._list[index], None), True
         try:
             with LOCK:
-                state, row = self._table.known(index)
+                state, row = self._table.state_and_row(index)
             outcome = self._outcome(index, state, row)
-            return outcome, state != VALUE or outcome[1] is None  # What cannot be unpickled now may be later.
+            # A value that cannot be unpickled now can be once the user has installed or imported its module.
+            return outcome, state != VALUE or outcome[1] is None
         except CloudknotError as error:
             return (None, as_element_error(error, self._view.place(index))), False
 
     def list_of_all(self, held: Callable[[], Iterable[tuple[int, Any]]]) -> Outcome:
-        """Return the list of all values, which is made once, or why it cannot be read. Every element has a value.
+        """Return the list of all values, or the error that prevents it. Every element must have a value.
 
-        ``held`` gives the values that futures of elements have read: the same objects go into the list.
+        The list is made once. ``held`` returns the values that futures of elements hold, by index. The list contains
+        these same objects.
         """
         with self._making_list:
             if self._list is None:
@@ -96,14 +100,14 @@ class Loader:
             return self._list, None
 
     def _outcome(self, index: int, state: int, row: int) -> Outcome:
-        """The outcome of an element that has ended, of which this is known.
+        """Return the outcome of an ended element with this state and row of the table.
 
         Raises
         ------
         CancelledError
             The map was cancelled.
         CloudknotError
-            It cannot be read at the moment.
+            The outcome cannot be read at the moment.
         """
         if state in (VALUE, FAILURE):
             return self._read(index, state, row)
@@ -115,7 +119,8 @@ class Loader:
         return None, self._error_of_lost(index)
 
     def _error_of_lost(self, index: int) -> BaseException:
-        # The job may have been submitted again since; what is told is how it ended then.
+        """Return the error for an element that its job left without an outcome."""
+        # A later round may run the element again. This future reports the ending that its collector saw.
         child = next(child for child in reversed(self._view.children_of(index)) if child in self._table.endings)
         end, stream = self._table.endings[child]
         log_url = self._view.log_url(stream) if stream else ""
@@ -128,18 +133,21 @@ class Loader:
         return lost_error(replace(self._view.place(index, child), log_url=log_url), end)
 
     def _is_shared(self, child: int) -> bool:
+        """Return whether a child had several elements."""
         return sum(len(span) for span in islice(self._view.spans(child), 2)) > 1
 
     def _failed_dependencies(self, child: int) -> str:
-        """Return a sentence that names the failed jobs that a child waited for; empty when Batch knows none."""
-        if child not in self._failed_before:
+        """Return a sentence with the failed jobs that a child waited for; empty if Batch knows none."""
+        if child not in self._dependencies:
+            # An error without these names is better than no error while Batch does not answer.
             with suppress(CloudknotError):
-                self._failed_before[child] = self._view.waited_for(child)
-        names = self._failed_before.get(child)
+                self._dependencies[child] = self._view.failed_dependencies(child)
+        names = self._dependencies.get(child)
         return f" Failed: {names}." if names else ""
 
     def _read(self, index: int, state: int, row: int) -> Outcome:
-        # Whoever goes through all elements comes back to one pack many times.
+        """Return the outcome of an element whose state is VALUE or FAILURE."""
+        # A loop over all elements reads from one pack many times.
         last, first, loaded = self._last
         if row == last and state == VALUE and loaded is not None:
             return self._value_in(loaded, index, first)
@@ -159,51 +167,53 @@ class Loader:
             return None, error
 
     def _log_url(self, index: int, child: int) -> str:
-        """Where the output of the child is that stored an element's failure; empty when Batch does not know it."""
+        """Return the address of a child's output; empty if Batch does not know it. ``index`` is a failed element."""
         if child not in self._log_urls:
-            # The failures that follow are asked for next, and Batch is asked about a hundred jobs at a time.
-            others = map(self._view.child_of, self._table.without_value_from(index))
-            children = dict.fromkeys([child, *islice(others, DESCRIBE_LIMIT - 1)])
+            # The caller usually reads the next failures next, and one call to Batch describes up to a hundred jobs.
+            next_children = map(self._view.child_of, self._table.without_value_from(index))
+            children = dict.fromkeys([child, *islice(next_children, DESCRIBE_LIMIT - 1)])
             with suppress(CloudknotError):
-                for each, job in self._view.describe(children).items():
+                for described, job in self._view.describe(children).items():
                     streams = log_streams(job)
-                    self._log_urls[each] = self._view.log_url(streams[-1]) if streams else ""
+                    self._log_urls[described] = self._view.log_url(streams[-1]) if streams else ""
         return self._log_urls.get(child, "")
 
     def _value_of(self, index: int, location: Location) -> Outcome:
-        """A value of a pack that is read whole: the common case, of which there may be millions."""
+        """Return a value from a pack that is read whole: the common case, and fast for millions of values."""
         loaded = self._packs.loaded(location)
         self._last = self._table.row(index), location.first, loaded
         return self._value_in(loaded, index, location.first)
 
     def _value_in(self, loaded: Loaded, index: int, first: int) -> Outcome:
+        """Return a value from a pack in memory, of which ``first`` is the first element."""
         try:
             return loaded.value(index - first), None
         except Exception as error:
             location, _ = self._table.pack(index)
             place = self._view.place(index, self._view.child_of(index, location.round))
-            failed = unpickling_error(place, error)
-            failed.__cause__ = error
-            return None, failed
+            failure = unpickling_error(place, error)
+            failure.__cause__ = error
+            return None, failure
 
     def _values(self) -> list[Any]:
-        """The list of all values; every element has one.
+        """Read all values. Every element must have one.
 
         Raises
         ------
         ElementError
-            One of them cannot be unpickled here.
+            A value cannot be unpickled in this session.
         CloudknotError
-            One of them cannot be read at the moment.
+            A value cannot be read at the moment.
         """
         values: list[Any] = []
         with ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch") as pool:
-            for part, read in in_order(pool, self._fetch, self._parts()):
-                values += load_values(read, part, self._view.place) if isinstance(read, Loaded) else read
+            # Packs arrive in input order, and later ones download while this thread unpickles.
+            for part, fetched in in_order(pool, self._fetch, self._parts()):
+                values += load_values(fetched, part, self._view.place) if isinstance(fetched, Loaded) else fetched
         return values
 
     def _parts(self) -> Iterator[Part]:
-        """The packs in which all elements are, in order."""
+        """Yield the parts of packs that cover all elements, in order."""
         index = 0
         while index < len(self._table):
             part = self._table.part(index)
@@ -211,12 +221,13 @@ class Loader:
             index += len(part.positions)
 
     def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
-        """A pack, or, of a large one, the values in it."""
+        """Return a part with its pack, or for a large pack, with its values."""
         if part.size <= WHOLE:
             return part, self._packs.loaded(part.location)
         return part, [self._value(part.location.first + position) for position in part.positions]
 
     def _value(self, index: int) -> Any:
+        """Return one value; raise its error."""
         value, error = self._read(index, VALUE, self._table.row(index))
         if error is not None:
             raise error
@@ -224,7 +235,7 @@ class Loader:
 
 
 def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
-    """The value that a payload holds. Raises `ElementError` when it cannot be unpickled here."""
+    """Return the value in a payload. Raises `ElementError` if this session cannot unpickle it."""
     from cloudknot.program import pickling
 
     try:
@@ -232,13 +243,14 @@ def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
             return pickling.loads(payload)
         return pickling.load(payload)
     except CloudknotError:
+        # The payload is read from S3 while it is unpickled, so this is an error of the cloud.
         raise
     except Exception as error:
         raise unpickling_error(place, error) from error
 
 
 def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> list[Any]:
-    """The values of a part of a pack. Raises `ElementError` as `load_value` does."""
+    """Return the values in a part of a pack. Raises `ElementError` if this session cannot unpickle one."""
     data, loads = memoryview(loaded.data), loaded.loads
     values: list[Any] = []
     try:

@@ -1,7 +1,7 @@
-"""Packs of results, read from where they are stored, and kept within a bound.
+"""A bounded cache of the packs of one map, and downloads of packs in order.
 
-What is small is kept as it came, so that it is read once. What is not kept is read again when somebody asks for it: a
-map's results are then never in memory together, unless somebody wants the list of them.
+Small packs stay in memory as they came, so each is read once. A pack without room in the cache is read again on each
+use. So a map's results are never in memory together, unless a caller asks for the list of them.
 """
 
 from __future__ import annotations
@@ -23,28 +23,30 @@ from cloudknot.worker.wire.pack import Pack, head_size
 T = TypeVar("T")
 
 ROOM = 64 * 1024 * 1024
-"""Bytes of packs that one map keeps, and that it reads at the same time."""
+"""Bytes of packs that the cache of one map holds, and bytes of packs that are read ahead for the list of results."""
 WHOLE = 16 * 1024 * 1024
-"""Bytes; a larger pack holds a large value, which is unpickled as it comes."""
+"""Bytes of the largest pack that is read whole."""
+# A larger pack holds a large value. It is unpickled during the download, straight into the new object, so that
+# memory never holds a copy besides.
 STREAMS = 4
-"""Large packs that are read at the same time."""
+"""Larger packs that are read at the same time."""
 
 
 class Store(Protocol):
-    """A place of packs: `cloudknot.run.collect.run_view.RunView`, or the fake of a test."""
+    """Storage with packs: `cloudknot.run.collect.run_view.RunView`, or the fake of a test."""
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
-        """Bytes of a pack, from ``start`` to ``end`` (not included)."""
+        """Return the bytes of a pack from ``start`` up to, but without, ``end``."""
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
-        """The same, as a file that is read as it comes."""
+        """Return the same bytes as a file, which downloads them while it is read."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pack in memory, without what its envelopes tell besides: of small results, that is most of it.
+    """A pack in memory: its kinds and payloads, without the measurements in its envelopes.
 
-    ``ends`` are where the payloads end in ``data``, of which the first one begins at ``ends[0]``.
+    The payload at position ``i`` is ``data[ends[i]:ends[i + 1]]``.
     """
 
     kinds: bytes
@@ -53,9 +55,10 @@ class Loaded:
 
     @classmethod
     def of(cls, data: bytes) -> Loaded:
+        """Return the loaded form of a pack's bytes."""
         pack = Pack(data)
         begin = head_size(len(pack))
-        # Cutting the head off is a copy of all the rest, and of large values not worth it.
+        # The head is most of a pack with small results. Removing it copies the rest, which large values do not repay.
         cut = begin if 4 * begin > len(data) else 0
         ends = array("I", [begin - cut])
         ends += array("I", pack.ends() if cut else map(begin.__add__, pack.ends()))
@@ -63,46 +66,47 @@ class Loaded:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory that the pack occupies."""
         return len(self.kinds) + len(self.ends) * self.ends.itemsize + len(self.data)
 
     @cached_property
     def loads(self) -> Callable[[memoryview], Any]:
-        """What unpickles its values: the standard library's, wherever that will do."""
+        """The function that unpickles its values."""
+        # The standard library's function is faster, and is enough for most packs.
         from cloudknot.program import pickling
 
         return pickling.loads if pickling.needs_loads(self.data) else pickle.loads
 
     def payload(self, position: int) -> memoryview:
-        """One payload."""
+        """Return the payload at a position."""
         return memoryview(self.data)[self.ends[position] : self.ends[position + 1]]
 
     def value(self, position: int) -> Any:
-        """One value. Raises what unpickling it raises."""
+        """Return the value at a position. Raises the exception that unpickling it raises."""
         return self.loads(self.payload(position))
 
 
 class Packs:
-    """The packs of one map.
+    """The cache of packs for one map.
 
     Parameters
     ----------
     store : Store
     room : int
-        Bytes to keep.
+        Bytes of packs to hold.
     """
 
     def __init__(self, store: Store, room: int = ROOM) -> None:
         self._store, self._room = store, room
-        self._kept: OrderedDict[Location, Loaded] = OrderedDict()
+        self._cache: OrderedDict[Location, Loaded] = OrderedDict()
         self._used = 0
         self._lock = threading.Lock()
 
     def kinds(self, location: Location, size: int) -> bytes:
-        """The kinds of a new pack's envelopes. The pack is kept if there is room, else only its head is read."""
+        """Return the kinds of a new pack's envelopes. Caches the pack if there is room, else reads only its head."""
         with self._lock:
-            if location in self._kept:
-                return self._kept[location].kinds
+            if location in self._cache:
+                return self._cache[location].kinds
         if not self._reserve(size):
             return Pack(self._store.read(location, 0, head_size(location.number))).kinds
         try:
@@ -111,12 +115,13 @@ class Packs:
             self._reserve(-size)
             raise
         with self._lock:
-            # Somebody else may have kept it meanwhile.
-            self._used += (0 if location in self._kept else loaded.size) - size
-            self._kept[location] = loaded
+            # Another thread may have cached it meanwhile, and has counted its size.
+            self._used += (0 if location in self._cache else loaded.size) - size
+            self._cache[location] = loaded
         return loaded.kinds
 
     def _reserve(self, size: int) -> bool:
+        """Count a pack before its download, so that parallel downloads stay within the bound together."""
         with self._lock:
             if size > WHOLE or self._used + size > self._room:
                 return False
@@ -124,7 +129,7 @@ class Packs:
             return True
 
     def payload(self, location: Location, size: int, position: int) -> memoryview | BinaryIO:
-        """One payload of a pack of about ``size`` bytes, or, where that is large, the file to read it from."""
+        """Return a payload of a pack of about ``size`` bytes. For a large pack, return the file to read it from."""
         if size <= WHOLE:
             return self.loaded(location).payload(position)
         if location.number == 1:
@@ -133,28 +138,28 @@ class Packs:
         return self._store.open(location, *head.span(position))
 
     def loaded(self, location: Location) -> Loaded:
-        """A pack that is not large; in place of those kept that were used least lately."""
+        """Return a pack of at most `WHOLE` bytes, and cache it. Drops the least recently used packs for its room."""
         with self._lock:
-            kept = self._kept.get(location)
-            if kept is not None:
-                self._kept.move_to_end(location)
-                return kept
+            cached = self._cache.get(location)
+            if cached is not None:
+                self._cache.move_to_end(location)
+                return cached
         loaded = Loaded.of(self._store.read(location))
         with self._lock:
-            if location not in self._kept:
-                self._kept[location] = loaded
+            if location not in self._cache:
+                self._cache[location] = loaded
                 self._used += loaded.size
-            while self._used > self._room and len(self._kept) > 1:
-                self._used -= self._kept.popitem(last=False)[1].size
+            while self._used > self._room and len(self._cache) > 1:
+                self._used -= self._cache.popitem(last=False)[1].size
         return loaded
 
 
 def in_order(pool: ThreadPoolExecutor, call: Callable[[Part], T], parts: Iterable[Part]) -> Iterator[T]:
-    """What ``call`` gives for each part, in order, some ahead of the one that is taken: as many as have room."""
+    """Yield the result of ``call`` for each part, in order. Runs ahead of the caller as far as `ROOM` allows."""
     ahead: deque[tuple[Future[T], int]] = deque()
     used = 0
     for part in parts:
-        # Of a large one, only a buffer is in memory besides its value.
+        # For a large pack, memory holds only a buffer besides its value.
         room = min(part.size, ROOM // STREAMS)
         while ahead and (used + room > ROOM or len(ahead) >= pool._max_workers):
             future, freed = ahead.popleft()
@@ -167,10 +172,11 @@ def in_order(pool: ThreadPoolExecutor, call: Callable[[Part], T], parts: Iterabl
 
 
 def submit(pool: ThreadPoolExecutor, call: Callable[..., T], *arguments: object) -> Future[T]:
-    """Submit to the pool; call at once when the interpreter is ending and pools take no more work."""
+    """Submit a call to the pool; make the call at once if the pool takes no more work."""
     try:
         return pool.submit(call, *arguments)
     except RuntimeError:
+        # The interpreter is ending, and the collector must still finish for callbacks that have not run.
         done: Future[T] = Future()
         try:
             done.set_result(call(*arguments))

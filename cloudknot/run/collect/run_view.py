@@ -1,4 +1,4 @@
-"""RunView: all reads of S3 and Batch for one run. Its packs, the states of its children, the child of an element."""
+"""RunView: all reads of S3 and Batch for one run: its packs, the states of its child jobs, the child of an element."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 ENDED = ("SUCCEEDED", "FAILED")
+# Number of looks, and seconds between them, while children stop: 40 s in all, because ECS gives a container 30 s.
 STOP_LOOKS, STOP_PAUSE = 80, 0.5
-"""Looks, and seconds between them, while children are being stopped: ECS gives them 30 s."""
 READERS = 64
 """Packs that are read at the same time."""
 OUTDATED = 255
-"""Stands in place of a kind for a failure that does not count, because the element is run again."""
-NOTE_TIME = timedelta(minutes=5)
-"""Descriptions in AWS may lag behind what was just made."""
+"""In place of the kind of a failure that does not count, because a later round runs the element again."""
+# AWS's descriptions may lag behind: a job younger than this may exist although Batch does not describe it yet.
+DESCRIBE_LAG = timedelta(minutes=5)
 
 
 class RunView:
-    """Reads S3 and Batch for one run.
+    """All reads of S3 and Batch for one run.
 
     Attributes
     ----------
     cloud : Cloud
-        Where the run is, with its bucket.
+        The cloud of the run, with the run's bucket.
     run : Run
     lock : RLock
-        Held by whoever adds a round, or puts another future over the rounds.
+        Hold it to add a round or to replace the future over the rounds.
     states : mapping
-        Number of children in each of Batch's states, when Batch was asked last.
+        The number of children in each of Batch's states, from the last poll.
     stopped_by_hand : bool
-        Whether somebody had asked for the end of the job then.
+        Whether a person had cancelled or terminated the job by the last poll.
     """
 
     def __init__(self, cloud: Cloud, run: Run) -> None:
         self.cloud, self.run = cloud, run
+        # One lock for both, because a future is valid only for the rounds that its collector knows.
         self.lock = threading.RLock()
         self.states: Mapping[str, int] = {}
         self.stopped_by_hand = False
@@ -68,7 +69,7 @@ class RunView:
 
     @property
     def newest_round(self) -> int:
-        """The number of the newest round that is known here; 0 is the map."""
+        """The number of the newest round that this session knows; 0 is the map itself."""
         return self.run.rounds.newest.number
 
     @property
@@ -77,31 +78,32 @@ class RunView:
         return self.run.rounds.newest.start
 
     def refresh(self) -> bool:
-        """Look for rounds that other sessions have submitted; return whether there are any."""
+        """Read the rounds that other sessions have submitted; return whether there are any."""
         with self.lock:
             newer = list(later_rounds(self.cloud, self.run.keys, self.run.rounds.newest))
-            for each in newer:
-                self.run.rounds.add(each)
+            for later_round in newer:
+                self.run.rounds.add(later_round)
             return bool(newer)
 
-    def stored(self, element: int) -> Iterator[list[tuple[Location, int]]]:
-        """The stored packs and their sizes, by pages, in order; all that may have ``element`` or a later one."""
+    def list_packs(self, element: int) -> Iterator[list[tuple[Location, int]]]:
+        """Yield pages of stored packs with their sizes, in order, from the first that may contain ``element``."""
         after = self.run.keys.output(self.run.rounds.first_pack_start(element), 0)
         pages = self.cloud.storage.pages(self.run.keys.outputs, after=after)
         return oldest_first(
-            [Listed(self.run.keys.parse_output(each.key), each.size, each.modified) for each in page] for page in pages
+            [Listed(self.run.keys.parse_output(obj.key), obj.size, obj.modified) for obj in page] for page in pages
         )
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
-        """Bytes of a pack, from ``start`` to ``end`` (not included)."""
+        """Return the bytes of a pack from ``start`` up to, but without, ``end``."""
         return self.cloud.storage.fetch(self.run.keys.output(*location), start, end)
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
-        """The same, as a file that is read as it comes."""
+        """Return the same bytes as a file, which downloads them while it is read."""
         return self.cloud.storage.open(self.run.keys.output(*location), start, end)
 
-    def current(self, location: Location, kinds: bytes) -> bytes:
-        """The kinds of a pack's outcomes, with `OUTDATED` for failures of elements that a later round runs again."""
+    def mark_outdated(self, location: Location, kinds: bytes) -> bytes:
+        """Return the kinds of a pack's outcomes, with `OUTDATED` for failures that a later round runs again."""
+        # A pack of the newest round, and one with values only (the common case), need no look at each element.
         if location.round == self.run.rounds.newest.number or not kinds.strip(bytes([VALUE])):
             return kinds
         first = location.first
@@ -111,75 +113,76 @@ class RunView:
         )
 
     def spans(self, child: int) -> Iterable[range]:
-        """The elements of a child, as consecutive ones; without those that a later round runs again."""
+        """Return the contiguous ranges of a child's elements, without elements that a later round runs again."""
         return self.run.rounds.spans(child)
 
     def span_of(self, element: int) -> tuple[int, int]:
-        """The child of an element, and the end of the consecutive elements from it on that it has, too."""
+        """Return the child that owns ``element``, and the end of the contiguous range that it owns from there."""
         return self.run.rounds.span_of(element)
 
-    def begin_of(self, element: int) -> int:
-        """The lowest element with which a pack may begin that has an element."""
+    def first_pack_start(self, element: int) -> int:
+        """Return the smallest first index of any pack that can contain ``element``."""
         return self.run.rounds.first_pack_start(element)
 
-    def child_of(self, element: int, round: int | None = None) -> int:
-        """The child that has an element, in its last round, or in the last one up to one."""
-        found, position = self.run.rounds.locate(element, round)
-        return found.start + position // found.chunksize
+    def child_of(self, element: int, up_to: int | None = None) -> int:
+        """Return the child that owns an element in its last round, or in its last round up to number ``up_to``."""
+        owner, position = self.run.rounds.locate(element, up_to)
+        return owner.start + position // owner.chunksize
 
     def children_of(self, element: int) -> list[int]:
-        """The children that have an element, in all its rounds."""
+        """Return the children that own an element, one for each of its rounds."""
         return self.run.rounds.children_of(element)
 
     def all_have_values(self) -> bool:
-        """Whether a value of every element is stored, by the heads of all packs."""
-        lacking = bytearray(b"\1") * self.run.manifest.count
+        """Return whether a value is stored for every element. Reads the heads of all packs."""
+        is_missing = bytearray(b"\1") * self.run.manifest.count
         with ThreadPoolExecutor(READERS, thread_name_prefix="cloudknot-fetch") as pool:
-            for page in self.stored(0):
+            for page in self.list_packs(0):
                 reads = [(location, submit(pool, self._kinds, location)) for location, _ in page]
                 for location, read in reads:
                     for position in (n for n, kind in enumerate(read.result()) if kind == VALUE):
-                        lacking[location.first + position] = 0
-        return not any(lacking)
+                        is_missing[location.first + position] = 0
+        return not any(is_missing)
 
     def _kinds(self, location: Location) -> bytes:
         return Pack(self.read(location, 0, head_size(location.number))).kinds
 
     def describe_jobs(self) -> list[batch.Job]:
-        """Batch's descriptions of the jobs that it still knows of those submitted last, as far as is known here."""
+        """Return Batch's descriptions of the jobs of the newest round, without jobs that Batch no longer knows."""
         return batch.describe_jobs(self.cloud.door, self.run.newest_job_ids)
 
     def newest_jobs(self) -> list[batch.Job]:
-        """The same of those submitted last by any session.
-
-        None submits again what has not ended, so others are looked for only when all that is known has.
-        """
+        """Return the same, after a look for newer rounds of other sessions."""
         jobs = self.describe_jobs()
+        # No session submits a round before the last one has ended, so a live job needs no look for others.
         if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self.refresh():
             jobs = self.describe_jobs()
         return jobs
 
     def live_jobs(self) -> list[batch.Job]:
-        """The jobs submitted last, by any session, that have not ended; also what Batch has not taken note of yet."""
+        """Return the jobs of the newest round of any session that have not ended, new ones included."""
         described, newest = self.newest_jobs(), self.run.rounds.newest
-        known = {job["jobId"] for job in described}
-        unknown = [] if _is_old(newest) else [each for each in newest.job_ids if each and each not in known]
+        described_ids = {job["jobId"] for job in described}
+        new_ids = (
+            [] if _is_old(newest) else [job_id for job_id in newest.job_ids if job_id and job_id not in described_ids]
+        )
         is_array = newest.children > newest.submission.jobs
         kind: batch.Job = {"arrayProperties": {}} if is_array else {}
-        new: list[batch.Job] = [{"jobId": job_id, "status": "SUBMITTED", **kind} for job_id in unknown]
-        return [*(job for job in described if job["status"] in batch.LIVE_STATES), *new]
+        # Batch does not describe these yet. They count as live, so that whoever ends the job ends them too.
+        new_jobs: list[batch.Job] = [{"jobId": job_id, "status": "SUBMITTED", **kind} for job_id in new_ids]
+        return [*(job for job in described if job["status"] in batch.LIVE_STATES), *new_jobs]
 
     def live_job_ids(self) -> list[str]:
-        """The ids of `live_jobs`."""
+        """Return the ids of `live_jobs`."""
         return [job["jobId"] for job in self.live_jobs()]
 
-    def waited_for(self, child: int) -> str:
-        """The jobs that a child's job waited for and that failed, in words; empty when none is known."""
-        found = self.run.rounds.round_of_child(child)
-        return failed_dependencies(self.cloud.door, found.stored_choices.get("depends_on") or [], child - found.start)
+    def failed_dependencies(self, child: int) -> str:
+        """Name the failed jobs that a child's job waited for; empty if Batch knows none."""
+        owner = self.run.rounds.round_of_child(child)
+        return failed_dependencies(self.cloud.door, owner.stored_choices.get("depends_on") or [], child - owner.start)
 
     def has_stopped(self) -> bool:
-        """Whether all that was submitted last has ended; waits while it is being stopped."""
+        """Return whether all jobs of the newest round have ended. Waits while jobs are being stopped."""
         for _ in range(STOP_LOOKS):
             if not (live := self.live_jobs()):
                 return True
@@ -188,62 +191,65 @@ class RunView:
             time.sleep(STOP_PAUSE)
         return False
 
-    def poll(self, known: set[int]) -> tuple[set[int], bool]:
-        """The children that failed, besides those in ``known``, and whether the whole job has ended."""
+    def poll(self, known_failed: set[int]) -> tuple[set[int], bool]:
+        """Return the failed children that are not in ``known_failed``, and whether the whole job has ended."""
         newest, jobs = self.run.rounds.newest, self.describe_jobs()
         unsubmitted = newest.job_ids.count(None)
-        # A job that Batch does not tell of may be too new for that.
-        is_told_whole = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
-        ended = all(job["status"] in ENDED for job in jobs) and is_told_whole
+        # Batch may not describe a new job yet. An old job that it does not describe is one that it has forgotten.
+        all_described = len(jobs) + unsubmitted == len(newest.job_ids) or _is_old(newest)
+        ended = all(job["status"] in ENDED for job in jobs) and all_described
         self.stopped_by_hand = any(map(batch.is_stopped, jobs))
         self.states = batch.count_states(jobs) | ({batch.UNSUBMITTED: unsubmitted} if unsubmitted else {})
         if newest.submission.manifest.job_type == "independent":
-            ended = ended and self._is_submitted_whole(newest)
+            ended = ended and self._all_submitted(newest)
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
-            return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known, ended
+            return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known_failed, ended
         summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
-        if ended or summary.get("FAILED", 0) <= sum(child >= newest.start for child in known):
+        # Children are listed only when the count of failed ones has grown, so a usual look costs one call.
+        if ended or summary.get("FAILED", 0) <= sum(child >= newest.start for child in known_failed):
             return set(), ended
         failed = batch.list_children(self.cloud.door, jobs[0]["jobId"], "FAILED")
-        return {newest.start + child["arrayProperties"]["index"] for child in failed} - known, ended
+        return {newest.start + child["arrayProperties"]["index"] for child in failed} - known_failed, ended
 
-    def _is_submitted_whole(self, newest: Round) -> bool:
-        """Whether no more jobs will come: they may be being submitted, one by one, by another session."""
-        known = newest.job_ids
-        if None not in known:
+    def _all_submitted(self, newest: Round) -> bool:
+        """Return whether no session submits more independent jobs of a round."""
+        job_ids = newest.job_ids
+        if None not in job_ids:
             return True
+        # Another session may still be submitting them one by one, and updates the record as it does.
         newest.record.update(read_record(self.cloud, newest.submission) or {})
-        return newest.job_ids == known and _is_old(newest)
+        return newest.job_ids == job_ids and _is_old(newest)
 
     def reason_of_waiting(self) -> str:
-        """Batch's reason why one of the jobs stays in RUNNABLE; empty when it gives none."""
+        """Return Batch's reason why a job of the newest round stays in RUNNABLE; empty if it gives none."""
         newest = self.run.rounds.newest
         is_array = newest.children > newest.submission.jobs
         return batch.reason_of_waiting(self.cloud.door, newest.submitted_ids, array=is_array)
 
     def describe(self, children: Iterable[int]) -> dict[int, batch.Job]:
-        """Batch's descriptions of children; an empty one where Batch knows a child no more."""
+        """Return Batch's descriptions of children; an empty one for a child that Batch no longer knows."""
         ids = {child: self.child_id(child) for child in children}
-        found = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, [i for i in ids.values() if i])}
+        jobs = {job["jobId"]: job for job in batch.describe_jobs(self.cloud.door, [i for i in ids.values() if i])}
         return {
-            child: found.get(job_id, {}) if job_id else {"status": batch.UNSUBMITTED} for child, job_id in ids.items()
+            child: jobs.get(job_id, {}) if job_id else {"status": batch.UNSUBMITTED} for child, job_id in ids.items()
         }
 
     def child_id(self, child: int) -> str:
-        """Batch's id of a child; of a plain job, the job's own; empty if it was not submitted."""
+        """Return Batch's id of a child (for a plain job, the id of the job); empty if it was never submitted."""
         return self.run.rounds.round_of_child(child).child_id(child) or ""
 
     def place(self, index: int, child: int | None = None) -> Place:
-        """Where an element runs; by default in its last round."""
+        """Return the place of an element for its error; without ``child``, the place in its last round."""
         child = self.child_of(index) if child is None else child
         job_id = self.child_id(child) or "not submitted"
+        # A cloud without patience is an embedded one that was stopped.
         return Place(index, job_id, knot=self.run.keys.knot, cloud_exists=bool(self.cloud.patience))
 
     def log_url(self, stream: batch.LogStream) -> str:
-        """Where a person can read a log stream."""
+        """Return the address of a log stream for a browser."""
         return self.cloud.log_url(stream)
 
 
 def _is_old(newest: Round) -> bool:
-    """Whether Batch has had time to take note of a job: not to know it then means to have forgotten it."""
-    return datetime.now(UTC) - datetime.fromisoformat(newest.submission.manifest.created) > NOTE_TIME
+    """Return whether Batch has had time to list a round's jobs, so that it has forgotten a job it does not list."""
+    return datetime.now(UTC) - datetime.fromisoformat(newest.submission.manifest.created) > DESCRIBE_LAG

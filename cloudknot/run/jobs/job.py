@@ -202,7 +202,7 @@ class BatchJob:
         # Only success is final, and remembered: a retry can still change a failure.
         if self._last_status is None:
             view = self._view
-            stored = sum(location.number for page in view.stored(0) for location, _ in page)
+            stored = sum(location.number for page in view.list_packs(0) for location, _ in page)
             has_all_outcomes = stored >= self.manifest.count
             # A listing counts outcomes, and failures are outcomes too. Only the packs' heads tell them apart.
             if not (has_all_outcomes and view.all_have_values()):

@@ -390,7 +390,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
     try:
         future = process_knot_of(nap).map([0, 600])
         assert waits.wait(LONG)
-        until(lambda: list(future.job._view.stored(0)))
+        until(lambda: list(future.job._view.list_packs(0)))
         assert not future[0].done()
         assert future.cancel()
     finally:

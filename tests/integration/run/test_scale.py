@@ -73,7 +73,7 @@ def test_large_elements_are_in_memory_once(cloud):
 def peaks(future):
     from cloudknot.worker.wire.pack import Pack
 
-    packs = (Pack(future.job._view.read(location)) for page in future.job._view.stored(0) for location, *_ in page)
+    packs = (Pack(future.job._view.read(location)) for page in future.job._view.list_packs(0) for location, *_ in page)
     return [envelope.peak for pack in packs for envelope in pack]
 
 

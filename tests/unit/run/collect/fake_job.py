@@ -39,10 +39,10 @@ class FakeJob:
     def end(self, child, **job):
         self.ended[child] = {"jobId": f"j:{child}", **job}
 
-    def stored(self, element):
+    def list_packs(self, element):
         if self.silence:
             raise self.silence
-        first = self.begin_of(element)
+        first = self.first_pack_start(element)
         found = [
             (location, len(data)) for location, data in sorted(self.packs.copy().items()) if location.first >= first
         ]
@@ -71,10 +71,10 @@ class FakeJob:
         child = self.child_of(element)
         return child, self.spans(child)[0].stop
 
-    def begin_of(self, element):
+    def first_pack_start(self, element):
         return self.spans(self.child_of(element))[0].start
 
-    def current(self, location, kinds):
+    def mark_outdated(self, location, kinds):
         return kinds
 
     def may_grow(self, child, job):

@@ -125,10 +125,10 @@ def test_cancel_after_the_end_does_nothing(submit):
 class InterruptedJob(FakeJob):
     """Ctrl-C comes while the main thread reads what was stored last."""
 
-    def stored(self, element):
+    def list_packs(self, element):
         if self.terminated and threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
-        return super().stored(element)
+        return super().list_packs(element)
 
 
 def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
