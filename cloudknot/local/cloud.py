@@ -1,6 +1,6 @@
-"""LocalCloud: the embedded cloud as a `Cloud`. Finds the one that runs for a directory, or starts it.
+"""`LocalCloud`, the client of the embedded cloud. It connects to the running cloud of a directory, or starts one.
 
-Nothing of moto is imported here: the cloud is another process, reached over HTTP like any other.
+This module must not import moto: the embedded cloud is another process, and is reached over HTTP as AWS is.
 """
 
 from __future__ import annotations
@@ -29,40 +29,51 @@ if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
 
 STOP_TIMEOUT = 60.0
-"""Seconds that the cloud may take to end its jobs and itself."""
+"""Seconds for the cloud to end its jobs and itself."""
 ANSWER_TIMEOUT = 30.0
-"""Seconds to wait for the answer of a cloud that starts, ends or is busy."""
+"""Seconds for the first answer from a cloud that is starting, stopping or busy."""
+POLL_INTERVAL = 0.02
+"""Seconds between two checks of a cloud that is starting or stopping."""
 
 
 class LocalCloud(Cloud):
-    """The embedded cloud: AWS's API on this machine, jobs as processes of this machine.
+    """The embedded cloud: a server with the API of AWS on this machine, with jobs as processes of this machine.
+
+    Creating the object does no I/O. The first use connects to the running cloud of the directory, or starts one.
+    The cloud keeps running when this process ends. It ends with `stop`, or after a day without use.
+    As a context manager, the object stops the cloud at the end of the block if it has started the cloud itself.
 
     Parameters
     ----------
     directory : path, optional
-        Where the cloud keeps itself; one cloud runs for each directory. Default: `default_directory`.
+        The directory of the cloud's files. One cloud can run for each directory. Default: ``CLOUDKNOT_LOCAL_DIR``,
+        else ``~/.cache/cloudknot/local``.
     vcpus : int, optional
-        How many vCPUs jobs may hold at a time. Default: this machine's. Only counts for a cloud that is started.
+        The vCPUs that running jobs may hold together. Default: the number of this machine. Without effect on a cloud
+        that runs already.
     quota : int, optional
-        How many job queues there may be, and compute environments. Default: AWS's 50. Counts as ``vcpus`` does.
+        The maximum number of job queues, and of compute environments. Default: 50, as on AWS. Without effect on a
+        cloud that runs already.
     port : int, optional
-        Default: any free one. Counts as ``vcpus`` does.
+        The port of the server. Default: any free port. Without effect on a cloud that runs already.
     runner : {"process", "docker"}, optional
-        What a job is: a process of this machine, or a container of its image, which needs a Docker engine on this
-        machine. Default: that of the running cloud, else ``"docker"`` with a ``registry`` and ``"process"`` without.
+        How jobs run: as processes of this machine, or as containers of their images. ``"docker"`` needs a Docker
+        engine on this machine. Default: the runner of the running cloud. For a new cloud, ``"docker"`` with a
+        ``registry`` and ``"process"`` without.
     registry : str, optional
-        With ``runner="docker"``: the address of the registry that images are pushed to and pulled from, for example
-        ``"127.0.0.1:5000"``. Its login is in ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``
-        when the cloud is started.
+        The address of the registry for images, for example ``"127.0.0.1:5000"``. Only with ``runner="docker"``.
+        A new cloud reads the login from ``CLOUDKNOT_REGISTRY_USERNAME`` and ``CLOUDKNOT_REGISTRY_PASSWORD``.
     iam : bool, optional
-        Whether keys that are made by IAM (CreateAccessKey, AssumeRole) are let in and held to their policies. Default:
-        that of the running cloud, else no: then only the owner's key is, and those of jobs. Counts as ``vcpus`` does.
+        True to accept keys created by IAM (CreateAccessKey, AssumeRole), and to enforce their policies. False to
+        accept only the owner's key and the keys of jobs. Default: the choice of the running cloud, or else False.
     aws_access_key_id, aws_secret_access_key, aws_session_token : str, optional
-        The key of somebody else, to use in place of the owner's (as of ``boto3.Session``).
+        A key to use in place of the owner's key, as for ``boto3.Session``.
 
-    Making one does no I/O. The first use finds the running cloud of the directory, or starts one that stays when this
-    process ends, until it is stopped or a day passes without use. As a context manager it stops, at the end, a cloud
-    that it started itself.
+    Examples
+    --------
+    >>> with ck.LocalCloud() as cloud:
+    ...     knot = ck.Knot(name="square", func=square, cloud=cloud)
+    ...     print(knot.map(range(10)).result())
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class LocalCloud(Cloud):
         self._directory = directory
         self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)
         self._key = access_key_from(aws_access_key_id, aws_secret_access_key, aws_session_token)
+        # The running cloud that this object has connected to.
         self._state: CloudState | None = None
         self._started_here = False
         self._starting = threading.Lock()
@@ -94,6 +106,7 @@ class LocalCloud(Cloud):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Sessions share the cloud of a directory. Another session may rely on a cloud that it has started.
         if self._started_here:
             self.stop()
 
@@ -102,22 +115,23 @@ class LocalCloud(Cloud):
 
     @cached_property
     def directory(self) -> Path:
-        """Where the cloud keeps itself."""
+        """The directory of the cloud's files."""
         return Path(self._directory).expanduser().absolute() if self._directory else default_directory()
 
     @cached_property
     def profile(self) -> str | None:
-        """None: the embedded cloud has a key of its own."""
+        """None: the embedded cloud has its own key and needs no AWS profile."""
         return None
 
     @cached_property
     def region(self) -> str:
-        """``us-east-1``."""
+        """The region ``us-east-1``, the only one of the embedded cloud."""
         return REGION
 
     @property
     def patience(self) -> float:
-        """Seconds; a cloud whose process has ended will not answer again."""
+        """Seconds that a wait for results continues without an answer from the cloud."""
+        # An ended process will not answer again.
         return 30.0 if self._is_running else 0.0
 
     @cached_property
@@ -126,7 +140,7 @@ class LocalCloud(Cloud):
 
     @property
     def endpoint_url(self) -> str | None:
-        """Where the cloud answers; found, or started, by asking."""
+        """The URL of the server. Reading it starts the cloud if none runs."""
         return self._running().endpoint
 
     @cached_property
@@ -136,33 +150,37 @@ class LocalCloud(Cloud):
             self._session_arguments(),
             state.endpoint,
             isolated=True,
-            silence=lambda: self._silence(state),
-            lasting=lambda: self._lasts(state),
+            silence=lambda: self._explain_silence(state),
+            lasting=lambda: self._still_runs(state),
         )
 
-    def _silence(self, state: CloudState) -> str:
-        """What to do when a cloud that was found does not answer."""
-        if self._lasts(state):
+    def _explain_silence(self, state: CloudState) -> str:
+        """Return cause and fix for a cloud that does not answer."""
+        if self._still_runs(state):
             return (
-                f"The embedded cloud at {state.endpoint} does not answer (process {state.pid}). "
-                "Call again, or end it with stop() of this LocalCloud."
+                f"The embedded cloud at {state.endpoint} does not answer, but its process {state.pid} still runs. "
+                f"Call again, or end the cloud with {self!r}.stop()."
             )
         return (
-            f"The embedded cloud at {state.endpoint} has ended, and what it held is gone. "
-            'Make the Knot again, with cloud="local", or call start() of this LocalCloud first.'
+            f"The embedded cloud at {state.endpoint} has ended, and its resources and results are gone. "
+            "Create the Knot again. If its cloud is a LocalCloud object, call start() of that object first."
         )
 
-    def _lasts(self, state: CloudState) -> bool:
-        """Whether the cloud that was found is still there, silent as it may be."""
+    def _still_runs(self, state: CloudState) -> bool:
+        """Return True if the process of this state still runs, even if it does not answer."""
         return self._is_running and read_state(self.directory) == state
 
     @property
     def _is_running(self) -> bool:
-        """Whether there is a cloud's process, busy as it may be."""
+        """True if a process of the cloud runs, even if it does not answer."""
+        # The process holds this lock for its lifetime, and the kernel frees the lock when it dies.
         return is_locked(server_lock(self.directory))
 
     def environment(self) -> dict[str, str]:
-        """The variables that point AWS's own tools, or a worker run by hand, at this cloud."""
+        """Return the environment variables that connect AWS's own tools to this cloud.
+
+        They serve a worker run by hand as well.
+        """
         state, key = self._running(), self._used_key()
         return {
             "AWS_ENDPOINT_URL": str(state.endpoint),
@@ -173,14 +191,14 @@ class LocalCloud(Cloud):
         }
 
     def _used_key(self) -> AccessKey:
-        """The key that was given, else the owner's."""
+        """Return the key from the constructor, or else the owner's key."""
         from cloudknot.local.iam.signing import AccessKey
 
         state = self._running()
         return self._key or AccessKey(state.access_key, state.secret_key)
 
     def log_url(self, stream: LogStream) -> str:
-        """A URL that shows a log stream in a browser for a week, or as long as the cloud runs."""
+        """Return a URL that shows a log stream in a browser. It works for a week, while the cloud runs."""
         from urllib.parse import urlencode
 
         from cloudknot.local.iam.signing import presign
@@ -200,12 +218,12 @@ class LocalCloud(Cloud):
 
     @property
     def has_regions(self) -> bool:
-        """False: the embedded cloud is one region, and its only login is its own key."""
+        """False: the embedded cloud has one region, and no profiles."""
         return False
 
     @property
     def image_store(self) -> ImageStore | None:
-        """The registry for a runner that needs one, else directories of this machine."""
+        """The registry if the runner needs one, or else directories on this machine."""
         if RUNNERS[self._running().runner].needs_registry:
             return super().image_store
         from cloudknot.local.runners.images import DirectoryStore
@@ -213,55 +231,70 @@ class LocalCloud(Cloud):
         return DirectoryStore(self.directory)
 
     def start(self) -> admin.CloudStatus:
-        """Find the running cloud, or start one.
+        """Connect to the running cloud, or start one, and return its status.
+
+        Returns
+        -------
+        CloudStatus
+            The cloud's ``endpoint``, ``pid`` and options, and the number of ``jobs`` in each state.
 
         Raises
         ------
         CloudknotConfigurationError
-            What the embedded cloud needs is not installed.
+            A package of the embedded cloud is not installed, or the running cloud has other options.
         CloudknotInputError
-            The directory is somebody else's.
+            The directory is in use for something other than an embedded cloud.
         CloudError
-            It did not start, and the end of its log is in the text; or it does not answer.
+            The cloud could not start or does not answer. The message has the end of its log.
         """
-        if self._state is not None and self._state != self._find():
-            self._forget()
+        if self._state is not None and self._state != self._find_running():
+            self._disconnect()
         state = self._running()
         status = self.status()
         if status is None:
-            raise CloudError(self._silence(state))
+            raise CloudError(self._explain_silence(state))
         return status
 
     def stop(self) -> bool:
-        """End the cloud and its jobs, and wait until it is gone; False when none was running."""
-        # What waits for this cloud must learn that it ended, and not start another by asking; `start` does that.
-        self._started_here, found = False, self._is_running
-        told, deadline = None, time.monotonic() + STOP_TIMEOUT
-        while self._is_running:
-            state = read_state(self.directory)
-            if state is not None and state != told:
-                told = state
-                self._tell_to_end(state)
-            if time.monotonic() > deadline:
-                raise CKTimeoutError(
-                    f"The local cloud in {self.directory} has not ended within {STOP_TIMEOUT:.0f} s. "
-                    f"End its process{f', {told.pid},' if told else ''} yourself."
-                )
-            time.sleep(0.02)
-        return found
+        """End the cloud and its jobs, and wait for its end. Return False if no cloud ran.
 
-    def _tell_to_end(self, state: CloudState) -> None:
-        """Ask, or else send SIGTERM, which a cloud hears even when all its threads are busy."""
-        if admin.ask(state, "POST", admin.STOP_PATH) is None and self._lasts(state):
+        Raises
+        ------
+        CKTimeoutError
+            The cloud still runs after 60 seconds.
+        """
+        # self._state stays: a thread that waits for this cloud must get an error, and not start a new cloud by
+        # asking it. Only `start` does that.
+        self._started_here, was_running = False, self._is_running
+        stopping, deadline = None, time.monotonic() + STOP_TIMEOUT
+        while self._is_running:
+            # A cloud that is still starting writes its state a moment later.
+            state = read_state(self.directory)
+            if state is not None and state != stopping:
+                stopping = state
+                self._request_stop(state)
+            if time.monotonic() > deadline:
+                process = f"process {stopping.pid}" if stopping else "process"
+                command = f" with `kill -9 {stopping.pid}`" if stopping else ""
+                raise CKTimeoutError(
+                    f"The embedded cloud in {self.directory} still runs after {STOP_TIMEOUT:.0f} seconds. "
+                    f"End its {process}{command}."
+                )
+            time.sleep(POLL_INTERVAL)
+        return was_running
+
+    def _request_stop(self, state: CloudState) -> None:
+        # SIGTERM as the second way: a signal arrives even if all threads of the server are busy.
+        if admin.ask(state, "POST", admin.STOP_PATH) is None and self._still_runs(state):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, signal.SIGTERM)
 
     def status(self) -> admin.CloudStatus | None:
-        """Return the status of the running cloud; None when none runs. Never starts one."""
+        """Return the status of the running cloud, or None if no cloud runs. Never start one."""
         return admin.status(self.directory)
 
-    def _forget(self) -> None:
-        """The cloud that was found is no more; the next use finds or starts another."""
+    def _disconnect(self) -> None:
+        """Drop the connection to an ended cloud, so that the next use connects to another or starts one."""
         self._state = None
         for name in ("door", "storage"):
             self.__dict__.pop(name, None)
@@ -270,11 +303,11 @@ class LocalCloud(Cloud):
     def _running(self) -> CloudState:
         with self._starting:
             if self._state is None:
-                self._state = self._find() or self._start()
+                self._state = self._find_running() or self._start()
             return self._state
 
-    def _find(self) -> CloudState | None:
-        """The cloud of the directory; None when there is no process of one."""
+    def _find_running(self) -> CloudState | None:
+        """Return the running cloud of the directory, or None. Wait for one that is starting or stopping."""
         state, deadline = None, time.monotonic() + ANSWER_TIMEOUT
         while self._is_running:
             state = read_state(self.directory)
@@ -282,7 +315,7 @@ class LocalCloud(Cloud):
                 if state is not None:
                     check_running(self.directory, self._options, state)
                 return state
-            time.sleep(0.02)
+            time.sleep(POLL_INTERVAL)
         return None
 
     def _start(self) -> CloudState:
@@ -293,11 +326,11 @@ class LocalCloud(Cloud):
         if self._options.registry:
             check_registry(self._options.registry)
         claim(self.directory)
-        # Whoever comes second finds what the first one started.
+        # Two sessions may start a cloud at the same time. The second one finds the cloud of the first.
         with locked(self.directory / "start.lock"):
-            found = self._find()
-            if found is not None:
-                return found
+            running = self._find_running()
+            if running is not None:
+                return running
             state = launch(self.directory, self._options)
         self._started_here = True
         return state

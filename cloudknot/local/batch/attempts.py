@@ -65,6 +65,7 @@ def _matches(rule: ExitRule, attempt: Attempt) -> bool:
 def _matches_pattern(pattern: str | None, text: str | None) -> bool:
     if pattern is None or pattern == "*":
         return True
+    # For example the exit code of an attempt on a lost host. Only an asterisk matches it.
     if text is None:
         return False
     # Batch allows an asterisk at the end of a pattern only, so this is the whole glob syntax.

@@ -1,6 +1,6 @@
 """Job definitions, queues and compute environments, read through the embedded cloud's own Batch API.
 
-The answers are cached until `Catalog.forget`, which the server calls around every request that may change them.
+The answers are cached until `Catalog.forget`. The server calls that around every request that may change Batch.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Catalog:
 
     def __init__(self, describe: Describe) -> None:
         self._describe = describe
+        # Each SubmitJob needs a definition and a queue. Without a cache, a map of single jobs would ask for each job.
         self._lock = threading.Lock()
         self._definitions: dict[str, JobDefinitionTypeDef] = {}
         self._queues: dict[str, Queue] = {}

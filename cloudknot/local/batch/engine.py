@@ -32,7 +32,7 @@ from cloudknot.local.batch.scheduler import Scheduler, TimeLimits
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL (ECS, ``ECS_CONTAINER_STOP_TIMEOUT``)."""
 RETENTION = 24 * 3600.0
-"""Seconds for which an ended job can still be described."""
+"""Seconds until an ended job is forgotten. DescribeJobs and ListJobs show it until then."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +61,7 @@ class Engine:
         self._limits = TimeLimits()
         self._running: dict[str, Job] = {}
         self._deadlines: list[_Deadline] = []
-        # Jobs whose end has still to reach their parents and dependents.
+        # Ended jobs that parents and dependents do not know of yet.
         self._just_ended: deque[Job] = deque()
         # Top-level jobs in the order of their ends, so that the oldest ones can be dropped from the left.
         self._history: deque[Job] = deque()
@@ -106,6 +106,7 @@ class Engine:
     def cancel(self, job: Job, reason: str, now: float) -> list[Action]:
         """End a job, or those children of an array, that have not reached STARTING (CancelJob)."""
         job.cancelled = True
+        # Running children continue: only TerminateJob stops them.
         self._cancel_waiting(job, reason, now)
         return self._settle(now)
 
@@ -188,6 +189,7 @@ class Engine:
     def _make_runnable(self, job: Job) -> None:
         self._set_status(job, Status.RUNNABLE)
         job.reason = self._scheduler.add(job)
+        # As on AWS, a job that can never start stays RUNNABLE for ever, unless its queue has a limit for the reason.
         if job.reason:
             self._limits.add(job)
 
@@ -198,6 +200,7 @@ class Engine:
             self._cancel_waiting(stuck, reason, now)
             # Before the next stuck job: this end may fail that job, too, as a dependent.
             self._propagate_ends(now)
+        # Last, so that vCPUs freed by the ends above go to waiting jobs at once.
         for job in self._scheduler.take():
             self._start(job)
         actions, self._actions = self._actions, []
@@ -214,6 +217,7 @@ class Engine:
         self._set_status(job, Status.RUNNING)
         attempt = job.attempts[-1]
         attempt.started = job.started = _ms(now)
+        # The timeout is one of each attempt. Its time does not include the wait in the queue or the pull of the image.
         if job.spec.timeout is not None:
             heapq.heappush(self._deadlines, _Deadline(now + job.spec.timeout, attempt.task_id, kill=False))
 
@@ -240,6 +244,7 @@ class Engine:
             heapq.heappush(self._deadlines, _Deadline(now + STOP_GRACE, task_id, kill=True))
 
     def _cancel_waiting(self, job: Job, reason: str, now: float) -> None:
+        # The array ends with its last running child, and then has this reason.
         if job.children:
             job.stop_reason = job.stop_reason or reason
         for target in job.children or [job]:

@@ -63,7 +63,7 @@ class Batch:
         self._engine = Engine(vcpus, lambda: str(uuid.uuid4()))
         self._changed = threading.Condition()
         self._closed = False
-        # The deadline for which the timekeeper sleeps. It is woken only for an earlier one.
+        # The timekeeper sleeps until this time. Only an earlier deadline wakes it.
         self._due = math.inf
         self._routes: Mapping[str, Callable[[Any], Answer]] = {
             "/v1/submitjob": self.submit_job,
@@ -193,6 +193,7 @@ class Batch:
         if len(ids) > MAX_BULK:
             raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
         successful, errors = [], []
+        # One job that cannot end does not keep the others from it.
         for job_id in ids:
             try:
                 self._end(job_id, request.get("reason"), end)
@@ -219,6 +220,7 @@ class Batch:
             while not self._closed:
                 self._due = self._next_deadline()
                 wait = self._due - self._clock()
+                # Without a deadline the wait is infinite, and Condition.wait accepts TIMEOUT_MAX at most.
                 if wait > 0:
                     self._changed.wait(min(wait, threading.TIMEOUT_MAX))
                 else:
@@ -245,6 +247,7 @@ def detail(job: Job) -> Answer:
             "createdAt": job.created,
             "startedAt": job.started,
             "stoppedAt": job.stopped,
+            # AWS lists an attempt only after its end.
             "attempts": [_attempt(attempt) for attempt in job.attempts if attempt.stopped is not None],
             "retryStrategy": _retry_strategy(spec.retry),
             "dependsOn": [_dependency(dependency) for dependency in spec.depends_on],
@@ -320,6 +323,7 @@ def _last_stopped(job: Job) -> Attempt | None:
 
 
 def _array(job: Job) -> Answer | None:
+    # AWS sends a child an empty summary.
     if job.index is not None:
         return {"index": job.index, "statusSummary": {}}
     if job.spec.array_size is None:

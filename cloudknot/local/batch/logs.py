@@ -44,7 +44,7 @@ Call = Callable[..., object]
 
 @dataclass(eq=False)
 class _Tail:
-    """The output file of an attempt, and the offset up to which it has been shipped."""
+    """The output file of an attempt. ``offset`` is the number of bytes that have been shipped."""
 
     group: str
     stream: str
@@ -112,7 +112,7 @@ class LogShipper:
                 return
 
     def _ship(self, tail: _Tail) -> None:
-        # Read before the file. An attempt that ends during this pass may print more, which the next pass ships.
+        # Read before the file. An attempt that ends during this pass may print more, and the next pass ships that.
         ended = tail.ended
         try:
             while _size(tail.path) > tail.offset and self._ship_next(tail):
@@ -149,6 +149,7 @@ class LogShipper:
         self._call("PutLogEvents", **names, logEvents=events)
 
     def _create(self, names: dict[str, str]) -> None:
+        # The stream may exist, if the answer to an earlier call got lost.
         with contextlib.suppress(ResourceExistsException):
             self._call("CreateLogStream", **names)
 

@@ -44,7 +44,7 @@ _ACTIVE = frozenset({Status.STARTING, Status.RUNNING})
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
 HOST_LOST = "Host EC2 (instance i-00000000000000000) terminated."
-"""AWS's statusReason for a job whose host was terminated. cloudknot's retry rule matches ``Host EC2*``."""
+"""AWS's statusReason for a job on a terminated instance. cloudknot's retry rule matches ``Host EC2*``."""
 TIMED_OUT = "Job attempt duration exceeded timeout"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CHILD_FAILED = "Array Child Job failed"
@@ -157,7 +157,7 @@ class Task:
     role: str | None = None
     """The ARN of the job role."""
     init: bool = False
-    """True if the container's first process is an init process, which forwards signals and reaps zombies."""
+    """True to start the container with an init process. It forwards signals and reaps zombies."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,7 @@ class Stop:
 Action = Start | Stop
 
 
+# An array has up to 10,000 children, so jobs and attempts have slots: they take less memory than with a dict.
 @dataclass(slots=True)
 class Attempt:
     """One execution of a job. Times are milliseconds since 1970."""
@@ -215,6 +216,7 @@ class Attempt:
     status_reason: str | None = None
 
 
+# Compared by identity: a comparison by value would follow parents and children without end.
 @dataclass(slots=True, eq=False)
 class Job:
     """A single job, an array parent or a child job. Times are milliseconds since 1970."""

@@ -1,7 +1,7 @@
-"""Batch's rules for job queues and compute environments, as a layer in front of moto, which stores them.
+"""Batch's rules for job queues and compute environments, as a layer in front of moto.
 
-moto itself permits every deletion, has no quotas, drops the time limits of queues and ignores changes of a compute
-environment.
+moto stores the queues and environments. But it permits every deletion, has no quotas, drops the time limits of queues
+and ignores changes of a compute environment.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class BatchResources:
         return answer
 
     def _keep_limits(self, arn: str, request: Mapping[str, object]) -> None:
-        """Store the time limits of a queue, which moto drops."""
+        """Store the time limits of a queue, because moto drops them."""
         # Without AWS's minimum of 600 seconds, so that tests need not wait for so long.
         if LIMITS in request:
             self._overrides[arn] = {LIMITS: request[LIMITS]}
@@ -150,6 +150,7 @@ class BatchResources:
         if not environments:
             raise ClientException(f"{request['computeEnvironment']} does not exist")
         resources = request.get("computeResources")
+        # Batch alone scales a compute environment down, when no job needs it.
         if resources and resources.get("desiredvCpus", math.inf) < _desired_vcpus(environments[0]):
             raise ClientException("Manually scaling down compute environment is not supported.")
         answer = self._ask(environ, "updatecomputeenvironment", request)

@@ -1,4 +1,4 @@
-"""The order in which runnable jobs start, and the time limits for jobs that cannot start. No I/O.
+"""The start order of runnable jobs, and the time limits for jobs that cannot start. No I/O.
 
 Within a queue, jobs start first in, first out. Queues with a higher priority go first.
 """
@@ -51,6 +51,7 @@ class Scheduler:
                 # First in, first out: a smaller job does not overtake the head, also if it would fit.
                 elif self._machine_is_full_for(job):
                     return
+                # Only this queue has to wait: another one may have a compute environment with free vCPUs.
                 elif self._environment_is_full_for(job):
                     break
                 else:
@@ -85,7 +86,7 @@ CANCELED = "Canceled by JobStateTimeLimit action due to reason: {reason}"
 
 @dataclass
 class _StuckJobs:
-    """The stuck jobs of one queue, with the time at which the first one became the head."""
+    """The stuck jobs of one queue. ``since`` is the time when the first of them became the head."""
 
     jobs: deque[Job] = field(default_factory=deque)
     head: Job | None = None
@@ -124,7 +125,7 @@ class TimeLimits:
         return limit if limit is not None and stuck.since + limit.seconds <= now else None
 
     def next(self) -> float | None:
-        """Return the time at which the next limit ends, or None if no queue has a stuck head."""
+        """Return the time of the next cancellation, or None if no queue has a stuck head."""
         times = [
             stuck.since + limit.seconds
             for stuck in self._queues.values()

@@ -1,4 +1,4 @@
-"""CloudFormation's protocol: form requests in, XML out."""
+"""The requests of CloudFormation: AWS's query protocol, with form fields in and XML out."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from xml.sax.saxutils import escape
 
 from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.deployment import Deployment, check, run
-from cloudknot.local.cloudformation.records import GONE, Resource, StackRecord, ValidationError, Wanted
-from cloudknot.local.cloudformation.template import load, parameters_of
+from cloudknot.local.cloudformation.records import DELETED, Resource, StackRecord, StackSpec, ValidationError
+from cloudknot.local.cloudformation.template import load, parameter_values
 
-PAGE = 100
-NAMED_KINDS = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
+PAGE_SIZE = 100
+# AWS requires CAPABILITY_NAMED_IAM for resources of these types with a name. Here it is required with or without one.
+IAM_TYPES = ("AWS::IAM::Role", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy")
 
 Form = Mapping[str, str]
 Answer = Mapping[str, object]
 
 
 class CloudFormation:
-    """Every stack of the cloud.
+    """The stacks of the embedded cloud.
 
     Parameters
     ----------
     door : callable
-        ``door(access_key)``: makes calls as that key's owner.
+        ``door(access_key)`` returns a `Door` that makes calls as the owner of the key.
     account, region : str
     on_change : callable
-        Called when what Batch has may have changed.
+        Called after each operation on a stack, because it may have changed resources of Batch.
     """
 
     def __init__(
@@ -54,68 +55,78 @@ class CloudFormation:
         }
 
     def respond(self, body: bytes, access_key: str) -> bytes:
-        """The body that answers a request. `ValidationError` when it is refused."""
+        """Return the body of the answer to a request. Raise `ValidationError` for a refused one."""
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
         action = form.get("Action", "")
         handler = self._actions.get(action)
         if handler is None:
-            raise ValidationError(f"The embedded cloud does not know the action {action!r}.", "InvalidAction")
+            raise ValidationError(
+                f"The embedded cloud does not support the CloudFormation action {action!r}. "
+                f"It supports {', '.join(self._actions)}.",
+                "InvalidAction",
+            )
         return render(action, handler(form, access_key))
 
     def _create_stack(self, form: Form, access_key: str) -> Answer:
         name = form.get("StackName", "")
-        wanted = _wanted(form)
+        spec = _spec(form)
         with self._lock:
-            taken = self._live(name)
-            if taken is not None:
+            existing_stack = self._live(name)
+            if existing_stack is not None:
                 raise ValidationError(f"Stack [{name}] already exists", "AlreadyExistsException")
             stack_id = f"arn:aws:cloudformation:{self._region}:{self._account}:stack/{name}/{uuid.uuid4()}"
-            record = StackRecord(name, stack_id, wanted)
-            check(wanted, self._pseudo(record))
-            record.become("CREATE_IN_PROGRESS", "User Initiated")
+            record = StackRecord(name, stack_id, spec)
+            check(spec, self._pseudo_parameters(record))
+            record.set_status("CREATE_IN_PROGRESS", "User Initiated")
             self._stacks[stack_id] = record
-        self._work(record, self._deployment(record, access_key).create)
+        self._start_work(record, self._deployment(record, access_key).create)
         return {"StackId": stack_id}
 
     def _update_stack(self, form: Form, access_key: str) -> Answer:
         record = self._find(form["StackName"])
-        wanted = _wanted(form, record.wanted)
-        check(wanted, self._pseudo(record))
+        spec = _spec(form, record.spec)
+        check(spec, self._pseudo_parameters(record))
         with record.lock:
-            if not record.status.endswith("_COMPLETE") or record.status in ("ROLLBACK_COMPLETE", GONE):
+            # A stack in ROLLBACK_COMPLETE has no resources. AWS permits only its deletion.
+            if not record.status.endswith("_COMPLETE") or record.status in ("ROLLBACK_COMPLETE", DELETED):
                 raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be updated.")
             deployment = self._deployment(record, access_key)
-            if not deployment.changes(wanted):
+            if not deployment.has_changes(spec):
                 raise ValidationError("No updates are to be performed.")
-            record.become("UPDATE_IN_PROGRESS", "User Initiated")
-        self._work(record, partial(deployment.update, wanted))
+            record.set_status("UPDATE_IN_PROGRESS", "User Initiated")
+        self._start_work(record, partial(deployment.update, spec))
         return {"StackId": record.id}
 
     def _delete_stack(self, form: Form, access_key: str) -> Answer:
         record = self._stacks.get(form["StackName"]) or self._live(form["StackName"])
+        # As on AWS, the deletion of a stack that does not exist succeeds.
         if record is None:
             return {}
         with record.lock:
-            if record.status in (GONE, "DELETE_IN_PROGRESS"):
+            if record.status in (DELETED, "DELETE_IN_PROGRESS"):
                 return {}
             if record.status.startswith(("UPDATE", "ROLLBACK")) and record.status.endswith("_IN_PROGRESS"):
                 raise ValidationError(f"Stack [{record.name}] cannot be deleted while in status {record.status}")
-            record.unwanted = True
-            record.become("DELETE_IN_PROGRESS", "User Initiated")
-        self._work(record, self._deployment(record, access_key).delete)
+            # A creation in progress looks at this before each resource, and leaves the rest to the deletion.
+            record.deletion_requested = True
+            record.set_status("DELETE_IN_PROGRESS", "User Initiated")
+        self._start_work(record, self._deployment(record, access_key).delete)
         return {}
 
     def _describe_stacks(self, form: Form, _: str) -> Answer:
         if "StackName" in form:
             return {"Stacks": [stack_answer(self._find(form["StackName"]))]}
-        live = [record for record in self._newest_first() if record.status != GONE]
+        # A deleted stack is described by its id only.
+        live = [record for record in self._newest_first() if record.status != DELETED]
         return _page("Stacks", [stack_answer(record) for record in live], form)
 
     def _list_stacks(self, form: Form, _: str) -> Answer:
         states = set(_members(form, "StackStatusFilter").values())
-        found = [record for record in self._newest_first() if not states or record.status in states]
-        dropped = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
-        rows = [{key: value for key, value in stack_answer(one).items() if key not in dropped} for one in found]
+        records = [record for record in self._newest_first() if not states or record.status in states]
+        omitted = ("Parameters", "Outputs", "Tags", "Capabilities", "Description")
+        rows = [
+            {key: value for key, value in stack_answer(record).items() if key not in omitted} for record in records
+        ]
         return _page("StackSummaries", rows, form)
 
     def _describe_stack_events(self, form: Form, _: str) -> Answer:
@@ -138,18 +149,18 @@ class CloudFormation:
 
     def _list_stack_resources(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
-        rows = [_resource(one, "LastUpdatedTimestamp") for one in list(record.resources.values())]
+        # A copy: the thread that works on the stack changes the dict meanwhile.
+        rows = [_resource(resource, "LastUpdatedTimestamp") for resource in list(record.resources.values())]
         return _page("StackResourceSummaries", rows, form)
 
     def _describe_stack_resources(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
         stack = {"StackId": record.id, "StackName": record.name}
-        return {
-            "StackResources": [{**stack, **_resource(one, "Timestamp")} for one in list(record.resources.values())]
-        }
+        resources = list(record.resources.values())
+        return {"StackResources": [{**stack, **_resource(resource, "Timestamp")} for resource in resources]}
 
     def _get_template(self, form: Form, _: str) -> Answer:
-        return {"TemplateBody": self._find(form["StackName"]).wanted.text}
+        return {"TemplateBody": self._find(form["StackName"]).spec.text}
 
     def _find(self, name: str) -> StackRecord:
         record = self._stacks.get(name) or self._live(name)
@@ -158,16 +169,16 @@ class CloudFormation:
         return record
 
     def _live(self, name: str) -> StackRecord | None:
-        found = (one for one in list(self._stacks.values()) if one.name == name and one.status != GONE)
-        return next(found, None)
+        records = list(self._stacks.values())
+        return next((record for record in records if record.name == name and record.status != DELETED), None)
 
     def _newest_first(self) -> list[StackRecord]:
         return list(reversed(self._stacks.values()))
 
     def _deployment(self, record: StackRecord, access_key: str) -> Deployment:
-        return Deployment(record, self._door(access_key), self._pseudo(record))
+        return Deployment(record, self._door(access_key), self._pseudo_parameters(record))
 
-    def _pseudo(self, record: StackRecord) -> dict[str, str]:
+    def _pseudo_parameters(self, record: StackRecord) -> dict[str, str]:
         return {
             "AWS::AccountId": self._account,
             "AWS::Partition": "aws",
@@ -177,45 +188,51 @@ class CloudFormation:
             "AWS::URLSuffix": "amazonaws.com",
         }
 
-    def _work(self, record: StackRecord, work: Callable[[], None]) -> None:
-        def worked() -> None:
+    def _start_work(self, record: StackRecord, work: Callable[[], None]) -> None:
+        def target() -> None:
             try:
                 run(work, record)
             finally:
                 self._on_change()
 
-        threading.Thread(target=worked, name=f"stack {record.name}", daemon=True).start()
+        # A request returns at once, as on AWS: callers poll the stack for its end.
+        threading.Thread(target=target, name=f"stack {record.name}", daemon=True).start()
 
 
-def _wanted(form: Form, before: Wanted | None = None) -> Wanted:
-    """What a request asks for; an update may ask for the template or a parameter that was there before."""
-    if "TemplateBody" not in form and not (before and form.get("UsePreviousTemplate") == "true"):
+def _spec(form: Form, previous: StackSpec | None = None) -> StackSpec:
+    """Return the stack that a request describes.
+
+    An update can refer to the template and to parameters of the ``previous`` specification.
+    """
+    if "TemplateBody" not in form and not (previous and form.get("UsePreviousTemplate") == "true"):
         raise ValidationError("Either Template URL or Template Body must be specified.")
-    text = form.get("TemplateBody", before.text if before else "")
+    text = form.get("TemplateBody", previous.text if previous else "")
     template = load(text)
     capabilities = set(_members(form, "Capabilities").values())
-    kinds = {one.get("Type") for one in template["Resources"].values()}
-    if kinds & set(NAMED_KINDS) and "CAPABILITY_NAMED_IAM" not in capabilities:
+    types = {resource.get("Type") for resource in template["Resources"].values()}
+    if types & set(IAM_TYPES) and "CAPABILITY_NAMED_IAM" not in capabilities:
         raise ValidationError("Requires capabilities : [CAPABILITY_NAMED_IAM]", "InsufficientCapabilitiesException")
-    given = {}
+    parameters = {}
     for prefix in _members(form, "Parameters"):
         key = form[f"{prefix}.ParameterKey"]
-        previous = before is not None and form.get(f"{prefix}.UsePreviousValue") == "true"
-        given[key] = before.parameters[key] if before and previous else form.get(f"{prefix}.ParameterValue", "")
-    tags = {form[f"{prefix}.Key"]: form[f"{prefix}.Value"] for prefix in _members(form, "Tags")}
-    kept = before.tags if before is not None and not tags else tags
-    return Wanted(text, template, parameters_of(template, given), kept)
+        is_previous = previous is not None and form.get(f"{prefix}.UsePreviousValue") == "true"
+        value = form.get(f"{prefix}.ParameterValue", "")
+        parameters[key] = previous.parameters[key] if previous and is_previous else value
+    new_tags = {form[f"{prefix}.Key"]: form[f"{prefix}.Value"] for prefix in _members(form, "Tags")}
+    # An update without tags keeps the tags of the stack.
+    tags = previous.tags if previous is not None and not new_tags else new_tags
+    return StackSpec(text, template, parameter_values(template, parameters), tags)
 
 
 def _members(form: Form, name: str) -> dict[str, str]:
-    """A list of a request: the prefix of each member, and its value if it is a plain one."""
-    found: dict[str, str] = {}
+    """Return the members of a list in a request: the key prefix of each, and its value if it is a plain one."""
+    members: dict[str, str] = {}
     start = f"{name}.member."
     for key, value in form.items():
         if key.startswith(start):
             number, _, rest = key[len(start) :].partition(".")
-            found.setdefault(f"{start}{number}", "" if rest else value)
-    return found
+            members.setdefault(f"{start}{number}", "" if rest else value)
+    return members
 
 
 def _resource(resource: Resource, time: str) -> Answer:
@@ -231,21 +248,22 @@ def _resource(resource: Resource, time: str) -> Answer:
 
 def _page(name: str, rows: Sequence[Answer], form: Form) -> Answer:
     start = int(form.get("NextToken") or 0)
-    more = {"NextToken": str(start + PAGE)} if len(rows) > start + PAGE else {}
-    return {name: rows[start : start + PAGE], **more}
+    end = start + PAGE_SIZE
+    token = {"NextToken": str(end)} if len(rows) > end else {}
+    return {name: rows[start:end], **token}
 
 
 NAMESPACE = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 
 
 def stack_answer(record: StackRecord) -> Answer:
-    """One entry of DescribeStacks."""
-    wanted = record.wanted
+    """Return a stack's entry in the answer of DescribeStacks."""
+    spec = record.spec
     return {
         "StackId": record.id,
         "StackName": record.name,
-        "Description": wanted.template.get("Description"),
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.parameters.items()],
+        "Description": spec.template.get("Description"),
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in spec.parameters.items()],
         "CreationTime": record.created,
         "DeletionTime": record.deleted,
         "LastUpdatedTime": record.updated,
@@ -254,12 +272,12 @@ def stack_answer(record: StackRecord) -> Answer:
         "DisableRollback": False,
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
         "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in record.outputs.items()],
-        "Tags": [{"Key": key, "Value": value} for key, value in wanted.tags.items()],
+        "Tags": [{"Key": key, "Value": value} for key, value in spec.tags.items()],
     }
 
 
 def render(action: str, answer: Answer) -> bytes:
-    """An answer in the format of AWS's query protocol."""
+    """Return an answer as XML of AWS's query protocol."""
     return (
         f'<{action}Response xmlns="{NAMESPACE}"><{action}Result>{_xml(answer)}</{action}Result>'
         f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>"
@@ -267,10 +285,12 @@ def render(action: str, answer: Answer) -> bytes:
 
 
 def _xml(value: object) -> str:
+    # A missing value is a missing element: an empty one would be an empty string to the client.
     if isinstance(value, Mapping):
         return "".join(f"<{key}>{_xml(item)}</{key}>" for key, item in value.items() if item is not None)
     if isinstance(value, list):
         return "".join(f"<member>{_xml(item)}</member>" for item in value)
+    # AWS has milliseconds, not microseconds.
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     return escape(str(value).lower() if isinstance(value, bool) else str(value))

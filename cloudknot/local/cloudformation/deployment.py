@@ -1,7 +1,7 @@
-"""The work on one stack: creation, update and deletion, each with what happens when a resource fails.
+"""The operations on a stack: creation, update and deletion, and the rollback after a failure.
 
-What AWS does resource by resource is done here in the same order and leaves the same events (CloudFormation user
-guide, "Stack events", "DeletionPolicy attribute"). Resources are made one after the other.
+They handle resources in the order of AWS and leave the same events (CloudFormation user guide, "Stack events" and
+"DeletionPolicy attribute"). Unlike AWS, they handle one resource at a time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NoReturn
 
 from cloudknot.aws.door import Door
 from cloudknot.local.cloudformation.records import (
-    GONE,
+    DELETED,
     Properties,
     Resource,
     ResourceDeclaration,
     ResourceError,
     StackRecord,
+    StackSpec,
     ValidationError,
-    Wanted,
 )
 from cloudknot.local.cloudformation.resource_types import RESOURCE_TYPES, ResourceType, UpdatableType
 from cloudknot.local.cloudformation.services import Services
@@ -34,13 +34,13 @@ CUSTOM_NAMED = (
 )
 
 
-def check(wanted: Wanted, pseudo: Mapping[str, str]) -> None:
-    """Refuse a template with unknown kinds, missing references or a circle, before anything is begun."""
-    resources = wanted.template["Resources"]
-    if unknown := sorted({one.get("Type", "") for one in resources.values()} - set(RESOURCE_TYPES)):
+def check(spec: StackSpec, pseudo_parameters: Mapping[str, str]) -> None:
+    """Refuse a template with unknown resource types, unresolved references or circular dependencies."""
+    resources = spec.template["Resources"]
+    if unknown := sorted({resource.get("Type", "") for resource in resources.values()} - set(RESOURCE_TYPES)):
         raise ValidationError(f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]")
-    known = {*resources, *wanted.parameters, *pseudo, "AWS::NoValue"}
-    missing = {name for one in resources.values() for name in references(one)} - known
+    names = {*resources, *spec.parameters, *pseudo_parameters, "AWS::NoValue"}
+    missing = {name for resource in resources.values() for name in references(resource)} - names
     if missing:
         raise ValidationError(
             f"Template format error: Unresolved resource dependencies [{', '.join(sorted(missing))}] "
@@ -50,13 +50,17 @@ def check(wanted: Wanted, pseudo: Mapping[str, str]) -> None:
 
 
 def order(resources: Mapping[str, ResourceDeclaration]) -> list[str]:
-    """The logical ids, each behind those that it depends on."""
-    graph = {name: [other for other in _dependencies(one) if other in resources] for name, one in resources.items()}
+    """Return the logical ids of the resources, each one after its dependencies."""
+    # Parameters are references as well, but no resources.
+    graph = {
+        name: [dependency for dependency in _dependencies(resource) if dependency in resources]
+        for name, resource in resources.items()
+    }
     try:
         return list(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        circle = ", ".join(dict.fromkeys(error.args[1]))
-        raise ValidationError(f"Circular dependency between resources: [{circle}]") from error
+        cycle = ", ".join(dict.fromkeys(error.args[1]))
+        raise ValidationError(f"Circular dependency between resources: [{cycle}]") from error
 
 
 def _dependencies(resource: ResourceDeclaration) -> list[str]:
@@ -71,102 +75,108 @@ class Deployment:
     ----------
     record : StackRecord
     door : Door
-        Signs with the key of whoever asked.
-    pseudo : mapping
-        The values of ``AWS::Region`` and so on.
+        Makes calls with the key of the caller who requested the operation.
+    pseudo_parameters : mapping
+        The values of ``AWS::Region`` and the like.
     """
 
-    def __init__(self, record: StackRecord, door: Door, pseudo: Mapping[str, str]) -> None:
-        self._record, self._door, self._pseudo = record, door, pseudo
+    def __init__(self, record: StackRecord, door: Door, pseudo_parameters: Mapping[str, str]) -> None:
+        self._record, self._door, self._pseudo_parameters = record, door, pseudo_parameters
 
     def create(self) -> None:
-        """Make every resource; when one fails, delete those that were made."""
+        """Create all resources. If one fails, delete those that were created."""
         with self._record.work:
             try:
-                for name in self._active(self._record.wanted):
-                    if self._record.unwanted:
+                for name in self._active(self._record.spec):
+                    # The thread of the deletion waits for `work`, and deletes the resources created so far.
+                    if self._record.deletion_requested:
                         return
-                    self._make(name, self._record.wanted)
-                self._record.outputs = self._outputs(self._record.wanted)
+                    self._create_resource(name, self._record.spec)
+                self._record.outputs = self._outputs(self._record.spec)
             except ResourceError as error:
                 self._roll_back_creation(error)
             else:
-                self._come_into("CREATE_COMPLETE")
+                self._set_status("CREATE_COMPLETE")
 
-    def _come_into(self, status: str, reason: str = "") -> bool:
-        """Have the stack come into a state, unless somebody has begun to delete it: then that goes on."""
+    def _set_status(self, status: str, reason: str = "") -> bool:
+        """Set the status of the stack and return True. Do nothing and return False if its deletion was requested."""
         with self._record.lock:
-            if not self._record.unwanted:
-                self._record.become(status, reason)
-            return not self._record.unwanted
+            if not self._record.deletion_requested:
+                self._record.set_status(status, reason)
+            return not self._record.deletion_requested
 
     def _roll_back_creation(self, error: ResourceError) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
-        failed = f"The following resource(s) failed to create: [{names}]. Rollback requested by user."
-        if not self._come_into("ROLLBACK_IN_PROGRESS", failed):
+        reason = f"The following resource(s) failed to create: [{names}]. Rollback requested by user."
+        if not self._set_status("ROLLBACK_IN_PROGRESS", reason):
             return
-        left = self._delete_all(self._record.resources.values(), kept=("Retain",))
-        self._record.become("ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", _failed_to_delete(left))
+        # RetainExceptOnCreate keeps a resource in every deletion but this one.
+        remaining = self._delete_all(self._record.resources.values(), retained=("Retain",))
+        self._record.set_status("ROLLBACK_FAILED" if remaining else "ROLLBACK_COMPLETE", _failed_to_delete(remaining))
 
     def delete(self) -> None:
-        """Delete every resource, in the reverse order of their dependencies."""
+        """Delete all resources, in the reverse order of their dependencies."""
         with self._record.work:
-            left = self._delete_all(self._record.resources.values(), kept=("Retain", "RetainExceptOnCreate"))
-            self._record.become("DELETE_FAILED" if left else GONE, _failed_to_delete(left))
+            remaining = self._delete_all(self._record.resources.values(), retained=("Retain", "RetainExceptOnCreate"))
+            self._record.set_status("DELETE_FAILED" if remaining else DELETED, _failed_to_delete(remaining))
 
-    def changes(self, wanted: Wanted) -> bool:
-        """Whether an update would change a resource, or the tags. Outputs alone are not updated (CloudFormation user
-        guide, "Outputs"), and of the text of a template only what comes of it counts."""
-        there = self._record.resources
+    def has_changes(self, spec: StackSpec) -> bool:
+        """Return True if an update to ``spec`` would change a resource or the tags."""
+        # As on AWS, a change of outputs alone is no update (CloudFormation user guide, "Outputs"). The text of the
+        # template does not count either, only the resources that result from it.
+        existing = self._record.resources
         try:
-            active = self._active(wanted)
-            same = set(active) == set(there) and all(
-                self._properties(name, wanted) == there[name].properties for name in active
+            active = self._active(spec)
+            same = set(active) == set(existing) and all(
+                self._properties(name, spec) == existing[name].properties for name in active
             )
+        # An expression that refers to a new resource has no value yet.
         except ResourceError:
             return True
-        return not same or wanted.tags != self._record.wanted.tags
+        return not same or spec.tags != self._record.spec.tags
 
-    def update(self, wanted: Wanted) -> None:
-        """Make, change and replace resources; when one fails, bring back how it was."""
+    def update(self, spec: StackSpec) -> None:
+        """Create, change and replace resources. If one fails, restore the previous state."""
         undo: list[Callable[[], None]] = []
-        old: list[Resource] = []
+        replaced: list[Resource] = []
         with self._record.work:
             try:
-                active = self._active(wanted)
+                active = self._active(spec)
                 for name in active:
-                    self._bring_up_to_date(name, wanted, undo, old)
-                outputs = self._outputs(wanted)
+                    self._update_resource(name, spec, undo, replaced)
+                outputs = self._outputs(spec)
             except ResourceError as error:
                 self._roll_back_update(error, undo)
                 return
-            self._record.wanted, self._record.outputs, self._record.updated = wanted, outputs, datetime.now(UTC)
-            self._record.become("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-            dropped = [one for name, one in self._record.resources.items() if name not in active]
-            self._delete_all([*dropped, *old], kept=("Retain", "RetainExceptOnCreate"))
-            self._record.become("UPDATE_COMPLETE")
+            self._record.spec, self._record.outputs, self._record.updated = spec, outputs, datetime.now(UTC)
+            # Deletions come last, after the last step that can fail: a deleted resource could not be restored.
+            self._record.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+            removed = [resource for name, resource in self._record.resources.items() if name not in active]
+            self._delete_all([*removed, *replaced], retained=("Retain", "RetainExceptOnCreate"))
+            self._record.set_status("UPDATE_COMPLETE")
 
     def _roll_back_update(self, error: ResourceError, undo: list[Callable[[], None]]) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
-        failed = f"The following resource(s) failed to update: [{names}]."
-        self._record.become("UPDATE_ROLLBACK_IN_PROGRESS", failed)
+        reason = f"The following resource(s) failed to update: [{names}]."
+        self._record.set_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
         try:
             for step in reversed(undo):
                 step()
         except ResourceError as second:
-            self._record.become("UPDATE_ROLLBACK_FAILED", str(second.args[0]))
+            self._record.set_status("UPDATE_ROLLBACK_FAILED", str(second.args[0]))
         else:
-            self._record.become("UPDATE_ROLLBACK_COMPLETE")
+            self._record.set_status("UPDATE_ROLLBACK_COMPLETE")
 
-    def _bring_up_to_date(
-        self, name: str, wanted: Wanted, undo: list[Callable[[], None]], old: list[Resource]
+    def _update_resource(
+        self, name: str, spec: StackSpec, undo: list[Callable[[], None]], replaced: list[Resource]
     ) -> None:
+        """Create, update or replace one resource. Append the step of a rollback to ``undo``."""
         before = self._record.resources.get(name)
         if before is None:
-            made = self._make(name, wanted)
-            undo.append(lambda: self._take_back(made, None))
+            created = self._create_resource(name, spec)
+            undo.append(lambda: self._restore(created, None))
             return
-        properties = self._properties(name, wanted)
+        properties = self._properties(name, spec)
         if properties == before.properties:
             return
         kind = RESOURCE_TYPES[before.kind]
@@ -174,107 +184,117 @@ class Deployment:
             key for key in {*properties, *before.properties} if properties.get(key) != before.properties.get(key)
         }
         if isinstance(kind, UpdatableType) and changed <= kind.in_place:
-            undo.append(lambda: self._change(kind, before, before.properties))
-            self._change(kind, before, properties)
+            # Appended before the change, because an update that fails may have been applied in part.
+            undo.append(lambda: self._update_in_place(kind, before, before.properties))
+            self._update_in_place(kind, before, properties)
             return
-        if kind.name in properties and kind.name not in changed and not kind.renewed_by_name:
+        # The replacement exists beside the old resource for a while, and two resources cannot have the same name.
+        if kind.name in properties and kind.name not in changed and not kind.has_revisions:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
-        made = self._make(name, wanted, "UPDATE")
-        undo.append(lambda: self._take_back(made, before))
-        if not kind.survives_renewal(before.properties):
-            old.append(before)
+        created = self._create_resource(name, spec, "UPDATE")
+        undo.append(lambda: self._restore(created, before))
+        if not kind.outlives_replacement(before.properties):
+            replaced.append(before)
 
-    def _change(self, kind: UpdatableType, before: Resource, properties: Properties) -> None:
+    def _update_in_place(self, kind: UpdatableType, before: Resource, properties: Properties) -> None:
         current = self._record.resources[before.logical_id]
-        self._record.note(current, "UPDATE_IN_PROGRESS")
+        self._record.set_resource_status(current, "UPDATE_IN_PROGRESS")
         try:
-            made = kind.update(self._services(before.logical_id), current, properties)
+            updated = kind.update(self._services(before.logical_id), current, properties)
         except ResourceError as error:
             self._fail(current, "UPDATE_FAILED", str(error))
-        changed = replace(current, properties=properties, attributes=made.attributes)
+        changed = replace(current, properties=properties, attributes=updated.attributes)
         self._record.resources[before.logical_id] = changed
-        self._record.note(changed, "UPDATE_COMPLETE")
+        self._record.set_resource_status(changed, "UPDATE_COMPLETE")
 
-    def _take_back(self, made: Resource, before: Resource | None) -> None:
-        if left := self._delete_all([made], kept=()):
-            raise ResourceError(_failed_to_delete(left))
+    def _restore(self, created: Resource, before: Resource | None) -> None:
+        """Delete a created resource, and put the one before it back."""
+        if remaining := self._delete_all([created], retained=()):
+            raise ResourceError(_failed_to_delete(remaining))
         if before is not None:
             self._record.resources[before.logical_id] = before
 
-    def _make(self, name: str, wanted: Wanted, verb: str = "CREATE") -> Resource:
-        declared = wanted.template["Resources"][name]
-        kind, policy = declared["Type"], declared.get("DeletionPolicy", "Delete")
-        begun = Resource(name, kind, {}, "", {}, policy)
-        self._record.note(begun, f"{verb}_IN_PROGRESS")
+    def _create_resource(self, name: str, spec: StackSpec, verb: str = "CREATE") -> Resource:
+        declaration = spec.template["Resources"][name]
+        kind, policy = declaration["Type"], declaration.get("DeletionPolicy", "Delete")
+        # Its first event has neither a physical id nor properties yet.
+        planned = Resource(name, kind, {}, "", {}, policy)
+        self._record.set_resource_status(planned, f"{verb}_IN_PROGRESS")
         services = self._services(name)
         try:
-            properties = self._properties(name, wanted)
-            made = RESOURCE_TYPES[kind].create(services, properties)
+            properties = self._properties(name, spec)
+            created = RESOURCE_TYPES[kind].create(services, properties)
         except ResourceError as error:
-            if services.begun is not None:
-                half = Resource(name, kind, properties, services.begun.physical_id, services.begun.attributes)
-                self._undo_half(half)
-            self._fail(begun, f"{verb}_FAILED", str(error))
-        resource = Resource(name, kind, properties, made.physical_id, made.attributes, policy)
+            if services.created is not None:
+                partial = Resource(name, kind, properties, services.created.physical_id, services.created.attributes)
+                self._delete_partial(partial)
+            self._fail(planned, f"{verb}_FAILED", str(error))
+        resource = Resource(name, kind, properties, created.physical_id, created.attributes, policy)
         self._record.resources[name] = resource
-        self._record.note(resource, f"{verb}_COMPLETE")
+        self._record.set_resource_status(resource, f"{verb}_COMPLETE")
         return resource
 
-    def _undo_half(self, resource: Resource) -> None:
-        """Delete what was made but not finished; if that fails, it stays the stack's, to be deleted with it."""
+    def _delete_partial(self, resource: Resource) -> None:
+        """Delete a resource that was created in part. If that fails, keep it in the stack, to be deleted with it."""
         if not self._delete(resource, RESOURCE_TYPES[resource.kind]):
             self._record.resources.setdefault(resource.logical_id, resource)
 
     def _fail(self, resource: Resource, status: str, reason: str) -> NoReturn:
-        self._record.note(resource, status, reason)
+        self._record.set_resource_status(resource, status, reason)
+        # The reason of the stack's rollback names the resource by its logical id.
         raise ResourceError(reason, resource.logical_id)
 
-    def _delete_all(self, resources: Iterable[Resource], kept: tuple[str, ...]) -> list[str]:
-        """Delete resources, the last made first; gives the logical ids of those that stayed."""
-        left = []
+    def _delete_all(self, resources: Iterable[Resource], retained: tuple[str, ...]) -> list[str]:
+        """Delete resources, the newest first, except those with a ``retained`` DeletionPolicy.
+
+        Return the logical ids of the resources that could not be deleted.
+        """
+        remaining = []
         for resource in reversed(list(resources)):
-            if resource.policy in kept:
-                self._record.note(resource, "DELETE_SKIPPED")
+            if resource.policy in retained:
+                self._record.set_resource_status(resource, "DELETE_SKIPPED")
             elif not self._delete(resource, RESOURCE_TYPES[resource.kind]):
-                left.append(resource.logical_id)
+                remaining.append(resource.logical_id)
                 continue
+            # After a replacement, the logical id belongs to the new resource already.
             if self._record.resources.get(resource.logical_id) is resource:
                 del self._record.resources[resource.logical_id]
-        return left
+        return remaining
 
     def _delete(self, resource: Resource, kind: ResourceType) -> bool:
-        self._record.note(resource, "DELETE_IN_PROGRESS")
+        self._record.set_resource_status(resource, "DELETE_IN_PROGRESS")
         try:
             kind.delete(self._services(resource.logical_id), resource)
         except ResourceError as error:
-            self._record.note(resource, "DELETE_FAILED", str(error))
+            self._record.set_resource_status(resource, "DELETE_FAILED", str(error))
             return False
-        self._record.note(resource, GONE)
+        self._record.set_resource_status(resource, DELETED)
         return True
 
-    def _active(self, wanted: Wanted) -> list[str]:
-        resources = wanted.template["Resources"]
-        resolver = self._resolver(wanted)
+    def _active(self, spec: StackSpec) -> list[str]:
+        """Return the logical ids of the resources with a true condition, in the order of their dependencies."""
+        resources = spec.template["Resources"]
+        resolver = self._resolver(spec)
         return [name for name in order(resources) if resolver.condition(resources[name].get("Condition"))]
 
-    def _properties(self, name: str, wanted: Wanted) -> Properties:
-        properties = wanted.template["Resources"][name].get("Properties", {})
+    def _properties(self, name: str, spec: StackSpec) -> Properties:
+        properties = spec.template["Resources"][name].get("Properties", {})
         try:
-            return self._resolver(wanted).members(properties)
+            return self._resolver(spec).members(properties)
         except ValidationError as error:
             raise ResourceError(str(error)) from error
 
-    def _outputs(self, wanted: Wanted) -> dict[str, str]:
-        resolver = self._resolver(wanted)
-        declared = wanted.template.get("Outputs", {})
+    def _outputs(self, spec: StackSpec) -> dict[str, str]:
+        resolver = self._resolver(spec)
+        declarations = spec.template.get("Outputs", {})
         return {
-            name: str(resolver.value(one["Value"]))
-            for name, one in declared.items()
-            if resolver.condition(one.get("Condition"))
+            name: str(resolver.value(declaration["Value"]))
+            for name, declaration in declarations.items()
+            if resolver.condition(declaration.get("Condition"))
         }
 
-    def _resolver(self, wanted: Wanted) -> Resolver:
-        return Resolver(wanted.template, {**self._pseudo, **wanted.parameters}, self._look_up)
+    def _resolver(self, spec: StackSpec) -> Resolver:
+        return Resolver(spec.template, {**self._pseudo_parameters, **spec.parameters}, self._look_up)
 
     def _look_up(self, name: str, attribute: str) -> str:
         resource = self._record.resources.get(name)
@@ -291,13 +311,14 @@ class Deployment:
 
 
 def run(work: Callable[[], None], record: StackRecord) -> None:
-    """An operation as a thread has it: whatever happens, the stack ends in a state that can be deleted."""
+    """Run an operation on a stack in this thread. After any error, the stack is in a status that permits deletion."""
     try:
         work()
+    # A bug must not leave the stack in progress: its callers would wait for ever, and nobody could delete it.
     except Exception as error:
-        logging.getLogger(__name__).exception("The work on the stack %s failed", record.name)
+        logging.getLogger(__name__).exception("The operation on the stack %s failed", record.name)
         verb = record.status.partition("_")[0]
-        record.become(
+        record.set_status(
             "UPDATE_ROLLBACK_FAILED" if verb == "UPDATE" else f"{verb}_FAILED", f"Internal Failure: {error!r}"
         )
 

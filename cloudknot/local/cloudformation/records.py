@@ -1,4 +1,4 @@
-"""The records of the embedded CloudFormation: a template, and a stack with its resources and events."""
+"""The records of the embedded CloudFormation: templates, and stacks with their resources and events."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 STACK = "AWS::CloudFormation::Stack"
-GONE = "DELETE_COMPLETE"
+DELETED = "DELETE_COMPLETE"
 
 
 Properties = Mapping[str, Any]
-"""The properties of a resource, and the arguments and answers of its service's operations."""
+"""The properties of a resource, or the arguments or the answer of an operation of its service."""
 
 
 class ParameterDeclaration(TypedDict, total=False):
-    """One entry of a template's Parameters."""
+    """An entry in the Parameters of a template."""
 
     Default: object
     AllowedValues: list[object]
 
 
 class ResourceDeclaration(TypedDict, total=False):
-    """One entry of a template's Resources; Properties hold expressions."""
+    """An entry in the Resources of a template. Its Properties may contain expressions such as ``{"Ref": "X"}``."""
 
     Type: str
     Condition: str
@@ -35,14 +35,14 @@ class ResourceDeclaration(TypedDict, total=False):
 
 
 class OutputDeclaration(TypedDict, total=False):
-    """One entry of a template's Outputs."""
+    """An entry in the Outputs of a template."""
 
     Condition: str
     Value: object
 
 
 class TemplateDocument(TypedDict, total=False):
-    """A template, its short forms written out."""
+    """A parsed template, with YAML's short forms (``!Ref X``) expanded to dicts (``{"Ref": "X"}``)."""
 
     Description: str
     Parameters: Mapping[str, ParameterDeclaration]
@@ -52,7 +52,7 @@ class TemplateDocument(TypedDict, total=False):
 
 
 class ValidationError(Exception):
-    """A request is refused: HTTP 400; nothing was begun."""
+    """A refused request, answered with HTTP 400. The stack is unchanged."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
         super().__init__(message)
@@ -60,12 +60,12 @@ class ValidationError(Exception):
 
 
 class ResourceError(Exception):
-    """A resource could not be made, changed or deleted; the text is the reason in the stack's events."""
+    """A failure to create, update or delete a resource. The text is the reason in the stack's events."""
 
 
 @dataclass(frozen=True)
 class StackEvent:
-    """One row of DescribeStackEvents."""
+    """An entry in the answer of DescribeStackEvents."""
 
     logical_id: str
     physical_id: str
@@ -78,7 +78,7 @@ class StackEvent:
 
 @dataclass
 class Resource:
-    """A resource that exists."""
+    """An existing resource of a stack."""
 
     logical_id: str
     kind: str
@@ -86,15 +86,15 @@ class Resource:
     physical_id: str
     attributes: Mapping[str, str]
     policy: str = "Delete"
-    """Its DeletionPolicy."""
+    """The DeletionPolicy of its declaration."""
     status: str = "CREATE_COMPLETE"
     reason: str = ""
     changed: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A stack as a request asks for it."""
+class StackSpec:
+    """The specification of a stack in a request to create or update it."""
 
     text: str
     template: TemplateDocument
@@ -104,11 +104,11 @@ class Wanted:
 
 @dataclass
 class StackRecord:
-    """A stack. Whoever changes ``status`` holds ``lock``; whoever works on its resources holds ``work``."""
+    """A stack with its resources and events."""
 
     name: str
     id: str
-    wanted: Wanted
+    spec: StackSpec
     status: str = "CREATE_IN_PROGRESS"
     reason: str = ""
     resources: dict[str, Resource] = field(default_factory=dict)
@@ -117,20 +117,22 @@ class StackRecord:
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime | None = None
     deleted: datetime | None = None
-    unwanted: bool = False
-    """Somebody asked to delete it: a creation that is under way ends."""
+    deletion_requested: bool = False
+    """True after a DeleteStack request. A creation in progress then ends early."""
+    # Two locks, because an operation takes minutes and a request must see the status meanwhile: lock guards the
+    # status, and work is held by the thread that changes resources.
     lock: threading.RLock = field(default_factory=threading.RLock)
     work: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, resource: Resource, status: str, reason: str = "") -> None:
-        """A resource has come into a state."""
+    def set_resource_status(self, resource: Resource, status: str, reason: str = "") -> None:
+        """Set the status of a resource, and add an event."""
         resource.status, resource.reason, resource.changed = status, reason, datetime.now(UTC)
         self.events.append(StackEvent(resource.logical_id, resource.physical_id, resource.kind, status, reason))
 
-    def become(self, status: str, reason: str = "") -> None:
-        """The stack has come into a state."""
+    def set_status(self, status: str, reason: str = "") -> None:
+        """Set the status of the stack, and add an event."""
         with self.lock:
             self.status, self.reason = status, reason
             self.events.append(StackEvent(self.name, self.id, STACK, status, reason))
-            if status == GONE:
+            if status == DELETED:
                 self.deleted = datetime.now(UTC)

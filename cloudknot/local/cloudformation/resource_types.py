@@ -1,4 +1,4 @@
-"""The resource types of the embedded CloudFormation, each made, changed and deleted with its service's public API."""
+"""The resource types of the embedded CloudFormation. They use the public APIs of their services only."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from collections.abc import Mapping
 
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.local.cloudformation.records import Properties, Resource, ResourceError
-from cloudknot.local.cloudformation.services import Made, Services
+from cloudknot.local.cloudformation.services import CreatedResource, Services
 
 
 class ResourceType(ABC):
-    """A type of resource, such as ``AWS::EC2::VPC``. A changed one is made anew."""
+    """A type of resource, such as ``AWS::EC2::VPC``. An update replaces a resource of this type."""
 
     name = ""
-    """The property that names a resource of this type, if there is one."""
-    renewed_by_name = False
-    """Whether another one of the same name can be made beside it, as with revisions."""
+    """The property with the name of a resource; empty if the type has none."""
+    has_revisions = False
+    """True if several resources of this type can have the same name, as revisions."""
 
     @abstractmethod
-    def create(self, services: Services, properties: Properties) -> Made:
-        """Make a resource, and call `Services.made` as soon as there is something to delete."""
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        """Create a resource. Call `Services.mark_created` after the first call that leaves something to delete."""
 
     @abstractmethod
     def delete(self, services: Services, resource: Resource) -> None:
-        """Delete a resource. One that is gone already is no error."""
+        """Delete a resource. A missing resource is no error."""
 
-    def survives_renewal(self, properties: Properties) -> bool:
-        """Whether the old one stays when another has been made in its place."""
+    def outlives_replacement(self, properties: Properties) -> bool:
+        """Return True if a resource stays after its replacement."""
         return False
 
 
 class UpdatableType(ResourceType):
-    """A type with properties that can be changed without a new resource being made."""
+    """A type with properties that can change without a replacement."""
 
     in_place: frozenset[str]
-    """These properties."""
+    """The names of these properties."""
 
     @abstractmethod
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        """Bring the properties of `in_place` up to date."""
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        """Set the properties named in `in_place` to their new values."""
 
 
 def without(properties: Properties, *names: str) -> Properties:
-    """The properties that CloudFormation's resource has and the operation has not, left out."""
+    """Return ``properties`` without those that the service's operation does not take."""
     return {name: value for name, value in properties.items() if name not in names}
 
 
-def tagged(kind: str, properties: Properties) -> Properties:
-    """The tags as EC2's operations take them."""
+def tag_specifications(kind: str, properties: Properties) -> Properties:
+    """Return the tags in the form of EC2's operations."""
     tags = properties.get("Tags")
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]} if tags else {}
 
 
-class Simple(UpdatableType):
-    """What one call makes and another deletes, and what is known by an id of its own.
+class SimpleResource(UpdatableType):
+    """A type of EC2 with an id, one operation to create a resource and one to delete it.
 
     Parameters
     ----------
     noun : str
-        As the operations have it: ``"Vpc"`` for CreateVpc and DeleteVpc.
+        The noun in the names of the operations: ``"Vpc"`` for CreateVpc and DeleteVpc.
     tag : str
-        As tags have it: ``"vpc"``.
+        The type's name for tags: ``"vpc"``.
     switches : str
         Properties that ``Modify<noun>Attribute`` sets.
     """
@@ -71,21 +71,24 @@ class Simple(UpdatableType):
         self._noun, self._tag, self._switches = noun, tag, switches
         self.in_place = frozenset({*switches, "Tags"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        wanted = without(properties, "Tags", *self._switches)
-        answer = services.call("ec2", f"Create{self._noun}", {**wanted, **tagged(self._tag, properties)})
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = without(properties, "Tags", *self._switches)
+        answer = services.call(
+            "ec2", f"Create{self._noun}", {**arguments, **tag_specifications(self._tag, properties)}
+        )
         physical_id = answer[self._noun][f"{self._noun}Id"]
-        made = services.made(physical_id, {f"{self._noun}Id": physical_id})
-        self._switch(services, made.physical_id, properties)
-        return made
+        created = services.mark_created(physical_id, {f"{self._noun}Id": physical_id})
+        self._switch(services, created.physical_id, properties)
+        return created
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         self._switch(services, resource.physical_id, properties)
         if properties.get("Tags"):
             services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
-        return Made(resource.physical_id, resource.attributes)
+        return CreatedResource(resource.physical_id, resource.attributes)
 
     def _switch(self, services: Services, physical_id: str, properties: Properties) -> None:
+        # EC2 changes one attribute in each call.
         for switch in self._switches:
             if switch in properties:
                 value = {f"{self._noun}Id": physical_id, switch: {"Value": properties[switch]}}
@@ -96,70 +99,83 @@ class Simple(UpdatableType):
 
 
 class GatewayAttachment(ResourceType):
-    def create(self, services: Services, properties: Properties) -> Made:
+    """The attachment of an internet gateway to a VPC."""
+
+    # CloudFormation makes up the physical id of a resource that has no id in its service.
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
         services.call("ec2", "AttachInternetGateway", properties)
-        return services.made(f"IGW|{properties['VpcId']}")
+        return services.mark_created(f"IGW|{properties['VpcId']}")
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("ec2", "DetachInternetGateway", resource.properties)
 
 
 class Route(ResourceType):
-    def create(self, services: Services, properties: Properties) -> Made:
+    """A route in a route table."""
+
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
         services.call("ec2", "CreateRoute", properties)
-        return services.made(f"{properties['RouteTableId']}|{properties['DestinationCidrBlock']}")
+        return services.mark_created(f"{properties['RouteTableId']}|{properties['DestinationCidrBlock']}")
 
     def delete(self, services: Services, resource: Resource) -> None:
-        where = {name: resource.properties[name] for name in ("RouteTableId", "DestinationCidrBlock")}
-        services.delete("ec2", "DeleteRoute", where)
+        key = {name: resource.properties[name] for name in ("RouteTableId", "DestinationCidrBlock")}
+        services.delete("ec2", "DeleteRoute", key)
 
 
 class RouteTableAssociation(ResourceType):
-    def create(self, services: Services, properties: Properties) -> Made:
-        return services.made(services.call("ec2", "AssociateRouteTable", properties)["AssociationId"])
+    """The association of a subnet with a route table."""
+
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        return services.mark_created(services.call("ec2", "AssociateRouteTable", properties)["AssociationId"])
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("ec2", "DisassociateRouteTable", {"AssociationId": resource.physical_id})
 
 
 class Endpoint(UpdatableType):
+    """A VPC endpoint."""
+
     in_place = frozenset({"Tags"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        wanted = {**without(properties, "Tags"), **tagged("vpc-endpoint", properties)}
-        return services.made(services.call("ec2", "CreateVpcEndpoint", wanted)["VpcEndpoint"]["VpcEndpointId"])
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {**without(properties, "Tags"), **tag_specifications("vpc-endpoint", properties)}
+        answer = services.call("ec2", "CreateVpcEndpoint", arguments)
+        return services.mark_created(answer["VpcEndpoint"]["VpcEndpointId"])
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
-        return Made(resource.physical_id, resource.attributes)
+        return CreatedResource(resource.physical_id, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("ec2", "DeleteVpcEndpoints", {"VpcEndpointIds": [resource.physical_id]})
 
 
 class SecurityGroup(UpdatableType):
+    """A security group."""
+
     name = "GroupName"
     in_place = frozenset({"Tags"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        wanted = {
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {
             "GroupName": properties.get("GroupName") or services.new_name(255),
             "Description": properties["GroupDescription"],
             **without(properties, "GroupName", "GroupDescription", "Tags"),
-            **tagged("security-group", properties),
+            **tag_specifications("security-group", properties),
         }
-        group = services.call("ec2", "CreateSecurityGroup", wanted)["GroupId"]
-        return services.made(group, {"GroupId": group})
+        group = services.call("ec2", "CreateSecurityGroup", arguments)["GroupId"]
+        return services.mark_created(group, {"GroupId": group})
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         services.call("ec2", "CreateTags", {"Resources": [resource.physical_id], "Tags": properties["Tags"]})
-        return Made(resource.physical_id, resource.attributes)
+        return CreatedResource(resource.physical_id, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:
-        using = [{"Name": "instance.group-id", "Values": [resource.physical_id]}]
-        used = services.call("ec2", "DescribeInstances", {"Filters": using})["Reservations"]
-        if any(item["State"]["Name"] != "terminated" for one in used for item in one["Instances"]):
-            # EC2 refuses this by itself; moto does not.
+        filters = [{"Name": "instance.group-id", "Values": [resource.physical_id]}]
+        reservations = services.call("ec2", "DescribeInstances", {"Filters": filters})["Reservations"]
+        instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+        # EC2 itself refuses to delete a group in use, but moto does not.
+        if any(instance["State"]["Name"] != "terminated" for instance in instances):
             raise ResourceError(
                 f"resource {resource.physical_id} has a dependent object "
                 "(Service: Ec2, Status Code: 400, HandlerErrorCode: DependencyViolation)"
@@ -168,18 +184,20 @@ class SecurityGroup(UpdatableType):
 
 
 class LaunchTemplate(UpdatableType):
+    """A launch template. An update adds a version to it."""
+
     name = "LaunchTemplateName"
     in_place = frozenset({"LaunchTemplateData", "TagSpecifications"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        named = {"LaunchTemplateName": services.new_name(128), **properties}
-        answer = services.call("ec2", "CreateLaunchTemplate", named)["LaunchTemplate"]
-        return services.made(answer["LaunchTemplateId"], _versions(answer["LaunchTemplateId"], 1))
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {"LaunchTemplateName": services.new_name(128), **properties}
+        answer = services.call("ec2", "CreateLaunchTemplate", arguments)["LaunchTemplate"]
+        return services.mark_created(answer["LaunchTemplateId"], _versions(answer["LaunchTemplateId"], 1))
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        wanted = {"LaunchTemplateId": resource.physical_id, "LaunchTemplateData": properties["LaunchTemplateData"]}
-        answer = services.call("ec2", "CreateLaunchTemplateVersion", wanted)["LaunchTemplateVersion"]
-        return Made(resource.physical_id, _versions(resource.physical_id, answer["VersionNumber"]))
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        arguments = {"LaunchTemplateId": resource.physical_id, "LaunchTemplateData": properties["LaunchTemplateData"]}
+        answer = services.call("ec2", "CreateLaunchTemplateVersion", arguments)["LaunchTemplateVersion"]
+        return CreatedResource(resource.physical_id, _versions(resource.physical_id, answer["VersionNumber"]))
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("ec2", "DeleteLaunchTemplate", {"LaunchTemplateId": resource.physical_id})
@@ -190,68 +208,76 @@ def _versions(template_id: str, latest: int) -> dict[str, str]:
 
 
 class Role(UpdatableType):
+    """An IAM role with its attached and inline policies."""
+
     name = "RoleName"
     in_place = frozenset({"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
         role = properties.get("RoleName") or services.new_name()
-        wanted = {**without(properties, "ManagedPolicyArns", "Policies"), "RoleName": role}
-        answer = services.call("iam", "CreateRole", wanted)["Role"]
-        made = services.made(role, {"Arn": answer["Arn"], "RoleId": answer["RoleId"]})
+        arguments = {**without(properties, "ManagedPolicyArns", "Policies"), "RoleName": role}
+        answer = services.call("iam", "CreateRole", arguments)["Role"]
+        created = services.mark_created(role, {"Arn": answer["Arn"], "RoleId": answer["RoleId"]})
         self._grant(services, role, properties)
-        return made
+        return created
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         role = resource.physical_id
+        # Policies that stay are not removed in between, because running jobs use the role.
         self._revoke(services, role, resource.properties, kept=properties)
         self._grant(services, role, properties)
         document = properties["AssumeRolePolicyDocument"]
         services.call("iam", "UpdateAssumeRolePolicy", {"RoleName": role, "PolicyDocument": document})
         if properties.get("Tags"):
             services.call("iam", "TagRole", {"RoleName": role, "Tags": properties["Tags"]})
-        return Made(role, resource.attributes)
+        return CreatedResource(role, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:
+        # IAM deletes no role with policies.
         self._revoke(services, resource.physical_id, resource.properties, kept={})
         services.delete("iam", "DeleteRole", {"RoleName": resource.physical_id})
 
     def _grant(self, services: Services, role: str, properties: Properties) -> None:
+        """Attach and store all policies of ``properties``."""
         for arn in properties.get("ManagedPolicyArns", ()):
             services.call("iam", "AttachRolePolicy", {"RoleName": role, "PolicyArn": arn})
         for policy in properties.get("Policies", ()):
             services.call("iam", "PutRolePolicy", {"RoleName": role, **policy})
 
     def _revoke(self, services: Services, role: str, properties: Properties, kept: Properties) -> None:
+        """Remove the policies of ``properties`` that are not in ``kept``."""
         for arn in properties.get("ManagedPolicyArns", ()):
             if arn not in kept.get("ManagedPolicyArns", ()):
                 services.delete("iam", "DetachRolePolicy", {"RoleName": role, "PolicyArn": arn})
         names = {policy["PolicyName"] for policy in kept.get("Policies", ())}
         for policy in properties.get("Policies", ()):
             if policy["PolicyName"] not in names:
-                where = {"RoleName": role, "PolicyName": policy["PolicyName"]}
-                services.delete("iam", "DeleteRolePolicy", where)
+                services.delete("iam", "DeleteRolePolicy", {"RoleName": role, "PolicyName": policy["PolicyName"]})
 
 
 class InstanceProfile(ResourceType):
+    """An instance profile with its roles."""
+
     name = "InstanceProfileName"
 
-    def create(self, services: Services, properties: Properties) -> Made:
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
         name = properties.get("InstanceProfileName") or services.new_name(128)
-        wanted = {**without(properties, "Roles"), "InstanceProfileName": name}
-        answer = services.call("iam", "CreateInstanceProfile", wanted)["InstanceProfile"]
-        made = services.made(name, {"Arn": answer["Arn"]})
+        arguments = {**without(properties, "Roles"), "InstanceProfileName": name}
+        answer = services.call("iam", "CreateInstanceProfile", arguments)["InstanceProfile"]
+        created = services.mark_created(name, {"Arn": answer["Arn"]})
         for role in properties["Roles"]:
             services.call("iam", "AddRoleToInstanceProfile", {"InstanceProfileName": name, "RoleName": role})
-        return made
+        return created
 
     def delete(self, services: Services, resource: Resource) -> None:
         name = {"InstanceProfileName": resource.physical_id}
+        # IAM deletes no instance profile with a role.
         for role in self._roles(services, name):
             services.delete("iam", "RemoveRoleFromInstanceProfile", {**name, "RoleName": role})
         services.delete("iam", "DeleteInstanceProfile", name)
 
     def _roles(self, services: Services, name: Properties) -> list[str]:
-        """The roles that it has: none where its creation failed before it got one."""
+        """Return the roles of the profile. A profile may lack them, because its creation failed half-way."""
         try:
             profile = services.call("iam", "GetInstanceProfile", name)["InstanceProfile"]
         except ResourceError as error:
@@ -262,109 +288,120 @@ class InstanceProfile(ResourceType):
 
 
 class LogGroup(UpdatableType):
+    """A log group of CloudWatch Logs with its retention."""
+
     name = "LogGroupName"
     in_place = frozenset({"RetentionInDays", "Tags"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
         name = properties.get("LogGroupName") or services.new_name(512)
         tags = {item["Key"]: item["Value"] for item in properties.get("Tags", ())}
-        wanted = without(properties, "RetentionInDays", "Tags", "LogGroupName")
-        services.call("logs", "CreateLogGroup", {**wanted, "logGroupName": name, **({"tags": tags} if tags else {})})
-        services.made(name)
-        return self._retain(services, name, properties)
+        arguments = {**without(properties, "RetentionInDays", "Tags", "LogGroupName"), "logGroupName": name}
+        services.call("logs", "CreateLogGroup", {**arguments, **({"tags": tags} if tags else {})})
+        # Before the retention: if that call fails, the log group is deleted again.
+        services.mark_created(name)
+        return self._set_retention(services, name, properties)
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        return self._retain(services, resource.physical_id, properties)
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        return self._set_retention(services, resource.physical_id, properties)
 
-    def _retain(self, services: Services, name: str, properties: Properties) -> Made:
+    def _set_retention(self, services: Services, name: str, properties: Properties) -> CreatedResource:
         if days := properties.get("RetentionInDays"):
             services.call("logs", "PutRetentionPolicy", {"logGroupName": name, "retentionInDays": days})
-        return Made(name)
+        return CreatedResource(name)
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("logs", "DeleteLogGroup", {"logGroupName": resource.physical_id})
 
 
 class JobDefinition(ResourceType):
-    name = "JobDefinitionName"
-    renewed_by_name = True
+    """A revision of a Batch job definition."""
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        named = {"JobDefinitionName": services.new_name(128), **without(properties, "ResourceRetentionPolicy")}
-        return services.made(services.call("batch", "RegisterJobDefinition", named)["jobDefinitionArn"])
+    name = "JobDefinitionName"
+    has_revisions = True
+
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {"JobDefinitionName": services.new_name(128), **without(properties, "ResourceRetentionPolicy")}
+        return services.mark_created(services.call("batch", "RegisterJobDefinition", arguments)["jobDefinitionArn"])
 
     def delete(self, services: Services, resource: Resource) -> None:
         services.delete("batch", "DeregisterJobDefinition", {"jobDefinition": resource.physical_id})
 
-    def survives_renewal(self, properties: Properties) -> bool:
+    def outlives_replacement(self, properties: Properties) -> bool:
         policy: Properties = properties.get("ResourceRetentionPolicy", {})
         return str(policy.get("SkipDeregisterOnUpdate", False)).lower() == "true"
 
 
 class ComputeEnvironment(UpdatableType):
+    """A Batch compute environment."""
+
     name = "ComputeEnvironmentName"
     in_place = frozenset({"ComputeResources", "ServiceRole", "State", "UpdatePolicy", "ReplaceComputeEnvironment"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        wanted = without(properties, "ReplaceComputeEnvironment", "UpdatePolicy")
-        named = {"ComputeEnvironmentName": services.new_name(128), **wanted}
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = without(properties, "ReplaceComputeEnvironment", "UpdatePolicy")
+        named = {"ComputeEnvironmentName": services.new_name(128), **arguments}
         arn = services.call("batch", "CreateComputeEnvironment", named)["computeEnvironmentArn"]
-        return services.made(arn, {"ComputeEnvironmentArn": arn})
+        return services.mark_created(arn, {"ComputeEnvironmentArn": arn})
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         names = ("ComputeResources", "ServiceRole", "State", "UpdatePolicy")
-        wanted = {name: properties[name] for name in names if name in properties}
-        if "ComputeResources" in wanted:
-            wanted["ComputeResources"] = without(wanted["ComputeResources"], "SpotIamFleetRole")
+        arguments = {name: properties[name] for name in names if name in properties}
+        # Batch's update has no such argument.
+        if "ComputeResources" in arguments:
+            arguments["ComputeResources"] = without(arguments["ComputeResources"], "SpotIamFleetRole")
         name = {"ComputeEnvironment": resource.physical_id}
-        services.call("batch", "UpdateComputeEnvironment", {**name, **wanted})
-        return Made(resource.physical_id, resource.attributes)
+        services.call("batch", "UpdateComputeEnvironment", {**name, **arguments})
+        return CreatedResource(resource.physical_id, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:
         name = {"ComputeEnvironment": resource.physical_id}
-        if services.call("batch", "DescribeComputeEnvironments", {"ComputeEnvironments": [resource.physical_id]})[
-            "computeEnvironments"
-        ]:
+        answer = services.call("batch", "DescribeComputeEnvironments", {"ComputeEnvironments": [resource.physical_id]})
+        # Batch deletes a disabled compute environment only, and cannot disable a missing one.
+        if answer["computeEnvironments"]:
             services.call("batch", "UpdateComputeEnvironment", {**name, "State": "DISABLED"})
             services.delete("batch", "DeleteComputeEnvironment", name)
 
 
 class JobQueue(UpdatableType):
+    """A Batch job queue."""
+
     name = "JobQueueName"
     in_place = frozenset({"ComputeEnvironmentOrder", "Priority", "State", "JobStateTimeLimitActions"})
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        named = {"JobQueueName": services.new_name(128), "State": "ENABLED", **properties}
-        arn = services.call("batch", "CreateJobQueue", named)["jobQueueArn"]
-        return services.made(arn, {"JobQueueArn": arn})
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {"JobQueueName": services.new_name(128), "State": "ENABLED", **properties}
+        arn = services.call("batch", "CreateJobQueue", arguments)["jobQueueArn"]
+        return services.mark_created(arn, {"JobQueueArn": arn})
 
-    def update(self, services: Services, resource: Resource, properties: Properties) -> Made:
-        wanted = {name: properties[name] for name in self.in_place if name in properties}
-        services.call("batch", "UpdateJobQueue", {"JobQueue": resource.physical_id, **wanted})
-        return Made(resource.physical_id, resource.attributes)
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        arguments = {name: properties[name] for name in self.in_place if name in properties}
+        services.call("batch", "UpdateJobQueue", {"JobQueue": resource.physical_id, **arguments})
+        return CreatedResource(resource.physical_id, resource.attributes)
 
     def delete(self, services: Services, resource: Resource) -> None:
         name = {"JobQueue": resource.physical_id}
+        # As with compute environments.
         if services.call("batch", "DescribeJobQueues", {"JobQueues": [resource.physical_id]})["jobQueues"]:
             services.call("batch", "UpdateJobQueue", {**name, "State": "DISABLED"})
             services.delete("batch", "DeleteJobQueue", name)
 
 
 class WaitHandle(ResourceType):
-    """A resource without anything behind it."""
+    """A placeholder with a physical id and nothing behind it."""
 
-    def create(self, services: Services, properties: Properties) -> Made:
-        return services.made(f"https://cloudformation/{uuid.uuid4()}")
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        return services.mark_created(f"https://cloudformation/{uuid.uuid4()}")
 
     def delete(self, services: Services, resource: Resource) -> None:
         pass
 
 
 RESOURCE_TYPES: Mapping[str, ResourceType] = {
-    "AWS::EC2::VPC": Simple("Vpc", "vpc", "EnableDnsSupport", "EnableDnsHostnames"),
-    "AWS::EC2::Subnet": Simple("Subnet", "subnet", "MapPublicIpOnLaunch"),
-    "AWS::EC2::InternetGateway": Simple("InternetGateway", "internet-gateway"),
-    "AWS::EC2::RouteTable": Simple("RouteTable", "route-table"),
+    "AWS::EC2::VPC": SimpleResource("Vpc", "vpc", "EnableDnsSupport", "EnableDnsHostnames"),
+    "AWS::EC2::Subnet": SimpleResource("Subnet", "subnet", "MapPublicIpOnLaunch"),
+    "AWS::EC2::InternetGateway": SimpleResource("InternetGateway", "internet-gateway"),
+    "AWS::EC2::RouteTable": SimpleResource("RouteTable", "route-table"),
     "AWS::EC2::VPCGatewayAttachment": GatewayAttachment(),
     "AWS::EC2::Route": Route(),
     "AWS::EC2::SubnetRouteTableAssociation": RouteTableAssociation(),
@@ -379,4 +416,4 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
     "AWS::Batch::JobQueue": JobQueue(),
     "AWS::CloudFormation::WaitConditionHandle": WaitHandle(),
 }
-"""Every type of resource that a stack of the embedded cloud can have."""
+"""The resource types that stacks of the embedded cloud support: those of cloudknot's templates."""

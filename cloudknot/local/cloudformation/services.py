@@ -1,7 +1,6 @@
-"""The AWS services as a stack's resources call them: CloudFormation's properties in, its failures out.
+"""Calls to the AWS services on behalf of a stack's resources.
 
-Properties have the names of an operation's arguments but for the first letter's case. CloudFormation has text where
-the service has numbers.
+This module converts CloudFormation's properties to arguments of an operation, and errors to CloudFormation's reasons.
 """
 
 from __future__ import annotations
@@ -20,66 +19,74 @@ from cloudknot.local.cloudformation.records import Properties, ResourceError
 
 
 @dataclass(frozen=True)
-class Made:
-    """A resource as its service made it."""
+class CreatedResource:
+    """The physical id and the attributes of a resource that its service created or updated."""
 
     physical_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Services:
-    """The services, as the resource of one logical id of one stack is worked on.
+    """The AWS services for one operation on one resource of a stack.
 
     Parameters
     ----------
     door : Door
-        Signs with the key of whoever asked for the stack.
+        Makes calls with the key of the caller who created, updated or deleted the stack.
     stack, logical_id : str
     """
 
     def __init__(self, door: Door, stack: str, logical_id: str) -> None:
         self._door, self._stack, self._logical_id = door, stack, logical_id
-        self.begun: Made | None = None
+        self.created: CreatedResource | None = None
 
-    def made(self, physical_id: str, attributes: Mapping[str, str] | None = None) -> Made:
-        """The service has made the resource. Should what else there is to do fail, it will be deleted."""
-        self.begun = Made(physical_id, attributes or {})
-        return self.begun
+    def mark_created(self, physical_id: str, attributes: Mapping[str, str] | None = None) -> CreatedResource:
+        """Record that the resource exists. If a later step of its creation fails, the deployment deletes it."""
+        self.created = CreatedResource(physical_id, attributes or {})
+        return self.created
 
     def call(self, service: str, operation: str, properties: Properties) -> Properties:
-        """Call an operation (``"CreateVpc"``); what it refuses is a `ResourceError` with the service's reason."""
-        ready = arguments(self._door, service, operation, properties)
+        """Call an operation such as ``"CreateVpc"``, and return its answer.
+
+        Raises
+        ------
+        ResourceError
+            The service refused the call. The text has the service's own reason.
+        """
+        converted = arguments(self._door, service, operation, properties)
         try:
-            return self._door.call(service, _method(self._door, service, operation), **ready)
+            return self._door.call(service, _method(self._door, service, operation), **converted)
         except CloudknotError as error:
             raise ResourceError(_reason(error, service)) from error
 
     def delete(self, service: str, operation: str, properties: Properties) -> None:
-        """Call an operation that deletes; what is not there any more need not be deleted."""
+        """Call an operation that deletes a resource. A missing resource is no error."""
         try:
             self.call(service, operation, properties)
         except ResourceError as error:
             cause = error.__cause__
-            gone = isinstance(cause, ResourceDoesNotExistException)
-            if not gone and not (isinstance(cause, CloudError) and cause.code.endswith("NotFound")):
+            is_missing = isinstance(cause, ResourceDoesNotExistException)
+            # EC2's codes name the kind of resource, such as InvalidVpcID.NotFound.
+            if not is_missing and not (isinstance(cause, CloudError) and cause.code.endswith("NotFound")):
                 raise
 
-    def new_name(self, longest: int = 64) -> str:
-        """A name that no other resource has, as CloudFormation makes it."""
+    def new_name(self, max_length: int = 64) -> str:
+        """Return a unique name in CloudFormation's format: stack, logical id and random characters."""
         end = f"-{self._logical_id}-" + "".join(
             secrets.choice(string.ascii_letters + string.digits) for _ in range(12)
         )
-        return self._stack[: longest - len(end)] + end
+        return self._stack[: max_length - len(end)] + end
 
 
 def _method(door: Door, service: str, operation: str) -> str:
-    """The name of an operation as its client's method has it."""
+    """Return the name of the client method for an operation, such as ``create_vpc``."""
     methods: Mapping[str, str] = door.client(service).meta.method_to_api_mapping
     return next(method for method, name in methods.items() if name == operation)
 
 
 def _reason(error: CloudknotError, service: str) -> str:
-    """Why a resource failed, as CloudFormation's resource handlers word it."""
+    """Return the reason for a failed resource in the words of CloudFormation's resource handlers."""
+    # CloudFormation quotes the service, so the service's own answer goes before cloudknot's translation of it.
     answer = getattr(error.__cause__, "response", {})
     message = answer.get("Error", {}).get("Message") or str(error)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
@@ -93,15 +100,20 @@ def _reason(error: CloudknotError, service: str) -> str:
 
 
 def arguments(door: Door, service: str, operation: str, properties: Properties) -> dict[str, object]:
-    """Return ``properties`` in the types and the spelling of an operation (``"CreateVpc"``).
+    """Return ``properties`` with the types and the spelling of an operation such as ``"CreateVpc"``.
 
-    Raises `ResourceError` for a property that it does not have.
+    Raises
+    ------
+    ResourceError
+        The operation has no argument for one of the properties.
     """
     shape = door.client(service).meta.service_model.operation_model(operation).input_shape
     return _structure(shape, properties)
 
 
 def _structure(shape: Any, properties: Properties) -> dict[str, object]:
+    # CloudFormation and the services differ in the case of the first letter. Some arguments of a service are plurals
+    # of the property's name.
     members = {name.lower(): name for name in shape.members}
     converted: dict[str, object] = {}
     for name, value in properties.items():
@@ -113,6 +125,7 @@ def _structure(shape: Any, properties: Properties) -> dict[str, object]:
 
 
 def _convert(shape: Any, value: Any) -> object:
+    # CloudFormation's parameters and functions return text, where the API requires numbers and booleans.
     kind = shape.type_name
     if kind == "structure":
         return _structure(shape, value)
@@ -124,4 +137,5 @@ def _convert(shape: Any, value: Any) -> object:
         return str(value).lower() == "true"
     if kind in ("integer", "long"):
         return int(value)
+    # A policy is a dict in a template, and a string in the API of IAM.
     return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -1,4 +1,4 @@
-"""Templates: their text, their conditions, and the values of their intrinsic functions. Pure."""
+"""Templates: parsing, conditions and the values of intrinsic functions. No I/O."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import yaml
 from cloudknot.local.cloudformation.records import TemplateDocument, ValidationError
 
 NO_VALUE = object()
-"""What AWS::NoValue stands for: the property is left out."""
+"""The value of AWS::NoValue. A property with this value is left out."""
 
 Lookup = Callable[[str, str], str]
-"""``lookup(logical_id, attribute)`` of a resource that exists; the attribute ``""`` is what Ref gives."""
+"""``lookup(logical_id, attribute)`` for an existing resource. The attribute ``""`` stands for the value of Ref."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with CloudFormation's short forms: ``!Ref X`` is ``{"Ref": "X"}``, ``!Sub X`` is ``{"Fn::Sub": "X"}``."""
+    """A YAML loader for CloudFormation's short forms.
+
+    ``!Ref X`` becomes ``{"Ref": "X"}``, and ``!Sub X`` becomes ``{"Fn::Sub": "X"}``.
+    """
 
 
 def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, object]:
@@ -31,6 +34,7 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, obje
         value = loader.construct_mapping(node, deep=True)
     if suffix == "GetAtt" and isinstance(value, str):
         value = value.split(".", 1)
+    # Ref and Condition are the only two without the prefix.
     return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
 
 
@@ -38,7 +42,7 @@ _Loader.add_multi_constructor("!", _short_form)
 
 
 def load(text: str) -> TemplateDocument:
-    """Parse a template."""
+    """Parse the text of a template. Raise `ValidationError` if it is no template."""
     try:
         template: TemplateDocument = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -48,32 +52,34 @@ def load(text: str) -> TemplateDocument:
     return template
 
 
-def parameters_of(template: TemplateDocument, given: Mapping[str, str]) -> dict[str, str]:
-    """The value of every parameter of a template."""
-    declared = template.get("Parameters", {})
-    if unknown := sorted(set(given) - set(declared)):
+def parameter_values(template: TemplateDocument, arguments: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of all parameters of a template, from ``arguments`` or else from their defaults."""
+    declarations = template.get("Parameters", {})
+    if unknown := sorted(set(arguments) - set(declarations)):
         raise ValidationError(f"Parameters: [{', '.join(unknown)}] do not exist in the template")
-    if missing := sorted(name for name, one in declared.items() if name not in given and "Default" not in one):
+    required = {name for name, declaration in declarations.items() if "Default" not in declaration}
+    if missing := sorted(required - set(arguments)):
         raise ValidationError(f"Parameters: [{', '.join(missing)}] must have values")
-    values = {name: str(given.get(name, one.get("Default"))) for name, one in declared.items()}
-    for name, one in declared.items():
-        allowed = [str(value) for value in one.get("AllowedValues", ())]
+    values = {name: str(arguments.get(name, declaration.get("Default"))) for name, declaration in declarations.items()}
+    for name, declaration in declarations.items():
+        # YAML may parse an allowed value as a number or a boolean, while parameters are text.
+        allowed = [str(value) for value in declaration.get("AllowedValues", ())]
         if allowed and values[name] not in allowed:
             raise ValidationError(f"Parameter {name} must be one of AllowedValues")
     return values
 
 
 class Resolver:
-    """Values of a template's expressions.
+    """An evaluator of a template's expressions.
 
     Parameters
     ----------
     template : mapping
-        As `load` gives it.
+        A template from `load`.
     parameters : mapping
         The parameters, and the pseudo parameters such as ``AWS::Region``.
     lookup : callable
-        Asked for resources. Conditions need none.
+        Returns a resource's physical id or one of its attributes. Conditions do not call it.
     """
 
     def __init__(self, template: TemplateDocument, parameters: Mapping[str, str], lookup: Lookup) -> None:
@@ -81,7 +87,7 @@ class Resolver:
         self._parameters, self._lookup = parameters, lookup
 
     def condition(self, name: str | None) -> bool:
-        """Whether a condition holds; without a name it does."""
+        """Return the value of a named condition. None counts as a true condition."""
         if name is None:
             return True
         if name not in self._conditions:
@@ -89,11 +95,12 @@ class Resolver:
         return bool(self.value(self._conditions[name]))
 
     def value(self, expression: object) -> object:
-        """Return the value of an expression, with everything in it."""
+        """Return the value of an expression, including all expressions within it."""
         if isinstance(expression, list):
             return self.values(expression)
         if not isinstance(expression, dict):
             return expression
+        # A function is a dict with one key. A dict with more keys is a plain value.
         if len(expression) == 1:
             ((name, argument),) = expression.items()
             function = _FUNCTIONS.get(name)
@@ -102,42 +109,44 @@ class Resolver:
         return self.members(expression)
 
     def values(self, expressions: Iterable[object]) -> list[object]:
-        """Return the values of some expressions, those of AWS::NoValue left out."""
+        """Return the values of the expressions, without those of AWS::NoValue."""
         return [value for value in map(self.value, expressions) if value is not NO_VALUE]
 
     def members(self, expressions: Mapping[str, object]) -> dict[str, object]:
-        """Return the values of named expressions, those of AWS::NoValue left out."""
+        """Return the values of the named expressions, without those of AWS::NoValue."""
         values = {name: self.value(expression) for name, expression in expressions.items()}
         return {name: value for name, value in values.items() if value is not NO_VALUE}
 
-    def listed(self, expression: object) -> list[object]:
-        """Return the value of an expression that must be a list."""
+    def list_value(self, expression: object) -> list[object]:
+        """Return the value of an expression. Raise `ValidationError` if it is no list."""
         value = self.value(expression)
         if not isinstance(value, list):
             raise ValidationError(f"Template error: {expression} is not a list")
         return value
 
     def ref(self, name: str) -> object:
-        """What Ref gives: a parameter, or a resource's physical id."""
+        """Return the value of Ref: a parameter, or the physical id of a resource."""
+        # The only pseudo parameter without text as its value.
         if name == "AWS::NoValue":
             return NO_VALUE
         return self._parameters[name] if name in self._parameters else self._lookup(name, "")
 
     def attribute(self, name: str, attribute: str) -> str:
-        """What GetAtt gives."""
+        """Return the value of Fn::GetAtt: an attribute of a resource."""
         return self._lookup(name, attribute)
 
     def sub(self, argument: str | tuple[str, Mapping[str, object]]) -> str:
-        """A text with its ``${...}`` replaced."""
-        text, own = (argument, {}) if isinstance(argument, str) else (argument[0], self.members(argument[1]))
+        """Return the value of Fn::Sub: a text with the values of its ``${...}``."""
+        text, variables = (argument, {}) if isinstance(argument, str) else (argument[0], self.members(argument[1]))
 
         def replace(match: re.Match[str]) -> str:
             name = match[1]
-            if name in own:
-                return str(own[name])
+            if name in variables:
+                return str(variables[name])
             logical, _, attribute = name.partition(".")
             return str(self.attribute(logical, attribute) if attribute else self.ref(name))
 
+        # ${!Name} is literal text in CloudFormation, so the pattern leaves it out.
         return re.sub(r"\$\{([^!}][^}]*)\}", replace, text)
 
 
@@ -151,13 +160,14 @@ def _equals(resolver: Resolver, argument: tuple[object, object]) -> bool:
 
 
 def _select(resolver: Resolver, argument: tuple[object, object]) -> object:
-    index, values = int(str(resolver.value(argument[0]))), resolver.listed(argument[1])
+    index, values = int(str(resolver.value(argument[0]))), resolver.list_value(argument[1])
     if not 0 <= index < len(values):
         raise ValidationError(f"Template error: Fn::Select cannot select nonexistent value at index {index}")
     return values[index]
 
 
 def _text(value: object) -> str:
+    # A boolean of YAML equals its text in CloudFormation: "true" or "false".
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -171,14 +181,15 @@ _FUNCTIONS: Mapping[str, Callable[[Resolver, Any], object]] = {
     "Fn::Not": lambda resolver, argument: not resolver.value(argument[0]),
     "Fn::And": lambda resolver, argument: all(resolver.value(item) for item in argument),
     "Fn::Or": lambda resolver, argument: any(resolver.value(item) for item in argument),
-    "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.listed(argument[1]))),
+    "Fn::Join": lambda resolver, argument: argument[0].join(map(str, resolver.list_value(argument[1]))),
     "Fn::Split": lambda resolver, argument: str(resolver.value(argument[1])).split(argument[0]),
     "Fn::Select": _select,
 }
 
 
 def references(expression: object) -> Iterator[str]:
-    """The names that an expression may refer to, parameters among them."""
+    """Yield the names in an expression's Ref, Fn::GetAtt and Fn::Sub: resources, parameters and pseudo parameters."""
+    # Both branches of Fn::If are included, because AWS resolves names before it evaluates conditions.
     if isinstance(expression, list):
         for item in expression:
             yield from references(item)
@@ -195,7 +206,7 @@ def references(expression: object) -> Iterator[str]:
 
 
 def _references_of_sub(argument: str | tuple[str, Mapping[str, object]]) -> Iterator[str]:
-    text, own = (argument, {}) if isinstance(argument, str) else argument
-    yield from references(own)
+    text, variables = (argument, {}) if isinstance(argument, str) else argument
+    yield from references(variables)
     for name in re.findall(r"\$\{([^!}][^}]*)\}", text):
         yield name.partition(".")[0]

@@ -44,7 +44,7 @@ CPU_SHARES = 1024
 """CPU shares for each vCPU. They count on a busy machine only (ECS task definition parameters, "cpu")."""
 TOKEN_IN_CONTAINER = "/run/cloudknot/authorization-token"
 """The file in a container with the token that authorizes it to get the credentials of its role."""
-# The words of ECS, by which cloudknot recognizes an OutOfMemoryError.
+# The words of ECS. cloudknot recognizes an OutOfMemoryError by them.
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 _NO_ENGINE = (
@@ -68,7 +68,7 @@ class _NotStartedError(Exception):
 
 @dataclass(eq=False)
 class _Running:
-    """A task for which no `Exited` has been reported."""
+    """A task without a reported `Exited`."""
 
     task: Task
     report: Report
@@ -274,7 +274,7 @@ class DockerRunner:
 
         limit = f"{task.memory}m" if task.memory else None
         return self._client.create_host_config(
-            # The embedded cloud listens on loopback only, which a container reaches with the host's network.
+            # The embedded cloud listens on loopback only. A container reaches that with the network of the host.
             network_mode="host",
             binds={token: {"bind": TOKEN_IN_CONTAINER, "mode": "ro"}} if token else None,
             init=task.init,

@@ -70,7 +70,7 @@ class Message(TypedDict, total=False):
 
 
 class ForkServer:
-    """The main loop, which reads requests from the control socket and ends of children from SIGCHLD.
+    """The main loop. It reads requests from the control socket, and the ends of children from SIGCHLD.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def _children() -> set[int]:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """Return the environment with which a process was started. Empty for an ended process."""
+    """Return the initial environment of a process. Empty for an ended process."""
     try:
         with open(f"/proc/{pid}/environ", errors="replace") as stream:
             return dict(entry.split("=", 1) for entry in stream.read().split("\0") if "=" in entry)

@@ -1,6 +1,6 @@
 """The client of a fork server, in the process of the embedded cloud. It launches the server and notices its end.
 
-The fork server itself is `fork_server`, which runs in the image's own Python.
+The fork server itself is `fork_server`, and runs in the image's own Python.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ForkServerClient:
         return text[-1000:] or f"the image's process ended with code {self._process.poll()}"
 
     def close(self) -> None:
-        """End the fork server, which kills its children first."""
+        """End the fork server and its children."""
         self._on_message = _ignore
         self._end()
         # The fork server ends when its control socket closes.
@@ -148,7 +148,7 @@ class ForkServerClient:
             _log.exception("Cannot process the message %s of a fork server", message)
 
     def _write(self) -> None:
-        """Send the rest of messages for which the socket had no room."""
+        """Send the messages that did not fit into the socket."""
         # In a thread of its own, because it may wait for the fork server, while callers of `send` hold locks.
         while True:
             with self._sending:

@@ -141,7 +141,7 @@ def _environments(directory: Path) -> Path:
 
 
 def _is_complete(environment: Path) -> bool:
-    # The interpreter is a link, which breaks when the user's Python is upgraded or removed.
+    # The interpreter is a link. It breaks when the user's Python is upgraded or removed.
     return (environment / _COMPLETE).exists() and (environment / "bin" / "python").exists()
 
 
@@ -181,7 +181,7 @@ def _install(environment: Path, requirements_file: Path, requirements: Sequence[
         text=True,
         errors="replace",
         env=_pip_environment(),
-        # If this process dies, pip goes on. It inherits the locked file, which keeps other sessions out until it ends.
+        # If this process dies, pip goes on. It inherits the locked file, and so keeps other sessions out.
         pass_fds=[lock],
         start_new_session=True,
     )

@@ -1,7 +1,7 @@
 """The runner of processes: it forks tasks from fork servers, one for each image and job role.
 
-An image is a directory ``<images>/<tag>``, written by `images`. Each task gets an empty working directory, which is
-also its HOME, and only the environment variables of its job.
+An image is a directory ``<images>/<tag>``, written by `images`. Each task gets the environment variables of its job
+only, and an empty working directory as its HOME.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _INHERITED = ("LANG", "LC_ALL", "TZ")
 
 @dataclass
 class _Running:
-    """A task for which no `Exited` has been reported."""
+    """A task without a reported `Exited`."""
 
     task: Task
     report: Report
@@ -270,7 +270,7 @@ class ProcessRunner:
 
     def _clean_up(self, running: _Running) -> None:
         self._on_output(running.task, None)
-        # Most tasks leave an empty directory, which is quick to remove. A full one is left to the background thread.
+        # Most tasks leave an empty directory, and its removal is quick. A full one is left to the background thread.
         try:
             running.directory.rmdir()
         except FileNotFoundError:
