@@ -1,4 +1,4 @@
-"""The regions that AWS has, as boto3 knows them."""
+"""The regions and partitions of AWS, from the list inside boto3. No network calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ON_BY_DEFAULT = frozenset(
         *("us-east-1", "us-east-2", "us-west-1", "us-west-2"),
     }
 )
-"""Regions that every account has (AWS Account Management guide, "Regions enabled by default")."""
+"""Regions that are on in every account (AWS Account Management guide, "Regions enabled by default")."""
 
 
 def is_on_by_default(region: str) -> bool:
-    """Whether an account has the region without asking for it; regions of other partitions than AWS's own count."""
+    """Return whether a region is on in every account. All regions outside the partition ``aws`` count as on."""
     return region in ON_BY_DEFAULT or region.startswith(("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-"))
 
 
 def known_regions() -> list[str]:
-    """Names of every region of every AWS partition, sorted."""
+    """Return the names of all regions in all AWS partitions, sorted."""
     from boto3 import Session
 
     session = Session(region_name="us-east-1")
@@ -33,25 +33,32 @@ def known_regions() -> list[str]:
 
 
 def check_region(name: str) -> str:
-    """Return ``name`` when it is a region of AWS.
+    """Return ``name`` if it is an AWS region.
 
     Raises
     ------
     RegionException
-        It is none; the message lists near matches, or the regions that every account has.
+        It is not. The message lists near matches, or the regions that every account has.
     """
-    known = known_regions()
-    if name not in known:
-        near = near_matches(name, known)
-        what = "Near matches" if near else "Those that every account has"
-        raise RegionException(f"{name!r} is not an AWS region. {what}: {', '.join(near or sorted(ON_BY_DEFAULT))}.")
+    regions = known_regions()
+    if name not in regions:
+        near = near_matches(name, regions)
+        # The full list has regions that most accounts cannot use.
+        title = "Near matches" if near else "Every account has"
+        suggestions = ", ".join(near or sorted(ON_BY_DEFAULT))
+        raise RegionException(f"{name!r} is not an AWS region. {title}: {suggestions}.")
     return name
 
 
 def partition_of(region: str) -> str:
-    """The partition of a region, as boto3 knows it, without a network: ``aws``, ``aws-cn``, ``aws-eusc``, ...
+    """Return the partition of a region: ``aws``, ``aws-cn``, ``aws-eusc``, ...
 
-    A region that boto3 does not know counts by its name's beginning. Raises `RegionException` for one like no other.
+    boto3 derives the partition of an unknown region from the beginning of its name.
+
+    Raises
+    ------
+    RegionException
+        The name does not look like a region of any partition.
     """
     from boto3 import Session
     from botocore.exceptions import UnknownRegionError

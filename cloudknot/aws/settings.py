@@ -1,9 +1,6 @@
-"""The public utilities ``cloudknot.get_...`` and ``cloudknot.set_...``: account, region, bucket and repository.
+"""The public functions ``cloudknot.get_...`` and ``cloudknot.set_...`` for profile, region, bucket and repository.
 
-They are for people. The code reads each setting from `cloudknot.options.config`, which resolves it.
-
-Each ``set_...`` writes to the config file of `cloudknot.options.config` and holds from the next `Cloud` on, in
-this session and in later ones. No getter creates anything.
+They are for users. The package itself reads settings from `cloudknot.options.config`. No getter creates anything.
 """
 
 from __future__ import annotations
@@ -30,24 +27,29 @@ __all__ = [
 ]
 
 SSE = one_of(None, "AES256", "aws:kms")
-# S3 user guide, "Bucket naming rules"; a dot would break TLS host names.
+# S3 user guide, "Bucket naming rules". S3 allows dots, but a dot would break the TLS certificate of the host name.
 BUCKET = text(
     r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)",
     "the name of an S3 bucket",
     cause="It has 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
     example="my-lab-results",
 )
-
-
 POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-data")
 
 
 class S3Params(NamedTuple):
-    """The bucket of inputs and results.
+    """The S3 bucket for inputs and results, with its options.
 
-    ``policy`` is the name of an IAM policy, the user's own or AWS's, that jobs get besides cloudknot's. ``policy_arn``
-    is its ARN, or None when there is no such policy, or IAM may not be asked for it. ``sse`` is the server-side
-    encryption asked for: None, ``"AES256"`` or ``"aws:kms"``.
+    Attributes
+    ----------
+    bucket : str
+        Name of the bucket.
+    policy : str or None
+        Name or ARN of an IAM policy that jobs get besides cloudknot's own.
+    policy_arn : str or None
+        The policy's ARN. None if there is no such policy, or if your credentials do not allow listing policies.
+    sse : str or None
+        Server-side encryption: None, ``"AES256"`` or ``"aws:kms"``.
     """
 
     bucket: str
@@ -57,7 +59,19 @@ class S3Params(NamedTuple):
 
 
 def get_profile(fallback: str | None = config.FROM_ENVIRONMENT) -> str | None:
-    """The AWS profile in use, or ``fallback`` when credentials come from the environment or the machine."""
+    """Return the name of the AWS profile in use.
+
+    Parameters
+    ----------
+    fallback : str or None, default "from-env"
+        The value to return when no profile is in use: credentials then come from environment variables or from the
+        machine itself.
+
+    Returns
+    -------
+    str or None
+        A profile name, or ``fallback``.
+    """
     chosen = config.profile()
     if chosen is None and config.uses_default_profile():
         chosen = "default"
@@ -65,35 +79,51 @@ def get_profile(fallback: str | None = config.FROM_ENVIRONMENT) -> str | None:
 
 
 def set_profile(profile_name: str) -> None:
-    """Use the credentials of another AWS profile; ``"from-env"`` leaves the search for them to boto3.
+    """Use the credentials of another AWS profile, in this session and in later ones.
+
+    The setting is saved in cloudknot's config file. It applies to every `Cloud` and `Knot` that is made afterwards.
+
+    Parameters
+    ----------
+    profile_name : str
+        A profile of this machine, see `list_profiles`. With ``"from-env"``, boto3 searches for credentials.
 
     Raises
     ------
     ProfileException
-        There is no such profile; the message lists near matches.
+        There is no such profile. The message lists near matches.
     """
     names, credentials_file, config_file = list_profiles()
     if profile_name not in (*names, config.FROM_ENVIRONMENT):
         near = near_matches(str(profile_name), names) or names
+        # Without near matches, ``near`` holds every profile of this machine.
+        choices = f" Near matches: {', '.join(near)}." if near else ""
         raise ProfileException(
-            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. "
-            f"Near matches: {', '.join(near) or 'none'}. `aws configure --profile NAME` makes one."
+            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}.{choices} "
+            f"Create it with `aws configure --profile {profile_name}`, or choose another profile."
         )
     config.save({"profile": profile_name})
 
 
 def get_region() -> str:
-    """The AWS region in use."""
+    """Return the name of the AWS region in use, for example ``"us-east-1"``."""
     return config.region(None, config.profile())
 
 
 def set_region(region: str = config.DEFAULT_REGION) -> None:
-    """Use another AWS region.
+    """Use another AWS region, in this session and in later ones.
+
+    The setting is saved in cloudknot's config file. It applies to every `Cloud` and `Knot` that is made afterwards.
+
+    Parameters
+    ----------
+    region : str, default "us-east-1"
+        The name of a region, for example ``"eu-west-1"``.
 
     Raises
     ------
     RegionException
-        AWS has no such region; the message lists near matches.
+        AWS has no such region. The message lists near matches.
     """
     from cloudknot.aws.regions import check_region
 
@@ -101,48 +131,80 @@ def set_region(region: str = config.DEFAULT_REGION) -> None:
 
 
 def get_s3_params() -> S3Params:
-    """The bucket of inputs and results, and what goes with it.
+    """Return the S3 bucket for inputs and results, with its policy and encryption.
 
-    When no bucket was chosen, AWS is asked for the account number, which is part of the default bucket's name:
-    ``cloudknot-<account>-<region>``; and IAM for a policy that was chosen by its name. Raises `CredentialsError` when
-    that takes credentials that are not there.
+    This calls AWS in two cases. The default bucket, ``cloudknot-<account>-<region>``, contains the account number. The
+    ARN of a policy that was set by name is looked up in IAM.
+
+    Returns
+    -------
+    S3Params
+        ``(bucket, policy, policy_arn, sse)``
+
+    Raises
+    ------
+    CredentialsError
+        A call to AWS is needed, and there are no usable credentials.
     """
     policy = config.bucket_policy()
     return S3Params(_bucket(), policy, _policy_arn(policy), config.sse())
 
 
 def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None) -> None:
-    """Keep inputs and results in another S3 bucket. It is made when it is first needed, not now.
+    """Keep inputs and results in another S3 bucket, in this session and in later ones.
+
+    The setting is saved in cloudknot's config file. A bucket that does not exist is created when it is first needed.
 
     Parameters
     ----------
     bucket : str
-        3 to 63 lower-case letters, digits and hyphens.
+        Name of the bucket: 3 to 63 lower-case letters, digits and hyphens.
     policy : str, optional
-        Name or ARN of an IAM policy that jobs get besides the one for the bucket.
+        Name or ARN of an IAM policy that jobs get besides the one for the bucket. Default: none.
     sse : {None, "AES256", "aws:kms"}
-        Server-side encryption; None leaves it to the bucket.
+        Server-side encryption for every stored object. Default: the encryption that the bucket is set to.
 
     Raises
     ------
     CloudknotInputError
+        An argument is not a valid bucket name, policy name or encryption. Nothing was saved.
     """
     values = {"s3-bucket": BUCKET("bucket", bucket), "s3-sse": SSE("sse", sse)}
     config.save({**values, "s3-bucket-policy": None if policy is None else POLICY("policy", policy)})
 
 
 def get_ecr_repo() -> str:
-    """Name of the image repository in use."""
+    """Return the name of the ECR repository for Docker images."""
     return config.ecr_repo()
 
 
 def set_ecr_repo(repo: str) -> None:
-    """Keep images in another ECR repository. It is made when it is first needed, not now."""
+    """Keep Docker images in another ECR repository, in this session and in later ones.
+
+    The setting is saved in cloudknot's config file. A repository that does not exist is created when it is first
+    needed.
+
+    Parameters
+    ----------
+    repo : str
+        Name of the repository, for example ``"lab/images"``.
+
+    Raises
+    ------
+    CloudknotInputError
+        ECR allows no such name.
+    """
     config.save({"ecr-repo": REPOSITORY("repo", repo)})
 
 
 def refresh_clients(max_pool: int = 10) -> None:
-    """Kept for old scripts. Clients are made with the settings of the moment, so there is nothing to refresh."""
+    """Do nothing. Old scripts call this function; clients now always follow the current settings.
+
+    Parameters
+    ----------
+    max_pool : int, default 10
+        Ignored.
+    """
 
 
 def _bucket() -> str:
@@ -157,6 +219,7 @@ def _policy_arn(policy: str | None) -> str | None:
     from cloudknot.aws.cloud import choose_cloud
     from cloudknot.aws.permissions.managed_policies import policy_arn
 
+    # A person who may only run maps may not list policies, and still needs to read the bucket's name.
     try:
         return policy_arn(choose_cloud(), policy)
     except PermissionDeniedError:

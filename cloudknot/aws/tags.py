@@ -1,31 +1,33 @@
-"""Tags as AWS lists them, and the tag that marks cloudknot's own resources."""
+"""Tags in the form of AWS's lists, and the tag that marks cloudknot's own resources."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TypedDict
 
+# The user's own tags cannot mark resources, because users may set any tag. AWS's tagging service cannot find them
+# either: it knows no roles, and would take one more permission.
 OWN_TAG = "cloudknot"
-"""The tag that cloudknot's own resources have besides the user's; its value is the name of their stack, or theirs."""
+"""The tag on each of cloudknot's resources. Its value is the name of the resource's stack, or of the resource."""
 
 
 class Tag(TypedDict):
-    """One tag in the lists that most services take and give."""
+    """One tag in the lists of most AWS services."""
 
     Key: str
     Value: str
 
 
 def with_own(tags: Mapping[str, str], stack: str) -> dict[str, str]:
-    """The user's tags, and the one by which cloudknot knows what is its own."""
+    """Return the user's tags and the one that marks cloudknot's resources."""
     return {**tags, OWN_TAG: stack}
 
 
 def without_own(tags: Mapping[str, str]) -> dict[str, str]:
-    """The user's tags."""
+    """Return the user's tags, without the one that marks cloudknot's resources."""
     return {key: value for key, value in tags.items() if key != OWN_TAG}
 
 
 def tag_list(tags: Mapping[str, str]) -> list[Tag]:
-    """Return tags as AWS lists them."""
+    """Return tags as a list in AWS's form."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

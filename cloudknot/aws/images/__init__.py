@@ -1,1 +1,1 @@
-"""The images of jobs: the description of one, the place that keeps it, and ECR, which keeps them on AWS."""
+"""Images of jobs: the description of an image, the contract of an image store, and ECR, the registry of AWS."""

@@ -1,4 +1,4 @@
-"""ECR: an image repository, made on first use, and the login for a push to it."""
+"""ECR, the image registry of AWS: repositories, their images, and the login for a push."""
 
 from __future__ import annotations
 
@@ -43,15 +43,14 @@ LIFECYCLE = {
         }
     ]
 }
-"""What ECR deletes by itself (ECR user guide, "Lifecycle policies"). A person may change it; it is set where there is
-none."""
+"""The lifecycle policy of a new repository. It deletes untagged images (ECR user guide, "Lifecycle policies")."""
 
 DELETED_AT_A_TIME = 100
-"""Images that one request may delete (Amazon ECR API reference, "BatchDeleteImage")."""
+"""Most images that one request may delete (Amazon ECR API reference, "BatchDeleteImage")."""
 
 
 class RegistryLogin(NamedTuple):
-    """What a Docker client needs to push. The password never appears in the ``repr``."""
+    """A registry with the user name and password for it. The ``repr`` hides the password."""
 
     registry: str
     username: str
@@ -62,17 +61,15 @@ class RegistryLogin(NamedTuple):
 
 
 class Repository:
-    """An ECR repository.
+    """An ECR repository, which may not exist yet: `create` creates it.
 
     Parameters
     ----------
     name : str
     aws_resource_tags : mapping of str to str, optional
-        Put on the repository when it is made.
+        Tags for the repository when it is created.
     cloud : Cloud
-        Where it is.
-
-    Making the object does not make the repository: `create` does.
+        The cloud of the repository.
     """
 
     def __init__(
@@ -87,7 +84,7 @@ class Repository:
         return clients.ecr(self.cloud)
 
     def describe(self) -> RepositoryTypeDef:
-        """ECR's own description. Raises `ResourceDoesNotExistException` when there is none."""
+        """Return ECR's description; raise `ResourceDoesNotExistException` if the repository does not exist."""
         return self._ecr.describe_repositories(repositoryNames=[self.name])["repositories"][0]
 
     @property
@@ -103,45 +100,46 @@ class Repository:
         return self.describe()["repositoryArn"]
 
     def find(self) -> str | None:
-        """Return the URI of the repository; None when there is none."""
+        """Return the URI of the repository; None if it does not exist."""
         try:
             return self.repo_uri
         except ResourceDoesNotExistException:
             return None
 
     def create(self) -> str:
-        """Make the repository unless it exists, and return its URI."""
+        """Create the repository unless it exists, and return its URI."""
         return self.find() or self.make()
 
     def make(self) -> str:
-        """Make the repository, which was not there a moment ago, and return its URI."""
+        """Create the repository, which did not exist a moment ago, and return its URI."""
         uri = None
-        # That it exists means: made by another session a moment ago, or by this call, whose first answer was lost.
+        # Another session, or this call before its answer was lost, may have created it in the meantime.
         with contextlib.suppress(ResourceExistsException):
-            made = self._ecr.create_repository(
+            answer = self._ecr.create_repository(
                 repositoryName=self.name,
                 imageScanningConfiguration={"scanOnPush": True},
                 tags=tag_list(with_own(self.tags, self.name)),
             )
-            uri = made["repository"]["repositoryUri"]
+            uri = answer["repository"]["repositoryUri"]
         self._put_lifecycle()
         return uri or self.repo_uri
 
     def finish(self) -> None:
-        """Give it the lifecycle policy that a maker who was interrupted did not, if cloudknot made it."""
-        if self._is_half_made():
+        """Add the lifecycle policy to a repository that an interrupted session of cloudknot created without it."""
+        if self._is_unfinished():
             self._put_lifecycle()
 
     def _put_lifecycle(self) -> None:
         policy = json.dumps(LIFECYCLE)
         self._ecr.put_lifecycle_policy(repositoryName=self.name, lifecyclePolicyText=policy)
 
-    def _is_half_made(self) -> bool:
-        """Whether cloudknot made it, but not its lifecycle policy. One that may not be looked at is used as it is."""
+    def _is_unfinished(self) -> bool:
+        """Return whether cloudknot created the repository, and its lifecycle policy is missing."""
         try:
             self._ecr.get_lifecycle_policy(repositoryName=self.name)
             return False
         except PermissionDeniedError:
+            # A person without these permissions can still use the repository as it is.
             return False
         except CloudError as error:
             if error.code != "LifecyclePolicyNotFoundException":
@@ -152,49 +150,51 @@ class Repository:
         return False
 
     def has_tag(self, tag: str) -> bool:
-        """Whether an image of that tag is in the repository."""
+        """Return whether the repository has an image with that tag."""
         try:
             self._ecr.describe_images(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         except ResourceDoesNotExistException:
             return False
         return True
 
-    def add_tag(self, tag: str, other: str) -> None:
-        """Give the image of a tag another tag, which may have been another image's. Nothing is pulled or pushed."""
+    def add_tag(self, tag: str, new_tag: str) -> None:
+        """Move or add ``new_tag`` to the image that has ``tag``. Nothing is pulled or pushed."""
         answer = self._ecr.batch_get_image(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         if not answer["images"]:
-            raise ResourceDoesNotExistException(f"The repository {self.name} has no image of the tag {tag}.")
+            raise ResourceDoesNotExistException(f"The repository {self.name} has no image with the tag {tag}.")
         image = answer["images"][0]
-        again: PutImageRequestTypeDef = {
+        # ECR adds a tag by storing the same manifest once more.
+        request: PutImageRequestTypeDef = {
             "repositoryName": self.name,
             "imageManifest": image["imageManifest"],
-            "imageTag": other,
+            "imageTag": new_tag,
         }
         if "imageManifestMediaType" in image:
-            again["imageManifestMediaType"] = image["imageManifestMediaType"]
+            request["imageManifestMediaType"] = image["imageManifestMediaType"]
+        # The image has that tag already.
         with contextlib.suppress(ResourceExistsException):
-            self._ecr.put_image(**again)
+            self._ecr.put_image(**request)
 
     def details(self) -> list[ImageDetailTypeDef]:
-        """ECR's descriptions of the images. Raises `ResourceDoesNotExistException` without a repository."""
+        """Return ECR's descriptions of the images; raise `ResourceDoesNotExistException` without a repository."""
         pages = self._ecr.get_paginator("describe_images").paginate(repositoryName=self.name)
         return [image for page in pages for image in page["imageDetails"]]
 
     def images(self) -> dict[str, tuple[str, ...]]:
-        """The tags of each image, by its digest; none without a repository."""
+        """Return the tags of each image by its digest; empty without a repository."""
         try:
-            found = self.details()
+            details = self.details()
         except ResourceDoesNotExistException:
             return {}
-        return {one["imageDigest"]: tuple(one.get("imageTags", ())) for one in found}
+        return {image["imageDigest"]: tuple(image.get("imageTags", ())) for image in details}
 
     def delete_images(self, digests: Sequence[str]) -> None:
-        """Delete images with all their tags; those that are gone already are no error.
+        """Delete images with all their tags. Images that are already gone are ignored.
 
         Raises
         ------
         CannotDeleteResourceException
-            ECR kept one. The message says which and why.
+            ECR did not delete an image. The message names the image and the reason.
         """
         for start in range(0, len(digests), DELETED_AT_A_TIME):
             ids: list[ImageIdentifierTypeDef] = [
@@ -204,21 +204,23 @@ class Repository:
                 answer = self._ecr.batch_delete_image(repositoryName=self.name, imageIds=ids)
             except ResourceDoesNotExistException:
                 return
-            kept = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
-            if kept:
+            # ECR reports images that it did not delete in a successful answer.
+            failures = [item for item in answer.get("failures", ()) if item.get("failureCode") != "ImageNotFound"]
+            if failures:
+                reason = str(failures[0].get("failureReason") or failures[0].get("failureCode")).rstrip(".")
                 raise CannotDeleteResourceException(
-                    f"The image {kept[0]['imageId'].get('imageDigest')} in the repository {self.name!r} was not "
-                    f"deleted: {kept[0].get('failureReason') or kept[0].get('failureCode')}. Call again.",
+                    f"The image {failures[0]['imageId'].get('imageDigest')} in the repository {self.name!r} was not "
+                    f"deleted. AWS's reason: {reason}. Call again to delete it and the images after it.",
                     operation="ecr:batch_delete_image",
                 )
 
     def login(self) -> RegistryLogin:
-        """A login for this repository's registry, valid for 12 hours."""
+        """Return a login for the repository's registry, valid for 12 hours."""
         data = self._ecr.get_authorization_token()["authorizationData"][0]
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
 
     def clobber(self) -> None:
-        """Delete the repository and every image in it."""
+        """Delete the repository and every image in it. Does nothing if it is already gone."""
         with contextlib.suppress(ResourceDoesNotExistException):
             self._ecr.delete_repository(repositoryName=self.name, force=True)

@@ -1,4 +1,4 @@
-"""The description of an image, and the contract of a place that keeps images for jobs. No AWS here."""
+"""The description of an image, and the contract of a store that keeps images for jobs. No calls to AWS."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Image:
-    """An image to be published: all that it is built from.
+    """An image to publish: everything that it is built from.
 
     Attributes
     ----------
     platform : str
         ``"linux/amd64"`` or ``"linux/arm64"``.
     python : str
-        The minor version that it must have, for example ``"3.11"``.
+        The minor version of Python that it needs, for example ``"3.11"``.
     requirements : tuple of str
-        Everything that pip installs: the program's requirements, the worker's own, the GitHub installs.
+        All lines that pip installs: the program's requirements, the worker's own, and git repositories.
     files : mapping of str to bytes
-        The whole build context, by path; see `cloudknot.image.context`.
+        The whole build context by path; see `cloudknot.image.context`.
     environment_digest : str
-        SHA-256 in hexadecimal of what the environment is made from; editing the function keeps it.
+        SHA-256 of everything that the environment is built from, in hexadecimal. It does not depend on the function.
     tag : str
-        Digest of everything in the image, 32 hexadecimal digits.
+        Digest of the whole image, 32 hexadecimal digits.
     has_environment_stage : bool
         Whether the environment can be built apart from the program.
     executables : frozenset of str
-        Paths of the files that a person made executable.
+        Paths of the executable files that a person added.
     needs_engine : str
-        What of it only a Docker engine can do, in words for people; empty when a virtual environment does as well.
+        The options that only a Docker engine can apply, for messages; empty when a virtual environment is enough.
     nocache : bool
-        Whether it is to be built anew, and pushed, also when it exists.
+        Whether to build and push the image even if it exists.
     extra_tags : tuple of str
-        Tags that it gets besides its own.
+        Tags for the image besides its own.
     """
 
     platform: str
@@ -54,12 +54,12 @@ class Image:
 
     @property
     def environment_tag(self) -> str:
-        """The tag of the environment alone."""
+        """Return the tag of the environment's own image."""
         return f"env-{self.environment_digest[:32]}"
 
 
 class ImageStore(Protocol):
-    """A place from where jobs get their images."""
+    """A store from which jobs get their images, in place of a registry."""
 
     def put(self, image: Image, repository: Repository, uri: str) -> None:
-        """Make the image available to jobs as ``uri``, and known to the repository."""
+        """Make the image available to jobs as ``uri``, and list it in the repository."""

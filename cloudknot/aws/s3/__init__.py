@@ -1,1 +1,1 @@
-"""The bucket of inputs and results, as the client sees it: its settings, and its objects through the door."""
+"""The S3 bucket for inputs and results: its settings and its objects."""

@@ -1,7 +1,6 @@
-"""The bucket of inputs and results: found as it is, or made private, encrypted and cheap to forget. No objects here.
+"""The S3 bucket for inputs and results: create it with safe settings, or use an existing one as it is.
 
-A bucket that cloudknot makes says by a tag that it is being made, until it has all its settings: so what one
-session left half made is finished by the next.
+Reading and writing objects is the task of `cloudknot.aws.s3.storage`.
 """
 
 from __future__ import annotations
@@ -31,27 +30,29 @@ if TYPE_CHECKING:
 
     from cloudknot.aws.door import Door
 
+# The parts of an upload that was never completed cost as much as an object of their size.
 ABANDONED_AFTER = 7
-"""Days until S3 drops the parts of an upload that was never completed; until then they cost as much as an object."""
+"""Days until S3 deletes the parts of an upload that was never completed."""
+# The tag has the value "being made" until the bucket has all its settings. If a session is interrupted in between, the
+# next session finishes the bucket.
 TAG, BEING_MADE, MADE = "cloudknot", "being made", "bucket"
-"""The tag by which cloudknot knows a bucket that it made, and what it says."""
-HOW_TO_CHOOSE = "Choose one of your own: cloudknot.set_s3_params(bucket=...)."
+"""Name and values of the tag on a bucket that cloudknot created."""
+HOW_TO_CHOOSE = "Choose a bucket of your own: cloudknot.set_s3_params(bucket=...)."
 
 
 class Bucket:
-    """One bucket.
+    """An S3 bucket.
 
     Parameters
     ----------
     door : Door
     name : str
     region : str
-        Where it is made, and where jobs run.
+        The region of the jobs. The bucket is created there.
     sse : {None, "AES256", "aws:kms"}
-        How a bucket that is made encrypts what it is given; None is S3's own default, ``AES256``.
-    ours : bool
-        Whether the name is cloudknot's default one: a bucket of that name without any tags is half made, too. A bucket
-        of the user's own is used as it is.
+        Default encryption of a new bucket. None is S3's own default, ``AES256``.
+    ours : bool, default False
+        Whether the name is cloudknot's default name.
     """
 
     def __init__(self, door: Door, name: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
@@ -59,13 +60,17 @@ class Bucket:
         self._s3 = clients.s3(door)
 
     def ensure(self, tags: Mapping[str, str]) -> None:
-        """Make the bucket unless it is there.
+        """Create the bucket in the region of the jobs, unless it exists.
 
-        It is made in the region of the jobs, with public access blocked, encryption on, requests without TLS refused,
-        and the parts of abandoned uploads dropped after a week. It takes ``s3:ListBucket``, and when it is made
-        ``s3:CreateBucket``, ``s3:PutBucketPublicAccessBlock``, ``s3:PutEncryptionConfiguration``,
-        ``s3:PutBucketPolicy``, ``s3:PutLifecycleConfiguration`` and ``s3:PutBucketTagging``; to see whether another
-        session left it half made, ``s3:GetBucketTagging``, which may be missing.
+        A new bucket blocks public access, encrypts its objects, refuses requests without TLS, and drops the parts of
+        abandoned uploads after a week.
+
+        Notes
+        -----
+        An existing bucket needs the permission ``s3:ListBucket``. With ``s3:GetBucketTagging``, an unfinished bucket
+        of another session is recognised. A new bucket needs ``s3:CreateBucket``, ``s3:PutBucketPublicAccessBlock``,
+        ``s3:PutEncryptionConfiguration``, ``s3:PutBucketPolicy``, ``s3:PutLifecycleConfiguration`` and
+        ``s3:PutBucketTagging``.
 
         Warns
         -----
@@ -77,25 +82,26 @@ class Bucket:
         ResourceExistsException
             Another account has a bucket of that name.
         PermissionDeniedError
-            The bucket may not be looked at, made or set up.
+            The credentials do not allow reading, creating or configuring the bucket.
         """
-        region = self._found()
+        region = self._find_region()
         if region is None:
             self._create()
+            # First of all settings, so that an interruption from here on can be recognised.
             self._tag(tags, BEING_MADE)
-        if region is None or self._is_half_made():
+        if region is None or self._is_unfinished():
             self._set_up(tags)
         if region not in (None, self._region):
             warnings.warn(
-                f"The bucket {self.name} is in {region}, and jobs run in {self._region}: every transfer between them "
-                f"costs money and time. Use a bucket in {self._region} (cloudknot.set_s3_params) or run the jobs in "
-                f"{region} (cloudknot.set_region).",
+                f"The bucket {self.name} is in {region}, and jobs run in {self._region}. Every transfer between them "
+                f"costs money and time. Use a bucket in {self._region}: cloudknot.set_s3_params(bucket=...). Or run "
+                f"the jobs in {region}: cloudknot.set_region({region!r}).",
                 UserWarning,
                 stacklevel=4,
             )
 
-    def _found(self) -> str | None:
-        """The bucket's region; None when there is no bucket of that name."""
+    def _find_region(self) -> str | None:
+        """Return the bucket's region; None when no bucket has that name."""
         try:
             answer = self._s3.head_bucket(Bucket=self.name)
         except ResourceDoesNotExistException:
@@ -103,10 +109,10 @@ class Bucket:
         except PermissionDeniedError as error:
             from cloudknot.aws.permissions.denials import advice
 
-            # A HEAD request is refused without a word of explanation.
+            # S3 refuses a HEAD request without a message, so AWS's error has no explanation to pass on.
             raise PermissionDeniedError(
-                f"The bucket {self.name} may not be used with these credentials: it is another account's, or they "
-                f"lack s3:ListBucket for it. {HOW_TO_CHOOSE} {advice('', 's3:head_bucket')}",
+                f"Your AWS credentials do not allow the use of the bucket {self.name}. Either it belongs to another "
+                f"account. {HOW_TO_CHOOSE} Or a permission is missing. {advice('', 's3:head_bucket')}",
                 code=error.code,
                 operation=error.operation,
             ) from error
@@ -114,15 +120,17 @@ class Bucket:
 
     def _create(self) -> None:
         try:
+            # S3 refuses the name of this one region as a location.
             if self._region == "us-east-1":
                 self._s3.create_bucket(Bucket=self.name)
             else:
                 region = cast("BucketLocationConstraintType", self._region)
                 self._s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": region})
         except ResourceExistsException as error:
+            # Another session, or this call before its answer was lost, may have created the bucket a moment ago.
             if error.code != "BucketAlreadyOwnedByYou":
                 raise ResourceExistsException(
-                    f"Another AWS account has a bucket of the name {self.name}; such names are unique in all of AWS. "
+                    f"Another AWS account has a bucket named {self.name}. Bucket names are unique in all of AWS. "
                     f"{HOW_TO_CHOOSE}",
                     code=error.code,
                     operation=error.operation,
@@ -138,7 +146,7 @@ class Bucket:
         algorithm = cast("ServerSideEncryptionType", self._sse or "AES256")
         rule: ServerSideEncryptionRuleTypeDef = {
             "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm},
-            # A bucket key spares a call to KMS, which costs, for each object.
+            # Without a bucket key, S3 would make a call to KMS for each object, and each call costs.
             "BucketKeyEnabled": algorithm == "aws:kms",
         }
         s3, name = self._s3, self.name
@@ -146,6 +154,7 @@ class Bucket:
         s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
         s3.put_bucket_policy(Bucket=name, Policy=json.dumps(tls_policy(name, self._partition)))
         s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [ABANDONED_UPLOADS]})
+        # Last, so that only a bucket with all its settings counts as made.
         self._tag(tags, MADE)
 
     def _tag(self, tags: Mapping[str, str], state: str) -> None:
@@ -158,9 +167,9 @@ class Bucket:
         return str(self._door.session().get_partition_for_region(self._region))
 
     def is_made_by_cloudknot(self) -> bool:
-        """Whether cloudknot made the bucket: its tag says so. One of the default name without any tags is half made.
+        """Return whether cloudknot created the bucket, as its tag shows.
 
-        False when there is no bucket, and for one whose tags may not be read and that has another name.
+        A bucket without tags, or with tags that may not be read, counts as cloudknot's if it has the default name.
         """
         try:
             tags = self._tags()
@@ -170,12 +179,16 @@ class Bucket:
             return self._ours
         return tags.get(TAG) in (BEING_MADE, MADE) if tags else self._ours
 
-    def _is_half_made(self) -> bool:
-        """Whether a session was broken off that made this bucket; by the name alone, when it has no tags yet."""
+    def _is_unfinished(self) -> bool:
+        """Return whether a session was interrupted while it created this bucket.
+
+        A bucket of the user's own never is: it is used as it is.
+        """
         try:
             tags = self._tags()
         except PermissionDeniedError:
             return False
+        # The session may have ended before it set the first tag.
         return tags.get(TAG) == BEING_MADE if tags else self._ours
 
     def _tags(self) -> dict[str, str]:
@@ -188,12 +201,12 @@ class Bucket:
         return {item["Key"]: item["Value"] for item in listed}
 
     def delete(self) -> None:
-        """Delete the bucket, which must be empty.
+        """Delete the bucket.
 
         Raises
         ------
         CannotDeleteResourceException
-            There is something else in it.
+            The bucket is not empty.
         """
         try:
             self._s3.delete_bucket(Bucket=self.name)
@@ -201,9 +214,9 @@ class Bucket:
             if error.code != "BucketNotEmpty":
                 raise
             raise CannotDeleteResourceException(
-                f"The bucket {self.name} was kept: cloudknot made it, and its runs were deleted, but there is "
-                "something else in it (objects, or old versions of some). Move that away, or delete all of it by "
-                f"`aws s3 rb s3://{self.name} --force`.",
+                f"The bucket {self.name} was not deleted, because it is not empty. The runs of cloudknot are deleted, "
+                "but other objects, or old versions of objects, remain. Move them to another bucket, or delete the "
+                f"bucket with everything in it: `aws s3 rb s3://{self.name} --force`.",
                 code=error.code,
                 operation=error.operation,
             ) from error
@@ -218,7 +231,7 @@ ABANDONED_UPLOADS: LifecycleRuleTypeDef = {
 
 
 def tls_policy(bucket: str, partition: str) -> dict[str, object]:
-    """A bucket policy that refuses every request without TLS (S3 user guide, "Security best practices")."""
+    """Return a bucket policy that denies every request without TLS (S3 user guide, "Security best practices")."""
     arn = f"arn:{partition}:s3:::{bucket}"
     return {
         "Version": "2012-10-17",

@@ -1,4 +1,4 @@
-"""Times in answers of S3, read by the standard library: a listing has one for each object."""
+"""Parse the times in AWS's answers with the standard library."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ if TYPE_CHECKING:
 
 
 def parse_quickly(session: Session) -> None:
-    """Have a session read the times in its answers by the standard library, wherever that can.
-
-    botocore's own parser takes most of the time of reading a listing.
-    """
+    """Make a session parse times with the standard library, wherever possible."""
+    # A listing has one time for each object, and botocore's own parser takes most of the CPU time of reading it.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
 
 
 def _timestamp(value: str) -> datetime:
     from botocore.utils import parse_timestamp
 
-    # Some services send a number.
+    # Some services send seconds as a number.
     with suppress(TypeError, ValueError):
         moment = datetime.fromisoformat(value)
-        # Botocore's own are never without a zone.
+        # botocore always returns a time zone, and comparisons rely on it.
         if moment.tzinfo:
             return moment
     return parse_timestamp(value)

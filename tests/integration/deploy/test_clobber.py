@@ -318,7 +318,7 @@ def test_a_bucket_that_holds_something_else_is_kept_and_told(chosen_bucket, comm
     cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")
     removed = command("clobber", "--all", "--yes", "--results")
     assert removed.exit_code == 1
-    assert "The bucket made-but-used was kept: cloudknot made it" in removed.output
+    assert "The bucket made-but-used was not deleted, because it is not empty." in removed.output
     assert list(cloud.storage.keys("")) == ["notes"]
 
 

@@ -187,7 +187,7 @@ class TestScope:
 
     def test_a_region_that_is_like_none_is_told_with_a_few(self):
         result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "moon"])
-        assert "'moon' is not an AWS region. Those that every account has: ap-northeast-1, " in result.output
+        assert "'moon' is not an AWS region. Every account has: ap-northeast-1, " in result.output
 
     def test_what_is_no_account_number_is_refused(self):
         for account in ("12", "1234-5678-9012", "12345678901x"):
