@@ -1,8 +1,4 @@
-"""How many elements a child gets: as asked for, or so that it takes minutes, by what earlier maps of the knot took.
-
-Where nobody asks, an element has a child of its own, as long as one array can have so many. Above that, the children
-are minutes long, too, but 500 at least: see "Chunks of minutes" in docs/design.md.
-"""
+"""Chunk sizes: decide how many elements each child job gets, by the caller's choice or by measured times."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
+from cloudknot.errors import ResourceDoesNotExistException, refuse
 from cloudknot.run.submit.stored_runs import runs_of
 from cloudknot.run.submit.submit_job import MAX_CHILDREN
 from cloudknot.worker.wire.keys import Location, RunKeys
@@ -23,72 +19,79 @@ if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import StoredObject
 
 AUTO = "auto"
-FEWEST_CHILDREN = 500
-"""Of a map of more elements than an array can have children, when nobody asked for fewer. Each has an object with
-results at least, which takes a request to read."""
+MIN_CHILDREN = 500
+"""Child jobs of a map with more elements than an array can have children, unless the caller chose a chunk size."""
+# 500 give the 256 vCPUs of a knot by default some children in turn, which evens out elements of different length. Each
+# child stores at least one object, and each costs a request to read. With 1,000 children, collecting a million small
+# results took nearly five times a bare read.
 LONGEST = 240.0
 SHORTEST = 60.0
-"""Seconds that a child is to take: four minutes, or less where vCPUs would be idle otherwise, but a minute at least.
+"""Seconds that a child should take: four minutes, or less if vCPUs would be idle otherwise, but at least one minute.
 AWS advises three to five minutes (Batch user guide, "Best practices")."""
 TIMEOUT_SHARE = 0.5
-"""Of the seconds that an attempt may take: what a child is to take at most. Not all elements take equally long."""
+"""Share of the timeout of an attempt that a child should take at most: some elements take longer than others."""
 RUNS_READ = 5
 PACKS_READ = 5
 ELEMENTS_READ = 1000
-"""Of so many runs, the latest, of so many packs of each, and of so many elements of each pack times are read."""
+"""Limits of one measurement: so many of the latest runs, packs of each run, and elements of each pack."""
 
 
-def is_automatic(count: int, asked: int | str | None, usual: int) -> bool:
-    """Whether the chunk size depends on what elements take: it was asked for so, or the usual one is too small."""
-    return asked == AUTO or (asked is None and count > usual * MAX_CHILDREN)
+def is_automatic(count: int, choice: int | str | None, default: int) -> bool:
+    """Return whether the chunk size depends on measured times.
+
+    It does for ``"auto"``, and if the default size would make too many children.
+    """
+    return choice == AUTO or (choice is None and count > default * MAX_CHILDREN)
 
 
 def chunksize(
     count: int,
-    asked: int | str | None,
-    usual: int,
+    choice: int | str | None,
+    default: int,
     seconds: float | None,
     slots: int,
     timeout: int | None = None,
 ) -> int:
-    """The number of elements of a child.
+    """Return the number of elements for each child.
 
     Parameters
     ----------
     count : int
-        Of elements.
-    asked : int, "auto" or None
-        The choice of the user; None is ``usual``, or with more elements than an array can have so, about ``"auto"``.
-    usual : int
+        Number of elements.
+    choice : int, "auto" or None
+        The caller's choice. None is ``default``, or similar to ``"auto"`` if an array cannot have so many children.
+    default : int
     seconds : float or None
-        What an element takes, where `is_automatic`; None if it is not known.
+        Measured time of an element, if `is_automatic`; None if there is no earlier map.
     slots : int
-        Children that can run at the same time.
+        Number of children that can run at the same time.
     timeout : int, optional
         Seconds that an attempt of a child may take.
 
     Raises
     ------
     CloudknotInputError
-        It would take more children than an array may have.
+        The choice would make more children than an array can have.
     """
     smallest = -(-count // MAX_CHILDREN)
-    if is_automatic(count, asked, usual):
+    if is_automatic(count, choice, default):
         size = _automatic(count, seconds, slots, timeout)
-        # Where elements may not be done within the timeout, children are as small as they can be.
-        unasked = 1 if timeout and seconds is None else count // FEWEST_CHILDREN
-        most = count if asked == AUTO else unasked
-        return max(smallest, min(most, size))
-    size = usual if asked is None else int(asked)
+        # A timeout without a measurement may be meant for one or two calls, so the children are as small as possible.
+        largest_default = 1 if timeout and seconds is None else count // MIN_CHILDREN
+        largest = count if choice == AUTO else largest_default
+        return max(smallest, min(largest, size))
+    size = default if choice is None else int(choice)
     if size < smallest:
-        raise CloudknotInputError(
-            f"chunksize={size} would take {-(-count // size):,} child jobs for {count:,} elements, and an "
-            f"array has at most {MAX_CHILDREN:,}. Give chunksize={smallest} or more, or leave it out."
+        refuse(
+            problem=f"chunksize={size} would make {-(-count // size):,} child jobs for {count:,} elements.",
+            cause=f"A Batch array job has {MAX_CHILDREN:,} child jobs at most.",
+            fix=f"Pass chunksize={smallest} or more, or leave it out.",
         )
     return size
 
 
 def _automatic(count: int, seconds: float | None, slots: int, timeout: int | None) -> int:
+    """Return the size that makes children of one to four minutes, and uses all slots."""
     even = -(-count // max(1, slots))
     if seconds is None:
         return even
@@ -98,15 +101,19 @@ def _automatic(count: int, seconds: float | None, slots: int, timeout: int | Non
 
 
 def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
-    """What an element took in the latest map before ``run`` of the same image, else of another; None without any."""
-    other = None
+    """Return the mean time of an element in the latest map before ``run`` with the same image.
+
+    Without one, return that of the latest map with another image; None without any map.
+    """
+    # A few small reads of packs are enough. A separate record of times could be wrong, and would have to be kept true.
+    other_image = None
     earlier = (keys for keys in reversed(runs_of(cloud, run.knot)) if keys != run)
     for keys in islice(earlier, RUNS_READ):
-        found = _sample(cloud, keys)
-        if found and _image(cloud, keys) == image:
-            return math.fsum(found) / len(found)
-        other = other or found
-    return math.fsum(other) / len(other) if other else None
+        sample = _sample(cloud, keys)
+        if sample and _image(cloud, keys) == image:
+            return math.fsum(sample) / len(sample)
+        other_image = other_image or sample
+    return math.fsum(other_image) / len(other_image) if other_image else None
 
 
 def _image(cloud: Cloud, keys: RunKeys) -> str:
@@ -117,22 +124,23 @@ def _image(cloud: Cloud, keys: RunKeys) -> str:
 
 
 def _sample(cloud: Cloud, keys: RunKeys) -> list[float]:
-    """Wall seconds of some elements of a run, from the heads of a few of its first packs."""
+    """Return the wall seconds of some elements of a run."""
+    # One listing page and the heads of a few packs. The heads hold the times, so no result is read.
     page = next(cloud.storage.pages(keys.outputs), [])
-    packs = [keys.parse_output(each.key) for each in _spread(page, PACKS_READ)]
-    return [seconds for location in packs for seconds in _walls(cloud, keys, location)]
+    packs = [keys.parse_output(stored.key) for stored in _spread(page, PACKS_READ)]
+    return [seconds for location in packs for seconds in _wall_seconds(cloud, keys, location)]
 
 
-def _walls(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[float]:
+def _wall_seconds(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[float]:
     try:
         head = cloud.storage.get(keys.output(*location), 0, head_size(min(location.number, ELEMENTS_READ)))
     except ResourceDoesNotExistException:
-        # The run was deleted since it was listed.
+        # Somebody has deleted the run since the listing.
         return ()
     return walls(head)
 
 
 def _spread(items: Sequence[StoredObject], number: int) -> Iterator[StoredObject]:
-    """So many of the items, from all over."""
+    """Yield ``number`` of the items, evenly spread."""
     number = min(number, len(items))
     return (items[len(items) * n // number] for n in range(number))

@@ -1,7 +1,4 @@
-"""One map on its way to Batch: inputs and manifest into S3, then one SubmitJob.
-
-The run's id is made here, before anything is submitted, so that the inputs are in place before the job exists.
-"""
+"""Start a run: store inputs and manifest in S3, then submit its jobs to Batch."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy.inventory import KNOT
-from cloudknot.errors import CloudknotError, CloudknotInputError
+from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.program.input_pickling import pickle_into
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a map is submitted to: what the earlier stages made."""
+    """The resources that a map runs on, as the earlier stages made them."""
 
     knot: str
     function: str
@@ -57,24 +54,24 @@ class Target:
 
     @property
     def job_tags(self) -> dict[str, str]:
-        """The knot's tags, as its jobs get them."""
+        """The tags for the jobs: those of the knot, and cloudknot's own."""
         return with_own(self.tags, f"{self.knot}{KNOT}")
 
     @classmethod
-    def of(cls, knot: str, program: Program | None, made: KnotResources, memory_growth: float = 0.0) -> Target:
-        """Where the maps of a knot go; its program is None when another session made it."""
+    def of(cls, knot: str, program: Program | None, resources: KnotResources, memory_growth: float = 0.0) -> Target:
+        """Return the target for maps of a knot; ``program`` is None if another session made it."""
         return cls(
             knot=knot,
             function=program.name if program else "",
-            image=made.image_uri,
-            job_queue=made.job_queue_arn,
-            job_definition=made.job_definition_arn,
-            attempts=made.retries,
-            max_vcpus=made.max_vcpus,
-            tags=made.tags,
-            fargate=made.fargate,
-            vcpus=made.vcpus,
-            timeout=made.timeout,
+            image=resources.image_uri,
+            job_queue=resources.job_queue_arn,
+            job_definition=resources.job_definition_arn,
+            attempts=resources.retries,
+            max_vcpus=resources.max_vcpus,
+            tags=resources.tags,
+            fargate=resources.fargate,
+            vcpus=resources.vcpus,
+            timeout=resources.timeout,
             memory_growth=memory_growth,
         )
 
@@ -87,33 +84,55 @@ def start_run(
     options: MapOptions,
     depends_on: Sequence[str] = (),
 ) -> Run | None:
-    """Store the inputs and submit the job; return None when there are no elements.
+    """Store the inputs of a map and submit its jobs.
 
-    Where the elements are the results of another run, nothing of them is read or stored here.
+    Parameters
+    ----------
+    cloud : Cloud
+    target : Target
+    elements : iterable or Source
+        The elements, read once; or another run, whose results stay in S3.
+    program : Program or None
+        None if another session made the knot.
+    options : MapOptions
+    depends_on : sequence of str
+        Ids of the Batch jobs to wait for.
+
+    Returns
+    -------
+    Run or None
+        None without elements.
 
     Raises
     ------
     CloudknotInputError
-        An element cannot be pickled, or there are too many for the chunk size. Nothing was submitted, and nothing of
-        the run is left in S3.
+        An element cannot be pickled, or the elements are too many for the chunk size. Nothing was submitted, and no
+        object of the run is left in S3.
     ResourceDoesNotExistException
-        The run whose results are the elements was deleted. Nothing was submitted.
+        The source was deleted. Nothing was submitted.
     """
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     check_kwargs(program, options.kwargs, options.starmap)
-    checked = elements if isinstance(elements, Source) else _not_empty(elements)
-    if checked is None:
+    source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
+    if source_or_elements is None:
         return None
+    # The id exists before the job, so the inputs are stored when the job starts.
     cloud.storage.ensure_bucket(target.tags)
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     dump = partial(pickle_into, program=program)
     with stored_keywords(cloud.storage, keys, target.knot, options.kwargs, dump) as keywords:
-        more = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
-        inputs = checked if isinstance(checked, Source) else InputPacker(checked, dump, options.starmap)
-        manifest, waits, chosen = _store(cloud, keys, target, inputs, options, depends_on, more)
+        fields = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
+        inputs = (
+            source_or_elements
+            if isinstance(source_or_elements, Source)
+            else InputPacker(source_or_elements, dump, options.starmap)
+        )
+        manifest, dependencies, choices = _store(cloud, keys, target, inputs, options, depends_on, fields)
         submission = Submission(keys, manifest, tags=target.job_tags)
-        record = submit(cloud, submission, _requests(submission, options, waits), partial(_discard, cloud, keys))
-    return Run.of(first_round(submission, record, chosen))
+        record = submit(
+            cloud, submission, _requests(submission, options, dependencies), partial(_discard, cloud, keys)
+        )
+    return Run.of(first_round(submission, record, choices))
 
 
 def _store(
@@ -123,65 +142,84 @@ def _store(
     inputs: InputPacker | Source,
     options: MapOptions,
     depends_on: Sequence[str],
-    more: Mapping[str, object],
+    fields: Mapping[str, object],
 ) -> tuple[Manifest, Dependencies, StoredChoices]:
-    """Store inputs and manifest, or nothing; find out what to wait for. The last is stored with the manifest."""
+    """Store inputs and manifest, or after an error nothing. Return the manifest, dependencies and choices.
+
+    ``fields`` are further fields of the manifest.
+    """
     source = inputs if isinstance(inputs, Source) else None
     try:
         if isinstance(inputs, Source):
             refuse_other_bucket(inputs, keys.bucket)
+            # Raises if the source was deleted.
             read_manifest(cloud, inputs.run.keys, inputs.run.job_id)
-            stored, more = StoredInputs(inputs.count, 0), {**more, **inputs.manifest_fields()}
+            stored, fields = StoredInputs(inputs.count, 0), {**fields, **inputs.manifest_fields()}
             if inputs.function:
                 cloud.storage.put(keys.function, inputs.function)
         else:
             stored = upload_inputs(cloud.storage, keys, inputs)
         size = _chunksize(cloud, keys, target, stored.count, options, source)
-        manifest = _manifest(keys, target, stored, options, size, **more)
-        waits = dependencies_of(depends_on, source, manifest)
-        chosen: StoredChoices = {
+        manifest = _manifest(keys, target, stored, options, size, **fields)
+        dependencies = dependencies_of(depends_on, source, manifest)
+        choices: StoredChoices = {
             "overrides": asdict(options.overrides),
             "env_vars": options.env_vars,
             "tags": dict(target.job_tags),
             CHUNKSIZE_WAS_DEFAULT: options.chunksize is None and source is None and size > 1,
-            "depends_on": [waits.of(child) for child in range(len(waits.own) or 1)],
+            "depends_on": [dependencies.of(child) for child in range(len(dependencies.own) or 1)],
         }
-        cloud.storage.put(keys.manifest, manifest.to_json(**chosen).encode())
+        cloud.storage.put(keys.manifest, manifest.to_json(**choices).encode())
     except BaseException:
         _discard(cloud, keys)
         raise
-    return manifest, waits, chosen
+    return manifest, dependencies, choices
 
 
 def _discard(cloud: Cloud, keys: RunKeys) -> None:
-    """Delete what was stored of a run; what went wrong before is what its caller wants to hear of."""
+    """Delete the stored objects of a run that was not submitted."""
+    # The error that led here is more useful than one of the clean-up, and `discard_abandoned` deletes the rest.
     with suppress(CloudknotError):
         cloud.storage.delete_prefix(f"{keys.prefix}/")
 
 
 def _not_empty(elements: Iterable[object]) -> Iterator[object] | None:
+    """Return an iterator over the elements; None without elements.
+
+    Raises
+    ------
+    CloudknotInputError
+        ``elements`` is not iterable.
+    """
+    # The habit from the built-in map(function, elements).
     if callable(elements) and not isinstance(elements, Iterable):
-        raise CloudknotInputError("map takes the elements only: the function is the Knot's. Write knot.map(elements).")
+        refuse(
+            problem="map takes the elements only, not a function.",
+            cause="The function belongs to the Knot.",
+            fix="Write knot.map(elements).",
+        )
     try:
         iterator = iter(elements)
     except TypeError as error:
         raise CloudknotInputError(
-            f"iterdata is {type(elements).__name__}, which is not iterable. Pass a list, a range, a generator: one "
-            "element for each call of the function."
+            f"iterdata is of type {type(elements).__name__}, which is not iterable. Pass a list, a range or a "
+            "generator, with one element for each call of the function."
         ) from error
+    # The first element is read before anything is stored, because an empty map makes no run.
     for first in iterator:
-        return _beginning_with([first], iterator)
+        return _prepend([first], iterator)
     return None
 
 
-def _beginning_with(first: list[object], rest: Iterator[object]) -> Iterator[object]:
-    """The only element of ``first``, and then the rest. The first may be large, and is not held afterwards."""
+def _prepend(first: list[object], rest: Iterator[object]) -> Iterator[object]:
+    """Yield the one element of ``first``, then the rest."""
+    # Removed from its list, because it may be large: the caller alone decides how long it lives.
     yield first.pop()
     yield from rest
 
 
 def _manifest(
-    keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, chunksize: int, **more: Any
+    keys: RunKeys, target: Target, stored: StoredInputs, options: MapOptions, chunksize: int, **fields: Any
 ) -> Manifest:
     return Manifest(
         knot=target.knot,
@@ -198,34 +236,37 @@ def _manifest(
         job_queue=target.job_queue,
         job_definition=target.job_definition,
         memory_growth=target.memory_growth,
-        **more,
+        **fields,
     )
 
 
 def _chunksize(
     cloud: Cloud, keys: RunKeys, target: Target, count: int, options: MapOptions, source: Source | None
 ) -> int:
-    """The chunk size asked for, else that of the source, else one that makes an array of all."""
+    """Return the number of elements for each child job."""
     if options.job_type == "independent":
         return 1
-    usual = source.run.manifest.chunksize if source and not source.gather else 1
-    automatic = is_automatic(count, options.chunksize, usual)
+    # The chunk size of the source lets each child wait for one child of the source.
+    default = source.run.manifest.chunksize if source and not source.gather else 1
+    automatic = is_automatic(count, options.chunksize, default)
     seconds = measured_seconds(cloud, keys, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
     timeout = options.overrides.timeout or target.timeout
-    return chunksize(count, options.chunksize, usual, seconds, slots, timeout)
+    return chunksize(count, options.chunksize, default, seconds, slots, timeout)
 
 
-def _requests(submission: Submission, options: MapOptions, waits: Dependencies) -> Iterator[SubmitJobRequestTypeDef]:
-    """The SubmitJob calls of a run: one, or with independent jobs one for each element."""
+def _requests(
+    submission: Submission, options: MapOptions, dependencies: Dependencies
+) -> Iterator[SubmitJobRequestTypeDef]:
+    """Yield the SubmitJob requests of a run: one, or with independent jobs one for each element."""
     variables = options.container_environment
     if submission.manifest.job_type == "independent":
         for child in range(submission.jobs):
             own: list[KeyValuePairTypeDef] = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
             request = base_request(submission, own)
-            request["dependsOn"] = waits.of(child)
+            request["dependsOn"] = dependencies.of(child)
             yield with_overrides(request, options.overrides)
     else:
         request = array_request(submission, variables)
-        request["dependsOn"] = waits.of(0)
+        request["dependsOn"] = dependencies.of(0)
         yield with_overrides(request, options.overrides)
