@@ -17,10 +17,10 @@ from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import Place, given_up, load_exception, lost, unreadable
 from cloudknot.run.collect.job_failures import ending
 from cloudknot.run.submit.chunks import chunksize
-from cloudknot.run.submit.dependencies import Source, refuse_elsewhere
-from cloudknot.run.submit.kwargs import refuse_unknown
+from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
+from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
-from cloudknot.run.submit.submit_job import _not_known, _submit_job
+from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
 from cloudknot.worker.wire.keys import RunKeys
 from tests.helpers.functions import nap, square
@@ -68,7 +68,9 @@ def results_that_cannot_be_reached(world: World) -> BaseException:
 
 @AREA.case
 def submission_without_an_answer(world: World) -> BaseException:
-    return _not_known(ck.CloudError("batch:SubmitJob got no answer."), ck.CloudError("batch:ListJobs got no answer."))
+    return _unknown_submission(
+        ck.CloudError("batch:SubmitJob got no answer."), ck.CloudError("batch:ListJobs got no answer.")
+    )
 
 
 @AREA.case
@@ -79,7 +81,7 @@ def chunks_too_small_for_an_array(world: World) -> object:
 @AREA.case
 def source_in_another_bucket(world: World) -> None:
     run = SimpleNamespace(job_id="0f5b-job", keys=SimpleNamespace(bucket="theirs"))
-    refuse_elsewhere(Source(cast(Any, run), list), "mine")
+    refuse_other_bucket(Source(cast(Any, run), list), "mine")
 
 
 def power(x: int, exponent: int = 2) -> int:
@@ -139,7 +141,7 @@ def keyword_that_cannot_be_pickled(world: World) -> object:
 def keyword_for_a_script(world: World) -> None:
     script = world.path / "run.py"
     script.write_text("print(1)")
-    refuse_unknown(make_script(script), {"x": 1}, False)
+    check_kwargs(make_script(script), {"x": 1}, False)
 
 
 @AREA.case
