@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.deploy.account.buckets import clouds_of
-from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared
+from cloudknot.deploy.account.clobber import Extras, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars, mark_clobbered
 from cloudknot.deploy.plan import plan_knot
@@ -404,8 +404,8 @@ class Knot:
                 return
             self._check_no_successor()
         image_uri = self._resources.image_uri
-        also = Also(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
-        clobber_knot(self._cloud, self.name, also)
+        extras = Extras(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
+        clobber_knot(self._cloud, self.name, extras)
         self._clobbered = True
         # The shared resources go last. They fail if another knot uses them, and by then nothing else costs money.
         if clobber_pars:

@@ -135,11 +135,11 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
 def _clobber_named(
     cloud: Cloud, names: tuple[str, ...], also: tuple[bool, bool, bool, bool], dry_run: bool, yes: bool
 ) -> None:
-    from cloudknot.deploy.account.clobber import Also, clobber_knot, clobber_shared, is_there
+    from cloudknot.deploy.account.clobber import Extras, clobber_knot, clobber_shared, has_remains
 
     pars, image, repo, results = also
-    chosen = Also(repo=repo, image=image, results=results, ending=names)
-    there = [name for name in dict.fromkeys(names) if is_there(cloud, name, chosen)]
+    chosen = Extras(repo=repo, image=image, results=results, ending=names)
+    there = [name for name in dict.fromkeys(names) if has_remains(cloud, name, chosen)]
     missing = [name for name in names if name not in there]
     if there:
         _announce(cloud, there, also)

@@ -1,4 +1,7 @@
-"""Service-linked roles: what a service of AWS may do in the account. There is one of each, made on the first use."""
+"""Service-linked roles, by which an AWS service acts in the account.
+
+An account has one for each service. AWS creates it at the first request.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,24 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 BATCH = "batch.amazonaws.com"
+# EC2 starts no Spot instances without this role (EC2 user guide, "Service-linked role for Spot Instance requests").
 SPOT = "spot.amazonaws.com"
-"""Without its role there are no Spot instances (EC2 user guide, "Service-linked role for Spot Instance requests")."""
 
 
 def linked_role(cloud: Cloud, service: str) -> str:
-    """ARN of the account's role for a service, which is made when the account has none.
+    """Return the ARN of the account's role for a service, and create the role if necessary.
 
     Raises
     ------
     PermissionDeniedError
-        There is none, and it may not be made.
+        The role does not exist, and these credentials may not create it.
     """
     if arn := _find(cloud, service):
         return arn
     try:
         return clients.iam(cloud).create_service_linked_role(AWSServiceName=service)["Role"]["Arn"]
     except CloudError:
-        # Another session may have made it just now, which AWS answers with InvalidInput.
+        # Another session may have created it meanwhile. AWS reports that as InvalidInput, like other bad requests.
         if arn := _find(cloud, service):
             return arn
         raise

@@ -1,6 +1,6 @@
-"""What there is of cloudknot's in a region, read from CloudFormation: the knots, and what they share.
+"""List cloudknot's stacks and job definitions in a region.
 
-A stack is cloudknot's when its description says so. Nothing is kept on this machine.
+CloudFormation and Batch are the only records. Nothing is stored on this machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from cloudknot.deploy.cloudformation.stack import GONE, StackState
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
+# DescribeStacks returns descriptions with the stacks, a hundred in one call. The user's tags may be anything, and the
+# tagging service knows no roles and needs one more permission.
 MARK = "(cloudknot)"
-"""How the descriptions of cloudknot's templates end."""
+"""The end of the description of each template of cloudknot. It identifies cloudknot's stacks."""
 KNOT, PARS = "-cloudknot", "-cloudknot-pars"
-"""How the names of its stacks end."""
+"""The ends of the names of its stacks."""
 
 
 def stack_name(knot: str) -> str:
@@ -34,10 +36,10 @@ def pars_stack_name(pars: str) -> str:
 
 
 class KnotInfo(NamedTuple):
-    """A knot, as `list_knots` finds it.
+    """A knot in the list of `list_knots`.
 
-    ``status`` is its stack's, such as ``CREATE_COMPLETE``; ``image`` is that of its next map, empty when it has none;
-    ``min_vcpus`` above 0 costs money while idle.
+    ``status`` is the status of its stack, such as ``CREATE_COMPLETE``. ``image`` is the image of its next map, empty
+    without one. A ``min_vcpus`` above 0 costs money even while no job runs.
     """
 
     name: str
@@ -54,14 +56,14 @@ class KnotInfo(NamedTuple):
 
 
 def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
-    """Every knot of the account in the cloud's region, by name, whoever made it and wherever.
+    """Return all knots of the account in the cloud's region, sorted by name, from any user and machine.
 
-    Asks CloudFormation and Batch once for each hundred of what they have.
+    Makes one call to CloudFormation for each hundred stacks and one to Batch for each hundred job definitions.
 
     Parameters
     ----------
     cloud : Cloud or {"aws", "local"}, optional
-        Default: the settings'.
+        Default: the cloud of the settings.
     """
     cloud = choose_cloud(cloud)
     stacks = knot_stacks(all_stacks(cloud))
@@ -70,45 +72,53 @@ def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
 
 
 def all_stacks(cloud: Cloud) -> list[StackState]:
-    """Every stack of cloudknot's, by name."""
+    """Return all stacks of cloudknot in the region, sorted by name."""
     pages = clients.cloudformation(cloud).get_paginator("describe_stacks").paginate()
-    states = [StackState.of(one) for page in pages for one in page["Stacks"]]
-    found = (one for one in states if one.description.endswith(MARK) and one.status != GONE)
-    return sorted(found, key=lambda state: state.name)
+    states = [StackState.of(answer) for page in pages for answer in page["Stacks"]]
+    ours = (state for state in states if state.description.endswith(MARK) and state.status != GONE)
+    return sorted(ours, key=lambda state: state.name)
 
 
 def knot_stacks(stacks: list[StackState]) -> list[StackState]:
-    """Those of them that are knots'."""
+    """Return the stacks of knots among ``stacks``."""
     return [stack for stack in stacks if stack.name.endswith(KNOT) and "ParsName" in stack.parameters]
 
 
 def pars_stacks(stacks: list[StackState]) -> list[StackState]:
-    """Those of them that are Pars'."""
+    """Return the stacks of Pars among ``stacks``."""
     return [stack for stack in stacks if stack.name.endswith(PARS)]
 
 
 def knots_of_pars(cloud: Cloud, pars: str) -> list[str]:
-    """The names of the knots that use a Pars."""
+    """Return the names of the knots that use a Pars."""
     users = (stack for stack in knot_stacks(all_stacks(cloud)) if stack.parameters["ParsName"] == pars)
     return [stack.name.removesuffix(KNOT) for stack in users]
 
 
 def job_definitions(cloud: Cloud, status: str = "ACTIVE") -> list[batch.JobDefinition]:
-    """Every revision of the region that can be submitted; or, ``INACTIVE``, those of the last 180 days that cannot."""
+    """Return all revisions of job definitions in the region.
+
+    ``"ACTIVE"`` ones can be submitted. ``"INACTIVE"`` ones cannot; Batch shows them for 180 days.
+    """
     pages = clients.batch(cloud).get_paginator("describe_job_definitions").paginate(status=status)
     return [definition for page in pages for definition in page["jobDefinitions"]]
 
 
 def is_of(definition: batch.JobDefinition, stack: str) -> bool:
-    """Whether a job definition was made for a stack."""
-    own = definition.get("tags", {}).get(OWN_TAG)
-    return own == stack or (own is None and definition["jobDefinitionName"] == f"{stack}-job-definition")
+    """Return whether a job definition belongs to a stack."""
+    tag = definition.get("tags", {}).get(OWN_TAG)
+    # Without the tag, only the default name identifies the stack.
+    return tag == stack or (tag is None and definition["jobDefinitionName"] == f"{stack}-job-definition")
 
 
 def newest_images(cloud: Cloud) -> dict[str, str]:
-    """The image of each job definition's newest revision, by the definition's name."""
-    revisions = sorted(job_definitions(cloud), key=lambda one: one["revision"])
-    return {one["jobDefinitionName"]: one.get("containerProperties", {}).get("image", "") for one in revisions}
+    """Return the image of each job definition's newest revision, by the definition's name."""
+    # Sorted ascending, so that the newest revision overwrites the older ones in the mapping.
+    revisions = sorted(job_definitions(cloud), key=lambda revision: revision["revision"])
+    return {
+        revision["jobDefinitionName"]: revision.get("containerProperties", {}).get("image", "")
+        for revision in revisions
+    }
 
 
 def _info(stack: StackState, images: Mapping[str, str]) -> KnotInfo:

@@ -1,8 +1,8 @@
-"""The job definition: one mapping that is both the resource in a knot's template and the request to Batch.
+"""The job definition of a knot: one mapping for both the CloudFormation template and RegisterJobDefinition.
 
-`DEFINITION` names the parameters of the stack. `template_parts` writes it for CloudFormation, which makes the first
-revision. `job_definition` fills it in for RegisterJobDefinition, which makes the later ones. The other functions read
-existing revisions.
+`DEFINITION` refers to the parameters of the stack. `template_parts` writes it for CloudFormation, which registers the
+first revision. `job_definition` fills it in for RegisterJobDefinition, which registers later ones. The other functions
+read existing revisions.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 ATTEMPTS = 10
-"""The most that Batch takes (Batch API reference, RetryStrategy), of which the worker lets the user's own be fewer."""
-# Batch counts all attempts together. A lost host, a reclaimed Spot machine and a failed pull use up none of the user's
-# own attempts: the worker counts those, and asks for another one by its exit code.
+"""Attempts of every job, the maximum of Batch (Batch API reference, RetryStrategy)."""
+# Batch counts all attempts together and its rules cannot count. A lost host, a reclaimed Spot machine or a failed pull
+# must use up none of the user's retries. So the worker counts those, and requests another attempt by its exit code.
 RETRY_RULES = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},
     {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
     {"onReason": "CannotPullContainer*", "action": "RETRY"},
     {"onExitCode": str(TRY_AGAIN), "action": "RETRY"},
+    # Without a matching rule, Batch makes another attempt.
     {"onReason": "*", "action": "EXIT"},
 )
-"""Which attempts are followed by another: 5 rules, the most that Batch takes, the last of which matches all."""
+"""Rules for further attempts: five, which is the maximum of Batch."""
 
 
 @dataclass(frozen=True)
 class Ref:
-    """The value of a parameter of the stack, or of another name that CloudFormation knows."""
+    """The value of a stack parameter, or of another CloudFormation name such as ``AWS::Region``."""
 
     name: str
     number: bool = False
-    """Whether Batch's API takes it as a number."""
+    """Whether Batch's API expects a number."""
 
 
 @dataclass(frozen=True)
 class If:
-    """A value that is there only under one of `CONDITIONS`."""
+    """A value that depends on one of `CONDITIONS`."""
 
     condition: str
     value: Value
@@ -61,17 +62,20 @@ class If:
 
 Value = str | int | bool | None | Ref | If | Sequence["Value"] | Mapping[str, "Value"]
 CONDITIONS = {"IsFargate": ("Fargate", ""), "HasGpus": ("Gpus", "0"), "HasTimeout": ("Timeout", "0")}
-"""Conditions of the template: each holds unless its parameter has this value."""
-AS_GIVEN = ("parameters", "options")
-"""Mappings whose keys are no names of the API, so that CloudFormation has them as they are, too."""
+"""Conditions of the template, each with a parameter and the value for which the condition is false."""
+FREE_KEYS = ("parameters", "options")
+"""Mappings with free keys, which CloudFormation does not capitalise as it does API names."""
 
 
-def _amount(kind: str, parameter: str) -> Mapping[str, Value]:
+def _requirement(kind: str, parameter: str) -> Mapping[str, Value]:
     return {"type": kind, "value": Ref(parameter)}
 
 
-_USUAL = (_amount("VCPU", "Vcpus"), _amount("MEMORY", "Memory"))
+_VCPUS_AND_MEMORY = (_requirement("VCPU", "Vcpus"), _requirement("MEMORY", "Memory"))
 
+# The definition stays in the template although cloudknot registers most revisions itself. CloudFormation would
+# deregister the first revision along with a removed resource, and a retry needs the revision of its map. A move to
+# another bucket also needs it: only the job definition holds the bucket, and an update has to change some resource.
 DEFINITION: Mapping[str, Value] = {
     "jobDefinitionName": Ref("JobDefinitionName"),
     "type": "container",
@@ -82,13 +86,13 @@ DEFINITION: Mapping[str, Value] = {
         "image": Ref("Image"),
         "jobRoleArn": Ref("JobRole"),
         "executionRoleArn": Ref("ExecutionRole"),
-        "resourceRequirements": If("HasGpus", (*_USUAL, _amount("GPU", "Gpus")), _USUAL),
+        "resourceRequirements": If("HasGpus", (*_VCPUS_AND_MEMORY, _requirement("GPU", "Gpus")), _VCPUS_AND_MEMORY),
         "environment": [{"name": "AWS_DEFAULT_REGION", "value": Ref("AWS::Region")}],
         "linuxParameters": {"initProcessEnabled": True},
         "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": Ref("LogGroup")}},
         "runtimePlatform": If("IsFargate", {"operatingSystemFamily": "LINUX", "cpuArchitecture": Ref("Architecture")}),
         "fargatePlatformConfiguration": If("IsFargate", {"platformVersion": "LATEST"}),
-        # Without a NAT gateway, a public address is the way to the image's registry.
+        # Without a NAT gateway, a job needs a public address to reach the image registry.
         "networkConfiguration": If("IsFargate", {"assignPublicIp": "ENABLED"}),
     },
     "retryStrategy": {"attempts": ATTEMPTS, "evaluateOnExit": RETRY_RULES},
@@ -97,28 +101,29 @@ DEFINITION: Mapping[str, Value] = {
 
 
 def job_definition(parameters: Mapping[str, str], region: str) -> RegisterJobDefinitionRequestTypeDef:
-    """Return the request to RegisterJobDefinition for a stack with these parameters."""
+    """Return the request for RegisterJobDefinition, for a stack with these parameters."""
     names = {**parameters, "AWS::Region": region, "LogGroup": parameters["LogGroupName"]}
     return cast("RegisterJobDefinitionRequestTypeDef", _filled(DEFINITION, names))
 
 
 def _filled(value: Value, names: Mapping[str, str]) -> object:
+    """Return a part of the definition with all references and conditions resolved."""
     if isinstance(value, Ref):
         return int(names[value.name]) if value.number else names[value.name]
     if isinstance(value, If):
         parameter, empty = CONDITIONS[value.condition]
         return _filled(value.otherwise if names[parameter] == empty else value.value, names)
     if isinstance(value, Mapping):
-        items = {key: _filled(each, names) for key, each in value.items()}
-        return {key: each for key, each in items.items() if each is not None}
+        items = {key: _filled(part, names) for key, part in value.items()}
+        return {key: item for key, item in items.items() if item is not None}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [each for each in (_filled(each, names) for each in value) if each is not None]
+        return [item for item in (_filled(part, names) for part in value) if item is not None]
     return value
 
 
 def template_parts() -> dict[str, list[str]]:
     """Return the lines of YAML for the words JOB_DEFINITION and JOB_CONDITIONS in the template."""
-    properties = {_capital(name): _resource(value, name in AS_GIVEN) for name, value in DEFINITION.items()}
+    properties = {_capital(name): _resource(value, name in FREE_KEYS) for name, value in DEFINITION.items()}
     conditions = {
         name: {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, empty]}]}
         for name, (parameter, empty) in CONDITIONS.items()
@@ -133,30 +138,33 @@ def _capital(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def _resource(value: Value, as_given: bool = False) -> object:
-    """Return a part of the definition as CloudFormation has it: with a capital first letter, and its own functions."""
+def _resource(value: Value, free_keys: bool = False) -> object:
+    """Return a part of the definition in CloudFormation's form: capitalised keys and intrinsic functions."""
     if isinstance(value, Ref):
         return {"Ref": value.name}
     if isinstance(value, If):
         return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
     if isinstance(value, Mapping):
-        return {key if as_given else _capital(key): _resource(each, key in AS_GIVEN) for key, each in value.items()}
+        return {key if free_keys else _capital(key): _resource(part, key in FREE_KEYS) for key, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_resource(each) for each in value]
+        return [_resource(part) for part in value]
     return {"Ref": "AWS::NoValue"} if value is None else value
 
 
 def facts(definition: JobDefinitionTypeDef) -> dict[str, object]:
-    """What two revisions must have in common to run the same thing in the same way, by the choice it comes from."""
+    """Return the properties that decide what a revision runs and how, by the name of the option behind each.
+
+    Two revisions with equal facts run the same program in the same way.
+    """
     container = definition["containerProperties"]
-    given = {item["type"]: str(item["value"]) for item in container["resourceRequirements"]}
+    requirements = {item["type"]: str(item["value"]) for item in container["resourceRequirements"]}
     parameters = definition.get("parameters") or {}
     return {
         "environment": parameters.get("environment"),
         "image": container["image"],
-        "job_def_vcpus": given.get("VCPU"),
-        "memory": given.get("MEMORY"),
-        "n_gpus": given.get("GPU", "0"),
+        "job_def_vcpus": requirements.get("VCPU"),
+        "memory": requirements.get("MEMORY"),
+        "n_gpus": requirements.get("GPU", "0"),
         "retries": str(retries_of(definition)),
         "timeout": str(timeout_of(definition) or "none"),
         "bucket": bucket_of(definition),
@@ -166,6 +174,7 @@ def facts(definition: JobDefinitionTypeDef) -> dict[str, object]:
 
 
 def _rest(definition: JobDefinitionTypeDef, container: ContainerPropertiesOutputTypeDef) -> tuple[object, ...]:
+    """Return the properties that come from this module or the stack, and from no option of the user."""
     retry: RetryStrategyOutputTypeDef = definition.get("retryStrategy") or {}
     logs = container.get("logConfiguration")
     network: NetworkConfigurationTypeDef = container.get("networkConfiguration") or {}
@@ -176,49 +185,51 @@ def _rest(definition: JobDefinitionTypeDef, container: ContainerPropertiesOutput
         network.get("assignPublicIp"),
         runtime.get("cpuArchitecture"),
         str(retry.get("attempts")),
+        # Actions are not case-sensitive (Batch API reference, EvaluateOnExit).
         [{key: str(value).upper() for key, value in rule.items()} for rule in retry.get("evaluateOnExit", ())],
     )
 
 
 def fargate_size(definition: JobDefinitionTypeDef) -> tuple[int, int] | None:
-    """vCPUs and MiB of a job on Fargate; None on EC2 instances."""
+    """Return the vCPUs and MiB of a job on Fargate; None on EC2 instances."""
     container = definition["containerProperties"]
+    # Only Fargate jobs have a network configuration: see `DEFINITION`.
     if not (container.get("networkConfiguration") or {}).get("assignPublicIp"):
         return None
-    given = {item["type"]: int(float(item["value"])) for item in container["resourceRequirements"]}
-    return given["VCPU"], given["MEMORY"]
+    requirements = {item["type"]: int(float(item["value"])) for item in container["resourceRequirements"]}
+    return requirements["VCPU"], requirements["MEMORY"]
 
 
 def vcpus_of(definition: JobDefinitionTypeDef) -> float:
-    """The vCPUs of a job."""
-    given = definition["containerProperties"].get("resourceRequirements", ())
-    return next((float(item["value"]) for item in given if item["type"] == "VCPU"), 1.0)
+    """Return the vCPUs of a job."""
+    requirements = definition["containerProperties"].get("resourceRequirements", ())
+    return next((float(item["value"]) for item in requirements if item["type"] == "VCPU"), 1.0)
 
 
 def timeout_of(definition: JobDefinitionTypeDef) -> int | None:
-    """Seconds that an attempt may take; None when there is no limit."""
+    """Return the longest duration of an attempt in seconds; None without a limit."""
     seconds: int | None = (definition.get("timeout") or {}).get("attemptDurationSeconds")
     return seconds
 
 
 def retries_of(definition: JobDefinitionTypeDef) -> int:
-    """The attempts that the user's function has."""
+    """Return the number of attempts for the user's function."""
     return int((definition.get("parameters") or {}).get("retries", 1))
 
 
 def bucket_of(definition: JobDefinitionTypeDef) -> str:
-    """The bucket of the inputs and results of its jobs; empty where an earlier version of cloudknot registered it."""
+    """Return the bucket for inputs and results; empty in a revision from an earlier version of cloudknot."""
     return str((definition.get("parameters") or {}).get("bucket", ""))
 
 
 def buckets_named(definitions: Iterable[JobDefinitionTypeDef]) -> list[str]:
-    """The buckets of some revisions, each once."""
+    """Return the distinct buckets of several revisions, in order."""
     return list(dict.fromkeys(filter(None, map(bucket_of, definitions))))
 
 
 def active_revisions(cloud: Cloud, name: str) -> list[JobDefinitionTypeDef]:
-    """The revisions of a job definition that can be submitted, newest first."""
-    described = clients.batch(cloud).get_paginator("describe_job_definitions")
-    pages = described.paginate(jobDefinitionName=name, status="ACTIVE")
-    found = [item for page in pages for item in page["jobDefinitions"]]
-    return sorted(found, key=lambda item: int(item["revision"]), reverse=True)
+    """Return the revisions of a job definition that can be submitted, newest first."""
+    paginator = clients.batch(cloud).get_paginator("describe_job_definitions")
+    pages = paginator.paginate(jobDefinitionName=name, status="ACTIVE")
+    revisions = [revision for page in pages for revision in page["jobDefinitions"]]
+    return sorted(revisions, key=lambda revision: int(revision["revision"]), reverse=True)

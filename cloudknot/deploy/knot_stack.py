@@ -1,8 +1,7 @@
-"""The knot's own resources: log group, job definition, job queue and compute environment.
+"""Create, update, find and delete a knot's own resources: log group, job definition, queue, compute environment.
 
-Queue and compute environment change with the stack. What a job runs (image, vCPUs, memory, attempts, timeout, roles)
-changes by registering another revision of the job definition, which takes a second where a stack takes minutes; maps
-that are running keep the revision they began with.
+An update of the stack changes the queue and the compute environment. A new revision of the job definition changes what
+jobs run: image, vCPUs, memory, retries, timeout and roles.
 """
 
 from __future__ import annotations
@@ -39,13 +38,15 @@ if TYPE_CHECKING:
     from cloudknot.deploy.pars import Pars
     from cloudknot.deploy.prerequisites import Prerequisites
 
-FREE = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
-"""Parameters in which a difference is no reason for an update: the job definition's own, and where Batch began."""
+# An update of a stack takes minutes. A new revision takes a second, and running maps keep their revision. DesiredVcpus
+# counts at creation only, because Batch scales by itself from there.
+REVISION_ONLY = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
+"""Parameters that cause no update of the stack when they alone differ."""
 _log = logging.getLogger("cloudknot")
 
 
 class JobDefinition(NamedTuple):
-    """The job definition that a knot's next map uses; ``arn`` is of the revision."""
+    """The job definition for a knot's next map. ``arn`` identifies the revision."""
 
     name: str
     arn: str
@@ -55,7 +56,7 @@ class JobDefinition(NamedTuple):
 
 @dataclass(frozen=True)
 class KnotResources:
-    """What a knot has in the cloud; ``job_definition_arn`` is of the revision to submit with."""
+    """The resources of a knot in the cloud. ``job_definition_arn`` identifies the revision for the next map."""
 
     stack_id: str
     job_definition_name: str
@@ -70,17 +71,18 @@ class KnotResources:
     pars_name: str
     tags: Mapping[str, str]
     bucket: str
-    """Of inputs and results."""
+    """Bucket for inputs and results."""
     fargate: tuple[int, int] | None = None
-    """vCPUs and MiB of a job on Fargate, which takes certain pairs only; None on EC2."""
+    """vCPUs and MiB of a job on Fargate, which accepts certain pairs only. None on EC2."""
     vcpus: float = 1.0
-    """Of a job."""
+    """vCPUs of a job."""
     timeout: int | None = None
-    """Seconds that an attempt may take."""
+    """Longest duration of an attempt in seconds. None without a limit."""
 
 
 def log_group_name(name: str) -> str:
-    """Return the name of the log group of a knot's jobs."""
+    """Return the name of the log group for a knot's jobs."""
+    # One for each knot, because Batch's own group /aws/batch/job keeps logs for ever and has no tags of the user's.
     return f"/cloudknot/{name}"
 
 
@@ -95,8 +97,18 @@ def wanted_parameters(
 ) -> dict[str, str]:
     """Return the parameters of a knot's stack.
 
-    ``platform`` is the image's. ``environment`` is the tag of its environment, which tells a new function from new
-    requirements.
+    Parameters
+    ----------
+    options : KnotOptions
+    pars : Pars
+        The resources that the knot shares with others.
+    image_uri : str
+    bucket : str
+        Bucket for inputs and results.
+    platform : str, optional
+        Platform of the image, such as ``"linux/amd64"``. Default: the platform of the options.
+    environment : str
+        Tag of the image's environment. It changes with the requirements, but not with the function.
     """
     return {
         "ParsName": pars.name,
@@ -133,108 +145,116 @@ def wanted_parameters(
     }
 
 
-def deploy_knot(plan: KnotPlan, made: Prerequisites) -> KnotResources:
-    """Make, adopt or bring up to date the resources of a knot. When nothing changed, this only reads, once.
+def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
+    """Create, adopt or update the resources of a knot, and return them.
 
-    What an existing knot is brought up to date in is said in one line, as a warning of the logger ``cloudknot``.
+    For an unchanged knot, this makes one read call. Changes to an existing knot are logged in one line, as a warning
+    of the logger ``cloudknot``.
 
     Raises
     ------
     CloudknotInputError
-        AWS cannot change the knot in this way. It is as it was.
+        AWS cannot change the knot in this way. The knot is unchanged.
     CannotCreateResourceException
+        Resources could not be created or changed.
     """
     options, known = plan.options, plan.known
     parameters = wanted_parameters(
         options,
-        made.pars,
-        made.image_uri,
+        prerequisites.pars,
+        prerequisites.image_uri,
         plan.cloud.bucket,
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
     )
     if parameters["BidPercentage"] and not known.get("BidPercentage"):
         linked_role(plan.cloud, SPOT)
-    state, revisions = _deployed(plan, parameters)
+    state, revisions = _deploy_stack(plan, parameters)
+    # A knot keeps its bucket, and another session may have moved it since this plan was made.
     parameters["Bucket"] = state.parameters["Bucket"]
     revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
     if known:
-        _tell(options, [*differing, *diff.of_stack(known, parameters, plan.template.digest)], state)
+        _log_changes(options, [*differing, *diff.of_stack(known, parameters, plan.template.digest)], state)
     return _resources(state, revision, options.retries, plan.cloud)
 
 
-def _deployed(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackState, list[JobDefinitionTypeDef]]:
-    """Return the stack as it is wanted, and the active revisions of its job definition."""
+def _deploy_stack(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackState, list[JobDefinitionTypeDef]]:
+    """Return the up-to-date stack and the active revisions of its job definition."""
     stack = Stack(plan.cloud, plan.name)
-    wanted = partial(_for_state, plan.options, parameters, plan.cloud.chosen_bucket)
-    before = plan.state if plan.is_fresh() else stack.state()
-    state = stack.deploy_from(before, plan.template, wanted, free=FREE)
+    wanted = partial(_parameters_for, plan.options, parameters, plan.cloud.chosen_bucket)
+    # Building an image may have taken minutes, in which another session may have changed or deleted the stack.
+    state_before = plan.state if plan.is_fresh() else stack.state()
+    state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY)
     revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
     if state is plan.state and not revisions:
-        # Another session has removed the knot since the plan was made: a stack has a revision.
-        state = stack.deploy(plan.template, wanted, free=FREE)
+        # Every stack has a revision. So another session has deleted the knot since the plan was made.
+        state = stack.deploy(plan.template, wanted, ignore=REVISION_ONLY)
         revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
     return state, revisions
 
 
-def _for_state(
+def _parameters_for(
     options: KnotOptions, parameters: Mapping[str, str], chosen_bucket: str | None, state: StackState | None
 ) -> Mapping[str, str]:
-    """The parameters for the stack as it is now, which another session may have made meanwhile."""
+    """Return the parameters for the stack in its current state, which another session may have created meanwhile."""
     if state is None:
         return parameters
     if not chosen_bucket:
         parameters = {**parameters, "Bucket": state.parameters.get("Bucket") or parameters["Bucket"]}
     diff.check_in_place(options, state.parameters, parameters)
-    # The number of vCPUs is Batch's own by now, and it refuses to be told less. A launch template for disks that had
-    # none would exchange the machines under running jobs.
-    kept = "yes" if options.volume_size else state.parameters.get("DiskTemplate", "no")
-    return {**parameters, "DesiredVcpus": "", "DiskTemplate": kept}
+    # A launch template added to an existing knot would replace the machines under running jobs.
+    disk_template = "yes" if options.volume_size else state.parameters.get("DiskTemplate", "no")
+    # Batch scales the number of vCPUs by itself after creation, and rejects an update below its current number.
+    return {**parameters, "DesiredVcpus": "", "DiskTemplate": disk_template}
 
 
-def _tell(options: KnotOptions, differing: list[str], state: StackState) -> None:
-    if differing:
+def _log_changes(options: KnotOptions, changes: list[str], state: StackState) -> None:
+    # By a logger: its warnings appear in scripts and in notebooks, and users know how to silence it.
+    if changes:
         _log.warning(
-            "The knot %r is brought up to date: %s. Maps that run keep what they began with.",
+            "The knot %r is updated: %s. Running maps keep the version that they started with.",
             options.name,
-            "; ".join(dict.fromkeys(differing)),
+            "; ".join(dict.fromkeys(changes)),
         )
-    if kept := diff.of_tags(options, state.tags):
+    if unset_tags := diff.of_tags(options, state.tags):
         _log.warning(
-            "The knot %r keeps its tags, because Batch cannot change those of what exists; not set: %s. "
-            "To have them, clobber the knot and make it anew; results stay.",
+            "The knot %r keeps its tags. Not set: %s. AWS Batch cannot change the tags of existing machines. "
+            "To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
             options.name,
-            ", ".join(kept),
+            ", ".join(unset_tags),
+            options.name,
         )
 
 
 def find_knot(cloud: Cloud, name: str) -> KnotResources:
-    """The resources of a knot that exists, found by its name alone; reads twice.
+    """Return the resources of an existing knot, found by its name alone. Makes two read calls.
 
     Raises
     ------
     ResourceDoesNotExistException
-        There is no knot of that name, or it is not ready.
+        No knot has this name, or it is not ready.
     """
     state = Stack(cloud, stack_name(name)).state()
     newest = active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
     if state is None or not newest:
         raise ResourceDoesNotExistException(
-            f"There is no knot {name!r} in {cloud.region}. Give a function to make it: Knot(name={name!r}, func=...).",
+            f"There is no knot {name!r} in {cloud.region}. "
+            f"To create it, pass a function: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
         )
     return _resources(state, newest[0], retries_of(newest[0]), cloud)
 
 
 def delete_knot(cloud: Cloud, name: str) -> None:
-    """Delete a knot's resources, and every revision of its job definition; without any there is nothing to do.
+    """Delete a knot's resources and all revisions of its job definition. Does nothing without any.
 
     Raises
     ------
     CannotDeleteResourceException
-        The message says what stayed and why.
+        Resources remain; the message names them with AWS's reasons.
     """
     stack = Stack(cloud, stack_name(name))
+    # Before the deletion: the stack's parameters hold the name of the job definition.
     revisions = revisions_of(cloud, name, stack.state())
     stack.delete()
     for revision in revisions:
@@ -242,12 +262,12 @@ def delete_knot(cloud: Cloud, name: str) -> None:
 
 
 def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[JobDefinitionTypeDef]:
-    """Every active revision of a knot's job definition; ``state`` of its stack is None when that is gone already."""
-    named = state.parameters.get("JobDefinitionName") if state else None
+    """Return all active revisions of a knot's job definition; ``state`` is None after its stack is deleted."""
+    definition_name = state.parameters.get("JobDefinitionName") if state else None
     return [
         definition
         for definition in job_definitions(cloud)
-        if definition["jobDefinitionName"] == named or is_of(definition, stack_name(name))
+        if definition["jobDefinitionName"] == definition_name or is_of(definition, stack_name(name))
     ]
 
 
@@ -257,10 +277,9 @@ def _revision(
     revisions: Sequence[JobDefinitionTypeDef],
     tags: Mapping[str, str],
 ) -> tuple[JobDefinitionTypeDef, list[str]]:
-    """The newest revision and no difference, if it is what is wanted; else a newly registered one, and what differs.
-
-    An older revision that would do is not used again: the newest is the one that others find by the knot's name.
-    """
+    """Return an up-to-date revision and the differences from the previous one, registering it if necessary."""
+    # Only the newest revision is reused, even if an older one matches. A session that has only the knot's name takes
+    # the newest, and must get the function that the knot was created with last.
     wanted = job_definition(parameters, cloud.region)
     newest = revisions[0] if revisions else None
     differing = diff.of_job(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []

@@ -1,4 +1,4 @@
-"""Pars: the roles and the network that a user's knots share, as one stack."""
+"""Pars: the roles and the network that several knots share, in one CloudFormation stack."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import of_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
-from cloudknot.deploy.pars_parameters import bucket_arn, lacking_policies, wanted_parameters
+from cloudknot.deploy.pars_parameters import bucket_arn, missing_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument
@@ -28,39 +28,40 @@ _log = logging.getLogger("cloudknot")
 
 
 class Pars:
-    """The resources shared by a user's knots: roles, security group, VPC and subnets.
+    """The AWS resources that several knots share: roles, security group, VPC and subnets.
 
-    Making one makes the stack ``<name>-cloudknot-pars``, or adopts it when it exists; then what is not given stays as
-    it is. Nothing in it costs money.
+    ``Pars(...)`` creates the stack ``<name>-cloudknot-pars``, or adopts an existing one. Arguments that are
+    not passed keep the values of an existing Pars. None of these resources costs money.
 
     Parameters
     ----------
     name : str
         Default: ``"default"``.
     batch_service_role_name, spot_fleet_role_name : str, optional
-        Makes a role of that name. Default: AWS's service-linked role.
+        Name of a new role for Batch, or for Spot fleets. Default: AWS's service-linked role.
     ecs_instance_role_name : str, optional
-        Default: a name that CloudFormation makes.
+        Name of the role for the machines. Default: CloudFormation chooses one.
     policies : str or sequence of str
-        Names or ARNs of managed policies that jobs of all its knots get, for example ``"AmazonS3FullAccess"``, besides
-        reading and writing the knots' runs. Those that the Pars already has stay until it is clobbered.
+        Names or ARNs of IAM managed policies for the jobs of all knots that use this Pars, for example
+        ``"AmazonS3FullAccess"``. Jobs may always read and write the runs of their knots. The policies of an existing
+        Pars stay until it is clobbered.
     use_default_vpc : bool
-        False makes a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
+        False creates a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
     ipv4_cidr : str, optional
         Addresses of the new VPC. Default: ``"10.0.0.0/16"``.
     instance_tenancy : {"default", "dedicated"}, optional
-        Of the new VPC.
+        Tenancy of machines in the new VPC.
     aws_resource_tags : dict or list of dict, optional
-        Default: Owner, Environment and Name.
+        Tags for the resources. Default: Owner, Environment and Name.
     cloud : Cloud or {"aws", "local"}, optional
-        Default: the settings'.
+        Default: the cloud of the settings.
 
     Raises
     ------
     CloudknotInputError
-        A value is not accepted; nothing was made.
+        An argument is not valid. Nothing was created.
     CannotCreateResourceException
-        A resource could not be made; the message says which and why.
+        A resource could not be created; the message names it with AWS's reason.
     """
 
     def __init__(
@@ -110,37 +111,37 @@ class Pars:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """The tags on these resources: those they were made with."""
+        """The tags that the resources got at their creation."""
         return without_own(self._live().tags)
 
     @property
     def batch_service_role(self) -> str:
-        """ARN of the role that Batch itself has."""
+        """ARN of the role of the Batch service."""
         return self._output("BatchServiceRole")
 
     @property
     def ecs_instance_role(self) -> str:
-        """ARN of the role of the instances that jobs run on."""
+        """ARN of the role of the machines that jobs run on."""
         return self._output("EcsInstanceRole")
 
     @property
     def ecs_instance_profile(self) -> str:
-        """ARN of the instance profile around that role."""
+        """ARN of the instance profile, which gives the machines their role."""
         return self._output("EcsInstanceProfile")
 
     @property
     def spot_fleet_role(self) -> str:
-        """ARN of the role for Spot fleets; no compute environment of cloudknot's needs one."""
+        """ARN of the role for Spot fleets. cloudknot's own compute environments do not need it."""
         return self._output("SpotFleetRole")
 
     @property
     def job_role(self) -> str:
-        """ARN of the role that the user's function has."""
+        """ARN of the role of the user's function."""
         return self._output("JobRole")
 
     @property
     def execution_role(self) -> str:
-        """ARN of the role that pulls images and writes logs."""
+        """ARN of the role for pulling images and writing logs."""
         return self._output("ExecutionRole")
 
     @property
@@ -155,24 +156,24 @@ class Pars:
 
     @property
     def security_group(self) -> str:
-        """Id of the security group of the instances, which lets nothing in."""
+        """Id of the security group of the machines. It allows no incoming connections."""
         return self._output("SecurityGroup")
 
     @property
     def clobbered(self) -> bool:
-        """Whether these resources were deleted."""
+        """Whether this object has deleted its resources."""
         return self._clobbered
 
     def clobber(self) -> None:
-        """Delete these resources. Raises `CannotDeleteResourceException` while a knot still uses them."""
+        """Delete these resources; raise `CannotDeleteResourceException` while a knot uses them."""
         delete_pars(self._cloud, self.name)
         self._clobbered = True
 
     def _live(self) -> StackState:
         if self._clobbered:
             raise ResourceClobberedException(
-                f"The Pars {self.name!r} was clobbered and cannot be used any more. "
-                f"Pars(name={self.name!r}) makes it anew."
+                f"The Pars {self.name!r} was clobbered and can no longer be used. "
+                f"Create it again: Pars(name={self.name!r})."
             )
         return self._state
 
@@ -182,16 +183,16 @@ class Pars:
 
 @dataclass(frozen=True)
 class ParsPlan:
-    """A Pars before it is made or changed: the choices, and its stack as it was read."""
+    """A Pars before its creation or update: the options, and the current state of its stack."""
 
     cloud: Cloud
     options: ParsOptions
     template: Template
     state: StackState | None
     policies: Mapping[str, str]
-    """ARNs of the policies asked for that the stack did not have, by name or ARN."""
+    """ARNs of the requested policies that the stack lacks, by name or ARN."""
     by_knot: bool = False
-    """Whether a knot makes it, with its own tags. Knots with other tags share it, so nothing is said of kept tags."""
+    """Whether a knot creates the Pars, with the knot's own tags."""
 
     @property
     def name(self) -> str:
@@ -204,104 +205,118 @@ class ParsPlan:
 
 
 def plan_pars(cloud: Cloud, options: ParsOptions, policies: Mapping[str, str] | None = None) -> ParsPlan:
-    """Read the stack, and check before anything is made whether it can be as it is wanted.
+    """Read the stack, and check the options against it before anything is created.
 
     Parameters
     ----------
+    cloud : Cloud
+    options : ParsOptions
     policies : mapping of str to str, optional
-        The parameter that the caller was given each policy by. Default: ``policies``.
+        For each policy, the user's parameter that named it, for error messages. Default: ``"policies"``.
 
     Raises
     ------
     CloudknotInputError
-        There is no such policy, the tags are too long, or AWS would have to replace what the knots of the Pars use.
+        A policy does not exist, the tags are too long, or AWS would have to replace resources that knots use.
     """
     name = pars_stack_name(options.name)
     template = Template.of(load("pars"), with_own(options.aws_resource_tags, name))
     plan = ParsPlan(cloud, options, template, Stack(cloud, name).state(), {})
     if plan.known:
         check_fixed(options, plan.known)
-    lacking = lacking_policies(options.policies, plan.known)
-    given_by = policies or dict.fromkeys(lacking, "policies")
-    return replace(plan, policies=policy_arns(cloud, {each: given_by[each] for each in lacking}) if lacking else {})
+    # Looked up before the image is built, so that a misspelt policy is an error while nothing exists yet.
+    missing = missing_policies(options.policies, plan.known)
+    if not missing:
+        return plan
+    origins = policies or dict.fromkeys(missing, "policies")
+    return replace(plan, policies=policy_arns(cloud, {policy: origins[policy] for policy in missing}))
 
 
 def plan_default_pars(cloud: Cloud, tags: Mapping[str, str], policies: Mapping[str, str]) -> ParsPlan:
-    """Plan the Pars that a knot makes or finds when it is given none: see `plan_pars`."""
+    """Plan the default Pars, for a knot without a ``pars`` argument: see `plan_pars`."""
+    # Not the knot's Name, since other knots share the resources.
     options = ParsOptions.make(aws_resource_tags={key: value for key, value in tags.items() if key != "Name"})
     return replace(plan_pars(cloud, replace(options, policies=tuple(policies)), policies), by_knot=True)
 
 
 def make_pars(plan: ParsPlan) -> Pars:
-    """Return the Pars of a plan, made or adopted."""
+    """Return the Pars of a plan, created or adopted."""
+    # Not by `__init__`, which would read the stack and check the options again.
     pars = Pars.__new__(Pars)
     pars._deploy(plan)
     return pars
 
 
 def let_use(pars: Pars, bucket: str) -> None:
-    """Let jobs use the runs in that bucket, too, if they may not yet."""
+    """Allow jobs of the Pars to use the runs in another bucket."""
     arn = bucket_arn(pars._cloud, bucket)
     if arn not in pars._live().parameters["BucketArns"].split(","):
         pars._deploy(plan_pars(pars._cloud.in_bucket(bucket), pars._options))
 
 
 def mark_clobbered(pars: Pars) -> None:
-    """Have a Pars whose resources were deleted refuse use from now on."""
+    """Mark a Pars as clobbered after its resources were deleted without it."""
     pars._clobbered = True
 
 
 def deploy_pars(plan: ParsPlan) -> StackState:
-    """Make, adopt or update the stack of a plan."""
+    """Create, adopt or update the stack of a plan, and return its state."""
     stack = Stack(plan.cloud, plan.name)
     state = stack.deploy_from(plan.state, plan.template, partial(_parameters, plan))
     _tag_profile(plan, state)
+    # Knots with different tags share the default Pars, so a warning about its tags would come for each of them.
     if not plan.by_knot:
-        _tell_kept_tags(plan, state)
-    _tell_new_policies(plan, state)
+        _warn_of_unset_tags(plan, state)
+    _warn_of_new_policies(plan, state)
     return state
 
 
 def _parameters(plan: ParsPlan, state: StackState | None) -> dict[str, str]:
-    """Return the parameters for the stack as it now is: another session may have added its own meanwhile."""
-    known = state.parameters if state else {}
-    if known:
-        check_fixed(plan.options, known)
-    return wanted_parameters(plan.cloud, plan.options, known, plan.policies)
+    """Return the parameters for the stack in its current state."""
+    # Another session may have added policies or buckets since the plan was made. They stay.
+    current = state.parameters if state else {}
+    if current:
+        check_fixed(plan.options, current)
+    return wanted_parameters(plan.cloud, plan.options, current, plan.policies)
 
 
 def _tag_profile(plan: ParsPlan, state: StackState) -> None:
-    """Tag what CloudFormation cannot tag, the instance profile; a session that was interrupted may not have."""
+    """Add the stack's tags to the instance profile."""
+    # CloudFormation cannot tag instance profiles. An existing profile is checked, too, since the session that created
+    # it may have been interrupted before this step.
     name = state.outputs["EcsInstanceProfile"].rpartition("/")[2]
     iam = clients.iam(plan.cloud)
     try:
-        found = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-        has = {tag["Key"] for tag in found.get("Tags", ())}
-        if lacking := {key: value for key, value in state.tags.items() if key not in has}:
-            iam.tag_instance_profile(InstanceProfileName=name, Tags=tag_list(lacking))
+        profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        existing = {tag["Key"] for tag in profile.get("Tags", ())}
+        if missing := {key: value for key, value in state.tags.items() if key not in existing}:
+            iam.tag_instance_profile(InstanceProfileName=name, Tags=tag_list(missing))
     except CloudError as error:
+        # Only a warning, because the Pars works without these tags.
         _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, plan.options.name, error)
 
 
-def _tell_kept_tags(plan: ParsPlan, state: StackState) -> None:
-    if kept := of_tags(plan.options, state.tags):
+def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
+    if unset_tags := of_tags(plan.options, state.tags):
         _log.warning(
-            "The Pars %r keeps its tags, which it got when it was made; not set: %s. To have them, clobber its "
-            "knots and it, and make them anew; results stay.",
+            "The Pars %r keeps the tags from its creation. Not set: %s. To set them, clobber its knots and the Pars, "
+            "then create them again (results stay): Pars(name=%r).clobber().",
             plan.options.name,
-            ", ".join(kept),
+            ", ".join(unset_tags),
+            plan.options.name,
         )
 
 
-def _tell_new_policies(plan: ParsPlan, state: StackState) -> None:
-    """Warn when new policies reach knots that already use this Pars."""
+def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
+    """Log a warning when new policies reach knots that already use this Pars."""
     if not plan.known:
         return
-    had, has = (parameters.get("Policies", "").split(",") for parameters in (plan.known, state.parameters))
-    if new := [arn for arn in has if arn not in had]:
+    before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.known, state.parameters))
+    if new := [arn for arn in after if arn not in before]:
         _log.warning(
-            "The Pars %r, which was there already, gets more policies: %s. Jobs of all its knots have them from "
-            "now on, until the Pars itself is clobbered. For one knot only, make it a Pars of its own.",
+            "The existing Pars %r gets more policies: %s. The jobs of all its knots now have them, until the Pars is "
+            "clobbered. To limit policies to one knot, give it a Pars of its own: "
+            'Knot(..., pars=Pars("NAME", policies=...)).',
             plan.options.name,
             ", ".join(names_of(arn)[1] for arn in new),
         )
@@ -339,24 +354,21 @@ def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
 
 
 def delete_pars(cloud: Cloud, name: str) -> None:
-    """Delete the resources of a Pars; without any there is nothing to do.
-
-    AWS itself would delete the roles of compute environments that are idle, which are of no use from then on.
+    """Delete the resources of a Pars. Does nothing without any.
 
     Raises
     ------
     CannotDeleteResourceException
-        A knot uses them, or AWS refused.
+        A knot uses them, or AWS could not delete them.
     """
+    # CloudFormation does not refuse by itself. It would delete the roles of an idle compute environment, which could
+    # then be neither used nor deleted.
     if users := knots_of_pars(cloud, name):
+        knots = f"the knot{'s' * (len(users) > 1)} {', '.join(map(repr, users))}"
         raise CannotDeleteResourceException(
-            f"The Pars {name!r} is used by {_named(users)} and was kept; it costs nothing. Clobber "
-            f"{'that' if len(users) == 1 else 'those'} first (`cloudknot clobber {' '.join(users)}`), then "
-            f"Pars(name={name!r}).clobber().",
+            f"The Pars {name!r} was not deleted, because {knots} {'use' if len(users) > 1 else 'uses'} it. "
+            f"It costs nothing. To delete it, clobber {'those knots' if len(users) > 1 else 'that knot'}, too: "
+            f"`cloudknot clobber --pars {' '.join(users)}`.",
             operation="cloudformation:delete_stack",
         )
     Stack(cloud, pars_stack_name(name)).delete()
-
-
-def _named(knots: list[str]) -> str:
-    return f"the knot{'s' * (len(knots) > 1)} {', '.join(map(repr, knots))}"

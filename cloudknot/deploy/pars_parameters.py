@@ -1,4 +1,4 @@
-"""What a Pars has, as the parameters of its stack: policies, buckets, role names and the network."""
+"""Compute the parameters of a Pars' stack: policies, buckets, role names and network."""
 
 from __future__ import annotations
 
@@ -20,95 +20,108 @@ DEFAULT_CIDR = "10.0.0.0/16"
 
 
 def wanted_parameters(
-    cloud: Cloud, options: ParsOptions, known: Mapping[str, str], policies: Mapping[str, str]
+    cloud: Cloud, options: ParsOptions, current: Mapping[str, str], policies: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the stack's parameters; ``policies`` are ARNs that were looked up already, by name or ARN.
+    """Return the parameters of the stack.
 
-    ``known`` are those of the stack as it is: what was not chosen now stays so, and what they answer is not asked of
-    AWS again. Policies and buckets add up, since every knot that shares these resources counts on its own.
+    Parameters
+    ----------
+    cloud : Cloud
+    options : ParsOptions
+    current : mapping of str to str
+        Parameters of the existing stack. An option without a value keeps its current one, without a call to AWS.
+    policies : mapping of str to str
+        ARNs of policies that are resolved already, by name or ARN.
     """
+    # Policies and buckets are only ever added: other knots that share these resources rely on the current ones.
     names = {
         "BatchServiceRoleName": options.batch_service_role_name,
         "EcsInstanceRoleName": options.ecs_instance_role_name,
         "SpotFleetRoleName": options.spot_fleet_role_name,
     }
     return {
-        **_buckets(cloud, known.get("BucketArns", "")),
-        "BatchServiceLinkedRole": known.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
-        "Policies": ",".join(_policies(cloud, options, known, policies)),
-        **{parameter: name or known.get(parameter, "") for parameter, name in names.items()},
-        **_network(cloud, options, known),
+        **_buckets(cloud, current.get("BucketArns", "")),
+        "BatchServiceLinkedRole": current.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
+        "Policies": ",".join(_policies(cloud, options, current, policies)),
+        **{parameter: name or current.get(parameter, "") for parameter, name in names.items()},
+        **_network(cloud, options, current),
     }
 
 
-def _buckets(cloud: Cloud, known: str) -> dict[str, str]:
-    """ARNs of the buckets that jobs may list, those ``known`` among them, and of the runs in them."""
-    arns = list(dict.fromkeys([*filter(None, known.split(",")), bucket_arn(cloud, cloud.bucket)]))
+def _buckets(cloud: Cloud, current: str) -> dict[str, str]:
+    """Return the parameters with the ARNs of the current buckets and the cloud's bucket, and of the runs in them."""
+    arns = list(dict.fromkeys([*filter(None, current.split(",")), bucket_arn(cloud, cloud.bucket)]))
     return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
 
 
 def bucket_arn(cloud: Cloud, bucket: str) -> str:
-    """ARN of a bucket."""
+    """Return the ARN of a bucket."""
     return f"arn:{cloud.partition}:s3:::{bucket}"
 
 
-def lacking_policies(policies: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return those of ``policies``, names or ARNs, that a stack with the parameters ``known`` does not have."""
-    arns = _known_policies(known)
+def missing_policies(policies: Sequence[str], current: Mapping[str, str]) -> list[str]:
+    """Return the names or ARNs in ``policies`` that a stack with the parameters ``current`` lacks."""
+    arns = _current_policies(current)
     names = {name for arn in arns for name in (arn, *names_of(arn))}
     return [policy for policy in dict.fromkeys(policies) if policy not in names]
 
 
-def _known_policies(known: Mapping[str, str]) -> list[str]:
-    return [arn for arn in known.get("Policies", "").split(",") if arn]
+def _current_policies(current: Mapping[str, str]) -> list[str]:
+    return [arn for arn in current.get("Policies", "").split(",") if arn]
 
 
 def _policies(
-    cloud: Cloud, options: ParsOptions, known: Mapping[str, str], resolved: Mapping[str, str]
+    cloud: Cloud, options: ParsOptions, current: Mapping[str, str], resolved: Mapping[str, str]
 ) -> Iterable[str]:
-    """Return the known ARNs and those of the choices; ``resolved`` are those that were looked up already."""
-    lacking = lacking_policies(options.policies, known)
-    # Another session may have removed the Pars, and with it a policy that was known when ``resolved`` was looked up.
-    gone = [policy for policy in lacking if policy not in resolved]
-    found = {**resolved, **(policy_arns(cloud, dict.fromkeys(gone, "policies")) if gone else {})}
-    return dict.fromkeys([*_known_policies(known), *(found[policy] for policy in lacking)])
+    """Return the current ARNs and those of the options; ``resolved`` holds ARNs that are looked up already."""
+    missing = missing_policies(options.policies, current)
+    # When ``resolved`` was looked up, policies of the stack were left out. Another session may have deleted the stack
+    # since, so that its policies are missing now.
+    unresolved = [policy for policy in missing if policy not in resolved]
+    arns = {**resolved, **(policy_arns(cloud, dict.fromkeys(unresolved, "policies")) if unresolved else {})}
+    return dict.fromkeys([*_current_policies(current), *(arns[policy] for policy in missing)])
 
 
-def _network(cloud: Cloud, options: ParsOptions, known: Mapping[str, str]) -> dict[str, str]:
-    """The parameters that say which VPC, those of the default VPC or those for a new one."""
-    if options.use_default_vpc and known.get("VpcId"):
-        return {"VpcId": known["VpcId"], "SubnetIds": known.get("SubnetIds", "")}
-    if options.use_default_vpc and not known and (default := _default_vpc(cloud)):
+def _network(cloud: Cloud, options: ParsOptions, current: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of the network: the VPC in use, the default VPC, or the addresses of a new one."""
+    if options.use_default_vpc and current.get("VpcId"):
+        return {"VpcId": current["VpcId"], "SubnetIds": current.get("SubnetIds", "")}
+    # An existing stack without a VpcId made its own VPC, in which machines may be running. It keeps that one.
+    if options.use_default_vpc and not current and (default := _default_vpc(cloud)):
         return default
-    cidr = options.ipv4_cidr or known.get("VpcCidr") or DEFAULT_CIDR
+    cidr = options.ipv4_cidr or current.get("VpcCidr") or DEFAULT_CIDR
     return {
         "VpcId": "",
         "SubnetIds": "",
         "VpcCidr": cidr,
         "SubnetCidrs": _halves(cidr),
-        "Zones": known.get("Zones") or _zones(cloud),
-        "InstanceTenancy": options.instance_tenancy or known.get("InstanceTenancy") or "default",
+        "Zones": current.get("Zones") or _zones(cloud),
+        "InstanceTenancy": options.instance_tenancy or current.get("InstanceTenancy") or "default",
     }
 
 
 def _default_vpc(cloud: Cloud) -> dict[str, str] | None:
+    """Return the parameters for the region's default VPC; None without one, or without a usable subnet."""
     default: list[FilterTypeDef] = [{"Name": "is-default", "Values": ["true"]}]
     vpcs = clients.ec2(cloud).describe_vpcs(Filters=default)["Vpcs"]
     if not vpcs:
         return None
     inside: list[FilterTypeDef] = [{"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]}]
     subnets = clients.ec2(cloud).describe_subnets(Filters=inside)["Subnets"]
+    # Without a NAT gateway, a machine needs a public address to reach the image registry.
     ids = sorted(subnet["SubnetId"] for subnet in subnets if subnet.get("MapPublicIpOnLaunch", True))
     return {"VpcId": vpcs[0]["VpcId"], "SubnetIds": ",".join(ids)} if ids else None
 
 
 def _halves(cidr: str) -> str:
+    """Return the two halves of a block of addresses, one for each subnet."""
     from ipaddress import IPv4Network
 
     return ",".join(map(str, IPv4Network(cidr).subnets()))
 
 
 def _zones(cloud: Cloud) -> str:
+    """Return the names of the region's first two availability zones."""
     usable: list[FilterTypeDef] = [
         {"Name": "zone-type", "Values": ["availability-zone"]},
         {"Name": "state", "Values": ["available"]},

@@ -1,4 +1,4 @@
-"""The prerequisites of a knot's own stack, made at the same time: its bucket, its image and its Pars."""
+"""Create the bucket, the image and the Pars of a knot, all at the same time and before the knot's own stack."""
 
 from __future__ import annotations
 
@@ -17,44 +17,46 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prerequisites:
-    """The Pars that a knot uses, and the address of its image in the registry."""
+    """The Pars of a knot, and the address of its image in the registry."""
 
     pars: Pars
     image_uri: str
 
 
 def make_prerequisites(plan: KnotPlan) -> Prerequisites:
-    """Make the bucket, publish the image and make or adopt the Pars, all at the same time.
+    """Create the bucket, publish the image and create or adopt the Pars, all at the same time.
 
     Raises
     ------
     ImageError
         The image could not be built, pushed or installed.
     CannotCreateResourceException
+        The Pars could not be created.
     """
     repository = plan.cloud.repository(plan.repository, plan.options.aws_resource_tags)
-    bucket = _begin(lambda: plan.cloud.storage.ensure_bucket(plan.options.aws_resource_tags))
-    image_uri = _begin(lambda: publish(plan.cloud, plan.image, repository))
-    pars = _begin(lambda: _pars(plan))
-    for begun in (bucket, image_uri, pars):
-        begun.exception()
+    bucket = _start(lambda: plan.cloud.storage.ensure_bucket(plan.options.aws_resource_tags))
+    image_uri = _start(lambda: publish(plan.cloud, plan.image, repository))
+    pars = _start(lambda: _pars(plan))
+    # Wait for all three before the first error is raised. Otherwise the other threads would still create resources
+    # after the caller has seen the error.
+    for future in (bucket, image_uri, pars):
+        future.exception()
     bucket.result()
     return Prerequisites(pars.result(), image_uri.result())
 
 
 def _pars(plan: KnotPlan) -> Pars:
+    """Return the plan's Pars with access to the knot's bucket."""
     if not isinstance(plan.pars, Pars):
         return make_pars(plan.pars)
     let_use(plan.pars, plan.cloud.bucket)
     return plan.pars
 
 
-def _begin(work: Callable[[], T]) -> Future[T]:
-    """Begin to work in a thread of its own.
-
-    The threads of an executor would hold up the end of an interrupted program until their work is done, and
-    CloudFormation takes minutes.
-    """
+def _start(work: Callable[[], T]) -> Future[T]:
+    """Start work in a new thread, and return its future."""
+    # No ThreadPoolExecutor: an interrupted program would wait for its threads before it exits, and CloudFormation
+    # takes minutes. A daemon thread ends with the program.
     future: Future[T] = Future()
 
     def run() -> None:

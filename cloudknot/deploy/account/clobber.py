@@ -1,7 +1,6 @@
-"""The end of a knot: its jobs, its resources and, as asked, its images, its results and what it shares.
+"""Clobber a knot: end its jobs and delete its resources and, on request, its images, results and Pars.
 
-Every step can be repeated and takes what is gone already as done, so an interrupted removal is finished by another
-one. What others need goes last: first the jobs, then what runs them, then what knots share.
+Every step can be repeated and skips resources that are gone already. So another call finishes an interrupted removal.
 """
 
 from __future__ import annotations
@@ -28,62 +27,65 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 REASON = "The knot was clobbered"
+# Batch gives a process 30 seconds between SIGTERM and SIGKILL, in which it may still store results.
 JOBS_END = 120.0
-"""Seconds for running jobs to end before their results are deleted: Batch gives each 30 from its SIGTERM."""
+"""Longest wait in seconds for running jobs to end before their results are deleted."""
 POLL = 0.5
+"""Seconds between two looks at the jobs."""
 
 
 @dataclass(frozen=True)
-class Also:
-    """What is removed besides the knot's own resources."""
+class Extras:
+    """The choice of objects to delete in addition to the knot's own resources."""
 
     repo: bool = False
     image: bool = False
     results: bool = False
     image_uri: str = ""
-    """An image that is known to be the knot's, should nothing else tell any more."""
+    """An image of the knot, in case no revision of its job definition names it any more."""
     ending: tuple[str, ...] = ()
-    """Other knots that are clobbered together with it, and so need no image any more."""
+    """Other knots that are clobbered in the same call, and need no images either."""
 
 
-def clobber_knot(cloud: Cloud, name: str, also: Also, sleep: Callable[[float], None] = time.sleep) -> str:
-    """End a knot's jobs and delete what was made for it; without such a knot, what an interrupted removal left.
+def clobber_knot(cloud: Cloud, name: str, extras: Extras, sleep: Callable[[float], None] = time.sleep) -> str:
+    """End a knot's jobs, delete its resources, and return the name of its Pars.
 
-    Gives the name of the Pars that it used, empty when that is not known any more.
+    Without such a knot, deletes the remains of an interrupted removal. The returned name is empty if it is unknown.
 
     Raises
     ------
     CannotDeleteResourceException
-        Something could not be deleted; the message says what and why. While other knots use the repository that is to
-        go, nothing is deleted.
+        A resource could not be deleted; the message names it with the reason. While other knots use the repository,
+        ``Extras.repo`` raises before anything is deleted.
     """
     state = Stack(cloud, stack_name(name)).state()
     parameters: Mapping[str, str] = state.parameters if state else {}
     images = images_of(revisions_of(cloud, name, state))
-    images |= {split_uri(also.image_uri)} if also.image_uri else set()
-    if state is None or (also.image and not also.repo):
-        images |= _images_of_before(cloud, name)
+    images |= {split_uri(extras.image_uri)} if extras.image_uri else set()
+    if state is None or (extras.image and not extras.repo):
+        images |= _images_of_deleted_knots(cloud, name)
     repositories = {repository for repository, _ in images} or {config.ecr_repo()}
-    if also.repo:
-        _refuse_in_use(cloud, repositories, {name, *also.ending})
+    if extras.repo:
+        _refuse_in_use(cloud, repositories, {name, *extras.ending})
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
-    clouds = clouds_of_knot(cloud, name) if also.results else []
-    _end_jobs(cloud, queue, sleep if also.results else None)
+    # Looked up while the stack still names the job definition. The results themselves go last.
+    clouds = clouds_of_knot(cloud, name) if extras.results else []
+    _end_jobs(cloud, queue, sleep if extras.results else None)
     delete_knot(cloud, name)
-    if also.repo:
+    if extras.repo:
         for repository in repositories:
             cloud.repository(repository).clobber()
-    elif also.image:
-        # The knot's own revisions are inactive by now.
+    elif extras.image:
+        # The knot's own revisions are inactive by now, so the active ones are those of other knots.
         for repository, digests in unneeded(cloud, images, images_of(job_definitions(cloud))).items():
             cloud.repository(repository).delete_images(digests)
-    for each in clouds:
-        each.storage.delete_prefix(f"{RUNS}/{name}/")
+    for bucket_cloud in clouds:
+        bucket_cloud.storage.delete_prefix(f"{RUNS}/{name}/")
     return parameters.get("ParsName", "")
 
 
 def live_jobs(cloud: Cloud, queue: str) -> list[batch.JobSummary]:
-    """The jobs of a queue that have not ended; a queue that is not there has none."""
+    """Return the jobs of a queue that have not ended; none for a queue that does not exist."""
     try:
         return list(_live_jobs(cloud, queue))
     except CloudError as error:
@@ -99,7 +101,7 @@ def _live_jobs(cloud: Cloud, queue: str) -> Iterator[batch.JobSummary]:
 
 
 def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -> None:
-    """End the jobs of a queue; with a ``sleep``, wait until they have ended."""
+    """End the jobs of a queue. With ``sleep``, also wait until they have ended."""
     if jobs := live_jobs(cloud, queue):
         batch.terminate(cloud.door, jobs, REASON)
     waited = 0.0
@@ -109,46 +111,51 @@ def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -
 
 
 def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
-    """Refuse to delete repositories with images of knots other than ``ending``."""
-    used: dict[str, str] = {}
-    for one in job_definitions(cloud):
-        if (repository := repository_of(str(one.get("containerProperties", {}).get("image", "")))) in repositories:
-            own = str(one.get("tags", {}).get(OWN_TAG) or one["jobDefinitionName"].removesuffix("-job-definition"))
-            used[own.removesuffix(KNOT)] = repository
-    if others := sorted(used.keys() - ending):
-        knots = f"the knot{'s' * (len(others) > 1)} {', '.join(map(repr, others))}"
+    """Raise if knots other than ``ending`` have images in the repositories."""
+    repository_by_knot: dict[str, str] = {}
+    for definition in job_definitions(cloud):
+        image = str(definition.get("containerProperties", {}).get("image", ""))
+        if (repository := repository_of(image)) in repositories:
+            tag = definition.get("tags", {}).get(OWN_TAG)
+            stack = str(tag or definition["jobDefinitionName"].removesuffix("-job-definition"))
+            repository_by_knot[stack.removesuffix(KNOT)] = repository
+    if users := sorted(repository_by_knot.keys() - ending):
+        knots = f"the knot{'s' * (len(users) > 1)} {', '.join(map(repr, users))}"
         raise CannotDeleteResourceException(
-            f"The image repository {used[others[0]]!r} is used by {knots}, so nothing was deleted. Delete only the "
-            f"knot's own images (clobber_image=True, --image), or clobber the others first "
-            f"(`cloudknot clobber {' '.join(others)}`).",
+            f"The image repository {repository_by_knot[users[0]]!r} was not deleted, because {knots} "
+            f"{'use' if len(users) > 1 else 'uses'} it. Nothing was deleted. Delete only this knot's own images "
+            f"(clobber_image=True, --image), or clobber the users of the repository first: "
+            f"`cloudknot clobber {' '.join(users)}`.",
             operation="ecr:delete_repository",
         )
 
 
-def is_there(cloud: Cloud, name: str, also: Also) -> bool:
-    """Whether there is a knot of that name, or anything of it that `clobber_knot` would remove."""
+def has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
+    """Return whether `clobber_knot` would delete anything for a name: a knot or the remains of one."""
     state = Stack(cloud, stack_name(name)).state()
     if state or revisions_of(cloud, name, state):
         return True
-    if also.results and any(any(each.storage.keys(f"{RUNS}/{name}/")) for each in clouds_of_knot(cloud, name)):
+    prefix = f"{RUNS}/{name}/"
+    if extras.results and any(any(each.storage.keys(prefix)) for each in clouds_of_knot(cloud, name)):
         return True
-    if not (also.repo or also.image):
+    if not (extras.repo or extras.image):
         return False
-    used = set() if also.repo else images_of(job_definitions(cloud))
-    return bool(unneeded(cloud, _images_of_before(cloud, name), used))
+    used = set() if extras.repo else images_of(job_definitions(cloud))
+    return bool(unneeded(cloud, _images_of_deleted_knots(cloud, name), used))
 
 
-def _images_of_before(cloud: Cloud, name: str) -> set[ImageName]:
-    """The images of knots of that name that were removed, but perhaps not their images."""
-    return images_of(one for one in job_definitions(cloud, "INACTIVE") if is_of(one, stack_name(name)))
+def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
+    """Return the images of deleted knots with this name, which may still exist."""
+    revisions = job_definitions(cloud, "INACTIVE")
+    return images_of(revision for revision in revisions if is_of(revision, stack_name(name)))
 
 
 def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:
-    """Delete the Pars of a knot that was clobbered. Raises `CannotDeleteResourceException` while others use it."""
+    """Delete the Pars of a clobbered knot; raise `CannotDeleteResourceException` while other knots use it."""
     try:
         delete_pars(cloud, pars)
     except CannotDeleteResourceException as error:
         raise CannotDeleteResourceException(
-            f"The knot {name!r} was clobbered, but not what it shares. {error}",
+            f"The knot {name!r} was clobbered, but the resources that it shares were not. {error}",
             operation=error.operation,
         ) from error

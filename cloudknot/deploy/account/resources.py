@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
-from cloudknot.deploy.account.clobber import Also, clobber_knot, live_jobs
+from cloudknot.deploy.account.clobber import Extras, clobber_knot, live_jobs
 from cloudknot.deploy.cloudformation.stack import StackState
 from cloudknot.deploy.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
@@ -141,7 +141,7 @@ def remove(cloud: Cloud, found: Resources, results: bool, tell: Callable[[str], 
             tell(f"Removed {what}.")
 
     for name in (*(knot.name for knot in found.knots), *found.leftovers):
-        step(f"knot {name}", partial(clobber_knot, cloud, name, Also(results=results)))
+        step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results)))
     for name in found.pars:
         step(f"shared resources {name}", partial(delete_pars, cloud, name))
     for one in found.repositories:

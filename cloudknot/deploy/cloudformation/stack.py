@@ -1,7 +1,7 @@
-"""Stack: a CloudFormation template and its parameters -> deployed, adopted, updated, deleted.
+"""Create, adopt, update and delete one CloudFormation stack.
 
-CloudFormation is the only record of what exists: whether a stack is as it is wanted is read from its own parameters.
-Which resources there are, and what they mean, is the business of the templates and of the modules that own them.
+CloudFormation is the only record of existing resources. A stack's own parameters show whether it is up to date.
+This module knows no resource: their meaning belongs to the templates and the modules that own them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 TIMEOUT = 1800.0
-"""Seconds that a creation, an update or a deletion is waited for."""
+"""Longest wait in seconds for a creation, an update or a deletion."""
 FIRST_POLL, LONGEST_POLL, OVERLAP = 0.1, 10.0, 1.0
-"""Seconds between two looks at a stack: at first, at most, and after an update of one that sessions share."""
+"""Seconds between two reads of a stack: the first pause, the longest, and the one after updating a shared stack."""
 GONE = "DELETE_COMPLETE"
 USABLE = {
     "CREATE_COMPLETE",
@@ -44,13 +44,14 @@ USABLE = {
     "IMPORT_COMPLETE",
     "IMPORT_ROLLBACK_COMPLETE",
 }
+# cloudknot does not delete such a stack by itself, because its jobs may still be running.
 STUCK = {"UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"}
-"""States of a stack that works but that CloudFormation changes no more; whether to remove it is for people to say."""
+"""Statuses of a stack that CloudFormation can neither change nor roll back. Its resources may still work."""
 
 
 @dataclass(frozen=True)
 class StackState:
-    """What CloudFormation says of a stack."""
+    """A stack as DescribeStacks reported it."""
 
     stack_id: str
     status: str
@@ -64,7 +65,7 @@ class StackState:
 
     @classmethod
     def of(cls, answer: StackTypeDef) -> StackState:
-        """From one entry of the answer to DescribeStacks."""
+        """Return the state in one entry of the answer to DescribeStacks."""
         return cls(
             stack_id=answer.get("StackId", ""),
             status=answer["StackStatus"],
@@ -84,8 +85,10 @@ class StackState:
         return self.status in USABLE
 
     @property
-    def moving(self) -> bool:
-        """Whether CloudFormation is at work on it; an abandoned change set (REVIEW_IN_PROGRESS) never moves."""
+    def in_progress(self) -> bool:
+        """Whether CloudFormation is working on the stack."""
+        # UPDATE_COMPLETE_CLEANUP_IN_PROGRESS is usable already. REVIEW_IN_PROGRESS is an abandoned change set, which
+        # never ends by itself.
         return not self.usable and self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
 
@@ -100,9 +103,11 @@ class Stack:
     cloud : Cloud
     name : str
     timeout : float
-        Seconds that one of its methods waits at most.
-    clock, sleep : callable
-        Seconds now, and a wait of some seconds.
+        Longest wait of one method, in seconds.
+    clock : callable
+        Returns the current time in seconds.
+    sleep : callable
+        Waits for a number of seconds.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class Stack:
         return clients.cloudformation(self._cloud)
 
     def state(self, stack_id: str | None = None) -> StackState | None:
-        """What is there now; None when there is no such stack."""
+        """Return the stack's current state; None when it does not exist."""
         try:
             answer = self._client.describe_stacks(StackName=stack_id or self.name)
         except CloudError as error:
@@ -132,9 +137,9 @@ class Stack:
         state = StackState.of(answer["Stacks"][0])
         return None if state.status == GONE else state
 
-    def deploy(self, template: Template, parameters: Parameters, *, free: Collection[str] = ()) -> StackState:
-        """Look at the stack, and make it as it is wanted: see `deploy_from`."""
-        return self.deploy_from(self.state(), template, parameters, free=free)
+    def deploy(self, template: Template, parameters: Parameters, *, ignore: Collection[str] = ()) -> StackState:
+        """Read the stack's state, then create, adopt or update it as `deploy_from` does."""
+        return self.deploy_from(self.state(), template, parameters, ignore=ignore)
 
     def deploy_from(
         self,
@@ -142,71 +147,81 @@ class Stack:
         template: Template,
         parameters: Parameters,
         *,
-        free: Collection[str] = (),
+        ignore: Collection[str] = (),
     ) -> StackState:
-        """Make the stack as it is wanted, and wait until it is: create, adopt or update it.
+        """Create, adopt or update the stack, and return its state once it is up to date.
 
-        A stack that is as wanted is adopted by reading alone. One that another session is making or changing is waited
-        for, and read again. What an earlier failure left half made is removed and made again.
+        An up-to-date stack is adopted without a change. While another session creates or changes the stack, this
+        session waits and then reads it again. The remains of a failed creation are deleted, and the stack is created
+        anew.
 
         Parameters
         ----------
         state : StackState or None
-            What `state` said a moment ago. It is read again before an update, and where AWS's answer contradicts it.
+            A recent answer of `state`. The stack is read again before an update, and after an answer of AWS that
+            contradicts it.
         template : Template
-            Its tags are put on every resource at creation. An update keeps those that the stack has: Batch cannot
-            change a compute environment's.
+            At creation, every resource gets the template's tags. An update keeps the stack's tags, because Batch
+            cannot change those of a compute environment.
         parameters : mapping or callable
-            Every parameter of the template but its digest; or what gives them for the usable stack there is, or None.
-        free : collection of str
-            Parameters in which a difference alone is no reason for an update.
+            Every parameter of the template except its digest. A callable returns them for the existing usable stack,
+            or for None.
+        ignore : collection of str
+            Parameters that cause no update when they alone differ.
 
         Raises
         ------
         CannotCreateResourceException
-            With the resources that failed and why. Nothing half made is left.
+            Resources failed; the message names them with AWS's reasons. No incomplete stack remains.
         CKTimeoutError
-            It took longer than this Stack's timeout.
+            The work took longer than this stack's timeout.
         """
         deadline = self._clock() + self._timeout
         while True:
-            if state is not None and state.moving:
-                self._settle(state, deadline)
+            if state is not None and state.in_progress:
+                # CloudFormation finishes a creation even if the session that began it was killed. So wait and adopt.
+                self._until_idle(state, deadline)
             elif state is not None and state.status in STUCK:
                 raise self._stuck(state)
             elif state is not None and not state.usable:
                 self._remove(state, deadline)
             elif state is None:
                 if self._create(template, _wanted(template, parameters, None)):
-                    return self._made(deadline)
-            elif _as_wanted(state, wanted := _wanted(template, parameters, state), free):
+                    return self._created(deadline)
+            elif _up_to_date(state, wanted := _wanted(template, parameters, state), ignore):
                 return state
             elif (latest := self.state()) != state:
-                state = latest  # Changed while this session found out what it needs: what it knows is out of date.
+                # CloudFormation does not check which state an update was computed from. An update from an outdated
+                # state would undo the other session's change, so compute the parameters again.
+                state = latest
                 continue
             elif changed := self._change(state, template, wanted, deadline, shared=callable(parameters)):
                 return changed
             state = self.state()
 
     def delete(self) -> None:
-        """Delete the stack and wait until it is gone; without one there is nothing to do.
+        """Delete the stack and wait until it is gone. Does nothing without a stack.
 
-        Raises `CannotDeleteResourceException` with the resources that stayed and why.
+        Raises
+        ------
+        CannotDeleteResourceException
+            Resources remain; the message names them with AWS's reasons.
         """
         deadline = self._clock() + self._timeout
         state = self.state()
-        if state is not None and state.moving and not state.status.startswith("CREATE"):
-            state = self._settle(state, deadline)
+        # CloudFormation accepts the deletion of a stack during its creation, but not during an update.
+        if state is not None and state.in_progress and not state.status.startswith("CREATE"):
+            state = self._until_idle(state, deadline)
         if state is not None:
             self._remove(state, deadline)
 
     def _create(self, template: Template, parameters: Mapping[str, str]) -> bool:
-        """Begin the creation; False when somebody else was faster."""
+        """Start the creation; return False when another session has created the stack meanwhile."""
         try:
             self._client.create_stack(
                 StackName=self.name,
                 TemplateBody=template.body,
-                Parameters=_listed(parameters),
+                Parameters=_parameter_list(parameters),
                 Tags=tag_list(template.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
             )
@@ -214,40 +229,48 @@ class Stack:
             return False
         return True
 
-    def _made(self, deadline: float) -> StackState:
-        settled = self._settle(self.state(), deadline)
-        if settled is not None and settled.usable:
-            return settled
-        failures = self._failures(settled) if settled else "it was deleted meanwhile"
-        if settled is not None:
-            self._remove(settled, deadline)
+    def _created(self, deadline: float) -> StackState:
+        """Wait for the end of a creation; delete the stack and raise if it failed."""
+        state = self._until_idle(self.state(), deadline)
+        if state is not None and state.usable:
+            return state
+        reasons = self._reasons(state)
+        if state is not None:
+            # A failed creation blocks the name: CloudFormation lets nobody update such a stack.
+            self._remove(state, deadline)
         raise CannotCreateResourceException(
-            f"The stack {self.name} could not be made, and was removed again: {failures}.{_advice(failures)} "
-            "Correct the cause and call again.",
+            f"The AWS resources in stack {self.name} could not be created. The incomplete stack was deleted. "
+            f"{reasons}{_advice(reasons)} Fix the cause, then call again.",
             operation="cloudformation:create_stack",
-        ) from denial_in(failures)
+        ) from denial_in(reasons)
 
     def _change(
         self, state: StackState, template: Template, wanted: Mapping[str, str], deadline: float, *, shared: bool
     ) -> StackState | None:
-        """Update the stack; None when it has to be looked at again."""
-        begun = self._update(state, template, wanted)
-        if begun is None:
-            # All that differs is text or an output, unless somebody else was faster.
+        """Update the stack and return its new state; None when the caller has to read the stack again."""
+        accepted = self._update(state, template, wanted)
+        if accepted is None:
+            # CloudFormation refuses an update that changes no resource. Then only comments or outputs differ, unless
+            # another session has made the same update meanwhile.
             return state if self.state() == state else None
-        updated = self._updated(state, deadline) if begun else None
+        updated = self._updated(state, deadline) if accepted else None
         if updated is None or shared:
-            self._pause(deadline, OVERLAP if begun else LONGEST_POLL)  # Who had looked before may update without this.
+            # Another session may have read a shared stack before this update, and may now send an update without this
+            # session's parameters. So read the stack once more after a pause.
+            self._pause(deadline, OVERLAP if accepted else LONGEST_POLL)
             return None
         return updated
 
     def _update(self, state: StackState, template: Template, parameters: Mapping[str, str]) -> bool | None:
-        """Begin the update; False when somebody else is changing the stack, None when no resource would change."""
+        """Start the update.
+
+        Return False while another session is changing the stack, and None when the update would change no resource.
+        """
         try:
             self._client.update_stack(
                 StackName=state.stack_id,
                 TemplateBody=template.tagged(state.tags).body,
-                Parameters=_listed(parameters),
+                Parameters=_parameter_list(parameters),
                 Tags=tag_list(state.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
             )
@@ -260,40 +283,48 @@ class Stack:
         return True
 
     def _updated(self, before: StackState, deadline: float) -> StackState:
-        settled = self._settle(self.state(before.stack_id), deadline)
-        if settled is not None and settled.usable and "ROLLBACK" not in settled.status:
-            return settled
-        failures = self._failures(settled) if settled else "it was deleted meanwhile"
+        """Wait for the end of an update; raise if it failed."""
+        state = self._until_idle(self.state(before.stack_id), deadline)
+        if state is not None and state.usable and "ROLLBACK" not in state.status:
+            return state
+        if state is not None and state.status in STUCK:
+            raise self._stuck(state)
+        reasons = self._reasons(state)
+        outcome = "AWS undid the change. " if state else ""
         raise CannotCreateResourceException(
-            f"The stack {self.name} could not be changed and is as it was: {failures}.{_advice(failures)} "
-            "Correct the cause and call again.",
+            f"The AWS resources in stack {self.name} could not be changed. {outcome}"
+            f"{reasons}{_advice(reasons)} Fix the cause, then call again.",
             operation="cloudformation:update_stack",
-        ) from denial_in(failures)
+        ) from denial_in(reasons)
 
     def _stuck(self, state: StackState) -> CannotCreateResourceException:
+        reasons = self._reasons(state)
         return CannotCreateResourceException(
-            f"The stack {self.name} cannot be changed any more: an earlier change failed, and so did going back "
-            f"({state.status}: {self._failures(state)}). Clobber it, which ends its jobs but keeps results, and call "
+            f"AWS can no longer change the resources in stack {self.name} ({state.status}): a change failed, and "
+            f"undoing it failed, too. {reasons}{_advice(reasons)} Remove them: "
+            "`cloudknot clobber NAME` ends their jobs but keeps results (`cloudknot list` shows the names). Then call "
             "again.",
             operation="cloudformation:update_stack",
         )
 
     def _remove(self, state: StackState, deadline: float) -> None:
+        """Delete the stack and wait until it is gone."""
         self._client.delete_stack(StackName=state.stack_id)
-        left = self._settle(self.state(state.stack_id), deadline)
-        if left is not None:
-            failures = self._failures(left)
+        # By id, which stays valid for a deleted stack. The name may be another session's new stack by now.
+        remaining = self._until_idle(self.state(state.stack_id), deadline)
+        if remaining is not None:
+            reasons = self._reasons(remaining)
             raise CannotDeleteResourceException(
-                f"The stack {self.name} could not be deleted: {failures}.{_advice(failures)} "
-                "Delete what holds it, and call again.",
+                f"Some AWS resources in stack {self.name} could not be deleted. "
+                f"{reasons}{_advice(reasons)} Fix the cause, then call again to delete the rest.",
                 operation="cloudformation:delete_stack",
-            ) from denial_in(failures)
+            ) from denial_in(reasons)
 
-    def _settle(self, state: StackState | None, deadline: float) -> StackState | None:
-        """Wait until CloudFormation is no longer at work on the stack."""
+    def _until_idle(self, state: StackState | None, deadline: float) -> StackState | None:
+        """Wait until CloudFormation has stopped working on the stack, and return its state."""
         wait = FIRST_POLL
-        while state is not None and state.moving:
-            self._pause(deadline, wait, f"; its status is {state.status}")
+        while state is not None and state.in_progress:
+            self._pause(deadline, wait, f" Its status is {state.status}.")
             wait = min(wait * 1.5, LONGEST_POLL)
             state = self.state(state.stack_id)
         return state
@@ -301,31 +332,35 @@ class Stack:
     def _pause(self, deadline: float, wait: float, status: str = "") -> None:
         if self._clock() + wait > deadline:
             raise CKTimeoutError(
-                f"The stack {self.name} was not ready within {self._timeout:g} s{status}. CloudFormation goes on "
-                "with it; call again to wait for it."
+                f"The stack {self.name} was not ready within {self._timeout:g} s.{status} AWS continues to work on "
+                "it. Call again to wait for it."
             )
         self._sleep(wait)
 
-    def _failures(self, state: StackState) -> str:
-        """The resources that failed in the last operation, AWS's reasons, and what they mean."""
+    def _reasons(self, state: StackState | None) -> str:
+        """Return AWS's reasons for a failed operation, and advice for common ones; None stands for a deleted stack."""
+        if state is None:
+            return "Somebody deleted the stack meanwhile."
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id)
-        rows = (row for page in pages for row in page["StackEvents"])
-        return failures(rows, state.stack_id) or state.reason or f"its status is {state.status}"
+        events = (event for page in pages for event in page["StackEvents"])
+        reason = (state.reason or f"the status is {state.status}").rstrip(". ")
+        return f"AWS reports: {failures(events, state.stack_id) or f'{reason}.'}"
 
 
 def _wanted(template: Template, parameters: Parameters, state: StackState | None) -> dict[str, str]:
-    given = parameters if isinstance(parameters, Mapping) else parameters(state)
-    return {**given, DIGEST: template.digest}
+    """Return all parameters of the stack, the template's digest included."""
+    values = parameters if isinstance(parameters, Mapping) else parameters(state)
+    return {**values, DIGEST: template.digest}
 
 
-def _listed(parameters: Mapping[str, str]) -> list[ParameterTypeDef]:
+def _parameter_list(parameters: Mapping[str, str]) -> list[ParameterTypeDef]:
     return [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
 
 
-def _as_wanted(state: StackState, wanted: Mapping[str, str], free: Collection[str]) -> bool:
-    return all(state.parameters.get(key) == value for key, value in wanted.items() if key not in free)
+def _up_to_date(state: StackState, wanted: Mapping[str, str], ignore: Collection[str]) -> bool:
+    return all(state.parameters.get(key) == value for key, value in wanted.items() if key not in ignore)
 
 
-def _advice(failures: str) -> str:
-    """What to do about a denied call among the failures, with a blank before it; empty when none was denied."""
-    return f" {advice(failures)}".rstrip()
+def _advice(reasons: str) -> str:
+    """Return advice on a denied call among the reasons, after a blank; empty when AWS denied none."""
+    return f" {advice(reasons)}".rstrip()

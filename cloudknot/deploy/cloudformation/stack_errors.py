@@ -1,4 +1,4 @@
-"""Why a stack failed: the resources at fault, AWS's reasons, and what they mean to who does not know AWS. Pure."""
+"""Explain failed stacks: the failed resources, AWS's reasons, and advice for readers new to AWS. No remote calls."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ if TYPE_CHECKING:
     from types_boto3_cloudformation.type_defs import StackEventTypeDef
 
 _QUOTA = (
-    "Your account's limit for that is reached. Remove what is not needed (`cloudknot list` shows your knots, "
-    "`cloudknot clobber NAME` removes one), or ask AWS for more (Service Quotas in its console)"
+    "Your account has reached its limit for this kind of resource. Remove knots that you no longer need "
+    "(`cloudknot list` shows them, `cloudknot clobber NAME` removes one), or ask AWS for a higher limit: Service "
+    "Quotas in the AWS console."
 )
 _LINKED_ROLE = (
-    "{} a role of its own in your account, which is made once, by somebody who may: "
-    "`aws iam create-service-linked-role --aws-service-name {}.amazonaws.com`"
+    "{} a role that your account does not have yet. Somebody who may create roles can create it, once for the "
+    "account: `aws iam create-service-linked-role --aws-service-name {}.amazonaws.com`."
 )
 _GONE = (
-    "Something that your knots share was deleted outside of cloudknot. Remove the rest of it, by `cloudknot clobber "
-    "--pars` with the names of your knots; the next Knot(...) makes it anew, and results stay"
+    "A resource that your knots share was deleted outside of cloudknot. Run `cloudknot clobber --pars` with the names "
+    "of all your knots: it removes the remaining ones and keeps results. The next Knot(...) creates them again."
 )
-_REGION = "The region is not switched on for your account. Use another: cloudknot.set_region(...)"
-_TYPE = "Other instance_types=, or another region, may have it"
+_REGION = 'This region is not switched on for your account. Use another one: cloudknot.set_region("us-east-1").'
+_TYPE = "Choose other machines with instance_types=, or another region: cloudknot.set_region(...)."
 _TAKEN = (
-    "Something else has that name already. Choose another one (name=, or the choice that names this resource), or "
-    "delete what has it"
+    "Another resource already has this name. Choose another name (name=, or the argument that names this resource), "
+    "or delete the other resource."
 )
 _POLICY = (
-    "Somebody gave the role another policy. Take it away (`aws iam detach-role-policy --role-name ... --policy-arn "
-    "...`) and call again"
+    "Somebody attached another policy to the role. Detach it: "
+    "`aws iam detach-role-policy --role-name ROLE --policy-arn ARN`."
 )
-_IN_USE = "Something else uses it: an instance, a network interface or another stack. Delete that first"
+_IN_USE = "Another resource still uses it: an instance, a network interface or another stack. Delete that one first."
 _LINKED = r"service-linked role|CreateServiceLinkedRole|AWSServiceRoleFor"
+# `cloudknot.aws.permissions.denials` explains denied calls and names the missing statement. Only the creation of a
+# service-linked role has a better remedy here: the command that creates it.
 _DENIED = re.compile(r"not authorized to perform: (?!iam:CreateServiceLinkedRole)")
-"""A denied call of another action: `cloudknot.aws.permissions.denials` names the missing statement."""
 
-MEANINGS: tuple[tuple[str, str], ...] = (
+# The first matching pattern decides, so specific ones stand before general ones: "spot" also occurs in "spot fleet".
+ADVICE: tuple[tuple[str, str], ...] = (
     (rf"spot ?fleet.*({_LINKED})|({_LINKED}).*spot ?fleet", _LINKED_ROLE.format("Spot fleets need", "spotfleet")),
     (rf"spot.*({_LINKED})|({_LINKED}).*spot", _LINKED_ROLE.format("Spot instances need", "spot")),
     (_LINKED, _LINKED_ROLE.format("AWS Batch needs", "batch")),
@@ -55,45 +58,55 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (r"already exists|AlreadyExists", _TAKEN),
 )
-"""What AWS's reasons mean: the first pattern that is found counts."""
+"""Patterns of AWS's reasons, and advice for each in whole sentences."""
 
 
-def failures(rows: Iterable[StackEventTypeDef], stack_id: str) -> str:
-    """The resources that failed in the last operation, and why; empty when there are none.
+def failures(events: Iterable[StackEventTypeDef], stack_id: str) -> str:
+    """Return the resources that failed in the last operation, AWS's reasons and advice, as whole sentences.
 
-    ``rows`` are those of DescribeStackEvents, newest first, as AWS gives them.
+    Empty when no resource failed.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        The stack's events as DescribeStackEvents returns them, newest first.
+    stack_id : str
     """
-    rows = list(_last_operation(rows, stack_id))
-    failed = [row for row in rows if row["ResourceStatus"].endswith("_FAILED")]
-    causes = [row for row in failed if "cancelled" not in row.get("ResourceStatusReason", "").lower()]
-    told = [
-        f"{row['LogicalResourceId']} ({row['ResourceType']}): {_reason(row)}"
-        for row in reversed(causes or failed)
-        if row.get("PhysicalResourceId") != stack_id
+    failed = [event for event in _last_operation(events, stack_id) if event["ResourceStatus"].endswith("_FAILED")]
+    # CloudFormation cancels its work on all other resources after the first failure. Only the first ones are causes.
+    causes = [event for event in failed if "cancelled" not in event.get("ResourceStatusReason", "").lower()]
+    reasons = [
+        f"{event['LogicalResourceId']} ({event['ResourceType']}): {_reason(event)}"
+        for event in reversed(causes or failed)
+        if event.get("PhysicalResourceId") != stack_id
     ]
-    meanings = dict.fromkeys(filter(None, (meaning(row.get("ResourceStatusReason", "")) for row in reversed(causes))))
-    return ". ".join(["; ".join(dict.fromkeys(told)), *meanings]) if told else ""
+    if not reasons:
+        return ""
+    advice = filter(None, (advice_for(event.get("ResourceStatusReason", "")) for event in reversed(causes)))
+    return " ".join([f"{'; '.join(dict.fromkeys(reasons))}.", *dict.fromkeys(advice)])
 
 
-def meaning(reason: str) -> str:
-    """What a reason of AWS's means and what to do, without a full stop; empty when it is none of the common ones."""
+def advice_for(reason: str) -> str:
+    """Return the remedy for a common reason of AWS's, as whole sentences; empty for other reasons."""
     if _DENIED.search(reason):
         return ""
-    return next((said for pattern, said in MEANINGS if re.search(pattern, reason, re.IGNORECASE)), "")
+    return next((advice for pattern, advice in ADVICE if re.search(pattern, reason, re.IGNORECASE)), "")
 
 
-def _reason(row: StackEventTypeDef) -> str:
-    """AWS's own words, without the ids that only AWS's support can use."""
-    reason = str(row.get("ResourceStatusReason") or "no reason given")
+def _reason(event: StackEventTypeDef) -> str:
+    """Return AWS's own words, without the request ids that only AWS's support can use."""
+    reason = str(event.get("ResourceStatusReason") or "no reason given")
     handled = re.match(r'Resource handler returned message: "(.*)" \(RequestToken: [^)]*\)$', reason, re.DOTALL)
     reason = handled[1] if handled else reason
     reason = re.sub(r",? \(?(Service: [^)]*|Request ID: [-\w]+)\)?$", "", reason)
     return re.sub(r"^Error executing request, Exception : (.*?)(, RequestId: [-\w]+)?$", r"\1", reason).rstrip(". ")
 
 
-def _last_operation(rows: Iterable[StackEventTypeDef], stack_id: str) -> Iterator[StackEventTypeDef]:
-    """The events since somebody last asked for something."""
-    for row in rows:
-        yield row
-        if row.get("PhysicalResourceId") == stack_id and row.get("ResourceStatusReason") == "User Initiated":
+def _last_operation(events: Iterable[StackEventTypeDef], stack_id: str) -> Iterator[StackEventTypeDef]:
+    """Yield the events of the newest creation, update or deletion, newest first."""
+    for event in events:
+        yield event
+        # CloudFormation marks the first event of each requested operation with this reason. Older events are
+        # failures of earlier operations, which would be misleading here.
+        if event.get("PhysicalResourceId") == stack_id and event.get("ResourceStatusReason") == "User Initiated":
             return

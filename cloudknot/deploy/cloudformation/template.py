@@ -1,4 +1,4 @@
-"""The CloudFormation templates: their text, their digest, and the tags filled in."""
+"""Load the CloudFormation templates, fill in tags and job definition, and compute their digest. No remote calls."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from textwrap import indent
 
 from cloudknot.aws.tags import tag_list
 from cloudknot.deploy.job_definition import template_parts
-from cloudknot.errors import CloudknotInputError
+from cloudknot.errors import refuse
 
+# A parameter rather than a tag: CloudFormation copies a stack's tags to the compute environment, and Batch cannot
+# change those.
 DIGEST = "TemplateDigest"
-"""The parameter of every template that holds the digest of its text.
-
-A parameter and not a tag: tags travel to the compute environment, and Batch cannot change those.
-"""
+"""The parameter of every template that holds the digest of the template's text."""
 
 LONGEST = 51_200
-"""Bytes of a template in a request (CloudFormation API reference, CreateStack, TemplateBody)."""
+"""Longest template in a request, in bytes (CloudFormation API reference, CreateStack, TemplateBody)."""
 
 
 def load(name: str) -> str:
-    """Return the text of one of cloudknot's templates, for example ``"knot"``, all but the tags filled in."""
+    """Return the text of a template such as ``"knot"``, with the job definition but without tags."""
     text = Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8")
     for word, lines in template_parts().items():
         text = re.sub(rf"(?m)^( +){word}$", partial(_indented, "\n".join(lines)), text)
@@ -38,47 +37,54 @@ def _indented(lines: str, place: re.Match[str]) -> str:
 
 
 def digest(template: str) -> str:
-    """16 hexadecimal digits that change when the text does."""
+    """Return 16 hexadecimal digits that identify the text."""
     return hashlib.sha256(template.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Template:
-    """A template whose tags are filled in, ready for a request."""
+    """A template with its tags, ready for a request."""
 
     text: str
-    """As `load` returns it."""
+    """The text without tags, as `load` returns it."""
     tags: Mapping[str, str]
     body: str
+    """The text with tags, as CloudFormation gets it."""
 
     @classmethod
     def of(cls, text: str, tags: Mapping[str, str]) -> Template:
-        """Fill in the tags. Raises `CloudknotInputError` when that makes it too long."""
+        """Return the template with these tags; raise `CloudknotInputError` when it becomes too long."""
         return cls(text, tags, fill_in(text, tags))
 
     def tagged(self, tags: Mapping[str, str]) -> Template:
-        """Return the same template with these tags; itself when it has them."""
+        """Return the same template with other tags."""
         return self if tags == self.tags else Template.of(self.text, tags)
 
     @cached_property
     def digest(self) -> str:
+        """Digest of the text without tags."""
+        # An existing stack keeps its tags. Other tags must therefore not make it look out of date.
         return digest(self.text)
 
 
 def fill_in(template: str, tags: Mapping[str, str]) -> str:
-    """The template with the tags in place of its words TAGS and TAGMAP.
+    """Return the template with tags in place of the words TAGS (a list) and TAGMAP (a mapping).
 
     Raises
     ------
     CloudknotInputError
-        The tags make it longer than CloudFormation takes.
+        The result is longer than CloudFormation accepts.
     """
-    listed, mapped = json.dumps(tag_list(tags)), json.dumps(dict(tags))
-    filled = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: listed, template)
-    whole = re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: mapped, filled)
-    if (size := len(whole.encode())) > LONGEST:
-        raise CloudknotInputError(
-            f"aws_resource_tags= is too long: its {len(listed):,} bytes go on every resource, and make a template of "
-            f"{size:,} bytes, of which CloudFormation takes {LONGEST:,}. Give fewer or shorter tags; nothing was made."
+    # AWS::Batch resources take tags as a mapping, all others as a list. JSON is valid YAML.
+    as_list, as_mapping = json.dumps(tag_list(tags)), json.dumps(dict(tags))
+    # A function as replacement, because a string's backslashes would be read as escapes.
+    body = re.sub(r"(?m)(?<=[:-] )TAGS$", lambda _: as_list, template)
+    body = re.sub(r"(?m)(?<=[:-] )TAGMAP$", lambda _: as_mapping, body)
+    if (size := len(body.encode())) > LONGEST:
+        refuse(
+            problem=f"aws_resource_tags= is too long: {len(as_list):,} bytes.",
+            cause=f"Every resource repeats the tags, which makes a CloudFormation template of {size:,} bytes. AWS "
+            f"accepts at most {LONGEST:,} bytes. Nothing was created.",
+            fix="Pass fewer or shorter tags.",
         )
-    return whole
+    return body

@@ -107,7 +107,9 @@ def test_a_pars_that_another_knot_uses_is_kept(cloud, before):
     pars = ck.Pars("shared", cloud=cloud)
     one = ck.Knot(name="one", func=square, pars=pars, cloud=cloud)
     two = ck.Knot(name="two", func=square, pars=pars, cloud=cloud)
-    with pytest.raises(ck.CannotDeleteResourceException, match=r"'one' was clobbered, but .* the knot 'two'"):
+    with pytest.raises(
+        ck.CannotDeleteResourceException, match=r"'one' was clobbered, but .* because the knot 'two' uses it"
+    ):
         one.clobber(clobber_pars=True, clobber_image=True)
     assert one.clobbered
     # The image of both is the same, so it stayed, and so did what they share.
@@ -122,7 +124,9 @@ def test_a_repository_that_another_knot_uses_is_kept(cloud, before):
         ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
     )
     full = inventory(cloud)
-    with pytest.raises(ck.CannotDeleteResourceException, match=r"'lab/shared' is used by the knot 'two', so nothing"):
+    with pytest.raises(
+        ck.CannotDeleteResourceException, match=r"'lab/shared' was not deleted, because the knot 'two' uses"
+    ):
         one.clobber(clobber_repo=True)
     assert not one.clobbered
     assert inventory(cloud) == full

@@ -29,7 +29,7 @@ def test_a_name_that_is_taken(cloud, pars):
         ck.Knot(name="failing", func=square, pars=pars, job_queue_name=other.job_queue, cloud=cloud)
     message = str(caught.value)
     assert "JobQueue (AWS::Batch::JobQueue): Object already exists. " in message
-    assert "Something else has that name already" in message
+    assert "Another resource already has this name" in message
     assert "RequestToken" not in message
     assert "RequestId" not in message
     assert inventory(cloud) == have
@@ -63,7 +63,7 @@ def test_a_change_that_fails_leaves_the_knot_as_it_was(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
-    with pytest.raises(ck.CannotCreateResourceException, match=r"could not be changed and is as it was: JobQueue "):
+    with pytest.raises(ck.CannotCreateResourceException, match=r"AWS undid the change\. AWS reports: JobQueue "):
         ck.Knot(name="failing", func=square, pars=pars, priority=9, cloud=cloud)
     (found,) = (one for one in ck.list_knots(cloud) if one.name == "failing")
     assert found.status.startswith("UPDATE_ROLLBACK")

@@ -60,7 +60,7 @@ def test_a_new_function_is_one_call_and_one_line(counting, said):
     assert [call for call in counting.writes if call != "put_image"] == ["register_job_definition"]
     (line,) = said()
     assert line == (
-        "The knot 'reuse-function' is brought up to date: function. Maps that run keep what they began with."
+        "The knot 'reuse-function' is updated: function. Running maps keep the version that they started with."
     )
     assert knot.map([2]).result(LONG) == [8]
 
@@ -341,14 +341,14 @@ def test_a_policy_of_the_settings_is_looked_for_too(counting, tmp_path, monkeypa
     assert counting.writes == []
 
 
-def test_policies_that_reach_other_knots_are_told_in_one_line(tmp_path, caplog):
+def test_policies_that_reach_other_knots_are_logged_in_one_line(tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="cloudknot")
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
         assert caplog.messages == []
         other = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
         (line,) = caplog.messages
-        assert line.startswith("The Pars 'default', which was there already, gets more policies: AmazonS3FullAccess.")
+        assert line.startswith("The existing Pars 'default' gets more policies: AmazonS3FullAccess.")
         ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
         other.clobber()
         assert caplog.messages == [line]

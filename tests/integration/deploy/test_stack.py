@@ -219,7 +219,7 @@ def test_tags_of_pars_that_exist_are_not_dropped_in_silence(
     Pars(cloud=cloud)
     assert not caplog.messages
     assert "Project" not in Pars(aws_resource_tags={"Project": "pi"}, cloud=cloud).tags
-    assert [message.partition(" not set: ")[2].partition(".")[0] for message in caplog.messages] == ["Project=pi"]
+    assert [message.partition(" Not set: ")[2].partition(".")[0] for message in caplog.messages] == ["Project=pi"]
 
 
 def test_clobbered_pars_refuse_use(pars: Pars, cloud: CountingCloud) -> None:

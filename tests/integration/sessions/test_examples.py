@@ -90,10 +90,10 @@ PRINTED = {
 }
 """What each script prints: patterns that follow one another."""
 TOLD = {
-    "what_travels.py": r"(The knot 'anything' is brought up to date: function\..*\n){3}",
+    "what_travels.py": r"(The knot 'anything' is updated: function\..*\n){3}",
     # Another example has a knot of that name.
-    "first_use.py": r"(The knot 'pi-calc' is brought up to date: function\..*\n)?",
-    "monte_carlo_pi.py": r"(The knot 'pi-calc' is brought up to date: function\..*\n)?",
+    "first_use.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
+    "monte_carlo_pi.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
 }
 """What is told on stderr; nothing, unless it says so here."""
 CALLED_BACK = {

@@ -127,9 +127,9 @@ def test_another_template_is_an_update() -> None:
     assert cloud.writes == ["update"]
 
 
-def test_free_parameters_may_differ() -> None:
+def test_ignored_parameters_may_differ() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="old")
-    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, free=["A"])
+    state = cloud.stack().deploy(TEMPLATE, PARAMETERS, ignore=["A"])
     assert cloud.writes == []
     assert state.parameters["A"] == "old"
 
@@ -177,9 +177,20 @@ def test_failed_creation_says_why_and_leaves_nothing() -> None:
 def test_failed_update_says_why_and_keeps_the_stack() -> None:
     cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]).existing("CREATE_COMPLETE", A="0")
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
-    with pytest.raises(CannotCreateResourceException, match=r"is as it was: Role \(AWS::X::Role\): too long"):
+    words = r"could not be changed\. AWS undid the change\. AWS reports: Role \(AWS::X::Role\): too long\. Fix"
+    with pytest.raises(CannotCreateResourceException, match=words):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update"]
+
+
+@pytest.mark.parametrize("before", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_failed_rollback_is_left_for_the_user_to_clobber(before: str) -> None:
+    cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"]).existing(before, A="0")
+    cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
+    words = r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. Remove them: `cloudknot clobber NAME`"
+    with pytest.raises(CannotCreateResourceException, match=words):
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
+    assert cloud.writes == (["update"] if before == "CREATE_COMPLETE" else [])
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
@@ -212,7 +223,9 @@ def test_waits_have_an_end(script: str) -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS"], delete=["DELETE_IN_PROGRESS"])
     if script == "delete":
         cloud.existing("ROLLBACK_COMPLETE")
-    with pytest.raises(CKTimeoutError, match=f"within 100 s; its status is {script.upper()}_IN_PROGRESS"):
+    with pytest.raises(
+        CKTimeoutError, match=rf"within 100 s\. Its status is {script.upper()}_IN_PROGRESS\. AWS continues"
+    ):
         cloud.stack(timeout=100).deploy(TEMPLATE, PARAMETERS)
     assert cloud.now <= 100
 

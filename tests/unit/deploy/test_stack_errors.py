@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudknot.deploy.cloudformation.stack_errors import failures, meaning
+from cloudknot.deploy.cloudformation.stack_errors import advice_for, failures
 
 HANDLED = (
     'Resource handler returned message: "{} (Service: Batch, Status Code: 400, Request ID: 0f-1)" '
@@ -23,7 +23,10 @@ def row(name, status, reason, physical=""):
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Error executing request, Exception : Object already exists, RequestId: 1", "has that name already"),
+        (
+            "Error executing request, Exception : Object already exists, RequestId: 1",
+            "Another resource already has this name",
+        ),
         ("Maximum number of job queues supported is 50", "cloudknot list"),
         ("Cannot exceed quota for RolesPerAccount: 1000", "Service Quotas"),
         ("The maximum number of VPCs has been reached. (HandlerErrorCode: ServiceLimitExceeded)", "Service Quotas"),
@@ -43,15 +46,18 @@ def row(name, status, reason, physical=""):
         ("The instance type 'p9.large' is not supported in this region", "instance_types="),
         ("You are not subscribed to this service. OptInRequired", "set_region"),
         ("Cannot delete entity, must detach all policies first.", "detach-role-policy"),
-        ("resource sg-1 has a dependent object (HandlerErrorCode: DependencyViolation)", "Something else uses it"),
+        (
+            "resource sg-1 has a dependent object (HandlerErrorCode: DependencyViolation)",
+            "Another resource still uses it",
+        ),
     ],
 )
 def test_common_reasons_have_a_sentence(reason, words):
-    assert words in meaning(reason)
+    assert words in advice_for(reason)
 
 
 def test_an_uncommon_reason_has_none():
-    assert meaning("The moon is in the wrong quarter") == ""
+    assert advice_for("The moon is in the wrong quarter") == ""
 
 
 @pytest.mark.parametrize(
@@ -62,10 +68,10 @@ def test_an_uncommon_reason_has_none():
     ],
 )
 def test_a_denial_is_no_other_fault(what):
-    assert meaning(f"User: arn:aws:iam::1:user/x is not authorized to perform: {what}") == ""
+    assert advice_for(f"User: arn:aws:iam::1:user/x is not authorized to perform: {what}") == ""
 
 
-def test_the_resources_at_fault_are_told_once_in_the_order_in_which_they_failed():
+def test_each_failed_resource_is_named_once_in_order_of_failure():
     rows = [
         row("x", "ROLLBACK_COMPLETE", "", physical="id"),
         row("Environment", "CREATE_FAILED", "Resource creation cancelled"),
@@ -74,12 +80,12 @@ def test_the_resources_at_fault_are_told_once_in_the_order_in_which_they_failed(
         row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id"),
         row("Old", "CREATE_FAILED", "of another time"),
     ]
-    told = failures(rows, "id")
-    assert told.startswith(
+    text = failures(rows, "id")
+    assert text.startswith(
         "Role (AWS::Batch::Role): The moon is in the wrong quarter; Queue (AWS::Batch::Queue): Object already exists. "
     )
-    assert told.count("has that name already") == 1
+    assert text.count("already has this name") == 1
 
 
-def test_without_failed_resources_there_is_nothing_to_tell():
+def test_no_failed_resources_give_no_text():
     assert failures([row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id")], "id") == ""
