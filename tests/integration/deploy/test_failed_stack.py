@@ -59,14 +59,15 @@ def test_what_knots_share_was_deleted_by_hand(cloud, pars):
         ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
 
 
-def test_a_change_that_fails_leaves_the_knot_as_it_was(cloud, pars):
+def test_a_change_that_can_neither_be_made_nor_undone_says_how_to_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
-    with pytest.raises(ck.CannotCreateResourceException, match=r"AWS undid the change\. AWS reports: JobQueue "):
+    words = r"^AWS can no longer change .*undoing it failed, too\. AWS reports: JobQueue .*`cloudknot clobber NAME`"
+    with pytest.raises(ck.CannotCreateResourceException, match=words):
         ck.Knot(name="failing", func=square, pars=pars, priority=9, cloud=cloud)
     (found,) = (one for one in ck.list_knots(cloud) if one.name == "failing")
-    assert found.status.startswith("UPDATE_ROLLBACK")
+    assert found.status == "UPDATE_ROLLBACK_FAILED"
     knot.clobber(clobber_image=True)
 
 
