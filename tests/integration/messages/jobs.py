@@ -14,7 +14,7 @@ from typing import Any, cast
 import cloudknot as ck
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.program.script import make_script
-from cloudknot.run.collect.element_errors import Place, given_up, load_exception, lost, unreadable
+from cloudknot.run.collect.element_errors import Place, given_up_error, load_exception, lost_error, unpickling_error
 from cloudknot.run.collect.job_failures import ending
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
@@ -39,7 +39,7 @@ def _failure(kind: str, name: str = "", message: str = "", **more: Any) -> Failu
 
 @AREA.case
 def elements_without_a_result(world: World) -> list[BaseException]:
-    return [lost(PLACE, ending(cast(Any, job))) for job, *_ in CASES.values()]
+    return [lost_error(PLACE, ending(cast(Any, job))) for job, *_ in CASES.values()]
 
 
 @AREA.case
@@ -58,12 +58,12 @@ def elements_with_a_stored_failure(world: World) -> list[BaseException]:
 
 @AREA.case
 def result_that_this_session_cannot_read(world: World) -> BaseException:
-    return unreadable(PLACE, ModuleNotFoundError("No module named 'pandas'"))
+    return unpickling_error(PLACE, ModuleNotFoundError("No module named 'pandas'"))
 
 
 @AREA.case
 def results_that_cannot_be_reached(world: World) -> BaseException:
-    return given_up(PLACE, ck.CloudError("s3:GetObject got no answer: connection refused. Check the network."))
+    return given_up_error(PLACE, ck.CloudError("s3:GetObject got no answer: connection refused. Check the network."))
 
 
 @AREA.case
