@@ -37,17 +37,20 @@ POLL_INTERVAL = 0.02
 
 
 class LocalCloud(Cloud):
-    """The embedded cloud: a server with the API of AWS on this machine, with jobs as processes of this machine.
+    """The embedded cloud: a server on this machine with the API of AWS. Its jobs run on this machine, too.
 
     Creating the object does no I/O. The first use connects to the running cloud of the directory, or starts one.
     The cloud keeps running when this process ends. It ends with `stop`, or after a day without use.
     As a context manager, the object stops the cloud at the end of the block if it has started the cloud itself.
 
+    If the running cloud has another ``runner``, ``registry`` or ``iam`` than the arguments, the first use raises
+    `CloudknotConfigurationError`.
+
     Parameters
     ----------
     directory : path, optional
         The directory of the cloud's files. One cloud can run for each directory. Default: ``CLOUDKNOT_LOCAL_DIR``,
-        else ``~/.cache/cloudknot/local``.
+        else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
     vcpus : int, optional
         The vCPUs that running jobs may hold together. Default: the number of this machine. Without effect on a cloud
         that runs already.
@@ -145,6 +148,7 @@ class LocalCloud(Cloud):
 
     @cached_property
     def door(self) -> Door:
+        """The object that makes all calls to the embedded cloud."""
         state = self._running()
         return Door(
             self._session_arguments(),

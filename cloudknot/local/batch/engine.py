@@ -217,7 +217,7 @@ class Engine:
         self._set_status(job, Status.RUNNING)
         attempt = job.attempts[-1]
         attempt.started = job.started = _ms(now)
-        # The timeout is one of each attempt. Its time does not include the wait in the queue or the pull of the image.
+        # The timeout applies to each attempt. The wait in the queue and the pull of the image do not count.
         if job.spec.timeout is not None:
             heapq.heappush(self._deadlines, _Deadline(now + job.spec.timeout, attempt.task_id, kill=False))
 

@@ -193,7 +193,7 @@ class Batch:
         if len(ids) > MAX_BULK:
             raise ClientException(f"Number of jobs must be at most {MAX_BULK}")
         successful, errors = [], []
-        # One job that cannot end does not keep the others from it.
+        # A refused job does not prevent the end of the others.
         for job_id in ids:
             try:
                 self._end(job_id, request.get("reason"), end)

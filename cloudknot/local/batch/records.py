@@ -240,6 +240,6 @@ class Job:
     """The number of jobs that must succeed before this one can start."""
     dependents: list[Job] = field(default_factory=list)
     stop_reason: str | None = None
-    """The statusReason of a running job that is being stopped; None while nobody stops it."""
+    """The statusReason of a running job that is being stopped, or else None."""
     cancelled: bool = False
     terminated: bool = False

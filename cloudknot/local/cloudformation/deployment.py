@@ -51,7 +51,7 @@ def check(spec: StackSpec, pseudo_parameters: Mapping[str, str]) -> None:
 
 def order(resources: Mapping[str, ResourceDeclaration]) -> list[str]:
     """Return the logical ids of the resources, each one after its dependencies."""
-    # Parameters are references as well, but no resources.
+    # References include parameters. These need no order.
     graph = {
         name: [dependency for dependency in _dependencies(resource) if dependency in resources]
         for name, resource in resources.items()
@@ -314,7 +314,7 @@ def run(work: Callable[[], None], record: StackRecord) -> None:
     """Run an operation on a stack in this thread. After any error, the stack is in a status that permits deletion."""
     try:
         work()
-    # A bug must not leave the stack in progress: its callers would wait for ever, and nobody could delete it.
+    # A bug must not leave the stack in progress. Its callers would wait for ever, and could not delete it.
     except Exception as error:
         logging.getLogger(__name__).exception("The operation on the stack %s failed", record.name)
         verb = record.status.partition("_")[0]

@@ -224,7 +224,7 @@ class Role(UpdatableType):
     def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         role = resource.physical_id
         # Policies that stay are not removed in between, because running jobs use the role.
-        self._revoke(services, role, resource.properties, kept=properties)
+        self._revoke(services, role, resource.properties, still_declared=properties)
         self._grant(services, role, properties)
         document = properties["AssumeRolePolicyDocument"]
         services.call("iam", "UpdateAssumeRolePolicy", {"RoleName": role, "PolicyDocument": document})
@@ -234,7 +234,7 @@ class Role(UpdatableType):
 
     def delete(self, services: Services, resource: Resource) -> None:
         # IAM deletes no role with policies.
-        self._revoke(services, resource.physical_id, resource.properties, kept={})
+        self._revoke(services, resource.physical_id, resource.properties, still_declared={})
         services.delete("iam", "DeleteRole", {"RoleName": resource.physical_id})
 
     def _grant(self, services: Services, role: str, properties: Properties) -> None:
@@ -244,12 +244,12 @@ class Role(UpdatableType):
         for policy in properties.get("Policies", ()):
             services.call("iam", "PutRolePolicy", {"RoleName": role, **policy})
 
-    def _revoke(self, services: Services, role: str, properties: Properties, kept: Properties) -> None:
-        """Remove the policies of ``properties`` that are not in ``kept``."""
+    def _revoke(self, services: Services, role: str, properties: Properties, still_declared: Properties) -> None:
+        """Remove the policies of ``properties`` that are not in ``still_declared``."""
         for arn in properties.get("ManagedPolicyArns", ()):
-            if arn not in kept.get("ManagedPolicyArns", ()):
+            if arn not in still_declared.get("ManagedPolicyArns", ()):
                 services.delete("iam", "DetachRolePolicy", {"RoleName": role, "PolicyArn": arn})
-        names = {policy["PolicyName"] for policy in kept.get("Policies", ())}
+        names = {policy["PolicyName"] for policy in still_declared.get("Policies", ())}
         for policy in properties.get("Policies", ()):
             if policy["PolicyName"] not in names:
                 services.delete("iam", "DeleteRolePolicy", {"RoleName": role, "PolicyName": policy["PolicyName"]})

@@ -170,7 +170,7 @@ class DockerRunner:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            # From here on, nobody reports the end of a task: see _run.
+            # From here on, no thread reports the end of a task: see _run.
             self._tasks.clear()
             threads = list(self._threads)
         self._signals.shutdown(wait=True, cancel_futures=True)

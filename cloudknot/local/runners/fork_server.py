@@ -92,7 +92,7 @@ class ForkServer:
         """Serve until the control socket closes, then kill all remaining processes."""
         # SIGCHLD writes to a socket that the loop selects on, so no end of a child is missed between two calls.
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        # A signal without a handler wakes nobody.
+        # A signal without a handler does not write to the socket.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -187,8 +187,8 @@ class ForkServer:
 
         A process without the variables of its attempt is killed when no task runs.
         """
-        # A process that has left its group, such as a daemon, escapes the kill of the group. Linux makes this
-        # process its parent.
+        # A daemon leaves its process group, and so escapes the kill of the group. On Linux it then becomes a child of
+        # the fork server, and is found here.
         orphans = _children() - self._tasks.keys()
         running = set(self._attempts.values()) if orphans else set()
         for pid in orphans:
@@ -197,7 +197,7 @@ class ForkServer:
                 _kill(pid)
 
     def _send(self, message: Message) -> None:
-        # If the server has gone, the next read finds a closed socket and ends the loop.
+        # If the embedded cloud has ended, the next read finds a closed socket and ends the loop.
         with contextlib.suppress(ConnectionError):
             self._control.sendall(json.dumps(message).encode() + b"\n")
 

@@ -33,15 +33,15 @@ def fake_image(directory, program):
     return directory
 
 
-class TestWarmParent:
-    def test_a_parent_that_does_not_read_keeps_nobody_waiting(self, tmp_path):
+class TestForkServerClient:
+    def test_a_fork_server_that_does_not_read_blocks_no_caller(self, tmp_path):
         image = fake_image(tmp_path / "deaf", "time.sleep(600)")
-        parent = ForkServerClient(image, tmp_path / "log", {}, lambda *_: None)
-        sending = threading.Thread(target=lambda: [parent.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
+        server = ForkServerClient(image, tmp_path / "log", {}, lambda *_: None)
+        sending = threading.Thread(target=lambda: [server.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
         sending.join(30)
         waiting = sending.is_alive()
-        os.killpg(parent._process.pid, signal.SIGKILL)
+        os.killpg(server._process.pid, signal.SIGKILL)
         assert not waiting
 
     def test_all_that_was_sent_arrives_in_order(self, tmp_path):
@@ -52,13 +52,13 @@ class TestWarmParent:
         )
         heard = []
         image = fake_image(tmp_path / "slow", program)
-        parent = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        server = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
         for number in range(500):
-            assert parent.send({"number": number, "ballast": "x" * 5000})
+            assert server.send({"number": number, "ballast": "x" * 5000})
         until(lambda: len(heard) == 500)
-        parent.close()
+        server.close()
         assert heard == list(range(500))
-        assert parent.send({"number": 500}) is False
+        assert server.send({"number": 500}) is False
 
     def test_a_message_that_is_not_understood_is_not_the_last(self, tmp_path):
         heard = []
