@@ -108,14 +108,14 @@ class Cloud:
         """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
         from botocore.config import Config
 
-        from cloudknot.worker.s3.retries import is_foreign
+        from cloudknot.worker.s3.retries import is_botocore_error
 
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
             client = self.door.session().client("sts", endpoint_url=self.endpoint_url, config=quick)
             return str(client.get_caller_identity()["Account"])
         except Exception as error:
-            if not (isinstance(error, CloudknotError) or is_foreign(error)):
+            if not (isinstance(error, CloudknotError) or is_botocore_error(error)):
                 raise
             return None
 

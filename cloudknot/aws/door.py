@@ -17,7 +17,7 @@ from cloudknot.aws.error_table import SILENCE, translate
 from cloudknot.aws.s3.timestamps import parse_quickly
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
-from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_foreign
+from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_botocore_error
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -238,7 +238,7 @@ class Door:
         try:
             answer = self._persistence.call(call, repeatable=repeatable)
         except Exception as error:
-            if not is_foreign(error):
+            if not is_botocore_error(error):
                 raise
             raise self._translate(error, f"{service}:{operation}", client) from error
         self._answered = True

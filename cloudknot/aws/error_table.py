@@ -21,7 +21,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.worker.s3.retries import are_still_expired
+from cloudknot.worker.s3.retries import is_failed_renewal
 
 NO_CREDENTIALS = (
     "No AWS credentials were found. To run on AWS, run `aws configure`, or set the environment variable AWS_PROFILE, "
@@ -120,7 +120,7 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
         return CredentialsError(NO_CREDENTIALS)
     if isinstance(error, exceptions.ProfileNotFound):
         return ProfileException(f"{error}. Call cloudknot.list_profiles() to see the profiles of this machine.")
-    if isinstance(error, _login_errors()) or are_still_expired(error):
+    if isinstance(error, _login_errors()) or is_failed_renewal(error):
         return CredentialsError(BAD_CREDENTIALS.format(code=error))
     if isinstance(error, exceptions.ParamValidationError):
         text = f"{operation} was not called, because boto3 does not accept its parameters: {error}"

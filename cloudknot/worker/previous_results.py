@@ -20,7 +20,7 @@ from .wire.failure import NO_INPUT, VALUE, Failure, add_note
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
 from .wire.pack import Pack, head_size
-from .wire.pack_order import Listed, clusters, counting
+from .wire.pack_order import Listed, choose_packs, clusters
 
 
 def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
@@ -86,7 +86,7 @@ class PreviousResults:
             while index is not None and index < end:
                 wanted.append(index)
                 index = next(waiting, None)
-            yield from self._read(wanted, counting(cluster, self._kinds) if wanted else {})
+            yield from self._read(wanted, choose_packs(cluster, self._kinds) if wanted else {})
         while index is not None:
             yield None
             index = next(waiting, None)

@@ -12,7 +12,7 @@ from cloudknot.run.submit.stored_runs import runs_of
 from cloudknot.run.submit.submit_job import MAX_CHILDREN
 from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
-from cloudknot.worker.wire.pack import head_size, walls
+from cloudknot.worker.wire.pack import head_size, wall_seconds
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -137,7 +137,7 @@ def _wall_seconds(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[f
     except ResourceDoesNotExistException:
         # Somebody has deleted the run since the listing.
         return ()
-    return walls(head)
+    return wall_seconds(head)
 
 
 def _spread(items: Sequence[StoredObject], number: int) -> Iterator[StoredObject]:

@@ -1,1 +1,1 @@
-"""Requests of S3: small ones, reads of a stream, uploads, and retries. Client and worker share all but `client`."""
+"""S3 requests: small ones, streamed reads, uploads and retries. Client and worker share all modules but `client`."""

@@ -1,7 +1,7 @@
-"""The worker's side of S3: byte ranges in, packs out.
+"""The worker's S3 client: it reads byte ranges and stores packs.
 
-`connect` makes one client for each environment, before the fork server of the embedded cloud forks, so that a fork
-need not make its own.
+`connect` makes one client for each environment. The embedded cloud's fork server calls it before it forks, so that a
+fork need not make its own.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Longer than the client's, because a result may have taken hours and is lost if it cannot be stored.
 PATIENCE = 600.0
-"""Seconds for which a request is repeated: a result that took hours is not given up for a minute's trouble."""
+"""Seconds for which a request is retried."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -49,23 +50,23 @@ _SETTINGS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
-"""The variables that decide where requests go and whose they are."""
-EXISTS = "PreconditionFailed"
+"""The variables that determine the server and the credentials of requests."""
+ALREADY_EXISTS = "PreconditionFailed"
 _patience = Persistence(PATIENCE)
 
 
 def _persist(call: Callable[[], T]) -> T:
-    """Return what the call returns, made again for as long as its trouble may pass. Then raise `Unreachable`."""
+    """Return the call's result. Retry it while the trouble may pass, then raise `Unreachable`."""
     try:
         return _patience.call(call)
     except Exception as error:
         if trouble_of(error) is None:
             raise
-        raise Unreachable(f"S3 has not answered for {PATIENCE:.0f} s: {error}") from error
+        raise Unreachable(f"S3 could not be reached for {PATIENCE:.0f} seconds: {error}") from error
 
 
 class _PersistentClient:
-    """boto3's client of S3, whose calls are repeated for as long as their trouble may pass."""
+    """boto3's S3 client, with calls that are retried while their trouble may pass."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
@@ -75,18 +76,22 @@ class _PersistentClient:
         return lambda **arguments: _persist(partial(call, **arguments))
 
     def abort_multipart_upload(self, **arguments: Unpack[AbortMultipartUploadRequestTypeDef]) -> None:
-        """Try once: the attempt has failed already. What is left, the bucket's rule drops."""
+        """Abort an upload, without retries."""
+        # The upload has failed already. If the abort fails too, the bucket's lifecycle rule drops the parts.
         self._client.abort_multipart_upload(**arguments)
 
 
 def connect() -> S3:
-    """Return S3 as the environment says now: that of the container, before the function changes it."""
+    """Return the S3 client for the environment variables of this moment.
+
+    Call it before the user's function, which may change them.
+    """
     return _connect(tuple(os.environ.get(name) for name in _SETTINGS))
 
 
 @cache
 def _connect(settings: tuple[str | None, ...]) -> S3:
-    # A session of its own: boto3's default one would keep the credentials of an environment that has changed since.
+    # Not boto3's default session, which would keep the credentials of an environment that has changed since.
     session = get_session()
     config = Config(
         retries=NO_RETRIES,
@@ -100,15 +105,15 @@ def _connect(settings: tuple[str | None, ...]) -> S3:
 
 @dataclass(frozen=True)
 class S3:
-    """The objects in S3 that a job reads and stores. Every request is repeated for `PATIENCE` seconds.
+    """The objects in S3 that a job reads and stores. Every request is retried for `PATIENCE` seconds.
 
     Attributes
     ----------
     client : S3Client
     plain : PlainRequests
-        Tried first for what is small.
+        Tried first for small objects.
     sse : {None, "AES256", "aws:kms"}
-        Server-side encryption asked for with every object; None leaves it to the bucket.
+        Server-side encryption requested for every object. None leaves it to the bucket.
     """
 
     client: S3Client
@@ -120,7 +125,7 @@ class S3:
         return cast("S3Client", _PersistentClient(self.client))
 
     def read(self, bucket: str, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Read bytes ``start`` to ``end`` (not included) of an object; all of it without ``end``."""
+        """Return bytes ``start`` to ``end`` (not included) of an object, to its end by default."""
         if end is not None and end <= start:
             return b""
         span = span_of(start, end)
@@ -131,62 +136,67 @@ class S3:
         return self.client.get_object(Bucket=bucket, Key=key, **span)["Body"]
 
     def write(self, bucket: str, key: str, body: bytes) -> None:
-        """Store one object, unless there is one of that key.
-
-        An attempt that Batch believes dead may go on beside the next one: what the first of them stored stays, since
-        somebody may have read it. A request that is repeated because its answer was lost finds its own object.
-        """
+        """Store an object, unless its key exists already."""
+        # An attempt may still run although Batch believes that its host is lost, beside the next attempt. The first
+        # result stays, because a session may have read it. A retry after a lost answer finds its own object.
         headers = {"x-amz-server-side-encryption": self.sse} if self.sse else {}
         if self.plain.put(bucket, key, body, {**headers, "If-None-Match": "*"}):
             return
         try:
             self._persistent.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **encryption(self.sse))
         except ClientError as error:
-            if code_of(error) != EXISTS:
+            if code_of(error) != ALREADY_EXISTS:
                 raise
 
     def write_large(self, bucket: str, key: str, pieces: Pieces) -> None:
-        """`write`, in parts, of which only one is in memory besides the pieces."""
+        """Store an object as `write` does, in parts. Only one part is in memory besides the pieces."""
         name: ObjectName = {"Bucket": bucket, "Key": key}
         try:
-            with Upload(self._persistent, name, encryption(self.sse), only_new=True, at_once=1) as upload:
+            with Upload(self._persistent, name, encryption(self.sse), only_new=True, parallel=1) as upload:
                 for piece in pieces:
                     upload.write(piece)
         except ClientError as error:
-            if code_of(error) != EXISTS:
+            if code_of(error) != ALREADY_EXISTS:
                 raise
 
     def load(self, bucket: str, key: str, start: int, end: int) -> object:
-        """Unpickle bytes ``start`` to ``end`` of an object, while they come.
+        """Unpickle bytes ``start`` to ``end`` of an object while they arrive.
 
-        Raises `Unreadable` when they cannot be read.
+        Raises
+        ------
+        Unreadable
+            The object cannot be read.
         """
 
         def insist(call: Callable[[], T]) -> T:
             try:
                 return _persist(call)
             except (ClientError, BotoCoreError, OSError) as error:
-                raise Unreadable(f"{key} cannot be read: {error}") from error
+                raise Unreadable(
+                    f"s3://{bucket}/{key} cannot be read: {error}. The run may have been clobbered, or the job's role "
+                    "may lack access to the bucket."
+                ) from error
 
-        ask = partial(self._body, bucket, key)
-        with insist(lambda: RangeFile(ask, insist, start, end)).buffered() as file:
+        request = partial(self._body, bucket, key)
+        with insist(lambda: RangeFile(request, insist, start, end)).buffered() as file:
             value: object = buffers.load(file)
             return value
 
     def keys(self, bucket: str, prefix: str, after: str, until: str) -> list[str]:
-        """Return the keys under ``prefix`` that sort behind ``after`` and not behind ``until``."""
+        """Return the keys under ``prefix`` that sort after ``after`` and up to ``until``."""
         return [item["Key"] for item in self.objects(bucket, prefix, after, until)]
 
     def objects(self, bucket: str, prefix: str, after: str, until: str) -> list[ObjectTypeDef]:
-        """Return the objects of these keys as a listing shows them, with ``Key``, ``Size`` and ``LastModified``."""
-        found: list[ObjectTypeDef] = []
-        where: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+        """Return the objects with such keys, with ``Key``, ``Size`` and ``LastModified``."""
+        objects: list[ObjectTypeDef] = []
+        request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
         while True:
-            page = self._persistent.list_objects_v2(**where)
+            page = self._persistent.list_objects_v2(**request)
             for item in page.get("Contents", ()):
                 if item["Key"] > until:
-                    return found
-                found.append(item)
+                    return objects
+                objects.append(item)
             if not page.get("IsTruncated"):
-                return found
-            where["ContinuationToken"] = page["NextContinuationToken"]
+                return objects
+            # Each page is a call of its own, so a retry repeats one page and not the listing.
+            request["ContinuationToken"] = page["NextContinuationToken"]

@@ -1,12 +1,12 @@
-"""S3 requests with botocore's signature and the standard library's HTTP, for the common case that all goes well.
+"""Send S3 requests with botocore's signature and the standard library's HTTP, for the common case without trouble.
 
-boto3's own way through its service model takes three times the CPU of such a request. In a process that was forked for
-a single element it touches so many pages of memory that the first request costs several milliseconds, most of them
-spent on copying those pages. boto3 is left whatever does not succeed here: it knows the cause, and the remedy.
-
-Client and worker read small objects in this way; the worker stores its packs so, too. Only public names of botocore
-are used.
+Requests that do not succeed here are left to boto3, which knows the cause and the remedy. Client and worker read small
+objects in this way, and the worker also stores its packs. Only public names of botocore are used.
 """
+
+# boto3's own way through its service model takes three times the CPU of such a request. In a process that was forked
+# for a single element, it touches so many memory pages that copying them takes most of the several milliseconds of the
+# first request.
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from botocore.utils import get_environ_proxies
 
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .range_file import Span
-from .retries import is_foreign
+from .retries import is_botocore_error
 
 if TYPE_CHECKING:
     from botocore.session import Session
     from types_boto3_s3 import S3Client
 
 WORKER_AGENT = "cloudknot-worker"
-"""The worker's user agent, by which the embedded cloud counts its requests."""
+"""The worker's user agent. The embedded cloud counts its requests by it."""
 BODY_LIMIT = 1024 * 1024
-"""Bytes of a body that is signed whole; boto3 streams a larger one with a checksum."""
+"""Bytes of the largest body that is signed as a whole. boto3 streams larger ones with a checksum."""
 MAX_IDLE = 64
-"""Connections that are kept open."""
+"""Number of connections that are kept open."""
+# These statuses mean that the server refuses requests of this kind. Others concern one object or one moment.
 REFUSALS = frozenset({301, 307, 400, 403})
-"""Statuses that say of the request that it is not one for this server, rather than of the object or the moment."""
+"""Statuses after which all requests are left to boto3."""
 
 
 class PlainRequests:
-    """Requests to the server of one S3 client, from any thread, and in a fork of the process.
+    """Requests to the server of one S3 client, from any thread or forked process.
 
-    After a refusal, or when nobody listens, this object makes no more requests: where only another name of S3 is let
-    through, each try would have to time out.
+    After a refusal or a failed connection, this object sends no more requests.
 
     Parameters
     ----------
     session : botocore.session.Session
-        Gives the credentials, which it renews, and the certificates.
+        Provides the certificates and the credentials, and renews the latter.
     client : boto3 client of S3
-        Gives endpoint, region and proxies.
+        Provides endpoint, region and proxies.
     agent : str
         The user agent.
     connect : callable, optional
-        Makes a connection to the server of a URL, in place of this module's own.
+        Makes a connection to the server of a URL, in place of this module's own function.
     """
 
     def __init__(
@@ -73,34 +73,35 @@ class PlainRequests:
         self._is_usable = not _needs_more(client)
 
     def get(self, bucket: str, key: str, span: Span) -> bytes | None:
-        """Return what GetObject gives, of the ``Range`` in ``span`` or of all; None for GetObject to try."""
+        """Return the bytes ``span`` of an object, or None if the caller should try GetObject."""
         answer = self._send("GET", bucket, key, {"Range": span["Range"]} if span else {})
         if answer is None:
             return None
         status, length, data = answer
-        whole = length == str(len(data))
-        return data if whole and status == (206 if span else 200) else None
+        # An answer that broke off is shorter than its length. boto3 reads it again.
+        is_complete = length == str(len(data))
+        return data if is_complete and status == (206 if span else 200) else None
 
     def put(self, bucket: str, key: str, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Store an object as PutObject does; False for PutObject to try."""
+        """Store an object. Return False if the caller should try PutObject."""
         answer = self._send("PUT", bucket, key, headers, body) if len(body) <= BODY_LIMIT else None
         return answer is not None and answer[0] == 200
 
     def warm_up(self) -> None:
-        """Load what a request needs, for processes that are forked from this one. No connection stays open."""
+        """Load the modules and credentials that a request needs, before this process forks. Leaves no connection."""
         self.get("cloudknot-warm-up", "nothing", {})
         self.close()
-        # The answer says nothing of requests for real objects.
+        # This request for an object that does not exist may be refused. Requests for real objects may succeed.
         self._is_usable = not _needs_more(self.client)
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the idle connections."""
         self._connections.close()
 
     def _send(
         self, method: str, bucket: str, key: str, headers: Mapping[str, str], body: bytes = b""
     ) -> tuple[int, str | None, bytes] | None:
-        """Return status, length and body of the answer; None if there is none."""
+        """Return status, length and body of the answer, or None without an answer."""
         url = f"{self._url}/{bucket}/{quote(key, safe='/~')}"
         signed = self._signed(method, url, headers, body)
         connection = self._connection() if signed else None
@@ -119,7 +120,7 @@ class PlainRequests:
         return answer.status, answer.headers["Content-Length"], data
 
     def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AWSRequest | None:
-        """Return the signed request; None without credentials, also if they cannot be had at the moment."""
+        """Return the signed request, or None if credentials are missing or cannot be fetched at the moment."""
         if not self._is_usable:
             return None
         request = AWSRequest(method, url, headers={"User-Agent": self._agent, **headers}, data=body)
@@ -129,7 +130,7 @@ class PlainRequests:
                 return None
             S3SigV4Auth(credentials.get_frozen_credentials(), "s3", self._region).add_auth(request)
         except Exception as error:
-            if not is_foreign(error):
+            if not is_botocore_error(error):
                 raise
             return None
         return request
@@ -138,6 +139,7 @@ class PlainRequests:
         try:
             return self._connections.take()
         except OSError:
+            # A network may let only another name of S3 through. Then each further try would have to time out.
             self._is_usable = False
             return None
 
@@ -149,15 +151,16 @@ class PlainRequests:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """The certificates that boto3 trusts. All connections share them: loading takes longer than a request."""
+        """The certificates that boto3 trusts."""
+        # All connections share the context, because loading it takes longer than a request.
         own = self._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
         return ssl.create_default_context(cafile=own or get_cert_path(True))
 
 
 def _needs_more(client: S3Client) -> bool:
-    """Whether requests go through a proxy, or show a certificate of the client's."""
+    """Return whether requests need a proxy or a client certificate, which only boto3 handles."""
     url = client.meta.endpoint_url
-    # Options of botocore's `Config` that its type stubs lack.
+    # The type stubs lack these options of botocore's `Config`.
     proxies, certificate = client.meta.config.proxies, client.meta.config.client_cert  # type: ignore[attr-defined]
     if proxies is None:
         proxies = get_environ_proxies(url)
@@ -165,7 +168,7 @@ def _needs_more(client: S3Client) -> bool:
 
 
 class _Connections:
-    """Connections to one server, kept open between requests. Threads share them; a forked process has its own."""
+    """Connections to one server, kept open between requests. Threads share them, and a forked process has its own."""
 
     def __init__(self, url: str, connect: Callable[[str], HTTPConnection]) -> None:
         self._url, self._connect = url, connect
@@ -174,15 +177,15 @@ class _Connections:
         weakref.finalize(self, _close, self._idle)
 
     def take(self) -> HTTPConnection:
-        """Return a connection that nobody else uses. Raises `OSError` if nobody listens."""
+        """Return a connection for exclusive use. Raises `OSError` if the server accepts none."""
         if self._process != os.getpid():
-            # The parent's. To close them here ends nothing there.
+            # These connections are the parent's. Closing them here does not end them there.
             self.close()
             self._process = os.getpid()
         while (connection := _pop(self._idle)) is not None:
             if not _is_readable(connection.sock):
                 return connection
-            # The server has closed it, or says something that nobody asked.
+            # An idle connection is readable if the server has closed it, or has sent something unrequested.
             connection.close()
         connection = self._connect(self._url)
         connection.connect()
@@ -191,13 +194,14 @@ class _Connections:
         return connection
 
     def put_back(self, connection: HTTPConnection) -> None:
-        """Keep a connection whose answer has been read, unless the server has ended it."""
+        """Keep a connection after its answer was read, unless the server has ended it."""
         if connection.sock and len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
 
     def close(self) -> None:
+        """Close the idle connections."""
         _close(self._idle)
 
 
@@ -207,7 +211,7 @@ def _close(connections: list[HTTPConnection]) -> None:
 
 
 def _pop(connections: list[HTTPConnection]) -> HTTPConnection | None:
-    # Another thread may take the last one.
+    # Another thread may take the last one between a check and the pop.
     try:
         return connections.pop()
     except IndexError:
@@ -215,7 +219,8 @@ def _pop(connections: list[HTTPConnection]) -> HTTPConnection | None:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    """Whether something has arrived, be it only the end."""
+    """Return whether data, or the end of the connection, has arrived."""
+    # select, in contrast to poll, fails for file descriptors above 1023. Windows has only select.
     if not hasattr(select, "poll"):
         return bool(select.select([sock], [], [], 0)[0])
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""A part of an object in S3 as a file that is read as it comes. Client and worker both read large objects so."""
+"""A part of an S3 object as a file, read while the answer arrives. Client and worker read large objects with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ_SIZE = 256 * 1024
 
 
 class Span(TypedDict, total=False):
-    """The argument of GetObject that says which bytes; none for all of them."""
+    """The argument of GetObject that selects bytes. Empty for all of them."""
 
     Range: str
 
@@ -26,34 +26,34 @@ def span_of(start: int, end: int | None) -> Span:
 
 
 class RangeFile(io.RawIOBase):
-    """Bytes ``start`` to ``end`` (not included) of an object. Where an answer breaks off, another one goes on.
+    """Bytes ``start`` to ``end`` (not included) of an object. If an answer breaks off, a new request reads on.
 
     Parameters
     ----------
-    ask : callable
-        Takes the arguments of GetObject that say which bytes, and gives the body of the answer.
+    request : callable
+        Takes a `Span`, sends a GetObject request, and returns the body of the answer.
     persist : callable
-        Calls what it is given until it succeeds, or raises.
+        Calls its argument until that succeeds, or raises.
     start, end
-        Without ``end``, to the end of the object.
+        ``end`` is the end of the object by default.
     """
 
     def __init__(
         self,
-        ask: Callable[[Span], StreamingBody],
+        request: Callable[[Span], StreamingBody],
         persist: Callable[[Callable[[], bytes]], bytes],
         start: int = 0,
         end: int | None = None,
     ) -> None:
-        self._ask, self._persist, self._position, self._end = ask, persist, start, end
-        self._body: StreamingBody | None = ask(self._span())
+        self._request, self._persist, self._position, self._end = request, persist, start, end
+        self._body: StreamingBody | None = request(self._span())
 
     def _span(self) -> Span:
-        """The bytes that have not been read."""
+        """Return the bytes that have not been read yet."""
         return span_of(self._position, self._end)
 
     def buffered(self) -> BinaryIO:
-        """The file as unpicklers want it."""
+        """Return a buffered file, as unpicklers need it."""
         return cast(BinaryIO, io.BufferedReader(self, READ_SIZE))
 
     def readable(self) -> bool:
@@ -73,7 +73,8 @@ class RangeFile(io.RawIOBase):
 
     def _read_on(self, size: int | None) -> bytes:
         if self._body is None:
-            self._body = self._ask(self._span())
+            self._body = self._request(self._span())
+        # The body is dropped before it is read, so that after an error the next try requests the rest anew.
         body, self._body = self._body, None
         data = body.read(size)
         self._body, self._position = body, self._position + len(data)

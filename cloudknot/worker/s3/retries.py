@@ -1,7 +1,6 @@
-"""What goes wrong for a moment is tried again: which errors those are, how long to pause, when to give up.
+"""Retry requests that fail for a moment: which errors these are, how long to pause, when to give up.
 
-Client and worker make every request to AWS through this. botocore is told not to repeat anything: its own retries
-share one quota among all calls of a client, which runs dry when many fail, and it repeats what must not be done twice.
+Client and worker make every request to AWS through this module.
 """
 
 from __future__ import annotations
@@ -19,10 +18,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# botocore's own retries share one quota among all calls of a client. It runs dry when many calls fail: of 600 uploads,
+# with half of all requests failing, 119 were lost. botocore also repeats calls that must not be made twice, such as
+# SubmitJob.
 NO_RETRIES: _RetryDict = {"mode": "standard", "total_max_attempts": 1}
-"""botocore's own, for ``Config(retries=...)``."""
+"""Turns botocore's own retries off, for ``Config(retries=...)``."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
+"""Seconds."""
 
 _THROTTLED = frozenset(
     {
@@ -47,61 +50,61 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
 
 class Trouble(Enum):
-    """Why a call may succeed when it is made again."""
+    """A reason why a failed call may succeed when it is repeated."""
 
-    REFUSED = "asked to come back later: nothing was done"
-    UNANSWERED = "no answer, or none that tells: it may have been done"
-    NO_CONNECTION = "nobody was reached: nothing was done"
-    INSECURE = "the connection could not be secured, or broke off as one that was: it may have been done"
-    NO_CREDENTIALS = "the credentials have expired, or could not be had: nothing was done"
+    REFUSED = "AWS asked to come back later: nothing was done"
+    UNANSWERED = "no answer, or an unclear one: it may have been done"
+    NO_CONNECTION = "no server was reached: nothing was done"
+    INSECURE = "TLS failed, at the start or later: it may have been done"
+    NO_CREDENTIALS = "the credentials have expired or cannot be fetched: nothing was done"
 
     @property
     def may_be_done(self) -> bool:
-        """Whether the call may have been carried out."""
+        """Whether AWS may have carried out the call."""
         return self in (Trouble.UNANSWERED, Trouble.INSECURE)
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
-    """What kind of passing trouble an error is; None when making the call again would not help.
-
-    Codes and statuses: AWS General Reference, "Error retries", and each service's "Common errors".
-    """
+    """Return the trouble behind an error, or None if repeating the call would not help."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, exceptions.ClientError):
         return _trouble_of_answer(error)
+    # First, because botocore's SSLError is a ConnectionError too, but a broken TLS connection may have carried a call.
     if isinstance(error, exceptions.SSLError):
         return Trouble.INSECURE
     if isinstance(error, exceptions.ConnectionError):
         return Trouble.NO_CONNECTION
     lost = isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError)
-    if lost or are_still_expired(error):
+    if lost or is_failed_renewal(error):
         return Trouble.NO_CREDENTIALS
     unanswered = exceptions.HTTPClientError | exceptions.IncompleteReadError | ResponseParserError | OSError
     return Trouble.UNANSWERED if isinstance(error, unanswered) else None
 
 
-def is_foreign(error: BaseException) -> bool:
-    """Whether botocore raises that: for refusals, requests without an answer, and answers that make no sense."""
+def is_botocore_error(error: BaseException) -> bool:
+    """Return whether botocore raises such an error: for refusals, lost answers and malformed answers."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    return isinstance(error, BotoCoreError | ClientError | ResponseParserError | OSError) or are_still_expired(error)
+    return isinstance(error, BotoCoreError | ClientError | ResponseParserError | OSError) or is_failed_renewal(error)
 
 
 def code_of(error: BaseException) -> str:
-    """Return the code of AWS's refusal, from boto3's error or from one of ours; empty for any other error."""
+    """Return AWS's error code from boto3's or cloudknot's exception; empty for any other error."""
     response: Mapping[str, Mapping[str, object]] = getattr(error, "response", {})
     return str(getattr(error, "code", "") or response.get("Error", {}).get("Code", ""))
 
 
-def are_still_expired(error: BaseException) -> bool:
-    """Whether credentials were fetched anew and had expired as well, for which botocore has no class of its own."""
+def is_failed_renewal(error: BaseException) -> bool:
+    """Return whether renewed credentials had expired as well."""
+    # botocore raises a bare RuntimeError for this, so only the text identifies it.
     return isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error)
 
 
 def _trouble_of_answer(error: ClientError) -> Trouble | None:
+    # Codes and statuses: AWS General Reference, "Error retries", and "Common errors" of each service.
     code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == 429:
         return Trouble.REFUSED
@@ -112,32 +115,33 @@ def _trouble_of_answer(error: ClientError) -> Trouble | None:
 
 @dataclass(frozen=True)
 class Persistence:
-    """Makes calls until they succeed, for a bounded time.
+    """Repeats calls until they succeed, for a limited time.
 
     Parameters
     ----------
     limit : float
-        Seconds from the first failure of a call after which its error is final.
-    worth : callable
-        Whether to go on, asked after each failure with its trouble and the seconds since the first.
+        Seconds from the first failure of a call until its next error is final.
+    keep_trying : callable
+        Returns whether to go on. Called after each failure with its trouble and the seconds since the first one.
     clock, sleep, draw : callable
-        Seconds now; a pause of some seconds; a random number from 0 to 1.
+        Returns the time in seconds; pauses for some seconds; returns a random number from 0 to 1.
 
-    Pauses grow twofold from `FIRST_PAUSE` to `LONGEST_PAUSE`, each between a half and the whole of that, so that many
-    callers do not come back at once.
+    Notes
+    -----
+    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`.
     """
 
     limit: float
-    worth: Callable[[Trouble, float], bool] = lambda trouble, passed: True
+    keep_trying: Callable[[Trouble, float], bool] = lambda trouble, passed: True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     draw: Callable[[], float] = random.random
 
     def call(self, attempt: Callable[[], T], *, repeatable: bool = True) -> T:
-        """Call ``attempt`` until it returns, and give what that is.
+        """Call ``attempt`` until it succeeds, and return its result.
 
-        Without ``repeatable`` it is called again only when nothing can have been done so far. The last error is
-        raised as it is.
+        Raises the last error unchanged. With ``repeatable=False``, repeats only a call that AWS cannot have carried
+        out.
         """
         begun = None
         for pause in self._pauses():
@@ -150,7 +154,7 @@ class Persistence:
                 now = self.clock()
                 begun = now if begun is None else begun
                 passed = now - begun
-                if passed + pause > self.limit or not self.worth(trouble, passed):
+                if passed + pause > self.limit or not self.keep_trying(trouble, passed):
                     raise
             self.sleep(pause)
         raise AssertionError("unreachable: the pauses have no end")
@@ -158,5 +162,6 @@ class Persistence:
     def _pauses(self) -> Iterator[float]:
         pause = FIRST_PAUSE
         while True:
+            # Between half and all of the pause, at random, so that many callers do not come back at the same moment.
             yield pause * (1 + self.draw()) / 2
             pause = min(2 * pause, LONGEST_PAUSE)

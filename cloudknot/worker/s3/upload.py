@@ -1,6 +1,6 @@
-"""One object on its way to S3, stored while it is written: nothing is held but a few parts.
+"""Upload one object to S3 while it is written, with only a few parts in memory.
 
-The client gives its door, the worker its own client. Both repeat what fails for a moment.
+The client passes its door, the worker its own client. Both retry calls that fail for a moment.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from types_boto3_s3.literals import ServerSideEncryptionType
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
+# The size of the object is not known in advance, and S3 takes at most 10,000 parts (S3 user guide, "Multipart upload
+# limits"). So parts begin to grow after some thousands. With this growth, 10,000 parts hold more than 5 TiB, the
+# largest object of S3.
 EQUAL_PARTS = 2000
-"""Parts before they begin to grow; S3 takes 10,000 (S3 user guide, "Multipart upload limits")."""
+"""Number of parts before they begin to grow."""
 GROWTH = 168 * 1024
-"""Bytes by which each further part is larger: 10,000 parts are then more than S3's largest object, 5 TiB."""
-AT_ONCE = 4
-"""Parts that are sent at the same time."""
+"""Bytes by which each further part is larger than the one before."""
+PARALLEL_PARTS = 4
+"""Number of parts that are sent at the same time."""
 
 
 class ObjectName(TypedDict):
@@ -36,7 +39,7 @@ class ObjectName(TypedDict):
 
 
 class Encryption(TypedDict, total=False):
-    """The argument that asks for server-side encryption; none leaves it to the bucket."""
+    """The argument that requests server-side encryption. Empty leaves it to the bucket."""
 
     ServerSideEncryption: ServerSideEncryptionType
 
@@ -46,41 +49,47 @@ class _Condition(TypedDict, total=False):
 
 
 def encryption(sse: str | None) -> Encryption:
-    """Return the argument that asks for an encryption, None for the bucket's own."""
+    """Return the argument that requests an encryption. None leaves it to the bucket."""
     return {"ServerSideEncryption": cast("ServerSideEncryptionType", sse)} if sse else {}
 
 
 def part_size(number: int) -> int:
-    """Return the bytes of the part of that number, from 0."""
+    """Return the bytes of a part by its number, from 0."""
     return PART_SIZE + GROWTH * max(0, number - EQUAL_PARTS)
 
 
 class Upload:
-    """A context: what is written in it is one object at its end, and nothing when it ends with an exception.
+    """A context manager that stores its writes as one object when it ends, and nothing if it ends with an exception.
 
-    An object of less than one part is a single request. Of what fails, no part stays behind.
+    An object smaller than one part takes a single request.
 
     Parameters
     ----------
-    s3 : boto3 client of S3, or what stands for it
-        Repeats calls by itself.
+    s3 : boto3 client of S3, or an object with the same methods
+        It retries calls itself.
     name : ObjectName
     encryption : Encryption
     only_new : bool
-        Leave an object that is there already as it is, and raise S3's ``PreconditionFailed``.
-    at_once : int
-        Parts that are sent at the same time, each by a thread; with 1, the writer sends them itself, and no more than
-        one is held.
+        Keep an existing object of this name, and raise S3's ``PreconditionFailed``.
+    parallel : int
+        Number of parts that are sent at the same time, each by a thread. With 1, the writing thread sends them itself,
+        and no more than one part is in memory.
     """
 
     def __init__(
-        self, s3: S3Client, name: ObjectName, encryption: Encryption, *, only_new: bool = False, at_once: int = AT_ONCE
+        self,
+        s3: S3Client,
+        name: ObjectName,
+        encryption: Encryption,
+        *,
+        only_new: bool = False,
+        parallel: int = PARALLEL_PARTS,
     ) -> None:
-        self._s3, self._name, self._encryption, self._at_once = s3, name, encryption, at_once
+        self._s3, self._name, self._encryption, self._parallel = s3, name, encryption, parallel
         self._condition: _Condition = {"IfNoneMatch": "*"} if only_new else {}
         self._parts = Parts(part_size)
         self._id = ""
-        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="cloudknot-upload")
+        self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="cloudknot-upload")
         self._sent: list[CompletedPartTypeDef] = []
         self._sending: deque[Future[CompletedPartTypeDef]] = deque()
         self.size = 0
@@ -89,7 +98,7 @@ class Upload:
         return self
 
     def write(self, data: Buffer) -> None:
-        """Take the next bytes. Raises what storing earlier ones raised."""
+        """Add the next bytes. Raises the error of an earlier part, if one failed."""
         self.size += memoryview(data).nbytes
         for part in self._parts.cut(data):
             self._send(part)
@@ -98,15 +107,15 @@ class Upload:
         if not self._id:
             self._id = self._s3.create_multipart_upload(**self._name, **self._encryption)["UploadId"]
         number = len(self._sent) + len(self._sending) + 1
-        if self._at_once == 1:
+        if self._parallel == 1:
             self._sent.append(self._send_part(number, part))
             return
-        if len(self._sending) == self._at_once:
+        if len(self._sending) == self._parallel:
             self._sent.append(self._sending.popleft().result())
         self._sending.append(self._pool.submit(self._send_part, number, part))
 
     def _send_part(self, number: int, part: bytearray) -> CompletedPartTypeDef:
-        # boto3 takes any bytes, and copies none.
+        # boto3 takes a bytearray too, without a copy.
         body = cast(bytes, part)
         answer = self._s3.upload_part(**self._name, UploadId=self._id, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": answer["ETag"]}
@@ -118,6 +127,7 @@ class Upload:
             if error is None:
                 self._complete()
         except BaseException:
+            # S3 keeps, and bills, the parts of an upload that is neither completed nor aborted.
             self._abort()
             raise
         else:
@@ -139,32 +149,30 @@ class Upload:
                 **self._name, **self._condition, UploadId=self._id, MultipartUpload={"Parts": self._sent}
             )
         except Exception as error:
-            # S3 no longer knows an upload that was completed before, by a request whose answer was lost.
+            # An earlier request, its answer lost, may have completed the upload. S3 then no longer knows the upload.
             if code_of(error) != "NoSuchUpload" or not self._is_stored():
                 raise
 
     def _is_stored(self) -> bool:
-        """Return whether this upload's object is there; with a condition, whether any object of the name is.
-
-        Another attempt may have stored one of another size meanwhile, and the condition lets the first one stay.
-        """
+        """Return whether this upload's object is stored. With ``only_new``, any object of the name will do."""
         stored = self._stored_size()
+        # With the condition, another attempt may have stored an object of another size first, and that one stays.
         return stored is not None and (bool(self._condition) or stored == self.size)
 
     def _stored_size(self) -> int | None:
-        """Return the bytes of the object; None when there is none."""
+        """Return the bytes of the stored object, or None if it does not exist."""
         try:
             return self._s3.head_object(**self._name)["ContentLength"]
         except Exception as error:
-            # 403 where the caller may list nothing: it may read the key, so it is not there.
+            # S3 answers 403 instead of 404 to callers without the right to list. They may read, so the key is missing.
             if code_of(error) in ("403", "404"):
                 return None
             raise
 
     def _abort(self) -> None:
-        # A part that arrives afterwards would stay.
+        # A part that arrives after the abort would stay.
         self._pool.shutdown(cancel_futures=True)
         if self._id:
-            # The error to report is the one before.
+            # The caller needs the first error, not that of the abort.
             with suppress(Exception):
                 self._s3.abort_multipart_upload(**self._name, UploadId=self._id)

@@ -1,1 +1,1 @@
-"""The format of everything that client and worker exchange: keys, manifest, envelopes and packs. No I/O here."""
+"""The formats that client and worker share: keys, manifest, envelopes and packs. No I/O here."""

@@ -1,8 +1,8 @@
-"""Pickles whose large parts are never copied: neither joined when written, nor held twice when read.
+"""Pickle large values without copies: they are neither joined for writing nor held twice for reading.
 
-What is pickled is a list of pieces. Large ``bytes`` are pieces of their own, and so are the buffers of arrays, which
-pickle protocol 5 hands out of band (PEP 574). With such buffers, a pickle is preceded by their sizes and followed by
-them; without, it is a pickle like any other. The client imports this module, too.
+A pickle here is a list of pieces. Large ``bytes`` are pieces of their own, and so are the buffers of arrays, which
+pickle protocol 5 hands out of band (PEP 574). A pickle with such buffers begins with their sizes, and they follow it.
+A pickle without them has the usual format. The client imports this module too.
 """
 
 from __future__ import annotations
@@ -17,59 +17,66 @@ from typing import Any, BinaryIO
 Buffer = bytes | bytearray | memoryview
 Pieces = Sequence[Buffer]
 
-LEAST = 64 * 1024
-"""Bytes of the smallest buffer that is taken out of band."""
+OUT_OF_BAND_SIZE = 64 * 1024
+"""Bytes of the smallest buffer that is stored out of band."""
 MAGIC = b"ckb1"
 _COUNT = struct.Struct("<4sI")
 _SIZE = struct.Struct("<Q")
 
 
 class Unreadable(BaseException):
-    """What was stored could not be read, also not after trying for long. It passes through what unpickles."""
+    """A stored object could not be read, even after retries."""
+
+    # Not an Exception, so that user code that unpickles cannot catch it and take it for its own error.
 
 
 class Unreachable(Unreadable):
-    """S3 has not answered for as long as a request is repeated."""
+    """S3 did not answer in the time for which requests are retried."""
 
 
 class PieceFile:
-    """What to pickle into: a file, and the buffer callback that goes with it."""
+    """A file to pickle into that collects pieces, with the buffer callback for its pickler."""
 
     def __init__(self) -> None:
         self._written: list[Buffer] = []
         self._buffers: list[memoryview] = []
 
     def write(self, data: Buffer) -> int:
+        """Keep a piece of the pickle, without a copy."""
         self._written.append(data)
         return len(data)
 
     def take(self, buffer: pickle.PickleBuffer) -> bool:
-        """The callback: whether the pickler is to write this buffer itself."""
+        """Return whether the pickler should write a buffer in band. The ``buffer_callback`` of the pickler."""
         try:
             view = buffer.raw()
         except BufferError:
+            # The buffer is not contiguous, so it cannot be stored as it is.
             return True
-        if view.nbytes < LEAST:
+        if view.nbytes < OUT_OF_BAND_SIZE:
             return True
         self._buffers.append(view)
         return False
 
     def pieces(self) -> Pieces:
-        """What was pickled; in one piece if it is small. Buffers are those of the pickled objects themselves."""
+        """Return the pickle as pieces, or as one piece if it is small.
+
+        Its buffers share the memory of the pickled objects.
+        """
         if not self._buffers:
-            return self._written if size_of(self._written) >= LEAST else [b"".join(self._written)]
+            return self._written if size_of(self._written) >= OUT_OF_BAND_SIZE else [b"".join(self._written)]
         sizes = [size_of(self._written), *(view.nbytes for view in self._buffers)]
         head = _COUNT.pack(MAGIC, len(self._buffers)) + b"".join(map(_SIZE.pack, sizes))
         return [head, *self._written, *self._buffers]
 
 
 def size_of(pieces: Iterable[Buffer]) -> int:
-    """Bytes in all."""
+    """Return the total number of bytes."""
     return sum(memoryview(piece).nbytes for piece in pieces)
 
 
 def loads(data: Buffer, unpickle: Callable[..., object] = pickle.loads) -> Any:
-    """Unpickle what a `PieceFile` gave, joined. ``unpickle`` takes what `pickle.loads` does."""
+    """Unpickle the joined pieces of a `PieceFile`. ``unpickle`` takes the arguments of `pickle.loads`."""
     if data[:4] != MAGIC:
         return unpickle(data)
     view = memoryview(data)
@@ -77,12 +84,12 @@ def loads(data: Buffer, unpickle: Callable[..., object] = pickle.loads) -> Any:
     begin = _COUNT.size + (count + 1) * _SIZE.size
     sizes = (size for (size,) in _SIZE.iter_unpack(view[_COUNT.size : begin]))
     first, *rest = (view[start:end] for start, end in pairwise(accumulate(sizes, initial=begin)))
-    # Of their own, so that arrays can be written to and do not hold what else is in ``data``.
+    # Each buffer is copied, so that arrays are writable and do not keep the rest of ``data`` in memory.
     return unpickle(first, buffers=map(bytearray, rest))
 
 
 def load(file: BinaryIO, unpickler: Callable[..., pickle.Unpickler] = pickle.Unpickler) -> Any:
-    """`loads` from a buffered file: what is large is read straight into the object that it becomes."""
+    """Unpickle as `loads` does, from a buffered file. Large buffers are read straight into their objects."""
     if file.peek(4)[:4] != MAGIC:  # type: ignore[attr-defined]
         return unpickler(file).load()
     _, count = _COUNT.unpack(_exactly(file, _COUNT.size))
@@ -91,41 +98,48 @@ def load(file: BinaryIO, unpickler: Callable[..., pickle.Unpickler] = pickle.Unp
 
 
 def _read(file: BinaryIO, sizes: Iterable[int]) -> Iterator[bytearray]:
-    """The buffers, as the unpickler asks for them, which it does in their order."""
+    """Yield the buffers one by one."""
+    # The unpickler asks for buffers in the order in which they are stored, so each can be read on demand.
     for size in sizes:
         buffer = bytearray(size)
         if file.readinto(buffer) != size:  # type: ignore[attr-defined]
-            raise EOFError("the pickle's buffers end early")
+            raise EOFError("The pickle is incomplete: its buffers end too early.")
         yield buffer
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise EOFError("the pickle ends early")
+        raise EOFError("The pickle is incomplete: it ends too early.")
     return data
 
 
 class Parts:
-    """Cuts what is written into parts of given sizes, so that no more than one part is held."""
+    """Cuts a stream of bytes into parts of given sizes, and holds no more than one part.
+
+    Parameters
+    ----------
+    size : callable
+        Returns the bytes of a part by its number, from 0.
+    """
 
     def __init__(self, size: Callable[[int], int]) -> None:
         self._size, self._number = size, 0
-        self._held = bytearray()
+        self._part = bytearray()
 
     def cut(self, data: Buffer) -> Iterator[bytearray]:
-        """Take ``data``, and give the parts that are now full."""
+        """Add ``data``, and yield each part that is now full."""
         view = memoryview(data).cast("B")
         while view:
-            room = self._size(self._number) - len(self._held)
-            self._held += view[:room]
+            room = self._size(self._number) - len(self._part)
+            self._part += view[:room]
             view = view[room:]
-            if len(self._held) == self._size(self._number):
-                full, self._held = self._held, bytearray()
+            if len(self._part) == self._size(self._number):
+                full, self._part = self._part, bytearray()
                 self._number += 1
                 yield full
 
     def rest(self) -> bytearray:
-        """What is left at the end."""
-        rest, self._held = self._held, bytearray()
+        """Return the last part, which may be empty."""
+        rest, self._part = self._part, bytearray()
         return rest

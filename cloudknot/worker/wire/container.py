@@ -1,4 +1,4 @@
-"""What a job's container is started with: its command, its variables and its exit code for another attempt."""
+"""The contract between Batch and a job's container: its command, environment variables and exit code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Mapping
 
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
+# The code of the user's program must not mean a retry. So it is none of 75 (EX_TEMPFAIL), 1 to 127, or 128 and a
+# signal number.
 TRY_AGAIN = 214
-"""Exit code that asks Batch for another attempt; one that programs do not use, as they do 75, 1 to 127 or 128 and a
-signal."""
+"""Exit code that the job definition's rules answer with another attempt."""
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 
 def attempt_number(environment: Mapping[str, str]) -> int:
-    """Which attempt of its job a process is, from 1; 0 outside Batch."""
+    """Return the number of this attempt of its job, from 1. Returns 0 outside Batch."""
     return int(environment.get("AWS_BATCH_JOB_ATTEMPT") or 0)
 
 
 def child_index(environment: Mapping[str, str]) -> int:
-    """Which child of its run a process is, from the variables that Batch sets."""
+    """Return the index of this child in its run, from 0."""
+    # Batch sets the first variable for children of an array job, the client the second one for independent jobs.
     return int(environment.get("AWS_BATCH_JOB_ARRAY_INDEX") or environment.get(CHILD_VARIABLE) or 0)

@@ -1,6 +1,6 @@
-"""The kinds of outcomes, and the failure that stands in an envelope in place of a value.
+"""The kinds of outcomes, and the failure that an envelope holds in place of a value.
 
-Client and worker both import this module. It does no I/O and imports the standard library only.
+Client and worker both import this module. It does no I/O and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -17,12 +17,22 @@ VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT = range(6)
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an element has no value.
+    """The reason why an element has no value.
 
-    ``pickled`` is the exception itself, or the arguments of `rebuilt` where it does not unpickle, or empty when
-    neither can travel. ``source`` names the element of another run that failed in this way, and whose result this
-    element would have taken; else it is empty. ``attempt`` is the attempt of its job that stored it, from 1; 0 where
-    that is not known. The other fields are always there.
+    Attributes
+    ----------
+    kind : int
+        One of the kinds of outcomes, except ``VALUE``.
+    type, message, traceback : str
+        The exception in words.
+    exit_code : int or None
+        The code passed to ``sys.exit``.
+    pickled : bytes
+        The pickled exception, or the arguments of `rebuilt` if it cannot be unpickled. Empty if neither can travel.
+    source : str
+        The element of another run that failed in this way, if its result is the input of this element. Else empty.
+    attempt : int
+        The attempt of the job that stored the failure, from 1. 0 if not known.
     """
 
     kind: int
@@ -35,22 +45,26 @@ class Failure:
     attempt: int = 0
 
     def to_bytes(self) -> bytes:
-        about = asdict(self)
-        del about["pickled"]
-        text = json.dumps(about).encode()
+        """Return the failure in its stored form: the length of a JSON text, the text, and the pickle."""
+        attributes = asdict(self)
+        del attributes["pickled"]
+        text = json.dumps(attributes).encode()
         return _LENGTH.pack(len(text)) + text + self.pickled
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Failure:
+        """Read a stored failure."""
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
-        about = json.loads(data[_LENGTH.size : end])
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in about.items() if name in known}, pickled=data[end:])
+        attributes = json.loads(data[_LENGTH.size : end])
+        # The image's worker may be of a newer cloudknot and store further names, which are ignored.
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in attributes.items() if name in names}, pickled=data[end:])
 
 
 def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapping[str, object]) -> BaseException:
-    """An exception as it was, without its ``__init__``, which may take other arguments than ``args``."""
+    """Rebuild an exception from its parts, without calling its ``__init__``."""
+    # __init__ may take other arguments than ``args``: this is why such an exception cannot be unpickled.
     error = cls.__new__(cls, *args)
     object.__setattr__(error, "args", args)
     error.__dict__.update(attributes)
@@ -58,5 +72,6 @@ def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapp
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """`BaseException.add_note`, also to one that is a frozen dataclass and so takes no attribute."""
+    """Add a note to any exception, as `BaseException.add_note` does."""
+    # An exception that is a frozen dataclass refuses add_note, because it refuses to set attributes.
     object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])

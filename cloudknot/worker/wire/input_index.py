@@ -9,9 +9,10 @@ OFFSET_SIZE = _OFFSET.size
 
 
 def pack_offset(offset: int) -> bytes:
-    """One entry of the input index: where an element's pickle starts."""
+    """Return one entry of the index: the start of an element's pickle."""
     return _OFFSET.pack(offset)
 
 
 def unpack_offsets(data: bytes) -> list[int]:
+    """Return the offsets in a part of the index."""
     return [offset for (offset,) in _OFFSET.iter_unpack(data)]

@@ -1,9 +1,9 @@
-"""The keys of a run's objects in its bucket.
+"""The S3 keys of a run's objects.
 
-The client makes the run id before it submits, and all objects of the run lie under its prefix::
+The client makes the run id before it submits. All objects of the run lie under its prefix::
 
-    cloudknot.jobs/<knot>/<run id>/manifest.json      everything that a worker or a later session must know
-                                   function           its function, where the image does not hold it
+    cloudknot.jobs/<knot>/<run id>/manifest.json      the description of the run, for workers and later sessions
+                                   function           the run's own function, if the image does not contain it
                                    inputs             the pickled elements, one after the other
                                    inputs.index       their offsets, unless all are padded to one size
                                    submission.json    ids and names of the Batch jobs
@@ -25,14 +25,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 RUNS = "cloudknot.jobs"
+# Shared objects are the one exception to the rule that a run lies under its own prefix. Otherwise every map would
+# upload hundreds of megabytes again.
 SHARED = "shared"
-"""The folder, beside those of a knot's runs, of what several runs read."""
+"""Folder of the shared objects, beside the folders of a knot's runs."""
 SHARED_OBJECT = "object"
-"""Its name; beside it are the marks of who uses it."""
+"""Name of a shared object in its folder, beside the marks of the runs that use it."""
 
 
 class Location(NamedTuple):
-    """Which pack: the first element in it, how many, and the round of the run that stored it (0 is the map's own)."""
+    """The position of a pack: its first element, the number of elements, and the round that stored it (0: the map)."""
 
     first: int
     number: int
@@ -41,9 +43,13 @@ class Location(NamedTuple):
 
 @dataclass(frozen=True)
 class RunKeys:
-    """Where the objects of one run are in its bucket.
+    """The keys of the objects of one run.
 
-    ``prefix`` is ``cloudknot.jobs/<knot>/<run id>``.
+    Attributes
+    ----------
+    bucket : str
+    prefix : str
+        ``cloudknot.jobs/<knot>/<run id>``.
     """
 
     bucket: str
@@ -51,6 +57,7 @@ class RunKeys:
 
     @classmethod
     def of(cls, bucket: str, knot: str, run_id: str) -> RunKeys:
+        """Return the keys of a run by its id."""
         return cls(bucket, f"{RUNS}/{knot}/{run_id}")
 
     @classmethod
@@ -59,85 +66,96 @@ class RunKeys:
         scheme, _, rest = url.partition("://")
         bucket, _, prefix = rest.partition("/")
         if scheme != "s3" or not bucket or not prefix.strip("/"):
-            raise ValueError(f"{url!r} is not of the form s3://bucket/prefix")
+            raise ValueError(f"{url!r} is not the URL of a run. Write it as s3://bucket/prefix.")
         return cls(bucket, prefix.strip("/"))
 
     @property
     def url(self) -> str:
+        """``s3://bucket/prefix``."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     @property
     def knot(self) -> str:
+        """The name of the knot."""
         return self.prefix.split("/")[-2]
 
     @property
     def run_id(self) -> str:
+        """The id of the run."""
         return self.prefix.split("/")[-1]
 
     @property
     def manifest(self) -> str:
+        """Key of the run's manifest."""
         return f"{self.prefix}/manifest.json"
 
     @property
     def inputs(self) -> str:
+        """Key of the pickled elements."""
         return f"{self.prefix}/inputs"
 
     @property
     def index(self) -> str:
+        """Key of the input index."""
         return f"{self.prefix}/inputs.index"
 
     @property
     def submission(self) -> str:
+        """Key of the record of the map's own submission."""
         return self.submission_of(0)
 
     def job_name(self, round: int = 0) -> str:
-        """Batch's name of the jobs of one round."""
+        """Return the name of a round's jobs in Batch."""
         return f"{self.knot}-{self.run_id}" + (f"-{round}" if round else "")
 
     def submission_of(self, round: int) -> str:
-        """Key of the record of one round's submission."""
+        """Return the key of the record of a round's submission."""
         return f"{self.prefix}/submission{f'.{round}' if round else ''}.json"
 
     def started_of(self, round: int) -> str:
-        """Key of the same record, as the first child makes it; it names no other independent job."""
+        """Return the key of the record that a round's first child writes. It names no other independent job."""
+        # A key of its own, because under the client's key it would outlive a map that the client takes back.
         return f"{self.prefix}/started{f'.{round}' if round else ''}.json"
 
     @property
     def rounds(self) -> str:
-        """Prefix of what is stored of the rounds after the first."""
+        """Prefix of the manifests of the rounds after the first."""
         return f"{self.prefix}/round."
 
     def round(self, number: int) -> str:
-        """Key of the manifest of a round after the first."""
+        """Return the key of the manifest of a round after the first."""
         return f"{self.rounds}{number}.json"
 
     def round_of(self, key: str) -> int:
-        """The number of the round that a round's manifest is of."""
+        """Return the number of the round from the key of its manifest."""
         return int(key[len(self.rounds) :].removesuffix(".json"))
 
     def todo(self, round: int) -> str:
-        """Key of the elements that a round after the first runs: sorted indices, as the index has its offsets."""
+        """Return the key of the elements of a round after the first: sorted indices, stored as the index's offsets."""
         return f"{self.prefix}/todo.{round}"
 
     @property
     def function(self) -> str:
+        """Key of the run's own function."""
         return f"{self.prefix}/function"
 
     @property
     def outputs(self) -> str:
+        """Prefix of the packs."""
         return f"{self.prefix}/outputs/"
 
     def output(self, first: int, count: int, round: int = 0) -> str:
-        """Key of a pack that holds elements ``first`` to ``first + count - 1``, stored by a child of that round."""
+        """Return the key of a pack with elements ``first`` to ``first + count - 1``, stored in a round."""
+        # Nine digits, so that S3 lists packs in the order of their elements.
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 
     def parse_output(self, key: str) -> Location:
-        """What an output key names."""
+        """Return the location of a pack from its key."""
         first, _, rest = key[len(self.outputs) :].partition("-")
         count, _, round = rest.partition(".")
         return Location(int(first), int(count), int(round or 0))
 
 
 def shared_key(knot: str, digest: str) -> str:
-    """Key of an object that runs of a knot share, in a folder whose name is the digest of its content."""
+    """Return the key of a shared object of a knot. Its folder is named by the digest of its content."""
     return f"{RUNS}/{knot}/{SHARED}/{digest}/{SHARED_OBJECT}"

@@ -10,20 +10,42 @@ from typing import TypedDict
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a worker, or a later session on another machine, must know of one run.
+    """The description of a run or a round. A worker or a later session on another machine needs nothing else.
 
-    With a ``stride``, element ``i`` of the inputs begins at byte ``i * stride``; without, the index says where.
-    ``sse`` is the server-side encryption that is asked for with every object; None leaves it to the bucket.
-    ``kwargs`` is the key of the keyword arguments of all elements, of ``kwargs_size`` bytes; empty without any.
-    ``source`` is the URL of the run whose results are the inputs, one by one or, with ``gather``, as a list: a run of
-    ``source_count`` elements in chunks of ``source_chunksize``, whose Batch job is ``source_job``.
-    ``own_function`` tells that the run brings its function, in place of the image's.
-    ``knot``, ``run_id``, ``function``, ``image`` and ``created`` are for people and later sessions: see `for_worker`.
-
-    ``clobbered`` tells that the run is being deleted.
-
-    Of a ``round`` after the first, ``todo`` is the number of its elements; an object of their indices has them. With
-    ``memory_growth`` above 0, what ran out of memory is run again with so many times as much.
+    Attributes
+    ----------
+    count, chunksize : int
+        Elements of the run, and elements of a child.
+    starmap : bool
+        Whether each element is a sequence of arguments.
+    attempts : int
+        Attempts of a child if the function fails.
+    knot, run_id, function, image, created, version : str, int
+        For people and later sessions. `for_worker` leaves them out.
+    stride : int
+        Padded bytes of each element in the inputs. 0 if there is an input index.
+    kwargs, kwargs_size : str, int
+        Key and bytes of the keyword arguments of all elements. Empty without any.
+    source : str
+        URL of the source, the run with the results that are the inputs. Empty for stored inputs.
+    source_count, source_chunksize, source_job : int, int, str
+        Elements, elements of a child, and Batch job of the source.
+    gather : bool
+        Whether the input is the list of all results of the source, instead of one result for each element.
+    own_function : bool
+        Whether the run brings its own function, in place of the image's.
+    job_type, job_queue, job_definition : str
+        The submission to Batch. ``job_type`` is ``"array"`` or ``"independent"``.
+    sse : str or None
+        Server-side encryption that is requested for every object. None leaves it to the bucket.
+    round : int
+        0 for the map itself, from 1 for its retries.
+    todo : int
+        Elements of a round after the first. Their indices are a separate object.
+    memory_growth : float
+        Factor by which memory grows for elements that ran out of it. 0 turns memory growth off.
+    clobbered : bool
+        Whether the run is being deleted.
     """
 
     count: int
@@ -56,37 +78,46 @@ class Manifest:
 
     @property
     def children(self) -> int:
+        """The number of child jobs."""
         return -(-(self.todo or self.count) // self.chunksize)
 
     def chunk(self, child: int) -> range:
-        """The elements of one child; the last chunk may be shorter."""
+        """Return the elements of a child. The last chunk may be shorter."""
         if not 0 <= child < self.children:
-            raise ValueError(f"child {child} is not one of this run's {self.children} (0 to {self.children - 1})")
+            raise ValueError(
+                f"Child {child} does not exist. This run has {self.children} children, from 0 to {self.children - 1}."
+            )
         first = child * self.chunksize
         return range(first, min(first + self.chunksize, self.count))
 
     def child_of(self, element: int) -> int:
+        """Return the child of an element, in the first round."""
         return element // self.chunksize
 
     def to_json(self, **more: object) -> str:
-        """As stored; ``more`` is for those who know of it, and passed over by `from_json`."""
+        """Return the stored form. ``more`` adds keys that `from_json` ignores."""
         return json.dumps({**asdict(self), **more}, sort_keys=True)
 
     def for_worker(self) -> str:
-        """What a worker must know of it, as short as can be: it is among a job's variables, whose room is scarce."""
+        """Return the shortest form that a worker can read."""
+        # It is a variable of the job, and SubmitJob limits all container overrides together to 8,192 characters.
         defaults = {field.name: field.default for field in fields(self)}
-        said = {name: value for name, value in asdict(self).items() if value != defaults[name]}
-        return json.dumps({name: value for name, value in said.items() if name not in _FOR_PEOPLE}, sort_keys=True)
+        changed = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        return json.dumps({name: value for name, value in changed.items() if name not in _FOR_PEOPLE}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Read a manifest; names that a newer cloudknot added are passed over."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        """Read a manifest."""
+        # A newer cloudknot may have stored further names. They are ignored.
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in names})
 
 
 class Record(TypedDict):
-    """The record of a submission. An id of None stands for an independent job that is not known to exist."""
+    """The record of a submission.
+
+    An id of None stands for an independent job that may not exist.
+    """
 
     job_ids: list[str | None]
     jobs: int
@@ -96,7 +127,7 @@ class Record(TypedDict):
 
 
 def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | None]) -> Record:
-    """What is stored of a submission; None stands for an independent job that is not known to exist."""
+    """Return the record of a submission with these job ids."""
     jobs = manifest.children if manifest.job_type == "independent" else 1
     return {
         "job_ids": list(job_ids),

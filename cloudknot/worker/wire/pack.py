@@ -1,7 +1,7 @@
 """The pack: the envelopes of consecutive elements in one object, and its binary format.
 
 A pack is a header, one record of fixed size for each element, and the payloads one after the other.
-Client and worker both import this module. It does no I/O and imports the standard library only.
+Client and worker both import this module. It does no I/O and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,19 +18,29 @@ from .buffers import Pieces, size_of
 from .failure import VALUE
 
 _HEADER = struct.Struct("<4sI")
+# The padding aligns a record to words of 8 bytes, so that `Pack.ends` can read it as an array.
 _RECORD = struct.Struct("<BxxxxxxxddQQ")
-_END = 4
-"""Which of a record's words of 8 bytes tells where the payload ends."""
+_END_WORD = 4
+"""Position of the payload's end among a record's words of 8 bytes."""
 _MAGIC = b"ckp1"
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """One element's outcome on the wire.
+    """The outcome of one element, as it is stored.
 
-    ``payload`` is the pickled value when ``kind`` is ``VALUE``, otherwise a `failure.Failure`. ``wall`` and ``cpu``
-    are seconds, ``peak`` is the process's peak memory in bytes. Of a large value, ``pieces`` stand in place of the
-    payload until they are stored.
+    Attributes
+    ----------
+    kind : int
+        ``VALUE``, or the kind of the failure.
+    payload : bytes
+        The pickled value, or a stored `failure.Failure`.
+    wall, cpu : float
+        Seconds.
+    peak : int
+        Peak memory of the process in bytes.
+    pieces : Pieces
+        The pickle of a large value, in place of the payload, until it is stored.
     """
 
     kind: int
@@ -42,11 +52,12 @@ class Envelope:
 
     @property
     def ok(self) -> bool:
+        """Whether the outcome is a value."""
         return self.kind == VALUE
 
 
 def pack(envelopes: Iterable[Envelope]) -> bytes:
-    """Join the envelopes of consecutive elements into one object."""
+    """Return the pack of the envelopes of consecutive elements."""
     items = list(envelopes)
     ends = accumulate(len(item.payload) for item in items)
     records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
@@ -54,33 +65,36 @@ def pack(envelopes: Iterable[Envelope]) -> bytes:
 
 
 def head_size(count: int) -> int:
-    """Bytes of a pack of ``count`` elements before the first payload."""
+    """Return the bytes before the first payload in a pack of ``count`` elements."""
     return _HEADER.size + count * _RECORD.size
 
 
-def walls(head: bytes) -> list[float]:
-    """Wall seconds of the values among a pack's first elements: as many as ``head``, its first bytes, tells of."""
-    whole = (len(head) - _HEADER.size) // _RECORD.size
-    records = memoryview(head)[_HEADER.size : head_size(whole)]
+def wall_seconds(head: bytes) -> list[float]:
+    """Return the wall seconds of the values in the first bytes of a pack."""
+    complete = (len(head) - _HEADER.size) // _RECORD.size
+    records = memoryview(head)[_HEADER.size : head_size(complete)]
     return [wall for kind, wall, *_ in _RECORD.iter_unpack(records) if kind == VALUE]
 
 
 def head_of(envelope: Envelope) -> bytes:
-    """What comes before the pieces of a pack that has nothing but them."""
+    """Return the head of a pack with one envelope, to store before its pieces."""
     record = (envelope.kind, envelope.wall, envelope.cpu, envelope.peak, size_of(envelope.pieces))
     return _HEADER.pack(_MAGIC, 1) + _RECORD.pack(*record)
 
 
 class Pack(Sequence[Envelope]):
-    """What `pack` made, read back one envelope at a time.
+    """A stored pack, read one envelope at a time.
 
-    The first `head_size` bytes alone tell everything but the payloads.
+    Parameters
+    ----------
+    data : bytes
+        The pack. Its first `head_size` bytes are enough for everything but payloads.
     """
 
     def __init__(self, data: bytes) -> None:
         magic, self._count = _HEADER.unpack_from(data)
         if magic != _MAGIC:
-            raise ValueError("this is not a pack of cloudknot results")
+            raise ValueError("This object is not a pack of cloudknot results.")
         self._data = data
         self._payloads = head_size(self._count)
 
@@ -90,16 +104,16 @@ class Pack(Sequence[Envelope]):
         return self._data[_HEADER.size : self._payloads : _RECORD.size]
 
     def span(self, position: int) -> tuple[int, int]:
-        """Where a payload begins and ends in the pack."""
+        """Return the start and the end of a payload in the pack."""
         start = self._record(position - 1)[-1] if position else 0
         return self._payloads + start, self._payloads + self._record(position)[-1]
 
     def ends(self) -> array[int]:
-        """Where each payload ends, counted from where the first one begins."""
+        """Return the end of each payload, counted from the start of the first one."""
         words = array("Q", self._data[_HEADER.size : self._payloads])
         if sys.byteorder == "big":
             words.byteswap()
-        return words[_END :: _RECORD.size // words.itemsize]
+        return words[_END_WORD :: _RECORD.size // words.itemsize]
 
     def __len__(self) -> int:
         return int(self._count)
@@ -112,7 +126,7 @@ class Pack(Sequence[Envelope]):
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not 0 <= position < len(self):
-            raise IndexError(f"element {position} of a pack of {len(self)}")
+            raise IndexError(f"Position {position} is outside a pack of {len(self)} elements.")
         kind, wall, cpu, peak, end = self._record(position)
         start = self._record(position - 1)[-1] if position else 0
         return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)

@@ -139,13 +139,13 @@ def test_what_may_have_been_done_is_not_done_again(time):
 def test_it_ends_when_it_is_not_worth_it(time):
     asked = []
 
-    def worth(trouble, passed):
+    def keep_trying(trouble, passed):
         asked.append((trouble, passed > 0))
         return len(asked) < 3
 
     call = Calls(*[EndpointConnectionError(endpoint_url="http://x")] * 5)
     with pytest.raises(EndpointConnectionError):
-        persistence(time, worth=worth).call(call)
+        persistence(time, keep_trying=keep_trying).call(call)
     assert asked == [(Trouble.NO_CONNECTION, False), (Trouble.NO_CONNECTION, True), (Trouble.NO_CONNECTION, True)]
 
 

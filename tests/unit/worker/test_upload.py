@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloudknot.worker.s3.limits import PART_SIZE
-from cloudknot.worker.s3.upload import AT_ONCE, Upload, encryption, part_size
+from cloudknot.worker.s3.upload import PARALLEL_PARTS, Upload, encryption, part_size
 
 PLACE = {"Bucket": "bucket", "Key": "key"}
 
@@ -74,10 +74,10 @@ def test_what_is_less_than_a_part_is_one_request():
     assert s3.calls == [("put_object", {**PLACE, "Body": bytes(100)})]
 
 
-@pytest.mark.parametrize("at_once", [1, AT_ONCE])
-def test_parts_make_the_whole(at_once):
+@pytest.mark.parametrize("parallel", [1, PARALLEL_PARTS])
+def test_parts_make_the_whole(parallel):
     s3, size = S3(), 6 * PART_SIZE + 5
-    assert store(s3, size, at_once=at_once) == size
+    assert store(s3, size, parallel=parallel) == size
     assert Counter(map(len, s3.parts.values())) == {PART_SIZE: 6, 5: 1}
     completed = s3.arguments("complete_multipart_upload")["MultipartUpload"]["Parts"]
     assert completed == [{"PartNumber": n, "ETag": str(n)} for n in range(1, 8)]
@@ -89,23 +89,23 @@ def test_no_more_parts_are_sent_at_once_than_are_to_be():
     s3.held.clear()
     threading.Timer(0.3, s3.held.set).start()
     store(s3, 8 * PART_SIZE)
-    assert s3.most == AT_ONCE
+    assert s3.most == PARALLEL_PARTS
     assert threading.current_thread() not in s3.threads
 
 
 def test_one_at_once_is_sent_by_the_writer():
     """So that a job holds no more than one part."""
     s3 = S3()
-    store(s3, 3 * PART_SIZE, at_once=1)
+    store(s3, 3 * PART_SIZE, parallel=1)
     assert s3.threads == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("failing", ["upload_part", "complete_multipart_upload"])
-@pytest.mark.parametrize("at_once", [1, AT_ONCE])
-def test_of_what_fails_no_part_stays(failing, at_once):
+@pytest.mark.parametrize("parallel", [1, PARALLEL_PARTS])
+def test_of_what_fails_no_part_stays(failing, parallel):
     s3 = S3(failing, refused("AccessDenied"))
     with pytest.raises(ClientError, match="AccessDenied"):
-        store(s3, 3 * PART_SIZE, at_once=at_once)
+        store(s3, 3 * PART_SIZE, parallel=parallel)
     assert s3.names[-1] == "abort_multipart_upload"
     assert s3.arguments("abort_multipart_upload") == {**PLACE, "UploadId": "u"}
 

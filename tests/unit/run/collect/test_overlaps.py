@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cloudknot.run.collect.element_table import FAILURE, PENDING, VALUE, ElementTable
 from cloudknot.worker.wire import failure
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack_order import Listed, clusters, counting, oldest_first
+from cloudknot.worker.wire.pack_order import Listed, choose_packs, clusters, oldest_first
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 COUNT = 8
@@ -48,7 +48,7 @@ def as_a_job(packs):
     """What a job takes that has these results as its elements."""
     found = {}
     for cluster in clusters(listed(packs)):
-        found.update(counting(cluster, lambda location: kinds(packs[location][1])))
+        found.update(choose_packs(cluster, lambda location: kinds(packs[location][1])))
     return found
 
 

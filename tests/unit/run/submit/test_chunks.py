@@ -9,7 +9,7 @@ from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.submit.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic, measured_seconds
 from cloudknot.worker.wire.failure import RAISED, VALUE
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.pack import Envelope, head_size, pack, walls
+from cloudknot.worker.wire.pack import Envelope, head_size, pack, wall_seconds
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_automatic_children_take_minutes_or_hold_all(count, seconds, slots):
 
 def test_walls_are_those_of_values_in_the_first_bytes():
     packed = pack([Envelope(RAISED if n == 1 else VALUE, b"x" * 1000, n, 0, 0) for n in range(5)])
-    assert walls(packed[: head_size(3)]) == [0, 2]
-    assert walls(packed[: head_size(5)]) == [0, 2, 3, 4]
+    assert wall_seconds(packed[: head_size(3)]) == [0, 2]
+    assert wall_seconds(packed[: head_size(5)]) == [0, 2, 3, 4]
 
 
 class Storage:
