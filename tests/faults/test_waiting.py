@@ -110,7 +110,7 @@ class Bounds:
 def look(silence, bounds, seconds, error):
     """Another look in vain, so many seconds later; whether it was the last one."""
     bounds.now += seconds
-    return silence.is_too_long(error, bounds.now)
+    return silence.should_give_up(error, bounds.now)
 
 
 def test_a_sleep_of_the_machine_is_no_silence_of_the_cloud():
@@ -127,7 +127,7 @@ def test_each_silence_is_counted_from_its_beginning():
     silence = OutageTimer(bounds, bounds.clock)
     for _ in range(10):
         assert not any(look(silence, bounds, 100, error) for _ in range(18))
-        silence.ended(bounds.now)
+        silence.answered(bounds.now)
 
 
 def test_expired_credentials_are_borne_for_a_day():
@@ -156,12 +156,12 @@ def test_an_outage_is_told_once_whoever_waits_and_again_when_there_is_another(ca
     assert not any(look(silence, bounds, 3600, expired) for silence in waits)
     assert [str(expired) in each for each in outages(caplog)] == [False, True]
     # Answers to one that had begun to look before the outage do not end it.
-    waits[0].ended(bounds.now - 4 * 3600 - 1)
+    waits[0].answered(bounds.now - 4 * 3600 - 1)
     assert not any(look(silence, bounds, 1, expired) for silence in waits)
     assert len(outages(caplog)) == 2
-    waits[0].ended(bounds.now)
+    waits[0].answered(bounds.now)
     # One that had begun to look before the others were answered is late, and nothing new.
-    assert not waits[1].is_too_long(expired, bounds.now - 1)
+    assert not waits[1].should_give_up(expired, bounds.now - 1)
     assert len(outages(caplog)) == 2
     assert not any(look(silence, bounds, 1, expired) for silence in waits)
     assert len(outages(caplog)) == 3

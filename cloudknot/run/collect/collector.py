@@ -221,14 +221,14 @@ class Collector:
             self._look(pool)
         except JobRunningError:
             # Another session is submitting what would grow, or died when it did: the next look knows more.
-            self._outage.ended(begun)
+            self._outage.answered(begun)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             self._give_up(error)
         except CloudknotError as error:
-            if self._outage.is_too_long(error, begun):
+            if self._outage.should_give_up(error, begun):
                 self._give_up(error)
         else:
-            self._outage.ended(begun)
+            self._outage.answered(begun)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         self.round = self._view.newest_round

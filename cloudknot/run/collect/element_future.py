@@ -1,7 +1,7 @@
-"""The future of one element of a map, and what it shares with the map's own.
+"""ElementFuture: the future of one element of a map, and `CloudFuture`, its common base with `MapFuture`.
 
-There may be a million of them, so an element's future is made when somebody asks for it, and what `Future` keeps in
-each is kept by the map for all of them together.
+A map may have a million elements. So the future of an element is made on demand, and the fields that `Future` has in
+each object are kept by the map for all elements together.
 """
 
 from __future__ import annotations
@@ -27,49 +27,55 @@ if TYPE_CHECKING:
     from cloudknot.run.collect.map_status import MapStatus
 
 BLOCK = 256
-"""Neighbouring elements whose futures share their `Block`. Python has each number below it once, for all."""
+"""Number of contiguous elements whose futures share one `Block`."""
+# Python has one object for each int up to 256, so a position in a block takes no memory of its own.
 _LOADING = threading.Lock()
 
 
 class CollectorLike(Protocol):
-    """The `Collector`, as the futures that it resolves see it."""
+    """The part of `Collector` that futures use."""
 
     waiters: Waiters
     status: MapStatus
 
     def attended(self) -> AbstractContextManager[None]:
-        """Keep the collector at work inside."""
+        """Keep the collector running inside the block."""
 
 
 class CloudFuture(Future[Any]):
-    """A future that a collector resolves: waiting for it keeps the collector at work."""
+    """A future that a collector resolves. A wait for it keeps the collector running."""
 
     _collector: CollectorLike
     """The collector that resolves it."""
     _all_waiters: Waiters
-    """Everybody who waits for its map."""
+    """All waiters of its map."""
     _done_callbacks: list[Callback]
 
     @abstractmethod
     def _outcome(self) -> Outcome:
-        """Return the value, or the error; raise CancelledError."""
+        """Return the value or the error of an ended future. Raises CancelledError if it was cancelled."""
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result and return it.
 
+        The result of a map is the list of all results in input order. The result of an element is the value that the
+        function returned.
+
         Parameters
         ----------
         timeout : float, optional
-            Seconds; None waits as long as the job takes.
+            Seconds to wait. Default: no limit.
 
         Raises
         ------
         CKTimeoutError
-            Not there after ``timeout``; the job goes on.
+            There is no result after ``timeout`` seconds. The job keeps running.
         concurrent.futures.CancelledError
-            The future was cancelled.
+            The map was cancelled.
+        BatchJobFailedError
+            There is no result for another reason than an exception, such as too little memory.
         Exception
-            What the function raised, or a `BatchJobFailedError` that says why there is no result.
+            The exception that the function raised, with the traceback in the job as its ``__cause__``.
         """
         self._await(timeout)
         value, error = self._outcome()
@@ -78,20 +84,36 @@ class CloudFuture(Future[Any]):
         try:
             raise error
         finally:
-            # As in `concurrent.futures`: the traceback that is now in the error refers to this frame.
+            # As in `concurrent.futures`: the traceback of the error refers to this frame, which would be a cycle.
             self = error = None  # type: ignore[assignment]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end and return the exception, or None where there is a result; see `result`."""
+        """Wait for the end and return the exception that `result` would raise; None if there is a result.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. Default: no limit.
+
+        Raises
+        ------
+        CKTimeoutError
+            The future has not ended after ``timeout`` seconds. The job keeps running.
+        concurrent.futures.CancelledError
+            The map was cancelled.
+        """
         self._await(timeout)
         return self._outcome()[1]
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait in a coroutine: ``await future`` returns or raises as `result` does, and does not block the event loop.
+        """Wait in a coroutine: ``await future`` returns or raises the same as `result`.
 
-        Cancelling the task that waits ends the wait only. The job goes on, and so do other waits. When the map is
-        cancelled, the task gets `concurrent.futures.CancelledError`, and is not cancelled itself.
+        The event loop continues during the wait. Cancelling the waiting task ends only this wait: the job keeps
+        running, and so do other waits. If the map is cancelled, the task gets `concurrent.futures.CancelledError` and
+        is not cancelled itself.
         """
+        # Not `asyncio.wrap_future`: it reads the result in the loop, cancels the map when a task is cancelled, and
+        # turns a cancelled map into a cancelled task, which no `except Exception` sees.
         return self._arrival().__await__()
 
     async def _arrival(self) -> Any:
@@ -100,18 +122,19 @@ class CloudFuture(Future[Any]):
         if not self.done():
             with self._collector.attended():
                 await self._end_in_loop()
-        # In a thread: the result may have to be read from S3.
+        # In a thread, because the result may have to be read from S3.
         value, error = await to_thread(self._outcome_or_cancelled)
         if error is None:
             return value
         try:
             raise error
         finally:
-            self = error = None  # type: ignore[assignment]  # As in `result`.
+            # As in `result`.
+            self = error = None  # type: ignore[assignment]
 
     async def _end_in_loop(self) -> None:
-        """Wait until the future ends, in the running event loop."""
-        # The caller has imported it, and to import it for all others takes time.
+        """Wait in the running event loop until the future ends."""
+        # Imported here, because its import takes time and the caller has it already.
         from asyncio import get_running_loop
 
         loop = get_running_loop()
@@ -122,29 +145,34 @@ class CloudFuture(Future[Any]):
                 ended.set_result(None)
 
         def wake(_: object) -> None:
-            with suppress(RuntimeError):  # The loop was closed meanwhile.
+            # The loop may have been closed meanwhile.
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(set_ended)
 
         super().add_done_callback(wake)
         try:
             await ended
         finally:
+            # A callback that is left would keep the interpreter from ending.
             self._remove_done_callback(wake)
 
     def _outcome_or_cancelled(self) -> Outcome:
-        """Return the outcome. asyncio would take a CancelledError that is raised in a thread for its own."""
+        """Return the outcome, with CancelledError as the error."""
+        # asyncio would take a CancelledError that is raised in the thread for a cancellation of its task.
         try:
             return self._outcome()
         except CancelledError as error:
             return None, error
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
-        """Whether it is done and was cancelled, the value and the error: what asyncio asks for from Python 3.14 on."""
+        """Return whether the future is done, whether it was cancelled, its value and its error."""
+        # asyncio.wrap_future calls this method from Python 3.14 on.
         if not self.done() or self.cancelled():
             return self.done(), self.cancelled(), None, None
         return True, False, *self._outcome()
 
     def _await(self, timeout: float | None) -> None:
+        """Wait until the future has ended."""
         if self.done():
             return
         with self._collector.attended(), self._condition:
@@ -153,13 +181,18 @@ class CloudFuture(Future[Any]):
             raise self._late(timeout) from TimeoutError()
 
     def _late(self, timeout: float | None) -> CKTimeoutError:
+        """Return the error for a wait that ended before the future did."""
         status = self._collector.status
         return CKTimeoutError(
             f"No result after {timeout:g} s. {status.so_far()}The job keeps running. {status.how_to_return}"
         )
 
     def add_done_callback(self, fn: Callback) -> None:
-        """Call ``fn(future)`` when the future ends. The interpreter does not end before that."""
+        """Call ``fn(future)`` when the future ends, on a thread of cloudknot.
+
+        If the future has already ended, ``fn`` is called at once in the caller's thread. The interpreter waits for
+        callbacks before it ends.
+        """
         waiters = self._all_waiters
         waiters.calls.add(1)
 
@@ -178,7 +211,7 @@ class CloudFuture(Future[Any]):
 
 
 class Block:
-    """The part that futures of neighbouring elements share: their map, and the index of the first of them."""
+    """The common part of the futures of contiguous elements: their map, and the index of the first element."""
 
     __slots__ = ("map", "start")
 
@@ -187,19 +220,30 @@ class Block:
 
 
 class ElementFuture(CloudFuture):
-    """The future of one element of a map. All futures of one element are equal.
+    """The future of one element of a map: ``future[3]``, or an item of a loop over the future of the map.
 
-    An element cannot be ended by itself, not where it has a job of its own (``job_type="independent"``) either:
-    ``cancel()`` of one that waits does nothing and returns False; `MapFuture.cancel` ends the map. ``running()`` is
-    always False: which elements run is not looked up. ``future.job.states`` counts the children in each state.
+    It is a `concurrent.futures.Future`, and ``await future[3]`` returns its result. The result is read from S3 by the
+    first call of `result`, and stays in memory as long as this object.
+
+    A single element cannot be cancelled, even with ``job_type="independent"``. `MapFuture.cancel` cancels the map.
+    ``running()`` always returns False, because cloudknot does not look up single elements. ``future.job.states`` has
+    the number of child jobs in each state.
+
+    Two futures of the same element are equal, but may be different objects.
 
     Attributes
     ----------
     index : int
-        The element's position in the input.
+        The position of the element in the input.
+
+    Examples
+    --------
+    >>> future = knot.map([1, 2, 3])
+    >>> future[2].result()
+    9
     """
 
-    # There may be a million of them: what `Future` keeps in each is kept by the map for all.
+    # A `Future` with its lock takes about a kilobyte, this object 80 bytes: there may be a million of them.
     __slots__ = ("_block", "_loaded", "_position")
 
     def __init__(self, block: Block, position: int) -> None:
@@ -208,6 +252,7 @@ class ElementFuture(CloudFuture):
 
     @property
     def index(self) -> int:
+        """The position of the element in the input."""
         return self._block.start + self._position
 
     def __repr__(self) -> str:
@@ -233,6 +278,7 @@ class ElementFuture(CloudFuture):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         return self._block.map.waiters.condition
 
+    # `concurrent.futures.wait` and `as_completed` read these fields of a future, so they are properties here.
     @property
     def _state(self) -> str:  # type: ignore[override]
         state = self._block.map.table.state(self.index)
@@ -250,7 +296,7 @@ class ElementFuture(CloudFuture):
         self._block.map.waiters.remove_callback(self.index, fn)
 
     def done(self) -> bool:
-        """Whether the element has ended."""
+        """Return whether the element has ended, with a result or without."""
         return self._block.map.table.state(self.index) != PENDING
 
     def _outcome(self) -> Outcome:
@@ -258,45 +304,46 @@ class ElementFuture(CloudFuture):
             return self._loaded
         outcome, lasts = self._block.map.loader.outcome(self.index)
         with _LOADING:
-            # Another thread may have been faster: all get one and the same object.
+            # Another thread may have loaded it meanwhile. All callers get the same object.
             if lasts and self._loaded is None:
                 self._loaded = outcome
             return self._loaded or outcome
 
     def cancel(self) -> bool:
-        """Return False unless it was cancelled already: a whole job is cancelled by the map's future."""
+        """Do nothing, and return whether the map was cancelled. Only `MapFuture.cancel` ends jobs."""
         return self.cancelled()
 
 
 class ElementFutures:
-    """Makes the futures of a map's elements.
+    """The maker of a map's element futures.
 
-    One that was asked for by its index is the same as long as somebody holds it. To remember each that somebody came
-    by while going through all would take more memory than the futures themselves.
+    A future that a caller got by index is the same object as long as the caller holds it. Futures from a loop are not
+    remembered.
     """
 
     def __init__(self, collector: CollectorLike, table: ElementTable, loader: Loader, job: object) -> None:
         self.collector, self.table, self.loader, self.job = collector, table, loader, job
         self.waiters: Waiters = collector.waiters
-        self._made: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
+        # A weak reference takes twice as much memory as a future, so loops leave none here.
+        self._by_index: weakref.WeakValueDictionary[int, ElementFuture] = weakref.WeakValueDictionary()
 
     def __getitem__(self, index: int) -> ElementFuture:
         with self.waiters.condition:
-            made = self._made.get(index)
-            if made is None:
-                made = self._made[index] = ElementFuture(Block(self, index), 0)
-            return made
+            element = self._by_index.get(index)
+            if element is None:
+                element = self._by_index[index] = ElementFuture(Block(self, index), 0)
+            return element
 
     def each(self, indices: Iterable[int]) -> Iterator[ElementFuture]:
-        """The futures of some elements; nothing is held of those that were given."""
+        """Yield the futures of some elements, without a reference to those already yielded."""
         block = Block(self, 0)
         for index in indices:
             if not block.start <= index < block.start + BLOCK:
                 block = Block(self, index)
-            yield (self._made.get(index) if self._made else None) or ElementFuture(block, index - block.start)
+            yield (self._by_index.get(index) if self._by_index else None) or ElementFuture(block, index - block.start)
 
     def loaded(self) -> Iterator[tuple[int, Any]]:
-        """The values that futures hold which were asked for by their index."""
-        for index, element in list(self._made.items()):
+        """Yield the index and the value for each remembered future that has read its value."""
+        for index, element in list(self._by_index.items()):
             if element._loaded is not None and element._loaded[1] is None:
                 yield index, element._loaded[0]

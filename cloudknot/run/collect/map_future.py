@@ -1,7 +1,7 @@
-"""MapFuture: the future of a map's list of results, and a sequence of its elements' own futures.
+"""MapFuture: the future of a map's list of results, and a sequence of the futures of its elements.
 
-Only the surface of `concurrent.futures` is here. The collector resolves the future, and the loader reads results when
-they are asked for.
+This module has only the surface of `concurrent.futures`. The collector resolves the future, and the loader reads
+results when a caller asks for them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,32 @@ if TYPE_CHECKING:
 
 
 class MapFuture(CloudFuture, Sequence[ElementFuture]):
-    """What `Knot.map` returns.
+    """The future of a map: a future of the list of results, and a sequence of the futures of its elements.
 
-    As a `concurrent.futures.Future`, its result is the list of all results in input order. As a sequence, it holds
-    each element's own `Future`: ``len(f)``, ``f[3].result()``, ``as_completed(f)``, ``wait(f)``.
+    `Knot.map`, `BatchJob.future` and `retry_failed` return it. As a `concurrent.futures.Future`, its result is the
+    list of all results in input order, and ``await future`` returns the same list. As a sequence, it contains one
+    `ElementFuture` for each element: ``len(future)``, ``future[3]``, ``for element in future`` and
+    ``concurrent.futures.wait(future)`` work.
 
-    ``result()`` raises the exception of the first element, by index, that has one; the others' results stay
-    reachable in their own futures. The list is made when it is asked for; an element's result is read when it is
-    asked for, and held by its future only.
+    If elements have no result, `result` raises the exception of the first of them by index. The results of the other
+    elements are available from their own futures.
+
+    Results are read from S3 when they are needed. `result` reads all of them into one list and keeps it. A loop over
+    the elements keeps no results, so it also works when they do not fit into memory together.
 
     Attributes
     ----------
     job : BatchJob or None
-        The Batch job; None for an empty map.
+        The submitted map, with its status and logs. None for an empty map.
+
+    Examples
+    --------
+    >>> future = knot.map([1, 2, 3])
+    >>> future.result()
+    [1, 4, 9]
+    >>> future[2].result()
+    9
+    >>> failed = [element.index for element in future if element.exception()]
     """
 
     _collector: Collector
@@ -59,10 +72,11 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
 
     def __repr__(self) -> str:
         left, failed = self._table.left, self._table.without_value
-        lacking = f", {failed} without a result" if failed else ""
-        return f"<MapFuture of {len(self)} elements: {len(self) - left} done{lacking}>"
+        failures = f", {failed} without a result" if failed else ""
+        return f"<MapFuture of {len(self)} elements: {len(self) - left} done{failures}>"
 
     def __len__(self) -> int:
+        """Return the number of elements."""
         return len(self._table)
 
     @overload
@@ -70,23 +84,41 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     @overload
     def __getitem__(self, index: slice) -> list[ElementFuture]: ...
     def __getitem__(self, index: int | slice) -> ElementFuture | list[ElementFuture]:
-        found = range(len(self))[index]
-        return self._futures[found] if isinstance(found, int) else list(self._futures.each(found))
+        """Return the future of one element, or a list of futures for a slice."""
+        selection = range(len(self))[index]
+        return self._futures[selection] if isinstance(selection, int) else list(self._futures.each(selection))
 
     def __iter__(self) -> Iterator[ElementFuture]:
+        """Yield the futures of all elements in input order."""
         return self._futures.each(range(len(self)))
 
     def as_completed(self, timeout: float | None = None) -> Iterator[ElementFuture]:
-        """The elements' futures as they end, first those that have ended already.
+        """Yield the futures of the elements as they end. Elements that have already ended come first.
 
-        `concurrent.futures.as_completed` gives the same, and makes a set of all futures before, which takes some
-        hundred bytes each. This one holds none, so it goes through a million elements.
+        It yields the same futures as `concurrent.futures.as_completed`, but holds none of them in memory. So it works
+        for millions of elements.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait in all. Default: no limit.
+
+        Yields
+        ------
+        ElementFuture
+            An element that has ended, with a result or without.
 
         Raises
         ------
         CKTimeoutError
-            Not all have ended ``timeout`` seconds after the first was asked for; the job goes on.
+            Not all elements have ended ``timeout`` seconds after the loop began. The job keeps running.
+
+        Examples
+        --------
+        >>> for element in future.as_completed():
+        ...     print(element.index, element.result())
         """
+        # `concurrent.futures.as_completed` makes a set of all futures first, of some hundred bytes each.
         until = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             news = self._all_waiters.listen(self._table.ended())
@@ -100,14 +132,27 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             self._all_waiters.leave(news)
 
     def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
-        """What has ended since; waits for it."""
+        """Wait for the next ended elements and return them."""
         with self._collector.attended(), self._condition:
             if not self._condition.wait_for(lambda: news, until and until - time.monotonic()):
                 raise self._late(timeout)
             return news.popleft()
 
     def cancel(self) -> bool:
-        """End the Batch job. Results that are stored stay reachable; returns False when all had ended by then."""
+        """End the Batch job of the map. Stored results are kept.
+
+        The futures of elements that have ended keep their results. The futures of all others are cancelled.
+
+        Returns
+        -------
+        bool
+            False if all elements had ended before, so that nothing was cancelled.
+
+        Raises
+        ------
+        CloudError
+            The job could not be ended.
+        """
         if self.done():
             return self.cancelled()
         collector = self._collector
@@ -116,7 +161,8 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             collector.stop()
             try:
                 collector.take_last()
-            finally:  # Also after Ctrl-C: nobody looks for results any more, so nobody may wait for them.
+            finally:
+                # Also after Ctrl-C: the collector has stopped, so a future that stays pending would wait forever.
                 try:
                     collector.cancel_elements()
                 finally:
@@ -124,16 +170,37 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             return cancelled
 
     def _cancel(self) -> bool:
-        """Cancel by the rule of `Future`, and tell those who wait."""
+        """Set the state of `Future` to cancelled, and wake its waiters."""
         if not super().cancel():
             return False
         self.set_running_or_notify_cancel()
         return True
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
-        """Call ``func`` once with the list of all results, in a job of its own: see `cloudknot.BatchJob.reduce`.
+        """Call ``func`` once with the list of all results, in a job that starts when the map has succeeded.
 
-        Returns at once with the future of what it returns.
+        The results go from job to job, not through this session. The call returns at once.
+
+        Parameters
+        ----------
+        func : callable or Knot
+            The function, called as ``func(results, **kwargs)``.
+        **choices
+            The keyword arguments of `cloudknot.BatchJob.reduce`.
+
+        Returns
+        -------
+        ReducedFuture
+            The future of the value that ``func`` returns.
+
+        Raises
+        ------
+        CloudknotInputError
+            The map is empty, or an argument is not valid. Nothing was submitted.
+
+        Examples
+        --------
+        >>> knot.map(range(100)).reduce(sum).result()
         """
         reduced: ReducedFuture = self.job.reduce(func, **choices)
         return reduced
@@ -148,7 +215,42 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         chunksize: int | None = None,
         progress: bool | None = None,
     ) -> MapFuture:
-        """Run the elements again that ended without a result: see `cloudknot.BatchJob.retry_failed`."""
+        """Run the failed elements again, in a new Batch job with the same program.
+
+        Stored results are kept, so only failed elements cost again. If no element has failed, nothing is submitted.
+
+        Parameters
+        ----------
+        memory : int, optional
+            MiB for each child job. Default: as before, or more with ``memory_growth``.
+        timeout : int, optional
+            Seconds for each attempt of a child job. Default: as before.
+        vcpus : int, optional
+            vCPUs for each child job. Default: as before.
+        retries : int, optional
+            Attempts for each element. Default: as before.
+        chunksize : int, optional
+            Elements for each child job, at most as many as in the map. For the default, see
+            `cloudknot.BatchJob.retry_failed`.
+        progress : bool, optional
+            Whether to show progress, as in `Knot.map`.
+
+        Returns
+        -------
+        MapFuture
+            The future of the full list of results: the stored ones and those of this retry.
+
+        Raises
+        ------
+        JobRunningError
+            The job is still running. Nothing was submitted.
+        ResourceDoesNotExistException
+            The job was clobbered. Nothing was submitted.
+
+        Examples
+        --------
+        >>> future.retry_failed(memory=15000).result()
+        """
         if self.job is None:
             return self
         again: MapFuture = self.job.retry_failed(
@@ -160,14 +262,17 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self.cancelled():
             raise CancelledError
         if (index := self._table.first_without_value()) is not None:
-            # It is held, so that its error stays the same object.
+            # This future holds the future of the element, so that each call returns the same exception object.
             self._first_error = self._futures[index]
             return None, self._first_error._outcome()[1]
         return self._loader.list_of_all(self._futures.loaded)
 
 
 class ReducedFuture(MapFuture):
-    """The future of one value that ``reduce`` returns. As a sequence it has one element, the same."""
+    """The future of a `reduce`: its result is the one value that the function returns.
+
+    As a sequence, it contains one element with the same value.
+    """
 
     def _outcome(self) -> Outcome:
         values, error = super()._outcome()
@@ -175,9 +280,10 @@ class ReducedFuture(MapFuture):
 
 
 class _EmptyMap(MapFuture):
-    """The future of a map without elements: it has no job, and there is nothing to collect."""
+    """The future of a map without elements. It has no job, and ends at once with an empty list."""
 
     def __init__(self) -> None:
+        # Not `MapFuture.__init__`, which starts a collector.
         CloudFuture.__init__(self)
         self.job, self._table, self._all_waiters = None, ElementTable(0), Waiters(0)
         self._condition, self._waiters = self._all_waiters.condition, self._all_waiters.of_map
@@ -190,7 +296,7 @@ class _EmptyMap(MapFuture):
         return iter(())
 
     def reduce(self, func: Any, **choices: Any) -> ReducedFuture:
-        """Refuse: there is no job to wait for."""
+        """Refuse, because an empty map has no job to wait for."""
         refuse(
             problem="An empty map has no job, so reduce has no results to gather.",
             fix="Call the function in this session: func([]).",
@@ -207,7 +313,7 @@ def empty_map() -> MapFuture:
 
 @dataclass(frozen=True)
 class Collection:
-    """The parts of one future of a map, for those who look behind it."""
+    """A future of a map with its parts. `BatchJob` reads the parts, which the future does not show."""
 
     table: ElementTable
     packs: Packs
@@ -216,7 +322,7 @@ class Collection:
 
     @property
     def ended(self) -> bool:
-        """Whether the map has ended for this future."""
+        """Whether the future has ended."""
         return self.future.done()
 
 
@@ -230,22 +336,22 @@ def collect(
     progress: Progress | None = None,
     earlier: Collection | None = None,
 ) -> Collection:
-    """Begin to collect the results of a run.
+    """Start to collect the results of a run, and return the future with its parts.
 
     Parameters
     ----------
     view : RunView
     growth : Growth
     job : BatchJob
-        The future's attribute of that name, which ends the job, too.
+        The future's attribute ``job``, which can also end the job.
     max_threads : int
-        Results fetched at once.
+        Number of packs that are read at the same time.
     how_to_return : str
-        Where the job is found again, for errors.
+        Sentence for errors: how another session finds the job.
     progress : Progress, optional
-        Where progress is shown.
+        The display of progress.
     earlier : Collection, optional
-        An earlier one of the same run: its values are not looked for again.
+        An earlier collection of the same run. Its values are used again.
     """
     manifest = view.run.manifest
     table = earlier.table.reopened() if earlier else ElementTable(manifest.count)

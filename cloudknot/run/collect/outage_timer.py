@@ -1,4 +1,4 @@
-"""How long a wait for results has borne a cloud that does not answer, and whether it is to bear more."""
+"""OutageTimer: measures how long the cloud has been unreachable, and decides when a wait for results gives up."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 LONGEST_LOOK = 120.0
-"""Seconds that count as silence between two looks: when more have passed, the machine was asleep."""
+"""Most seconds between two errors that count as an outage."""
+# Each call is repeated for two minutes. When more time has passed, the machine was asleep.
 
 
 class OutageTimer:
-    """The silence that one wait meets.
+    """The timer of one wait for results.
 
     Parameters
     ----------
     cloud : Cloud
-        Its ``patience``, ``renewal`` and ``outages`` are read each time: they may change when the cloud ends.
+        Supplies ``patience``, ``renewal`` and ``outages``.
     clock : callable
-        Seconds now. What passes while the machine sleeps does not count.
+        Returns the time in seconds. Time during which the machine sleeps does not count.
     """
 
     def __init__(self, cloud: Cloud, clock: Callable[[], float]) -> None:
         self._cloud, self._clock = cloud, clock
-        self._last: float | None = None
+        self._last_error: float | None = None
         self._seconds = 0.0
 
-    def ended(self, begun: float) -> None:
-        """The cloud has answered a look that began at a time."""
-        self._last = None
+    def answered(self, begun: float) -> None:
+        """Reset the timer after a look that began at ``begun`` and got its answers."""
+        self._last_error = None
         self._cloud.outages.end(begun, self._clock())
 
-    def is_too_long(self, error: CloudknotError, begun: float) -> bool:
-        """Whether to give up after an error, which ended a look that began at a time; else the user is told of it."""
+    def should_give_up(self, error: CloudknotError, begun: float) -> bool:
+        """Return whether to give up after ``error`` ended a look that began at ``begun``. If not, warn of the outage.
+
+        The wait lasts for the cloud's ``patience``, or for its ``renewal`` if the credentials have expired.
+        """
         now = self._clock()
-        self._seconds = 0.0 if self._last is None else self._seconds + min(now - self._last, LONGEST_LOOK)
-        self._last = now
+        self._seconds = 0.0 if self._last_error is None else self._seconds + min(now - self._last_error, LONGEST_LOOK)
+        self._last_error = now
+        # Read on every error: an embedded cloud has no patience any more once its process has ended.
         patience = self._cloud.patience
+        # Only a person can renew credentials, and that person may be asleep.
         if patience and isinstance(error, CredentialsError):
             patience = max(patience, self._cloud.renewal)
         if self._seconds >= patience:

@@ -189,7 +189,7 @@ def test_an_elements_future_is_the_same_as_long_as_somebody_holds_it(submit):
     held = future[3]
     assert future[3] is held
     assert len(list(future)) == 1000
-    assert len(future._futures._made) == 1
+    assert len(future._futures._by_index) == 1
     job.finish(*range(1000))
     assert held.result(LONG) == 9
     assert held.result(LONG) is future[3].result(LONG)
@@ -247,7 +247,7 @@ def test_its_own_as_completed_holds_no_futures(submit):
     assert {next(ending).index, next(ending).index} == {5, 7}
     job.finish(*range(100))
     assert sorted(element.result() for element in ending) == sorted(x * x for x in range(100) if x not in (5, 7))
-    assert not future._futures._made
+    assert not future._futures._by_index
 
 
 def test_its_own_as_completed_has_a_bound(submit):
