@@ -1,8 +1,7 @@
-"""The runs of a knot as S3 and Batch know them: which were submitted, and where a job's run is.
+"""Stored runs: find, read and delete the runs of a knot in S3.
 
-A session that ended half-way leaves one of these: inputs without a manifest, whose upload had not ended; a manifest
-without a job, which was not submitted; or a job without a record, which is found by its name and recorded here. The
-first two were never runs; `discard_abandoned` deletes them when they are old.
+A killed session can leave inputs without a manifest, or a manifest without a job. Neither is a run, and
+`discard_abandoned` deletes them when they are old. A job without a record is a run: its job is found by name.
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ if TYPE_CHECKING:
 
 
 def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
-    """The runs of a knot that S3 holds something of, oldest first."""
+    """Return the keys of all runs of a knot with objects in the bucket, oldest first."""
     prefix = f"{RUNS}/{knot}/"
-    found = set(cloud.storage.folders(prefix)) - {SHARED}
-    return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(found)]
+    # Run ids sort by time. The folder of shared objects lies beside the runs, and is none.
+    run_ids = set(cloud.storage.folders(prefix)) - {SHARED}
+    return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(run_ids)]
 
 
 def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, Record] | None:
-    """The manifest and the record of a run; None of one that was not submitted, or not yet, or is being deleted."""
+    """Return the manifest and the record of a run; None if it is not submitted, or is being deleted."""
     try:
         manifest = Manifest.from_json(cloud.storage.get(keys.manifest))
     except ResourceDoesNotExistException:
@@ -46,37 +46,37 @@ def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, Record] | None:
 
 
 def discard_abandoned(cloud: Cloud, runs: Iterable[RunKeys], now: datetime | None = None) -> list[str]:
-    """Delete what was stored for those of some runs that were never submitted and never will be; return their ids.
-
-    What has results is left alone, whoever submitted it. What goes wrong is left to the next time.
-    """
-    gone: list[str] = []
+    """Delete those of the runs that are older than a week and were never submitted. Return their ids."""
+    discarded: list[str] = []
     long_ago = (now or datetime.now(UTC)) - ABANDONED
+    # After an error the next call deletes the rest.
     with suppress(CloudknotError):
         for keys in (keys for keys in runs if run_time(keys.run_id) < long_ago):
             if _is_abandoned(cloud, keys):
                 discard_run(cloud, keys)
-                gone.append(keys.run_id)
-    return gone
+                discarded.append(keys.run_id)
+    return discarded
 
 
 def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
+    """Return whether a run was never submitted, or is already half deleted."""
     with suppress(ResourceDoesNotExistException):
         if Manifest.from_json(cloud.storage.get(keys.manifest)).clobbered:
             return True
-    known = cloud.storage.keys(f"{keys.prefix}/")
-    return not any(key == keys.submission or key.startswith(keys.outputs) for key in known) and not read_run(
+    stored = cloud.storage.keys(f"{keys.prefix}/")
+    # A run with a record or with results is kept, whoever submitted it. Batch may have forgotten its jobs.
+    return not any(key == keys.submission or key.startswith(keys.outputs) for key in stored) and not read_run(
         cloud, keys
     )
 
 
 def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
-    """The manifest of a job's run, as it is stored.
+    """Return the manifest of a run as it is stored.
 
     Raises
     ------
     ResourceDoesNotExistException
-        The run was deleted, or not all of it so far.
+        The run was deleted, or partly. The message names ``job_id``.
     """
     try:
         stored = cloud.storage.get(keys.manifest)
@@ -89,61 +89,63 @@ def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
 
 def _clobbered(keys: RunKeys, job_id: str) -> ResourceDoesNotExistException:
     return ResourceDoesNotExistException(
-        f"The job {job_id} was clobbered, or its knot with its results: its inputs and results ({keys.url}) are gone. "
+        f"The job {job_id} was clobbered, alone or with its knot. Its inputs and results in {keys.url} were deleted. "
         "Map again."
     )
 
 
 def discard_run(cloud: Cloud, keys: RunKeys) -> None:
-    """Delete all that is stored of a run. Can be repeated.
-
-    The manifest says so first and goes last: nobody takes for whole what is not any more, or was left half deleted.
-    """
+    """Delete all objects of a run. After an interruption, another call deletes the rest."""
     storage = cloud.storage
+    # The manifest is marked first and deleted last, so a half-deleted run is never mistaken for a complete one.
     with suppress(ResourceDoesNotExistException):
         manifest = Manifest.from_json(storage.get(keys.manifest))
         storage.put(keys.manifest, replace(manifest, clobbered=True).to_json().encode())
         if manifest.kwargs:
             release(storage, manifest.kwargs, keys.run_id)
     for page in storage.pages(f"{keys.prefix}/"):
-        if others := [each.key for each in page if each.key != keys.manifest]:
-            storage.delete(*others)
+        if other_keys := [stored.key for stored in page if stored.key != keys.manifest]:
+            storage.delete(*other_keys)
     storage.delete(keys.manifest)
 
 
 def find_run(cloud: Cloud, job_id: str) -> RunKeys:
-    """Where the run of a job is: Batch knows for some days, S3 for as long as the results are kept.
+    """Return the keys of the run of a job.
 
     Raises
     ------
     ResourceDoesNotExistException
-        cloudknot did not submit a job of that id.
+        cloudknot did not submit a job with this id, or the run was deleted.
+    PermissionDeniedError
+        The credentials do not allow searching the bucket of ``cloud``.
     """
     parent = job_id.partition(":")[0]
-    for described in batch.describe_jobs(cloud.door, [parent]):
-        command = described.get("container", {}).get("command") or [""]
+    # One request while Batch remembers the job, which is some days. After that, S3 is searched knot by knot.
+    for description in batch.describe_jobs(cloud.door, [parent]):
+        command = description.get("container", {}).get("command") or [""]
         if command[-1].startswith("s3://"):
             return RunKeys.parse(command[-1])
-    clouds, closed = clouds_of_all(cloud), []
-    for each in clouds:
+    clouds, denied = clouds_of_all(cloud), []
+    for bucket_cloud in clouds:
         try:
-            if found := _search(each, parent):
-                return found
+            if keys := _search(bucket_cloud, parent):
+                return keys
         except PermissionDeniedError as error:
-            if each is cloud:
+            # A bucket of other knots may be closed to this user. The error names it, because the job may be in there.
+            if bucket_cloud is cloud:
                 raise
-            closed.append(f" The bucket {each.bucket} was not searched: {error}")
+            denied.append(f" The bucket {bucket_cloud.bucket} was not searched: {error}")
     raise ResourceDoesNotExistException(
-        f"There is no job {job_id!r} of cloudknot in {', '.join(each.bucket for each in clouds)}. `Knot(name).jobs` "
-        f"lists a knot's jobs.{''.join(closed)}"
+        f"cloudknot has no job {job_id!r} in {', '.join(bucket_cloud.bucket for bucket_cloud in clouds)}. List the "
+        f"jobs of a knot with cloudknot.Knot(name=...).jobs.{''.join(denied)}"
     )
 
 
 def _search(cloud: Cloud, job_id: str) -> RunKeys | None:
-    """The run of a job that Batch has forgotten, if it is in the cloud's bucket."""
+    """Return the keys of the run in this bucket whose record names the job; None if no record does."""
     for knot in cloud.storage.folders(f"{RUNS}/"):
         for keys in runs_of(cloud, knot):
-            found = read_run(cloud, keys)
-            if found and job_id in found[1]["job_ids"]:
+            run = read_run(cloud, keys)
+            if run and job_id in run[1]["job_ids"]:
                 return keys
     return None

@@ -24,5 +24,5 @@ def test_awaiting_a_job_that_is_not_there_says_so(cloud):
     async def main():
         await ck.BatchJob("none", cloud=cloud)
 
-    with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
+    with pytest.raises(ck.ResourceDoesNotExistException, match="cloudknot has no job 'none'"):
         asyncio.run(main())

@@ -439,7 +439,7 @@ def test_jobs_lists_the_maps_in_order(process_knot_of):
 def test_a_job_is_found_by_its_id(process_knot_of, cloud):
     future = process_knot_of(square).map([5, 6])
     assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
-    with pytest.raises(ck.ResourceDoesNotExistException, match="no job 'none'"):
+    with pytest.raises(ck.ResourceDoesNotExistException, match="cloudknot has no job 'none'"):
         ck.BatchJob("none", cloud=cloud).result(LONG)
 
 
