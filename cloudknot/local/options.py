@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
@@ -69,7 +70,7 @@ def check_running(directory: Path, options: ServerOptions, state: CloudState) ->
         wanted = ", ".join(f"{name} {requested[name]}" for name in differing)
         raise CloudknotConfigurationError(
             f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({wanted}). "
-            "Stop it with `cloudknot local stop --directory {directory}`, or choose another directory."
+            f"Stop it with `cloudknot local stop --directory {quote(str(directory))}`, or choose another directory."
         )
 
 

@@ -90,6 +90,7 @@ class FaultyRunner:
             watched = self._tasks.get(event.task_id)
         if watched is None:
             return
+        # An overlapping attempt is no longer in the table, so its events end above.
         if isinstance(event, Exited):
             self._on_exited(watched, event)
             return
@@ -104,6 +105,7 @@ class FaultyRunner:
         if ending is None and kill is not None and kill.moment == "end":
             self._injector.count(f"killed: {kill.how}")
             ending = kill.ending
+        # Batch gets AWS's reason in place of the exit code of the killed process.
         watched.report(event if ending is None else _exited(watched.task, ending))
 
     def _end_later(self, watched: _Watched, kill: Kill) -> None:
@@ -116,6 +118,7 @@ class FaultyRunner:
         """Kill a task's processes, or report them as gone although they go on."""
         task = watched.task
         with self._lock:
+            # The task may have ended, or met this fault already, while a timer ran.
             if task.id not in self._tasks or watched.ending is not None:
                 return
             watched.ending = kill.ending
@@ -131,6 +134,7 @@ class FaultyRunner:
     def _stored(self, path: str) -> None:
         """Kill the attempt that stored an object, if its fault is to end after its first results."""
         with self._lock:
+            # Only collected here: `_is_output` may read from S3, which must not happen under the lock.
             armed = [w for w in self._tasks.values() if w.kill is not None and w.kill.moment == "stored"]
         for watched in armed:
             if watched.kill is not None and self._is_output(path, watched.task):

@@ -21,6 +21,7 @@ class AttemptEnd:
     status_reason: str
 
 
+# In AWS's own words, because the client recognises a failure by them.
 ATTEMPT_ENDS = {
     "host": AttemptEnd(None, None, HOST_LOST),
     "spot": AttemptEnd(None, None, "Your Spot Task was interrupted."),
@@ -71,6 +72,7 @@ class Kill:
     share: float = 1.0
     overlap: bool = False
 
+    # Checked in the session and again in the server, which receives plain JSON.
     def __post_init__(self) -> None:
         _check_choice("how", self.how, tuple(ATTEMPT_ENDS))
         _check_choice("when", self.when, MOMENTS)

@@ -73,6 +73,7 @@ class Injector:
         from_job: bool,
     ) -> Iterable[bytes]:
         """Answer a request with ``carry_out``, or inject a fault."""
+        # Read once: a session may replace the faults while this request is answered.
         faults = self._faults
         if faults is OFF:
             return carry_out(environ, start_response)
@@ -95,6 +96,7 @@ class Injector:
             return _expired(service)
         if faults.refused and service in faults.services and not from_job:
             self.count("refused")
+            # As S3: a missing bucket is HTTP 404, any other refusal HTTP 403.
             status = 404 if faults.refused.startswith("NoSuch") else 403
             return status, faults.refused, "The embedded cloud refuses this request, as its faults demand."
         return None
@@ -110,6 +112,7 @@ class Injector:
         if service == "batch":
             possible.append(("throttled", faults.throttled))
         drawn: list[str] = []
+        # All threads share the random numbers and the limit.
         with self._lock:
             for name, rate in possible:
                 # A slow request can meet a second fault, any other request only one.
@@ -128,6 +131,7 @@ class Injector:
         recorded = wsgi.RecordedAnswer()
         answer = carry_out(environ, recorded)
         recorded.pass_on(start_response)
+        # Before the answer is sent: the object is stored, and the worker may die without knowing it.
         if recorded.status.startswith("200"):
             self.on_stored(environ["PATH_INFO"])
         return answer

@@ -40,6 +40,7 @@ class FaultRoute:
         ClientException
             The request is malformed, or a value in it is refused.
         """
+        # One error for every malformed request: only tests send requests, signed with the owner's key.
         try:
             request = json.loads(body or b"{}")
             if "set" in request:

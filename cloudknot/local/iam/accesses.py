@@ -148,6 +148,7 @@ def _batch(call: Call, names: Names, context: Context) -> Iterator[Access]:
         return
     arguments = call.arguments
     arns = [names.of("batch", kind, call.text(name)) for name, kind in _BATCH_KINDS.items() if call.text(name)]
+    # A submission needs both permissions, even if the request leaves out one of the names.
     if call.operation == "SubmitJob":
         arns = [names.of("batch", _BATCH_KINDS[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
     arns += [names.of("batch", "job", job) for job in call.texts("jobs")] + list(
@@ -179,6 +180,7 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
     prefix = f"{path}/" if path else ""
     role, profile = call.text("RoleName"), call.text("InstanceProfileName")
     extra = {"iam:policyarn": (call.text("PolicyArn"),)} if call.text("PolicyArn") else {}
+    # IAM has no permissions for single resources in listings of a whole account.
     if operation.startswith("List") and not (role or call.text("UserName") or call.text("PolicyArn")):
         return
     if operation == "CreateServiceLinkedRole":
@@ -205,6 +207,7 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
 
 def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
     operation = call.operation
+    # Most of these have no permissions for single resources.
     if operation.startswith(("Describe", "Get")):
         return
     created = _EC2_CREATED.get(operation)
@@ -225,6 +228,7 @@ def _ec2_arn(identifier: str, names: Names) -> str:
 
 
 def _ecr(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    # A login is for the whole registry.
     if call.operation == "GetAuthorizationToken":
         return
     repositories = call.texts("repositoryNames") or list(filter(None, [call.text("repositoryName")]))
@@ -309,6 +313,7 @@ def _of_bucket(
     part = next((name for name in _S3_BUCKET if name in query), None)
     listed = next((name for name in _S3_LISTS if name in query), None)
     if method == "POST" and "delete" in query:
+        # S3 deletes the keys that a policy allows and reports the others. Here, one denied key refuses the request.
         for key in _deleted(environ):
             yield Access("s3:DeleteObject", f"{arn}/{key}", common)
     elif part is not None:

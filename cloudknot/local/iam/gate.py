@@ -69,6 +69,7 @@ class Gate:
         code = verify(request, key.key if key else self._keys.owner, datetime.now(UTC))
         if code is not None:
             return Refusal(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE)
+        # Later layers read it: faults distinguish jobs from sessions, and STS checks whether it may assume a role.
         environ["cloudknot.principal"] = key and key.principal
         if key is None or key.principal is None:
             return None
@@ -118,6 +119,7 @@ class Gate:
             stream = {"logGroupName": query.get("group", LOG_GROUP), "logStreamName": query.get("name", "")}
             call = Call("logs", "GetLogEvents", stream)
             return accesses(call, self._names, common)
+        # S3 Control is signed for S3 too, but its operations have other actions.
         if service == "s3" and not path.startswith("/v20180820/"):
             return s3_accesses(environ, common)
         return accesses(call_of(environ, service), self._names, common)
@@ -146,6 +148,7 @@ def _common(principal: Principal, region: str) -> Context:
         "aws:principalarn": (principal.arn,),
         "aws:principaltype": ("User" if principal.kind == "User" else "AssumedRole",),
         "aws:requestedregion": (region,),
+        # Requests come over plain HTTP, on loopback.
         "aws:securetransport": ("false",),
     }
     if principal.kind == "User":

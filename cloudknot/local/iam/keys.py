@@ -123,6 +123,7 @@ class IdentityLayer:
 
     def __init__(self, services: WSGIApplication, keys: Keys, takes_keys: bool) -> None:
         self._services, self._keys, self._takes_keys = services, keys, takes_keys
+        # Set after construction: both belong to the reader of policies, which makes its calls through this layer.
         self.on_change: Callable[[], None] = lambda: None
         """Called when policies may have changed."""
         self.trust: Callable[[str], tuple[str, str] | None] = lambda role: None

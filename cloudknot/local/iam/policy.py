@@ -146,6 +146,7 @@ def substitute(pattern: str, context: Context) -> str | None:
         missing = missing or len(values) != 1
         return values[0] if len(values) == 1 else ""
 
+    # A variable without a value must not become an empty string: "${aws:username}/*" would then match "/*".
     filled = re.sub(r"\$\{([^}]+)\}", value, pattern)
     return None if missing else filled
 
@@ -208,6 +209,7 @@ def _holds(operator_name: str, key: str, expected: tuple[str, ...], context: Con
     if test is None:
         # An operator that is missing here must not grant access: the condition fails in an allow, and holds in a deny.
         return not allows
+    # AWS's rule for a key that the request does not have: a plain test fails, a negated or optional one holds.
     if actual is None:
         return negated or plain.endswith("IfExists") or quantifier == "ForAllValues"
     filled = [value for value in (substitute(pattern, context) for pattern in expected) if value is not None]

@@ -90,6 +90,7 @@ class Request:
     @cached_property
     def body_sha256(self) -> str:
         """The SHA-256 of the body, read in blocks because a body may be gigabytes."""
+        # The application reads the body again, so it is rewound.
         digest = hashlib.sha256()
         while block := self.body.read(_BLOCK):
             digest.update(block)
@@ -170,6 +171,7 @@ def _time_error(claim: _Claim, now: datetime) -> str | None:
     if claim.expires is None:
         return "RequestTimeTooSkewed" if abs(now - signed_at) > CLOCK_SKEW else None
     if not 0 < claim.expires <= LONGEST_EXPIRY or now > signed_at + timedelta(seconds=claim.expires):
+        # S3's code for an expired URL.
         return "AccessDenied"
     return "RequestTimeTooSkewed" if signed_at - now > CLOCK_SKEW else None
 
@@ -191,6 +193,7 @@ def _signature_error(request: Request, claim: _Claim, key: AccessKey) -> str | N
 
 def _payload(request: Request, claim: _Claim) -> str:
     """Return the line for the body in the canonical request."""
+    # The signer of a presigned URL for S3 does not know the body, so such a signature never covers it.
     if claim.expires is not None and claim.service == "s3":
         return _UNSIGNED
     return request.headers.get("x-amz-content-sha256") or request.body_sha256
@@ -199,6 +202,7 @@ def _payload(request: Request, claim: _Claim) -> str:
 def _canonical(request: Request, claim: _Claim, payload: str) -> _Canonical:
     """Return the signed part of a request."""
     path, _, query = request.uri.partition("?")
+    # A signature in the query cannot cover itself.
     if claim.expires is not None:
         query = "&".join(part for part in query.split("&") if not part.startswith("X-Amz-Signature="))
     headers = {name: request.headers.get(name, "") for name in claim.signed_headers}

@@ -65,6 +65,7 @@ class TaskCredentials:
         """Return the environment variables that lead a job with this role to its credentials; none without a role."""
         if role is None:
             return {}
+        # An ARN has characters that neither a URL nor a file name may have, so a digest stands for it.
         # One address for a role, not for a job: a fork server requests the credentials once, then forks for many jobs.
         name = hashlib.sha256(role.encode()).hexdigest()[:16]
         with self._lock:
@@ -114,6 +115,7 @@ class TaskCredentials:
         """Return a key of the role, valid for at least `RENEWAL` seconds."""
         with self._lock:
             key = role.key
+        # Without the lock, so that jobs of other roles need not wait. Two threads may both get a key: both are valid.
         if key is None or (key.expires or 0) - time.time() < RENEWAL:
             form = {"RoleArn": role.arn, "RoleSessionName": SESSION_NAME, "DurationSeconds": str(VALIDITY)}
             key = session(form, self._query("sts", "AssumeRole", **form))

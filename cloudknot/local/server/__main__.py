@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import secrets
+import shlex
 import shutil
 import signal
 import string
@@ -75,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     except CloudknotInputError as error:
         print(error, file=sys.stderr)
         return 1
+    # Forked before any thread starts: a child has only the thread that called fork.
     if options.detach and os.fork():
         os._exit(0)
     with contextlib.ExitStack() as stack:
@@ -83,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
         except CKTimeoutError:
             print(
                 f"An embedded cloud already runs in {options.directory}. "
-                f"Stop it with `cloudknot local stop --directory {options.directory}`, or choose another directory.",
+                f"Stop it with `cloudknot local stop --directory {shlex.quote(str(options.directory))}`, "
+                "or choose another directory.",
                 file=sys.stderr,
             )
             return 1
@@ -142,6 +145,7 @@ class Server:
         runner = FaultyRunner(self._runner(scratch, registry), injector, self._control_plane.stored)
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
+        # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget)
         faults = FaultRoute(injector, runner, self._batch.forget)
         self._application = Application(
@@ -188,6 +192,7 @@ class Server:
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
             self._batch.close()
+            # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

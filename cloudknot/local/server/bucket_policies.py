@@ -29,6 +29,7 @@ class BucketPolicies:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
         method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+        # Clients send the query as "policy" or as "policy=".
         if key or query.rstrip("=") not in ("", "policy"):
             return self._s3(environ, start_response)
         if not query:

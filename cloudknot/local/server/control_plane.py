@@ -88,6 +88,7 @@ class ControlPlane:
     def stored(self, path: str) -> bytes:
         """Return the S3 object at a path, ``/bucket/key``."""
         signed = sign("GET", self._endpoint + path, self._key, service="s3", region=self._region)
+        # S3 requires the digest of the body in a header. The other services do not.
         content = hashlib.sha256(b"").hexdigest()
         answer = self._client.get(
             path,

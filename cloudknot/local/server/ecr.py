@@ -85,6 +85,7 @@ class RegistryEcr:
             code, message = error.args
             status, answer = 400, {"__type": code, "message": message}
         except CloudError as error:
+            # The registry failed, for which ECR has no code of its own.
             status, answer = 500, {"__type": "ServerException", "message": str(error)}
         return wsgi.send_json(start_response, answer, status, "application/x-amz-json-1.1")
 
@@ -129,6 +130,7 @@ class RegistryEcr:
                 f"The repository with name '{name}' in registry with id '{account}' cannot be deleted because it "
                 "still contains images",
             )
+        # moto first: if it refuses, all images remain.
         answer = self._ask(environ, "DeleteRepository", request)
         # By digest: a registry deletes an image with all its tags, so a later tag of the same image finds nothing.
         for manifest in filter(None, (self._registry.manifest(name, tag) for tag in tags)):
@@ -178,6 +180,7 @@ class RegistryEcr:
         account = self._account(environ, name)
         body, tag = request["imageManifest"], request["imageTag"]
         media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", MEDIA_TYPES[0])
+        # ECR refuses to store the same image under the same tag again. A registry accepts it, so compare the digests.
         before = self._registry.manifest(name, tag)
         self._registry.put(name, tag, media_type, body.encode())
         after = self._registry.manifest(name, tag)

@@ -26,6 +26,7 @@ def http_server(application: WSGIApplication, port: int) -> Any:
         connection_limit=MAX_CONNECTIONS,
         max_request_body_size=MAX_BODY,
         channel_timeout=600,
+        # select() cannot watch descriptors above 1,023, and each connection needs one.
         asyncore_use_poll=True,
         ident="cloudknot",
     )

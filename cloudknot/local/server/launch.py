@@ -88,6 +88,7 @@ def _spawn(directory: Path, options: ServerOptions, ready: int) -> None:
             pass_fds=[ready],
             # Without it, Ctrl-C in this session's terminal would also end the cloud.
             start_new_session=True,
+            # A failed start shows at the pipe, and `launch` then quotes the log.
             check=False,
             timeout=START_TIMEOUT,
         )

@@ -88,9 +88,7 @@ class Registry:
         try:
             status = self._request("GET", "/v2/").status
         except CloudError as error:
-            raise CloudknotConfigurationError(
-                f"{error} Start the registry, or pass the address of another one as registry=."
-            ) from error
+            raise CloudknotConfigurationError(str(error)) from error
         if status in (401, 403):
             raise CloudknotConfigurationError(
                 f"The registry {self.address} refuses the login in {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}. "
@@ -98,8 +96,8 @@ class Registry:
             )
         if status != 200:
             raise CloudknotConfigurationError(
-                f"The server at {self.address} is not a container registry: {self.url}/v2/ returned HTTP {status}. "
-                "Pass the address of a registry as registry=."
+                f"The server at {self.address} does not answer as a container registry does: "
+                f"{self.url}/v2/ returned HTTP {status}. Pass the address of a working registry as registry=."
             )
 
     def tags(self, repository: str) -> list[str]:
@@ -119,6 +117,7 @@ class Registry:
     def manifest(self, repository: str, reference: str) -> ImageManifest | None:
         """Return the manifest for a tag or digest, or None if it does not exist."""
         path = f"/v2/{repository}/manifests/{reference}"
+        # Without these types, a registry may convert the manifest to an old format with another digest.
         answer = self._request("GET", path, {"Accept": ", ".join(MEDIA_TYPES)})
         if answer.status == 404:
             return None
@@ -157,7 +156,10 @@ class Registry:
             answer = connection.getresponse()
             return _Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())
         except (OSError, HTTPException) as error:
-            raise CloudError(f"The registry {self.address} does not answer: {error}.") from error
+            raise CloudError(
+                f"The registry {self.address} does not answer: {error}. "
+                "Start the registry, or pass the address of another one as registry=."
+            ) from error
         finally:
             connection.close()
 
