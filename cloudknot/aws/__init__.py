@@ -1,7 +1,7 @@
-"""AWS: the only client code that imports boto3.
+"""Calls to AWS. This is the only package of the client that may import boto3.
 
-``Cloud`` is the seam, ``Door`` makes the calls and translates the errors. boto3 is loaded by the first call, never by
-importing.
+`Cloud` describes where cloudknot runs. `Door` makes the calls, retries them and translates their errors. The first
+call loads boto3. An import of this package does not.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cloud"]
 
-# Old notebooks write cloudknot.aws.DockerRepo; these classes are stages above this wall.
+# Old notebooks write cloudknot.aws.DockerRepo. These classes moved out of this package, and are imported only on use.
 _PLACES = {"Cloud": "cloudknot.aws.cloud", "BatchJob": "cloudknot", "DockerRepo": "cloudknot"}
 
 if not TYPE_CHECKING:

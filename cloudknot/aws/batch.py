@@ -1,4 +1,4 @@
-"""Batch and its logs, as calls: jobs by the hundred, children by their state, a log stream line by line."""
+"""Calls to AWS Batch and its logs: describe, list and end jobs, and read log streams."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from cloudknot.aws.door import Door
 
     JobDefinition = JobDefinitionTypeDef
-    """A revision, as DescribeJobDefinitions lists it."""
+    """A revision of a job definition, as DescribeJobDefinitions returns it."""
 
     JobSummary = JobSummaryTypeDef
-    """What ListJobs says of a job."""
+    """A job, as ListJobs returns it."""
 
     class Job(TypedDict, total=False):
-        """What DescribeJobs says of a job: the part that cloudknot reads. All of it is missing from some."""
+        """The part of DescribeJobs' answer that cloudknot reads. Any of the fields may be missing."""
 
         jobId: ReadOnly[str]
         jobName: ReadOnly[str]
@@ -53,52 +53,50 @@ if TYPE_CHECKING:
 
 
 LOG_GROUP = "/aws/batch/job"
-"""Batch's own log group: that of jobs whose definition names none."""
+"""Batch's own log group, for jobs with a definition that names none."""
 DESCRIBE_LIMIT = 100
-"""Job ids a call takes (Batch API reference, DescribeJobs)."""
+"""Most job ids in one call (Batch API reference, DescribeJobs)."""
 TERMINATE_LIMIT = 50
-"""Job ids a call takes (Batch API reference, TerminateJobs)."""
+"""Most job ids in one call (Batch API reference, TerminateJobs)."""
 CHILDREN_PAUSES = (0.0, 1.0, 2.0)
-"""Seconds that Batch is given to pass a termination on to children, before each look at them."""
+"""Seconds to wait before each look at the children of a terminated job, so that Batch can end them by itself."""
 STOPPABLE: tuple[JobStatusType, ...] = ("RUNNABLE", "STARTING", "RUNNING")
-"""States in which a child may be after its parent was terminated."""
+"""States of a child that Batch may not have ended with its parent."""
 LIVE_STATES: tuple[JobStatusType, ...] = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 UNSUBMITTED = "UNSUBMITTED"
-"""Our own status, in place of one of Batch's, for a job that was never submitted."""
+"""Status of a job that was never submitted. It is cloudknot's own, not one of Batch's."""
 
 
 def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
-    """Batch's descriptions of those of the jobs that it still knows."""
-    found: list[Job] = []
+    """Return Batch's descriptions of jobs. Jobs that Batch has forgotten are left out."""
+    jobs: list[Job] = []
     for start in range(0, len(job_ids), DESCRIBE_LIMIT):
-        found += clients.batch(door).describe_jobs(jobs=list(job_ids[start : start + DESCRIBE_LIMIT]))["jobs"]
-    return found
+        jobs += clients.batch(door).describe_jobs(jobs=list(job_ids[start : start + DESCRIBE_LIMIT]))["jobs"]
+    return jobs
 
 
 def find_by_name(door: Door, queue: str, name: str) -> list[JobSummary]:
-    """Batch's summaries of the jobs of a queue that have exactly this name, the oldest first.
-
-    A queue that is not there has none.
-    """
-    jobs = clients.batch(door).get_paginator("list_jobs")
-    pages = jobs.paginate(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
+    """Return Batch's summaries of a queue's jobs with exactly this name, oldest first; empty without that queue."""
+    paginator = clients.batch(door).get_paginator("list_jobs")
+    pages = paginator.paginate(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
     try:
-        # Batch's filter does not tell upper from lower case (API reference, ListJobs).
-        found = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
+        # Batch's filter ignores case (Batch API reference, ListJobs).
+        jobs = [summary for page in pages for summary in page["jobSummaryList"] if summary["jobName"] == name]
     except CloudError as error:
         if not is_gone(error):
             raise
         return []
-    return sorted(found, key=lambda summary: summary.get("createdAt", 0))
+    return sorted(jobs, key=lambda summary: summary.get("createdAt", 0))
 
 
 def is_gone(error: CloudError) -> bool:
-    """Whether an error says that there is no such queue or job, for which Batch has no code of its own."""
+    """Return whether an error reports a queue or job that does not exist."""
+    # Batch reports this as a ClientException, a code for many errors, so only the message distinguishes it.
     return isinstance(error, ResourceDoesNotExistException) or "does not exist" in str(error)
 
 
 def count_states(jobs: Sequence[Job]) -> dict[str, int]:
-    """How many children are in which state."""
+    """Return the number of child jobs in each state. A job without children counts as one."""
     counts: Counter[str] = Counter()
     for job in jobs:
         counts.update(job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1})
@@ -106,18 +104,19 @@ def count_states(jobs: Sequence[Job]) -> dict[str, int]:
 
 
 def reason_of_waiting(door: Door, job_ids: Sequence[str], *, array: bool) -> str:
-    """Why a job, or a child of an array, stays in RUNNABLE; empty when Batch gives no reason."""
-    found: Sequence[Job | JobSummary]
+    """Return Batch's reason why jobs, or the children of an array job, stay RUNNABLE; empty if Batch gives none."""
+    waiting: Sequence[Job | JobSummary]
     if array:
-        some = clients.batch(door).list_jobs(arrayJobId=job_ids[0], jobStatus="RUNNABLE", maxResults=10)
-        found = some["jobSummaryList"]
+        # All children need the same machine, so a few of them show the reason.
+        page = clients.batch(door).list_jobs(arrayJobId=job_ids[0], jobStatus="RUNNABLE", maxResults=10)
+        waiting = page["jobSummaryList"]
     else:
-        found = [job for job in describe_jobs(door, job_ids) if job["status"] == "RUNNABLE"]
-    return next((job["statusReason"] for job in found if job.get("statusReason")), "")
+        waiting = [job for job in describe_jobs(door, job_ids) if job["status"] == "RUNNABLE"]
+    return next((job["statusReason"] for job in waiting if job.get("statusReason")), "")
 
 
 def list_children(door: Door, parent_id: str, status: JobStatusType) -> list[JobSummary]:
-    """Batch's summaries of an array job's children in one state."""
+    """Return Batch's summaries of an array job's children in one state."""
     pages = clients.batch(door).get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus=status)
     return [summary for page in pages for summary in page["jobSummaryList"]]
 
@@ -125,35 +124,33 @@ def list_children(door: Door, parent_id: str, status: JobStatusType) -> list[Job
 def terminate(
     door: Door, jobs: Sequence[Job | JobSummary], reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """End jobs in whatever state they are, their running children too.
-
-    AWS's documentation says of cancelling a parent that it reaches the children, and nothing of terminating one. So a
-    sample of those that are left is looked at, and only if they were not reached, each is ended by itself.
-    """
+    """End jobs in any state, with their running children."""
     _terminate_all(door, [job["jobId"] for job in jobs], reason)
+    # AWS documents that cancelling an array job cancels its children. It documents no such thing for terminating one.
     for job in jobs:
-        if "arrayProperties" in job and (left := _not_reached(door, job["jobId"], sleep)):
-            _terminate_all(door, left, reason)
+        if "arrayProperties" in job and (survivors := _survivors(door, job["jobId"], sleep)):
+            _terminate_all(door, survivors, reason)
 
 
-def _not_reached(door: Door, parent_id: str, sleep: Callable[[float], None]) -> list[str]:
-    """The children that go on although their parent was terminated a while ago; none where a sample is ending."""
-    left: list[str] = []
+def _survivors(door: Door, parent_id: str, sleep: Callable[[float], None]) -> list[str]:
+    """Return the children that still run although their parent was terminated; empty if Batch is ending them."""
+    survivors: list[str] = []
     for pause in CHILDREN_PAUSES:
         sleep(pause)
         try:
-            left = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
+            survivors = [child["jobId"] for status in STOPPABLE for child in list_children(door, parent_id, status)]
         except CloudError as error:
             if not is_gone(error):
                 raise
             return []
-        if all(_is_ending(child) for child in describe_jobs(door, left[:DESCRIBE_LIMIT])):
+        # A sample of a hundred children is enough, and takes one call.
+        if all(_is_ending(child) for child in describe_jobs(door, survivors[:DESCRIBE_LIMIT])):
             return []
-    return left
+    return survivors
 
 
 def is_stopped(job: Job | JobSummary) -> bool:
-    """Whether somebody has asked for the end of a job."""
+    """Return whether somebody has cancelled or terminated a job."""
     return bool(job.get("isTerminated") or job.get("isCancelled"))
 
 
@@ -162,39 +159,40 @@ def _is_ending(child: Job) -> bool:
 
 
 def _terminate_all(door: Door, job_ids: Sequence[str], reason: str) -> None:
-    """End jobs in bulk where boto3 knows how to (version 1.44) and the user may, else one by one."""
-    left = list(job_ids)
-    if len(left) > 1 and hasattr(door.client("batch"), "terminate_jobs"):
+    """End jobs in bulk if possible, else one by one."""
+    remaining = list(job_ids)
+    # The bulk call needs boto3 1.44, and may be denied where the single call is allowed.
+    if len(remaining) > 1 and hasattr(door.client("batch"), "terminate_jobs"):
         with suppress(PermissionDeniedError):
-            left = _terminate_in_bulk(door, left, reason)
-    for job_id in left:
+            remaining = _terminate_in_bulk(door, remaining, reason)
+    for job_id in remaining:
         try:
             clients.batch(door).terminate_job(jobId=job_id, reason=reason)
         except CloudError as error:
-            # What Batch does not know, it does not run.
+            # Batch has forgotten the job, so it ended long ago.
             if not is_gone(error):
                 raise
 
 
 def _terminate_in_bulk(door: Door, job_ids: Sequence[str], reason: str) -> list[str]:
-    """End jobs by as few calls as can be; return those for which that was refused."""
+    """End jobs by as few calls as possible, and return the ids of the jobs that Batch refused to end."""
     refused: list[str] = []
     for start in range(0, len(job_ids), TERMINATE_LIMIT):
-        chosen = list(job_ids[start : start + TERMINATE_LIMIT])
-        answer = clients.batch(door).terminate_jobs(jobs=chosen, reason=reason)
+        group = list(job_ids[start : start + TERMINATE_LIMIT])
+        answer = clients.batch(door).terminate_jobs(jobs=group, reason=reason)
         refused += [error["job"] for error in answer.get("errors", ())]
     return refused
 
 
 class LogStream(NamedTuple):
-    """Where CloudWatch Logs has the output of one attempt."""
+    """The place of one attempt's output in CloudWatch Logs."""
 
     group: str
     name: str
 
 
 def log_streams(job: Job) -> list[LogStream]:
-    """The log streams of a job's attempts, oldest first, in the log group of its job definition."""
+    """Return the log streams of a job's attempts, oldest first."""
     configured = job.get("container", {}).get("logConfiguration")
     group = (configured.get("options") or {}).get("awslogs-group", LOG_GROUP) if configured else LOG_GROUP
     streams = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", ())]
@@ -203,11 +201,15 @@ def log_streams(job: Job) -> list[LogStream]:
 
 
 def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream) -> Iterator[str]:
-    """The lines of a log stream so far, from its beginning. A stream that does not exist yet has none.
+    """Yield the lines of a log stream so far, from its beginning. A stream that does not exist yet has no lines.
 
-    ``get_log_events`` calls GetLogEvents with the keyword arguments given.
+    Parameters
+    ----------
+    get_log_events : callable
+        Calls GetLogEvents with its keyword arguments.
+    stream : LogStream
     """
-    where: GetLogEventsRequestTypeDef = {
+    request: GetLogEventsRequestTypeDef = {
         "logGroupName": stream.group,
         "logStreamName": stream.name,
         "startFromHead": True,
@@ -215,19 +217,20 @@ def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream
     token = None
     while True:
         try:
-            page = get_log_events(**where)
+            page = get_log_events(**request)
         except ResourceDoesNotExistException:
             return
         for event in page["events"]:
             yield event["message"]
-        # CloudWatch Logs ends a stream by giving the same token again (API reference, GetLogEvents).
+        # At the end of a stream, CloudWatch Logs returns the same token again (API reference, GetLogEvents).
         if page["nextForwardToken"] == token:
             return
-        token = where["nextToken"] = page["nextForwardToken"]
+        token = request["nextToken"] = page["nextForwardToken"]
 
 
 def console_log_url(region: str, stream: LogStream) -> str:
-    """Where the AWS console shows a log stream."""
+    """Return the address of the AWS console's page that shows a log stream."""
+    # The console expects names quoted twice, with $ in place of %.
     group, name = (quote(quote(text, safe=""), safe="").replace("%", "$") for text in stream)
     return (
         f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"

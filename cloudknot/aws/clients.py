@@ -1,9 +1,9 @@
-"""Typed clients over the one door: boto3's own names and types, with errors of our tree.
+"""Typed clients with boto3's own names and types. Their calls go through a `Door` and raise cloudknot's errors.
 
 ``clients.batch(cloud).describe_jobs(jobs=ids)["jobs"]`` calls ``cloud.call("batch", "describe_jobs", jobs=ids)``, and
 ``clients.batch(cloud).get_paginator("list_jobs").paginate(jobQueue=queue)`` iterates over
-``cloud.pages("batch", "list_jobs", jobQueue=queue)``. Type checkers take the client for boto3's own, as
-``types_boto3_batch`` describes it. Nothing of these packages is imported at run time. No I/O of its own.
+``cloud.pages("batch", "list_jobs", jobQueue=queue)``. To a type checker, the client is boto3's own as described by
+``types_boto3_batch``. These packages are not imported at run time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types_boto3_sts import STSClient
 
 
+# Overloads of `Cloud.call` for each operation would be a second list of AWS's API to maintain.
 class Caller(Protocol):
     """A `Cloud`, a `Door`, or the fake of a test."""
 
@@ -31,7 +32,7 @@ class Caller(Protocol):
 
 
 class _Client:
-    """One service of a caller, with boto3's methods for each operation."""
+    """One AWS service, with boto3's method for each operation."""
 
     def __init__(self, caller: Caller, service: str) -> None:
         self._caller, self._service = caller, service
@@ -44,47 +45,47 @@ class _Client:
 
 
 class _Paginator:
-    """One paginated operation of a caller."""
+    """One paginated operation."""
 
     def __init__(self, caller: Caller, service: str, operation: str) -> None:
         self.paginate = partial(caller.pages, service, operation)
 
 
 def batch(caller: Caller) -> BatchClient:
-    """Return AWS Batch as ``caller`` reaches it."""
+    """Return AWS Batch reached through ``caller``."""
     return cast("BatchClient", _Client(caller, "batch"))
 
 
 def cloudformation(caller: Caller) -> CloudFormationClient:
-    """Return CloudFormation as ``caller`` reaches it."""
+    """Return CloudFormation reached through ``caller``."""
     return cast("CloudFormationClient", _Client(caller, "cloudformation"))
 
 
 def ec2(caller: Caller) -> EC2Client:
-    """Return EC2 as ``caller`` reaches it."""
+    """Return EC2 reached through ``caller``."""
     return cast("EC2Client", _Client(caller, "ec2"))
 
 
 def ecr(caller: Caller) -> ECRClient:
-    """Return ECR as ``caller`` reaches it."""
+    """Return ECR reached through ``caller``."""
     return cast("ECRClient", _Client(caller, "ecr"))
 
 
 def iam(caller: Caller) -> IAMClient:
-    """Return IAM as ``caller`` reaches it."""
+    """Return IAM reached through ``caller``."""
     return cast("IAMClient", _Client(caller, "iam"))
 
 
 def logs(caller: Caller) -> CloudWatchLogsClient:
-    """Return CloudWatch Logs as ``caller`` reaches it."""
+    """Return CloudWatch Logs reached through ``caller``."""
     return cast("CloudWatchLogsClient", _Client(caller, "logs"))
 
 
 def s3(caller: Caller) -> S3Client:
-    """Return S3 as ``caller`` reaches it."""
+    """Return S3 reached through ``caller``."""
     return cast("S3Client", _Client(caller, "s3"))
 
 
 def sts(caller: Caller) -> STSClient:
-    """Return STS as ``caller`` reaches it."""
+    """Return STS reached through ``caller``."""
     return cast("STSClient", _Client(caller, "sts"))

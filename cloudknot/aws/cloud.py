@@ -1,7 +1,6 @@
-"""Cloud: the one seam between cloudknot and where it runs.
+"""Cloud: the one place that differs between AWS and the embedded cloud.
 
-A cloud is a region, a profile and an endpoint, and gives clients, the account, the bucket and the image store.
-Nothing above this module knows which cloud it has.
+The stages above call a `Cloud` and may not ask which kind it is.
 """
 
 from __future__ import annotations
@@ -27,24 +26,26 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 CLOUDS = {"aws": (__name__, "Cloud"), "local": ("cloudknot.local.cloud", "LocalCloud")}
-"""The module and the class of each cloud that the settings can name."""
+"""The module and class for each value of the setting ``cloud``. A session on AWS never loads the embedded cloud."""
 
 
 class Cloud:
-    """AWS, as one region and profile see it.
+    """AWS in one region, with the credentials of one profile.
+
+    Creating the object makes no calls. The first use does.
 
     Parameters
     ----------
     region : str, optional
-        Default: the settings' (``AWS_REGION``, the config file, the profile's own, ``us-east-1``).
+        The AWS region. Default: `set_region`, else ``AWS_REGION``, else the config file, else the profile's own
+        region, else ``us-east-1``.
     profile : str, optional
-        Default: the settings', else boto3's own search for credentials.
+        The AWS profile with the credentials. Default: `set_profile`, else ``AWS_PROFILE``, else the config file, else
+        boto3's own search for credentials.
     endpoint_url : str, optional
         An AWS-compatible server to use instead of AWS.
     bucket : str, optional
-        The S3 bucket of inputs and results. Default: the settings', else ``cloudknot-<account>-<region>``.
-
-    Making one does no I/O; the first call does.
+        The S3 bucket for inputs and results. Default: `set_s3_params`, else ``cloudknot-<account>-<region>``.
     """
 
     def __init__(
@@ -61,51 +62,52 @@ class Cloud:
 
     @cached_property
     def profile(self) -> str | None:
-        """The AWS profile in use; None leaves the search for credentials to boto3."""
+        """Return the AWS profile in use; None if boto3 searches for credentials."""
         return config.profile(self._profile)
 
     @cached_property
     def region(self) -> str:
-        """The AWS region in use."""
+        """Return the AWS region in use."""
         return config.region(self._region, self.profile)
 
     @property
     def has_regions(self) -> bool:
-        """Whether a user can choose among regions and profiles."""
+        """Return whether this cloud has several regions and profiles to choose from."""
         return True
 
     @cached_property
     def endpoint_url(self) -> str | None:
-        """The server in place of AWS, or None."""
+        """Return the server that is used instead of AWS, or None."""
         return config.endpoint_url(self._endpoint_url)
 
     @cached_property
     def door(self) -> Door:
-        # What AWS's own variables and profiles say of endpoints, of single services too, is boto3's to read.
+        # Not ``self.endpoint_url``: boto3 itself reads endpoints, also of single services, from AWS's variables and
+        # profiles.
         return Door(self._session_arguments(), self._endpoint_url)
 
     def _session_arguments(self) -> dict[str, str | None]:
         return {"region_name": self.region, "profile_name": self.profile}
 
     def client(self, service: str) -> BaseClient:
-        """A boto3 client of this cloud."""
+        """Return the boto3 client for a service."""
         return self.door.client(service)
 
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
-        """Call one operation; see `Door.call`."""
+        """Call an operation of AWS and return its answer; see `Door.call`."""
         return self.door.call(service, operation, **arguments)
 
     def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, object]]:
-        """Call one paginated operation; see `Door.pages`."""
+        """Yield the pages of a paginated operation; see `Door.pages`."""
         return self.door.pages(service, operation, **arguments)
 
     @cached_property
     def account(self) -> str:
-        """The AWS account number. Asks STS once; raises `CredentialsError` without credentials."""
+        """Return the AWS account number. Calls AWS once, and raises `CredentialsError` without credentials."""
         return clients.sts(self).get_caller_identity()["Account"]
 
     def account_if_known(self, seconds: float = 3.0) -> str | None:
-        """The same for whoever can do without it: asks once, for that long, and is None whatever hinders it."""
+        """Return the AWS account number; None if AWS refuses the call or does not answer within ``seconds``."""
         from botocore.config import Config
 
         from cloudknot.worker.s3.retries import is_botocore_error
@@ -121,17 +123,19 @@ class Cloud:
 
     @property
     def patience(self) -> float:
-        """Seconds that a wait for results bears silence from the cloud: a network away, a laptop asleep."""
+        """Return the seconds for which a wait for results continues without an answer from AWS."""
+        # The network may be away, or the laptop asleep, while the jobs continue.
         return 1800.0
 
     @property
     def renewal(self) -> float:
-        """The same, of expired credentials: it is a person who renews them, and that person may be asleep."""
+        """Return the seconds for which a wait for results continues with expired credentials."""
+        # Only a person can renew them, and that person may be asleep.
         return 24 * 3600.0
 
     @cached_property
     def outages(self) -> Outages:
-        """What the user has been told of outages: the same of all clouds that have a login in common."""
+        """Return the record of outages that all clouds with the same login share."""
         return outages_of(*self._login)
 
     @cached_property
@@ -139,49 +143,51 @@ class Cloud:
         return self.endpoint_url or "", self.profile or ""
 
     def log_url(self, stream: LogStream) -> str:
-        """Where a person can read a log stream of Batch."""
+        """Return the address of the web page that shows a log stream."""
         return console_log_url(self.region, stream)
 
     @cached_property
     def partition(self) -> str:
-        """The part of AWS that the region is in, as ARNs name it: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
+        """Return the region's partition, the second part of its ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
         return str(self.door.session().get_partition_for_region(self.region))
 
     @cached_property
     def bucket(self) -> str:
-        """Name of the bucket of inputs and results. It is not made by asking."""
+        """Return the name of the bucket for inputs and results. Reading it does not create the bucket."""
         return self.chosen_bucket or f"cloudknot-{self.account}-{self.region}"
 
     @property
     def chosen_bucket(self) -> str | None:
-        """The bucket that an argument or the settings name; None when nobody chose one."""
+        """Return the bucket that an argument or a setting names; None if nobody chose one."""
         return config.bucket(self._bucket)
 
     def in_bucket(self, bucket: str) -> Cloud:
-        """This cloud, with its inputs and results in that bucket: where a knot or a job has them is its own."""
+        """Return this cloud with its inputs and results in another bucket."""
+        # The bucket is part of a knot, not of a session: with other settings, a session must find the knot's jobs, and
+        # its maps must go where the jobs may read.
         if bucket == self.bucket:
             return self
         if bucket not in self._in_buckets:
-            other = copy(self)
-            other._bucket = bucket
+            twin = copy(self)
+            twin._bucket = bucket
             for name in ("bucket", "storage"):
-                other.__dict__.pop(name, None)
-            self._in_buckets.setdefault(bucket, other)
+                twin.__dict__.pop(name, None)
+            self._in_buckets.setdefault(bucket, twin)
         return self._in_buckets[bucket]
 
     @cached_property
     def storage(self) -> Storage:
-        """The bucket's objects."""
+        """Return the objects of the bucket."""
         ours = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
         return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
-        """The image repository of that name. It is made by `cloudknot.image.publish`, not by asking."""
+        """Return the image repository with that name. This does not create it: `cloudknot.image.publish` does."""
         return Repository(name, tags, cloud=self)
 
     @property
     def image_store(self) -> ImageStore | None:
-        """The store that takes this cloud's images in place of its registry; None for the registry itself."""
+        """Return the store that keeps this cloud's images instead of a registry; None for a cloud with a registry."""
         return None
 
 
@@ -196,7 +202,7 @@ def choose_cloud(choice: Cloud | str | None = None) -> Cloud:
     Raises
     ------
     CloudknotInputError
-        It is neither.
+        ``choice`` is neither a `Cloud` nor the name of one.
     """
     if isinstance(choice, Cloud):
         return choice

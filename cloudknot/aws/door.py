@@ -1,6 +1,6 @@
-"""The one door to AWS: every client call goes through here, and here foreign errors become ours, once.
+"""Door: the only way for the client to call AWS. It retries calls and translates their errors.
 
-boto3 is imported when the first client is made, not before.
+boto3 is imported when the first client is created, so that ``import cloudknot`` stays quick.
 """
 
 from __future__ import annotations
@@ -33,25 +33,27 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 64
 PATIENCE = 120.0
-"""Seconds for which a call that fails for a passing reason is made again, as a rule."""
+"""Seconds for which a call that fails for a passing reason is retried, unless a `Door` has another value."""
+# A server that has never answered may not exist: there is no network, or the endpoint is wrong. Nobody should wait two
+# minutes for that error.
 FIRST_PATIENCE = 3.0
-"""Seconds for which somebody who never answered is called: there may be no network, or no such endpoint."""
-DOZE = 0.1
+"""Seconds for which a call to a server that has never answered is retried."""
+NAP = 0.1
+"""Seconds between two looks at the main thread during a pause."""
 
 
 @cache
 def _loader(paths: str) -> Loader:
-    """Return the reader of service descriptions that all sessions of this process share.
-
-    It keeps what it has decoded: a fifth of a second and many megabytes for each further `Cloud`.
-    """
+    """Return the loader of service descriptions that all sessions of this process share."""
+    # The loader caches the descriptions that it has decoded. A loader for each `Cloud` would take a fifth of a second
+    # and many megabytes each time.
     from botocore.loaders import create_loader
 
     return create_loader(paths or None)
 
 
 def _isolated_session() -> BotocoreSession:
-    """A botocore session to which AWS_PROFILE and the user's AWS files do not exist."""
+    """Return a botocore session that ignores AWS_PROFILE and the user's AWS files."""
     from botocore.session import Session
 
     nowhere = (None, None, os.devnull, None)
@@ -65,28 +67,28 @@ def _isolated_session() -> BotocoreSession:
 
 
 def _is_aws(url: str) -> bool:
-    """Whether an endpoint is AWS's own."""
+    """Return whether an endpoint belongs to AWS."""
     host = urlsplit(url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"))
 
 
 class Door:
-    """Lazily made, thread-safe boto3 clients of one region, profile and endpoint.
+    """Thread-safe boto3 clients for one region, profile and endpoint, each created on first use.
 
     Parameters
     ----------
-    session_arguments
-        Passed to ``boto3.Session``.
-    endpoint_url
-        The server to call instead of AWS's own; None is AWS.
-    isolated
-        Whether the user's AWS profile, AWS files and HTTP proxy are none of this door's business.
-    silence
-        What to do when the server does not answer, for the error's text; a callable is asked at the time of the error.
-    lasting
-        Whether a server that does not answer may do so later.
-    patience
-        Seconds for which a call that fails for a passing reason is made again. Default: `PATIENCE`.
+    session_arguments : mapping of str to str or None
+        Arguments for ``boto3.Session``.
+    endpoint_url : str, optional
+        The server to call instead of AWS.
+    isolated : bool, default False
+        Whether to ignore the user's AWS profile, AWS files and HTTP proxy.
+    silence : str or callable
+        The last sentence of the error when the server does not answer. A callable is called at the time of the error.
+    can_recover : callable
+        Returns whether a server that does not answer may answer later. If not, the call is not retried.
+    patience : float
+        Seconds for which a call that fails for a passing reason is retried. Default: `PATIENCE`.
     """
 
     def __init__(
@@ -96,14 +98,14 @@ class Door:
         *,
         isolated: bool = False,
         silence: str | Callable[[], str] = SILENCE,
-        lasting: Callable[[], bool] = lambda: True,
+        can_recover: Callable[[], bool] = lambda: True,
         patience: float = PATIENCE,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
         self._isolated, self._silence = isolated, silence
-        self._lasting = lasting
-        self._persistence = Persistence(patience, self._is_worth_it, sleep=_doze)
+        self._can_recover = can_recover
+        self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
         self._answered = False
         self._sessions: tuple[Session, BotocoreSession] | None = None
         self._clients: dict[str, BaseClient] = {}
@@ -111,12 +113,12 @@ class Door:
         self._lock = threading.RLock()
 
     def session(self) -> Session:
-        """The ``boto3.Session``, made on first use."""
+        """Return the ``boto3.Session``, created on first use."""
         return self._both_sessions()[0]
 
     @property
     def _botocore(self) -> BotocoreSession:
-        """The session of botocore's that boto3's is made of."""
+        """Return the botocore session inside the ``boto3.Session``."""
         return self._both_sessions()[1]
 
     def _both_sessions(self) -> tuple[Session, BotocoreSession]:
@@ -134,24 +136,23 @@ class Door:
         parse_quickly(botocore)
         try:
             session = boto3.Session(**self._session_arguments, botocore_session=botocore)
-            # After boto3's session, which adds a path to the loader that it finds.
+            # After boto3.Session, which adds a path to the loader that it finds: the shared loader would collect them.
             botocore.register_component("data_loader", _loader(botocore.get_config_variable("data_path") or ""))
         except BotoCoreError as error:
             raise translate(error, "session") from error
         return session, botocore
 
     def client(self, service: str) -> BaseClient:
-        """The boto3 client of a service, made on first use and then kept."""
+        """Return the boto3 client for a service, created on first use."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = self._make_client(service)
             return self._clients[service]
 
     def _forget(self, client: BaseClient) -> None:
-        """Have clients made anew, if ``client`` is one of those in use: boto3 keeps credentials, expired ones too.
-
-        Those that were renewed meanwhile, in the environment, in AWS's files or by `aws sso login`, are then found.
-        """
+        """Drop all clients and the session if ``client`` is still in use, so that the next call reads credentials."""
+        # boto3 keeps expired credentials. A new session finds those that the user has renewed in the environment, in
+        # AWS's files or with `aws sso login`. Another thread may have dropped this client already.
         with self._lock:
             if client in self._clients.values():
                 self._sessions, self._clients = None, {}
@@ -171,7 +172,7 @@ class Door:
             client: BaseClient = self.session().client(service, endpoint_url=self._endpoint_url, config=config)
             if service != "s3" or _is_aws(client.meta.endpoint_url):
                 return client
-            # Other servers are not reached by a host name for each bucket.
+            # Other servers have no host name for each bucket, so the bucket goes into the path.
             in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
             client = self.session().client(service, endpoint_url=self._endpoint_url, config=in_the_path)
             return client
@@ -179,29 +180,36 @@ class Door:
             raise translate(error, service) from error
 
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
-        """Call ``operation`` (snake case, as boto3 has it) and return its answer.
+        """Call an operation and return AWS's answer.
 
-        What fails for a passing reason is called again, for `PATIENCE` seconds; see `Persistence`.
+        A call that fails for a passing reason is retried for `PATIENCE` seconds, see `Persistence`.
+
+        Parameters
+        ----------
+        service, operation : str
+            Names in boto3's spelling, for example ``"batch"`` and ``"submit_job"``.
+        **arguments
+            The operation's parameters.
 
         Raises
         ------
         CloudknotError
-            The error of our tree that stands for the answer, with the original as its cause.
+            The translated error, with boto3's as its cause. See `cloudknot.aws.error_table`.
         """
         client = self.client(service)
         return self._persist(client, service, operation, partial(getattr(client, operation), **arguments))
 
     def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
-        """Call an ``operation`` that must not be carried out twice, such as SubmitJob; else as `call`.
+        """Call an operation that must not happen twice, such as SubmitJob; otherwise like `call`.
 
-        It is called again only when it was certainly not carried out.
+        The call is retried only if AWS certainly did not carry out the earlier one.
         """
         client = self.client(service)
         call = partial(getattr(client, operation), **arguments)
         return self._persist(client, service, operation, call, repeatable=False)
 
     def read_quickly(self, bucket: str, key: str, span: Span) -> bytes | None:
-        """Return the bytes of an object, tried once and at little cost; None for the caller to try ``get_object``."""
+        """Return the bytes of an object by one cheap request; None if the caller should use ``get_object`` instead."""
         data = self._plain_requests().get(bucket, key, span)
         self._answered = self._answered or data is not None
         return data
@@ -216,19 +224,20 @@ class Door:
             return self._plain
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
-        """What ``call`` gives, which reads the answer of an ``operation`` and can do so again; see `call`."""
+        """Return the result of ``call``, which reads the body of an answer and may be repeated; see `Door.call`."""
         return self._persist(self.client(service), service, operation, call)
 
     def pages(self, service: str, operation: str, /, **arguments: object) -> Iterator[dict[str, object]]:
-        """The pages of a paginated ``operation``, fetched as they are asked for, each by a `call`."""
+        """Yield the pages of a paginated operation, each fetched by a `call` when the caller needs it."""
         from botocore.paginate import Paginator
 
         client = self.client(service)
         name = client.meta.method_to_api_mapping[operation]
         tokens = self._botocore.get_paginator_model(service).get_paginator(name)
         model = client.meta.service_model.operation_model(name)
+        # Each page is a call of its own, so a failure on a late page does not begin the listing anew.
         call = partial(self.call, service, operation)
-        # botocore's paginator takes any callable; its type stubs ask for a name.
+        # botocore's paginator accepts any callable, but its type stubs require one with a name.
         paginator: Paginator[dict[str, object]] = Paginator(call, tokens, model)  # type: ignore[arg-type]
         yield from paginator.paginate(**arguments)
 
@@ -244,16 +253,19 @@ class Door:
         self._answered = True
         return answer
 
-    def _is_worth_it(self, trouble: Trouble, passed: float) -> bool:
-        """Whether to try again: not with credentials that have expired, nor when the interpreter is ending."""
+    def _should_retry(self, trouble: Trouble, passed: float) -> bool:
+        """Return whether to retry a call that has failed for ``passed`` seconds."""
+        # Only a person can renew expired credentials. And Python waits for this thread when the main thread has ended.
         if trouble is Trouble.NO_CREDENTIALS or not threading.main_thread().is_alive():
             return False
+        # Every other trouble shows that the server exists.
         if trouble not in (Trouble.NO_CONNECTION, Trouble.INSECURE):
             self._answered = True
-        return (self._answered or passed < FIRST_PATIENCE) and self._lasting()
+        return (self._answered or passed < FIRST_PATIENCE) and self._can_recover()
 
     def _translate(self, error: Exception, operation: str, client: BaseClient) -> CloudknotError:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
+        # At an endpoint that the user chose, a wrong region cannot be the cause.
         region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
         translated = translate(error, operation, silence, region)
         if isinstance(translated, CredentialsError):
@@ -261,8 +273,9 @@ class Door:
         return translated
 
 
-def _doze(seconds: float) -> None:
-    """Sleep, but not on when the interpreter is ending: it waits for the threads that look for results."""
+def _sleep(seconds: float) -> None:
+    """Sleep, but wake when the main thread ends."""
+    # At its exit, Python waits for the threads that look for results.
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and threading.main_thread().is_alive():
-        time.sleep(min(left, DOZE))
+    while (remaining := end - time.monotonic()) > 0 and threading.main_thread().is_alive():
+        time.sleep(min(remaining, NAP))

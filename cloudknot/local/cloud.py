@@ -155,7 +155,7 @@ class LocalCloud(Cloud):
             state.endpoint,
             isolated=True,
             silence=lambda: self._explain_silence(state),
-            lasting=lambda: self._still_runs(state),
+            can_recover=lambda: self._still_runs(state),
         )
 
     def _explain_silence(self, state: CloudState) -> str:

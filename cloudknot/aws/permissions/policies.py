@@ -1,4 +1,4 @@
-"""The IAM policies that people need: to run, to create, to administer. No I/O."""
+"""The IAM policies that people need to run knots, to create them, and to administer them. No I/O."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cloudknot.aws.permissions.statements import GRANTS, LEVELS, Grant
 from cloudknot.errors import refuse
 
 ACCOUNT, REGION = "ACCOUNT_ID", "REGION"
-"""Stand for what is not known."""
+"""Placeholders for an unknown account number and region."""
 LONGEST_POLICY = 6144
-"""Characters without white space that a managed policy may have (IAM user guide, "IAM and AWS STS quotas")."""
+"""Most characters of a managed policy, without white space (IAM user guide, "IAM and AWS STS quotas")."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose resources a policy is about."""
+    """The account, region, bucket and repository that a policy covers."""
 
     account: str = ACCOUNT
     region: str = REGION
@@ -30,7 +30,7 @@ class Scope:
 
     @property
     def names(self) -> dict[str, str]:
-        """What the words in braces of a statement stand for."""
+        """Return the values for the names in braces in a statement's resources."""
         return {
             "here": f"{self.region}:{self.account}",
             "account": self.account,
@@ -42,7 +42,7 @@ class Scope:
 
 
 class Statement(TypedDict, total=False):
-    """A statement as IAM writes it; most have no condition."""
+    """A statement in IAM's form. Most have no condition."""
 
     Sid: str
     Effect: str
@@ -52,34 +52,47 @@ class Statement(TypedDict, total=False):
 
 
 class Document(TypedDict):
-    """A policy as IAM writes it."""
+    """A policy in IAM's form."""
 
     Version: str
     Statement: list[Statement]
 
 
 def statement(grant: Grant, scope: Scope) -> Statement:
-    """Return a statement as it stands in a policy document."""
+    """Return a statement in IAM's form, with the names of a scope."""
     names = scope.names
-    arns = [one if one == "*" else f"arn:{{partition}}:{one}".format_map(names) for one in grant.resources]
-    written: Statement = {
+    arns = [
+        resource if resource == "*" else f"arn:{{partition}}:{resource}".format_map(names)
+        for resource in grant.resources
+    ]
+    result: Statement = {
         "Sid": grant.sid,
         "Effect": "Allow",
         "Action": list(grant.actions),
         "Resource": arns[0] if len(arns) == 1 else arns,
     }
     if grant.condition:
-        written["Condition"] = {
-            operator: {key: [value.format_map(names) for value in values] for key, values in wanted.items()}
-            for operator, wanted in grant.condition.items()
+        result["Condition"] = {
+            operator: {key: [value.format_map(names) for value in values] for key, values in conditions.items()}
+            for operator, conditions in grant.condition.items()
         }
-    return written
+    return result
 
 
 def policy(level: str, scope: Scope, lacking: str = "") -> Document:
-    """The policy document of a level. Raises `CloudknotInputError` for an unknown one.
+    """Return the policy document of a level.
 
-    ``lacking`` is the Sid of a statement to leave out; what that one stands in for is then there itself.
+    Parameters
+    ----------
+    level : {"run", "create", "administer"}
+    scope : Scope
+    lacking : str, default ""
+        The Sid of a statement to leave out. The statements that it replaces are then included.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such level.
     """
     if level not in LEVELS:
         refuse(
@@ -90,32 +103,34 @@ def policy(level: str, scope: Scope, lacking: str = "") -> Document:
 
 
 def grants(level: str, lacking: str = "") -> list[Grant]:
-    """The statements of a level, those of the levels below it first. None of them is idle beside the others."""
+    """Return the statements of a level and of the levels below it, lowest level first."""
+    # A policy may have 6,144 characters, so a statement that another one includes is left out.
     held = [grant for grant in GRANTS if LEVELS.index(grant.level) <= LEVELS.index(level) and grant.sid != lacking]
     replaced = {sid for grant in held for sid in grant.replaces}
     return [grant for grant in held if grant.sid not in replaced]
 
 
 def allowing(action: str, resource: str = "") -> Iterator[Grant]:
-    """The statements that allow an action (``"batch:SubmitJob"``), those about such a resource first."""
-    found = [grant for grant in GRANTS if any(action.lower() == one.lower() for one in grant.actions)]
+    """Yield the statements that allow an action (``"batch:SubmitJob"``), the best match for the resource first."""
+    matches = [grant for grant in GRANTS if action.lower() in map(str.lower, grant.actions)]
     start = f"{resource.split(':')[2]}:" if resource.startswith("arn:") else "*"
     everything = resource.endswith("/*")
 
     def distance(grant: Grant) -> tuple[bool, bool, bool]:
-        of_kind = any(_is_of_kind(resource, one) for one in grant.resources)
-        narrower = everything and not any(one.endswith("/*") for one in grant.resources)
-        return not any(one.startswith(start) for one in grant.resources), not of_kind, narrower
+        of_kind = any(_is_of_kind(resource, pattern) for pattern in grant.resources)
+        narrower = everything and not any(pattern.endswith("/*") for pattern in grant.resources)
+        return not any(pattern.startswith(start) for pattern in grant.resources), not of_kind, narrower
 
-    yield from sorted(found, key=distance)
+    yield from sorted(matches, key=distance)
 
 
 def _is_of_kind(arn: str, pattern: str) -> bool:
-    """Whether an ARN is of the kind (``"job-queue"``) that a statement's resource is about."""
-    found, wanted = (re.split("[/:]", tail)[0] for tail in (arn.split(":", 5)[-1], pattern.rpartition("}:")[2]))
-    return fnmatchcase(found, wanted)
+    """Return whether an ARN and a statement's resource have the same kind, for example ``"job-queue"``."""
+    tails = arn.split(":", 5)[-1], pattern.rpartition("}:")[2]
+    kind, kind_pattern = (re.split("[/:]", tail)[0] for tail in tails)
+    return fnmatchcase(kind, kind_pattern)
 
 
 def size(document: Mapping[str, object]) -> int:
-    """Characters of a policy as IAM counts them."""
+    """Return the number of characters of a policy, as IAM counts them."""
     return len(json.dumps(document, separators=(",", ":")))

@@ -1,7 +1,7 @@
-"""The statements of the policies that people need: each one once, with its level and what it is for. Data only.
+"""The statements of the IAM policies that people need, each with its level and its purpose. Data only.
 
-Resources are cloudknot's own names; ``*`` is there only where AWS has no resource level (Service Authorization
-Reference). EC2 names its resources itself, so those are given by their type.
+Resources are limited to cloudknot's own names. ``*`` is used only for actions that AWS cannot limit to a resource
+(Service Authorization Reference). EC2 chooses the names of its resources, so these are limited by type.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEVELS = ("run", "create", "administer")
-"""Each level holds those before it."""
+"""Each level includes the levels before it."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Grant:
     ----------
     sid : str
     level : str
-        The first of `LEVELS` that has it.
+        The lowest of `LEVELS` that includes the statement.
     purpose : str
-        What does not work without it.
-    actions : str
-        Of one service, or each with its service, separated by blanks.
+        The use of cloudknot that needs the statement.
+    actions : tuple of str
+        IAM actions such as ``"batch:SubmitJob"``.
     resources : tuple of str
         ARNs without ``arn:<partition>:``, or ``"*"``.
     condition : mapping
+        IAM's condition: values by key by operator.
     replaces : tuple of str
-        Sids of statements, of a lower level or earlier, that are not needed beside this one: it holds what they do, so
-        that the whole fits into a managed policy.
+        Sids of earlier statements that this one includes. A policy leaves them out, to fit into a managed policy.
     """
 
     sid: str
@@ -74,7 +74,7 @@ RUN = (
     Grant(
         "TagAndEndJobs",
         "run",
-        "`map`, whose jobs get the knot's tags, `cancel` and `terminate`",
+        "`map` (its jobs get the knot's tags), `cancel` and `terminate`",
         _of("batch", "TagResource TerminateJob"),
         ("batch:{here}:job/*",),
     ),
@@ -108,7 +108,7 @@ _IMAGES = _of(
 )
 
 CREATE = (
-    # Without a name, DescribeStacks is about every stack of the account (CloudFormation API reference).
+    # DescribeStacks without a name concerns every stack of the account (CloudFormation API reference).
     Grant(
         "ListKnots",
         "create",
@@ -187,7 +187,7 @@ CREATE = (
     Grant(
         "FindResources",
         "create",
-        "finding roles, policies, networks and what is named for instances; waiting for what a stack makes; pushing",
+        "finding roles, policies, networks, machine images and key pairs, waiting for stacks, and pushing images",
         _of("iam", "ListRoles ListPolicies")
         + _of("ecr", "GetAuthorizationToken")
         + _of("batch", "DescribeComputeEnvironments DescribeJobQueues")
@@ -214,7 +214,7 @@ CREATE = (
     Grant(
         "MakeNetworks",
         "create",
-        "VPCs of cloudknot's own: `use_default_vpc=False`, or a region without a default VPC",
+        "a network of its own: `use_default_vpc=False`, or a region without a default VPC",
         _of(
             "ec2",
             "CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "
@@ -264,7 +264,7 @@ ADMINISTER = (
         ("s3:::{bucket}",),
         replaces=("MakeBucket", "ListRuns"),
     ),
-    # Without a name, DescribeRepositories is about every repository of the account.
+    # DescribeRepositories without a name concerns every repository of the account.
     Grant(
         "FindRepositories",
         "administer",

@@ -37,7 +37,7 @@ ABANDONED_AFTER = 7
 # next session finishes the bucket.
 TAG, BEING_MADE, MADE = "cloudknot", "being made", "bucket"
 """Name and values of the tag on a bucket that cloudknot created."""
-HOW_TO_CHOOSE = "Choose a bucket of your own: cloudknot.set_s3_params(bucket=...)."
+SET_BUCKET = "cloudknot.set_s3_params(bucket=...)"
 
 
 class Bucket:
@@ -111,8 +111,9 @@ class Bucket:
 
             # S3 refuses a HEAD request without a message, so AWS's error has no explanation to pass on.
             raise PermissionDeniedError(
-                f"Your AWS credentials do not allow the use of the bucket {self.name}. Either it belongs to another "
-                f"account. {HOW_TO_CHOOSE} Or a permission is missing. {advice('', 's3:head_bucket')}",
+                f"Your AWS credentials do not allow access to the bucket {self.name}. Perhaps it belongs to another "
+                f"AWS account. In that case, choose a bucket of your own: {SET_BUCKET}. If it belongs to your "
+                f"account: {advice('', 's3:head_bucket')}",
                 code=error.code,
                 operation=error.operation,
             ) from error
@@ -131,7 +132,7 @@ class Bucket:
             if error.code != "BucketAlreadyOwnedByYou":
                 raise ResourceExistsException(
                     f"Another AWS account has a bucket named {self.name}. Bucket names are unique in all of AWS. "
-                    f"{HOW_TO_CHOOSE}",
+                    f"Choose another name: {SET_BUCKET}.",
                     code=error.code,
                     operation=error.operation,
                 ) from error

@@ -132,7 +132,10 @@ def test_a_name_that_another_account_has():
 
 def test_a_bucket_that_may_not_be_used():
     door = Answers(head_bucket=PermissionDeniedError("403", code="403", operation="s3:head_bucket"))
-    with pytest.raises(PermissionDeniedError, match=r"bucket data may not be used.*s3:ListBucket"):
+    with pytest.raises(
+        PermissionDeniedError,
+        match=r"do not allow access to the bucket data\..*set_s3_params.*The permission s3:ListBucket is missing",
+    ):
         Bucket(door, "data", "us-east-1").ensure(TAGS)
 
 
