@@ -1,1 +1,1 @@
-"""One map: its submission, the collection of its results, and its jobs in later sessions."""
+"""Maps: their submission, the collection of their results, and their jobs in later sessions."""

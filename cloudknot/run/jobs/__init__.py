@@ -1,1 +1,1 @@
-"""Submitted maps, in this session or a later one: their state, their logs, retries and reductions."""
+"""Jobs: the status, logs, retries and reductions of submitted maps, in any session."""

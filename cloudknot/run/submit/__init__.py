@@ -1,1 +1,1 @@
-"""Inputs and manifest into S3, then one SubmitJob for each round."""
+"""Submission: store inputs and manifest in S3, and submit each round of a run to Batch."""

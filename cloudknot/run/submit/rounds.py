@@ -1,7 +1,7 @@
-"""The rounds of a run: the map, and what was submitted again of it. Which child of which round an element has.
+"""Rounds: the map and its retries, and the child job that owns each element.
 
 Children are numbered through all rounds: those of the map first, then those of round 1, and so on. An element belongs
-to the last round that runs it; what earlier ones had made of it counts only if it is a value.
+to the last round that runs it. From earlier rounds only a value of it counts, not a failure.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class StoredChoices(TypedDict, total=False):
-    """The choices that a round was submitted with. They are stored in its manifest, for whoever submits the next one.
+    """The choices for a round, stored in its manifest so that any session can submit the next round.
 
-    ``base`` is the MiB that jobs had before memory was first made to grow. ``depends_on`` has one list for each
-    SubmitJob call.
+    ``base`` is the memory of the jobs in MiB before it first grew. ``depends_on`` has one list for each SubmitJob
+    request. The names are those in S3.
     """
 
     overrides: dict[str, int | None]
@@ -44,9 +44,17 @@ class StoredChoices(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One submission of a run: its sorted elements, in children of ``chunksize``, the first one numbered ``start``.
+    """One submission of a run.
 
-    ``stored_choices`` is what else was stored of it: the choices it was submitted with.
+    Attributes
+    ----------
+    submission : Submission
+    elements : sequence of int
+        Sorted indices of its elements. Each child has ``chunksize`` of them.
+    start : int
+        The number of its first child.
+    record : Record
+    stored_choices : StoredChoices
     """
 
     submission: Submission
@@ -69,47 +77,50 @@ class Round:
 
     @property
     def job_ids(self) -> list[str | None]:
-        """The Batch job, or the independent ones; None for one that was not submitted."""
+        """The id of its Batch job, or of each independent job; None for a job that was not submitted."""
         ids = list(self.record["job_ids"])
+        # The record of a session that was killed holds only the first jobs.
         return ids + [None] * (self.submission.jobs - len(ids))
 
     @property
     def submitted_ids(self) -> list[str]:
-        """`job_ids`, without jobs that were not submitted."""
+        """The ids of the submitted jobs."""
         return [job_id for job_id in self.job_ids if job_id]
 
     def child_id(self, child: int) -> str | None:
-        """Batch's id of a child."""
+        """Return the id of a child in Batch; None if it was not submitted."""
         first = self.job_ids[0]
         if self.submission.manifest.job_type == "independent":
             return self.job_ids[child - self.start]
         return f"{first}:{child - self.start}" if self.children > 1 else first
 
     def position(self, element: int) -> int | None:
-        """Where an element is in the round; None if it is not."""
-        found = bisect_left(self.elements, element)
-        return found if found < len(self.elements) and self.elements[found] == element else None
+        """Return the position of an element in this round; None if the round does not run it."""
+        position = bisect_left(self.elements, element)
+        return position if position < len(self.elements) and self.elements[position] == element else None
 
     def chunk_bounds(self, position: int) -> tuple[int, int]:
-        """The positions at which the child begins and ends that has the element at a position."""
+        """Return the positions at which the chunk around ``position`` begins and ends."""
         first = position - position % self.chunksize
         return first, min(first + self.chunksize, len(self.elements))
 
     def contiguous_range(self, position: int) -> range:
-        """The consecutive elements around a position, within its child."""
+        """Return the range of consecutive elements around ``position``, within its chunk."""
         first, last = self.chunk_bounds(position)
+        # Element minus position is the same for all elements of a consecutive range, and grows at each gap. So the
+        # range is found by bisection, also in a chunk of a million elements.
         offset = self.elements[position] - position
 
-        def start(each: int) -> int:
-            return self.elements[each] - each
+        def offset_at(other_position: int) -> int:
+            return self.elements[other_position] - other_position
 
-        begin = first + bisect_left(range(first, last), offset, key=start)
-        end = first + bisect_right(range(first, last), offset, key=start)
+        begin = first + bisect_left(range(first, last), offset, key=offset_at)
+        end = first + bisect_right(range(first, last), offset, key=offset_at)
         return range(self.elements[begin], self.elements[end - 1] + 1)
 
 
 class Rounds:
-    """The rounds of one run, the first one first. Rounds are added at the end; nothing else changes."""
+    """The rounds of one run, in order. Rounds can only be added, at the end."""
 
     def __init__(self, rounds: Sequence[Round]) -> None:
         self._rounds = list(rounds)
@@ -127,66 +138,71 @@ class Rounds:
 
     @property
     def children(self) -> int:
-        """How many children there are in all rounds."""
+        """Number of children in all rounds."""
         return self.newest.start + self.newest.children
 
     def add(self, newer: Round) -> None:
-        """Put a round at the end."""
+        """Add a round at the end."""
         self._rounds.append(newer)
 
     def round_of_child(self, child: int) -> Round:
-        """The round of a child."""
-        return next(each for each in reversed(self._rounds) if each.start <= child)
+        """Return the round that a child belongs to."""
+        return next(round for round in reversed(self._rounds) if round.start <= child)
 
     def locate(self, element: int, up_to: int | None = None) -> tuple[Round, int]:
-        """The last round that has an element, or the last one up to a number, and its position there."""
-        for each in reversed(self._rounds):
-            position = each.position(element)
-            if position is not None and (up_to is None or each.number <= up_to):
-                return each, position
+        """Return the last round that runs an element, and the position of the element in it.
+
+        ``up_to`` is the number of the last round to consider. Raises `IndexError` if no round runs the element.
+        """
+        for round in reversed(self._rounds):
+            position = round.position(element)
+            if position is not None and (up_to is None or round.number <= up_to):
+                return round, position
         raise IndexError(element)
 
     def children_of(self, element: int) -> list[int]:
-        """The children that have an element, in all of its rounds."""
-        positions = ((each, each.position(element)) for each in self._rounds)
-        return [each.start + found // each.chunksize for each, found in positions if found is not None]
+        """Return the children that ran an element, one for each of its rounds."""
+        positions = ((round, round.position(element)) for round in self._rounds)
+        return [round.start + position // round.chunksize for round, position in positions if position is not None]
 
     def span_of(self, element: int) -> tuple[int, int]:
-        """The child that has an element, and the end of the consecutive elements from it on that it has, too."""
-        found, position = self.locate(element)
-        stop = found.contiguous_range(position).stop
-        for later in (each for each in self._rounds if each.number > found.number):
-            after = bisect_left(later.elements, element)
-            if after < len(later.elements):
-                stop = min(stop, later.elements[after])
-        return found.start + position // found.chunksize, stop
+        """Return the child that owns ``element``, and the end of the contiguous range it owns from there."""
+        owner, position = self.locate(element)
+        stop = owner.contiguous_range(position).stop
+        # The range ends before the first element that a later round took away.
+        for later in (round for round in self._rounds if round.number > owner.number):
+            next_position = bisect_left(later.elements, element)
+            if next_position < len(later.elements):
+                stop = min(stop, later.elements[next_position])
+        return owner.start + position // owner.chunksize, stop
 
     def spans(self, child: int) -> Iterator[range]:
-        """The elements of a child that no later round has, as consecutive ones."""
-        found = self.round_of_child(child)
-        position, last = found.chunk_bounds((child - found.start) * found.chunksize)
+        """Yield the contiguous ranges of elements that a child still owns, without those of later rounds."""
+        round = self.round_of_child(child)
+        position, last = round.chunk_bounds((child - round.start) * round.chunksize)
         while position < last:
-            element = found.elements[position]
+            element = round.elements[position]
             owner, stop = self.span_of(element)
             if owner == child:
                 yield range(element, stop)
             position = (
-                bisect_left(found.elements, max(stop, element + 1), position) if owner == child else position + 1
+                bisect_left(round.elements, max(stop, element + 1), position) if owner == child else position + 1
             )
 
     def first_pack_start(self, element: int) -> int:
-        """The lowest element with which a pack may begin that has an element."""
-        positions = ((each, each.position(element)) for each in self._rounds)
-        return min(each.contiguous_range(position).start for each, position in positions if position is not None)
+        """Return the smallest first index of any pack that can contain ``element``."""
+        # A pack holds consecutive elements of one chunk, so it cannot begin before the range around the element.
+        positions = ((round, round.position(element)) for round in self._rounds)
+        return min(round.contiguous_range(position).start for round, position in positions if position is not None)
 
     def is_superseded(self, round: int, element: int) -> bool:
-        """Whether a failure of an element, stored in a round, does not count, because a later round runs it."""
+        """Return whether a failure that ``round`` stored for an element is void, because a later round runs it."""
         return self.locate(element)[0].number > round
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A submitted map: where its objects are, its manifest, and its rounds as far as this session knows."""
+    """A submitted map: its keys, its manifest, and the rounds that this session knows."""
 
     keys: RunKeys
     manifest: Manifest
@@ -194,22 +210,22 @@ class Run:
 
     @classmethod
     def of(cls, first: Round) -> Run:
-        """Return the run that has just been submitted with this round."""
+        """Return the run that begins with this round."""
         return cls(first.submission.keys, first.submission.manifest, Rounds([first]))
 
     @property
     def job_id(self) -> str:
-        """Batch's id of the map's first job."""
+        """The id in Batch of the map's first job."""
         return self.rounds.first.submitted_ids[0]
 
     @property
     def retried(self) -> bool:
-        """Whether failed elements were submitted again."""
+        """Whether the run has a round after the map."""
         return self.rounds.newest.number > 0
 
     @property
     def newest_job_ids(self) -> list[str]:
-        """Batch's ids of the jobs of the newest round, without jobs that were not submitted."""
+        """The ids in Batch of the submitted jobs of the newest round."""
         return self.rounds.newest.submitted_ids
 
     @property
@@ -219,34 +235,44 @@ class Run:
 
 
 def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = None) -> Run:
-    """Read a run, with the first of its rounds. Its record is not read when it is given.
+    """Read a run with its first round only.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    keys : RunKeys
+    job_id : str
+        The job to name in an error.
+    record : Record, optional
+        The record of the map, if it is already read.
 
     Raises
     ------
     ResourceDoesNotExistException
-        The run was deleted, or never submitted. The error names the job.
+        The run was deleted, or never submitted.
     """
     stored = read_manifest(cloud, keys, job_id)
     submission = Submission(keys, Manifest.from_json(stored))
     record = record or read_record(cloud, submission)
     if record is None:
-        raise ResourceDoesNotExistException(f"The run {keys.url} was not submitted.")
+        raise ResourceDoesNotExistException(f"The run {keys.url} was never submitted to AWS Batch. Map again.")
     return Run.of(first_round(submission, record, json.loads(stored)))
 
 
 def first_round(submission: Submission, record: Record, stored_choices: StoredChoices) -> Round:
-    """The map itself."""
+    """Return round 0, which runs all elements."""
     return Round(submission, range(submission.manifest.count), 0, record, stored_choices)
 
 
 def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
-    """The rounds of a run that were submitted after one that is known. Costs a listing when there are none."""
+    """Read the rounds of a run that follow ``after``. Without any, the cost is one listing."""
     last = after
     numbers = sorted(keys.round_of(key) for key in cloud.storage.keys(keys.rounds))
     for number in (number for number in numbers if number > after.number):
         stored = cloud.storage.get(keys.round(number))
         submission = Submission(keys, Manifest.from_json(stored), number)
         record = read_record(cloud, submission)
+        # A manifest without a job is a claim: its session is still submitting, or has died.
         if record is not None:
             elements = decode_elements(cloud.storage.get(keys.todo(number)))
             last = Round(submission, elements, last.start + last.children, record, json.loads(stored))
@@ -254,7 +280,7 @@ def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
 
 
 def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: int, retries: int | None) -> Manifest:
-    """The manifest of a round of ``elements`` elements, after that of another one: of an array, or a plain job."""
+    """Return the manifest for a round of ``elements`` elements, from that of an earlier round of the run."""
     return replace(
         manifest,
         round=number,
@@ -267,12 +293,12 @@ def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: in
 
 
 def encode_elements(elements: Sequence[int]) -> bytes:
-    """Indices as they are stored: 8 bytes each, little endian."""
+    """Return indices as S3 stores them: 8 bytes each, little endian."""
     return _little_endian(array("Q", elements)).tobytes()
 
 
 def decode_elements(data: bytes) -> Sequence[int]:
-    """What `encode_elements` made."""
+    """Return the indices that `encode_elements` stored."""
     elements = array("Q")
     elements.frombytes(data)
     return _little_endian(elements)
