@@ -166,3 +166,9 @@ def engine_that_ends(world: World) -> object:
     except ImageError as error:
         return error
     return None
+
+
+@AREA.case
+def no_emulation_for_a_dockerfile_of_the_user(world: World) -> None:
+    output = b"standard_init_linux.go:228: exec user process caused: exec format error"
+    publish(_built_whole(), Engine(exit_code=1, output=output), Registry())

@@ -55,7 +55,7 @@ def import_that_the_image_may_have(world: World) -> None:
     def use() -> None:
         import no_such_tool  # noqa: F401
 
-    make_program(use, elsewhere=True)
+    make_program(use, image_has_more=True)
 
 
 @AREA.case

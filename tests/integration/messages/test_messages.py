@@ -17,8 +17,8 @@ HABITS = re.compile(
 )
 """Words of messages that a reader has to read twice."""
 IMPERATIVE = re.compile(
-    "Add|Allow|Ask|Begin|Call|Check|Choose|Clobber|Close|Compare|Copy|Correct|Create|Define|"
-    "Delete|Enable|End|Fix|Free|Give|Grant|Import|Increase|Install|Keep|List|Look|Lower|"
+    "Add|Allow|Ask|Begin|Build|Call|Check|Choose|Clobber|Close|Compare|Copy|Correct|Create|Define|"
+    "Delete|Enable|End|Find|Fix|Free|Give|Grant|Import|Increase|Install|Keep|Kill|List|Log|Look|Lower|"
     "Make|Map|Move|Name|Omit|Open|Pass|Pin|Point|Put|Raise|Read|Recreate|Register|Remove|"
     "Rename|Renew|Repair|Repeat|Replace|Request|Restart|Retry|Return|Review|Run|See|Select|"
     "Set|Shorten|Specify|Split|Start|Stop|Submit|Switch|Unset|Update|Upgrade|Use|Wait|Wrap|"
