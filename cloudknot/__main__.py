@@ -1,4 +1,4 @@
-"""``python -m cloudknot``: the ``cloudknot`` command, where it is not on the PATH."""
+"""Run the ``cloudknot`` command as ``python -m cloudknot``, for environments in which it is not on the PATH."""
 
 from cloudknot.cli.main import main
 

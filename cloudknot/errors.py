@@ -7,7 +7,7 @@
     ├── CloudknotConfigurationError             settings or credentials are unusable
     │   ├── ProfileException                    the AWS profile does not exist
     │   ├── RegionException                     the AWS region does not exist or is disabled
-    │   ├── ClockSkewError                      the clock of this computer is wrong
+    │   ├── ClockSkewError                      the clock of this machine is wrong
     │   └── CredentialsError                    AWS credentials are missing or expired
     ├── CloudError                              the cloud refused a call or is unreachable
     │   ├── ResourceDoesNotExistException       a resource is missing
@@ -107,7 +107,7 @@ class CloudknotConfigurationError(CloudknotError):
 
 
 class ProfileException(CloudknotConfigurationError):
-    """An AWS profile that does not exist on this computer."""
+    """An AWS profile that does not exist on this machine."""
 
 
 class RegionException(CloudknotConfigurationError):
@@ -115,7 +115,7 @@ class RegionException(CloudknotConfigurationError):
 
 
 class ClockSkewError(CloudknotConfigurationError):
-    """A clock of this computer that is minutes wrong. AWS then rejects all requests."""
+    """A clock of this machine that is minutes wrong. AWS then rejects all requests."""
 
 
 class CredentialsError(CloudknotConfigurationError):

@@ -31,7 +31,7 @@ from cloudknot.run.submit.start_run import Target, start_run
 
 
 class Knot:
-    """A Python function, prepared to run on AWS Batch or on this computer.
+    """A Python function, prepared to run on AWS Batch or on this machine.
 
     Creating a Knot packs the function with its modules and requirements into an image, and creates the AWS resources
     that run it. Existing resources that are up to date are reused. Without a function, script or image, the Knot
@@ -97,7 +97,7 @@ class Knot:
     requirements : sequence of str, optional
         Requirements in pip's format. Default: those that the function imports.
     apt_packages, dockerfile_lines : str or sequence of str
-        Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this computer.
+        Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
     memory_growth : float, optional
         Run elements that ran out of memory again with this multiple of it, up to 8 times the first amount. Only the
         session that called `map` does so, while it is alive. Later sessions call `BatchJob.retry_failed`. Default: no
@@ -298,38 +298,37 @@ class Knot:
         timeout: int | None = None,
         retries: int | None = None,
     ) -> MapFuture:
-        """Call the function for each element, in the cloud, and return at once.
+        """Call the function for each element in the cloud, and return a future at once.
 
         Parameters
         ----------
         iterdata : iterable, MapFuture or BatchJob
-            The elements, one for each call. An iterable is read once, and never held in memory as a whole. The results
-            of another map, of any knot, are its elements without passing through this session.
+            The elements, one for each call. An iterable is read once and not held in memory. The results of another
+            map, of any knot, go from job to job without passing through this session.
         env_vars : dict, or list of ``{"name": ..., "value": ...}``, optional
             Environment variables of the jobs.
         max_threads : int
             The number of results to fetch at the same time.
         starmap : bool
-            Treat each element as a sequence of arguments: ``func(*element)``.
+            Call ``func(*element)``: each element is a sequence of arguments.
         job_type : {"array", "independent"}, optional
             Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
-            The number of elements in each child job. Default: that of the other map; else 1 for up to 10,000 elements,
-            and 500 or more child jobs for more. ``"auto"`` makes child jobs of one to four minutes, as measured in
-            earlier maps of the knot, or divides the elements over the vCPUs if nothing was measured.
+            Elements in each child job. Default: as in the other map, else 1 for up to 10,000 elements, then 500 or
+            more child jobs. ``"auto"``: child jobs of one to four minutes as measured in earlier maps, else one a vCPU.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional
             Show a progress bar. Default: ``CLOUDKNOT_PROGRESS``, else only on a terminal and in a notebook.
         kwargs : dict, optional
-            Keyword arguments for all calls. They are uploaded once, and each child job reads them once, at any size.
+            Keyword arguments for all calls, of any size. They are uploaded once and read once by each child job.
         memory, vcpus, timeout, retries : int, optional
             MiB, vCPUs, seconds and attempts for the child jobs of this map. Default: those of the knot.
 
         Returns
         -------
         MapFuture
-            A future of the list of results. It is also a sequence of one future for each element.
+            The future of the list of results, and a sequence of one future for each element.
 
         Raises
         ------

@@ -1,1 +1,1 @@
-"""The ``cloudknot`` command."""
+"""The ``cloudknot`` command. It calls the stages directly, since most sub-commands need no function."""

@@ -1,4 +1,4 @@
-"""The commands for knots: what there is, its jobs, and its end."""
+"""The commands that list knots and their jobs, and that clobber knots."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cloudknot.options.validators import near_matches
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="Default: the settings'.")
-REGION = click.option("--region", help="AWS region. Default: the settings'.")
-PROFILE = click.option("--profile", help="AWS profile. Default: the settings'.")
+CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="The cloud. Default: from the settings.")
+REGION = click.option("--region", help="The AWS region. Default: from the settings.")
+PROFILE = click.option("--profile", help="The AWS profile. Default: from the settings.")
 
 
 def _of_a_cloud(command: Command) -> Command:
-    """Add the options that choose a cloud to a command."""
+    """Return the command with the options that choose a cloud."""
     return CLOUD(REGION(PROFILE(command)))
 
 
@@ -27,14 +27,16 @@ def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud
     if not region and not profile:
         return chosen
     if not chosen.has_regions:
-        raise click.UsageError("--region and --profile are AWS's; the embedded cloud has neither.")
+        raise click.UsageError(
+            "--region and --profile are not available on the embedded cloud. Remove them, or pass --cloud aws."
+        )
     return Cloud(region, profile)
 
 
 @click.command("list")
 @_of_a_cloud
 def list_command(cloud: str | None, region: str | None, profile: str | None) -> None:
-    """List the knots of your account in the region, whoever made them."""
+    """List all knots of the account in a region."""
     from cloudknot.deploy.account.resources import idle_cost
     from cloudknot.deploy.inventory import list_knots
     from cloudknot.display.tables import table
@@ -55,33 +57,36 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
         )
         for knot in knots
     ]
-    click.echo(table(("Name", "Status", "Created (UTC)", "Image", "Pars", "Costs"), rows))
+    click.echo(table(("Name", "Status", "Created (UTC)", "Image", "Pars", "Cost"), rows))
 
 
 @click.command()
 @click.argument("name")
 @_of_a_cloud
 def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) -> None:
-    """List the jobs of the knot NAME, oldest first; those of a clobbered one whose results were kept, too."""
+    """List the jobs of a knot, the oldest first.
+
+    NAME is the name of the knot. If it was clobbered and its results were kept, its jobs are still listed.
+    """
     from cloudknot.deploy.account.buckets import clouds_of_knot
     from cloudknot.run.jobs.history import find_jobs, jobs_table
 
     chosen = _choose(cloud, region, profile)
     clouds = clouds_of_knot(chosen, name)
-    found = find_jobs(clouds, name, {})
-    where = ", ".join(one.bucket for one in clouds)
-    click.echo(jobs_table(chosen, found) if found else f"The knot {name!r} has no jobs in {where}.")
+    runs = find_jobs(clouds, name, {})
+    buckets = ", ".join(place.bucket for place in clouds)
+    click.echo(jobs_table(chosen, runs) if runs else f"The knot {name!r} has no jobs in {buckets}.")
 
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All knots, what they share, and all images.")
-@click.option("--pars", is_flag=True, help="Also what these knots share with others, unless others use it.")
-@click.option("--image", is_flag=True, help="Also their images, unless another knot uses them.")
-@click.option("--repo", is_flag=True, help="Also their image repository, with all images in it.")
-@click.option("--results", is_flag=True, help="Also inputs and results. Without it, they are kept.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--all", "everything", is_flag=True, help="Delete all knots, shared resources and images.")
+@click.option("--pars", is_flag=True, help="Also delete shared resources, unless other knots use them.")
+@click.option("--image", is_flag=True, help="Also delete their images, unless other knots use them.")
+@click.option("--repo", is_flag=True, help="Also delete the image repository and all its images.")
+@click.option("--results", is_flag=True, help="Also delete inputs and results.")
+@click.option("--dry-run", is_flag=True, help="Show the resources without deleting them.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_of_a_cloud
 def clobber(
     names: tuple[str, ...],
@@ -96,16 +101,18 @@ def clobber(
     region: str | None,
     profile: str | None,
 ) -> None:
-    """End the jobs of the knots NAME and remove what was made for them; or, with --all, everything of cloudknot's.
+    """End the jobs of knots and delete their resources.
 
-    An interrupted removal is finished by calling again.
+    NAME is the name of a knot. --all stands for everything that cloudknot created in the region. Inputs and results
+    are kept unless you pass --results. After an interruption, run the same command again to finish.
     """
     if bool(names) == everything:
-        raise click.UsageError("Give the names of knots, or --all. `cloudknot list` shows them.")
+        problem = "--all cannot be combined with names." if names else "The name of a knot is missing."
+        raise click.UsageError(f"{problem} Pass names that `cloudknot list` shows, or only --all.")
     chosen = _choose(cloud, region, profile)
     if everything:
         if pars or image or repo:
-            raise click.UsageError("--all removes --pars, --image and --repo anyway.")
+            raise click.UsageError("--all already includes --pars, --image and --repo. Remove these options.")
         _clobber_all(chosen, results, dry_run, yes)
     else:
         _clobber_named(chosen, names, (pars, image, repo, results), dry_run, yes)
@@ -115,20 +122,20 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
     from cloudknot.deploy.account.resources import find_resources, remove
     from cloudknot.display.tables import table
 
-    found = find_resources(cloud)
-    if not found:
-        click.echo(f"There is nothing of cloudknot's in {cloud.region}.")
+    resources = find_resources(cloud)
+    if not resources:
+        click.echo(f"cloudknot has no resources in {cloud.region}.")
         return
-    click.echo(table(("What", "Name", "Costs"), found.rows()))
-    click.echo(_about_results([bucket.name for bucket in found.buckets], results))
+    click.echo(table(("Resource", "Name", "Cost"), resources.rows()))
+    click.echo(_fate_of_results([bucket.name for bucket in resources.buckets], results))
     if dry_run:
         return
     if not yes:
-        click.confirm("Remove all of it?", abort=True)
-    failures = remove(cloud, found, results, click.echo)
+        click.confirm("Delete these resources?", abort=True)
+    failures = remove(cloud, resources, results, click.echo)
     if failures:
         raise click.ClickException(
-            "These could not be removed; call again when the cause is gone.\n" + "\n".join(failures)
+            "Some resources could not be deleted. Remove each cause and run the command again.\n" + "\n".join(failures)
         )
 
 
@@ -139,48 +146,50 @@ def _clobber_named(
 
     pars, image, repo, results = also
     chosen = Extras(repo=repo, image=image, results=results, ending=names)
-    there = [name for name in dict.fromkeys(names) if has_remains(cloud, name, chosen)]
-    missing = [name for name in names if name not in there]
-    if there:
-        _announce(cloud, there, also)
-    if there and not dry_run:
+    existing = [name for name in dict.fromkeys(names) if has_remains(cloud, name, chosen)]
+    missing = [name for name in names if name not in existing]
+    if existing:
+        _announce(cloud, existing, also)
+    if existing and not dry_run:
         if not yes:
-            click.confirm("Remove it?", abort=True)
-        shared: dict[str, str] = {}
-        for name in there:
-            shared.setdefault(clobber_knot(cloud, name, chosen), name)
+            click.confirm("Delete these resources?", abort=True)
+        knot_of_pars: dict[str, str] = {}
+        for name in existing:
+            knot_of_pars.setdefault(clobber_knot(cloud, name, chosen), name)
             click.echo(f"Removed knot {name}.")
-        for used, name in shared.items():
-            if pars and used:
-                clobber_shared(cloud, name, used)
-                click.echo(f"Removed shared resources {used}.")
+        # A Pars can be deleted only after all knots that use it.
+        for pars_name, name in knot_of_pars.items():
+            if pars and pars_name:
+                clobber_shared(cloud, name, pars_name)
+                click.echo(f"Removed shared resources {pars_name}.")
+    # The misspelt names are an error, but they do not keep the other knots.
     if missing:
-        raise click.ClickException(_not_there(cloud, missing))
+        raise click.ClickException(_no_such_knots(cloud, missing))
 
 
 def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool]) -> None:
     from cloudknot.deploy.account.buckets import clouds_of_knot
 
-    besides = [
-        word for word, on in zip(("what they share", "images", "repository", "results"), also, strict=True) if on
-    ]
-    what = f"the knot{'s' * (len(names) > 1)} {', '.join(names)}" + (f", with {', '.join(besides)}" if besides else "")
-    buckets = dict.fromkeys(each.bucket for name in names for each in clouds_of_knot(cloud, name))
-    click.echo(f"To be removed in {cloud.region}: {what}. {_about_results(buckets, also[3])}")
+    words = ("shared resources", "images", "image repository", "inputs and results")
+    extras = [word for word, included in zip(words, also, strict=True) if included]
+    knots = f"knot{'s' * (len(names) > 1)} {', '.join(names)}"
+    buckets = dict.fromkeys(place.bucket for name in names for place in clouds_of_knot(cloud, name))
+    click.echo(f"To delete in {cloud.region}: {', '.join([knots, *extras])}. {_fate_of_results(buckets, also[3])}")
 
 
-def _not_there(cloud: Cloud, names: list[str]) -> str:
+def _no_such_knots(cloud: Cloud, names: list[str]) -> str:
     from cloudknot.deploy.inventory import list_knots
 
-    known = [knot.name for knot in list_knots(cloud)]
-    near = list(dict.fromkeys(match for name in names for match in near_matches(name, known)))
-    like = f"Near matches: {', '.join(near)}." if near else "`cloudknot list` shows the knots of a region."
-    return f"In {cloud.region} there is nothing to remove of {', '.join(map(repr, names))}. {like}"
+    existing = [knot.name for knot in list_knots(cloud)]
+    near = list(dict.fromkeys(match for name in names for match in near_matches(name, existing)))
+    matches = f" Near matches: {', '.join(near)}." if near else ""
+    quoted = ", ".join(map(repr, names))
+    return f"{cloud.region} has no knot named {quoted}.{matches} Run `cloudknot list` to see all knots of a region."
 
 
-def _about_results(buckets: Iterable[str], results: bool) -> str:
-    if not (where := ", ".join(buckets)):
-        return "There are no inputs and results."
+def _fate_of_results(buckets: Iterable[str], results: bool) -> str:
+    if not (places := ", ".join(buckets)):
+        return "No inputs or results are stored."
     if results:
-        return f"Inputs and results in {where} are deleted; where a bucket keeps versions, S3 keeps the old ones."
-    return f"Inputs and results in {where} are kept; --results deletes them, too."
+        return f"Inputs and results in {places} are deleted. A bucket with versioning keeps their old versions."
+    return f"Inputs and results in {places} are kept. To delete them as well, pass --results."

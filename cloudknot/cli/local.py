@@ -1,4 +1,4 @@
-"""The commands for the embedded cloud: start it, look at it, stop it."""
+"""The commands that start, show and stop the embedded cloud."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from cloudknot.local.runners.choice import RUNNERS
 
 @click.group()
 def local() -> None:
-    """The embedded cloud: an AWS-compatible cloud on this machine, for trying things out without an account."""
+    """Manage the embedded cloud on this machine.
+
+    The embedded cloud answers as AWS does, so you can try cloudknot without an AWS account.
+    """
 
 
 DIRECTORY = click.option(
     "--directory",
     type=click.Path(file_okay=False),
-    help="Where it keeps its files. Default: ~/.cache/cloudknot/local.",
+    help="The directory for its files. Default: ~/.cache/cloudknot/local.",
 )
 
 
 @local.command()
 @DIRECTORY
-@click.option("--vcpus", type=click.IntRange(min=1), help="vCPUs that jobs share. Default: this machine's.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port on 127.0.0.1. Default: any free one.")
+@click.option("--vcpus", type=click.IntRange(min=1), help="The vCPUs for all jobs. Default: those of this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port on 127.0.0.1. Default: a free port.")
 @click.option(
     "--runner",
     type=click.Choice(list(RUNNERS)),
-    help="What a job is: a process of this machine, or a container of its image. Default: process.",
+    help="Run each job as a process of this machine, or in a container of its image. Default: process.",
 )
+@click.option("--registry", metavar="HOST:PORT", help="The image registry for the docker runner.")
 @click.option(
-    "--registry", metavar="HOST:PORT", help="For the docker runner: where images are pushed to and pulled from."
-)
-@click.option(
-    "--iam", is_flag=True, default=None, help="Let in keys that are made by IAM, and hold them to their policies."
+    "--iam", is_flag=True, default=None, help="Accept access keys created in IAM, and enforce their policies."
 )
 def start(
     directory: str | None,
@@ -42,53 +43,58 @@ def start(
     registry: str | None,
     iam: bool | None,
 ) -> None:
-    """Start the embedded cloud, unless it runs already.
+    """Start the embedded cloud, if it is not running.
 
-    The registry's login is taken from CLOUDKNOT_REGISTRY_USERNAME and CLOUDKNOT_REGISTRY_PASSWORD.
+    The login for the registry comes from the environment variables CLOUDKNOT_REGISTRY_USERNAME and
+    CLOUDKNOT_REGISTRY_PASSWORD.
     """
     from cloudknot.local import LocalCloud
 
     cloud = LocalCloud(directory, vcpus=vcpus, port=port, runner=runner, registry=registry, iam=iam)
     cloud.start()
-    click.echo(f"The embedded cloud runs at {cloud.endpoint_url}. It ends by itself after a day without use.")
+    click.echo(f"The embedded cloud is running at {cloud.endpoint_url}. It stops after a day without use.")
 
 
 @local.command()
 @DIRECTORY
 def status(directory: str | None) -> None:
-    """Tell whether the embedded cloud runs, and what it does."""
+    """Show whether the embedded cloud is running, and its jobs."""
     from cloudknot.local import LocalCloud
 
-    found = LocalCloud(directory).status()
-    if found is None:
-        click.echo("The embedded cloud does not run. `cloudknot local start` starts it; so does its first use.")
+    state = LocalCloud(directory).status()
+    if state is None:
+        click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
         raise SystemExit(1)
-    click.echo(f"The embedded cloud runs at {found.endpoint} (process {found.pid}, {found.vcpus} vCPUs).")
-    if found.registry is not None:
-        click.echo(f"Jobs are containers; images are in the registry {found.registry}.")
-    click.echo(f"Up for {_span(found.uptime)}, last used {_span(found.idle)} ago.")
-    jobs = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number) or "none"
+    click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
+    if state.registry is not None:
+        click.echo(f"Jobs run in containers. Their images are in the registry {state.registry}.")
+    click.echo(f"It started {_duration(state.uptime)} ago and was last used {_duration(state.idle)} ago.")
+    jobs = ", ".join(f"{number} {name}" for name, number in state.jobs.items() if number) or "none"
     click.echo(f"Jobs: {jobs}.")
 
 
 @local.command()
 @DIRECTORY
 def stop(directory: str | None) -> None:
-    """Stop the embedded cloud. Running jobs end, and what it stored is gone."""
+    """Stop the embedded cloud and delete its results.
+
+    Running jobs end. Installed environments and images are kept.
+    """
     from cloudknot.local import LocalCloud
 
     stopped = LocalCloud(directory).stop()
-    click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud does not run.")
+    click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud was not running.")
 
 
 @local.command()
 @DIRECTORY
 def env(directory: str | None) -> None:
-    """Print shell variables that point AWS's own tools, and a worker run by hand, at the embedded cloud.
+    """Print shell variables for AWS tools and workers.
 
-    Starts it if it does not run.
+    With these variables, the AWS command line and a worker that you start yourself use the embedded cloud. This
+    command starts the embedded cloud if it is not running.
 
-    Use: eval "$(cloudknot local env)"
+    Example: eval "$(cloudknot local env)"
     """
     from cloudknot.local import LocalCloud
 
@@ -96,8 +102,8 @@ def env(directory: str | None) -> None:
         click.echo(f"export {name}={value}")
 
 
-def _span(seconds: float) -> str:
-    """Seconds as people say them."""
+def _duration(seconds: float) -> str:
+    """Return a duration in a readable unit, such as ``"1.5 h"``."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"

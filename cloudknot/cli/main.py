@@ -1,4 +1,4 @@
-"""The ``cloudknot`` command: its parts put together."""
+"""The ``cloudknot`` command with its sub-commands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from cloudknot.errors import CloudknotError
 
 
 class _Group(click.Group):
-    """Shows an error of ours as one line, without a traceback, and loads ``local`` only for those who call it."""
+    """A group that shows cloudknot's own errors without a traceback."""
 
+    # `local` imports the embedded cloud, which other commands do not need and which may not be installed. So its name
+    # is listed here, and its module is loaded at its first use.
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), "local"])
 
@@ -32,7 +34,11 @@ class _Group(click.Group):
 @click.group(cls=_Group)
 @click.version_option(__version__, prog_name="cloudknot")
 def main() -> None:
-    """Run your own Python function on AWS Batch, or on this machine."""
+    """List and delete knots, print permissions, and manage the embedded cloud.
+
+    cloudknot runs your own Python function on AWS Batch, or on this machine. You create knots and submit maps in
+    Python, with cloudknot.Knot.
+    """
 
 
 for command in (knots.list_command, knots.jobs, knots.clobber, permissions.permissions):

@@ -1,4 +1,4 @@
-"""The command that prints the IAM policy for a person."""
+"""The command that prints the IAM policy for a user."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import click
 
 @click.command()
 @click.argument("level", type=click.Choice(["run", "create", "administer"]))
-@click.option("--account", help="AWS account number. Default: that of your credentials, else ACCOUNT_ID.")
-@click.option("--region", help="Default: the settings'.")
-@click.option("--bucket", help="Default: the settings', else cloudknot's own.")
-@click.option("--repository", help="Image repository. Default: the settings'.")
+@click.option("--account", help="The AWS account number. Default: the account of your credentials, else ACCOUNT_ID.")
+@click.option("--region", help="The AWS region. Default: from the settings.")
+@click.option("--bucket", help="The S3 bucket. Default: from the settings, else cloudknot's own bucket.")
+@click.option("--repository", help="The image repository. Default: from the settings.")
 def permissions(
     level: str, account: str | None, region: str | None, bucket: str | None, repository: str | None
 ) -> None:
-    """Print the IAM policy that somebody needs, as JSON.
+    """Print the IAM policy that a user needs, as JSON.
 
-    LEVEL is what it is for: run uses knots that exist (map, results, logs, cancel); create also makes and changes
-    knots, and removes them again; administer also deletes the images that knots share.
+    \b
+    run         use existing knots: map, results, logs, cancel
+    create      also create, change and clobber knots
+    administer  also delete the images, repository and bucket of all knots
 
-    Use: cloudknot permissions run --account 123456789012
+    Example: cloudknot permissions run --account 123456789012
     """
     import json
     import re
@@ -30,11 +32,14 @@ def permissions(
     from cloudknot.options import config
 
     if account and not re.fullmatch(r"\d{12}", account):
-        raise click.BadParameter("an AWS account number is 12 digits and nothing else.", param_hint="--account")
+        raise click.BadParameter(
+            f"{account!r} is not an AWS account number of 12 digits. Pass for example --account 123456789012.",
+            param_hint="--account",
+        )
     place = config.region(region, config.profile())
     if not (account := account or Cloud(place).account_if_known()):
-        # Before the policy, which is long, and apart from it, since it may go to a file.
-        click.echo(f"Replace {policies.ACCOUNT} by the number of your AWS account, or give --account.", err=True)
+        # On stderr, because the policy may be redirected to a file. It comes first, because the policy is long.
+        click.echo(f"Replace {policies.ACCOUNT} with your AWS account number, or pass --account.", err=True)
     scope = policies.Scope(
         account=account or policies.ACCOUNT,
         region=place,

@@ -35,7 +35,7 @@ _session: dict[tuple[Path, str], str | None] = {}
 
 
 class Profiles(NamedTuple):
-    """The names of the AWS profiles on this computer, and the paths of their two files."""
+    """The names of the AWS profiles on this machine, and the paths of their two files."""
 
     profile_names: list[str]
     credentials_file: str

@@ -156,7 +156,7 @@ def test_a_name_without_a_knot_is_told(cloud, before, monkeypatch):
     full = inventory(cloud)
     mistaken = clobber("spellt")
     assert mistaken.exit_code == 1
-    assert "nothing to remove of 'spellt'. Near matches: spelt." in mistaken.output
+    assert "no knot named 'spellt'. Near matches: spelt. Run `cloudknot list`" in mistaken.output
     assert "Removed" not in mistaken.output
     assert inventory(cloud) == full
     both = clobber("spellt", "spelt", "--pars")
@@ -242,7 +242,7 @@ def command(other_cloud, monkeypatch):
 
 def test_everything_is_found_shown_and_removed(other_cloud, command):
     empty = inventory(other_cloud)
-    assert "nothing of cloudknot's" in command("clobber", "--all").output
+    assert "cloudknot has no resources in" in command("clobber", "--all").output
     assert "no knots" in command("list").output
     knot = ck.Knot(name="a", func=square, cloud=other_cloud)
     assert knot.map([1, 2]).result() == [1, 4]
