@@ -315,7 +315,7 @@ class Knot:
             Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
             Elements in each child job. Default: as in the other map, else 1 for up to 10,000 elements, then 500 or
-            more child jobs. ``"auto"``: child jobs of one to four minutes, from earlier maps; without any, one per vCPU.
+            more child jobs. ``"auto"``: child jobs of one to four minutes by earlier maps; without any, one per vCPU.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional
