@@ -58,11 +58,11 @@ IMAGE_NAMES = {
 
 
 VCPUS = integer(1, example=4)
-MEMORY = integer(4, unit=" (MiB)", example=8000)
+MEMORY = integer(4, unit="MiB", example=8000)
 # Batch makes ten attempts at a job, at most.
 RETRIES = integer(1, 10, example=3)
 # Batch API reference, JobTimeout, attemptDurationSeconds.
-TIMEOUT = integer(60, unit=" (seconds)", cause="Batch has no shorter timeout.", example=600)
+TIMEOUT = integer(60, unit="seconds", cause="Batch has no shorter timeout.", example=600)
 SCRIPT_PATH = validators.path("simulate.py")
 DIRECTORY = validators.path("my-program")
 
@@ -148,13 +148,15 @@ class KnotOptions(Options):
     # False if desired_vcpus is the default. AWS starts machines for a number in the stack, so the default stays out.
     desired_given: bool = dataclasses.field(default=True, init=False)
     volume_size: int | None = choice(
-        None, integer(30, 16384, unit=" (GiB)", cause="The machine image itself takes 30 GiB.", example=100)
+        None, integer(30, 16384, unit="GiB", cause="The machine image itself takes 30 GiB.", example=100)
     )
     image_id: str | None = choice(
         None, text(r"ami-[0-9a-f]{8,17}", "the id of a machine image (AMI)", example="ami-0123456789abcdef0")
     )
     ec2_key_pair: str | None = choice(None, text(r"[ -~]{1,255}", "the name of an EC2 key pair", example="lab"))
-    bid_percentage: int | None = choice(None, integer(0, 100, unit=" (percent of the on-demand price)", example=60))
+    bid_percentage: int | None = choice(
+        None, integer(0, 100, unit="percent", cause="It is the share of the on-demand price.", example=60)
+    )
     job_queue_name: str = choice("", BATCH_NAME)
     priority: int = choice(1, integer(0, example=1))
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})

@@ -94,15 +94,18 @@ def refuse_on_fargate(**parameters: object) -> None:
     on_instances = "Remove {name}, or pass instance_types='optimal'."
     # bid_percentage limits the price of Spot instances. Ignoring it would silently drop that limit on the bill.
     reasons = {
-        "bid_percentage": ("AWS alone sets its price.", "Remove it, and pass instance_types='fargate-spot'."),
+        "bid_percentage": (
+            "AWS alone sets the price.",
+            "Remove it. For lower prices, pass instance_types='fargate-spot'.",
+        ),
         "n_gpus": ("Fargate has no GPUs.", f"Remove it, or pass for example instance_types={GPU_FAMILIES}."),
-        "memory_growth": ("Its memory comes in steps that depend on the vCPUs.", on_instances),
-        "min_vcpus": ("It keeps no machine running.", "Remove min_vcpus."),
-        "desired_vcpus": ("It keeps no machine running.", "Remove desired_vcpus. max_vcpus is the only limit."),
+        "memory_growth": ("Memory comes in steps there, which depend on the vCPUs.", on_instances),
+        "min_vcpus": ("Fargate keeps no machine running.", "Remove min_vcpus."),
+        "desired_vcpus": ("Fargate keeps no machine running.", "Remove desired_vcpus. max_vcpus is the only limit."),
     }
     for name, value in parameters.items():
         if value is not None:
-            cause, fix = reasons.get(name, ("It belongs to EC2 instances.", on_instances))
+            cause, fix = reasons.get(name, ("It applies to EC2 instances.", on_instances))
             refuse(
                 problem=f"{argument(name, value)} is not available on Fargate.",
                 cause=cause,
@@ -159,7 +162,7 @@ def warn_about_costs(min_vcpus: int, bid_percentage: int | None) -> None:
     """Warn about instances that cost money while idle, and about a bid that AWS never accepts."""
     if min_vcpus:
         warnings.warn(
-            f"min_vcpus={min_vcpus} keeps {min_vcpus} vCPUs running. They cost money even when no job runs. "
+            f"min_vcpus={min_vcpus} keeps this many vCPUs running. They cost money even when no job runs. "
             "To pay only for running jobs, pass min_vcpus=0.",
             UserWarning,
             stacklevel=KNOT_CALLER,

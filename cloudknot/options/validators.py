@@ -58,11 +58,12 @@ def alternatives(words: Iterable[str]) -> str:
 
 def integer(least: int, most: int | None = None, *, example: int, unit: str = "", cause: str = "") -> Rule[int]:
     """Return the rule for a whole number from ``least`` to ``most``. NumPy's integers pass, a bool does not."""
-    span = f"from {least} to {most}" if most is not None else f"of at least {least}"
+    quantity = f"a whole number of {unit}" if unit else "a whole number"
+    span = f"from {least} to {most}" if most is not None else f"from {least} upwards"
 
     def fail(name: str, value: object) -> NoReturn:
         refuse(
-            problem=f"{argument(name, value)} is not a whole number {span}{unit}.",
+            problem=f"{argument(name, value)} is not {quantity} {span}.",
             cause=cause,
             fix=f"Pass for example {name}={example}.",
         )
@@ -87,7 +88,7 @@ def chunksize(name: str, value: object) -> int | str:
     """Return a number of elements, or ``"auto"``."""
     if isinstance(value, str) and value == "auto":
         return value
-    return integer(1, example=100, unit=" or 'auto'")(name, value)
+    return integer(1, example=100, cause="Only 'auto' is allowed in its place.")(name, value)
 
 
 def factor(name: str, value: object) -> float:
@@ -242,9 +243,9 @@ def tags(name: str, value: object) -> dict[str, str]:
         checked[key] = content
     if len(checked) > MAX_TAGS:
         refuse(
-            problem=f"{argument(name, value)} has {len(checked)} tags, more than {MAX_TAGS}.",
-            cause="AWS allows 50 on one resource, and cloudknot adds up to four.",
-            fix=f"Pass at most {MAX_TAGS}.",
+            problem=f"{argument(name, value)} has more than {MAX_TAGS} tags.",
+            cause="AWS allows 50 tags on one resource, and cloudknot adds up to four.",
+            fix=f"Remove at least {len(checked) - MAX_TAGS}.",
         )
     return checked
 
@@ -283,15 +284,15 @@ def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
         if variable in KEYS:
             refuse(
                 problem=f"{argument(name, {variable: '...'})} would replace the credentials of the job.",
-                cause="Everybody who may describe jobs can read it, and a job has a role of its own.",
+                cause="Everyone who may see the job could read them, and a job has a role of its own.",
                 fix="Remove it. If the job needs more permissions, pass pars_policies= to Knot.",
             )
         variables[variable] = content
     size = sum(len(json.dumps({"name": key, "value": variables[key]})) + 2 for key in variables)
     if size > MAX_ENVIRONMENT:
         refuse(
-            problem=f"{argument(name, value)} has {size} characters, more than {MAX_ENVIRONMENT} characters.",
-            cause="Batch fails a job with more.",
+            problem=f"{argument(name, value)} is longer than {MAX_ENVIRONMENT} characters.",
+            cause=f"It has {size}, and Batch fails a job with so many.",
             fix="Pass large values as elements or as kwargs=.",
         )
     return tuple(variables.items())
