@@ -245,7 +245,7 @@ def tags(name: str, value: object) -> dict[str, str]:
         refuse(
             problem=f"{argument(name, value)} has more than {MAX_TAGS} tags.",
             cause="AWS allows 50 tags on one resource, and cloudknot adds up to four.",
-            fix=f"Remove at least {len(checked) - MAX_TAGS}.",
+            fix=f"Pass at most {MAX_TAGS} tags.",
         )
     return checked
 
