@@ -37,6 +37,7 @@ def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud
 @_of_a_cloud
 def list_command(cloud: str | None, region: str | None, profile: str | None) -> None:
     """List all knots of the account in a region."""
+    # Each command imports its own stages, so a listing loads neither images nor runs.
     from cloudknot.deploy.account.resources import idle_cost
     from cloudknot.deploy.inventory import list_knots
     from cloudknot.display.tables import table
@@ -72,6 +73,7 @@ def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) 
     from cloudknot.run.jobs.history import find_jobs, jobs_table
 
     chosen = _choose(cloud, region, profile)
+    # The buckets come from the knot's job definitions. Batch shows those of a clobbered knot for 180 days.
     clouds = clouds_of_knot(chosen, name)
     runs = find_jobs(clouds, name, {})
     buckets = ", ".join(place.bucket for place in clouds)
@@ -145,6 +147,7 @@ def _clobber_named(
     from cloudknot.deploy.account.clobber import Extras, clobber_knot, clobber_shared, has_remains
 
     pars, image, repo, results = also
+    # `ending` holds all names: knots that are clobbered together do not keep each other's images.
     chosen = Extras(repo=repo, image=image, results=results, ending=names)
     existing = [name for name in dict.fromkeys(names) if has_remains(cloud, name, chosen)]
     missing = [name for name in names if name not in existing]
@@ -154,6 +157,7 @@ def _clobber_named(
         if not yes:
             click.confirm("Delete these resources?", abort=True)
         knot_of_pars: dict[str, str] = {}
+        # Only its stack names the Pars of a knot, so clobber_knot returns that name.
         for name in existing:
             knot_of_pars.setdefault(clobber_knot(cloud, name, chosen), name)
             click.echo(f"Removed knot {name}.")
