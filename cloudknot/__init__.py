@@ -5,12 +5,12 @@
 >>> future = knot.map(args)  # doctest: +SKIP
 >>> future.result()  # doctest: +SKIP
 
-Importing loads no module of cloudknot's: a public name is loaded at its first use (PEP 562).
+Importing cloudknot loads no other module of the package. Each public name loads its module at its first use (PEP 562).
 """
 
 from __future__ import annotations
 
-# Python refuses to import this module once the main thread has ended, when another thread may still use cloudknot.
+# After the main thread has ended, Python refuses to import this module, and another thread may still use cloudknot.
 import concurrent.futures.thread  # noqa: F401
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -133,6 +133,8 @@ __all__ = [
     "set_s3_params",
 ]
 
+# A script that only reads a setting must not load boto3 or Docker's client. So names are grouped by module, and the
+# module of a name is imported only when the name is used.
 _PLACES = {
     "cloudknot.aws.cloud": ("Cloud",),
     "cloudknot.image.docker_image": ("DockerImage",),
@@ -158,18 +160,18 @@ _PLACES = {
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 _MODULES = ("aws", "errors", "local")
-"""Modules that are attributes without an import of their own: old notebooks use ``ck.aws``."""
+"""Modules that are attributes of the package without an import. Old notebooks use ``ck.aws``."""
 
 
 if not TYPE_CHECKING:
-    # Hidden from type checkers, for which a module with this function has every name, misspelt ones too.
+    # Type checkers read the imports above. With this function, they would accept any name, even a misspelt one.
     def __getattr__(name):
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(_MODULE_OF.get(name, "cloudknot.errors")), name)
-        globals()[name] = value  # The next use is a plain look-up.
+        globals()[name] = value  # Later uses of the name skip this function.
         return value
 
 

@@ -83,6 +83,7 @@ class CloudknotError(Exception):
     """Base class of all errors that cloudknot raises."""
 
 
+# Also a ValueError, as Python's own functions raise for an invalid argument.
 class CloudknotInputError(CloudknotError, ValueError):
     """An invalid argument. Nothing was created or submitted."""
 
@@ -144,7 +145,7 @@ class ResourceDoesNotExistException(CloudError):
 
 
 class ResourceExistsException(CloudError):
-    """A resource with the same name already exists."""
+    """A name that another resource already has."""
 
 
 class PermissionDeniedError(CloudError):
@@ -163,6 +164,7 @@ class CannotDeleteResourceException(CloudError):
     """A resource that could not be deleted."""
 
 
+# Not a CloudError, because it is raised before any call.
 class ResourceClobberedException(CloudknotError):
     """A clobbered knot, which can no longer be used."""
 
@@ -243,18 +245,19 @@ class OutOfMemoryError(WorkerDiedError):
     """
 
 
+# Both timeouts are also the TimeoutError of concurrent.futures, which callers of futures expect.
 class JobTimeoutError(BatchJobFailedError, TimeoutError):
     """An attempt that ran longer than the job's ``timeout``."""
 
 
 class HostLostError(BatchJobFailedError):
-    """A machine that stopped or became unreachable while the job ran, in every attempt that Batch made."""
+    """A machine that was lost while the job ran, or stopped responding, in every attempt that Batch made."""
 
 
 class SpotInterruptedError(HostLostError):
     """A Fargate Spot job that AWS interrupted to reclaim its capacity.
 
-    For EC2 Spot instances, Batch reports the loss of the host without this reason: see `HostLostError`.
+    On EC2 Spot instances, such a job raises `HostLostError`, because Batch reports only the loss of the machine.
     """
 
 

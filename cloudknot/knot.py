@@ -113,6 +113,7 @@ class Knot:
         The image or a resource could not be created. The message names it and the cause.
     """
 
+    # The parameters before the star keep the order of the first cloudknot, so old scripts still run.
     def __init__(
         self,
         name: str | None = None,
@@ -201,6 +202,7 @@ class Knot:
         """The knot's name."""
         return self._options.name
 
+    # The attribute's name in the first cloudknot.
     knot_name = name
 
     @property
@@ -360,6 +362,7 @@ class Knot:
         if run is None:
             return empty_map()
         job = started_job(self._cloud, run, options.max_threads, self._program, self._target)
+        # So `jobs` returns this object, with its future, and need not read the run from S3.
         self._jobs[job.keys.run_id] = job
         return job.future(progress_line(self.name, job.manifest.count, options.progress))
 
@@ -402,6 +405,7 @@ class Knot:
             if not (clobber_pars or clobber_repo or clobber_image or clobber_results):
                 return
             self._check_no_successor()
+        # If the stack and its job definitions are gone, nothing else names the image of this knot.
         image_uri = self._resources.image_uri
         extras = Extras(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
         clobber_knot(self._cloud, self.name, extras)

@@ -31,7 +31,9 @@ DIRECTORY = click.option(
     type=click.Choice(list(RUNNERS)),
     help="Run each job as a process of this machine, or in a container of its image. Default: process.",
 )
+# The login of the registry has no option, because other users of the machine could read it in the list of processes.
 @click.option("--registry", metavar="HOST:PORT", help="The image registry for the docker runner.")
+# None, the default, is compatible with any running cloud. False would be an error if it was started with --iam.
 @click.option(
     "--iam", is_flag=True, default=None, help="Accept access keys created in IAM, and enforce their policies."
 )
@@ -64,6 +66,7 @@ def status(directory: str | None) -> None:
     state = LocalCloud(directory).status()
     if state is None:
         click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
+        # A shell script can test for a running cloud.
         raise SystemExit(1)
     click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
     if state.registry is not None:

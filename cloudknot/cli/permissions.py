@@ -37,6 +37,7 @@ def permissions(
             param_hint="--account",
         )
     place = config.region(region, config.profile())
+    # An administrator may print a policy for others without credentials for the account.
     if not (account := account or Cloud(place).account_if_known()):
         # On stderr, because the policy may be redirected to a file. It comes first, because the policy is long.
         click.echo(f"Replace {policies.ACCOUNT} with your AWS account number, or pass --account.", err=True)
