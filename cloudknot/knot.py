@@ -99,9 +99,9 @@ class Knot:
     apt_packages, dockerfile_lines : str or sequence of str
         Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
     memory_growth : float, optional
-        Run elements that ran out of memory again with this multiple of it, up to 8 times the first amount. Only the
-        session that called `map` does so, while it is alive. Later sessions call `BatchJob.retry_failed`. Default: no
-        growth.
+        Run elements that ran out of memory again, each time with this factor (above 1) more memory, up to 8 times the
+        first amount. Only the session that called `map` does so, while it is alive. Later sessions call
+        `BatchJob.retry_failed`. Default: no growth.
 
     Raises
     ------

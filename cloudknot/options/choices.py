@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Batch would start machines for this number before the first job, and bill them. It exists for scripts that read it.
 DESIRED_VCPUS = 8
 """The default of ``desired_vcpus``. Only a number that the user passes goes to AWS."""
 USERNAME = "cloudknot-user"

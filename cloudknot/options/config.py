@@ -43,7 +43,7 @@ class Profiles(NamedTuple):
 
 
 def profile(argument: str | None = None) -> str | None:
-    """Return the AWS profile to use, or None if boto3 shall search for credentials."""
+    """Return the AWS profile to use, or None if boto3 searches for credentials itself."""
     name = argument or _first(_of_session("profile"), _environment("AWS_PROFILE", "AWS_DEFAULT_PROFILE"))
     # Access keys in the environment are a choice of the environment, so they win over the profile in the config file.
     if name is None and not _environment("AWS_ACCESS_KEY_ID"):

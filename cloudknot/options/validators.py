@@ -88,7 +88,7 @@ def chunksize(name: str, value: object) -> int | str:
     """Return a number of elements, or ``"auto"``."""
     if isinstance(value, str) and value == "auto":
         return value
-    return integer(1, example=100, cause="Only 'auto' is allowed in its place.")(name, value)
+    return integer(1, example=100, cause="'auto' is allowed, too.")(name, value)
 
 
 def factor(name: str, value: object) -> float:
