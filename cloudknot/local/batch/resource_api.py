@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 DEFAULT_TYPES = ("default_x86_64", "default_arm64")
-"""Batch's names for automatically chosen instance types, as aliases of ``optimal``, the only one that moto accepts."""
+"""Batch's names for instance types of its own choice. moto accepts only the older name ``optimal``."""
 LIMITS = "jobStateTimeLimitActions"
 QUOTA = 50
 """Job queues, and likewise compute environments, of an account in a region (Batch user guide, "Service quotas")."""

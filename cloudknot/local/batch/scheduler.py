@@ -48,7 +48,7 @@ class Scheduler:
                 # Cancelled jobs are dropped here, because a heap has no cheap removal.
                 if job.status is not Status.RUNNABLE:
                     heapq.heappop(ready)
-                # First in, first out: a smaller job does not overtake the head, also if it would fit.
+                # First in, first out: a smaller job does not overtake the head, even if it would fit.
                 elif self._machine_is_full_for(job):
                     return
                 # Only this queue has to wait: another one may have a compute environment with free vCPUs.
