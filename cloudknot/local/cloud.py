@@ -305,6 +305,7 @@ class LocalCloud(Cloud):
         self._in_buckets.clear()
 
     def _running(self) -> CloudState:
+        # Knot creates its image and its stacks in parallel, so two threads may use a new object at the same time.
         with self._starting:
             if self._state is None:
                 self._state = self._find_running() or self._start()
@@ -325,6 +326,7 @@ class LocalCloud(Cloud):
     def _start(self) -> CloudState:
         from cloudknot.local.server.launch import check_installed, check_registry, launch
 
+        # Checked before the start: of a server that fails to start, only the end of its log is known.
         check_installed()
         RUNNERS[self._options.runner or DEFAULT].check()
         if self._options.registry:
