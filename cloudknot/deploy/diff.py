@@ -1,4 +1,6 @@
-"""What differs between a knot as it is and as it is wanted, and whether AWS can change it in place. Pure.
+"""Describe the differences between an existing knot and the requested one, and refuse those that AWS cannot apply.
+
+Makes no remote calls.
 
 Sources: Batch user guide, "Updating compute environments"; CloudFormation template reference, AWS::Batch resources.
 """
@@ -29,109 +31,119 @@ STACK_CHOICES = {
     "ImageId": "image_id",
     "KeyPair": "ec2_key_pair",
 }
-"""Parameters of the stack, and the choices that they come from."""
+"""Parameters of the stack, and the options behind them."""
 NETWORK = ("Subnets", "SecurityGroup", "InstanceProfile")
 INFRASTRUCTURE = ("InstanceTypes", "BidPercentage", "VolumeSize", "ImageId", "KeyPair", "Gpus", *NETWORK)
-"""Parameters that Batch changes only under its service-linked role."""
-LINKED = "/aws-service-role/"
-ANEW = (
-    "Pass another name= to make a new knot, or call clobber() on this one and make it again. Stored results are kept."
+"""Parameters that Batch can change only if the compute environment has Batch's service-linked role."""
+SERVICE_LINKED = "/aws-service-role/"
+"""A part of the ARN of every service-linked role."""
+RECREATE = (
+    "Pass another name= to create a new knot, or clobber() the existing one and create it again. Stored results are "
+    "kept."
 )
 
 
-def check_fixed(options: KnotOptions, known: Mapping[str, str]) -> None:
-    """Refuse choices that a knot cannot get once it exists; ``known`` are the parameters of its stack.
+def check_fixed(options: KnotOptions, current: Mapping[str, str]) -> None:
+    """Raise if options would change a fixed part of an existing knot with the stack parameters ``current``.
 
     Raises
     ------
     CloudknotInputError
-        AWS would have to replace what holds the running maps.
+        AWS would have to replace resources of running maps.
     """
     for parameter, choice in NAMES.items():
-        if known.get(parameter) != getattr(options, choice):
+        if current.get(parameter) != getattr(options, choice):
             refuse(
-                problem=f"{argument(choice, getattr(options, choice))} cannot replace {known.get(parameter)!r}, "
+                problem=f"{argument(choice, getattr(options, choice))} cannot replace {current.get(parameter)!r}, "
                 f"the name in the existing knot {options.name!r}.",
                 cause="AWS cannot rename it.",
-                fix=ANEW,
+                fix=RECREATE,
             )
-    if known.get("Fargate", "") != options.fargate:
+    if current.get("Fargate", "") != options.fargate:
         kinds = {"": "EC2 instances", "FARGATE": "Fargate", "FARGATE_SPOT": "Fargate Spot"}
-        now, wanted = (kinds[kind] for kind in (known.get("Fargate", ""), options.fargate))
+        now, wanted = (kinds[kind] for kind in (current.get("Fargate", ""), options.fargate))
         refuse(
             problem=f"{argument('instance_types', options.instance_types)} cannot be applied to the existing knot "
             f"{options.name!r}.",
             cause=f"AWS cannot turn {now} into {wanted}.",
-            fix=ANEW,
+            fix=RECREATE,
         )
 
 
-def check_in_place(options: KnotOptions, known: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Refuse a change of the stack's parameters from ``known`` to ``wanted`` that AWS cannot make in place.
+def check_in_place(options: KnotOptions, current: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raise if AWS cannot change the stack's parameters from ``current`` to ``wanted`` in place.
 
     Raises
     ------
     CloudknotInputError
+        A name, the kind of machines or the Batch service role would change. Under a Batch service role of the user's
+        own, also any other property of the machines except the number of vCPUs.
     """
-    check_fixed(options, known)
-    if known.get("ServiceRole") != wanted["ServiceRole"]:
+    check_fixed(options, current)
+    if current.get("ServiceRole") != wanted["ServiceRole"]:
         refuse(
             problem=f"pars={wanted['ParsName']!r} has another Batch service role than the existing knot "
             f"{options.name!r}.",
-            cause=f"AWS cannot exchange the role of the knot, {known.get('ServiceRole')}.",
-            fix=ANEW,
+            cause=f"AWS cannot replace the knot's role, {current.get('ServiceRole')}.",
+            fix=RECREATE,
         )
-    changed = [name for name in INFRASTRUCTURE if known.get(name) != wanted[name]]
-    if changed and LINKED not in wanted["ServiceRole"]:
+    changed = [name for name in INFRASTRUCTURE if current.get(name) != wanted[name]]
+    if changed and SERVICE_LINKED not in wanted["ServiceRole"]:
         choice = STACK_CHOICES.get(changed[0], "n_gpus" if changed[0] == "Gpus" else "pars")
         refuse(
-            problem=f"{argument(choice, wanted[changed[0]])} cannot replace {known.get(changed[0])!r} in the existing "
-            f"knot {options.name!r}.",
+            problem=f"{argument(choice, wanted[changed[0]])} cannot replace {current.get(changed[0])!r} in the "
+            f"existing knot {options.name!r}.",
             cause="Its Pars has a Batch service role of its own (batch_service_role_name=). With such a role, AWS "
             "changes only the number of vCPUs.",
-            fix=ANEW,
+            fix=RECREATE,
         )
 
 
-def of_stack(known: Mapping[str, str], wanted: Mapping[str, str], digest: str) -> list[str]:
-    """Return in words what an update of the stack changed, such as ``"max_vcpus 256 -> 100"``.
+def stack_changes(current: Mapping[str, str], wanted: Mapping[str, str], digest: str) -> list[str]:
+    """Return descriptions of the changes in an update of the stack, such as ``"max_vcpus 256 -> 100"``.
 
-    ``digest`` is the template's.
+    ``digest`` is the digest of the new template.
     """
-    differing = [
-        _arrow(choice, known.get(parameter), wanted[parameter])
+    changes = [
+        _arrow(choice, current.get(parameter), wanted[parameter])
         for parameter, choice in STACK_CHOICES.items()
-        if known.get(parameter) != wanted[parameter]
+        if current.get(parameter) != wanted[parameter]
     ]
-    if not differing and any(known.get(name) != wanted[name] for name in NETWORK):
-        differing.append("the network of its Pars")
-    if known.get(DIGEST) != digest:
-        differing.append("its stack, which another version of cloudknot made")
-    return differing
+    # With another Pars the network always differs, and the change of `pars` is in the list already.
+    if not changes and any(current.get(name) != wanted[name] for name in NETWORK):
+        changes.append("the network of its Pars")
+    if current.get(DIGEST) != digest:
+        changes.append("its stack, which another version of cloudknot made")
+    return changes
 
 
-def of_job(known: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
-    """What differs between two revisions of the job definition, given as `cloudknot.deploy.job_definition.facts`."""
-    differing = [choice for choice in wanted if known[choice] != wanted[choice]]
+def job_changes(current: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    """Return descriptions of the changes between two revisions of the job definition.
+
+    Both revisions are mappings as `cloudknot.deploy.job_definition.facts` returns them.
+    """
+    differing = [choice for choice in wanted if current[choice] != wanted[choice]]
     words = {"environment": "requirements or base image", "roles": "roles of its Pars", "rest": "job definition"}
+    # A new environment always makes a new image, even for the same function.
     if "environment" in differing and "image" in differing:
         differing.remove("image")
     return [
         "function"
         if choice == "image"
-        else words.get(choice) or _arrow(choice, str(known[choice]), str(wanted[choice]))
+        else words.get(choice) or _arrow(choice, str(current[choice]), str(wanted[choice]))
         for choice in differing
     ]
 
 
-def of_tags(options: KnotOptions | ParsOptions, known: Mapping[str, str]) -> list[str]:
-    """The tags asked for, besides the default ones, that what exists does not have."""
-    usual = complete_tags({}, options.name)
-    asked = {key: value for key, value in options.aws_resource_tags.items() if usual.get(key) != value}
-    return [f"{key}={value}" for key, value in asked.items() if known.get(key) != value]
+def unset_tags(options: KnotOptions | ParsOptions, current: Mapping[str, str]) -> list[str]:
+    """Return the non-default tags in the options that the existing resources lack, as ``key=value``."""
+    defaults = complete_tags({}, options.name)
+    requested = {key: value for key, value in options.aws_resource_tags.items() if defaults.get(key) != value}
+    return [f"{key}={value}" for key, value in requested.items() if current.get(key) != value]
 
 
-def _arrow(choice: str, known: str | None, wanted: str) -> str:
+def _arrow(choice: str, current: str | None, wanted: str) -> str:
+    # For bid_percentage, "0" is a value. For volume_size, it stands for none.
     none = ("0", "", None) if choice == "volume_size" else ("", None)
-    before, after = ("none" if value in none else value for value in (known, wanted))
+    before, after = ("none" if value in none else value for value in (current, wanted))
     return f"{choice} {before} -> {after}"

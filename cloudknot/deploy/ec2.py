@@ -1,4 +1,7 @@
-"""EC2 as a knot chooses of it: do the instance types, the machine image and the key pair that are named exist?"""
+"""Check that the instance types, the machine image and the key pair of a knot exist in its region.
+
+These checks come before the image is built. Batch would accept most of these mistakes, and jobs would wait for ever.
+"""
 
 from __future__ import annotations
 
@@ -18,115 +21,120 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 DESCRIBED = 100
-"""Types a request (EC2 API reference, DescribeInstanceTypes)."""
+"""Largest number of types in one request (EC2 API reference, DescribeInstanceTypes)."""
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
-"""Of an image's architecture (EC2 API reference, Image, architecture)."""
+"""Platform for each architecture of a machine image (EC2 API reference, Image, architecture)."""
 LISTED = 10
-"""Key pairs that an error names at most."""
+"""Largest number of key pairs in an error message."""
 
 
 def platform_in(cloud: Cloud, options: KnotOptions) -> str:
-    """What a knot's image is for, ``"linux/amd64"`` or ``"linux/arm64"``, on the instance types of this region.
+    """Return the platform of a knot's image, ``"linux/amd64"`` or ``"linux/arm64"``, from its instance types.
 
-    AWS is asked only about types and families that are named; one request lists what the region has, and one
-    describes those that are meant.
+    Explicit types and families cost two calls: one lists the region's types, one describes the matching ones. Batch's
+    own words such as ``"optimal"`` cost none.
 
     Raises
     ------
     CloudknotInputError
-        The region does not have them (with near matches), or they cannot have what a job asks for.
+        The region lacks an instance type (with near matches), or a job does not fit on any of them.
     """
-    named = [each for each in options.instance_types if each not in (*ANY_TYPES, *FARGATE_TYPES)]
-    if not named:
+    names = [name for name in options.instance_types if name not in (*ANY_TYPES, *FARGATE_TYPES)]
+    if not names:
         return options.platform
-    meant = _meant(named, _offered(cloud), cloud.region)
-    described = list(_describe(cloud, meant))
-    _check_size(options, described)
-    return _platform(described, options)
+    types = _expanded(names, _region_types(cloud), cloud.region)
+    descriptions = list(_describe(cloud, types))
+    _check_size(options, descriptions)
+    return _platform(descriptions, options)
 
 
-def _offered(cloud: Cloud) -> list[str]:
+def _region_types(cloud: Cloud) -> list[str]:
     offerings = clients.ec2(cloud).get_paginator("describe_instance_type_offerings")
     pages = offerings.paginate(LocationType="region")
     return sorted(str(item["InstanceType"]) for page in pages for item in page["InstanceTypeOfferings"])
 
 
-def _meant(named: Iterable[str], offered: Sequence[str], region: str) -> list[str]:
-    """The types that are named, families taken apart."""
-    families = sorted({each.partition(".")[0] for each in offered})
-    meant: list[str] = []
-    for each in named:
-        found = [one for one in offered if one == each or one.startswith(f"{each}.")]
-        if not found:
-            near = near_matches(each, offered if "." in each else families)
+def _expanded(names: Iterable[str], region_types: Sequence[str], region: str) -> list[str]:
+    """Return the instance types for names, with each family replaced by its types."""
+    families = sorted({instance_type.partition(".")[0] for instance_type in region_types})
+    expanded: list[str] = []
+    for name in names:
+        matches = [each for each in region_types if each == name or each.startswith(f"{name}.")]
+        if not matches:
+            near = near_matches(name, region_types if "." in name else families)
             refuse(
-                problem=f"instance_types={each!r} is not an instance type or family that AWS has in {region}.",
+                problem=f"instance_types={name!r} is not an instance type or family that AWS has in {region}.",
                 cause=f"Near matches: {', '.join(near)}." if near else "",
                 fix=f"Pass for example instance_types={near[0] if near else 'c6i'!r}.",
             )
-        meant += found
-    return list(dict.fromkeys(meant))
+        expanded += matches
+    return list(dict.fromkeys(expanded))
 
 
 def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[InstanceTypeInfoTypeDef]:
     for start in range(0, len(types), DESCRIBED):
-        # The stubs list today's types; the region knows those of tomorrow, too.
-        chosen = cast("list[InstanceTypeType]", list(types[start : start + DESCRIBED]))
-        yield from clients.ec2(cloud).describe_instance_types(InstanceTypes=chosen)["InstanceTypes"]
+        # A cast, because the stubs list the types of their release, and AWS adds types all the time.
+        batch = cast("list[InstanceTypeType]", list(types[start : start + DESCRIBED]))
+        yield from clients.ec2(cloud).describe_instance_types(InstanceTypes=batch)["InstanceTypes"]
 
 
-def _check_size(options: KnotOptions, described: Sequence[InstanceTypeInfoTypeDef]) -> None:
-    """Refuse a job that none of the types can hold: Batch would let it wait for ever."""
-    gpus = [sum(one["Count"] for one in each.get("GpuInfo", {}).get("Gpus", ())) for each in described]
-    largest = {
+def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTypeDef]) -> None:
+    """Raise if a job fits on none of the types. Batch would keep it waiting for ever."""
+    gpus = [sum(gpu["Count"] for gpu in each.get("GpuInfo", {}).get("Gpus", ())) for each in descriptions]
+    limits = {
         "n_gpus": max(gpus, default=0),
-        "job_def_vcpus": max((each["VCpuInfo"]["DefaultVCpus"] for each in described), default=0),
-        "memory": max((left_to_jobs(each["MemoryInfo"]["SizeInMiB"]) for each in described), default=0),
+        "job_def_vcpus": max((each["VCpuInfo"]["DefaultVCpus"] for each in descriptions), default=0),
+        "memory": max((memory_for_jobs(each["MemoryInfo"]["SizeInMiB"]) for each in descriptions), default=0),
     }
-    for choice, most in largest.items():
-        if described and getattr(options, choice) > most:
+    for choice, limit in limits.items():
+        if descriptions and getattr(options, choice) > limit:
             types = ", ".join(options.instance_types)
             default = choice == "memory" and options.memory == MEMORY
+            if choice == "n_gpus" and not limit:
+                refuse(
+                    problem=f"{choice}={getattr(options, choice)} does not fit on instance_types={types}.",
+                    cause="These machines have no GPU.",
+                    fix="Remove n_gpus, or pass types with a GPU, for example instance_types='g5'.",
+                )
             refuse(
                 problem=f"{choice}={getattr(options, choice)}{' (the default)' if default else ''} does not fit on "
                 f"instance_types={types}.",
-                cause=f"The largest of them has {choice}={most} for jobs.",
-                fix=f"Pass {choice}={most} or less, or larger instance_types=.",
+                cause=f"The largest of them has {choice}={limit} for jobs.",
+                fix=f"Pass {choice}={limit} or less, or larger instance_types=.",
             )
 
 
-def left_to_jobs(size: int) -> int:
-    """MiB that a machine of ``size`` MiB has for jobs at most.
-
-    Of 8,192 the kernel leaves 7,985, and the ECS agent of Batch's machine images reserves 32 (Batch user guide,
-    "Compute resource memory management"). Larger machines lose no less, smaller ones about the same share.
-    """
+def memory_for_jobs(size: int) -> int:
+    """Return an upper bound of the MiB for jobs on a machine with ``size`` MiB."""
+    # Of 8,192 MiB the kernel leaves 7,985, and the ECS agent of Batch's machine images reserves 32 (Batch user guide,
+    # "Compute resource memory management"). Larger machines lose at least as much, smaller ones about the same share.
     return size - min(207, size * 207 // 8192) - 32
 
 
-def _platform(described: Sequence[InstanceTypeInfoTypeDef], options: KnotOptions) -> str:
-    """The platform that all types have."""
-    arm = [each["InstanceType"] for each in described if "arm64" in each["ProcessorInfo"]["SupportedArchitectures"]]
-    other = [each["InstanceType"] for each in described if each["InstanceType"] not in arm]
+def _platform(descriptions: Sequence[InstanceTypeInfoTypeDef], options: KnotOptions) -> str:
+    """Return the common platform of all types; raise if they have different ones."""
+    arm = [each["InstanceType"] for each in descriptions if "arm64" in each["ProcessorInfo"]["SupportedArchitectures"]]
+    other = [each["InstanceType"] for each in descriptions if each["InstanceType"] not in arm]
     if arm and other:
         refuse_mixed(arm[0], other[0])
-    if not described:
+    if not descriptions:
         return options.platform
     platform = "linux/arm64" if arm else "linux/amd64"
     words = {"optimal": "linux/amd64", "default_x86_64": "linux/amd64", "default_arm64": "linux/arm64"}
-    for each in options.instance_types:
-        if words.get(each, platform) != platform:
-            refuse_mixed(*((arm[0], each) if arm else (each, other[0])))
+    for name in options.instance_types:
+        if words.get(name, platform) != platform:
+            refuse_mixed(*((arm[0], name) if arm else (name, other[0])))
     return platform
 
 
 def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
-    """Refuse a machine image on which no job could start, for instances of a platform such as ``"linux/amd64"``.
+    """Raise if no job could start on a machine image, on machines of a platform such as ``"linux/amd64"``.
 
     Raises
     ------
     CloudknotInputError
-        The region does not have it or not for this account, it is not available, or it is of another architecture.
+        The image does not exist in the region, is not shared with the account, is not available, runs Windows, has no
+        EBS root volume, or is for another architecture.
     """
     image, shown = _image(cloud, image_id), argument("image_id", image_id)
     if image is None:
@@ -150,15 +158,15 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
     if image.get("RootDeviceType", "ebs") != "ebs":
         refuse(
             problem=f"{shown} has no EBS volume as its root.",
-            cause="Batch's machines and their tags need one.",
+            cause="Machines of AWS Batch need such a disk, and so do its tags.",
             fix="Pass an image with an EBS root volume, or remove image_id to use the image of AWS Batch.",
         )
     architecture = image.get("Architecture", "x86_64")
     if PLATFORMS.get(architecture) != platform:
-        wanted = next(name for name, one in PLATFORMS.items() if one == platform)
+        required = next(name for name, each in PLATFORMS.items() if each == platform)
         refuse(
-            problem=f"{shown} is for {architecture}, and the instance types are {wanted}.",
-            fix=f"Pass an image for {wanted}, or instance_types= of the image's architecture.",
+            problem=f"{shown} is for {architecture}, and the instance types are {required}.",
+            fix=f"Pass an image for {required}, or instance_types= of the image's architecture.",
         )
 
 
@@ -173,8 +181,8 @@ def _image(cloud: Cloud, image_id: str) -> ImageTypeDef | None:
 
 
 def check_key_pair(cloud: Cloud, name: str) -> None:
-    """Refuse a key pair that the region does not have, with near matches. Raises `CloudknotInputError`."""
-    # All of them, which is one request as well: near matches are worth more than a short answer.
+    """Raise `CloudknotInputError` with near matches if the region does not have a key pair."""
+    # Lists all key pairs, for near matches. A lookup by name would cost one request, too.
     pairs = sorted(str(pair["KeyName"]) for pair in clients.ec2(cloud).describe_key_pairs()["KeyPairs"])
     if name in pairs:
         return

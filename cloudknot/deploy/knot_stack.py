@@ -158,7 +158,7 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     CannotCreateResourceException
         Resources could not be created or changed.
     """
-    options, known = plan.options, plan.known
+    options, current = plan.options, plan.current
     parameters = wanted_parameters(
         options,
         prerequisites.pars,
@@ -167,14 +167,14 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
     )
-    if parameters["BidPercentage"] and not known.get("BidPercentage"):
+    if parameters["BidPercentage"] and not current.get("BidPercentage"):
         linked_role(plan.cloud, SPOT)
     state, revisions = _deploy_stack(plan, parameters)
     # A knot keeps its bucket, and another session may have moved it since this plan was made.
     parameters["Bucket"] = state.parameters["Bucket"]
     revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
-    if known:
-        _log_changes(options, [*differing, *diff.of_stack(known, parameters, plan.template.digest)], state)
+    if current:
+        _log_changes(options, [*differing, *diff.stack_changes(current, parameters, plan.template.digest)], state)
     return _resources(state, revision, options.retries, plan.cloud)
 
 
@@ -216,12 +216,12 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
             options.name,
             "; ".join(dict.fromkeys(changes)),
         )
-    if unset_tags := diff.of_tags(options, state.tags):
+    if tags := diff.unset_tags(options, state.tags):
         _log.warning(
             "The knot %r keeps its tags. Not set: %s. AWS Batch cannot change the tags of existing machines. "
             "To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
             options.name,
-            ", ".join(unset_tags),
+            ", ".join(tags),
             options.name,
         )
 
@@ -282,7 +282,7 @@ def _revision(
     # the newest, and must get the function that the knot was created with last.
     wanted = job_definition(parameters, cloud.region)
     newest = revisions[0] if revisions else None
-    differing = diff.of_job(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []
+    differing = diff.job_changes(facts(newest), facts(cast("JobDefinitionTypeDef", wanted))) if newest else []
     if newest and not differing:
         return newest, []
     request: RegisterJobDefinitionRequestTypeDef = {**wanted, "tags": tags}

@@ -14,7 +14,7 @@ from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.aws.tags import tag_list, with_own, without_own
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
-from cloudknot.deploy.diff import of_tags
+from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.deploy.pars_parameters import bucket_arn, missing_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
@@ -199,8 +199,8 @@ class ParsPlan:
         return pars_stack_name(self.options.name)
 
     @property
-    def known(self) -> Mapping[str, str]:
-        """Parameters of the usable stack; none without one."""
+    def current(self) -> Mapping[str, str]:
+        """Parameters of the usable stack; empty without one."""
         return self.state.parameters if self.state is not None and self.state.usable else {}
 
 
@@ -222,10 +222,10 @@ def plan_pars(cloud: Cloud, options: ParsOptions, policies: Mapping[str, str] | 
     name = pars_stack_name(options.name)
     template = Template.of(load("pars"), with_own(options.aws_resource_tags, name))
     plan = ParsPlan(cloud, options, template, Stack(cloud, name).state(), {})
-    if plan.known:
-        check_fixed(options, plan.known)
+    if plan.current:
+        check_fixed(options, plan.current)
     # Looked up before the image is built, so that a misspelt policy is an error while nothing exists yet.
-    missing = missing_policies(options.policies, plan.known)
+    missing = missing_policies(options.policies, plan.current)
     if not missing:
         return plan
     origins = policies or dict.fromkeys(missing, "policies")
@@ -297,21 +297,21 @@ def _tag_profile(plan: ParsPlan, state: StackState) -> None:
 
 
 def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
-    if unset_tags := of_tags(plan.options, state.tags):
+    if tags := unset_tags(plan.options, state.tags):
         _log.warning(
             "The Pars %r keeps the tags from its creation. Not set: %s. To set them, clobber its knots and the Pars, "
             "then create them again (results stay): Pars(name=%r).clobber().",
             plan.options.name,
-            ", ".join(unset_tags),
+            ", ".join(tags),
             plan.options.name,
         )
 
 
 def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
     """Log a warning when new policies reach knots that already use this Pars."""
-    if not plan.known:
+    if not plan.current:
         return
-    before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.known, state.parameters))
+    before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.current, state.parameters))
     if new := [arn for arn in after if arn not in before]:
         _log.warning(
             "The existing Pars %r gets more policies: %s. The jobs of all its knots now have them, until the Pars is "
@@ -322,19 +322,21 @@ def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
         )
 
 
-def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
-    """Refuse choices that a Pars cannot get once it exists; ``known`` are the parameters of its stack.
+def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
+    """Raise if options would change fixed parts of an existing Pars with the stack parameters ``current``.
 
     Raises
     ------
     CloudknotInputError
-        AWS would have to replace what the knots of these Pars use.
+        AWS would have to replace resources that knots use.
     """
-    cause = "AWS cannot exchange it while knots use it."
+    cause = "AWS cannot replace it while knots use it."
     fix = "Pass another name= for a new Pars, or clobber the knots of this Pars and then the Pars itself."
-    if not options.use_default_vpc and known.get("VpcId"):
+    # The opposite is no error: True is the default, and a Pars with a VPC of its own keeps that one.
+    if not options.use_default_vpc and current.get("VpcId"):
         refuse(
-            problem=f"use_default_vpc=False cannot replace the network {known['VpcId']} of the Pars {options.name!r}.",
+            problem=f"use_default_vpc=False cannot replace the network {current['VpcId']} of the existing Pars "
+            f"{options.name!r}.",
             cause=cause,
             fix=fix,
         )
@@ -344,8 +346,8 @@ def check_fixed(options: ParsOptions, known: Mapping[str, str]) -> None:
         "batch_service_role_name": (options.batch_service_role_name, "BatchServiceRoleName"),
     }
     for choice, (value, parameter) in fixed.items():
-        if value is not None and value != known.get(parameter, ""):
-            present = f"has {known[parameter]!r}" if known.get(parameter) else "has none"
+        if value is not None and value != current.get(parameter, ""):
+            present = f"has {current[parameter]!r}" if current.get(parameter) else "has none"
             refuse(
                 problem=f"{argument(choice, value)} cannot be set: the Pars {options.name!r} exists and {present}.",
                 cause=cause,

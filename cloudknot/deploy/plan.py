@@ -1,4 +1,7 @@
-"""The plan of a knot: read and checked once, before anything is made. The later stages take it and look no more."""
+"""Plan a knot: read the existing stacks and check the options, once and before anything is created.
+
+Later stages use the plan and do not read again, so an unchanged knot costs one call for each resource.
+"""
 
 from __future__ import annotations
 
@@ -26,27 +29,29 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {"linux/amd64": "X86_64", "linux/arm64": "ARM64"}
 PLATFORMS = {architecture: platform for platform, architecture in ARCHITECTURES.items()}
+# While an image is built, which takes minutes, another session may change or delete the stack.
 FRESH = 30.0
-"""Seconds for which the state of a stack is relied on. To build an image may take longer."""
+"""Seconds for which a plan's state of the stack counts as current."""
 
 
 @dataclass(frozen=True)
 class KnotPlan:
-    """A knot before it is made or brought up to date: the choices, and what they are to be applied to."""
+    """A knot before its creation or update: the options, and the current state of its resources."""
 
     cloud: Cloud
-    """In the knot's bucket: the one that it has, unless another one is chosen."""
+    """The cloud with the knot's bucket."""
     options: KnotOptions
     image: Image
-    """For the platform of the instance types."""
+    """The image to publish, for the platform of the instance types."""
     repository: str
     template: Template
     state: StackState | None
-    """Of the knot's stack."""
+    """State of the knot's stack; None without one."""
     pars: Pars | ParsPlan
-    """The Pars that the knot was given, or the plan of the default one."""
+    """The Pars from the user, or the plan of the default Pars."""
+    # Wall-clock time, because a monotonic clock may stand still while the machine sleeps.
     read_at: float
-    """Seconds of `time.time`, just before the stacks were read: it also passes while a machine sleeps."""
+    """Value of `time.time` just before the stacks were read."""
 
     @property
     def name(self) -> str:
@@ -54,42 +59,44 @@ class KnotPlan:
         return stack_name(self.options.name)
 
     @property
-    def known(self) -> Mapping[str, str]:
-        """Parameters of the usable stack; none without one."""
-        return known_parameters(self.state)
+    def current(self) -> Mapping[str, str]:
+        """Parameters of the usable stack; empty without one."""
+        return current_parameters(self.state)
 
     def is_fresh(self) -> bool:
-        """Whether the state was read a moment ago, so that it can be relied on."""
+        """Return whether the state was read less than `FRESH` seconds ago."""
         return 0 <= time.time() - self.read_at < FRESH
 
 
-def known_parameters(state: StackState | None) -> Mapping[str, str]:
-    """Return the parameters of a usable stack; none without one."""
+def current_parameters(state: StackState | None) -> Mapping[str, str]:
+    """Return the parameters of a usable stack; empty without one."""
     return state.parameters if state is not None and state.usable else {}
 
 
 def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, pars: Pars | None) -> KnotPlan:
-    """Read the stacks of the knot and of its Pars, and check whether the knot can be as it is wanted.
+    """Read the stacks of the knot and its Pars, check the options against them, and return the plan.
 
-    A knot that exists keeps its bucket unless another one is chosen. Instance types that it does not have yet, or that
-    are to hold larger jobs, are looked for in the region, and so are a machine image and a key pair that are new.
+    An existing knot keeps its bucket unless the user has chosen another one. New instance types, a new machine image
+    and a new key pair are looked up in the region. So are current instance types that must hold larger jobs.
 
     Raises
     ------
     CloudknotInputError
-        The region has no such instance type, image or key pair, the tags are too long, there is no such policy, or AWS
-        cannot change the existing knot so.
+        An instance type, machine image, key pair or policy does not exist, the tags are too long, or AWS cannot change
+        the existing knot in this way.
     """
     name = stack_name(options.name)
     template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
     read_at = time.time()
     state = Stack(cloud, name).state()
-    known = known_parameters(state)
-    if known:
-        diff.check_fixed(options, known)
-    platform = _platform(cloud, options, known)
-    _check_machines(cloud, options, known, platform)
-    own = cloud.in_bucket(cloud.chosen_bucket or known.get("Bucket") or cloud.bucket)
+    current = current_parameters(state)
+    if current:
+        diff.check_fixed(options, current)
+    platform = _platform(cloud, options, current)
+    _check_machines(cloud, options, current, platform)
+    # The bucket belongs to the knot rather than to the session. A session with other settings would otherwise find no
+    # jobs, and its maps would store inputs where the jobs may not read.
+    own = cloud.in_bucket(cloud.chosen_bucket or current.get("Bucket") or cloud.bucket)
     return KnotPlan(
         cloud=own,
         options=options,
@@ -102,9 +109,10 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
     )
 
 
-def _pars(cloud: Cloud, options: KnotOptions, given: Pars | None) -> Pars | ParsPlan:
+def _pars(cloud: Cloud, options: KnotOptions, pars: Pars | None) -> Pars | ParsPlan:
+    """Return the user's Pars, or plan the default one with the policies of the options and settings."""
     policies = dict.fromkeys(options.pars_policies, "pars_policies")
-    if given is None:
+    if pars is None:
         if setting := config.bucket_policy():
             policies.setdefault(setting, "set_s3_params: policy")
         return plan_default_pars(cloud, options.aws_resource_tags, policies)
@@ -114,22 +122,27 @@ def _pars(cloud: Cloud, options: KnotOptions, given: Pars | None) -> Pars | Pars
             cause="The policies belong to the Pars.",
             fix=f"Pass pars=Pars(policies={list(options.pars_policies)}), or remove pars=.",
         )
-    return given
+    return pars
 
 
-def _platform(cloud: Cloud, options: KnotOptions, known: Mapping[str, str]) -> str:
-    """Return the platform of the image; the region is asked only about types that the knot does not have yet."""
+def _platform(cloud: Cloud, options: KnotOptions, current: Mapping[str, str]) -> str:
+    """Return the platform of the image.
+
+    The region's instance types are looked up only for new types, or for larger jobs on the current ones.
+    """
     sizes = {"Memory": options.memory, "Vcpus": options.job_def_vcpus, "Gpus": options.n_gpus}
-    same = known.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in known
-    if same and all(size <= int(known[parameter]) for parameter, size in sizes.items()):
-        return PLATFORMS[known["Architecture"]]
+    same = current.get("InstanceTypes") == ",".join(options.instance_types) and "Architecture" in current
+    if same and all(size <= int(current[parameter]) for parameter, size in sizes.items()):
+        return PLATFORMS[current["Architecture"]]
     return platform_in(cloud, options)
 
 
-def _check_machines(cloud: Cloud, options: KnotOptions, known: Mapping[str, str], platform: str) -> None:
-    """Refuse a machine image or a key pair that is new and not there."""
+def _check_machines(cloud: Cloud, options: KnotOptions, current: Mapping[str, str], platform: str) -> None:
+    """Raise if a new machine image or key pair does not exist."""
+    # AWS would notice only when it starts the first machine. The knot would be created, and its jobs would wait for
+    # ever.
     wanted = (options.image_id, ARCHITECTURES[platform])
-    if options.image_id and wanted != (known.get("ImageId"), known.get("Architecture")):
+    if options.image_id and wanted != (current.get("ImageId"), current.get("Architecture")):
         check_image(cloud, options.image_id, platform)
-    if options.ec2_key_pair and options.ec2_key_pair != known.get("KeyPair"):
+    if options.ec2_key_pair and options.ec2_key_pair != current.get("KeyPair"):
         check_key_pair(cloud, options.ec2_key_pair)

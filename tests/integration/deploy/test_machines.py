@@ -98,7 +98,7 @@ def test_an_image_must_fit_instance_types_that_change(counting, image):
 @pytest.mark.parametrize(
     ("larger", "words"),
     [
-        ({"n_gpus": 1}, r"^n_gpus=1 does not fit .*n_gpus=0 or less"),
+        ({"n_gpus": 1}, r"^n_gpus=1 does not fit .*no GPU\. Remove n_gpus"),
         ({"job_def_vcpus": 3}, r"^job_def_vcpus=3 does not fit .*job_def_vcpus=2 or less"),
         ({"memory": 4000}, r"^memory=4000 does not fit .*memory=3961 or less"),
     ],

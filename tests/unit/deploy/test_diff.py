@@ -23,9 +23,9 @@ def existing(**choices: Any) -> dict[str, str]:
 
 
 def test_nothing_differs() -> None:
-    assert diff.of_stack(existing(), parameters_of({}), DIGEST) == []
+    assert diff.stack_changes(existing(), parameters_of({}), DIGEST) == []
     same = facts(job_definition(parameters_of({}), "eu-west-1"))
-    assert diff.of_job(same, same) == []
+    assert diff.job_changes(same, same) == []
     diff.check_in_place(OPTIONS, existing(), parameters_of({}))
 
 
@@ -48,7 +48,7 @@ def test_nothing_differs() -> None:
     ],
 )
 def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], words: str) -> None:
-    assert diff.of_stack(existing(**before), parameters_of(after), DIGEST) == [words]
+    assert diff.stack_changes(existing(**before), parameters_of(after), DIGEST) == [words]
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], w
 )
 def test_words_for_the_job(before: dict[str, str], after: dict[str, str], words: list[str]) -> None:
     known, wanted = (facts(job_definition({**parameters_of({}), **each}, "eu-west-1")) for each in (before, after))
-    assert diff.of_job(known, wanted) == words
+    assert diff.job_changes(known, wanted) == words
 
 
 def test_a_stack_of_another_version_says_so() -> None:
-    assert diff.of_stack({**existing(), template.DIGEST: "other"}, parameters_of({}), DIGEST) == [
+    assert diff.stack_changes({**existing(), template.DIGEST: "other"}, parameters_of({}), DIGEST) == [
         "its stack, which another version of cloudknot made"
     ]
 
