@@ -1,7 +1,6 @@
-"""Which buckets hold the runs of a knot, and of all knots: the revisions of job definitions tell.
+"""Find the buckets with the runs of a knot, or of all knots, in the revisions of job definitions.
 
-Each revision names the bucket that its maps use. Batch shows those that can be submitted, and for 180 days those of
-knots that were clobbered; so the runs are found from any machine, whatever bucket its settings name.
+Each revision names the bucket of its maps. So a session finds all runs, even if its own settings name another bucket.
 """
 
 from __future__ import annotations
@@ -16,28 +15,30 @@ from cloudknot.deploy.job_definition import buckets_named
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
+# Batch shows inactive revisions for 180 days. They name the buckets of clobbered knots, whose results may still exist.
 STATES = ("ACTIVE", "INACTIVE")
 
 
 def clouds_of(cloud: Cloud, definition: str) -> list[Cloud]:
-    """The cloud in each bucket that a job definition has had, the one in its own bucket first."""
-    revisions = clients.batch(cloud).get_paginator("describe_job_definitions")
-    pages = revisions.paginate(jobDefinitionName=definition)
-    return _in_each(cloud, buckets_named(one for page in pages for one in page["jobDefinitions"]))
+    """Return the cloud in each bucket that a job definition has had, ``cloud`` itself first."""
+    paginator = clients.batch(cloud).get_paginator("describe_job_definitions")
+    pages = paginator.paginate(jobDefinitionName=definition)
+    return _in_each(cloud, buckets_named(revision for page in pages for revision in page["jobDefinitions"]))
 
 
 def clouds_of_knot(cloud: Cloud, name: str) -> list[Cloud]:
-    """The same of a knot that may be gone, by its name."""
+    """Return the cloud in each bucket of a knot, which may be clobbered already, ``cloud`` itself first."""
     state = Stack(cloud, stack_name(name)).state()
     if state and "JobDefinitionName" in state.parameters:
         return clouds_of(cloud, state.parameters["JobDefinitionName"])
-    found = (one for status in STATES for one in job_definitions(cloud, status) if is_of(one, stack_name(name)))
-    return _in_each(cloud, buckets_named(found))
+    # Without the stack, the name of the job definition is unknown. So look through all revisions of the region.
+    revisions = (revision for status in STATES for revision in job_definitions(cloud, status))
+    return _in_each(cloud, buckets_named(revision for revision in revisions if is_of(revision, stack_name(name))))
 
 
 def clouds_of_all(cloud: Cloud) -> list[Cloud]:
-    """The cloud in each bucket of all knots of the region, the one in its own bucket first."""
-    return _in_each(cloud, buckets_named(one for status in STATES for one in job_definitions(cloud, status)))
+    """Return the cloud in each bucket of all knots in the region, ``cloud`` itself first."""
+    return _in_each(cloud, buckets_named(each for status in STATES for each in job_definitions(cloud, status)))
 
 
 def _in_each(cloud: Cloud, buckets: list[str]) -> list[Cloud]:

@@ -42,7 +42,7 @@ class Extras:
     image: bool = False
     results: bool = False
     image_uri: str = ""
-    """An image of the knot, in case no revision of its job definition names it any more."""
+    """An image of the knot, in case no revision of its job definition names it any longer."""
     ending: tuple[str, ...] = ()
     """Other knots that are clobbered in the same call, and need no images either."""
 

@@ -1,8 +1,7 @@
-"""Everything of cloudknot's in a region: found by tag and by name, and removed.
+"""Find and delete all of cloudknot's resources in a region.
 
-Stacks are known by their description, what is not in one (revisions of job definitions, repositories) by the tag
-``cloudknot``, and so is a bucket that cloudknot made. Which buckets and repositories sessions of other settings have
-used stands in the stacks of knots and Pars and in the revisions of job definitions.
+Stacks are identified by their description. Resources outside of stacks (revisions of job definitions, repositories and
+buckets) have the tag ``cloudknot``.
 """
 
 from __future__ import annotations
@@ -37,139 +36,159 @@ DEFAULT_REPOSITORY = "cloudknot"
 
 @dataclass(frozen=True)
 class Stored:
-    """A repository with its images, or a bucket with its runs: what has a name, a number and a size in bytes."""
+    """A repository with images, or a bucket with runs."""
 
     name: str
     number: int
+    """Number of images or objects."""
     bytes: int
 
 
 @dataclass(frozen=True)
 class StoredRuns(Stored):
-    """A bucket: whether cloudknot made it, and whether these credentials may look into it."""
+    """A bucket with runs."""
 
     own: bool
+    """Whether cloudknot created the bucket."""
     closed: bool = False
+    """Whether these credentials may not read the bucket."""
 
 
 @dataclass(frozen=True)
 class StoredImages(Stored):
-    """Images of knots in a repository that is not cloudknot's, by their digests."""
+    """Images of knots in a repository that cloudknot did not create."""
 
     digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What there is.
-
-    ``jobs`` are the numbers of live jobs by knot, ``leftovers`` the names of knots of which only revisions of a job
-    definition are left. ``repositories`` are cloudknot's own, ``images`` those of knots in repositories of the user's.
-    ``buckets`` are those that cloudknot made, and those of the user's with runs in them.
-    """
+    """All of cloudknot's resources in a region."""
 
     knots: tuple[KnotInfo, ...]
     jobs: Mapping[str, int]
+    """Number of live jobs for each knot."""
     pars: tuple[str, ...]
-    leftovers: tuple[str, ...]
+    half_removed: tuple[str, ...]
+    """Names of knots of which only revisions of a job definition remain."""
     repositories: tuple[Stored, ...]
+    """Repositories that cloudknot created."""
     images: tuple[StoredImages, ...]
+    """Images of knots in the user's own repositories."""
     buckets: tuple[StoredRuns, ...]
+    """Buckets that cloudknot created, and the user's own buckets with runs."""
 
     def __bool__(self) -> bool:
         stored = self.repositories or self.images or self.buckets
-        return bool(self.knots or self.pars or self.leftovers or stored)
+        return bool(self.knots or self.pars or self.half_removed or stored)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """What it is, its name, and what it costs while nothing runs."""
-        stored = [("image repository", one.name, _storage(one, "image")) for one in self.repositories]
-        images = [("images in your own repository", one.name, _storage(one, "image")) for one in self.images]
+        """Return a row for each resource: its kind, its name, and its cost while no job runs."""
         return [
             *(("knot", knot.name, self._cost(knot)) for knot in self.knots),
-            *(("knot, half removed", name, "nothing") for name in self.leftovers),
+            *(("knot, half removed", name, "nothing") for name in self.half_removed),
             *(("shared resources (Pars)", name, "nothing") for name in self.pars),
-            *stored,
-            *images,
-            *(_row(one) for one in self.buckets),
+            *(("image repository", stored.name, _storage(stored, "image")) for stored in self.repositories),
+            *(("images in your own repository", stored.name, _storage(stored, "image")) for stored in self.images),
+            *(_row(bucket) for bucket in self.buckets),
         ]
 
     def _cost(self, knot: KnotInfo) -> str:
-        running = self.jobs.get(knot.name, 0)
-        parts = [f"{running} job{'s' * (running > 1)} not ended"] if running else []
-        return "; ".join([*parts, idle_cost(knot)])
+        live = self.jobs.get(knot.name, 0)
+        jobs = [f"{live} job{'s' * (live > 1)} waiting or running"] if live else []
+        return "; ".join([*jobs, idle_cost(knot)])
 
 
 def idle_cost(knot: KnotInfo) -> str:
-    """What a knot costs while it has no jobs."""
+    """Return the cost of a knot without jobs, in words."""
     return f"{knot.min_vcpus} vCPUs kept running (min_vcpus)" if knot.min_vcpus else "nothing while idle"
 
 
 def find_resources(cloud: Cloud) -> Resources:
-    """Everything of cloudknot's in the cloud's region. Only reads."""
+    """Return all of cloudknot's resources in the cloud's region. Changes nothing."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
     active, inactive = (job_definitions(cloud, status) for status in STATES)
-    tags = {one.get("tags", {}).get(OWN_TAG, "") for one in active}
-    left = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
+    tags = {revision.get("tags", {}).get(OWN_TAG, "") for revision in active}
+    # A removal that was interrupted after the deletion of the stack leaves active revisions without a knot.
+    half_removed = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
     repositories = tuple(_repositories(cloud))
-    ours = [one for one in (*active, *inactive) if _is_ours(one)]
+    ours = [revision for revision in (*active, *inactive) if _is_ours(revision)]
+    # Stacks and revisions name the buckets of all sessions, whatever their settings. A search for the tag in all
+    # buckets of the account would take a call for each bucket and one more permission.
     buckets = dict.fromkeys([cloud.bucket, *_buckets_of(stacks), *buckets_named(ours)])
     return Resources(
         knots=tuple(knots),
         jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
         pars=tuple(stack.name.removesuffix(PARS_SUFFIX) for stack in pars_stacks(stacks)),
-        leftovers=tuple(sorted(left)),
+        half_removed=tuple(sorted(half_removed)),
         repositories=repositories,
-        images=tuple(_images_elsewhere(cloud, images_of(ours), {one.name for one in repositories})),
+        images=tuple(_images_elsewhere(cloud, images_of(ours), {stored.name for stored in repositories})),
         buckets=tuple(filter(None, (_bucket(cloud.in_bucket(name), name == cloud.bucket) for name in buckets))),
     )
 
 
-def remove(cloud: Cloud, found: Resources, results: bool, tell: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Remove what was found, the results if asked; gives what could not be removed, and why.
+def remove(
+    cloud: Cloud, resources: Resources, results: bool, report: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Delete resources, and return a message for each that could not be deleted.
 
-    One that fails does not keep the others; calling again goes on.
+    Another call continues after an interruption or a failure.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    resources : Resources
+    results : bool
+        Whether to delete inputs and results, too.
+    report : callable
+        Receives a line for each deleted resource.
     """
     failures: list[str] = []
 
-    def step(what: str, remove_it: Callable[[], object]) -> None:
+    def step(resource: str, delete: Callable[[], object]) -> None:
+        # A failed step does not stop the following ones: each may save money.
         try:
-            remove_it()
+            delete()
         except CloudknotError as error:
-            failures.append(f"{what}: {error}")
+            failures.append(f"{resource}: {error}")
         else:
-            tell(f"Removed {what}.")
+            report(f"Removed {resource}.")
 
-    for name in (*(knot.name for knot in found.knots), *found.leftovers):
+    # A Pars can be deleted only after its knots, which use it.
+    for name in (*(knot.name for knot in resources.knots), *resources.half_removed):
         step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results)))
-    for name in found.pars:
+    for name in resources.pars:
         step(f"shared resources {name}", partial(delete_pars, cloud, name))
-    for one in found.repositories:
-        step(f"image repository {one.name}", cloud.repository(one.name).clobber)
-    for some in found.images:
-        step(f"the images of knots in {some.name}", partial(cloud.repository(some.name).delete_images, some.digests))
-    for bucket in found.buckets if results else ():
-        what = f"bucket {bucket.name}" if bucket.own else f"the runs in {bucket.name}"
-        step(what, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own))
+    for repository in resources.repositories:
+        step(f"image repository {repository.name}", cloud.repository(repository.name).clobber)
+    for images in resources.images:
+        delete_images = partial(cloud.repository(images.name).delete_images, images.digests)
+        step(f"the images of knots in {images.name}", delete_images)
+    # Results are the only resource that cannot be made again, so they are deleted on request only.
+    for bucket in resources.buckets if results else ():
+        resource = f"bucket {bucket.name}" if bucket.own else f"the runs in {bucket.name}"
+        step(resource, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own))
     return failures
 
 
 def remove_runs(cloud: Cloud, own: bool) -> None:
-    """Delete every run, and the bucket if cloudknot made it."""
+    """Delete all runs in the cloud's bucket, and the bucket itself if it is cloudknot's own."""
     cloud.storage.delete_prefix(f"{RUNS}/")
     if own:
         cloud.storage.bucket_itself.delete()
 
 
 def _repositories(cloud: Cloud) -> list[Stored]:
-    found = []
+    """Return the repositories that cloudknot created."""
+    repositories = []
     for page in clients.ecr(cloud).get_paginator("describe_repositories").paginate():
         for repository in page["repositories"]:
             name = repository["repositoryName"]
             if name == DEFAULT_REPOSITORY or OWN_TAG in _tags(cloud, repository["repositoryArn"]):
                 images = cloud.repository(name).details()
-                found.append(Stored(name, len(images), _bytes_of(images)))
-    return found
+                repositories.append(Stored(name, len(images), _bytes_of(images)))
+    return repositories
 
 
 def _is_ours(definition: batch.JobDefinition) -> bool:
@@ -177,22 +196,23 @@ def _is_ours(definition: batch.JobDefinition) -> bool:
 
 
 def _buckets_of(stacks: Iterable[StackState]) -> list[str]:
-    """The buckets that the knots use, and those that the jobs of each Pars may use."""
-    knots = [stack.parameters["Bucket"] for stack in stacks if stack.parameters.get("Bucket")]
+    """Return the buckets of all knots, and the buckets that each Pars opens for its jobs."""
+    buckets = [stack.parameters["Bucket"] for stack in stacks if stack.parameters.get("Bucket")]
     arns = [arn for stack in pars_stacks(list(stacks)) for arn in stack.parameters.get("BucketArns", "").split(",")]
-    return [*knots, *(arn.rpartition(":")[2] for arn in arns if arn)]
+    return [*buckets, *(arn.rpartition(":")[2] for arn in arns if arn)]
 
 
-def _images_elsewhere(cloud: Cloud, named: set[ImageName], ours: set[str]) -> Iterable[StoredImages]:
-    """The images of knots, by repository and name, that are in other repositories than ``ours``."""
-    for repository in sorted({name for name, _ in named if name} - ours):
-        names = {name for one, name in named if one == repository}
+def _images_elsewhere(cloud: Cloud, used: set[ImageName], ours: set[str]) -> Iterable[StoredImages]:
+    """Yield the used images in repositories other than ``ours``."""
+    for repository in sorted({name for name, _ in used if name} - ours):
+        # The user's own repository may hold any other images, so only those in revisions are cloudknot's.
+        names = {image for name, image in used if name == repository}
         with suppress(ResourceDoesNotExistException):
-            images = cloud.repository(repository).details()
-            found = [one for one in images if names & {one["imageDigest"], *one.get("imageTags", ())}]
-            if found:
-                digests = tuple(one["imageDigest"] for one in found)
-                yield StoredImages(repository, len(found), _bytes_of(found), digests)
+            details = cloud.repository(repository).details()
+            images = [image for image in details if names & {image["imageDigest"], *image.get("imageTags", ())}]
+            if images:
+                digests = tuple(image["imageDigest"] for image in images)
+                yield StoredImages(repository, len(images), _bytes_of(images), digests)
 
 
 def _tags(cloud: Cloud, arn: str) -> set[str]:
@@ -204,11 +224,7 @@ def _bytes_of(images: Iterable[ImageDetailTypeDef]) -> int:
 
 
 def _bucket(cloud: Cloud, is_default: bool) -> StoredRuns | None:
-    """The bucket, if there is anything in it that could be removed.
-
-    One that may not be looked into is told: it is another session's, and there may be runs in it. But for that of the
-    settings, which is refused in the same way when there is no such bucket.
-    """
+    """Return a bucket with its runs; None if it holds nothing to delete."""
     own = cloud.storage.bucket_itself.is_made_by_cloudknot()
     try:
         s3 = clients.s3(cloud)
@@ -218,13 +234,15 @@ def _bucket(cloud: Cloud, is_default: bool) -> StoredRuns | None:
     except ResourceDoesNotExistException:
         return None
     except PermissionDeniedError:
+        # Another session's bucket may hold runs, so the user learns about it. The default bucket may simply not exist:
+        # without the permission to list it, S3 denies that request in the same way.
         return None if is_default else StoredRuns(cloud.bucket, 0, 0, own, closed=True)
     return StoredRuns(cloud.bucket, len(sizes), sum(sizes), own) if own or sizes else None
 
 
 def _row(bucket: StoredRuns) -> tuple[str, str, str]:
     if bucket.closed:
-        return "bucket of other settings", bucket.name, "not known: your credentials may not look into it"
+        return "bucket of other settings", bucket.name, "unknown: your credentials may not read it"
     return "bucket" if bucket.own else "runs in your own bucket", bucket.name, _storage(bucket, "object")
 
 

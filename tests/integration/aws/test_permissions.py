@@ -157,7 +157,7 @@ class TestWholePolicies:
             repository, closed = find_resources(cloud).rows()
             assert repository[1] == "others"
             assert closed == ("bucket of other settings", "of-others", closed[2])
-            assert "may not look into it" in closed[2]
+            assert "may not read it" in closed[2]
             theirs = Users(owner).holding(documents("administer", bucket="of-others"))
             (images,) = remove(theirs, find_resources(theirs), results=True)
             assert "image repository others" in images

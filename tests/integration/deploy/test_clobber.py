@@ -220,7 +220,7 @@ def test_a_removal_that_ended_between_stack_and_revisions_is_finished(cloud, bef
     ck.Knot(name="between", func=nap, pars=knot.pars, job_definition_name="mine", cloud=cloud)
     cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
     until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
-    assert find_resources(cloud).leftovers == ("between",)
+    assert find_resources(cloud).half_removed == ("between",)
     delete_knot(cloud, "between")
     assert inventory(cloud)["job definitions"] == before["job definitions"]
     knot.pars.clobber()

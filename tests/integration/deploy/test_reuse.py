@@ -142,7 +142,7 @@ def test_tags_that_are_not_set_are_said(counting, said):
     knot = ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "b"}, cloud=counting)
     assert knot.tags["Project"] == "a"
     assert len(said()) == 1
-    assert "not set: Project=b" in said()[0]
+    assert "keeps its tags. Not set: Project=b." in said()[0]
 
 
 def test_the_network_of_pars_is_not_exchanged(counting):
