@@ -1,1 +1,1 @@
-"""The AWS resources of a knot and of a Pars, made and changed by CloudFormation."""
+"""Create, change and delete the AWS resources of knots and Pars, by CloudFormation."""

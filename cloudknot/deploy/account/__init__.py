@@ -1,1 +1,1 @@
-"""All of cloudknot's resources in one account and region, and their removal."""
+"""Find and delete all of cloudknot's resources in one account and region."""

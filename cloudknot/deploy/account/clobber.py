@@ -79,6 +79,7 @@ def clobber_knot(cloud: Cloud, name: str, extras: Extras, sleep: Callable[[float
         # The knot's own revisions are inactive by now, so the active ones are those of other knots.
         for repository, digests in unneeded(cloud, images, images_of(job_definitions(cloud))).items():
             cloud.repository(repository).delete_images(digests)
+    # Only on request: the user has paid for the results.
     for bucket_cloud in clouds:
         bucket_cloud.storage.delete_prefix(f"{RUNS}/{name}/")
     return parameters.get("ParsName", "")
@@ -152,6 +153,8 @@ def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
 
 def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:
     """Delete the Pars of a clobbered knot; raise `CannotDeleteResourceException` while other knots use it."""
+    # The Pars comes last, because other knots are a good reason to keep it. By then, everything that costs money is
+    # gone.
     try:
         delete_pars(cloud, pars)
     except CannotDeleteResourceException as error:

@@ -1,1 +1,1 @@
-"""Templates, and the stacks that CloudFormation makes of them. No resource has a meaning here."""
+"""CloudFormation templates and stacks. This folder does not know the meaning of any resource in them."""
