@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 10
 """Attempts of every job, the maximum of Batch (Batch API reference, RetryStrategy)."""
-# Batch counts all attempts together and its rules cannot count. A lost host, a reclaimed Spot machine or a failed pull
-# must use up none of the user's retries. So the worker counts those, and requests another attempt by its exit code.
+# Batch counts all attempts of a job together, and its rules cannot count. But a lost host, a reclaimed Spot machine or a
+# failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
+# attempt by its exit code.
 RETRY_RULES = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},
     {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
@@ -73,9 +74,9 @@ def _requirement(kind: str, parameter: str) -> Mapping[str, Value]:
 
 _VCPUS_AND_MEMORY = (_requirement("VCPU", "Vcpus"), _requirement("MEMORY", "Memory"))
 
-# The definition stays in the template although cloudknot registers most revisions itself. CloudFormation would
-# deregister the first revision along with a removed resource, and a retry needs the revision of its map. A move to
-# another bucket also needs it: only the job definition holds the bucket, and an update has to change some resource.
+# The definition is part of the template although cloudknot registers later revisions itself. If it left the template,
+# CloudFormation would deregister the first revision of existing knots, and a retry needs the revision of its map. A move
+# to another bucket needs it, too: an update must change a resource, and only the job definition holds the bucket.
 DEFINITION: Mapping[str, Value] = {
     "jobDefinitionName": Ref("JobDefinitionName"),
     "type": "container",

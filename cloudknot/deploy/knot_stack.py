@@ -218,7 +218,7 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
         )
     if tags := diff.unset_tags(options, state.tags):
         _log.warning(
-            "The knot %r keeps its tags. Not set: %s. AWS Batch cannot change the tags of existing machines. "
+            "The knot %r keeps its tags. Not set: %s. AWS Batch cannot change tags of existing resources. "
             "To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
             options.name,
             ", ".join(tags),
@@ -237,8 +237,9 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
     state = Stack(cloud, stack_name(name)).state()
     newest = active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
     if state is None or not newest:
+        status = f" that is ready (its status is {state.status})" if state else ""
         raise ResourceDoesNotExistException(
-            f"There is no knot {name!r} in {cloud.region}. "
+            f"There is no knot {name!r} in {cloud.region}{status}. "
             f"To create it, pass a function: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
         )
@@ -277,7 +278,7 @@ def _revision(
     revisions: Sequence[JobDefinitionTypeDef],
     tags: Mapping[str, str],
 ) -> tuple[JobDefinitionTypeDef, list[str]]:
-    """Return an up-to-date revision and the differences from the previous one, registering it if necessary."""
+    """Return an up-to-date revision, registered if necessary, and its differences from the previous one."""
     # Only the newest revision is reused, even if an older one matches. A session that has only the knot's name takes
     # the newest, and must get the function that the knot was created with last.
     wanted = job_definition(parameters, cloud.region)

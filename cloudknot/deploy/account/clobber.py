@@ -36,11 +36,14 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Extras:
-    """The choice of objects to delete in addition to the knot's own resources."""
+    """Objects to delete in addition to the knot's own resources."""
 
     repo: bool = False
+    """The image repository with all its images."""
     image: bool = False
+    """The knot's images, except those that other knots use."""
     results: bool = False
+    """Inputs and results of all runs."""
     image_uri: str = ""
     """An image of the knot, in case no revision of its job definition names it any longer."""
     ending: tuple[str, ...] = ()
@@ -121,12 +124,12 @@ def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> No
             stack = str(tag or definition["jobDefinitionName"].removesuffix("-job-definition"))
             repository_by_knot[stack.removesuffix(KNOT)] = repository
     if users := sorted(repository_by_knot.keys() - ending):
-        knots = f"the knot{'s' * (len(users) > 1)} {', '.join(map(repr, users))}"
+        several = len(users) > 1
+        knots = f"the knot{'s' * several} {', '.join(map(repr, users))} {'use' if several else 'uses'}"
         raise CannotDeleteResourceException(
-            f"The image repository {repository_by_knot[users[0]]!r} was not deleted, because {knots} "
-            f"{'use' if len(users) > 1 else 'uses'} it. Nothing was deleted. Delete only this knot's own images "
-            f"(clobber_image=True, --image), or clobber the users of the repository first: "
-            f"`cloudknot clobber {' '.join(users)}`.",
+            f"Nothing was deleted, because {knots} the image repository {repository_by_knot[users[0]]!r}, too. Delete "
+            f"only this knot's own images (clobber_image=True, --image), or clobber the other knot{'s' * several} "
+            f"first: `cloudknot clobber {' '.join(users)}`.",
             operation="ecr:delete_repository",
         )
 
