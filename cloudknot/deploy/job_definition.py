@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 10
 """Attempts of every job, the maximum of Batch (Batch API reference, RetryStrategy)."""
-# Batch counts all attempts of a job together, and its rules cannot count. But a lost host, a reclaimed Spot machine or a
-# failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
+# Batch counts all attempts of a job together, and its rules cannot count. But a lost host, a reclaimed Spot machine or
+# a failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
 # attempt by its exit code.
 RETRY_RULES = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},
@@ -75,8 +75,8 @@ def _requirement(kind: str, parameter: str) -> Mapping[str, Value]:
 _VCPUS_AND_MEMORY = (_requirement("VCPU", "Vcpus"), _requirement("MEMORY", "Memory"))
 
 # The definition is part of the template although cloudknot registers later revisions itself. If it left the template,
-# CloudFormation would deregister the first revision of existing knots, and a retry needs the revision of its map. A move
-# to another bucket needs it, too: an update must change a resource, and only the job definition holds the bucket.
+# CloudFormation would deregister the first revision of existing knots, and a retry needs the revision of its map. A
+# move to another bucket needs it, too: an update must change a resource, and only the job definition has the bucket.
 DEFINITION: Mapping[str, Value] = {
     "jobDefinitionName": Ref("JobDefinitionName"),
     "type": "container",

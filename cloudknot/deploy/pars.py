@@ -299,11 +299,10 @@ def _tag_profile(plan: ParsPlan, state: StackState) -> None:
 def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
     if tags := unset_tags(plan.options, state.tags):
         _log.warning(
-            "The Pars %r keeps the tags from its creation. Not set: %s. To set them, clobber its knots and the Pars, "
-            "then create them again (results stay): Pars(name=%r).clobber().",
+            "The Pars %r keeps the tags from its creation. Not set: %s. To set them, clobber the Pars with all its "
+            "knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
             plan.options.name,
             ", ".join(tags),
-            plan.options.name,
         )
 
 

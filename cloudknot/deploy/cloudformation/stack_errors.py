@@ -15,12 +15,13 @@ _QUOTA = (
     "Quotas in the AWS console."
 )
 _LINKED_ROLE = (
-    "{} a role that your account does not have yet. Somebody who may create roles can create it, once for the "
-    "account: `aws iam create-service-linked-role --aws-service-name {}.amazonaws.com`."
+    "{} a role that your account does not have yet. Somebody with the permission to create roles can add it, once for "
+    "the account: `aws iam create-service-linked-role --aws-service-name {}.amazonaws.com`."
 )
 _GONE = (
     "A resource that your knots share was deleted outside of cloudknot. Run `cloudknot clobber --pars` with the names "
-    "of all your knots: it removes the remaining ones and keeps results. The next Knot(...) creates them again."
+    "of all your knots: it removes them with the remaining shared resources, and keeps results. Then Knot(...) creates "
+    "everything again."
 )
 _REGION = 'This region is not switched on for your account. Use another one: cloudknot.set_region("us-east-1").'
 _TYPE = "Choose other machines with instance_types=, or another region: cloudknot.set_region(...)."
