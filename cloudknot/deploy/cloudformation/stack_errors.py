@@ -20,8 +20,8 @@ _LINKED_ROLE = (
 )
 _GONE = (
     "A resource that your knots share was deleted outside of cloudknot. Run `cloudknot clobber --pars` with the names "
-    "of all your knots: it removes them with the remaining shared resources, and keeps results. Then Knot(...) creates "
-    "everything again."
+    "of all your knots: it removes them with the remaining shared resources, and keeps results. Knot(...) then "
+    "creates everything again."
 )
 _REGION = 'This region is not switched on for your account. Use another one: cloudknot.set_region("us-east-1").'
 _TYPE = "Choose other machines with instance_types=, or another region: cloudknot.set_region(...)."
