@@ -1,7 +1,7 @@
-"""The collector: finds results in S3 as they appear, and writes into the table how each element of a map has ended.
+"""Collector: finds results in S3 as they appear, and writes the state of each element into the table.
 
-One thread a map looks; a `ThreadPoolExecutor` fetches. It lists the output prefix (1,000 keys a request) and asks
-Batch for one description of the job, so a look costs the same however many elements there are.
+Each map has one thread that looks, and a `ThreadPoolExecutor` that downloads. A look lists the outputs in S3 (1,000
+keys for each request) and asks Batch for one description of the job, so its cost does not grow with the elements.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cloudknot.run.collect.job_failures import Growth, never_runs_reason
 from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
-from cloudknot.run.collect.waiters import Callback, Waiters, run_all, tell
+from cloudknot.run.collect.waiters import Callback, Waiters, notify, run_all
 from cloudknot.worker.wire.keys import Location
 
 if TYPE_CHECKING:
@@ -37,42 +37,46 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
+# Seconds between looks. The pause grows to a twentieth (`PAUSE_SHARE`) of the time since the first look: a long job
+# needs no quick looks.
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.05
 MAX_PAGES = 10
 """Pages of 1,000 keys that a look lists, unless a child has failed."""
 SHORT_PAGE = 500
-"""Keys of a page of up to 1,000."""
+"""Keys in a page, of at most 1,000, that make a new listing behind them worth its request."""
 EXIT_CHECK = 0.1
-"""Seconds between looks at whether the interpreter wants to end."""
+"""Seconds between checks whether the main thread has ended."""
 
 
 class Collector:
-    """Resolves the futures of one map.
+    """The thread that resolves the futures of one map.
 
     Parameters
     ----------
     view : RunView
     table : ElementTable
-        Written by the collector only.
+        The states of the elements. Only the collector writes it.
     waiters : Waiters
     packs : Packs
-        Through which packs are read.
+        The cache for reading packs.
     status : MapStatus
         Updated after each look.
     growth : Growth
+        Memory growth.
     terminate : callable
-        Ends the job for a reason.
+        Ends the job, with a reason.
     max_threads : int
-        Packs read at once.
+        Number of packs that are read at the same time.
     clock : callable
-        Seconds now.
+        Returns the time in seconds.
 
     Attributes
     ----------
     round : int
-        The newest round that the last look knew.
+        The newest round at the last look. `BatchJob` compares it with the newest round of the run, and so sees that an
+        ended future is outdated.
     """
 
     def __init__(
@@ -95,58 +99,61 @@ class Collector:
         self.round = view.newest_round
         self._future: Future[Any] | None = None
         self._futures: ElementFutures | None = None
-        self._from = 0
+        self._next_gap = 0
         self._failed: set[int] = set()
-        self._taken: set[Location] = set()
-        self._stop, self._held = threading.Event(), threading.Event()
+        self._done_packs: set[Location] = set()
+        self._stop, self._holds_failures = threading.Event(), threading.Event()
         self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._outage = OutageTimer(view.cloud, clock)
 
     def serve(self, future: Future[Any], futures: ElementFutures) -> None:
-        """Begin to collect for a map's future, and for those of its elements."""
+        """Start to collect for the future of a map and the futures of its elements."""
         self._future, self._futures = future, futures
         self.waiters.serve(self.collect)
         self.collect()
 
     def collect(self) -> None:
-        """Look for results, unless all of them are there: also when nobody waited any more."""
+        """Start the thread, unless the map has ended."""
         if self._future is not None and not self._future.done():
             self.start()
 
     @contextmanager
     def attended(self) -> Iterator[None]:
-        """Collect results while somebody waits. If Ctrl-C ends that, a note says how to come back.
+        """Collect results while a caller waits inside the block.
 
-        After Ctrl-C, and in an interactive session after every wait, the terminal is left to the user.
+        Ctrl-C gets a note that explains how to find the job again. After Ctrl-C, and in an interactive session after
+        every wait, the progress bar leaves the terminal to the user.
         """
-        leave = at_prompt()
+        pause_bar = at_prompt()
         with self.waiters.calls.one():
             self.collect()
             self.status.resume()
             try:
                 yield
             except KeyboardInterrupt as interrupt:
-                leave = True
+                pause_bar = True
                 interrupt.add_note(f"The job keeps running. {self.status.how_to_return} End it: future.cancel()")
                 raise
             finally:
-                if leave:
+                if pause_bar:
                     self.status.pause()
 
     def start(self) -> None:
-        """Begin to look, or go on after the interpreter's end had stopped it."""
+        """Start the thread, or start it again after it has left because the main thread had ended."""
         with self._lock:
             if self._thread is None:
+                # Not a daemon, which the interpreter would stop in the middle of a callback. The thread leaves by
+                # itself when the main thread has ended and nothing waits: see `_pause`.
                 self._thread = threading.Thread(target=self._run, name="cloudknot-collector", daemon=False)
                 self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Make the thread end before its next look."""
         self._stop.set()
 
     def take_last(self) -> None:
-        """Take all that was stored, for one who has ended the job."""
+        """Store all outcomes that S3 has by now in the table, after the job was ended."""
         try:
             with self._new_pool() as pool:
                 self._take_new(pool, whole=True)
@@ -154,18 +161,19 @@ class Collector:
             logger.warning("The last results of a cancelled map could not be read: %s Read them: job.future()", error)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Take results meanwhile, but no failures: what ends the job decides what becomes of its elements.
+    def failures_held(self) -> Iterator[None]:
+        """Collect values but no failures inside the block, and let no memory grow.
 
-        Nothing is run again meanwhile either; what is just being submitted is waited for, so that it can be ended.
+        `MapFuture.cancel` uses it: elements of a job that it ends shall be cancelled, not failed.
         """
-        self._held.set()
+        self._holds_failures.set()
+        # Wait for a running memory-growth submission, so that the block can end that job too.
         with self._growing:
             pass
         try:
             yield
         finally:
-            self._held.clear()
+            self._holds_failures.clear()
 
     def _run(self) -> None:
         try:
@@ -189,25 +197,25 @@ class Collector:
             if self.complete():
                 return
             took, passed = self._clock() - begun, self._clock() - started
+            # At least five times as long as the look took, so looks take a sixth of the time at most.
             pause = max(SHORTEST_PAUSE, 5 * took, passed * PAUSE_SHARE)
             if self._pause(min(pause, LONGEST_PAUSE)):
                 return
 
     def _pause(self, seconds: float) -> bool:
-        """Wait; True when there is nobody left to look for.
-
-        The interpreter waits for this thread when it ends. A program that only submitted must end at once, one whose
-        callbacks have not run must wait for them, as with `concurrent.futures`.
-        """
+        """Wait between two looks; return whether the thread is to end instead of looking again."""
         end = self._clock() + seconds
-        while (left := end - self._clock()) > 0:
-            if self._stop.wait(min(left, EXIT_CHECK)):
+        while (remaining := end - self._clock()) > 0:
+            if self._stop.wait(min(remaining, EXIT_CHECK)):
                 return True
+            # The interpreter waits for this thread when it ends. A program that only submitted must end at once. One
+            # with callbacks that have not run must wait for them, as with `concurrent.futures`.
             if not threading.main_thread().is_alive() and self._leave():
                 return True
         return False
 
     def _leave(self) -> bool:
+        """Return whether nothing waits; then a later wait starts a new thread."""
         with self._lock:
             if self.waiters:
                 return False
@@ -215,14 +223,15 @@ class Collector:
             return True
 
     def _look_patiently(self, pool: ThreadPoolExecutor) -> None:
-        """Look once; a cloud that does not answer is asked again until its patience ends."""
+        """Look once. An error of the cloud counts as an outage, and ends the map when the outage is too long."""
         begun = self._clock()
         try:
             self._look(pool)
         except JobRunningError:
-            # Another session is submitting what would grow, or died when it did: the next look knows more.
+            # Another session is submitting a retry, or died while it did. The next look shows which.
             self._outage.answered(begun)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
+            # These do not pass by waiting.
             self._give_up(error)
         except CloudknotError as error:
             if self._outage.should_give_up(error, begun):
@@ -232,26 +241,25 @@ class Collector:
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
         self.round = self._view.newest_round
-        # Batch is asked first: what a child stored before it ended is then in the listing that follows.
+        # Batch is asked before S3, so the listing contains everything that an ended child had stored.
         failed, ended = self._view.poll(self._failed)
         self._take_new(pool, whole=ended or bool(failed))
-        if self._held.is_set():
+        if self._holds_failures.is_set():
             return
         endings = self._view.describe(self._unfinished() if ended else sorted(failed))
         if not ended:
             self._end_stuck(endings)
-        short = [child for child, job in endings.items() if self._growth.may_grow(child, job)]
-        for child in endings.keys() - set(short):
+        growing = [child for child, job in endings.items() if self._growth.may_grow(child, job)]
+        for child in endings.keys() - set(growing):
             self._lose(child, endings[child])
         self._failed |= failed
-        if ended and short:
-            self._grow(short)
+        # After the end of the whole job, so that all elements that ran out of memory share one round.
+        if ended and growing:
+            self._grow(growing)
 
     def _end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
-        """End the job if its queue ended a child that no machine could ever take.
-
-        All children ask for the same. By itself Batch would end one after the other, each after its own ten minutes.
-        """
+        """End the job if its queue has ended a child that no machine could ever run."""
+        # All children ask for the same. Batch alone would end one after the other, each after its own ten minutes.
         newest = self._view.newest_child
         reasons = [reason for child, job in endings.items() if child >= newest and (reason := never_runs_reason(job))]
         try:
@@ -265,12 +273,13 @@ class Collector:
             )
 
     def _grow(self, children: Sequence[int]) -> None:
+        """Run the pending elements of some children again with more memory."""
         with self._growing:
-            if not (self._held.is_set() or self._stop.is_set()):
-                self._growth.grow(sorted(self._waiting(children)))
+            if not (self._holds_failures.is_set() or self._stop.is_set()):
+                self._growth.grow(sorted(self._pending(children)))
 
     def _unfinished(self) -> list[int]:
-        """The children with elements that have not ended."""
+        """Return the children with pending elements."""
         children: dict[int, None] = {}
         gap = self._table.gap(0)
         while gap < self._count:
@@ -279,8 +288,8 @@ class Collector:
             gap = self._table.gap(stop)
         return list(children)
 
-    def _waiting(self, children: Iterable[int]) -> Iterator[int]:
-        """The elements of some children that have not ended."""
+    def _pending(self, children: Iterable[int]) -> Iterator[int]:
+        """Yield the pending elements of some children."""
         for span in (span for child in children for span in self._view.spans(child)):
             gap = self._table.gap(span.start)
             while gap < span.stop:
@@ -288,66 +297,69 @@ class Collector:
                 gap = self._table.gap(gap + 1)
 
     def _take_new(self, pool: ThreadPoolExecutor, whole: bool) -> None:
-        """Take what is stored for the elements that have not ended.
+        """Store new outcomes of pending elements in the table.
 
-        What lies between them is passed over, not listed. A look that is not ``whole`` ends after a few pages, and
-        the next one goes on where it stopped: also with many gaps among very many packs, a look stays short.
+        A look that is not ``whole`` ends after `MAX_PAGES` pages, so it stays short with any number of packs. The next
+        one continues there.
         """
-        gap = self._table.gap(0 if whole else self._from)
+        gap = self._table.gap(0 if whole else self._next_gap)
         if gap == self._count:
-            # All that is left lies before, or ended while Batch was asked.
-            self._from = 0
+            # All pending elements lie before, or ended while Batch was asked.
+            self._next_gap = 0
             return
-        pages, left, last = self._view.list_packs(gap), MAX_PAGES, -1
+        pages, pages_left, last = self._view.list_packs(gap), MAX_PAGES, -1
         while page := next(pages, None):
-            self._take(pool, page)
-            before, last, left = last, page[-1][0].first, left - 1
+            self._take_page(pool, page)
+            previous, last, pages_left = last, page[-1][0].first, pages_left - 1
             gap = self._table.gap(max(gap, last + 1))
             if gap == self._count:
                 break
-            if not (left or whole):
-                self._from = gap
+            if not (pages_left or whole):
+                self._next_gap = gap
                 return
-            # Packs are in the order of their first elements, and those of an element begin within its chunk. Behind a
-            # short page there is nothing to pass over, and what was stored meanwhile is for the next look.
-            if len(page) >= SHORT_PAGE and self._view.first_pack_start(gap) > last > before:
+            # Skip the packs between here and the next pending element with a new listing from there. With one
+            # straggler at the front, a look then costs one page, not the keys of all ended elements behind it.
+            # Packs are in the order of their first elements, and a pack begins within the chunk of its elements.
+            # Behind a short page nothing is left to skip, and packs stored since are for the next look.
+            if len(page) >= SHORT_PAGE and self._view.first_pack_start(gap) > last > previous:
                 pages = self._view.list_packs(gap)
-        self._from = 0
+        self._next_gap = 0
 
-    def _take(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
-        new = [(each, size) for each, size in page if self._is_new(each)]
-        reads = [submit(pool, self._packs.kinds, each, size) for each, size in new]
-        for (each, size), read in zip(new, reads, strict=True):
+    def _take_page(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
+        """Read the new packs of a page, and store their outcomes in the table in the order of the page."""
+        new = [(pack, size) for pack, size in page if self._is_new(pack)]
+        reads = [submit(pool, self._packs.kinds, pack, size) for pack, size in new]
+        for (pack, size), read in zip(new, reads, strict=True):
             kinds = read.result()
-            current = self._view.mark_outdated(each, kinds)
-            self._store(each, size, current)
-            if self._table.takes(each):
-                # Nothing more can be learned of it.
-                self._taken.add(each)
+            self._store(pack, size, self._view.mark_outdated(pack, kinds))
+            if self._table.takes(pack):
+                # The pack leaves elements pending, for example with outdated failures, and has nothing more to add.
+                self._done_packs.add(pack)
 
     def _is_new(self, pack: Location) -> bool:
-        return self._table.takes(pack) and pack not in self._taken
+        return self._table.takes(pack) and pack not in self._done_packs
 
     def _store(self, location: Location, size: int, kinds: bytes) -> None:
-        """Take the outcomes in a pack of ``size`` bytes; ``kinds`` are those of its envelopes."""
+        """Store the outcomes of a pack of ``size`` bytes, whose envelopes have these ``kinds``."""
         with self.waiters.condition:
             callbacks = self._wake(self._table.store(location, size, kinds))
+        # Without the lock, so that a callback may call anything.
         run_all(callbacks)
 
     def _lose(self, child: int, job: batch.Job) -> None:
-        """End the elements of a child that have no result, because its job has ended."""
+        """End the pending elements of a child, because its job has ended."""
         self._table.add_ending(child, job)
         for span in self._view.spans(child):
             self._end(span, LOST)
 
     def _give_up(self, error: CloudknotError) -> None:
-        """End every element that is left, and so the map, with ``error``."""
+        """End all pending elements, and so the map, with ``error``."""
         self._table.given_up_with = error
         self._end(range(self._count), GIVEN_UP)
         self.complete()
 
     def cancel_elements(self) -> None:
-        """End every element that is left as cancelled."""
+        """End all pending elements as cancelled."""
         self._end(range(self._count), CANCELLED)
 
     def _end(self, elements: range, state: int) -> None:
@@ -356,22 +368,22 @@ class Collector:
         run_all(callbacks)
 
     def _wake(self, ended: Ended) -> list[Callback]:
-        """Wake those who wait for elements that have ended, and return their callbacks, which are to run."""
+        """Wake the waiters for elements that have just ended, and return the callbacks to run. Hold the lock."""
         if not self._table.left:
-            # Before anybody is woken: afterwards the cell of a notebook that waits may be over.
+            # Before the waiters: the cell of a notebook may end with the wait, and drops later output.
             self.status.show()
         if self._futures is not None:
             for waiter, indices in self.waiters.of_elements.ended(*ended):
                 for element in self._futures.each(indices):
-                    tell(waiter, element, self._table.state(element.index))
+                    notify(waiter, element, self._table.state(element.index))
         return self.waiters.wake(ended)
 
     def complete(self) -> bool:
-        """Return whether every element has ended; then end the map's future, too."""
+        """End the future of the map if all elements have ended; return whether it has ended."""
         table, future = self._table, self._future
         assert future is not None
         if table.left == 0 and not future.done() and not table.any_in(CANCELLED):
-            # A future that was cancelled in the meantime keeps that ending.
+            # A future that was cancelled meanwhile stays cancelled.
             with suppress(InvalidStateError):
                 if table.without_value:
                     future.set_exception(

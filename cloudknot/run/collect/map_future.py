@@ -156,7 +156,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if self.done():
             return self.cancelled()
         collector = self._collector
-        with collector.held():
+        with collector.failures_held():
             self.job.terminate("Cancelled by its future")
             collector.stop()
             try:

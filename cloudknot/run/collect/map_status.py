@@ -1,4 +1,7 @@
-"""How a map gets on: its progress, and why its jobs wait in RUNNABLE, which Batch says in a job's statusReason."""
+"""MapStatus: the progress of a map for its display and its errors, and the reasons why its jobs wait for a machine.
+
+Batch gives such a reason in the statusReason of a job in the state RUNNABLE.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
 )
 FIRST, LONGEST = 3.0, 300.0
-"""Seconds for which nothing has run when Batch is asked first, and between later questions at most."""
+"""Seconds without a running job before Batch is asked for the reason, and most seconds between later questions."""
 
 
 def explain(name: str, reason: str) -> str:
@@ -84,39 +87,39 @@ def sentence(reason: str) -> str:
 
 
 def only_waits(states: Mapping[str, int]) -> bool:
-    """Whether jobs wait for a machine, and none has one."""
+    """Return whether jobs wait for a machine while no job has one."""
     return bool(states.get("RUNNABLE")) and not states.get("STARTING") and not states.get("RUNNING")
 
 
 class StuckWatch:
-    """Asks now and then why jobs wait while none runs, and gives each answer once.
+    """A watch for jobs that wait while none runs. It asks Batch for the reason at growing intervals.
 
     Attributes
     ----------
     reason : str
-        The last answer, while they still wait; else empty.
+        Batch's last reason, while jobs still wait; else empty.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.reason = ""
         self._clock, self._pause = clock, FIRST
         self._next: float | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @property
-    def why(self) -> str:
-        """A sentence that tells it, followed by a space; empty when there is nothing to tell."""
+    def explanation(self) -> str:
+        """The reason as a sentence that ends with a space; empty without a reason."""
         return f"Its {sentence(self.reason)}. " if self.reason else ""
 
     def look(self, states: Mapping[str, int], ask: Callable[[], str]) -> str | None:
-        """A reason that was not given before, if jobs wait and it is time to ask.
+        """Ask for the reason if jobs wait and it is time; return a reason that was not returned before, else None.
 
         Parameters
         ----------
         states : mapping
-            How many children are in which state.
+            The number of children in each of Batch's states.
         ask : callable
-            Gives the statusReason of a job in RUNNABLE; empty when there is none.
+            Returns the statusReason of a job in RUNNABLE; empty if Batch gives none.
         """
         if not only_waits(states):
             self._next, self.reason = None, ""
@@ -126,26 +129,27 @@ class StuckWatch:
             self._next = now + self._pause
         if now < self._next:
             return None
+        # Each question is a call to Batch, and a job may wait for days.
         self._pause = min(2 * self._pause, LONGEST)
         self._next = now + self._pause
         self.reason = ask()
-        if not self.reason or self.reason in self._told:
+        if not self.reason or self.reason in self._reported:
             return None
-        self._told.add(self.reason)
+        self._reported.add(self.reason)
         return self.reason
 
 
 class MapStatus:
-    """How one map gets on: its line of progress, and the words for an error.
+    """The status of one map: its line of progress, and its sentences for errors.
 
     Parameters
     ----------
     view : RunView
     table : ElementTable
     progress : Progress, optional
-        Where it is shown; without one, reasons why jobs wait are logged.
+        The display. Without one, the reasons why jobs wait are logged.
     how_to_return : str
-        Where the job is found again, for errors.
+        Sentence for errors: how another session finds the job.
     """
 
     def __init__(
@@ -155,8 +159,9 @@ class MapStatus:
         self._stuck = StuckWatch()
 
     def update(self) -> None:
-        """Show the map after a look of its collector, and why its jobs wait."""
+        """Show the map after a look of its collector, with the reason why its jobs wait."""
         reason = None
+        # The reason is an extra: an outage is the collector's matter.
         with suppress(CloudknotError):
             reason = self._stuck.look(self._view.states, self._view.reason_of_waiting)
         self.show()
@@ -164,10 +169,10 @@ class MapStatus:
             logger.warning(explain(self._view.name, reason))
 
     def show(self) -> None:
-        """Show how the map gets on."""
+        """Show the progress of the map."""
         if self._progress is not None:
-            why = explain(self._view.name, self._stuck.reason)
-            self._progress.show(self._table.snapshot(self._view.states, why))
+            explanation = explain(self._view.name, self._stuck.reason)
+            self._progress.show(self._table.snapshot(self._view.states, explanation))
 
     def stop(self) -> None:
         """Show the map for the last time."""
@@ -176,16 +181,16 @@ class MapStatus:
             self._progress.stop()
 
     def resume(self) -> None:
-        """Draw on the terminal again, because somebody waits."""
+        """Draw on the terminal again, because a wait has begun."""
         if self._progress is not None:
             self._progress.resume()
 
     def pause(self) -> None:
-        """Leave the terminal to whoever types there."""
+        """Leave the terminal to the user."""
         if self._progress is not None:
             self._progress.pause()
 
     def so_far(self) -> str:
-        """Return how the map gets on as far as the collector has seen, in sentences that end with a space."""
+        """Return the progress at the collector's last look, in sentences that end with a space."""
         now = self._table.snapshot(self._view.states, "")
-        return f"So far {summary(now, len(self._table))}. {self._stuck.why}"
+        return f"So far {summary(now, len(self._table))}. {self._stuck.explanation}"

@@ -1,4 +1,4 @@
-"""Everybody who waits for a map: by a call, by a callback that has not run, or with `concurrent.futures.wait`."""
+"""The waiters of a map: calls that block, callbacks that have not run, and waiters of `concurrent.futures`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from cloudknot.run.collect.element_table import CANCELLED, VALUE, Ended
 logger = logging.getLogger("cloudknot")
 
 LOCK = threading.RLock()
-"""The lock of the tables and futures of all maps: `concurrent.futures` locks futures in the order of their ids, and in
-that order futures of two maps alternate."""
+"""The lock of the tables and futures of all maps."""
+# `concurrent.futures` locks many futures in the order of their ids, and in this order the futures of two maps may
+# alternate. With a lock for each map, two threads could wait for each other.
 Callback = Callable[[Any], object]
 
 
 class Calls:
-    """Counts who waits and which callbacks have not run, so that the interpreter does not end under them."""
+    """A count of blocking calls and of callbacks that have not run, during which the interpreter must not end."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -46,21 +47,22 @@ class Calls:
 
 
 class Waiters:
-    """Everybody who waits for the elements of one map, or for the map.
+    """The waiters for the elements of one map, and for the map.
 
-    Whoever changes the table of elements, or this, holds ``condition``.
+    Hold ``condition`` to change the table of elements or the waiters.
 
     Attributes
     ----------
     condition : Condition
         Notified when elements end.
     calls : Calls
+        Blocking calls and callbacks.
     of_map : MapWaiters
-        Waiters of the standard library for the map's own future.
+        Waiters of the standard library for the future of the map.
     of_elements : ElementWaiters
-        Waiters of the standard library for futures of elements.
+        Waiters of the standard library for the futures of elements.
     callbacks : dict
-        Callbacks of the elements' futures, by index.
+        Callbacks of the futures of elements, by index.
     """
 
     def __init__(self, count: int) -> None:
@@ -69,44 +71,45 @@ class Waiters:
         self.of_map, self.of_elements = MapWaiters(self), ElementWaiters(self, count)
         self.callbacks: dict[int, list[Callback]] = {}
         self._listeners: dict[int, deque[Ended]] = {}
-        self._collect: Callable[[], None] = _nobody
+        self._collect: Callable[[], None] = _collect_nothing
 
     def __bool__(self) -> bool:
-        """Return whether somebody waits, so that the interpreter must not end."""
+        """Return whether anything waits, so that the interpreter must not end."""
         return bool(self.calls or self.of_map or self.of_elements)
 
     def serve(self, collect: Callable[[], None]) -> None:
-        """Call ``collect`` from now on whenever somebody begins to wait."""
+        """Call ``collect`` from now on whenever a wait begins."""
         self._collect = collect
 
     def collect(self) -> None:
-        """Have results collected, also when nobody did any more."""
+        """Make sure that the collector runs."""
         self._collect()
 
     def listen(self, so_far: Ended) -> deque[Ended]:
-        """Return a queue of ends of elements, which begins with ``so_far``. Hold ``condition``."""
+        """Return a queue that gets the elements that end, after ``so_far``. Hold ``condition``."""
         news = deque([so_far])
         self._listeners[id(news)] = news
         return news
 
     def leave(self, news: deque[Ended]) -> None:
-        """Add nothing more to a queue."""
-        # Without a lock: the garbage collector closes generators in any thread, whatever that one holds.
+        """Add no more elements to a queue."""
+        # Without a lock, because the garbage collector may close a generator in a thread that holds any lock.
         self._listeners.pop(id(news), None)
 
     def remove_callback(self, index: int, callback: Callback) -> None:
-        """Forget a callback of an element's future, if it has not been called."""
+        """Remove a callback of an element's future, unless it has been called."""
         with self.condition:
-            left = [each for each in self.callbacks.pop(index, ()) if each is not callback]
-            if left:
-                self.callbacks[index] = left
+            remaining = [other for other in self.callbacks.pop(index, ()) if other is not callback]
+            if remaining:
+                self.callbacks[index] = remaining
 
     def wake(self, ended: Ended) -> list[Callback]:
-        """Wake those who wait for elements that have ended; return their callbacks, to run. Hold ``condition``."""
+        """Wake the waiters for elements that have just ended; return the callbacks to run. Hold ``condition``."""
         start, flags = ended
         for news in list(self._listeners.values()):
             news.append(ended)
         self.condition.notify_all()
+        # The common case. Otherwise each of a million elements would be looked up.
         if not self.callbacks:
             return []
         indices = (index for index in compress(range(start, start + len(flags)), flags) if index in self.callbacks)
@@ -114,10 +117,9 @@ class Waiters:
 
 
 class ElementWaiters:
-    """The waiters of `concurrent.futures.wait` and `as_completed`, for all of a map's elements together.
+    """The waiters of `concurrent.futures.wait` and `as_completed` for all elements of a map together."""
 
-    The standard library appends one waiter to a list in each future that is waited for. Here it takes one byte each.
-    """
+    # The standard library appends a waiter to a list in each future. Here it takes one byte for each element.
 
     def __init__(self, waiters: Waiters, count: int) -> None:
         self._waiters, self._count = waiters, count
@@ -132,6 +134,7 @@ class ElementWaiters:
         return _WaitersOfOne(self, index)
 
     def add(self, waiter: Waiter, index: int) -> None:
+        """Add a waiter for an element."""
         if waiter not in self._flags:
             self._flags[waiter], self._numbers[waiter] = bytearray(self._count), 0
         self._numbers[waiter] += 1 - self._flags[waiter][index]
@@ -139,6 +142,7 @@ class ElementWaiters:
         self._waiters.collect()
 
     def remove(self, waiter: Waiter, index: int) -> None:
+        """Remove a waiter for an element. Raises ValueError, as a list does, if it does not wait for it."""
         if not self.has(waiter, index):
             raise ValueError(f"{waiter!r} does not wait for element {index}")
         self._flags[waiter][index] = 0
@@ -153,14 +157,14 @@ class ElementWaiters:
         return [waiter for waiter, flags in self._flags.items() if flags[index]]
 
     def ended(self, start: int, flags: bytes) -> Iterator[tuple[Waiter, Iterator[int]]]:
-        """Yield each waiter, with the elements that have just ended and that it waits for."""
-        for waiter, wanted in list(self._flags.items()):
+        """Yield each waiter with those of the just ended elements that it waits for."""
+        for waiter, waits_for in list(self._flags.items()):
             numbers = compress(range(start, start + len(flags)), flags)
-            yield waiter, filter(wanted.__getitem__, numbers)
+            yield waiter, filter(waits_for.__getitem__, numbers)
 
 
 class _WaitersOfOne:
-    """As much of a list as `concurrent.futures` uses."""
+    """The part of a list that `concurrent.futures` uses, for the waiters of one element."""
 
     def __init__(self, waiters: ElementWaiters, index: int) -> None:
         self._waiters, self._index = waiters, index
@@ -176,7 +180,7 @@ class _WaitersOfOne:
 
 
 class MapWaiters(list[Waiter]):
-    """The waiters of a map's own future: a new one has results collected, also when nobody did any more."""
+    """The waiters of the future of a map. A new waiter makes sure that the collector runs."""
 
     def __init__(self, waiters: Waiters) -> None:
         super().__init__()
@@ -187,8 +191,8 @@ class MapWaiters(list[Waiter]):
         self._waiters.collect()
 
 
-def tell(waiter: Waiter, element: Future[Any], state: int) -> None:
-    """Tell one who waits for an element's future how it has ended."""
+def notify(waiter: Waiter, element: Future[Any], state: int) -> None:
+    """Pass an ended future of an element to a waiter."""
     if state == VALUE:
         waiter.add_result(element)
     elif state == CANCELLED:
@@ -198,22 +202,23 @@ def tell(waiter: Waiter, element: Future[Any], state: int) -> None:
 
 
 def run_all(callbacks: Iterable[Callback]) -> None:
-    """Run callbacks of elements' futures; one that fails, or wants its thread to end, does not stop the others.
+    """Run callbacks of the futures of elements, all of them even if one raises.
 
-    The main thread ends, or is interrupted, when all have run.
+    In the main thread, KeyboardInterrupt and SystemExit are raised again after the last callback.
     """
-    wanted: BaseException | None = None
+    interrupt: BaseException | None = None
     for callback in callbacks:
         try:
             callback(None)
         except BaseException as error:
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
-                wanted = wanted or error
+                interrupt = interrupt or error
             else:
+                # Also SystemExit: it would end the collector's thread, and with it all waits for the map.
                 logger.exception("A callback of an element's future failed")
-    if wanted is not None:
-        raise wanted
+    if interrupt is not None:
+        raise interrupt
 
 
-def _nobody() -> None:
-    """There is nothing to collect for an empty map."""
+def _collect_nothing() -> None:
+    """Do nothing: an empty map has no collector."""

@@ -84,7 +84,7 @@ def test_cancel_and_memory_that_is_about_to_grow(submit, submits):
 
     def grow(elements):
         asked.set()
-        until(lambda: future._collector._held.is_set())
+        until(lambda: future._collector._holds_failures.is_set())
         events.append("grown")
 
     job.may_grow, job.grow = about_to_grow, grow
