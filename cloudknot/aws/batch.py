@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ContainerDetailTypeDef,
         JobDefinitionTypeDef,
         JobSummaryTypeDef,
+        JobTimeoutTypeDef,
     )
     from types_boto3_logs.type_defs import GetLogEventsRequestTypeDef, GetLogEventsResponseTypeDef
     from typing_extensions import ReadOnly
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         arrayProperties: ReadOnly[ArrayPropertiesDetailTypeDef]
         attempts: ReadOnly[list[AttemptDetailTypeDef]]
         container: ReadOnly[ContainerDetailTypeDef]
+        timeout: ReadOnly[JobTimeoutTypeDef]
         tags: ReadOnly[dict[str, str]]
 
 

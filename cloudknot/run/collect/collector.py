@@ -126,7 +126,7 @@ class Collector:
         every wait, the progress bar leaves the terminal to the user.
         """
         pause_bar = at_prompt()
-        with self.waiters.calls.one():
+        with self.waiters.calls.counted():
             self.collect()
             self.status.resume()
             try:
@@ -158,13 +158,15 @@ class Collector:
             with self._new_pool() as pool:
                 self._take_new(pool, whole=True)
         except CloudknotError as error:
-            logger.warning("The last results of a cancelled map could not be read: %s Read them: job.future()", error)
+            logger.warning(
+                "The last results of a cancelled map could not be read. Read them with job.future(). Cause: %s", error
+            )
 
     @contextmanager
     def failures_held(self) -> Iterator[None]:
-        """Collect values but no failures inside the block, and let no memory grow.
+        """Collect values but no failures inside the block, and start no memory growth.
 
-        `MapFuture.cancel` uses it: elements of a job that it ends shall be cancelled, not failed.
+        `MapFuture.cancel` uses it, so that elements of the job that it ends become cancelled, not failed.
         """
         self._holds_failures.set()
         # Wait for a running memory-growth submission, so that the block can end that job too.
@@ -176,6 +178,7 @@ class Collector:
             self._holds_failures.clear()
 
     def _run(self) -> None:
+        """Look until all elements have ended: the target of the thread."""
         try:
             with self._new_pool() as pool:
                 self._look_until_complete(pool)
@@ -215,7 +218,7 @@ class Collector:
         return False
 
     def _leave(self) -> bool:
-        """Return whether nothing waits; then a later wait starts a new thread."""
+        """Return whether nothing waits any more. If so, a later wait starts a new thread."""
         with self._lock:
             if self.waiters:
                 return False
@@ -240,6 +243,7 @@ class Collector:
             self._outage.answered(begun)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
+        """Read new outcomes, end the elements of ended children, and let memory grow."""
         self.round = self._view.newest_round
         # Batch is asked before S3, so the listing contains everything that an ended child had stored.
         failed, ended = self._view.poll(self._failed)
@@ -267,7 +271,7 @@ class Collector:
                 self._terminate(reasons[0])
         except CloudError as error:
             logger.warning(
-                "Job %s can never run, and cloudknot could not end it: %s End it: future.cancel()",
+                "Job %s can never run, and cloudknot could not end it. End it with future.cancel(). Cause: %s",
                 self._view.job_id,
                 error,
             )

@@ -286,7 +286,7 @@ class ElementFuture(CloudFuture):
 
     @property
     def _waiters(self) -> Any:  # type: ignore[override]
-        return self._block.map.waiters.of_elements.of(self.index)
+        return self._block.map.waiters.of_elements.list_for(self.index)
 
     @property
     def _done_callbacks(self) -> list[Callback]:  # type: ignore[override]

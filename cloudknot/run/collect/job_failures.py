@@ -39,7 +39,8 @@ NOT_STARTED = "did not run, because its container could not be started."
 class Wording(NamedTuple):
     """A reason as AWS words it, and the error for it.
 
-    ``problem`` completes a sentence that begins with the element. ``problem`` and ``fix`` end with a period.
+    ``problem`` completes a sentence that begins with the element. ``problem`` and ``fix`` end with a period. The fixes
+    for too little memory or time are made from the job's own numbers.
     """
 
     reason: str
@@ -54,8 +55,7 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         "Job attempt duration exceeded timeout",
         JobTimeoutError,
-        "ran longer than the timeout of its job, so AWS Batch stopped it.",
-        "Run it again with more seconds: future.retry_failed(timeout=...).",
+        "ran longer than the timeout of its job{timeout}, so AWS Batch stopped it.",
     ),
     Wording("OutOfMemory", OutOfMemoryError, "used more memory than its job had{memory}, and was killed."),
     Wording(
@@ -229,13 +229,20 @@ def _classify(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tupl
         return JobCancelledError, "was stopped before it had a result.", RUN_AGAIN
     for wording in WORDINGS:
         if any(reason.startswith(wording.reason) for reason in reasons):
-            return _from_wording(wording, memory_of(job))
+            return _from_wording(wording, job)
     return _from_exit_code(exit_code, memory_of(job))
 
 
-def _from_wording(wording: Wording, memory: int | None) -> tuple[Kind, str, str]:
-    problem = wording.problem.format(memory="" if memory is None else f" ({memory:,} MiB)")
-    fix = _more_memory(memory) if wording.kind is OutOfMemoryError else wording.fix
+def _from_wording(wording: Wording, job: batch.Job) -> tuple[Kind, str, str]:
+    memory, timeout = memory_of(job), job.get("timeout", {}).get("attemptDurationSeconds")
+    problem = wording.problem.format(
+        memory="" if memory is None else f" ({memory:,} MiB)", timeout="" if timeout is None else f" ({timeout:,} s)"
+    )
+    fix = wording.fix
+    if wording.kind is OutOfMemoryError:
+        fix = _more_memory(memory)
+    elif wording.kind is JobTimeoutError:
+        fix = f"Run it again with more seconds: future.retry_failed(timeout={2 * timeout if timeout else '...'})."
     return wording.kind, problem, fix
 
 

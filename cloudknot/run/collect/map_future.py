@@ -121,22 +121,22 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         # `concurrent.futures.as_completed` makes a set of all futures first, of some hundred bytes each.
         until = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            news = self._all_waiters.listen(self._table.ended())
+            queue = self._all_waiters.listen(self._table.ended())
         try:
             left = len(self)
             while left:
-                start, flags = self._next(news, until, timeout)
+                start, flags = self._next(queue, until, timeout)
                 left -= flags.count(1)
                 yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
-            self._all_waiters.leave(news)
+            self._all_waiters.stop_listening(queue)
 
-    def _next(self, news: deque[Ended], until: float | None, timeout: float | None) -> Ended:
+    def _next(self, queue: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """Wait for the next ended elements and return them."""
         with self._collector.attended(), self._condition:
-            if not self._condition.wait_for(lambda: news, until and until - time.monotonic()):
+            if not self._condition.wait_for(lambda: queue, until and until - time.monotonic()):
                 raise self._late(timeout)
-            return news.popleft()
+            return queue.popleft()
 
     def cancel(self) -> bool:
         """End the Batch job of the map. Stored results are kept.

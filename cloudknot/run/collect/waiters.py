@@ -34,11 +34,13 @@ class Calls:
         return self._count > 0
 
     def add(self, number: int) -> None:
+        """Add to the count, or subtract from it."""
         with self._lock:
             self._count += number
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """Count one more inside the block."""
         self.add(1)
         try:
             yield
@@ -87,14 +89,14 @@ class Waiters:
 
     def listen(self, so_far: Ended) -> deque[Ended]:
         """Return a queue that gets the elements that end, after ``so_far``. Hold ``condition``."""
-        news = deque([so_far])
-        self._listeners[id(news)] = news
-        return news
+        queue = deque([so_far])
+        self._listeners[id(queue)] = queue
+        return queue
 
-    def leave(self, news: deque[Ended]) -> None:
-        """Add no more elements to a queue."""
+    def stop_listening(self, queue: deque[Ended]) -> None:
+        """Stop adding elements to a queue that `listen` returned."""
         # Without a lock, because the garbage collector may close a generator in a thread that holds any lock.
-        self._listeners.pop(id(news), None)
+        self._listeners.pop(id(queue), None)
 
     def remove_callback(self, index: int, callback: Callback) -> None:
         """Remove a callback of an element's future, unless it has been called."""
@@ -106,10 +108,10 @@ class Waiters:
     def wake(self, ended: Ended) -> list[Callback]:
         """Wake the waiters for elements that have just ended; return the callbacks to run. Hold ``condition``."""
         start, flags = ended
-        for news in list(self._listeners.values()):
-            news.append(ended)
+        for queue in list(self._listeners.values()):
+            queue.append(ended)
         self.condition.notify_all()
-        # The common case. Otherwise each of a million elements would be looked up.
+        # The common case, without a look-up for each of up to a million elements.
         if not self.callbacks:
             return []
         indices = (index for index in compress(range(start, start + len(flags)), flags) if index in self.callbacks)
@@ -129,9 +131,9 @@ class ElementWaiters:
     def __bool__(self) -> bool:
         return bool(self._flags)
 
-    def of(self, index: int) -> _WaitersOfOne:
+    def list_for(self, index: int) -> _WaiterList:
         """Return an object that looks like the list of waiters of one element."""
-        return _WaitersOfOne(self, index)
+        return _WaiterList(self, index)
 
     def add(self, waiter: Waiter, index: int) -> None:
         """Add a waiter for an element."""
@@ -163,7 +165,7 @@ class ElementWaiters:
             yield waiter, filter(waits_for.__getitem__, numbers)
 
 
-class _WaitersOfOne:
+class _WaiterList:
     """The part of a list that `concurrent.futures` uses, for the waiters of one element."""
 
     def __init__(self, waiters: ElementWaiters, index: int) -> None:

@@ -176,9 +176,20 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     job = failed(attempt(137, OUT_OF_MEMORY))
     job["container"]["resourceRequirements"] = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "7500"}]
     assert memory_of(job) == 7500
-    assert "(7,500 MiB)" in str(lost_error(Place(0, "j"), ending(job)))
+    text = str(lost_error(Place(0, "j"), ending(job)))
+    assert "(7,500 MiB)" in text
+    assert "future.retry_failed(memory=15000)." in text
     assert memory_of({"container": {"memory": 512}}) == 512
     assert memory_of({}) is None
+
+
+def test_an_error_for_want_of_time_names_the_timeout_and_twice_as_much():
+    job = failed(
+        attempt(137, status_reason="Job attempt duration exceeded timeout"), timeout={"attemptDurationSeconds": 1800}
+    )
+    text = str(lost_error(Place(0, "j"), ending(job)))
+    assert "timeout of its job (1,800 s)" in text
+    assert "future.retry_failed(timeout=3600)." in text
 
 
 @pytest.mark.parametrize(
