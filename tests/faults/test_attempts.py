@@ -147,7 +147,9 @@ def test_a_job_that_never_reaches_s3_says_so(impatient, switches):
     knot = impatient(scaled)
     with switches.on(Faults(errors=1, services=("s3",), only="/outputs/")):
         future = knot.map([1])
-        with pytest.raises(ck.BatchJobFailedError, match=r"could not reach S3 in its last .*Attempts: 10") as caught:
+        with pytest.raises(
+            ck.BatchJobFailedError, match=r"could not reach S3 \(.*\) in its last .*Attempts: 10\."
+        ) as caught:
             future.result(LONG)
     assert type(caught.value) is ck.BatchJobFailedError
     assert future.retry_failed().result(LONG) == [1]

@@ -93,7 +93,7 @@ def test_ctrl_c_in_a_script(cloud, terminal, tmp_path):
     assert shown.close() == -signal.SIGINT
     # The cursor is there again, and nothing is drawn after the traceback.
     assert shown.shown.rfind("\x1b[?25h") > shown.shown.rfind("\x1b[?25l")
-    assert "running" not in shown.shown[shown.shown.rfind("The job keeps running") :]
+    assert "1 running" not in shown.shown[shown.shown.rfind("The job keeps running") :]
     (tmp_path / "go").touch()
     assert job.result(LONG) == [42]
 

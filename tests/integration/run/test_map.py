@@ -578,7 +578,7 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
         assert isinstance(error, ck.JobStuckError)
         assert error.index == index
         assert error.reason == f"Canceled by JobStateTimeLimit action due to reason: {reason}"
-        assert "asks for more vCPUs than max_vcpus lets the queue have" in str(error)
+        assert "asks for more vCPUs than max_vcpus allows its queue" in str(error)
     assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
     assert future.job.status == "FAILED"
     # The queue ends the head only; the others, which ask for the same, the session ends at once.
