@@ -1,6 +1,6 @@
-"""What runs inside the container: a command-line program around the user's function.
+"""The worker: the command-line program that calls the user's function in the job's container.
 
-The folder is copied into every image as the package ``cloudknot_worker``, so it imports the standard library, boto3
-and cloudpickle only, and its own modules relatively. The client imports ``wire`` and ``s3`` from here, so that
-both sides of the wire share one definition of it.
+Every image contains this folder as the package ``cloudknot_worker``. So it may import only the standard library, boto3
+and cloudpickle, and its own modules only relatively. The client imports ``wire`` and ``s3`` from here, so both sides
+share one definition of formats and keys.
 """

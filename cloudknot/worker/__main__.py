@@ -1,6 +1,6 @@
-"""``python -m cloudknot_worker s3://bucket/prefix``: fetch a slice of the input, run the function, store results.
+"""``python -m cloudknot_worker s3://bucket/prefix``: read a chunk of the inputs, call the function, store the results.
 
-Batch starts it once for each child. By hand, ``--element N`` runs one element and prints what comes out, without
+Batch starts this program once for each child. By hand, ``--element N`` runs one element and prints its result without
 storing it.
 """
 
@@ -29,47 +29,49 @@ from .wire.manifest import submission_record
 
 
 def warm() -> None:
-    """Load what every child needs, so that a fork of this process need not."""
+    """Load everything that a child needs, so that a fork of this process need not load it."""
     connect().plain.warm_up()
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one child, or one element by hand. The exit code is 0 when every element has a value."""
-    # Batch gives just the run, and argparse takes its time in a process that was forked for a single element.
-    plain = len(argv) == 1 and argv[0].startswith("s3://")
-    arguments = argparse.Namespace(run=argv[0], element=None) if plain else _parser().parse_args(argv)
+    """Run one child, or one element by hand. Return exit code 0 if every element has a value."""
+    # argparse is slow in a process that was forked for a single element, and Batch passes only the run.
+    only_run = len(argv) == 1 and argv[0].startswith("s3://")
+    arguments = argparse.Namespace(run=argv[0], element=None) if only_run else _parser().parse_args(argv)
     run = StoredRun.at(arguments.run, os.environ)
     if arguments.element is not None:
-        return _by_hand(run, arguments.element)
+        return _run_by_hand(run, arguments.element)
     _write_lines_at_once()
     signal.signal(signal.SIGTERM, _stop)
     try:
         return _attempt(run, os.environ)
     except Unreachable as error:
-        print(f"Batch is asked for another attempt. {error}", file=sys.stderr)
+        print(f"{error}. This attempt ends, and Batch starts another one if attempts are left.", file=sys.stderr)
         return TRY_AGAIN
     except element.Stopped:
-        print("Batch stopped this job; the results so far are stored.", file=sys.stderr)
+        print("Batch stopped this job. The results so far are stored.", file=sys.stderr)
         return 128 + signal.SIGTERM
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cloudknot_worker", description=__doc__)
-    parser.add_argument("run", help="where the run's objects are: s3://bucket/prefix")
-    parser.add_argument("--element", type=int, metavar="N", help="run element N only and print its result")
+    parser.add_argument("run", help="URL of the run: s3://bucket/prefix")
+    parser.add_argument("--element", type=int, metavar="N", help="run only element N and print its result")
     return parser
 
 
 def _write_lines_at_once() -> None:
-    """Output to a file or pipe waits in a buffer otherwise, and a log would not be live."""
+    """Flush output after each line."""
+    # Python buffers output to a file or pipe. The job's log would then lag behind.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    # A second SIGTERM could interrupt the clean-up after the first one.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    element.stopping.ask()
+    element.stop_signal.receive()
 
 
 def _attempt(run: StoredRun, environment: Mapping[str, str]) -> int:
@@ -79,7 +81,8 @@ def _attempt(run: StoredRun, environment: Mapping[str, str]) -> int:
 
 
 def _record(run: StoredRun, environment: Mapping[str, str]) -> None:
-    """Have the first child record the submission, for a client that ended before it did."""
+    """Store the record of the submission, if this is the first child."""
+    # The client may have died between SubmitJob and its own record, and Batch forgets jobs some days after they end.
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
     if job_id and child_index(environment) == 0:
         round = run.manifest.round
@@ -87,9 +90,10 @@ def _record(run: StoredRun, environment: Mapping[str, str]) -> None:
         run.write(run.keys.started_of(round), json.dumps(record, sort_keys=True).encode())
 
 
-def _by_hand(run: StoredRun, index: int) -> int:
-    if not 0 <= index < run.manifest.count:
-        print(f"Element {index} is not one of this run's {run.manifest.count}.", file=sys.stderr)
+def _run_by_hand(run: StoredRun, index: int) -> int:
+    count = run.manifest.count
+    if not 0 <= index < count:
+        print(f"Element {index} does not exist. This run has elements 0 to {count - 1}.", file=sys.stderr)
         return 2
     (load,) = inputs_of(run, [index])
     outcome = element.run_element(function_of(run), load, run.manifest.starmap)
@@ -97,7 +101,7 @@ def _by_hand(run: StoredRun, index: int) -> int:
         print(repr(loads(b"".join(outcome.pieces) or outcome.payload)))
         return 0
     failure = Failure.from_bytes(outcome.payload)
-    print(f"Element {index} ended with {failure.type}: {failure.message}", file=sys.stderr)
+    print(f"Element {index} failed with {failure.type}: {failure.message}", file=sys.stderr)
     return failure.exit_code or 1
 
 

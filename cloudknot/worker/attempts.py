@@ -1,13 +1,12 @@
-"""Attempts of one child: how many of the user's own are used up, and whether Batch is asked for another.
+"""Count the attempts of one child, and ask Batch for another one if the user allowed it.
 
-Batch counts all attempts together, the ones that a lost host or a failed pull ended too. So the job definition gives
-every job the most that Batch takes, and the worker keeps count: an attempt that the function failed leaves an object
-in S3 and ends with `TRY_AGAIN`, the one exit code that Batch's rules follow with another attempt. One that could not
-reach S3 ends with the same and leaves nothing.
-
-As long as another may follow, the function runs in a process of its own, so that its death (out of memory, a crash in
-compiled code) is seen and counted. In the last attempt it does not, and Batch sees how it ends.
+An attempt that the function failed leaves an empty object in S3 and ends with `TRY_AGAIN`, the one exit code that
+Batch's rules answer with another attempt. An attempt that could not reach S3 ends with the same code and leaves
+nothing.
 """
+
+# Batch counts all attempts together, including those that a lost host or a failed pull of the image ended, and its
+# rules cannot count. So every job definition allows the maximum of attempts, and the worker counts.
 
 from __future__ import annotations
 
@@ -20,19 +19,19 @@ from .stored_run import StoredRun
 from .wire.buffers import Unreachable
 from .wire.container import TRY_AGAIN, attempt_number
 
-MOST = 10
+MAX_ATTEMPTS = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""
 
 
 class Attempts:
-    """The attempts of the Batch job that this process is in.
+    """The attempts of the Batch job of this process.
 
     Parameters
     ----------
     run : StoredRun
-        Its manifest says how often the user's function may be tried.
+        Its manifest contains the number of attempts that the function may fail.
     environment : mapping
-        With the variables that Batch sets.
+        The environment variables, with those that Batch sets.
     """
 
     def __init__(self, run: StoredRun, environment: Mapping[str, str]) -> None:
@@ -41,38 +40,45 @@ class Attempts:
         job_id = environment.get("AWS_BATCH_JOB_ID", "")
         self._folder = f"{run.keys.prefix}/failures/{job_id.replace(':', '-')}/"
         allowed = run.manifest.attempts
-        failed = self._failed() if allowed > 1 and self.number > 1 else 0
-        self.last = failed + 1 >= allowed or self.number >= MOST
-        """Whether no attempt of the user's own follows this one."""
+        # The first attempt, and a run with retries=1, list nothing: this saves a request for each child.
+        failed = self._count_failed() if allowed > 1 and self.number > 1 else 0
+        self.last = failed + 1 >= allowed or self.number >= MAX_ATTEMPTS
+        """Whether no attempt follows this one if the function fails."""
 
-    def _failed(self) -> int:
-        """How many attempts the function has failed. What ended otherwise has left nothing."""
+    def _count_failed(self) -> int:
+        """Return the number of earlier attempts that the function failed."""
         return len(self._run.s3.keys(self._run.keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:
-        """Run ``work``, which returns an exit code, and return the one that this process ends with.
+        """Call ``work``, which returns an exit code, and return the exit code for this process.
 
-        Where another attempt may follow, ``work`` runs in a child process, in which this method returns as well.
+        If another attempt may follow, ``work`` runs in a forked process, and this method returns there as well.
         """
+        # In the last attempt there is no fork, so that Batch sees the true exit code and reason.
         if self.last:
             return work()
-        # The fork would have them, too.
+        # The process may die (out of memory, a crash in compiled code) and then cannot leave a mark itself. So the
+        # function runs in a fork, and this process counts the failure. The fork must not share open connections, nor
+        # print buffered output again.
         self._run.s3.plain.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        told, tell = os.pipe()
+        read_end, write_end = os.pipe()
         child = os.fork()
         if child:
-            return self._watch(child, told)
+            return self._watch(child, read_end)
         try:
             return work()
         except Unreachable:
-            # By an exit code alone, the function's own could be taken for it.
-            os.write(tell, b"!")
+            # The exit code is not enough, because the user's function may exit with the same one.
+            os.write(write_end, b"!")
             raise
 
-    def _watch(self, child: int, told: int) -> int:
-        """Wait for the child, which tells by a pipe that S3 was at fault."""
+    def _watch(self, child: int, pipe: int) -> int:
+        """Wait for the forked process, and return the exit code for this one.
+
+        Data in the pipe means that the child could not reach S3.
+        """
         stopped = False
 
         def stop(number: int, frame: object) -> None:
@@ -85,16 +91,18 @@ class Attempts:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = os.waitstatus_to_exitcode(status)
         if code == 0 or stopped:
+            # 128 plus the number is a shell's exit code for a process that a signal ended.
             return code if code >= 0 else 128 - code
         if code < 0:
-            print(f"The function's process was ended by signal {-code}.", file=sys.stderr)
-        if not _has_data(told):
+            print(f"Signal {-code} ({signal.strsignal(-code)}) ended the function's process.", file=sys.stderr)
+        if not _has_data(pipe):
             self._run.write(f"{self._folder}{self.number}", b"")
         return TRY_AGAIN
 
 
 def _has_data(pipe: int) -> bool:
-    """Whether something was written into a pipe, whoever else may still have it open."""
+    """Return whether a pipe contains data."""
+    # Non-blocking, because a process that the function started may still hold the pipe open.
     os.set_blocking(pipe, False)
     try:
         return bool(os.read(pipe, 1))

@@ -1,4 +1,4 @@
-"""One child job of a run: the elements of its chunk, one after the other, and what becomes of each."""
+"""Run one child job: call the function for each element of its chunk, and store the outcomes."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from .wire.pack import Envelope
 
 
 def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
-    """Run the elements of one child that have no stored result yet, and store theirs. Return the exit code.
+    """Run the elements of one child that have no stored result yet. Return the exit code.
 
-    An element that raises does not stop the others. Its failure is stored by the last attempt; an earlier one leaves
-    it to the next.
+    An element that raises does not stop the others.
     """
     todo = _elements(run, child)
-    todo = _missing(run, todo) if attempts.number > 1 else todo
+    todo = _without_results(run, todo) if attempts.number > 1 else todo
     if not todo:
         return 0
-    function, broken = _load(run)
+    function, not_loaded = _load(run)
     failed = 0
     with ResultWriter(run) as results:
         for index, load in zip(todo, inputs_of(run, todo), strict=True):
-            outcome = broken or element.run_element(function, load, run.manifest.starmap)
+            outcome = not_loaded or element.run_element(function, load, run.manifest.starmap)
             failed += not outcome.ok
+            # Only the last attempt stores failures. An earlier one would end the element's future before its retry.
             if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
-            element.stopping.check()
-            del outcome  # It may be large, and would be in memory until the next one is there.
+            element.stop_signal.check()
+            # A large outcome would otherwise stay in memory until the next one replaces it.
+            del outcome
     return 1 if failed else 0
 
 
 def _load(run: StoredRun) -> tuple[Function, Envelope | None]:
-    """Return the function, and the outcome of every element where it cannot be loaded."""
+    """Return the function. If it cannot be loaded, also return the outcome of every element."""
     try:
         return function_of(run), None
     except (element.Stopped, Unreadable):
         raise
     except BaseException as error:
-        element.stopping.check()
+        element.stop_signal.check()
         print(f"The program could not be loaded: {error!r}", file=sys.stderr)
         return _unloaded, element.not_loaded(error)
 
@@ -57,7 +58,7 @@ def _unloaded(*arguments: object) -> NoReturn:
 
 
 def _elements(run: StoredRun, child: int) -> list[int]:
-    """Return the elements of a child; in a round after the first, a slice of those that are to be run again."""
+    """Return the elements of a child: a chunk of the input, or of the elements of a later round."""
     manifest = run.manifest
     if not manifest.round:
         return list(manifest.chunk(child))
@@ -66,14 +67,14 @@ def _elements(run: StoredRun, child: int) -> list[int]:
     return unpack_offsets(run.read(run.keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
 
 
-def _missing(run: StoredRun, elements: list[int]) -> list[int]:
+def _without_results(run: StoredRun, elements: list[int]) -> list[int]:
     """Return those of a child's elements that no earlier attempt has stored."""
     keys = run.keys
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
     stored: set[int] = set()
     for key in run.s3.keys(keys.bucket, keys.outputs, after, until):
         first, count, round = keys.parse_output(key)
-        # What an earlier round stored of them is a failure, or it would not be run again.
+        # Outcomes from an earlier round are failures, or this round would not run these elements again.
         if round == run.manifest.round:
             stored.update(range(first, first + count))
     return [index for index in elements if index not in stored]

@@ -1,4 +1,4 @@
-"""Run the function on one element and put the outcome into an envelope."""
+"""Call the function for one element, and put the outcome into an envelope."""
 
 from __future__ import annotations
 
@@ -22,47 +22,52 @@ from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Failur
 from .wire.pack import Envelope
 
 Load = Callable[[], object]
-"""Gives an element. Raises whatever unpickling it raises."""
+"""Returns the input of an element. Raises any exception that unpickling it raises."""
+# getrusage reports bytes on macOS, and kibibytes on Linux.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Stopped(BaseException):
-    """Batch asked the process to end (SIGTERM). It passes through the user's ``except Exception``."""
+    """Batch asked the process to end (SIGTERM)."""
+
+    # Not an Exception, so that the user's ``except Exception`` does not catch it.
 
 
-class Stopping:
-    """What SIGTERM does: it ends the function at once, but not what is just being stored."""
+class StopSignal:
+    """The reaction to SIGTERM: it ends the function immediately, but lets an upload finish."""
 
     def __init__(self) -> None:
-        self._asked, self._storing = False, 0
+        self._received, self._uploads = False, 0
 
-    def ask(self) -> None:
-        """End now, or when all is stored. Raises `Stopped`."""
-        self._asked = True
+    def receive(self) -> None:
+        """Raise `Stopped` now, or when the current upload has finished."""
+        self._received = True
         self.check()
 
     def check(self) -> None:
-        """Raise `Stopped` if that was asked, also when somebody took no notice, or made another exception of it."""
-        if self._asked and not self._storing:
+        """Raise `Stopped` if SIGTERM has arrived and no upload is running."""
+        # Called after every element too, because the function may swallow `Stopped` or turn it into another exception.
+        if self._received and not self._uploads:
             raise Stopped
 
     @contextmanager
-    def after_storing(self) -> Iterator[None]:
-        """What is stored meanwhile is stored whole; also for a function that took no notice of `Stopped`."""
-        self._storing += 1
+    def deferred(self) -> Iterator[None]:
+        """Defer SIGTERM until the block ends, even if the function swallowed `Stopped`."""
+        # Results that are already computed would otherwise be lost with the interrupted upload.
+        self._uploads += 1
         try:
             yield
         finally:
-            self._storing -= 1
+            self._uploads -= 1
         self.check()
 
 
-stopping = Stopping()
-"""Of this process, whose main thread gets signals and runs the function."""
+stop_signal = StopSignal()
+"""The state of this process. Python delivers signals in the main thread, which also runs the function."""
 
 
-class PassedOn(Exception):
-    """The element has no argument, because the element of another run that would give it failed."""
+class SourceFailed(Exception):
+    """The element has no input, because an element of the source failed."""
 
     def __init__(self, kind: int, failure: Failure) -> None:
         super().__init__(failure.source)
@@ -70,16 +75,17 @@ class PassedOn(Exception):
 
 
 def dumps(value: object) -> bytes:
-    """Pickle a value.
-
-    By cloudpickle: the plain pickler would import the module of a class that travelled by value, and run its code.
-    """
+    """Return the pickle of a value."""
+    # The standard pickler would import the module of a class that travelled by value, and so run its code.
     data: bytes = cloudpickle.dumps(value, protocol=5)
     return data
 
 
 def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
-    """Call the function on what ``load`` gives. Whatever it does short of ending the process becomes an envelope."""
+    """Call the function with the input from ``load``, and return its outcome.
+
+    Any exception becomes a failure, except a stop or an unreadable object in S3: these are not the function's.
+    """
     wall, cpu = time.perf_counter(), time.process_time()
     pieces: Pieces = ()
     try:
@@ -87,48 +93,49 @@ def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
         value = function(*cast("Iterable[object]", argument)) if starmap else function(argument)
     except (Stopped, Unreadable):
         raise
-    except PassedOn as error:
+    except SourceFailed as error:
         kind, payload = error.kind, error.failure.to_bytes()
     except SystemExit as error:
-        stopping.check()
-        kind, payload = EXITED, describe(EXITED, error).to_bytes()
+        stop_signal.check()
+        kind, payload = EXITED, failure_of(EXITED, error).to_bytes()
     except BaseException as error:
-        stopping.check()
+        stop_signal.check()
+        # The first frame is this function, of no interest to the user.
         error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         show_source()
         traceback.print_exc()
-        kind, payload = RAISED, describe(RAISED, error).to_bytes()
+        kind, payload = RAISED, failure_of(RAISED, error).to_bytes()
     else:
-        # It is pickled from the value itself, of which nothing else need be held meanwhile.
+        # The input is released, so that it does not take memory while the value is pickled.
         argument = None
         kind, payload, pieces = _pickle_value(value)
     return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory(), pieces)
 
 
 def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
-    """The kind of the outcome, and its payload: the second one where it is large."""
+    """Return the kind of the outcome, its payload if it is small, and its pieces if it is large."""
     file = PieceFile()
     try:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
     except Stopped:
         raise
     except BaseException as error:
-        stopping.check()
+        stop_signal.check()
         traceback.print_exc()
-        add_note(error, f"the result was of type {type(value).__module__}.{type(value).__qualname__}")
-        return UNPICKLABLE, describe(UNPICKLABLE, error).to_bytes(), ()
+        add_note(error, f"The result has the type {type(value).__module__}.{type(value).__qualname__}.")
+        return UNPICKLABLE, failure_of(UNPICKLABLE, error).to_bytes(), ()
     pieces = file.pieces()
-    # No copy is made of what takes more than one part to store.
+    # A value of more than one upload part is stored from its own memory, without a copy.
     return (VALUE, b"", pieces) if size_of(pieces) > PART_SIZE else (VALUE, b"".join(pieces), ())
 
 
 def not_loaded(error: BaseException) -> Envelope:
-    """What every element of a child gets when the program itself cannot be loaded."""
-    return Envelope(NOT_LOADED, describe(NOT_LOADED, error).to_bytes(), 0.0, 0.0, peak_memory())
+    """Return the outcome of every element of a child if the program cannot be loaded."""
+    return Envelope(NOT_LOADED, failure_of(NOT_LOADED, error).to_bytes(), 0.0, 0.0, peak_memory())
 
 
-def describe(kind: int, error: BaseException) -> Failure:
-    """An exception in words, with the exception itself where it can travel."""
+def failure_of(kind: int, error: BaseException) -> Failure:
+    """Return the failure that describes an exception, with the exception itself if it can travel."""
     text = "".join(traceback.format_exception(error))
     code = _exit_code(error) if isinstance(error, SystemExit) else None
     pickled = _pickle_exception(error) if kind == RAISED else b""
@@ -140,45 +147,44 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "(its message cannot be shown)"
+        # The user's __str__ may raise.
+        return "(the message cannot be shown)"
 
 
 def _exit_code(error: SystemExit) -> int:
-    """The exit code that the interpreter would give: sys.exit's documentation."""
+    """Return the exit code that the interpreter would use, as the documentation of `sys.exit` says."""
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
 
 
 def _pickle_exception(error: BaseException) -> bytes:
-    """The pickled exception, or nothing when it does not survive the journey.
-
-    An exception class whose ``__init__`` takes other arguments than it passes on pickles well and unpickles badly, so
-    the way back is tried here. Where it fails, the parts travel, of its attributes those that can.
-    """
+    """Return the pickled exception, or the pickled arguments of `rebuilt`, or nothing if neither can be unpickled."""
+    # If an exception's __init__ takes other arguments than it passes to its base class, the exception can be pickled
+    # but not unpickled. So unpickling is tried here.
     try:
         data = dumps(error)
-        if _alike(pickle.loads(data), error):
+        if _is_same(pickle.loads(data), error):
             return data
     except Stopped:
         raise
     except BaseException:
         pass
     try:
-        data = dumps((type(error), error.args, {k: v for k, v in vars(error).items() if _travels(v)}))
-        return data if _alike(rebuilt(*pickle.loads(data)), error) else b""
+        data = dumps((type(error), error.args, {k: v for k, v in vars(error).items() if _can_travel(v)}))
+        return data if _is_same(rebuilt(*pickle.loads(data)), error) else b""
     except Stopped:
         raise
     except BaseException:
         return b""
 
 
-def _alike(copy: BaseException, error: BaseException) -> bool:
-    # An __init__ that makes the message of its arguments makes another one of the message.
+def _is_same(copy: BaseException, error: BaseException) -> bool:
+    # An __init__ that builds the message from its arguments builds another one when it gets the message itself.
     return type(copy).__qualname__ == type(error).__qualname__ and _message(copy) == _message(error)
 
 
-def _travels(value: object) -> bool:
+def _can_travel(value: object) -> bool:
     try:
         pickle.loads(dumps(value))
     except Stopped:
@@ -189,5 +195,5 @@ def _travels(value: object) -> bool:
 
 
 def peak_memory() -> int:
-    """Bytes: the largest resident size that this process has had."""
+    """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT

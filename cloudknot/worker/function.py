@@ -1,4 +1,4 @@
-"""The function of a run: the image's or the run's own, with the keyword arguments that all elements share."""
+"""Load the function of a run: the image's or the run's own, with the keyword arguments of all elements."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from .stored_run import StoredRun
 
 
 def function_of(run: StoredRun) -> Function:
-    """Load the function. Raises whatever its imports, or the unpickling of its arguments, raise.
+    """Load the function of a run.
 
-    Keyword arguments are read once by each child, and unpickled as they come.
+    Raises any exception that its imports, or the unpickling of its keyword arguments, raise.
     """
     function = load_travelled(run.read(run.keys.function)) if run.manifest.own_function else load_function()
     if not run.manifest.kwargs:
         return function
+    # Once for each child, and unpickled while they arrive, because they may be large.
     keywords = run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size)
     return partial(function, **cast("dict[str, object]", keywords))

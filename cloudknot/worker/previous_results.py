@@ -1,6 +1,6 @@
-"""Inputs that are the results of another run: found by listing its outputs, read pack by pack, in order.
+"""Read inputs that are the results of another run, in order and pack by pack.
 
-`wire.pack_order` decides which of several outcomes of an element counts.
+The packs are found by listing the source's outputs. `wire.pack_order` decides between several outcomes of an element.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .element import Load, PassedOn
+from .element import Load, SourceFailed
 from .s3.client import S3
 from .s3.limits import SKIP, WINDOW
 from .stored_run import StoredRun
@@ -24,7 +24,7 @@ from .wire.pack_order import Listed, choose_packs, clusters
 
 
 def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
-    """For each element, what gives its argument; it raises `PassedOn` where there is none."""
+    """Yield, for each element, a function that returns its input or raises `SourceFailed`."""
     previous = PreviousResults(run.s3, run.manifest)
     if run.manifest.gather:
         yield previous.all
@@ -35,7 +35,7 @@ def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an element ended, and what gives its value, or else the bytes of its `Failure`."""
+    """An outcome of the source: its kind, and functions that return its value or its stored `Failure`."""
 
     kind: int
     value: Load
@@ -43,13 +43,13 @@ class Outcome:
 
 
 class PreviousResults:
-    """The results of the run that is the source of another one's inputs.
+    """The results of a run's source.
 
     Parameters
     ----------
     s3 : S3
     manifest : Manifest
-        That of the other one.
+        The manifest of the run that takes these results.
     """
 
     def __init__(self, s3: S3, manifest: Manifest) -> None:
@@ -57,27 +57,31 @@ class PreviousResults:
         self._keys = RunKeys.parse(manifest.source)
 
     def all(self) -> list[object]:
-        """Return the list of all results. Raises `PassedOn` with the first failure."""
-        every = enumerate(self.outcomes(range(self._manifest.source_count)))
-        return [self.value(index, outcome) for index, outcome in every]
+        """Return the list of all results. Raises `SourceFailed` with the first failure."""
+        outcomes = enumerate(self.outcomes(range(self._manifest.source_count)))
+        return [self.value(index, outcome) for index, outcome in outcomes]
 
     def value(self, index: int, outcome: Outcome | None) -> object:
-        """Return the value of an outcome. Raises `PassedOn` without one."""
+        """Return the value of an outcome. Raises `SourceFailed` if it has none."""
         where = f"element {index} of the map of {self._keys.knot!r} (job {self._manifest.source_job})"
         attempt = attempt_number(os.environ)
         if outcome is None:
-            raise PassedOn(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
+            raise SourceFailed(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
         if outcome.kind != VALUE:
             failure = Failure.from_bytes(outcome.failure())
-            raise PassedOn(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
+            raise SourceFailed(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
         try:
             return outcome.value()
         except Exception as error:
-            add_note(error, f"The result of {where} cannot be unpickled here: the image lacks what its class needs.")
+            add_note(
+                error,
+                f"The result of {where} cannot be unpickled in this job. If the image lacks a package that the result "
+                "needs, name it: Knot(..., requirements=[...]).",
+            )
             raise
 
     def outcomes(self, elements: Sequence[int]) -> Iterator[Outcome | None]:
-        """Read the outcomes of some elements, which are in rising order; None for one that has none."""
+        """Yield the outcomes of some elements in ascending order, or None for an element without one."""
         waiting = iter(elements)
         index = next(waiting, None)
         for cluster in clusters(self._listed(elements[0], elements[-1])):
@@ -92,26 +96,27 @@ class PreviousResults:
             index = next(waiting, None)
 
     def _listed(self, first: int, last: int) -> list[Listed]:
-        """Return the packs that may have elements from ``first`` to ``last``: none is longer than a chunk."""
+        """Return the packs that may have elements from ``first`` to ``last``."""
+        # A pack is not longer than a chunk, so one that begins earlier than a chunk before ``first`` ends before it.
         keys, reach = self._keys, self._manifest.source_chunksize
         after, until = keys.output(max(0, first - reach), 0), keys.output(last + 1, 0)
         objects = self._s3.objects(keys.bucket, keys.outputs, after, until)
-        return [Listed(keys.parse_output(each["Key"]), each["Size"], each["LastModified"]) for each in objects]
+        return [Listed(keys.parse_output(item["Key"]), item["Size"], item["LastModified"]) for item in objects]
 
     def _head(self, location: Location) -> Pack:
-        """Read the table of a pack, without payloads."""
+        """Return the head of a pack, without payloads."""
         return Pack(self._s3.read(self._keys.bucket, self._keys.output(*location), 0, head_size(location.number)))
 
     def _kinds(self, location: Location) -> Sequence[int]:
         return self._head(location).kinds
 
-    def _read(self, wanted: Sequence[int], found: dict[int, Listed]) -> Iterator[Outcome | None]:
-        """Read the outcomes of some elements, of those neighbours together that are in one pack."""
+    def _read(self, wanted: Sequence[int], packs: dict[int, Listed]) -> Iterator[Outcome | None]:
+        """Yield the outcomes of some elements. Neighbours in one pack are read together."""
         position = 0
         while position < len(wanted):
-            pack = found.get(wanted[position])
+            pack = packs.get(wanted[position])
             stop = position + 1
-            while stop < len(wanted) and found.get(wanted[stop]) is pack:
+            while stop < len(wanted) and packs.get(wanted[stop]) is pack:
                 stop += 1
             if pack is None:
                 yield from [None] * (stop - position)
@@ -120,12 +125,10 @@ class PreviousResults:
             position = stop
 
     def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
-        """Read some outcomes of a pack.
-
-        A small pack of which most are wanted takes one request. Else one request reads its table, and one more reads
-        small payloads together, or one for each large payload.
-        """
+        """Yield some outcomes of a pack."""
         bucket, key = self._keys.bucket, self._keys.output(*pack.location)
+        # One request reads a whole pack that is small, or from which most elements are needed. Otherwise one request
+        # reads the head and another one all payloads, or each payload by itself if they are large.
         if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(positions) > pack.location.number):
             head = Pack(data := self._s3.read(bucket, key))
             begin = 0

@@ -1,4 +1,4 @@
-"""The user's program, as the image holds it: load the function, and show its source in tracebacks."""
+"""Load the user's program from the image, and show its source in tracebacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import NotRequired, TypedDict
 from .script import run_script
 
 Function = Callable[..., object]
-"""The user's function, or one that stands for a script."""
+"""The user's function, or a function that runs the user's script."""
 
 
-class _About(TypedDict):
-    """The content of ``program.json``, and of the line before a function that travels with its run."""
+class _Description(TypedDict):
+    """The content of ``program.json``, and of the first line of a run's own function."""
 
     python: str
     cloudpickle: str
@@ -30,14 +30,19 @@ PROGRAM = Path(__file__).resolve().parent.parent / "program"
 
 
 def load_function(folder: Path = PROGRAM) -> Function:
-    """The user's function, or what stands for a script. Raises whatever the function's imports raise."""
-    about = json.loads((folder / "program.json").read_text())
-    _check_python(about["python"])
+    """Return the function in the image, or one that runs the script there.
+
+    Raises any exception that the function's imports raise.
+    """
+    description = json.loads((folder / "program.json").read_text())
+    # The versions are checked before unpickling, which would fail with a less helpful error, and Python's before
+    # cloudpickle is imported.
+    _check_python(description["python"])
     import cloudpickle
 
-    _check_cloudpickle(about["cloudpickle"], cloudpickle.__version__)
-    if about.get("script"):
-        return run_script(folder / "modules" / about["script"])
+    _check_cloudpickle(description["cloudpickle"], cloudpickle.__version__)
+    if description.get("script"):
+        return run_script(folder / "modules" / description["script"])
     sys.path.insert(0, str(folder / "modules"))
     with open(folder / "function.pkl", "rb") as file:
         function: Function = cloudpickle.load(file)
@@ -45,49 +50,59 @@ def load_function(folder: Path = PROGRAM) -> Function:
 
 
 def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
-    """A function that a run brings: a line of JSON as ``program.json`` has it, with the source, and the pickle."""
+    """Return the function that a run brings along.
+
+    Parameters
+    ----------
+    data : bytes
+        A line of JSON, as in ``program.json`` with the source added, followed by the pickle.
+    folder : Path
+        The program in the image. Its local modules can be imported.
+    """
     line, _, pickled = data.partition(b"\n")
-    about = json.loads(line)
-    _check_python(about["python"])
+    description = json.loads(line)
+    _check_python(description["python"])
     import cloudpickle
 
-    _check_cloudpickle(about["cloudpickle"], cloudpickle.__version__)
+    _check_cloudpickle(description["cloudpickle"], cloudpickle.__version__)
     sys.path.insert(0, str(folder / "modules"))
-    _remember(about, about["source"])
+    _remember(description, description["source"])
     function: Function = cloudpickle.loads(pickled)
     return function
 
 
-def _check_python(wanted: str) -> None:
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if wanted != here:
+def _check_python(required: str) -> None:
+    installed = f"{sys.version_info.major}.{sys.version_info.minor}"
+    # Pickled functions contain bytecode, and that differs between minor versions of Python.
+    if required != installed:
         raise RuntimeError(
-            f"the function was pickled by Python {wanted}, but this image has Python {here}: "
-            f"use a base image with Python {wanted}"
+            f"The function was pickled by Python {required}, but this image has Python {installed}. "
+            f"Use a base image with Python {required}, such as base_image='python:{required}-slim'"
         )
 
 
-def _check_cloudpickle(wanted: str, here: str) -> None:
-    if wanted.split(".")[0] != here.split(".")[0]:
+def _check_cloudpickle(required: str, installed: str) -> None:
+    if required.split(".")[0] != installed.split(".")[0]:
         raise RuntimeError(
-            f"the function was pickled by cloudpickle {wanted}, but this image has cloudpickle {here}: "
-            f"ask for cloudpickle=={wanted}, or leave it out of the requirements"
+            f"The function was pickled by cloudpickle {required}, but this image has cloudpickle {installed}. "
+            f"Write cloudpickle=={required} in requirements=, or remove cloudpickle from the requirements"
         )
 
 
 def show_source(folder: Path = PROGRAM) -> None:
-    """Give tracebacks the lines of the user's file, which is not in the container."""
+    """Let tracebacks show the lines of the user's file, which is not in the container."""
     try:
-        about = json.loads((folder / "program.json").read_text())
+        description = json.loads((folder / "program.json").read_text())
         source = (folder / "function.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return
-    _remember(about, source)
+    _remember(description, source)
 
 
-def _remember(about: _About, source: str) -> None:
-    """Have tracebacks find the lines of a function whose file is not here."""
-    filename = about.get("filename")
+def _remember(description: _Description, source: str) -> None:
+    """Register the source of a function under its original file name."""
+    filename = description.get("filename")
     if filename and not Path(filename).exists():
-        lines = ["\n"] * (about["firstlineno"] - 1) + source.splitlines(keepends=True)
+        # Empty lines before the source give its lines their original numbers.
+        lines = ["\n"] * (description["firstlineno"] - 1) + source.splitlines(keepends=True)
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

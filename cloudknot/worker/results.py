@@ -1,4 +1,4 @@
-"""Results on their way to S3: kept together while the chunk runs, stored in packs by a thread."""
+"""Collect the results of a chunk while it runs, and store them in packs by a thread."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import threading
 import time
 from types import TracebackType
 
-from .element import stopping
+from .element import stop_signal
 from .stored_run import StoredRun
 from .wire.pack import Envelope, head_of, pack
 
+# The intervals grow, so that a child that dies loses little, and a child of many hours makes few requests.
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
+"""Share of the time since the start that an interval grows to."""
 LONGEST_INTERVAL = 60.0
+"""Seconds."""
 PACK_BYTES = 8 * 1024 * 1024
+"""Bytes of results that are stored without waiting for the end of the interval."""
 
 
 class ResultWriter:
-    """Stores envelopes of one child while the function goes on with the next element.
+    """Stores the outcomes of one child while the function goes on with the next element.
 
-    A chunk of short elements is stored as one object. In a chunk that takes long, what is done is stored every half
-    second at first and less often later (a twentieth of the time that has passed, at most a minute), so that a child
-    that dies loses little and a child of many hours makes few requests.
+    A chunk of short elements is stored as one pack at its end. A chunk that takes long is stored in several packs: the
+    first after half a second, the next at growing intervals of up to a minute.
     """
 
     def __init__(self, run: StoredRun) -> None:
         self._run = run
-        self._held: dict[int, Envelope] = {}
+        self._envelopes: dict[int, Envelope] = {}
         self._bytes = 0
         self._wake = threading.Condition()
         self._started = time.monotonic()
@@ -43,14 +46,12 @@ class ResultWriter:
         self.close()
 
     def add(self, index: int, envelope: Envelope, *, last: bool = False) -> None:
-        """Take one outcome. It is stored soon; with ``last``, by `close`; at once if it is large.
-
-        A large one is stored from the value's own memory, which the function may change when it goes on.
-        """
-        with stopping.after_storing():
+        """Add one outcome, to be stored soon. The ``last`` one is stored by `close`, a large one immediately."""
+        with stop_signal.deferred():
             self._add(index, envelope, last)
 
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
+        # A large value is stored from its own memory, which the function may change when it goes on.
         if envelope.pieces:
             keys, pieces = self._run.keys, [head_of(envelope), *envelope.pieces]
             self._run.s3.write_large(keys.bucket, keys.output(index, 1, self._run.manifest.round), pieces)
@@ -58,17 +59,18 @@ class ResultWriter:
         with self._wake:
             if self._error:
                 raise self._error
-            self._held[index] = envelope
+            self._envelopes[index] = envelope
             self._bytes += len(envelope.payload)
+            # A chunk of one element needs no thread.
             if self._thread is None and not last:
-                self._thread = threading.Thread(target=self._store_as_time_passes, daemon=True)
+                self._thread = threading.Thread(target=self._store_at_intervals, daemon=True)
                 self._thread.start()
             if self._bytes >= PACK_BYTES:
                 self._wake.notify()
 
     def close(self) -> None:
-        """Store what is still held, and raise what storing raised."""
-        with stopping.after_storing():
+        """Store the remaining outcomes. Raises the error of an earlier upload, if one failed."""
+        with stop_signal.deferred():
             self._close()
 
     def _close(self) -> None:
@@ -85,7 +87,7 @@ class ResultWriter:
         passed = time.monotonic() - self._started
         return min(LONGEST_INTERVAL, max(FIRST_INTERVAL, passed * GROWTH))
 
-    def _store_as_time_passes(self) -> None:
+    def _store_at_intervals(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._closing or self._bytes >= PACK_BYTES, timeout=self._interval())
@@ -99,18 +101,19 @@ class ResultWriter:
 
     def _store(self) -> None:
         with self._wake:
-            held, self._held, self._bytes = self._held, {}, 0
-        for first, envelopes in _consecutive(held):
+            waiting, self._envelopes, self._bytes = self._envelopes, {}, 0
+        for first, envelopes in _consecutive(waiting):
             key = self._run.keys.output(first, len(envelopes), self._run.manifest.round)
             self._run.write(key, pack(envelopes))
 
 
-def _consecutive(held: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:
-    """Split outcomes into runs of neighbouring elements: a pack's key names a first element and a count."""
-    runs: list[tuple[int, list[Envelope]]] = []
-    for index in sorted(held):
-        if runs and runs[-1][0] + len(runs[-1][1]) == index:
-            runs[-1][1].append(held[index])
+def _consecutive(envelopes: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:
+    """Group the outcomes of consecutive elements, each group with its first element."""
+    # A pack holds consecutive elements only, because its key consists of the first element and a number.
+    groups: list[tuple[int, list[Envelope]]] = []
+    for index in sorted(envelopes):
+        if groups and groups[-1][0] + len(groups[-1][1]) == index:
+            groups[-1][1].append(envelopes[index])
         else:
-            runs.append((index, [held[index]]))
-    return runs
+            groups.append((index, [envelopes[index]]))
+    return groups

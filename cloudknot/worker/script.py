@@ -1,4 +1,4 @@
-"""A command-line script as the program: an element is its arguments, its standard output is the result."""
+"""Run a command-line script as the program: an element is its arguments, its standard output is the result."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from pathlib import Path
 
 
 def run_script(path: Path) -> Callable[..., str]:
-    """A function that runs a script.
+    """Return a function that runs a script and returns its standard output.
 
-    Called with a list or tuple, each item is an argument on the command line; called with anything else, or with
-    several arguments (starmap), each of them is. Numbers and the like stand there as ``str`` writes them. What the
-    script prints on standard output is the result, and is also in the job's log; standard error is in the log only.
+    A list or tuple gives one command-line argument for each item. Any other element is one argument, and so is each
+    argument of a starmap. Values are written as ``str`` writes them.
 
-    Raises ``subprocess.CalledProcessError``, whose ``output`` is what it printed, when the script's exit code is
-    not 0.
+    Raises
+    ------
+    subprocess.CalledProcessError
+        The script's exit code is not 0. ``output`` is its standard output.
     """
     command = [*_interpreter(path), str(path)]
 
     def script(*elements: object) -> str:
-        only = elements[0] if len(elements) == 1 else elements
-        arguments = [os.fsdecode(item) if isinstance(item, bytes) else str(item) for item in _items(only)]
+        argument = elements[0] if len(elements) == 1 else elements
+        arguments = [os.fsdecode(item) if isinstance(item, bytes) else str(item) for item in _items(argument)]
+        # Standard error goes to the job's log directly. Standard output is the result, and is copied to the log below.
         done = subprocess.run(
             [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
         )
@@ -41,7 +43,8 @@ def _items(value: object) -> list[object]:
 
 
 def _interpreter(path: Path) -> list[str]:
-    """What runs a script; the file need not be executable."""
+    """Return the command of a script's interpreter."""
+    # The interpreter is started explicitly, because the script need not be executable.
     if path.suffix == ".py":
         return [sys.executable]
     first = path.read_bytes().partition(b"\n")[0]

@@ -1,4 +1,4 @@
-"""The run that a job is part of, as the worker knows it."""
+"""The run of a job, as the worker reads it from S3."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .wire.manifest import Manifest
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The keys of a run's objects, its manifest, and the S3 that has both."""
+    """The keys and the manifest of a run, and the S3 client to read them with."""
 
     s3: S3
     keys: RunKeys
@@ -21,20 +21,21 @@ class StoredRun:
 
     @classmethod
     def at(cls, url: str, environment: Mapping[str, str]) -> StoredRun:
-        """Return the run of a URL. Its manifest is in the environment, else in S3."""
+        """Return the run of a URL."""
         s3, keys = connect(), RunKeys.parse(url)
+        # A job has its manifest in a variable. By hand there is none, so S3 provides it.
         text = environment.get(MANIFEST_VARIABLE)
         manifest = Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
         return cls(replace(s3, sse=manifest.sse), keys, manifest)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Read bytes ``start`` to ``end`` (not included) of one of the run's objects; see `S3.read`."""
+        """Return bytes ``start`` to ``end`` (not included) of one of the run's objects. See `S3.read`."""
         return self.s3.read(self.keys.bucket, key, start, end)
 
     def load(self, key: str, start: int, end: int) -> object:
-        """Unpickle the same bytes while they come; see `S3.load`."""
+        """Unpickle these bytes while they arrive. See `S3.load`."""
         return self.s3.load(self.keys.bucket, key, start, end)
 
     def write(self, key: str, body: bytes) -> None:
-        """Store one of the run's objects, unless it is there; see `S3.write`."""
+        """Store one of the run's objects, unless its key exists already. See `S3.write`."""
         self.s3.write(self.keys.bucket, key, body)

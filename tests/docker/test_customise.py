@@ -132,7 +132,7 @@ def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
 
 def test_another_cloudpickle_in_the_image_is_told_plainly(choices):
     knot = ck.Knot(name="pickled", func=abs, requirements=["cloudpickle==2.2.1"], **choices)
-    text = r"pickled by cloudpickle 3\..*this image has cloudpickle 2\.2\.1.*leave it out of the requirements\. Its"
+    text = r"by cloudpickle 3\..*this image has cloudpickle 2\.2\.1.*remove cloudpickle from the requirements\. Its"
     with pytest.raises(ck.ElementError, match=text):
         knot.map([-1]).result(LONG)
 

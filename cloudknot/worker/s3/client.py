@@ -62,7 +62,7 @@ def _persist(call: Callable[[], T]) -> T:
     except Exception as error:
         if trouble_of(error) is None:
             raise
-        raise Unreachable(f"S3 could not be reached for {PATIENCE:.0f} seconds: {error}") from error
+        raise Unreachable(f"A request to S3 failed for {PATIENCE:.0f} seconds: {error}") from error
 
 
 class _PersistentClient:

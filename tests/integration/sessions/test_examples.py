@@ -180,6 +180,6 @@ def test_the_printed_commands_run_one_element_by_hand(script, shell):
     failing = shell("bash", "-euc", commands)
     assert failing.returncode == 1
     assert 'raise ValueError("three is not accepted")' in failing.stderr
-    assert failing.stderr.endswith("Element 3 ended with ValueError: three is not accepted\n")
+    assert failing.stderr.endswith("Element 3 failed with ValueError: three is not accepted\n")
     good = shell("bash", "-euc", commands.replace("--element 3", "--element 4"))
     assert (good.returncode, good.stdout) == (0, "4\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudknot.worker.element import Stopped, Stopping, run_element
+from cloudknot.worker.element import Stopped, StopSignal, run_element
 
 
 class Stops:
@@ -29,12 +29,12 @@ def test_a_stop_is_no_outcome_of_an_element(function):
 
 
 def test_a_stop_waits_for_what_is_being_stored():
-    stopping, stored = Stopping(), []
+    stop_signal, stored = StopSignal(), []
 
     def store():
-        with stopping.after_storing():
-            with stopping.after_storing():
-                stopping.ask()
+        with stop_signal.deferred():
+            with stop_signal.deferred():
+                stop_signal.receive()
                 stored.append(1)
             stored.append(2)
 
@@ -44,25 +44,25 @@ def test_a_stop_waits_for_what_is_being_stored():
 
 
 def test_a_function_that_took_no_notice_is_stopped_after_its_element():
-    stopping = Stopping()
+    stop_signal = StopSignal()
 
     def careless():
         try:
-            stopping.ask()
+            stop_signal.receive()
         except BaseException:
             return "value"
 
     assert careless() == "value"
-    with pytest.raises(Stopped), stopping.after_storing():
+    with pytest.raises(Stopped), stop_signal.deferred():
         pass
 
 
 def test_what_went_wrong_while_storing_is_told_first():
-    stopping = Stopping()
+    stop_signal = StopSignal()
 
     def store():
-        with stopping.after_storing():
-            stopping.ask()
+        with stop_signal.deferred():
+            stop_signal.receive()
             raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):

@@ -34,11 +34,11 @@ def say(folder: Path, **said: str) -> None:
     [
         (
             {"python": "3.8"},
-            r"pickled by Python 3\.8, but this image has Python 3\.\d+: use a base image with Python 3\.8",
+            r"pickled by Python 3\.8, but this image has Python 3\.\d+\. Use a base image with Python 3\.8",
         ),
         (
             {"cloudpickle": f"{MAJOR + 1}.0"},
-            rf"cloudpickle {MAJOR + 1}\.0, but this image has cloudpickle {MAJOR}\..*ask for",
+            rf"cloudpickle {MAJOR + 1}\.0, but this image has cloudpickle {MAJOR}\..*cloudpickle=={MAJOR + 1}\.0 in",
         ),
     ],
 )
