@@ -21,6 +21,7 @@ from cloudknot.program import imports, pickling
 if TYPE_CHECKING:
     from cloudknot.program.pickling import Reduced
 
+# Without co_filename and co_firstlineno, which change with the place of a function in its file or notebook.
 _CODE_FIELDS = (
     "co_argcount",
     "co_posonlyargcount",
@@ -93,10 +94,12 @@ class Fingerprint:
 
     def _visit(self, obj: object) -> Iterator[object]:
         """Hash one object without its children, and return those in canonical order."""
+        # Atoms are hashed again each time. Whether equal strings are one object differs between sessions.
         atom = self._atom(obj)
         if atom is not None:
             self._emit("atom", atom)
             return iter(())
+        # A pickle refers back to an object that it already contains, and so does the hash.
         if id(obj) in self._ordinals:
             self._emit("seen", self._ordinals[id(obj)])
             return iter(())

@@ -110,6 +110,7 @@ def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
     CloudknotInputError
         A local module is compiled, or cannot be read.
     """
+    # Modules travel as files and not by value, which would copy their state, and would miss imports inside functions.
     modules = LocalModules()
     waiting, seen = list(names), set()
     while waiting:

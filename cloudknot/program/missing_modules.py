@@ -23,6 +23,7 @@ def missing_in_job(files: Container[str], own: tuple[str, ...] = ()) -> MissingM
     from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import is_local_cached
 
+    # An input may be an instance of a class in a module that the function never names, so no file of it travels.
     def is_missing(module: str) -> bool:
         if module == "__main__" or module in own:
             return True

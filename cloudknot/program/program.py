@@ -259,6 +259,8 @@ def _own_modules(func: object) -> set[str]:
     """Return the local modules in which the callable and the callables inside it are defined."""
     from cloudknot.program.local_modules import is_local_cached
 
+    # They travel by value, because importing such a module in the job would run its top-level code, and that may make
+    # a Knot.
     names = {getattr(root, "__module__", None) for root in _roots(func)}
     return {name for name in names if name in sys.modules and name != "__main__" and is_local_cached(name)}
 

@@ -193,6 +193,7 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
         if owners := _owners(name, providers):
             provided.add(top)
             lines.update({canonical(owner): pin(owner) for owner in owners})
+        # A module that can be found here without a distribution is not missing. It may be local.
         elif not (top in providers or top in skippable or top in sys.modules or local_modules.find(top)):
             missing.add(top)
     translated = packages(missing)

@@ -19,6 +19,7 @@ Pieces = Sequence[Buffer]
 
 OUT_OF_BAND_SIZE = 64 * 1024
 """Bytes of the smallest buffer that is stored out of band."""
+# A plain pickle begins with the byte 0x80, so these bytes distinguish both formats.
 MAGIC = b"ckb1"
 _COUNT = struct.Struct("<4sI")
 _SIZE = struct.Struct("<Q")

@@ -46,6 +46,7 @@ class Failure:
 
     def to_bytes(self) -> bytes:
         """Return the failure in its stored form: the length of a JSON text, the text, and the pickle."""
+        # The words are apart from the pickle, so that a session without the exception's class can still read them.
         attributes = asdict(self)
         del attributes["pickled"]
         text = json.dumps(attributes).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+# Entries of fixed size, so that a child can read its part of the index by a byte range.
 _OFFSET = struct.Struct("<Q")
 OFFSET_SIZE = _OFFSET.size
 

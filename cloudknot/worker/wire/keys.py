@@ -146,6 +146,7 @@ class RunKeys:
 
     def output(self, first: int, count: int, round: int = 0) -> str:
         """Return the key of a pack with elements ``first`` to ``first + count - 1``, stored in a round."""
+        # The key names the elements, so a listing shows all stored outcomes, to the collector and to a later attempt.
         # Nine digits, so that S3 lists packs in the order of their elements.
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 

@@ -51,6 +51,7 @@ class Manifest:
     count: int
     chunksize: int
     starmap: bool = False
+    # Here and not in the job definition, so that retries= of a map needs no job definition of its own.
     attempts: int = 1
     knot: str = ""
     run_id: str = ""
@@ -74,6 +75,7 @@ class Manifest:
     round: int = 0
     todo: int = 0
     memory_growth: float = 0.0
+    # Set first, while the manifest is deleted last, so that a half-deleted run is never mistaken for a complete one.
     clobbered: bool = False
 
     @property

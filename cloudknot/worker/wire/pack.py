@@ -58,6 +58,7 @@ class Envelope:
 
 def pack(envelopes: Iterable[Envelope]) -> bytes:
     """Return the pack of the envelopes of consecutive elements."""
+    # All records come before the payloads, so that a short read shows which elements failed and how long they took.
     items = list(envelopes)
     ends = accumulate(len(item.payload) for item in items)
     records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
