@@ -84,7 +84,7 @@ def dumps(value: object) -> bytes:
 def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
     """Call the function with the input from ``load``, and return its outcome.
 
-    Any exception becomes a failure, except a stop or an unreadable object in S3: these are not the function's.
+    Any exception becomes a failure, except `Stopped` and `Unreadable`, which are not the function's fault.
     """
     wall, cpu = time.perf_counter(), time.process_time()
     pieces: Pieces = ()

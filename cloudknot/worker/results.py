@@ -1,4 +1,4 @@
-"""Collect the results of a chunk while it runs, and store them in packs by a thread."""
+"""Collect the outcomes of a chunk while it runs, and store them in packs from a thread."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .wire.pack import Envelope, head_of, pack
 # The intervals grow, so that a child that dies loses little, and a child of many hours makes few requests.
 FIRST_INTERVAL = 0.5
 GROWTH = 0.05
-"""Share of the time since the start that an interval grows to."""
+"""Length of an interval as a share of the time since the start."""
 LONGEST_INTERVAL = 60.0
-"""Seconds."""
+"""Seconds, as `FIRST_INTERVAL` is."""
 PACK_BYTES = 8 * 1024 * 1024
-"""Bytes of results that are stored without waiting for the end of the interval."""
+"""Bytes of outcomes after which a pack is stored without waiting for the end of the interval."""
 
 
 class ResultWriter:
