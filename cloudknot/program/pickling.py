@@ -39,11 +39,12 @@ _CALLER_CLASSES: weakref.WeakSet[type] = weakref.WeakSet()
 _LRU_CACHE_TYPE = type(functools.lru_cache(len))
 # From version 3.1.3 on, cloudpickle replaces every function's file name by this, and tracebacks could show no line.
 _DYNAMIC_FILE = "<dynamic-code>"
+# Objects of these types are usually pickled as a reference to their module and name.
 _REFERENCED_TYPES = (type, FunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
-    """cloudpickle's pickler, extended to objects that it pickles by a reference unusable in a job."""
+    """cloudpickle's pickler, extended to objects that it would pickle by a reference that a job cannot resolve."""
 
     def reducer_override(self, obj: object) -> object:
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
@@ -69,9 +70,9 @@ class MissingModules:
     Attributes
     ----------
     is_missing : callable
-        Returns whether the module of a name is missing.
+        Takes the name of a module, and returns whether a job lacks it.
     digest : callable
-        Returns the digest of a class's content, for its identity.
+        Takes a class, and returns the digest of its content, for its identity.
     """
 
     is_missing: Callable[[str], bool]

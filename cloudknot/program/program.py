@@ -145,12 +145,16 @@ def _check(func: object) -> None:
             fix="Pass a function, without calling it: func=simulate.",
         )
     # An object with `async def __call__` is not itself a coroutine function, so its type's __call__ is checked too.
-    if any(
-        inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in (func, type(func).__call__)
-    ):
+    parts = (func, type(func).__call__)
+    if any(map(inspect.iscoroutinefunction, parts)):
         refuse(
             problem=f"{_name(func)} is an async function, but a job can only call plain functions.",
             fix=f"Wrap it: def run(*args): return asyncio.run({_name(func)}(*args))",
+        )
+    if any(map(inspect.isasyncgenfunction, parts)):
+        refuse(
+            problem=f"{_name(func)} is an async generator function, but a job can only call plain functions.",
+            fix="Make it a plain function that returns a list.",
         )
 
 

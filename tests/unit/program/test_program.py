@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -357,9 +357,18 @@ def test_what_cannot_be_pickled_is_named(func: Callable[..., Any], variable: str
 async def asynchronous() -> None: ...
 
 
+async def asynchronous_items() -> AsyncIterator[int]:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("func", "says"),
-    [(3, "func=3 is not callable"), (None, "func=None is not callable"), (asynchronous, "asynchronous is an async")],
+    [
+        (3, "func=3 is not callable"),
+        (None, "func=None is not callable"),
+        (asynchronous, r"async function.*asyncio\.run\(asynchronous"),
+        (asynchronous_items, "async generator function.*list"),
+    ],
 )
 def test_what_is_no_function_is_refused(func: Any, says: str) -> None:
     with pytest.raises(CloudknotInputError, match=says):
