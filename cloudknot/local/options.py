@@ -67,9 +67,9 @@ def check_running(directory: Path, options: ServerOptions, state: CloudState) ->
     differing = {name: value for name, value in running.items() if requested[name] not in (None, value)}
     if differing:
         actual = ", ".join(f"{name} {value}" for name, value in differing.items())
-        wanted = ", ".join(f"{name} {requested[name]}" for name in differing)
+        expected = ", ".join(f"{name} {requested[name]}" for name in differing)
         raise CloudknotConfigurationError(
-            f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({wanted}). "
+            f"The embedded cloud in {directory} is running with other options ({actual}) than requested ({expected}). "
             f"Stop it with `cloudknot local stop --directory {quote(str(directory))}`, or choose another directory."
         )
 

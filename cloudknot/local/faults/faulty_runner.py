@@ -45,7 +45,7 @@ class FaultyRunner:
         self._runner, self._injector, self._read = runner, injector, read
         self._lock = threading.Lock()
         self._tasks: dict[str, _Watched] = {}
-        injector.on_stored = self._stored
+        injector.on_stored = self._on_stored
 
     def start(self, task: Task, report: Report) -> None:
         """Start a task, or report at once that it could not be started."""
@@ -131,7 +131,7 @@ class FaultyRunner:
         else:
             self._runner.stop(task.id, kill=True)
 
-    def _stored(self, path: str) -> None:
+    def _on_stored(self, path: str) -> None:
         """Kill the attempt that stored an object, if its fault is to end after its first results."""
         with self._lock:
             # Only collected here: `_is_output` may read from S3, which must not happen under the lock.

@@ -61,7 +61,7 @@ class Kill:
     share : float
         Share of these attempts, drawn at random. Default 1: all.
     overlap : bool
-        Batch takes the attempt for ended and starts the next one, while its process goes on.
+        Whether the process goes on, although Batch reports its end and starts the next attempt.
     """
 
     how: str
@@ -122,7 +122,7 @@ class Faults:
     throttled : float
         Rate of calls to Batch that get HTTP 429, TooManyRequestsException. ``limit`` applies here as well.
     expired, jobs_expired : bool
-        Whether the credentials of sessions count as expired, and those of jobs as well.
+        Whether the credentials of sessions count as expired. With both set, those of jobs do too.
     refused : str
         Error code for all requests of sessions to ``services``, for example ``"AccessDenied"``. Jobs are not affected.
     silent : bool

@@ -83,11 +83,11 @@ class Injector:
             raise ClientDisconnected
         if refusal := self._refusal(faults, service, from_job):
             return wsgi.refuse(environ, start_response, service, *refusal)
-        for name in self._drawn(faults, environ, service):
+        for name in self._draw(faults, environ, service):
             if name != "slow":
                 return _answer_with_fault(name, environ, start_response, carry_out, service)
             self._sleep(faults.delay)
-        return self._stored(environ, start_response, carry_out)
+        return self._carry_out(environ, start_response, carry_out)
 
     def _refusal(self, faults: Faults, service: str, from_job: bool) -> Refusal | None:
         """Return the error for every request to a service, or None."""
@@ -96,12 +96,12 @@ class Injector:
             return _expired(service)
         if faults.refused and service in faults.services and not from_job:
             self.count("refused")
-            # As S3: a missing bucket is HTTP 404, any other refusal HTTP 403.
+            # Like S3: HTTP 404 for a missing bucket, HTTP 403 for any other refusal.
             status = 404 if faults.refused.startswith("NoSuch") else 403
-            return status, faults.refused, "The embedded cloud refuses this request, as its faults demand."
+            return status, faults.refused, "The embedded cloud refuses this request because of Faults(refused=...)."
         return None
 
-    def _drawn(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
+    def _draw(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
         """Draw the faults for a request, and count them."""
         possible = []
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
@@ -122,7 +122,7 @@ class Injector:
             self._injected.update(drawn)
         return drawn
 
-    def _stored(
+    def _carry_out(
         self, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication
     ) -> Iterable[bytes]:
         """Carry out a request, and report the object that it stored."""

@@ -64,19 +64,19 @@ class Gate:
         """
         request = request_of(environ)
         claimed = claimed_key(request)
-        key = self._keys.find(claimed or "")
+        accepted = self._keys.find(claimed or "")
         # An unknown key is checked against the owner's, which yields the right one of AWS's errors.
-        code = verify(request, key.key if key else self._keys.owner, datetime.now(UTC))
+        code = verify(request, accepted.key if accepted else self._keys.owner, datetime.now(UTC))
         if code is not None:
             return Refusal(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE)
-        # Later layers read it: faults distinguish jobs from sessions, and STS checks whether it may assume a role.
-        environ["cloudknot.principal"] = key and key.principal
-        if key is None or key.principal is None:
+        # Later layers read it. Faults distinguish jobs from sessions, and AssumeRole checks the trust policy.
+        environ["cloudknot.principal"] = accepted and accepted.principal
+        if accepted is None or accepted.principal is None:
             return None
-        if self._keys.expired(key):
+        if self._keys.expired(accepted):
             message = "The security token included in the request is expired"
             return Refusal("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message)
-        return self._denial(key.principal, environ, service)
+        return self._denial(accepted.principal, environ, service)
 
     def hide_missing(
         self, principal: Principal, environ: WSGIEnvironment, start_response: StartResponse, answer: WSGIApplication
@@ -94,6 +94,7 @@ class Gate:
         return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _message(principal, listing, ""))
 
     def _denial(self, principal: Principal, environ: WSGIEnvironment, service: str) -> Refusal | None:
+        """Return the error for a request that the principal's policies do not allow, or None."""
         path = environ["PATH_INFO"]
         if path.startswith(_OWNER_PATHS) and path != self._log_path:
             message = (

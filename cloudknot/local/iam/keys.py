@@ -49,7 +49,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class AcceptedKey:
-    """A key that is valid until ``expires`` (seconds since 1970). The cloud's owner has a key without a principal."""
+    """A key that the cloud accepts until ``expires`` (seconds since 1970). The owner's key has no principal."""
 
     key: AccessKey
     principal: Principal | None = None
@@ -84,25 +84,25 @@ class Keys:
         with self._lock:
             return self._accepted.get(access_key)
 
-    def expired(self, key: AcceptedKey) -> bool:
+    def expired(self, accepted: AcceptedKey) -> bool:
         """Return whether a key has expired."""
-        return key.expires is not None and self._clock() >= key.expires
+        return accepted.expires is not None and self._clock() >= accepted.expires
 
-    def add(self, key: AcceptedKey) -> None:
+    def add(self, accepted: AcceptedKey) -> None:
         """Accept a key from now on."""
         with self._lock:
-            for old in [key_id for key_id, accepted in self._accepted.items() if self._expired_long_ago(accepted)]:
-                del self._accepted[old]
-            self._accepted[key.key.access_key] = key
+            for key_id in [key_id for key_id, old in self._accepted.items() if self._expired_long_ago(old)]:
+                del self._accepted[key_id]
+            self._accepted[accepted.key.access_key] = accepted
 
     def remove(self, access_key: str) -> None:
         """Stop accepting the key with this id."""
         with self._lock:
             self._accepted.pop(access_key, None)
 
-    def _expired_long_ago(self, key: AcceptedKey) -> bool:
-        # Kept for an hour: a request with an expired key gets AWS's error for that, not the one for an unknown key.
-        return key.expires is not None and self._clock() > key.expires + 3600
+    def _expired_long_ago(self, accepted: AcceptedKey) -> bool:
+        # An expired key is kept for an hour, so that its requests get AWS's error for expired credentials.
+        return accepted.expires is not None and self._clock() > accepted.expires + 3600
 
 
 _READS = ("Get", "List", "Simulate", "Generate")
@@ -206,9 +206,10 @@ def _trusts(document: str, principal: Principal) -> bool:
     account = principal.arn.split(":")[4]
     identifiers = {principal.arn, account, f"arn:aws:iam::{account}:root", "*"}
     for statement in json.loads(document).get("Statement", []):
-        named = statement.get("Principal", {})
-        named = named.get("AWS", []) if isinstance(named, dict) else named
-        if statement.get("Effect") == "Allow" and identifiers & set([named] if isinstance(named, str) else named):
+        principals = statement.get("Principal", {})
+        principals = principals.get("AWS", []) if isinstance(principals, dict) else principals
+        principals = [principals] if isinstance(principals, str) else principals
+        if statement.get("Effect") == "Allow" and identifiers & set(principals):
             actions = statement.get("Action", [])
             actions = [actions] if isinstance(actions, str) else actions
             if any(glob(action).fullmatch("sts:AssumeRole") for action in actions):

@@ -185,7 +185,7 @@ def _signature_error(request: Request, claim: _Claim, key: AccessKey) -> str | N
     # AWS requires a signed host too.
     if "host" not in claim.signed_headers or not hmac.compare_digest(expected, claim.signature):
         return "SignatureDoesNotMatch"
-    # S3 clients may sign a header with the digest of the body. A right signature then says nothing about the body.
+    # S3 clients may sign a header with the digest of the body. A valid signature then proves nothing about the body.
     if _SHA256.fullmatch(payload) and payload != request.body_sha256:
         return "XAmzContentSHA256Mismatch"
     return None

@@ -38,7 +38,7 @@ class _Role:
     arn: str
     token: str
     token_file: Path
-    key: AcceptedKey | None = None
+    accepted: AcceptedKey | None = None
 
 
 class TaskCredentials:
@@ -87,17 +87,17 @@ class TaskCredentials:
             )
             return send_json(start_response, {"code": "AccessDenied", "message": message}, 403)
         try:
-            key = self._current(role)
+            accepted = self._current(role)
         except CloudError as error:
             return send_json(start_response, {"code": "AccessDenied", "message": str(error)}, 400)
-        expires = datetime.fromtimestamp(key.expires or 0, UTC)
+        expires = datetime.fromtimestamp(accepted.expires or 0, UTC)
         return send_json(
             start_response,
             {
                 "RoleArn": role.arn,
-                "AccessKeyId": key.key.access_key,
-                "SecretAccessKey": key.key.secret_key,
-                "Token": key.key.token,
+                "AccessKeyId": accepted.key.access_key,
+                "SecretAccessKey": accepted.key.secret_key,
+                "Token": accepted.key.token,
                 "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
         )
@@ -114,13 +114,13 @@ class TaskCredentials:
     def _current(self, role: _Role) -> AcceptedKey:
         """Return a key of the role, valid for at least `RENEWAL` seconds."""
         with self._lock:
-            key = role.key
+            accepted = role.accepted
         # Without the lock, so that jobs of other roles need not wait. Two threads may both get a key: both are valid.
-        if key is None or (key.expires or 0) - time.time() < RENEWAL:
+        if accepted is None or (accepted.expires or 0) - time.time() < RENEWAL:
             form = {"RoleArn": role.arn, "RoleSessionName": SESSION_NAME, "DurationSeconds": str(VALIDITY)}
-            key = session(form, self._query("sts", "AssumeRole", **form))
+            accepted = session(form, self._query("sts", "AssumeRole", **form))
             # Added here, not by the layer in front of STS: jobs have keys of their role also in a cloud without --iam.
-            self._keys.add(key)
+            self._keys.add(accepted)
             with self._lock:
-                role.key = key
-        return key
+                role.accepted = accepted
+        return accepted

@@ -109,7 +109,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--iam", action="store_true", help="accept keys created by IAM, and enforce their policies")
     parser.add_argument("--idle", type=float, default=DAY, metavar="SECONDS", help="default: a day")
     parser.add_argument("--detach", action="store_true", help="serve in a background process")
-    parser.add_argument("--ready-fd", type=int, help="a line is written to it once requests are answered")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets a line when the server is ready")
     options = parser.parse_args(argv)
     if RUNNERS[options.runner].needs_registry != bool(options.registry):
         parser.error("--runner docker and --registry need each other. Pass both, or neither.")
@@ -184,7 +184,7 @@ class Server:
             threading.Thread(target=self._watch_idleness, name="idleness", daemon=True).start()
             self._http.run()
         finally:
-            # A second signal must not interrupt the end of the jobs, which would leave processes behind.
+            # A second signal must not interrupt this block: it would leave job processes behind.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             _kill_self_after(END_TIMEOUT)
@@ -246,7 +246,7 @@ class Server:
 
 
 def _new_key() -> AccessKey:
-    # The same form as AWS's keys, and new at every start: a caller with this key can run code as the user.
+    # In the form of AWS's keys. New at every start, because a caller with this key can run code as the user.
     alphabet = string.ascii_uppercase + "234567"
     return AccessKey("AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)), secrets.token_urlsafe(30))
 
