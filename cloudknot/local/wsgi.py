@@ -83,19 +83,19 @@ def full_body(answer: Iterable[bytes]) -> bytes:
             answer.close()
 
 
-def body_of(environ: WSGIEnvironment) -> bytes:
+def read_body(environ: WSGIEnvironment) -> bytes:
     """Return the body of a request, and rewind it for the next reader."""
     body: bytes = environ["wsgi.input"].read()
     environ["wsgi.input"].seek(0)
     return body
 
 
-def form_of(body: bytes) -> dict[str, str]:
+def parse_form(body: bytes) -> dict[str, str]:
     """Return the form in the body of a request in AWS's query protocol."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
-def scope_of(environ: WSGIEnvironment) -> list[str]:
+def signature_scope(environ: WSGIEnvironment) -> list[str]:
     """Return the parts of the scope in a request's signature: the key's id, date, region, service, terminator."""
     credential = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
     if not credential:
@@ -104,9 +104,9 @@ def scope_of(environ: WSGIEnvironment) -> list[str]:
     return credential.split("/")
 
 
-def service_of(environ: WSGIEnvironment) -> str:
+def signed_service(environ: WSGIEnvironment) -> str:
     """Return the service in a request's signature, or ``"s3"`` if the request names none."""
-    scope = scope_of(environ)
+    scope = signature_scope(environ)
     return scope[3] if len(scope) == 5 else "s3"
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from cloudknot.local.iam.calls import Call
 from cloudknot.local.iam.policy import Access, Context
-from cloudknot.local.wsgi import body_of
+from cloudknot.local.wsgi import read_body
 
 FREE = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
 """Actions without a required permission (STS API reference)."""
@@ -354,7 +354,8 @@ def _deleted(environ: WSGIEnvironment) -> list[str]:
     """Return the keys in a DeleteObjects request."""
     try:
         return [
-            element.text or "" for element in ElementTree.fromstring(body_of(environ)).iterfind(".//{*}Object/{*}Key")
+            element.text or ""
+            for element in ElementTree.fromstring(read_body(environ)).iterfind(".//{*}Object/{*}Key")
         ]
     except ElementTree.ParseError:
         # A request that cannot be decoded needs the permission to delete every object.

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 from wsgiref.types import WSGIEnvironment
 
-from cloudknot.local.wsgi import body_of, form_of, is_xml
+from cloudknot.local.wsgi import is_xml, parse_form, read_body
 
 _BATCH_OPERATIONS = """
     CancelJob CancelJobs CreateComputeEnvironment CreateJobQueue CreateSchedulingPolicy DeleteComputeEnvironment
@@ -72,15 +72,15 @@ class Call:
         return {str(text): str(self.arguments.get(f"{start}.Value", "")) for start, text in ends.items()}
 
 
-def call_of(environ: WSGIEnvironment, service: str) -> Call:
+def decode_call(environ: WSGIEnvironment, service: str) -> Call:
     """Return the call that a request makes. The path stands for an operation that cannot be decoded."""
-    body = body_of(environ)
+    body = read_body(environ)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if service == "batch":
         return _batch_call(environ, _object(body))
     if target and not is_xml(service):
         return Call(service, target.rpartition(".")[2], _object(body))
-    form = form_of(body)
+    form = parse_form(body)
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
     # With an action in body and query, the check could see one and the service carry out the other. Joined, they form
     # an action that no policy allows.

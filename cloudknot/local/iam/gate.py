@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local import wsgi
 from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
-from cloudknot.local.iam.calls import Call, call_of
+from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.keys import Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, ParsedStatement, decide, parse
 from cloudknot.local.iam.signing import Request, claimed_key, verify
@@ -62,7 +62,7 @@ class Gate:
 
         On success ``environ["cloudknot.principal"]`` is the request's `Principal`, or None for the cloud's owner.
         """
-        request = request_of(environ)
+        request = received_request(environ)
         claimed = claimed_key(request)
         accepted = self._keys.find(claimed or "")
         # An unknown key is checked against the owner's, which yields the right one of AWS's errors.
@@ -123,7 +123,7 @@ class Gate:
         # S3 Control is signed for S3 too, but its operations have other actions.
         if service == "s3" and not path.startswith("/v20180820/"):
             return s3_accesses(environ, common)
-        return accesses(call_of(environ, service), self._names, common)
+        return accesses(decode_call(environ, service), self._names, common)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
         """Return the decision on an access, as `decide` does."""
@@ -134,7 +134,7 @@ class Gate:
         return decision
 
 
-def request_of(environ: WSGIEnvironment) -> Request:
+def received_request(environ: WSGIEnvironment) -> Request:
     """Return a request in the form that `verify` takes."""
     headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):

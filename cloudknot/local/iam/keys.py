@@ -130,10 +130,10 @@ class IdentityLayer:
         """Returns the ARN and the trust policy of a role, by its name."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        service = wsgi.service_of(environ)
+        service = wsgi.signed_service(environ)
         if service not in ("iam", "sts", "cloudformation"):
             return self._services(environ, start_response)
-        form = wsgi.form_of(wsgi.body_of(environ))
+        form = wsgi.parse_form(wsgi.read_body(environ))
         action = form.get("Action", "")
         # The gate sets the principal. The server's own calls bypass the gate, and may assume the role of any job.
         if service == "sts" and action == "AssumeRole" and "cloudknot.principal" in environ:

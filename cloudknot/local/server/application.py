@@ -85,7 +85,7 @@ class Application:
         # Before the gate: a job has no key yet to sign this request with, and presents its token instead.
         if environ["PATH_INFO"].startswith(CREDENTIALS_PATH):
             return self._credentials.answer(environ, start_response)
-        service = wsgi.service_of(environ)
+        service = wsgi.signed_service(environ)
         refusal = self._gate.refusal(environ, service)
         if refusal is not None:
             return wsgi.refuse(environ, start_response, service, refusal.status, refusal.code, refusal.message)
@@ -123,7 +123,7 @@ class Application:
     def _answer_principal(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, without showing a principal more about missing objects than its policies allow."""
         principal = environ["cloudknot.principal"]
-        if principal is None or wsgi.service_of(environ) != "s3":
+        if principal is None or wsgi.signed_service(environ) != "s3":
             return self._dispatch(environ, start_response)
         return self._gate.hide_missing(principal, environ, start_response, self._dispatch)
 
@@ -135,7 +135,7 @@ class Application:
                 return wsgi.send_json(start_response, self._batch.respond(path, environ["wsgi.input"].read()))
             except ClientException as error:
                 return wsgi.refuse_client(start_response, error)
-        if wsgi.service_of(environ) == "cloudformation":
+        if wsgi.signed_service(environ) == "cloudformation":
             return self._answer_stack_request(environ, start_response)
         # moto reads the raw path from RAW_URI, werkzeug's name for it. waitress calls it REQUEST_URI.
         environ["RAW_URI"] = environ["REQUEST_URI"]
@@ -150,7 +150,7 @@ class Application:
 
     def _answer_stack_request(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            body = self._stacks.respond(environ["wsgi.input"].read(), wsgi.scope_of(environ)[0])
+            body = self._stacks.respond(environ["wsgi.input"].read(), wsgi.signature_scope(environ)[0])
         except ValidationError as error:
             _, body = wsgi.error_body("cloudformation", error.code, str(error))
             return wsgi.send(start_response, body, "text/xml", 400)
@@ -164,4 +164,4 @@ class Application:
 
 def _may_change_batch(environ: WSGIEnvironment) -> bool:
     """Return whether a request may change job definitions, queues or compute environments."""
-    return wsgi.service_of(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")
+    return wsgi.signed_service(environ) == "batch" and not environ["PATH_INFO"].startswith("/v1/describe")

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from cloudknot.local.iam.accesses import Names, accesses, s3_accesses
-from cloudknot.local.iam.calls import Call, call_of
+from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.policy import Access, decide, parse
 
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
@@ -175,19 +175,20 @@ class TestRequests:
 
     def test_each_protocol(self):
         form = request("POST", body=b"Action=CreateUser&UserName=ann")
-        assert call_of(form, "iam").action == "iam:CreateUser"
+        assert decode_call(form, "iam").action == "iam:CreateUser"
         assert form["wsgi.input"].read() == b"Action=CreateUser&UserName=ann"
         assert (
-            call_of(request("POST", x_amz_target="Logs_20140328.GetLogEvents"), "logs").action == "logs:GetLogEvents"
+            decode_call(request("POST", x_amz_target="Logs_20140328.GetLogEvents"), "logs").action
+            == "logs:GetLogEvents"
         )
-        assert call_of(request("POST", "/v1/submitjob", b"{}"), "batch").action == "batch:SubmitJob"
-        assert call_of(request("DELETE", "/v1/tags/arn%3Aaws?tagKeys=a"), "batch").action == "batch:UntagResource"
+        assert decode_call(request("POST", "/v1/submitjob", b"{}"), "batch").action == "batch:SubmitJob"
+        assert decode_call(request("DELETE", "/v1/tags/arn%3Aaws?tagKeys=a"), "batch").action == "batch:UntagResource"
 
     def test_an_operation_cannot_be_hidden_behind_another(self):
         both = request("POST", "/?Action=ListRoles", b"Action=CreateUser")
-        assert call_of(both, "iam").operation not in ("ListRoles", "CreateUser")
+        assert decode_call(both, "iam").operation not in ("ListRoles", "CreateUser")
         target = request("POST", body=b"Action=CreateUser", x_amz_target="x.ListRoles")
-        assert call_of(target, "iam").operation == "CreateUser"
+        assert decode_call(target, "iam").operation == "CreateUser"
 
     @pytest.mark.parametrize(
         ("method", "uri", "needed"),
