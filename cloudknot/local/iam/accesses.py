@@ -63,7 +63,7 @@ _BATCH_KINDS = {
     "computeEnvironmentName": "compute-environment",
     "jobId": "job",
 }
-# To give a role to a service takes iam:PassRole for that role and that service.
+# Giving a role to a service takes iam:PassRole for that role and that service.
 _ROLE_SERVICES = {
     "jobRoleArn": "ecs-tasks.amazonaws.com",
     "executionRoleArn": "ecs-tasks.amazonaws.com",
@@ -92,7 +92,7 @@ _S3_BUCKET = {
 }
 """Subresources of a bucket: the name in the query, and the name in actions after ``Get`` and ``Put``."""
 _S3_DELETE_ACTIONS = {"policy": "s3:DeleteBucketPolicy", "website": "s3:DeleteBucketWebsite"}
-"""Subresources with a delete action of their own. To delete any other one takes its put action."""
+"""Subresources with a delete action of their own. Deleting any other one takes its put action."""
 _S3_LISTS = {"uploads": "s3:ListBucketMultipartUploads", "versions": "s3:ListBucketVersions"}
 _S3_OBJECT = {
     "acl": "ObjectAcl",
@@ -125,7 +125,7 @@ class Names:
         """Return the ARN of a resource of this account."""
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
-    def of(self, service: str, kind: str, name: str) -> str:
+    def arn_for(self, service: str, kind: str, name: str) -> str:
         """Return the ARN for a name, which may be an ARN already."""
         return name if name.startswith("arn:") else self.arn(service, f"{kind}/{name}")
 
@@ -147,15 +147,15 @@ def _batch(call: Call, names: Names, context: Context) -> Iterator[Access]:
     if call.operation.startswith(("Describe", "List")) and call.operation != "ListTagsForResource":
         return
     arguments = call.arguments
-    arns = [names.of("batch", kind, call.text(name)) for name, kind in _BATCH_KINDS.items() if call.text(name)]
+    arns = [names.arn_for("batch", kind, call.text(name)) for name, kind in _BATCH_KINDS.items() if call.text(name)]
     # A submission needs both permissions, even if the request leaves out one of the names.
     if call.operation == "SubmitJob":
-        arns = [names.of("batch", _BATCH_KINDS[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
-    arns += [names.of("batch", "job", job) for job in call.texts("jobs")] + list(
+        arns = [names.arn_for("batch", _BATCH_KINDS[name], call.text(name)) for name in ("jobDefinition", "jobQueue")]
+    arns += [names.arn_for("batch", "job", job) for job in call.texts("jobs")] + list(
         filter(None, [call.text("resourceArn")])
     )
     for order in arguments.get("computeEnvironmentOrder") or ():
-        arns.append(names.of("batch", "compute-environment", str(order.get("computeEnvironment"))))
+        arns.append(names.arn_for("batch", "compute-environment", str(order.get("computeEnvironment"))))
     # The operations for many jobs have no actions of their own.
     action = {"CancelJobs": "batch:CancelJob", "TerminateJobs": "batch:TerminateJob"}.get(call.operation, call.action)
     yield from (Access(action, arn, context) for arn in arns)
@@ -165,7 +165,7 @@ def _batch(call: Call, names: Names, context: Context) -> Iterator[Access]:
     for part in (arguments, arguments.get("containerProperties") or {}, arguments.get("computeResources") or {}):
         for name, service in _ROLE_SERVICES.items():
             if isinstance(part, dict) and part.get(name):
-                yield _pass_role(names.of("iam", "role", part[name]), service, context)
+                yield _pass_role(names.arn_for("iam", "role", part[name]), service, context)
         if isinstance(part, dict) and part.get("instanceRole"):
             profile = names.find("instance-profile", part["instanceRole"].rpartition("/")[2])
             yield _pass_role(profile, "ec2.amazonaws.com", context)
@@ -190,7 +190,7 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
         return
     if profile:
         arn = names.arn("iam", f"instance-profile/{prefix}{profile}")
-        # A request names no path for an existing resource, but its ARN contains one. So the ARN is looked up.
+        # The ARN of an existing resource contains a path that the request does not name. So the ARN is looked up.
         arn = arn if operation.startswith("Create") else names.find("profile", profile) or arn
         if operation == "AddRoleToInstanceProfile":
             yield _pass_role(names.find("role", role), "ec2.amazonaws.com", context)
@@ -216,7 +216,7 @@ def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
     if created:
         yield Access(call.action, names.arn("ec2", f"{created}/*"), context)
         if call.tags:
-            # Policies may allow tags only while a resource is created, by this condition key.
+            # By this condition key, policies can allow tags only at the creation of a resource.
             tagging = {**context, "ec2:createaction": (operation,)}
             yield Access("ec2:CreateTags", names.arn("ec2", f"{created}/*"), tagging)
     yield from (Access(call.action, arn, context) for arn in arns)
@@ -293,48 +293,50 @@ def s3_accesses(environ: WSGIEnvironment, common: Context) -> Iterator[Access]:
     elif not bucket:
         yield Access("s3:ListAllMyBuckets", "*", common)
     elif key:
-        yield from _of_object(method, f"arn:aws:s3:::{bucket}/{key}", query, environ, common)
+        yield from _object_accesses(method, f"arn:aws:s3:::{bucket}/{key}", query, environ, common)
     else:
-        yield from _of_bucket(method, f"arn:aws:s3:::{bucket}", query, environ, common)
+        yield from _bucket_accesses(method, f"arn:aws:s3:::{bucket}", query, environ, common)
 
 
 def missing_keys_shown(environ: WSGIEnvironment, common: Context) -> Access | None:
     """Return the permission to learn that an object does not exist, or None for a request that reads no object."""
-    # Without a value for s3:prefix, which requests for one object do not have (Amazon S3 API reference, "GetObject",
-    # Permissions).
+    # The condition key s3:prefix is missing, as in every request for one object (Amazon S3 API reference,
+    # "GetObject", Permissions).
     bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
     reads_object = key and environ["REQUEST_METHOD"] in ("GET", "HEAD")
     return Access("s3:ListBucket", f"arn:aws:s3:::{bucket}", common) if reads_object else None
 
 
-def _of_bucket(
+def _bucket_accesses(
     method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
 ) -> Iterator[Access]:
-    part = next((name for name in _S3_BUCKET if name in query), None)
-    listed = next((name for name in _S3_LISTS if name in query), None)
+    subresource = next((name for name in _S3_BUCKET if name in query), None)
+    listing = next((name for name in _S3_LISTS if name in query), None)
     if method == "POST" and "delete" in query:
-        # S3 deletes the keys that a policy allows and reports the others. Here, one denied key refuses the request.
-        for key in _deleted(environ):
+        # On AWS, S3 deletes the allowed keys and reports the others. Here, one denied key refuses the whole request.
+        for key in _keys_to_delete(environ):
             yield Access("s3:DeleteObject", f"{arn}/{key}", common)
-    elif part is not None:
-        deletes = method == "DELETE" and part in _S3_DELETE_ACTIONS
+    elif subresource is not None:
+        deletes = method == "DELETE" and subresource in _S3_DELETE_ACTIONS
         verb = "Get" if method in ("GET", "HEAD") else "Put"
-        yield Access(_S3_DELETE_ACTIONS[part] if deletes else f"s3:{verb}{_S3_BUCKET[part]}", arn, common)
+        yield Access(
+            _S3_DELETE_ACTIONS[subresource] if deletes else f"s3:{verb}{_S3_BUCKET[subresource]}", arn, common
+        )
     elif method in ("GET", "HEAD"):
         conditions = {condition: (query[name],) for name, condition in _S3_CONDITIONS.items() if name in query}
-        yield Access(_S3_LISTS[listed] if listed else "s3:ListBucket", arn, {**common, **conditions})
+        yield Access(_S3_LISTS[listing] if listing else "s3:ListBucket", arn, {**common, **conditions})
     else:
         yield Access("s3:CreateBucket" if method == "PUT" else "s3:DeleteBucket", arn, common)
 
 
-def _of_object(
+def _object_accesses(
     method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
 ) -> Iterator[Access]:
-    part = next((name for name in _S3_OBJECT if name in query), None)
+    subresource = next((name for name in _S3_OBJECT if name in query), None)
     version = "Version" if "versionId" in query else ""
-    if part is not None:
+    if subresource is not None:
         verb = {"GET": "Get", "HEAD": "Get", "DELETE": "Delete"}.get(method, "Put")
-        yield Access(f"s3:{verb}{_S3_OBJECT[part]}", arn, common)
+        yield Access(f"s3:{verb}{_S3_OBJECT[subresource]}", arn, common)
     elif "uploadId" in query and method in ("GET", "DELETE"):
         action = "s3:ListMultipartUploadParts" if method == "GET" else "s3:AbortMultipartUpload"
         yield Access(action, arn, common)
@@ -350,7 +352,7 @@ def _of_object(
             yield Access("s3:GetObject", f"arn:aws:s3:::{source}", common)
 
 
-def _deleted(environ: WSGIEnvironment) -> list[str]:
+def _keys_to_delete(environ: WSGIEnvironment) -> list[str]:
     """Return the keys in a DeleteObjects request."""
     try:
         return [

@@ -82,8 +82,8 @@ def decode_call(environ: WSGIEnvironment, service: str) -> Call:
         return Call(service, target.rpartition(".")[2], _object(body))
     form = parse_form(body)
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-    # With an action in body and query, the check could see one and the service carry out the other. Joined, they form
-    # an action that no policy allows.
+    # With one action in the body and another in the query, this check could see one and the service carry out the
+    # other. Joined, they form a name that a policy for one of them does not match.
     action = "+".join(filter(None, (form.get("Action"), query.get("Action"))))
     return Call(service, action or environ["PATH_INFO"], {**form, **query})
 

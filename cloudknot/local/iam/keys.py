@@ -146,7 +146,7 @@ class IdentityLayer:
                 return self._services(environ, start_response)
             return self._answer_and_record(record, form, environ, start_response)
         finally:
-            # Also after an error: to read the policies once more does no harm.
+            # Also after an error: reading the policies again does no harm.
             if not action.startswith(_READS) and service != "sts":
                 self.on_change()
 

@@ -66,7 +66,7 @@ class ParsedStatement:
         return self.names_action(access.action) and self._names_resource(access) and self._holds(access.context)
 
     def names_action(self, action: str) -> bool:
-        """Return whether the statement applies to an action, on whatever resource."""
+        """Return whether the statement applies to an action, on any resource."""
         # IAM ignores case in actions, but not in resources.
         matches = any(glob(pattern.lower()).fullmatch(action.lower()) for pattern in self.actions)
         return matches != ("Action" in self.negated)

@@ -27,7 +27,7 @@ class Moto:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # moto's dispatcher lists moto's folders at every request to find the service. That takes longer than the rest
-        # of an S3 request: to bypass it saves half of the server's CPU time for an element (12.5 ms to 6 ms).
+        # of an S3 request. Bypassing it halves the server's CPU time for an element, from 12.5 ms to 6 ms.
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") and not _is_control(environ):
             return self._s3(environ, start_response)
         return self._dispatch(environ, start_response)
