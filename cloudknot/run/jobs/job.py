@@ -82,7 +82,7 @@ class BatchJob:
     @cached_property
     def _cloud(self) -> Cloud:
         """The cloud of the job."""
-        # The knot may have moved to another bucket since: the run stays in its own.
+        # The bucket of the run, because the knot may use another one by now.
         return self._chosen_cloud.in_bucket(self.keys.bucket)
 
     @cached_property
@@ -143,7 +143,7 @@ class BatchJob:
 
     @property
     def job_definition(self) -> str:
-        """ARN of the job definition revision that the map and all its retries use."""
+        """ARN of the revision of the job definition that the map and all its retries use."""
         return self._record["job_definition"]
 
     @property
@@ -288,7 +288,7 @@ class BatchJob:
     def _current_collection(self) -> Collection | None:
         """Return the collection in this session; None if there is none, or a newer round has made it outdated."""
         collection = self._collection
-        # Two numbers decide, so no round has to notify its future.
+        # The comparison of two numbers is enough, so whoever adds a round need not notify this future.
         is_outdated = (
             collection is not None and collection.ended and collection.collector.round < self._view.newest_round
         )
@@ -352,12 +352,12 @@ class BatchJob:
         Parameters
         ----------
         memory, timeout, vcpus, retries : int, optional
-            As in `Knot.map`. Default: the values of the previous round. With ``memory_growth``, a job that ran out of
-            memory gets that many times its memory.
+            As in `Knot.map`. Default: the values of the previous round. After a job ran out of memory, its memory is
+            multiplied by the ``memory_growth`` of the knot, if there is one.
         chunksize : int, optional
-            Elements for each child job, at most as many as in the map. Default: as in the map, if it was chosen there
-            and no process has died. Otherwise the failed elements are divided over up to 1,000 child jobs, so that an
-            element that kills its process takes few others with it.
+            Elements for each child job, at most as many as in the map. Default: the choice of the map. Without one,
+            or after a process has died, the failed elements are divided over up to 1,000 child jobs. An element that
+            kills its process then takes few others with it.
         progress : bool, optional
             As in `Knot.map`.
 
@@ -462,8 +462,8 @@ class BatchJob:
 
         Examples
         --------
-        >>> future = knot.map(range(100))
-        >>> total = future.job.reduce(sum).result()
+        >>> job = knot.map(range(100)).job
+        >>> total = job.reduce(sum).result()
         """
         options = MapOptions.of_map(
             kwargs=kwargs,

@@ -86,12 +86,12 @@ class Retry:
     view : RunView
         The view of the same run.
     grows : bool
-        Whether memory may grow automatically: only in the session that submitted the map.
+        Whether ``memory_growth`` may submit rounds: only in a session that submitted the map, or a retry of it.
     """
 
     def __init__(self, run: Run, view: RunView, grows: bool = False) -> None:
-        # Growth may double a bill unnoticed. So it needs a session that submitted the map; reading a result later
-        # submits nothing.
+        # Growth can double a bill unnoticed, so only a session that has submitted something may do it. A session that
+        # only reads results submits nothing.
         self._run, self._view, self._may_grow = run, view, grows
         self._grown_choices: Choices | None = None
 
@@ -103,6 +103,7 @@ class Retry:
             if chunksize is None and table.any_died():
                 chunksize = chunk_after_death(self._run.rounds, len(failed))
             self._start(failed, choices, chunksize, self._live_jobs_of_source())
+            # From now on this session has submitted a round itself.
             self._may_grow = True
 
     def _start(
@@ -151,7 +152,7 @@ class Retry:
         The collector asks for each failed child, and calls `grow` when the whole job has ended.
         """
         end = ending(job)
-        # A person in any session who ended the job does not want its elements submitted again.
+        # After a person has ended the job, in whatever session, nothing is submitted again.
         is_enabled = self._may_grow and not self._view.stopped_by_hand
         if not (is_enabled and self._run.manifest.memory_growth and out_of_memory(end)):
             return False
@@ -223,44 +224,64 @@ def start_round(
         The run was deleted.
     """
     refuse_too_many(len(depends_on))
-    newest = rounds.newest
-    waits: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
-    # The job definition of the map, not the newest of the knot: one list must not hold results of two functions.
-    keys, previous = newest.submission.keys, newest.submission.manifest
-    # Raises if the run was deleted.
-    read_manifest(cloud, keys, rounds.first.submitted_ids[0])
-    number = _free_number(cloud, keys, newest.number)
-    size = chunk_of_retry(rounds, len(elements), chunksize)
-    manifest = round_manifest(previous, number, len(elements), size, choices.overrides.retries)
-    tags = newest.stored_choices.get("tags") or {}
-    stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [waits]}
-    # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes the
-    # claims of two sessions differ, so a session whose answer was lost recognises its own.
-    claim = manifest.to_json(**stored_choices, session=secrets.token_hex(8)).encode()
-    if not cloud.storage.put_new(keys.round(number), claim):
-        raise _claimed_elsewhere(keys, CLAIM_TIME)
-    submission = Submission(keys, manifest, number, tags)
-    variables = MapOptions(env_vars=choices.env_vars).container_environment
-    request = array_request(submission, variables)
-    request["dependsOn"] = waits
-    request = with_overrides(request, choices.overrides)
+    dependencies: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
+    submission, stored_choices = _claim_round(cloud, rounds, len(elements), choices, chunksize, dependencies)
+    keys, manifest = submission.keys, submission.manifest
 
     def undo() -> None:
-        cloud.storage.delete(keys.round(number), keys.todo(number))
+        cloud.storage.delete(keys.round(manifest.round), keys.todo(manifest.round))
 
     try:
-        cloud.storage.put(keys.todo(number), encode_elements(elements))
+        cloud.storage.put(keys.todo(manifest.round), encode_elements(elements))
     except BaseException:
         with suppress(CloudknotError):
             undo()
         raise
     if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
-        # The network was down or the machine asleep for long, so another session may soon regard the claim as void.
+        # The network was down or the machine asleep, and another session may soon regard the claim as void.
         undo()
         raise _claimed_elsewhere(keys, timedelta(0))
-    record = submit(cloud, submission, [request], undo)
+    variables = MapOptions(env_vars=choices.env_vars).container_environment
+    request = array_request(submission, variables)
+    request["dependsOn"] = dependencies
+    record = submit(cloud, submission, [with_overrides(request, choices.overrides)], undo)
     _end_if_clobbered(cloud, rounds, submission, record)
     return Round(submission, elements, rounds.children, record, stored_choices)
+
+
+def _claim_round(
+    cloud: Cloud,
+    rounds: Rounds,
+    count: int,
+    choices: Choices,
+    chunksize: int | None,
+    dependencies: list[JobDependencyTypeDef],
+) -> tuple[Submission, StoredChoices]:
+    """Store the manifest of a new round of ``count`` elements, under a key that only one session can take.
+
+    Raises
+    ------
+    JobRunningError
+        Another session has a claim to the round.
+    ResourceDoesNotExistException
+        The run was deleted.
+    """
+    newest = rounds.newest
+    # The job definition of the map, not the newest of the knot: one list must not hold results of two functions.
+    keys, previous = newest.submission.keys, newest.submission.manifest
+    # Raises if the run was deleted.
+    read_manifest(cloud, keys, rounds.first.submitted_ids[0])
+    number = _free_number(cloud, keys, newest.number)
+    size = chunk_of_retry(rounds, count, chunksize)
+    manifest = round_manifest(previous, number, count, size, choices.overrides.retries)
+    tags = newest.stored_choices.get("tags") or {}
+    stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [dependencies]}
+    # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes their
+    # claims differ, so a session whose answer was lost recognises its own.
+    claim = manifest.to_json(**stored_choices, session=secrets.token_hex(8)).encode()
+    if not cloud.storage.put_new(keys.round(number), claim):
+        raise _claimed_elsewhere(keys, CLAIM_TIME)
+    return Submission(keys, manifest, number, tags), stored_choices
 
 
 def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:
