@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import StoredObject
 
 AUTO = "auto"
+# By default a knot has 256 vCPUs. With 500 children each vCPU gets some in turn, which evens out elements of different
+# length. More children are dearer to collect, because each stores an object, and reading that takes a request. With
+# 1,000 of them, listing a million small results took nearly five times as long as a bare read.
 MIN_CHILDREN = 500
-"""Child jobs of a map with more elements than an array can have children, unless the caller chose a chunk size."""
-# 500 give the 256 vCPUs of a knot by default some children in turn, which evens out elements of different length. Each
-# child stores at least one object, and each costs a request to read. With 1,000 children, collecting a million small
-# results took nearly five times a bare read.
+"""Least number of child jobs if a map has too many elements for one child each, and the caller chose no chunk size."""
 LONGEST = 240.0
 SHORTEST = 60.0
 """Seconds that a child should take: four minutes, or less if vCPUs would be idle otherwise, but at least one minute.

@@ -115,10 +115,7 @@ def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None
 
 
 def _stride(sizes: list[int]) -> int:
-    """Return the size to pad elements to.
-
-    0 if together they are too large to hold, or if padding would add too much.
-    """
+    """Return the size to pad elements to; 0 if they fill a part of an upload, or padding would add too much."""
     total, stride = sum(sizes), max(sizes)
     padding = stride * len(sizes) - total
     return stride if total < PART_SIZE and padding <= max(OFFSET_SIZE * len(sizes), PADDING * total) else 0

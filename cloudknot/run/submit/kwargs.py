@@ -123,6 +123,7 @@ def stored_keywords(
             if stored.key and not storage.exists(keys.manifest):
                 release(storage, stored.key, keys.run_id)
         raise
+    # The run is submitted, so an error of this clean-up must not reach the caller.
     with suppress(CloudknotError):
         if stored.key:
             discard_unused(storage, knot)

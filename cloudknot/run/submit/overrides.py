@@ -35,8 +35,8 @@ def check_overrides(overrides: Overrides, max_vcpus: int, fargate: tuple[int, in
 
 def with_overrides(request: SubmitJobRequestTypeDef, overrides: Overrides) -> SubmitJobRequestTypeDef:
     """Return a SubmitJob request with the overrides of a map."""
-    # No retryStrategy: Batch cannot tell a failed function from a lost machine, so the worker counts the attempts. It
-    # reads their limit in the manifest.
+    # No retryStrategy: Batch counts all attempts together, those that lost their machine too. So the worker counts the
+    # failures of the function, and reads their limit in the manifest.
     resources: list[ResourceRequirementTypeDef] = []
     if overrides.vcpus is not None:
         resources.append({"type": "VCPU", "value": str(overrides.vcpus)})

@@ -116,8 +116,8 @@ def start_run(
     source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
     if source_or_elements is None:
         return None
-    # The id exists before the job, so the inputs are stored when the job starts.
     cloud.storage.ensure_bucket(target.tags)
+    # The run id is not Batch's job id, so the inputs can be stored before the job exists.
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     dump = partial(pickle_into, program=program)
     with stored_keywords(cloud.storage, keys, target.knot, options.kwargs, dump) as keywords:
@@ -169,6 +169,7 @@ def _store(
             CHUNKSIZE_WAS_DEFAULT: options.chunksize is None and source is None and size > 1,
             "depends_on": [dependencies.of(child) for child in range(len(dependencies.own) or 1)],
         }
+        # The manifest comes last: inputs without one are an unfinished upload, not a run.
         cloud.storage.put(keys.manifest, manifest.to_json(**choices).encode())
     except BaseException:
         _discard(cloud, keys)

@@ -119,13 +119,14 @@ def submit(
         Batch refused a job or did not answer. Without an answer a job may exist; `read_record` finds it later.
     """
     job_ids: list[str | None] = []
-    # False while a call is unanswered: no later refusal proves that it made no job.
+    # False while a SubmitJob call has no answer: it may have made a job, whatever comes next.
     is_certain = True
     try:
         for child, request in enumerate(requests):
             is_certain = False
             job_ids.append(_submit_one(cloud, submission, child, request, sleep))
             is_certain = True
+            # The record of a killed session names its jobs up to here. The others are found by name.
             if len(job_ids) % RECORD_EVERY == 0:
                 _store_record(cloud, submission, job_ids)
         return _store_record(cloud, submission, job_ids)
@@ -207,9 +208,9 @@ def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestT
             knot = submission.manifest.knot
             raise ResourceDoesNotExistException(
                 f"The knot {knot!r} cannot run jobs, because its job queue or job definition was deleted or disabled. "
-                f"If somebody clobbered the knot, make it again with Knot(name={knot!r}, func=...) and map again. Its "
-                "results are still stored, but its earlier jobs cannot be retried. In any other case, first run "
-                f"`cloudknot clobber {knot}`. {error}",
+                f"Its results are still stored, but its earlier jobs cannot be retried. Make the knot again with "
+                f"Knot(name={knot!r}, func=...), and map again. If nobody has clobbered it, run "
+                f"`cloudknot clobber {knot}` first. {error}",
                 code=error.code,
                 operation=error.operation,
             ) from error
