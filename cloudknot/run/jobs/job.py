@@ -255,8 +255,8 @@ class BatchJob:
         """
         if index is not None and not 0 <= index < (count := self.manifest.count):
             refuse(
-                problem=f"index={index} is not an element of this map, which has {count:,}.",
-                fix=f"Pass an index from 0 to {count - 1}.",
+                problem=f"index={index} is not the index of an element of this map.",
+                fix=f"Pass an index from 0 to {count - 1}." if count > 1 else "Pass index=0: the map has one element.",
             )
         self._catch_up()
         children = range(self._run.rounds.children) if index is None else self._run.rounds.children_of(index)

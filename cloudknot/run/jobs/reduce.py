@@ -100,7 +100,7 @@ def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
         raise CloudknotInputError(
             f"{program.name}{program.signature} cannot be called with one list: {error}. reduce calls the function "
             "once, with the list of all results. Nothing was submitted. To combine the results two by two, pass "
-            f"functools.partial(functools.reduce, {program.name})."
+            f"functools.partial(functools.reduce, {_expression(program)})."
         ) from error
 
 
@@ -117,9 +117,15 @@ def _check_image(program: Program, image: Program | None) -> None:
         + ("does not have." if image else "may not have.")
         + " Nothing was submitted.",
         cause="" if image else "Another session built that image, so its content is not known here.",
-        fix=f"Make a knot of the function and pass that: reduce(Knot(name=..., func={program.name})). If the image "
-        f"has everything that it needs, pass reduce({program.name}, requirements=[]).",
+        fix=f"Make a knot of the function and pass that: reduce(Knot(name=..., func={_expression(program)})). If the "
+        f"image has everything that it needs, call reduce({_expression(program)}, requirements=[]).",
     )
+
+
+def _expression(program: Program) -> str:
+    """Return an expression for the function that the reader of an error can paste."""
+    # The name of a lambda is no expression.
+    return program.name if program.name.isidentifier() else "func"
 
 
 def _serialize(program: Program) -> bytes:

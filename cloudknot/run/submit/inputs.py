@@ -61,8 +61,9 @@ class InputPacker:
             self._dump(file, element)
         except Exception as error:
             raise CloudknotInputError(
-                f"Element {index} of the input, of type {type(element).__name__}, cannot be pickled: {error}. Nothing "
-                "was submitted. Pass a file name or a number in its place, and make the object inside the function."
+                f"Element {index} of the input, of type {type(element).__name__}, cannot be sent to a job: {error}. "
+                "Nothing was submitted. Pass a file name or a number in its place, and make the object inside the "
+                "function."
             ) from error
         return file.pieces()
 
