@@ -362,7 +362,7 @@ def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
             remaining = _claim_time(cloud, key) + CLAIM_TIME - datetime.now(UTC)
             if remaining > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
                 raise _claimed_elsewhere(keys, max(remaining, timedelta(0)))
-            # The number of a void claim is not used again: its manifest lies there.
+            # The manifest of a void claim is still stored, so its number is skipped.
             number = max(number, keys.round_of(key))
     return number + 1
 

@@ -62,14 +62,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The dependencies of the jobs of a map: common ones, and with independent jobs one more job id for each."""
+    """The dependencies of the jobs of a map: common ones, and with independent jobs one more job id for each child."""
 
     common: tuple[JobDependencyTypeDef, ...] = ()
-    own: tuple[str, ...] = ()
+    per_child: tuple[str, ...] = ()
 
     def of(self, child: int) -> list[JobDependencyTypeDef]:
         """Return ``dependsOn`` for the SubmitJob request of a child."""
-        own: list[JobDependencyTypeDef] = [{"jobId": self.own[child]}] if self.own and self.own[child] else []
+        job_id = self.per_child[child] if self.per_child else ""
+        own: list[JobDependencyTypeDef] = [{"jobId": job_id}] if job_id else []
         return [*self.common, *own]
 
 
@@ -93,17 +94,17 @@ def dependencies_of(depends_on: Sequence[str], source: Source | None, manifest: 
     # An ended source is left out. Batch would fail the whole map for one failed element of it, or refuse an id that it
     # has forgotten. All results that will ever exist are in S3 already.
     live = source.live_job_ids() if source else []
-    own: tuple[str, ...] = ()
+    per_child: tuple[str, ...] = ()
     if source and live and manifest.job_type == _job_type(source) == "independent":
         # Jobs that were never submitted keep their place, so that each position is its child's.
-        own = tuple(job_id if job_id in live else "" for job_id in source.run.rounds.newest.job_ids)
+        per_child = tuple(job_id if job_id in live else "" for job_id in source.run.rounds.newest.job_ids)
     elif source and _chunks_match(source, live, manifest):
         # Each child starts when its own input is stored, and a failure stays with one child.
         common.append({"jobId": live[0], "type": "N_TO_N"})
     else:
         common.extend({"jobId": job_id} for job_id in live)
-    refuse_too_many(len(common) + bool(own))
-    return Dependencies(tuple(common), own)
+    refuse_too_many(len(common) + bool(per_child))
+    return Dependencies(tuple(common), per_child)
 
 
 def _job_type(source: Source) -> str:
@@ -139,7 +140,7 @@ def failed_dependencies(door: Door, depends_on: Sequence[Sequence[JobDependencyT
     Returns
     -------
     str
-        Empty if Batch knows no failed one.
+        Empty if none has failed, or Batch has forgotten them.
     """
     entries = depends_on[child if len(depends_on) > 1 else 0] if depends_on else ()
     ids = [f"{item['jobId']}:{child}" if item.get("type") == "N_TO_N" else item["jobId"] for item in entries]

@@ -31,6 +31,7 @@ class Claim(NamedTuple):
 
 def claim(storage: Storage, knot: str, digest: str, run_id: str) -> Claim:
     """Claim the object with this digest for a run. While it is being released, claim a private copy."""
+    # A copy for each run would need no marks, but would upload hundreds of megabytes again with every map.
     return _claim(storage, shared_key(knot, digest), run_id) or _claim_private(storage, knot, digest, run_id)
 
 

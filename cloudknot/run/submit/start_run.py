@@ -167,7 +167,7 @@ def _store(
             "env_vars": options.env_vars,
             "tags": dict(target.job_tags),
             CHUNKSIZE_WAS_DEFAULT: options.chunksize is None and source is None and size > 1,
-            "depends_on": [dependencies.of(child) for child in range(len(dependencies.own) or 1)],
+            "depends_on": [dependencies.of(child) for child in range(len(dependencies.per_child) or 1)],
         }
         # The manifest comes last: inputs without one are an unfinished upload, not a run.
         cloud.storage.put(keys.manifest, manifest.to_json(**choices).encode())
@@ -263,8 +263,8 @@ def _requests(
     variables = options.container_environment
     if submission.manifest.job_type == "independent":
         for child in range(submission.jobs):
-            own: list[KeyValuePairTypeDef] = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
-            request = base_request(submission, own)
+            child_variables: list[KeyValuePairTypeDef] = [*variables, {"name": CHILD_VARIABLE, "value": str(child)}]
+            request = base_request(submission, child_variables)
             request["dependsOn"] = dependencies.of(child)
             yield with_overrides(request, options.overrides)
     else:

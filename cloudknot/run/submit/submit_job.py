@@ -2,7 +2,7 @@
 
 A run is submitted in rounds: round 0 is the map, and `retry_failed` submits the others. SubmitJob has no idempotency
 token. The jobs of a round therefore have a unique name, made before the call. After a lost answer or a killed session
-the jobs are found by it in the queue.
+they are found in the queue by that name.
 """
 
 from __future__ import annotations
