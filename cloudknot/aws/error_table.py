@@ -28,17 +28,16 @@ NO_CREDENTIALS = (
     "or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. To run on this machine without AWS, pass "
     'Knot(..., cloud="local") or set CLOUDKNOT_CLOUD=local.'
 )
-BAD_CREDENTIALS = (
-    "AWS does not accept your credentials ({code}). They are wrong, or they have expired. Jobs that are already "
-    "submitted keep running. Renew the credentials (for example with `aws sso login`), test them with "
-    "`aws sts get-caller-identity`, and call again."
+RENEW_CREDENTIALS = (
+    "Jobs that are already submitted keep running. Renew your credentials (for example with `aws sso login`), test "
+    "them with `aws sts get-caller-identity`, and call again."
 )
 CLOCK = (
     "The clock of this machine is wrong. AWS refuses requests whose time is minutes early or late. Set the clock "
     "(on Linux: `timedatectl set-ntp true`) and call again."
 )
 REGION_OFF = (
-    "The region {region} is not switched on for your AWS account. AWS leaves every region opened since 2019 off until "
+    "The AWS region {region} is not switched on for your account. AWS leaves every region opened since 2019 off until "
     "the account switches it on. Run `aws account enable-region --region-name {region}`, or use another region: "
     "cloudknot.set_region(...)."
 )
@@ -48,6 +47,18 @@ QUOTA = (
     "in its Service Quotas console."
 )
 THROTTLED = "AWS received {operation} calls too often. Wait a minute and call again."
+BAD_PARAMETERS = (
+    "{operation} was not called, because boto3 does not accept its parameters. Upgrade boto3 "
+    "(`pip install --upgrade boto3`) and call again. boto3's error: {error}"
+)
+PROBLEMS: dict[type[CloudError], str] = {
+    ResourceDoesNotExistException: "AWS did not find a resource that {operation} needs. Check its name and your "
+    "region (cloudknot.get_region() shows it).",
+    ResourceExistsException: "The name that {operation} would use is taken in AWS. Choose another name, or delete the "
+    "existing resource.",
+    CloudError: "AWS refused {operation}. Correct the cause that AWS names, and call again.",
+}
+"""Problem and fix by the type of error, for codes without a message of their own."""
 ANSWER = "AWS answered {operation} with {code}: {message}"
 
 SILENCE = "Check the network and call again."
@@ -121,9 +132,10 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
     if isinstance(error, exceptions.ProfileNotFound):
         return ProfileException(f"{error}. Call cloudknot.list_profiles() to see the profiles of this machine.")
     if isinstance(error, _login_errors()) or is_failed_renewal(error):
-        return CredentialsError(BAD_CREDENTIALS.format(code=error))
+        problem = f"Your AWS login has ended or cannot be used: {str(error).rstrip('.')}."
+        return CredentialsError(f"{problem} {RENEW_CREDENTIALS}")
     if isinstance(error, exceptions.ParamValidationError):
-        text = f"{operation} was not called, because boto3 does not accept its parameters: {error}"
+        text = BAD_PARAMETERS.format(operation=operation, error=error)
         return CloudError(text, code="ParamValidationError", operation=operation)
     if isinstance(error, exceptions.InvalidRegionError | exceptions.EndpointConnectionError) and region:
         return _unreachable(error, operation, silence, region)
@@ -159,12 +171,9 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
     if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_TEXT.search(message)):
         return ClockSkewError(f"{CLOCK} {quote}")
     if code == "OptInRequired":
-        return RegionException(f"{REGION_OFF.format(region=region)} {quote}")
+        return RegionException(f"{REGION_OFF.format(region=region or 'in use')} {quote}")
     if code in EXPIRED_CODES | UNKNOWN_KEY_CODES | SIGNATURE_CODES:
-        # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
-        off = region and code in UNKNOWN_KEY_CODES and not is_on_by_default(region)
-        hint = f"Or the region is the cause. {REGION_OFF.format(region=region)} " if off else ""
-        return CredentialsError(f"{BAD_CREDENTIALS.format(code=code)} {hint}{quote}")
+        return CredentialsError(f"{_credentials_problem(code, region)} {quote}")
     if code in QUOTA_CODES or (code.endswith("LimitExceeded") and code not in THROTTLING_CODES):
         return QuotaExceededError(f"{QUOTA.format(operation=operation)} {quote}", code=code, operation=operation)
     if code in THROTTLING_CODES:
@@ -172,7 +181,19 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
     kind = ERROR_TABLE.get(code, CloudError)
     if kind is PermissionDeniedError:
         return _denied(quote, message, code, operation)
-    return kind(f"AWS refused {operation}: {code}: {message}", code=code, operation=operation)
+    return kind(f"{PROBLEMS[kind].format(operation=operation)} {quote}", code=code, operation=operation)
+
+
+def _credentials_problem(code: str, region: str) -> str:
+    if code in EXPIRED_CODES:
+        return f"Your AWS credentials have expired. {RENEW_CREDENTIALS}"
+    if code in SIGNATURE_CODES:
+        return f"Your AWS secret access key is wrong: it does not match your access key ID. {RENEW_CREDENTIALS}"
+    problem = f"AWS does not know your access key. {RENEW_CREDENTIALS}"
+    # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
+    if region and not is_on_by_default(region):
+        problem += f" Or the region is the cause. {REGION_OFF.format(region=region)}"
+    return problem
 
 
 def _denied(quote: str, message: str, code: str, operation: str) -> PermissionDeniedError:

@@ -46,7 +46,7 @@ def check_region(name: str) -> str:
         # The full list has regions that most accounts cannot use.
         title = "Near matches" if near else "Every account has"
         suggestions = ", ".join(near or sorted(ON_BY_DEFAULT))
-        raise RegionException(f"{name!r} is not an AWS region. {title}: {suggestions}.")
+        raise RegionException(f"{name!r} is not an AWS region. {title}: {suggestions}. Use one of these.")
     return name
 
 

@@ -20,6 +20,8 @@ NO_EMULATION = (
     "Debian: `apt-get install qemu-user-static`; Docker Desktop includes one), or choose instance types with the "
     "architecture of this machine."
 )
+# The options that write an instruction of the rendered Dockerfile, found by a word of the instruction.
+OPTIONS = (("FROM ", "base_image="), ("pip install", "requirements="), ("apt-get", "apt_packages="))
 
 
 def explain(error: ImageError, image: Image) -> ImageError:
@@ -29,7 +31,9 @@ def explain(error: ImageError, image: Image) -> ImageError:
     elif context.is_python_check(error.instruction):
         text = _wrong_python(error.log or str(error).partition("\n")[0], image)
     else:
-        text = str(error)
+        option = next((option for words, option in OPTIONS if words in error.instruction), "dockerfile_lines=")
+        cause = option if error.instruction else "the Dockerfile"
+        text = f"{error}\nCorrect {cause} and call again."
     return ImageError(text, instruction=error.instruction, log=error.log)
 
 

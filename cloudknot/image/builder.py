@@ -27,13 +27,15 @@ CHECK_TIMEOUT = 60
 """Seconds that the check of an image's Python may take."""
 
 NO_ENGINE = (
-    "A Docker engine is needed to build the image, and none is running on this machine ({error}). Install and start "
-    'one (Docker Desktop, or on Debian: `apt-get install docker.io`), or run without Docker: cloud="local".'
+    "A Docker engine is needed to build the image, and none is running on this machine. Install and start one (Docker "
+    'Desktop, or on Debian: `apt-get install docker.io`), or run without Docker: Knot(..., cloud="local"). '
+    "Docker's error: {error}"
 )
+CHECK_ENGINE = " Check the Docker engine with `docker info`, and call again."
 TRY_AGAIN = " If the connection broke, call again: layers that have arrived are not sent again."
 BAD_LOGIN = (
-    " The registry refused the login or the push. On AWS, you need the policy that `cloudknot permissions create` "
-    "prints. For another registry, log in with `docker login`."
+    " The registry refused the login or the push. On AWS, ask the administrator of your account for the policy that "
+    "`cloudknot permissions create` prints. For another registry, run `docker login`."
 )
 _REFUSED = re.compile(r"denied|authori[sz]|authentication", re.IGNORECASE)
 """The words of a registry that refuses a login or a push."""
@@ -105,7 +107,7 @@ class DockerBuilder:
         auth = {"username": login.username, "password": login.password} if login else None
         title = f"Pushing {uri}"
         try:
-            with self._translated(title), EngineLog(title, _brief("Pushing", uri)) as log:
+            with self._translated(title, fix=""), EngineLog(title, _brief("Pushing", uri)) as log:
                 log.follow(self._client.push(uri, stream=True, decode=True, auth_config=auth))
         except ImageError as error:
             fix = BAD_LOGIN if _REFUSED.search(str(error)) else TRY_AGAIN
@@ -198,7 +200,7 @@ class DockerBuilder:
         from docker.errors import ImageNotFound
 
         try:
-            with self._translated(f"Looking for {uri}", ImageNotFound):
+            with self._translated(f"Looking for {uri}", passed=ImageNotFound):
                 self._client.inspect_image(uri)
         except ImageNotFound:
             return False
@@ -220,8 +222,10 @@ class DockerBuilder:
         return self._own_client
 
     @contextlib.contextmanager
-    def _translated(self, title: str, *passed: type[Exception]) -> Iterator[None]:
-        """Turn errors of the engine into `ImageError`, except those of the types ``passed``."""
+    def _translated(
+        self, title: str, *, fix: str = CHECK_ENGINE, passed: type[Exception] | tuple[()] = ()
+    ) -> Iterator[None]:
+        """Turn errors of the engine into `ImageError`, except those of the type ``passed``."""
         from docker.errors import DockerException
         from requests.exceptions import RequestException
 
@@ -230,7 +234,7 @@ class DockerBuilder:
         except passed:
             raise
         except (DockerException, RequestException) as error:
-            raise ImageError(f"{title} failed: {error}") from error
+            raise ImageError(f"{title} failed: {str(error).rstrip('.')}.{fix}") from error
 
 
 def _connect() -> APIClient:

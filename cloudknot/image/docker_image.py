@@ -231,7 +231,9 @@ class DockerImage:
                 fix="Pass for example repo=cloudknot.DockerRepo('name').",
             )
         if not self.images:
-            raise ImageError("There is no image to push: none was built yet. Build one first: image.build('latest').")
+            raise ImageError(
+                "There is no image to push, because none was built yet. Call image.build('latest') first."
+            )
         address = repo_uri if repo is None else repo.repo_uri
         assert address is not None
         login = login_to(repo) if repo is not None else None

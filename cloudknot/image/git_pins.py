@@ -47,20 +47,20 @@ def _pinned(address: str, references: References) -> str:
         commits = references(url.removeprefix("git+"))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        return _unpinned(address, f"Its repository did not answer: {''.join(reason).rstrip('.')}.")
+        return _unpinned(address, url, f"Its repository did not answer: {''.join(reason).rstrip('.')}.")
     # Branches come first, as in pip. The name with ^{} is the commit of an annotated tag: the plain name would be the
     # tag's own object, which is no commit.
     names = (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}") if ref else ("HEAD",)
     commit = next((commits[name] for name in names if name in commits), None)
     if commit is None:
-        return _unpinned(address, f"Its repository has no branch or tag {ref or 'HEAD'}.")
+        return _unpinned(address, url, f"Its repository has no branch or tag {ref or 'HEAD'}.")
     return f"{url}@{commit}{match['rest'] or ''}"
 
 
-def _unpinned(address: str, cause: str) -> str:
+def _unpinned(address: str, url: str, cause: str) -> str:
     warnings.warn(
         f"{address} is not pinned to a commit, so a later image may contain another version of it. {cause} "
-        "Correct the address, or name a commit: '...@<40 hexadecimal digits>'.",
+        f"Correct the address, or add a commit to it: {url}@<40 hexadecimal digits>.",
         UserWarning,
         stacklevel=5,
     )

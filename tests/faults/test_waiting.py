@@ -234,7 +234,7 @@ GIVE_UPS = {
     "not found": (
         {"refused": "ResourceNotFoundException", "services": ("batch",)},
         ck.ResourceDoesNotExistException,
-        "describe_jobs: ResourceNotFoundException",
+        "AWS did not find .* batch:describe_jobs .*ResourceNotFoundException",
     ),
 }
 

@@ -36,7 +36,8 @@ _EXPLICIT = (
 )
 _ALLOWED = (
     "The permission {action} is missing. It is in the statement {sid} of the policy that "
-    "`cloudknot permissions {level}` prints, for {purpose}. Ask the administrator of your AWS account for that policy."
+    "`cloudknot permissions {level}` prints. Its purpose: {purpose}. Ask the administrator of your AWS account for "
+    "that policy."
 )
 _FOREIGN = (
     "The permission {action} is missing, and no policy of cloudknot's has it. Ask the administrator of your AWS "

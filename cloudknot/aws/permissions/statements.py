@@ -214,7 +214,7 @@ CREATE = (
     Grant(
         "MakeNetworks",
         "create",
-        "a network of its own: `use_default_vpc=False`, or a region without a default VPC",
+        "a network for cloudknot alone: `use_default_vpc=False`, or a region without a default VPC",
         _of(
             "ec2",
             "CreateVpc DeleteVpc ModifyVpcAttribute DescribeVpcAttribute "

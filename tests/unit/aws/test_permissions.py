@@ -241,7 +241,10 @@ class TestAdvice:
         )
         text = advice(said)
         assert "batch:SubmitJob" in text
-        assert "the statement SubmitJobs of the policy that `cloudknot permissions run` prints, for `map`." in text
+        assert (
+            "the statement SubmitJobs of the policy that `cloudknot permissions run` prints. Its purpose: `map`."
+            in text
+        )
 
     def test_the_resource_decides_between_two_statements(self):
         queue = self.WHO + "batch:TagResource on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because"

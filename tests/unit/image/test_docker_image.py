@@ -175,7 +175,7 @@ def test_jobs_do_not_run_as_root() -> None:
 def test_build_and_push() -> None:
     builder = Builder()
     image = DockerImage("Squares", square, builder=builder)  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match=r"no image to push.*\.build\("):
+    with pytest.raises(ImageError, match=r"no image to push.* Call image\.build\("):
         image.push(repo_uri="host/r")
     image.build(["v1", "latest"], nocache=True)
     assert image.images == [{"name": "cloudknot/squares", "tag": "v1"}, {"name": "cloudknot/squares", "tag": "latest"}]
