@@ -112,6 +112,7 @@ class Cloud:
 
         from cloudknot.worker.s3.retries import is_botocore_error
 
+        # Not through the door, which would retry for minutes.
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
             client = self.door.session().client("sts", endpoint_url=self.endpoint_url, config=quick)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_CONNECTIONS = 64
+# A worker is more patient, ten minutes, because its results took time to compute.
 PATIENCE = 120.0
 """Seconds for which a call that fails for a passing reason is retried, unless a `Door` has another value."""
 # A server that has never answered may not exist: there is no network, or the endpoint is wrong. Nobody should wait two
@@ -106,10 +107,12 @@ class Door:
         self._isolated, self._silence = isolated, silence
         self._can_recover = can_recover
         self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
+        # Set at the first answer of the server: from then on, a silence is taken for a passing one.
         self._answered = False
         self._sessions: tuple[Session, BotocoreSession] | None = None
         self._clients: dict[str, BaseClient] = {}
         self._plain: PlainRequests | None = None
+        # Reentrant, because making a client makes the session under the same lock.
         self._lock = threading.RLock()
 
     def session(self) -> Session:
@@ -162,10 +165,13 @@ class Door:
         from botocore.exceptions import BotoCoreError
 
         config = Config(
+            # botocore's retries share one quota among all calls of a client, which runs dry when many calls fail. They
+            # also repeat calls that must not happen twice.
             retries=NO_RETRIES,
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
+            # The embedded cloud is on this machine, and a proxy could not reach it.
             proxies={} if self._isolated else None,
         )
         try:
@@ -204,6 +210,8 @@ class Door:
 
         The call is retried only if AWS certainly did not carry out the earlier one.
         """
+        # SubmitJob has no token that would make it idempotent. If only the answer was lost, a second call would start
+        # a second job.
         client = self.client(service)
         call = partial(getattr(client, operation), **arguments)
         return self._persist(client, service, operation, call, repeatable=False)

@@ -16,6 +16,7 @@ _lock = threading.Lock()
 def outages_of(*login: str) -> Outages:
     """Return the `Outages` that all `Cloud` objects of a login share."""
     with _lock:
+        # Kept for each login, not for each wait, because ten maps would otherwise log ten warnings.
         return _outages.setdefault(login, Outages())
 
 

@@ -95,12 +95,12 @@ def set_profile(profile_name: str) -> None:
     """
     names, credentials_file, config_file = list_profiles()
     if profile_name not in (*names, config.FROM_ENVIRONMENT):
-        near = near_matches(str(profile_name), names) or names
-        # Without near matches, ``near`` holds every profile of this machine.
-        choices = f" Near matches: {', '.join(near)}." if near else ""
+        near = near_matches(str(profile_name), names)
+        title = "Near matches" if near else "Profiles of this machine"
         raise ProfileException(
-            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}.{choices} "
-            f"Create it with `aws configure --profile {profile_name}`, or choose another profile."
+            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. "
+            f"{title}: {', '.join(near or names) or 'none'}. Use one of these, or create the profile with "
+            f"`aws configure --profile {profile_name}`."
         )
     config.save({"profile": profile_name})
 

@@ -7,13 +7,13 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 
 WRONG_PYTHON = (
-    "The image cannot run the program: {found}. The program was pickled by Python {python}, and only Python {python} "
+    "The image cannot run the program: {fault}. The program was pickled by Python {python}, and only Python {python} "
     "can load it. The image is built on {base}. Remove base_image=, or name an image with Python {python}, such as "
     "base_image='python:{python}-slim'."
 )
 WRONG_ARCHITECTURE = (
-    "The image is for {found}, but the instance types need {platform}. The image is built on {base}. Pass as "
-    "base_image= an image that exists for {platform}, or choose instance types for {found}."
+    "The image is for {actual}, but the instance types need {platform}. The image is built on {base}. Pass as "
+    "base_image= an image that exists for {platform}, or choose instance types for {actual}."
 )
 NO_EMULATION = (
     "This Docker engine cannot run programs for {platform}, which the instance types need. Install an emulator (on "
@@ -44,10 +44,10 @@ def python_failed(log: str, image: Image) -> ImageError:
     return ImageError(_wrong_python(log, image))
 
 
-def wrong_architecture(found: str, image: Image) -> ImageError:
-    """Return the error of an image that was built for the platform ``found``."""
+def wrong_architecture(actual: str, image: Image) -> ImageError:
+    """Return the error of an image that was built for the platform ``actual``."""
     base = context.base_of(image.files)
-    return ImageError(WRONG_ARCHITECTURE.format(found=found, platform=image.platform, base=base))
+    return ImageError(WRONG_ARCHITECTURE.format(actual=actual, platform=image.platform, base=base))
 
 
 def _needs_emulation(log: str) -> bool:
@@ -58,5 +58,5 @@ def _needs_emulation(log: str) -> bool:
 def _wrong_python(log: str, image: Image) -> str:
     version = context.python_found(log)
     last_line = "".join(log.strip().splitlines()[-1:])
-    found = f"it has Python {version}" if version else f"it has no command `python` that works ({last_line})"
-    return WRONG_PYTHON.format(found=found, python=image.python, base=context.base_of(image.files))
+    fault = f"it has Python {version}" if version else f"it has no command `python` that works ({last_line})"
+    return WRONG_PYTHON.format(fault=fault, python=image.python, base=context.base_of(image.files))

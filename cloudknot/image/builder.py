@@ -104,6 +104,7 @@ class DockerBuilder:
 
         Layers that the registry has are not sent again. Without ``login``, the engine uses Docker's own settings.
         """
+        # The login goes with this request only. It is never written to Docker's own settings.
         auth = {"username": login.username, "password": login.password} if login else None
         title = f"Pushing {uri}"
         try:
@@ -164,10 +165,10 @@ class DockerBuilder:
         """Raise `ImageError` for an image with another architecture or another Python than its program needs."""
         with self._translated(f"Inspecting {uri}"):
             description = self._client.inspect_image(uri)
-        found = f"{description['Os']}/{description['Architecture']}"
+        platform = f"{description['Os']}/{description['Architecture']}"
         # An engine builds on a base image of another architecture without an error, and jobs could not run the image.
-        if found != image.platform:
-            raise build_errors.wrong_architecture(found, image)
+        if platform != image.platform:
+            raise build_errors.wrong_architecture(platform, image)
         # The Dockerfile that cloudknot renders checks its Python while it is built.
         if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
             self._check_python(image, uri)
@@ -183,6 +184,7 @@ class DockerBuilder:
         from docker.errors import APIError
 
         client = self._client
+        # A base image's entry point would take the command as its arguments.
         container = client.create_container(uri, command, entrypoint="", network_disabled=True)["Id"]
         try:
             client.start(container)
@@ -277,6 +279,7 @@ def as_tar(files: Mapping[str, bytes], executables: Collection[str] = ()) -> io.
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, data in sorted(files.items()):
+            # By default, TarInfo has no time and no owner, so the archive is the same on every machine.
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(data), 0o755 if path in executables else 0o644
             tar.addfile(member, io.BytesIO(data))

@@ -131,6 +131,7 @@ def content_tag(files: Mapping[str, bytes], platform: str, executables: Collecti
 def _digest(
     platform: str, files: Mapping[str, bytes], substitutes: Mapping[str, bytes], executables: Collection[str]
 ) -> str:
+    # An executable bit changes the image as well, so it counts.
     parts = [
         (path, hashlib.sha256(substitutes.get(path, data)).hexdigest() + ("x" if path in executables else ""))
         for path, data in sorted(files.items())

@@ -20,6 +20,7 @@ from cloudknot.image.context import DOCKERFILE, GENERATED, PROGRAM_INFO, REQUIRE
 RECORD = ".cloudknot.json"
 NEEDED = (DOCKERFILE, REQUIREMENTS, PROGRAM_INFO)
 """Files without which a directory is not the build context of a program."""
+# Tools leave these files in a directory. They are no part of the image, and must not change its tag.
 _LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", RECORD}
 
 

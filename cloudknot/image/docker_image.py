@@ -250,6 +250,7 @@ class DockerImage:
 
         return self._given_builder or DockerBuilder()
 
+    # Cached, because a second rendering could pin a newer commit and give the image another tag.
     @cached_property
     def _rendered(self) -> dict[str, bytes]:
         from cloudknot.image import git_pins

@@ -40,6 +40,7 @@ def pinned(addresses: Iterable[str], references: References | None = None) -> tu
 
 def _pinned(address: str, references: References) -> str:
     match = _ADDRESS.fullmatch(address)
+    # A full commit needs no look-up.
     if match is None or _COMMIT.fullmatch(match["ref"] or ""):
         return address
     url, ref = match["url"], match["ref"]

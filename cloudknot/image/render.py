@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from cloudknot.program.program import Program
 
 WORKER_NEEDS = ("boto3", "cloudpickle")
+"""Packages that the worker imports besides the standard library."""
 PLATFORM = validators.one_of("linux/amd64", "linux/arm64")
 
+# Each package list is removed in the layer that created it, so that no layer contains it.
 _APT = """\
 RUN apt-get update && \\
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${packages} && \\
     rm -rf /var/lib/apt/lists/*
 """
 _GIT = "RUN command -v git >/dev/null || \\\n    (${install})\n"
+# Debian has useradd, Alpine has adduser -D.
 _USER = """\
 RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name} || adduser -D ${name}; chown ${name} /opt/cloudknot
 USER ${name}
@@ -119,10 +122,12 @@ def render(
     CloudknotInputError
         An option is not valid in a Dockerfile or for pip.
     """
+    # Only the minor version of Python that pickled the function can load it.
     base_image = validators.BASE_IMAGE("base_image", base_image or f"python:{program.python}-slim")
     packages = validators.APT_PACKAGES("apt_packages", apt_packages)
     lines = validators.dockerfile_lines("dockerfile_lines", dockerfile_lines)
     requirements = _requirements(program.requirements, github_installs)
+    # A virtual environment has no place for Debian packages or for lines of a Dockerfile.
     needs_engine = " and ".join(
         name for name, value in (("apt_packages", packages), ("dockerfile_lines", lines)) if value
     )
@@ -163,6 +168,7 @@ def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
     info: context.ProgramInfo = {
         "function": program.name,
         "python": program.python,
+        # The worker compares this version before it unpickles, to report a difference in plain words.
         "cloudpickle": _installed("cloudpickle"),
         "filename": program.filename,
         "firstlineno": program.firstlineno,

@@ -76,6 +76,7 @@ RUN = (
         "run",
         "`map` (its jobs get the knot's tags), `cancel` and `terminate`",
         _of("batch", "TagResource TerminateJob"),
+        # Batch gives jobs random ids, so a policy cannot name those of a knot.
         ("batch:{here}:job/*",),
     ),
     Grant(
@@ -145,6 +146,7 @@ CREATE = (
             "iam::{account}:role/cloudknot/*",
             "iam::{account}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleFor*",
         ),
+        # Without this condition, a user could give the roles to any other service.
         {
             "StringEquals": {
                 "iam:PassedToService": [

@@ -159,8 +159,8 @@ class Bucket:
         self._tag(tags, MADE)
 
     def _tag(self, tags: Mapping[str, str], state: str) -> None:
-        wanted = {**tags, "Name": self.name, TAG: state}
-        pairs: list[TagTypeDef] = [{"Key": key, "Value": value} for key, value in wanted.items()]
+        all_tags = {**tags, "Name": self.name, TAG: state}
+        pairs: list[TagTypeDef] = [{"Key": key, "Value": value} for key, value in all_tags.items()]
         self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": pairs})
 
     @property
