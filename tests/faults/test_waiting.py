@@ -73,9 +73,12 @@ def test_keys_that_are_renewed_in_the_shared_file_are_taken(cloud, knot_of, swit
     settings = cloud.environment()
 
     def write(secret):
-        (tmp_path / "credentials").write_text(
+        new = tmp_path / "new"
+        new.write_text(
             f"[lab]\naws_access_key_id = {settings['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = {secret}\n"
         )
+        # In one step: a reader of a file that is only half written would find no profile, and warn of that, too.
+        new.replace(tmp_path / "credentials")
 
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     write(settings["AWS_SECRET_ACCESS_KEY"])
