@@ -63,7 +63,7 @@ TERMINATE_LIMIT = 50
 CHILDREN_PAUSES = (0.0, 1.0, 2.0)
 """Seconds to wait before each look at the children of a terminated job, so that Batch can end them by itself."""
 STOPPABLE: tuple[JobStatusType, ...] = ("RUNNABLE", "STARTING", "RUNNING")
-"""States of a child that Batch may not have ended with its parent."""
+"""States of a child that may still run after its parent was terminated."""
 LIVE_STATES: tuple[JobStatusType, ...] = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 UNSUBMITTED = "UNSUBMITTED"
 """Status of a job that was never submitted. It is cloudknot's own, not one of Batch's."""

@@ -179,8 +179,8 @@ class Cloud:
     @cached_property
     def storage(self) -> Storage:
         """Return the objects of the bucket."""
-        ours = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
-        return Storage(self.door, self.bucket, self.region, sse=config.sse(), ours=ours)
+        has_default_name = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
+        return Storage(self.door, self.bucket, self.region, sse=config.sse(), has_default_name=has_default_name)
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
         """Return the image repository with that name. This does not create it: `cloudknot.image.publish` does."""

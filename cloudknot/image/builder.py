@@ -124,6 +124,7 @@ class DockerBuilder:
         if context.environment_of(image.files) is not None:
             arguments = {"ENVIRONMENT": environment}
             self._build("Building the image", image, context.program_of(image.files), uri, arguments)
+            # A stage that only copies files keeps the Python of the environment, which is checked already.
             if context.changes_environment(image.files):
                 self._check_python(image, uri)
         else:

@@ -59,6 +59,7 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
             if path not in edited_paths:
                 (directory / path).parent.mkdir(parents=True, exist_ok=True)
                 (directory / path).write_bytes(data)
+        # An edited file keeps the digest of the version that cloudknot wrote last, so that it still counts as edited.
         new_record = {
             path: record.get(path, "") if path in edited_paths else _digest(data) for path, data in files.items()
         }

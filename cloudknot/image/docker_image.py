@@ -306,6 +306,7 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
     )
 
 
+# Functions in place of methods, so that completion in a notebook shows only the documented names of a DockerImage.
 def image_in(
     docker_image: DockerImage, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
 ) -> Image:

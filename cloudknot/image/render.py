@@ -244,5 +244,6 @@ def _user(username: str | None) -> dict[str, str]:
 def _dockerfile(parts: Mapping[str, str]) -> bytes:
     from importlib import resources
 
+    # Parts that are not used leave empty lines.
     template = Template(resources.files("cloudknot.image").joinpath("Dockerfile").read_text(encoding="utf-8"))
     return re.sub(r"\n{3,}", "\n\n", template.substitute(parts)).encode()

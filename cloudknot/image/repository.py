@@ -32,6 +32,7 @@ class DockerRepo:
     def __init__(
         self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | str | None = None
     ) -> None:
+        # Held, not inherited, so that completion in a notebook shows only the documented names.
         self._repository = Repository(name, aws_resource_tags, cloud=choose_cloud(cloud))
         self._repository.create()
 

@@ -51,12 +51,20 @@ class Bucket:
         The region of the jobs. The bucket is created there.
     sse : {None, "AES256", "aws:kms"}
         Default encryption of a new bucket. None is S3's own default, ``AES256``.
-    ours : bool, default False
+    has_default_name : bool, default False
         Whether the name is cloudknot's default name.
     """
 
-    def __init__(self, door: Door, name: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
-        self._door, self.name, self._region, self._sse, self._ours = door, name, region, sse, ours
+    def __init__(
+        self, door: Door, name: str, region: str, *, sse: str | None = None, has_default_name: bool = False
+    ) -> None:
+        self._door, self.name, self._region, self._sse, self._has_default_name = (
+            door,
+            name,
+            region,
+            sse,
+            has_default_name,
+        )
         self._s3 = clients.s3(door)
 
     def ensure(self, tags: Mapping[str, str]) -> None:
@@ -177,8 +185,8 @@ class Bucket:
         except ResourceDoesNotExistException:
             return False
         except PermissionDeniedError:
-            return self._ours
-        return tags.get(TAG) in (BEING_MADE, MADE) if tags else self._ours
+            return self._has_default_name
+        return tags.get(TAG) in (BEING_MADE, MADE) if tags else self._has_default_name
 
     def _is_unfinished(self) -> bool:
         """Return whether a session was interrupted while it created this bucket.
@@ -190,7 +198,7 @@ class Bucket:
         except PermissionDeniedError:
             return False
         # The session may have ended before it set the first tag.
-        return tags.get(TAG) == BEING_MADE if tags else self._ours
+        return tags.get(TAG) == BEING_MADE if tags else self._has_default_name
 
     def _tags(self) -> dict[str, str]:
         try:

@@ -53,14 +53,16 @@ class Storage:
         The region for the bucket, if it has to be created.
     sse : {None, "AES256", "aws:kms"}
         Server-side encryption requested for each object. None leaves it to the bucket.
-    ours : bool, default False
+    has_default_name : bool, default False
         Whether the bucket has cloudknot's default name.
     """
 
-    def __init__(self, door: Door, bucket: str, region: str, *, sse: str | None = None, ours: bool = False) -> None:
+    def __init__(
+        self, door: Door, bucket: str, region: str, *, sse: str | None = None, has_default_name: bool = False
+    ) -> None:
         self._door, self.bucket, self.sse = door, bucket, sse
         self._s3 = clients.s3(door)
-        self.bucket_itself = Bucket(door, bucket, region, sse=sse, ours=ours)
+        self.bucket_itself = Bucket(door, bucket, region, sse=sse, has_default_name=has_default_name)
         self._encryption = encryption(sse)
         self._ready = False
         self._lock = threading.Lock()

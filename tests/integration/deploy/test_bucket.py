@@ -63,7 +63,7 @@ def test_it_is_made_in_the_region_of_the_jobs(cloud, s3):
     assert_is_set_up(s3, "made-in-ireland", "aws:kms")
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["default-name", "chosen-name"])
+@pytest.mark.parametrize("has_default_name", [True, False], ids=["default-name", "chosen-name"])
 @pytest.mark.parametrize(
     "step",
     [
@@ -73,20 +73,20 @@ def test_it_is_made_in_the_region_of_the_jobs(cloud, s3):
         "put_bucket_lifecycle_configuration",
     ],
 )
-def test_a_creation_that_was_broken_off_is_finished(cloud, s3, step, ours):
-    name = f"broken-{ours}-{step.replace('_', '-')}".lower()[:63]
+def test_a_creation_that_was_broken_off_is_finished(cloud, s3, step, has_default_name):
+    name = f"broken-{has_default_name}-{step.replace('_', '-')}".lower()[:63]
     with pytest.raises(KeyboardInterrupt):
-        Bucket(Recorder(cloud.door, step), name, "us-east-1", ours=ours).ensure(TAGS)
-    Bucket(cloud.door, name, "us-east-1", ours=ours).ensure(TAGS)
+        Bucket(Recorder(cloud.door, step), name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
+    Bucket(cloud.door, name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
     assert_is_set_up(s3, name)
     recorder = Recorder(cloud.door)
-    Bucket(recorder, name, "us-east-1", ours=ours).ensure(TAGS)
+    Bucket(recorder, name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
     assert recorder.calls == ["head_bucket", "get_bucket_tagging"]
 
 
 def test_a_bucket_of_the_default_name_without_tags_is_half_made(cloud, s3):
     s3.create_bucket(Bucket="only-created")
-    Bucket(cloud.door, "only-created", "us-east-1", ours=True).ensure(TAGS)
+    Bucket(cloud.door, "only-created", "us-east-1", has_default_name=True).ensure(TAGS)
     assert_is_set_up(s3, "only-created")
 
 

@@ -44,7 +44,7 @@ def account_that_is_no_number(world: World) -> None:
 @AREA.case
 def bucket_that_is_not_empty(world: World) -> None:
     with ck.LocalCloud(world.path / "own") as cloud:
-        Bucket(cloud.door, cloud.bucket, cloud.region, ours=True).ensure({})
+        Bucket(cloud.door, cloud.bucket, cloud.region, has_default_name=True).ensure({})
         cloud.storage.put("thesis.tex", b"mine")
         world.patch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
         world.patch.setenv("CLOUDKNOT_CLOUD", "local")
