@@ -38,7 +38,7 @@ CLOCK = (
 )
 REGION_OFF = (
     "The AWS region {region} is not switched on for your account. AWS leaves every region opened since 2019 off until "
-    "the account switches it on. Run `aws account enable-region --region-name {region}`, or use another region: "
+    "the account switches it on. Run `aws account enable-region --region-name {argument}`, or use another region: "
     "cloudknot.set_region(...)."
 )
 QUOTA = (
@@ -171,7 +171,7 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
     if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_TEXT.search(message)):
         return ClockSkewError(f"{CLOCK} {quote}")
     if code == "OptInRequired":
-        return RegionException(f"{REGION_OFF.format(region=region or 'in use')} {quote}")
+        return RegionException(f"{_region_off(region)} {quote}")
     if code in EXPIRED_CODES | UNKNOWN_KEY_CODES | SIGNATURE_CODES:
         return CredentialsError(f"{_credentials_problem(code, region)} {quote}")
     if code in QUOTA_CODES or (code.endswith("LimitExceeded") and code not in THROTTLING_CODES):
@@ -192,8 +192,12 @@ def _credentials_problem(code: str, region: str) -> str:
     problem = f"AWS does not know your access key. {RENEW_CREDENTIALS}"
     # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
     if region and not is_on_by_default(region):
-        problem += f" Or the region is the cause. {REGION_OFF.format(region=region)}"
+        problem += f" Or the region is the cause. {_region_off(region)}"
     return problem
+
+
+def _region_off(region: str) -> str:
+    return REGION_OFF.format(region=region or "in use", argument=region or "REGION")
 
 
 def _denied(quote: str, message: str, code: str, operation: str) -> PermissionDeniedError:

@@ -32,16 +32,15 @@ def explain(error: ImageError, image: Image) -> ImageError:
         text = _wrong_python(error.log or str(error).partition("\n")[0], image)
     else:
         option = next((option for words, option in OPTIONS if words in error.instruction), "dockerfile_lines=")
-        cause = option if error.instruction else "the Dockerfile"
+        cause = f"{option}, or the Dockerfile if you edited it," if error.instruction else "the Dockerfile"
         text = f"{error}\nCorrect {cause} and call again."
     return ImageError(text, instruction=error.instruction, log=error.log)
 
 
 def python_failed(log: str, image: Image) -> ImageError:
     """Return the error of an image that failed the check of its Python, with that log."""
-    if _needs_emulation(log):
-        return ImageError(NO_EMULATION.format(platform=image.platform))
-    return ImageError(_wrong_python(log, image))
+    no_emulation = NO_EMULATION.format(platform=image.platform)
+    return ImageError(no_emulation if _needs_emulation(log) else _wrong_python(log, image))
 
 
 def wrong_architecture(actual: str, image: Image) -> ImageError:

@@ -95,7 +95,7 @@ def _refuse_incomplete(directory: Path, paths: Container[str]) -> None:
     if missing := [path for path in NEEDED if path not in paths]:
         refuse(
             problem=f"The directory {directory} is not a program's build context.",
-            cause=f"It has no {' and no '.join(missing)}.",
+            cause=f"It has no {', no '.join(missing)}.",
             fix="Pass a function or a script as well: cloudknot then writes the build context there.",
         )
 

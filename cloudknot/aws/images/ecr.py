@@ -162,7 +162,10 @@ class Repository:
         """Move or add ``new_tag`` to the image that has ``tag``. Nothing is pulled or pushed."""
         answer = self._ecr.batch_get_image(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         if not answer["images"]:
-            raise ResourceDoesNotExistException(f"The repository {self.name} has no image with the tag {tag}.")
+            raise ResourceDoesNotExistException(
+                f"The repository {self.name} has no image with the tag {tag}. Somebody may have deleted it just now. "
+                "Call again to build and push it."
+            )
         image = answer["images"][0]
         # ECR adds a tag by storing the same manifest once more.
         request: PutImageRequestTypeDef = {

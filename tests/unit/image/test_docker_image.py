@@ -144,7 +144,7 @@ def test_a_directory_written_before_is_read_without_a_function(image: DockerImag
     assert program_in(again) is None
     assert image_in(again).tag == image_in(image).tag
     with pytest.raises(
-        CloudknotInputError, match="is not a program's build context\\. It has no Dockerfile and no requirements"
+        CloudknotInputError, match="is not a program's build context\\. It has no Dockerfile, no requirements"
     ):
         DockerImage(dir_name=image.build_path / "program")
 
