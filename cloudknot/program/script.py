@@ -99,7 +99,7 @@ def _parsed(file: Path) -> ast.AST:
     # imports.parse leaves out blocks under `if __name__ == "__main__"`, but these do run in a script.
     try:
         with imports.PARSING:
-            return ast.parse(file.read_bytes())
+            return ast.parse(file.read_bytes(), file.name)
     except (SyntaxError, ValueError) as error:
         raise CloudknotInputError(f"{file} is not valid Python: {error}. Correct the file.") from error
 

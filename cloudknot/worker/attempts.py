@@ -1,8 +1,7 @@
 """Count the attempts of one child, and ask Batch for another one if the user allowed it.
 
-An attempt that the function failed leaves an empty object in S3 and ends with `TRY_AGAIN`, the one exit code that
-Batch's rules answer with another attempt. An attempt that could not reach S3 ends with the same code and leaves
-nothing.
+An attempt in which the function failed leaves an empty object in S3 and exits with `TRY_AGAIN`. Batch's rules answer
+only this code with another attempt. An attempt that could not reach S3 exits with the same code and leaves no object.
 """
 
 # Batch counts all attempts together, including those that a lost host or a failed pull of the image ended, and its
@@ -29,7 +28,7 @@ class Attempts:
     Parameters
     ----------
     run : StoredRun
-        Its manifest contains the number of attempts that the function may fail.
+        Its manifest contains the number of attempts that the user allows.
     environment : mapping
         The environment variables, with those that Batch sets.
     """
@@ -46,7 +45,7 @@ class Attempts:
         """Whether no attempt follows this one if the function fails."""
 
     def _count_failed(self) -> int:
-        """Return the number of earlier attempts that the function failed."""
+        """Return the number of earlier attempts in which the function failed."""
         return len(self._run.s3.keys(self._run.keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:

@@ -1,7 +1,7 @@
-"""Send S3 requests with botocore's signature and the standard library's HTTP, for the common case without trouble.
+"""A fast path for small S3 requests: botocore's signature with the standard library's HTTP client.
 
-Requests that do not succeed here are left to boto3, which knows the cause and the remedy. Client and worker read small
-objects in this way, and the worker also stores its packs. Only public names of botocore are used.
+A request that does not succeed here is left to boto3, which handles every case. Client and worker read small objects
+in this way, and the worker also stores its packs. This module uses only public names of botocore.
 """
 
 # boto3's own way through its service model takes three times the CPU of such a request. In a process that was forked

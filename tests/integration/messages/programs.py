@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloudknot.program.program import make_program
@@ -34,6 +35,14 @@ def async_function(world: World) -> object:
     async def wait() -> None: ...
 
     return make_program(wait)
+
+
+@AREA.case
+def async_generator_function(world: World) -> object:
+    async def count() -> AsyncIterator[int]:
+        yield 1
+
+    return make_program(count)
 
 
 @AREA.case
