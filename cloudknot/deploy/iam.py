@@ -1,6 +1,6 @@
 """Service-linked roles, by which an AWS service acts in the account.
 
-An account has one for each service. AWS creates it at the first request.
+An account has at most one for each service. cloudknot creates a missing one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def linked_role(cloud: Cloud, service: str) -> str:
     try:
         return clients.iam(cloud).create_service_linked_role(AWSServiceName=service)["Role"]["Arn"]
     except CloudError:
-        # Another session may have created it meanwhile. AWS reports that as InvalidInput, like other bad requests.
+        # Another session may have created it meanwhile. AWS answers that with InvalidInput.
         if arn := _find(cloud, service):
             return arn
         raise

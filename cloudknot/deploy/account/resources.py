@@ -147,7 +147,7 @@ def remove(
     failures: list[str] = []
 
     def step(resource: str, delete: Callable[[], object]) -> None:
-        # A failed step does not stop the following ones: each may save money.
+        # The failure of one resource must not keep the others, which may cost money.
         try:
             delete()
         except CloudknotError as error:
@@ -165,7 +165,7 @@ def remove(
     for images in resources.images:
         delete_images = partial(cloud.repository(images.name).delete_images, images.digests)
         step(f"the images of knots in {images.name}", delete_images)
-    # Results are the only resource that cannot be made again, so they are deleted on request only.
+    # The user has paid for the results, so they are deleted on request only.
     for bucket in resources.buckets if results else ():
         resource = f"bucket {bucket.name}" if bucket.own else f"the runs in {bucket.name}"
         step(resource, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own))
