@@ -1,1 +1,1 @@
-"""Results from S3 into futures, and an error for each element without a result."""
+"""Collection: turn packs in S3 into results of futures, and jobs that ended without one into errors."""

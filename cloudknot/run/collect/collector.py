@@ -373,7 +373,7 @@ class Collector:
 
     def _wake(self, ended: Ended) -> list[Callback]:
         """Wake the waiters for elements that have just ended, and return the callbacks to run. Hold the lock."""
-        if not self._table.left:
+        if not self._table.pending:
             # Before the waiters: the cell of a notebook may end with the wait, and drops later output.
             self.status.show()
         if self._futures is not None:
@@ -386,7 +386,7 @@ class Collector:
         """End the future of the map if all elements have ended; return whether it has ended."""
         table, future = self._table, self._future
         assert future is not None
-        if table.left == 0 and not future.done() and not table.any_in(CANCELLED):
+        if table.pending == 0 and not future.done() and not table.any_in(CANCELLED):
             # A future that was cancelled meanwhile stays cancelled.
             with suppress(InvalidStateError):
                 if table.without_value:

@@ -49,7 +49,7 @@ class ElementTable:
 
     Attributes
     ----------
-    left : int
+    pending : int
         Number of pending elements.
     without_value : int
         Number of elements that have ended without a value.
@@ -57,11 +57,11 @@ class ElementTable:
         For each child that left elements without an outcome: the ending of its job, and the log stream of its last
         attempt.
     given_up_with : CloudknotError
-        The error because of which elements were given up.
+        The error that made the collector give elements up.
     """
 
     def __init__(self, count: int) -> None:
-        self.left, self.without_value = count, 0
+        self.pending, self.without_value = count, 0
         # Arrays for all elements together: a `Future` with its lock takes about a kilobyte.
         self._states = bytearray(count)
         self._rows = array("I", bytes(4 * count))
@@ -80,7 +80,7 @@ class ElementTable:
         copy._states = bytearray(self._states.translate(bytes([PENDING, VALUE, *[PENDING] * 254])))
         copy._rows, copy._rounds = self._rows[:], self._rounds[:]
         copy._firsts, copy._counts, copy._sizes = self._firsts[:], self._counts[:], self._sizes[:]
-        copy.left = copy._states.count(PENDING)
+        copy.pending = copy._states.count(PENDING)
         return copy
 
     def indices_without_value(self) -> array[int]:
@@ -100,6 +100,7 @@ class ElementTable:
         return self._states.count(state)
 
     def state(self, index: int) -> int:
+        """Return the state of an element."""
         return self._states[index]
 
     def state_and_row(self, index: int) -> tuple[int, int]:
@@ -119,7 +120,7 @@ class ElementTable:
         return Location(self._firsts[row], self._counts[row], self._rounds[row]), self._sizes[row] * KIB
 
     def part(self, index: int) -> Part:
-        """Return the pack of an element, with the positions of the elements from ``index`` on that it also has."""
+        """Return the pack with an element's outcome, and the positions in it from ``index`` on."""
         location, size = self.pack(index)
         row, stop = self._rows[index], location.first + location.number
         if self._rows[index:stop].count(row) < stop - index:
@@ -150,7 +151,7 @@ class ElementTable:
         states, pending = kinds.translate(_ENDED_BY), self._pending(first, first + number)
         # Two attempts of one child may run at once, when Batch believes a host lost that is not. One may fail where
         # the other does not. Once the map has ended, its future may have shown the failure, so it stays.
-        if self.left:
+        if self.pending:
             self._replace_failures(location, size, states)
         if PENDING in states:
             pending = bytes(bool(state) and flag for state, flag in zip(states, pending, strict=True))
@@ -201,7 +202,7 @@ class ElementTable:
         number = len(states)
         self._states[span] = states
         self._rows[span] = array("I", [len(self._firsts) - 1]) * number
-        self.left -= number
+        self.pending -= number
         self.without_value += number - states.count(VALUE)
 
     def end(self, elements: range, state: int) -> Ended:
@@ -209,7 +210,7 @@ class ElementTable:
         span = slice(elements.start, elements.stop)
         pending = self._pending(elements.start, elements.stop)
         self._states[span] = self._states[span].translate(bytes([state, *range(1, 256)]))
-        self.left -= sum(pending)
+        self.pending -= sum(pending)
         self.without_value += sum(pending)
         return elements.start, pending
 
@@ -230,8 +231,8 @@ class ElementTable:
     def snapshot(self, states: Mapping[str, int], why: str) -> Snapshot:
         """Return the counts for the display. ``states`` has the number of children in each of Batch's states."""
         cancelled = self.number_of(CANCELLED)
-        counts = len(self) - self.left - self.without_value, self.without_value - cancelled, cancelled
-        return Snapshot(*counts, states, why) if self.left else Snapshot(*counts)
+        counts = len(self) - self.pending - self.without_value, self.without_value - cancelled, cancelled
+        return Snapshot(*counts, states, why) if self.pending else Snapshot(*counts)
 
     def _pending(self, start: int, stop: int) -> bytes:
         return bytes(self._states[start:stop].translate(_IS_PENDING))

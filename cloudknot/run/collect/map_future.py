@@ -71,9 +71,9 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         collector.serve(self, self._futures)
 
     def __repr__(self) -> str:
-        left, failed = self._table.left, self._table.without_value
+        pending, failed = self._table.pending, self._table.without_value
         failures = f", {failed} without a result" if failed else ""
-        return f"<MapFuture of {len(self)} elements: {len(self) - left} done{failures}>"
+        return f"<MapFuture of {len(self)} elements: {len(self) - pending} done{failures}>"
 
     def __len__(self) -> int:
         """Return the number of elements."""
@@ -123,10 +123,10 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         with self._condition:
             queue = self._all_waiters.listen(self._table.ended())
         try:
-            left = len(self)
-            while left:
+            remaining = len(self)
+            while remaining:
                 start, flags = self._next(queue, until, timeout)
-                left -= flags.count(1)
+                remaining -= flags.count(1)
                 yield from self._futures.each(compress(range(start, start + len(flags)), flags))
         finally:
             self._all_waiters.stop_listening(queue)

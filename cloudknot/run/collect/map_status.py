@@ -75,11 +75,11 @@ FIRST, LONGEST = 3.0, 300.0
 
 
 def explain(name: str, reason: str) -> str:
-    """Return the meaning of a statusReason for a job in RUNNABLE, of the map called ``name``; empty for no reason."""
-    return f"{name}: a {sentence(reason)}" if reason else ""
+    """Return a sentence on why a job of the map ``name`` waits, from its statusReason; empty without a reason."""
+    return f"{name}: a {waiting_sentence(reason)}" if reason else ""
 
 
-def sentence(reason: str) -> str:
+def waiting_sentence(reason: str) -> str:
     """Return ``job is waiting, because ...``, with AWS's own words at the end."""
     reason = reason.rstrip(".")
     explanation = next((f", {text}" for part, text in REASONS if part in reason), "")
@@ -109,7 +109,7 @@ class StuckWatch:
     @property
     def explanation(self) -> str:
         """The reason as a sentence that ends with a space; empty without a reason."""
-        return f"Its {sentence(self.reason)}. " if self.reason else ""
+        return f"Its {waiting_sentence(self.reason)}. " if self.reason else ""
 
     def look(self, states: Mapping[str, int], ask: Callable[[], str]) -> str | None:
         """Ask for the reason if jobs wait and it is time; return a reason that was not returned before, else None.

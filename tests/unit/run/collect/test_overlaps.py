@@ -64,7 +64,7 @@ def test_a_session_and_a_job_take_the_same_outcomes(packs, page):
         ok = packs[location][1][index - location.first]
         assert elements.state(index) == (VALUE if ok else FAILURE)
     assert elements.without_value == elements.number_of(FAILURE)
-    assert elements.left == elements.number_of(PENDING)
+    assert elements.pending == elements.number_of(PENDING)
 
 
 def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
@@ -73,11 +73,11 @@ def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
     assert elements.takes(Location(0, 1))
     assert not elements.takes(Location(0, 2))
     assert elements.store(Location(0, 1), 100, kinds([True])) == (0, b"\0")
-    assert (elements.left, elements.without_value, elements.state(0)) == (1, 0, VALUE)
+    assert (elements.pending, elements.without_value, elements.state(0)) == (1, 0, VALUE)
     assert not elements.takes(Location(0, 1))
     elements.store(Location(2, 1), 100, kinds([False]))
     elements.store(Location(2, 1, 1), 100, kinds([True]))
-    assert (elements.left, elements.without_value, elements.state(2)) == (0, 1, FAILURE)
+    assert (elements.pending, elements.without_value, elements.state(2)) == (0, 1, FAILURE)
 
 
 def test_any_number_of_rounds_is_known():
