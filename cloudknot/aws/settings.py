@@ -64,7 +64,7 @@ def get_profile(fallback: str | None = config.FROM_ENVIRONMENT) -> str | None:
     Parameters
     ----------
     fallback : str or None, default "from-env"
-        The value to return when no profile is in use: credentials then come from environment variables or from the
+        The value to return when no profile is in use. Credentials then come from environment variables or from the
         machine itself.
 
     Returns

@@ -130,7 +130,7 @@ class Repository:
             self._put_lifecycle()
 
     def _put_lifecycle(self) -> None:
-        # Only for a repository without one: a person may have changed the policy.
+        # Called only for a repository without a policy: a person may have changed an existing one.
         policy = json.dumps(LIFECYCLE)
         self._ecr.put_lifecycle_policy(repositoryName=self.name, lifecyclePolicyText=policy)
 
