@@ -99,7 +99,7 @@ def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTyp
             refuse(
                 problem=f"{choice}={getattr(options, choice)}{' (the default)' if default else ''} does not fit on "
                 f"instance_types={types}.",
-                cause=f"The largest of them has {choice}={limit} for jobs.",
+                cause=f"The limit there is {choice}={limit}.",
                 fix=f"Pass {choice}={limit} or less, or larger instance_types=.",
             )
 
