@@ -117,14 +117,14 @@ class Fingerprint:
             return iter(obj)
         if type(obj) is set or type(obj) is frozenset:
             self._emit(type(obj).__name__, len(obj))
-            return iter(sorted(obj, key=_content))
+            return iter(sorted(obj, key=_digest_of))
         if type(obj) is bytearray or type(obj) is pickle.PickleBuffer:
             raw = obj.raw() if type(obj) is pickle.PickleBuffer else obj
             self._emit(type(obj).__name__, hashlib.sha256(raw).digest())
             return iter(())
         if isinstance(obj, ModuleType) and obj.__spec__ is not None:
             self.modules.add(obj.__name__)
-        return self._reduced(obj, self._reduce(obj))
+        return self._visit_reduced(obj, self._reduce(obj))
 
     def _reduce(self, obj: object) -> Reduced:
         """Return an object's reduction, as the pickler would make it."""
@@ -137,9 +137,9 @@ class Fingerprint:
         reduced = reducer(obj) if reducer else obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         return reduced if isinstance(reduced, str) else tuple(reduced)
 
-    def _reduced(self, obj: object, reduced: Reduced) -> Iterator[object]:
+    def _visit_reduced(self, obj: object, reduced: Reduced) -> Iterator[object]:
         if isinstance(reduced, str):
-            self._by_name(obj, reduced)
+            self._add_reference(obj, reduced)
             return iter(())
         make, args, state, list_items, dict_items, setter = (*reduced, None, None, None, None)[:6]
         if isinstance(obj, FunctionType):
@@ -156,7 +156,7 @@ class Fingerprint:
         self._emit("reduced", len(items), len(pairs))
         return chain((make, args, state, setter), items, chain.from_iterable(pairs))
 
-    def _by_name(self, obj: object, name: str) -> None:
+    def _add_reference(self, obj: object, name: str) -> None:
         module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined,unused-ignore]
         if module == "__main__":
             raise pickle.PicklingError(f"{name!r} refers to the module __main__, which is another module in a job")
@@ -214,7 +214,7 @@ def _join(tag: str, *parts: bytes | str | int) -> bytes:
     return struct.pack("<Q", len(raw)) + b"".join(struct.pack("<Q", len(part)) + part for part in raw)
 
 
-def _content(obj: object) -> str:
+def _digest_of(obj: object) -> str:
     return Fingerprint(obj).digest
 
 

@@ -108,7 +108,7 @@ def from_user(requirements: Iterable[str] | Path) -> Requirements:
         raise CloudknotInputError(
             f"The requirements file cannot be read: {error}. Check its path and permissions."
         ) from error
-    lines = [re.sub(r"(^|\s+)#.*$", "", _text(line)).strip() for line in raw]
+    lines = [re.sub(r"(^|\s+)#.*$", "", _checked_text(line)).strip() for line in raw]
     unique = dict.fromkeys(line for line in lines if line)
     for line in unique:
         # Refused here, because pip would refuse it minutes later, in the build of the image.
@@ -118,14 +118,14 @@ def from_user(requirements: Iterable[str] | Path) -> Requirements:
                 fix="Write for example 'numpy==2.1.0' or 'git+https://github.com/org/repo'.",
             )
     # Options, such as an index, come first and in the user's order, because they apply to every line.
-    return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_order(line)))))
+    return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_sort_key(line)))))
 
 
 def _is_url(line: str) -> bool:
     return line.startswith(_URL_SCHEMES) and len(line.split()) == 1
 
 
-def _text(line: object) -> str:
+def _checked_text(line: object) -> str:
     if not isinstance(line, str):
         refuse(
             problem=f"requirements= contains {line!r}, a value of type {type(line).__name__}.",
@@ -134,7 +134,7 @@ def _text(line: object) -> str:
     return line
 
 
-def _order(line: str) -> tuple[str, str]:
+def _sort_key(line: str) -> tuple[str, str]:
     return ("", "") if line.startswith("--") else (name_of(line), line)
 
 

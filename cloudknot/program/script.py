@@ -83,19 +83,19 @@ def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
     waiting = [(script, "")]
     while waiting:
         file, package = waiting.pop()
-        names, guarded = imports.names_in_tree(_parsed(file), package)
+        names, guarded = imports.names_in_tree(_parse(file), package)
         optional |= guarded
         for name in names - seen:
             seen.add(name)
-            beside = _beside(script.parent, name)
+            beside = _files_beside(script.parent, name)
             files |= {module.relative_to(script.parent).as_posix(): module.read_bytes() for module, _ in beside}
             waiting += beside
-            if not _beside(script.parent, name.partition(".")[0]):
+            if not _files_beside(script.parent, name.partition(".")[0]):
                 external.add(name)
     return external, optional
 
 
-def _parsed(file: Path) -> ast.AST:
+def _parse(file: Path) -> ast.AST:
     # imports.parse leaves out blocks under `if __name__ == "__main__"`, but these do run in a script.
     try:
         with imports.PARSING:
@@ -104,7 +104,7 @@ def _parsed(file: Path) -> ast.AST:
         raise CloudknotInputError(f"{file} is not valid Python: {error}. Correct the file.") from error
 
 
-def _beside(folder: Path, name: str) -> list[tuple[Path, str]]:
+def _files_beside(folder: Path, name: str) -> list[tuple[Path, str]]:
     """Return the files of a module and of its parent packages in a folder, each with the package it is in."""
     files = []
     parts = name.split(".")

@@ -86,11 +86,11 @@ class PreviousResults:
         index = next(waiting, None)
         for cluster in clusters(self._listed(elements[0], elements[-1])):
             end = max(pack.location.first + pack.location.number for pack in cluster)
-            wanted: list[int] = []
+            indices: list[int] = []
             while index is not None and index < end:
-                wanted.append(index)
+                indices.append(index)
                 index = next(waiting, None)
-            yield from self._read(wanted, choose_packs(cluster, self._kinds) if wanted else {})
+            yield from self._read(indices, choose_packs(cluster, self._kinds) if indices else {})
         while index is not None:
             yield None
             index = next(waiting, None)
@@ -110,18 +110,18 @@ class PreviousResults:
     def _kinds(self, location: Location) -> Sequence[int]:
         return self._head(location).kinds
 
-    def _read(self, wanted: Sequence[int], packs: dict[int, Listed]) -> Iterator[Outcome | None]:
+    def _read(self, indices: Sequence[int], packs: dict[int, Listed]) -> Iterator[Outcome | None]:
         """Yield the outcomes of some elements. Neighbours in one pack are read together."""
         position = 0
-        while position < len(wanted):
-            pack = packs.get(wanted[position])
+        while position < len(indices):
+            pack = packs.get(indices[position])
             stop = position + 1
-            while stop < len(wanted) and packs.get(wanted[stop]) is pack:
+            while stop < len(indices) and packs.get(indices[stop]) is pack:
                 stop += 1
             if pack is None:
                 yield from [None] * (stop - position)
             else:
-                yield from self._outcomes_in(pack, [index - pack.location.first for index in wanted[position:stop]])
+                yield from self._outcomes_in(pack, [index - pack.location.first for index in indices[position:stop]])
             position = stop
 
     def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:

@@ -21,7 +21,7 @@ PACK_BYTES = 8 * 1024 * 1024
 
 
 class ResultWriter:
-    """Stores the outcomes of one child while the function goes on with the next element.
+    """A writer that stores the outcomes of one child while the function goes on with the next element.
 
     A chunk of short elements is stored as one pack at its end. A chunk that takes long is stored in several packs: the
     first after half a second, the next at growing intervals of up to a minute.

@@ -70,7 +70,7 @@ class PlainRequests:
         self._url = client.meta.endpoint_url.rstrip("/")
         self._region = client.meta.region_name
         self._connections = _Connections(self._url, self._connect if connect is None else connect)
-        self._is_usable = not _needs_more(client)
+        self._is_usable = not _needs_boto3(client)
 
     def get(self, bucket: str, key: str, span: Span) -> bytes | None:
         """Return the bytes ``span`` of an object, or None if the caller should try GetObject."""
@@ -92,7 +92,7 @@ class PlainRequests:
         self.get("cloudknot-warm-up", "nothing", {})
         self.close()
         # This request for an object that does not exist may be refused. Requests for real objects may succeed.
-        self._is_usable = not _needs_more(self.client)
+        self._is_usable = not _needs_boto3(self.client)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -157,7 +157,7 @@ class PlainRequests:
         return ssl.create_default_context(cafile=own or get_cert_path(True))
 
 
-def _needs_more(client: S3Client) -> bool:
+def _needs_boto3(client: S3Client) -> bool:
     """Return whether requests need a proxy or a client certificate, which only boto3 handles."""
     url = client.meta.endpoint_url
     # The type stubs lack these options of botocore's `Config`.

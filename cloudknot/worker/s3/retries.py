@@ -115,7 +115,7 @@ def _trouble_of_answer(error: ClientError) -> Trouble | None:
 
 @dataclass(frozen=True)
 class Persistence:
-    """Repeats calls until they succeed, for a limited time.
+    """A policy that repeats calls until they succeed, for a limited time.
 
     Parameters
     ----------

@@ -93,12 +93,12 @@ def load(file: BinaryIO, unpickler: Callable[..., pickle.Unpickler] = pickle.Unp
     """Unpickle as `loads` does, from a buffered file. Large buffers are read straight into their objects."""
     if file.peek(4)[:4] != MAGIC:  # type: ignore[attr-defined]
         return unpickler(file).load()
-    _, count = _COUNT.unpack(_exactly(file, _COUNT.size))
-    first, *rest = (_SIZE.unpack(_exactly(file, _SIZE.size))[0] for _ in range(count + 1))
-    return unpickler(io.BytesIO(_exactly(file, first)), buffers=_read(file, rest)).load()
+    _, count = _COUNT.unpack(_read_exactly(file, _COUNT.size))
+    first, *rest = (_SIZE.unpack(_read_exactly(file, _SIZE.size))[0] for _ in range(count + 1))
+    return unpickler(io.BytesIO(_read_exactly(file, first)), buffers=_read_buffers(file, rest)).load()
 
 
-def _read(file: BinaryIO, sizes: Iterable[int]) -> Iterator[bytearray]:
+def _read_buffers(file: BinaryIO, sizes: Iterable[int]) -> Iterator[bytearray]:
     """Yield the buffers one by one."""
     # The unpickler asks for buffers in the order in which they are stored, so each can be read on demand.
     for size in sizes:
@@ -108,7 +108,7 @@ def _read(file: BinaryIO, sizes: Iterable[int]) -> Iterator[bytearray]:
         yield buffer
 
 
-def _exactly(file: BinaryIO, size: int) -> bytes:
+def _read_exactly(file: BinaryIO, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
         raise EOFError("The pickle is incomplete: it ends too early.")
@@ -116,7 +116,7 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 class Parts:
-    """Cuts a stream of bytes into parts of given sizes, and holds no more than one part.
+    """The parts of given sizes that a stream of bytes is cut into. Only one part is in memory.
 
     Parameters
     ----------
