@@ -123,7 +123,7 @@ def _explain(failure: Failure, *, ends_session: bool) -> str:
     """Return the problem and the fix for a failure that has no exception of its own."""
     cause = f"{failure.type}: {failure.message}" if failure.message else failure.type
     if ends_session:
-        return f"raised {cause}, which would end this session if it were raised here."
+        return f"raised {cause}, which would end this session if it were raised here. Raise an Exception instead."
     if failure.kind == EXITED:
         call = f"sys.exit({failure.message})"
         return f"called {call} (exit code {failure.exit_code}). Return a value or raise an exception instead."
@@ -131,11 +131,13 @@ def _explain(failure: Failure, *, ends_session: bool) -> str:
         return f"has a result that cannot be pickled: {cause}. Return plain data, or write it to a file in S3."
     if failure.kind == NOT_LOADED:
         is_missing = failure.type in ("ModuleNotFoundError", "ImportError")
-        fix = " Name the packages that the function needs: Knot(..., requirements=[...])." if is_missing else ""
-        return f"did not run, because its program could not be loaded in the job: {cause}.{fix}"
+        fix = "Name the packages that the function needs: Knot(..., requirements=[...])."
+        if not is_missing:
+            fix = "Find the cause in its traceback and output."
+        return f"did not run, because its program could not be loaded in the job: {cause}. {fix}"
     return (
         f"raised {cause}. The exception itself cannot be sent back: its class or its arguments cannot be pickled in "
-        "the job, or unpickled in this session."
+        "the job, or unpickled in this session. Raise one with plain arguments, such as RuntimeError(str(error))."
     )
 
 
@@ -178,7 +180,7 @@ def as_element_error(error: CloudknotError, place: Place) -> BaseException:
 
 def lost_error(place: Place, end: Ending) -> BatchJobFailedError:
     """Return the error for an element without a stored result, from the ending of its job."""
-    reason = f'AWS Batch reports: "{end.reason}".' if end.reason else ""
+    reason = f'AWS Batch reports: "{end.reason.rstrip(".")}".' if end.reason else ""
     if not end.reason and end.kind is BatchJobFailedError:
         reason = "AWS Batch gave no reason."
     attempts = f"Attempts: {end.attempt}." if end.attempt > 1 else ""
