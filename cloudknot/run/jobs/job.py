@@ -204,7 +204,7 @@ class BatchJob:
             view = self._view
             stored = sum(location.number for page in view.list_packs(0) for location, _ in page)
             has_all_outcomes = stored >= self.manifest.count
-            # A listing counts outcomes, and failures are outcomes too. Only the packs' heads tell them apart.
+            # A listing counts outcomes, and failures are outcomes too. Only the heads of the packs distinguish them.
             if not (has_all_outcomes and view.all_have_values()):
                 return "SUBMITTED" if view.live_jobs() else "FAILED" if has_all_outcomes else FORGOTTEN
             self._last_status = "SUCCEEDED"
@@ -286,9 +286,9 @@ class BatchJob:
             return collection
 
     def _current_collection(self) -> Collection | None:
-        """Return the collection in this session; None if there is none, or a newer round has made it outdated."""
+        """Return the collection in this session; None before the first, or after a newer round."""
         collection = self._collection
-        # The comparison of two numbers is enough, so whoever adds a round need not notify this future.
+        # The comparison of two numbers is enough, so no session has to notify this future of a new round.
         is_outdated = (
             collection is not None and collection.ended and collection.collector.round < self._view.newest_round
         )

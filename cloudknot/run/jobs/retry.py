@@ -327,7 +327,7 @@ def chunk_of_retry(rounds: Rounds, count: int, chunksize: int | None) -> int:
 
 def chunk_after_death(rounds: Rounds, count: int) -> int:
     """Return the chunk size for a retry of ``count`` elements after a process has died."""
-    # Whoever chose the size: one element may have killed the others of its chunk, and would do so again.
+    # Even a size that the caller chose is reduced: an element that killed the others of its chunk would do so again.
     return min(rounds.newest.chunksize, _smallest_chunk(count))
 
 

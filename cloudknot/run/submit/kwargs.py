@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredKeywords:
-    """The S3 key and the size in bytes of stored keyword arguments; an empty ``key`` if there are none."""
+    """The S3 key and the size in bytes of stored keyword arguments; an empty ``key`` without arguments."""
 
     key: str = ""
     size: int = 0

@@ -2,8 +2,8 @@
 
 Each run that uses an object has a ``used-by`` mark beside it. A run stores its mark before it looks for the object. A
 release stores a ``given-up-by`` mark before it looks for other users. S3 shows a stored object at once (S3 user guide,
-"Amazon S3 data consistency model"). So if a claim meets a release, at least one of them sees the other: a release that
-sees a user deletes nothing, and a claim that sees a release stores a private copy for its run.
+"Amazon S3 data consistency model"). So if a claim meets a release, at least one of them sees the other. A release that
+sees a user deletes nothing. A claim that sees a release stores a private copy for its run.
 """
 
 from __future__ import annotations

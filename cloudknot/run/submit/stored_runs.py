@@ -64,7 +64,7 @@ def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
         if Manifest.from_json(cloud.storage.get(keys.manifest)).clobbered:
             return True
     stored = cloud.storage.keys(f"{keys.prefix}/")
-    # A run with a record or with results is kept, whoever submitted it. Batch may have forgotten its jobs.
+    # A run with a record or with results was submitted, even if Batch has forgotten its jobs.
     return not any(key == keys.submission or key.startswith(keys.outputs) for key in stored) and not read_run(
         cloud, keys
     )
