@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BLOCK = 256
 """Number of contiguous elements whose futures share one `Block`."""
 # Python has one object for each int up to 256, so a position in a block takes no memory of its own.
+# One lock for all maps: it guards an assignment, and is not held during a download.
 _LOADING = threading.Lock()
 
 
@@ -153,7 +154,7 @@ class CloudFuture(Future[Any]):
         try:
             await ended
         finally:
-            # A callback that is left would keep the interpreter from ending.
+            # Otherwise each wait that is given up would leave a callback until the future ends.
             self._remove_done_callback(wake)
 
     def _outcome_or_cancelled(self) -> Outcome:

@@ -149,6 +149,7 @@ class Packs:
             if location not in self._cache:
                 self._cache[location] = loaded
                 self._used += loaded.size
+            # The pack just read stays, even if it exceeds the bound alone.
             while self._used > self._room and len(self._cache) > 1:
                 self._used -= self._cache.popitem(last=False)[1].size
         return loaded
