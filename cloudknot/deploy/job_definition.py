@@ -40,7 +40,7 @@ RETRY_RULES = (
     # Without a matching rule, Batch makes another attempt.
     {"onReason": "*", "action": "EXIT"},
 )
-"""Rules for further attempts: five, which is the maximum of Batch."""
+"""Rules for further attempts: five, the maximum of Batch."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class If:
 
 Value = str | int | bool | None | Ref | If | Sequence["Value"] | Mapping[str, "Value"]
 CONDITIONS = {"IsFargate": ("Fargate", ""), "HasGpus": ("Gpus", "0"), "HasTimeout": ("Timeout", "0")}
-"""Conditions of the template, each with a parameter and the value for which the condition is false."""
+"""Conditions of the template. Each is false for one value of a parameter."""
 FREE_KEYS = ("parameters", "options")
 """Mappings with free keys, which CloudFormation does not capitalise as it does API names."""
 

@@ -182,7 +182,7 @@ def _deploy_stack(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackS
     """Return the up-to-date stack and the active revisions of its job definition."""
     stack = Stack(plan.cloud, plan.name)
     wanted = partial(_parameters_for, plan.options, parameters, plan.cloud.chosen_bucket)
-    # Building an image may have taken minutes, in which another session may have changed or deleted the stack.
+    # Another session may have changed or deleted the stack while this one built an image.
     state_before = plan.state if plan.is_fresh() else stack.state()
     state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY)
     revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
@@ -196,7 +196,8 @@ def _deploy_stack(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackS
 def _parameters_for(
     options: KnotOptions, parameters: Mapping[str, str], chosen_bucket: str | None, state: StackState | None
 ) -> Mapping[str, str]:
-    """Return the parameters for the stack in its current state, which another session may have created meanwhile."""
+    """Return the parameters for the stack in its current state."""
+    # Another session may have created or changed the stack since the plan was made.
     if state is None:
         return parameters
     if not chosen_bucket:

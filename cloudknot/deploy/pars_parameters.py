@@ -86,7 +86,7 @@ def _network(cloud: Cloud, options: ParsOptions, current: Mapping[str, str]) -> 
     """Return the parameters of the network: the VPC in use, the default VPC, or the addresses of a new one."""
     if options.use_default_vpc and current.get("VpcId"):
         return {"VpcId": current["VpcId"], "SubnetIds": current.get("SubnetIds", "")}
-    # An existing stack without a VpcId made its own VPC, in which machines may be running. It keeps that one.
+    # An existing stack without a VpcId made its own VPC. It keeps that one, because machines may be running there.
     if options.use_default_vpc and not current and (default := _default_vpc(cloud)):
         return default
     cidr = options.ipv4_cidr or current.get("VpcCidr") or DEFAULT_CIDR

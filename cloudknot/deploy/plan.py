@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {"linux/amd64": "X86_64", "linux/arm64": "ARM64"}
 PLATFORMS = {architecture: platform for platform, architecture in ARCHITECTURES.items()}
-# While an image is built, which takes minutes, another session may change or delete the stack.
+# Building an image takes minutes. Another session may change or delete the stack in that time.
 FRESH = 30.0
 """Seconds for which a plan's state of the stack counts as current."""
 

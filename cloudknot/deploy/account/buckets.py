@@ -15,7 +15,7 @@ from cloudknot.deploy.job_definition import buckets_named
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
-# Batch shows inactive revisions for 180 days. They name the buckets of clobbered knots, whose results may still exist.
+# Batch shows inactive revisions for 180 days. They name the buckets of clobbered knots, where results may remain.
 STATES = ("ACTIVE", "INACTIVE")
 
 
@@ -27,7 +27,7 @@ def clouds_of(cloud: Cloud, definition: str) -> list[Cloud]:
 
 
 def clouds_of_knot(cloud: Cloud, name: str) -> list[Cloud]:
-    """Return the cloud in each bucket of a knot, which may be clobbered already, ``cloud`` itself first."""
+    """Return the cloud in each bucket of a knot, even a clobbered one, ``cloud`` itself first."""
     state = Stack(cloud, stack_name(name)).state()
     if state and "JobDefinitionName" in state.parameters:
         return clouds_of(cloud, state.parameters["JobDefinitionName"])

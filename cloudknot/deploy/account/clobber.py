@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 REASON = "The knot was clobbered"
-# Batch gives a process 30 seconds between SIGTERM and SIGKILL, in which it may still store results.
+# Batch gives a process 30 seconds between SIGTERM and SIGKILL. It may still store results in that time.
 JOBS_END = 120.0
 """Longest wait in seconds for running jobs to end before their results are deleted."""
 POLL = 0.5
@@ -149,7 +149,7 @@ def has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
 
 
 def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
-    """Return the images of deleted knots with this name, which may still exist."""
+    """Return the images of deleted knots with this name. They may still exist."""
     revisions = job_definitions(cloud, "INACTIVE")
     return images_of(revision for revision in revisions if is_of(revision, stack_name(name)))
 

@@ -70,7 +70,7 @@ class Resources:
     """Number of live jobs for each knot."""
     pars: tuple[str, ...]
     half_removed: tuple[str, ...]
-    """Names of knots of which only revisions of a job definition remain."""
+    """Names of deleted knots with remaining revisions of a job definition."""
     repositories: tuple[Stored, ...]
     """Repositories that cloudknot created."""
     images: tuple[StoredImages, ...]
@@ -147,7 +147,7 @@ def remove(
     failures: list[str] = []
 
     def step(resource: str, delete: Callable[[], object]) -> None:
-        # The failure of one resource must not keep the others, which may cost money.
+        # The failure of one resource must not keep the others: they may cost money.
         try:
             delete()
         except CloudknotError as error:
@@ -155,7 +155,7 @@ def remove(
         else:
             report(f"Removed {resource}.")
 
-    # A Pars can be deleted only after its knots, which use it.
+    # A Pars can be deleted only after the knots that use it.
     for name in (*(knot.name for knot in resources.knots), *resources.half_removed):
         step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results)))
     for name in resources.pars:
