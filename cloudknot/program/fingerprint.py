@@ -21,7 +21,7 @@ from cloudknot.program import imports, pickling
 if TYPE_CHECKING:
     from cloudknot.program.pickling import Reduced
 
-# Without co_filename and co_firstlineno, which change with the place of a function in its file or notebook.
+# Without co_filename and co_firstlineno: they change with the place of a function in its file or notebook.
 _CODE_FIELDS = (
     "co_argcount",
     "co_posonlyargcount",
@@ -41,7 +41,7 @@ _CODE_FIELDS = (
 
 
 LARGE = 64 * 1024
-"""Bytes from which a value is hashed separately."""
+"""Bytes of the smallest value that is hashed separately."""
 
 
 class Fingerprint:
@@ -61,7 +61,7 @@ class Fingerprint:
     """
 
     # The bytes of the pickle itself would not do. They contain random class identities, the order of sets and the
-    # place of a notebook cell, and depend on which equal strings happen to be the same object.
+    # place of a notebook cell, and depend on whether equal strings are the same object.
 
     def __init__(self, root: object) -> None:
         self.modules: set[str] = set()
@@ -203,7 +203,7 @@ def _scalar(obj: object) -> bytes | None:
     if type(obj) is str:
         return _join("str", obj)
     if type(obj) is bytes:
-        # Joining would copy the value, which may have hundreds of megabytes.
+        # Joining would copy the value, and that may be hundreds of megabytes.
         return _join("bytes", obj) if len(obj) < LARGE else _join("large", hashlib.sha256(obj).digest())
     return None
 
@@ -219,7 +219,7 @@ def _digest_of(obj: object) -> str:
 
 
 def _canonical_function(args: tuple[Any, ...], state: Any) -> tuple[object, object]:
-    """Drop the location of a function's file, and the order in which this session imported submodules."""
+    """Drop the location of a function's file, and the order of submodule imports in this session."""
     code, base, *rest = args
     attributes, slots = state
     submodules = sorted(slots["_cloudpickle_submodules"], key=lambda module: str(module.__name__))

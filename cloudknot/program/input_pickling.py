@@ -29,8 +29,8 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     value : object
         The input.
     program : Program or None
-        None if another session made the program. This session then does not know which files the image has, so all
-        local modules travel by value.
+        None if another session made the program. This session then does not know the files in the image, so all local
+        modules travel by value.
 
     Raises
     ------

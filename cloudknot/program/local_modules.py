@@ -85,7 +85,7 @@ def is_local(name: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def is_local_cached(name: str) -> bool:
     """Return `is_local`, looked up once for each module in a session."""
-    # The pickler asks for every function and class that it meets, so each lookup on disk would count.
+    # The pickler asks for every function and class that it meets, and each lookup searches the disk.
     return is_local(name)
 
 
@@ -110,7 +110,7 @@ def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
     CloudknotInputError
         A local module is compiled, or cannot be read.
     """
-    # Modules travel as files and not by value, which would copy their state, and would miss imports inside functions.
+    # Modules travel as files. By value, they would take their state along, and lack modules imported inside functions.
     modules = LocalModules()
     waiting, seen = list(names), set()
     while waiting:
@@ -124,6 +124,7 @@ def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
 
 
 def _with_parents(name: str) -> Iterator[str]:
+    # Python imports the parents of a module before the module itself, so the job needs them too.
     parts = name.split(".")
     return (".".join(parts[: end + 1]) for end in range(len(parts)))
 

@@ -1,4 +1,4 @@
-"""Decide which modules a job cannot import, so that their classes and functions travel by value."""
+"""Identify the modules that a job cannot import. Their classes and functions travel by value."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ign
         if isinstance(obj, typing.NewType) and not is_importable(obj):
             return typing.NewType, (obj.__name__, obj.__supertype__)
         if type(obj) is functools.cached_property:
-            # In Python 3.11 it holds a lock, which cannot be pickled.
+            # In Python 3.11 it holds a lock, and locks cannot be pickled.
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
         if isinstance(obj, CodeType):
             make, arguments = internals._code_reduce(obj)
@@ -80,7 +80,7 @@ class MissingModules:
 
 
 class InputPickler(Pickler):
-    """A pickler for inputs, which may hold classes and functions of modules that the program does not bring."""
+    """A pickler for inputs. They may hold classes and functions of modules that do not travel with the program."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ def dump(
 
 
 def identity(cls: object) -> str | None:
-    """Return the id by which cloudpickle tracks a class pickled by value, or None for any other object."""
+    """Return cloudpickle's id of a class pickled by value, or None for any other object."""
     try:
         class_id: str | None = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls)
     except TypeError:
@@ -231,7 +231,8 @@ def load(file: BinaryIO) -> Any:
 
 
 def needs_loads(data: bytes) -> bool:
-    """Return whether the pickles in ``data`` may need `loads`, which is several times slower than `pickle.loads`."""
+    """Return whether the pickles in ``data`` may need `loads`."""
+    # pickle.loads is several times faster, and right for most results.
     return internals._class_setstate.__name__.encode() in data or buffers.MAGIC in data
 
 

@@ -49,9 +49,10 @@ class Attempts:
         return len(self._run.s3.keys(self._run.keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:
-        """Call ``work``, which returns an exit code, and return the exit code for this process.
+        """Call ``work``, and return the exit code for this process.
 
-        If another attempt may follow, ``work`` runs in a forked process, and this method returns there as well.
+        ``work`` returns an exit code too. If another attempt may follow, it runs in a forked process, and this method
+        returns there as well.
         """
         # In the last attempt there is no fork, so that Batch sees the true exit code and reason.
         if self.last:

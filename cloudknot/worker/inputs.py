@@ -52,7 +52,7 @@ def _offsets(run: StoredRun, first: int, last: int) -> Sequence[int]:
     """Return the start of each element from ``first`` to ``last``, and the end of the last one."""
     stride = run.manifest.stride
     if stride:
-        # Padded inputs need no index, which saves a request. A pickle marks its own end, so padding does no harm.
+        # Padded inputs need no index, so they save a request. A pickle marks its own end, so padding does no harm.
         return range(first * stride, (last + 2) * stride, stride)
     offsets = array("Q", run.read(run.keys.index, first * OFFSET_SIZE, (last + 2) * OFFSET_SIZE))
     if sys.byteorder == "big":

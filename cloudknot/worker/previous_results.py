@@ -127,7 +127,7 @@ class PreviousResults:
     def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
         """Yield some outcomes of a pack."""
         bucket, key = self._keys.bucket, self._keys.output(*pack.location)
-        # One request reads a whole pack that is small, or from which most elements are needed. Otherwise one request
+        # One request reads the whole pack, if it is small or most of its elements are needed. Otherwise one request
         # reads the head and another one all payloads, or each payload by itself if they are large.
         if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(positions) > pack.location.number):
             head = Pack(data := self._s3.read(bucket, key))

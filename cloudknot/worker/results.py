@@ -17,7 +17,7 @@ GROWTH = 0.05
 LONGEST_INTERVAL = 60.0
 """Seconds, as `FIRST_INTERVAL` is."""
 PACK_BYTES = 8 * 1024 * 1024
-"""Bytes of outcomes after which a pack is stored without waiting for the end of the interval."""
+"""Bytes of waiting outcomes that end an interval early."""
 
 
 class ResultWriter:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 # Longer than the client's, because a result may have taken hours and is lost if it cannot be stored.
 PATIENCE = 600.0
-"""Seconds for which a request is retried."""
+"""Seconds until a request is no longer retried."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -82,9 +82,9 @@ class _PersistentClient:
 
 
 def connect() -> S3:
-    """Return the S3 client for the environment variables of this moment.
+    """Return the S3 client for the current environment variables.
 
-    Call it before the user's function, which may change them.
+    Call it before the user's function, because that may change them.
     """
     return _connect(tuple(os.environ.get(name) for name in _SETTINGS))
 

@@ -1,6 +1,6 @@
 """A fast path for small S3 requests: botocore's signature with the standard library's HTTP client.
 
-A request that does not succeed here is left to boto3, which handles every case. Client and worker read small objects
+A request that does not succeed here is left to boto3. Client and worker read small objects
 in this way, and the worker also stores its packs. This module uses only public names of botocore.
 """
 
@@ -42,7 +42,7 @@ MAX_IDLE = 64
 """Number of connections that are kept open."""
 # These statuses mean that the server refuses requests of this kind. Others concern one object or one moment.
 REFUSALS = frozenset({301, 307, 400, 403})
-"""Statuses after which all requests are left to boto3."""
+"""Statuses that end this fast path. boto3 makes all further requests."""
 
 
 class PlainRequests:
@@ -158,7 +158,7 @@ class PlainRequests:
 
 
 def _needs_boto3(client: S3Client) -> bool:
-    """Return whether requests need a proxy or a client certificate, which only boto3 handles."""
+    """Return whether requests need a proxy or a client certificate. Only boto3 supports these."""
     url = client.meta.endpoint_url
     # The type stubs lack these options of botocore's `Config`.
     proxies, certificate = client.meta.config.proxies, client.meta.config.client_cert  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EQUAL_PARTS = 2000
 """Number of parts before they begin to grow."""
 GROWTH = 168 * 1024
-"""Bytes by which each further part is larger than the one before."""
+"""Bytes that each further part has more than the one before."""
 PARALLEL_PARTS = 4
 """Number of parts that are sent at the same time."""
 

@@ -32,7 +32,7 @@ class Unreadable(BaseException):
 
 
 class Unreachable(Unreadable):
-    """S3 did not answer in the time for which requests are retried."""
+    """S3 could not be reached within the time limit for retries."""
 
 
 class PieceFile:
@@ -100,7 +100,7 @@ def load(file: BinaryIO, unpickler: Callable[..., pickle.Unpickler] = pickle.Unp
 
 def _read_buffers(file: BinaryIO, sizes: Iterable[int]) -> Iterator[bytearray]:
     """Yield the buffers one by one."""
-    # The unpickler asks for buffers in the order in which they are stored, so each can be read on demand.
+    # The unpickler asks for buffers in their stored order, so each can be read on demand.
     for size in sizes:
         buffer = bytearray(size)
         if file.readinto(buffer) != size:  # type: ignore[attr-defined]

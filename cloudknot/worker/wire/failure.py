@@ -58,7 +58,7 @@ class Failure:
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
         attributes = json.loads(data[_LENGTH.size : end])
-        # The image's worker may be of a newer cloudknot and store further names, which are ignored.
+        # The image's worker may be of a newer cloudknot and store further names. They are ignored.
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in attributes.items() if name in names}, pickled=data[end:])
 

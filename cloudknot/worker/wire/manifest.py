@@ -43,7 +43,7 @@ class Manifest:
     todo : int
         Elements of a round after the first. Their indices are a separate object.
     memory_growth : float
-        Factor by which memory grows for elements that ran out of it. 0 turns memory growth off.
+        Factor for the memory of elements that ran out of it. 0 turns memory growth off.
     clobbered : bool
         Whether the run is being deleted.
     """
