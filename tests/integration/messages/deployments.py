@@ -36,6 +36,7 @@ AREA.refuses(
     {"instance_types": "c6i.large", "job_def_vcpus": 8},
     {"instance_types": "c6i.large", "memory": 100_000},
     {"instance_types": "g5.xlarge", "n_gpus": 4},
+    {"instance_types": "c6i.large", "n_gpus": 1},
 )
 
 
