@@ -9,6 +9,7 @@ from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFail
 from cloudknot.run.collect.job_failures import Ending
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
 
+CONTAINER_ENDED = "Essential container in task exited"
 E = TypeVar("E", bound=BatchJobFailedError)
 
 
@@ -180,7 +181,9 @@ def as_element_error(error: CloudknotError, place: Place) -> BaseException:
 
 def lost_error(place: Place, end: Ending) -> BatchJobFailedError:
     """Return the error for an element without a stored result, from the ending of its job."""
-    reason = f'AWS Batch reports: "{end.reason.rstrip(".")}".' if end.reason else ""
+    # Amazon ECS gives this reason for every container that ended, so it explains nothing to a reader.
+    quoted = "; ".join(part for part in end.reason.split("; ") if part != CONTAINER_ENDED).rstrip(".")
+    reason = f'AWS Batch reports: "{quoted}".' if quoted else ""
     if not end.reason and end.kind is BatchJobFailedError:
         reason = "AWS Batch gave no reason."
     attempts = f"Attempts: {end.attempt}." if end.attempt > 1 else ""

@@ -203,3 +203,11 @@ def test_an_error_for_want_of_time_names_the_timeout_and_twice_as_much():
 )
 def test_what_no_machine_can_ever_take_is_told_from_what_waits(reason, never):
     assert bool(never_runs_reason({"status": "FAILED", "statusReason": reason})) == never
+
+
+def test_message_leaves_out_the_reason_that_every_container_has():
+    error = lost_error(Place(3, "j"), ending(failed(attempt(9))))
+    assert EXITED not in str(error)
+    assert error.reason == EXITED
+    both = lost_error(Place(3, "j"), ending(failed(attempt(137, OUT_OF_MEMORY))))
+    assert f'AWS Batch reports: "{OUT_OF_MEMORY}".' in str(both)
