@@ -94,7 +94,7 @@ def render(
     dockerfile_lines: Iterable[str] = (),
     ignore_installed: bool = False,
 ) -> dict[str, bytes]:
-    """Render a program's build context.
+    """Return a program's build context: its files by their path.
 
     Parameters
     ----------
@@ -112,11 +112,6 @@ def render(
     ignore_installed : bool, default False
         Whether pip reinstalls packages that the base image has.
 
-    Returns
-    -------
-    dict of str to bytes
-        The files by their path in the build context.
-
     Raises
     ------
     CloudknotInputError
@@ -128,9 +123,8 @@ def render(
     lines = validators.dockerfile_lines("dockerfile_lines", dockerfile_lines)
     requirements = _requirements(program.requirements, github_installs)
     # A virtual environment has no place for Debian packages or for lines of a Dockerfile.
-    needs_engine = " and ".join(
-        name for name, value in (("apt_packages", packages), ("dockerfile_lines", lines)) if value
-    )
+    engine_options = {"apt_packages": packages, "dockerfile_lines": lines}
+    needs_engine = " and ".join(name for name, value in engine_options.items() if value)
     parts = {
         "base_image": base_image,
         "apt": _apt(packages),
