@@ -90,33 +90,33 @@ def no_docker_engine(world: World) -> None:
 
 @AREA.case
 def failed_instruction(world: World) -> None:
-    says = [
+    events = [
         {"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"},
         {"stream": "ERROR: No matching distribution found for six==1.16.0\n"},
         {"error": "The command '/bin/sh -c python -m pip install' returned a non-zero code: 1"},
     ]
-    publish(render_image(PROGRAM), Engine(says=says), Registry())
+    publish(render_image(PROGRAM), Engine(events=events), Registry())
 
 
 @AREA.case
 def failed_apt_package(world: World) -> None:
     image = render_image(PROGRAM, apt_packages=("imagej",))
     step = next(line for line in image.files["Dockerfile"].decode().splitlines() if "apt-get" in line)
-    says = [
+    events = [
         {"stream": f"Step 2/9 : {step}\n"},
         {"stream": "E: Unable to locate package imagej\n"},
         {"error": "The command '/bin/sh -c apt-get install' returned a non-zero code: 100"},
     ]
-    publish(image, Engine(says=says), Registry())
+    publish(image, Engine(events=events), Registry())
 
 
 @AREA.case
 def base_image_that_does_not_exist(world: World) -> None:
-    says = [
+    events = [
         {"stream": "Step 1/9 : FROM python:3.99-slim\n"},
         {"error": "manifest for python:3.99-slim not found: manifest unknown: manifest unknown"},
     ]
-    publish(render_image(PROGRAM, base_image="python:3.99-slim"), Engine(says=says), Registry())
+    publish(render_image(PROGRAM, base_image="python:3.99-slim"), Engine(events=events), Registry())
 
 
 @AREA.case
@@ -124,8 +124,8 @@ def another_python(world: World) -> None:
     image = render_image(PROGRAM, base_image="old:1")
     check = next(line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line))
     log = "cloudknot: this image has Python 3.9\n"
-    says = [{"stream": f"Step 5/9 : {check}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
-    publish(image, Engine(says=says), Registry())
+    events = [{"stream": f"Step 5/9 : {check}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
+    publish(image, Engine(events=events), Registry())
 
 
 @AREA.case
@@ -140,19 +140,19 @@ def another_architecture(world: World) -> None:
 
 @AREA.case
 def no_emulation(world: World) -> None:
-    says = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
-    publish(render_image(PROGRAM, platform="linux/arm64"), Engine(says=says), Registry())
+    events = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
+    publish(render_image(PROGRAM, platform="linux/arm64"), Engine(events=events), Registry())
 
 
 @AREA.case
 def interrupted_push(world: World) -> None:
-    publish(render_image(PROGRAM), Engine(refuses=APIError("connection reset")), Registry())
+    publish(render_image(PROGRAM), Engine(push_error=APIError("connection reset")), Registry())
 
 
 @AREA.case
 def refused_push(world: World) -> None:
     refusal = APIError("denied: requested access to the resource is denied")
-    publish(render_image(PROGRAM), Engine(refuses=refusal), Registry())
+    publish(render_image(PROGRAM), Engine(push_error=refusal), Registry())
 
 
 @AREA.case

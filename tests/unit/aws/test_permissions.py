@@ -1,4 +1,7 @@
-"""The policies that people are given: valid, no wider than they must be, and enough for what the templates make."""
+"""The IAM policies for people are valid, no wider than needed, and enough to create the templates' resources.
+
+cfn-lint carries the AWS data that they are checked against.
+"""
 
 import json
 import re
@@ -21,28 +24,29 @@ DATA = Path(cfnlint.__file__).parent / "data"
 SCOPE = Scope("123456789012", "us-east-1")
 PAGE = ROOT / "docs" / "permissions.md"
 
-NAMELESS = {"cloudformation:DescribeStacks"}
-"""Have a resource level, but not when they are asked about everything."""
+WITHOUT_RESOURCE = {"cloudformation:DescribeStacks"}
+"""Actions with a resource level that need ``*`` in a call that names no resource."""
 
 
 @pytest.fixture(scope="module")
 def services():
-    """AWS's service authorization data, as cfn-lint carries it: actions, and the kinds of resources that they have."""
+    """Return AWS's service authorization data from cfn-lint: actions, and the kinds of their resources."""
     return json.loads((DATA / "AdditionalSpecs" / "Policies.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def handlers():
-    """The permissions that CloudFormation's resource handlers need, by type and operation (its registry's schemas)."""
-    found = {}
+    """Return the permissions that CloudFormation's resource handlers need, by type (from its registry's schemas)."""
+    permissions = {}
     for path in (DATA / "schemas" / "resources").glob("*.json"):
         schema = json.loads(path.read_text())
-        if schema.get("typeName") in types_used() and "handlers" in schema:
-            found[schema["typeName"]] = schema["handlers"]
-    return found
+        if schema.get("typeName") in template_types() and "handlers" in schema:
+            permissions[schema["typeName"]] = schema["handlers"]
+    return permissions
 
 
-def types_used():
+def template_types():
+    """Return the types of all resources in the templates."""
     return set(re.findall(r"Type: (AWS::\w+::\w+)", template.load("knot") + template.load("pars")))
 
 
@@ -53,17 +57,17 @@ def resource_kinds(services, action):
 
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: grant.sid)
 class TestStatement:
-    def test_its_actions_exist(self, grant, services):
+    def test_statement_names_existing_actions(self, grant, services):
         for action in grant.actions:
             service, _, name = action.partition(":")
             assert name.lower() in services[service]["Actions"], action
 
-    def test_it_is_about_everything_only_where_aws_has_no_resource_level(self, grant, services):
+    def test_statement_covers_all_resources_only_without_resource_level(self, grant, services):
         for action in grant.actions:
-            if action not in NAMELESS:
+            if action not in WITHOUT_RESOURCE:
                 assert (grant.resources == ("*",)) == (not resource_kinds(services, action)), action
 
-    def test_its_resources_are_of_kinds_that_its_actions_have(self, grant, services):
+    def test_statement_names_resource_kinds_of_its_actions(self, grant, services):
         if grant.resources == ("*",):
             return
         for arn in (
@@ -72,12 +76,14 @@ class TestStatement:
             kinds = {kind for action in grant.actions for kind in resource_kinds(services, action)}
             service = arn.split(":")[2]
             formats = [
-                one for kind in kinds for one in services[service]["Resources"].get(kind, {}).get("ARNFormats", [])
+                arn_format
+                for kind in kinds
+                for arn_format in services[service]["Resources"].get(kind, {}).get("ARNFormats", [])
             ]
-            patterns = [re.sub(r"\$\{\w+\}", "[^:]*", one) for one in formats]
+            patterns = [re.sub(r"\$\{\w+\}", "[^:]*", arn_format) for arn_format in formats]
             assert any(re.fullmatch(pattern, arn) for pattern in patterns), arn
 
-    def test_its_resources_are_of_one_account_and_have_cloudknots_names(self, grant):
+    def test_statement_limits_resources_to_one_account_and_cloudknot_names(self, grant):
         for arn in grant.resources:
             if arn != "*" and not arn.startswith(("ec2:", "s3:::{bucket}")):
                 assert "{here}" in arn or "{account}" in arn
@@ -89,48 +95,48 @@ class TestStatement:
                     continue
                 assert re.search(r"cloudknot|\{repository\}|batch\.amazonaws|/batch/job|:job/", arn)
 
-    def test_it_says_what_it_is_for(self, grant):
+    def test_statement_has_purpose_and_level(self, grant):
         assert grant.purpose
         assert grant.level in LEVELS
 
 
 @pytest.mark.parametrize("level", LEVELS)
 class TestPolicy:
-    def test_the_command_prints_it_as_json(self, level):
+    def test_command_prints_policy_as_json(self, level):
         result = CliRunner().invoke(main, ["permissions", level, "--account", "123456789012", "--region", "us-east-1"])
         assert result.exit_code == 0
         assert json.loads(result.stdout) == policy(level, SCOPE)
 
     @pytest.mark.parametrize("region", ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1"])
-    def test_it_fits_into_a_managed_policy(self, level, region):
-        """With the longest names of buckets, long ones of repositories, and in each partition."""
+    def test_policy_fits_into_managed_policy(self, level, region):
+        """The bucket has a name of the greatest length, and the repository a long one."""
         scope = Scope("123456789012", region, "b" * 63, "r" * 60, partition_of(region))
         assert size(policy(level, scope)) <= LONGEST_POLICY
 
-    def test_it_is_measured_without_white_space_as_iam_does(self, level):
+    def test_size_ignores_white_space_as_iam_does(self, level):
         document = policy(level, SCOPE)
         assert size(document) == len(re.sub(r"\s", "", json.dumps(document)))
 
-    def test_a_statement_that_is_lacking_gives_back_what_it_stands_in_for(self, level):
+    def test_policy_without_statement_restores_those_it_replaces(self, level):
         every = {grant.sid: set(grant.actions) for grant in GRANTS}
         for grant in grants(level):
-            held = grants(level, grant.sid)
-            assert grant not in held
-            actions = {action for one in held for action in one.actions}
+            remaining = grants(level, grant.sid)
+            assert grant not in remaining
+            actions = {action for other in remaining for action in other.actions}
             assert all(every[sid] <= actions for sid in grant.replaces)
 
-    def test_a_statement_holds_what_it_stands_in_for(self, level):
+    def test_statement_includes_actions_of_those_it_replaces(self, level):
         every = {grant.sid: grant for grant in GRANTS}
         for grant in grants(level):
             for sid in grant.replaces:
                 assert set(every[sid].actions) <= set(grant.actions), sid
 
-    def test_its_statements_have_names_of_their_own(self, level):
+    def test_policy_has_unique_alphanumeric_sids(self, level):
         sids = [statement["Sid"] for statement in policy(level, SCOPE)["Statement"]]
         assert len(set(sids)) == len(sids)
         assert all(re.fullmatch(r"[A-Za-z0-9]+", sid) for sid in sids)
 
-    def test_the_page_holds_it(self, level):
+    def test_permissions_page_contains_policy_and_purposes(self, level):
         text = PAGE.read_text()
         blocks = [json.loads(body) for body in re.findall(r"^```json\n(.*?)^```$", text, re.M | re.S)]
         assert policy(level, Scope()) in blocks
@@ -139,21 +145,22 @@ class TestPolicy:
 
 
 class TestScope:
-    def test_what_is_not_known_is_to_be_replaced(self):
+    def test_command_prints_placeholder_and_hint_for_unknown_account(self):
         result = CliRunner().invoke(main, ["permissions", "run"])
         assert "ACCOUNT_ID" in json.dumps(json.loads(result.stdout))
         assert "--account" in result.stderr
         assert result.output.index("--account") < result.output.index("Statement")
 
-    def test_credentials_that_are_of_no_use_hinder_nothing(self, monkeypatch):
+    def test_command_prints_policy_despite_unusable_credentials(self, monkeypatch):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "x" * 20)
+        # Nothing listens on this port, so no request leaves the machine.
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
         result = CliRunner().invoke(main, ["permissions", "run"])
         assert result.exit_code == 0
         assert "ACCOUNT_ID" in result.stdout
 
-    def test_bucket_repository_and_region_are_those_that_are_given(self):
+    def test_policy_has_given_bucket_repository_and_region(self):
         arguments = ["--account", "1" * 12, "--region", "cn-north-1", "--bucket", "mine", "--repository", "lab/images"]
         text = CliRunner().invoke(main, ["permissions", "create", *arguments]).stdout
         assert "arn:aws-cn:s3:::mine/cloudknot.jobs/*" in text
@@ -175,32 +182,32 @@ class TestScope:
             ("eu-north-9", "aws"),
         ],
     )
-    def test_partitions(self, region, partition):
+    def test_region_determines_partition_of_arns(self, region, partition):
         assert partition_of(region) == partition
         text = CliRunner().invoke(main, ["permissions", "create", "--account", "1" * 12, "--region", region]).stdout
         assert set(re.findall(r"arn:([^:]+):", text)) == {partition}
 
-    def test_a_region_of_no_partition_is_told(self):
+    def test_command_suggests_near_match_of_unknown_region(self):
         result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "uswest-2"])
         assert result.exit_code == 1
         assert "'uswest-2' is not an AWS region. Near matches: us-west-2" in result.output
 
-    def test_a_region_that_is_like_none_is_told_with_a_few(self):
+    def test_command_lists_regions_if_none_is_a_near_match(self):
         result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "moon"])
         assert "'moon' is not an AWS region. Every account has: ap-northeast-1, " in result.output
 
-    def test_what_is_no_account_number_is_refused(self):
+    def test_command_refuses_invalid_account_number(self):
         for account in ("12", "1234-5678-9012", "12345678901x"):
             result = CliRunner().invoke(main, ["permissions", "run", "--account", account])
             assert result.exit_code == 2
             assert "12 digits" in result.output
 
-    def test_an_unknown_level_is_refused(self):
+    def test_policy_refuses_unknown_level(self):
         with pytest.raises(CloudknotInputError, match=r"^level='.*' is not 'run', 'create' or 'administer'\."):
             policy("everything", SCOPE)
 
 
-UNUSED = {
+UNUSED_PERMISSIONS = {
     "AWS::Batch::ComputeEnvironment": r"eks:.*",
     "AWS::EC2::VPC": "ec2:CreateVpcEncryptionControl|ec2:ModifyVpcTenancy",
     "AWS::EC2::VPCGatewayAttachment": r"ec2:.*VpnGateways?",
@@ -213,67 +220,73 @@ UNUSED = {
     "AWS::Logs::LogGroup": r"s3:.*|firehose:.*|logs:.*(KmsKey|DataProtection|Delivery|Index|BearerToken).*"
     r"|logs:(.*ResourcePolic.*|DeleteRetentionPolicy|ListTagsForResource|PutLogGroupDeletionProtection)",
 }
-"""What a handler needs only for properties that the templates do not have."""
-NEVER_CHANGED = r"\w+:(Untag|UnTag|DeleteTags).*"
-"""An update keeps the tags."""
+"""Patterns of permissions that a handler needs only for properties that the templates do not have, by type."""
+TAG_REMOVAL = r"\w+:(Untag|UnTag|DeleteTags).*"
+"""Pattern of permissions that no operation needs, since an update keeps the tags."""
 
 
 class TestStacks:
-    def test_every_type_has_its_handlers_here(self, handlers):
-        assert set(handlers) == types_used()
+    def test_cfn_lint_has_handlers_of_every_template_type(self, handlers):
+        assert set(handlers) == template_types()
 
     @pytest.mark.parametrize("operation", ["create", "update", "delete"])
-    def test_who_may_create_may_do_what_the_resource_handlers_do(self, handlers, operation):
+    def test_create_level_allows_actions_of_resource_handlers(self, handlers, operation):
         allowed = {action.lower() for grant in grants("create") for action in grant.actions}
         for kind, operations in handlers.items():
             needed = operations.get(operation, {}).get("permissions", [])
-            unused = f"{UNUSED.get(kind, 'none')}|{NEVER_CHANGED}"
-            missing = [one for one in needed if one.lower() not in allowed and not re.fullmatch(unused, one, re.I)]
+            unused = f"{UNUSED_PERMISSIONS.get(kind, 'none')}|{TAG_REMOVAL}"
+            missing = [
+                action for action in needed if action.lower() not in allowed and not re.fullmatch(unused, action, re.I)
+            ]
             assert missing == [], kind
 
 
 class TestAdvice:
-    WHO = "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
+    DENIAL = "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
 
-    def test_it_names_the_action_and_the_statement(self):
-        said = (
-            self.WHO + "batch:SubmitJob on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because no ..."
+    def test_advice_names_action_and_statement(self):
+        message = (
+            self.DENIAL
+            + "batch:SubmitJob on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because no ..."
         )
-        text = advice(said)
+        text = advice(message)
         assert "batch:SubmitJob" in text
         assert (
             "the statement SubmitJobs of the policy that `cloudknot permissions run` prints. Its purpose: `map`."
             in text
         )
 
-    def test_the_resource_decides_between_two_statements(self):
-        queue = self.WHO + "batch:TagResource on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because"
-        group = self.WHO + "ec2:CreateTags on resource: arn:aws:ec2:us-east-1:123456789012:security-group/* because"
+    def test_resource_decides_between_two_statements(self):
+        queue = self.DENIAL + "batch:TagResource on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because"
+        group = self.DENIAL + "ec2:CreateTags on resource: arn:aws:ec2:us-east-1:123456789012:security-group/* because"
         assert "MakeBatchResources" in advice(queue)
         assert "MakeGroupsAndTemplates" in advice(group)
 
-    def test_a_call_without_words_is_known_by_its_operation(self):
+    def test_operation_identifies_denial_without_message(self):
         assert "ListRuns" in advice("", "s3:head_bucket")
         assert "MakeBucket" in advice("Access Denied", "s3:put_bucket_encryption")
         assert action_of("cloudformation:create_stack") == "cloudformation:CreateStack"
 
-    def test_an_explicit_denial_is_told_apart(self):
-        said = (
-            self.WHO + "s3:CreateBucket on resource: arn:aws:s3:::b with an explicit deny in a service control policy"
+    def test_advice_distinguishes_explicit_denial(self):
+        message = (
+            self.DENIAL
+            + "s3:CreateBucket on resource: arn:aws:s3:::b with an explicit deny in a service control policy"
         )
-        assert "explicitly denies s3:CreateBucket" in advice(said)
+        assert "explicitly denies s3:CreateBucket" in advice(message)
 
-    def test_what_no_policy_of_ours_is_about(self):
-        assert "pars_policies" in advice(self.WHO + "sqs:SendMessage on resource: arn:aws:sqs:us-east-1:1:q because")
+    def test_advice_names_pars_policies_for_actions_outside_all_statements(self):
+        assert "pars_policies" in advice(
+            self.DENIAL + "sqs:SendMessage on resource: arn:aws:sqs:us-east-1:1:q because"
+        )
         assert advice("no such thing") == ""
 
-    def test_a_denied_key_is_a_matter_of_whom_it_belongs_to(self):
-        text = advice(self.WHO + "kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:1:key/2 because no")
+    def test_advice_for_denied_kms_action_names_key_of_bucket(self):
+        text = advice(self.DENIAL + "kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:1:key/2 because no")
         assert text.startswith(
             "The permission kms:GenerateDataKey is missing for the KMS key that encrypts the bucket."
         )
         assert "set_s3_params(bucket, policy=...)" in text
 
 
-def test_one_action_can_be_allowed_by_several_statements():
+def test_several_statements_can_allow_one_action():
     assert [grant.sid for grant in allowing("cloudformation:describestacks")] == ["ListKnots", "FindKnots"]

@@ -1,4 +1,4 @@
-"""The bucket's objects, with a door that answers as S3 would where the embedded cloud's S3 does not."""
+"""`Storage` handles rare answers of S3. Fake doors give them, since the embedded cloud's S3 does not."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from cloudknot.worker.s3.limits import PART_SIZE
 
 
 class ForgetfulDoor:
-    """An S3 that has completed an upload, lost the answer, and knows the upload no more."""
+    """A fake S3 that completed an upload and forgot it. The client never got the answer."""
 
     def __init__(self, size):
         self.size, self.calls = size, []
@@ -24,26 +24,28 @@ class ForgetfulDoor:
         return {"UploadId": "u", "ETag": '"e"', "ContentLength": self.size}
 
 
-def test_a_completion_that_was_carried_out_before_is_recognised_by_the_object():
+def test_upload_accepts_lost_completion_if_object_exists():
     door = ForgetfulDoor(2 * PART_SIZE)
     assert Storage(door, "bucket", "us-east-1").upload("key", [b"x" * PART_SIZE] * 2) == 2 * PART_SIZE
     assert door.calls[-2:] == ["complete_multipart_upload", "head_object"]
 
 
-@pytest.mark.parametrize("size", [None, 5])
-def test_an_upload_that_is_unknown_and_left_no_such_object_is_an_error(size):
+@pytest.mark.parametrize("size", [None, 5], ids=["no object", "object of another size"])
+def test_upload_raises_if_completion_left_no_object_of_its_size(size):
     with pytest.raises(CloudError, match="NoSuchUpload"):
         Storage(ForgetfulDoor(size), "bucket", "us-east-1").upload("key", [b"x" * PART_SIZE] * 2)
 
 
 class UndeletingDoor:
-    """An S3 that deletes all but one of many, and says so in its answer."""
+    """A fake S3 that deletes all keys but one, and reports it in a successful response."""
 
     def __init__(self):
         self.deleted = []
 
     def pages(self, service, operation, **arguments):
-        yield {"Contents": [{"Key": f"p/{n}", "Size": 1, "LastModified": datetime.now(UTC)} for n in range(3)]}
+        yield {
+            "Contents": [{"Key": f"p/{number}", "Size": 1, "LastModified": datetime.now(UTC)} for number in range(3)]
+        }
 
     def call(self, service, operation, **arguments):
         if operation == "delete_objects":
@@ -52,7 +54,7 @@ class UndeletingDoor:
         return {}
 
 
-def test_what_s3_did_not_delete_among_many_is_deleted_alone():
+def test_delete_prefix_deletes_refused_keys_one_by_one():
     door = UndeletingDoor()
     Storage(door, "bucket", "us-east-1").delete_prefix("p/")
     assert door.deleted == ["p/1"]

@@ -1,4 +1,4 @@
-"""Ending jobs: as few calls as Batch needs, and one by one only where nothing else works."""
+"""`batch.terminate` ends jobs in as few calls as possible. A fake door answers as Batch."""
 
 import pytest
 
@@ -7,11 +7,22 @@ from cloudknot.errors import PermissionDeniedError
 
 
 class Door:
-    """Batch as far as ending jobs goes: a parent's children end with it, or only when they are ended themselves."""
+    """A fake Batch with one array job ``p``.
 
-    def __init__(self, children=0, *, reaches=True, bulk=True, allowed=True):
+    Parameters
+    ----------
+    children : int
+    ends_children : bool
+        Whether ending ``p`` ends its children. AWS documents neither.
+    bulk : bool
+        Whether boto3 has TerminateJobs.
+    allowed : bool
+        Whether IAM allows TerminateJobs.
+    """
+
+    def __init__(self, children=0, *, ends_children=True, bulk=True, allowed=True):
         self.children = {f"p:{number}": False for number in range(children)}
-        self.reaches, self.allowed = reaches, allowed
+        self.ends_children, self.allowed = ends_children, allowed
         self.calls = []
         self._client = type("Client", (), {"terminate_jobs": None} if bulk else {})()
 
@@ -34,7 +45,7 @@ class Door:
 
     def terminate_job(self, jobId, reason):  # noqa: N803
         for job_id in self.children:
-            if job_id == jobId or (jobId == "p" and self.reaches):
+            if job_id == jobId or (jobId == "p" and self.ends_children):
                 self.children[job_id] = True
         return {}
 
@@ -46,31 +57,35 @@ class Door:
         return {"successful": jobs, "errors": []}
 
 
-def end(door, jobs=({"jobId": "p", "arrayProperties": {"size": 2}},)):
+def terminate(door, jobs=({"jobId": "p", "arrayProperties": {"size": 2}},)):
+    """End jobs, and return the numbers of single and of bulk calls."""
     batch.terminate(door, list(jobs), "enough", sleep=lambda _: None)
     return door.calls.count("terminate_job"), door.calls.count("terminate_jobs")
 
 
-def test_children_that_end_with_their_parent_cost_one_call_and_a_look():
+def test_terminate_makes_one_call_if_children_end_with_their_parent():
     door = Door(10_000)
-    assert end(door) == (1, 0)
+    assert terminate(door) == (1, 0)
+    # The call itself, ListJobs for each of three states, and DescribeJobs for the children found.
     assert len(door.calls) == 5
 
 
 @pytest.mark.parametrize(
-    ("bulk", "allowed", "calls"), [(True, True, (1, 3)), (False, True, (121, 0)), (True, False, (121, 1))]
+    ("bulk", "allowed", "calls"),
+    [(True, True, (1, 3)), (False, True, (121, 0)), (True, False, (121, 1))],
+    ids=["bulk call", "old boto3", "bulk call denied"],
 )
-def test_children_that_do_not_are_ended_by_fifties_or_one_by_one(bulk, allowed, calls):
-    door = Door(120, reaches=False, bulk=bulk, allowed=allowed)
-    assert end(door) == calls
+def test_terminate_ends_surviving_children_by_fifties_or_one_by_one(bulk, allowed, calls):
+    door = Door(120, ends_children=False, bulk=bulk, allowed=allowed)
+    assert terminate(door) == calls
     assert all(door.children.values())
 
 
-def test_independent_jobs_are_ended_by_fifties():
-    assert end(Door(), [{"jobId": f"j{number}"} for number in range(101)]) == (0, 3)
+def test_terminate_ends_independent_jobs_by_fifties():
+    assert terminate(Door(), [{"jobId": f"j{number}"} for number in range(101)]) == (0, 3)
 
 
-def test_what_the_bulk_call_refuses_is_ended_by_itself():
+def test_terminate_ends_job_refused_in_bulk_by_itself():
     door = Door()
     door.terminate_jobs = lambda jobs, reason: {"successful": jobs[1:], "errors": [{"job": jobs[0]}]}
-    assert end(door, [{"jobId": "a"}, {"jobId": "b"}]) == (1, 1)
+    assert terminate(door, [{"jobId": "a"}, {"jobId": "b"}]) == (1, 1)

@@ -1,4 +1,4 @@
-"""What differs between a knot as it is and as it is wanted, in words; and what AWS cannot change in place."""
+"""`diff` describes changes of an existing knot in words, and refuses those that AWS cannot make in place."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DIGEST = template.digest(template.load("knot"))
 
 
 def existing(**choices: Any) -> dict[str, str]:
-    """The parameters that the stack of a knot with these choices has."""
+    """Return the stack parameters of an existing knot with these options."""
     return {**parameters_of(choices), template.DIGEST: DIGEST}
 
 
-def test_nothing_differs() -> None:
+def test_same_options_give_no_changes() -> None:
     assert diff.stack_changes(existing(), parameters_of({}), DIGEST) == []
     same = facts(job_definition(parameters_of({}), "eu-west-1"))
     assert diff.job_changes(same, same) == []
@@ -30,7 +30,7 @@ def test_nothing_differs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "change"),
     [
         ({}, {"max_vcpus": 8}, "max_vcpus 256 -> 8"),
         pytest.param(
@@ -47,12 +47,14 @@ def test_nothing_differs() -> None:
         ({"priority": 2}, {}, "priority 2 -> 1"),
     ],
 )
-def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], words: str) -> None:
-    assert diff.stack_changes(existing(**before), parameters_of(after), DIGEST) == [words]
+def test_stack_changes_name_option_with_old_and_new_value(
+    before: dict[str, Any], after: dict[str, Any], change: str
+) -> None:
+    assert diff.stack_changes(existing(**before), parameters_of(after), DIGEST) == [change]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "changes"),
     [
         ({"Image": "a"}, {"Image": "b"}, ["function"]),
         ({"Image": "a", "Environment": "x"}, {"Image": "b", "Environment": "y"}, ["requirements or base image"]),
@@ -62,42 +64,44 @@ def test_words_for_the_machines(before: dict[str, Any], after: dict[str, Any], w
         ({}, {"LogGroupName": "other"}, ["job definition"]),
     ],
 )
-def test_words_for_the_job(before: dict[str, str], after: dict[str, str], words: list[str]) -> None:
-    known, wanted = (facts(job_definition({**parameters_of({}), **each}, "eu-west-1")) for each in (before, after))
-    assert diff.job_changes(known, wanted) == words
+def test_job_changes_name_changed_options(before: dict[str, str], after: dict[str, str], changes: list[str]) -> None:
+    current, wanted = (
+        facts(job_definition({**parameters_of({}), **parameters}, "eu-west-1")) for parameters in (before, after)
+    )
+    assert diff.job_changes(current, wanted) == changes
 
 
-def test_a_stack_of_another_version_says_so() -> None:
+def test_stack_changes_name_stack_of_another_version() -> None:
     assert diff.stack_changes({**existing(), template.DIGEST: "other"}, parameters_of({}), DIGEST) == [
         "its stack, which another version of cloudknot made"
     ]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "conversion"),
     [
         ("", "fargate", "EC2 instances into Fargate"),
         ("fargate", "", "Fargate into EC2 instances"),
         ("fargate", "fargate-spot", "Fargate into Fargate Spot"),
     ],
 )
-def test_machines_are_not_turned_into_fargate(before: str, after: str, words: str) -> None:
+def test_check_fixed_refuses_another_kind_of_compute(before: str, after: str, conversion: str) -> None:
     options = KnotOptions.make(name="pi-calc", instance_types=after or None)
-    with pytest.raises(CloudknotInputError, match=rf"^instance_types=.*cannot turn {words}\..*clobber\(\)"):
+    with pytest.raises(CloudknotInputError, match=rf"^instance_types=.*cannot turn {conversion}\..*clobber\(\)"):
         diff.check_fixed(options, existing(instance_types=before or None))
 
 
-def test_another_service_role_is_refused() -> None:
-    known = {**existing(), "ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
+def test_check_in_place_refuses_another_batch_service_role() -> None:
+    current = {**existing(), "ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
     with pytest.raises(CloudknotInputError, match=r"^pars='default'.*role/cloudknot/mine.*clobber\(\)"):
-        diff.check_in_place(OPTIONS, known, parameters_of({}))
+        diff.check_in_place(OPTIONS, current, parameters_of({}))
 
 
-def test_under_a_service_role_of_its_own_only_vcpus_change() -> None:
+def test_own_batch_service_role_allows_only_changes_of_vcpus() -> None:
     role = {"ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
-    known = {**existing(), **role}
-    diff.check_in_place(OPTIONS, known, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})
+    current = {**existing(), **role}
+    diff.check_in_place(OPTIONS, current, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})
     with pytest.raises(
         CloudknotInputError, match=r"^instance_types='c6i' cannot replace 'optimal'.*batch_service_role_name"
     ):
-        diff.check_in_place(OPTIONS, known, {**parameters_of({"instance_types": "c6i"}), **role})
+        diff.check_in_place(OPTIONS, current, {**parameters_of({"instance_types": "c6i"}), **role})

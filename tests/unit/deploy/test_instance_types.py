@@ -1,4 +1,4 @@
-"""Instance types that are named, against a region's scripted offer: what AWS says counts, not the name."""
+"""`platform_in` checks instance types against a region's offer. A fake EC2 has types that no name list knows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cloudknot.options.choices import KnotOptions
 
 
 class ScriptedRegion:
-    """EC2's two answers about the instance types of a region, in pages of two."""
+    """A fake EC2 with the instance types of a region. It lists two offerings a page."""
 
     region = "eu-west-1"
 
     def __init__(self, **architectures: str) -> None:
         self.types = {name.replace("_", "."): architecture for name, architecture in architectures.items()}
-        self.asked: list[list[str]] = []
+        self.described: list[list[str]] = []
 
     def pages(self, service: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         assert (service, operation, arguments) == (
@@ -33,7 +33,7 @@ class ScriptedRegion:
 
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         assert (service, operation) == ("ec2", "describe_instance_types")
-        self.asked.append(arguments["InstanceTypes"])
+        self.described.append(arguments["InstanceTypes"])
         return {"InstanceTypes": [self.describe(name) for name in arguments["InstanceTypes"]]}
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -51,34 +51,35 @@ def platform(region: ScriptedRegion, types: Any, **choices: Any) -> str:
 
 
 @pytest.mark.parametrize("types", ["optimal", "default_arm64", "default_x86_64", "fargate", "fargate-arm64"])
-def test_batchs_own_words_are_not_asked_about(types: str) -> None:
+def test_platform_of_batch_keyword_needs_no_description(types: str) -> None:
     region = ScriptedRegion()
     assert platform(region, types) == ("linux/arm64" if "arm64" in types else "linux/amd64")
-    assert region.asked == []
+    assert region.described == []
 
 
-def test_the_architecture_is_what_aws_says() -> None:
+def test_platform_follows_architecture_that_ec2_reports() -> None:
     region = ScriptedRegion(z9_large="arm64", z9_xlarge="arm64", c7g_large="arm64", c6i_large="x86_64")
     assert platform(region, "z9.large") == "linux/arm64"
     assert platform(region, "z9") == "linux/arm64"
     assert platform(region, "c6i") == "linux/amd64"
-    assert region.asked == [["z9.large"], ["z9.large", "z9.xlarge"], ["c6i.large"]]
+    assert region.described == [["z9.large"], ["z9.large", "z9.xlarge"], ["c6i.large"]]
 
 
-def test_a_family_is_no_other_one_that_begins_alike() -> None:
+def test_family_excludes_families_with_same_prefix() -> None:
     region = ScriptedRegion(c6i_large="x86_64", c6in_large="x86_64")
     platform(region, "c6i")
-    assert region.asked == [["c6i.large"]]
+    assert region.described == [["c6i.large"]]
 
 
-def test_many_types_are_described_a_hundred_at_a_time() -> None:
+def test_types_are_described_a_hundred_per_call() -> None:
     region = ScriptedRegion(**{f"m{number}_large": "x86_64" for number in range(205)})
     platform(region, [f"m{number}.large" for number in range(205)])
-    assert [len(types) for types in region.asked] == [100, 100, 5]
+    # Most types in one call (EC2 API reference, DescribeInstanceTypes).
+    assert [len(types) for types in region.described] == [100, 100, 5]
 
 
 @pytest.mark.parametrize("types", [["z9.large", "c6i"], ["z9", "optimal"]])
-def test_architectures_that_only_aws_knows_are_not_mixed(types: list[str]) -> None:
+def test_types_of_mixed_architectures_are_refused(types: list[str]) -> None:
     region = ScriptedRegion(z9_large="arm64", c6i_large="x86_64")
     with pytest.raises(
         CloudknotInputError, match=r"^instance_types=\('z9.large', '.*mixes two processor architectures"
@@ -86,7 +87,7 @@ def test_architectures_that_only_aws_knows_are_not_mixed(types: list[str]) -> No
         platform(region, types)
 
 
-def test_what_the_region_does_not_have() -> None:
+def test_type_missing_in_region_is_refused_with_suggestion() -> None:
     region = ScriptedRegion(c6i_large="x86_64", c6i_xlarge="x86_64")
     with pytest.raises(
         CloudknotInputError, match=r"^instance_types='c6i\.larg' .*eu-west-1\. Near matches: c6i\.large"
@@ -96,21 +97,21 @@ def test_what_the_region_does_not_have() -> None:
         CloudknotInputError, match=r"^instance_types='qqq' .*eu-west-1\. Pass for example instance_types='c6i'"
     ):
         platform(region, "qqq")
-    assert region.asked == []
+    assert region.described == []
 
 
-def test_a_job_must_fit_the_largest() -> None:
+def test_job_too_large_for_every_type_is_refused() -> None:
     region = ScriptedRegion(c6i_large="x86_64", g5_large="x86_64")
     assert platform(region, ["c6i", "g5"], job_def_vcpus=4, memory=16145, n_gpus=1) == "linux/amd64"
-    for choices in ({"job_def_vcpus": 5}, {"memory": 16146}, {"n_gpus": 2}):
+    for job in ({"job_def_vcpus": 5}, {"memory": 16146}, {"n_gpus": 2}):
         with pytest.raises(
             CloudknotInputError,
-            match=rf"^{next(iter(choices))}=.* does not fit on instance_types=.*or larger instance_types=",
+            match=rf"^{next(iter(job))}=.* does not fit on instance_types=.*or larger instance_types=",
         ):
-            platform(region, ["c6i", "g5"], **choices)
+            platform(region, ["c6i", "g5"], **job)
 
 
-def test_the_default_memory_is_said_to_be_the_default() -> None:
+def test_refusal_marks_default_memory_as_default() -> None:
     class Small(ScriptedRegion):
         def describe(self, name: str) -> dict[str, Any]:
             return {**super().describe(name), "MemoryInfo": {"SizeInMiB": 4096}}

@@ -1,4 +1,4 @@
-"""A machine image and a key pair that are named, against a region's scripted answers."""
+"""`check_image` and `check_key_pair` check names against a region. A fake EC2 gives the answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ IMAGE = "ami-0123456789abcdef0"
 
 
 class ScriptedRegion:
-    """EC2's answers about images and key pairs."""
+    """A fake EC2 with at most one image, and with key pairs."""
 
     region = "eu-west-1"
 
     def __init__(self, *pairs: str, error: CloudError | None = None, **image: str) -> None:
         self.pairs, self.error, self.image = pairs, error, image
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        self.asked.append(operation)
+        self.calls.append(operation)
         if self.error:
             raise self.error
         if operation == "describe_images":
@@ -33,20 +33,20 @@ class ScriptedRegion:
         return {"KeyPairs": [{"KeyName": name} for name in self.pairs]}
 
 
-def image(platform: str, error: CloudError | None = None, **described: str) -> list[str]:
-    """Check an image, and give the calls that it took."""
+def check(platform: str, error: CloudError | None = None, **described: str) -> list[str]:
+    """Check an image, and return the EC2 calls of the check."""
     region = ScriptedRegion(error=error, **described)
     check_image(cast(Cloud, region), IMAGE, platform)
-    return region.asked
+    return region.calls
 
 
 @pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
-def test_an_available_image_of_the_architecture_is_taken(architecture: str, platform: str) -> None:
-    assert image(platform, State="available", Architecture=architecture) == ["describe_images"]
+def test_available_image_of_same_architecture_is_accepted(architecture: str, platform: str) -> None:
+    assert check(platform, State="available", Architecture=architecture) == ["describe_images"]
 
 
 @pytest.mark.parametrize(
-    ("described", "words"),
+    ("described", "reason"),
     [
         ({}, r"does not exist in eu-west-1.*different id in each region"),
         ({"State": "pending", "Architecture": "x86_64"}, r"is not available: its state is 'pending'\. Pass"),
@@ -59,36 +59,38 @@ def test_an_available_image_of_the_architecture_is_taken(architecture: str, plat
         ({"State": "available", "Architecture": "x86_64_mac"}, r"is for x86_64_mac, .* are x86_64\. Pass"),
         ({"State": "available", "Architecture": "x86_64", "Platform": "windows"}, r"is an image of Windows\. .*Pass"),
     ],
+    ids=["missing", "pending", "disabled", "ARM", "instance store", "macOS", "Windows"],
 )
-def test_an_image_that_runs_no_job_is_refused(described: dict[str, str], words: str) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"^image_id='{IMAGE}' {words}"):
-        image("linux/amd64", **described)
+def test_unusable_image_is_refused_with_reason(described: dict[str, str], reason: str) -> None:
+    with pytest.raises(CloudknotInputError, match=rf"^image_id='{IMAGE}' {reason}"):
+        check("linux/amd64", **described)
 
 
-def test_an_image_that_aws_does_not_know() -> None:
+def test_image_unknown_to_aws_is_refused() -> None:
     with pytest.raises(CloudknotInputError, match="is not shared with your account"):
-        image("linux/amd64", CloudError("AWS refused", code="InvalidAMIID.NotFound"))
+        check("linux/amd64", CloudError("AWS refused", code="InvalidAMIID.NotFound"))
 
 
-def test_a_denied_look_is_told_as_such() -> None:
+def test_denied_description_raises_permission_error() -> None:
     with pytest.raises(PermissionDeniedError, match="denied"):
-        image("linux/amd64", PermissionDeniedError("denied", code="UnauthorizedOperation"))
+        check("linux/amd64", PermissionDeniedError("denied", code="UnauthorizedOperation"))
 
 
-def key_pair(name: str, *pairs: str) -> None:
+def check_pair(name: str, *pairs: str) -> None:
+    """Check a name against a region with these key pairs."""
     check_key_pair(cast(Cloud, ScriptedRegion(*pairs)), name)
 
 
-def test_key_pairs() -> None:
-    key_pair("lab", "home", "lab")
+def test_unknown_key_pair_is_refused_with_near_match_or_list() -> None:
+    check_pair("lab", "home", "lab")
     with pytest.raises(
         CloudknotInputError,
         match=r"^ec2_key_pair='lap' .*eu-west-1\. Near matches: lab\. Pass .*ec2_key_pair='lab'\.$",
     ):
-        key_pair("lap", "home", "lab")
+        check_pair("lap", "home", "lab")
     with pytest.raises(
         CloudknotInputError, match=r"key pairs: home, lab\. .*`aws ec2 create-key-pair .*qqqq .*eu-west-1`"
     ):
-        key_pair("qqqq", "lab", "home")
+        check_pair("qqqq", "lab", "home")
     with pytest.raises(CloudknotInputError, match=r"key pairs: none\. .*`aws ec2 create-key-pair"):
-        key_pair("lab")
+        check_pair("lab")

@@ -1,6 +1,6 @@
-"""How a Stack behaves when CloudFormation is slow, fails, or is busy with another session's work.
+"""`Stack` copes with a CloudFormation that is slow, fails, or is busy with another session's change.
 
-CloudFormation here is a small scripted one: what is tested is the order of calls and what the user is told.
+A scripted CloudFormation answers. The tests check the order of calls and the messages for the user.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEMPLATE = Template.of(TEXT, TAGS)
 
 
 class ScriptedCloud:
-    """A CloudFormation with one stack, whose statuses come from scripts: one status a look, the last one stays."""
+    """A fake CloudFormation with one stack. Each look shows the next status of a script. The last one stays."""
 
     def __init__(self, **scripts: list[str]) -> None:
         self.scripts = {"create": ["CREATE_COMPLETE"], "update": ["UPDATE_COMPLETE"], "delete": ["GONE"], **scripts}
@@ -42,6 +42,7 @@ class ScriptedCloud:
         self.now = 0.0
 
     def existing(self, *statuses: str, **parameters: str) -> ScriptedCloud:
+        """Give the cloud a stack with these statuses and changed parameters, and return the cloud."""
         self.statuses = list(statuses)
         self.parameters = {DIGEST: TEMPLATE.digest, **PARAMETERS, **parameters}
         return self
@@ -87,6 +88,7 @@ def event(resource: str, status: str, reason: str = "", physical: str = "") -> d
     }
 
 
+# Newest first, as DescribeStackEvents lists them.
 FAILED_EVENTS = [
     event("x", "ROLLBACK_COMPLETE", physical="id"),
     event("Queue", "CREATE_FAILED", "Resource creation cancelled"),
@@ -96,7 +98,7 @@ FAILED_EVENTS = [
 ]
 
 
-def test_creates_and_waits() -> None:
+def test_deploy_creates_stack_and_waits() -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS"] * 5 + ["CREATE_COMPLETE"])
     state = cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert state.status == "CREATE_COMPLETE"
@@ -107,13 +109,13 @@ def test_creates_and_waits() -> None:
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
-def test_adopts_what_is_as_wanted(status: str) -> None:
+def test_deploy_reuses_stack_that_is_up_to_date(status: str) -> None:
     cloud = ScriptedCloud().existing(status)
     cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == []
 
 
-def test_updates_what_differs_and_keeps_the_tags() -> None:
+def test_deploy_updates_changed_parameters_and_keeps_tags() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="old")
     cloud.tags = [{"Key": "Name", "Value": "first"}]
     state = cloud.stack().deploy(TEMPLATE, PARAMETERS)
@@ -121,13 +123,13 @@ def test_updates_what_differs_and_keeps_the_tags() -> None:
     assert (state.parameters["A"], state.tags) == ("1", {"Name": "first"})
 
 
-def test_another_template_is_an_update() -> None:
+def test_deploy_updates_stack_of_another_template() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE")
     cloud.stack().deploy(Template.of(TEXT + " ", TAGS), PARAMETERS)
     assert cloud.writes == ["update"]
 
 
-def test_ignored_parameters_may_differ() -> None:
+def test_deploy_leaves_ignored_parameters_unchanged() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="old")
     state = cloud.stack().deploy(TEMPLATE, PARAMETERS, ignore=["A"])
     assert cloud.writes == []
@@ -135,82 +137,85 @@ def test_ignored_parameters_may_differ() -> None:
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS"])
-def test_what_was_left_half_made_is_made_again(status: str) -> None:
+def test_deploy_replaces_half_made_stack(status: str) -> None:
     cloud = ScriptedCloud().existing(status)
     assert cloud.stack().deploy(TEMPLATE, PARAMETERS).usable
     assert cloud.writes == ["delete", "create"]
 
 
 @pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"])
-def test_another_sessions_work_is_waited_for_and_adopted(status: str) -> None:
+def test_deploy_waits_for_another_session_and_reuses_its_stack(status: str) -> None:
     cloud = ScriptedCloud().existing(status, status, "CREATE_COMPLETE")
     cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == []
 
 
-def test_another_session_was_faster() -> None:
+def test_deploy_reuses_stack_that_another_session_created_first() -> None:
     cloud = ScriptedCloud()
     cloud.refusals["create"] = ResourceExistsException("exists", code="AlreadyExistsException")
     stack = cloud.stack()
+    # The other session creates the stack after this one has looked for it.
     cloud.existing("GONE", "CREATE_IN_PROGRESS", "CREATE_COMPLETE")
     stack.deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["create"]
 
 
-def test_another_sessions_failure_is_made_good() -> None:
+def test_deploy_replaces_failed_stack_of_another_session() -> None:
     cloud = ScriptedCloud().existing("CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE")
     assert cloud.stack().deploy(TEMPLATE, PARAMETERS).usable
     assert cloud.writes == ["delete", "create"]
 
 
-def test_failed_creation_says_why_and_leaves_nothing() -> None:
+def test_failed_creation_reports_reason_and_deletes_stack() -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"])
     cloud.events = FAILED_EVENTS
-    with pytest.raises(CannotCreateResourceException) as caught:
+    with pytest.raises(CannotCreateResourceException) as raised:
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
-    assert "Role (AWS::X::Role): You are not authorized" in str(caught.value)
-    assert "cancelled" not in str(caught.value)
-    assert "another time" not in str(caught.value)
+    assert "Role (AWS::X::Role): You are not authorized" in str(raised.value)
+    assert "cancelled" not in str(raised.value)
+    assert "another time" not in str(raised.value)
     assert cloud.writes == ["create", "delete"]
 
 
-def test_failed_update_says_why_and_keeps_the_stack() -> None:
+def test_failed_update_reports_reason_and_keeps_stack() -> None:
     cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]).existing("CREATE_COMPLETE", A="0")
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
-    words = r"could not be changed\. AWS undid the change\. AWS reports: Role \(AWS::X::Role\): too long\. Fix"
-    with pytest.raises(CannotCreateResourceException, match=words):
+    message = r"could not be changed\. AWS undid the change\. AWS reports: Role \(AWS::X::Role\): too long\. Fix"
+    with pytest.raises(CannotCreateResourceException, match=message):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update"]
 
 
 @pytest.mark.parametrize("before", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
-def test_failed_rollback_is_left_for_the_user_to_clobber(before: str) -> None:
+def test_failed_rollback_leaves_stack_for_clobber(before: str) -> None:
     cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"]).existing(before, A="0")
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
-    words = r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. Remove them: `cloudknot clobber NAME`"
-    with pytest.raises(CannotCreateResourceException, match=words):
+    message = (
+        r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. Remove them: `cloudknot clobber NAME`"
+    )
+    with pytest.raises(CannotCreateResourceException, match=message):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == (["update"] if before == "CREATE_COMPLETE" else [])
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_update_that_changes_nothing_is_none(status: str, shared: bool) -> None:
-    """The digest of the template is told by an output, which is not updated where no resource is."""
+def test_empty_update_returns_existing_stack(status: str, shared: bool) -> None:
+    """CloudFormation refuses an update that changes no resource, such as one of comments in the template."""
     cloud = ScriptedCloud().existing(status, **{DIGEST: "of a template with another comment"})
     cloud.refusals["update"] = CloudError("No updates are to be performed.", code="ValidationError")
     state = cloud.stack().deploy(TEMPLATE, (lambda _: PARAMETERS) if shared else PARAMETERS)
     assert (state.status, cloud.writes, cloud.now) == (status, ["update"], 0)
 
 
-def test_update_while_another_session_updates() -> None:
+def test_update_is_repeated_after_update_of_another_session() -> None:
     cloud = ScriptedCloud().existing("CREATE_COMPLETE", A="0")
     cloud.refusals["update"] = CloudError("Stack x is in UPDATE_IN_PROGRESS state", code="ValidationError")
     cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert cloud.writes == ["update", "update"]
 
 
-def test_refused_creation_is_told_as_it_is() -> None:
+def test_refused_creation_raises_permission_error() -> None:
     cloud = ScriptedCloud()
     cloud.refusals["create"] = PermissionDeniedError("no", code="AccessDenied")
     with pytest.raises(PermissionDeniedError):
@@ -219,7 +224,7 @@ def test_refused_creation_is_told_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("script", ["create", "delete"])
-def test_waits_have_an_end(script: str) -> None:
+def test_deploy_stops_waiting_after_timeout(script: str) -> None:
     cloud = ScriptedCloud(create=["CREATE_IN_PROGRESS"], delete=["DELETE_IN_PROGRESS"])
     if script == "delete":
         cloud.existing("ROLLBACK_COMPLETE")
@@ -230,7 +235,7 @@ def test_waits_have_an_end(script: str) -> None:
     assert cloud.now <= 100
 
 
-def test_deletes_and_waits() -> None:
+def test_delete_waits_for_running_update_and_deletes_stack() -> None:
     cloud = ScriptedCloud(delete=["DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"])
     cloud.existing("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE")
     cloud.stack().delete()
@@ -238,13 +243,13 @@ def test_deletes_and_waits() -> None:
     assert cloud.now > 0
 
 
-def test_deleting_nothing_is_nothing() -> None:
+def test_delete_of_missing_stack_changes_nothing() -> None:
     cloud = ScriptedCloud()
     cloud.stack().delete()
     assert cloud.writes == []
 
 
-def test_failed_deletion_says_what_stayed() -> None:
+def test_failed_deletion_names_remaining_resources() -> None:
     cloud = ScriptedCloud(delete=["DELETE_FAILED"]).existing("CREATE_COMPLETE")
     cloud.events = [
         event("Group", "DELETE_FAILED", "in use"),

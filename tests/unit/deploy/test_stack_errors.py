@@ -1,4 +1,4 @@
-"""Why a stack failed, in words for people: AWS's reasons as AWS has them, and what they mean."""
+"""`stack_errors` lists AWS's reasons for a failed stack, with advice on the common ones. The events are samples."""
 
 import pytest
 
@@ -10,7 +10,7 @@ HANDLED = (
 )
 
 
-def row(name, status, reason, physical=""):
+def event(name, status, reason, physical=""):
     return {
         "LogicalResourceId": name,
         "ResourceType": f"AWS::Batch::{name}",
@@ -21,7 +21,7 @@ def row(name, status, reason, physical=""):
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "advice"),
     [
         (
             "Error executing request, Exception : Object already exists, RequestId: 1",
@@ -52,40 +52,41 @@ def row(name, status, reason, physical=""):
         ),
     ],
 )
-def test_common_reasons_have_a_sentence(reason, words):
-    assert words in advice_for(reason)
+def test_advice_explains_common_reason(reason, advice):
+    assert advice in advice_for(reason)
 
 
-def test_an_uncommon_reason_has_none():
+def test_advice_is_empty_for_uncommon_reason():
     assert advice_for("The moon is in the wrong quarter") == ""
 
 
 @pytest.mark.parametrize(
-    "what",
+    "denied",
     [
         "iam:PassRole on resource: arn:aws:iam::1:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch",
         "iam:GetRole on resource: role cloudknot-x because the role does not exist",
     ],
 )
-def test_a_denial_is_no_other_fault(what):
-    assert advice_for(f"User: arn:aws:iam::1:user/x is not authorized to perform: {what}") == ""
+def test_denial_is_not_mistaken_for_missing_role(denied):
+    assert advice_for(f"User: arn:aws:iam::1:user/x is not authorized to perform: {denied}") == ""
 
 
-def test_each_failed_resource_is_named_once_in_order_of_failure():
-    rows = [
-        row("x", "ROLLBACK_COMPLETE", "", physical="id"),
-        row("Environment", "CREATE_FAILED", "Resource creation cancelled"),
-        row("Queue", "CREATE_FAILED", HANDLED.format("Error executing request, Exception : Object already exists")),
-        row("Role", "CREATE_FAILED", "The moon is in the wrong quarter"),
-        row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id"),
-        row("Old", "CREATE_FAILED", "of another time"),
+def test_failures_name_each_resource_once_in_order_of_failure():
+    # Newest first, as DescribeStackEvents lists them.
+    events = [
+        event("x", "ROLLBACK_COMPLETE", "", physical="id"),
+        event("Environment", "CREATE_FAILED", "Resource creation cancelled"),
+        event("Queue", "CREATE_FAILED", HANDLED.format("Error executing request, Exception : Object already exists")),
+        event("Role", "CREATE_FAILED", "The moon is in the wrong quarter"),
+        event("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id"),
+        event("Old", "CREATE_FAILED", "of another time"),
     ]
-    text = failures(rows, "id")
+    text = failures(events, "id")
     assert text.startswith(
         "Role (AWS::Batch::Role): The moon is in the wrong quarter; Queue (AWS::Batch::Queue): Object already exists. "
     )
     assert text.count("already has this name") == 1
 
 
-def test_no_failed_resources_give_no_text():
-    assert failures([row("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id")], "id") == ""
+def test_failures_are_empty_without_failed_resource():
+    assert failures([event("x", "CREATE_IN_PROGRESS", "User Initiated", physical="id")], "id") == ""

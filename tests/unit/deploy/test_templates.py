@@ -1,4 +1,7 @@
-"""The CloudFormation templates: cfn-lint over every variant, and the parameters that choices become."""
+"""The CloudFormation templates are valid in every variant, and the options of a Knot become their parameters.
+
+cfn-lint and botocore's models check them. No request is made.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:bid_percentage=0:UserWarning")
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "plain": ({}, {}),
     "spot": ({"bid_percentage": 100}, {"BidPercentage": "100"}),
-    "spot at nothing": ({"bid_percentage": 0}, {"BidPercentage": "0"}),
+    "spot at zero": ({"bid_percentage": 0}, {"BidPercentage": "0"}),
     "gpu": ({"n_gpus": 2}, {"Gpus": "2", "InstanceTypes": "g4dn,g5"}),
     "volume": ({"volume_size": 200}, {"VolumeSize": "200"}),
     "image": ({"image_id": "ami-0123456789abcdef0"}, {"ImageId": "ami-0123456789abcdef0"}),
@@ -87,7 +90,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "types": ({"instance_types": ["c6i.large", "m6i"]}, {"InstanceTypes": "c6i.large,m6i"}),
     "arm64": ({"instance_types": "default_arm64"}, {"InstanceTypes": "default_arm64", "Architecture": "ARM64"}),
     "graviton": ({"instance_types": "c7g"}, {"InstanceTypes": "c7g", "Architecture": "ARM64"}),
-    "gpus of a choice": ({"n_gpus": 1, "instance_types": "p4d"}, {"Gpus": "1", "InstanceTypes": "p4d"}),
+    "gpu of chosen types": ({"n_gpus": 1, "instance_types": "p4d"}, {"Gpus": "1", "InstanceTypes": "p4d"}),
     "fargate": (
         {"instance_types": "fargate"},
         {"Fargate": "FARGATE", "InstanceTypes": "fargate", "Memory": "8192", "DiskTemplate": "no"},
@@ -119,13 +122,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the stack parameters of a knot with these options."""
     options = KnotOptions.make(name="pi-calc", **choices)
     return knot_stack.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", "the-bucket")
 
 
-@pytest.mark.parametrize(("choices", "different"), VARIANTS.values(), ids=VARIANTS)
-def test_golden_parameters(choices: dict[str, Any], different: dict[str, str]) -> None:
-    assert parameters_of(choices) == {**GOLDEN, **different}
+@pytest.mark.parametrize(("choices", "changed"), VARIANTS.values(), ids=VARIANTS)
+def test_options_become_template_parameters(choices: dict[str, Any], changed: dict[str, str]) -> None:
+    assert parameters_of(choices) == {**GOLDEN, **changed}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +138,7 @@ def batch_model() -> ServiceModel:
 
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
-def test_the_revision_is_what_botocore_takes(choices: dict[str, Any], batch_model: ServiceModel) -> None:
+def test_botocore_accepts_job_definition(choices: dict[str, Any], batch_model: ServiceModel) -> None:
     request = job_definition.job_definition(parameters_of(choices), "eu-west-1")
     shape = batch_model.operation_model("RegisterJobDefinition").input_shape
     report = validate.ParamValidator().validate({**request, "tags": TAGS}, shape)
@@ -142,21 +146,23 @@ def test_the_revision_is_what_botocore_takes(choices: dict[str, Any], batch_mode
 
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
-def test_template_and_api_make_the_same_job_definition(choices: dict[str, Any]) -> None:
-    """What CloudFormation makes is adopted: it differs in nothing from what would be registered."""
+def test_template_and_api_make_same_job_definition(choices: dict[str, Any]) -> None:
+    """cloudknot reuses CloudFormation's job definition, so it must equal the one for RegisterJobDefinition."""
     parameters = parameters_of(choices)
     resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]
     wanted = job_definition.job_definition(parameters, "eu-west-1")
-    made = {**lower(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
+    made = {**api_names(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
     assert job_definition.facts(made) == job_definition.facts(wanted)
     assert made["platformCapabilities"] == wanted["platformCapabilities"]
     assert set(made["containerProperties"]) == set(wanted["containerProperties"])
 
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
-def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any], batch_model: ServiceModel) -> None:
+def test_botocore_accepts_compute_environment_and_job_queue(
+    choices: dict[str, Any], batch_model: ServiceModel
+) -> None:
     resources = resolved(KNOT, parameters_of(choices))["Resources"]
-    compute = lower(resources["ComputeEnvironment"]["Properties"])
+    compute = api_names(resources["ComputeEnvironment"]["Properties"])
     for name in ("replaceComputeEnvironment", "tags"):
         compute.pop(name)
     update = {"computeEnvironment": "arn", "updatePolicy": compute.pop("updatePolicy", {})}
@@ -171,7 +177,7 @@ def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any],
     shape = batch_model.operation_model("CreateComputeEnvironment").input_shape
     report = validate.ParamValidator().validate(compute, shape)
     assert not report.has_errors(), report.generate_report()
-    queue = lower(resources["JobQueue"]["Properties"])
+    queue = api_names(resources["JobQueue"]["Properties"])
     queue.pop("tags")
     queue["priority"] = int(queue["priority"])
     shape = batch_model.operation_model("CreateJobQueue").input_shape
@@ -179,7 +185,7 @@ def test_the_compute_environment_is_what_botocore_takes(choices: dict[str, Any],
     assert not report.has_errors(), report.generate_report()
 
 
-def test_fargate_has_nothing_of_a_machine() -> None:
+def test_fargate_environment_has_no_instance_properties() -> None:
     resources = resolved(KNOT, parameters_of({"instance_types": "fargate"}))["Resources"]
     environment = resources["ComputeEnvironment"]["Properties"]
     assert set(environment["ComputeResources"]) == {"Type", "MaxvCpus", "Subnets", "SecurityGroupIds"}
@@ -187,7 +193,7 @@ def test_fargate_has_nothing_of_a_machine() -> None:
 
 
 @pytest.mark.parametrize("choices", [{}, {"volume_size": 200}, {"image_id": "ami-0123456789abcdef0"}])
-def test_disks_have_the_tags_whatever_size_they_are_of(choices: dict[str, Any]) -> None:
+def test_launch_template_tags_disks_of_every_size(choices: dict[str, Any]) -> None:
     loaded = cfn_yaml.loads(template.fill_in(template.load("knot"), TAGS))
     resources = resolved(loaded, parameters_of(choices))["Resources"]
     data = resources["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
@@ -202,13 +208,13 @@ def test_disks_have_the_tags_whatever_size_they_are_of(choices: dict[str, Any]) 
     }
 
 
-def test_running_jobs_outlive_an_exchange_of_machines() -> None:
-    """As long as Batch takes: 7,200 minutes (Batch API reference, UpdatePolicy)."""
+def test_running_jobs_survive_update_of_compute_environment() -> None:
+    """Batch waits at most 7,200 minutes for them (Batch API reference, UpdatePolicy)."""
     environment = resolved(KNOT, parameters_of({}))["Resources"]["ComputeEnvironment"]["Properties"]
     assert environment["UpdatePolicy"] == {"TerminateJobsOnUpdate": False, "JobExecutionTimeoutMinutes": 7200}
 
 
-def test_retry_rules_as_batch_takes_them() -> None:
+def test_retry_rules_follow_batch_syntax() -> None:
     rules = job_definition.RETRY_RULES
     assert len(rules) <= 5
     assert rules[-1] == {"onReason": "*", "action": "EXIT"}
@@ -216,8 +222,8 @@ def test_retry_rules_as_batch_takes_them() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9.: ]*\*?", pattern) for pattern in patterns)
 
 
-def test_no_ordinary_wait_is_cancelled() -> None:
-    """600 to 86,400 s is what Batch takes; only a lack of machines can pass, so it gets the longest."""
+def test_job_queue_cancels_only_jobs_that_cannot_start() -> None:
+    """Batch accepts 600 to 86,400 s. Only a lack of machines can pass, so its limit is the longest."""
     queue = KNOT["Resources"]["JobQueue"]["Properties"]
     limits = {item["Reason"]: item["MaxTimeSeconds"] for item in queue["JobStateTimeLimitActions"]}
     assert limits == {
@@ -227,12 +233,13 @@ def test_no_ordinary_wait_is_cancelled() -> None:
     }
 
 
-NOTHING = object()
+ABSENT = object()
+"""The value of AWS::NoValue, by which a template leaves out a property."""
 KNOT = cfn_yaml.loads(template.load("knot"))
 
 
 def resolved(loaded: Any, parameters: Mapping[str, str]) -> Any:
-    """A template as CloudFormation reads it: conditions decided and parameters filled in."""
+    """Return a template's resources as CloudFormation reads them, with conditions and parameters resolved."""
     values = {name: declared.get("Default") for name, declared in loaded["Parameters"].items()} | dict(parameters)
 
     def condition(item: Any) -> bool:
@@ -242,16 +249,16 @@ def resolved(loaded: Any, parameters: Mapping[str, str]) -> Any:
         if name == "Fn::Equals":
             first, second = (value(argument) for argument in arguments)
             return str(first) == str(second)
-        found = [condition(argument) for argument in arguments]
-        return not found[0] if name == "Fn::Not" else all(found)
+        operands = [condition(argument) for argument in arguments]
+        return not operands[0] if name == "Fn::Not" else all(operands)
 
     def value(item: Any) -> Any:
         if isinstance(item, list):
-            return [each for each in map(value, item) if each is not NOTHING]
+            return [entry for entry in map(value, item) if entry is not ABSENT]
         if not isinstance(item, dict):
             return item
         if set(item) == {"Ref"}:
-            return NOTHING if item["Ref"] == "AWS::NoValue" else values.get(item["Ref"], REFERENCES.get(item["Ref"]))
+            return ABSENT if item["Ref"] == "AWS::NoValue" else values.get(item["Ref"], REFERENCES.get(item["Ref"]))
         if set(item) == {"Fn::If"}:
             name, yes, no = item["Fn::If"]
             return value(yes if condition(loaded["Conditions"][name]) else no)
@@ -260,8 +267,8 @@ def resolved(loaded: Any, parameters: Mapping[str, str]) -> Any:
             return str(value(joined)).split(separator)
         if set(item) == {"Fn::GetAtt"}:
             return "1"
-        found = {name: value(inner) for name, inner in item.items()}
-        return {name: inner for name, inner in found.items() if inner is not NOTHING}
+        values_of = {name: value(inner) for name, inner in item.items()}
+        return {name: inner for name, inner in values_of.items() if inner is not ABSENT}
 
     return value({"Resources": loaded["Resources"]})
 
@@ -274,28 +281,29 @@ REFERENCES = {
 }
 
 
-def lower(item: Any) -> Any:
-    """Names as the API has them, with a small first letter."""
+def api_names(item: Any) -> Any:
+    """Return an item with names as in Batch's API: their first letters are lower case."""
     if isinstance(item, list):
-        return [lower(each) for each in item]
+        return [api_names(entry) for entry in item]
     if isinstance(item, dict):
-        return {name[0].lower() + name[1:]: lower(inner) for name, inner in item.items()}
+        return {name[0].lower() + name[1:]: api_names(inner) for name, inner in item.items()}
     return item
 
 
-def test_every_parameter_is_given() -> None:
+def test_options_give_every_template_parameter() -> None:
     declared = set(re.findall(r"^  (\w+):$", template.load("knot").split("\nConditions:")[0], re.MULTILINE))
     assert declared == {*GOLDEN, template.DIGEST}
 
 
 def findings(text: str) -> list[str]:
+    """Return the warnings and errors of cfn-lint for a template."""
     arguments = ManualArgs(regions=REGIONS, include_checks=["W", "E"])
     return [f"{match.rule.id} {match.message}" for match in lint(text, config=arguments)]
 
 
 @pytest.mark.parametrize("name", ["pars", "knot"])
-def test_cfn_lint(name: str) -> None:
-    """cfn-lint follows both sides of every Condition, so this is over all variants."""
+def test_template_passes_cfn_lint(name: str) -> None:
+    """cfn-lint follows both sides of every condition, so one run covers all variants."""
     assert findings(template.fill_in(template.load(name), TAGS)) == []
 
 
@@ -309,15 +317,15 @@ def test_cfn_lint(name: str) -> None:
         ("pars", "MapPublicIpOnLaunch", "PublicIp"),
     ],
 )
-def test_the_gate_can_fail(name: str, right: str, wrong: str) -> None:
+def test_cfn_lint_finds_injected_mistake(name: str, right: str, wrong: str) -> None:
     text = template.fill_in(template.load(name), TAGS)
     assert right in text
     assert findings(text.replace(right, wrong))
 
 
 @pytest.mark.parametrize(("name", "untaggable"), [("pars", 5), ("knot", 0)])
-def test_every_resource_that_can_has_the_tags(name: str, untaggable: int) -> None:
-    """What is without them CloudFormation cannot tag: instance profile, gateway attachment, route, associations."""
+def test_every_taggable_resource_has_tags(name: str, untaggable: int) -> None:
+    """CloudFormation cannot tag instance profiles, gateway attachments, routes and associations."""
     loaded = cfn_yaml.loads(template.fill_in(template.load(name), TAGS))
     wanted = [[{"Key": key, "Value": value} for key, value in TAGS.items()], TAGS]
     bare = [
@@ -329,5 +337,5 @@ def test_every_resource_that_can_has_the_tags(name: str, untaggable: int) -> Non
     assert len(bare) == untaggable
 
 
-def test_digest_follows_the_text() -> None:
+def test_digest_depends_on_template_text() -> None:
     assert template.digest("a") == template.digest("a") != template.digest("b")

@@ -1,9 +1,11 @@
-"""How often a bar in a notebook is drawn, and what of it stays."""
+"""`NotebookBar` draws at most twice a second and leaves its last drawing. Clock and display are fakes."""
 
 from cloudknot.display.notebook import PAUSE, NotebookBar
 
 
 class Clock:
+    """A clock that the test sets."""
+
     now = 0.0
 
     def __call__(self):
@@ -11,7 +13,7 @@ class Clock:
 
 
 class Display:
-    """A display that keeps all that it has shown."""
+    """A display that keeps all its drawings."""
 
     def __init__(self):
         self.shown = []
@@ -29,19 +31,20 @@ class Display:
         return [drawing["text/plain"] for drawing in self.shown]
 
 
-def test_many_updates_are_few_drawings_and_the_last_one_stays():
+def test_bar_draws_few_of_many_updates_and_the_last_one():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 1000, clock, display)
-    for done in range(1, 901):
-        bar.update(done, f"{done}/1,000", "")
+    for ended in range(1, 901):
+        bar.update(ended, f"{ended}/1,000", "")
         clock.now += PAUSE / 100
     bar.close()
     assert display.texts[0] == "pi: 0/1,000"
     assert display.texts[-1] == "pi: 900/1,000"
+    # The empty bar, one drawing after each PAUSE, and the last one.
     assert len(display.texts) == 1 + 8 + 1
 
 
-def test_the_end_is_shown_at_once_and_nothing_after_it():
+def test_bar_draws_end_at_once_and_nothing_after_it():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
     bar.update(3, "3/3, 1 failed", "")
@@ -52,7 +55,7 @@ def test_the_end_is_shown_at_once_and_nothing_after_it():
     assert len(display.texts) == 2
 
 
-def test_why_jobs_wait_is_below_the_bar_while_they_wait_whatever_it_holds():
+def test_bar_shows_escaped_reason_while_jobs_wait():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
     clock.now += PAUSE
@@ -67,7 +70,7 @@ def test_why_jobs_wait_is_below_the_bar_while_they_wait_whatever_it_holds():
     assert "AWS reports" not in display.shown[-1]["text/html"]
 
 
-def test_the_bar_has_colours_and_no_more_markup_than_it_needs():
+def test_bar_has_colours_and_little_markup():
     display = Display()
     NotebookBar("a&b", 3, Clock(), display).update(3, "3/3", "")
     html = display.shown[-1]["text/html"]
@@ -75,4 +78,5 @@ def test_the_bar_has_colours_and_no_more_markup_than_it_needs():
     assert "a&amp;b" in html
     assert "color: #" in html
     assert "{" not in html
+    # The output of a cell is saved with the notebook, so its size matters.
     assert len(html) < 1500

@@ -1,8 +1,10 @@
-"""What is asked of the engine and the registry, and what is made of their answers. The engine is a small fake."""
+"""`DockerBuilder` sends requests to an engine and explains its errors. Engine and registry are small fakes."""
 
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,40 +26,42 @@ from tests.helpers.images import render_image
 
 NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
 SECRET = "the-password"
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The version of this Python."""
 
 
 @dataclass
 class Engine:
-    """Keeps what it is asked, has the images that it built, and answers a build with ``says``."""
+    """A fake engine. It records requests, keeps the images that it built, and answers builds with ``events``."""
 
-    says: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
-    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
     contexts: list[dict[str, bytes]] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
     logins: list[Any] = field(default_factory=list)
     architecture: str = "amd64"
     exit_code: int = 0
     output: bytes = b""
-    refuses: Exception | None = None
+    push_error: Exception | None = None
 
     def build(self, fileobj: io.BytesIO, tag: str, **options: Any) -> Iterator[dict[str, Any]]:
-        self.asked.append(("build", tag.rpartition(":")[2]))
+        self.requests.append(("build", tag.rpartition(":")[2]))
         with tarfile.open(fileobj=fileobj) as tar:
             self.contexts.append({name: tar.extractfile(name).read() for name in tar.getnames()})  # type: ignore[union-attr]
         self.options.append(options)
-        yield from self.says
+        yield from self.events
         self.images.add(tag)
 
     def push(self, uri: str, auth_config: Any = None, **options: Any) -> Iterator[dict[str, Any]]:
-        self.asked.append(("push", uri.rpartition(":")[2]))
+        self.requests.append(("push", uri.rpartition(":")[2]))
         self.logins.append(auth_config)
-        if self.refuses:
-            raise self.refuses
+        if self.push_error:
+            raise self.push_error
         yield {"id": "abc", "status": "Pushing", "progressDetail": {"current": 1, "total": 2}}
 
     def pull(self, name: str, tag: str, auth_config: Any = None, **options: Any) -> Iterator[dict[str, Any]]:
-        self.asked.append(("pull", tag))
+        self.requests.append(("pull", tag))
         self.logins.append(auth_config)
         self.images.add(f"{name}:{tag}")
         yield {"id": "abc", "status": "Pull complete", "progressDetail": {}}
@@ -68,10 +72,10 @@ class Engine:
         return {"Os": "linux", "Architecture": self.architecture}
 
     def tag(self, uri: str, name: str, tag: str, force: bool) -> None:
-        self.asked.append(("tag", uri, f"{name}:{tag}"))
+        self.requests.append(("tag", uri, f"{name}:{tag}"))
 
     def create_container(self, uri: str, command: list[str], **options: Any) -> dict[str, str]:
-        self.asked.append(("run", command[0]))
+        self.requests.append(("run", command[0]))
         return {"Id": "c1"}
 
     def start(self, container: str) -> None: ...
@@ -83,12 +87,12 @@ class Engine:
         return self.output
 
     def remove_container(self, container: str, force: bool) -> None:
-        self.asked.append(("remove", container))
+        self.requests.append(("remove", container))
 
 
 @dataclass
 class Registry:
-    """A repository that has some tags."""
+    """A fake repository with some tags."""
 
     tags: set[str] = field(default_factory=set)
 
@@ -113,11 +117,11 @@ def publish(image: Image, engine: Engine, registry: Registry) -> None:
     DockerBuilder(engine).publish(image, registry, f"{NAME}:{image.tag}")
 
 
-def test_a_first_image_is_built_and_pushed_in_two_layers(image: Image) -> None:
+def test_publish_builds_and_pushes_first_image_in_two_layers(image: Image) -> None:
     engine = Engine()
     publish(image, engine, Registry())
     env, tag = image.environment_tag, image.tag
-    assert engine.asked == [("build", env), ("push", env), ("build", tag), ("push", tag)]
+    assert engine.requests == [("build", env), ("push", env), ("build", tag), ("push", tag)]
     lower, upper = engine.contexts
     assert set(lower) == {"Dockerfile", "requirements.txt"}
     assert upper["program/function.pkl"] == image.files["program/function.pkl"]
@@ -129,61 +133,61 @@ def test_a_first_image_is_built_and_pushed_in_two_layers(image: Image) -> None:
     assert {options["platform"] for options in engine.options} == {"linux/amd64"}
 
 
-def test_another_program_of_the_same_environment_is_one_small_layer(image: Image, program: Program) -> None:
+def test_publish_builds_only_program_on_known_environment(image: Image, program: Program) -> None:
     engine, registry = Engine(), Registry()
     publish(image, engine, registry)
     registry.tags |= {image.environment_tag, image.tag}
-    engine.asked.clear()
+    engine.requests.clear()
     edited = render_image(replace(program, digest="0" * 64, pickled=b"other"))
     publish(edited, engine, registry)
-    assert engine.asked == [("build", edited.tag), ("push", edited.tag)]
+    assert engine.requests == [("build", edited.tag), ("push", edited.tag)]
 
 
-def test_an_environment_of_the_registry_is_pulled_and_not_built(image: Image) -> None:
+def test_publish_pulls_environment_that_registry_has(image: Image) -> None:
     engine = Engine()
     publish(image, engine, Registry({image.environment_tag}))
-    assert engine.asked == [("pull", image.environment_tag), ("build", image.tag), ("push", image.tag)]
+    assert engine.requests == [("pull", image.environment_tag), ("build", image.tag), ("push", image.tag)]
 
 
-def test_an_interrupted_push_is_repeated_without_installing_again(image: Image) -> None:
-    engine, registry = Engine(refuses=APIError("connection reset")), Registry()
+def test_interrupted_push_is_repeated_without_reinstalling(image: Image) -> None:
+    engine, registry = Engine(push_error=APIError("connection reset")), Registry()
     with pytest.raises(ImageError, match=r"Pushing .* failed: connection reset.* call again"):
         publish(image, engine, registry)
-    engine.refuses = None
-    engine.asked.clear()
+    engine.push_error = None
+    engine.requests.clear()
     publish(image, engine, registry)
     env, tag = image.environment_tag, image.tag
-    assert engine.asked == [("push", env), ("build", tag), ("push", tag)]
+    assert engine.requests == [("push", env), ("build", tag), ("push", tag)]
 
 
-def test_a_refused_push_is_not_called_a_broken_connection(image: Image) -> None:
-    engine = Engine(refuses=APIError("denied: requested access to the resource is denied"))
+def test_refused_push_names_login_as_cause(image: Image) -> None:
+    engine = Engine(push_error=APIError("denied: requested access to the resource is denied"))
     with pytest.raises(
         ImageError, match=r"Pushing .* is denied\. The registry refused the login or the push\. .*`docker login`\.$"
     ):
         publish(image, engine, Registry())
 
 
-def test_without_cache_everything_is_built_and_pushed(image: Image) -> None:
+def test_publish_without_cache_builds_and_pushes_everything(image: Image) -> None:
     engine = Engine()
-    anew = replace(image, nocache=True)
-    publish(anew, engine, Registry({image.environment_tag, image.tag}))
+    uncached = replace(image, nocache=True)
+    publish(uncached, engine, Registry({image.environment_tag, image.tag}))
     env, tag = image.environment_tag, image.tag
-    assert engine.asked == [("build", env), ("push", env), ("build", tag), ("push", tag)]
+    assert engine.requests == [("build", env), ("push", env), ("build", tag), ("push", tag)]
     assert [options["nocache"] for options in engine.options] == [True, True]
 
 
-def test_the_platform_is_the_images(program: Program) -> None:
+def test_engine_builds_for_platform_of_image(program: Program) -> None:
     engine = Engine(architecture="arm64")
     publish(render_image(program, platform="linux/arm64"), engine, Registry())
     assert {options["platform"] for options in engine.options} == {"linux/arm64"}
 
 
-def test_the_login_goes_to_the_engine_and_nowhere_else(
+def test_builder_gives_login_only_to_engine(
     image: Image, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDKNOT_PROGRESS", "1")
-    engine = Engine(says=[{"stream": "Step 1/2 : FROM x\n"}])
+    engine = Engine(events=[{"stream": "Step 1/2 : FROM x\n"}])
     with caplog.at_level("DEBUG"):
         publish(image, engine, Registry({image.environment_tag}))
     assert engine.logins == [{"username": "AWS", "password": SECRET}] * 2
@@ -192,113 +196,114 @@ def test_the_login_goes_to_the_engine_and_nowhere_else(
     assert SECRET not in shown.out + shown.err + caplog.text + repr(Registry().login()) + repr(engine.options)
 
 
-def test_a_failed_step_is_named_with_the_end_of_its_log(image: Image) -> None:
-    says = [{"stream": "Step 1/9 : FROM python:3.11-slim\n"}, {"stream": " ---> 1\n"}]
-    says += [{"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"}]
-    says += [{"stream": f"line {number}\n"} for number in range(50)]
-    says += [{"error": "The command '/bin/sh -c python' returned a non-zero code: 1"}]
-    with pytest.raises(ImageError, match="Building the environment failed") as caught:
-        publish(image, Engine(says=says), Registry())
-    text = str(caught.value)
+def test_build_error_has_failed_step_and_end_of_its_log(image: Image) -> None:
+    events = [{"stream": "Step 1/9 : FROM python:3.11-slim\n"}, {"stream": " ---> 1\n"}]
+    events += [{"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"}]
+    events += [{"stream": f"line {number}\n"} for number in range(50)]
+    events += [{"error": "The command '/bin/sh -c python' returned a non-zero code: 1"}]
+    with pytest.raises(ImageError, match="Building the environment failed") as raised:
+        publish(image, Engine(events=events), Registry())
+    text = str(raised.value)
     assert "RUN python -m pip install -r requirements.txt" in text
     assert "line 49" in text
     assert "line 29\n" not in text
-    assert caught.value.instruction == "RUN python -m pip install -r requirements.txt"
-    assert caught.value.log.splitlines()[-1] == "line 49"
+    assert raised.value.instruction == "RUN python -m pip install -r requirements.txt"
+    assert raised.value.log.splitlines()[-1] == "line 49"
 
 
 @pytest.mark.parametrize(
-    ("log", "words"),
+    ("log", "reason"),
     [
         ("cloudknot: this image has Python 3.9\n", "it has Python 3.9"),
         ("/bin/sh: 1: python: not found\n", "it has no command `python`"),
     ],
 )
-def test_another_python_is_refused_before_the_push(program: Program, log: str, words: str) -> None:
+def test_environment_with_another_python_is_not_pushed(program: Program, log: str, reason: str) -> None:
     image = render_image(program, base_image="old:1")
-    check = next(line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line))
-    engine = Engine(
-        says=[{"stream": f"Step 5/9 : {check}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
+    instruction = next(
+        line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line)
     )
-    with pytest.raises(ImageError, match="pickled by Python") as caught:
+    engine = Engine(
+        events=[{"stream": f"Step 5/9 : {instruction}\n"}, {"stream": log}, {"error": "returned a non-zero code: 1"}]
+    )
+    with pytest.raises(ImageError, match="pickled by Python") as raised:
         publish(image, engine, Registry())
-    assert words in str(caught.value)
-    assert "old:1" in str(caught.value)
-    assert engine.asked == [("build", image.environment_tag)]
+    assert reason in str(raised.value)
+    assert "old:1" in str(raised.value)
+    assert engine.requests == [("build", image.environment_tag)]
 
 
-def whole(program: Program) -> Image:
+def with_own_dockerfile(program: Program) -> Image:
+    """Return an image with a Dockerfile of a person's own, without stages."""
     return image_of({**render(program), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
 
 
-def test_a_dockerfile_of_ones_own_is_built_whole_and_its_python_checked(program: Program) -> None:
-    engine, image = Engine(), whole(program)
+def test_own_dockerfile_is_built_whole_and_its_python_checked(program: Program) -> None:
+    engine, image = Engine(), with_own_dockerfile(program)
     publish(image, engine, Registry())
-    assert engine.asked == [("build", image.tag), ("run", "python"), ("remove", "c1"), ("push", image.tag)]
+    assert engine.requests == [("build", image.tag), ("run", "python"), ("remove", "c1"), ("push", image.tag)]
     assert engine.contexts == [dict(image.files)]
 
 
-def test_a_dockerfile_of_ones_own_with_another_python_is_not_pushed(program: Program) -> None:
+def test_own_dockerfile_with_another_python_is_not_pushed(program: Program) -> None:
     engine = Engine(exit_code=1, output=b"cloudknot: this image has Python 3.8\n")
     with pytest.raises(ImageError, match=r"it has Python 3\.8\. The program was pickled by .* built on mine\."):
-        publish(whole(program), engine, Registry())
-    assert ("remove", "c1") in engine.asked
-    assert "push" not in {request[0] for request in engine.asked}
+        publish(with_own_dockerfile(program), engine, Registry())
+    assert ("remove", "c1") in engine.requests
+    assert "push" not in {request[0] for request in engine.requests}
 
 
-def test_an_image_of_another_architecture_is_not_pushed(program: Program) -> None:
+def test_image_of_another_architecture_is_not_pushed(program: Program) -> None:
     engine = Engine()
     with pytest.raises(ImageError, match=r"is for linux/amd64, but the instance types need linux/arm64.*mine:1"):
         publish(render_image(program, platform="linux/arm64", base_image="mine:1"), engine, Registry())
-    assert "push" not in {request[0] for request in engine.asked}
+    assert "push" not in {request[0] for request in engine.requests}
 
 
-def test_a_program_stage_that_does_more_than_copy_is_checked_too(program: Program) -> None:
+def test_builder_checks_python_of_program_stage_with_commands(program: Program) -> None:
     files = render(program)
     image = image_of({**files, "Dockerfile": files["Dockerfile"] + b"RUN ln -sf python3.8 /usr/bin/python\n"})
     engine = Engine(exit_code=1, output=b"cloudknot: this image has Python 3.8\n")
     with pytest.raises(ImageError, match=r"it has Python 3\.8\. The program was pickled by"):
         publish(image, engine, Registry())
-    assert ("push", image.tag) not in engine.asked
+    assert ("push", image.tag) not in engine.requests
 
 
-def test_an_engine_that_cannot_emulate_says_so(program: Program) -> None:
+def test_error_names_platform_that_engine_cannot_run(program: Program) -> None:
     image = render_image(program, platform="linux/arm64")
-    says = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
+    events = [{"stream": "Step 3/9 : RUN x\n"}, {"stream": "exec /bin/sh: exec format error\n"}, {"error": "code: 1"}]
     with pytest.raises(ImageError, match="cannot run programs for linux/arm64"):
-        publish(image, Engine(says=says), Registry())
+        publish(image, Engine(events=events), Registry())
     output = b"standard_init_linux.go:228: exec user process caused: exec format error"
     with pytest.raises(ImageError, match="cannot run programs for linux/amd64"):
-        publish(whole(program), Engine(exit_code=1, output=output), Registry())
+        publish(with_own_dockerfile(program), Engine(exit_code=1, output=output), Registry())
 
 
-def test_without_an_engine_the_error_says_what_to_do(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_engine_gives_install_command_and_local_cloud(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(ImageError, match=r"A Docker engine is needed .*apt-get install docker\.io.*cloud=\"local\""):
         DockerBuilder().build(image, "x:1")
 
 
-def test_an_image_for_this_machine_needs_no_registry(image: Image) -> None:
+def test_build_needs_no_registry_and_reuses_environment(image: Image) -> None:
     engine = Engine()
     DockerBuilder(engine).build(image, "mine:1")
     DockerBuilder(engine).build(image, "mine:2")
-    assert engine.asked == [("build", image.environment_tag), ("build", "1"), ("build", "2")]
+    assert engine.requests == [("build", image.environment_tag), ("build", "1"), ("build", "2")]
 
 
-@pytest.mark.parametrize("check", ["3.11", "2.7"])
-def test_the_check_of_python_is_right_about_this_one(check: str, run_python: Callable[[str], tuple[int, str]]) -> None:
-    import sys
-
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    status, output = run_python(context.python_check(check))
-    assert (status == 0) is (check == here)
-    assert context.python_found(output) == (None if check == here else here)
+@pytest.mark.parametrize("version", [RUNNING, "2.7"], ids=["running version", "2.7"])
+def test_python_check_passes_only_in_its_version(version: str, run_python: Callable[[str], tuple[int, str]]) -> None:
+    status, output = run_python(context.python_check(version))
+    assert (status == 0) is (version == RUNNING)
+    assert context.python_found(output) == (None if version == RUNNING else RUNNING)
 
 
 @pytest.fixture
 def run_python() -> Callable[[str], tuple[int, str]]:
-    import subprocess
-    import sys
+    """Return a function that runs code in a new Python and returns its exit code and stderr."""
 
     def run(code: str) -> tuple[int, str]:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -307,30 +312,30 @@ def run_python() -> Callable[[str], tuple[int, str]]:
     return run
 
 
-def test_a_context_is_the_same_bytes_every_time() -> None:
+def test_archive_does_not_depend_on_order_of_files() -> None:
     files = {"b": b"2", "a/c": b"1"}
     assert as_tar(files).getvalue() == as_tar(dict(reversed(files.items()))).getvalue()
 
 
-def test_what_can_be_executed_stays_so() -> None:
+def test_archive_keeps_executable_bits() -> None:
     with tarfile.open(fileobj=as_tar({"run": b"", "read": b""}, {"run"})) as tar:
         assert {member.name: oct(member.mode) for member in tar} == {"run": "0o755", "read": "0o644"}
 
 
-def test_the_log_of_an_error_is_plain_text() -> None:
+def test_log_of_build_error_has_no_escape_codes() -> None:
     events = [
         {"stream": "Step 1/1 : RUN pip install nothing\n"},
         {"stream": "\x1b[91mERROR: no such package\n\x1b[0m"},
         {"stream": "\x1b[0m\n"},
         {"error": "it returned a non-zero code: 1"},
     ]
-    with EngineLog("Building", shown=False) as log, pytest.raises(ImageError) as caught:
+    with EngineLog("Building", shown=False) as log, pytest.raises(ImageError) as raised:
         log.follow(events)
-    assert caught.value.log == "ERROR: no such package"
-    assert "\x1b" not in str(caught.value)
+    assert raised.value.log == "ERROR: no such package"
+    assert "\x1b" not in str(raised.value)
 
 
-def test_a_push_shows_how_much_of_it_is_done(capfd: pytest.CaptureFixture[str]) -> None:
+def test_push_shows_its_progress_in_bytes(capfd: pytest.CaptureFixture[str]) -> None:
     sizes = {"aaa": 3000, "bbb": 1000}
     events: list[dict[str, Any]] = [{"id": "ccc", "status": "Layer already exists"}]
     for name, size in sizes.items():
@@ -338,6 +343,6 @@ def test_a_push_shows_how_much_of_it_is_done(capfd: pytest.CaptureFixture[str]) 
         events += [{"id": name, "status": "Pushed"}]
     with EngineLog(f"Pushing {NAME}:env-1", "Pushing the environment", shown=True) as log:
         log.follow(events)
-    (shown,) = capfd.readouterr().err.strip().splitlines()
-    assert "Pushing the environment" in shown
-    assert "4.0/4.0 kB" in shown
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert "Pushing the environment" in line
+    assert "4.0/4.0 kB" in line

@@ -1,4 +1,4 @@
-"""DockerImage: its directory, what a person edits there, what is built, tagged and pushed."""
+"""`DockerImage` writes a directory, respects edits there, and is built and pushed. A fake builder records calls."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.helpers.functions import cube, square
 
 @dataclass
 class Builder:
-    """In place of a `DockerBuilder`: keeps what it is asked."""
+    """A fake `DockerBuilder` that records its calls."""
 
-    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __enter__(self) -> Builder:
         return self
@@ -28,13 +28,13 @@ class Builder:
     def __exit__(self, *error: object) -> None: ...
 
     def build(self, image: Any, uri: str) -> None:
-        self.asked.append(("build", uri, image.nocache, image.platform))
+        self.calls.append(("build", uri, image.nocache, image.platform))
 
     def tag(self, uri: str, other: str) -> None:
-        self.asked.append(("tag", uri, other))
+        self.calls.append(("tag", uri, other))
 
     def push(self, uri: str, login: Any = None) -> None:
-        self.asked.append(("push", uri, login))
+        self.calls.append(("push", uri, login))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def image(tmp_path: Path) -> DockerImage:
     return DockerImage("squares", square, dir_name=tmp_path / "d")
 
 
-def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> None:
+def test_directory_contains_build_context(image: DockerImage, tmp_path: Path) -> None:
     assert image.build_path == tmp_path / "d"
     assert image.docker_path.read_text().startswith("# Made by cloudknot")
     assert "cloudpickle==" in image.req_path.read_text()
@@ -51,7 +51,7 @@ def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "more",
+    "option",
     [
         {"base_image": "mine:1"},
         {"github_installs": "https://github.com/somebody/tool@" + "0" * 40},
@@ -59,23 +59,23 @@ def test_the_directory_is_there_to_read(image: DockerImage, tmp_path: Path) -> N
         {"dockerfile_lines": "RUN make tool"},
     ],
 )
-def test_an_import_that_is_not_known_here_may_be_in_the_image_anyway(more: dict[str, str]) -> None:
-    def use() -> None:
+def test_missing_import_is_a_warning_if_image_may_contain_it(option: dict[str, str]) -> None:
+    def func() -> None:
         import no_such_tool  # type: ignore[import-not-found]  # noqa: F401
 
     with pytest.warns(UserWarning, match="imports no_such_tool, which is not installed here.*unless the base image"):
-        DockerImage(func=use, **more)  # type: ignore[arg-type]
+        DockerImage(func=func, **option)  # type: ignore[arg-type]
     with pytest.raises(CloudknotInputError, match="no_such_tool"):
-        DockerImage(func=use)
+        DockerImage(func=func)
 
 
-def test_without_a_name_the_directory_is_made_by_asking() -> None:
+def test_first_use_of_path_writes_temporary_directory() -> None:
     image = DockerImage(func=square)
     assert image.docker_path.is_file()
     assert image_in(image) == image_in(DockerImage(func=square))
 
 
-def test_what_is_edited_is_what_is_built_and_counts(image: DockerImage) -> None:
+def test_edited_dockerfile_is_built_and_changes_tag(image: DockerImage) -> None:
     before = image_in(image)
     image.docker_path.write_text(image.docker_path.read_text().replace("COPY req", "RUN true\nCOPY req"))
     after = image_in(image)
@@ -85,7 +85,7 @@ def test_what_is_edited_is_what_is_built_and_counts(image: DockerImage) -> None:
     assert (before.needs_engine, after.needs_engine) == ("", EDITED)
 
 
-def test_edits_outlive_a_new_function_and_its_files_are_new(image: DockerImage) -> None:
+def test_new_function_keeps_edits_and_replaces_program_files(image: DockerImage) -> None:
     edited = image.docker_path.read_text() + "ENV MINE=1\n"
     image.docker_path.write_text(edited)
     (image.build_path / "data.csv").write_text("1,2")
@@ -95,25 +95,26 @@ def test_edits_outlive_a_new_function_and_its_files_are_new(image: DockerImage) 
     assert "data.csv" in image_in(again).files
 
 
-def test_files_that_are_added_keep_their_executable_bit(image: DockerImage) -> None:
+def test_added_file_keeps_executable_bit(image: DockerImage) -> None:
     (image.build_path / "tool").write_text("#!/bin/sh\n")
     assert image_in(image).executables == frozenset()
     (image.build_path / "tool").chmod(0o744)
-    for ours in (image.docker_path, image.req_path, image.script_path):
-        ours.chmod(0o755)
+    # cloudknot's own files have no such bit in the image.
+    for own_file in (image.docker_path, image.req_path, image.script_path):
+        own_file.chmod(0o755)
     assert image_in(image).executables == {"tool"}
 
 
-def test_edits_that_keep_something_back_are_told(image: DockerImage) -> None:
+def test_new_requirements_warn_about_edited_file(image: DockerImage) -> None:
     image.req_path.write_text("cloudpickle\nboto3\n")
     with pytest.warns(UserWarning, match=r"edited requirements\.txt in .* is out of date.*overwrite=True"):
         again = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"])
     assert image_in(again).requirements == ("cloudpickle", "boto3")
-    anew = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"], overwrite=True)
-    assert "six==1.16.0" in image_in(anew).requirements
+    replaced = DockerImage("squares", square, dir_name=image.build_path, requirements=["six==1.16.0"], overwrite=True)
+    assert "six==1.16.0" in image_in(replaced).requirements
 
 
-def test_files_of_an_earlier_program_go(tmp_path: Path) -> None:
+def test_new_program_removes_files_of_previous_one(tmp_path: Path) -> None:
     script = tmp_path / "a.sh"
     script.write_text("#!/bin/sh\necho $1\n")
     DockerImage(script_path=script, dir_name=tmp_path / "d")
@@ -121,7 +122,7 @@ def test_files_of_an_earlier_program_go(tmp_path: Path) -> None:
     assert not [path for path in image_in(image).files if path.endswith("a.sh")]
 
 
-def test_a_dockerfile_that_was_there_before_is_a_persons(tmp_path: Path) -> None:
+def test_existing_dockerfile_is_kept(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM mine\nCOPY . /opt/cloudknot\n")
     image = DockerImage(func=square, dir_name=tmp_path)
     assert image.docker_path.read_text().startswith("FROM mine")
@@ -129,7 +130,7 @@ def test_a_dockerfile_that_was_there_before_is_a_persons(tmp_path: Path) -> None
     DockerImage(func=square, dir_name=tmp_path)
 
 
-def test_a_directory_with_other_files_in_the_way_is_refused(tmp_path: Path) -> None:
+def test_directory_with_conflicting_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "program").mkdir()
     (tmp_path / "program/function.py").write_text("mine")
     with pytest.raises(
@@ -139,7 +140,7 @@ def test_a_directory_with_other_files_in_the_way_is_refused(tmp_path: Path) -> N
     assert (tmp_path / "program/function.py").read_text() == "mine"
 
 
-def test_a_directory_written_before_is_read_without_a_function(image: DockerImage) -> None:
+def test_existing_directory_is_read_without_function(image: DockerImage) -> None:
     again = DockerImage(dir_name=image.build_path)
     assert program_in(again) is None
     assert image_in(again).tag == image_in(image).tag
@@ -149,30 +150,33 @@ def test_a_directory_written_before_is_read_without_a_function(image: DockerImag
         DockerImage(dir_name=image.build_path / "program")
 
 
-def test_imports_and_pins(tmp_path: Path) -> None:
-    def uses() -> object:
+def test_imports_become_requirements(tmp_path: Path) -> None:
+    def func() -> object:
         import numpy
         import sklearn  # type: ignore[import-not-found]  # isort: skip
 
         return numpy, sklearn
 
     with pytest.warns(UserWarning, match="scikit"):
-        image = DockerImage(func=uses)
+        image = DockerImage(func=func)
     assert "numpy" in image.pip_imports
     assert image.missing_imports == ("sklearn",)
     assert [line for line in image_in(image).requirements if line.startswith("numpy==")]
     with pytest.warns(UserWarning, match="scikit"):
-        assert "numpy" in image_in(DockerImage(func=uses, pin_pip_versions=False)).requirements
+        assert "numpy" in image_in(DockerImage(func=func, pin_pip_versions=False)).requirements
+
+
+def test_ignore_installed_reaches_pip() -> None:
     dockerfile = image_in(DockerImage(func=square, ignore_installed=True)).files["Dockerfile"]
     assert b"pip install --ignore-installed -r" in dockerfile
 
 
-def test_jobs_do_not_run_as_root() -> None:
+def test_dockerfile_has_unprivileged_user() -> None:
     assert b"\nUSER cloudknot-user\n" in image_in(DockerImage(func=square)).files["Dockerfile"]
     assert b"\nUSER jo\n" in image_in(DockerImage(func=square, username="jo")).files["Dockerfile"]
 
 
-def test_build_and_push() -> None:
+def test_image_is_built_once_and_pushed_under_every_tag() -> None:
     builder = Builder()
     image = DockerImage("Squares", square, builder=builder)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match=r"no image to push.* Call image\.build\("):
@@ -181,7 +185,7 @@ def test_build_and_push() -> None:
     assert image.images == [{"name": "cloudknot/squares", "tag": "v1"}, {"name": "cloudknot/squares", "tag": "latest"}]
     image.push(repo_uri="host/r")
     assert image.repo_uri == "host/r"
-    assert builder.asked == [
+    assert builder.calls == [
         ("build", "cloudknot/squares:v1", True, "linux/amd64"),
         ("tag", "cloudknot/squares:v1", "cloudknot/squares:latest"),
         ("tag", "cloudknot/squares:v1", "host/r:v1"),
@@ -194,7 +198,7 @@ def test_build_and_push() -> None:
 
 
 @pytest.mark.parametrize(
-    "choices",
+    "options",
     [
         {},
         {"func": square, "script_path": "x.py"},
@@ -202,12 +206,12 @@ def test_build_and_push() -> None:
         {"script_path": "/none.py"},
     ],
 )
-def test_what_is_refused(choices: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(CloudknotInputError):
-        DockerImage(**choices)
+        DockerImage(**options)
 
 
-def test_a_knots_choices_are_its_images() -> None:
+def test_knot_options_become_docker_image() -> None:
     options = KnotOptions.make(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
     made = docker_image_of(options)
     assert made is not None
@@ -220,6 +224,6 @@ def test_a_knots_choices_are_its_images() -> None:
         ck.Knot(docker_image="mine")  # type: ignore[arg-type]
 
 
-def test_the_python_of_the_base_image_is_this_one() -> None:
+def test_base_image_has_running_python_version() -> None:
     text = image_in(DockerImage(func=square)).files["Dockerfile"].decode()
     assert f"FROM python:3.{sys.version_info.minor}-slim AS environment" in text

@@ -1,4 +1,4 @@
-"""Rendering: the same bytes for the same program, a tag for all of it, an environment that editing leaves alone."""
+"""A program renders to the same build context each time. Tag and environment digest change with its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def program() -> Program:
     return make_program(square, requirements=["six==1.16.0"])
 
 
-def test_the_context_holds_everything(program: Program) -> None:
+def test_context_contains_program_modules_and_requirements(program: Program) -> None:
     image = render_image(replace(program, modules={"pkg/util.py": b"x = 1\n"}))
     assert list(image.files) == sorted(image.files)
     assert image.files["program/function.pkl"] == program.pickled
@@ -48,7 +48,7 @@ def test_the_context_holds_everything(program: Program) -> None:
     }
 
 
-def test_the_worker_is_copied_as_a_package_of_its_own() -> None:
+def test_worker_is_copied_as_separate_package() -> None:
     files = worker_files()
     assert {"cloudknot_worker/__init__.py", "cloudknot_worker/wire/keys.py"} <= set(files)
     assert not [path for path in files if "__pycache__" in path or not path.endswith(".py")]
@@ -63,9 +63,9 @@ def test_rendering_is_deterministic(program: Program) -> None:
     assert render_image(program) == render_image(program)
 
 
-def test_another_sessions_pickle_of_the_same_function_has_the_same_tag(program: Program) -> None:
-    again = replace(program, pickled=b"other bytes", filename="/tmp/ipykernel_99/1.py", firstlineno=77)
-    assert render_image(again).tag == render_image(program).tag
+def test_tag_is_same_for_pickle_of_another_session(program: Program) -> None:
+    other_session = replace(program, pickled=b"other bytes", filename="/tmp/ipykernel_99/1.py", firstlineno=77)
+    assert render_image(other_session).tag == render_image(program).tag
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,24 @@ def test_another_sessions_pickle_of_the_same_function_has_the_same_tag(program: 
         lambda p: render_image(p, platform="linux/arm64"),
         lambda p: render_image(p, github_installs=["https://github.com/o/n"]),
     ],
+    ids=["digest", "modules", "source", "requirements", "base_image", "username", "platform", "github_installs"],
 )
-def test_the_tag_covers_everything(program: Program, change: Callable[[Program], Image]) -> None:
+def test_tag_depends_on_program_and_options(program: Program, change: Callable[[Program], Image]) -> None:
     assert change(program).tag != render_image(program).tag
 
 
-def test_editing_the_function_keeps_the_environment(program: Program) -> None:
+def test_edited_function_keeps_environment(program: Program) -> None:
     image, edited = render_image(program), render_image(replace(program, digest="0" * 64, pickled=b"", source="new"))
     assert edited.environment_digest == image.environment_digest
     assert edited.environment_tag == image.environment_tag == f"env-{image.environment_digest[:32]}"
-    before, after = (context.environment_of(each.files) for each in (image, edited))
+    before, after = (context.environment_of(rendered.files) for rendered in (image, edited))
     assert before == after
     assert before is not None
     assert set(before) == {"Dockerfile", "requirements.txt"}
 
 
 @pytest.mark.parametrize(
-    "choices",
+    "options",
     [
         {"base_image": "debian:12"},
         {"username": "jo"},
@@ -107,16 +108,16 @@ def test_editing_the_function_keeps_the_environment(program: Program) -> None:
         {"ignore_installed": True},
     ],
 )
-def test_the_environment_depends_on_its_choices(program: Program, choices: dict[str, Any]) -> None:
-    assert render_image(program, **choices).environment_digest != render_image(program).environment_digest
+def test_environment_depends_on_image_options(program: Program, options: dict[str, Any]) -> None:
+    assert render_image(program, **options).environment_digest != render_image(program).environment_digest
 
 
-def test_the_users_word_on_boto3_wins(program: Program) -> None:
+def test_users_boto3_requirement_overrides_own(program: Program) -> None:
     image = render_image(replace(program, requirements=("Boto3>=1.30", "six==1.16.0")))
     assert image.requirements == ("Boto3>=1.30", OWN[1], "six==1.16.0")
 
 
-def test_github_installs_bring_git_and_replace_a_pin_of_the_same_repository(program: Program) -> None:
+def test_github_installs_add_git_and_replace_pin_of_same_repository(program: Program) -> None:
     pinned = replace(program, requirements=("thing @ git+https://github.com/O/Thing.git@abc", "six==1.16.0"))
     image = render_image(pinned, github_installs=["https://github.com/o/thing@v2"])
     assert image.requirements == (*OWN, "six==1.16.0", "git+https://github.com/o/thing@v2")
@@ -124,7 +125,7 @@ def test_github_installs_bring_git_and_replace_a_pin_of_the_same_repository(prog
     assert "git" not in render_image(program).files["Dockerfile"].decode()
 
 
-def test_the_dockerfile(program: Program) -> None:
+def test_dockerfile_sets_user_before_program_stage(program: Program) -> None:
     text = render_image(program, username="jo").files["Dockerfile"].decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines[:3] == [
@@ -137,7 +138,7 @@ def test_the_dockerfile(program: Program) -> None:
     assert lines.index("FROM ${ENVIRONMENT}") < lines.index("ENTRYPOINT []")
 
 
-def test_packages_and_lines_come_before_the_requirements(program: Program) -> None:
+def test_apt_packages_and_lines_precede_requirements(program: Program) -> None:
     image = render_image(program, apt_packages=["xvfb", "imagej"], dockerfile_lines=["ENV A=1", "RUN make \\\n  all"])
     text = image.files["Dockerfile"].decode()
     places = [
@@ -148,7 +149,7 @@ def test_packages_and_lines_come_before_the_requirements(program: Program) -> No
     assert render_image(program).needs_engine == ""
 
 
-def test_the_two_stages_are_built_one_by_one(program: Program) -> None:
+def test_context_splits_into_environment_and_program(program: Program) -> None:
     files = render_image(program).files
     environment, upper = context.environment_of(files), context.program_of(files)
     assert environment is not None
@@ -167,11 +168,11 @@ def test_the_two_stages_are_built_one_by_one(program: Program) -> None:
         "FROM python:3.11 AS environment\nFROM ${ENVIRONMENT}\nCOPY --from=environment /a /b\n",
     ],
 )
-def test_a_dockerfile_of_another_shape_is_built_whole(program: Program, text: str) -> None:
+def test_dockerfile_of_another_shape_has_no_environment(program: Program, text: str) -> None:
     assert context.environment_of({**render_image(program).files, "Dockerfile": text.encode()}) is None
 
 
-def test_files_that_a_person_adds_are_the_environments(program: Program) -> None:
+def test_added_files_belong_to_environment(program: Program) -> None:
     files = render_image(program).files
     added = image_of({**files, "tools/run.sh": b"#!/bin/sh"})
     assert added.environment_digest != image_of(files).environment_digest
@@ -181,31 +182,31 @@ def test_files_that_a_person_adds_are_the_environments(program: Program) -> None
     assert executable.tag != added.tag
 
 
-def test_a_name_cannot_write_into_the_dockerfile(program: Program) -> None:
+def test_function_name_cannot_inject_dockerfile_lines(program: Program) -> None:
     text = render_image(replace(program, name='x"\nRUN evil $HOME')).files["Dockerfile"].decode()
     assert not [line for line in text.splitlines() if line.startswith("RUN evil")]
     assert "$HOME" not in text
 
 
-def test_a_repository_by_ssh_is_written_as_pip_takes_it(program: Program) -> None:
+def test_ssh_repository_becomes_pip_requirement(program: Program) -> None:
     image = render_image(program, github_installs=["git@github.com:o/n.git@v1"])
     assert image.requirements[-1] == "git+ssh://git@github.com/o/n.git@v1"
 
 
 @pytest.mark.parametrize(
-    "choices",
+    "options",
     [
         {"base_image": "a\nRUN b"},
-        {"base_image": ""},
         {"username": "Jo Doe"},
         {"platform": "windows"},
         {"github_installs": ["not an address"]},
         {"github_installs": ["https://h/x\nevil"]},
     ],
 )
-def test_bad_choices_are_refused(program: Program, choices: dict[str, Any]) -> None:
-    if choices == {"base_image": ""}:
-        assert context.base_of(render_image(program, **choices).files) == f"python:{program.python}-slim"
-    else:
-        with pytest.raises(CloudknotInputError):
-            render_image(program, **choices)
+def test_invalid_options_are_refused(program: Program, options: dict[str, Any]) -> None:
+    with pytest.raises(CloudknotInputError):
+        render_image(program, **options)
+
+
+def test_empty_base_image_is_the_default(program: Program) -> None:
+    assert context.base_of(render_image(program, base_image="").files) == f"python:{program.python}-slim"
