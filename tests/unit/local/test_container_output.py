@@ -1,4 +1,4 @@
-"""Lines of a container's two outputs in one file."""
+"""The Docker runner merges a container's stdout and stderr into one log. Lists of pieces stand in for the engine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ LONG = b"x" * LONGEST_LINE
 
 
 @pytest.mark.parametrize(
-    ("pieces", "written"),
+    ("pieces", "log"),
     [
         ([(b"one\ntw", None), (None, b"problem\n"), (b"o\nend", None)], b"one\nproblem\ntwo\nend\n"),
         ([(b"a", b"b")], b"a\nb\n"),
         ([], b""),
         ([(LONG, None), (b"x", None), (b"y", None)], LONG + b"xy\n"),
     ],
+    ids=["interleaved lines", "two unfinished lines", "no output", "line longer than the buffer"],
 )
-def test_lines_stay_whole(tmp_path: Path, pieces: list[tuple[bytes | None, bytes | None]], written: bytes) -> None:
+def test_log_keeps_lines_of_both_outputs_whole(
+    tmp_path: Path, pieces: list[tuple[bytes | None, bytes | None]], log: bytes
+) -> None:
     copy_output(pieces, tmp_path / "log")
-    assert (tmp_path / "log").read_bytes() == written
+    assert (tmp_path / "log").read_bytes() == log
 
 
-def test_an_engine_that_goes_away_leaves_what_there_was(tmp_path: Path) -> None:
+def test_log_keeps_output_received_before_connection_to_engine_broke(tmp_path: Path) -> None:
     def broken() -> Iterator[tuple[bytes, None]]:
         yield b"one\ntw", None
         raise ConnectionResetError

@@ -1,4 +1,4 @@
-"""Locks between threads and processes: those of the embedded cloud's directory, and that of the config file."""
+"""A file lock excludes other threads and processes until its last holder ends. The processes are real."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ with locked(Path(sys.argv[1])):
     print(flush=True)
     time.sleep(60)
 """
-PASS_ON = """
+INHERIT = """
 import subprocess, sys
 from pathlib import Path
 from cloudknot.local.state import locked
@@ -29,13 +29,14 @@ with locked(Path(sys.argv[1])) as descriptor:
 """
 
 
-def holder(program, path):
+def start_holder(program, path):
+    """Start a process that prints a line when it holds the lock."""
     return subprocess.Popen(
         [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
-def test_threads_exclude_each_other_and_wait_for_so_long_only(tmp_path):
+def test_lock_excludes_other_threads_and_times_out(tmp_path):
     with locked(tmp_path / "lock"), ThreadPoolExecutor(1) as pool:
         began = time.monotonic()
         waiting = pool.submit(lambda: locked(tmp_path / "lock", 0.2).__enter__())
@@ -47,8 +48,8 @@ def test_threads_exclude_each_other_and_wait_for_so_long_only(tmp_path):
     assert not is_locked(tmp_path / "lock")
 
 
-def test_the_death_of_a_process_frees_its_lock(tmp_path):
-    with holder(HOLD, tmp_path / "lock") as process:
+def test_death_of_process_releases_its_lock(tmp_path):
+    with start_holder(HOLD, tmp_path / "lock") as process:
         process.stdout.readline()
         assert is_locked(tmp_path / "lock")
         with pytest.raises(CKTimeoutError), locked(tmp_path / "lock", 0):
@@ -58,17 +59,18 @@ def test_the_death_of_a_process_frees_its_lock(tmp_path):
         pass
 
 
-def test_a_child_with_the_descriptor_keeps_the_lock_of_a_process_that_died(tmp_path):
-    with holder(PASS_ON, tmp_path / "lock") as process:
+def test_child_process_with_descriptor_keeps_lock_of_dead_parent(tmp_path):
+    with start_holder(INHERIT, tmp_path / "lock") as process:
         process.stdout.readline()
         process.kill()
         process.wait()
         assert is_locked(tmp_path / "lock")
+        # The child process ends when its standard input does. The lock ends with the last open descriptor.
         process.stdin.close()
         with locked(tmp_path / "lock", 10):
             pass
 
 
-def test_nobody_holds_a_lock_that_was_never_taken(tmp_path):
+def test_lock_that_was_never_taken_is_free_and_has_no_file(tmp_path):
     assert not is_locked(tmp_path / "none" / "lock")
     assert not (tmp_path / "none").exists()

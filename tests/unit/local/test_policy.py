@@ -1,4 +1,4 @@
-"""Policies: what a statement covers, what wins, and that what is not understood lets nothing through."""
+"""The embedded cloud allows requests by IAM policies as AWS does, and denies requests that it does not understand."""
 
 import io
 
@@ -13,58 +13,58 @@ NAMES = Names("123456789012", "us-east-1", lambda kind, name: f"arn:aws:iam::123
 
 
 def policy(*statements, effect="Allow"):
-    return parse({"Version": "2012-10-17", "Statement": [{"Effect": effect, **one} for one in statements]})
+    return parse({"Version": "2012-10-17", "Statement": [{"Effect": effect, **statement} for statement in statements]})
 
 
-def allowed(statements, action, resource="*", **context):
+def decision(statements, action, resource="*", **context):
     keys = {name.replace("__", ":").lower(): value for name, value in context.items()}
     values = {name: value if isinstance(value, tuple) else (value,) for name, value in keys.items()}
     return decide(statements, Access(action, resource, values))
 
 
 class TestDecision:
-    def test_nothing_is_allowed_without_a_statement(self):
-        assert allowed((), "s3:GetObject") == ""
+    def test_policy_without_statements_allows_nothing(self):
+        assert decision((), "s3:GetObject") == ""
 
-    def test_action_and_resource_must_match(self):
-        held = policy({"Action": ["s3:GetObject", "s3:List*"], "Resource": RUNS})
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/cloudknot.jobs/k/r/inputs") == "allow"
-        assert allowed(held, "S3:listany", "arn:aws:s3:::b/cloudknot.jobs/k") == "allow"
-        assert allowed(held, "s3:PutObject", "arn:aws:s3:::b/cloudknot.jobs/k") == ""
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/cloudknot.jobsx/k") == ""
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::bb/cloudknot.jobs/k") == ""
+    def test_statement_allows_only_matching_actions_on_matching_resources(self):
+        statements = policy({"Action": ["s3:GetObject", "s3:List*"], "Resource": RUNS})
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/cloudknot.jobs/k/r/inputs") == "allow"
+        assert decision(statements, "S3:listany", "arn:aws:s3:::b/cloudknot.jobs/k") == "allow"
+        assert decision(statements, "s3:PutObject", "arn:aws:s3:::b/cloudknot.jobs/k") == ""
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/cloudknot.jobsx/k") == ""
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::bb/cloudknot.jobs/k") == ""
 
-    def test_a_statement_about_some_resources_does_not_cover_all(self):
-        assert allowed(policy({"Action": "batch:ListJobs", "Resource": "arn:aws:batch:*"}), "batch:ListJobs") == ""
-        assert allowed(policy({"Action": "*", "Resource": "*"}), "batch:ListJobs") == "allow"
+    def test_statement_about_some_resources_does_not_allow_action_on_all(self):
+        assert decision(policy({"Action": "batch:ListJobs", "Resource": "arn:aws:batch:*"}), "batch:ListJobs") == ""
+        assert decision(policy({"Action": "*", "Resource": "*"}), "batch:ListJobs") == "allow"
 
-    def test_a_denial_wins_in_any_order(self):
+    def test_deny_overrides_allow_in_any_order(self):
         both = {"Action": "s3:*", "Resource": "*"}
-        for held in (policy(both) + policy(both, effect="Deny"), policy(both, effect="Deny") + policy(both)):
-            assert allowed(held, "s3:GetObject", RUNS) == "deny"
+        for statements in (policy(both) + policy(both, effect="Deny"), policy(both, effect="Deny") + policy(both)):
+            assert decision(statements, "s3:GetObject", RUNS) == "deny"
 
-    def test_what_is_not_meant(self):
-        held = policy({"NotAction": "iam:*", "NotResource": "arn:aws:s3:::secret*"})
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::open/k") == "allow"
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::secret/k") == ""
-        assert allowed(held, "iam:GetRole", "arn:aws:iam::1:role/r") == ""
+    def test_not_action_and_not_resource_exclude_their_patterns(self):
+        statements = policy({"NotAction": "iam:*", "NotResource": "arn:aws:s3:::secret*"})
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::open/k") == "allow"
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::secret/k") == ""
+        assert decision(statements, "iam:GetRole", "arn:aws:iam::1:role/r") == ""
 
-    def test_a_question_mark_is_one_character_and_other_signs_are_themselves(self):
-        held = policy({"Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/?.[a]"})
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/x.[a]") == "allow"
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/xx.[a]") == ""
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/x.a") == ""
+    def test_question_mark_matches_one_character_and_brackets_match_literally(self):
+        statements = policy({"Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/?.[a]"})
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/x.[a]") == "allow"
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/xx.[a]") == ""
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/x.a") == ""
 
-    def test_variables_stand_for_what_the_request_has(self):
-        held = policy({"Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/${aws:username}/*"})
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/ann/k", aws__username="ann") == "allow"
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b/bob/k", aws__username="ann") == ""
-        assert allowed(held, "s3:GetObject", "arn:aws:s3:::b//k") == ""
+    def test_policy_variable_takes_its_value_from_request(self):
+        statements = policy({"Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/${aws:username}/*"})
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/ann/k", aws__username="ann") == "allow"
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b/bob/k", aws__username="ann") == ""
+        assert decision(statements, "s3:GetObject", "arn:aws:s3:::b//k") == ""
 
 
 class TestConditions:
     @pytest.mark.parametrize(
-        ("operator", "wanted", "found", "holds"),
+        ("operator", "wanted", "requested", "holds"),
         [
             ("StringEquals", "a", "a", True),
             ("StringEquals", ["a", "b"], "b", True),
@@ -94,76 +94,80 @@ class TestConditions:
             ("NoSuchOperator", "a", "a", False),
         ],
     )
-    def test_operators(self, operator, wanted, found, holds):
-        held = policy({"Action": "*", "Resource": "*", "Condition": {operator: {"s3:Prefix": wanted}}})
-        context = {} if found is None else {"s3__prefix": found}
-        assert allowed(held, "s3:ListBucket", **context) == ("allow" if holds else "")
+    def test_condition_operator_compares_request_value_with_policy_value(self, operator, wanted, requested, holds):
+        statements = policy({"Action": "*", "Resource": "*", "Condition": {operator: {"s3:Prefix": wanted}}})
+        context = {} if requested is None else {"s3__prefix": requested}
+        assert decision(statements, "s3:ListBucket", **context) == ("allow" if holds else "")
 
-    def test_an_unknown_operator_does_not_lift_a_denial(self):
+    def test_unknown_operator_does_not_lift_deny(self):
         every = {"Action": "*", "Resource": "*"}
-        held = policy(every) + policy({**every, "Condition": {"IpAddress": {"a": "b"}}}, effect="Deny")
-        assert allowed(held, "s3:GetObject") == "deny"
+        statements = policy(every) + policy({**every, "Condition": {"IpAddress": {"a": "b"}}}, effect="Deny")
+        assert decision(statements, "s3:GetObject") == "deny"
 
-    def test_all_conditions_must_hold(self):
+    def test_statement_applies_only_if_all_conditions_hold(self):
         both = {"StringEquals": {"a": "1", "b": "2"}}
-        held = policy({"Action": "*", "Resource": "*", "Condition": both})
-        assert allowed(held, "s3:GetObject", a="1", b="2") == "allow"
-        assert allowed(held, "s3:GetObject", a="1", b="3") == ""
+        statements = policy({"Action": "*", "Resource": "*", "Condition": both})
+        assert decision(statements, "s3:GetObject", a="1", b="2") == "allow"
+        assert decision(statements, "s3:GetObject", a="1", b="3") == ""
 
 
 def needed(service, operation, **arguments):
-    """``(action, resource)`` of everything that a call needs."""
-    return [(one.action, one.resource) for one in accesses(Call(service, operation, arguments), NAMES, {})]
+    """Return ``(action, resource)`` of each access that a call needs."""
+    return [(access.action, access.resource) for access in accesses(Call(service, operation, arguments), NAMES, {})]
 
 
 class TestAccesses:
-    def test_a_submission_is_about_definition_and_queue(self):
+    def test_submit_job_needs_access_to_definition_queue_and_tags(self):
         assert needed("batch", "SubmitJob", jobName="j", jobDefinition="d:3", jobQueue="q", tags={"a": "b"}) == [
             ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/d:3"),
             ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-queue/q"),
             ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
         ]
 
-    def test_giving_a_role_to_a_job_takes_more(self):
+    def test_register_job_definition_needs_pass_role_for_each_role(self):
         container = {"jobRoleArn": "arn:aws:iam::1:role/r", "executionRoleArn": "e"}
-        found = list(accesses(Call("batch", "RegisterJobDefinition", {"containerProperties": container}), NAMES, {}))
-        passed = [(one.resource, one.context["iam:passedtoservice"]) for one in found if one.action == "iam:PassRole"]
+        checked = list(accesses(Call("batch", "RegisterJobDefinition", {"containerProperties": container}), NAMES, {}))
+        passed = [
+            (access.resource, access.context["iam:passedtoservice"])
+            for access in checked
+            if access.action == "iam:PassRole"
+        ]
         assert passed == [
             ("arn:aws:iam::1:role/r", ("ecs-tasks.amazonaws.com",)),
             ("arn:aws:iam::123456789012:role/e", ("ecs-tasks.amazonaws.com",)),
         ]
 
-    def test_many_jobs_at_once_are_ended_one_by_one(self):
+    def test_terminate_jobs_needs_terminate_job_on_each_job(self):
         assert needed("batch", "TerminateJobs", jobs=["a", "b:1"]) == [
             ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/a"),
             ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/b:1"),
         ]
 
-    def test_a_role_is_known_by_its_path(self):
+    def test_access_to_role_names_its_path(self):
         assert needed("iam", "CreateRole", RoleName="r", Path="/cloudknot/")[0][1].endswith(":role/cloudknot/r")
         assert needed("iam", "DeleteRole", RoleName="r") == [
             ("iam:DeleteRole", "arn:aws:iam::123456789012:role/found/r")
         ]
 
-    def test_tags_of_what_is_made_are_keys_of_conditions(self):
+    def test_tags_of_new_resource_become_condition_keys(self):
         form = {"TagSpecification.1.Tag.1.Key": "Lab", "TagSpecification.1.Tag.1.Value": "7", "VpcId": "vpc-1"}
-        found = list(accesses(Call("ec2", "CreateSecurityGroup", form), NAMES, {}))
-        assert {(one.action, one.resource.rpartition(":")[2]) for one in found} == {
+        checked = list(accesses(Call("ec2", "CreateSecurityGroup", form), NAMES, {}))
+        assert {(access.action, access.resource.rpartition(":")[2]) for access in checked} == {
             ("ec2:CreateSecurityGroup", "security-group/*"),
             ("ec2:CreateSecurityGroup", "vpc/vpc-1"),
             ("ec2:CreateTags", "security-group/*"),
         }
-        assert all(one.context["aws:requesttag/lab"] == ("7",) for one in found)
+        assert all(access.context["aws:requesttag/lab"] == ("7",) for access in checked)
 
-    def test_who_one_is_may_always_be_asked(self):
+    def test_get_caller_identity_needs_no_permission(self):
         assert needed("sts", "GetCallerIdentity") == []
 
-    def test_an_operation_that_nobody_knows_is_an_action_on_everything(self):
+    def test_unknown_operation_needs_its_action_on_all_resources(self):
         assert needed("sqs", "SendMessage", QueueUrl="q") == [("sqs:SendMessage", "*")]
 
 
 def request(method="GET", uri="/", body=b"", **headers):
-    """A request as a server has it."""
+    """Return the WSGI environment of a request."""
     path, _, query = uri.partition("?")
     named = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
     environ = {"REQUEST_METHOD": method, "REQUEST_URI": uri, "PATH_INFO": path, "QUERY_STRING": query}
@@ -171,9 +175,9 @@ def request(method="GET", uri="/", body=b"", **headers):
 
 
 class TestRequests:
-    """What a request is checked for must be what it does."""
+    """The server checks permission for the operation that the request then performs."""
 
-    def test_each_protocol(self):
+    def test_server_finds_operation_in_requests_of_each_protocol(self):
         form = request("POST", body=b"Action=CreateUser&UserName=ann")
         assert decode_call(form, "iam").action == "iam:CreateUser"
         assert form["wsgi.input"].read() == b"Action=CreateUser&UserName=ann"
@@ -184,7 +188,7 @@ class TestRequests:
         assert decode_call(request("POST", "/v1/submitjob", b"{}"), "batch").action == "batch:SubmitJob"
         assert decode_call(request("DELETE", "/v1/tags/arn%3Aaws?tagKeys=a"), "batch").action == "batch:UntagResource"
 
-    def test_an_operation_cannot_be_hidden_behind_another(self):
+    def test_request_cannot_hide_its_operation_behind_another(self):
         both = request("POST", "/?Action=ListRoles", b"Action=CreateUser")
         assert decode_call(both, "iam").operation not in ("ListRoles", "CreateUser")
         target = request("POST", body=b"Action=CreateUser", x_amz_target="x.ListRoles")
@@ -205,23 +209,23 @@ class TestRequests:
             ("GET", "/b/k?versionId=1", [("s3:GetObjectVersion", "arn:aws:s3:::b/k")]),
         ],
     )
-    def test_s3(self, method, uri, needed):
-        found = s3_accesses(request(method, uri), {})
-        assert [(one.action, one.resource) for one in found] == needed
+    def test_s3_request_needs_access_that_fits_its_method_and_query(self, method, uri, needed):
+        checked = s3_accesses(request(method, uri), {})
+        assert [(access.action, access.resource) for access in checked] == needed
 
-    def test_many_keys_are_deleted_one_by_one(self):
+    def test_delete_of_several_keys_needs_access_to_each(self):
         body = b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>"
-        found = s3_accesses(request("POST", "/b?delete", body), {})
-        assert [one.resource for one in found] == ["arn:aws:s3:::b/a", "arn:aws:s3:::b/b"]
+        checked = s3_accesses(request("POST", "/b?delete", body), {})
+        assert [access.resource for access in checked] == ["arn:aws:s3:::b/a", "arn:aws:s3:::b/b"]
 
-    def test_a_copy_reads_its_source(self):
-        found = s3_accesses(request("PUT", "/b/k", x_amz_copy_source="/secret/k"), {})
-        assert ("s3:GetObject", "arn:aws:s3:::secret/k") in [(one.action, one.resource) for one in found]
+    def test_copy_needs_read_access_to_its_source(self):
+        checked = s3_accesses(request("PUT", "/b/k", x_amz_copy_source="/secret/k"), {})
+        assert ("s3:GetObject", "arn:aws:s3:::secret/k") in [(access.action, access.resource) for access in checked]
 
-    def test_a_bucket_in_the_hosts_name_is_not_taken_for_a_path(self):
-        found = s3_accesses(request("GET", "/b/k", host="secret.localhost:1"), {})
-        assert [one.action for one in found] == ["s3:VirtualHostedRequest"]
+    def test_request_with_bucket_in_host_name_is_not_checked_by_its_path(self):
+        checked = s3_accesses(request("GET", "/b/k", host="secret.localhost:1"), {})
+        assert [access.action for access in checked] == ["s3:VirtualHostedRequest"]
 
-    def test_a_listing_tells_its_prefix(self):
-        (found,) = s3_accesses(request("GET", "/b?prefix=cloudknot.jobs/&max-keys=5"), {})
-        assert found.context == {"s3:prefix": ("cloudknot.jobs/",), "s3:max-keys": ("5",)}
+    def test_listing_passes_prefix_and_max_keys_to_conditions(self):
+        (access,) = s3_accesses(request("GET", "/b?prefix=cloudknot.jobs/&max-keys=5"), {})
+        assert access.context == {"s3:prefix": ("cloudknot.jobs/",), "s3:max-keys": ("5",)}

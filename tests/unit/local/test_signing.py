@@ -1,4 +1,4 @@
-"""Signatures: what botocore signs is accepted, and nothing that was changed afterwards."""
+"""The embedded cloud accepts requests that botocore has signed, and refuses them after any change."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -18,44 +18,44 @@ def now():
     return datetime.now(UTC)
 
 
-def received(method, url, headers, body=b""):
+def received_request(method, url, headers, body=b""):
     parts = urlsplit(url)
     named = {name.lower(): value for name, value in headers.items()} | {"host": parts.netloc}
     return Request(method, f"{parts.path}?{parts.query}", named, io.BytesIO(body))
 
 
-def s3_put(body=b"body", sent=None):
+def s3_put(body=b"body", sent_body=None):
     request = AWSRequest(method="PUT", url=URL, data=body)
     S3SigV4Auth(KEY, "s3", "us-east-1").add_auth(request)
-    return received("PUT", URL, dict(request.headers.items()), body if sent is None else sent)
+    return received_request("PUT", URL, dict(request.headers.items()), body if sent_body is None else sent_body)
 
 
 def presigned(expires=60):
     request = AWSRequest(method="GET", url=URL)
     S3SigV4QueryAuth(KEY, "s3", "us-east-1", expires=expires).add_auth(request)
-    return received("GET", request.url, {})
+    return received_request("GET", request.url, {})
 
 
-def changed(request, **choices):
-    return Request(**{**{name: getattr(request, name) for name in ("method", "uri", "headers", "body")}, **choices})
+def changed(request, **fields):
+    return Request(**{**{name: getattr(request, name) for name in ("method", "uri", "headers", "body")}, **fields})
 
 
-def test_signed_requests_are_accepted():
+def test_server_accepts_requests_signed_by_botocore_or_cloudknot():
     assert verify(s3_put(), KEY, now()) is None
     assert verify(presigned(), KEY, now()) is None
     headers = sign("POST", URL, KEY, service="batch", body=b"{}")
-    assert verify(received("POST", URL, headers, b"{}"), KEY, now()) is None
+    assert verify(received_request("POST", URL, headers, b"{}"), KEY, now()) is None
 
 
-def test_the_body_can_still_be_read():
+def test_verification_leaves_body_readable():
     request = s3_put()
     assert verify(request, KEY, now()) is None
     assert request.body.read() == b"body"
 
 
-@pytest.mark.parametrize("make", [s3_put, presigned])
-def test_another_secret_key_or_request_is_refused(make):
-    request = make()
+@pytest.mark.parametrize("make_request", [s3_put, presigned])
+def test_server_refuses_other_key_and_changed_request(make_request):
+    request = make_request()
     assert verify(request, AccessKey("AKIATEST", "other"), now()) == "SignatureDoesNotMatch"
     assert verify(request, AccessKey("AKIAOTHER", "secret"), now()) == "InvalidClientTokenId"
     for other in (
@@ -67,19 +67,19 @@ def test_another_secret_key_or_request_is_refused(make):
         assert verify(other, KEY, now()) == "SignatureDoesNotMatch"
 
 
-def test_another_body_is_refused():
-    assert verify(s3_put(sent=b"evil"), KEY, now()) == "XAmzContentSHA256Mismatch"
+def test_server_refuses_changed_body():
+    assert verify(s3_put(sent_body=b"evil"), KEY, now()) == "XAmzContentSHA256Mismatch"
     headers = sign("POST", URL, KEY, service="batch", body=b"{}")
-    assert verify(received("POST", URL, headers, b"[]"), KEY, now()) == "SignatureDoesNotMatch"
+    assert verify(received_request("POST", URL, headers, b"[]"), KEY, now()) == "SignatureDoesNotMatch"
 
 
 @pytest.mark.parametrize("minutes", [16, -16])
-def test_a_clock_that_is_more_than_15_minutes_off_is_refused(minutes):
+def test_server_refuses_clock_more_than_15_minutes_off(minutes):
     assert verify(s3_put(), KEY, now() + timedelta(minutes=minutes)) == "RequestTimeTooSkewed"
     assert verify(s3_put(), KEY, now() + timedelta(minutes=minutes * 14 / 16)) is None
 
 
-def test_a_presigned_url_lives_as_long_as_it_says_and_a_week_at_most():
+def test_presigned_url_expires_on_time_and_is_refused_beyond_a_week():
     assert verify(presigned(3600), KEY, now() + timedelta(minutes=59)) is None
     assert verify(presigned(3600), KEY, now() + timedelta(minutes=61)) == "AccessDenied"
     assert verify(presigned(8 * 24 * 3600), KEY, now()) == "AccessDenied"
@@ -94,10 +94,10 @@ def test_a_presigned_url_lives_as_long_as_it_says_and_a_week_at_most():
         ("AWS4-HMAC-SHA256", "IncompleteSignature"),
     ],
 )
-def test_a_request_without_a_whole_signature_is_refused(authorization, code):
+def test_server_refuses_missing_or_incomplete_signature(authorization, code):
     headers = {} if authorization is None else {"authorization": authorization}
-    assert verify(received("GET", URL, headers), KEY, now()) == code
+    assert verify(received_request("GET", URL, headers), KEY, now()) == code
 
 
-def test_the_secret_key_is_not_shown():
+def test_repr_of_access_key_hides_secret_key():
     assert "secret'" not in repr(KEY)
