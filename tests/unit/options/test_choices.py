@@ -1,4 +1,4 @@
-"""Choices: their defaults, and what is refused, with which words."""
+"""The options of knots, Pars and maps have defaults, and invalid choices raise an error that proposes a valid one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.options.choices import KnotOptions, MapOptions, ParsOptions, default_name
 
 
-def test_defaults_of_a_knot() -> None:
+def test_knot_options_have_defaults() -> None:
     options = KnotOptions.make(name="pi-calc", memory=None)
     assert options.job_definition_name == "pi-calc-cloudknot-job-definition"
     assert options.job_queue_name == "pi-calc-cloudknot-job-queue"
@@ -27,7 +27,7 @@ def test_defaults_of_a_knot() -> None:
     assert set(options.aws_resource_tags) == {"Owner", "Environment", "Name"}
 
 
-def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_name_turns_user_name_into_valid_knot_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "1 Very.Long_Name of somebody at some university")
     assert default_name() == "Very-Long-Name-of-somebody-at-some-u-default"
     assert KnotOptions.make().name == default_name()
@@ -85,27 +85,27 @@ def test_default_name_obeys_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
         ("aws_resource_tags", {str(n): "" for n in range(47)}),
     ],
 )
-def test_what_a_knot_refuses(name: str, value: Any) -> None:
+def test_knot_refuses_invalid_choice(name: str, value: Any) -> None:
     with pytest.raises(CloudknotInputError, match=rf"(?s)^{name}=.* Pass .*\.$") as caught:
         KnotOptions.make(**{name: value})
     assert isinstance(caught.value, ValueError)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_knot_accepts_numpy_integers() -> None:
     options = KnotOptions.make(memory=np.int64(500), retries=np.uint8(3))
     assert (options.memory, options.retries) == (500, 3)
     assert type(options.memory) is int
 
 
-def test_one_string_or_several() -> None:
+def test_knot_accepts_string_or_list_without_duplicates() -> None:
     assert KnotOptions.make(instance_types="c6i").instance_types == ("c6i",)
-    types = ["c6i.large", "m6i.large", "c6i.large"]
-    assert KnotOptions.make(instance_types=types).instance_types == ("c6i.large", "m6i.large")
+    repeated = ["c6i.large", "m6i.large", "c6i.large"]
+    assert KnotOptions.make(instance_types=repeated).instance_types == ("c6i.large", "m6i.large")
     assert KnotOptions.make(requirements=[]).requirements == ()
     assert KnotOptions.make().requirements is None
 
 
-def test_tags_as_a_dict_or_as_aws_lists_them() -> None:
+def test_knot_accepts_tags_as_dict_or_as_aws_list() -> None:
     mapped = KnotOptions.make(name="x", aws_resource_tags={"Project": "pi", "Owner": "me"})
     listed = KnotOptions.make(
         name="x", aws_resource_tags=[{"Key": "Project", "Value": "pi"}, {"Key": "Owner", "Value": "me"}]
@@ -114,7 +114,7 @@ def test_tags_as_a_dict_or_as_aws_lists_them() -> None:
     assert mapped.aws_resource_tags == {"Owner": "me", "Environment": "cloudknot", "Name": "x", "Project": "pi"}
 
 
-def test_vcpus_are_in_order() -> None:
+def test_knot_refuses_vcpus_out_of_order() -> None:
     with pytest.raises(
         CloudknotInputError, match=r"max_vcpus=8 do not satisfy min_vcpus <= desired_vcpus <= .* max_vcpus=9\.$"
     ):
@@ -126,14 +126,15 @@ def test_vcpus_are_in_order() -> None:
         KnotOptions.make(job_def_vcpus=8, max_vcpus=4)
 
 
-def test_standing_machines_are_warned_of() -> None:
+def test_knot_warns_that_min_vcpus_keeps_machines_running() -> None:
     with pytest.warns(UserWarning, match=r"min_vcpus=16 keeps .* cost money even when no job runs\."):
         options = KnotOptions.make(min_vcpus=16)
     assert options.desired_vcpus == 16
 
 
 @pytest.mark.parametrize("choice", [{"min_vcpus": 16}, {"bid_percentage": 0}])
-def test_a_warning_about_costs_names_the_line_of_the_user(choice: dict[str, Any]) -> None:
+def test_warning_about_knot_points_to_users_file(choice: dict[str, Any]) -> None:
+    # The unknown cloud ends the constructor after the warning and before any request.
     with (
         pytest.raises(CloudknotInputError, match="mars"),
         pytest.warns(UserWarning, match=next(iter(choice))) as caught,
@@ -142,14 +143,14 @@ def test_a_warning_about_costs_names_the_line_of_the_user(choice: dict[str, Any]
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_what_excludes_each_other() -> None:
+def test_knot_refuses_choices_that_exclude_each_other() -> None:
     with pytest.raises(CloudknotInputError, match=r"^volume_size=50 cannot be combined with image_id='ami-.*Remove"):
         KnotOptions.make(volume_size=50, image_id="ami-0123456789abcdef0")
     with pytest.raises(CloudknotInputError, match=r"^image_script_path='x.py' and func are both given\..*Remove"):
         KnotOptions.make(func=len, image_script_path="x.py")
 
 
-def test_gpus_select_gpu_machines() -> None:
+def test_n_gpus_selects_gpu_instance_types_by_default() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
     assert KnotOptions.make(n_gpus=1, instance_types="p4d").instance_types == ("p4d",)
 
@@ -166,33 +167,33 @@ def test_gpus_select_gpu_machines() -> None:
         ("p6e-gb200.36xlarge", "linux/arm64"),
     ],
 )
-def test_the_platform_follows_the_instance_types(types: Any, platform: str) -> None:
+def test_platform_follows_instance_types(types: Any, platform: str) -> None:
     assert KnotOptions.make(instance_types=types).platform == platform
 
 
-def test_lines_of_a_dockerfile_stay_as_they_are() -> None:
+def test_knot_keeps_dockerfile_lines_unchanged() -> None:
     lines = ["RUN a && \\", "    b", "RUN a && \\", "    b"]
     assert KnotOptions.make(dockerfile_lines=lines).dockerfile_lines == tuple(lines)
     assert KnotOptions.make(dockerfile_lines="RUN a\nRUN b").dockerfile_lines == ("RUN a\nRUN b",)
 
 
 @pytest.mark.parametrize("choice", [{"func": len}, {"base_image": "debian:12"}, {"apt_packages": "imagej"}])
-def test_a_prepared_image_has_its_own_choices(choice: dict[str, Any]) -> None:
+def test_knot_refuses_image_choices_beside_docker_image(choice: dict[str, Any]) -> None:
     with pytest.raises(CloudknotInputError, match=f"^{next(iter(choice))}=.* to DockerImage, or remove docker_image="):
         KnotOptions.make(docker_image=object(), **choice)
 
 
-def test_unknown_choice_is_an_error() -> None:
+def test_unknown_choice_raises_type_error() -> None:
     with pytest.raises(TypeError, match="vcpu"):
         KnotOptions.make(vcpu=1)
 
 
-def test_options_cannot_be_changed() -> None:
+def test_options_are_immutable() -> None:
     with pytest.raises(AttributeError):
         KnotOptions.make().memory = 1  # type: ignore[misc]
 
 
-def test_defaults_of_pars() -> None:
+def test_pars_options_have_defaults() -> None:
     options = ParsOptions.make(policies=("AmazonS3FullAccess", "arn:aws:iam::123456789012:policy/mine"))
     assert options.name == "default"
     assert options.use_default_vpc is True
@@ -212,18 +213,18 @@ def test_defaults_of_pars() -> None:
         ("policies", [3]),
     ],
 )
-def test_what_pars_refuse(name: str, value: Any) -> None:
+def test_pars_refuses_invalid_choice(name: str, value: Any) -> None:
     with pytest.raises(CloudknotInputError, match=rf"^{name}=.* Pass for example {name}=|^{name}=.* or {name}="):
         ParsOptions.make(**{"use_default_vpc": False, name: value})
 
 
-def test_a_network_of_its_own_must_be_asked_for() -> None:
+def test_pars_accepts_ipv4_cidr_only_without_default_vpc() -> None:
     with pytest.raises(CloudknotInputError, match=r"^ipv4_cidr='10.1.0.0/16' .*Pass use_default_vpc=False"):
         ParsOptions.make(ipv4_cidr="10.1.0.0/16")
     assert ParsOptions.make(use_default_vpc=False, ipv4_cidr="10.1.0.0/16").ipv4_cidr == "10.1.0.0/16"
 
 
-def test_environment_of_a_map() -> None:
+def test_map_accepts_env_vars_as_dict_or_as_aws_list() -> None:
     mapped = MapOptions.make(env_vars={"A": "1", "B": "2"})
     listed = MapOptions.make(env_vars=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])
     assert mapped == listed
@@ -249,6 +250,6 @@ def test_environment_of_a_map() -> None:
         ("starmap", "no"),
     ],
 )
-def test_what_a_map_refuses(name: str, value: Any) -> None:
+def test_map_refuses_invalid_choice(name: str, value: Any) -> None:
     with pytest.raises(CloudknotInputError, match=rf"^{name}=.* (Pass|Rename|Remove) .*\.$"):
         MapOptions.make(**{name: value})

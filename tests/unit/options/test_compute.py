@@ -1,4 +1,4 @@
-"""What jobs run on: Fargate's pairs, and what goes with it and what does not."""
+"""The compute options of a knot fit together: Fargate's pairs of vCPUs and memory, GPUs, and instance types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloudknot.run.submit.overrides import check_overrides
 
 
 @pytest.mark.parametrize("types", FARGATE_TYPES)
-def test_fargate_by_default(types: str) -> None:
+def test_fargate_knot_has_default_vcpus_memory_and_platform(types: str) -> None:
     options = KnotOptions.make(instance_types=types)
     assert (options.job_def_vcpus, options.memory) == (1, 8192)
     assert (options.fargate, options.platform) == FARGATE_TYPES[types]
@@ -21,12 +21,13 @@ def test_fargate_by_default(types: str) -> None:
 
 
 @pytest.mark.parametrize(("vcpus", "memory"), [(1, 8192), (2, 8192), (4, 8192), (8, 16384), (16, 32768), (32, 61440)])
-def test_default_memory_is_the_least_that_fargate_has_above_the_usual(vcpus: int, memory: int) -> None:
+def test_default_memory_is_smallest_fargate_size_above_usual_default(vcpus: int, memory: int) -> None:
     assert KnotOptions.make(instance_types="fargate", job_def_vcpus=vcpus).memory == memory
 
 
-def test_every_pair_of_the_table_is_accepted() -> None:
+def test_fargate_knot_accepts_every_pair_of_vcpus_and_memory() -> None:
     pairs = [(vcpus, memory) for vcpus, sizes in FARGATE_MEMORY.items() for memory in sizes]
+    # The numbers of memory sizes for 1, 2, 4, 8, 16 and 32 vCPUs in the AWS Batch API reference.
     assert len(pairs) == 7 + 13 + 23 + 12 + 12 + 3
     for vcpus, memory in pairs:
         options = KnotOptions.make(instance_types="fargate-spot", job_def_vcpus=vcpus, memory=memory)
@@ -34,7 +35,7 @@ def test_every_pair_of_the_table_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choices", "words"),
+    ("choices", "message"),
     [
         (
             {"memory": 7500},
@@ -58,24 +59,25 @@ def test_every_pair_of_the_table_is_accepted() -> None:
         ({"job_def_vcpus": 4, "max_vcpus": 2}, r"job_def_vcpus=4 .*max_vcpus=2\. .*Pass job_def_vcpus=2 or less"),
     ],
 )
-def test_what_fargate_refuses(choices: dict[str, Any], words: str) -> None:
-    with pytest.raises(CloudknotInputError, match=f"^{words}"):
+def test_fargate_knot_refuses_unsupported_choice(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(CloudknotInputError, match=f"^{message}"):
         KnotOptions.make(**{"instance_types": "fargate", **choices})
 
 
-def test_a_map_may_have_another_pair_on_fargate() -> None:
-    for given in ({}, {"memory": 4096}, {"vcpus": 2}, {"vcpus": 8, "memory": 16384}):
-        check_overrides(Overrides.make(**given), 64, (1, 8192))
+def test_map_on_fargate_accepts_only_supported_vcpus_and_memory() -> None:
+    for overrides in ({}, {"memory": 4096}, {"vcpus": 2}, {"vcpus": 8, "memory": 16384}):
+        check_overrides(Overrides.make(**overrides), 64, (1, 8192))
     with pytest.raises(CloudknotInputError, match=r"^memory=5000 .*vcpus=1\. .*memory=4096 or memory=5120\.$"):
         check_overrides(Overrides(memory=5000), 64, (1, 8192))
     with pytest.raises(CloudknotInputError, match=r"^vcpus=3 .*vcpus=2 or vcpus=4\.$"):
         check_overrides(Overrides(vcpus=3), 64, (1, 8192))
+    # EC2 has no such pairs.
     check_overrides(Overrides(memory=5000, vcpus=3), 64, None)
     with pytest.raises(CloudknotInputError, match=r"^vcpus=65 is more than the knot's max_vcpus=64\."):
         check_overrides(Overrides(vcpus=65), 64, None)
 
 
-def test_gpus_need_types_that_have_some() -> None:
+def test_knot_refuses_gpus_without_gpu_instance_type() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
     assert KnotOptions.make(n_gpus=1, instance_types=["optimal", "p4d"]).instance_types == ("optimal", "p4d")
     with pytest.raises(CloudknotInputError, match=r"^n_gpus=1 is not available on instance_types='default_x86_64'\."):
@@ -83,7 +85,7 @@ def test_gpus_need_types_that_have_some() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choices", "words"),
+    ("choices", "message"),
     [
         ({"instance_types": "a1.large"}, r"instance_types='a1.large' .*'m7g'.*image_id="),
         ({"instance_types": ["m7g", "a1"]}, r"instance_types='a1' "),
@@ -91,17 +93,17 @@ def test_gpus_need_types_that_have_some() -> None:
         ({"instance_types": ["g5", "p3.2xlarge"], "n_gpus": 1}, r"instance_types='p3.2xlarge' .*GPUs .*no drivers"),
     ],
 )
-def test_types_that_no_machine_image_of_batchs_runs_on(choices: dict[str, Any], words: str) -> None:
-    with pytest.raises(CloudknotInputError, match=f"^{words}"):
+def test_instance_type_without_batch_machine_image_needs_image_id(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(CloudknotInputError, match=f"^{message}"):
         KnotOptions.make(**choices)
-    given = KnotOptions.make(**choices, image_id="ami-0123456789abcdef0")
-    assert given.n_gpus == choices.get("n_gpus", 0)
+    options = KnotOptions.make(**choices, image_id="ami-0123456789abcdef0")
+    assert options.n_gpus == choices.get("n_gpus", 0)
 
 
-def test_graviton_with_gpus_is_for_jobs_without_them() -> None:
+def test_knot_without_gpus_accepts_graviton_gpu_instance_type() -> None:
     assert KnotOptions.make(instance_types="g5g.xlarge").platform == "linux/arm64"
 
 
-def test_a_bid_of_nothing_warns() -> None:
+def test_knot_warns_that_bid_of_zero_starts_no_job() -> None:
     with pytest.warns(UserWarning, match="bid_percentage=0 .*no job will start"):
         KnotOptions.make(bid_percentage=0)

@@ -1,4 +1,4 @@
-"""Settings: their order, the config file, and what the setters refuse."""
+"""Settings come from argument, session, environment, config file or default, in this order, and setters check them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VARIABLES = (
     "CLOUDKNOT_CLOUD",
 )
 
-OLD_FILE = """\
+EXISTING_FILE = """\
 # mine
 [aws]
 configured = True
@@ -53,25 +53,26 @@ sso_region = us-east-1
 
 
 @pytest.fixture(autouse=True)
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a config file that does not exist yet, beside AWS files with some profiles."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "aws_config").write_text(AWS_CONFIG)
     (tmp_path / "credentials").write_text("[default]\naws_access_key_id = A\n[old]\naws_access_key_id = B\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws_config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "made" / "cloudknot"))
-    return tmp_path / "made" / "cloudknot"
+    monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "created" / "cloudknot"))
+    return tmp_path / "created" / "cloudknot"
 
 
 @pytest.fixture
-def old_file(file: Path) -> Path:
-    file.parent.mkdir()
-    file.write_text(OLD_FILE)
-    return file
+def existing_config_file(config_file: Path) -> Path:
+    config_file.parent.mkdir()
+    config_file.write_text(EXISTING_FILE)
+    return config_file
 
 
-def test_defaults() -> None:
+def test_settings_have_defaults() -> None:
     assert config.profile() is None
     assert config.region(None, "sso") == "us-east-1"
     assert config.endpoint_url() is None
@@ -80,34 +81,34 @@ def test_defaults() -> None:
     assert config.cloud() == "aws"
 
 
-def test_getters_make_nothing(file: Path) -> None:
+def test_getters_create_no_config_file(config_file: Path) -> None:
     settings.get_profile()
     settings.get_region()
     settings.get_ecr_repo()
-    assert not file.parent.exists()
+    assert not config_file.parent.exists()
 
 
-def test_config_file_of_an_existing_user(old_file: Path) -> None:
+def test_settings_come_from_existing_config_file(existing_config_file: Path) -> None:
     assert config.profile() == "lab"
     assert config.region() == "eu-west-1"
     assert config.ecr_repo() == "pictures"
 
 
-def test_environment_wins_over_the_config_file(old_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_config_file(existing_config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "sso")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
     assert (config.profile(), config.region()) == ("sso", "sa-east-1")
 
 
-def test_keys_in_the_environment_win_over_the_config_files_profile(
-    old_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_access_keys_in_environment_override_profile_in_config_file(
+    existing_config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
     assert config.profile() is None
     assert settings.get_profile() == "from-env"
 
 
-def test_argument_wins_over_everything(old_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argument_overrides_all_other_sources(existing_config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "sa-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     settings.set_region("us-west-1")
@@ -115,13 +116,13 @@ def test_argument_wins_over_everything(old_file: Path, monkeypatch: pytest.Monke
     assert config.endpoint_url("http://127.0.0.1:2") == "http://127.0.0.1:2"
 
 
-def test_a_setter_holds_at_once_even_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setter_overrides_environment_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "sa-east-1")
     settings.set_region("us-west-1")
     assert settings.get_region() == "us-west-1"
 
 
-def test_a_setter_holds_in_a_later_session() -> None:
+def test_setter_saves_its_value_for_later_sessions() -> None:
     settings.set_region("ap-south-1")
     settings.set_ecr_repo("lab/pictures")
     code = "from cloudknot.aws import settings as s; print(s.get_region(), s.get_ecr_repo())"
@@ -129,19 +130,19 @@ def test_a_setter_holds_in_a_later_session() -> None:
     assert done.stdout.split() == ["ap-south-1", "lab/pictures"]
 
 
-def test_region_of_the_profile() -> None:
+def test_region_comes_from_aws_profile_by_default() -> None:
     assert config.region(None, "lab") == "eu-central-1"
     assert config.region(None, None) == "us-west-2"
 
 
-def test_endpoint_of_the_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignore_variable_disables_endpoint_url_of_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert config.endpoint_url() == "http://127.0.0.1:1"
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     assert config.endpoint_url() is None
 
 
-def test_cloud_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cloud_setting_refuses_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
     assert config.cloud() == "local"
     assert config.cloud("aws") == "aws"
@@ -152,14 +153,14 @@ def test_cloud_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         config.cloud()
 
 
-def test_list_profiles(tmp_path: Path) -> None:
+def test_list_profiles_returns_names_and_paths_of_both_files(tmp_path: Path) -> None:
     names, credentials_file, aws_config_file = settings.list_profiles()
     assert names == ["default", "old", "lab", "sso"]
     assert credentials_file == str(tmp_path / "credentials")
     assert aws_config_file == str(tmp_path / "aws_config")
 
 
-def test_set_profile_names_near_matches() -> None:
+def test_set_profile_refuses_unknown_name_with_near_matches() -> None:
     with pytest.raises(ProfileException, match="Near matches: lab"):
         settings.set_profile("labs")
     assert settings.get_profile() == "default"
@@ -169,13 +170,13 @@ def test_set_profile_names_near_matches() -> None:
     assert config.profile() is None
 
 
-def test_set_region_names_near_matches(file: Path) -> None:
+def test_set_region_refuses_unknown_name_with_near_matches(config_file: Path) -> None:
     with pytest.raises(RegionException, match="eu-west-1"):
         settings.set_region("eu-wset-1")
-    assert not file.exists()
+    assert not config_file.exists()
 
 
-def test_s3_parameters() -> None:
+def test_set_s3_params_replaces_all_parameters() -> None:
     settings.set_s3_params("my-results", policy="arn:aws:iam::123456789012:policy/mine", sse="aws:kms")
     arn = "arn:aws:iam::123456789012:policy/mine"
     assert settings.get_s3_params() == ("my-results", arn, arn, "aws:kms")
@@ -184,70 +185,70 @@ def test_s3_parameters() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["ab", "Upper", "under_score", "-edge", "x" * 64, None, 7])
-def test_bucket_names_are_checked(bucket: object) -> None:
+def test_set_s3_params_refuses_invalid_bucket_name(bucket: object) -> None:
     with pytest.raises(
         CloudknotInputError, match=r"^bucket=.* is not the name of an S3 bucket\. .*Pass for example bucket='"
     ):
         settings.set_s3_params(bucket)  # type: ignore[arg-type]
 
 
-def test_sse_is_checked() -> None:
+def test_set_s3_params_refuses_unknown_encryption() -> None:
     with pytest.raises(CloudknotInputError, match=r"^sse='DES' is not None, 'AES256' or 'aws:kms'\. Pass"):
         settings.set_s3_params("my-results", sse="DES")
 
 
 @pytest.mark.parametrize("repo", ["X", "a", "a//b", "a_", "a" * 257])
-def test_repository_names_are_checked(repo: str) -> None:
+def test_set_ecr_repo_refuses_invalid_name(repo: str) -> None:
     with pytest.raises(
         CloudknotInputError, match=r"^repo=.* is not the name of an image repository .*Pass for example repo='"
     ):
         settings.set_ecr_repo(repo)
 
 
-def test_writing_keeps_the_rest_of_the_file(old_file: Path) -> None:
+def test_save_keeps_rest_of_config_file(existing_config_file: Path) -> None:
     config.save({"region": "eu-west-2", "s3-bucket": "my-results", "profile": None})
-    assert old_file.read_text() == (
+    assert existing_config_file.read_text() == (
         "# mine\n[aws]\nconfigured = True\n# the lab's account\necr-repo = pictures\nregion = eu-west-2\n"
         "s3-bucket = my-results\n\n[docker-repos]\nx = y\n"
     )
 
 
-def test_writing_follows_a_link(file: Path, tmp_path: Path) -> None:
-    file.parent.mkdir()
+def test_setter_writes_through_symbolic_link(config_file: Path, tmp_path: Path) -> None:
+    config_file.parent.mkdir()
     (tmp_path / "dotfiles").write_text("[other]\na = 1\n")
-    file.symlink_to(tmp_path / "dotfiles")
+    config_file.symlink_to(tmp_path / "dotfiles")
     settings.set_ecr_repo("pictures")
-    assert file.is_symlink()
+    assert config_file.is_symlink()
     assert "ecr-repo = pictures" in (tmp_path / "dotfiles").read_text()
 
 
-def test_concurrent_writers_lose_nothing(file: Path) -> None:
+def test_concurrent_writers_lose_no_setting(config_file: Path) -> None:
     code = "import sys; from cloudknot.options import config\n"
     code += "for n in range(10): config.save({f'{sys.argv[1]}{n}': 'v'})"
     writers = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "abcd"]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
-    assert {f"{name}{n} = v" for name in "abcd" for n in range(10)} <= set(file.read_text().splitlines())
-    assert sorted(os.listdir(file.parent)) == ["cloudknot", "cloudknot.lock"]
+    assert {f"{name}{n} = v" for name in "abcd" for n in range(10)} <= set(config_file.read_text().splitlines())
+    assert sorted(os.listdir(config_file.parent)) == ["cloudknot", "cloudknot.lock"]
 
 
-def test_a_file_that_is_not_ini_is_named(file: Path) -> None:
-    file.parent.mkdir()
-    file.write_text("region = x\n")
-    with pytest.raises(CloudknotConfigurationError, match=str(file)):
+def test_error_names_config_file_that_is_not_ini(config_file: Path) -> None:
+    config_file.parent.mkdir()
+    config_file.write_text("region = x\n")
+    with pytest.raises(CloudknotConfigurationError, match=str(config_file)):
         config.region()
-    with pytest.raises(CloudknotConfigurationError, match=str(file)):
+    with pytest.raises(CloudknotConfigurationError, match=str(config_file)):
         settings.set_ecr_repo("pictures")
-    assert file.read_text() == "region = x\n"
+    assert config_file.read_text() == "region = x\n"
 
 
-def test_a_place_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_config_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", "/dev/null/cloudknot")
     with pytest.raises(CloudknotConfigurationError, match="/dev/null/cloudknot"):
         settings.set_ecr_repo("pictures")
 
 
 @pytest.mark.parametrize("policy", ["", "a b", "lab\nname = x", "arn:aws:s3:::bucket"])
-def test_the_name_of_a_policy_is_checked(policy: str, file: Path) -> None:
+def test_set_s3_params_refuses_invalid_policy_name(policy: str, config_file: Path) -> None:
     with pytest.raises(CloudknotInputError, match=r"(?s)^policy=.* is not the name or ARN of an IAM policy\. Pass"):
         settings.set_s3_params("my-bucket", policy=policy)
-    assert not file.exists()
+    assert not config_file.exists()
