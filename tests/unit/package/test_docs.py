@@ -1,4 +1,4 @@
-"""The documentation holds what is true: its snippets are pieces of the examples, its commands and links exist."""
+"""The pages agree with the code: snippets are parts of examples, and commands, settings, names and links exist."""
 
 import inspect
 import re
@@ -38,14 +38,15 @@ def prose_of(page):
 
 
 def snippets(language):
+    """Yield every snippet of a language, as a parameter."""
     for page in PAGES:
-        for number, (found, body) in enumerate(FENCE.findall(text_of(page)), 1):
-            if found == language:
+        for number, (fence_language, body) in enumerate(FENCE.findall(text_of(page)), 1):
+            if fence_language == language:
                 yield pytest.param(body, id=f"{page.name}-{number}")
 
 
 def shell_commands():
-    """Every command of the shell snippets, and those named in the prose."""
+    """Yield every command of the shell snippets, and every command that the prose names, as parameters."""
     for page in PAGES:
         for language, body in FENCE.findall(text_of(page)):
             if language == "sh":
@@ -57,7 +58,7 @@ def shell_commands():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_fence_names_its_language(page):
+def test_every_code_fence_names_its_language(page):
     fences = re.findall(r"^```(.*)$", text_of(page), re.MULTILINE)
     assert len(fences) % 2 == 0
     assert set(fences[::2]) <= LANGUAGES
@@ -65,18 +66,19 @@ def test_every_fence_names_its_language(page):
 
 
 @pytest.mark.parametrize("snippet", list(snippets("python")))
-def test_a_python_snippet_is_a_piece_of_an_example(snippet):
+def test_python_snippet_is_part_of_an_example(snippet):
     pieces = [textwrap.indent(snippet, indent) for indent in INDENTS]
     assert any(f"\n{piece}" in f"\n{example}" for piece in pieces for example in EXAMPLES.values())
 
 
 @pytest.mark.parametrize("line", list(shell_commands()))
-def test_a_shell_command_exists(line):
+def test_shell_command_exists(line):
     inner = re.fullmatch(r'eval "\$\((.*)\)"', line)
     check_command(shlex.split(inner[1] if inner else line, comments=True))
 
 
 def check_command(words):
+    """Assert that a command exists, with its targets, options or files."""
     while words and re.match(r"\w+=", words[0]):
         check_variable(words.pop(0))
     if not words:
@@ -98,11 +100,13 @@ def check_command(words):
 
 
 def check_variable(assignment):
+    """Assert that the code reads a variable, if it is one of cloudknot's."""
     name = assignment.partition("=")[0]
     assert not name.startswith("CLOUDKNOT_") or f'"{name}"' in SOURCE
 
 
 def check_subcommand(command, arguments):
+    """Assert that a `cloudknot` command accepts these arguments."""
     words = list(arguments)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)
@@ -115,6 +119,7 @@ def check_subcommand(command, arguments):
 
 
 def check_script(arguments):
+    """Assert that the arguments of Python are an example, or a worker's command line."""
     if arguments[0] == "-m":
         assert arguments[1] == "cloudknot_worker"
         assert worker_parser().parse_args(arguments[2:]).run.startswith("s3://")
@@ -123,7 +128,7 @@ def check_script(arguments):
 
 
 @pytest.mark.parametrize("snippet", list(snippets("ini")))
-def test_a_config_file_has_settings_that_are_read(snippet):
+def test_config_snippet_has_only_settings_that_code_reads(snippet):
     parser = ConfigParser()
     parser.read_string(snippet)
     assert parser.sections() == [config.SECTION]
@@ -131,7 +136,7 @@ def test_a_config_file_has_settings_that_are_read(snippet):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_of_page_lead_to_existing_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if re.match(r"https?://", target):
             continue
@@ -142,33 +147,33 @@ def test_links_lead_somewhere(page):
 
 
 def anchors(page):
-    """The anchors that a renderer of Markdown makes of a page's headings."""
+    """Return the anchors that GitHub makes of the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", prose_of(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def rows_of(page):
-    """The code words in the first cells of a page's tables."""
+def names_in_tables(page):
+    """Return the code words in the first cells of all tables of a page."""
     cells = re.findall(r"^\|([^|]*)\|", text_of(page), re.MULTILINE)
     return {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
 
 
 @pytest.mark.parametrize("function", [ck.Knot, ck.Knot.map])
-def test_the_guide_tells_every_choice(function):
-    assert set(inspect.signature(function).parameters) - {"self"} <= rows_of(ROOT / "docs" / "guide.md")
+def test_guide_lists_every_parameter(function):
+    assert set(inspect.signature(function).parameters) - {"self"} <= names_in_tables(ROOT / "docs" / "guide.md")
 
 
-def test_the_guide_names_everything_public():
+def test_guide_mentions_every_public_name():
     guide = text_of(ROOT / "docs" / "guide.md")
     assert [name for name in ck.__all__ if not re.search(rf"\b{name}\b", guide)] == []
 
 
-def test_the_guide_names_every_environment_variable():
+def test_guide_lists_every_environment_variable():
     variables = set(re.findall(r'"(CLOUDKNOT_\w+)"', SOURCE)) - {"CLOUDKNOT_MANIFEST", "CLOUDKNOT_CHILD"}
-    assert variables - {"CLOUDKNOT_"} <= rows_of(ROOT / "docs" / "guide.md")
+    assert variables - {"CLOUDKNOT_"} <= names_in_tables(ROOT / "docs" / "guide.md")
 
 
-def test_the_first_two_commands_of_the_readme():
+def test_readme_shows_make_demo_and_make_test_first():
     commands = [
         line
         for body in re.findall(r"^```sh\n(.*?)^```$", text_of(PAGES[0]), re.M | re.S)
@@ -177,11 +182,11 @@ def test_the_first_two_commands_of_the_readme():
     assert [command.split("#")[0].strip() for command in commands[:2]] == ["make demo", "make test"]
 
 
-def test_the_readme_is_short():
+def test_readme_has_at_most_150_lines():
     assert len(text_of(PAGES[0]).splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_dotted_prefix_is_the_one_of_runs(page):
-    """Policies of other people are written from these pages, so a wrong prefix in S3 would lock them out."""
+def test_page_names_only_actual_s3_prefix_of_runs(page):
+    """Administrators write IAM policies from these pages, so a wrong prefix would lock people out."""
     assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/"}

@@ -1,4 +1,7 @@
-"""Importing costs nothing: no heavy library, no network, no files outside the package."""
+"""Importing cloudknot is cheap: it loads no heavy library, opens no connection and writes no file.
+
+Each case is a Python process of its own, because this one has loaded everything already.
+"""
 
 import json
 import os
@@ -35,16 +38,17 @@ HEAVY = {
 
 
 def probe(module, heavy):
+    """Return the heavy libraries that an import loads, its socket events, and the files that it writes."""
     code = PROBE.format(module=module, heavy=heavy)
     run = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     return json.loads(run.stdout)
 
 
-def test_import_loads_nothing_heavy_and_touches_nothing():
+def test_package_import_loads_no_heavy_library_and_neither_connects_nor_writes():
     assert probe("cloudknot", HEAVY) == [[], [], []]
 
 
-def test_the_command_loads_nothing_heavy_but_click():
+def test_command_import_loads_no_heavy_library_except_click():
     assert probe("cloudknot.cli.main", HEAVY - {"click"}) == [[], [], []]
 
 
@@ -52,54 +56,55 @@ SLOW = {
     *("asyncio", "email", "http", "importlib.metadata", "multiprocessing", "ssl", "statistics", "subprocess"),
     *("tarfile", "tempfile"),
 }
-"""Modules of the standard library that take long to import, and that the client needs late or not at all."""
+"""Modules of the standard library that take long to import. The client needs them late or never."""
 
 
 def loaded_by(code):
-    """Return the names of the modules that Python has loaded after a statement."""
-    show = f"{code}\nimport sys; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60, check=True)
+    """Return the names of all modules that a new Python process has loaded after a statement."""
+    program = f"{code}\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     return set(run.stdout.split())
 
 
-def ours(modules):
+def own_modules(modules):
+    """Return the modules of cloudknot among others."""
     return {name for name in modules if name.partition(".")[0] == "cloudknot"}
 
 
-def test_import_loads_no_other_module_of_the_package():
-    assert ours(loaded_by("import cloudknot")) == {"cloudknot"}
+def test_package_import_loads_no_submodule():
+    assert own_modules(loaded_by("import cloudknot")) == {"cloudknot"}
 
 
-def test_import_loads_hardly_more_than_concurrent_futures():
-    more = loaded_by("import cloudknot") - loaded_by("import concurrent.futures.thread")
-    assert {name for name in more if name.partition(".")[0] not in ("_typing", "typing")} == {"cloudknot"}
+def test_package_import_loads_only_concurrent_futures_and_typing():
+    extra = loaded_by("import cloudknot") - loaded_by("import concurrent.futures.thread")
+    assert {name for name in extra if name.partition(".")[0] not in ("_typing", "typing")} == {"cloudknot"}
 
 
 @pytest.mark.parametrize("name", ["BatchJob", "Cloud", "DockerImage", "DockerRepo", "Knot", "MapFuture", "Pars"])
-def test_a_class_loads_nothing_slow_and_nothing_of_the_embedded_cloud(name):
+def test_public_class_loads_neither_slow_modules_nor_embedded_cloud(name):
     loaded = loaded_by(f"import cloudknot; cloudknot.{name}")
     assert {module.partition(".")[0] for module in loaded} & HEAVY == set()
-    assert {module for module in ours(loaded) if module.startswith("cloudknot.local")} == set()
+    assert {module for module in own_modules(loaded) if module.startswith("cloudknot.local")} == set()
     assert loaded & SLOW == set()
 
 
 @pytest.mark.parametrize("name", ["set_region", "get_region", "set_profile", "list_profiles", "refresh_clients"])
-def test_a_setting_loads_the_settings_alone(name):
+def test_settings_function_loads_only_settings_modules(name):
     places = ("cloudknot.errors", "cloudknot.options", "cloudknot.aws.settings")
-    others = ours(loaded_by(f"import cloudknot; cloudknot.{name}")) - {"cloudknot", "cloudknot.aws"}
+    others = own_modules(loaded_by(f"import cloudknot; cloudknot.{name}")) - {"cloudknot", "cloudknot.aws"}
     assert {module for module in others if not module.startswith(places)} == set()
 
 
-def test_an_error_loads_the_errors_alone():
-    assert ours(loaded_by("import cloudknot; cloudknot.CloudError")) == {"cloudknot", "cloudknot.errors"}
+def test_error_class_loads_only_errors_module():
+    assert own_modules(loaded_by("import cloudknot; cloudknot.CloudError")) == {"cloudknot", "cloudknot.errors"}
 
 
-def test_the_probe_would_notice():
+def test_probe_detects_heavy_library():
     heavy, _, _ = probe("boto3", HEAVY)
     assert {"boto3", "botocore"} <= set(heavy)
 
 
-def test_the_worker_is_importable_without_the_rest():
+def test_wire_keys_import_loads_no_boto3():
     code = "import sys, cloudknot.worker.wire.keys; print(sorted(m for m in sys.modules if m.startswith('boto')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[]"
@@ -118,7 +123,8 @@ import cloudknot.cli.main, cloudknot.cli.knots
 """
 
 
-def loaded(code):
+def embedded_cloud_modules(code):
+    """Return the list that a statement prints in a new Python process with AWS credentials."""
     environment = {
         **os.environ,
         "AWS_ACCESS_KEY_ID": "k",
@@ -130,19 +136,19 @@ def loaded(code):
     return json.loads(run.stdout.replace("'", '"'))
 
 
-def test_a_session_on_aws_loads_no_module_of_the_embedded_cloud():
-    assert loaded(AWS_SESSION) == []
+def test_session_on_aws_loads_no_module_of_embedded_cloud():
+    assert embedded_cloud_modules(AWS_SESSION) == []
 
 
-def test_the_embedded_cloud_loads_its_parts_when_they_are_asked_for():
-    assert loaded(f"import sys, cloudknot.local; {LOADED}") == ["cloudknot.local"]
-    parts = loaded(f"import sys, cloudknot.local; cloudknot.local.LocalCloud; {LOADED}")
+def test_embedded_cloud_package_loads_its_modules_on_first_use():
+    assert embedded_cloud_modules(f"import sys, cloudknot.local; {LOADED}") == ["cloudknot.local"]
+    parts = embedded_cloud_modules(f"import sys, cloudknot.local; cloudknot.local.LocalCloud; {LOADED}")
     assert set(parts) == {"cloudknot.local"} | {
         f"cloudknot.local.{part}" for part in ("admin", "cloud", "options", "runners", "runners.choice", "state")
     }
 
 
-def test_every_public_name_of_the_embedded_cloud_is_found():
+def test_embedded_cloud_package_provides_every_public_name():
     import cloudknot.local
 
     assert all(getattr(cloudknot.local, name).__name__ == name for name in cloudknot.local.__all__)

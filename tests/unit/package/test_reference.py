@@ -1,4 +1,4 @@
-"""Tab completion offers the names of the reference page, and no others."""
+"""Tab completion offers exactly the names that docs/reference.md lists for each class."""
 
 import re
 
@@ -15,7 +15,7 @@ SECTIONS = {
     for title, body in re.findall(r"^## (\w+)$(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 }
 SECTIONS["LocalCloud"] += SECTIONS["Cloud"]
-"""The page lists inherited names once."""
+"""The page does not repeat inherited names."""
 CLASSES = {name: getattr(ck, name, None) or globals()[name] for name in SECTIONS}
 INSTANCES = {
     "DockerImage": lambda: ck.DockerImage(func=abs),
@@ -25,38 +25,38 @@ INSTANCES = {
     "LocalCloud": ck.LocalCloud,
     "ElementFuture": lambda: ElementFuture(Block(None, 0), 3),
 }
-"""Objects of the classes, where one can be made without a cloud."""
-SHOWN = {"Knot", "BatchJob", "MapFuture", "ElementFuture", "Pars", "DockerImage", "DockerRepo", "Cloud", "LocalCloud"}
-"""Classes whose objects people have in hand."""
+"""Constructors of objects, for classes that need no cloud."""
+USED = {"Knot", "BatchJob", "MapFuture", "ElementFuture", "Pars", "DockerImage", "DockerRepo", "Cloud", "LocalCloud"}
+"""Classes of the objects that people use."""
 
 
-def public_names(thing):
-    return sorted(name for name in dir(thing) if not name.startswith("_"))
+def public_names(value):
+    return sorted(name for name in dir(value) if not name.startswith("_"))
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_class_shows_the_names_of_its_section(name):
+def test_class_offers_exactly_names_of_its_section(name):
     assert public_names(CLASSES[name]) == sorted(set(SECTIONS[name]) - attributes_of_instances(name))
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-def test_an_object_shows_the_names_of_its_section(name):
+def test_object_offers_exactly_names_of_its_section(name):
     assert public_names(INSTANCES[name]()) == sorted(SECTIONS[name])
 
 
 def attributes_of_instances(name):
-    """The documented names that only objects have, because the constructor sets them."""
+    """Return the names that only objects of a class have, because the constructor sets them."""
     return set(public_names(INSTANCES[name]())) - set(public_names(CLASSES[name])) if name in INSTANCES else set()
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_section_lists_each_name_once(name):
+def test_section_lists_each_name_once(name):
     assert len(SECTIONS[name]) == len(set(SECTIONS[name])) > 0
 
 
-def test_the_future_of_reduce_shows_the_names_of_a_map_future():
+def test_reduced_future_offers_same_names_as_map_future():
     assert public_names(ReducedFuture) == public_names(MapFuture)
 
 
-def test_each_class_that_people_use_has_a_section():
-    assert set(SECTIONS) >= SHOWN
+def test_every_class_that_people_use_has_section():
+    assert set(SECTIONS) >= USED

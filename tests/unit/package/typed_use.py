@@ -1,4 +1,4 @@
-"""A user's script, for `make check`: mypy sees the types of lazily loaded names, and a name that does not exist."""
+"""A user's script for mypy in `make check`. Lazily loaded names have their types, and a wrong name is an error."""
 
 from typing import assert_type
 
