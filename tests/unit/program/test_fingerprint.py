@@ -1,4 +1,4 @@
-"""The digest is the same in every session for the same function, and differs for every function that differs."""
+"""The digest of a function is the same in every session, and changes with everything that the function uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloudknot.program.fingerprint import Fingerprint
 from cloudknot.program.program import make_program
 from tests.helpers.paths import ROOT
 
-MANY = """
+DEFINITIONS = """
 import abc, enum, functools, json, re, typing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,46 +67,48 @@ FUNCTIONS = [constants, globals_, classes, recursive, closure(), cached, functoo
 
 PRINT = """
 from cloudknot.program.program import make_program
-print([make_program(each, requirements=[]).digest for each in FUNCTIONS])
+print([make_program(function, requirements=[]).digest for function in FUNCTIONS])
 """
 
 
 def run(folder: Path, source: str, seed: str, name: str = "script.py") -> str:
+    """Run a script in a new Python process and return its output. The seed changes the order of sets."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(source)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+    # One test needs the bytecode cache.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, name], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_the_same_in_every_session(tmp_path: Path) -> None:
-    digests = {run(tmp_path, MANY + PRINT, seed) for seed in ("0", "1", "7", "random")}
+def test_digest_is_same_in_every_session(tmp_path: Path) -> None:
+    digests = {run(tmp_path, DEFINITIONS + PRINT, seed) for seed in ("0", "1", "7", "random")}
     assert len(digests) == 1
     assert len(set(eval(digests.pop()))) == 11
 
 
-def test_the_same_wherever_the_source_is(tmp_path: Path) -> None:
-    here = run(tmp_path / "a", MANY + PRINT, "1")
-    there = run(tmp_path / "b", "import os, string\n\n\nunrelated = 3\n" + MANY + PRINT, "2", "other.py")
-    assert here == there
+def test_digest_does_not_depend_on_place_of_source(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", DEFINITIONS + PRINT, "1")
+    second = run(tmp_path / "b", "import os, string\n\n\nunrelated = 3\n" + DEFINITIONS + PRINT, "2", "other.py")
+    assert first == second
 
 
-def test_the_same_from_a_module_freshly_compiled_or_from_its_cache(tmp_path: Path) -> None:
-    (tmp_path / "many.py").write_text(MANY)
-    outputs = {run(tmp_path, "from many import FUNCTIONS" + PRINT, seed) for seed in ("3", "4")}
+def test_digest_is_same_for_compiled_and_cached_module(tmp_path: Path) -> None:
+    (tmp_path / "definitions.py").write_text(DEFINITIONS)
+    outputs = {run(tmp_path, "from definitions import FUNCTIONS" + PRINT, seed) for seed in ("3", "4")}
     assert (tmp_path / "__pycache__").is_dir()
     assert len(outputs) == 1
 
 
-def test_whatever_else_was_imported_or_pickled_before(tmp_path: Path) -> None:
-    before = (
+def test_digest_does_not_depend_on_earlier_imports_and_pickles(tmp_path: Path) -> None:
+    earlier_use = (
         "import cloudpickle, xml.dom.minidom, concurrent.futures.thread\n[cloudpickle.dumps(f) for f in FUNCTIONS]\n"
     )
-    assert run(tmp_path, MANY + PRINT, "1") == run(tmp_path, MANY + before + PRINT, "2")
+    assert run(tmp_path, DEFINITIONS + PRINT, "1") == run(tmp_path, DEFINITIONS + earlier_use + PRINT, "2")
 
 
 BASE = """
@@ -125,9 +127,10 @@ def f(x, y=2, *, z=3):
 
 
 def digest(source: str, name: str = "f") -> str:
-    names: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(textwrap.dedent(source), "<test>", "exec"), names)
-    func = names[name]
+    """Return the digest of a function that a source text defines."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(textwrap.dedent(source), "<test>", "exec"), namespace)
+    func = namespace[name]
     assert callable(func)
     return make_program(func, requirements=[]).digest
 
@@ -157,7 +160,7 @@ def digest(source: str, name: str = "f") -> str:
         ("helper(x) + K", "K + helper(x)"),
     ],
 )
-def test_every_change_that_matters_changes_it(old: str, new: str) -> None:
+def test_digest_changes_with_code_and_values_that_function_uses(old: str, new: str) -> None:
     assert old in BASE
     if (old, new) == ("f(x,", "f(w,"):
         changed = BASE.replace("f(x,", "f(w,").replace("if x in", "if w in").replace("helper(x)", "helper(w)")
@@ -166,12 +169,12 @@ def test_every_change_that_matters_changes_it(old: str, new: str) -> None:
     assert digest(changed) != digest(BASE)
 
 
-def test_what_the_function_does_not_use_does_not_count() -> None:
+def test_digest_ignores_unused_globals() -> None:
     assert digest(BASE + "\nUNUSED = 5\ndef other(): return 3") == digest(BASE)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("a = [1]; V = [a, a]", "V = [[1], [1]]"),
         ("V = ('ab', 'c')", "V = ('a', 'bc')"),
@@ -186,18 +189,18 @@ def test_what_the_function_does_not_use_does_not_count() -> None:
         ("from math import sin as V", "from math import cos as V"),
     ],
 )
-def test_values_that_differ(one: str, other: str) -> None:
+def test_digest_distinguishes_similar_values(first: str, second: str) -> None:
     use = "\ndef f(): return V"
-    assert digest(one + use) != digest(other + use)
-    assert digest(one + use) == digest(one + use)
+    assert digest(first + use) != digest(second + use)
+    assert digest(first + use) == digest(first + use)
 
 
-def test_a_long_chain_of_functions() -> None:
+def test_digest_covers_long_chain_of_functions() -> None:
     chain = "\n".join(f"def f{n}(): return f{n + 1}()" for n in range(60)) + "\ndef f60(): return {}"
     assert digest(chain.format(1), "f0") != digest(chain.format(2), "f0")
 
 
-def test_a_helper_modules_source_counts(tmp_path: Path) -> None:
+def test_digest_covers_source_of_helper_module(tmp_path: Path) -> None:
     script = "import helper\ndef func(x): return helper.f(x)\nFUNCTIONS = [func]"
     outputs = []
     for body in ("return x", "return -x"):
@@ -206,7 +209,7 @@ def test_a_helper_modules_source_counts(tmp_path: Path) -> None:
     assert outputs[0] != outputs[1]
 
 
-def test_large_values_count_by_their_content():
+def test_digest_covers_content_of_large_values():
     large = bytes(100_000)
     assert Fingerprint(large).digest == Fingerprint(bytes(100_000)).digest
     assert Fingerprint(large).digest != Fingerprint(bytes(99_999) + b"1").digest

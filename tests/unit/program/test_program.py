@@ -1,7 +1,7 @@
 """A program made in one Python process runs in another that has only the image's files.
 
-Client and job are real interpreters: the client is a script with local modules beside it, the job starts isolated,
-with the context's modules on its path, and cannot import what the image does not bring.
+Client and job are real interpreters. The client is a script with local modules beside it. The job starts isolated,
+with the modules of the build context on its path. A finder hides modules that the image would lack.
 """
 
 from __future__ import annotations
@@ -56,13 +56,16 @@ print(repr(func(*args)))
 
 
 @dataclass
-class Ran:
-    about: dict[str, Any]
+class Outcome:
+    """The client's description of the program, and the ``repr`` of the value that the job computed."""
+
+    program: dict[str, Any]
     result: str
 
 
 def python(*arguments: str, cwd: Path, seed: str = "0", path: str = str(ROOT)) -> str:
-    done = subprocess.run(
+    """Run Python with a clean environment and return the last line of its output."""
+    process = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "PYTHONHASHSEED": seed, "HOME": str(cwd)},
@@ -71,27 +74,27 @@ def python(*arguments: str, cwd: Path, seed: str = "0", path: str = str(ROOT)) -
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1] if done.stdout else ""
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()[-1] if process.stdout else ""
 
 
-Run = Callable[..., Ran]
+Run = Callable[..., Outcome]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a client script that defines ``func`` and ``args``, then its program in a job; both for real."""
+    """Return a function that runs a client script, and then its program. The script defines ``func`` and ``args``."""
 
     def run(
         script: str, files: dict[str, str] | None = None, absent: tuple[str, ...] = ("cloudknot", "pytest")
-    ) -> Ran:
+    ) -> Outcome:
         client, context = tmp_path / "client", tmp_path / "context"
         for path, source in {**(files or {}), "script.py": textwrap.dedent(script) + CLIENT}.items():
             (client / path).parent.mkdir(parents=True, exist_ok=True)
             (client / path).write_text(textwrap.dedent(source))
-        about = json.loads(python("script.py", str(context), cwd=client))
+        program = json.loads(python("script.py", str(context), cwd=client))
         job = JOB.replace("ABSENT", repr(absent))
-        return Ran(about, python("-I", "-c", job, str(context), cwd=context))
+        return Outcome(program, python("-I", "-c", job, str(context), cwd=context))
 
     return run
 
@@ -124,21 +127,21 @@ def run(tmp_path: Path) -> Run:
         ("import logging\nlog = logging.getLogger('x')\ndef func(x):\n    log.info('hello')\n    return x", "3"),
     ],
 )  # fmt: skip
-def test_every_kind_of_callable_of_a_script_travels(run: Run, definition: str, expected: str) -> None:
+def test_job_runs_each_kind_of_callable(run: Run, definition: str, expected: str) -> None:
     assert run(f"{definition}\nargs = (3,)\n").result == expected
 
 
-def test_a_local_modules_function_needs_only_what_it_uses(run: Run) -> None:
+def test_function_of_local_module_brings_only_its_own_dependencies(run: Run) -> None:
     sim = (
         "import math\nimport cloudknot, pytest\nunpicklable = open(__file__)\ndef area(r): return math.floor(3.2 * r)"
     )
-    ran = run("from sim import area as func\nargs = (2,)", {"sim.py": sim})
-    assert ran.result == "6"
-    assert ran.about["requirements"] == []
-    assert ran.about["modules"] == ["sim.py"]
+    outcome = run("from sim import area as func\nargs = (2,)", {"sim.py": sim})
+    assert outcome.result == "6"
+    assert outcome.program["requirements"] == []
+    assert outcome.program["modules"] == ["sim.py"]
 
 
-def test_helpers_beside_a_module_travel_with_what_they_import(run: Run) -> None:
+def test_helper_modules_travel_with_their_requirements(run: Run) -> None:
     files = {
         "sim.py": "import pytest\nfrom helper import twice\nimport unused\ndef area(r): return twice(r)",
         "helper.py": "from deeper import one\ntry:\n    import ujson_absent\nexcept ImportError:\n    pass\n"
@@ -147,14 +150,14 @@ def test_helpers_beside_a_module_travel_with_what_they_import(run: Run) -> None:
         "unused.py": "import requests\n",
         "unrelated.py": "",
     }
-    ran = run("from sim import area as func\nargs = (4,)", files)
-    assert ran.result == "8"
-    assert ran.about["modules"] == ["deeper.py", "helper.py", "sim.py", "unused.py"]
-    assert [line.partition("==")[0] for line in ran.about["requirements"]] == ["six"]
-    assert ran.about["missing"] == []
+    outcome = run("from sim import area as func\nargs = (4,)", files)
+    assert outcome.result == "8"
+    assert outcome.program["modules"] == ["deeper.py", "helper.py", "sim.py", "unused.py"]
+    assert [line.partition("==")[0] for line in outcome.program["requirements"]] == ["six"]
+    assert outcome.program["missing"] == []
 
 
-def test_packages_travel_with_relative_and_late_imports(run: Run) -> None:
+def test_package_travels_with_modules_of_relative_and_late_imports(run: Run) -> None:
     files = {
         "pkg/__init__.py": "VERSION = 3",
         "pkg/sim.py": "from . import tools\n"
@@ -163,12 +166,12 @@ def test_packages_travel_with_relative_and_late_imports(run: Run) -> None:
         "pkg/sub/__init__.py": "",
         "pkg/sub/late.py": "from ..tools import one\ndef add(a, b): return a + b + one()",
     }
-    ran = run("from pkg.sim import area as func\nargs = (4,)", files)
-    assert ran.result == "10"
-    assert ran.about["modules"] == sorted(files)
+    outcome = run("from pkg.sim import area as func\nargs = (4,)", files)
+    assert outcome.result == "10"
+    assert outcome.program["modules"] == sorted(files)
 
 
-def test_looking_for_modules_executes_none(run: Run) -> None:
+def test_module_search_executes_no_module(run: Run) -> None:
     files = {
         "late.py": "import boom\ndef f(): return 1",
         "boom.py": "import sys\nif 'cloudknot' in sys.modules: sys.exit(7)",
@@ -176,7 +179,7 @@ def test_looking_for_modules_executes_none(run: Run) -> None:
     assert run("def func(x):\n    import late\n    return late.f()\nargs = (1,)", files).result == "1"
 
 
-def test_a_class_is_the_same_in_the_function_and_its_input(run: Run) -> None:
+def test_function_and_input_share_one_class_in_job(run: Run) -> None:
     sim = """
     import pytest
     from dataclasses import dataclass
@@ -207,12 +210,12 @@ SHAPE_FILES = {"shapes.py": SHAPES, "helpers_of_shapes.py": "def twice(x): retur
         ("def func(c, d): return c.area(), isinstance(d, Circle)", ["helpers_of_shapes.py", "shapes.py"], "(4, True)"),
     ],
 )  # fmt: skip
-def test_an_inputs_class_of_a_local_module_travels(run: Run, func: str, modules: list[str], expected: str) -> None:
-    ran = run(f"from shapes import Circle\n{func}\nargs = (Circle(2), Circle(3))\n", SHAPE_FILES)
-    assert (ran.result, ran.about["modules"]) == (expected, modules)
+def test_input_brings_its_class_of_local_module(run: Run, func: str, modules: list[str], expected: str) -> None:
+    outcome = run(f"from shapes import Circle\n{func}\nargs = (Circle(2), Circle(3))\n", SHAPE_FILES)
+    assert (outcome.result, outcome.program["modules"]) == (expected, modules)
 
 
-def test_inputs_of_an_adopted_knot_bring_their_class(tmp_path: Path) -> None:
+def test_input_for_existing_knot_brings_its_class(tmp_path: Path) -> None:
     for path, source in SHAPE_FILES.items():
         (tmp_path / path).write_text(source)
     client = """import pathlib, shapes
@@ -227,25 +230,26 @@ print(identity(shapes.Circle))
     assert python("-I", "-c", job, cwd=tmp_path) == "4"
 
 
-def test_a_part_of_an_inputs_local_class_is_blamed(run: Run, tmp_path: Path) -> None:
+def test_error_names_unpicklable_attribute_of_input_class(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
     script = "import shapes\nfrom cloudknot.program.input_pickling import pickle_value\n"
     script += "try: pickle_value(shapes.Circle(), None)\n"
-    said = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
-    assert "'guard' of the class Circle (a _thread.lock)" in said
+    output = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
+    assert "'guard' of the class Circle (a _thread.lock)" in output
 
 
-def test_a_class_keeps_its_identity_in_an_image_of_an_earlier_session(run: Run, tmp_path: Path) -> None:
+def test_class_keeps_its_identity_in_image_of_earlier_session(run: Run, tmp_path: Path) -> None:
     script = "class Params: pass\ndef func(p): return isinstance(p, Params)\nargs = (Params(),)"
     first = run(script)
+    # Both programs have one digest, so a later session keeps the first image, with its older pickle.
     pickled = (tmp_path / "context/program/function.pkl").read_bytes()
     second = run(script)
     (tmp_path / "context/program/function.pkl").write_bytes(pickled)
-    again = python("-I", "-c", JOB.replace("ABSENT", "()"), str(tmp_path / "context"), cwd=tmp_path)
-    assert (first.about["digest"], first.result, again) == (second.about["digest"], "True", "True")
+    first_with_new_input = python("-I", "-c", JOB.replace("ABSENT", "()"), str(tmp_path / "context"), cwd=tmp_path)
+    assert (first.program["digest"], first.result, first_with_new_input) == (second.program["digest"], "True", "True")
 
 
-def test_a_result_is_of_the_callers_own_class_in_a_later_session(tmp_path: Path) -> None:
+def test_later_session_loads_result_as_instance_of_its_own_class(tmp_path: Path) -> None:
     sim = "import pytest\nclass Wrong(Exception):\n    def m(self): pass\ndef f(): return Wrong(3)\n"
     (tmp_path / "sim.py").write_text(sim)
     make = "import sim, pathlib\nfrom cloudknot.program.program import make_program\nprogram = make_program(sim.f)\n"
@@ -260,7 +264,7 @@ print(type(result) is sim.Wrong, result.args, sim.Wrong.m is method)
     assert python("-c", make + later, cwd=tmp_path) == "True (3,) True"
 
 
-def test_a_decorator_of_another_module_does_not_bring_the_functions_module(run: Run) -> None:
+def test_decorator_of_another_module_does_not_bring_module_of_function(run: Run) -> None:
     files = {
         "deco.py": "def plus(f):\n    def inner(x): return helper(f(x))\n    return inner\n"
         "def helper(x): return x + 1",
@@ -270,39 +274,39 @@ def test_a_decorator_of_another_module_does_not_bring_the_functions_module(run: 
     assert run("from sim import area as func\nargs = (2,)", files).result == "7"
 
 
-def test_a_module_used_as_an_object_travels_as_a_file(run: Run) -> None:
+def test_module_used_as_object_travels_as_file(run: Run) -> None:
     files = {"helper.py": "lock = __import__('threading').Lock()\ndef f(x):\n    with lock: return x + 1"}
-    ran = run("import helper\ndef func(x): return helper.f(x)\nargs = (2,)", files)
-    assert (ran.result, ran.about["modules"]) == ("3", ["helper.py"])
+    outcome = run("import helper\ndef func(x): return helper.f(x)\nargs = (2,)", files)
+    assert (outcome.result, outcome.program["modules"]) == ("3", ["helper.py"])
 
 
-def test_source_and_name_of_a_notebook_cell() -> None:
+def test_program_finds_source_and_name_of_notebook_cell() -> None:
     cell = "/tmp/ipykernel_12/3456.py"
     text = "def cell_function(x):\n    return x\n"
     linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(text, cell, "exec"), names)
-    program = make_program(functools.partial(names["cell_function"], 1))
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, cell, "exec"), namespace)
+    program = make_program(functools.partial(namespace["cell_function"], 1))
     assert (program.name, program.source, program.filename, program.firstlineno) == ("cell_function", text, cell, 1)
 
 
-def test_without_source_the_bytecode_tells_the_imports() -> None:
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile("def f():\n    import six\n    return six", "<nowhere>", "exec"), names)
-    program = make_program(names["f"])
+def test_program_finds_imports_in_bytecode_without_source() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def f():\n    import six\n    return six", "<nowhere>", "exec"), namespace)
+    program = make_program(namespace["f"])
     assert program.source == ""
     assert program.imports == ("six",)
 
 
-def test_requirements_override_what_was_found() -> None:
+def test_given_requirements_replace_detected_ones() -> None:
     def uses_six() -> Any:
         import six
 
         return six
 
-    found, given = make_program(uses_six), make_program(uses_six, requirements=["six==1.16.0"])
+    detected, given = make_program(uses_six), make_program(uses_six, requirements=["six==1.16.0"])
     assert given.requirements == ("six==1.16.0",)
-    assert found.digest != given.digest
+    assert detected.digest != given.digest
 
 
 class Holder:
@@ -329,17 +333,20 @@ def uses_global() -> None:
     LOCK.acquire()
 
 
-def calls_it() -> None:
+def calls_uses_global() -> None:
     uses_global()
 
 
 @pytest.mark.parametrize(
-    ("func", "variable"),
+    ("func", "part"),
     [
         (closure_over(threading.Lock()), "closure variable 'secret'"),
         (closure_over({"a": [threading.Lock()]}), "item 0 (a _thread.lock), in the value of key 'a'"),
         (uses_global, "the global 'LOCK' that uses_global uses (a _thread.lock)"),
-        (calls_it, "'LOCK' that uses_global uses (a _thread.lock), in the global 'uses_global' that calls_it uses"),
+        (
+            calls_uses_global,
+            "'LOCK' that uses_global uses (a _thread.lock), in the global 'uses_global' that calls_uses_global uses",
+        ),
         (with_default, "the default of the argument 'pen'"),
         (Holder().method, "attribute 'guard' of the Holder object"),
         (functools.partial(closure_over, threading.Lock()), "argument 0 of the partial"),
@@ -347,10 +354,10 @@ def calls_it() -> None:
         (closure_over(x for x in ()), "'secret' of <lambda> (a generator)"),
     ],
 )
-def test_what_cannot_be_pickled_is_named(func: Callable[..., Any], variable: str) -> None:
+def test_error_names_unpicklable_part_of_function(func: Callable[..., Any], part: str) -> None:
     with pytest.raises(CloudknotInputError) as caught:
         make_program(func)
-    assert variable in str(caught.value)
+    assert part in str(caught.value)
     assert caught.value.__cause__ is not None
 
 
@@ -362,7 +369,7 @@ async def asynchronous_items() -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("func", "says"),
+    ("func", "message"),
     [
         (3, "func=3 is not callable"),
         (None, "func=None is not callable"),
@@ -370,18 +377,18 @@ async def asynchronous_items() -> AsyncIterator[int]:
         (asynchronous_items, "async generator function.*list"),
     ],
 )
-def test_what_is_no_function_is_refused(func: Any, says: str) -> None:
-    with pytest.raises(CloudknotInputError, match=says):
+def test_make_program_refuses_unsupported_function(func: Any, message: str) -> None:
+    with pytest.raises(CloudknotInputError, match=message):
         make_program(func)
 
 
-def test_an_input_that_cannot_be_pickled_names_its_part() -> None:
+def test_error_names_unpicklable_part_of_input() -> None:
     program: Program = make_program(len)
     with pytest.raises(CloudknotInputError, match=r"the value of key 'k' \(a _thread.lock\)"):
         pickle_value({"k": threading.Lock()}, program)
 
 
-def test_threads_do_not_disturb_each_others_programs() -> None:
+def test_concurrent_threads_make_equal_programs() -> None:
     import cloudpickle
 
     programs: list[Program] = []

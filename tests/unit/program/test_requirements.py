@@ -1,4 +1,4 @@
-"""From imports to pinned requirement lines, against distributions made in a temporary site-packages directory."""
+"""Imports become pinned requirement lines. The distributions are fakes in a temporary site-packages folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cloudknot.program.program import make_program
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty site-packages folder on the import path."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -26,26 +27,27 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def install(site: Path, name: str, number: str, *files: str, origin: dict[str, Any] | None = None) -> None:
-    about = site / f"{name.replace('-', '_')}-{number}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
-    (about / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    """Write the metadata and the files of a distribution. Importing one of the files would raise an error."""
+    metadata_folder = site / f"{name.replace('-', '_')}-{number}.dist-info"
+    metadata_folder.mkdir()
+    (metadata_folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    (metadata_folder / "RECORD").write_text("".join(f"{file},,\n" for file in files))
     if origin is not None:
-        (about / "direct_url.json").write_text(json.dumps(origin))
+        (metadata_folder / "direct_url.json").write_text(json.dumps(origin))
     for file in files:
         (site / file).parent.mkdir(parents=True, exist_ok=True)
-        (site / file).write_text("raise RuntimeError('looked at, and executed')")
+        (site / file).write_text("raise RuntimeError('imported instead of searched')")
 
 
-def test_names_become_pinned_distributions(site: Path) -> None:
+def test_imported_names_become_pinned_requirements(site: Path) -> None:
     install(site, "Some.Thing_Else", "1.2", "thing/__init__.py")
-    found = requirements.from_imports({"thing.part", "json", "numpy", "os.path"})
-    assert found.lines == (f"numpy=={version('numpy')}", "some-thing-else==1.2")
-    assert found.imports == ("numpy", "thing")
-    assert found.missing == ()
+    detected = requirements.from_imports({"thing.part", "json", "numpy", "os.path"})
+    assert detected.lines == (f"numpy=={version('numpy')}", "some-thing-else==1.2")
+    assert detected.imports == ("numpy", "thing")
+    assert detected.missing == ()
 
 
-def test_a_shared_namespace_is_told_apart_by_file(site: Path) -> None:
+def test_files_decide_between_distributions_of_shared_namespace(site: Path) -> None:
     install(site, "cloud-storage", "1", "spaced/cloud/storage/__init__.py")
     install(site, "cloud-tables", "2", "spaced/cloud/tables.py")
     assert requirements.from_imports({"spaced", "spaced.cloud", "spaced.cloud.storage"}).lines == ("cloud-storage==1",)
@@ -70,17 +72,20 @@ def test_a_shared_namespace_is_told_apart_by_file(site: Path) -> None:
         ("1", {"url": "file:///src/thing", "dir_info": {}}, "thing==1"),
     ],
 )
-def test_pins_ask_for_what_is_installed(site: Path, number: str, origin: dict[str, Any] | None, line: str) -> None:
+def test_requirement_line_matches_installed_version_or_source(
+    site: Path, number: str, origin: dict[str, Any] | None, line: str
+) -> None:
     install(site, "thing", number, "thing.py", origin=origin)
     assert requirements.from_imports({"thing"}).lines == (line,)
 
 
-def test_what_is_not_installed_is_translated_by_the_table_only() -> None:
+def test_table_translates_names_that_are_not_installed() -> None:
+    # A name that happens to be installed here is pinned, not translated.
     names = {"PIL", "sklearn", "no_such_thing_here", "perhaps"} - set(metadata.packages_distributions())
-    found = requirements.from_imports(names, optional={"perhaps"})
-    assert found.missing == tuple(sorted(names & {"PIL", "sklearn"}))
-    assert found.unknown == ("no_such_thing_here",)
-    assert set(found.lines) == {requirements.packages(found.missing)[name] for name in found.missing}
+    detected = requirements.from_imports(names, optional={"perhaps"})
+    assert detected.missing == tuple(sorted(names & {"PIL", "sklearn"}))
+    assert detected.unknown == ("no_such_thing_here",)
+    assert set(detected.lines) == {requirements.packages(detected.missing)[name] for name in detected.missing}
     assert requirements.packages(["PIL", "sklearn", "yaml", "no_such_thing_here"]) == {
         "PIL": "pillow",
         "sklearn": "scikit-learn",
@@ -99,38 +104,38 @@ def guards_unknown() -> None:
         pass
 
 
-def calls_guarding() -> None:
+def calls_guarded_import() -> None:
     guards_unknown()
 
 
-def calls_importing() -> None:
+def calls_plain_import() -> None:
     guards_unknown()
     imports_unknown()
 
 
-@pytest.mark.parametrize("func", [imports_unknown, calls_importing])
-def test_an_import_that_no_package_is_known_for_is_refused(func: Any) -> None:
+@pytest.mark.parametrize("func", [imports_unknown, calls_plain_import])
+def test_make_program_refuses_import_without_known_package(func: Any) -> None:
     with pytest.raises(CloudknotInputError, match=rf"imports no_such_thing_here, .*{func.__name__}.*requirements="):
         make_program(func)
     assert make_program(func, requirements=["six"]).requirements == ("six",)
 
 
-@pytest.mark.parametrize("func", [guards_unknown, calls_guarding])
-def test_an_optional_import_of_the_function_or_its_helpers_is_left_out(func: Any) -> None:
+@pytest.mark.parametrize("func", [guards_unknown, calls_guarded_import])
+def test_program_omits_optional_import_of_function_or_helper(func: Any) -> None:
     program = make_program(func)
     assert (program.requirements, program.missing) == ((), ())
 
 
-def test_a_translated_import_is_asked_for_with_a_warning() -> None:
-    def loads() -> None:
+def test_program_warns_when_it_requires_package_that_is_not_installed() -> None:
+    def imports_bs4() -> None:
         import bs4  # type: ignore[import-not-found]  # noqa: F401
 
     with pytest.warns(UserWarning, match="imports bs4, .* newest beautifulsoup4"):
-        program = make_program(loads)
+        program = make_program(imports_bs4)
     assert (program.requirements, program.missing) == (("beautifulsoup4",), ("bs4",))
 
 
-def test_pipreqs_scan_survives_its_traps() -> None:
+def test_scan_ignores_broken_sources_and_relative_or_guarded_imports() -> None:
     sources = [
         "import six\nfrom .numpy import x\nfrom . import boto3",
         "def broken(:",
@@ -142,7 +147,7 @@ def test_pipreqs_scan_survives_its_traps() -> None:
     assert requirements.scan(sources) == {"six", "yaml"}
 
 
-def test_imports_of_bytecode_are_absolute() -> None:
+def test_imports_found_in_bytecode_are_absolute() -> None:
     source = "def f():\n    from ..util import a\n    import x.y\n    class C:\n        from . import late\n"
     code = compile(source, "<test>", "exec")
     assert imports.names_in_code(code, "pkg.sub") == {"pkg.util", "pkg.util.a", "x.y", "pkg.sub", "pkg.sub.late"}
@@ -156,7 +161,7 @@ def test_installed_and_standard_modules_are_not_local(site: Path, tmp_path: Path
     assert local_modules.is_local("cloudknot") is ("site-packages" not in requirements.__file__)
 
 
-def test_finding_a_submodule_does_not_import_its_parent(site: Path) -> None:
+def test_search_for_submodule_does_not_import_its_parent(site: Path) -> None:
     install(site, "thing", "1", "thing/__init__.py", "thing/part.py")
     spec = local_modules.find("thing.part")
     assert spec is not None
@@ -164,7 +169,7 @@ def test_finding_a_submodule_does_not_import_its_parent(site: Path) -> None:
     assert "thing" not in sys.modules
 
 
-def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
+def test_from_user_sorts_lines_and_drops_comments_and_duplicates(tmp_path: Path) -> None:
     lines = [
         "numpy>=2  # comment",
         "",
@@ -180,7 +185,7 @@ def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "problem"),
+    ("value", "problem"),
     [
         ("numpy", "requirements='numpy' is a string, not a list"),
         (["numpy 2"], "'numpy 2' in requirements= is not a pip requirement"),
@@ -192,9 +197,9 @@ def test_given_lines_are_checked_and_sorted(tmp_path: Path) -> None:
         (Path("/no/such/file"), "requirements file cannot be read.*/no/such/file"),
     ],
 )
-def test_what_is_no_requirement_is_refused(bad: Any, problem: str) -> None:
+def test_from_user_refuses_invalid_requirement(value: Any, problem: str) -> None:
     with pytest.raises(CloudknotInputError, match=problem):
-        requirements.from_user(bad)
+        requirements.from_user(value)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +215,13 @@ def test_what_is_no_requirement_is_refused(bad: Any, problem: str) -> None:
         ("--pre", "", "--pre"),
     ],
 )
-def test_a_line_has_a_name_and_can_lose_its_pin(line: str, name: str, unpinned: str) -> None:
+def test_requirement_line_yields_its_name_and_its_unpinned_form(line: str, name: str, unpinned: str) -> None:
     assert requirements.name_of(line) == name
     assert requirements.without_pin(line) == unpinned
 
 
-def test_the_users_logging_stays_as_it_is() -> None:
+def test_scan_leaves_logging_of_user_unchanged() -> None:
     script = "import logging\nfrom cloudknot.program import requirements as r\n"
     script += "print(r.scan(['import six']), logging.root.handlers)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("{'six'} []\n", "")
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (process.stdout, process.stderr) == ("{'six'} []\n", "")

@@ -1,4 +1,4 @@
-"""A command-line script as the program: what travels, and how elements reach it."""
+"""A command-line script is a program: it travels with its modules, and each element becomes its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.helpers.images import render_image
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Path:
+    """Return a folder with a script, its modules, and a module that it does not use."""
     files = {
         "main.py": "import sys, helper, pkg.deep\nif __name__ == '__main__':\n    import numpy\n    print(sys.argv)",
         "helper.py": "import yaml\ndef up(words): return [word.upper() for word in words]\n",
@@ -30,18 +31,18 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_a_python_script_needs_travels_with_it(here: Path) -> None:
-    program = make_script(here / "main.py")
+def test_python_script_travels_with_its_modules_and_requirements(project: Path) -> None:
+    program = make_script(project / "main.py")
     assert list(program.modules) == ["helper.py", "main.py", "pkg/__init__.py", "pkg/deep.py", "pkg/other.py"]
     assert program.requirements == (f"numpy=={version('numpy')}", f"pyyaml=={version('pyyaml')}")
     assert program.name == program.script == "main.py"
-    assert make_script(here / "main.py", ["six"]).requirements == ("six",)
+    assert make_script(project / "main.py", ["six"]).requirements == ("six",)
 
 
-def test_editing_a_script_changes_the_image_and_not_the_environment(here: Path) -> None:
-    before = render_image(make_script(here / "main.py"))
-    (here / "helper.py").write_text("import yaml\ndef up(words): return words\n")
-    after = render_image(make_script(here / "main.py"))
+def test_edited_helper_changes_image_but_not_environment(project: Path) -> None:
+    before = render_image(make_script(project / "main.py"))
+    (project / "helper.py").write_text("import yaml\ndef up(words): return words\n")
+    after = render_image(make_script(project / "main.py"))
     assert before.tag != after.tag
     assert before.environment_digest == after.environment_digest
 
@@ -50,7 +51,7 @@ def test_editing_a_script_changes_the_image_and_not_the_environment(here: Path) 
     ("name", "text", "problem"),
     [("tool", "echo", "tool does not name its interpreter"), ("tool.py", "def (", "tool.py is not valid Python")],
 )
-def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str, text: str, problem: str) -> None:
+def test_make_script_refuses_script_that_cannot_run(tmp_path: Path, name: str, text: str, problem: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(CloudknotInputError, match=problem):
         make_script(tmp_path / name)
@@ -58,35 +59,36 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str, text: str, pro
         make_script(tmp_path / "none")
 
 
-def loaded(script: Path, folder: Path) -> object:
+def load_from_image(script: Path, folder: Path) -> object:
+    """Write the image of a script into a folder, and load its function as the worker does."""
     for path, data in render_image(make_script(script, [])).files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     return load_function(folder / "program")
 
 
-def test_elements_are_arguments_and_the_output_is_the_result(
+def test_script_receives_element_as_arguments_and_returns_its_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = tmp_path / "tool"
     script.write_text('#!/bin/sh -e\nprintf "<%s>" "$@"\necho "to the log" >&2\n[ "$1" != bad ]\n')
-    run = loaded(script, tmp_path / "image")
+    run = load_from_image(script, tmp_path / "image")
     assert callable(run)
     assert run("a b") == "<a b>"
     assert run(["-n", 3, Path("x")]) == "<-n><3><x>"
     assert run("one", 2.5) == "<one><2.5>"
     assert run([]) == "<>"
-    shown = capfd.readouterr()
-    assert "<a b>" in shown.out
-    assert "to the log" in shown.err
+    output = capfd.readouterr()
+    assert "<a b>" in output.out
+    assert "to the log" in output.err
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run("bad")
     assert (caught.value.returncode, caught.value.output) == (1, "<bad>")
 
 
-def test_a_python_script_finds_what_travelled_with_it(here: Path, tmp_path: Path) -> None:
-    (here / "main.py").write_text("import sys, helper\nprint(helper.up(sys.argv[1:]))")
-    (here / "helper.py").write_text("def up(words): return [word.upper() for word in words]\n")
-    run = loaded(here / "main.py", tmp_path / "image")
+def test_python_script_imports_modules_that_travelled_with_it(project: Path, tmp_path: Path) -> None:
+    (project / "main.py").write_text("import sys, helper\nprint(helper.up(sys.argv[1:]))")
+    (project / "helper.py").write_text("def up(words): return [word.upper() for word in words]\n")
+    run = load_from_image(project / "main.py", tmp_path / "image")
     assert callable(run)
     assert run(("a", "b")) == "['A', 'B']\n"
