@@ -1,4 +1,4 @@
-"""How a child reads its inputs: neighbours together, within a window."""
+"""A child job reads neighbouring elements together, in windows of limited size. Hypothesis draws the elements."""
 
 from array import array
 from itertools import accumulate, pairwise
@@ -14,21 +14,22 @@ sizes = st.integers(1, 100) | st.integers(1, 2 * SKIP) | st.integers(WINDOW // 3
 
 @st.composite
 def todos(draw):
-    """Some of the elements of a child, and where these and those between them begin and end."""
-    elements = draw(st.lists(sizes, min_size=1, max_size=40))
+    """Return some elements of a child job, and the offsets of all elements from the first to the last of them."""
+    lengths = draw(st.lists(sizes, min_size=1, max_size=40))
     first = draw(st.integers(0, 10**9))
-    kept = draw(st.sets(st.integers(0, len(elements) - 1), min_size=1))
-    offsets = array("Q", accumulate(elements, initial=first))[min(kept) :]
-    return sorted(first + each for each in kept), offsets
+    kept = draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1))
+    offsets = array("Q", accumulate(lengths, initial=first))[min(kept) :]
+    return sorted(first + position for position in kept), offsets
 
 
 @given(todos())
-def test_windows_hold_each_element_once_and_no_more_than_is_read_together(case):
+def test_windows_contain_each_element_once_within_limits(case):
     todo, offsets = case
     windows = list(_windows(todo, offsets))
     assert [index for window in windows for index in window] == todo
 
     def span(window):
+        """Return the first and the last offset of a window."""
         return offsets[window[0] - todo[0]], offsets[window[-1] - todo[0] + 1]
 
     for window in windows:
@@ -37,4 +38,5 @@ def test_windows_hold_each_element_once_and_no_more_than_is_read_together(case):
         assert all(span([b])[0] - span([a])[1] <= SKIP for a, b in pairwise(window))
     for before, after in pairwise(windows):
         begin, end = span(before)
+        # The next element would have been too far away, or would have made the window too large.
         assert span(after[:1])[0] - end > SKIP or span(after[:1])[1] - begin > WINDOW

@@ -1,4 +1,4 @@
-"""Plain requests of S3: who may make them, and how connections are kept."""
+"""Plain S3 requests are made only where boto3 would act alike, over a pool of connections. Sockets are local pairs."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ def session():
 
 
 class Connections(list):
-    """Makes connections that have no server, and keeps them."""
+    """A factory of connections without a server, and the list of those that it made."""
 
     def __call__(self, url):
         self.append(Connection())
@@ -26,7 +26,7 @@ class Connections(list):
 
 
 class Connection:
-    """One end of a socket in place of a connection; what is sent by ``server`` arrives."""
+    """One end of a pair of sockets in place of a connection. Data that ``server`` sends arrives."""
 
     def __init__(self):
         self.sock, self.server = None, None
@@ -37,7 +37,7 @@ class Connection:
 
     def request(self, method, path, body, headers):
         self.requests.append((method, path))
-        raise OSError("nobody answers")
+        raise OSError("no server answers")
 
     def close(self):
         if self.sock:
@@ -47,121 +47,125 @@ class Connection:
 
 
 @pytest.fixture
-def made():
-    made = Connections()
-    yield made
-    for connection in made:
+def connections():
+    connections = Connections()
+    yield connections
+    for connection in connections:
         connection.close()
 
 
-def is_asked(session, made, config):
+def is_requested(session, connections, config):
+    """Return whether plain requests open a connection for a client with this configuration."""
     client = session.create_client("s3", region_name="eu-west-1", config=config)
-    assert PlainRequests(session, client, "test", made).get("bucket", "key", {}) is None
-    return bool(made)
+    assert PlainRequests(session, client, "test", connections).get("bucket", "key", {}) is None
+    return bool(connections)
 
 
-def test_a_client_with_a_proxy_or_a_certificate_is_left_alone(session, made):
-    assert not is_asked(session, made, Config(proxies={"https": "http://proxy:3128"}))
-    assert not is_asked(session, made, Config(client_cert="certificate.pem"))
-    assert is_asked(session, made, Config(proxies={"http": "http://proxy:3128"}))
+def test_plain_requests_leave_client_with_proxy_or_certificate_to_boto3(session, connections):
+    assert not is_requested(session, connections, Config(proxies={"https": "http://proxy:3128"}))
+    assert not is_requested(session, connections, Config(client_cert="certificate.pem"))
+    assert is_requested(session, connections, Config(proxies={"http": "http://proxy:3128"}))
 
 
-def test_proxies_of_the_environment_are_those_of_boto3(session, made, monkeypatch):
+def test_plain_requests_respect_proxies_of_environment(session, connections, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    assert not is_asked(session, made, None)
-    assert is_asked(session, made, Config(proxies={}))
+    assert not is_requested(session, connections, None)
+    assert is_requested(session, connections, Config(proxies={}))
     monkeypatch.setenv("NO_PROXY", "amazonaws.com")
-    assert is_asked(session, made, None)
+    assert is_requested(session, connections, None)
 
 
-def test_certificates_are_those_of_boto3(session, made, monkeypatch, tmp_path):
-    """A bundle that cannot be loaded is boto3's to complain of."""
+def test_plain_requests_use_certificates_of_boto3(session, connections, monkeypatch, tmp_path):
+    """A bundle that cannot be loaded is left to boto3, which raises the error."""
     (tmp_path / "bundle.pem").write_text("nonsense")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
     requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test")
     assert requests.get("bucket", "key", {}) is None
     monkeypatch.delenv("AWS_CA_BUNDLE")
     other = Session()
-    fine = PlainRequests(other, other.create_client("s3", region_name="eu-west-1"), "test")
-    assert fine._connect("https://s3.eu-west-1.amazonaws.com").host == "s3.eu-west-1.amazonaws.com"
-    assert fine._tls.cert_store_stats()["x509_ca"] > 50
+    working = PlainRequests(other, other.create_client("s3", region_name="eu-west-1"), "test")
+    assert working._connect("https://s3.eu-west-1.amazonaws.com").host == "s3.eu-west-1.amazonaws.com"
+    # A context without a bundle would have no authorities.
+    assert working._tls.cert_store_stats()["x509_ca"] > 50
 
 
-class Deaf(Connection):
+class UnreachableConnection(Connection):
     def connect(self):
-        raise OSError("nobody listens")
+        raise OSError("no server listens")
 
 
-class DeafConnections(Connections):
+class UnreachableConnections(Connections):
     def __call__(self, url):
-        self.append(Deaf())
+        self.append(UnreachableConnection())
         return self[-1]
 
 
 @pytest.fixture
-def deaf(session):
-    """Requests to where nobody listens, and the connections that they tried to make."""
-    tried = DeafConnections()
-    return PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", tried), tried
+def unreachable(session):
+    """Return requests to an address without a server, and the list of the connections that they try to make."""
+    attempts = UnreachableConnections()
+    return PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", attempts), attempts
 
 
-def test_where_nobody_listens_it_is_tried_once(deaf):
-    requests, tried = deaf
+def test_plain_requests_stop_after_first_failed_connection(unreachable):
+    requests, attempts = unreachable
     assert [requests.get("bucket", "key", {}) for _ in range(3)] == [None] * 3
-    assert len(tried) == 1
+    assert len(attempts) == 1
 
 
-def test_warming_up_says_nothing_of_later_requests(deaf):
-    """The object that it asks for is not there, and may be refused."""
-    requests, tried = deaf
+def test_failed_warm_up_does_not_disable_later_requests(unreachable):
+    """The warm-up requests an object that does not exist, and S3 may refuse that."""
+    requests, attempts = unreachable
     requests.warm_up()
     assert requests.get("bucket", "key", {}) is None
-    assert len(tried) == 2
+    assert len(attempts) == 2
 
 
-def test_a_body_that_boto3_would_stream_is_left_to_it(session, made):
-    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", made)
+def test_plain_requests_leave_large_bodies_to_boto3(session, connections):
+    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", connections)
     assert not requests.put("bucket", "key", bytes(BODY_LIMIT + 1), {})
-    assert not made
+    assert not connections
     assert not requests.put("bucket", "key", bytes(BODY_LIMIT), {})
-    assert made[0].requests == [("PUT", "/bucket/key")]
+    assert connections[0].requests == [("PUT", "/bucket/key")]
 
 
-def test_a_connection_is_used_again(made):
-    connections = _Connections("http://server", made)
-    first = connections.take()
-    second = connections.take()
+def test_pool_reuses_returned_connection(connections):
+    pool = _Connections("http://server", connections)
+    first = pool.take()
+    second = pool.take()
     assert first is not second
-    connections.put_back(first)
-    assert connections.take() is first
-    assert len(made) == 2
+    pool.put_back(first)
+    assert pool.take() is first
+    assert len(connections) == 2
 
 
-def test_a_connection_that_the_server_has_closed_is_not_used_again(made):
-    connections = _Connections("http://server", made)
-    for spoil in (lambda server: server.close(), lambda server: server.sendall(b"HTTP/1.1 408")):
-        old = connections.take()
-        connections.put_back(old)
-        spoil(old.server)
-        assert connections.take() is not old
+def test_pool_discards_connection_with_end_or_data_from_server(connections):
+    pool = _Connections("http://server", connections)
+    # Some servers announce a timeout before they close an idle connection.
+    for disturb in (lambda server: server.close(), lambda server: server.sendall(b"HTTP/1.1 408")):
+        old = pool.take()
+        pool.put_back(old)
+        disturb(old.server)
+        assert pool.take() is not old
         assert old.sock is None
 
 
-def test_no_more_connections_are_kept_than_are_of_use(made):
-    connections = _Connections("http://server", made)
-    for connection in [connections.take() for _ in range(MAX_IDLE + 3)]:
-        connections.put_back(connection)
-    assert sum(connection.sock is not None for connection in made) == MAX_IDLE
-    del connections
-    assert not any(connection.sock for connection in made)
+def test_pool_closes_surplus_connections_and_all_at_its_end(connections):
+    pool = _Connections("http://server", connections)
+    for connection in [pool.take() for _ in range(MAX_IDLE + 3)]:
+        pool.put_back(connection)
+    assert sum(connection.sock is not None for connection in connections) == MAX_IDLE
+    del pool
+    assert not any(connection.sock for connection in connections)
 
 
-def test_a_fork_uses_no_connection_of_its_parent(made):
-    connections = _Connections("http://server", made)
-    connections.put_back(parents := connections.take())
+def test_forked_process_uses_no_connection_of_its_parent(connections):
+    pool = _Connections("http://server", connections)
+    pool.put_back(parent_connection := pool.take())
     pid = os.fork()
     if pid == 0:
-        os._exit(int(connections.take() is parents or parents.sock is not None))
+        # After sys.exit, pytest would go on in the child process.
+        os._exit(int(pool.take() is parent_connection or parent_connection.sock is not None))
     _, status = os.waitpid(pid, 0)
     assert status == 0
-    assert connections.take() is parents
+    assert pool.take() is parent_connection

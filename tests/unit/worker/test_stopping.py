@@ -1,12 +1,12 @@
-"""SIGTERM in a job: the function ends, what is being stored does not."""
+"""SIGTERM ends the function immediately, but lets an upload finish. No real signal is sent."""
 
 import pytest
 
 from cloudknot.worker.element import Stopped, StopSignal, run_element
 
 
-class Stops:
-    """Batch stops the job while this is pickled."""
+class StopsJob:
+    """A result whose pickling Batch interrupts."""
 
     def __reduce__(self):
         raise Stopped
@@ -17,18 +17,18 @@ class StoppedError(Exception):
         raise Stopped
 
 
-def raise_it(x):
+def raise_stopped_error(x):
     raise StoppedError
 
 
-@pytest.mark.parametrize("function", [lambda x: Stops(), raise_it])
-def test_a_stop_is_no_outcome_of_an_element(function):
-    """It would be stored, and no attempt would compute the element again."""
+@pytest.mark.parametrize("function", [lambda x: StopsJob(), raise_stopped_error], ids=["result", "exception"])
+def test_stop_during_pickling_is_not_an_outcome_of_element(function):
+    """A stored failure would keep later attempts from computing the element again."""
     with pytest.raises(Stopped):
         run_element(function, lambda: 1, False)
 
 
-def test_a_stop_waits_for_what_is_being_stored():
+def test_stop_waits_until_upload_has_finished():
     stop_signal, stored = StopSignal(), []
 
     def store():
@@ -43,21 +43,21 @@ def test_a_stop_waits_for_what_is_being_stored():
     assert stored == [1, 2]
 
 
-def test_a_function_that_took_no_notice_is_stopped_after_its_element():
+def test_worker_stops_after_upload_if_function_swallowed_stop():
     stop_signal = StopSignal()
 
-    def careless():
+    def swallow_stop():
         try:
             stop_signal.receive()
         except BaseException:
             return "value"
 
-    assert careless() == "value"
+    assert swallow_stop() == "value"
     with pytest.raises(Stopped), stop_signal.deferred():
         pass
 
 
-def test_what_went_wrong_while_storing_is_told_first():
+def test_upload_error_takes_precedence_over_stop():
     stop_signal = StopSignal()
 
     def store():

@@ -1,4 +1,4 @@
-"""An upload in parts, as the client and the worker make it."""
+"""Client and worker upload large objects in parts. A fake S3 client records the calls."""
 
 import threading
 import time
@@ -14,15 +14,18 @@ PLACE = {"Bucket": "bucket", "Key": "key"}
 
 
 class S3:
-    """Takes parts; ``failing`` is the operation that fails."""
+    """An S3 client that keeps uploaded parts. The operation ``failing`` raises ``error``.
+
+    ``peak`` is the largest number of parts in transfer at one time. Parts wait until ``released`` is set.
+    """
 
     def __init__(self, failing=None, error=None):
         self.failing, self.error = failing, error
         self.calls, self.threads, self.parts = [], set(), {}
-        self.at_once = self.most = 0
+        self.sending = self.peak = 0
         self.lock = threading.Lock()
-        self.held = threading.Event()
-        self.held.set()
+        self.released = threading.Event()
+        self.released.set()
 
     def __getattr__(self, operation):
         def call(**arguments):
@@ -41,12 +44,12 @@ class S3:
 
     def _upload_part(self, PartNumber, Body, **arguments):  # noqa: N803
         with self.lock:
-            self.at_once += 1
-            self.most = max(self.most, self.at_once)
+            self.sending += 1
+            self.peak = max(self.peak, self.sending)
             self.threads.add(threading.current_thread())
-        self.held.wait(10)
+        self.released.wait(10)
         with self.lock:
-            self.at_once -= 1
+            self.sending -= 1
             self.parts[PartNumber] = bytes(Body)
         return {"ETag": str(PartNumber)}
 
@@ -58,7 +61,7 @@ class S3:
         return next(arguments for name, arguments in self.calls if name == operation)
 
 
-def refused(code):
+def refusal(code):
     return ClientError({"Error": {"Code": code, "Message": code}}, "operation")
 
 
@@ -69,14 +72,14 @@ def store(s3, size, **choices):
     return upload.size
 
 
-def test_what_is_less_than_a_part_is_one_request():
+def test_object_smaller_than_part_takes_one_request():
     s3 = S3()
     assert store(s3, 100) == 100
     assert s3.calls == [("put_object", {**PLACE, "Body": bytes(100)})]
 
 
 @pytest.mark.parametrize("parallel", [1, PARALLEL_PARTS])
-def test_parts_make_the_whole(parallel):
+def test_upload_completes_object_from_all_its_parts(parallel):
     s3, size = S3(), 6 * PART_SIZE + 5
     assert store(s3, size, parallel=parallel) == size
     assert Counter(map(len, s3.parts.values())) == {PART_SIZE: 6, 5: 1}
@@ -85,25 +88,25 @@ def test_parts_make_the_whole(parallel):
     assert s3.names[-1] == "complete_multipart_upload"
 
 
-def test_no_more_parts_are_sent_at_once_than_are_to_be():
+def test_upload_sends_limited_number_of_parts_at_once():
     s3 = S3()
-    s3.held.clear()
+    s3.released.clear()
 
     def release():
-        # On a busy machine, threads take their time to start. A further part would be sent within the last pause.
-        while s3.most < PARALLEL_PARTS:
+        # Threads start late on a busy machine. One thread too many would send its part during the last pause.
+        while s3.peak < PARALLEL_PARTS:
             time.sleep(0.01)
         time.sleep(0.3)
-        s3.held.set()
+        s3.released.set()
 
     threading.Thread(target=release, daemon=True).start()
     store(s3, 8 * PART_SIZE)
-    assert s3.most == PARALLEL_PARTS
+    assert s3.peak == PARALLEL_PARTS
     assert threading.current_thread() not in s3.threads
 
 
-def test_one_at_once_is_sent_by_the_writer():
-    """So that a job holds no more than one part."""
+def test_writing_thread_sends_parts_itself_without_parallelism():
+    """A job then holds only one part in memory."""
     s3 = S3()
     store(s3, 3 * PART_SIZE, parallel=1)
     assert s3.threads == {threading.current_thread()}
@@ -111,16 +114,16 @@ def test_one_at_once_is_sent_by_the_writer():
 
 @pytest.mark.parametrize("failing", ["upload_part", "complete_multipart_upload"])
 @pytest.mark.parametrize("parallel", [1, PARALLEL_PARTS])
-def test_of_what_fails_no_part_stays(failing, parallel):
-    s3 = S3(failing, refused("AccessDenied"))
+def test_failed_upload_is_aborted(failing, parallel):
+    s3 = S3(failing, refusal("AccessDenied"))
     with pytest.raises(ClientError, match="AccessDenied"):
         store(s3, 3 * PART_SIZE, parallel=parallel)
     assert s3.names[-1] == "abort_multipart_upload"
     assert s3.arguments("abort_multipart_upload") == {**PLACE, "UploadId": "u"}
 
 
-def test_the_error_is_that_of_the_writer_when_the_abort_fails_too():
-    s3 = S3("abort_multipart_upload", refused("InternalError"))
+def test_upload_raises_error_of_writer_if_abort_fails_too():
+    s3 = S3("abort_multipart_upload", refusal("InternalError"))
 
     def fail():
         with Upload(s3, PLACE, encryption(None)) as upload:
@@ -133,28 +136,28 @@ def test_the_error_is_that_of_the_writer_when_the_abort_fails_too():
 
 
 @pytest.mark.parametrize(
-    ("only_new", "stored", "found"),
+    ("only_new", "stored", "recognised"),
     [
         (False, 2 * PART_SIZE, True),
         (False, 5, False),
         (False, "403", False),
         (False, "404", False),
-        # Another attempt may have stored its object first, perhaps of another size.
+        # Another attempt may have stored its object first, perhaps with another size.
         (True, 2 * PART_SIZE, True),
         (True, 5, True),
         (True, "404", False),
     ],
 )
-def test_a_completion_whose_answer_was_lost_is_recognised(only_new, stored, found):
-    s3 = S3("complete_multipart_upload", refused("NoSuchUpload"))
+def test_upload_recognises_completion_with_lost_answer(only_new, stored, recognised):
+    s3 = S3("complete_multipart_upload", refusal("NoSuchUpload"))
 
     def head(**arguments):
         if isinstance(stored, str):
-            raise refused(stored)
+            raise refusal(stored)
         return {"ContentLength": stored}
 
     s3._head_object = head
-    if found:
+    if recognised:
         assert store(s3, 2 * PART_SIZE, only_new=only_new) == 2 * PART_SIZE
     else:
         with pytest.raises(ClientError, match="NoSuchUpload"):
@@ -162,8 +165,8 @@ def test_a_completion_whose_answer_was_lost_is_recognised(only_new, stored, foun
 
 
 @pytest.mark.parametrize(("size", "operation"), [(5, "put_object"), (2 * PART_SIZE, "complete_multipart_upload")])
-def test_an_object_that_is_there_may_be_left_as_it_is(size, operation):
-    s3 = S3(operation, refused("PreconditionFailed"))
+def test_upload_with_only_new_does_not_overwrite_existing_object(size, operation):
+    s3 = S3(operation, refusal("PreconditionFailed"))
     with pytest.raises(ClientError, match="PreconditionFailed"):
         store(s3, size, only_new=True)
     assert s3.arguments(operation)["IfNoneMatch"] == "*"
@@ -171,14 +174,15 @@ def test_an_object_that_is_there_may_be_left_as_it_is(size, operation):
 
 
 @pytest.mark.parametrize(("size", "operation"), [(5, "put_object"), (2 * PART_SIZE, "create_multipart_upload")])
-def test_encryption_is_asked_for_where_the_object_begins(size, operation):
+def test_upload_requests_encryption_when_it_creates_object(size, operation):
     s3 = S3()
     with Upload(s3, PLACE, encryption("aws:kms")) as upload:
         upload.write(bytes(size))
     assert s3.arguments(operation)["ServerSideEncryption"] == "aws:kms"
 
 
-def test_ten_thousand_parts_are_the_largest_object_of_s3():
+def test_part_sizes_fit_largest_s3_object_into_10000_parts():
+    # The limits of S3: parts of 5 MiB to 5 GiB, 10,000 parts, and objects of 5 TiB.
     sizes = [part_size(number) for number in range(10_000)]
     assert min(sizes) >= 5 * 2**20
     assert max(sizes) <= 5 * 2**30

@@ -1,4 +1,4 @@
-"""The worker looks at the versions of Python and cloudpickle before it unpickles the function."""
+"""The worker compares the versions of Python and cloudpickle before it unpickles the function."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MAJOR = int(version("cloudpickle").split(".")[0])
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A program as an image holds it."""
+    """Return the folder of a program in an image."""
     for name, data in render_image(make_program(lambda x: x + 1)).files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     return tmp_path / "program"
 
 
-def say(folder: Path, **said: str) -> None:
+def rewrite_description(folder: Path, **versions: str) -> None:
     file = folder / "program.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **said}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **versions}))
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("versions", "message"),
     [
         (
             {"python": "3.8"},
@@ -42,13 +42,13 @@ def say(folder: Path, **said: str) -> None:
         ),
     ],
 )
-def test_another_version_is_told_before_pickle_fails(folder: Path, said: dict[str, str], text: str) -> None:
-    say(folder, **said)
-    (folder / "function.pkl").write_bytes(b"what this version cannot read")
-    with pytest.raises(RuntimeError, match=text):
+def test_worker_reports_other_version_before_unpickling(folder: Path, versions: dict[str, str], message: str) -> None:
+    rewrite_description(folder, **versions)
+    (folder / "function.pkl").write_bytes(b"unreadable in this version")
+    with pytest.raises(RuntimeError, match=message):
         load_function(folder)
 
 
-def test_a_minor_version_of_cloudpickle_makes_no_difference(folder: Path) -> None:
-    say(folder, cloudpickle=f"{MAJOR}.99")
+def test_worker_accepts_other_minor_version_of_cloudpickle(folder: Path) -> None:
+    rewrite_description(folder, cloudpickle=f"{MAJOR}.99")
     assert load_function(folder)(1) == 2

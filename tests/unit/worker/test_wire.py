@@ -1,4 +1,4 @@
-"""The wire: what one side writes, the other reads."""
+"""Client and worker read everything that the other writes: packs, failures, manifests and keys."""
 
 import json
 
@@ -22,37 +22,37 @@ envelopes = st.builds(
 )
 
 
-def manifest(count=10, chunksize=3, **more):
-    said = {"knot": "pi", "run_id": "r1", "function": "f", "image": "image", "created": "2026-01-01T00:00:00Z"}
-    return Manifest(count, chunksize, **said, **more)
+def manifest(count=10, chunksize=3):
+    fields = {"knot": "pi", "run_id": "r1", "function": "f", "image": "image", "created": "2026-01-01T00:00:00Z"}
+    return Manifest(count, chunksize, **fields)
 
 
 @given(st.lists(envelopes, max_size=20))
-def test_pack_gives_back_what_was_packed(items):
+def test_pack_returns_packed_envelopes(items):
     assert list(Pack(pack(items))) == items
 
 
-def test_pack_is_read_at_any_position():
+def test_pack_supports_index_and_slice():
     items = [Envelope(0, bytes([n]) * n, n, n, n) for n in range(5)]
-    read = Pack(pack(items))
-    assert read[3] == items[3]
-    assert read[1:3] == items[1:3]
+    unpacked = Pack(pack(items))
+    assert unpacked[3] == items[3]
+    assert unpacked[1:3] == items[1:3]
     with pytest.raises(IndexError):
-        read[5]
+        unpacked[5]
 
 
-def test_pack_refuses_other_bytes():
+def test_pack_refuses_other_data():
     with pytest.raises(ValueError, match="not a pack"):
         Pack(b"<html>no</html>")
 
 
 @given(st.binary(max_size=50), st.text(max_size=50))
-def test_failure_survives_the_wire(pickled, message):
+def test_failure_survives_serialisation(pickled, message):
     failure = Failure(RAISED, "ValueError", message, "Traceback ...", 3, pickled)
     assert Failure.from_bytes(failure.to_bytes()) == failure
 
 
-def test_manifest_survives_the_wire_and_newer_names():
+def test_manifest_survives_serialisation_and_ignores_unknown_fields():
     text = json.loads(manifest().to_json())
     assert Manifest.from_json(json.dumps({**text, "from_the_future": 1})) == manifest()
 
@@ -65,12 +65,12 @@ def test_chunks_cover_every_element_once(count, chunksize):
     assert all(index in whole.chunk(whole.child_of(index)) for index in elements)
 
 
-def test_a_child_beyond_the_last_is_refused():
+def test_manifest_refuses_child_beyond_the_last():
     with pytest.raises(ValueError, match="0 to 3"):
         manifest().chunk(4)
 
 
-def test_keys_are_found_again_from_the_url():
+def test_run_keys_parse_their_own_url_and_output_keys():
     keys = RunKeys.of("bucket", "pi-calc", "20260101T000000-abc")
     assert RunKeys.parse(keys.url) == keys
     assert (keys.knot, keys.run_id) == ("pi-calc", "20260101T000000-abc")
@@ -79,12 +79,12 @@ def test_keys_are_found_again_from_the_url():
 
 
 @pytest.mark.parametrize("url", ["http://b/p", "s3://bucket", "s3:///p", ""])
-def test_other_urls_are_refused(url):
+def test_run_keys_refuse_other_urls(url):
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
         RunKeys.parse(url)
 
 
-def test_keys_of_elements_sort_as_the_elements_do():
+def test_output_keys_sort_in_order_of_elements():
     keys = RunKeys.of("b", "k", "r")
     starts = [0, 9, 10, 99, 100, 999_999, 1_000_000]
     assert sorted(keys.output(first, 1) for first in starts) == [keys.output(first, 1) for first in starts]
@@ -94,5 +94,5 @@ def test_keys_of_elements_sort_as_the_elements_do():
     ("environment", "index"),
     [({}, 0), ({"AWS_BATCH_JOB_ARRAY_INDEX": "7"}, 7), ({"CLOUDKNOT_CHILD": "3"}, 3)],
 )
-def test_child_index(environment, index):
+def test_child_index_comes_from_batch_or_cloudknot_variable(environment, index):
     assert child_index(environment) == index
