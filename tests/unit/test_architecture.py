@@ -1,7 +1,8 @@
-"""The walls, the direction of imports, and the sizes: read from the source, nothing is run."""
+"""The source keeps the walls, the direction of imports and the sizes of docs/architecture.md. No module is run."""
 
 import ast
 import re
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ WALLS = {
     "virtualenv": ("cloudknot.local",),
     "docker": ("cloudknot.image.builder", "cloudknot.local.runners.docker"),
 }
+"""Libraries, with the modules and folders that may import each."""
 ORDER = [
     "errors",
     "options",
@@ -37,11 +39,11 @@ ORDER = [
     "cli",
     "__main__",
 ]
-"""The folders from the bottom up: a module imports from its own folder and from those above it in this list."""
+"""The folders from the bottom up. A module imports only from its own folder and from folders earlier in this list."""
 APART = {"local": {"errors", "options", "worker", "aws", "local"}, "__init__": set(ORDER) | {"local"}}
-"""Beside the order: the embedded cloud, with the folders that it uses, and the table of public names."""
+"""Folders outside the order, with the folders that each may import: the embedded cloud, and the public names."""
 ENTRANCES = {"cloudknot.cli.local": "the commands of the embedded cloud", "cloudknot.__init__": "public names"}
-"""The modules that import ``local``; `cloudknot.aws.cloud.choose_cloud` finds it by name."""
+"""Modules that import ``local``, with the reason. `cloudknot.aws.cloud.choose_cloud` imports it by name."""
 LOCAL_ORDER = [
     "local.__init__",
     "local.wsgi",
@@ -56,14 +58,14 @@ LOCAL_ORDER = [
     "local.server",
     "local.cloud",
 ]
-"""The folders of the embedded cloud from the bottom up, without the imports for type checkers."""
-WORKER_MAY = {"boto3", "botocore", "cloudpickle"}
+"""The folders of the embedded cloud from the bottom up. Imports for type checkers do not count."""
+WORKER_LIBRARIES = {"boto3", "botocore", "cloudpickle"}
 WORKER_TYPES = {"_typeshed", "types_boto3_s3"}
-"""Inside ``if TYPE_CHECKING``, which no container runs."""
+"""Libraries that only imports inside ``if TYPE_CHECKING`` may name, because no container has them."""
 
 
 def imports_of(path):
-    """Absolute names that a file imports anywhere, those for type checkers too."""
+    """Yield the absolute names of all imports in a file, including imports for type checkers."""
     package = MODULES[path] if path.name == "__init__.py" else MODULES[path].rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -80,7 +82,7 @@ def is_in(name, package):
 
 
 def module_of(name):
-    """The module of ours that an imported name is in, the package itself for its public names."""
+    """Return the module of cloudknot that contains an imported name; the package itself for public names."""
     known = set(MODULES.values())
     while name and name not in known:
         if f"{name}.__init__" in known:
@@ -90,7 +92,7 @@ def module_of(name):
 
 
 def folder_of(module):
-    """The entry of ORDER or APART that a module is in."""
+    """Return the entry of ORDER or APART that contains a module."""
     name = module.removeprefix("cloudknot.")
     places = [place for place in (*ORDER, *APART) if is_in(name, place)]
     assert places, f"{module} has no place in ORDER"
@@ -98,6 +100,7 @@ def folder_of(module):
 
 
 def may_import(importer, target):
+    """Return whether the order lets one module import another. The command may also use the public names."""
     here, there = folder_of(importer), folder_of(target)
     if here in APART:
         return there in APART[here]
@@ -107,7 +110,7 @@ def may_import(importer, target):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_walls(path):
+def test_module_imports_walled_libraries_only_inside_their_wall(path):
     for name in imports_of(path):
         for library, places in WALLS.items():
             if is_in(name, library):
@@ -115,15 +118,17 @@ def test_walls(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_imports_point_downwards(path):
+def test_module_imports_only_from_its_own_floor_and_below(path):
     for name in imports_of(path):
         if is_in(name, "cloudknot"):
             target = module_of(name)
             assert may_import(MODULES[path], target), f"{MODULES[path]} imports {target}, which is above it"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if "local" in path.parts[-3:-1]], ids=MODULES.get)
-def test_imports_within_the_embedded_cloud_point_downwards(path):
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if is_in(MODULES[path], "cloudknot.local")], ids=MODULES.get
+)
+def test_embedded_cloud_module_imports_only_from_its_own_floor_and_below(path):
     if MODULES[path] == "cloudknot.local.__init__":
         return
     importer = place_in_local(MODULES[path])
@@ -134,31 +139,32 @@ def test_imports_within_the_embedded_cloud_point_downwards(path):
 
 
 def place_in_local(module):
+    """Return the position in LOCAL_ORDER of the entry that contains a module."""
     name = module.removeprefix("cloudknot.")
-    (found,) = [place for place in LOCAL_ORDER if is_in(name, place)]
-    return LOCAL_ORDER.index(found)
+    (entry,) = [place for place in LOCAL_ORDER if is_in(name, place)]
+    return LOCAL_ORDER.index(entry)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_stubs_are_for_type_checkers_only(path):
-    """The packages of types are a dependency of the tests, and a user does not have them."""
+def test_module_imports_type_stubs_only_for_type_checkers(path):
+    """Only the tests depend on stub packages, so an import at run time would fail for a user."""
     for name in imports_at_run_time(path):
         assert not name.startswith(("types_", "typing_extensions", "_typeshed")), f"{MODULES[path]} imports {name}"
 
 
 @pytest.mark.parametrize("imports", ["at run time", "for type checkers too"])
-def test_there_is_no_import_cycle(imports):
-    """A reader follows the imports inside ``if TYPE_CHECKING``, too, although they run nowhere."""
-    read = imports_at_run_time if imports == "at run time" else imports_of
+def test_modules_have_no_import_cycle(imports):
+    """People read along the imports inside ``if TYPE_CHECKING`` too, although these never run."""
+    imports_in = imports_at_run_time if imports == "at run time" else imports_of
     graph = {}
     for path, module in MODULES.items():
-        targets = {module_of(name) for name in read(path) if is_in(name, "cloudknot")}
+        targets = {module_of(name) for name in imports_in(path) if is_in(name, "cloudknot")}
         graph[module] = targets - {module}
     assert len(list(TopologicalSorter(graph).static_order())) >= len(MODULES)
 
 
 def for_type_checkers(tree):
-    """The nodes inside ``if TYPE_CHECKING``."""
+    """Return the nodes inside ``if TYPE_CHECKING``."""
     return {
         inner
         for node in ast.walk(tree)
@@ -168,6 +174,7 @@ def for_type_checkers(tree):
 
 
 def imports_at_run_time(path):
+    """Yield the absolute names of the imports in a file, without imports for type checkers."""
     tree = ast.parse(path.read_text())
     hidden = for_type_checkers(tree)
     package = MODULES[path].removesuffix(".__init__") if path.name == "__init__.py" else ""
@@ -189,9 +196,7 @@ def imports_at_run_time(path):
 @pytest.mark.parametrize(
     "path", [path for path in MODULES if is_in(MODULES[path], "cloudknot.worker")], ids=lambda path: path.name
 )
-def test_the_worker_stands_alone(path):
-    import sys
-
+def test_worker_imports_only_standard_library_boto3_and_cloudpickle(path):
     tree = ast.parse(path.read_text())
     hidden = for_type_checkers(tree)
     for node in ast.walk(tree):
@@ -201,21 +206,21 @@ def test_the_worker_stands_alone(path):
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         for name in names:
             top = name.partition(".")[0]
-            may = WORKER_MAY | WORKER_TYPES if node in hidden else WORKER_MAY
-            assert top in may or top in sys.stdlib_module_names, f"the worker imports {name}"
+            permitted = WORKER_LIBRARIES | WORKER_TYPES if node in hidden else WORKER_LIBRARIES
+            assert top in permitted or top in sys.stdlib_module_names, f"the worker imports {name}"
 
 
 FOLDERS = sorted({path.parent for path in (*MODULES, *(ROOT / "tests").rglob("*.py"))})
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
-def test_a_folder_has_at_most_a_dozen_entries(folder):
+def test_folder_has_at_most_12_entries(folder):
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"]
     assert len(entries) <= 12, sorted(entry.name for entry in entries)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
-def test_modules_and_functions_are_small(path):
+def test_module_has_at_most_600_lines_and_each_function_60(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 600
     for node in ast.walk(ast.parse(text)):
@@ -225,11 +230,11 @@ def test_modules_and_functions_are_small(path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_of_tests_are_small(path):
+def test_test_file_has_at_most_600_lines(path):
     assert len(path.read_text().splitlines()) <= 600
 
 
-def test_every_module_tells_its_place():
+def test_every_module_has_docstring():
     for path in MODULES:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
 
@@ -238,10 +243,10 @@ SAME_NAMES = {
     "Job": "AWS Batch's noun: as the client reads it, and as the embedded cloud keeps it",
     "JobDefinition": "AWS Batch's noun: as a knot shows it, and as a resource type of the embedded CloudFormation",
 }
-"""Classes of one name in two modules, with the reason."""
+"""Names that two classes share, with the reason."""
 
 
-def test_no_two_classes_share_a_name():
+def test_class_names_are_unique_except_batch_nouns():
     homes = {}
     for path, module in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -250,29 +255,29 @@ def test_no_two_classes_share_a_name():
     assert {name: places for name, places in homes.items() if len(places) > 1}.keys() == SAME_NAMES.keys()
 
 
-MAP = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
-NO_MODULES = {"map", "cloudknot", "cloudknot_worker", "choose_cloud"}
-"""Words in backticks on the map that are no modules of a box."""
+NOT_MODULES = {"map", "cloudknot", "cloudknot_worker", "choose_cloud"}
+"""Words in backticks on the page that are not modules."""
 
 
-def paths_on_the_map():
+def paths_on_page():
     """Yield each path in docs/architecture.md, with the box whose paragraph names it."""
-    _, picture, text = MAP.split("```")
-    for name in re.findall(r"(?<![\w/.])(?:[a-z_]+/)+(?!\w)|\b[a-z_]+\.py\b", picture):
+    _, drawing, text = PAGE.split("```")
+    for name in re.findall(r"(?<![\w/.])(?:[a-z_]+/)+(?!\w)|\b[a-z_]+\.py\b", drawing):
         yield "", name
     for paragraph in text.split("\n\n"):
         box = re.match(r"\*\*`([\w/]+/)`\*\*", paragraph)
         for name in re.findall(r"`([a-z_]+\.py|(?:[\w.]+/)+[\w.]*)`", paragraph):
             yield box[1] if box else "", name
         for name in re.findall(r"`([a-z][a-z_0-9]+)`", paragraph if box else ""):
-            if name not in NO_MODULES:
+            if name not in NOT_MODULES:
                 yield box[1], f"{name}.py"
 
 
-@pytest.mark.parametrize(("box", "name"), sorted(set(paths_on_the_map())))
-def test_a_path_on_the_map_exists(box, name):
-    """``folder/``, ``folder/file.py`` or ``folder/file``: in the package, or in the folder of the paragraph."""
+@pytest.mark.parametrize(("box", "name"), sorted(set(paths_on_page())))
+def test_path_in_architecture_page_exists(box, name):
+    """A path is ``folder/``, ``folder/file.py`` or ``folder/file``, in the package or in the paragraph's folder."""
     candidates = [folder / (name + end) for folder in (PACKAGE, PACKAGE / box) for end in ("", ".py")]
     assert any(path.is_dir() if name.endswith("/") else path.exists() for path in candidates)
