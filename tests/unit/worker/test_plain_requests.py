@@ -76,7 +76,7 @@ def test_plain_requests_respect_proxies_of_environment(session, connections, mon
 
 
 def test_plain_requests_use_certificates_of_boto3(session, connections, monkeypatch, tmp_path):
-    """A bundle that cannot be loaded is left to boto3, which raises the error."""
+    """The error for a bundle that cannot be loaded comes from boto3."""
     (tmp_path / "bundle.pem").write_text("nonsense")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
     requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test")

@@ -6,7 +6,7 @@ from cloudknot.worker.element import Stopped, StopSignal, run_element
 
 
 class StopsJob:
-    """A result whose pickling Batch interrupts."""
+    """A result that Batch interrupts during pickling."""
 
     def __reduce__(self):
         raise Stopped
