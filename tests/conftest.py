@@ -1,4 +1,4 @@
-"""Every test is kept away from the developer's own AWS files, settings and caches. Which tests `make test` runs."""
+"""Isolation of every test from the developer's AWS files and settings, and the selection for `make test`."""
 
 import os
 import signal
@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
-KEPT = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
+KEPT_VARIABLES = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
+"""Prefixes of variables that `isolated_home` keeps: a proxy's certificates, and switches for the tests."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot-tests"
-"""What tests of all workers and of later runs share: installed environments, by their digests."""
+"""Installed environments by their digests. Pytest workers and later test runs share them: an install takes minutes."""
 TIERS = ("unit", "integration", "faults", "docker")
 FIRST = ("test_timeouts", "test_docker_runner", "test_push", "test_customise")
-"""Modules with tests that take longest: they begin first, so that none of them runs alone at the end."""
+"""Modules with the slowest tests. They start first, so that none of them runs alone at the end."""
 DOCKER = {"docker_place", "in_containers", "machine"}
-"""Fixtures that need a Docker engine; the fixture ``place`` needs one where its parameter is "docker"."""
+"""Fixtures that need a Docker engine. The fixture ``place`` needs one only for its parameter "docker"."""
 
+# A test can be slow on a busy machine, and its function-scoped fixtures do not change between examples.
 QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("test", derandomize=True, max_examples=30, **QUIET)
 settings.register_profile("more", max_examples=300, print_blob=True, **QUIET)
@@ -23,7 +25,7 @@ settings.load_profile("test")
 
 
 def pytest_configure(config):
-    """Let Ctrl-C end the programs of tests: a shell that runs the tests in the background has it ignored."""
+    """Let Ctrl-C end the programs that tests start: a shell ignores SIGINT in background processes."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -50,11 +52,11 @@ def _tier(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_home(tmp_path_factory):
-    """A home directory of its own, and no AWS or cloudknot variables. pip keeps its cache, which holds no settings."""
+    """Set an empty home directory and remove AWS and cloudknot variables. pip keeps its cache, without settings."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and not name.startswith(KEPT):
+            if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and not name.startswith(KEPT_VARIABLES):
                 patch.delenv(name)
         patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
         patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(CACHE / "environments"))

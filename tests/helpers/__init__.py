@@ -1,1 +1,1 @@
-"""Functions, gates, counters and paths that tests of several folders use."""
+"""Functions, gates, counters and paths for tests in several folders."""

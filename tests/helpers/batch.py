@@ -1,4 +1,4 @@
-"""A cloud's Batch as a bare client has it: an image of a worker with commands for tests, queues, jobs and logs."""
+"""A client for tests of Batch, and the image of a worker whose commands make each kind of ending."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from cloudknot.image.publish import publish
 from tests.helpers.waiting import until
 
 WORKER = ["python", "-m", "cloudknot_worker"]
-
+"""The start of a job's command. The name of a function in `WORKER_SOURCE` and its arguments follow."""
 
 WORKER_SOURCE = """
 import atexit, json, os, signal, subprocess, sys, threading, time
@@ -89,10 +89,13 @@ def talk(path):
         time.sleep(0.01)
     print("last line", end="")
 """
+"""The worker's module. A file is written under another name first, so that a test never reads half of it."""
 
 
 @dataclass(frozen=True)
 class Image:
+    """An image with the worker of `WORKER_SOURCE` and no requirements."""
+
     tag: str
     requirements: tuple[str, ...] = ()
     environment_digest: str = "none"
@@ -109,7 +112,7 @@ class Image:
 
 
 class Client:
-    """What the tests do with a cloud's Batch."""
+    """A client of Batch in one cloud, with a queue ``main`` and a job definition ``worker``."""
 
     def __init__(self, cloud):
         self.cloud = cloud
@@ -121,14 +124,17 @@ class Client:
         self.define("worker", self.image)
 
     def queue(self, name):
+        """Create a job queue."""
         order = [{"order": 1, "computeEnvironment": "env"}]
         self.batch.create_job_queue(jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order)
 
     def define(self, name, image, **choices):
+        """Register a job definition."""
         container = {"image": image, "vcpus": 1, "memory": 128, "command": ["true"], **choices}
         self.batch.register_job_definition(jobDefinitionName=name, type="container", containerProperties=container)
 
     def submit(self, *command, size=None, environment=None, **choices):
+        """Submit a job, or an array job with ``size`` children, and return its id."""
         overrides = {"command": list(command)} if command else {}
         if environment:
             overrides["environment"] = [{"name": name, "value": value} for name, value in environment.items()]
@@ -141,12 +147,15 @@ class Client:
         return self.batch.describe_jobs(jobs=[job_id])["jobs"][0]
 
     def wait(self, job_id, *statuses):
+        """Wait until a job has one of the statuses, by default an end, and return its description."""
         return until(lambda: (job := self.describe(job_id))["status"] in (statuses or ("SUCCEEDED", "FAILED")) and job)
 
     def run(self, *command, **choices):
+        """Submit a command of the worker and return the description of the ended job."""
         return self.wait(self.submit(*WORKER, *command, **choices))
 
     def lines(self, stream):
+        """Return the messages in a log stream, or none before the stream exists."""
         try:
             events = self.logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, startFromHead=True)
         except self.logs.exceptions.ResourceNotFoundException:
@@ -154,12 +163,13 @@ class Client:
         return [event["message"] for event in events["events"]]
 
     def shown(self, job_id):
-        """What the worker's ``show`` printed in a job that has ended."""
+        """Wait for a job that runs ``show`` and return its output."""
         stream = self.wait(job_id)["container"]["logStreamName"]
         return json.loads(until(lambda: self.lines(stream))[0])
 
 
 def alive(pid):
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -167,5 +177,6 @@ def alive(pid):
 
 
 def until_written(path):
+    """Wait for a file of process ids and return them."""
     until(lambda: path.exists() and path.read_text())
     return [int(word) for word in path.read_text().split()]

@@ -1,27 +1,29 @@
-"""A cloud that remembers what it was asked: the cost of an operation is counted, not timed."""
+"""A cloud that records its calls: tests count the cost of an operation and do not time it."""
 
 import re
 
 import cloudknot as ck
 
 READS = re.compile(r"(describe|get|list|head|batch_get)_\w+")
+"""Operations that change nothing in the account."""
 
 
 class Counting:
-    """What makes a cloud keep the names of the calls it makes, and ``service:name``."""
+    """A mixin for a cloud that records each call: its name in `calls`, ``service:name`` in `service_calls`."""
 
     def __init__(self, *arguments, **choices):
         super().__init__(*arguments, **choices)
         self.calls = []
-        self.asked = []
+        self.service_calls = []
 
     def forget(self):
+        """Start to count anew."""
         self.calls.clear()
-        self.asked.clear()
+        self.service_calls.clear()
 
     def _note(self, service, operation):
         self.calls.append(operation)
-        self.asked.append(f"{service}:{operation}")
+        self.service_calls.append(f"{service}:{operation}")
 
     def call(self, service, operation, **arguments):
         self._note(service, operation)
@@ -33,8 +35,9 @@ class Counting:
 
     @property
     def writes(self):
+        """The recorded calls that change something."""
         return [call for call in self.calls if not READS.fullmatch(call)]
 
 
 class CountingCloud(Counting, ck.LocalCloud):
-    """A session's view of the running cloud."""
+    """A session's connection to the embedded cloud, with recorded calls."""

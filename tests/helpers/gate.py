@@ -1,11 +1,11 @@
-"""A gate that holds jobs up until a test opens it."""
+"""A gate that delays jobs until a test opens it."""
 
 import socket
 import threading
 
 
 class Gate:
-    """Holds jobs up, wherever they run, until it is opened."""
+    """A gate for jobs in any process or container: a socket that accepts no connection until `open`."""
 
     def __init__(self):
         self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -13,6 +13,7 @@ class Gate:
         self._guard = threading.Thread(target=self._let_in, daemon=True)
 
     def open(self):
+        """Let every job through, now and later."""
         self._guard.start()
 
     def close(self):

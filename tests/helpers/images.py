@@ -1,4 +1,4 @@
-"""Images of programs, for tests of what is in them."""
+"""Images of programs, for tests of their content."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""What an account has: every resource of every service that cloudknot touches, by its own name or id."""
+"""The resources of an account, by name or id, in every service that cloudknot uses."""
 
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 
 
 def inventory(cloud):
-    """``{kind: names}`` of what is there now."""
+    """Return the present names of each kind of resource."""
     return {kind: sorted(names(cloud)) for kind, names in KINDS.items()}
 
 
 def _names(service, operation, rows, name, **arguments):
-    """The ``name`` of every row of a paginated answer."""
+    """Return a function that lists the ``name`` of every row in a paginated answer."""
     return lambda cloud: [row[name] for page in cloud.pages(service, operation, **arguments) for row in page[rows]]
 
 
-def _of_each_role(cloud):
+def _policies_of_roles(cloud):
     for role in _names("iam", "list_roles", "Roles", "RoleName")(cloud):
         attached = cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]
         yield from (f"{role}: {policy['PolicyName']}" for policy in attached)
@@ -25,7 +25,7 @@ def _of_each_role(cloud):
 def _routes(cloud):
     for table in cloud.call("ec2", "describe_route_tables")["RouteTables"]:
         yield from (f"{table['RouteTableId']}: {route.get('DestinationCidrBlock')}" for route in table["Routes"])
-        yield from (f"{table['RouteTableId']}: {one.get('SubnetId')}" for one in table["Associations"])
+        yield from (f"{table['RouteTableId']}: {link.get('SubnetId')}" for link in table["Associations"])
 
 
 def _instances(cloud):
@@ -74,7 +74,7 @@ def _objects(cloud):
 KINDS = {
     "stacks": _names("cloudformation", "describe_stacks", "Stacks", "StackName"),
     "roles": _names("iam", "list_roles", "Roles", "RoleName"),
-    "policies of roles": _of_each_role,
+    "policies of roles": _policies_of_roles,
     "instance profiles": _names("iam", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName"),
     "policies": _names("iam", "list_policies", "Policies", "PolicyName", Scope="Local"),
     "vpcs": _names("ec2", "describe_vpcs", "Vpcs", "VpcId"),

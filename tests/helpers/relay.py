@@ -1,4 +1,4 @@
-"""A wire to an engine or a registry that keeps what is asked over it, and can be held and cut."""
+"""A proxy before a Docker engine or a registry that records requests, and can stop or break connections."""
 
 import contextlib
 import re
@@ -7,6 +7,7 @@ import socketserver
 import threading
 
 PATIENCE = 120
+"""Seconds that a held or half-closed connection stays open, so that a failed test still ends."""
 _REQUEST = re.compile(rb"\b(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1\r\n")
 
 
@@ -24,23 +25,23 @@ class _Tcp(_Server, socketserver.TCPServer):
 
 
 class Relay:
-    """Passes on what it gets; a context manager.
+    """A proxy for one server, and a context manager.
 
     Parameters
     ----------
     upstream : str or tuple
-        Where to: the path of a socket, or host and port.
+        The server: the path of a socket, or host and port.
     path : path, optional
         The socket to listen on. Default: a free port of 127.0.0.1.
 
     Attributes
     ----------
     requests : list of tuple of str
-        Method and path of every HTTP request.
+        Method and path of each HTTP request.
     sent : int
-        Bytes that were sent upstream.
+        Bytes sent upstream.
     held : Event
-        Set when as many bytes were sent as `hold_after` was told.
+        Set when the bytes sent exceed the limit that `hold_after` has set.
     """
 
     def __init__(self, upstream, path=None):
@@ -68,20 +69,20 @@ class Relay:
         )
 
     def forget(self):
-        """Count from here."""
+        """Start to count requests and bytes anew."""
         with self._lock:
             self.requests.clear()
             self.sent = 0
 
     def hold_after(self, size):
-        """Stop passing on after so many more bytes, until `cut`."""
+        """Stop sending upstream after ``size`` more bytes, until `cut`."""
         with self._lock:
             self.sent, self._limit = 0, size
             self.held.clear()
             self._free.clear()
 
     def cut(self, refused=b""):
-        """Break every connection, and every new one on which this is sent first, until `mend`."""
+        """Break every connection. Until `mend`, break also each new one whose first bytes contain ``refused``."""
         with self._lock:
             self._refused, self._limit = refused, None
             broken, self._open = self._open, []
@@ -91,6 +92,7 @@ class Relay:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def mend(self):
+        """Accept new connections again."""
         self._refused = None
 
     def _handle(self, client):
@@ -101,10 +103,10 @@ class Relay:
             server.connect(self._upstream)
             with self._lock:
                 self._open += [client, server]
-            there = threading.Thread(target=self._pump, args=(client, server, self._note), daemon=True)
-            there.start()
+            upload = threading.Thread(target=self._pump, args=(client, server, self._note), daemon=True)
+            upload.start()
             self._pump(server, client)
-            there.join(PATIENCE)
+            upload.join(PATIENCE)
 
     def _pump(self, source, sink, note=None):
         with contextlib.suppress(OSError):

@@ -3,11 +3,17 @@
 import time
 
 LONG = 120
-"""Seconds; nothing here takes that long, but the machine may be busy."""
+"""Seconds. Nothing takes that long on an idle machine, but the machine may be busy."""
 
 
 def until(condition, timeout=LONG, pause=0.02):
-    """Wait for a condition and return what it gives."""
+    """Return the first true value of a condition.
+
+    Raises
+    ------
+    AssertionError
+        The condition stays false for ``timeout`` seconds.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if result := condition():

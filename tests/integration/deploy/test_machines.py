@@ -74,14 +74,14 @@ def test_an_image_that_was_switched_off_is_refused(counting, cloud):
 def test_what_is_there_is_looked_up_once(counting, image, lab):
     choices = {"image_id": image("x86_64"), "ec2_key_pair": lab}
     knot = ck.Knot(name="own-image", func=square, cloud=counting, **choices)
-    assert LOOKS & {*counting.asked} == {"ec2:describe_images", "ec2:describe_key_pairs"}
+    assert LOOKS & {*counting.service_calls} == {"ec2:describe_images", "ec2:describe_key_pairs"}
     assert knot.map([3]).result(120) == [9]
     counting.forget()
     ck.Knot(name="own-image", func=square, cloud=counting, **choices)
-    assert not LOOKS & {*counting.asked}
+    assert not LOOKS & {*counting.service_calls}
     assert counting.writes == []
     ck.Knot(name="own-image", func=square, cloud=counting)
-    assert not LOOKS & {*counting.asked}
+    assert not LOOKS & {*counting.service_calls}
 
 
 def test_an_image_must_fit_instance_types_that_change(counting, image):
