@@ -11,6 +11,7 @@ HOST = "host"
 """The end of an attempt on a lost host. All other ends are exit codes."""
 RULES = (ExitRule("RETRY", on_status_reason="Host EC2*"), ExitRule("EXIT", on_reason="*", on_exit_code="*"))
 
+# At least as many ends as any strategy below has attempts.
 attempt_ends = st.lists(st.sampled_from([0, 1, 137, HOST]), min_size=10, max_size=10)
 
 

@@ -1,4 +1,4 @@
-"""A file lock excludes other threads and processes until its last holder ends. The processes are real."""
+"""A file lock excludes other threads and processes until its last holder ends. Threads and processes are real."""
 
 import subprocess
 import sys

@@ -9,7 +9,7 @@ from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.policy import Access, decide, parse
 
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
-NAMES = Names("123456789012", "us-east-1", lambda kind, name: f"arn:aws:iam::123456789012:role/found/{name}")
+NAMES = Names("123456789012", "us-east-1", lambda kind, name: f"arn:aws:iam::123456789012:role/existing/{name}")
 
 
 def policy(*statements, effect="Allow"):
@@ -146,7 +146,7 @@ class TestAccesses:
     def test_access_to_role_names_its_path(self):
         assert needed("iam", "CreateRole", RoleName="r", Path="/cloudknot/")[0][1].endswith(":role/cloudknot/r")
         assert needed("iam", "DeleteRole", RoleName="r") == [
-            ("iam:DeleteRole", "arn:aws:iam::123456789012:role/found/r")
+            ("iam:DeleteRole", "arn:aws:iam::123456789012:role/existing/r")
         ]
 
     def test_tags_of_new_resource_become_condition_keys(self):

@@ -196,6 +196,7 @@ def test_digest_distinguishes_similar_values(first: str, second: str) -> None:
 
 
 def test_digest_covers_long_chain_of_functions() -> None:
+    # A recursive digest could fail here. cloudpickle itself exceeds the recursion limit with 200 functions.
     chain = "\n".join(f"def f{n}(): return f{n + 1}()" for n in range(60)) + "\ndef f60(): return {}"
     assert digest(chain.format(1), "f0") != digest(chain.format(2), "f0")
 
@@ -210,6 +211,7 @@ def test_digest_covers_source_of_helper_module(tmp_path: Path) -> None:
 
 
 def test_digest_covers_content_of_large_values():
+    # Values above 64 KiB are hashed apart from the rest.
     large = bytes(100_000)
     assert Fingerprint(large).digest == Fingerprint(bytes(100_000)).digest
     assert Fingerprint(large).digest != Fingerprint(bytes(99_999) + b"1").digest

@@ -264,7 +264,8 @@ print(type(result) is sim.Wrong, result.args, sim.Wrong.m is method)
     assert python("-c", make + later, cwd=tmp_path) == "True (3,) True"
 
 
-def test_decorator_of_another_module_does_not_bring_module_of_function(run: Run) -> None:
+def test_function_with_decorator_of_another_module_runs_without_its_own_module(run: Run) -> None:
+    # The job has no pytest, so it could not import sim.
     files = {
         "deco.py": "def plus(f):\n    def inner(x): return helper(f(x))\n    return inner\n"
         "def helper(x): return x + 1",
@@ -399,4 +400,5 @@ def test_concurrent_threads_make_equal_programs() -> None:
         thread.join(60)
     assert len({program.digest for program in programs}) == 1
     assert len(programs) == 4
+    # All threads share cloudpickle's registry of modules, so each must leave it empty.
     assert not cloudpickle.list_registry_pickle_by_value()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cloudknot.worker.inputs import _windows
 from cloudknot.worker.s3.limits import SKIP, WINDOW
 
+# Small elements, elements around the distance that a request reads over, and elements around the size of a window.
 sizes = st.integers(1, 100) | st.integers(1, 2 * SKIP) | st.integers(WINDOW // 3, 2 * WINDOW)
 
 

@@ -48,14 +48,14 @@ def error_response(code, status):
         (SSLError(endpoint_url="https://x", error="bad record"), Trouble.INSECURE),
         (CredentialRetrievalError(provider="x", error_msg="busy"), Trouble.NO_CREDENTIALS),
         (RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), NO_CREDENTIALS),
-        (RuntimeError("ours"), None),
+        (RuntimeError("unrelated"), None),
         (error_response("AccessDenied", 403), None),
         (error_response("NoSuchKey", 404), None),
         (error_response("ClientException", 400), None),
         (error_response("LimitExceededException", 400), None),
         (NoCredentialsError(), None),
         (ParamValidationError(report="wrong"), None),
-        (KeyError("ours"), None),
+        (KeyError("unrelated"), None),
     ],
 )
 def test_trouble_of_recognises_only_temporary_errors(error, trouble):

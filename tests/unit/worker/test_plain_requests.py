@@ -1,4 +1,4 @@
-"""Plain S3 requests are made only where boto3 would act alike, over a pool of connections. Sockets are local pairs."""
+"""Plain S3 requests leave unusual cases to boto3 and reuse connections. Pairs of local sockets stand in for these."""
 
 import os
 import socket

@@ -128,9 +128,9 @@ def test_upload_raises_error_of_writer_if_abort_fails_too():
     def fail():
         with Upload(s3, PLACE, encryption(None)) as upload:
             upload.write(bytes(PART_SIZE))
-            raise KeyError("mine")
+            raise KeyError("writer")
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(KeyError, match="writer"):
         fail()
     assert "complete_multipart_upload" not in s3.names
 
@@ -181,8 +181,8 @@ def test_upload_requests_encryption_when_it_creates_object(size, operation):
     assert s3.arguments(operation)["ServerSideEncryption"] == "aws:kms"
 
 
-def test_part_sizes_fit_largest_s3_object_into_10000_parts():
-    # The limits of S3: parts of 5 MiB to 5 GiB, 10,000 parts, and objects of 5 TiB.
+def test_part_sizes_fit_object_of_5_tib_into_10000_parts():
+    # S3 accepts 10,000 parts of 5 MiB to 5 GiB.
     sizes = [part_size(number) for number in range(10_000)]
     assert min(sizes) >= 5 * 2**20
     assert max(sizes) <= 5 * 2**30
