@@ -263,7 +263,7 @@ NOT_MODULES = {"map", "cloudknot", "cloudknot_worker", "choose_cloud"}
 
 
 def paths_on_page():
-    """Yield each path in docs/architecture.md, with the box whose paragraph names it."""
+    """Yield each path in docs/architecture.md, with the box of its paragraph."""
     _, drawing, text = PAGE.split("```")
     for name in re.findall(r"(?<![\w/.])(?:[a-z_]+/)+(?!\w)|\b[a-z_]+\.py\b", drawing):
         yield "", name
