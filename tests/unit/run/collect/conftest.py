@@ -1,4 +1,4 @@
-"""A job in memory and its future, without a cloud and without processes."""
+"""A fake job in memory and its future, without a cloud and without processes."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.unit.run.collect.fake_job import FakeJob, future_of
 
 @pytest.fixture
 def submit():
-    """Make a job and its future; whatever a test leaves open is cancelled."""
+    """Return a function that makes a fake job and its future. Afterwards, open futures are cancelled."""
     futures = []
 
     def make(function=square, inputs=(1, 2, 3), chunksize=1):

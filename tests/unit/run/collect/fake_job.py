@@ -1,4 +1,4 @@
-"""A job in memory, for tests of the collector and of futures."""
+"""A fake job in memory, for tests of the collector and of futures."""
 
 import copy
 import io
@@ -13,10 +13,15 @@ from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import pack
 
 LONG = 30
+"""Seconds. A bound for waits that end at once unless the test fails."""
 
 
 class FakeJob:
-    """A job in memory, and the view of it: `finish` stores a pack as a worker would, `end` is what Batch would say."""
+    """A job in memory that is also its own `RunView`, cloud and run.
+
+    `finish` stores packs as a worker does. `end` sets Batch's description of a child. ``over`` ends the job, and every
+    listing of packs raises ``silence``.
+    """
 
     newest_round = newest_child = 0
     job_id = "j"
@@ -32,23 +37,25 @@ class FakeJob:
         self.pages, self.page = 0, 1000
 
     def finish(self, *indices):
+        """Call the function for each element and store the outcome."""
         for index in indices:
             envelope = run_element(self.function, partial(copy.copy, self.inputs[index]), False)
             self.packs[Location(index, 1)] = pack([envelope])
 
     def end(self, child, **job):
+        """Set the description of a child job."""
         self.ended[child] = {"jobId": f"j:{child}", **job}
 
     def list_packs(self, element):
         if self.silence:
             raise self.silence
         first = self.first_pack_start(element)
-        found = [
+        listed = [
             (location, len(data)) for location, data in sorted(self.packs.copy().items()) if location.first >= first
         ]
-        for start in range(0, len(found), self.page):
+        for start in range(0, len(listed), self.page):
             self.pages += 1
-            yield found[start : start + self.page]
+            yield listed[start : start + self.page]
 
     def read(self, location, start=0, end=None):
         self.reads += 1
@@ -89,9 +96,6 @@ class FakeJob:
     def place(self, index, child=None):
         return Place(index, f"j:{self.child_of(index)}")
 
-    states = {}
-    name = "fake"
-
     def reason_of_waiting(self):
         return ""
 
@@ -106,11 +110,13 @@ class FakeJob:
 
 
 def future_of(job, **choices):
-    """Begin to collect the results of a fake job, which is also its view."""
+    """Start a collector for a fake job and return the future of its map."""
     return collect(job, job, job, **choices).future
 
 
 class Odd(Exception):
+    """An exception that hands only one of its two arguments to `Exception`."""
+
     def __init__(self, number, why="no reason"):
         super().__init__(number)
         self.number, self.why = number, why

@@ -1,4 +1,4 @@
-"""``await`` of a map and of its elements, with a job whose state the test sets."""
+"""``await`` of a map and of its elements, with a fake job in memory."""
 
 import asyncio
 import threading
@@ -23,19 +23,19 @@ async def error_of(future):
         return error
 
 
-async def begun(future):
-    """Begin to wait in a task of its own."""
+async def waiting_task(future):
+    """Start a task that waits for a future, and return the task."""
     task = asyncio.ensure_future(error_of(future))
     await asyncio.sleep(0.05)
     assert not task.done()
     return task
 
 
-def test_a_map_and_its_elements_are_awaited(submit):
+def test_coroutine_awaits_map_and_elements(submit):
     job, future = submit()
 
     async def main():
-        waiting = [await begun(each) for each in (future, future[2])]
+        waiting = [await waiting_task(each) for each in (future, future[2])]
         job.finish(0, 1, 2)
         assert await asyncio.gather(*waiting) == [[1, 4, 9], 9]
         return await future, await future[0]
@@ -43,7 +43,7 @@ def test_a_map_and_its_elements_are_awaited(submit):
     assert asyncio.run(main()) == ([1, 4, 9], 1)
 
 
-def test_many_are_awaited_at_once_as_they_end(submit):
+def test_coroutine_awaits_many_elements_concurrently(submit):
     job, future = submit(lambda x: x, range(1000))
 
     async def main():
@@ -60,7 +60,7 @@ def test_many_are_awaited_at_once_as_they_end(submit):
     assert not future._all_waiters.callbacks
 
 
-def test_an_exception_is_raised_as_by_result(submit):
+def test_await_raises_same_exception_as_result(submit):
     job, future = submit(raise_on_two)
     job.finish(0, 1)
     job.end(2, status="FAILED", container={"exitCode": 9})
@@ -74,13 +74,13 @@ def test_an_exception_is_raised_as_by_result(submit):
     assert (elements[0], type(elements[2])) == (1, WorkerDiedError)
 
 
-def test_a_cloud_that_is_silent_ends_the_wait(submit):
+def test_await_ends_with_error_after_collector_fails(submit):
     job, future = submit()
     job.silence = RuntimeError("surprise")
     assert isinstance(asyncio.run(error_of(future)), BatchJobFailedError)
 
 
-def test_an_exception_that_coroutines_cannot_raise_is_its_cause(submit):
+def test_await_wraps_stop_iteration_in_runtime_error(submit):
     def stop(x):
         raise StopIteration(x)
 
@@ -91,7 +91,7 @@ def test_an_exception_that_coroutines_cannot_raise_is_its_cause(submit):
     assert isinstance(error.__cause__, StopIteration)
 
 
-def test_a_reduced_map_gives_its_one_value():
+def test_await_returns_single_value_of_reduced_map():
     job = FakeJob(sum, [[1, 2, 3]])
     job.run.manifest.gather = True
     future = future_of(job)
@@ -100,11 +100,11 @@ def test_a_reduced_map_gives_its_one_value():
     assert asyncio.run(value_of(future[0])) == 6
 
 
-def test_a_task_that_is_cancelled_ends_its_own_wait_only(submit):
+def test_cancelled_task_leaves_map_and_other_tasks_waiting(submit):
     job, future = submit()
 
     async def main():
-        waiting = [await begun(each) for each in (future, future, future[1], future[1])]
+        waiting = [await waiting_task(each) for each in (future, future, future[1], future[1])]
         for task in waiting[::2]:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -120,8 +120,8 @@ def test_a_task_that_is_cancelled_ends_its_own_wait_only(submit):
     assert asyncio.run(main()) == ([1, 4, 9], 4)
 
 
-def test_a_wait_that_was_given_up_leaves_nothing_behind(submit):
-    """Else the interpreter would not end before the map."""
+def test_abandoned_await_leaves_no_waiter_behind(submit):
+    """With a waiter left, the interpreter would not end before the map."""
     _, future = submit()
 
     async def main():
@@ -135,11 +135,11 @@ def test_a_wait_that_was_given_up_leaves_nothing_behind(submit):
     assert not future._done_callbacks
 
 
-def test_cancelling_the_map_reaches_the_tasks_and_does_not_cancel_them(submit):
+def test_cancelled_map_raises_in_awaiting_tasks_without_cancelling_them(submit):
     _, future = submit()
 
     async def main():
-        waiting = [await begun(each) for each in (future, future[0])]
+        waiting = [await waiting_task(each) for each in (future, future[0])]
         assert await asyncio.to_thread(future.cancel)
         errors = await asyncio.gather(*waiting)
         return [type(error) for error in errors], [task.cancelled() for task in waiting]
@@ -147,35 +147,36 @@ def test_cancelling_the_map_reaches_the_tasks_and_does_not_cancel_them(submit):
     assert asyncio.run(main()) == ([CancelledError] * 2, [False] * 2)
 
 
-def test_the_loop_goes_on_while_a_result_is_read(submit):
+def test_event_loop_keeps_running_while_future_reads_result(submit):
     job, future = submit()
     job.finish(0, 1, 2)
     future.exception(LONG)
-    go_on, reading = threading.Event(), threading.Event()
+    proceed, reading = threading.Event(), threading.Event()
     outcome = future._outcome
 
-    def slow():
+    def read_slowly():
         reading.set()
-        assert go_on.wait(LONG)
+        assert proceed.wait(LONG)
         return outcome()
 
-    future._outcome = slow
+    future._outcome = read_slowly
 
     async def main():
         waiting = asyncio.ensure_future(value_of(future))
         while not reading.is_set():
             await asyncio.sleep(0.01)
-        go_on.set()
+        proceed.set()
         return await waiting
 
     assert asyncio.run(main()) == [1, 4, 9]
 
 
-def test_a_loop_that_is_gone_does_no_harm(submit):
+def test_collector_survives_closed_event_loop(submit):
     job, future = submit()
     loop = asyncio.new_event_loop()
     waiting = loop.create_task(value_of(future))
     loop.run_until_complete(asyncio.sleep(0.05))
+    # Else asyncio logs that the pending task was destroyed.
     waiting._log_destroy_pending = False
     loop.close()
     called = []
@@ -185,7 +186,7 @@ def test_a_loop_that_is_gone_does_no_harm(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
-def test_an_empty_map_is_awaited_at_once():
+def test_empty_map_supports_await_indexing_and_retry_but_not_reduce():
     future = empty_map()
     assert asyncio.run(value_of(future)) == []
     assert (list(future), future[:1], future.retry_failed()) == ([], [], future)

@@ -1,4 +1,4 @@
-"""Cancelling a map, with a job whose state the test sets: what ends, and what is kept."""
+"""The end of jobs and elements after `MapFuture.cancel`, with a fake job in memory."""
 
 import threading
 from concurrent.futures import CancelledError, wait
@@ -11,7 +11,7 @@ from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of
 
 
-def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
+def test_cancel_terminates_job_and_cancels_pending_elements(submit):
     job, future = submit()
     job.finish(0)
     assert future[0].result(LONG) == 1
@@ -26,7 +26,7 @@ def test_cancel_ends_the_job_and_the_elements_that_are_left(submit):
     assert wait(future, LONG).not_done == set()
 
 
-def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
+def test_cancel_reports_elements_it_terminated_as_cancelled_not_failed(submit):
     """The collector may see the job end before `terminate` has returned."""
     job, future = submit()
 
@@ -34,8 +34,8 @@ def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
         job.over = True
         for child in range(3):
             job.end(child, status="FAILED", statusReason=reason)
-        seen = job.polls
-        until(lambda: job.polls > seen + 2)
+        polls = job.polls
+        until(lambda: job.polls > polls + 2)
 
     job.terminate = terminate
     future.add_done_callback(lambda _: None)
@@ -43,7 +43,7 @@ def test_cancel_does_not_mistake_the_end_it_makes_for_a_failure(submit):
     assert [future.cancelled(), *(element.cancelled() for element in future)] == [True] * 4
 
 
-def test_cancel_takes_what_was_stored_until_the_job_ended(submit):
+def test_cancel_keeps_results_stored_until_job_ends(submit):
     job, future = submit()
     job.terminate = lambda reason: job.finish(0, 2)
     assert future.cancel()
@@ -51,14 +51,14 @@ def test_cancel_takes_what_was_stored_until_the_job_ended(submit):
     assert [future[0].result(), future[2].result()] == [1, 9]
 
 
-def test_cancel_of_what_ends_meanwhile_is_no_cancel(submit):
+def test_cancel_returns_false_if_map_completes_meanwhile(submit):
     job, future = submit()
     job.terminate = lambda reason: job.finish(0, 1, 2)
     assert not future.cancel()
     assert future.result(0) == [1, 4, 9]
 
 
-def test_cancel_when_the_cloud_falls_silent_still_cancels(submit, caplog):
+def test_cancel_succeeds_without_last_results_of_unreachable_cloud(submit, caplog):
     job, future = submit()
 
     def terminate(reason):
@@ -71,19 +71,19 @@ def test_cancel_when_the_cloud_falls_silent_still_cancels(submit, caplog):
 
 
 @pytest.mark.parametrize("submits", [False, True])
-def test_cancel_and_memory_that_is_about_to_grow(submit, submits):
-    """Nothing is run again once the job was ended; what is just being submitted is waited for, and ended too."""
+def test_cancel_stops_memory_growth_before_or_after_its_submission(submit, submits):
+    """Before its submission, memory growth is dropped. During it, cancel waits, then terminates the new jobs too."""
     job, future = submit()
-    asked, cancelling, events = threading.Event(), threading.Event(), []
+    growing, cancelling, events = threading.Event(), threading.Event(), []
 
     def about_to_grow(child, description):
         if not submits:
-            asked.set()
+            growing.set()
             cancelling.wait(LONG)
         return True
 
     def grow(elements):
-        asked.set()
+        growing.set()
         until(lambda: future._collector._holds_failures.is_set())
         events.append("grown")
 
@@ -92,14 +92,14 @@ def test_cancel_and_memory_that_is_about_to_grow(submit, submits):
     for child in range(3):
         job.end(child, status="FAILED")
     job.over = True
-    assert asked.wait(LONG)
+    assert growing.wait(LONG)
     assert future.cancel()
     cancelling.set()
     until(lambda: not future._collector._thread.is_alive())
     assert events == (["grown", "ended"] if submits else ["ended"])
 
 
-def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
+def test_cancel_refused_by_cloud_leaves_map_running(submit):
     job, future = submit()
 
     def refuse(reason):
@@ -113,7 +113,7 @@ def test_a_cancel_that_the_cloud_refuses_leaves_the_map_as_it_is(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
-def test_cancel_after_the_end_does_nothing(submit):
+def test_cancel_after_end_of_map_does_nothing(submit):
     job, future = submit()
     job.finish(0, 1, 2)
     future.result(LONG)
@@ -123,7 +123,7 @@ def test_cancel_after_the_end_does_nothing(submit):
 
 
 class InterruptedJob(FakeJob):
-    """Ctrl-C comes while the main thread reads what was stored last."""
+    """A job that raises KeyboardInterrupt while the main thread lists the last packs."""
 
     def list_packs(self, element):
         if self.terminated and threading.current_thread() is threading.main_thread():
@@ -131,7 +131,7 @@ class InterruptedJob(FakeJob):
         return super().list_packs(element)
 
 
-def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
+def test_interrupted_cancel_ends_every_wait():
     future = future_of(InterruptedJob(square, [1, 2], 1))
     waiting = future[1]
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +142,7 @@ def test_a_cancel_that_is_interrupted_leaves_nobody_waiting():
         waiting.result(LONG)
 
 
-def test_a_callback_that_interrupts_a_cancel_leaves_nobody_waiting(submit):
+def test_cancel_interrupted_by_callback_runs_other_callbacks_and_ends_waits(submit):
     _, future = submit()
     called = []
 

@@ -1,4 +1,4 @@
-"""MapFuture and its collector, whatever order results and failures appear in, against a plain ``list(map(...))``."""
+"""Outcomes of a map for any order of packs and failures, compared with plain calls; with a fake job in memory."""
 
 import itertools
 from dataclasses import dataclass
@@ -21,12 +21,15 @@ OUT_OF_MEMORY = {
 
 
 class Refused(Exception):
-    """What the function raises."""
+    """The exception of the function."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What becomes of a map: the packs in the order in which they are stored, and which of its children die."""
+    """A course of a map: its packs in the order of their storage, and its dead children.
+
+    The first ``at_first`` packs exist before the collector starts. With ``silent``, the cloud fails for a while.
+    """
 
     count: int
     chunksize: int
@@ -54,7 +57,7 @@ def cases(draw):
     packs = []
     for child in children:
         chunk = range(child * chunksize, min(count, (child + 1) * chunksize))
-        # A child that dies has stored some of its first elements, or none.
+        # A dead child stored none or some of its first elements.
         end = draw(st.integers(chunk.start, chunk.stop - 1)) if child in dead else chunk.stop
         cuts = sorted(
             draw(st.sets(st.integers(chunk.start + 1, end - 1), max_size=3)) if end - chunk.start > 1 else []
@@ -67,7 +70,7 @@ def cases(draw):
 
 
 def store(job, case, packs):
-    """As workers do: the outcomes of neighbouring elements in one object."""
+    """Store packs as workers do: outcomes of consecutive elements in one object."""
     for first, number in packs:
         envelopes = [run_element(case.behave, partial(int, index), False) for index in range(first, first + number)]
         job.packs = {**job.packs, Location(first, number): pack(envelopes)}
@@ -75,7 +78,7 @@ def store(job, case, packs):
 
 @settings(max_examples=60, deadline=None)
 @given(cases())
-def test_every_element_ends_as_a_plain_call_would_or_with_its_child(case):
+def test_element_ends_as_plain_call_does_or_dies_with_its_child(case):
     job = FakeJob(case.behave, range(case.count), case.chunksize)
     job.patience = LONG
     store(job, case, case.packs[: case.at_first])

@@ -1,4 +1,4 @@
-"""Why an element has no result: each of AWS's wordings becomes one class of error that says what to do."""
+"""The error for an element without a result, from descriptions of jobs in the words of AWS Batch."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def attempt(exit_code=None, reason=None, status_reason=EXITED):
 
 
 def failed(*attempts, **job):
-    """What DescribeJobs says of a failed job: the container's part is that of the last attempt."""
+    """Return DescribeJobs' description of a failed job. Its container is the one of the last attempt."""
     last = attempts[-1] if attempts else {}
     description = {
         "status": "FAILED",
@@ -49,7 +49,7 @@ CASES = {
         errors.OutOfMemoryError,
         r"used more memory than its job had, .*future\.retry_failed\(memory=",
     ),
-    "killed, nobody knows by whom": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
+    "killed, reason unknown": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
     "segmentation fault": (failed(attempt(139)), errors.WorkerDiedError, "signal 11"),
     "the process ended itself": (failed(attempt(9)), errors.WorkerDiedError, "exit code 9"),
     "timeout": (
@@ -57,28 +57,32 @@ CASES = {
         errors.JobTimeoutError,
         r"ran longer than the timeout of its job.*retry_failed\(timeout=",
     ),
-    "no image": (failed(attempt(None, NO_PULL, NOT_STARTED)), errors.ImagePullError, "image could not be pulled"),
-    "no manifest (ECS's newer wording)": (
+    "image not found": (
+        failed(attempt(None, NO_PULL, NOT_STARTED)),
+        errors.ImagePullError,
+        "image could not be pulled",
+    ),
+    "image manifest not found (ECS's newer wording)": (
         failed(attempt(None, "CannotPullImageManifestError: Error response from daemon", NOT_STARTED)),
         errors.ImagePullError,
         "image could not be pulled",
     ),
-    "no container": (
+    "container not started": (
         failed(attempt(None, "CannotStartContainerError: exec: no such file", NOT_STARTED)),
         errors.TaskStartError,
         "could not be started",
     ),
-    "no set-up": (
+    "container not initialized": (
         failed(attempt(None, "ResourceInitializationError: failed to validate logger args", NOT_STARTED)),
         errors.TaskStartError,
         "could not be",
     ),
-    "Docker hangs": (
+    "Docker timed out": (
         failed(attempt(None, "DockerTimeoutError: Could not transition to stopped; timed out", EXITED)),
         errors.HostLostError,
         "Docker stopped answering",
     ),
-    "Docker cannot tell": (
+    "Docker cannot inspect the container": (
         failed(attempt(None, "CannotInspectContainerError: Could not transition to stopped", EXITED)),
         errors.HostLostError,
         "Docker stopped answering",
@@ -89,7 +93,11 @@ CASES = {
         "was stopped before.*enough",
     ),
     "cancelled": (failed(statusReason="never mind", isCancelled=True), errors.JobCancelledError, "never mind"),
-    "dependency": (failed(statusReason="Dependent Job failed"), errors.DependencyFailedError, "waited for failed"),
+    "failed dependency": (
+        failed(statusReason="Dependent Job failed"),
+        errors.DependencyFailedError,
+        "waited for failed",
+    ),
     "too large for any machine": (
         failed(
             statusReason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement "
@@ -117,7 +125,7 @@ CASES = {
         errors.JobStuckError,
         "variables are too long",
     ),
-    "no words at all": (failed(), errors.BatchJobFailedError, r"did not run\. AWS Batch gave no reason\."),
+    "no reason given": (failed(), errors.BatchJobFailedError, r"did not run\. AWS Batch gave no reason\."),
     "success without a result": (
         {"status": "SUCCEEDED", "container": {"exitCode": 0}, "attempts": [attempt(0)]},
         errors.ResultMissingError,
@@ -128,19 +136,19 @@ CASES = {
         errors.JobNotSubmittedError,
         r"Submit it: future\.retry_failed\(\)\.",
     ),
-    "forgotten": ({}, errors.ResultMissingError, "no longer knows"),
+    "job that Batch has deleted": ({}, errors.ResultMissingError, "no longer knows"),
 }
 
 
 @pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
-def test_each_wording_is_a_class_of_its_own(job, kind, text):
+def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
     error = lost_error(Place(3, "job:3", "log://3"), ending(job))
     assert type(error) is kind
     with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* future\.job\.logs\(3\)$"):
         raise error
     attempts = job.get("attempts", [])
-    said = {job.get("statusReason"), *(each["container"].get("reason") for each in attempts)} - {None}
-    assert all(reason in error.reason for reason in said)
+    reasons = {job.get("statusReason"), *(ended["container"].get("reason") for ended in attempts)} - {None}
+    assert all(reason in error.reason for reason in reasons)
     exit_code = attempts[-1]["container"].get("exitCode") if attempts else None
     assert (error.index, error.job_id, error.attempt, error.exit_code, error.log_url) == (
         *(3, "job:3", len(attempts), exit_code),
@@ -149,16 +157,16 @@ def test_each_wording_is_a_class_of_its_own(job, kind, text):
     assert ".." not in str(error).replace("...", "")
 
 
-def test_every_class_for_an_ending_has_a_wording():
-    leaves = {kind for kind in _below(errors.BatchJobFailedError) if kind is not errors.ElementError}
+def test_cases_cover_every_error_class_of_failed_job():
+    leaves = {kind for kind in _subclasses(errors.BatchJobFailedError) if kind is not errors.ElementError}
     assert leaves == {case[1] for case in CASES.values()} - {errors.BatchJobFailedError}
 
 
-def _below(kind):
-    return {each for below in kind.__subclasses__() for each in (below, *_below(below))}
+def _subclasses(kind):
+    return {leaf for child in kind.__subclasses__() for leaf in (child, *_subclasses(child))}
 
 
-def test_the_last_attempt_says_why():
+def test_error_gives_reason_of_last_attempt():
     lost_first = failed(attempt(status_reason=HOST_LOST), attempt(1))
     assert (ending(lost_first).kind, ending(lost_first).attempt) == (errors.WorkerDiedError, 2)
     lost_last = failed(attempt(137, OUT_OF_MEMORY), attempt(status_reason=HOST_LOST))
@@ -166,13 +174,13 @@ def test_the_last_attempt_says_why():
     assert "Attempts: 2." in str(lost_error(Place(0, "j"), ending(lost_last)))
 
 
-def test_exit_code_137_is_out_of_memory_only_if_aws_says_so():
+def test_exit_code_137_means_out_of_memory_only_with_reason_from_aws():
     assert out_of_memory(ending(failed(attempt(137, OUT_OF_MEMORY))))
     assert not out_of_memory(ending(failed(attempt(137))))
     assert not out_of_memory(ending(failed(attempt(137, OUT_OF_MEMORY), isTerminated=True)))
 
 
-def test_an_error_for_want_of_memory_says_how_much_there_was():
+def test_out_of_memory_error_names_memory_and_doubled_value():
     job = failed(attempt(137, OUT_OF_MEMORY))
     job["container"]["resourceRequirements"] = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "7500"}]
     assert memory_of(job) == 7500
@@ -183,7 +191,7 @@ def test_an_error_for_want_of_memory_says_how_much_there_was():
     assert memory_of({}) is None
 
 
-def test_an_error_for_want_of_time_names_the_timeout_and_twice_as_much():
+def test_timeout_error_names_timeout_and_doubled_value():
     job = failed(
         attempt(137, status_reason="Job attempt duration exceeded timeout"), timeout={"attemptDurationSeconds": 1800}
     )
@@ -201,7 +209,7 @@ def test_an_error_for_want_of_time_names_the_timeout_and_twice_as_much():
         (None, False),
     ],
 )
-def test_what_no_machine_can_ever_take_is_told_from_what_waits(reason, never):
+def test_only_cancel_for_misconfiguration_means_job_never_runs(reason, never):
     assert bool(never_runs_reason({"status": "FAILED", "statusReason": reason})) == never
 
 

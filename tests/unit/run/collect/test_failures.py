@@ -1,4 +1,4 @@
-"""Failed elements of a map, with a job whose state the test sets: which error each one raises."""
+"""The error that each failed element of a map raises, with a fake job in memory."""
 
 import threading
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cloudknot.errors import (
 from tests.unit.run.collect.fake_job import LONG, Odd, raise_on_two
 
 
-def test_an_exception_comes_back_with_its_type_attributes_traceback_and_place(submit):
+def test_future_raises_exception_with_attributes_traceback_and_element(submit):
     job, future = submit(raise_on_two)
     job.finish(0, 1, 2)
     with pytest.raises(Odd) as caught:
@@ -30,19 +30,23 @@ def test_an_exception_comes_back_with_its_type_attributes_traceback_and_place(su
 
 
 class Custom(Exception):
+    """An exception with an attribute that cannot be pickled."""
+
     def __init__(self, a, b):
         super().__init__(f"{a} and {b}")
         self.a, self.lock = a, threading.Lock()
 
 
 class Reworded(Exception):
+    """An exception that hands a text to `Exception` in place of its arguments."""
+
     def __init__(self, a, b=0):
         super().__init__(f"{a} and {b}")
         self.a = a
 
 
 @pytest.mark.parametrize("kind", [Custom, Reworded])
-def test_an_exception_comes_back_without_its_init(submit, kind):
+def test_future_rebuilds_exception_without_calling_its_init(submit, kind):
     def raise_it(x):
         raise kind(x, x)
 
@@ -60,7 +64,7 @@ class Frozen(Exception):
     code: int
 
 
-def test_an_exception_that_takes_no_attributes_comes_back_and_its_neighbours_run(submit):
+def test_worker_stores_frozen_exception_and_runs_next_element(submit):
     def raise_it(x):
         if x == 5:
             raise Frozen(x)
@@ -80,7 +84,7 @@ def raise_badly(x):
     raise ValueError("with a lock", threading.Lock())
 
 
-def test_an_exception_that_cannot_travel_is_described(submit):
+def test_future_describes_exception_that_cannot_be_pickled(submit):
     job, future = submit(raise_badly, [5])
     job.finish(0)
     with pytest.raises(ElementError, match=r"raised ValueError: \('with a lock'.* cannot be sent back") as caught:
@@ -89,7 +93,7 @@ def test_an_exception_that_cannot_travel_is_described(submit):
     assert "raise_badly" in str(caught.value.__cause__)
 
 
-def test_a_result_that_cannot_be_pickled_is_described(submit):
+def test_future_names_element_of_unpicklable_result(submit):
     job, future = submit(lambda x: threading.Lock(), [1])
     job.finish(0)
     with pytest.raises(ElementError, match=r"Element 0 .* cannot be pickled.*lock"):
@@ -97,7 +101,7 @@ def test_a_result_that_cannot_be_pickled_is_described(submit):
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(3, 3), (None, 0), ("bye", 1)])
-def test_sys_exit_is_an_error_that_does_not_end_the_session(submit, code, exit_code):
+def test_sys_exit_in_function_does_not_end_session(submit, code, exit_code):
     def leave(x):
         raise SystemExit(code)
 
@@ -108,7 +112,7 @@ def test_sys_exit_is_an_error_that_does_not_end_the_session(submit, code, exit_c
     assert caught.value.exit_code == exit_code
 
 
-def test_keyboard_interrupt_in_the_job_does_not_interrupt_the_session(submit):
+def test_keyboard_interrupt_in_job_does_not_interrupt_session(submit):
     def interrupt(x):
         raise KeyboardInterrupt
 
@@ -133,7 +137,7 @@ FAILED = {"status": "FAILED"}
         ({"attempts": [{"container": {"reason": "CannotPullContainerError: x"}}]}, ImagePullError, "CannotPull"),
     ],
 )
-def test_a_child_that_failed_without_a_result_says_why(submit, ending, kind, text):
+def test_element_of_failed_child_raises_error_with_reason(submit, ending, kind, text):
     job, future = submit()
     job.finish(0, 2)
     job.end(1, **FAILED, **ending)
@@ -144,7 +148,7 @@ def test_a_child_that_failed_without_a_result_says_why(submit, ending, kind, tex
     assert future[0].result() == 1
 
 
-def test_the_error_names_the_log(submit):
+def test_error_gives_call_and_address_of_log(submit):
     job, future = submit(inputs=[1])
     job.end(0, **FAILED, container={"exitCode": 9, "logStreamName": "s/default/1"})
     with pytest.raises(WorkerDiedError, match=r"job\.logs\(0\)") as caught:
@@ -152,7 +156,7 @@ def test_the_error_names_the_log(submit):
     assert caught.value.log_url == "log://aws/batch/job/s/default/1"
 
 
-def test_in_a_chunk_what_was_stored_before_the_death_is_kept(submit):
+def test_future_keeps_results_that_dead_child_stored(submit):
     job, future = submit(inputs=range(6), chunksize=3)
     job.finish(0, 1, 2, 3)
     job.end(1, **FAILED, container={"exitCode": 9})
@@ -162,14 +166,14 @@ def test_in_a_chunk_what_was_stored_before_the_death_is_kept(submit):
             future[index].result(LONG)
 
 
-def test_a_stored_result_wins_over_a_failed_status(submit):
+def test_stored_result_overrides_failed_status(submit):
     job, future = submit(inputs=[3])
     job.end(0, **FAILED, container={"exitCode": 1})
     job.finish(0)
     assert future.result(LONG) == [9]
 
 
-def test_success_without_a_result_is_an_error(submit):
+def test_successful_job_without_stored_result_is_error(submit):
     job, future = submit(inputs=[3])
     job.end(0, status="SUCCEEDED", container={"exitCode": 0})
     job.over = True
@@ -177,7 +181,7 @@ def test_success_without_a_result_is_an_error(submit):
         future.result(LONG)
 
 
-def test_a_job_that_batch_forgot_ends_too(submit):
+def test_map_ends_when_batch_has_deleted_its_job(submit):
     job, future = submit()
     job.finish(0)
     job.over = True

@@ -1,4 +1,4 @@
-"""MapFuture and its collector, with a job whose state the test sets: no cloud, no processes."""
+"""MapFuture and its collector, with a fake job in memory: no cloud, no processes."""
 
 import asyncio
 import sys
@@ -26,14 +26,14 @@ from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, raise_on_two
 
 
-def test_result_is_the_list_in_input_order(submit):
+def test_future_returns_results_in_input_order(submit):
     job, future = submit()
     job.finish(2, 0, 1)
     assert future.result(LONG) == [1, 4, 9]
     assert future.done()
 
 
-def test_elements_end_one_by_one(submit):
+def test_element_ends_before_its_map(submit):
     job, future = submit()
     job.finish(1)
     assert future[1].result(LONG) == 4
@@ -43,7 +43,7 @@ def test_elements_end_one_by_one(submit):
     assert [element.result(LONG) for element in future] == [1, 4, 9]
 
 
-def test_it_is_a_sequence_of_its_elements(submit):
+def test_future_is_sequence_of_element_futures(submit):
     _, future = submit()
     assert len(future) == 3
     assert future[-1] is future[2]
@@ -51,14 +51,14 @@ def test_it_is_a_sequence_of_its_elements(submit):
     assert [element.index for element in future] == [0, 1, 2]
 
 
-def test_an_empty_map_is_done():
+def test_empty_map_is_done_at_once():
     future = empty_map()
     assert future.done()
     assert future.result() == []
     assert list(future) == []
 
 
-def test_as_completed_and_wait_take_elements_and_map(submit):
+def test_as_completed_and_wait_accept_elements_and_map(submit):
     job, future = submit()
     job.finish(0)
     first = wait(future, LONG, FIRST_COMPLETED)
@@ -68,7 +68,7 @@ def test_as_completed_and_wait_take_elements_and_map(submit):
     assert wait([future], LONG).not_done == set()
 
 
-def test_asyncio_can_await_an_element(submit):
+def test_asyncio_wraps_future_of_element(submit):
     job, future = submit()
     job.finish(0, 1, 2)
 
@@ -78,13 +78,13 @@ def test_asyncio_can_await_an_element(submit):
     assert asyncio.run(main()) == 9
 
 
-def test_none_is_a_value(submit):
+def test_none_is_valid_result(submit):
     job, future = submit(lambda x: None)
     job.finish(0, 1, 2)
     assert future.result(LONG) == [None, None, None]
 
 
-def test_timeout_leaves_the_job_and_says_how_to_return(submit):
+def test_timeout_keeps_job_running_and_explains_how_to_return(submit):
     job, future = submit()
     with pytest.raises(CKTimeoutError, match=r"look at knot\.jobs") as caught:
         future.result(0.01)
@@ -96,11 +96,11 @@ def test_timeout_leaves_the_job_and_says_how_to_return(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
-def test_callbacks_run_once_for_each_future(submit):
+def test_future_calls_each_callback_once(submit):
     job, future = submit()
     called = []
-    for each in (future, *future):
-        each.add_done_callback(called.append)
+    for waited in (future, *future):
+        waited.add_done_callback(called.append)
     job.finish(0, 1, 2)
     future.result(LONG)
     late = []
@@ -111,7 +111,7 @@ def test_callbacks_run_once_for_each_future(submit):
     assert len(called) == 4
 
 
-def test_an_element_that_waits_is_not_cancelled_and_never_known_to_run(submit):
+def test_pending_element_refuses_cancel_and_is_never_running(submit):
     job, future = submit()
     assert (future[0].cancel(), future[0].running(), future[0].cancelled()) == (False, False, False)
     assert job.terminated == []
@@ -119,8 +119,8 @@ def test_an_element_that_waits_is_not_cancelled_and_never_known_to_run(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
-def test_a_value_of_another_attempt_takes_the_place_of_a_failure(submit):
-    """Both attempts run at once; the one whose element failed was seen first."""
+def test_value_of_concurrent_attempt_replaces_failure(submit):
+    """The collector sees the attempt with the failed element first."""
     job, future = submit(inputs=[1, 2, 3], chunksize=3)
     good, bad = run_element(square, lambda: 1, False), run_element(len, lambda: 1, False)
     job.packs = {Location(0, 2): pack([bad, good])}
@@ -135,7 +135,7 @@ def test_a_value_of_another_attempt_takes_the_place_of_a_failure(submit):
     assert future.result(LONG) == [1, 1, 9]
 
 
-def test_memory_that_another_session_lets_grow_is_looked_for_and_no_outage(submit, caplog):
+def test_collector_awaits_memory_growth_of_another_session_without_warning(submit, caplog):
     job, future = submit()
     job.patience, refused = 0, []
 
@@ -155,7 +155,7 @@ def test_memory_that_another_session_lets_grow_is_looked_for_and_no_outage(submi
     assert caplog.records == []
 
 
-def test_a_cloud_that_is_silent_for_a_while_is_asked_again(submit):
+def test_collector_resumes_after_short_outage(submit):
     job, future = submit()
     job.patience = LONG
     job.silence = CloudError("no answer")
@@ -168,7 +168,7 @@ def test_a_cloud_that_is_silent_for_a_while_is_asked_again(submit):
 
 
 @pytest.mark.parametrize("error", [CloudError("no answer"), PermissionDeniedError("no")])
-def test_a_cloud_that_stays_silent_ends_the_wait(submit, error):
+def test_wait_ends_with_error_after_long_outage(submit, error):
     job, future = submit()
     job.silence = error
     with pytest.raises(BatchJobFailedError, match=r"Element 0 \(job j:0\)") as caught:
@@ -177,14 +177,14 @@ def test_a_cloud_that_stays_silent_ends_the_wait(submit, error):
     assert [element.exception().index for element in future] == [0, 1, 2]
 
 
-def test_an_unexpected_failure_of_the_collector_ends_the_wait(submit):
+def test_wait_ends_with_error_after_collector_fails(submit):
     job, future = submit()
     job.silence = RuntimeError("surprise")
     with pytest.raises(CloudknotError, match="surprise"):
         future.result(LONG)
 
 
-def test_an_elements_future_is_the_same_as_long_as_somebody_holds_it(submit):
+def test_map_returns_same_element_future_while_caller_holds_it(submit):
     job, future = submit(inputs=range(1000))
     held = future[3]
     assert future[3] is held
@@ -195,7 +195,7 @@ def test_an_elements_future_is_the_same_as_long_as_somebody_holds_it(submit):
     assert held.result(LONG) is future[3].result(LONG)
 
 
-def test_all_futures_of_one_element_are_equal(submit):
+def test_futures_of_same_element_are_equal(submit):
     job, future = submit(inputs=range(1000))
     other = submit(inputs=range(1000))[1]
     numbers = {element: number for number, element in enumerate(future)}
@@ -207,7 +207,7 @@ def test_all_futures_of_one_element_are_equal(submit):
     assert future[3] not in (future[2], other[3], 3)
 
 
-def test_a_million_futures_of_elements_take_less_than_a_hundred_bytes_each(submit):
+def test_element_future_takes_less_than_hundred_bytes(submit):
     future = submit(inputs=range(10_000))[1]
     held = [None] * len(future)
     tracemalloc.start()
@@ -220,7 +220,7 @@ def test_a_million_futures_of_elements_take_less_than_a_hundred_bytes_each(submi
     assert used / len(held) < 100
 
 
-def test_a_future_with_a_callback_is_kept(submit):
+def test_map_keeps_element_future_with_callback_until_it_ends(submit):
     job, future = submit()
     called = []
     future[1].add_done_callback(lambda done: called.append(done.result()))
@@ -230,7 +230,7 @@ def test_a_future_with_a_callback_is_kept(submit):
     assert not future._all_waiters.callbacks
 
 
-def test_a_waiter_of_the_standard_library_leaves_nothing_behind(submit):
+def test_standard_as_completed_leaves_no_waiter_behind(submit):
     job, future = submit(inputs=range(50))
     with pytest.raises(TimeoutError):
         list(as_completed(future, 0.01))
@@ -240,7 +240,7 @@ def test_a_waiter_of_the_standard_library_leaves_nothing_behind(submit):
     assert not future._all_waiters.of_elements
 
 
-def test_its_own_as_completed_holds_no_futures(submit):
+def test_as_completed_of_map_holds_no_futures(submit):
     job, future = submit(inputs=range(100))
     job.finish(5, 7)
     ending = future.as_completed(LONG)
@@ -250,7 +250,7 @@ def test_its_own_as_completed_holds_no_futures(submit):
     assert not future._futures._by_index
 
 
-def test_its_own_as_completed_has_a_bound(submit):
+def test_as_completed_of_map_raises_timeout_error(submit):
     job, future = submit()
     job.finish(0)
     ending = future.as_completed(0.3)
@@ -259,7 +259,7 @@ def test_its_own_as_completed_has_a_bound(submit):
         next(ending)
 
 
-def test_the_list_has_the_same_objects_as_the_elements(submit):
+def test_map_and_element_futures_return_same_objects(submit):
     job, future = submit(lambda x: [x], range(3))
     job.finish(0, 1, 2)
     first = future[1]
@@ -268,7 +268,7 @@ def test_the_list_has_the_same_objects_as_the_elements(submit):
     assert future[2].result() is future.result()[2]
 
 
-def test_what_has_no_room_is_read_when_it_is_asked_for(submit):
+def test_future_reads_results_again_that_exceed_cache(submit):
     job, future = submit(lambda x: bytes(1000), range(20))
     future._loader._packs._room = 5000
     job.finish(*range(20))
@@ -277,13 +277,13 @@ def test_what_has_no_room_is_read_when_it_is_asked_for(submit):
     assert future.result(LONG) == [bytes(1000)] * 20
 
 
-def test_a_straggler_at_the_front_does_not_have_all_listed_again(submit):
-    """10,000 children, of which the first is late: a look lists what is before and behind the done ones."""
+def test_collector_skips_packs_of_done_children_behind_late_first_child(submit):
+    """With 10,000 children, 10 pages have all packs. A poll lists only those before and after the done children."""
     job, future = submit(lambda x: x, range(10_000))
     job.page = 1000
     job.finish(*range(1, 9_999))
     assert future[9_998].result(LONG) == 9_998
-    # The look that found all of them may be going on. The next one has begun when there is one more poll.
+    # The listing that found all packs may still run. After one more poll, the next listing has begun.
     polls = job.polls
     until(lambda: job.polls > polls)
     polls, pages = job.polls, job.pages
@@ -294,7 +294,7 @@ def test_a_straggler_at_the_front_does_not_have_all_listed_again(submit):
 
 
 class Thing:
-    """Unpickles only where what it needs is there."""
+    """A value that unpickles only while ``missing`` is empty, as one whose module is installed."""
 
     def __init__(self, number):
         self.number = number
@@ -312,7 +312,7 @@ def make_thing(number):
     return f"thing {number}"
 
 
-def test_what_cannot_be_unpickled_can_be_once_what_it_needs_is_there(submit):
+def test_future_unpickles_result_after_missing_module_appears(submit):
     job, future = submit(Thing, range(3))
     element = future[1]
     missing.append("module")
@@ -328,15 +328,18 @@ def test_what_cannot_be_unpickled_can_be_once_what_it_needs_is_there(submit):
     assert element.result(LONG) == "thing 1"
 
 
-def test_two_who_wait_for_elements_of_two_maps_do_not_wait_for_each_other(submit):
-    """The standard library locks futures by their ids, which of two maps alternate."""
-    (_, one), (_, other) = submit(inputs=range(2000)), submit(inputs=range(2000))
+def test_concurrent_waits_for_elements_of_two_maps_do_not_deadlock(submit):
+    """The standard library locks futures in the order of their ids, and the ids of two maps alternate."""
+    (_, first), (_, second) = submit(inputs=range(2000)), submit(inputs=range(2000))
 
-    def go_on(maps):
+    def wait_repeatedly(maps):
         for _ in range(30):
             wait([element for pair in zip(*maps, strict=True) for element in pair], timeout=0.001)
 
-    threads = [threading.Thread(target=go_on, args=(maps,), daemon=True) for maps in ((one, other), (other, one))]
+    threads = [
+        threading.Thread(target=wait_repeatedly, args=(maps,), daemon=True)
+        for maps in ((first, second), (second, first))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -344,7 +347,7 @@ def test_two_who_wait_for_elements_of_two_maps_do_not_wait_for_each_other(submit
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_callback_that_ends_its_thread_does_not_end_the_collector(submit, caplog):
+def test_collector_survives_callback_that_exits(submit, caplog):
     job, future = submit()
     future[0].add_done_callback(lambda element: sys.exit("enough"))
     job.finish(0)
@@ -354,8 +357,8 @@ def test_a_callback_that_ends_its_thread_does_not_end_the_collector(submit, capl
     assert "A callback of an element's future failed" in caplog.text
 
 
-def test_a_snapshot_is_what_asyncio_asks_for(submit):
-    """From Python 3.14 on, in place of the fields that a future of the standard library has."""
+def test_snapshot_gives_asyncio_state_of_future(submit):
+    """From Python 3.14 on, asyncio reads a snapshot in place of private fields of a future."""
     job, future = submit(raise_on_two, [1, 2])
     assert future._get_snapshot() == (False, False, None, None)
     job.finish(0, 1)

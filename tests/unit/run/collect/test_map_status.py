@@ -1,4 +1,4 @@
-"""When Batch is asked why jobs wait, and what is told of it."""
+"""The reasons for waiting jobs that a map requests from Batch and reports, with a fake clock and a fake Batch."""
 
 import pytest
 
@@ -14,67 +14,68 @@ class Clock:
 
 
 class Batch:
-    """Gives reasons in turn, and counts how often it was asked."""
+    """A fake Batch that gives reasons in turn and counts the requests."""
 
     def __init__(self, *reasons):
-        self.reasons, self.asked = list(reasons), 0
+        self.reasons, self.requests = list(reasons), 0
 
     def __call__(self):
-        self.asked += 1
+        self.requests += 1
         return self.reasons.pop(0) if len(self.reasons) > 1 else self.reasons[0]
 
 
-WAITS = {"RUNNABLE": 3, "SUCCEEDED": 1}
+WAITING = {"RUNNABLE": 3, "SUCCEEDED": 1}
 
 
-def looks(watch, clock, batch, states, seconds):
-    told = []
+def reported(watch, clock, batch, states, seconds):
+    """Look once a second and return the reported reasons."""
+    reasons = []
     for _ in range(seconds):
-        told.append(watch.look(states, batch))
+        reasons.append(watch.look(states, batch))
         clock.now += 1
-    return [reason for reason in told if reason]
+    return [reason for reason in reasons if reason]
 
 
-def test_a_reason_is_told_once_and_asked_for_ever_more_rarely():
+def test_watch_reports_reason_once_and_requests_it_ever_less_often():
     clock, batch = Clock(), Batch("", TOO_MANY_VCPUS)
     watch = StuckWatch(clock)
-    assert looks(watch, clock, batch, WAITS, 3600) == [TOO_MANY_VCPUS]
-    assert batch.asked < 3600 / LONGEST + 10
+    assert reported(watch, clock, batch, WAITING, 3600) == [TOO_MANY_VCPUS]
+    assert batch.requests < 3600 / LONGEST + 10
 
 
-def test_the_reason_is_known_as_long_as_nothing_runs():
+def test_watch_keeps_reason_until_job_runs():
     clock, batch = Clock(), Batch(TOO_MANY_VCPUS)
     watch = StuckWatch(clock)
-    looks(watch, clock, batch, WAITS, int(FIRST))
+    reported(watch, clock, batch, WAITING, int(FIRST))
     assert watch.reason == ""
-    looks(watch, clock, batch, WAITS, 5)
+    reported(watch, clock, batch, WAITING, 5)
     assert watch.reason == TOO_MANY_VCPUS
-    looks(watch, clock, batch, {"RUNNING": 1, "RUNNABLE": 2}, 1)
+    reported(watch, clock, batch, {"RUNNING": 1, "RUNNABLE": 2}, 1)
     assert watch.reason == ""
 
 
-def test_another_reason_is_told_too():
+def test_watch_reports_each_new_reason_once():
     clock, batch = Clock(), Batch("CAPACITY:A", "CAPACITY:B", "CAPACITY:A")
-    assert looks(StuckWatch(clock), clock, batch, WAITS, 3600) == ["CAPACITY:A", "CAPACITY:B"]
+    assert reported(StuckWatch(clock), clock, batch, WAITING, 3600) == ["CAPACITY:A", "CAPACITY:B"]
 
 
 @pytest.mark.parametrize("states", [{}, {"RUNNABLE": 3, "RUNNING": 1}, {"RUNNABLE": 1, "STARTING": 1}, {"PENDING": 1}])
-def test_where_something_runs_or_nothing_waits_batch_is_not_asked(states):
+def test_watch_requests_no_reason_if_jobs_run_or_none_waits(states):
     clock, batch = Clock(), Batch(TOO_MANY_VCPUS)
-    assert looks(StuckWatch(clock), clock, batch, states, 100) == []
-    assert batch.asked == 0
+    assert reported(StuckWatch(clock), clock, batch, states, 100) == []
+    assert batch.requests == 0
 
 
-def test_what_waits_shortly_is_not_asked_for():
+def test_watch_requests_no_reason_for_short_waits():
     clock, batch = Clock(), Batch(TOO_MANY_VCPUS)
     watch = StuckWatch(clock)
     for _ in range(10):
-        looks(watch, clock, batch, WAITS, int(FIRST) - 1)
-        looks(watch, clock, batch, {"RUNNING": 1}, 5)
-    assert batch.asked == 0
+        reported(watch, clock, batch, WAITING, int(FIRST) - 1)
+        reported(watch, clock, batch, {"RUNNING": 1}, 5)
+    assert batch.requests == 0
 
 
-# The statusReasons that the AWS Batch user guide gives in "Jobs stuck in a RUNNABLE status", and what a person learns.
+# Each statusReason in the AWS Batch user guide, "Jobs stuck in a RUNNABLE status", and words of its explanation.
 DOCUMENTED = {
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type "
     "[m5.large]": ("no machine of these instance types", "AWS keeps trying", "more instance_types"),
@@ -110,11 +111,13 @@ DOCUMENTED = {
 
 
 @pytest.mark.parametrize("reason", DOCUMENTED)
-def test_each_documented_reason_is_explained_with_what_to_do_and_quoted(reason):
-    told = explain("pi-calc", reason)
-    assert told.startswith(("pi-calc: a job is waiting, because ", "pi-calc: a job is waiting, and AWS Batch cannot "))
-    assert [text for text in DOCUMENTED[reason] if text not in told] == []
-    assert told.endswith(f". AWS reports: {reason.rstrip('.')}")
+def test_explanation_of_documented_reason_has_fix_and_quotes_aws(reason):
+    explanation = explain("pi-calc", reason)
+    assert explanation.startswith(
+        ("pi-calc: a job is waiting, because ", "pi-calc: a job is waiting, and AWS Batch cannot ")
+    )
+    assert [text for text in DOCUMENTED[reason] if text not in explanation] == []
+    assert explanation.endswith(f". AWS reports: {reason.rstrip('.')}")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_each_documented_reason_is_explained_with_what_to_do_and_quoted(reason):
         ("A reason nobody has met", "a job is waiting. AWS reports: A reason nobody has met"),
     ],
 )
-def test_a_reason_that_is_not_documented_is_quoted_too(reason, text):
-    told = explain("pi-calc", reason)
-    assert text in told
-    assert told.endswith(f"AWS reports: {reason}")
+def test_explanation_of_unknown_reason_quotes_aws(reason, text):
+    explanation = explain("pi-calc", reason)
+    assert text in explanation
+    assert explanation.endswith(f"AWS reports: {reason}")

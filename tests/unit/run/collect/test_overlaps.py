@@ -1,4 +1,4 @@
-"""Packs of attempts that ran at once overlap: sessions and jobs that take the results agree about each element."""
+"""Overlapping packs of concurrent attempts: a session and a job choose the same outcome for each element."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ COUNT = 8
 
 @st.composite
 def stored_packs(draw):
-    """Packs of one round, each with when it was stored and which of its elements have a value."""
+    """Draw packs of one round, each with its time of storage and the elements that have a value."""
     found = {}
     for first in draw(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6)):
         number = draw(st.integers(1, COUNT - first))
@@ -30,11 +30,11 @@ def kinds(oks):
 
 
 def listed(packs):
-    return [Listed(each, 100, NOON + timedelta(seconds=second)) for each, (second, _) in sorted(packs.items())]
+    return [Listed(location, 100, NOON + timedelta(seconds=second)) for location, (second, _) in sorted(packs.items())]
 
 
-def as_a_session(packs, page):
-    """The last element never ends, so the map goes on."""
+def table_of_session(packs, page):
+    """Return the element table of a session. Its map continues, because its last element never ends."""
     elements = ElementTable(COUNT + 1)
     pages = listed(packs)
     for found in oldest_first(pages[start : start + page] for start in range(0, len(pages), page)):
@@ -44,8 +44,8 @@ def as_a_session(packs, page):
     return elements
 
 
-def as_a_job(packs):
-    """What a job takes that has these results as its elements."""
+def choice_of_job(packs):
+    """Return the packs that a job chooses if its elements are these results."""
     found = {}
     for cluster in clusters(listed(packs)):
         found.update(choose_packs(cluster, lambda location: kinds(packs[location][1])))
@@ -53,8 +53,8 @@ def as_a_job(packs):
 
 
 @given(stored_packs(), st.integers(1, 4))
-def test_a_session_and_a_job_take_the_same_outcomes(packs, page):
-    elements, found = as_a_session(packs, page), as_a_job(packs)
+def test_session_and_job_choose_same_outcomes(packs, page):
+    elements, found = table_of_session(packs, page), choice_of_job(packs)
     for index in range(COUNT):
         if index not in found:
             assert elements.state(index) == PENDING
@@ -67,7 +67,7 @@ def test_a_session_and_a_job_take_the_same_outcomes(packs, page):
     assert elements.pending == elements.number_of(PENDING)
 
 
-def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
+def test_value_replaces_failure_until_map_ends():
     elements = ElementTable(3)
     assert elements.store(Location(0, 2), 100, kinds([False, True])) == (0, b"\1\1")
     assert elements.takes(Location(0, 1))
@@ -80,7 +80,7 @@ def test_a_value_takes_the_place_of_a_failure_until_the_map_has_ended():
     assert (elements.pending, elements.without_value, elements.state(2)) == (0, 1, FAILURE)
 
 
-def test_any_number_of_rounds_is_known():
+def test_element_table_stores_round_numbers_up_to_40000():
     elements = ElementTable(2)
     for number in (0, 255, 256, 40_000):
         again = elements.reopened()

@@ -1,4 +1,4 @@
-"""Packs that are kept within a bound, whoever reads them."""
+"""The bound of the pack cache, with a storage that makes threads read at the same time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
 
 
 class Store:
-    """Every pack is the same; the first reads wait for each other."""
+    """A storage of identical packs. The first ``together`` reads wait for each other."""
 
     def __init__(self, together):
         self.reads, self._barrier, self._together = 0, threading.Barrier(together), together
@@ -24,7 +24,7 @@ class Store:
         return DATA[start:end]
 
 
-def test_a_pack_that_two_read_at_once_takes_its_room_once():
+def test_cache_counts_pack_once_that_two_threads_read():
     store = Store(2)
     packs = Packs(store, room=2 * len(DATA) + 100)
     first, second = Location(0, 1), Location(1, 1)
@@ -32,5 +32,5 @@ def test_a_pack_that_two_read_at_once_takes_its_room_once():
         assert list(pool.map(packs.kinds, [first] * 2, [len(DATA)] * 2)) == [bytes([VALUE])] * 2
     packs.kinds(second, len(DATA))
     assert store.reads == 3
-    assert [bytes(packs.payload(each, len(DATA), 0)) for each in (first, second)] == [b"x" * 1000] * 2
+    assert [bytes(packs.payload(location, len(DATA), 0)) for location in (first, second)] == [b"x" * 1000] * 2
     assert store.reads == 3

@@ -1,4 +1,4 @@
-"""How many elements a child of a retry gets."""
+"""The chunksize of a retry, from rounds made without a cloud."""
 
 import pytest
 
@@ -9,10 +9,10 @@ from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest
 
 
-def rounds(chunksize, unasked=None, retried=None):
-    """A map of 100,000 elements, and perhaps a retry of 10 of them, with other chunks."""
+def rounds(chunksize, was_default=None, retried=None):
+    """Return the round of a map of 100,000 elements and, for ``retried``, a retry of 10 with that chunksize."""
     manifest = Manifest(100_000, chunksize, knot="k", run_id="r", created="", image="", function="f")
-    about = {} if unasked is None else {CHUNKSIZE_WAS_DEFAULT: unasked}
+    about = {} if was_default is None else {CHUNKSIZE_WAS_DEFAULT: was_default}
     first = Round(Submission(RunKeys("b", "p/k/r"), manifest), range(100_000), 0, {}, about)
     if retried is None:
         return Rounds([first])
@@ -21,7 +21,7 @@ def rounds(chunksize, unasked=None, retried=None):
 
 
 @pytest.mark.parametrize(
-    ("earlier", "count", "asked", "expected"),
+    ("earlier", "count", "wanted", "expected"),
     [
         (rounds(100, True), 7, None, 1),
         (rounds(100, True), 1000, None, 1),
@@ -36,11 +36,11 @@ def rounds(chunksize, unasked=None, retried=None):
         (rounds(100, False, retried=1), 7, 20, 20),
     ],
 )
-def test_elements_of_a_child(earlier, count, asked, expected):
-    assert chunk_of_retry(earlier, count, asked) == expected
+def test_retry_keeps_chosen_chunksize_and_reduces_default(earlier, count, wanted, expected):
+    assert chunk_of_retry(earlier, count, wanted) == expected
 
 
 @pytest.mark.parametrize(("count", "expected"), [(7, 1), (1000, 1), (1001, 2), (100_000, 100)])
-def test_elements_of_a_child_after_a_process_died(count, expected):
+def test_retry_after_worker_death_reduces_any_chunksize(count, expected):
     assert chunk_after_death(rounds(100, False), count) == expected
     assert chunk_after_death(rounds(1, False), count) == 1

@@ -1,4 +1,4 @@
-"""How many elements a child gets."""
+"""The number of elements in a chunk, from the length of the input, measured times and the caller's choice."""
 
 import pytest
 from hypothesis import given
@@ -13,12 +13,12 @@ from cloudknot.worker.wire.pack import Envelope, head_size, pack, wall_seconds
 
 
 @pytest.mark.parametrize(
-    ("count", "asked", "usual", "expected"),
+    ("count", "wanted", "default", "expected"),
     [(5, None, 1, 1), (10_000, None, 1, 1), (50, None, 7, 7), (50_000, None, 7, 7), (10, 4, 1, 4), (50_000, 9, 1, 9)],
 )
-def test_what_is_asked_for_or_usual(count, asked, usual, expected):
-    assert chunksize(count, asked, usual, None, 256) == expected
-    assert not is_automatic(count, asked, usual)
+def test_map_takes_given_chunksize_or_default_of_function(count, wanted, default, expected):
+    assert chunksize(count, wanted, default, None, 256) == expected
+    assert not is_automatic(count, wanted, default)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_what_is_asked_for_or_usual(count, asked, usual, expected):
         (1_000_000, 3600.0, 256, None, 100),
     ],
 )
-def test_where_an_array_has_no_room_for_a_child_of_each(count, seconds, slots, timeout, expected):
+def test_map_chooses_chunksize_for_more_elements_than_array_children(count, seconds, slots, timeout, expected):
     assert chunksize(count, None, 1, seconds, slots, timeout) == expected
     assert is_automatic(count, None, 1)
 
 
 @given(st.integers(10_001, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5), st.none() | st.integers(60))
-def test_unasked_there_are_many_children_and_never_too_many(count, seconds, slots, timeout):
+def test_chosen_chunksize_makes_many_children_within_array_limit(count, seconds, slots, timeout):
     size = chunksize(count, None, 1, seconds, slots, timeout)
     assert -(-count // size) >= 500
     assert -(-count // size) <= MAX_CHILDREN
@@ -51,7 +51,7 @@ def test_unasked_there_are_many_children_and_never_too_many(count, seconds, slot
         assert size * seconds <= timeout or size in (1, smallest)
 
 
-def test_too_many_children_are_refused():
+def test_map_refuses_chunksize_with_too_many_children():
     with pytest.raises(CloudknotInputError, match="chunksize=3 or more"):
         chunksize(20_001, 2, 1, None, 256)
 
@@ -70,39 +70,39 @@ def test_too_many_children_are_refused():
         (1_000_000, 3600.0, 256, 100),
     ],
 )
-def test_automatic(count, seconds, slots, expected):
+def test_auto_chunksize_depends_on_measured_seconds_and_slots(count, seconds, slots, expected):
     assert chunksize(count, "auto", 1, seconds, slots) == expected
     assert is_automatic(count, "auto", 1)
 
 
-def test_automatic_children_end_well_within_the_timeout():
+def test_auto_chunksize_keeps_children_to_half_of_timeout():
     assert chunksize(1000, "auto", 1, 1.0, 2, 120) == 60
     assert chunksize(1000, "auto", 1, 100.0, 2, 120) == 1
 
 
 @given(st.integers(1, 10**7), st.none() | st.floats(0, 1e5), st.integers(0, 10**5))
-def test_automatic_is_always_possible(count, seconds, slots):
+def test_auto_chunksize_never_exceeds_array_limit(count, seconds, slots):
     size = chunksize(count, "auto", 1, seconds, slots)
     assert 1 <= size <= count
     assert -(-count // size) <= MAX_CHILDREN
 
 
 @given(st.integers(1, 10**6), st.floats(0.01, 50), st.integers(1, 1000))
-def test_automatic_children_take_minutes_or_hold_all(count, seconds, slots):
+def test_children_of_auto_chunksize_take_minutes_or_hold_all_elements(count, seconds, slots):
     size = chunksize(count, "auto", 1, seconds, slots)
     smallest = -(-count // MAX_CHILDREN)
     assert size * seconds <= LONGEST + seconds or size == smallest
     assert size * seconds >= SHORTEST - seconds or size == count
 
 
-def test_walls_are_those_of_values_in_the_first_bytes():
+def test_pack_head_gives_wall_seconds_of_its_values():
     packed = pack([Envelope(RAISED if n == 1 else VALUE, b"x" * 1000, n, 0, 0) for n in range(5)])
     assert wall_seconds(packed[: head_size(3)]) == [0, 2]
     assert wall_seconds(packed[: head_size(5)]) == [0, 2, 3, 4]
 
 
 class Storage:
-    """A bucket with one run of one pack, which somebody deletes between its being listed and its being read."""
+    """A bucket with one pack that another session deletes between the listing and the read."""
 
     bucket = "bucket"
 
@@ -120,5 +120,5 @@ class Cloud:
     storage = Storage()
 
 
-def test_a_run_that_is_deleted_meanwhile_tells_nothing():
+def test_measurement_ignores_run_deleted_during_its_reading():
     assert measured_seconds(Cloud(), RunKeys.of("bucket", "knot", "20260102T000000000000-abcdef"), "image") is None

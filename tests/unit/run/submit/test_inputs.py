@@ -1,4 +1,4 @@
-"""How inputs are laid out, against a storage in memory."""
+"""The layout of uploaded inputs, with a storage in memory."""
 
 import io
 import pickle
@@ -21,7 +21,7 @@ KEYS = RunKeys.of("bucket", "knot", "run")
 
 
 class MemoryStorage:
-    """Objects in a dict; uploads take pieces as S3's parts do."""
+    """A storage that keeps objects in a dict."""
 
     def __init__(self):
         self.objects = {}
@@ -47,7 +47,7 @@ def stored(elements, starmap=False):
 
 
 def slices(result, objects):
-    """What a worker cuts out for each element."""
+    """Return the bytes that a worker reads for each element."""
     data = objects[KEYS.inputs]
     if result.stride:
         offsets = [n * result.stride for n in range(result.count + 1)]
@@ -57,67 +57,68 @@ def slices(result, objects):
 
 
 @given(st.lists(st.one_of(st.integers(), st.text(), st.binary(max_size=300)), min_size=1, max_size=60))
-def test_every_slice_is_its_element(elements):
+def test_worker_unpickles_each_element_from_its_slice(elements):
     result, objects = stored(elements)
     assert result.count == len(elements)
     assert [pickle.loads(piece) for piece in slices(result, objects)] == elements
 
 
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=60))
-def test_padding_stays_small(elements):
+def test_packer_adds_little_padding(elements):
     _, objects = stored(elements)
     plain = sum(len(pickle.dumps(element)) for element in elements)
     assert sum(map(len, objects.values())) <= max((1 + PADDING) * plain, plain + OFFSET_SIZE * (len(elements) + 1))
 
 
-def test_numbers_need_no_index():
+def test_packer_stores_numbers_without_index():
     result, objects = stored(range(1000))
     assert result.stride
     assert set(objects) == {KEYS.inputs}
 
 
-def test_what_differs_in_size_gets_an_index():
+def test_packer_stores_index_for_elements_of_different_sizes():
     result, objects = stored(["a", "b" * 1000])
     assert result.stride == 0
     assert set(objects) == {KEYS.inputs, KEYS.index}
 
 
-def test_more_than_a_part_gets_an_index():
+def test_packer_stores_index_for_inputs_larger_than_upload_part():
     result, objects = stored(bytes(1_000_000) for _ in range(9))
     assert result.stride == 0
     assert [pickle.loads(piece) for piece in slices(result, objects)] == [bytes(1_000_000)] * 9
 
 
-def test_starmap_takes_any_iterable_as_arguments():
+def test_starmap_turns_any_iterable_into_tuple_of_arguments():
     result, objects = stored([[1, 2], (3, 4), "ab"], starmap=True)
     assert [pickle.loads(piece) for piece in slices(result, objects)] == [(1, 2), (3, 4), ("a", "b")]
 
 
-def test_the_element_that_cannot_be_pickled_is_named_and_nothing_is_stored():
+def test_upload_names_unpicklable_element_and_stores_nothing():
     storage = MemoryStorage()
     with pytest.raises(CloudknotInputError, match=r"Element 2 .*function"):
         upload_inputs(storage, KEYS, InputPacker([1, 2, lambda: 0], dump, False))
     assert storage.objects == {}
 
 
-def test_starmap_refuses_what_is_no_sequence():
+def test_starmap_refuses_element_without_arguments():
     with pytest.raises(CloudknotInputError, match=r"Element 1 .*starmap"):
         stored([(1,), 2], starmap=True)
 
 
 class Block:
-    """An element of which it can be told whether somebody still holds it."""
+    """An element for weak references, which show whether anything still holds it."""
 
 
-def test_no_element_is_held_while_the_next_one_is_made():
+def test_packer_holds_no_element_while_iterable_makes_next():
     made, held = [], []
 
     def blocks():
         for _ in range(3):
-            held.append(sum(each() is not None for each in made))
+            held.append(sum(reference() is not None for reference in made))
             block = Block()
             made.append(weakref.ref(block))
             yield block
+            # Else this generator holds the block itself.
             del block
 
     packer = InputPacker(_not_empty(blocks()), lambda file, element: file.write(bytes(PART_SIZE)), False)

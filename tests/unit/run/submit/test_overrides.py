@@ -1,4 +1,4 @@
-"""What a map has in place of the knot's, against botocore's own model of SubmitJob."""
+"""Options of `map` in a request for SubmitJob, checked against botocore's model of it."""
 
 import itertools
 
@@ -18,9 +18,9 @@ REQUEST = {
 MODEL = boto3.Session(region_name="us-east-1").client("batch").meta.service_model.operation_model("SubmitJob")
 
 
-@pytest.mark.parametrize("given", list(itertools.product((None, 900), (None, 2), (None, 60), (None, 1, 5))))
-def test_every_combination_is_a_request_that_botocore_takes(given):
-    overrides = Overrides.make(**dict(zip(("memory", "vcpus", "timeout", "retries"), given, strict=True)))
+@pytest.mark.parametrize("values", list(itertools.product((None, 900), (None, 2), (None, 60), (None, 1, 5))))
+def test_botocore_accepts_request_with_any_combination_of_overrides(values):
+    overrides = Overrides.make(**dict(zip(("memory", "vcpus", "timeout", "retries"), values, strict=True)))
     request = with_overrides(REQUEST, overrides)
     validate_parameters(request, MODEL.input_shape)
     assert {key: request[key] for key in ("jobName", "jobQueue", "jobDefinition")} == {
@@ -29,17 +29,17 @@ def test_every_combination_is_a_request_that_botocore_takes(given):
     assert request["containerOverrides"].items() >= REQUEST["containerOverrides"].items()
 
 
-def test_without_overrides_the_request_is_as_it_was():
+def test_empty_overrides_leave_request_unchanged():
     assert with_overrides(REQUEST, Overrides()) == REQUEST
 
 
-def test_what_is_not_given_is_left_to_the_job_definition():
+def test_request_omits_options_that_job_definition_sets():
     request = with_overrides(REQUEST, Overrides(memory=900))
     assert request["containerOverrides"]["resourceRequirements"] == [{"type": "MEMORY", "value": "900"}]
     assert "timeout" not in request
     assert "retryStrategy" not in request
 
 
-def test_attempts_are_counted_by_the_worker():
-    """The rules of the job definition are the same for any number: the manifest tells the worker."""
+def test_request_omits_retries_that_worker_counts():
+    """The job definition has the same retry rules for any number. The worker reads the number in the manifest."""
     assert with_overrides(REQUEST, Overrides(retries=5)) == REQUEST

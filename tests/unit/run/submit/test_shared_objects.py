@@ -1,4 +1,4 @@
-"""Who uses a shared object and who deletes it, in every order in which their requests can reach S3."""
+"""Runs that claim and release one shared object, in any order of their requests, with a bucket in memory."""
 
 import threading
 from contextlib import suppress
@@ -18,7 +18,7 @@ KEY = shared_key(KNOT, DIGEST)
 
 
 class Objects:
-    """A bucket in memory, whose every request waits for ``turn``: what is stored is seen at once, as in S3."""
+    """A bucket in memory. Each request waits for ``turn``, and every later request sees its effect, as in S3."""
 
     def __init__(self, turn=lambda: None):
         self.stored, self._turn = {}, turn
@@ -40,16 +40,16 @@ class Objects:
         yield [StoredObject(key, 0, at) for key, at in sorted(self.stored.items()) if key.startswith(prefix)]
 
     def keys(self, prefix):
-        return [each.key for page in self.pages(prefix) for each in page]
+        return [item.key for page in self.pages(prefix) for item in page]
 
     def folders(self, prefix):
         self._turn()
         rest = {key[len(prefix) :] for key in self.keys_ if key.startswith(prefix)}
-        return sorted({each.partition("/")[0] for each in rest if "/" in each})
+        return sorted({name.partition("/")[0] for name in rest if "/" in name})
 
 
 def take(objects, run_id):
-    """What a run does before it is submitted; gives the key that it relies on."""
+    """Claim the object for a run, as its submission does, and return the key."""
     key, missing = claim(objects, KNOT, DIGEST, run_id)
     if missing:
         objects.put(key, b"")
@@ -57,7 +57,10 @@ def take(objects, run_id):
 
 
 class Interleaving:
-    """Runs calls side by side, one request at a time: ``order`` says whose is next, as long as that has any left."""
+    """A scheduler of concurrent calls that lets one request through at a time, in a chosen order.
+
+    ``order`` has the position of the next call among those that still wait. After its end, the first one is next.
+    """
 
     def __init__(self, order):
         self._order = list(order)
@@ -66,6 +69,7 @@ class Interleaving:
         self._number = threading.local()
 
     def turn(self):
+        """Wait until this thread's request is next. Threads outside `run` do not wait."""
         number = getattr(self._number, "number", None)
         if number is not None:
             with self._changed:
@@ -74,16 +78,17 @@ class Interleaving:
                 assert self._changed.wait_for(lambda: not self._waiting[number], 60)
 
     def run(self, calls):
+        """Run each call in a thread and return the results."""
         results = [None] * len(calls)
 
-        def one(number):
+        def run_call(number):
             self._number.number = number
             results[number] = calls[number]()
             with self._changed:
                 self._waiting[number] = None
                 self._changed.notify_all()
 
-        threads = [threading.Thread(target=one, args=(number,)) for number in range(len(calls))]
+        threads = [threading.Thread(target=run_call, args=(number,)) for number in range(len(calls))]
         self._waiting = dict.fromkeys(range(len(calls)), False)
         for thread in threads:
             thread.start()
@@ -94,7 +99,7 @@ class Interleaving:
         return results
 
     def _next(self):
-        """Let one request through, once everybody waits or has ended; whether there was one."""
+        """Let one request through when every call waits or has ended. Return whether any call was left."""
         with self._changed:
             assert self._changed.wait_for(lambda: False not in self._waiting.values(), 60)
             left = [number for number, waits in self._waiting.items() if waits]
@@ -107,14 +112,14 @@ class Interleaving:
 
 
 STRETCHES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=8)
-"""Who is next, and for how many requests."""
+"""Pairs: a position among the waiting calls, and the number of requests that it sends in a row."""
 
 
 @settings(max_examples=400, deadline=None)
 @given(STRETCHES, st.integers(1, 2), st.sampled_from(["a", "aa", "ab"]))
 @example([(1, 2), (0, 5), (1, 3)], 1, "aa")
-def test_what_a_run_relies_on_is_there_however_others_give_it_up(stretches, users, leaving):
-    """Of those who leave, two may be sessions that clobber one and the same run."""
+def test_claimed_object_survives_concurrent_release_by_other_runs(stretches, users, leaving):
+    """In "aa", two sessions clobber the same run."""
     interleaving = Interleaving(number for number, requests in stretches for _ in range(requests))
     objects = Objects(interleaving.turn)
     for run_id in leaving:
@@ -125,11 +130,11 @@ def test_what_a_run_relies_on_is_there_however_others_give_it_up(stretches, user
     assert objects.keys_ >= set(keys)
     for number, key in enumerate(keys):
         release(objects, key, f"using{number}")
-    # An object that is given up by all at once goes, too, and no mark is left of anybody.
+    # The last releases delete the object and every mark, also when they ran at once.
     assert objects.keys_ == set()
 
 
-def test_the_last_run_takes_the_object_along():
+def test_last_run_deletes_object_on_release():
     objects = Objects()
     assert take(objects, "a") == take(objects, "b") == KEY
     release(objects, KEY, "a")
@@ -140,7 +145,7 @@ def test_the_last_run_takes_the_object_along():
 
 @pytest.mark.parametrize("requests", range(6))
 @pytest.mark.parametrize("repeated", [True, False])
-def test_giving_up_that_was_interrupted_anywhere_is_made_good(requests, repeated):
+def test_later_cleanup_completes_release_interrupted_at_any_request(requests, repeated):
     left = iter(range(requests))
 
     def turn():
@@ -158,22 +163,22 @@ def test_giving_up_that_was_interrupted_anywhere_is_made_good(requests, repeated
     assert KEY not in objects.keys_ or not repeated
     later = run_time(run_id) + ABANDONED + timedelta(hours=1)
     discard_unused(objects, KNOT, later)
-    # What was left by the first look may have been given up at that moment.
+    # Every later session cleans up again. A repetition does no harm.
     discard_unused(objects, KNOT, later)
     assert objects.keys_ == set()
     assert take(objects, "anew") == KEY
 
 
-def test_what_a_killed_session_had_claimed_goes_when_that_is_long_ago():
+def test_cleanup_removes_abandoned_claim_of_killed_session():
     objects, killed, living = Objects(), new_run_id(), new_run_id()
     key = take(objects, killed)
     take(objects, living)
     objects.put(f"{RUNS}/{KNOT}/{living}/manifest.json", b"")
     now = run_time(living)
     discard_unused(objects, KNOT, now)
-    assert any(killed in each for each in objects.keys_)
+    assert any(killed in key for key in objects.keys_)
     discard_unused(objects, KNOT, now + ABANDONED + timedelta(hours=1))
-    assert not any(killed in each for each in objects.keys_)
+    assert not any(killed in mark for mark in objects.keys_)
     assert key in objects.keys_
     objects.delete(f"{RUNS}/{KNOT}/{living}/manifest.json")
     discard_unused(objects, KNOT, now + ABANDONED + timedelta(hours=1))

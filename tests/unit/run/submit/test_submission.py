@@ -1,4 +1,4 @@
-"""What is sent to SubmitJob, at the limits of everything in it: AWS fails a job whose overrides are too long."""
+"""The longest request that a map can send to SubmitJob. AWS fails a job with longer overrides."""
 
 import json
 
@@ -19,7 +19,7 @@ from cloudknot.worker.wire.keys import RunKeys, shared_key
 from cloudknot.worker.wire.manifest import Manifest
 
 MAX_OVERRIDES = 8192
-"""Characters (AWS fails the job: "Container Overrides length must be at most 8192")."""
+"""Characters. AWS fails a job above it: "Container Overrides length must be at most 8192"."""
 MODEL = boto3.Session(region_name="us-east-1").client("batch").meta.service_model.operation_model("SubmitJob")
 KNOT, BUCKET, RUN = "k" * 45, "b" * 63, "20261124T065124884127-a905db"
 ARN = "arn:aws-us-gov:batch:ap-southeast-1:123456789012"
@@ -28,6 +28,7 @@ KEYS = RunKeys.of(BUCKET, KNOT, RUN)
 
 
 def longest_manifest(job_type):
+    """Return a manifest with the longest value of each field."""
     return Manifest(
         count=999_999_999,
         chunksize=100_000,
@@ -55,7 +56,7 @@ def longest_manifest(job_type):
 
 
 def longest_tags():
-    """As many characters as the template of a knot has room for."""
+    """Return as many characters of tags as fit into the template of a knot."""
     text, tags = template.load("knot"), {}
     for number in range(MAX_TAGS):
         for size in (256, 1):
@@ -71,7 +72,7 @@ def longest_tags():
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
 @pytest.mark.parametrize("character", ["x", '"', "\u00e9"])
-def test_the_longest_request_is_one_that_aws_takes(job_type, character):
+def test_longest_request_stays_within_limits_of_aws(job_type, character):
     room = MAX_ENVIRONMENT - len(json.dumps({"name": "V", "value": ""})) - 2
     text = character * (room // len(json.dumps(character)[1:-1]))
     options = MapOptions.of_map(
