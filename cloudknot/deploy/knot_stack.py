@@ -203,7 +203,8 @@ def _parameters_for(
     if not chosen_bucket:
         parameters = {**parameters, "Bucket": state.parameters.get("Bucket") or parameters["Bucket"]}
     diff.check_in_place(options, state.parameters, parameters)
-    # A launch template added to an existing knot would replace the machines under running jobs.
+    # A launch template added to an existing knot would replace the machines under running jobs. Under a Batch service
+    # role of the user's own, AWS would even refuse it.
     disk_template = "yes" if options.volume_size else state.parameters.get("DiskTemplate", "no")
     # Batch scales the number of vCPUs by itself after creation, and rejects an update below its current number.
     return {**parameters, "DesiredVcpus": "", "DiskTemplate": disk_template}

@@ -58,8 +58,8 @@ class Attempts:
         if self.last:
             return work()
         # The process may die (out of memory, a crash in compiled code) and then cannot leave a mark itself. So the
-        # function runs in a fork, and this process counts the failure. The fork must not share open connections, nor
-        # print buffered output again.
+        # function runs in a fork, and this process counts the failure. Otherwise Batch could retry a crash only never,
+        # or up to ten times. The fork must not share open connections, nor print buffered output again.
         self._run.s3.plain.close()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -200,7 +200,7 @@ class Collector:
             if self.complete():
                 return
             took, passed = self._clock() - begun, self._clock() - started
-            # At least five times as long as the look took, so looks take a sixth of the time at most.
+            # At least five times as long as the look took, so looks below 2 s take a sixth of the time at most.
             pause = max(SHORTEST_PAUSE, 5 * took, passed * PAUSE_SHARE)
             if self._pause(min(pause, LONGEST_PAUSE)):
                 return
@@ -247,6 +247,7 @@ class Collector:
         self.round = self._view.newest_round
         # Batch is asked before S3, so the listing contains everything that an ended child had stored.
         failed, ended = self._view.poll(self._failed)
+        # All packs of a failed child must be known before its pending elements end without a result.
         self._take_new(pool, whole=ended or bool(failed))
         if self._holds_failures.is_set():
             return

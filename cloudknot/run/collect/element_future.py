@@ -154,7 +154,7 @@ class CloudFuture(Future[Any]):
         try:
             await ended
         finally:
-            # Otherwise each wait that is given up would leave a callback until the future ends.
+            # Otherwise each wait that is given up would leave a callback, and the interpreter would wait for it.
             self._remove_done_callback(wake)
 
     def _outcome_or_cancelled(self) -> Outcome:

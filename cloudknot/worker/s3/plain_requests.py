@@ -6,7 +6,7 @@ in this way, and the worker also stores its packs. This module uses only public 
 
 # boto3's own way through its service model takes three times the CPU of such a request. In a process that was forked
 # for a single element, it touches so many memory pages that copying them takes most of the several milliseconds of the
-# first request.
+# first request. botocore's own HTTP session is no alternative: with it, a small GET takes 1.7 times the CPU.
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ class PlainRequests:
         self, method: str, bucket: str, key: str, headers: Mapping[str, str], body: bytes = b""
     ) -> tuple[int, str | None, bytes] | None:
         """Return status, length and body of the answer, or None without an answer."""
+        # The bucket goes into the path, so that all requests share the connections to one host.
         url = f"{self._url}/{bucket}/{quote(key, safe='/~')}"
         signed = self._signed(method, url, headers, body)
         connection = self._connection() if signed else None

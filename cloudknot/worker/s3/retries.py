@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # botocore's own retries share one quota among all calls of a client. It runs dry when many calls fail: of 600 uploads,
-# with half of all requests failing, 119 were lost. botocore also repeats calls that must not be made twice, such as
-# SubmitJob.
+# with half of all requests failing, 119 were lost. The adaptive mode slows down all calls instead. botocore also
+# repeats calls that must not be made twice, such as SubmitJob.
 NO_RETRIES: _RetryDict = {"mode": "standard", "total_max_attempts": 1}
 """Turns botocore's own retries off, for ``Config(retries=...)``."""
 FIRST_PAUSE = 0.05
