@@ -1,4 +1,4 @@
-"""The embedded clouds of the integration tests, and one knot for each function that they map."""
+"""Fixtures for the integration tests: embedded clouds, and one knot for each function under test."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from tests.helpers.gate import Gate
 
 @dataclass(frozen=True)
 class Place:
-    """A running cloud, and the choices with which a knot runs there."""
+    """A running cloud, with the choices that a knot needs there."""
 
     cloud: ck.LocalCloud
     choices: dict = field(default_factory=dict)
@@ -23,29 +23,30 @@ class Place:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
-    """A running embedded cloud of this process, with two vCPUs."""
+    """Yield the embedded cloud that the tests of one pytest process share. It has two vCPUs."""
     with ck.LocalCloud(tmp_path_factory.mktemp("cloud"), vcpus=2, quota=1000) as cloud:
         yield cloud
 
 
 @pytest.fixture
 def own_cloud(tmp_path):
-    """A cloud for one test that changes what knots share, or is rough with the cloud."""
+    """Yield a cloud for one test, for tests that change shared resources or stop or kill the cloud."""
     with ck.LocalCloud(tmp_path / "own", vcpus=2) as cloud:
         yield cloud
 
 
 @contextlib.contextmanager
 def docker_cloud(directory):
-    """A running embedded cloud whose jobs are containers, of images on this machine's base image."""
-    found = machine()
+    """Yield a running embedded cloud that executes jobs as containers. Images build on this machine's base image."""
+    docker_machine = machine()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in found.login.items():
+        for name, value in docker_machine.login.items():
             patch.setenv(name, value)
-        cloud = ck.LocalCloud(directory, vcpus=2, quota=1000, runner="docker", registry=found.registry)
+        cloud = ck.LocalCloud(directory, vcpus=2, quota=1000, runner="docker", registry=docker_machine.registry)
+        # The server reads the registry's login once, when it starts.
         cloud.start()
     with cloud:
-        yield Place(cloud, {"base_image": found.base_image})
+        yield Place(cloud, {"base_image": docker_machine.base_image})
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,7 @@ def docker_place(tmp_path_factory):
 
 @pytest.fixture(scope="session", params=["process", "docker"])
 def place(request):
-    """Where a map runs: a test that asks for this runs once on each runner of the embedded cloud."""
+    """Return the place where a map runs. A test with this fixture runs once on each runner of the embedded cloud."""
     if request.param == "docker":
         return request.getfixturevalue("docker_place")
     return Place(request.getfixturevalue("cloud"))
@@ -64,7 +65,10 @@ def place(request):
 
 @pytest.fixture(scope="session")
 def knot_on():
-    """Make a knot of a function in a place; the same one for the same function and choices."""
+    """Return a function that creates a knot in a place.
+
+    Calls with the same function and choices return the same knot, since its image and stack take seconds.
+    """
     knots = {}
 
     def make(place, func, **choices):
@@ -78,12 +82,13 @@ def knot_on():
 
 @pytest.fixture
 def knot_of(place, knot_on):
-    """Make a knot of a function on each runner in turn."""
+    """Return a function that creates a knot for a function. The test runs once on each runner."""
     return lambda func, **choices: knot_on(place, func, **choices)
 
 
 @pytest.fixture
 def gate():
+    """Yield a closed gate that holds jobs up until the test opens it."""
     gate = Gate()
     yield gate
     gate.close()
@@ -91,5 +96,5 @@ def gate():
 
 @pytest.fixture
 def process_knot_of(cloud, knot_on):
-    """Make a knot of a function on the process runner: for what Batch decides, whatever a job is."""
+    """Return a function that creates a knot on the process runner, for behaviour that is the same on both runners."""
     return lambda func, **choices: knot_on(Place(cloud), func, **choices)

@@ -1,27 +1,28 @@
-"""Which server is called: AWS's own variables and profiles say so, for all services or for one."""
+"""`Cloud` takes its endpoint from AWS's variables and profiles. The embedded cloud answers at that endpoint."""
 
 import pytest
 
 from cloudknot.aws import Cloud
 
+# Nothing listens on port 9: a call there fails.
 ELSEWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
 def account(cloud, monkeypatch):
-    """The embedded cloud's keys in AWS's own variables, and no endpoint."""
+    """Put the embedded cloud's keys into AWS's variables, without an endpoint, and return the cloud."""
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     return cloud
 
 
-def test_an_argument_comes_first(account, monkeypatch):
+def test_endpoint_argument_overrides_the_environment(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", ELSEWHERE)
     assert Cloud(endpoint_url=account.endpoint_url).account == account.account
 
 
-def test_the_environment_names_a_server(account, monkeypatch):
+def test_cloud_calls_the_endpoint_in_the_environment(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", account.endpoint_url)
     cloud = Cloud(bucket="by-the-environment")
     assert cloud.account == account.account
@@ -30,7 +31,7 @@ def test_the_environment_names_a_server(account, monkeypatch):
     assert cloud.storage.get("a/key") == b"content"
 
 
-def test_a_service_may_have_a_server_of_its_own(account, monkeypatch):
+def test_cloud_calls_the_endpoint_of_a_single_service(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", ELSEWHERE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", account.endpoint_url)
     cloud = Cloud()
@@ -38,7 +39,7 @@ def test_a_service_may_have_a_server_of_its_own(account, monkeypatch):
     assert cloud.client("batch").meta.endpoint_url == ELSEWHERE
 
 
-def test_a_profile_names_a_server(account, monkeypatch, tmp_path):
+def test_cloud_calls_the_endpoint_of_its_profile(account, monkeypatch, tmp_path):
     config = tmp_path / "config"
     config.write_text(f"[profile here]\nregion = us-east-1\nendpoint_url = {account.endpoint_url}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -55,7 +56,7 @@ def test_a_profile_names_a_server(account, monkeypatch, tmp_path):
     assert cloud.storage.get("key") == b"content"
 
 
-def test_aws_itself_is_the_default(account):
+def test_cloud_calls_aws_without_an_endpoint(account):
     cloud = Cloud("eu-west-1")
     assert cloud.client("s3").meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     assert cloud.client("batch").meta.endpoint_url == "https://batch.eu-west-1.amazonaws.com"

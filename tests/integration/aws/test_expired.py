@@ -1,4 +1,7 @@
-"""Credentials that have expired and that were renewed in vain, which botocore has no error of its own for."""
+"""Calls with expired credentials raise `CredentialsError`. botocore has no error class for a refresh in vain.
+
+The expiry comes from AWS's environment variable or from a fake refresh function.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,39 +15,40 @@ from cloudknot.worker.s3.plain_requests import PlainRequests
 
 
 @pytest.fixture
-def environment(cloud, monkeypatch):
-    """As a tool leaves it that writes credentials into the environment, with the time until which they are good."""
+def expire_at(cloud, monkeypatch):
+    """Return a function that writes credentials with an expiry time into the environment, as login tools do."""
 
-    def until(moment):
+    def write(moment):
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", moment.isoformat())
 
-    return until
+    return write
 
 
-def test_they_are_an_error_of_credentials_until_they_are_renewed(cloud, environment):
-    environment(datetime.now(UTC) - timedelta(hours=1))
+def test_expired_credentials_raise_credentials_error_until_renewed(cloud, expire_at):
+    expire_at(datetime.now(UTC) - timedelta(hours=1))
     door = Door({"region_name": cloud.region}, read_state(cloud.directory).endpoint)
     with pytest.raises(CredentialsError, match="still expired"):
         door.call("s3", "list_buckets")
     with pytest.raises(CredentialsError, match="still expired"):
         door.call_once("batch", "describe_job_queues")
     assert door.read_quickly("bucket", "key", {}) is None
-    environment(datetime.now(UTC) + timedelta(hours=1))
+    expire_at(datetime.now(UTC) + timedelta(hours=1))
     assert door.call("s3", "list_buckets")["Buckets"] is not None
 
 
-def fails():
+def failing_refresh():
     raise ConnectionError("the agent is restarted")
 
 
-def expired():
+def expired_refresh():
     return {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2020-01-01T00:00:00Z"}
 
 
-@pytest.mark.parametrize("refresh", [fails, expired])
-def test_the_worker_leaves_them_to_the_request_that_is_made_again(cloud, refresh):
+@pytest.mark.parametrize("refresh", [failing_refresh, expired_refresh])
+def test_plain_request_of_the_worker_returns_false_without_new_credentials(cloud, refresh):
+    # botocore refreshes credentials that expire within ten minutes.
     soon = datetime.now(UTC) + timedelta(minutes=5)
 
     class Session:

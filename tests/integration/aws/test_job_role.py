@@ -1,4 +1,7 @@
-"""What a job may do: what its role may, by the credentials endpoint as on ECS, and nothing else."""
+"""Jobs get the credentials of their role, and only these, from an endpoint like that of ECS.
+
+The embedded cloud evaluates the role's policies for each request.
+"""
 
 import json
 import os
@@ -15,23 +18,22 @@ import cloudknot as ck
 
 
 def credentials_of_this_job(_):
-    """What botocore finds, and what the environment holds."""
-
+    """Return the credentials that botocore finds in this job, and the job's environment."""
     import boto3
 
     session = boto3.Session()
-    found = session.get_credentials()
+    credentials = session.get_credentials()
     return {
-        "method": found.method,
-        "who": session.client("sts").get_caller_identity()["Arn"],
+        "method": credentials.method,
+        "identity": session.client("sts").get_caller_identity()["Arn"],
         "environment": dict(os.environ),
         "process": open("/proc/self/environ").read(),
-        "secrets": [found.secret_key, found.token],
+        "secrets": [credentials.secret_key, credentials.token],
     }
 
 
 def attempt(request):
-    """Make one call with this job's credentials: what came of it."""
+    """Make one call with this job's credentials, and return the error's code and message, or "allowed"."""
     import boto3
     from botocore.exceptions import ClientError
 
@@ -44,25 +46,25 @@ def attempt(request):
 
 
 def own_requests(cloud):
-    """Requests to what jobs share: the runs in cloudknot's bucket."""
-    where = {"Bucket": cloud.bucket}
+    """Return requests to the runs in cloudknot's bucket. The role allows these."""
+    bucket = {"Bucket": cloud.bucket}
     return [
-        ("s3", "put_object", {**where, "Key": "cloudknot.jobs/of-a-job", "Body": b"1"}),
-        ("s3", "get_object", {**where, "Key": "cloudknot.jobs/of-a-job"}),
-        ("s3", "list_objects_v2", {**where, "Prefix": "cloudknot.jobs/"}),
+        ("s3", "put_object", {**bucket, "Key": "cloudknot.jobs/of-a-job", "Body": b"1"}),
+        ("s3", "get_object", {**bucket, "Key": "cloudknot.jobs/of-a-job"}),
+        ("s3", "list_objects_v2", {**bucket, "Prefix": "cloudknot.jobs/"}),
     ]
 
 
 def foreign_requests(cloud):
-    """Requests to all else, and the action that each needs."""
-    where, queue = {"Bucket": cloud.bucket}, {"jobQueue": "any", "jobStatus": "RUNNING"}
+    """Return requests that the role forbids, by the action that each needs."""
+    bucket, queue = {"Bucket": cloud.bucket}, {"jobQueue": "any", "jobStatus": "RUNNING"}
     submission = {"jobName": "mine", "jobQueue": "any-cloudknot-job-queue", "jobDefinition": "any"}
     user = {"UserName": "intruder"}
     return {
         "s3:GetObject": ("s3", "get_object", {"Bucket": "somebody-elses", "Key": "secret"}),
-        "s3:PutObject": ("s3", "put_object", {**where, "Key": "elsewhere", "Body": b""}),
-        "s3:DeleteObject": ("s3", "delete_object", {**where, "Key": "cloudknot.jobs/of-a-job"}),
-        "s3:ListBucket": ("s3", "list_objects_v2", {**where, "Prefix": ""}),
+        "s3:PutObject": ("s3", "put_object", {**bucket, "Key": "elsewhere", "Body": b""}),
+        "s3:DeleteObject": ("s3", "delete_object", {**bucket, "Key": "cloudknot.jobs/of-a-job"}),
+        "s3:ListBucket": ("s3", "list_objects_v2", {**bucket, "Prefix": ""}),
         "s3:ListAllMyBuckets": ("s3", "list_buckets", {}),
         "batch:SubmitJob": ("batch", "submit_job", submission),
         "batch:ListJobs": ("batch", "list_jobs", queue),
@@ -77,10 +79,10 @@ def foreign_requests(cloud):
 
 
 @pytest.mark.contract
-def test_a_job_has_the_credentials_of_its_role_and_no_other(place, knot_of):
+def test_job_has_the_credentials_of_its_role_only(place, knot_of):
     (shown,) = knot_of(credentials_of_this_job).map([0]).result(300)
     assert shown["method"] == "container-role"
-    assert ":assumed-role/default-cloudknot-pars-JobRole" in shown["who"]
+    assert ":assumed-role/default-cloudknot-pars-JobRole" in shown["identity"]
     assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & shown["environment"].keys()
     owners = place.cloud.environment()["AWS_SECRET_ACCESS_KEY"]
     for secret in (owners, *shown["secrets"]):
@@ -88,7 +90,7 @@ def test_a_job_has_the_credentials_of_its_role_and_no_other(place, knot_of):
         assert secret not in str(shown["environment"])
 
 
-def test_a_job_reaches_what_its_role_may_and_nothing_else(place, knot_of):
+def test_job_can_access_runs_and_nothing_else(place, knot_of):
     place.cloud.client("s3").create_bucket(Bucket="somebody-elses")
     place.cloud.client("s3").put_object(Bucket="somebody-elses", Key="secret", Body=b"secret")
     own, foreign = own_requests(place.cloud), foreign_requests(place.cloud)
@@ -101,14 +103,15 @@ def test_a_job_reaches_what_its_role_may_and_nothing_else(place, knot_of):
         assert f"no identity-based policy allows the {action} action" in message
 
 
-def test_a_key_that_is_not_there_looks_like_one_that_a_job_may_not_read(place, knot_of):
+def test_missing_key_is_access_denied_for_a_job(place, knot_of):
     missing = ("s3", "get_object", {"Bucket": place.cloud.bucket, "Key": "cloudknot.jobs/not-there"})
     ((code, message),) = knot_of(attempt).map([missing]).result(300)
+    # S3 reports a missing key only to callers that may list the whole bucket. The role may list one prefix only.
     assert code == "AccessDenied"
     assert "s3:ListBucket" in message
 
 
-def test_a_job_gets_the_policies_that_its_pars_have(cloud):
+def test_job_has_the_policies_of_its_pars(cloud):
     cloud.client("s3").create_bucket(Bucket="of-the-lab")
     requests = [
         ("s3", "put_object", {"Bucket": "of-the-lab", "Key": "k", "Body": b"1"}),
@@ -121,19 +124,21 @@ def test_a_job_gets_the_policies_that_its_pars_have(cloud):
 
 
 def address_and_token(variables):
+    """Return the address of the credentials endpoint and the path of the file with its token."""
     names = ("CREDENTIALS_FULL_URI", "AUTHORIZATION_TOKEN_FILE")
     return [variables[f"AWS_CONTAINER_{name}"] for name in names]
 
 
 class TestEndpoint:
-    """The address that jobs get their credentials from."""
+    """The endpoint that gives jobs their credentials."""
 
     @pytest.fixture
     def variables(self, cloud):
         (shown,) = ck.Knot(name="shows", func=credentials_of_this_job, cloud=cloud).map([0]).result(300)
         return shown["environment"]
 
-    def ask(self, uri, **headers):
+    def get(self, uri, **headers):
+        """Return the status and the body of a GET request."""
         parts = urlsplit(uri)
         connection = HTTPConnection(parts.netloc, timeout=10)
         connection.request("GET", parts.path, headers=headers)
@@ -142,12 +147,12 @@ class TestEndpoint:
         connection.close()
         return answer.status, body
 
-    def test_it_answers_only_who_shows_the_token(self, variables):
+    def test_endpoint_answers_only_requests_with_the_token(self, variables):
         uri, file = address_and_token(variables)
-        assert self.ask(uri)[0] == 403
-        assert self.ask(uri, Authorization="guessed")[0] == 403
-        assert self.ask(uri + "0", Authorization=Path(file).read_text())[0] == 403
-        status, body = self.ask(uri, Authorization=Path(file).read_text())
+        assert self.get(uri)[0] == 403
+        assert self.get(uri, Authorization="guessed")[0] == 403
+        assert self.get(uri + "0", Authorization=Path(file).read_text())[0] == 403
+        status, body = self.get(uri, Authorization=Path(file).read_text())
         assert (status, sorted(json.loads(body))) == (
             200,
             ["AccessKeyId", "Expiration", "RoleArn", "SecretAccessKey", "Token"],
@@ -157,12 +162,15 @@ class TestEndpoint:
         directory = Path(variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).parent
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
-    def test_the_key_is_of_no_use_without_its_token(self, cloud, variables):
+    def test_access_key_of_a_job_is_refused_without_its_session_token(self, cloud, variables):
         uri, file = address_and_token(variables)
-        found = json.loads(self.ask(uri, Authorization=Path(file).read_text())[1])
-        key = {"aws_access_key_id": found["AccessKeyId"], "aws_secret_access_key": found["SecretAccessKey"]}
+        credentials = json.loads(self.get(uri, Authorization=Path(file).read_text())[1])
+        key = {
+            "aws_access_key_id": credentials["AccessKeyId"],
+            "aws_secret_access_key": credentials["SecretAccessKey"],
+        }
         place = {"endpoint_url": cloud.endpoint_url, "region_name": "us-east-1"}
-        whole = boto3.client("sts", **place, **key, aws_session_token=found["Token"])
+        whole = boto3.client("sts", **place, **key, aws_session_token=credentials["Token"])
         assert ":assumed-role/" in whole.get_caller_identity()["Arn"]
         with pytest.raises(ClientError) as caught:
             boto3.client("sts", **place, **key).get_caller_identity()

@@ -1,7 +1,6 @@
-"""The policies that `cloudknot permissions` prints, held by a user of an embedded cloud that enforces them.
+"""Users with a policy from `cloudknot permissions` can do everything that it is for, on a cloud that enforces it.
 
-With a whole policy everything goes; without any one of its statements something does not, and the error says which
-action is missing and which statement has it.
+Without any one of its statements, a step fails. The error names the missing action and the statement that allows it.
 """
 
 import json
@@ -26,7 +25,7 @@ from tests.helpers.waiting import until
 
 
 def work(x):
-    """One function for all that a knot of the owner's is to do: another one would be another image."""
+    """Print and square `x`, or sleep. The knots of this module share this function, and so one image."""
     print("working on", x)
     if x == "sleep":
         time.sleep(600)
@@ -34,17 +33,18 @@ def work(x):
 
 
 def documents(level, without="", bucket=""):
-    """A level's policy, whole or without one of its statements."""
+    """Return a level's policy, or the policy without one of its statements."""
     return policies.policy(level, Scope("123456789012", "us-east-1", bucket), without)
 
 
 class Users:
-    """Makes users of a cloud, each a `LocalCloud` with a key of its own."""
+    """Factory for users of a cloud."""
 
     def __init__(self, owner):
         self.owner = owner
 
-    def holding(self, document):
+    def with_policy(self, document):
+        """Create a user with this policy, and return a `LocalCloud` with the user's key."""
         name, iam = f"user-{secrets.token_hex(4)}", self.owner.client("iam")
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="cloudknot", PolicyDocument=json.dumps(document))
@@ -55,6 +55,7 @@ class Users:
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory):
+    """Yield a cloud that evaluates IAM policies, with the key of its owner, who may do everything."""
     with ck.LocalCloud(tmp_path_factory.mktemp("iam"), vcpus=2, quota=1000, iam=True) as cloud:
         yield cloud
 
@@ -66,7 +67,7 @@ def users(owner):
 
 @pytest.fixture(scope="module")
 def shared(owner):
-    """What others have made: a knot, and a map of it that has run."""
+    """Return a knot of the owner that has run a map."""
     knot = ck.Knot(name="shared", func=work, cloud=owner)
     future = knot.map([1, 2])
     assert future.result(300) == [1, 4]
@@ -74,15 +75,15 @@ def shared(owner):
 
 
 def denial_in(error):
-    """The `PermissionDeniedError` that an error is, or comes from."""
+    """Return the `PermissionDeniedError` among an error and its causes, or None."""
     while error is not None and not isinstance(error, ck.PermissionDeniedError):
         error = error.__cause__
     return error
 
 
 class TestWholePolicies:
-    def test_who_may_run_uses_a_knot_that_is_there(self, users, shared):
-        knot = ck.Knot(name="shared", cloud=users.holding(documents("run")))
+    def test_user_with_run_policy_uses_an_existing_knot(self, users, shared):
+        knot = ck.Knot(name="shared", cloud=users.with_policy(documents("run")))
         future = knot.map([3, 4])
         assert future.result(300) == [9, 16]
         assert until(lambda: "working on 3" in list(future.job.logs(0)))
@@ -90,8 +91,8 @@ class TestWholePolicies:
         assert knot.map(["sleep"]).cancel()
         future.job.clobber()
 
-    def test_who_may_create_makes_a_knot_and_removes_it(self, users, owner):
-        cloud = users.holding(documents("create"))
+    def test_user_with_create_policy_creates_updates_and_clobbers_a_knot(self, users, owner):
+        cloud = users.with_policy(documents("create"))
         knot = ck.Knot(name="own", func=work, cloud=cloud, volume_size=50, aws_resource_tags={"Lab": "7"})
         assert knot.map([5]).result(300) == [25]
         changed = ck.Knot(name="own", func=cube, cloud=cloud, volume_size=50, max_vcpus=4)
@@ -100,31 +101,32 @@ class TestWholePolicies:
         with pytest.raises(ck.ResourceDoesNotExistException):
             ck.Knot(name="own", cloud=owner)
 
-    def test_who_may_create_names_an_image_and_a_key_pair(self, users, owner):
+    def test_user_with_create_policy_can_look_up_images_and_key_pairs(self, users, owner):
         owner.call("ec2", "create_key_pair", KeyName="lab")
-        cloud = users.holding(documents("create"))
+        cloud = users.with_policy(documents("create"))
         with pytest.raises(ck.CloudknotInputError, match=r"Near matches: lab\."):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="labs")
         with pytest.raises(ck.CloudknotInputError, match=r"does not exist in .* or is not shared with your account"):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
 
-    def test_who_may_create_uses_spot_for_the_first_time(self, users, owner):
+    def test_user_with_create_policy_creates_the_first_spot_knot(self, users, owner):
+        # The role that Spot needs exists from its first use in an account on. Delete it to get the first use again.
         for role in owner.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             owner.call("iam", "delete_role", RoleName=role["RoleName"])
-        lacking = users.holding(documents("create", "MakeServicesOwnRoles"))
+        lacking = users.with_policy(documents("create", "MakeServicesOwnRoles"))
         with pytest.raises(ck.PermissionDeniedError, match="the statement MakeServicesOwnRoles of the policy"):
             ck.Knot(name="spot", func=work, cloud=lacking, bid_percentage=60)
-        assert "spot-cloudknot" not in [one.name for one in all_stacks(owner)]
-        ck.Knot(name="spot", func=work, cloud=users.holding(documents("create")), bid_percentage=60).clobber()
+        assert "spot-cloudknot" not in [stack.name for stack in all_stacks(owner)]
+        ck.Knot(name="spot", func=work, cloud=users.with_policy(documents("create")), bid_percentage=60).clobber()
 
-    def test_who_may_create_makes_and_removes_a_network(self, users):
-        cloud = users.holding(documents("create"))
+    def test_user_with_create_policy_creates_and_clobbers_a_network(self, users):
+        cloud = users.with_policy(documents("create"))
         pars = ck.Pars("wide", use_default_vpc=False, batch_service_role_name="batchy", cloud=cloud)
         assert len(pars.subnets) == 2
         pars.clobber()
 
-    def test_without_networks_a_knot_is_made_in_the_default_vpc_and_no_route_is_taken_away(self, users, owner):
-        cloud = users.holding(documents("create", "MakeNetworks"))
+    def test_user_without_make_networks_uses_the_default_vpc_and_deletes_no_route(self, users, owner):
+        cloud = users.with_policy(documents("create", "MakeNetworks"))
         pars = ck.Pars("narrow", cloud=cloud)
         ck.Knot(name="narrow", func=work, pars=pars, cloud=cloud, volume_size=50).clobber()
         pars.clobber()
@@ -132,40 +134,40 @@ class TestWholePolicies:
         with pytest.raises(ck.PermissionDeniedError, match="the statement MakeNetworks of the policy"):
             cloud.call("ec2", "delete_route", RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
 
-    def test_who_may_administer_removes_what_all_share(self, users):
-        cloud = users.holding(documents("administer"))
+    def test_user_with_administer_policy_clobbers_shared_resources(self, users):
+        cloud = users.with_policy(documents("administer"))
         pars = ck.Pars("gone", cloud=cloud)
         knot = ck.Knot(name="gone", func=work, pars=pars, repo_name="cloudknot", cloud=cloud)
         knot.clobber(clobber_pars=True, clobber_image=True)
         assert knot.clobbered
 
-    def test_who_may_administer_removes_everything(self, tmp_path):
+    def test_user_with_administer_policy_removes_all_resources(self, tmp_path):
         with ck.LocalCloud(tmp_path, vcpus=2, quota=1000, iam=True) as owner:
             ck.DockerRepo("others", cloud=owner)
-            cloud = Users(owner).holding(documents("administer"))
+            cloud = Users(owner).with_policy(documents("administer"))
             assert ck.Knot(name="last", func=cube, cloud=cloud).map([2]).result(300) == [8]
             ck.Knot(name="theirs", func=cube, cloud=owner.in_bucket("of-others"))
-            found = find_resources(cloud)
-            assert {one.name for one in found.repositories} == {"cloudknot", "others"}
-            runs, images, bucket = remove(cloud, found, results=True)
+            resources = find_resources(cloud)
+            assert {repository.name for repository in resources.repositories} == {"cloudknot", "others"}
+            runs, images, bucket = remove(cloud, resources, results=True)
             assert "knot theirs" in runs
             assert "image repository others" in images
             assert "the statement DeleteImages" in images
-            # What the policy is not for is found, and told.
+            # The policy covers one bucket. The removal reports the other one and keeps it.
             assert "the runs in of-others" in bucket
             assert "the statement ListRuns" in bucket
             repository, closed = find_resources(cloud).rows()
             assert repository[1] == "others"
             assert closed == ("bucket of other settings", "of-others", closed[2])
             assert "may not read it" in closed[2]
-            theirs = Users(owner).holding(documents("administer", bucket="of-others"))
+            theirs = Users(owner).with_policy(documents("administer", bucket="of-others"))
             (images,) = remove(theirs, find_resources(theirs), results=True)
             assert "image repository others" in images
-            (left,) = find_resources(owner).rows()
-            assert left[1] == "others"
+            (row,) = find_resources(owner).rows()
+            assert row[1] == "others"
 
 
-def test_the_command_takes_the_account_from_the_credentials(owner, monkeypatch):
+def test_permissions_command_fills_in_the_account_of_the_credentials(owner, monkeypatch):
     for name, value in owner.environment().items():
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(main, ["permissions", "run"])
@@ -174,8 +176,8 @@ def test_the_command_takes_the_account_from_the_credentials(owner, monkeypatch):
 
 
 class TestEnforcement:
-    def test_a_user_without_a_policy_may_do_nothing_but_ask_who_it_is(self, users):
-        cloud = users.holding(
+    def test_user_denied_every_action_can_only_get_its_identity(self, users):
+        cloud = users.with_policy(
             {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
         )
         assert cloud.account == "123456789012"
@@ -191,8 +193,8 @@ class TestEnforcement:
             with pytest.raises(ck.PermissionDeniedError, match="with an explicit deny"):
                 cloud.call(service, operation, **arguments)
 
-    def test_a_key_that_was_deleted_is_refused(self, users, owner):
-        cloud = users.holding(documents("run"))
+    def test_deleted_access_key_is_refused(self, users, owner):
+        cloud = users.with_policy(documents("run"))
         key = cloud.environment()["AWS_ACCESS_KEY_ID"]
         assert cloud.account
         name = owner.call("iam", "get_access_key_last_used", AccessKeyId=key)["UserName"]
@@ -200,8 +202,8 @@ class TestEnforcement:
         with pytest.raises(ck.CredentialsError, match="InvalidClientTokenId"):
             cloud.call("sts", "get_caller_identity")
 
-    def test_a_changed_policy_counts_from_the_next_call_on(self, users, owner):
-        cloud = users.holding(documents("run"))
+    def test_changed_policy_applies_to_the_next_call(self, users, owner):
+        cloud = users.with_policy(documents("run"))
         name = owner.call("iam", "get_access_key_last_used", AccessKeyId=cloud.environment()["AWS_ACCESS_KEY_ID"])
         with pytest.raises(ck.PermissionDeniedError):
             cloud.call("s3", "list_buckets")
@@ -212,14 +214,19 @@ class TestEnforcement:
         with pytest.raises(ck.PermissionDeniedError):
             cloud.call("s3", "list_buckets")
 
-    def test_a_role_is_assumed_by_whom_it_trusts(self, users, owner):
+    def test_user_assumes_only_roles_that_trust_it(self, users, owner):
         account, assume = owner.account, "sts:AssumeRole"
-        cloud = users.holding(
+        cloud = users.with_policy(
             {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": assume, "Resource": "*"}]}
         )
         roles = {}
-        for name, who in (("open", f"arn:aws:iam::{account}:root"), ("closed", f"arn:aws:iam::{account}:user/nobody")):
-            trust = f'{{"Statement": [{{"Effect": "Allow", "Principal": {{"AWS": "{who}"}}, "Action": "{assume}"}}]}}'
+        for name, trusted in (
+            ("open", f"arn:aws:iam::{account}:root"),
+            ("closed", f"arn:aws:iam::{account}:user/nobody"),
+        ):
+            trust = (
+                f'{{"Statement": [{{"Effect": "Allow", "Principal": {{"AWS": "{trusted}"}}, "Action": "{assume}"}}]}}'
+            )
             answer = owner.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=trust)
             roles[name] = answer["Role"]["Arn"]
         owner.call(
@@ -227,12 +234,12 @@ class TestEnforcement:
         )
         with pytest.raises(ck.PermissionDeniedError, match=assume):
             cloud.call("sts", "assume_role", RoleArn=roles["closed"], RoleSessionName="session")
-        found = cloud.call("sts", "assume_role", RoleArn=roles["open"], RoleSessionName="session")["Credentials"]
+        credentials = cloud.call("sts", "assume_role", RoleArn=roles["open"], RoleSessionName="session")["Credentials"]
         session = ck.LocalCloud(
             owner.directory,
-            aws_access_key_id=found["AccessKeyId"],
-            aws_secret_access_key=found["SecretAccessKey"],
-            aws_session_token=found["SessionToken"],
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
         )
         assert ":assumed-role/open/session" in session.call("sts", "get_caller_identity")["Arn"]
         assert "Buckets" in session.call("s3", "list_buckets")
@@ -242,21 +249,21 @@ class TestEnforcement:
     @pytest.mark.parametrize(
         "path", ["/_cloudknot/status", "/_cloudknot/stop", "/_cloudknot/faults", "/moto-api/data.json"]
     )
-    def test_the_clouds_own_switches_are_its_owners(self, users, path):
+    def test_only_the_owner_can_call_the_clouds_own_paths(self, users, path):
         from urllib.request import Request, urlopen
 
         from cloudknot.local.iam.signing import AccessKey, sign
 
-        cloud = users.holding(
+        cloud = users.with_policy(
             {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         )
-        found = cloud.environment()
-        key = AccessKey(found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
+        variables = cloud.environment()
+        key = AccessKey(variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"])
         headers = sign("POST", cloud.endpoint_url + path, key, service="cloudknot", body=b"{}")
         with pytest.raises(OSError, match="403"):
             urlopen(Request(cloud.endpoint_url + path, b"{}", headers, method="POST"), timeout=10)
 
-    def test_without_iam_only_the_owners_key_is_let_in(self, cloud):
+    def test_cloud_without_iam_accepts_only_the_owners_key(self, cloud):
         cloud.call("iam", "create_user", UserName="outsider")
         key = cloud.call("iam", "create_access_key", UserName="outsider")["AccessKey"]
         keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
@@ -264,30 +271,30 @@ class TestEnforcement:
         with pytest.raises(ClientError, match="InvalidClientTokenId"):
             client.get_caller_identity()
 
-    def test_a_cloud_that_runs_without_iam_is_not_taken_for_one_with_it(self, cloud):
+    def test_session_with_iam_refuses_a_cloud_that_runs_without_it(self, cloud):
         with pytest.raises(ck.CloudknotConfigurationError, match="iam False"):
             ck.LocalCloud(cloud.directory, iam=True).start()
 
 
 @dataclass
 class Stage:
-    """Where a step is taken: by a user who lacks one statement, and by the owner who made what it needs."""
+    """The clouds for a step: a user without one statement, and the owner, with a knot that the step uses."""
 
     user: ck.LocalCloud
     owner: ck.LocalCloud
     knot: ck.Knot
 
     def submitted(self, *elements):
-        """A job of the owner's."""
+        """Return a job that the owner submitted."""
         return self.knot.map(elements).job
 
-    def makes_pars(self):
+    def creates_pars(self):
         ck.Pars(f"pars-{secrets.token_hex(3)}", cloud=self.user)
 
-    def makes_a_network(self):
+    def creates_a_network(self):
         ck.Pars(f"pars-{secrets.token_hex(3)}", use_default_vpc=False, cloud=self.user)
 
-    def makes_a_knot(self):
+    def creates_a_knot(self):
         ck.Knot(name=f"knot-{secrets.token_hex(3)}", func=work, cloud=self.user)
 
     def finds_a_knot(self):
@@ -312,11 +319,12 @@ class Stage:
             job.terminate("enough")
 
     def uses_batch_for_the_first_time(self):
+        """Create a Pars without the role that an account gets with its first use of Batch."""
         for role in self.owner.call("iam", "list_roles", PathPrefix="/aws-service-role/batch.amazonaws.com/")["Roles"]:
             self.owner.call("iam", "delete_role", RoleName=role["RoleName"])
-        self.makes_pars()
+        self.creates_pars()
 
-    def makes_a_bucket(self):
+    def creates_a_bucket(self):
         self.user.storage.ensure_bucket({})
 
     def deletes_an_image(self):
@@ -339,22 +347,22 @@ STEPS = {
     "ListRuns": Stage.maps,
     "ReadLogs": Stage.reads_a_log,
     "ListKnots": Stage.finds_all_stacks,
-    "MakeStacks": Stage.makes_pars,
-    "MakeRoles": Stage.makes_pars,
-    "GiveRoles": Stage.makes_pars,
+    "MakeStacks": Stage.creates_pars,
+    "MakeRoles": Stage.creates_pars,
+    "GiveRoles": Stage.creates_pars,
     "MakeServicesOwnRoles": Stage.uses_batch_for_the_first_time,
-    "MakeBatchResources": Stage.makes_a_knot,
-    "MakeLogGroups": Stage.makes_a_knot,
-    "FindResources": Stage.makes_pars,
-    "MakeGroupsAndTemplates": Stage.makes_pars,
-    "MakeNetworks": Stage.makes_a_network,
-    "MakeBucket": Stage.makes_a_bucket,
-    "MakeImages": Stage.makes_a_knot,
+    "MakeBatchResources": Stage.creates_a_knot,
+    "MakeLogGroups": Stage.creates_a_knot,
+    "FindResources": Stage.creates_pars,
+    "MakeGroupsAndTemplates": Stage.creates_pars,
+    "MakeNetworks": Stage.creates_a_network,
+    "MakeBucket": Stage.creates_a_bucket,
+    "MakeImages": Stage.creates_a_knot,
     "DeleteImages": Stage.deletes_an_image,
     "DeleteBucket": Stage.removes_the_bucket,
     "FindRepositories": Stage.finds_everything,
 }
-"""What breaks without a statement, by its Sid."""
+"""A step that fails without a statement, by the statement's Sid."""
 
 
 def test_every_statement_has_a_step():
@@ -362,13 +370,16 @@ def test_every_statement_has_a_step():
 
 
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: grant.sid)
-def test_without_a_statement_a_step_breaks_and_the_error_names_it(grant, users, owner, shared, tmp_path, monkeypatch):
+def test_step_without_its_statement_fails_and_the_error_names_the_statement(
+    grant, users, owner, shared, tmp_path, monkeypatch
+):
     bucket = ""
+    # A bucket of its own, since the other tests use the default one.
     if grant.sid in ("MakeBucket", "DeleteBucket"):
         bucket = f"bucket-{secrets.token_hex(4)}"
         (tmp_path / "settings").write_text(f"[aws]\ns3-bucket = {bucket}\n")
         monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
-    stage = Stage(users.holding(documents(grant.level, grant.sid, bucket)), owner, shared)
+    stage = Stage(users.with_policy(documents(grant.level, grant.sid, bucket)), owner, shared)
     with pytest.raises(ck.CloudError) as caught:
         STEPS[grant.sid](stage)
     denial = denial_in(caught.value)
@@ -377,5 +388,5 @@ def test_without_a_statement_a_step_breaks_and_the_error_names_it(grant, users, 
         assert any(action in str(error) for action in grant.actions), error
         assert f"the statement {grant.sid} of the policy" in str(error)
         assert f"`cloudknot permissions {grant.level}`" in str(error)
-    leftovers = [one["StackName"] for one in owner.call("cloudformation", "describe_stacks")["Stacks"]]
-    assert not [name for name in leftovers if name.startswith(("pars-", "knot-"))] or grant.sid == "MakeStacks"
+    names = [stack["StackName"] for stack in owner.call("cloudformation", "describe_stacks")["Stacks"]]
+    assert not [name for name in names if name.startswith(("pars-", "knot-"))] or grant.sid == "MakeStacks"

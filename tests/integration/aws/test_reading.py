@@ -1,4 +1,7 @@
-"""Small reads without botocore's GetObject: the same bytes, and whatever goes wrong is left to GetObject."""
+"""Small reads without botocore return the bytes of GetObject, and leave every failure to GetObject.
+
+The embedded cloud injects the faults. A fake connection stands for the network to AWS.
+"""
 
 from datetime import UTC, datetime
 
@@ -19,23 +22,23 @@ KEYS = ["plain", "a folder/with space", "plus+and~tilde=&?#%41", "ünï/文"]
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """One of its own, since faults are set and requests counted."""
+    """Yield a cloud of this module only, since the tests set faults and count requests."""
     with ck.LocalCloud(tmp_path_factory.mktemp("reading")) as cloud:
         cloud.storage.ensure_bucket({})
         yield cloud
 
 
 @pytest.fixture
-def asked(cloud):
-    """The operations that the S3 client was asked for."""
-    seen = []
+def operations(cloud):
+    """Yield the names of the operations that botocore's S3 client performs."""
+    names = []
 
     def note(model, **_):
-        seen.append(model.name)
+        names.append(model.name)
 
     events = cloud.client("s3").meta.events
     events.register("before-call", note)
-    yield seen
+    yield names
     events.unregister("before-call", note)
 
 
@@ -44,40 +47,41 @@ def reads(cloud):
     return PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
 
 
-def requests(cloud):
+def get_object_requests(cloud):
+    """Return the number of GetObject requests that the cloud has served."""
     return cloud.status().requests["others"].get("s3:GetObject", (0, 0, 0))[0]
 
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(("start", "end"), [(0, None), (0, 10), (7, 300), (255, None), (200, 10_000)])
-def test_the_bytes_are_those_of_get_object(cloud, asked, key, start, end):
+def test_fetch_returns_the_bytes_of_get_object_in_one_request(cloud, operations, key, start, end):
     data = bytes(range(256))
     cloud.storage.put(key, data)
-    asked.clear()
-    before = requests(cloud)
+    operations.clear()
+    before = get_object_requests(cloud)
     assert cloud.storage.fetch(key, start, end) == data[start:end]
-    assert (asked, requests(cloud) - before) == ([], 1)
+    assert (operations, get_object_requests(cloud) - before) == ([], 1)
     assert cloud.storage.get(key, start, end) == data[start:end]
 
 
-def test_what_is_not_there_is_told_as_ever(cloud, asked):
+def test_missing_key_is_left_to_get_object(cloud, operations):
     with pytest.raises(ResourceDoesNotExistException):
         cloud.storage.fetch("missing")
-    assert asked == ["GetObject"]
+    assert operations == ["GetObject"]
 
 
 @pytest.mark.parametrize("faults", [Faults(truncated=0.5), Faults(errors=0.5), Faults(dropped=0.5)], ids=str)
-def test_under_faults_the_bytes_are_the_same(cloud, asked, faults):
+def test_fetch_returns_all_bytes_despite_faults(cloud, operations, faults):
     data = bytes(100_000)
     cloud.storage.put("long", data)
-    asked.clear()
+    operations.clear()
     with FaultSwitches(cloud).on(faults) as switches:
         assert all(cloud.storage.fetch("long") == data for _ in range(20))
         injected = sum(switches.injected().values())
-    assert 0 < asked.count("GetObject") <= injected
+    assert 0 < operations.count("GetObject") <= injected
 
 
-def test_half_an_answer_is_none(cloud, reads):
+def test_truncated_answer_returns_none(cloud, reads):
     cloud.storage.put("half", bytes(100_000))
     with FaultSwitches(cloud).on(Faults(truncated=1.0)):
         assert reads.get(cloud.bucket, "half", {}) is None
@@ -85,7 +89,7 @@ def test_half_an_answer_is_none(cloud, reads):
 
 
 @pytest.mark.parametrize("faults", [Faults(refused="AccessDenied"), Faults(expired=True)], ids=str)
-def test_who_is_refused_does_not_ask_in_this_way_again(cloud, reads, faults):
+def test_refused_reader_sends_no_second_plain_request(cloud, reads, faults):
     cloud.storage.put("kept", b"x")
     with FaultSwitches(cloud).on(faults) as switches:
         assert reads.get(cloud.bucket, "kept", {}) is None
@@ -93,18 +97,18 @@ def test_who_is_refused_does_not_ask_in_this_way_again(cloud, reads, faults):
         assert sum(switches.injected().values()) == 1
 
 
-def test_who_has_renewed_credentials_does(cloud, asked):
+def test_session_with_renewed_credentials_uses_plain_requests_again(cloud, operations):
     cloud.storage.put("renewed", b"x")
     with FaultSwitches(cloud).on(Faults(expired=True)), pytest.raises(CredentialsError):
         cloud.storage.fetch("renewed")
-    asked.clear()
-    before = requests(cloud)
+    operations.clear()
+    before = get_object_requests(cloud)
     assert [cloud.storage.fetch("renewed") for _ in range(2)] == [b"x", b"x"]
-    assert (asked, requests(cloud) - before) == ([], 2)
+    assert (operations, get_object_requests(cloud) - before) == ([], 2)
 
 
-def test_a_botocore_that_names_its_connections_otherwise_is_asked_as_well(cloud):
-    """No private name of a client is used."""
+def test_plain_requests_need_only_the_clients_meta(cloud):
+    """`PlainRequests` must not use private names of a client. Other versions of botocore may rename them."""
     cloud.storage.put("kept", b"x")
 
     class OtherClient:
@@ -113,7 +117,7 @@ def test_a_botocore_that_names_its_connections_otherwise_is_asked_as_well(cloud)
     assert PlainRequests(cloud.door._botocore, OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
 
 
-def test_requests_go_to_the_region_on_aws():
+def test_plain_request_goes_to_the_regions_endpoint_on_aws():
     session = Session()
     session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret")
     sent = []
@@ -143,10 +147,11 @@ def test_requests_go_to_the_region_on_aws():
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.sampled_from([0, 1, 2, 3, 4]))
-def test_times_are_those_that_botocore_reads(moment, form):
+def test_quick_parser_reads_timestamps_as_botocore_does(moment, form):
     session = Session()
     parse_quickly(session)
     parse = session.get_component("response_parser_factory")._defaults["timestamp_parser"]
+    # AWS sends milliseconds at most.
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
     text = [
         moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -159,8 +164,8 @@ def test_times_are_those_that_botocore_reads(moment, form):
     assert parse(text).utcoffset() == parse_timestamp(text).utcoffset()
 
 
-def test_a_reader_is_not_disturbed_by_another_that_is_refused_meanwhile(cloud):
-    """While it signs, which may renew credentials, the other one finds that such reads are refused."""
+def test_reader_finishes_its_read_when_another_is_refused_meanwhile(cloud):
+    """The other reader is refused while this one signs. Signing may take long, since it may renew credentials."""
     cloud.storage.put("beside", b"x")
 
     class Session:
@@ -176,11 +181,11 @@ def test_a_reader_is_not_disturbed_by_another_that_is_refused_meanwhile(cloud):
     assert reads.get(cloud.bucket, "beside", {}) is None
 
 
-def test_without_credentials_nothing_is_asked(cloud):
+def test_reader_without_credentials_sends_no_request(cloud):
     class Session:
         def get_credentials(self):
             return None
 
-    before = requests(cloud)
+    before = get_object_requests(cloud)
     assert PlainRequests(Session(), cloud.client("s3"), "test").get(cloud.bucket, "beside", {}) is None
-    assert requests(cloud) == before
+    assert get_object_requests(cloud) == before

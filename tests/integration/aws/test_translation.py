@@ -1,4 +1,7 @@
-"""Errors of AWS in words: real boto3 clients, and a server that answers as AWS does when something is wrong."""
+"""`Door` translates AWS's errors into cloudknot's, with a cause and a fix.
+
+Real boto3 clients call a fake server that refuses every request in the format of the AWS service.
+"""
 
 import contextlib
 import threading
@@ -24,8 +27,8 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def server_that_says(service, status, code, message):
-    """An address at which every request is refused, in the format of the service."""
+def refusing_server(service, status, code, message):
+    """Yield the address of a server that refuses every request in the format of the service."""
     kind, body = wsgi.error_body(service, code, message)
 
     class Refuse(BaseHTTPRequestHandler):
@@ -40,7 +43,7 @@ def server_that_says(service, status, code, message):
         do_GET = do_PUT = do_POST = answer  # noqa: N815 - as http.server has them
 
         def log_message(self, *arguments):
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -53,8 +56,9 @@ def server_that_says(service, status, code, message):
         thread.join()
 
 
-def answer_to(service, status, code, message="as AWS words it"):
-    with server_that_says(service, status, code, message) as endpoint:
+def error_for(service, status, code, message="as AWS words it"):
+    """Return the error that a call raises when AWS answers with this status, code and message."""
+    with refusing_server(service, status, code, message) as endpoint:
         door = Door({"region_name": "us-east-1", **KEYS}, endpoint, isolated=True)
         operation, arguments = CALLS[service]
         with pytest.raises(ck.CloudknotError) as caught:
@@ -68,7 +72,7 @@ EARLY = "Signature not yet current: 20261124T080000Z is still later than 2026112
 
 
 @pytest.mark.parametrize(
-    ("service", "status", "code", "message", "kind", "says"),
+    ("service", "status", "code", "message", "kind", "pattern"),
     [
         ("s3", 403, "RequestTimeTooSkewed", "The difference is too large.", ck.ClockSkewError, "clock.*set-ntp"),
         ("batch", 403, "InvalidSignatureException", EXPIRED, ck.ClockSkewError, "clock of this machine"),
@@ -95,15 +99,15 @@ EARLY = "Signature not yet current: 20261124T080000Z is still later than 2026112
         ),
     ],
 )
-def test_an_answer_of_aws_says_what_is_wrong(service, status, code, message, kind, says):
-    error = answer_to(service, status, code, message)
+def test_answer_of_aws_becomes_an_error_with_its_cause(service, status, code, message, kind, pattern):
+    error = error_for(service, status, code, message)
     assert type(error) is kind
     assert message in str(error)
-    with pytest.raises(kind, match=f"(?s){says}"):
+    with pytest.raises(kind, match=f"(?s){pattern}"):
         raise error
 
 
-def test_throttling_is_said_when_retries_are_used_up():
+def test_throttling_error_names_its_code_and_operation():
     from botocore.exceptions import ClientError
 
     refused = ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate exceeded"}}, "SubmitJob")
@@ -113,7 +117,7 @@ def test_throttling_is_said_when_retries_are_used_up():
 
 
 @pytest.mark.parametrize(("region", "hints"), [("us-east-1", False), ("af-south-1", True), ("cn-north-1", False)])
-def test_a_region_that_is_off_knows_no_keys(region, hints):
+def test_unknown_key_error_suggests_enabling_an_opt_in_region(region, hints):
     from botocore.exceptions import ClientError
 
     refused = ClientError({"Error": {"Code": "UnrecognizedClientException", "Message": "invalid"}}, "DescribeJobs")
@@ -122,7 +126,7 @@ def test_a_region_that_is_off_knows_no_keys(region, hints):
     assert (f"enable-region --region-name {region}" in str(error)) is hints
 
 
-def test_a_misspelt_region_is_named_with_near_matches():
+def test_misspelt_region_is_reported_with_near_matches():
     from botocore.exceptions import EndpointConnectionError
 
     unreachable = EndpointConnectionError(endpoint_url="https://batch.us-esat-1.amazonaws.com/")
@@ -134,15 +138,16 @@ def test_a_misspelt_region_is_named_with_near_matches():
     assert "Check the network" in str(network)
 
 
-def test_no_network_is_said():
-    with server_that_says("sts", 500, "X", "") as gone:
+def test_missing_network_is_reported():
+    # Nothing listens at the address of a server that has ended.
+    with refusing_server("sts", 500, "X", "") as endpoint:
         pass
-    door = Door({"region_name": "us-east-1", **KEYS}, gone, isolated=True)
+    door = Door({"region_name": "us-east-1", **KEYS}, endpoint, isolated=True)
     with pytest.raises(ck.CloudError, match=r"sts:get_caller_identity got no answer.*Check the network"):
         door.call("sts", "get_caller_identity")
 
 
-def test_a_login_that_is_over_is_said(tmp_path, monkeypatch):
+def test_missing_sso_login_is_reported(tmp_path, monkeypatch):
     config = tmp_path / "config"
     config.write_text(
         "[profile lab]\nregion = us-east-1\nsso_session = lab\nsso_account_id = 123456789012\nsso_role_name = user\n"

@@ -1,4 +1,4 @@
-"""One embedded cloud for the tests here, with a client of its Batch."""
+"""Fixtures for tests of the embedded cloud: one running cloud and a client of its Batch."""
 
 import pytest
 
@@ -14,6 +14,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def embedded(directory):
+    # The server inherits both variables. `test_jobs` checks that no job gets them.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECRET_OF_THE_USER", "leaked")
         patch.setenv("PYTHONPATH", "/somewhere/of/the/user")
@@ -31,7 +32,7 @@ def client(embedded):
 
 
 @pytest.fixture(autouse=True)
-def environments_of_its_own(request, monkeypatch):
-    """The digests of `tests.helpers.batch.Image` are made up: their environments are not for other tests."""
+def separate_environments(request, monkeypatch):
+    """Install environments in the cloud's own directory. The digests of `tests.helpers.batch.Image` are invented."""
     if request.path.stem != "test_cloudformation":
         monkeypatch.delenv(ENVIRONMENTS_VARIABLE, raising=False)

@@ -1,4 +1,4 @@
-"""The embedded cloud's stacks: failure, rollback, deletion and what is refused, as AWS does it."""
+"""The embedded cloud's stacks fail, roll back, refuse requests and are deleted as stacks on AWS are."""
 
 import pytest
 
@@ -41,7 +41,7 @@ Outputs:
 
 
 class Stack:
-    """One stack, as a client of CloudFormation has it."""
+    """A stack as a client of CloudFormation sees it."""
 
     def __init__(self, cloud, name):
         self.cloud, self.name, self.id = cloud, name, None
@@ -50,11 +50,12 @@ class Stack:
         return self.cloud.call("cloudformation", operation, StackName=self.name, **arguments)
 
     def begin(self, operation="create_stack", template=TEMPLATE, **parameters):
-        given = [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()]
-        answer = self.call(operation, TemplateBody=template, Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"])
+        pairs = [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()]
+        answer = self.call(operation, TemplateBody=template, Parameters=pairs, Capabilities=["CAPABILITY_NAMED_IAM"])
         self.id = answer["StackId"]
 
     def make(self, *args, **parameters):
+        """Create or update the stack, and return its final status."""
         self.begin(*args, **parameters)
         return self.settled()
 
@@ -66,10 +67,12 @@ class Stack:
         return self.cloud.call("cloudformation", "describe_stacks", StackName=self.id)["Stacks"][0]
 
     def settled(self):
+        """Wait until no operation is in progress, and return the stack's status."""
         until(lambda: not self.state()["StackStatus"].endswith("_IN_PROGRESS"))
         return self.state()["StackStatus"]
 
     def events(self):
+        """Return (logical id, status, reason) for each event, oldest first within a page."""
         pages = self.cloud.pages("cloudformation", "describe_stack_events", StackName=self.id)
         return [
             (row["LogicalResourceId"], row["ResourceStatus"], row.get("ResourceStatusReason", ""))
@@ -78,12 +81,14 @@ class Stack:
         ]
 
     def role(self):
+        """Return the name of the stack's role."""
         rows = self.call("describe_stack_resources")["StackResources"]
         return next(row["PhysicalResourceId"] for row in rows if row["LogicalResourceId"] == "Role")
 
 
 @pytest.fixture
 def stack(cloud, request):
+    """Yield a stack named after the test. Check afterwards that its deletion left no resource."""
     stack = Stack(cloud, "stack-" + request.node.name.split("[")[0].replace("_", "-")[:40])
     before = inventory(cloud)
     yield stack
@@ -92,7 +97,7 @@ def stack(cloud, request):
     assert inventory(cloud) == before
 
 
-def test_made_changed_and_deleted(stack):
+def test_stack_is_created_updated_and_deleted(stack):
     assert stack.make(LogGroup="/log") == "CREATE_COMPLETE"
     outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.state()["Outputs"]}
     assert outputs["Arn"].endswith(f":role/{stack.role()}")
@@ -105,7 +110,7 @@ def test_made_changed_and_deleted(stack):
         stack.call("describe_stacks")
 
 
-def test_a_failed_creation_is_rolled_back(stack):
+def test_failed_creation_is_rolled_back(stack):
     stack.cloud.call("logs", "create_log_group", logGroupName="/taken")
     try:
         before = inventory(stack.cloud)
@@ -123,7 +128,7 @@ def test_a_failed_creation_is_rolled_back(stack):
         stack.begin(LogGroup="/other")
 
 
-def test_a_failed_update_brings_back_what_was(stack):
+def test_failed_update_restores_the_previous_resources(stack):
     stack.make(LogGroup="/log")
     taken = {"logGroupName": "/taken"}
     stack.cloud.call("logs", "create_log_group", **taken)
@@ -138,8 +143,9 @@ def test_a_failed_update_brings_back_what_was(stack):
     assert {item["ParameterKey"]: item["ParameterValue"] for item in stack.state()["Parameters"]}["LogGroup"] == "/log"
 
 
-def test_what_is_in_use_is_not_deleted_and_can_be_tried_again(stack):
+def test_deletion_fails_for_a_role_in_use_and_can_be_repeated(stack):
     stack.make(LogGroup="/log")
+    # IAM deletes no role with an attached policy that the stack does not know.
     foreign = {"RoleName": stack.role(), "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess"}
     stack.cloud.call("iam", "attach_role_policy", **foreign)
     assert stack.delete() == "DELETE_FAILED"
@@ -149,28 +155,28 @@ def test_what_is_in_use_is_not_deleted_and_can_be_tried_again(stack):
     assert stack.delete() == "DELETE_COMPLETE"
 
 
-def test_what_somebody_deleted_by_hand_does_not_hinder(stack):
+def test_deletion_ignores_resources_deleted_by_hand(stack):
     stack.make(LogGroup="/log")
     stack.cloud.call("iam", "delete_role", RoleName=stack.role())
     stack.cloud.call("logs", "delete_log_group", logGroupName="/log")
     assert stack.delete() == "DELETE_COMPLETE"
 
 
-def test_a_retained_resource_stays(stack):
-    kept = TEMPLATE.replace("Type: AWS::Logs::LogGroup", "Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain")
-    stack.make("create_stack", kept, LogGroup="/kept")
+def test_deletion_skips_retained_resources(stack):
+    retaining = TEMPLATE.replace("Type: AWS::Logs::LogGroup", "Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain")
+    stack.make("create_stack", retaining, LogGroup="/kept")
     assert stack.delete() == "DELETE_COMPLETE"
     assert ("Log", "DELETE_SKIPPED", "") in stack.events()
     stack.cloud.call("logs", "delete_log_group", logGroupName="/kept")
 
 
-def test_deleted_while_it_is_made(stack):
+def test_stack_can_be_deleted_during_its_creation(stack):
     stack.begin(LogGroup="/log")
     assert stack.delete() == "DELETE_COMPLETE"
 
 
 @pytest.mark.parametrize(
-    ("template", "given", "words"),
+    ("template", "parameters", "message"),
     [
         (TEMPLATE, {"LogGroup": "/log"}, r"Requires capabilities : \[CAPABILITY_NAMED_IAM\]"),
         (TEMPLATE, {}, r"Parameters: \[LogGroup\] must have values"),
@@ -183,32 +189,33 @@ def test_deleted_while_it_is_made(stack):
         ("Resources: [", {}, "not well-formed"),
     ],
 )
-def test_what_is_refused_at_once(stack, template, given, words):
-    capable = {} if "capabilities" in words else {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
-    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
-    with pytest.raises(CloudError, match=words):
-        stack.call("create_stack", TemplateBody=template, Parameters=parameters, **capable)
+def test_invalid_template_or_parameters_are_refused_at_once(stack, template, parameters, message):
+    capable = {} if "capabilities" in message else {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    pairs = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+    with pytest.raises(CloudError, match=message):
+        stack.call("create_stack", TemplateBody=template, Parameters=pairs, **capable)
     with pytest.raises(CloudError, match="does not exist"):
         stack.call("describe_stacks")
 
 
-def test_an_update_without_a_change_is_refused(stack):
+def test_update_without_changes_is_refused(stack):
     stack.make(LogGroup="/log")
     with pytest.raises(CloudError, match="No updates are to be performed"):
         stack.begin("update_stack", LogGroup="/log")
 
 
-def test_an_update_of_text_and_outputs_alone_is_refused(stack):
+def test_update_of_comments_and_outputs_alone_is_refused(stack):
     group = "Resources: {A: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /outputs}}}"
-    before, after = (f"Outputs: {{Told: {{Value: {told}}}}}\n{group}" for told in ("one", "two"))
+    before, after = (f"Outputs: {{Word: {{Value: {word}}}}}\n{group}" for word in ("one", "two"))
     stack.make("create_stack", before)
     with pytest.raises(CloudError, match="No updates are to be performed"):
-        stack.begin("update_stack", f"# Other words.\n{after}")
+        stack.begin("update_stack", f"# A comment.\n{after}")
     stack.make("update_stack", after.replace("/outputs", "/others"))
-    assert stack.state()["Outputs"] == [{"OutputKey": "Told", "OutputValue": "two"}]
+    assert stack.state()["Outputs"] == [{"OutputKey": "Word", "OutputValue": "two"}]
 
 
-def test_many_stacks_come_in_pages(cloud):
+def test_describe_stacks_splits_101_stacks_into_two_pages(cloud):
+    # CloudFormation returns 100 stacks a page.
     empty = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
     stacks = [Stack(cloud, f"many-{number}") for number in range(101)]
     for stack in stacks:
@@ -224,16 +231,16 @@ def test_many_stacks_come_in_pages(cloud):
 
 
 class TestBatch:
-    """What Batch refuses of queues and compute environments."""
+    """Refusals by Batch for queues and compute environments."""
 
-    def test_a_quota_is_a_refusal_in_words(self, tmp_path):
+    def test_knot_beyond_the_quota_is_refused_with_the_limit(self, tmp_path):
         with ck.LocalCloud(tmp_path, quota=1) as cloud:
             ck.Knot(name="one", func=abs, cloud=cloud)
             with pytest.raises(ck.CannotCreateResourceException, match=r"Maximum number of .* supported is 1\b"):
                 ck.Knot(name="two", func=abs, cloud=cloud)
             assert [knot.name for knot in ck.list_knots(cloud)] == ["one"]
 
-    def test_deletion_has_an_order(self, cloud, pars):
+    def test_queue_and_compute_environment_are_deleted_only_in_order(self, cloud, pars):
         environment = self.environment(cloud, pars, "ordered")
         order = [{"order": 1, "computeEnvironment": environment}]
         queue = {"jobQueue": "ordered"}
@@ -252,6 +259,7 @@ class TestBatch:
         cloud.call("batch", "delete_compute_environment", computeEnvironment=environment)
 
     def environment(self, cloud, pars, name):
+        """Create a compute environment with the roles and network of `pars`, and return its name."""
         resources = {
             "type": "EC2",
             "minvCpus": 0,

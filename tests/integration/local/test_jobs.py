@@ -1,4 +1,4 @@
-"""Jobs of the embedded cloud, as real processes: what they see, how they end, how they are ended, what they log."""
+"""Jobs of the embedded cloud run as real processes: their environment, exit codes, termination and logs."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from tests.helpers.waiting import until
 
 
 class TestEnvironment:
-    def test_a_job_sees_its_own_environment_and_nothing_of_the_users(self, client, directory):
+    def test_job_gets_its_own_environment_without_the_users_variables(self, client, directory):
         job_id = client.submit(*WORKER, "show", environment={"MINE": "yes"})
         shown = client.shown(job_id)
         variables, environment = shown["environment"], directory / "environments" / "none"
@@ -29,28 +29,31 @@ class TestEnvironment:
         allowed = {"MINE", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
         assert {name for name in variables if not name.startswith("AWS_")} <= allowed
         assert "AWS_BATCH_JOB_ARRAY_INDEX" not in variables
+        # `sys.prefix` may be the link in the image's directory or the environment behind it.
         assert shown["prefix"] == str(environment.resolve()) or Path(shown["prefix"]).resolve() == environment
         assert "/somewhere/of/the/user" not in shown["path"]
 
-    def test_its_directory_is_empty_and_gone_afterwards(self, client):
+    def test_job_starts_in_an_empty_directory_that_is_deleted_afterwards(self, client):
         shown = client.shown(client.submit(*WORKER, "show"))
         assert shown["files"] == []
         until(lambda: not Path(shown["directory"]).exists())
 
-    def test_children_know_their_index_and_the_size(self, client):
+    def test_child_jobs_get_their_index_and_the_array_size(self, client):
         array = client.submit(*WORKER, "show", size=3)
-        seen = [client.shown(f"{array}:{index}")["environment"] for index in range(3)]
-        assert [one["AWS_BATCH_JOB_ARRAY_INDEX"] for one in seen] == ["0", "1", "2"]
-        assert {one["AWS_BATCH_JOB_ARRAY_SIZE"] for one in seen} == {"3"}
-        assert [one["AWS_BATCH_JOB_ID"] for one in seen] == [f"{array}:{index}" for index in range(3)]
+        environments = [client.shown(f"{array}:{index}")["environment"] for index in range(3)]
+        assert [variables["AWS_BATCH_JOB_ARRAY_INDEX"] for variables in environments] == ["0", "1", "2"]
+        assert {variables["AWS_BATCH_JOB_ARRAY_SIZE"] for variables in environments} == {"3"}
+        assert [variables["AWS_BATCH_JOB_ID"] for variables in environments] == [
+            f"{array}:{index}" for index in range(3)
+        ]
 
-    def test_any_other_command_is_run_with_parameters_put_in(self, client):
-        client.define("echo", client.image, command=["echo", "Ref::what", "Ref::unknown"])
-        job = client.wait(client.submit(jobDefinition="echo", parameters={"what": "it"}))
+    def test_parameters_replace_their_placeholders_in_the_command(self, client):
+        client.define("echo", client.image, command=["echo", "Ref::word", "Ref::unknown"])
+        job = client.wait(client.submit(jobDefinition="echo", parameters={"word": "it"}))
         assert job["container"]["command"] == ["echo", "it", "Ref::unknown"]
         assert until(lambda: client.lines(job["container"]["logStreamName"])) == ["it Ref::unknown"]
 
-    def test_python_is_the_images(self, client, directory):
+    def test_python_command_runs_the_interpreter_of_the_image(self, client, directory):
         job = client.wait(client.submit("python", "-c", "import sys; print(sys.prefix)"))
         (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert Path(line).resolve() == (directory / "environments" / "none").resolve()
@@ -68,28 +71,28 @@ class TestOutcomes:
             (("sys_exit", "text"), 1),
         ],
     )
-    def test_exit_codes(self, client, command, exit_code):
+    def test_job_reports_the_exit_code_of_its_process(self, client, command, exit_code):
         job = client.run(*command)
         assert job["container"]["exitCode"] == exit_code
         assert job["status"] == ("FAILED" if exit_code else "SUCCEEDED")
         assert job["statusReason"] == "Essential container in task exited"
         assert job["createdAt"] <= job["startedAt"] <= job["stoppedAt"]
 
-    def test_a_command_that_does_not_exist(self, client):
+    def test_missing_command_ends_with_exit_code_127(self, client):
         assert client.wait(client.submit("no-such-command"))["container"]["exitCode"] == 127
 
-    def test_an_exception_is_in_the_log(self, client):
+    def test_log_ends_with_the_exception(self, client):
         job = client.run("throw")
         lines = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert lines[-1] == "RuntimeError: thrown by the job"
 
-    def test_a_job_ends_as_an_interpreter_does(self, client):
+    def test_job_waits_for_its_threads_and_atexit_functions(self, client):
         job = client.run("linger")
         assert job["container"]["exitCode"] == 7
         lines = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert lines[:2] == ["thread", "atexit function"]
 
-    def test_an_array_with_a_failed_child(self, client):
+    def test_array_job_fails_when_one_child_job_fails(self, client):
         array = client.run("fail_if", "1", size=3)
         assert (array["status"], array["statusReason"]) == ("FAILED", "Array Child Job failed")
         assert array["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 2
@@ -97,42 +100,43 @@ class TestOutcomes:
         (failed,) = itertools.chain.from_iterable(page["jobSummaryList"] for page in pages)
         assert (failed["jobId"], failed["container"]["exitCode"]) == (f"{array['jobId']}:1", 1)
 
-    def test_a_retried_job_shows_both_attempts(self, client):
+    def test_job_lists_its_failed_and_its_successful_attempt(self, client):
         job = client.run("once", retryStrategy={"attempts": 3})
         assert job["status"] == "SUCCEEDED"
         assert [attempt["container"]["exitCode"] for attempt in job["attempts"]] == [5, 0]
 
-    def test_a_missing_image_cannot_be_pulled(self, client):
+    def test_job_without_its_image_fails_to_start(self, client):
         client.define("missing", client.image.replace(":worker", ":missing"))
         job = client.wait(client.submit("true", jobDefinition="missing"))
         assert job["statusReason"] == "Task failed to start"
         assert job["container"]["reason"].startswith("CannotPullContainerError: ")
         assert "exitCode" not in job["container"]
 
-    def test_an_image_whose_worker_cannot_be_imported(self, client, directory):
+    def test_job_fails_to_start_when_its_worker_cannot_be_imported(self, client, directory):
         broken = Image("broken", files={"cloudknot_worker/__main__.py": b"import no_such_module"})
         client.define("broken", publish(client.cloud, broken, client.cloud.repository("tests")))
         job = client.wait(client.submit(*WORKER, jobDefinition="broken"))
         assert job["statusReason"] == "Task failed to start"
         assert "No module named 'no_such_module'" in job["container"]["reason"]
 
-    def test_a_dependent_of_a_failed_job_fails(self, client):
+    def test_dependent_of_a_failed_job_fails_without_an_attempt(self, client):
         first = client.submit(*WORKER, "leave", "1")
         second = client.wait(client.submit(*WORKER, "leave", "0", dependsOn=[{"jobId": first}]))
         assert (second["status"], second["statusReason"]) == ("FAILED", "Dependent Job failed")
         assert second["attempts"] == []
 
-    def test_overrides_that_are_too_long_fail_the_job(self, client):
+    def test_job_with_too_long_overrides_fails(self, client):
+        # Batch accepts the submission, and fails the job when it starts.
         job = client.run("leave", "x" * 9000)
         assert (job["status"], job["statusReason"]) == ("FAILED", "Container Overrides length must be at most 8192")
 
-    def test_many_independent_jobs_at_once(self, client):
+    def test_sixty_jobs_submitted_at_once_all_succeed(self, client):
         with ThreadPoolExecutor(32) as pool:
             ids = list(pool.map(lambda _: client.submit(*WORKER, "leave", "0"), range(60)))
         assert {client.wait(job_id)["status"] for job_id in ids} == {"SUCCEEDED"}
 
     @pytest.mark.large
-    def test_hundreds_that_start_at_once_all_end(self, tmp_path):
+    def test_six_hundred_children_on_400_vcpus_all_succeed(self, tmp_path):
         with LocalCloud(tmp_path / "wide", vcpus=400) as cloud:
             client = Client(cloud)
             client.run("leave", "0")
@@ -150,22 +154,23 @@ class TestStopping:
         assert len(job["attempts"]) == 1
         until(lambda: not any(map(alive, pids)))
 
-    def test_what_left_the_process_group_ends_with_its_job_and_no_other(self, client, tmp_path):
+    def test_process_outside_the_group_ends_with_its_own_job_only(self, client, tmp_path):
         first, second = (client.submit(*WORKER, "escape", str(tmp_path / name)) for name in ("1", "2"))
-        (one,), (other,) = until_written(tmp_path / "1"), until_written(tmp_path / "2")
+        (first_pid,), (second_pid,) = until_written(tmp_path / "1"), until_written(tmp_path / "2")
         (tmp_path / "1.go").touch()
         client.wait(first)
-        until(lambda: not alive(one))
-        assert alive(other)
+        until(lambda: not alive(first_pid))
+        assert alive(second_pid)
         client.batch.terminate_job(jobId=second, reason="enough")
-        until(lambda: not alive(other))
+        until(lambda: not alive(second_pid))
 
-    def test_what_cannot_be_told_to_be_a_jobs_ends_when_none_runs(self, client, tmp_path):
+    def test_process_of_an_unknown_job_ends_when_no_job_runs(self, client, tmp_path):
         client.run("escape_without_a_trace", str(tmp_path / "pid"))
         (pid,) = until_written(tmp_path / "pid")
         until(lambda: not alive(pid))
 
-    def test_cancel_ends_what_waits(self, client, tmp_path):
+    def test_cancel_ends_a_waiting_job(self, client, tmp_path):
+        # Two jobs occupy both vCPUs, so the third one waits.
         running = [client.submit(*WORKER, "talk", str(tmp_path / "go")) for _ in range(2)]
         waiting = client.submit(*WORKER, "leave", "0")
         for job_id in running:
@@ -176,15 +181,16 @@ class TestStopping:
         (tmp_path / "go").touch()
         assert {client.wait(job_id)["status"] for job_id in running} == {"SUCCEEDED"}
 
-    def test_terminate_in_bulk_names_what_it_does_not_know(self, client):
+    def test_terminate_jobs_reports_unknown_jobs(self, client):
         job_id = client.submit(*WORKER, "leave", "0")
         answer = client.batch.terminate_jobs(jobs=[job_id, "nobody"], reason="done")
         assert answer["successful"] == [job_id]
         assert [error["job"] for error in answer["errors"]] == ["nobody"]
 
-    def test_a_fork_server_that_dies_takes_its_jobs_along_and_the_next_job_runs(self, client, tmp_path):
+    def test_killed_fork_server_fails_its_jobs_and_the_next_job_runs(self, client, tmp_path):
         job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"))
         pid, child = until_written(tmp_path / "pids")
+        # The fourth field of `stat` is the parent's pid: the job's parent is the fork server.
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
         job = client.wait(job_id)
@@ -195,7 +201,7 @@ class TestStopping:
 
 
 class TestLogs:
-    def test_lines_appear_while_the_job_runs_and_the_rest_at_its_end(self, client, tmp_path):
+    def test_log_shows_lines_of_a_running_job_and_the_rest_at_its_end(self, client, tmp_path):
         job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
         stream = client.wait(job_id, "RUNNING")["container"]["logStreamName"]
         assert until(lambda: client.lines(stream)) == ["first line"]
@@ -204,7 +210,8 @@ class TestLogs:
         assert client.wait(job_id)["attempts"][0]["container"]["logStreamName"] == stream
         until(lambda: client.lines(stream) == ["first line", "last line"])
 
-    def test_more_output_than_one_call_takes_arrives_whole_and_in_order(self, client):
+    def test_log_larger_than_one_upload_is_complete_and_in_order(self, client):
+        # PutLogEvents takes at most 10,000 events.
         program = "for i in range(25000): print(i, 'x' * 60)"
         stream = client.wait(client.submit("python", "-c", program))["container"]["logStreamName"]
 
@@ -217,13 +224,14 @@ class TestLogs:
         until(lambda: len(numbers()) == 25000)
         assert numbers() == list(range(25000))
 
-    def test_a_silent_job_has_no_stream(self, client):
+    def test_silent_job_has_no_log_stream(self, client):
         stream = client.run("leave", "0")["container"]["logStreamName"]
+        # The output of a later job has arrived, so that of the silent job would have.
         client.shown(client.submit(*WORKER, "show"))
-        found = client.logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
-        assert found["logStreams"] == []
+        answer = client.logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
+        assert answer["logStreams"] == []
 
-    def test_output_that_cannot_be_shipped_does_not_hold_up_that_of_others(self, tmp_path):
+    def test_failed_log_upload_does_not_block_other_logs(self, tmp_path):
         shipped = []
 
         def call(operation, **arguments):

@@ -1,4 +1,4 @@
-"""The embedded cloud's own life: found, started, stopped, killed, idle or busy, and whose its directory is."""
+"""Sessions find, start and stop the embedded cloud, whether it is idle, busy or killed, and keep to its directory."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ from tests.helpers.waiting import until
 
 @contextlib.contextmanager
 def in_use(cloud):
-    """Requests all the time, for a machine that is too busy to make them in time."""
+    """Send requests in the background. On a busy machine, the test's own could come later than the idle limit."""
     ended = threading.Event()
 
     def use():
@@ -43,7 +43,7 @@ class TestLife:
     def test_another_process_finds_the_running_cloud(self, embedded, directory):
         program = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).start().pid)"
         root = str(ROOT)
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", program, directory],
             capture_output=True,
             text=True,
@@ -51,9 +51,9 @@ class TestLife:
             cwd=root,
             timeout=60,
         )
-        assert int(said.stdout) == embedded.status().pid
+        assert int(result.stdout) == embedded.status().pid
 
-    def test_sessions_that_start_at_once_get_one_cloud(self, tmp_path):
+    def test_simultaneous_sessions_share_one_cloud(self, tmp_path):
         clouds = [LocalCloud(tmp_path / "shared") for _ in range(4)]
         with ThreadPoolExecutor(4) as pool:
             pids = list(pool.map(lambda cloud: cloud.start().pid, clouds))
@@ -62,18 +62,18 @@ class TestLife:
             pass
         assert clouds[0].status() is None
 
-    def test_a_cloud_that_was_found_is_not_stopped_at_the_end_of_the_block(self, embedded, directory):
-        with LocalCloud(directory) as found:
-            assert found.status().pid == embedded.status().pid
+    def test_with_block_leaves_a_cloud_running_that_it_did_not_start(self, embedded, directory):
+        with LocalCloud(directory) as cloud:
+            assert cloud.status().pid == embedded.status().pid
         assert embedded.status() is not None
 
-    def test_making_one_starts_nothing(self, tmp_path):
+    def test_local_cloud_object_starts_no_process(self, tmp_path):
         cloud = LocalCloud(tmp_path / "untouched")
         assert cloud.region == "us-east-1"
         assert cloud.status() is None
         assert not (tmp_path / "untouched").exists()
 
-    def test_stopping_ends_the_jobs_and_leaves_no_state(self, own_cloud, tmp_path):
+    def test_stop_ends_the_jobs_and_deletes_the_state(self, own_cloud, tmp_path):
         Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
         pids = until_written(tmp_path / "pids")
         pid = own_cloud.status().pid
@@ -83,7 +83,7 @@ class TestLife:
         assert own_cloud.status() is None
         assert own_cloud.stop() is False
 
-    def test_a_killed_cloud_leaves_no_job_behind_and_is_replaced(self, own_cloud, tmp_path):
+    def test_jobs_of_a_killed_cloud_end_and_a_new_cloud_starts(self, own_cloud, tmp_path):
         Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
         pids = until_written(tmp_path / "pids")
         os.kill(own_cloud.status().pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ class TestLife:
         with LocalCloud(own_cloud.directory) as second:
             assert Client(second).run("leave", "0")["status"] == "SUCCEEDED"
 
-    def test_an_idle_cloud_ends_by_itself_but_not_while_a_job_lives(self, tmp_path):
+    def test_idle_cloud_ends_by_itself_after_its_last_job(self, tmp_path):
         directory = tmp_path / "idle"
         directory.mkdir()
         command = [sys.executable, "-m", "cloudknot.local.server", "--directory", directory, "--idle", "4"]
@@ -102,6 +102,7 @@ class TestLife:
             with in_use(LocalCloud(directory)) as cloud:
                 client = Client(cloud)
                 job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
+            # An idle cloud would end after four seconds.
             threading.Event().wait(6)
             assert server.poll() is None
             (tmp_path / "go").touch()
@@ -112,14 +113,14 @@ class TestLife:
             server.wait()
         assert not state_file(directory).exists()
 
-    def test_a_cloud_that_cannot_start_says_why(self, tmp_path, embedded):
+    def test_start_error_names_the_cause(self, tmp_path, embedded):
         port = int(embedded.endpoint_url.rpartition(":")[2])
         with pytest.raises(CloudError, match="Address already in use"):
             LocalCloud(tmp_path / "taken", port=port).start()
 
 
 class TestDirectory:
-    def test_somebody_elses_is_refused_and_left_as_it_is(self, tmp_path):
+    def test_foreign_directory_is_refused_and_left_unchanged(self, tmp_path):
         tmp_path.chmod(0o755)
         (tmp_path / "scratch").mkdir()
         (tmp_path / "scratch" / "thesis.tex").touch()
@@ -130,7 +131,7 @@ class TestDirectory:
         assert [path.name for path in tmp_path.rglob("*")] == ["scratch", "thesis.tex"]
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
-    def test_a_cloud_leaves_mode_and_scratch_of_a_directory_that_it_did_not_make(self, tmp_path):
+    def test_existing_directory_keeps_its_mode_and_its_scratch_folder(self, tmp_path):
         tmp_path.chmod(0o755)
         with LocalCloud(tmp_path):
             (tmp_path / "scratch").mkdir()
@@ -141,20 +142,22 @@ class TestDirectory:
 
 
 class TestBusyCloud:
-    """A cloud's process holds the lock; whether it answers is another matter."""
+    """A cloud with a process that holds the lock but does not answer yet, or not at all."""
 
+    # Nothing listens on port 9.
     SILENT = CloudState("http://127.0.0.1:9", 0, "AKIASILENT", "secret")
 
-    def test_it_is_waited_for_and_no_other_is_started(self, embedded, directory, tmp_path):
+    def test_session_waits_for_a_busy_cloud_and_starts_no_second_one(self, embedded, directory, tmp_path):
         with locked(server_lock(tmp_path)), ThreadPoolExecutor(1) as pool:
             write_state(tmp_path, self.SILENT)
             starting = pool.submit(LocalCloud(tmp_path).start)
+            # The session still waits after half a second, although the state names a cloud.
             with pytest.raises(TimeoutError):
                 starting.result(0.5)
             write_state(tmp_path, read_state(directory))
             assert starting.result(30).pid == embedded.status().pid
 
-    def test_stop_ends_one_that_does_not_answer(self, tmp_path):
+    def test_stop_ends_a_cloud_that_does_not_answer(self, tmp_path):
         program = (
             "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
         )
@@ -165,7 +168,7 @@ class TestBusyCloud:
             assert LocalCloud(tmp_path).stop() is True
             assert process.wait(10) == -signal.SIGTERM
 
-    def test_the_error_says_whether_it_ended_or_does_not_answer(self, own_cloud):
+    def test_error_distinguishes_an_ended_cloud_from_a_silent_one(self, own_cloud):
         own_cloud.client("sts")
         state = read_state(own_cloud.directory)
         own_cloud.stop()
@@ -178,21 +181,22 @@ class TestBusyCloud:
             ):
                 own_cloud.call("sts", "get_caller_identity")
 
-    def test_asking_for_a_lock_is_not_taken_for_holding_it(self, tmp_path):
-        with (tmp_path / "lock").open("w") as asked:
-            fcntl.flock(asked, fcntl.LOCK_SH)
+    def test_shared_lock_does_not_count_as_locked(self, tmp_path):
+        with (tmp_path / "lock").open("w") as file:
+            # `is_locked` itself takes a shared lock for a moment.
+            fcntl.flock(file, fcntl.LOCK_SH)
             assert not is_locked(tmp_path / "lock")
         with locked(tmp_path / "lock"):
             assert is_locked(tmp_path / "lock")
 
-    def test_a_server_whose_lock_is_being_asked_for_starts_all_the_same(self, tmp_path):
-        with (tmp_path / "lock").open("w") as asked, ThreadPoolExecutor(1) as pool:
-            fcntl.flock(asked, fcntl.LOCK_SH)
+    def test_server_gets_its_lock_after_a_shared_lock_is_released(self, tmp_path):
+        with (tmp_path / "lock").open("w") as file, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(file, fcntl.LOCK_SH)
             taking = pool.submit(lambda: locked(tmp_path / "lock", 30).__enter__())
-            fcntl.flock(asked, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
             assert taking.result(30)
 
-    def test_its_end_is_bounded(self):
+    def test_server_kills_itself_after_its_time_limit(self):
         program = (
             "import threading; from cloudknot.local.server import __main__ as server; "
             "server._kill_self_after(1); threading.Event().wait()"

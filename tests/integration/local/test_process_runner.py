@@ -1,4 +1,7 @@
-"""The process runner: its fork servers, its tasks, and the environments of its images."""
+"""The process runner starts tasks through fork servers and installs the environments of images.
+
+A fake image runs a short program in place of the fork server.
+"""
 
 import os
 import signal
@@ -23,7 +26,7 @@ from tests.helpers.waiting import until
 
 
 def fake_image(directory, program):
-    """An image whose Python runs a program of the test's own instead of the fork server."""
+    """Create an image whose Python runs `program` in place of the fork server, and return its directory."""
     python = directory / "environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
     prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-1]))\n"
@@ -34,9 +37,10 @@ def fake_image(directory, program):
 
 
 class TestForkServerClient:
-    def test_a_fork_server_that_does_not_read_blocks_no_caller(self, tmp_path):
+    def test_fork_server_that_does_not_read_blocks_no_caller(self, tmp_path):
         image = fake_image(tmp_path / "deaf", "time.sleep(600)")
         server = ForkServerClient(image, tmp_path / "log", {}, lambda *_: None)
+        # Five megabytes, far more than the socket's buffer holds.
         sending = threading.Thread(target=lambda: [server.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
         sending.join(30)
@@ -44,33 +48,34 @@ class TestForkServerClient:
         os.killpg(server._process.pid, signal.SIGKILL)
         assert not waiting
 
-    def test_all_that_was_sent_arrives_in_order(self, tmp_path):
+    def test_fork_server_gets_all_messages_in_order(self, tmp_path):
         program = (
             "time.sleep(0.5)\n"
             "for line in control.makefile('rb'):\n"
             "    control.sendall(json.dumps({'seen': json.loads(line)['number']}).encode() + b'\\n')\n"
         )
-        heard = []
+        received = []
         image = fake_image(tmp_path / "slow", program)
-        server = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: heard.append(message["seen"]))
+        server = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: received.append(message["seen"]))
         for number in range(500):
             assert server.send({"number": number, "ballast": "x" * 5000})
-        until(lambda: len(heard) == 500)
+        until(lambda: len(received) == 500)
         server.close()
-        assert heard == list(range(500))
+        assert received == list(range(500))
         assert server.send({"number": 500}) is False
 
-    def test_a_message_that_is_not_understood_is_not_the_last(self, tmp_path):
-        heard = []
+    def test_client_reads_further_messages_after_its_callback_raises(self, tmp_path):
+        received = []
 
-        def hear(_, message):
-            heard.append(message)
+        def receive(_, message):
+            received.append(message)
             raise RuntimeError("a surprise")
 
         image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
-        ForkServerClient(image, tmp_path / "log", {}, hear)
-        until(lambda: len(heard) == 3)
-        assert heard == [{"a": 1}, {"b": 2}, None]
+        ForkServerClient(image, tmp_path / "log", {}, receive)
+        # The client passes None when the fork server ends.
+        until(lambda: len(received) == 3)
+        assert received == [{"a": 1}, {"b": 2}, None]
 
 
 class TestRunner:
@@ -83,13 +88,14 @@ class TestRunner:
 
     @pytest.fixture
     def runner(self, tmp_path):
+        # The fake reports each start under a pid that no process has.
         fake_image(tmp_path / "images" / "t", self.STARTS)
         (tmp_path / "scratch").mkdir()
         runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda role: {}, lambda *_: None)
         yield runner
         runner.close()
 
-    def test_a_task_whose_start_could_not_be_taken_in_fails(self, runner):
+    def test_task_fails_when_the_report_of_its_start_raises(self, runner):
         events = []
 
         def report(event):
@@ -101,7 +107,7 @@ class TestRunner:
         until(lambda: len(events) == 2)
         assert events[1] == Exited("1", None, "InternalError: a surprise")
 
-    def test_a_task_without_a_directory_fails_and_the_next_one_starts(self, runner, tmp_path):
+    def test_task_without_a_directory_fails_and_the_next_task_starts(self, runner, tmp_path):
         events = []
         runner.start(Task("1", "r/i:t", (), {}, "s"), events.append)
         until(lambda: events == [Started("1")])
@@ -115,12 +121,13 @@ class TestRunner:
 
 
 class TestImages:
-    def test_an_installer_whose_session_died_keeps_others_out_until_it_ends(self, tmp_path):
+    def test_installer_of_a_killed_session_holds_the_lock_until_it_ends(self, tmp_path):
         program = (
             "import sys; from pathlib import Path\n"
             "from cloudknot.local.runners.images import materialise; from tests.helpers.batch import Image\n"
             "materialise(Path(sys.argv[1]), Image('t', ('no-such-thing==1',), 'slow'))"
         )
+        # The package index accepts pip's connection and never answers, so the installation hangs.
         with socket.create_server(("127.0.0.1", 0)) as index:
             index.settimeout(60)
             settings = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/", "PIP_RETRIES": "0"}
@@ -134,7 +141,7 @@ class TestImages:
             connection.close()
         until(lambda: not is_locked(lock))
 
-    def test_requirements_are_exactly_those_asked_for_and_shared(self, client, tmp_path):
+    def test_environment_holds_only_its_requirements_and_is_shared(self, client, tmp_path):
         six = Image("six-1", ("six==1.16.0",), "six")
         client.define("six", publish(client.cloud, six, client.cloud.repository("tests")))
         program = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
@@ -143,12 +150,12 @@ class TestImages:
         assert "six1.16.0" in line
         assert "boto3" not in line
         marker = client.cloud.directory / "environments" / "six" / ".complete"
-        made = marker.stat().st_mtime_ns
+        completed = marker.stat().st_mtime_ns
         second = materialise(client.cloud.directory, Image("six-2", ("six==1.16.0",), "six"))
         assert (second / "environment").resolve() == marker.parent.resolve()
-        assert marker.stat().st_mtime_ns == made
+        assert marker.stat().st_mtime_ns == completed
 
-    def test_a_failed_installation_shows_what_pip_said_and_leaves_nothing(self, tmp_path, monkeypatch):
+    def test_failed_installation_shows_pips_message_and_leaves_nothing(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         with pytest.raises(
             ImageError, match=r"(?s)no-such-thing==1.*pip reports:.*No matching distribution"
@@ -158,7 +165,7 @@ class TestImages:
         assert not (tmp_path / "environments" / "failing").exists()
         assert not (tmp_path / "images" / "t").exists()
 
-    def test_a_half_made_and_a_broken_environment_are_made_again(self, tmp_path):
+    def test_incomplete_and_broken_environments_are_rebuilt(self, tmp_path):
         half = tmp_path / "environments" / "none" / "bin"
         half.mkdir(parents=True)
         (half / "left-over").touch()
@@ -169,13 +176,13 @@ class TestImages:
         materialise(tmp_path, Image("t"))
         assert subprocess.run([python, "-c", ""], check=False, timeout=60).returncode == 0
 
-    def test_two_at_once_make_one(self, tmp_path):
+    def test_simultaneous_callers_get_one_image_directory(self, tmp_path):
         with ThreadPoolExecutor(2) as pool:
-            made = list(pool.map(lambda _: materialise(tmp_path, Image("t")), range(2)))
-        assert made[0] == made[1]
+            images = list(pool.map(lambda _: materialise(tmp_path, Image("t")), range(2)))
+        assert images[0] == images[1]
         assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
 
-    def test_pip_does_not_see_the_users_python_settings(self, tmp_path, monkeypatch):
+    def test_pip_ignores_the_users_python_settings(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", "/nonsense")
         monkeypatch.setenv("PIP_USER", "1")
         monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))

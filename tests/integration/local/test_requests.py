@@ -1,4 +1,4 @@
-"""Requests to the embedded cloud, through boto3 and bare: signatures, objects, refusals and lists as AWS has them."""
+"""The embedded cloud checks signatures, stores objects, refuses and lists as AWS does, for boto3 and for bare HTTP."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ class TestRequests:
         assert read_state(directory).secret_key not in repr(read_state(directory))
 
     @pytest.mark.parametrize("path", ["/", "/_cloudknot/status", "/moto-api/reset", "/v1/submitjob", "/bucket/key"])
-    def test_an_unsigned_request_is_refused(self, embedded, path):
+    def test_unsigned_request_is_refused(self, embedded, path):
         connection = HTTPConnection(embedded.endpoint_url.partition("//")[2], timeout=10)
         connection.request("POST", path, body=b"{}")
         assert connection.getresponse().status == 403
@@ -37,25 +37,25 @@ class TestRequests:
             ("logs", "describe_log_groups", "SignatureDoesNotMatch"),
         ],
     )
-    def test_a_wrong_secret_is_refused_in_each_protocol(self, embedded, directory, service, operation, code):
+    def test_wrong_secret_is_refused_in_each_protocol(self, embedded, directory, service, operation, code):
         client = foreign_client(service, embedded, read_state(directory).access_key)
         with pytest.raises(ClientError) as caught:
             getattr(client, operation)()
         assert caught.value.response["Error"]["Code"] == code
 
-    def test_a_wrong_key_is_refused(self, embedded):
+    def test_unknown_access_key_is_refused(self, embedded):
         with pytest.raises(ClientError) as caught:
             foreign_client("s3", embedded, "AKIANOBODY").list_buckets()
         assert caught.value.response["Error"]["Code"] == "InvalidAccessKeyId"
 
-    def test_objects_with_difficult_keys_come_back_as_they_were(self, embedded):
+    def test_keys_with_special_characters_return_their_objects(self, embedded):
         s3 = embedded.client("s3")
         s3.create_bucket(Bucket="difficult")
         for key in ("a b/c+d", "100%/é", "a//b", "x?y=z&w", "~tilde=(1)"):
             s3.put_object(Bucket="difficult", Key=key, Body=key.encode())
             assert s3.get_object(Bucket="difficult", Key=key)["Body"].read() == key.encode()
 
-    def test_a_large_object_travels(self, embedded):
+    def test_range_of_a_large_object_is_returned(self, embedded):
         s3, data = embedded.client("s3"), os.urandom(3 << 20)
         s3.create_bucket(Bucket="large")
         s3.put_object(Bucket="large", Key="k", Body=data)
@@ -64,13 +64,13 @@ class TestRequests:
             == (data[1000000:1000010])
         )
 
-    def test_an_empty_object_travels(self, embedded):
+    def test_empty_object_is_returned(self, embedded):
         s3 = embedded.client("s3")
         s3.create_bucket(Bucket="empty")
         s3.put_object(Bucket="empty", Key="k", Body=b"")
         assert s3.get_object(Bucket="empty", Key="k")["Body"].read() == b""
 
-    def test_the_users_profile_and_files_do_not_matter(self, directory, embedded, monkeypatch):
+    def test_local_cloud_ignores_the_users_aws_settings_and_proxies(self, directory, embedded, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null/nonsense")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEONEELSE")
@@ -80,6 +80,7 @@ class TestRequests:
 
 
 def foreign_client(service, cloud, access_key):
+    """Return a client with a wrong secret key."""
     return boto3.client(
         service,
         endpoint_url=cloud.endpoint_url,
@@ -91,7 +92,7 @@ def foreign_client(service, cloud, access_key):
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("choices", "text"),
+        ("choices", "message"),
         [
             ({"jobName": "no spaces"}, "Job name should match valid pattern"),
             ({"jobQueue": "nowhere"}, "does not exist"),
@@ -108,23 +109,23 @@ class TestRefusals:
             ({"environment": {"A": "x" * 40_000}}, "less than 30 KiB, got 40 KiB"),
         ],
     )
-    def test_what_aws_refuses_is_a_client_exception(self, client, choices, text):
-        with pytest.raises(client.batch.exceptions.ClientException, match=text) as caught:
+    def test_invalid_submission_raises_client_exception(self, client, choices, message):
+        with pytest.raises(client.batch.exceptions.ClientException, match=message) as caught:
             client.submit(*WORKER, "leave", "0", **choices)
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
-    def test_an_unknown_job_cannot_be_terminated(self, client):
+    def test_unknown_job_cannot_be_terminated(self, client):
         with pytest.raises(client.batch.exceptions.ClientException, match="does not exist"):
             client.batch.terminate_job(jobId=str(uuid.uuid4()), reason="x")
 
-    def test_what_is_no_longer_there_is_refused_at_once(self, client):
+    def test_disabled_queue_refuses_jobs_at_once(self, client):
         client.queue("brief")
         client.wait(client.submit("true", jobQueue="brief"))
         client.batch.update_job_queue(jobQueue="brief", state="DISABLED")
         with pytest.raises(client.batch.exceptions.ClientException, match="not enabled"):
             client.submit("true", jobQueue="brief")
 
-    def test_a_name_means_the_latest_revision_at_once(self, client):
+    def test_job_definition_name_selects_the_latest_revision_at_once(self, client):
         client.define("growing", client.image, command=["echo", "1"])
         client.submit(jobDefinition="growing")
         client.define("growing", client.image, command=["echo", "2"])
@@ -135,7 +136,7 @@ class TestRefusals:
 
 
 class TestListing:
-    def test_a_queue_is_listed_by_status_newest_first_and_in_pages(self, client):
+    def test_jobs_of_a_queue_are_listed_by_status_newest_first_in_pages(self, client):
         client.queue("listed")
         ids = [client.submit("true", jobQueue="listed", jobName=f"n{number}") for number in range(5)]
         for job_id in ids:
@@ -144,9 +145,10 @@ class TestListing:
             jobQueue="listed", jobStatus="SUCCEEDED", PaginationConfig={"PageSize": 2}
         )
         assert [job["jobId"] for page in pages for job in page["jobSummaryList"]] == ids[::-1]
+        # ListJobs without a status or a filter lists running jobs only.
         assert client.batch.list_jobs(jobQueue="listed")["jobSummaryList"] == []
-        found = client.batch.list_jobs(jobQueue="listed", filters=[{"name": "JOB_NAME", "values": ["N3"]}])
-        assert [job["jobName"] for job in found["jobSummaryList"]] == ["n3"]
+        named = client.batch.list_jobs(jobQueue="listed", filters=[{"name": "JOB_NAME", "values": ["N3"]}])
+        assert [job["jobName"] for job in named["jobSummaryList"]] == ["n3"]
 
-    def test_an_unknown_job_is_left_out_of_a_description(self, client):
+    def test_describe_jobs_omits_unknown_jobs(self, client):
         assert client.batch.describe_jobs(jobs=["nobody"])["jobs"] == []

@@ -23,7 +23,7 @@ from cloudknot.local.state import locked, read_state
 from cloudknot.program.program import make_program
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
-from tests.integration.aws.test_translation import server_that_says
+from tests.integration.aws.test_translation import refusing_server
 from tests.integration.messages.catalogue import Area, World
 
 AREA = Area("embedded cloud")
@@ -123,7 +123,7 @@ def _error_of(act: Callable[[], object]) -> Exception:
 def registries_that_do_not_serve(world: World) -> list[Exception]:
     made = [_error_of(_registry("http://127.0.0.1:1").check)]
     for status in (401, 404, 500):
-        with server_that_says("ecr", status, "Refused", "as a registry says it") as endpoint:
+        with refusing_server("ecr", status, "Refused", "as a registry says it") as endpoint:
             made.append(_error_of(_registry(endpoint).check))
             made.append(_error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
     return made

@@ -1,4 +1,7 @@
-"""What goes to all elements of a map at once: keyword arguments and closures, however large, stored and read once."""
+"""Keyword arguments and closures for all elements of a map are stored once and read once by each child job.
+
+The embedded cloud counts the requests.
+"""
 
 import os
 import threading
@@ -16,7 +19,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Transfers:
-    """Counts the calls of a cloud's S3 client, by operation, and the bytes that it sends."""
+    """The number of calls of a cloud's S3 client, by operation, and of the bytes that it sends."""
 
     def __init__(self, cloud):
         self.calls = Counter()
@@ -32,13 +35,14 @@ class Transfers:
 
 @pytest.fixture
 def own_cloud(cloud):
-    """The same cloud through a door of its own, so that its calls can be told apart."""
+    """Return the same cloud with clients of its own, so that only their calls are counted."""
     return ck.LocalCloud(cloud.directory)
 
 
 @pytest.fixture
 def requests_for(cloud):
-    """Count the S3 requests whose method and path hold a text: each is late by nothing, and the cloud counts that."""
+    """Yield a function that starts to count S3 requests with a text in their method and path."""
+    # The cloud counts its faults. A delay of zero seconds is a fault that changes nothing.
     switches = FaultSwitches(cloud)
 
     def count(text):
@@ -53,7 +57,7 @@ def scaled(x, factor=1, *, shift=0):
     return x * factor + shift
 
 
-def test_keyword_arguments_of_all_elements(knot_of):
+def test_every_element_gets_the_kwargs(knot_of):
     knot = knot_of(scaled)
     assert knot.map([1, 2], kwargs={"factor": 10}).result(LONG) == [10, 20]
     assert knot.map([(1, 2), (3, 4)], starmap=True, kwargs={"shift": 100}).result(LONG) == [102, 112]
@@ -66,13 +70,13 @@ class Scale:
         self.factor = factor
 
 
-def by(x, scale):
+def multiply(x, scale):
     assert isinstance(scale, Scale)
     return Scale(x * scale.factor)
 
 
-def test_keyword_arguments_of_ones_own_classes(knot_of):
-    (result,) = knot_of(by).map([2], kwargs={"scale": Scale(3)}).result(LONG)
+def test_kwargs_may_hold_instances_of_the_users_classes(knot_of):
+    (result,) = knot_of(multiply).map([2], kwargs={"scale": Scale(3)}).result(LONG)
     assert (type(result), result.factor) == (Scale, 6)
 
 
@@ -81,12 +85,12 @@ def count_calls(x, calls):
     return len(calls)
 
 
-def test_a_chunk_reads_them_once(knot_of):
+def test_worker_reads_kwargs_once_for_a_chunk(knot_of):
     assert knot_of(count_calls).map([5] * 6, chunksize=3, kwargs={"calls": []}).result(LONG) == [1, 2, 3, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "message"),
     [
         ({"kwargs": {"fcator": 2}}, "scaled.*fcator"),
         ({"kwargs": {"x": 2}}, "multiple values for argument 'x'"),
@@ -95,15 +99,15 @@ def test_a_chunk_reads_them_once(knot_of):
         ({"kwargs": {"factor": threading.Lock()}}, "kwargs cannot be sent.*factor.*lock"),
     ],
 )
-def test_keyword_arguments_that_cannot_be_are_refused_and_leave_nothing(knot_of, place, arguments, text):
+def test_invalid_kwargs_are_refused_and_leave_no_object(knot_of, place, arguments, message):
     knot = knot_of(scaled)
     before = set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/"))
-    with pytest.raises(CloudknotInputError, match=text):
+    with pytest.raises(CloudknotInputError, match=message):
         knot.map([1], **arguments)
     assert set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/")) == before
 
 
-def test_an_input_that_cannot_be_pickled_leaves_no_keyword_arguments_behind(knot_of, place):
+def test_map_with_an_unpicklable_element_leaves_no_kwargs(knot_of, place):
     knot = knot_of(scaled)
     before = set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/"))
     with pytest.raises(CloudknotInputError, match="Element 1"):
@@ -115,7 +119,7 @@ def first_byte(index, table):
     return table[index]
 
 
-def test_large_keyword_arguments_are_sent_once_and_read_once_by_each_child(cloud, own_cloud, requests_for):
+def test_large_kwargs_are_sent_once_and_read_once_by_each_child_job(cloud, own_cloud, requests_for):
     knot = ck.Knot(name="shared-table", func=first_byte, cloud=own_cloud)
     table = os.urandom(40 * MEGABYTE)
     transfers = Transfers(own_cloud)
@@ -123,14 +127,14 @@ def test_large_keyword_arguments_are_sent_once_and_read_once_by_each_child(cloud
     assert first.result(LONG) == list(table[:100])
     assert 40 * MEGABYTE < transfers.sent < 41 * MEGABYTE
     requests = requests_for(f"/{SHARED}/")
-    again = knot.map(range(100), chunksize=50, kwargs={"table": table})
-    assert again.result(LONG) == list(table[:100])
+    second = knot.map(range(100), chunksize=50, kwargs={"table": table})
+    assert second.result(LONG) == list(table[:100])
     assert transfers.sent < 42 * MEGABYTE
     mark, children, blocks = 1, 2, 1
     assert requests() == mark + children * blocks
 
 
-def test_shared_keyword_arguments_go_with_the_last_job_that_has_them(cloud):
+def test_shared_kwargs_are_deleted_with_the_last_run_that_uses_them(cloud):
     knot = ck.Knot(name="shared-and-gone", func=scaled, cloud=cloud)
     maps = [knot.map([1], kwargs={"factor": 7}) for _ in range(2)]
     assert [future.result(LONG) for future in maps] == [[7], [7]]
@@ -143,18 +147,19 @@ def test_shared_keyword_arguments_go_with_the_last_job_that_has_them(cloud):
     assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
 
 
-@pytest.mark.parametrize("how", ["clobber", "a map that fails"])
-def test_shared_keyword_arguments_stay_for_a_map_that_is_being_submitted(cloud, how):
+@pytest.mark.parametrize("deletion", ["clobber", "failed submission"])
+def test_shared_kwargs_stay_for_a_run_during_its_submission(cloud, deletion):
     knot = ck.Knot(name="shared-and-kept", func=scaled, cloud=cloud)
-    kwargs = {"factor": 8, "shift": how == "clobber"}
+    kwargs = {"factor": 8, "shift": deletion == "clobber"}
     first = knot.map([1], kwargs=kwargs)
     expected = 8 + kwargs["shift"]
     assert first.result(LONG) == [expected]
 
     def elements():
+        # The generator runs during the submission: the other run's deletion falls into it.
         yield 1
         first.job.clobber()
-        if how != "clobber":
+        if deletion != "clobber":
             with pytest.raises(CloudknotInputError, match="Element 0"):
                 knot.map([threading.Lock()], kwargs=kwargs)
         yield 2
@@ -165,7 +170,7 @@ def test_shared_keyword_arguments_stay_for_a_map_that_is_being_submitted(cloud, 
     assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
 
 
-def test_a_large_closure_is_sent_once(cloud, own_cloud):
+def test_large_closure_is_sent_once(cloud, own_cloud):
     table = os.urandom(40 * MEGABYTE)
 
     def look_up(index):
@@ -181,7 +186,8 @@ def test_a_large_closure_is_sent_once(cloud, own_cloud):
     assert transfers.sent < MEGABYTE
 
 
-def test_the_longest_environment_that_is_accepted_runs(cloud):
+def test_map_runs_with_the_longest_accepted_environment(cloud):
+    # The longest name of a knot. The overrides of a job contain it too.
     name = "n" + "o" * 44
     knot = ck.Knot(name=name, func=scaled_environment, cloud=cloud)
     text = "x" * (6500 - len('{"name": "V", "value": ""}, '))
@@ -199,7 +205,7 @@ def scaled_environment(_, shift):
     return len(os.environ["V"]) + shift
 
 
-def test_a_script_takes_no_keyword_arguments(cloud, tmp_path):
+def test_script_takes_no_kwargs(cloud, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print(1)")
     knot = ck.Knot(name="a-script", image_script_path=script, cloud=cloud)

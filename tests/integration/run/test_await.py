@@ -1,4 +1,4 @@
-"""``await`` of maps and jobs, with the embedded cloud."""
+"""Maps, elements and jobs can be awaited. The jobs run on the embedded cloud."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ def square(x):
     return x * x
 
 
-def test_a_map_and_its_job_are_awaited(process_knot_of, cloud):
+def test_maps_elements_and_jobs_can_be_awaited(process_knot_of, cloud):
     async def main():
         future = process_knot_of(square).map([5, 6])
         later = ck.BatchJob(future.job.job_id, cloud=cloud)
@@ -20,7 +20,7 @@ def test_a_map_and_its_job_are_awaited(process_knot_of, cloud):
     assert asyncio.run(main()) == [[25, 36], 36, [25, 36], [25, 36], 61]
 
 
-def test_awaiting_a_job_that_is_not_there_says_so(cloud):
+def test_awaiting_an_unknown_job_raises_resource_does_not_exist(cloud):
     async def main():
         await ck.BatchJob("none", cloud=cloud)
 

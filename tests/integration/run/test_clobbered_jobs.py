@@ -1,4 +1,4 @@
-"""`job.clobber`: nothing of the job is left, and whoever asks for it afterwards is told."""
+"""`job.clobber` deletes everything stored for a job, and later uses of the job raise an error."""
 
 import socket
 
@@ -23,8 +23,8 @@ def held(address):
             connection.recv(1)
 
 
-@pytest.mark.parametrize("again", ["retry_failed", "map", "reduce", "another session"])
-def test_a_job_that_was_clobbered_says_so_and_nothing_is_submitted(cloud, again):
+@pytest.mark.parametrize("use", ["retry_failed", "map", "reduce", "another session"])
+def test_clobbered_job_raises_an_error_and_submits_nothing(cloud, use):
     knot = ck.Knot(name="clobbered-job", func=failing, cloud=cloud)
     future = knot.map([0, 1])
     assert isinstance(future.exception(LONG), ZeroDivisionError)
@@ -38,12 +38,12 @@ def test_a_job_that_was_clobbered_says_so_and_nothing_is_submitted(cloud, again)
         "another session": later.result,
     }
     with pytest.raises(ck.ResourceDoesNotExistException, match=rf"{job.job_id} was clobbered.* Map again\.$"):
-        calls[again]()
+        calls[use]()
     assert knot.jobs == []
     assert not list(cloud.storage.keys(f"{RUNS}/{knot.name}/"))
 
 
-def test_a_job_can_be_clobbered_twice(cloud):
+def test_job_can_be_clobbered_twice(cloud):
     knot = ck.Knot(name="clobbered-twice", func=failing, cloud=cloud)
     job = knot.map([1]).job
     job.clobber()
@@ -53,19 +53,19 @@ def test_a_job_can_be_clobbered_twice(cloud):
 
 
 class Killed(BaseException):
-    """The session ends here."""
+    """A stand-in for SIGKILL: it ends the session here."""
 
 
 @pytest.fixture
 def killed_at(cloud):
-    """A session on the same cloud that ends when it is about to delete from S3 for so many times."""
+    """Return a function that makes a session on the same cloud. The session is killed after `deletion` deletions."""
 
     def make(deletion):
         session = ck.LocalCloud(cloud.directory)
-        left = iter(range(deletion))
+        remaining = iter(range(deletion))
 
         def end(**_):
-            if next(left, None) is None:
+            if next(remaining, None) is None:
                 raise Killed
 
         session.client("s3").meta.events.register("before-call.s3.DeleteObjects", end)
@@ -75,7 +75,7 @@ def killed_at(cloud):
 
 
 @pytest.mark.parametrize("deletion", range(5))
-def test_a_job_that_was_half_clobbered_is_told_and_can_be_clobbered_to_the_end(cloud, killed_at, deletion):
+def test_half_clobbered_job_raises_an_error_and_can_be_clobbered_completely(cloud, killed_at, deletion):
     knot = ck.Knot(name="clobbered-half", func=scaled, cloud=cloud)
     future = knot.map([1, 2], kwargs={"factor": 3})
     assert future.result(LONG) == [3, 6]
@@ -90,17 +90,17 @@ def test_a_job_that_was_half_clobbered_is_told_and_can_be_clobbered_to_the_end(c
             call()
     assert knot.map([2], kwargs={"factor": 3}).result(LONG) == [6]
     ck.BatchJob(future.job.job_id, cloud=cloud).clobber()
-    (left,) = knot.jobs
-    left.clobber()
-    # A mark of the session that was killed may be left, and nothing else.
+    (job,) = knot.jobs
+    job.clobber()
+    # Only a mark of the killed session may remain.
     assert not [key for key in cloud.storage.keys(f"{RUNS}/{knot.name}/") if "given-up-by" not in key]
     knot.clobber(clobber_results=True)
 
 
-def test_a_job_that_is_clobbered_while_it_runs_leaves_nothing_behind(cloud, gate):
+def test_clobbered_running_job_leaves_no_object(cloud, gate):
     knot = ck.Knot(name="clobbered-running", func=held, cloud=cloud)
     future = knot.map([None, gate.address], chunksize=2)
-    # What has ended is stored when the child is stopped, if not before.
+    # The worker stores this result at the latest when its child job is stopped.
     assert future[0].result(LONG) is None
     future.job.clobber()
     assert until(lambda: future.job.status == "FAILED")

@@ -1,4 +1,7 @@
-"""Maps over other maps' results, from S3 to S3: what waits for what, and what becomes of failures."""
+"""Maps over the results of other maps, and `reduce`: the dependencies of their Batch jobs, and how failures propagate.
+
+The embedded cloud runs the jobs. A gate holds a source up until its dependents are submitted.
+"""
 
 import functools
 import operator
@@ -23,7 +26,7 @@ LONG = 120
 
 
 class Connections:
-    """Those of a client; the paths of what is read by them are noted."""
+    """The connections of a client, with the paths of the objects that it reads."""
 
     def __init__(self, connections, read):
         self._connections, self._read = connections, read
@@ -36,7 +39,7 @@ class Connections:
 
 
 class Calls:
-    """The calls of a cloud's clients, as ``Operation key``, and the paths of the objects read, without one too."""
+    """The calls of a cloud's clients, as ``Operation key``, and the paths of the objects that the session reads."""
 
     def __init__(self, cloud):
         self.seen, self.read = [], []
@@ -53,25 +56,25 @@ class Calls:
             self.seen.append(f"{model.name} {params.get('Key', params.get('Prefix', ''))}")
 
     def _note_plain(self, send, method, bucket, key, *rest):
-        """Note a request that the client is not asked for."""
+        """Note the path of a request that bypasses botocore's client."""
         if method == "GET":
             self.read.append(f"/{bucket}/{key}")
         return send(method, bucket, key, *rest)
 
 
 def calls_for_outputs(calls, job):
-    """Return the calls for outputs during a submission, but for the listing with which the new collector begins."""
+    """Return the calls for outputs during a submission, without the first listing of the new collector."""
     own = f"ListObjectsV2 {job.keys.outputs}"
     return [call for call in calls if "outputs" in call and call != own]
 
 
 @pytest.fixture
 def own_cloud(cloud):
-    """The same cloud through a door of its own, so that its calls can be told apart."""
+    """Return the same cloud with clients of its own, so that only their calls are counted."""
     return ck.LocalCloud(cloud.directory)
 
 
-# Here and not among the helpers: `reduce` refuses a function of a module that the image of the map does not have.
+# Defined here and not in `tests.helpers`: `reduce` refuses functions from modules that the image of the map lacks.
 def double(x):
     return 2 * x
 
@@ -90,7 +93,7 @@ def pair(x):
 
 
 def held(address, x):
-    """``x``, once the gate is open."""
+    """Return ``x`` when the gate is open."""
     with socket.create_connection(tuple(address), timeout=120) as connection:
         connection.recv(1)
     return x
@@ -107,10 +110,11 @@ def odd_fails(x):
 
 
 def depends_on(future):
+    """Return the dependencies of each Batch job of a map."""
     return [job["dependsOn"] for job in future.job._view.describe_jobs()]
 
 
-def test_element_by_element_without_passing_through_the_client(cloud, own_cloud, gate):
+def test_dependent_map_reads_its_source_in_s3_and_the_session_reads_no_result(cloud, own_cloud, gate):
     first_knot = ck.Knot(name="first", func=held, cloud=cloud)
     second_knot = ck.Knot(name="second", func=add_one, cloud=own_cloud)
     first = first_knot.map([(gate.address, 2 * x) for x in range(10)], starmap=True, chunksize=4)
@@ -124,7 +128,7 @@ def test_element_by_element_without_passing_through_the_client(cloud, own_cloud,
         f"PutObject {prefix}/manifest.json",
         f"PutObject {prefix}/submission.json",
     }
-    # That it was not clobbered is all that is looked for.
+    # The session reads the run's outputs only to check that it was not clobbered.
     assert any(second.job.keys.outputs in path for path in calls.read)
     read = {path for path in calls.read if first.job.keys.prefix in path}
     assert read == {f"/{own_cloud.bucket}/{first.job.keys.manifest}"}
@@ -134,7 +138,7 @@ def test_element_by_element_without_passing_through_the_client(cloud, own_cloud,
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "kinds"),
+    ("source_choices", "choices", "dependency_types"),
     [
         ({"chunksize": 3}, {"chunksize": 3}, ["N_TO_N"]),
         ({"chunksize": 3}, {"chunksize": 2}, [None]),
@@ -144,17 +148,19 @@ def test_element_by_element_without_passing_through_the_client(cloud, own_cloud,
         ({}, {"job_type": "independent"}, [None]),
     ],
 )
-def test_any_shapes_of_maps(process_knot_of, gate, one, other, kinds):
-    first = process_knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **one)
-    second = process_knot_of(add_one).map(first, **other)
-    assert [[entry.get("type") for entry in entries] for entries in depends_on(second)] == [kinds] * len(
+def test_dependent_map_may_have_other_chunks_than_its_source(
+    process_knot_of, gate, source_choices, choices, dependency_types
+):
+    first = process_knot_of(held).map([(gate.address, x) for x in range(7)], starmap=True, **source_choices)
+    second = process_knot_of(add_one).map(first, **choices)
+    assert [[entry.get("type") for entry in entries] for entries in depends_on(second)] == [dependency_types] * len(
         second.job.job_ids
     )
     gate.open()
     assert second.result(LONG) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_independent_jobs_each_wait_for_their_own(process_knot_of, gate):
+def test_independent_job_waits_only_for_the_job_of_its_element(process_knot_of, gate):
     first = process_knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
     second = process_knot_of(add_one).map(first, job_type="independent")
     assert depends_on(second) == [[{"jobId": job_id}] for job_id in first.job.job_ids]
@@ -163,23 +169,23 @@ def test_independent_jobs_each_wait_for_their_own(process_knot_of, gate):
 
 
 @pytest.mark.contract
-def test_starmap_and_keyword_arguments(knot_of):
+def test_dependent_map_takes_starmap_and_kwargs(knot_of):
     first = knot_of(pair).map([1, 2])
     assert knot_of(add_one).map(first, starmap=True).result(LONG) == [12, 13]
     assert knot_of(add_one).map(knot_of(double).map([1, 2]), kwargs={"more": 100}).result(LONG) == [103, 105]
 
 
-def test_the_same_knot_and_a_single_element(process_knot_of):
+def test_knot_maps_over_its_own_results(process_knot_of):
     knot = process_knot_of(double)
     assert knot.map(knot.map(knot.map([1]))).result(LONG) == [8]
 
 
-def test_an_empty_map(process_knot_of):
+def test_map_over_an_empty_map_is_empty(process_knot_of):
     knot = process_knot_of(double)
     assert knot.map(knot.map([])).result() == []
 
 
-def test_a_job_of_another_session_that_has_ended(process_knot_of, cloud):
+def test_map_over_an_ended_job_waits_for_no_job(process_knot_of, cloud):
     first = process_knot_of(double).map(range(5))
     first.result(LONG)
     until(lambda: first.job.status == "SUCCEEDED")
@@ -188,7 +194,7 @@ def test_a_job_of_another_session_that_has_ended(process_knot_of, cloud):
     assert second.result(LONG) == [1, 3, 5, 7, 9]
 
 
-def test_a_diamond(process_knot_of):
+def test_two_maps_share_a_source_and_a_third_depends_on_both(process_knot_of):
     source = process_knot_of(double).map([1, 2, 3])
     left, right = process_knot_of(add_one).map(source), process_knot_of(double).map(source)
     last = process_knot_of(add_one).map(left, depends_on=[right])
@@ -196,12 +202,12 @@ def test_a_diamond(process_knot_of):
     assert right.result(LONG) == [4, 8, 12]
 
 
-def test_results_larger_than_one_request(knot_of):
+def test_dependent_map_reads_large_results_of_its_source(knot_of):
     first = knot_of(bytes).map([9_000_000, 5, 9_000_001], chunksize=3)
     assert knot_of(len).map(first, chunksize=2).result(LONG) == [9_000_000, 5, 9_000_001]
 
 
-def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(process_knot_of, gate):
+def test_failed_child_of_a_running_source_fails_only_its_own_dependents(process_knot_of, gate):
     first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
     second = process_knot_of(add_one).map(first)
     gate.open()
@@ -212,7 +218,7 @@ def test_the_failed_child_of_a_running_source_stops_its_own_dependents_only(proc
         assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
 
 
-def test_with_other_chunks_a_failure_stops_them_all(process_knot_of, gate):
+def test_failure_of_a_source_with_other_chunks_fails_all_dependents(process_knot_of, gate):
     first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
     second = process_knot_of(add_one).map(first, chunksize=1)
     gate.open()
@@ -220,7 +226,7 @@ def test_with_other_chunks_a_failure_stops_them_all(process_knot_of, gate):
         second.result(LONG)
 
 
-def test_of_a_source_that_has_ended_each_failure_is_passed_on_alone(process_knot_of):
+def test_map_over_an_ended_source_raises_the_exceptions_of_failed_elements_only(process_knot_of):
     first = process_knot_of(odd_fails).map([0, 3, 4], chunksize=3)
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
@@ -244,11 +250,11 @@ def die(x):
     return x
 
 
-def leave(x):
+def exit_or_raise(x):
     raise SystemExit(4) if x else LookupError(threading.Lock())
 
 
-def test_an_element_whose_source_has_no_result_names_it(process_knot_of):
+def test_element_of_a_killed_source_names_the_source_element(process_knot_of):
     first = process_knot_of(die).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
@@ -258,8 +264,8 @@ def test_an_element_whose_source_has_no_result_names_it(process_knot_of):
         process_knot_of(double).map(first).result(LONG)
 
 
-def test_an_element_whose_source_left_names_it(process_knot_of):
-    first = process_knot_of(leave).map([0, 1])
+def test_element_of_a_source_without_an_exception_names_the_source_element(process_knot_of):
+    first = process_knot_of(exit_or_raise).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
     second = process_knot_of(double).map(first)
@@ -269,7 +275,7 @@ def test_an_element_whose_source_left_names_it(process_knot_of):
         second[0].result(LONG)
 
 
-def test_cancelling_the_first_of_a_chain_ends_all(process_knot_of):
+def test_cancelling_the_first_map_of_a_chain_fails_all_later_ones(process_knot_of):
     first = process_knot_of(nap).map([600, 600])
     second = process_knot_of(double).map(first)
     third = process_knot_of(add_one).map(second, chunksize=2)
@@ -280,7 +286,8 @@ def test_cancelling_the_first_of_a_chain_ends_all(process_knot_of):
         third.result(LONG)
 
 
-def test_more_jobs_than_one_can_wait_for_are_refused_and_nothing_is_left(process_knot_of, cloud):
+def test_map_that_depends_on_more_than_twenty_jobs_is_refused(process_knot_of, cloud):
+    # Batch accepts at most 20 dependencies for a job.
     first = process_knot_of(nap).map([20.0] * 21, job_type="independent")
     knot = process_knot_of(double)
     before = len(knot.jobs)
@@ -294,7 +301,7 @@ def mean(values, digits=1):
     return round(sum(values) / len(values), digits)
 
 
-def test_reduce_calls_once_with_the_list(cloud, own_cloud):
+def test_reduce_calls_its_function_once_with_all_results(cloud, own_cloud):
     future = ck.Knot(name="to-reduce", func=double, cloud=cloud).map(range(10), chunksize=4)
     calls = Calls(own_cloud)
     reduced = ck.BatchJob(future.job.job_id, cloud=own_cloud).reduce(sum)
@@ -305,7 +312,7 @@ def test_reduce_calls_once_with_the_list(cloud, own_cloud):
     assert "arrayProperties" not in reduced.job._view.describe_jobs()[0]
 
 
-def test_reduce_with_choices_of_its_own(process_knot_of):
+def test_reduce_takes_kwargs_and_resources_of_its_own(process_knot_of):
     knot = process_knot_of(double)
     reduced = knot.map([1, 2, 4]).reduce(mean, kwargs={"digits": 0}, memory=900, vcpus=2, timeout=90, retries=2)
     assert reduced.result(LONG) == 5.0
@@ -315,7 +322,7 @@ def test_reduce_with_choices_of_its_own(process_knot_of):
     assert knot.jobs[-1].result() == 5.0
 
 
-def test_reduce_two_by_two_and_by_a_knot_and_on(knot_of):
+def test_reduce_takes_a_partial_or_a_knot_and_its_result_can_be_mapped(knot_of):
     future = knot_of(double).map([1, 2, 3])
     assert future.reduce(functools.partial(functools.reduce, operator.add)).result(LONG) == 12
     by_knot = future.reduce(knot_of(mean), kwargs={"digits": 2})
@@ -335,7 +342,7 @@ def test_reduce_two_by_two_and_by_a_knot_and_on(knot_of):
         (5, {}, "callable"),
     ],
 )
-def test_what_cannot_reduce_is_refused_and_nothing_is_submitted(process_knot_of, func, choices, text):
+def test_reduce_refuses_invalid_arguments_and_submits_nothing(process_knot_of, func, choices, text):
     knot = process_knot_of(double)
     future = knot.map([1])
     before = len(knot.jobs)
@@ -350,17 +357,17 @@ def uses_six(values):
     return six.ensure_str("x"), sum(values)
 
 
-def test_what_the_function_imports_must_be_in_the_image(cloud):
+def test_reduce_refuses_a_function_with_requirements_that_the_image_lacks(cloud):
     bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
     with pytest.raises(CloudknotInputError, match=r"uses_six needs six==.* does not have\..*reduce\(Knot"):
         bare.reduce(uses_six)
     with pytest.raises(CloudknotInputError, match=r"may not have\..* Another session .*requirements=\[\]"):
         ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_six)
-    good = ck.Knot(name="with-six", func=double, requirements=["six"], cloud=cloud).map([1])
-    assert good.reduce(uses_six).result(LONG) == ("x", 2)
+    complete = ck.Knot(name="with-six", func=double, requirements=["six"], cloud=cloud).map([1])
+    assert complete.reduce(uses_six).result(LONG) == ("x", 2)
 
 
-def test_reduce_of_a_map_that_fails_names_it(process_knot_of, gate):
+def test_reduce_of_a_failed_map_names_the_map(process_knot_of, gate):
     future = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
     reduced = future.reduce(sum)
     gate.open()
@@ -376,21 +383,21 @@ def failing(values):
     raise LookupError(len(values))
 
 
-def test_what_the_function_raises_comes_back_with_its_lines(place, knot_of):
+def test_exception_of_a_reduce_function_is_raised_with_its_traceback(place, knot_of):
     with pytest.raises(LookupError) as caught:
         knot_of(double).map([1, 2]).reduce(failing).result(LONG)
     assert ", in failing\n" in str(caught.value.__cause__)
-    # A gathering function travels without its source: a process finds the file, a container has none.
+    # A reduce function travels without its source: a process finds the file, a container has none.
     if not place.choices:
         assert "raise LookupError(len(values))" in str(caught.value.__cause__)
 
 
-def test_an_empty_map_cannot_be_reduced(process_knot_of):
+def test_empty_map_cannot_be_reduced(process_knot_of):
     with pytest.raises(CloudknotInputError, match="empty map"):
         process_knot_of(double).map([]).reduce(sum)
 
 
-def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
+def test_chain_completes_after_its_session_has_ended(cloud, tmp_path):
     submit = """
         import time
         import cloudknot as ck
@@ -399,11 +406,11 @@ def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
             time.sleep(3)
             return x * 10
 
-        def more(x):
+        def add_one(x):
             return x + 1
 
         first = ck.Knot(name="shut-1", func=slow).map([1, 2, 3])
-        second = ck.Knot(name="shut-2", func=more).map(first)
+        second = ck.Knot(name="shut-2", func=add_one).map(first)
         print(second.reduce(sum).job.job_id, second.done())
     """
     script = tmp_path / "submit.py"
@@ -414,9 +421,9 @@ def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
         "CLOUDKNOT_CLOUD": "local",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=LONG)
-    assert done.returncode == 0, done.stderr
-    job_id, ended = done.stdout.split()
+    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=LONG)
+    assert result.returncode == 0, result.stderr
+    job_id, ended = result.stdout.split()
     assert ended == "False"
     mapped, reduced = ck.Knot(name="shut-2", cloud=cloud).jobs[-2:]
     assert reduced.job_id == job_id
@@ -424,33 +431,33 @@ def test_the_laptop_can_be_shut_once_submitted(cloud, tmp_path):
     assert mapped.result(LONG) == [11, 21, 31]
 
 
-def needs(path, x):
-    """``x``, unless it is odd and nobody has made the file."""
+def odd_needs_file(path, x):
+    """Return ``x``. Fail for odd ones as long as the file does not exist."""
     if x % 2 and not os.path.exists(path):
         raise FileNotFoundError(path)
     return x
 
 
-def held_needs(address, path, x):
-    return held(address, needs(path, x))
+def held_odd_needs_file(address, path, x):
+    return held(address, odd_needs_file(path, x))
 
 
 @pytest.fixture
 def process_knot(cloud):
-    """Make a knot whose jobs see this machine's files."""
+    """Return a function that creates a knot on the process runner, so that jobs can read this machine's files."""
     return lambda func: ck.Knot(name=f"files-{func.__name__}".replace("_", "-"), func=func, cloud=cloud)
 
 
-def test_after_the_source_was_repaired_a_retry_repairs_its_dependents(process_knot, tmp_path):
-    flag = tmp_path / "there"
-    first = process_knot(needs).map([(str(flag), x) for x in range(6)], starmap=True, chunksize=3)
+def test_retry_of_dependents_succeeds_after_a_retry_of_their_source(process_knot, tmp_path):
+    file = tmp_path / "exists"
+    first = process_knot(odd_needs_file).map([(str(file), x) for x in range(6)], starmap=True, chunksize=3)
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
     second = process_knot(double).map(first)
     total = second.reduce(sum)
     assert isinstance(second.exception(LONG), FileNotFoundError)
     assert total.exception(LONG) is not None
-    flag.touch()
+    file.touch()
     assert first.retry_failed().result(LONG) == [0, 1, 2, 3, 4, 5]
     until(lambda: second.job.status == "FAILED" and total.job.status == "FAILED")
     assert second.retry_failed().result(LONG) == [0, 2, 4, 6, 8, 10]
@@ -459,15 +466,15 @@ def test_after_the_source_was_repaired_a_retry_repairs_its_dependents(process_kn
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_a_retry_that_runs_is_waited_for(process_knot, tmp_path, gate, job_type):
-    flag = tmp_path / "there"
-    elements = [(gate.address, str(flag), x) for x in (1, 3)]
-    first = process_knot(held_needs).map(elements, starmap=True, job_type=job_type)
+def test_map_over_a_run_waits_for_its_running_retry(process_knot, tmp_path, gate, job_type):
+    file = tmp_path / "exists"
+    elements = [(gate.address, str(file), x) for x in (1, 3)]
+    first = process_knot(held_odd_needs_file).map(elements, starmap=True, job_type=job_type)
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
-    flag.touch()
-    again = first.retry_failed()
+    file.touch()
+    retry = first.retry_failed()
     second = process_knot(double).map(first, job_type=job_type)
-    assert depends_on(second) == [[{"jobId": job_id} for job_id in again.job.job_ids]] * len(second.job.job_ids)
+    assert depends_on(second) == [[{"jobId": job_id} for job_id in retry.job.job_ids]] * len(second.job.job_ids)
     gate.open()
     assert second.result(LONG) == [2, 6]

@@ -1,4 +1,7 @@
-"""`Knot.map`, whole: real HTTP to the embedded cloud, real results in S3, and a job a process or a real container."""
+"""`Knot.map` from the submission to the results, on the embedded cloud over HTTP.
+
+Jobs are real processes, or real containers where a Docker engine is available.
+"""
 
 import functools
 import importlib
@@ -21,18 +24,18 @@ LONG = 120
 
 
 @pytest.mark.contract
-def test_a_list_of_inputs(knot_of):
+def test_map_returns_results_in_input_order(knot_of):
     future = knot_of(square).map([3, 1, 2])
     assert future.result(LONG) == [9, 1, 4]
     assert future.done()
     assert [element.result() for element in future] == [9, 1, 4]
 
 
-def test_a_generator_as_input(knot_of):
+def test_map_accepts_a_generator(knot_of):
     assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
 
 
-def test_an_empty_map_submits_nothing(process_knot_of):
+def test_empty_map_submits_nothing(process_knot_of):
     knot = process_knot_of(square)
     before = len(knot.jobs)
     future = knot.map([])
@@ -42,7 +45,7 @@ def test_an_empty_map_submits_nothing(process_knot_of):
 
 
 @pytest.mark.contract
-def test_a_single_element_is_a_plain_job(knot_of):
+def test_map_of_one_element_is_a_plain_job(knot_of):
     future = knot_of(square).map([12])
     assert future.result(LONG) == [144]
     (job,) = future.job._view.describe_jobs()
@@ -50,7 +53,7 @@ def test_a_single_element_is_a_plain_job(knot_of):
 
 
 @pytest.mark.parametrize("chunksize", [1, 3, 7, 100])
-def test_chunks(knot_of, chunksize):
+def test_each_child_job_processes_chunksize_elements(knot_of, chunksize):
     future = knot_of(square).map(range(10), chunksize=chunksize)
     assert future.result(LONG) == [x * x for x in range(10)]
     (job,) = future.job._view.describe_jobs()
@@ -58,12 +61,14 @@ def test_chunks(knot_of, chunksize):
     assert job.get("arrayProperties", {"size": 1})["size"] == children
 
 
-def test_elements_of_different_sizes(knot_of):
+def test_map_accepts_elements_of_different_sizes(knot_of):
+    # 37 and 101 have no common factor, so the 40 sizes all differ.
     words = ["x" * (n * 37 % 101) for n in range(40)]
     assert knot_of(len).map(words, chunksize=7).result(LONG) == [len(word) for word in words]
 
 
-def test_more_input_than_one_part_of_an_upload(knot_of):
+def test_map_accepts_more_input_than_one_upload_part(knot_of):
+    # 21 MB of input: three parts of eight megabytes.
     blocks = [bytes([n]) * 3_000_000 for n in range(7)]
     assert knot_of(first_and_size).map(blocks, chunksize=2).result(LONG) == [(n, 3_000_000) for n in range(7)]
 
@@ -76,22 +81,22 @@ def add(a, b=10):
     return a + b
 
 
-def test_starmap(knot_of):
+def test_starmap_unpacks_each_element_into_arguments(knot_of):
     assert knot_of(add).map([(1, 2), (3,), [4, 5]], starmap=True).result(LONG) == [3, 13, 9]
 
 
-def test_independent_jobs(knot_of):
+def test_independent_map_submits_a_job_for_each_element(knot_of):
     future = knot_of(square).map(range(3), job_type="independent")
     assert future.result(LONG) == [0, 1, 4]
     assert len(set(future.job.job_ids)) == 3
 
 
-def nothing(x):
+def return_none(x):
     return None
 
 
-def test_none_is_a_result(knot_of):
-    assert knot_of(nothing).map([1, 2]).result(LONG) == [None, None]
+def test_none_is_returned_as_a_result(knot_of):
+    assert knot_of(return_none).map([1, 2]).result(LONG) == [None, None]
 
 
 def environment(name):
@@ -99,27 +104,28 @@ def environment(name):
 
 
 @pytest.mark.contract
-def test_env_vars_reach_the_job_and_the_session_does_not(knot_of, monkeypatch):
+def test_job_gets_env_vars_and_nothing_of_the_sessions_environment(knot_of, monkeypatch):
     monkeypatch.setenv("ONLY_HERE", "secret")
     knot = knot_of(environment)
     names = ["GREETING", "ONLY_HERE", "AWS_BATCH_JOB_ATTEMPT", "AWS_BATCH_JOB_ARRAY_INDEX"]
     assert knot.map(names, env_vars={"GREETING": "hello"}).result(LONG) == ["hello", None, "1", "3"]
+    # The form of earlier versions: the pairs of AWS's own API.
     old_style = [{"name": "GREETING", "value": "hi"}]
     assert knot.map(["GREETING"], env_vars=old_style).result(LONG) == ["hi"]
 
 
-def spoil_the_environment(how):
-    if how == "clear":
+def spoil_environment(way):
+    if way == "clear":
         os.environ.clear()
     else:
         os.environ.update(
             AWS_ACCESS_KEY_ID="mine", AWS_SECRET_ACCESS_KEY="mine", AWS_ENDPOINT_URL="http://127.0.0.1:1"
         )
-    return how
+    return way
 
 
-def test_a_function_may_change_its_environment(knot_of):
-    assert knot_of(spoil_the_environment).map(["clear", "other keys"]).result(LONG) == ["clear", "other keys"]
+def test_worker_stores_results_after_the_function_changes_its_environment(knot_of):
+    assert knot_of(spoil_environment).map(["clear", "other keys"]).result(LONG) == ["clear", "other keys"]
 
 
 class Shape:
@@ -136,13 +142,13 @@ class Shape:
         return Shape(self.sides + by)
 
 
-def grown(shape):
+def grow_by_one(shape):
     assert isinstance(shape, Shape)
     return shape.grow(1)
 
 
-def test_instances_of_ones_own_class_travel_both_ways(knot_of):
-    result = knot_of(grown).map([Shape(3), Shape(4)]).result(LONG)
+def test_instances_of_the_users_class_travel_to_the_job_and_back(knot_of):
+    result = knot_of(grow_by_one).map([Shape(3), Shape(4)]).result(LONG)
     assert result == [Shape(4), Shape(5)]
     assert type(result[0]) is Shape
 
@@ -151,7 +157,7 @@ def factorial(n):
     return 1 if n < 2 else n * factorial(n - 1)
 
 
-def closure(base):
+def make_adder(base):
     def add_base(x):
         return base + x
 
@@ -162,7 +168,7 @@ def closure(base):
     ("function", "expected"),
     [
         (factorial, [2, 6]),
-        (closure(100), [102, 103]),
+        (make_adder(100), [102, 103]),
         (lambda x: -x, [-2, -3]),
         (functools.partial(add, b=1), [3, 4]),
         (Shape(5).grow, [Shape(7), Shape(8)]),
@@ -170,7 +176,7 @@ def closure(base):
     ],
     ids=["recursive", "closure", "lambda", "partial", "method", "builtin"],
 )
-def test_functions_of_every_kind(knot_of, function, expected):
+def test_map_accepts_every_kind_of_callable(knot_of, function, expected):
     assert knot_of(function).map([2, 3]).result(LONG) == expected
 
 
@@ -187,7 +193,7 @@ def only_even(x):
 
 
 @pytest.mark.contract
-def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
+def test_failed_element_raises_its_exception_and_other_results_stay(knot_of):
     future = knot_of(only_even).map([0, 1, 2, 3])
     with pytest.raises(Explained, match="1 is odd") as caught:
         future.result(LONG)
@@ -199,37 +205,37 @@ def test_an_exception_comes_back_and_the_other_results_stay(knot_of):
     assert isinstance(future[3].exception(LONG), Explained)
 
 
-class Err(Exception):
+class PairError(Exception):
     def __init__(self, a, b):
         super().__init__(f"{a}-{b}")
         self.a = a
 
 
-def raise_err(x):
-    raise Err(x, 2)
+def raise_pair_error(x):
+    raise PairError(x, 2)
 
 
-def test_an_exception_whose_init_takes_other_arguments_comes_back(knot_of):
-    with pytest.raises(Err, match=r"^1-2(\n|$)") as caught:
-        knot_of(raise_err).map([1]).result(LONG)
-    assert (type(caught.value), caught.value.a) == (Err, 1)
+def test_exception_with_its_own_init_arguments_is_raised(knot_of):
+    with pytest.raises(PairError, match=r"^1-2(\n|$)") as caught:
+        knot_of(raise_pair_error).map([1]).result(LONG)
+    assert (type(caught.value), caught.value.a) == (PairError, 1)
 
 
-def test_a_class_of_a_local_module_that_the_function_does_not_name(knot_of, tmp_path, monkeypatch):
-    source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grown(self): return Circle(self.r + 1)\n"
+def test_class_of_a_local_module_travels_although_the_function_does_not_name_it(knot_of, tmp_path, monkeypatch):
+    source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grow(self): return Circle(self.r + 1)\n"
     (tmp_path / "shapes_of_a_test.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     circle = importlib.import_module("shapes_of_a_test").Circle
-    (result,) = knot_of(lambda c: c.grown()).map([circle(1)]).result(LONG)
+    (result,) = knot_of(lambda c: c.grow()).map([circle(1)]).result(LONG)
     assert (type(result), result.r) == (circle, 2)
 
 
-def test_in_a_chunk_one_exception_does_not_stop_the_others(knot_of):
+def test_worker_continues_a_chunk_after_an_exception(knot_of):
     future = knot_of(only_even).map(range(6), chunksize=3)
     assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
 
 
-def awkward(kind):
+def fail_by(kind):
     if kind == "lock":
         return threading.Lock()
     if kind == "exit":
@@ -248,7 +254,7 @@ def awkward(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "text", "exit_code"),
+    ("kind", "error", "cause", "exit_code"),
     [
         ("lock", ElementError, "cannot be pickled", None),
         ("exit", ElementError, r"sys\.exit\(4\)", 4),
@@ -257,9 +263,9 @@ def awkward(kind):
         ("kill", WorkerDiedError, "exit code 137", 137),
     ],
 )
-def test_what_cannot_come_back_ends_in_a_clear_error(knot_of, kind, error, text, exit_code):
-    future = knot_of(awkward).map(["fine", kind])
-    with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{text}") as caught:
+def test_element_without_a_result_names_its_job_cause_and_log(knot_of, kind, error, cause, exit_code):
+    future = knot_of(fail_by).map(["fine", kind])
+    with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{cause}") as caught:
         future.result(LONG)
     assert (caught.value.index, caught.value.exit_code) == (1, exit_code)
     assert "logs(1)" in str(caught.value)
@@ -267,7 +273,7 @@ def test_what_cannot_come_back_ends_in_a_clear_error(knot_of, kind, error, text,
 
 
 @pytest.mark.contract
-def test_a_chunk_that_dies_keeps_what_it_had_stored(knot_of):
+def test_killed_chunk_keeps_its_stored_results(knot_of):
     future = knot_of(slowly_then_die).map([0.0, 1.5, -1.0, 0.0], chunksize=4)
     assert future[0].result(LONG) == 0.0
     with pytest.raises(WorkerDiedError, match=r"Element 3 .*exit code 9"):
@@ -285,22 +291,22 @@ def attempt_number():
     return int(os.environ["AWS_BATCH_JOB_ATTEMPT"])
 
 
-def fails_before(attempt):
+def fail_before(attempt):
     if attempt_number() < attempt:
         raise RuntimeError(f"attempt {attempt_number()}")
     return attempt_number()
 
 
 @pytest.mark.contract
-def test_retries_try_a_raising_element_again(knot_of):
-    future = knot_of(fails_before, retries=3).map([3])
+def test_batch_repeats_a_raising_element_up_to_its_attempts(knot_of):
+    future = knot_of(fail_before, retries=3).map([3])
     assert future.result(LONG) == [3]
     until(lambda: len(future.job.attempts) == 3)
 
 
-def test_without_retries_the_first_exception_counts(process_knot_of):
+def test_element_without_retries_fails_with_its_first_exception(process_knot_of):
     with pytest.raises(RuntimeError, match="attempt 1"):
-        process_knot_of(fails_before).map([3]).result(LONG)
+        process_knot_of(fail_before).map([3]).result(LONG)
 
 
 def compute_or_die(name, die):
@@ -311,22 +317,22 @@ def compute_or_die(name, die):
     return attempt_number()
 
 
-def test_a_retried_chunk_does_not_compute_again_what_was_stored(knot_of):
+def test_second_attempt_of_a_chunk_skips_stored_results(knot_of):
     future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
     assert future.result(LONG) == [1, 2]
     until(lambda: list(future.job.logs()).count("computing two") == 2)
     assert list(future.job.logs()).count("computing one") == 1
 
 
-def shout(word):
+def print_to_both_streams(word):
     print(f"out {word}")
     print(f"error {word}", file=sys.stderr)
     return word
 
 
 @pytest.mark.contract
-def test_logs_are_read_back(knot_of):
-    future = knot_of(shout).map(["a", "b"])
+def test_job_returns_the_log_lines_of_an_element(knot_of):
+    future = knot_of(print_to_both_streams).map(["a", "b"])
     future.result(LONG)
     until(lambda: len(list(future.job.logs(1))) == 2)
     assert sorted(future.job.logs(1)) == ["error b", "out b"]
@@ -338,14 +344,14 @@ def wait_at(address):
         connection.recv(1)
 
 
-def shout_and_wait(address):
+def print_and_wait(address):
     print("before")
     wait_at(address)
     return "after"
 
 
-def test_logs_are_live(knot_of, gate):
-    future = knot_of(shout_and_wait).map([gate.address])
+def test_job_returns_log_lines_while_it_runs(knot_of, gate):
+    future = knot_of(print_and_wait).map([gate.address])
     until(lambda: list(future.job.logs()) == ["before"])
     assert not future.done()
     assert future.job.status == "RUNNING"
@@ -363,33 +369,33 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
     assert future[0].result() == 0
 
 
-def test_a_job_looks_anew_after_its_future_was_cancelled(process_knot_of):
+def test_job_of_a_cancelled_future_reads_its_outcomes_again(process_knot_of):
     future = process_knot_of(nap).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
-    again = future.job.future()
-    assert again[0].result(LONG) == 0
-    assert isinstance(again[1].exception(LONG), ck.JobCancelledError)
+    second = future.job.future()
+    assert second[0].result(LONG) == 0
+    assert isinstance(second[1].exception(LONG), ck.JobCancelledError)
     with pytest.raises(ck.JobCancelledError, match="Cancelled by its future"):
         future.job.result(LONG)
-    assert future.job.future() is again
+    assert future.job.future() is second
     assert future.cancelled()
 
 
-def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
-    """The collector's listings wait from before the first result is stored until the map was cancelled."""
-    cancelled, waits = threading.Event(), threading.Event()
+def test_cancel_keeps_stored_results_that_the_collector_has_not_seen(process_knot_of, cloud):
+    """The collector's listings wait from before the first result is stored until the map is cancelled."""
+    cancelled, is_waiting = threading.Event(), threading.Event()
 
     def hold(**_):
         if threading.current_thread().name == "cloudknot-collector":
-            waits.set()
+            is_waiting.set()
             cancelled.wait(LONG)
 
     events = cloud.client("s3").meta.events
     events.register("before-call.s3.ListObjectsV2", hold)
     try:
         future = process_knot_of(nap).map([0, 600])
-        assert waits.wait(LONG)
+        assert is_waiting.wait(LONG)
         until(lambda: list(future.job._view.list_packs(0)))
         assert not future[0].done()
         assert future.cancel()
@@ -399,7 +405,7 @@ def test_cancel_keeps_what_was_stored_and_not_yet_seen(process_knot_of, cloud):
     assert [future[0].result(0), future[1].cancelled()] == [0, True]
 
 
-def test_terminate_from_the_job(knot_of):
+def test_terminated_job_raises_job_cancelled_error_with_the_reason(knot_of):
     future = knot_of(nap).map([600, 600])
     until(lambda: future.job.status == "PENDING")
     future.job.terminate("enough")
@@ -407,7 +413,7 @@ def test_terminate_from_the_job(knot_of):
         future.result(LONG)
 
 
-def test_callbacks_and_as_completed(process_knot_of):
+def test_future_calls_its_callbacks_and_works_with_as_completed(process_knot_of):
     called = threading.Event()
     future = process_knot_of(nap).map([0.4, 0.0])
     future.add_done_callback(lambda done: called.set())
@@ -416,7 +422,7 @@ def test_callbacks_and_as_completed(process_knot_of):
     assert called.wait(LONG)
 
 
-def test_view_jobs_prints_the_table(process_knot_of, capsys):
+def test_view_jobs_prints_a_table_with_the_status(process_knot_of, capsys):
     knot = process_knot_of(square)
     future = knot.map([1])
     future.result(LONG)
@@ -427,7 +433,7 @@ def test_view_jobs_prints_the_table(process_knot_of, capsys):
     assert [future.job.job_id, future.job.name, "SUCCEEDED"] in [line.split() for line in lines]
 
 
-def test_jobs_lists_the_maps_in_order(process_knot_of):
+def test_jobs_lists_the_runs_of_a_knot_in_order(process_knot_of):
     knot = process_knot_of(square)
     futures = [knot.map([n]) for n in range(3)]
     assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
@@ -436,19 +442,19 @@ def test_jobs_lists_the_maps_in_order(process_knot_of):
     assert knot.jobs[-1].done
 
 
-def test_a_job_is_found_by_its_id(process_knot_of, cloud):
+def test_batch_job_finds_a_run_by_its_id(process_knot_of, cloud):
     future = process_knot_of(square).map([5, 6])
     assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
     with pytest.raises(ck.ResourceDoesNotExistException, match="cloudknot has no job 'none'"):
         ck.BatchJob("none", cloud=cloud).result(LONG)
 
 
-def test_a_changed_function_never_runs_the_old_one(place):
+def test_knot_with_a_changed_function_runs_the_new_one(place):
     assert place.knot("changing", lambda x: x + 1).map([1]).result(LONG) == [2]
     assert place.knot("changing", lambda x: x + 2).map([1]).result(LONG) == [3]
 
 
-def test_a_running_map_keeps_its_function(place, gate):
+def test_running_map_keeps_its_function(place, gate):
     address = gate.address
 
     def old(x):
@@ -463,7 +469,7 @@ def test_a_running_map_keeps_its_function(place, gate):
 
 
 @pytest.mark.parametrize(
-    ("call", "text"),
+    ("call", "message"),
     [
         (lambda knot: knot.map(5), "iterable"),
         (lambda knot: knot.map([1, 2, threading.Lock()]), "Element 2 .*lock"),
@@ -481,31 +487,32 @@ def test_a_running_map_keeps_its_function(place, gate):
         (lambda knot: knot.map([1], retries=11), "retries"),
     ],
 )
-def test_bad_input_is_refused_and_nothing_is_submitted(process_knot_of, call, text):
+def test_invalid_arguments_are_refused_and_nothing_is_submitted(process_knot_of, call, message):
     knot = process_knot_of(square)
     before = len(knot.jobs)
-    with pytest.raises(CloudknotInputError, match=text):
+    with pytest.raises(CloudknotInputError, match=message):
         call(knot)
     assert len(knot.jobs) == before
 
 
-def requirements_of(job):
+def resources_of(job):
+    """Return the vCPUs and the memory of a job, by Batch's names."""
     return {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_type):
+def test_map_overrides_the_resources_of_the_knots_job_definition(knot_of, job_type):
     knot = knot_of(square)
-    usual = knot.map([1, 2], job_type=job_type)
-    other = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
-    assert (usual.result(LONG), other.result(LONG)) == ([1, 4], [1, 4])
-    before, after = usual.job._view.describe_jobs(), other.job._view.describe_jobs()
+    default = knot.map([1, 2], job_type=job_type)
+    override = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
+    assert (default.result(LONG), override.result(LONG)) == ([1, 4], [1, 4])
+    before, after = default.job._view.describe_jobs(), override.job._view.describe_jobs()
     assert {job["jobDefinition"] for job in after} == {before[0]["jobDefinition"]}
-    assert [requirements_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
-    assert [requirements_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
+    assert [resources_of(job) for job in before] == [{"VCPU": "1", "MEMORY": "7500"}] * len(before)
+    assert [resources_of(job) for job in after] == [{"VCPU": "2", "MEMORY": "900"}] * len(after)
     assert {job["timeout"]["attemptDurationSeconds"] for job in after} == {70}
-    assert (usual.job.manifest.attempts, other.job.manifest.attempts) == (1, 4)
-    assert other.job._run.rounds.first.stored_choices["overrides"] == {
+    assert (default.job.manifest.attempts, override.job.manifest.attempts) == (1, 4)
+    assert override.job._run.rounds.first.stored_choices["overrides"] == {
         "memory": 900,
         "vcpus": 2,
         "timeout": 70,
@@ -513,33 +520,34 @@ def test_a_map_has_its_own_resources_on_the_knots_job_definition(knot_of, job_ty
     }
 
 
-def test_retries_of_one_map_only(process_knot_of):
-    knot = process_knot_of(fails_before)
+def test_retries_argument_applies_to_one_map_only(process_knot_of):
+    knot = process_knot_of(fail_before)
     assert knot.map([3], retries=3).result(LONG) == [3]
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3]).result(LONG)
 
 
-def test_one_attempt_of_a_knot_with_several(process_knot_of):
-    knot = process_knot_of(fails_before, retries=3)
+def test_map_with_one_attempt_overrides_the_retries_of_its_knot(process_knot_of):
+    knot = process_knot_of(fail_before, retries=3)
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3], retries=1).result(LONG)
     assert knot.job_definition.retries == 3
 
 
 @pytest.mark.parametrize("elements", [[1], [1, 2]])
-def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
+def test_waiting_job_reports_its_cause_and_warns_once(cloud, caplog, capsys, elements):
     name = f"stuck-{len(elements)}"
+    # The second knot of this name reduces the queue to two vCPUs. The first object still allows eight.
     generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
     ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
     future = generous.map(elements, vcpus=4)
     until(lambda: "asks for more vCPUs" in caplog.text)
     number = len(elements)
-    late = (
+    timeout_message = (
         rf"So far 0/{number}, {number} waiting\. Its job is waiting, because it asks for more vCPUs.*\. "
         r"The job keeps running\. Find it in any session: "
     )
-    with pytest.raises(ck.CKTimeoutError, match=late):
+    with pytest.raises(ck.CKTimeoutError, match=timeout_message):
         future.result(0.1)
     assert future.job.status_reason.startswith(f"{future.job.name}: a job is waiting, because it asks for more vCPUs")
     with pytest.raises(ck.CKTimeoutError, match="Its job is waiting, because it asks for more vCPUs"):
@@ -550,9 +558,9 @@ def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
     assert future.job.status_reason == "Cancelled by its future"
     generous.view_jobs()
     assert "a job is waiting" not in capsys.readouterr().out
-    (told,) = [record.getMessage() for record in caplog.records if "a job is waiting" in record.getMessage()]
-    assert told.startswith(future.job.name)
-    assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in told
+    (warning,) = [record.getMessage() for record in caplog.records if "a job is waiting" in record.getMessage()]
+    assert warning.startswith(future.job.name)
+    assert "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE" in warning
     several = generous.map([3, 4], vcpus=4, job_type="independent")
     until(lambda: several.job.status == "RUNNABLE")
     generous.view_jobs()
@@ -561,9 +569,10 @@ def test_why_a_job_cannot_start_is_told_once(cloud, caplog, capsys, elements):
 
 
 @pytest.mark.parametrize("elements", [[1], range(40)])
-def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elements):
-    """As on AWS after ten minutes; here the queue is told to wait for a second."""
+def test_queue_ends_a_job_that_can_never_start_and_the_error_names_the_cause(cloud, elements):
+    """On AWS the queue ends such a job after ten minutes. Here its limit is one second."""
     name = f"never-{len(elements)}"
+    # The second knot of this name reduces the queue to two vCPUs. The first object still allows eight.
     generous = ck.Knot(name=name, func=square, max_vcpus=8, cloud=cloud)
     ck.Knot(name=name, func=square, max_vcpus=2, cloud=cloud)
     reason = "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
@@ -572,21 +581,21 @@ def test_a_job_that_can_never_run_is_ended_by_its_queue_and_says_why(cloud, elem
     (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[generous.job_queue])["jobQueues"]
     assert queue["jobStateTimeLimitActions"] == [limit]
     future = generous.map(elements, vcpus=4)
-    gathered = future.reduce(sum)
+    reduced = future.reduce(sum)
     for index, element in enumerate(future):
         error = element.exception(LONG)
         assert isinstance(error, ck.JobStuckError)
         assert error.index == index
         assert error.reason == f"Canceled by JobStateTimeLimit action due to reason: {reason}"
         assert "asks for more vCPUs than max_vcpus allows its queue" in str(error)
-    assert isinstance(gathered.exception(LONG), ck.DependencyFailedError)
+    assert isinstance(reduced.exception(LONG), ck.DependencyFailedError)
     assert future.job.status == "FAILED"
-    # The queue ends the head only; the others, which ask for the same, the session ends at once.
+    # The queue ends the child job at its head only. The session ends the others, since they request the same vCPUs.
     assert [job["isTerminated"] for job in future.job._view.describe_jobs()] == [len(elements) > 1]
     assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
 
 
-def test_queues_have_the_limits_of_their_template(cloud):
+def test_queue_has_the_time_limits_of_its_template(cloud):
     knot = ck.Knot(name="limits", func=square, cloud=cloud)
     (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"]
     assert [action["maxTimeSeconds"] for action in queue["jobStateTimeLimitActions"]] == [600, 600, 86400]

@@ -1,4 +1,7 @@
-"""No secret is where it does not belong: every place that a job's secrets could leak to is searched for them."""
+"""Secrets of the cloud's owner and of a job leak nowhere.
+
+A real job runs while the tests search every place that could hold its secrets: processes, log, files, stacks, bucket.
+"""
 
 import json
 import os
@@ -12,20 +15,20 @@ from tests.helpers.waiting import until
 
 
 def show_and_wait(path):
-    """Print what this job has, tell its process id, and stay until told to end."""
+    """Print this job's environment, write its process id to a file, and wait for the test."""
     import os
     import time
 
     import boto3
 
-    found = boto3.Session().get_credentials()
+    credentials = boto3.Session().get_credentials()
     print("environment:", dict(os.environ), flush=True)
     with open(f"{path}.new", "w") as stream:
         stream.write(str(os.getpid()))
     os.rename(f"{path}.new", path)
     while not os.path.exists(f"{path}.go"):
         time.sleep(0.02)
-    return [found.secret_key, found.token]
+    return [credentials.secret_key, credentials.token]
 
 
 @pytest.fixture(scope="module")
@@ -35,49 +38,51 @@ def cloud(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ran(cloud, tmp_path_factory):
-    """A job that runs while the places are searched: its knot, its process, and every secret there is."""
+def job_traces(cloud, tmp_path_factory):
+    """Run a job, and return the text of the places that could hold its secrets, with all secrets."""
     path = tmp_path_factory.mktemp("job") / "pid"
     knot = ck.Knot(name="secretive", func=show_and_wait, cloud=cloud)
     future = knot.map([str(path)])
     pid = int(until(lambda: path.exists() and path.read_text()))
-    seen = {"environ": process_files(pid, "environ"), "commands": all_commands(), "files": files_of(cloud.directory)}
+    traces = {"environ": process_files(pid, "environ"), "commands": all_commands(), "files": files_of(cloud.directory)}
     described = knot._cloud.call("batch", "describe_jobs", jobs=[future.job.job_id])["jobs"]
     Path(f"{path}.go").touch()
     job_secrets = future.result(300)[0]
     log = until(lambda: list(future.job.logs(0)))
     owners = cloud.environment()["AWS_SECRET_ACCESS_KEY"]
-    tokens = [text for name, text in seen["files"].items() if "/credentials/" in name]
+    tokens = [text for name, text in traces["files"].items() if "/credentials/" in name]
+    # Without a token, the search for tokens would always succeed.
     assert tokens
-    seen |= {"described": described, "log": log, "knot": knot, "secrets": [owners, *job_secrets, *tokens]}
-    return seen
+    traces |= {"described": described, "log": log, "knot": knot, "secrets": [owners, *job_secrets, *tokens]}
+    return traces
 
 
 def process_files(pid, name):
-    """A file of a process and of its parent, from the kernel."""
+    """Return the text of a file in /proc for a process and its parent, the fork server."""
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return [Path(f"/proc/{one}/{name}").read_bytes().decode(errors="replace") for one in (pid, parent)]
+    return [Path(f"/proc/{process}/{name}").read_bytes().decode(errors="replace") for process in (pid, parent)]
 
 
 def all_commands():
-    """The command line of every process of the machine."""
-    found = []
+    """Return the command line of every process on the machine."""
+    commands = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                found.append(Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace"))
+                commands.append(Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace"))
             except OSError:
+                # The process has ended meanwhile.
                 continue
-    return found
+    return commands
 
 
 def files_of(directory):
-    """The text of every file in a cloud's directory, but for the installed packages."""
-    found = {}
+    """Return the text of every file in a cloud's directory, by path, without the installed packages."""
+    texts = {}
     for path in directory.rglob("*"):
         if path.is_file() and not path.is_symlink() and "environments" not in path.relative_to(directory).parts:
-            found[str(path)] = path.read_bytes().decode(errors="replace")
-    return found
+            texts[str(path)] = path.read_bytes().decode(errors="replace")
+    return texts
 
 
 def assert_none_of(secrets, place):
@@ -88,45 +93,45 @@ def assert_none_of(secrets, place):
         assert secret not in text
 
 
-def test_the_search_finds_what_is_there(ran):
+def test_search_finds_a_secret_that_is_present(job_traces):
     with pytest.raises(AssertionError):
-        assert_none_of(ran["secrets"], [*ran["log"], ran["secrets"][-1]])
+        assert_none_of(job_traces["secrets"], [*job_traces["log"], job_traces["secrets"][-1]])
 
 
 @pytest.mark.parametrize("place", ["environ", "commands", "described", "log"])
-def test_no_secret_is_in_a_jobs_traces(ran, place):
-    assert_none_of(ran["secrets"], ran[place])
+def test_no_secret_is_in_a_jobs_traces(job_traces, place):
+    assert_none_of(job_traces["secrets"], job_traces[place])
 
 
-def test_no_secret_is_in_a_job_definition(ran, cloud):
+def test_no_secret_is_in_a_job_definition(job_traces, cloud):
     pages = cloud.pages("batch", "describe_job_definitions")
-    assert_none_of(ran["secrets"], [page["jobDefinitions"] for page in pages])
+    assert_none_of(job_traces["secrets"], [page["jobDefinitions"] for page in pages])
 
 
-def test_no_secret_is_in_a_stack(ran, cloud):
+def test_no_secret_is_in_a_stack(job_traces, cloud):
     stacks = cloud.call("cloudformation", "describe_stacks")["Stacks"]
     names = [stack["StackName"] for stack in stacks]
     templates = [cloud.call("cloudformation", "get_template", StackName=name) for name in names]
-    assert_none_of(ran["secrets"], [stacks, templates])
+    assert_none_of(job_traces["secrets"], [stacks, templates])
 
 
-def test_no_secret_is_in_the_bucket(ran, cloud):
+def test_no_secret_is_in_the_bucket(job_traces, cloud):
     bodies = [cloud.storage.get(key) for key in cloud.storage.keys("")]
-    # The result that this test asks the job for is made of its secrets.
-    owners, *_ = ran["secrets"]
+    # The job returned its own secrets as its result, so only those of the owner are searched for.
+    owners, *_ = job_traces["secrets"]
     assert_none_of([owners], [body.decode(errors="replace") for body in bodies])
 
 
-def test_no_secret_is_in_an_image_or_another_file_than_those_that_are_for_it(ran, cloud):
+def test_no_secret_is_in_any_file_but_the_state_and_the_token_files(job_traces, cloud):
     allowed = ("/cloud.json", "/.cloudknot-scratch/credentials/")
-    others = {name: text for name, text in ran["files"].items() if not any(part in name for part in allowed)}
+    others = {name: text for name, text in job_traces["files"].items() if not any(part in name for part in allowed)}
     assert any("/images/" in name for name in others)
-    assert_none_of(ran["secrets"], others)
+    assert_none_of(job_traces["secrets"], others)
 
 
-def test_what_holds_a_secret_is_closed_to_other_users(ran, cloud):
-    for name, text in ran["files"].items():
-        if any(secret in text for secret in ran["secrets"]):
+def test_files_with_a_secret_are_closed_to_other_users(job_traces, cloud):
+    for name, text in job_traces["files"].items():
+        if any(secret in text for secret in job_traces["secrets"]):
             places = [Path(name), *Path(name).parents]
             inside = places[: places.index(cloud.directory) + 1]
             assert any(stat.S_IMODE(place.stat().st_mode) & 0o077 == 0 for place in inside if place.exists()), name

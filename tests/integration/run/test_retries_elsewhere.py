@@ -1,4 +1,7 @@
-"""A retry that one session asked for, as others see it: they end it, read it and wait for it, not for the map."""
+"""Other sessions end, read and wait for a retry that one session submitted.
+
+A second `LocalCloud` object stands for the other session. A gate holds the retry up.
+"""
 
 import os
 import socket
@@ -10,13 +13,13 @@ from tests.helpers.functions import double
 from tests.helpers.waiting import LONG, until
 
 
-def held_needs(address, path, x):
-    """``x``, once the gate is open; at first, as long as nobody has made the file, odd ones fail."""
+def held_odd_needs_file(address, path, x):
+    """Return ``x``. Before the file exists, odd ones fail. Afterwards each call waits for the gate."""
     if not os.path.exists(path):
         if x % 2:
             raise FileNotFoundError(path)
         return x
-    print("runs again")
+    print("runs in a retry")
     with socket.create_connection(tuple(address), timeout=120) as connection:
         connection.recv(1)
     return x
@@ -24,7 +27,7 @@ def held_needs(address, path, x):
 
 @pytest.fixture
 def knot(cloud):
-    return ck.Knot(name="elsewhere", func=held_needs, cloud=cloud)
+    return ck.Knot(name="elsewhere", func=held_odd_needs_file, cloud=cloud)
 
 
 @pytest.fixture
@@ -34,27 +37,28 @@ def doubling(cloud):
 
 @pytest.fixture
 def failed(knot, gate, tmp_path):
-    """A map of which two of four elements failed, and would not fail again."""
-    flag = tmp_path / "there"
-    future = knot.map([(gate.address, str(flag), x) for x in range(4)], starmap=True)
+    """Return a map with two failed elements of four. They would succeed in a retry."""
+    file = tmp_path / "exists"
+    future = knot.map([(gate.address, str(file), x) for x in range(4)], starmap=True)
     future.exception(LONG)
     until(lambda: future.job.status == "FAILED")
-    flag.touch()
+    file.touch()
     return future
 
 
 @pytest.fixture
 def elsewhere(cloud):
-    """The same cloud, as another session has it."""
+    """Return the same cloud as another session sees it."""
     return ck.LocalCloud(cloud.directory)
 
 
-def running(job):
+def wait_until_running(job):
+    """Wait until the job runs or is about to, and return it."""
     return until(lambda: job.status in ("RUNNING", "STARTING", "PENDING") and job)
 
 
-def stopped(job):
-    return until(lambda: all(each["status"] == "FAILED" for each in job._view.describe_jobs()))
+def wait_until_failed(job):
+    return until(lambda: all(description["status"] == "FAILED" for description in job._view.describe_jobs()))
 
 
 @pytest.mark.parametrize("end", ["terminate", "clobber", "kill", "cancel"])
@@ -64,63 +68,64 @@ def test_another_session_ends_the_retry(failed, elsewhere, end, is_old):
     if is_old:
         assert other.job_ids == failed.job.job_ids
         other.future().exception(LONG)
-    again = failed.retry_failed()
-    running(again.job)
+    retry = failed.retry_failed()
+    wait_until_running(retry.job)
     if end == "clobber":
         other.clobber()
     elif end == "cancel":
         assert other.future().cancel()
     else:
         getattr(other, end)("no more of it")
-    stopped(again.job)
+    wait_until_failed(retry.job)
     if end != "clobber":
-        assert [type(each.exception(LONG)) for each in (again[0], again[2])] == [type(None)] * 2
-        assert again[1].exception(LONG) is not None
-        assert again[3].exception(LONG) is not None
+        assert [type(element.exception(LONG)) for element in (retry[0], retry[2])] == [type(None)] * 2
+        assert retry[1].exception(LONG) is not None
+        assert retry[3].exception(LONG) is not None
 
 
 def test_another_session_sees_the_retry(failed, elsewhere, gate):
+    # One object for each question, so that each answers without having read the run before.
     fresh = [ck.BatchJob(failed.job.job_id, cloud=elsewhere) for _ in range(5)]
-    again = running(failed.retry_failed().job)
-    assert fresh[0].job_ids == again.job_ids
-    assert until(lambda: "runs again" in list(again.logs(1)))
-    assert list(fresh[1].logs()).count("runs again") == list(again.logs()).count("runs again") >= 1
-    assert len(fresh[2].log_urls) == len(again.log_urls) > 4
+    retry = wait_until_running(failed.retry_failed().job)
+    assert fresh[0].job_ids == retry.job_ids
+    assert until(lambda: "runs in a retry" in list(retry.logs(1)))
+    assert list(fresh[1].logs()).count("runs in a retry") == list(retry.logs()).count("runs in a retry") >= 1
+    assert len(fresh[2].log_urls) == len(retry.log_urls) > 4
     assert fresh[3].status in ("RUNNING", "STARTING", "PENDING")
     gate.open()
-    assert again.result(LONG) == [0, 1, 2, 3]
-    assert until(lambda: again.status == "SUCCEEDED")
-    assert len(fresh[4].attempts) == len(again.attempts) == 6
+    assert retry.result(LONG) == [0, 1, 2, 3]
+    assert until(lambda: retry.status == "SUCCEEDED")
+    assert len(fresh[4].attempts) == len(retry.attempts) == 6
 
 
-def test_what_was_seen_before_a_retry_is_looked_at_anew(failed, elsewhere, gate):
+def test_another_session_updates_a_job_that_it_read_before_the_retry(failed, elsewhere, gate):
     other = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
     other.future().exception(LONG)
-    again = failed.retry_failed()
-    assert other.job_ids == again.job.job_ids
+    retry = failed.retry_failed()
+    assert other.job_ids == retry.job.job_ids
     gate.open()
     assert other.result(LONG) == [0, 1, 2, 3]
 
 
-def test_the_table_of_another_session_shows_the_retry(failed, elsewhere, capsys):
-    again = failed.retry_failed()
-    running(again.job)
+def test_table_in_another_session_shows_the_retry(failed, elsewhere, capsys):
+    retry = failed.retry_failed()
+    wait_until_running(retry.job)
     ck.Knot(name="elsewhere", cloud=elsewhere).view_jobs()
     row = next(line for line in capsys.readouterr().out.splitlines() if failed.job.job_id in line)
     assert "FAILED" not in row
-    again.cancel()
+    retry.cancel()
 
 
-def test_dependents_of_another_session_wait_for_the_retry(failed, doubling, elsewhere, gate):
+def test_dependents_from_another_session_wait_for_the_retry(failed, doubling, elsewhere, gate):
     job = failed.job
-    again = failed.retry_failed()
+    retry = failed.retry_failed()
     jobs = [ck.BatchJob(job.job_id, cloud=elsewhere) for _ in range(3)]
     other = ck.Knot(name="elsewhere-double", cloud=elsewhere)
     mapped, total = other.map(jobs[0]), jobs[1].reduce(sum, requirements=[])
     after = other.map([5], depends_on=[jobs[2]])
-    waits = [{"jobId": again.job.job_ids[0]}]
+    waits = [{"jobId": retry.job.job_ids[0]}]
     for future in (mapped, total, after):
-        assert [each["dependsOn"] for each in future.job._view.describe_jobs()] == [waits]
+        assert [description["dependsOn"] for description in future.job._view.describe_jobs()] == [waits]
     gate.open()
     assert mapped.result(LONG) == [0, 2, 4, 6]
     assert total.result(LONG) == 6
@@ -131,28 +136,28 @@ def test_dependents_of_another_session_wait_for_the_retry(failed, doubling, else
 def test_retries_of_dependents_wait_for_the_retry_of_their_source(failed, doubling, elsewhere, gate, is_elsewhere):
     mapped = doubling.map(failed)
     total = mapped.reduce(sum)
-    for each in (mapped, total):
-        assert each.exception(LONG) is not None
-        until(lambda job=each.job: job.status == "FAILED")
-    again = failed.retry_failed()
+    for future in (mapped, total):
+        assert future.exception(LONG) is not None
+        until(lambda job=future.job: job.status == "FAILED")
+    retry = failed.retry_failed()
     if is_elsewhere:
-        mapped, total = (ck.BatchJob(each.job.job_id, cloud=elsewhere).future() for each in (mapped, total))
-    mapped_again = mapped.retry_failed()
-    total_again = total.retry_failed()
-    assert mapped_again.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": again.job.job_ids[0]}]
-    assert total_again.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": mapped_again.job.job_ids[0]}]
+        mapped, total = (ck.BatchJob(future.job.job_id, cloud=elsewhere).future() for future in (mapped, total))
+    mapped_retry = mapped.retry_failed()
+    total_retry = total.retry_failed()
+    assert mapped_retry.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": retry.job.job_ids[0]}]
+    assert total_retry.job._view.describe_jobs()[0]["dependsOn"] == [{"jobId": mapped_retry.job.job_ids[0]}]
     gate.open()
-    assert mapped_again.result(LONG) == [0, 2, 4, 6]
-    assert total_again.result(LONG) == 12
+    assert mapped_retry.result(LONG) == [0, 2, 4, 6]
+    assert total_retry.result(LONG) == 12
 
 
-def test_a_retry_of_a_dependent_names_the_retry_that_failed_before_it(failed, doubling):
+def test_retry_of_a_dependent_names_the_failed_retry_of_its_source(failed, doubling):
     mapped = doubling.map(failed)
     assert mapped.exception(LONG) is not None
     until(lambda: mapped.job.status == "FAILED")
-    again = failed.retry_failed()
-    mapped_again = mapped.retry_failed()
-    running(again.job)
-    again.cancel()
-    with pytest.raises(ck.DependencyFailedError, match=again.job.job_ids[0]):
-        mapped_again.result(LONG)
+    retry = failed.retry_failed()
+    mapped_retry = mapped.retry_failed()
+    wait_until_running(retry.job)
+    retry.cancel()
+    with pytest.raises(ck.DependencyFailedError, match=retry.job.job_ids[0]):
+        mapped_retry.result(LONG)

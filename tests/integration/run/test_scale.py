@@ -1,4 +1,7 @@
-"""What a map costs: requests and bytes are counted by the cloud, whoever makes them. No time is asserted."""
+"""A map stays within its number of requests and bytes, as counted by the embedded cloud.
+
+The tests assert no durations, since these depend on the machine.
+"""
 
 import os
 import time
@@ -16,35 +19,35 @@ LONG = 120
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """One of its own, since the jobs of other tests would be counted as well."""
+    """Yield a cloud of this module only, since it would count the requests of other tests as well."""
     with ck.LocalCloud(tmp_path_factory.mktemp("scale"), vcpus=2, quota=1000) as cloud:
         yield cloud
 
 
 @pytest.fixture(autouse=True)
-def nothing_else_runs(cloud):
-    """Jobs of the test before would be counted as well."""
+def idle_cloud(cloud):
+    """Wait for the jobs of the previous test, since the cloud would count their requests as well."""
     until(lambda: not any(cloud.status().jobs[state] for state in ("STARTING", "RUNNING")))
 
 
 @pytest.mark.parametrize(
     ("count", "chunksize"), [(1, None), (1000, 100), pytest.param(100_000, 25_000, marks=pytest.mark.large)]
 )
-def test_requests_and_bytes(cloud, count, chunksize):
+def test_map_stays_within_its_requests_and_bytes(cloud, count, chunksize):
     measured = Measured(cloud, count, chunksize, 0)
     measured.check()
 
 
-def test_a_later_session_reads_each_pack_once(cloud):
+def test_later_session_reads_each_pack_once(cloud):
     measured = Measured(cloud, 1000, 100, 0)
     before = counts(cloud, "others")
     assert ck.BatchJob(measured.future.job.job_id, cloud=cloud).result(LONG) == [x + 1 for x in range(1000)]
-    found = since(before, counts(cloud, "others"))
-    assert found["s3:GetObject"][0] <= measured.packs + 3
-    assert found["s3:ListObjectsV2"][0] <= 4
+    requests = since(before, counts(cloud, "others"))
+    assert requests["s3:GetObject"][0] <= measured.packs + 3
+    assert requests["s3:ListObjectsV2"][0] <= 4
 
 
-def test_input_of_a_generator_goes_in_parts(cloud):
+def test_input_is_uploaded_in_parts_and_read_in_ranges(cloud):
     size, count = 3_000_000, 12
     measured = Measured(cloud, count, 3, size)
     assert measured.at_submission["s3:UploadPart"][0] == -(-size * count // (8 * 1024 * 1024))
@@ -58,8 +61,8 @@ def double(block):
 
 
 @pytest.mark.large
-def test_large_elements_are_in_memory_once(cloud):
-    """An input of 24 MB and a result of 48 MB: both together are the most that the job holds, besides parts."""
+def test_worker_holds_large_elements_in_memory_once(cloud):
+    """The job holds an input of 24 MB and its result of 48 MB at the same time, and upload parts besides."""
     size = 24_000_000
     knot = ck.Knot(name="large", func=double, cloud=cloud)
     base = knot.map([b"x"])
@@ -71,6 +74,7 @@ def test_large_elements_are_in_memory_once(cloud):
 
 
 def peaks(future):
+    """Return the peak memory of the worker for each element, as the packs record it."""
     from cloudknot.worker.wire.pack import Pack
 
     packs = (Pack(future.job._view.read(location)) for page in future.job._view.list_packs(0) for location, *_ in page)
@@ -84,7 +88,7 @@ def fill(block):
 
 
 @pytest.mark.large
-def test_large_arrays_come_back_writable(cloud):
+def test_large_arrays_are_returned_writable(cloud):
     import numpy
 
     block = numpy.arange(2_000_000, dtype=numpy.int64)
@@ -96,25 +100,27 @@ def test_large_arrays_come_back_writable(cloud):
 
 
 def note_and_maybe_die(directory, number, deadly):
+    """Create a file for this call, and die in the first attempt of the deadly number."""
     with open(os.path.join(directory, f"{number}-{os.getpid()}"), "x"):
         pass
     time.sleep(0.3)
     if number == deadly and os.environ["AWS_BATCH_JOB_ATTEMPT"] == "1":
+        # Long enough for the worker to store the results before this element.
         time.sleep(1.5)
         os.kill(os.getpid(), 9)
     return number
 
 
-def test_a_chunk_killed_half_way_goes_on_where_its_results_end(cloud, tmp_path):
+def test_second_attempt_of_a_killed_chunk_continues_after_its_stored_results(cloud, tmp_path):
     knot = ck.Knot(name="scale-killed", func=note_and_maybe_die, cloud=cloud, retries=2)
     future = knot.map([(str(tmp_path), n, 4) for n in range(8)], starmap=True, chunksize=8)
     assert future.result(LONG) == list(range(8))
-    ran = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]
-    assert ran == [1, 1, 1, 1, 2, 1, 1, 1]
+    calls = [sum(path.name.startswith(f"{n}-") for path in tmp_path.iterdir()) for n in range(8)]
+    assert calls == [1, 1, 1, 1, 2, 1, 1, 1]
     until(lambda: len(future.job.attempts) == 2)
 
 
-def test_automatic_chunks_learn_from_earlier_maps(cloud):
+def test_automatic_chunksize_follows_the_durations_of_earlier_maps(cloud):
     knot = ck.Knot(name="automatic", func=nap, cloud=cloud, max_vcpus=4)
     first = knot.map([0.0] * 10, chunksize="auto")
     assert (first.result(LONG), first.job.manifest.chunksize) == ([0.0] * 10, 3)
@@ -125,9 +131,10 @@ def test_automatic_chunks_learn_from_earlier_maps(cloud):
     assert 250 <= third.job.manifest.chunksize <= 800
 
 
-def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud):
-    """With a timeout, and no notion of what an element takes, as few as can be."""
-    knot = ck.Knot(name="unasked", func=nap, cloud=cloud, timeout=600)
+def test_default_chunksize_above_the_array_limit_respects_the_timeout(cloud):
+    """The chunks stay as small as possible until the duration of an element is known, so that each ends in time."""
+    # 10,001 elements: one more than an array job has children.
+    knot = ck.Knot(name="default-chunks", func=nap, cloud=cloud, timeout=600)
     unknown = knot.map([0.0] * 10_001)
     assert unknown.job.manifest.chunksize == 2
     unknown.cancel()
@@ -138,7 +145,7 @@ def test_without_a_chunksize_many_elements_share_children_that_end_in_time(cloud
     known.cancel()
 
 
-def test_a_map_of_results_reads_of_a_pack_what_it_needs(cloud):
+def test_dependent_map_reads_only_its_part_of_a_pack(cloud):
     size, count = 100_000, 12
     first = ck.Knot(name="packed", func=double, cloud=cloud).map(
         [bytes([n]) * (size // 2) for n in range(count)], chunksize=count

@@ -1,4 +1,7 @@
-"""Every file in examples/ is run as a script, in a directory of its own, on the embedded cloud."""
+"""Every script in examples/ runs on the embedded cloud and prints the expected output.
+
+Each runs in a directory of its own, with an interpreter of its own.
+"""
 
 import ast
 import os
@@ -88,26 +91,26 @@ PRINTED = {
     ],
     "settings.py": [r"^eu-west-1 my-own-bucket lab/images\n", r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$"],
 }
-"""What each script prints: patterns that follow one another."""
-TOLD = {
+"""The patterns that match the output of each script, in this order."""
+ERROR_OUTPUT = {
     "what_travels.py": r"(The knot 'anything' is updated: function\..*\n){3}",
-    # Another example has a knot of that name.
+    # Both scripts name their knot "pi-calc". The second one updates it.
     "first_use.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
     "monte_carlo_pi.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
 }
-"""What is told on stderr; nothing, unless it says so here."""
-CALLED_BACK = {
+"""The stderr of scripts that print a notice there. All others print nothing."""
+CALLBACK_OUTPUT = {
     "monte_carlo_pi.py": r"pi is about 3\.1\d+; the error is 0\.0\d+\n",
     "first_use.py": r"pi is about 3\.1\d?\n",
 }
-"""What callbacks print, on a thread of their own and so at a moment of their own."""
-OTHERS = {"come_back_later.py", "debug_by_hand.py"}
+"""The output of callbacks. They run on another thread, so its place in the output varies."""
+SEPARATE = {"come_back_later.py", "debug_by_hand.py"}
 """Scripts with a test of their own."""
 
 
 @pytest.fixture
 def shell(cloud, tmp_path):
-    """Run a command as a user does: in a directory of its own, with ``cloudknot`` and ``python`` on the path."""
+    """Return a function that runs a command as a user does, with ``cloudknot`` and ``python`` on the path."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "python").symlink_to(sys.executable)
@@ -130,56 +133,55 @@ def shell(cloud, tmp_path):
 
 @pytest.fixture
 def script(shell):
-    """Run a script of examples/ and return what it printed."""
+    """Return a function that runs a script of examples/ and returns its output."""
 
     def run(name, *arguments):
-        done = shell(sys.executable, str(EXAMPLES / name), *arguments)
-        assert done.returncode == 0, done.stderr
-        assert re.fullmatch(TOLD.get(name, ""), done.stderr), done.stderr
-        return done.stdout
+        result = shell(sys.executable, str(EXAMPLES / name), *arguments)
+        assert result.returncode == 0, result.stderr
+        assert re.fullmatch(ERROR_OUTPUT.get(name, ""), result.stderr), result.stderr
+        return result.stdout
 
     return run
 
 
-def follow_one_another(text, patterns):
+def assert_in_order(text, patterns):
+    """Assert that the text contains the patterns one after the other."""
     position = 0
     for pattern in patterns:
-        found = re.compile(pattern).search(text, position)
-        assert found, f"{pattern!r} does not follow in {text[position:]!r}"
-        position = found.end()
+        match = re.compile(pattern).search(text, position)
+        assert match, f"{pattern!r} does not follow in {text[position:]!r}"
+        position = match.end()
 
 
 def test_every_example_has_a_test():
-    assert {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PRINTED) | OTHERS
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PRINTED) | SEPARATE
 
 
-@pytest.mark.parametrize("name", sorted([*PRINTED, *OTHERS]))
-def test_every_example_says_what_it_shows(name):
+@pytest.mark.parametrize("name", sorted([*PRINTED, *SEPARATE]))
+def test_every_example_has_a_docstring(name):
     assert ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_an_example_prints_what_it_says(script, name):
+def test_example_prints_the_expected_output(script, name):
     text = script(name)
-    follow_one_another(text, PRINTED[name])
-    assert re.search(CALLED_BACK.get(name, ""), text)
+    assert_in_order(text, PRINTED[name])
+    assert re.search(CALLBACK_OUTPUT.get(name, ""), text)
 
 
-def test_one_session_submits_and_the_next_collects(script):
+def test_one_session_submits_a_map_and_the_next_reads_its_results(script):
     submitted = re.fullmatch(rf"submitted ({ID})\n", script("come_back_later.py", "submit"))
     assert submitted
     primes = r"\[168, 1229, 9592\]\n"
-    follow_one_another(
-        script("come_back_later.py", "collect"), [rf"^{submitted[1]} {primes}", rf"primes-\S+ {primes}$"]
-    )
+    assert_in_order(script("come_back_later.py", "collect"), [rf"^{submitted[1]} {primes}", rf"primes-\S+ {primes}$"])
 
 
-def test_the_printed_commands_run_one_element_by_hand(script, shell):
-    said, commands = script("debug_by_hand.py").split("\n", 1)
-    assert said == "three is not accepted"
+def test_printed_commands_run_one_element_by_hand(script, shell):
+    message, commands = script("debug_by_hand.py").split("\n", 1)
+    assert message == "three is not accepted"
     failing = shell("bash", "-euc", commands)
     assert failing.returncode == 1
     assert 'raise ValueError("three is not accepted")' in failing.stderr
     assert failing.stderr.endswith("Element 3 failed with ValueError: three is not accepted\n")
-    good = shell("bash", "-euc", commands.replace("--element 3", "--element 4"))
-    assert (good.returncode, good.stdout) == (0, "4\n")
+    succeeding = shell("bash", "-euc", commands.replace("--element 3", "--element 4"))
+    assert (succeeding.returncode, succeeding.stdout) == (0, "4\n")

@@ -1,4 +1,7 @@
-"""The client killed at any moment of a map, and what the next session finds: real interpreters, real SIGKILL."""
+"""The next session finds every submitted job of a session that was killed during a map.
+
+The sessions are real interpreters that kill themselves with SIGKILL before or after a chosen call.
+"""
 
 import os
 import signal
@@ -33,19 +36,19 @@ cloud = ck.LocalCloud(os.environ["CLOUDKNOT_LOCAL_DIR"])
 knot = ck.Knot(name=name, func=traced, cloud=cloud)
 
 def die(params=None, model=None, **more):
-    if model.name == operation and key in str((params or {}).get("url_path", asked.get("url_path", ""))):
+    if model.name == operation and key in str((params or {}).get("url_path", request.get("url_path", ""))):
         os.kill(os.getpid(), signal.SIGKILL)
 
-asked = {}
+request = {}
 
 def remember(params, model, **more):
-    asked.clear()
-    asked.update(url_path=params.get("url_path", ""))
+    request.clear()
+    request.update(url_path=params.get("url_path", ""))
 
 when, _, operation = moment.partition(" ")
 
 def die_sending(event, arguments):
-    # Packs are read without the events of an operation.
+    # The session reads packs without botocore, so there is no event. The audit hook sees the request itself.
     if event == "http.client.send" and arguments[1].startswith(b"GET ") and key.encode() in arguments[1]:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -63,7 +66,10 @@ print(future.result())
 
 @pytest.fixture
 def kill_at(cloud, tmp_path):
-    """Run the client, killed before or after it makes a call; return the knot's name and the folder of its traces."""
+    """Return a function that runs the client until it kills itself before or after a call.
+
+    The function returns the folder in which each call of the mapped function leaves a trace.
+    """
 
     def run(name, moment, key="", job_type="array"):
         (tmp_path / "client.py").write_text(CLIENT)
@@ -71,19 +77,21 @@ def kill_at(cloud, tmp_path):
         traces.mkdir(exist_ok=True)
         environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
         command = [sys.executable, "client.py", str(traces), name, moment, key, job_type]
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONG)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONG)
+        assert result.returncode == -signal.SIGKILL, result.stderr
         return traces
 
     return run
 
 
 def calls(folder):
+    """Return the number of calls for each element, by its index."""
     return {path.name: len(path.read_text()) for path in folder.iterdir()}
 
 
 def jobs_in_queue(cloud, knot):
-    """What Batch itself has in the knot's queue, ended or not."""
+    """Return the ids of all jobs in the knot's queue, running or ended."""
+    # ListJobs with a filter on the time lists jobs of every status.
     pages = cloud.pages(
         "batch", "list_jobs", jobQueue=knot.job_queue, filters=[{"name": "AFTER_CREATED_AT", "values": ["0"]}]
     )
@@ -100,14 +108,14 @@ def jobs_in_queue(cloud, knot):
         ("before SubmitJob", ""),
     ],
 )
-def test_killed_before_the_job_is_submitted(cloud, kill_at, moment, key):
+def test_session_killed_before_submission_leaves_no_job_and_the_next_maps_again(cloud, kill_at, moment, key):
     name = f"killed-{moment.split()[0]}-{key.strip('/').partition('.')[0] or 'submit'}"
     traces = kill_at(name, moment, key)
     knot = ck.Knot(name=name, cloud=cloud)
     assert knot.jobs == []
     assert jobs_in_queue(cloud, knot) == []
     assert calls(traces) == {}
-    # Started again, it works, and what was left behind is in nobody's way.
+    # The leftovers of the killed session do not disturb the next map.
     assert knot.map([(str(traces), 7)], starmap=True).result(LONG) == [70]
     assert len(knot.jobs) == 1
     assert calls(traces) == {"7": 1}
@@ -124,7 +132,7 @@ def test_killed_before_the_job_is_submitted(cloud, kill_at, moment, key):
         ("before GetObject", "/outputs/"),
     ],
 )
-def test_killed_when_the_job_is_submitted(cloud, kill_at, moment, key):
+def test_next_session_finds_the_job_of_a_session_killed_after_submission(cloud, kill_at, moment, key):
     name = f"killed-{'-'.join(moment.lower().split())}-{key.strip('/').partition('.')[0]}".rstrip("-")
     traces = kill_at(name, moment, key)
     knot = ck.Knot(name=name, cloud=cloud)
@@ -137,8 +145,8 @@ def test_killed_when_the_job_is_submitted(cloud, kill_at, moment, key):
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_a_job_without_a_record_is_found_when_batch_has_forgotten_it(cloud, kill_at, job_type):
-    """Its first child has made the record."""
+def test_next_session_finds_a_job_without_a_record_that_batch_has_forgotten(cloud, kill_at, job_type):
+    """The first child job has stored the record."""
     name = f"killed-forgotten-{job_type}"
     kill_at(name, "after SubmitJob", job_type=job_type)
     knot = ck.Knot(name=name, cloud=cloud)
@@ -155,7 +163,7 @@ def test_a_job_without_a_record_is_found_when_batch_has_forgotten_it(cloud, kill
 
 
 @pytest.mark.parametrize(("moment", "submitted"), [("before SubmitJob", 0), ("after SubmitJob", 1)])
-def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
+def test_next_session_completes_a_half_submitted_independent_map(cloud, kill_at, moment, submitted):
     name = f"killed-independent-{submitted}"
     traces = kill_at(name, moment, job_type="independent")
     knot = ck.Knot(name=name, cloud=cloud)
@@ -168,7 +176,7 @@ def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
     assert job.future()[0].result(LONG) == 0
     until(lambda: job.status == "SUCCEEDED")
     assert calls(traces) == {"0": 1}
-    # Another session might still be submitting, so the others are not given up until that is long ago.
+    # Another session could still be submitting, so the session gives up the missing jobs only after a long time.
     with pytest.raises(ck.CKTimeoutError, match=r"So far 1/3, 2 not submitted yet .*retry_failed\(\)"):
         job.result(1)
     old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
@@ -180,26 +188,26 @@ def test_independent_jobs_submitted_half_way(cloud, kill_at, moment, submitted):
     assert calls(traces) == {"0": 1, "1": 1, "2": 1}
 
 
-def test_who_looks_at_jobs_deletes_what_killed_sessions_have_left(cloud):
+def test_reading_the_jobs_of_a_knot_deletes_old_leftovers(cloud):
     knot = ck.Knot(name="killed-long-ago", func=str, cloud=cloud)
     folder, old = f"{RUNS}/{knot.name}/", "20260101T000000000000-abcdef"
     key, _ = claim(cloud.storage, knot.name, "d" * 64, old)
-    for left in (f"{folder}{old}/inputs", key):
-        cloud.storage.put(left, b"large")
+    for leftover in (f"{folder}{old}/inputs", key):
+        cloud.storage.put(leftover, b"large")
     assert knot.map([1]).result(LONG) == ["1"]
     (job,) = knot.jobs
-    assert all(each.startswith(job.keys.prefix) for each in cloud.storage.keys(folder))
+    assert all(stored.startswith(job.keys.prefix) for stored in cloud.storage.keys(folder))
 
 
-def test_what_was_never_submitted_is_deleted_when_it_is_old(cloud, kill_at):
+def test_run_that_was_never_submitted_is_deleted_when_it_is_old(cloud, kill_at):
     kill_at("killed-abandoned", "before SubmitJob")
     knot = ck.Knot(name="killed-abandoned", cloud=cloud)
-    done = knot.map([("/tmp", 0)], starmap=True, env_vars={"UNUSED": "1"})
-    abandoned, kept = runs_of(cloud, "killed-abandoned")
-    made = run_time(kept.run_id)
-    assert discard_abandoned(cloud, [abandoned, kept], made) == []
-    assert discard_abandoned(cloud, [abandoned, kept], made + 2 * ABANDONED) == [abandoned.run_id]
-    assert runs_of(cloud, "killed-abandoned") == [kept]
+    future = knot.map([("/tmp", 0)], starmap=True, env_vars={"UNUSED": "1"})
+    abandoned, submitted = runs_of(cloud, "killed-abandoned")
+    created = run_time(submitted.run_id)
+    assert discard_abandoned(cloud, [abandoned, submitted], created) == []
+    assert discard_abandoned(cloud, [abandoned, submitted], created + 2 * ABANDONED) == [abandoned.run_id]
+    assert runs_of(cloud, "killed-abandoned") == [submitted]
     assert list(cloud.storage.keys(f"{abandoned.prefix}/")) == []
-    assert done.job.keys == kept
-    assert batch.find_by_name(cloud.door, done.job.job_queue, done.job.name)
+    assert future.job.keys == submitted
+    assert batch.find_by_name(cloud.door, future.job.job_queue, future.job.name)

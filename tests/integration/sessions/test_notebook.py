@@ -1,4 +1,4 @@
-"""A notebook in a real kernel: functions of cells, progress below them, and nothing else changed."""
+"""A notebook maps functions from its cells, and each cell shows its progress bars. The kernel is real."""
 
 import json
 import textwrap
@@ -62,7 +62,7 @@ CELLS = [
 ]
 
 
-END = [
+END_CELLS = [
     """
     import pathlib
     import time
@@ -89,7 +89,7 @@ END = [
 
 
 class Frontend(nbclient.NotebookClient):
-    """Runs a notebook, and counts the updates of outputs that a browser would get."""
+    """A client that runs a notebook and counts the updates of outputs that a browser would receive."""
 
     updates = 0
 
@@ -100,25 +100,26 @@ class Frontend(nbclient.NotebookClient):
 
 @pytest.fixture
 def run(cloud, tmp_path, monkeypatch):
-    """Run cells in a kernel, and return what a saved notebook has of them, and how many updates there were."""
+    """Return a function that runs cells in a kernel. It returns the cells as saved, and the number of updates."""
     monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
     monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
 
-    def executed(sources):
+    def execute(sources):
         notebook = nbformat.v4.new_notebook()
         notebook.cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in sources]
         client = Frontend(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
         return json.loads(json.dumps(client.execute()))["cells"], client.updates
 
-    return executed
+    return execute
 
 
 def text_of(cell):
+    """Return the cell's output on stdout."""
     return "".join(output["text"] for output in cell["outputs"] if output.get("name") == "stdout")
 
 
-def shown(cell):
-    """The texts of its bars; each has the same as HTML, in colours."""
+def bars_of(cell):
+    """Return the texts of the cell's progress bars, and check that the HTML of each shows the same text."""
     bars = [output["data"] for output in cell["outputs"] if output["output_type"] == "display_data"]
     for bar in bars:
         name, text = bar["text/plain"].split(": ", 1)
@@ -128,27 +129,27 @@ def shown(cell):
     return [bar["text/plain"] for bar in bars]
 
 
-def test_a_saved_notebook_tells_how_each_map_ended(run):
-    """Also where a cell is over at once when its map is: what comes later is not saved."""
-    done, updates = run(END)
-    kinds = [output["output_type"] for output in done[1]["outputs"]]
+def test_saved_notebook_shows_the_final_state_of_each_map(run):
+    """The state is final although the cell ends with its map. A notebook saves no later update."""
+    cells, updates = run(END_CELLS)
+    kinds = [output["output_type"] for output in cells[1]["outputs"]]
     assert kinds == ["stream", "display_data", "stream", "execute_result"]
-    assert text_of(done[1]) == "before\nafter\n"
-    assert shown(done[1]) == ["notebook-4: 3/3, 2 cancelled"]
-    assert shown(done[2]) == ["notebook-4: 3/3"]
+    assert text_of(cells[1]) == "before\nafter\n"
+    assert bars_of(cells[1]) == ["notebook-4: 3/3, 2 cancelled"]
+    assert bars_of(cells[2]) == ["notebook-4: 3/3"]
     assert updates >= 2
 
 
-def test_a_notebook(run):
-    done, _ = run(CELLS)
-    assert text_of(done[1]) == "[(True, 2.0), (True, 3.0)]\n"
-    assert text_of(done[2]) == "[-2.0]\n"
-    assert text_of(done[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]
-    assert [round(x) for x in json.loads(text_of(done[3]).splitlines()[-1])] == [0, 1, 2, 3, 4]
-    assert shown(done[1]) == ["notebook: 2/2"]
-    assert shown(done[3]) == ["notebook: 1/1"] * 5
-    assert shown(done[4]) == ["notebook-3: 9/9", "notebook-3: 4/4"]
-    assert text_of(done[5]) == "[0, 1, 2, 3, 4, 5, 6, 7, 8] [0, 1, 2, 3] [7]\n"
-    assert [output["output_type"] for output in done[5]["outputs"]] == ["stream"]
-    assert text_of(done[6]) == "KeyError Raised by element 0 True\n"
-    assert shown(done[6]) == ["notebook-2: 1/1, 1 failed"]
+def test_notebook_maps_functions_of_cells_and_shows_their_progress(run):
+    cells, _ = run(CELLS)
+    assert text_of(cells[1]) == "[(True, 2.0), (True, 3.0)]\n"
+    assert text_of(cells[2]) == "[-2.0]\n"
+    assert text_of(cells[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]
+    assert [round(x) for x in json.loads(text_of(cells[3]).splitlines()[-1])] == [0, 1, 2, 3, 4]
+    assert bars_of(cells[1]) == ["notebook: 2/2"]
+    assert bars_of(cells[3]) == ["notebook: 1/1"] * 5
+    assert bars_of(cells[4]) == ["notebook-3: 9/9", "notebook-3: 4/4"]
+    assert text_of(cells[5]) == "[0, 1, 2, 3, 4, 5, 6, 7, 8] [0, 1, 2, 3] [7]\n"
+    assert [output["output_type"] for output in cells[5]["outputs"]] == ["stream"]
+    assert text_of(cells[6]) == "KeyError Raised by element 0 True\n"
+    assert bars_of(cells[6]) == ["notebook-2: 1/1, 1 failed"]
