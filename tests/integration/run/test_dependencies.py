@@ -254,7 +254,7 @@ def exit_or_raise(x):
     raise SystemExit(4) if x else LookupError(threading.Lock())
 
 
-def test_element_of_a_killed_source_names_the_source_element(process_knot_of):
+def test_element_names_its_source_element_that_was_killed(process_knot_of):
     first = process_knot_of(die).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
@@ -264,7 +264,7 @@ def test_element_of_a_killed_source_names_the_source_element(process_knot_of):
         process_knot_of(double).map(first).result(LONG)
 
 
-def test_element_of_a_source_without_an_exception_names_the_source_element(process_knot_of):
+def test_element_names_its_source_element_that_exited_or_raised(process_knot_of):
     first = process_knot_of(exit_or_raise).map([0, 1])
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
