@@ -1,4 +1,4 @@
-"""Maps of maps' results, and one job that gathers them: nothing passes through this machine."""
+"""Map the results of another map, and reduce them in one job. No result passes through this machine."""
 
 import cloudknot as ck
 
@@ -21,9 +21,9 @@ def largest(means):
 simulations = ck.Knot(name="simulate", func=simulate).map(range(6))
 means = ck.Knot(name="means", func=mean).map(simulations, kwargs={"digits": 1})
 highest = means.reduce(largest)
-# This program could end here: all three jobs are submitted, and run one after the other.
+# The program could end here: all three jobs are submitted, and run one after the other.
 print(highest.result())
 print(means.result())
 
-# Of another session: the jobs of a knot, oldest first; a reduced map's result is its one value.
+# In any later session: the jobs of a knot, oldest first. The result of a reduction is one value.
 print([job.result() for job in ck.Knot(name="means").jobs[-2:]])

@@ -1,4 +1,4 @@
-"""Choices of a Knot: what they change, what is refused, and how to delete what was made."""
+"""Set options of a Knot, see an invalid option refused, and delete the resources of the Knot."""
 
 import cloudknot as ck
 
@@ -10,12 +10,12 @@ def square(x):
 knot = ck.Knot(
     name="chosen",
     func=square,
-    job_def_vcpus=2,  # of each child job
-    memory=2000,  # MiB, of each child job
+    job_def_vcpus=2,  # for each child job
+    memory=2000,  # MiB for each child job
     retries=3,  # attempts of each child job
-    timeout=600,  # seconds of each attempt
-    max_vcpus=16,  # of all jobs that run at a time
-    bid_percentage=50,  # Spot instances, for half of the on-demand price at most
+    timeout=600,  # seconds for each attempt
+    max_vcpus=16,  # for all jobs that run at the same time
+    bid_percentage=50,  # Spot instances, at up to half of the on-demand price
     aws_resource_tags={"Project": "squares"},
 )
 print(knot.job_definition.name, knot.job_definition.retries)
@@ -25,7 +25,7 @@ print(knot.map([3]).result())
 
 try:
     ck.Knot(name="chosen", func=square, retries=11)
-except ck.CloudknotInputError as error:  # nothing was made or changed
+except ck.CloudknotInputError as error:  # nothing was created or changed
     print(error)
 
 knot.clobber()  # ends its jobs and deletes its resources; results stay in S3

@@ -1,4 +1,4 @@
-"""Three ways to choose the embedded cloud. Without any of them it is AWS."""
+"""Three ways to choose the embedded cloud. Without any of them, jobs run on AWS."""
 
 import os
 
@@ -9,16 +9,16 @@ def square(x):
     return x * x
 
 
-# By an argument.
+# With an argument.
 knot = ck.Knot(name="squares", func=square, cloud="local")
 print("argument:", knot.map(range(5)).result())
 
-# By an environment variable, which is better set in the shell: then no line of the program changes.
+# With an environment variable. Set it in the shell, and no line of the program changes.
 os.environ["CLOUDKNOT_CLOUD"] = "local"
 knot = ck.Knot(name="squares", func=square)
 print("variable:", knot.map(range(5)).result())
 
-# By an object. At the end of the block it stops the cloud, unless that ran before.
+# With an object. The end of the block stops the cloud, unless it ran before.
 with ck.LocalCloud() as cloud:
     knot = ck.Knot(name="squares", func=square, cloud=cloud)
     print("object:", knot.map(range(5)).result())

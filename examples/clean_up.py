@@ -1,4 +1,4 @@
-"""See which knots there are, and leave nothing behind."""
+"""List all knots, and delete one with everything that belongs to it."""
 
 import cloudknot as ck
 
@@ -10,10 +10,10 @@ def cube(x):
 knot = ck.Knot(name="cubes", func=cube, pars=ck.Pars("to-be-removed"))
 print(knot.map([1, 2, 3]).result())
 
-# Every knot of the account in the region, whoever made it and wherever.
-for found in ck.list_knots():
-    print(found.name, found.status, found.pars, found.min_vcpus)
+# All knots in the account and region, also those of other people.
+for info in ck.list_knots():
+    print(info.name, info.status, info.pars, info.min_vcpus)
 
-# Its jobs, its resources, its images, its results, and what it shares with other knots.
+# Delete its jobs, resources, images and results, and the Pars that it uses.
 knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
-print([found.name for found in ck.list_knots() if found.name == "cubes"])
+print([info.name for info in ck.list_knots() if info.name == "cubes"])

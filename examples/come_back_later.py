@@ -10,7 +10,7 @@ import cloudknot as ck
 
 
 def count_primes(limit):
-    """How many primes are below the limit."""
+    """Return the number of primes below the limit."""
     return sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, limit))
 
 
@@ -21,12 +21,12 @@ def submit():
 
 
 def collect():
-    knot = ck.Knot(name="primes")  # without func: find it by its name
+    knot = ck.Knot(name="primes")  # without func: connects to the existing knot
     job = knot.jobs[-1]  # its maps, oldest first
     print(job.job_id, job.result())
 
-    same = ck.BatchJob(job.job_id)  # or by the id of the Batch job alone
-    print(same.name, same.result())
+    same_job = ck.BatchJob(job.job_id)  # or find the job by its Batch id
+    print(same_job.name, same_job.result())
 
 
 if __name__ == "__main__":

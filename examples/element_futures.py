@@ -1,4 +1,4 @@
-"""A map's future is also the sequence of its elements' futures."""
+"""The future of a map is also the sequence of its elements' futures."""
 
 import asyncio
 from concurrent.futures import as_completed
@@ -18,7 +18,7 @@ future = knot.map([0.3, 0.0, 0.1])
 
 print(len(future), future[1].result())  # one element; the others may still run
 print(sorted(element.result() for element in as_completed(future)))  # each as it ends
-print(sum(element.result() for element in future.as_completed()))  # the same, of any number of elements
+print(sum(element.result() for element in future.as_completed()))  # the same, for any number of elements
 
 
 async def in_a_coroutine(future):
@@ -27,12 +27,12 @@ async def in_a_coroutine(future):
 
 print(asyncio.run(in_a_coroutine(future)))
 
-# A wait with a bound. The job goes on when the time is over.
+# Wait with a limit. The job keeps running after it.
 future = knot.map([600, 600])
 try:
     future.result(timeout=0.5)
 except ck.CKTimeoutError as error:
     print(error)
 
-# Ends the Batch job. Elements that have a result keep it.
+# End the Batch job. Elements with a result keep it.
 print(future.cancel(), future.cancelled())

@@ -1,4 +1,4 @@
-"""What becomes of elements that fail, and where their output is."""
+"""Read the failures of elements, the results of the others, and their output."""
 
 import time
 
@@ -15,7 +15,8 @@ def reciprocal(x):
 
 
 def output_of(job, index):
-    """A line reaches the log shortly after it is printed, so ask until one is there."""
+    """Return the output of an element, line by line."""
+    # A line reaches the log shortly after it is printed.
     for _ in range(100):
         if lines := list(job.logs(index)):
             return lines
@@ -30,7 +31,7 @@ try:
     future.result()
 except ZeroDivisionError as error:  # the first failure, by position in the input
     print("raised:", error)
-    print("note:", *error.__notes__)  # which element, which job, where its output is
+    print("note:", *error.__notes__)  # the element, its job, and where its output is
     print("traceback:", "return 1 / x" in str(error.__cause__))  # the traceback in the job, as text
 
 good = [element.result() for element in future if element.exception() is None]

@@ -1,4 +1,4 @@
-"""The first use: a function, a knot, a map, its future, its jobs.
+"""First steps: a function, a knot, a map, its future and its jobs.
 
 On this machine, without an AWS account:  CLOUDKNOT_CLOUD=local python first_use.py
 """
@@ -20,11 +20,11 @@ def pi_from_future(future):
 knot = ck.Knot(name="pi-calc", func=monte_pi_count)
 
 args = [10_000] * 20
-future = knot.map(args)  # one array job of 20 children; returns when it is submitted
-print(future.done())  # False, as long as a child has no result
+future = knot.map(args)  # submits one array job of 20 children and returns
+print(future.done())  # False until every child has ended
 future.add_done_callback(pi_from_future)  # called with the future when it ends
-counts = future.result()  # waits; the 20 counts, in the order of args
+counts = future.result()  # waits for the 20 counts, in the order of args
 
 knot.view_jobs()  # prints a table: Job ID, Name, Status
-print(knot.jobs[-1].done)  # True, once Batch has noticed the end
+print(knot.jobs[-1].done)  # True as soon as Batch reports the end
 print(knot.jobs[-1].result())  # the same 20 counts, also in another session

@@ -1,4 +1,4 @@
-"""The arguments of map."""
+"""The arguments of `map`, with an example for each."""
 
 import os
 
@@ -12,30 +12,30 @@ def area(width, height=10):
 
 knot = ck.Knot(name="areas", func=area)
 
-# Any iterable, one element a call. It is read once.
+# Any iterable, with one element for each call. It is read once.
 print(knot.map(width for width in (1, 2, 3)).result())
 
-# Several arguments a call.
+# Several arguments for each call.
 print(knot.map([(1, 2), (3, 4), (5,)], starmap=True).result())
 
 # 1,000 calls in 4 child jobs of 250 calls each.
 future = knot.map(range(1000), chunksize=250)
 print(len(future), future.result()[-1])
 
-# Environment variables of the jobs.
+# Environment variables for the jobs.
 print(knot.map([1, 2], env_vars={"UNIT": " m2"}).result())
 
-# A map that starts when another has succeeded.
+# A map that starts after another map has succeeded.
 first = knot.map([1, 2])
 second = knot.map([3, 4], depends_on=[first])
 print(second.result(), first.result())
 
-# Keyword arguments of every call. They may be large: they are uploaded once, and read once by each child.
+# Keyword arguments for every call. They may be large: each is uploaded once, and read once by each child.
 print(knot.map([1, 2], kwargs={"height": 7}).result())
 
-# Memory, vCPUs, time and attempts of this map only.
+# Memory, vCPUs, time and attempts for this map only.
 print(knot.map([1, 2], memory=1000, vcpus=1, timeout=600, retries=2).result())
 
-# One Batch job for each element, in place of one array job.
+# One Batch job for each element, instead of one array job.
 separate = knot.map([1, 2], job_type="independent")
 print(separate.result(), len(separate.job.job_ids))

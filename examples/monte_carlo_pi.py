@@ -1,4 +1,4 @@
-"""Estimate pi by throwing darts, one Batch job for each thousand darts.
+"""Estimate pi by throwing two million darts in 20 child jobs.
 
 On this machine, without an AWS account:  CLOUDKNOT_CLOUD=local python monte_carlo_pi.py
 On AWS:                                   python monte_carlo_pi.py
@@ -13,7 +13,7 @@ CHILDREN = 20
 
 
 def monte_pi_count(n):
-    """Throw n darts at the unit square; count those that hit the quarter of a circle."""
+    """Throw n darts at the unit square, and return the number of hits in the quarter circle."""
     import random
 
     hits = sum(random.random() ** 2 + random.random() ** 2 <= 1.0 for _ in range(n))
@@ -21,7 +21,7 @@ def monte_pi_count(n):
 
 
 def pi_from_future(future):
-    """Called when the future ends: turn the counts into an estimate."""
+    """Print an estimate from the counts. The future calls this function when it ends."""
     estimate = 4 * sum(future.result()) / (THROWS * CHILDREN)
     print(f"pi is about {estimate:.6f}; the error is {abs(estimate - math.pi):.6f}")
 

@@ -1,4 +1,4 @@
-"""Try a policy out on the embedded cloud before somebody gets it: a user who may run knots, and not make them."""
+"""Try a policy on the embedded cloud before you attach it on AWS. Its user may run knots, but not create them."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ def square(x):
 
 
 def policy(level, account):
-    """What `cloudknot permissions` prints."""
+    """Return the policy that `cloudknot permissions` prints."""
     command = [sys.executable, "-m", "cloudknot", "permissions", level, "--account", account]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -30,7 +30,7 @@ with TemporaryDirectory() as directory, ck.LocalCloud(directory, iam=True) as ow
         aws_secret_access_key=key["SecretAccessKey"],
     )
 
-    knot = ck.Knot(name="squares", cloud=ann)  # made by the owner, found by its name
+    knot = ck.Knot(name="squares", cloud=ann)  # created by the owner
     print(knot.map(range(5)).result())
     try:
         knot.clobber()

@@ -1,4 +1,4 @@
-"""Estimate pi with 20 jobs on the embedded cloud; without ``cloud="local"`` the same jobs run on AWS."""
+"""Estimate pi with 20 jobs on the embedded cloud. Without ``cloud="local"`` the same jobs run on AWS."""
 
 import cloudknot as ck
 

@@ -1,4 +1,4 @@
-"""Run again what failed, and nothing else; also in another session."""
+"""Run only the failed elements again, in this session or in another one."""
 
 import tempfile
 from pathlib import Path
@@ -25,10 +25,10 @@ try:
 except FileNotFoundError as error:
     print("failed:", error.__notes__[0].partition(" (job")[0])
 
-paths[3].write_text("x" * 50)  # what was wrong is put right
-again = future.retry_failed(memory=2000, timeout=600)  # one job of one element; the other three are kept
-print(again.result())
+paths[3].write_text("x" * 50)  # the cause of the failure is fixed
+retry = future.retry_failed(memory=2000, timeout=600)  # one job with one element; other results are kept
+print(retry.result())
 
 job = ck.Knot(name="scans").jobs[-1]  # in any session, on any machine
-print(job.retry_failed().result())  # nothing failed any more, so nothing is submitted
+print(job.retry_failed().result())  # every element has a result, so nothing is submitted
 print("calls of the first element:", list(job.logs(0)).count(f"measuring {paths[0]}"))

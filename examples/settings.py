@@ -1,4 +1,4 @@
-"""Settings, in a file of this example's own."""
+"""Change settings, in a file for this example alone."""
 
 import os
 import tempfile

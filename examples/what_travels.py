@@ -1,4 +1,4 @@
-"""Functions of many kinds, and what they bring along."""
+"""Functions of many kinds travel to the jobs with the objects and packages that they use."""
 
 import functools
 
@@ -37,6 +37,6 @@ def version_of_six(_):
     return six.__version__
 
 
-# Lines as pip takes them, in place of what was found in the function.
+# Requirements in pip's format, instead of those found in the function.
 knot = ck.Knot(name="pinned", func=version_of_six, requirements=["six==1.16.0"])
 print(knot.map([0]).result())

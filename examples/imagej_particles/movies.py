@@ -1,4 +1,4 @@
-"""Movies of bright particles whose true positions are known, as multi-page TIFF files in memory."""
+"""Make movies of bright particles with known positions, as multi-page TIFF files in memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 FRAMES, SIZE, PARTICLES = 5, 160, 12
 SIGMA = 1.8
-"""Of a particle's image, in pixels."""
+"""Standard deviation of the brightness of a particle, in pixels."""
 
 
 def make_movie(seed: int) -> tuple[bytes, np.ndarray]:
-    """A movie of particles that drift, and where they truly are.
+    """Return a movie of drifting particles, and their true positions.
 
     Returns
     -------
     (bytes, array)
-        The TIFF file; and the positions as x and y in pixels, by frame and particle. The centre of the first pixel is
-        at 0.5, 0.5, as ImageJ has it.
+        The TIFF file, and the positions as x and y in pixels, by frame and particle. As in ImageJ, the centre of the
+        first pixel is at 0.5, 0.5.
     """
     random = np.random.default_rng(seed)
-    # One particle to a cell of a grid, well inside it, so that none touches another while it drifts.
+    # Each particle starts well inside a cell of a grid, so that drifting particles never touch.
     cells = random.permutation(16)[:PARTICLES]
     corners = np.stack([cells % 4, cells // 4], axis=1) * (SIZE / 4)
     start = corners + random.uniform(14, 22, (PARTICLES, 2))
@@ -36,7 +36,7 @@ def make_movie(seed: int) -> tuple[bytes, np.ndarray]:
 
 
 def tiff(pages: np.ndarray) -> bytes:
-    """Grey 8-bit images as one TIFF file (TIFF 6.0, "Baseline TIFF"): each page is a directory and one strip."""
+    """Return grey 8-bit images as one TIFF file (TIFF 6.0, "Baseline TIFF"). A page is a directory and one strip."""
     count, height, width = pages.shape
     size = 2 + 9 * 12 + 4
     file = b"II*\0" + struct.pack("<I", 8)

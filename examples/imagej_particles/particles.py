@@ -1,4 +1,4 @@
-"""Find the particles of a movie with ImageJ, which is a Java program: a Python function calls it by subprocess."""
+"""Find the particles of a movie with ImageJ, a Java program. A Python function runs it as a subprocess."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ run("Analyze Particles...", "size=3-Infinity display clear stack");
 saveAs("Results", names[1]);
 run("Quit");
 """
-"""Everything brighter than 90 and larger than 3 pixels is a particle; its position is the centre of its brightness."""
+"""Areas brighter than 90 and larger than 3 pixels are particles. Their positions are the centres of brightness."""
 
 SCREEN = "-screen 0 640x480x24 -nolisten local"
 
 
 def find_particles(movie: bytes) -> list[list[tuple[float, float]]]:
-    """The positions of the particles in each frame of a TIFF file, as x and y in pixels."""
+    """Return the positions of the particles in each frame of a TIFF file, as x and y in pixels."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "movie.tif").write_bytes(movie)
         (folder / "find.ijm").write_text(MACRO)
-        # ImageJ's commands have dialogs, so that it wants a screen: xvfb-run gives it one in memory. Containers of one
-        # machine share its network, and with it the abstract sockets of screens: the screen is to have none.
+        # ImageJ's commands have dialogs, so ImageJ needs a screen. xvfb-run provides one in memory. Containers on one
+        # machine share its network, and with it the abstract sockets of screens, so this screen opens none.
         files = f"{folder / 'movie.tif'}:{folder / 'results.csv'}"
         imagej = ["imagej", "-x", "256", "-b", str(folder / "find.ijm"), files]
-        done = subprocess.run(["xvfb-run", "-a", "-s", SCREEN, *imagej], check=False, timeout=300)
-        # Debian's `imagej` ends with exit code 1 also when all went well.
+        process = subprocess.run(["xvfb-run", "-a", "-s", SCREEN, *imagej], check=False, timeout=300)
+        # Debian's `imagej` ends with exit code 1 even after a success.
         if not (folder / "results.csv").exists():
-            raise RuntimeError(f"ImageJ gave no results (exit code {done.returncode}); what it said is in the log")
+            raise RuntimeError(f"ImageJ gave no results (exit code {process.returncode}). Read its output in the log.")
         with (folder / "results.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     frames: dict[int, list[tuple[float, float]]] = {}

@@ -1,6 +1,6 @@
-"""Microscopy: particles in many movies, found by ImageJ in jobs, and compared with where they truly are.
+"""Microscopy: ImageJ finds particles in many movies, in jobs. Compare them with the true positions.
 
-ImageJ is in the image because its Debian package is asked for, so a Docker engine is needed to build it.
+The image contains the Debian package of ImageJ, so you need a Docker engine to build it.
 """
 
 import os
@@ -15,7 +15,7 @@ MOVIES = 3
 
 
 def largest_error(found, truth):
-    """Pixels between a true position and what was found for it, at most."""
+    """Return the largest distance between a true position and the nearest one found, in pixels."""
     gaps = []
     for positions, true in zip(found, truth, strict=True):
         assert len(positions) == PARTICLES, f"{len(positions)} particles were found, not {PARTICLES}"
@@ -28,7 +28,7 @@ def main():
     knot = ck.Knot(
         name="particles",
         func=find_particles,
-        base_image=os.environ.get("BASE_IMAGE"),  # the default suits, where it can be pulled
+        base_image=os.environ.get("BASE_IMAGE"),  # the default works if this machine can pull it
         apt_packages=["imagej", "xvfb", "xauth"],
     )
     movies, truths = zip(*map(make_movie, range(MOVIES)), strict=True)

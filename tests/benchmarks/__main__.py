@@ -1,6 +1,6 @@
-"""Measure, side by side in one run, and print medians and ratios: ``make bench``.
+"""Measure imports, maps and a second Knot, and print medians and ratios to a baseline: ``make bench``.
 
-The machine is noisy, so what counts is the ratio to the baseline that was measured in between.
+The machine is noisy, so baseline and measurement take turns. Only their ratio counts.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ ELEMENTS = 1000
 
 
 def measure_map(cloud: ck.LocalCloud, rounds: int) -> None:
-    begun = time.perf_counter()
+    """Measure maps beside a process pool, and a second Knot without changes."""
+    start = time.perf_counter()
     knot = ck.Knot(name="benchmark", func=square, cloud=cloud)
-    print(f"\nthe first Knot, with its image and stacks: {time.perf_counter() - begun:.2f} s")
+    print(f"\nthe first Knot, with its image and stacks: {time.perf_counter() - start:.2f} s")
     expected = [x * x for x in range(ELEMENTS)]
 
-    def run(chunksize: int) -> None:
+    def map_once(chunksize: int) -> None:
         assert knot.map(range(ELEMENTS), chunksize=chunksize).result(600) == expected
 
-    def pool() -> None:
+    def map_in_pool() -> None:
         with ProcessPoolExecutor(2) as executor:
             assert list(executor.map(square, range(ELEMENTS))) == expected
 
-    run(250)
+    # The first map warms the cloud up, so it is not measured.
+    map_once(250)
     side_by_side(
         f"{ELEMENTS} elements of x * x, for each element",
         1e-3 * ELEMENTS,
         {
-            "ProcessPoolExecutor(2)": pool,
-            "map, 4 chunks": lambda: run(ELEMENTS // 4),
-            "map, one process per element": lambda: run(1),
+            "ProcessPoolExecutor(2)": map_in_pool,
+            "map, 4 chunks": lambda: map_once(ELEMENTS // 4),
+            "map, one process per element": lambda: map_once(1),
         },
         rounds,
     )

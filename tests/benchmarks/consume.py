@@ -1,9 +1,9 @@
-"""What it costs a later session to go through a map's elements, each way in a process of its own.
+"""Measure the time and memory of a later session that reads each result of a map and keeps none.
 
     python -m tests.benchmarks.consume 1000000 --chunksize 10000
 
-Prints the time and the peak memory of each way, and fails when one takes more memory than cloudknot promises. Each
-result is looked at and let go, as a caller does who wants to see all and keep none.
+Each way of reading runs in its own process. Prints the time and the peak memory of each, and fails if one takes more
+memory than cloudknot promises.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ WAYS: Ways = {
 
 
 def go_through(way: str, job_id: str) -> dict[str, float]:
-    """Seconds, and bytes of memory at most, of this process; checks that all results are there."""
+    """Read all results, check their number and sum, and return this process's seconds and bytes of memory."""
     start = peak()
     future = ck.BatchJob(job_id, cloud="local").future()
-    begun, cpu = time.perf_counter(), time.process_time()
+    begin, cpu = time.perf_counter(), time.process_time()
     number = total = 0
     for element in WAYS[way](future):
         total += element.result(LONG)
         number += 1
     assert (number, total) == (len(future), number * (number + 1) // 2)
-    took, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    return {"seconds": took, "cpu": cpu, "start": start, "peak": peak()}
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return {"seconds": seconds, "cpu": cpu, "start": start, "peak": peak()}
 
 
 def compare(count: int, chunksize: int | None, directory: str) -> None:
+    """Run a map, then read its results in each way, in a process of its own."""
     with ck.LocalCloud(directory) as cloud:
         future = ck.Knot(name="consume", func=add_one, cloud=cloud).map(numbers(count), chunksize=chunksize)
         assert future.exception(LONG) is None
@@ -55,11 +56,11 @@ def compare(count: int, chunksize: int | None, directory: str) -> None:
         for way in WAYS:
             command = [sys.executable, "-m", "tests.benchmarks.consume", "--way", way, "--job", job.job_id]
             environment = {"CLOUDKNOT_LOCAL_DIR": directory, "PATH": "/usr/bin:/bin"}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-            found = json.loads(done.stdout)
-            took = f"{found['seconds']:7.2f} s, {found['cpu']:.2f} s of CPU"
-            print(f"  {way:42} {took}, peak memory {found['peak'] / MB:.0f} MB, {found['start'] / MB:.0f} MB before")
-            assert found["peak"] < MEMORY, way
+            process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+            usage = json.loads(process.stdout)
+            times = f"{usage['seconds']:7.2f} s, {usage['cpu']:.2f} s of CPU"
+            print(f"  {way:42} {times}, peak memory {usage['peak'] / MB:.0f} MB, {usage['start'] / MB:.0f} MB before")
+            assert usage["peak"] < MEMORY, way
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Run every kind of map under each fault, and print how many were injected, how many results checked, and lost.
+"""Run every kind of map under each fault, and print the numbers of injected faults and of checked and lost results.
 
 ``python -m tests.benchmarks.faults``
 """
@@ -18,6 +18,7 @@ from tests.faults.matrix import kinds, trials
 
 
 def knot_of(func: Callable[..., Any], cloud: ck.Cloud) -> ck.Knot:
+    """Return a knot with enough attempts to survive the faults."""
     return ck.Knot(name=f"faults-{func.__name__.replace('_', '-')}", func=func, cloud=cloud, retries=trials.RETRIES)
 
 

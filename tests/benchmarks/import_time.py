@@ -1,7 +1,7 @@
-"""Measure what importing costs: ``python -m tests.benchmarks.import_time``.
+"""Measure the time of imports: ``python -m tests.benchmarks.import_time``.
 
-Each statement runs in a fresh interpreter, all of them in turn, so that a busy machine slows all alike. With ``--cpu``
-it is the processor's time that counts, which hardly depends on what else runs.
+Each statement runs in a fresh interpreter. The statements take turns, so that a busy machine slows all of them alike.
+``--cpu`` measures processor time, which hardly depends on other processes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ STATEMENTS = (
     "import cloudknot; cloudknot.Knot",
 )
 GOAL = 25.0
-"""Milliseconds that ``import cloudknot`` may take beyond ``import concurrent.futures``."""
+"""Most milliseconds of ``import cloudknot`` beyond those of ``import concurrent.futures``."""
 
 
 def python(code: str, environment: Mapping[str, str]) -> Callable[[], object]:
+    """Return a function that runs code in a fresh interpreter."""
     return lambda: subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 @contextmanager
 def compiled() -> Iterator[dict[str, str]]:
-    """Give an environment in which Python keeps compiled modules, as it does for users, in a folder of its own."""
+    """Yield an environment in which Python stores compiled modules, as it does for users, in a temporary folder."""
     without = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**without, "PYTHONPYCACHEPREFIX": folder}
@@ -51,18 +52,19 @@ def compiled() -> Iterator[dict[str, str]]:
 
 
 def modules_loaded(code: str) -> list[str]:
-    """Return the names of the modules that Python imports for a statement, its own start included."""
+    """Return the names of the modules that Python imports for its start and a statement."""
     run = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
     return [line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")][1:]
 
 
 def processor_time() -> float:
-    """Return the seconds of the processor that ended child processes have used."""
+    """Return the processor seconds of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def measure_import(rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_counter) -> None:
+    """Measure the statements of `STATEMENTS`, and print their times and numbers of modules."""
     with compiled() as environment:
         contestants = {statement: python(statement, environment) for statement in STATEMENTS}
         medians = side_by_side("importing, in a fresh interpreter", 1e-3, contestants, rounds, clock)
@@ -79,7 +81,7 @@ def measure_import(rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--cpu", action="store_true", help="measure the processor's time instead of a clock's")
+    parser.add_argument("--cpu", action="store_true", help="measure processor time instead of elapsed time")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
     measure_import(arguments.rounds, processor_time if arguments.cpu else time.perf_counter)

@@ -1,10 +1,10 @@
-"""What large elements and large shared objects cost: bytes and memory, of the client and of the jobs.
+"""Measure the memory and bytes that large elements and large shared objects take in the client and in the jobs.
 
     python -m tests.benchmarks.large elements --count 100 --bytes 50000000
     python -m tests.benchmarks.large kwargs --bytes 500000000
     python -m tests.benchmarks.large closure --bytes 500000000
 
-Fails when something is in memory twice, is uploaded twice, or is read more than once by a child.
+Fails if a large object is in memory twice, is uploaded twice, or is read twice by a child.
 """
 
 from __future__ import annotations
@@ -22,42 +22,45 @@ from cloudknot.worker.wire.pack import Pack, head_size
 from tests.benchmarks.memory import forget_peak, peak
 from tests.benchmarks.scale import LONG, MB, READ_SHARE, Counts, counts, show, since
 
-PARTS = 96 * 1024 * 1024
-"""Bytes that may be in memory besides: parts of 8 MiB on their way, each with what boto3 needs for it, and buffers."""
+TRANSIT = 96 * 1024 * 1024
+"""Most bytes in memory besides the objects: parts of 8 MiB in transit, boto3's copies of them, and buffers."""
 PLUS_ONE = bytes([*range(1, 256), 0])
 
 
 def plus_one(block):
+    """Return the block with one added to each byte."""
     return block.translate(PLUS_ONE)
 
 
 def blocks(count: int, size: int) -> Iterator[bytes]:
+    """Yield blocks of equal bytes, each with another value."""
     for number in range(count):
         yield bytes([number % 256]) * size
 
 
 def worker_peak(job: ck.BatchJob) -> int:
-    """Bytes: the most memory that a process of the job had."""
-    located = [location for page in job._view.list_packs(0) for location, _ in page]
-    heads = (Pack(job._view.read(location, 0, head_size(location.number))) for location in located)
+    """Return the peak memory of all processes of the job, in bytes."""
+    locations = [location for page in job._view.list_packs(0) for location, _ in page]
+    heads = (Pack(job._view.read(location, 0, head_size(location.number))) for location in locations)
     return max(envelope.peak for head in heads for envelope in head)
 
 
-def says(what: str, found: int, bound: int) -> None:
-    print(f"  {what}: {found / MB:.0f} MB, at most {bound / MB:.0f} MB")
+def check_bound(quantity: str, measured: int, bound: int) -> None:
+    """Print a measured number of bytes and its bound, and fail if it exceeds the bound."""
+    print(f"  {quantity}: {measured / MB:.0f} MB, at most {bound / MB:.0f} MB")
     sys.stdout.flush()
-    assert found <= bound, what
+    assert measured <= bound, quantity
 
 
 class Counting:
-    """The requests of a block."""
+    """Counts the requests since it was created."""
 
     def __init__(self, cloud: ck.LocalCloud) -> None:
         self.cloud = cloud
-        self._before = {who: counts(cloud, who) for who in ("workers", "others")}
+        self._before = {side: counts(cloud, side) for side in ("workers", "others")}
 
-    def requests(self, who: str) -> Counts:
-        return since(self._before[who], counts(self.cloud, who))
+    def requests(self, side: str) -> Counts:
+        return since(self._before[side], counts(self.cloud, side))
 
     def show(self) -> None:
         show("the client:", self.requests("others"))
@@ -71,72 +74,73 @@ class Counting:
 
 
 def elements(cloud: ck.LocalCloud, count: int, size: int) -> None:
-    """Each element goes in, and comes back as large as it was."""
+    """Map a function that returns a result as large as its element."""
     knot = ck.Knot(name="large", func=plus_one, cloud=cloud)
     small = knot.map([b"\0"], progress=False)
     assert small.result(LONG) == [b"\1"]
-    counting, begun, before = Counting(cloud), time.perf_counter(), forget_peak()
+    counting, start, before = Counting(cloud), time.perf_counter(), forget_peak()
     future = knot.map(blocks(count, size), progress=False)
-    says("the client's memory while it submitted", peak() - before, size + PARTS)
-    print(f"  submitted in {time.perf_counter() - begun:.0f} s")
+    check_bound("the client's memory while it submitted", peak() - before, size + TRANSIT)
+    print(f"  submitted in {time.perf_counter() - start:.0f} s")
     assert wait([future], LONG).done
     forget_peak()
     for number, element in enumerate(future):
         result = element.result(LONG)
         assert (len(result), result[0], result[-1]) == (size, *2 * ((number + 1) % 256,))
-        # One that is still held while the next one is read would be the caller's.
+        # Otherwise the loop would hold one result while it reads the next one.
         del result, element
-    says("the client's memory while it looked at all results", peak() - before, size + PARTS)
-    print(f"  all after {time.perf_counter() - begun:.0f} s")
+    check_bound("the client's memory while it read all results", peak() - before, size + TRANSIT)
+    print(f"  all after {time.perf_counter() - start:.0f} s")
     counting.show()
-    says("uploaded", counting.uploaded(), int(count * size * 1.01) + PARTS)
-    says("read by the children", counting.read(), int(count * size * READ_SHARE))
-    says("a child's memory", worker_peak(future.job) - worker_peak(small.job), 2 * size + PARTS)
+    check_bound("uploaded", counting.uploaded(), int(count * size * 1.01) + TRANSIT)
+    check_bound("read by the children", counting.read(), int(count * size * READ_SHARE))
+    check_bound("a child's memory", worker_peak(future.job) - worker_peak(small.job), 2 * size + TRANSIT)
 
 
 def kwargs(cloud: ck.LocalCloud, count: int, size: int) -> None:
-    """One object for all elements, which the map takes as a keyword argument."""
+    """Map with one large object as a keyword argument for all elements."""
     knot = ck.Knot(name="kwargs", func=lambda x, shared: len(shared) + x, cloud=cloud)
     small = knot.map([1], kwargs={"shared": b"x"}, progress=False)
     assert small.result(LONG) == [2]
     shared = bytes(size)
     counting, before = Counting(cloud), forget_peak()
     future = knot.map(range(count), chunksize=-(-count // 4), kwargs={"shared": shared}, progress=False)
-    says("the client's memory while it submitted, besides the object", peak() - before, PARTS)
+    check_bound("the client's memory while it submitted, besides the object", peak() - before, TRANSIT)
     check_shared(counting, future, small, size)
     counting = Counting(cloud)
     assert knot.map([1], kwargs={"shared": shared}, progress=False).result(LONG) == [size + 1]
-    says("uploaded by a second map with the same object", counting.uploaded(), PARTS)
+    check_bound("uploaded by a second map with the same object", counting.uploaded(), TRANSIT)
 
 
 def check_shared(counting: Counting, future: ck.MapFuture, small: ck.MapFuture, size: int) -> None:
+    """Check the results and costs of a map with a shared object. The map ``small`` gives the memory without it."""
     assert future.result(LONG) == [size + x for x in range(len(future))]
     counting.show()
     children = future.job.manifest.children
-    says("uploaded", counting.uploaded(), size + PARTS)
-    says(f"read by {children} children", counting.read(), int(children * size * 1.01))
-    says("a child's memory", worker_peak(future.job) - worker_peak(small.job), size + PARTS)
+    check_bound("uploaded", counting.uploaded(), size + TRANSIT)
+    check_bound(f"read by {children} children", counting.read(), int(children * size * 1.01))
+    check_bound("a child's memory", worker_peak(future.job) - worker_peak(small.job), size + TRANSIT)
 
 
 def closure(cloud: ck.LocalCloud, count: int, size: int) -> None:
-    """One object that the function holds: it is in the image, and each child reads it there."""
+    """Map a function with one large object in its closure. Each child reads the object in its image."""
     shared = bytes(size)
 
     def func(x):
         return len(shared) + x
 
     before = forget_peak()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     knot = ck.Knot(name="closure", func=func, cloud=cloud)
-    says("the client's memory while it made the knot, besides the object", peak() - before, size + PARTS)
-    print(f"  made in {time.perf_counter() - begun:.0f} s")
+    check_bound("the client's memory while it made the knot, besides the object", peak() - before, size + TRANSIT)
+    print(f"  made in {time.perf_counter() - start:.0f} s")
     stored = sum(file.stat().st_size for file in (cloud.directory / "images").rglob("function.pkl"))
-    says("stored with the image", stored, size + PARTS)
+    check_bound("stored with the image", stored, size + TRANSIT)
     counting = Counting(cloud)
     future = knot.map(range(count), chunksize=-(-count // 4), progress=False)
     assert future.result(LONG) == [size + x for x in range(count)]
     counting.show()
-    says("uploaded by the map", counting.uploaded(), PARTS)
+    check_bound("uploaded by the map", counting.uploaded(), TRANSIT)
     print(f"  a child's memory: {worker_peak(future.job) / MB:.0f} MB")
 
 

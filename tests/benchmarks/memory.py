@@ -1,4 +1,4 @@
-"""The memory of this process, as Linux tells it."""
+"""The peak memory of this process, as Linux reports it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 
 
 def peak() -> int:
-    """Bytes: the largest resident size so far, or since `forget_peak`.
-
-    The one that `resource` tells begins with that of the process which started this one.
-    """
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
+    """Return the largest resident size since the start or the last `forget_peak`, in bytes."""
+    # The peak that `resource` reports starts with the size of the parent process.
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return int(match[1]) * 1024
 
 
 def forget_peak() -> int:
-    """Have `peak` begin anew with the size that there is now, which is returned."""
+    """Reset `peak` to the current size, and return it."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()

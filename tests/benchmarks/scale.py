@@ -1,11 +1,11 @@
-"""What a map costs at a given number of elements: requests, bytes, the client's memory, the time to collect.
+"""Measure maps of several sizes: requests, bytes, the client's memory, and the time to collect results.
 
     python -m tests.benchmarks.scale
     python -m tests.benchmarks.scale 1000000 --chunksize 10000
 
-Each size runs in a process of its own, against an embedded cloud of its own, so that memory and requests are its own.
-What is counted is checked against the bounds that cloudknot promises, and what a million results take to collect
-against a bare read of them, in the same minute; other times are printed.
+Each size runs in its own process and embedded cloud, so that sizes do not share memory and requests. The counts are
+checked against the bounds that cloudknot promises. The time to collect a million results is checked against a bare
+read of them in the same minute. Other times are only printed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from tests.benchmarks.memory import peak
 
 LONG = 3600
 READ_SHARE = 1.1
-"""Of the input's bytes, index included: what all children may read together."""
+"""Most bytes that all children may read together, as a share of the input and its index."""
 FIXED_REQUESTS = 8
-"""Besides parts: the ends of two uploads, the manifest, the job and its record."""
+"""Most requests of a submission besides parts: the ends of two uploads, the manifest, the job and its record."""
 LOOKING = ("batch:describejobs", "batch:listjobs", "s3:ListObjectsV2", "s3:GetObject")
-"""What the collector asks, which looks for results at once, and again until requests are counted."""
+"""Requests of the collector. It looks for results at once, so some of them are made during the submission."""
 MEMORY = 300 * 1024 * 1024
+"""Most bytes in memory of a client that keeps no results."""
 COLLECTION_RATIO = 5
+"""Most time for the list of results, as a multiple of a bare read of the same bytes."""
 MANY = 1_000_000
-"""Of so many results, the list takes at most `COLLECTION_RATIO` times what a bare read of the same bytes takes. A few
-are collected in milliseconds, of which each request is a large part."""
+"""Fewest results to which `COLLECTION_RATIO` applies. A few results take milliseconds, most of them for requests."""
 ROUNDS = 5
 MB = 1e6
 
@@ -53,6 +54,7 @@ def add_one(x):
 
 
 def length(block):
+    """Return a result as large as the element."""
     return bytes(len(block))
 
 
@@ -65,41 +67,44 @@ def blocks(count: int, size: int) -> Iterator[bytes]:
         yield number.to_bytes(8, "little") * (size // 8)
 
 
-def counts(cloud: ck.LocalCloud, who: str) -> dict[str, tuple[int, int, int]]:
+def counts(cloud: ck.LocalCloud, side: str) -> dict[str, tuple[int, int, int]]:
+    """Return the requests of the ``"workers"`` or the ``"others"``: number, bytes in and bytes out, by operation."""
     status = cloud.status()
     assert status is not None
-    return {name: tuple(three) for name, three in status.requests[who].items()}  # type: ignore[misc]
+    return {name: tuple(triple) for name, triple in status.requests[side].items()}  # type: ignore[misc]
 
 
 def since(before: Counts, after: Counts) -> dict[str, tuple[int, int, int]]:
-    nothing = (0, 0, 0)
-    left = {
-        name: tuple(a - b for a, b in zip(three, before.get(name, nothing), strict=True))
-        for name, three in after.items()
+    """Return the requests between two counts."""
+    none = (0, 0, 0)
+    difference = {
+        name: tuple(a - b for a, b in zip(triple, before.get(name, none), strict=True))
+        for name, triple in after.items()
     }
-    return {name: three for name, three in left.items() if three[0]}  # type: ignore[misc]
+    return {name: triple for name, triple in difference.items() if triple[0]}  # type: ignore[misc]
 
 
-def show(title: str, found: Counts) -> None:
+def show(title: str, requests: Counts) -> None:
+    """Print counts of requests."""
     print(f"  {title}")
-    for name, (number, received, sent) in found.items():
+    for name, (number, received, sent) in requests.items():
         print(f"    {name:32} {number:9,} requests {received / MB:12.3f} MB in {sent / MB:12.3f} MB out")
 
 
 class Measured:
-    """One map, with what it cost."""
+    """One map with its costs. The constructor submits it, waits, and checks all results."""
 
     def __init__(self, cloud: ck.LocalCloud, count: int, chunksize: int | str | None, size: int) -> None:
         self.cloud, self.count, self.size = cloud, count, size
         knot = ck.Knot(name="scale", func=length if size else add_one, cloud=cloud)
-        before = {who: counts(cloud, who) for who in ("workers", "others")}
+        before = {side: counts(cloud, side) for side in ("workers", "others")}
         inputs = blocks(count, size) if size else numbers(count)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.future = knot.map(inputs, chunksize=chunksize, progress=False)
-        self.submitted = time.perf_counter() - begun
+        self.submitted = time.perf_counter() - start
         self.at_submission = since(before["others"], counts(cloud, "others"))
         self._check_results()
-        self.took = time.perf_counter() - begun
+        self.seconds = time.perf_counter() - start
         self.client = since(before["others"], counts(cloud, "others"))
         self.workers = since(before["workers"], counts(cloud, "workers"))
 
@@ -111,31 +116,34 @@ class Measured:
 
     @property
     def stored(self) -> int:
-        """Bytes of the input and its index."""
+        """Return the bytes of the input and its index."""
         pages = self.cloud.storage.pages(self.future.job.keys.inputs)
-        return sum(each.size for page in pages for each in page)
+        return sum(summary.size for page in pages for summary in page)
 
     @property
     def packs(self) -> int:
+        """Return the number of packs with results."""
         return sum(len(page) for page in self.future.job._view.list_packs(0))
 
     def show(self) -> None:
+        """Print the costs."""
         manifest = self.future.job.manifest
         children = f"{manifest.children:,} children of {manifest.chunksize:,}"
         print(f"\n{self.count:,} elements, {children}, {self.packs:,} packs")
-        print(f"  submitted in {self.submitted:.2f} s, all results after {self.took:.2f} s")
+        print(f"  submitted in {self.submitted:.2f} s, all results after {self.seconds:.2f} s")
         show("the client, while it submitted:", self.at_submission)
         show("the client, in all:", self.client)
         show("the children:", self.workers)
 
     def check(self) -> None:
-        read = sum(three[2] for name, three in self.workers.items() if name == "s3:GetObject")
+        """Fail if a cost exceeds its bound."""
+        read = sum(triple[2] for name, triple in self.workers.items() if name == "s3:GetObject")
         share = read / self.stored
         print(f"  the children read {share:.3f} of the input's bytes")
         assert share <= READ_SHARE
         assert self.client["batch:submitjob"][0] == 1
         parts = -(-self.stored // ck_part_size()) + FIXED_REQUESTS
-        submitting = sum(three[0] for name, three in self.at_submission.items() if name not in LOOKING)
+        submitting = sum(triple[0] for name, triple in self.at_submission.items() if name not in LOOKING)
         print(f"  the client made {submitting} requests to submit {self.stored / MB:.1f} MB")
         assert submitting <= parts
         reads = self.client.get("s3:GetObject", (0, 0, 0))
@@ -150,35 +158,37 @@ def ck_part_size() -> int:
 
 
 def collected_again(measured: Measured) -> None:
-    """The list of results, by a session that comes later, and a bare read of the same bytes from files, in turn."""
+    """Measure the list of results in a later session, in turn with a bare read of the same bytes from files."""
     job = measured.future.job
-    bare, ours = [], []
+    bare, collected = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for location in (location for page in job._view.list_packs(0) for location, _ in page):
             Path(scratch, "-".join(map(str, location))).write_bytes(job._view.read(location))
         for _ in range(ROUNDS):
-            took, expected = timed(lambda: bare_read(Path(scratch)))
-            bare.append(took)
+            seconds, expected = timed(lambda: bare_read(Path(scratch)))
+            bare.append(seconds)
             before = counts(measured.cloud, "others")
-            took, values = timed(lambda: ck.BatchJob(job.job_id, cloud=measured.cloud).result(LONG))
-            ours.append(took)
+            seconds, values = timed(lambda: ck.BatchJob(job.job_id, cloud=measured.cloud).result(LONG))
+            collected.append(seconds)
             assert values == expected
             del values, expected
     show("a later session, the list of results:", since(before, counts(measured.cloud, "others")))
-    took, base = statistics.median(ours), statistics.median(bare)
-    print(f"  {took:.2f} s, a bare read of the same bytes {base:.2f} s: x {took / base:.2f} (medians of {ROUNDS})")
-    assert measured.count < MANY or took <= COLLECTION_RATIO * base
+    seconds, base = statistics.median(collected), statistics.median(bare)
+    print(
+        f"  {seconds:.2f} s, a bare read of the same bytes {base:.2f} s: x {seconds / base:.2f} (medians of {ROUNDS})"
+    )
+    assert measured.count < MANY or seconds <= COLLECTION_RATIO * base
 
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
-    """The seconds that a call takes, and what it gives."""
-    begun = time.perf_counter()
-    given = call()
-    return time.perf_counter() - begun, given
+    """Return the seconds that a call takes, and its result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
 
 
 def bare_read(directory: Path) -> list[object]:
-    """What there is to do at the least: read each file, unpickle each value."""
+    """Do the least work that returns the results: read each file, unpickle each value."""
     values = []
     for name in sorted(os.listdir(directory), key=lambda name: int(name.partition("-")[0])):
         data = (directory / name).read_bytes()
@@ -190,18 +200,19 @@ def bare_read(directory: Path) -> list[object]:
 
 
 def as_they_end(measured: Measured, standard: bool) -> None:
-    """All elements as they end: by the map's own `as_completed`, or the standard library's, which holds all."""
+    """Read all elements as they end, by the map's own `as_completed` or by the standard library's."""
     future = ck.BatchJob(measured.future.job.job_id, cloud=measured.cloud).future()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     number = sum(
         element.result(LONG) is not None for element in (as_completed(future) if standard else future.as_completed())
     )
     assert number == measured.count
-    print(f"  {'concurrent.futures.' if standard else 'future.'}as_completed in {time.perf_counter() - begun:.2f} s")
+    print(f"  {'concurrent.futures.' if standard else 'future.'}as_completed in {time.perf_counter() - start:.2f} s")
     print(f"    peak memory so far: {peak() / MB:.0f} MB")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Measure one size in this process."""
     with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch) as cloud:
         start = peak()
         measured = Measured(cloud, arguments.sizes[0], arguments.chunksize, arguments.bytes)
@@ -214,6 +225,7 @@ def run(arguments: argparse.Namespace) -> None:
             assert peak() < MEMORY
             collected_again(measured)
             print(f"  peak memory with the list of results, twice: {peak() / MB:.0f} MB")
+            # The standard library holds all futures, so it takes more memory and comes last.
             as_they_end(measured, standard=True)
     print(json.dumps({"elements": measured.count, "peak": used}))
 
@@ -222,14 +234,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", type=int, nargs="*", default=[1, 1000, 100_000, MANY])
     parser.add_argument("--chunksize", type=lambda text: text if text == "auto" else int(text))
-    parser.add_argument("--bytes", type=int, default=0, help="of each element and each result, in place of a number")
+    parser.add_argument(
+        "--bytes", type=int, default=0, help="size of each element and result; default: they are numbers"
+    )
     parser.add_argument("--directory", type=Path, help="keep the embedded cloud's environments here between runs")
     arguments = parser.parse_args()
     if len(arguments.sizes) == 1:
         run(arguments)
         return
-    given = {name: value for name, value in vars(arguments).items() if name != "sizes" and value}
-    rest = [f"--{name}={value}" for name, value in given.items()]
+    chosen = {name: value for name, value in vars(arguments).items() if name != "sizes" and value}
+    rest = [f"--{name}={value}" for name, value in chosen.items()]
     for size in arguments.sizes:
         subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", str(size), *rest], check=True)
 

@@ -1,4 +1,4 @@
-"""Contestants measured in turn, in one run: what counts is the ratio to the first one."""
+"""Measure contestants in turn, and compare each with the first one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def side_by_side(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Run the contestants in turn, print each one's median and its ratio to the first, and return the medians."""
+    """Run the contestants in turn, print each median and its ratio to the first one's, and return the medians."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, call in contestants.items():
-            begun = clock()
-            call()
-            times[name].append((clock() - begun) / unit)
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+        for name, contestant in contestants.items():
+            start = clock()
+            contestant()
+            times[name].append((clock() - start) / unit)
+    medians = {name: statistics.median(durations) for name, durations in times.items()}
     base = next(iter(medians.values()))
     print(f"\n{title} (median of {rounds}, least to most)")
-    for name, taken in times.items():
+    for name, durations in times.items():
         median = medians[name]
-        print(f"  {name:48} {median:9.3f} ms   {min(taken):9.3f} to {max(taken):9.3f}   x {median / base:.2f}")
+        print(f"  {name:48} {median:9.3f} ms   {min(durations):9.3f} to {max(durations):9.3f}   x {median / base:.2f}")
     return medians

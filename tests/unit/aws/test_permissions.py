@@ -85,11 +85,14 @@ class TestStatement:
 
     def test_statement_limits_resources_to_one_account_and_cloudknot_names(self, grant):
         for arn in grant.resources:
+            # EC2 names its resources itself, and the name of a bucket is unique in all accounts.
             if arn != "*" and not arn.startswith(("ec2:", "s3:::{bucket}")):
                 assert "{here}" in arn or "{account}" in arn
+                # `clobber --all` looks for cloudknot's images in all repositories, so it only reads them.
                 if arn == "ecr:{here}:repository/*":
                     assert all(re.match("ecr:(Describe|List)", action) for action in grant.actions)
                     continue
+                # AWS chooses the names of these roles, so a condition limits the services.
                 if arn.endswith("aws-service-role/*"):
                     assert grant.condition["StringEquals"]["iam:AWSServiceName"]
                     continue

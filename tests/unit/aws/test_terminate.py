@@ -75,17 +75,17 @@ def test_terminate_makes_one_call_if_children_end_with_their_parent():
     [(True, True, (1, 3)), (False, True, (121, 0)), (True, False, (121, 1))],
     ids=["bulk call", "old boto3", "bulk call denied"],
 )
-def test_terminate_ends_surviving_children_by_fifties_or_one_by_one(bulk, allowed, calls):
+def test_terminate_ends_surviving_children_fifty_per_call_or_one_by_one(bulk, allowed, calls):
     door = Door(120, ends_children=False, bulk=bulk, allowed=allowed)
     assert terminate(door) == calls
     assert all(door.children.values())
 
 
-def test_terminate_ends_independent_jobs_by_fifties():
+def test_terminate_ends_independent_jobs_fifty_per_call():
     assert terminate(Door(), [{"jobId": f"j{number}"} for number in range(101)]) == (0, 3)
 
 
-def test_terminate_ends_job_refused_in_bulk_by_itself():
+def test_terminate_repeats_refused_jobs_one_by_one():
     door = Door()
     door.terminate_jobs = lambda jobs, reason: {"successful": jobs[1:], "errors": [{"job": jobs[0]}]}
     assert terminate(door, [{"jobId": "a"}, {"jobId": "b"}]) == (1, 1)
