@@ -35,7 +35,7 @@ PRINTED = {
         r"\[(\d{4}(, )?){20}\]\n$",
     ],
     "choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
-    "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "delete_stack: AccessDenied", "`cloudknot permissions create`"],
+    "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "`cloudknot permissions create`", "delete_stack with AccessDenied"],
     "failures.py": [
         r"raised: division by zero\n",
         rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. Its output: future\.job\.logs\(1\)",
