@@ -1,1 +1,1 @@
-"""Every error and warning of the package, made once and listed: a module of cases for each area."""
+"""A catalogue of every error and warning of the package, with a module of cases for each area."""

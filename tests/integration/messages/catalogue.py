@@ -25,13 +25,13 @@ from tests.helpers.paths import ROOT
 
 PACKAGE = ROOT / "cloudknot"
 MAKERS = {*errors.__all__, "warn", "UsageError", "ClickException", "BadParameter"}
-"""Names that make a message when they are called; so does `cloudknot.errors.refuse`."""
+"""Names of callables that make a message. `cloudknot.errors.refuse` is another one."""
 INTERNAL = {
     "cloudknot/run/collect/collector.py:complete": "MapFuture.exception() gives the first element's error instead",
     "cloudknot/local/server/control_plane.py:query": "the server's calls to itself; CloudFormation words the failure",
     "cloudknot/local/server/control_plane.py:stored": "the server's reads of its own S3, for an injected fault",
 }
-"""Places that a person never meets, and why."""
+"""Places whose messages no person sees, and the reason."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ Case = Callable[[World], object]
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """A message as a person reads it, with the kind of error and the area it belongs to."""
+    """A message as a person reads it, with its kind of error and its area."""
 
     area: str
     kind: str
@@ -77,7 +77,7 @@ class Area:
         Raises
         ------
         AssertionError
-            It makes none.
+            The case makes no message.
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -141,7 +141,7 @@ def _is_log(function: ast.expr) -> bool:
 
 
 class Watch:
-    """The lines of the package's sites that were executed while it watched."""
+    """A tracer that records the executed lines in files with sites."""
 
     def __init__(self, wanted: list[Site]) -> None:
         self.lines: set[tuple[str, int]] = set()
@@ -153,7 +153,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch this thread, and each thread that the block starts."""
+        """Trace this thread, and each thread that the block starts."""
         before = sys.gettrace()
         threading.settrace(self._call)
         sys.settrace(self._call)

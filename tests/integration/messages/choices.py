@@ -1,4 +1,4 @@
-"""Choices of `Knot`, `map`, `DockerImage` and `Pars` that are refused, and settings that do not work."""
+"""Invalid choices for `Knot`, `map`, `DockerImage` and `Pars`, and invalid settings."""
 
 from __future__ import annotations
 
@@ -97,18 +97,18 @@ AREA.refuses(
 
 
 @AREA.case
-def cloud_of_another_name(world: World) -> object:
+def cloud_with_unknown_name(world: World) -> object:
     return ck.Knot(name="x", func=square, cloud="moon")  # type: ignore[arg-type]
 
 
 @AREA.case
-def cloud_setting_of_another_name(world: World) -> object:
+def cloud_setting_with_unknown_name(world: World) -> object:
     world.patch.setenv("CLOUDKNOT_CLOUD", "moon")
     return config.cloud()
 
 
 @AREA.case
-def config_file_that_is_no_ini_file(world: World) -> object:
+def config_file_without_section(world: World) -> object:
     file = world.path / "cloudknot.ini"
     file.write_text("no section")
     world.patch.setenv("CLOUDKNOT_CONFIG_FILE", str(file))
@@ -116,7 +116,7 @@ def config_file_that_is_no_ini_file(world: World) -> object:
 
 
 @AREA.case
-def config_file_in_no_directory(world: World) -> None:
+def config_file_below_a_file(world: World) -> None:
     file = world.path / "file"
     file.touch()
     world.patch.setenv("CLOUDKNOT_CONFIG_FILE", str(file / "cloudknot.ini"))

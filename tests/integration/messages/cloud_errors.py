@@ -1,4 +1,4 @@
-"""Errors of AWS, of credentials and of the network, as boto3 raises them."""
+"""Errors of AWS, credentials and network, as boto3 raises them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def answers_of_aws(world: World) -> list[Exception]:
 
 
 @AREA.case
-def key_unknown_in_a_region_that_is_off(world: World) -> Exception:
+def unknown_key_in_disabled_region(world: World) -> Exception:
     answer = {"Error": {"Code": "UnrecognizedClientException", "Message": "The security token is invalid."}}
     return translate(exceptions.ClientError(answer, "x"), "batch:SubmitJob", region="ap-east-1")  # type: ignore[arg-type]
 
 
 @AREA.case
-def errors_before_an_answer(world: World) -> list[Exception]:
+def requests_without_answer(world: World) -> list[Exception]:
     unreachable = exceptions.EndpointConnectionError(endpoint_url="https://batch.us-east-1.amazonaws.com/")
     return [
         translate(exceptions.NoCredentialsError(), "batch:SubmitJob"),
@@ -54,10 +54,10 @@ def errors_before_an_answer(world: World) -> list[Exception]:
 
 
 @AREA.case
-def policy_of_an_unknown_level(world: World) -> object:
+def policy_of_unknown_level(world: World) -> object:
     return policy("owner", "123456789012", "us-east-1")
 
 
 @AREA.case
-def managed_policy_that_does_not_exist(world: World) -> object:
+def missing_managed_policy(world: World) -> object:
     return policy_arns(world.cloud, {"AmazonS3FulAccess": "pars_policies"})

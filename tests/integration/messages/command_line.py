@@ -1,4 +1,4 @@
-"""Calls of the `cloudknot` command that are refused."""
+"""Invalid calls of the `cloudknot` command."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ def _call(world: World, *arguments: str) -> None:
 
 
 @AREA.case
-def clobber_of_nothing(world: World) -> None:
+def clobber_without_knot(world: World) -> None:
     _call(world, "clobber")
 
 
 @AREA.case
-def clobber_of_all_and_more(world: World) -> None:
+def clobber_of_all_with_another_option(world: World) -> None:
     _call(world, "clobber", "--all", "--pars")
 
 
 @AREA.case
-def clobber_of_an_unknown_knot(world: World) -> None:
+def clobber_of_unknown_knot(world: World) -> None:
     _call(world, "clobber", "no-such-knot", "--yes")
 
 
 @AREA.case
-def region_of_the_embedded_cloud(world: World) -> None:
+def region_for_embedded_cloud(world: World) -> None:
     _call(world, "list", "--region", "eu-west-1")
 
 
 @AREA.case
-def account_that_is_no_number(world: World) -> None:
+def account_without_digits(world: World) -> None:
     _call(world, "permissions", "run", "--account", "mine")
 
 
 @AREA.case
-def bucket_that_is_not_empty(world: World) -> None:
+def clobber_of_bucket_with_other_objects(world: World) -> None:
     with ck.LocalCloud(world.path / "own") as cloud:
         Bucket(cloud.door, cloud.bucket, cloud.region, has_default_name=True).ensure({})
         cloud.storage.put("thesis.tex", b"mine")
@@ -52,6 +52,6 @@ def bucket_that_is_not_empty(world: World) -> None:
 
 
 @AREA.case
-def error_of_the_library(world: World) -> None:
+def error_of_library_as_usage_error(world: World) -> None:
     world.patch.setenv("CLOUDKNOT_CLOUD", "moon")
     main.main(["list"], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Resources that cannot be made, changed or deleted in the account."""
+"""Resources that cannot be created, changed or deleted in the account."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ AREA.refuses(_pair, {"name": "labs", "pairs": ["lab"]}, {"name": "lab", "pairs":
 
 
 @AREA.case
-def fixed_names_and_kinds(world: World) -> None:
+def new_name_for_existing_job_queue(world: World) -> None:
     diff.check_fixed(KnotOptions.make(name="pi-calc", job_queue_name="other"), existing())
 
 
 @AREA.case
-def fargate_for_a_knot_on_instances(world: World) -> None:
+def fargate_for_knot_on_instances(world: World) -> None:
     diff.check_fixed(KnotOptions.make(name="pi-calc", instance_types="fargate"), existing())
 
 
@@ -79,36 +79,36 @@ def another_service_role(world: World) -> None:
 
 
 @AREA.case
-def infrastructure_under_a_service_role_of_its_own(world: World) -> None:
+def instance_types_of_knot_with_own_service_role(world: World) -> None:
     known = {**existing(), "ServiceRole": "arn:aws:iam::1:role/own"}
     wanted = {**parameters_of({"instance_types": ["c6i"]}), "ServiceRole": "arn:aws:iam::1:role/own"}
     diff.check_in_place(KnotOptions.make(name="pi-calc"), known, wanted)
 
 
 @AREA.case
-def vpc_that_a_pars_has(world: World) -> None:
+def new_vpc_for_pars_with_vpc(world: World) -> None:
     pars.check_fixed(ParsOptions.make(name="x", use_default_vpc=False), {"VpcId": "vpc-1"})
 
 
 @AREA.case
-def role_that_a_pars_has_not(world: World) -> None:
+def role_that_pars_lacks(world: World) -> None:
     pars.check_fixed(ParsOptions.make(name="x", batch_service_role_name="mine"), {})
 
 
 @AREA.case
-def tags_too_long_for_a_template(world: World) -> None:
+def tags_too_long_for_template(world: World) -> None:
     template.fill_in(template.load("knot"), {f"tag-{number}" * 12: "x" * 250 for number in range(46)})
 
 
 @AREA.case
-def stack_that_cannot_be_made(world: World) -> None:
+def stack_that_cannot_be_created(world: World) -> None:
     cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
     cloud.events = FAILED_EVENTS
     cloud.stack().deploy(TEMPLATE, PARAMETERS)
 
 
 @AREA.case
-def stack_that_needs_a_permission(world: World) -> None:
+def stack_that_needs_permission(world: World) -> None:
     cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
     denied = "User: arn:aws:iam::1:user/me is not authorized to perform: iam:CreateRole on resource: role x"
     cloud.events = [event("Role", "CREATE_FAILED", denied), event("x", "CREATE_IN_PROGRESS", physical="id")]
@@ -149,7 +149,7 @@ def unknown_knot(world: World) -> None:
 
 
 @AREA.case
-def policies_beside_a_pars(world: World) -> None:
+def policies_beside_pars(world: World) -> None:
     shared = ck.Pars("shared-by-messages", cloud=world.cloud)
     ck.Knot(name="x", func=square, pars=shared, pars_policies=["AmazonS3FullAccess"], cloud=world.cloud)
 
@@ -161,19 +161,19 @@ def pars_and_repository_in_use(world: World) -> list[Exception]:
         ck.Knot(name=name, func=func, pars=shared, cloud=world.cloud)
         for name, func in (("first-message", square), ("second-message", cube))
     ]
-    made = [
+    raised = [
         _error_of(shared.clobber),
         _error_of(lambda: knots[0].clobber(clobber_repo=True)),
         _error_of(lambda: knots[0].clobber(clobber_pars=True)),
         _error_of(lambda: knots[0].map([1])),
     ]
     again = ck.Knot(name="first-message", func=square, pars=shared, cloud=world.cloud)
-    made.append(_error_of(lambda: knots[0].clobber(clobber_image=True)))
+    raised.append(_error_of(lambda: knots[0].clobber(clobber_image=True)))
     for knot in (again, knots[1]):
         knot.clobber(clobber_results=True)
     shared.clobber()
-    made.append(_error_of(lambda: shared.vpc))
-    return made
+    raised.append(_error_of(lambda: shared.vpc))
+    return raised
 
 
 def _error_of(act: Any) -> Exception:
@@ -181,11 +181,11 @@ def _error_of(act: Any) -> Exception:
         act()
     except ck.CloudknotError as error:
         return error
-    raise AssertionError("nothing was refused")
+    raise AssertionError("no error was raised")
 
 
 class ScriptedCalls:
-    """A door to AWS that answers by operation, or raises the answer."""
+    """A door to AWS that returns a prepared answer for each operation, or raises it."""
 
     region = "us-east-1"
 
@@ -211,7 +211,7 @@ def bucket_of_another_account(world: World) -> None:
 
 
 @AREA.case
-def bucket_name_that_is_taken(world: World) -> None:
+def bucket_name_taken_by_another_account(world: World) -> None:
     missing = ck.ResourceDoesNotExistException("no such bucket", code="404")
     calls = ScriptedCalls(head_bucket=missing, create_bucket=_answer("BucketAlreadyExists"))
     Bucket(cast(Any, calls), "data", "us-east-1").ensure({})
@@ -230,12 +230,12 @@ def bucket_that_is_not_empty(world: World) -> None:
 
 
 @AREA.case
-def image_without_the_tag(world: World) -> None:
+def image_without_tag(world: World) -> None:
     Repository("cloudknot", cloud=ScriptedCalls(batch_get_image={"images": []})).add_tag("v1", "v2")
 
 
 @AREA.case
-def image_that_is_not_deleted(world: World) -> None:
+def image_that_cannot_be_deleted(world: World) -> None:
     failure = {"imageId": {"imageDigest": "sha256:1"}, "failureReason": "it is in use"}
     Repository("cloudknot", cloud=ScriptedCalls(batch_delete_image={"failures": [failure]})).delete_images(
         ["sha256:1"]

@@ -29,7 +29,7 @@ def _built_whole() -> Image:
 
 
 @AREA.case
-def push_to_two_places(world: World) -> None:
+def push_without_destination(world: World) -> None:
     DockerImage(func=square, dir_name=world.path / "d").push()
 
 
@@ -44,18 +44,18 @@ def docker_image_of_another_type(world: World) -> object:
 
 
 @AREA.case
-def directory_that_is_a_file(world: World) -> object:
+def directory_below_a_file(world: World) -> object:
     world.path.joinpath("file").touch()
     return DockerImage(func=square, dir_name=world.path / "file" / "d")
 
 
 @AREA.case
-def directory_without_a_program(world: World) -> object:
+def directory_without_program(world: World) -> object:
     return DockerImage(dir_name=world.path)
 
 
 @AREA.case
-def directory_of_somebody_else(world: World) -> object:
+def directory_with_foreign_files(world: World) -> object:
     file = next(name for name in render(PROGRAM) if name.startswith(("program/", "cloudknot_worker/")))
     world.path.joinpath(file).parent.mkdir(parents=True)
     world.path.joinpath(file).write_text("mine")
@@ -63,14 +63,14 @@ def directory_of_somebody_else(world: World) -> object:
 
 
 @AREA.case
-def edited_file_that_is_outdated(world: World) -> None:
+def outdated_edited_file(world: World) -> None:
     image = DockerImage(func=square, dir_name=world.path / "d")
     image.req_path.write_text(image.req_path.read_text() + "six\n")
     DockerImage(func=cube, dir_name=world.path / "d", requirements=["attrs"])
 
 
 @AREA.case
-def repository_without_an_answer(world: World) -> None:
+def git_repository_without_answer(world: World) -> None:
     def fail(url: str) -> dict[str, str]:
         raise subprocess.TimeoutExpired("git", 15)
 
@@ -78,7 +78,7 @@ def repository_without_an_answer(world: World) -> None:
 
 
 @AREA.case
-def branch_that_does_not_exist(world: World) -> None:
+def missing_branch(world: World) -> None:
     pinned(["https://github.com/owner/name@v9"], lambda url: {"HEAD": "0" * 40})
 
 
@@ -111,7 +111,7 @@ def failed_apt_package(world: World) -> None:
 
 
 @AREA.case
-def base_image_that_does_not_exist(world: World) -> None:
+def missing_base_image(world: World) -> None:
     events = [
         {"stream": "Step 1/9 : FROM python:3.99-slim\n"},
         {"error": "manifest for python:3.99-slim not found: manifest unknown: manifest unknown"},
@@ -120,7 +120,7 @@ def base_image_that_does_not_exist(world: World) -> None:
 
 
 @AREA.case
-def another_python(world: World) -> None:
+def base_image_with_old_python(world: World) -> None:
     image = render_image(PROGRAM, base_image="old:1")
     check = next(line for line in image.files["Dockerfile"].decode().splitlines() if context.is_python_check(line))
     log = "cloudknot: this image has Python 3.9\n"
@@ -129,12 +129,12 @@ def another_python(world: World) -> None:
 
 
 @AREA.case
-def another_python_in_a_dockerfile_of_the_user(world: World) -> None:
+def own_dockerfile_without_python(world: World) -> None:
     publish(_built_whole(), Engine(exit_code=1, output=b"python: not found\n"), Registry())
 
 
 @AREA.case
-def another_architecture(world: World) -> None:
+def base_image_for_another_architecture(world: World) -> None:
     publish(render_image(PROGRAM, platform="linux/arm64", base_image="mine:1"), Engine(), Registry())
 
 
@@ -156,7 +156,7 @@ def refused_push(world: World) -> None:
 
 
 @AREA.case
-def engine_that_ends(world: World) -> object:
+def engine_that_shuts_down(world: World) -> object:
     class Ended(Engine):
         def inspect_image(self, uri: str) -> dict[str, str]:
             raise APIError("the engine is shutting down")
@@ -169,6 +169,6 @@ def engine_that_ends(world: World) -> object:
 
 
 @AREA.case
-def no_emulation_for_a_dockerfile_of_the_user(world: World) -> None:
+def no_emulation_for_own_dockerfile(world: World) -> None:
     output = b"standard_init_linux.go:228: exec user process caused: exec format error"
     publish(_built_whole(), Engine(exit_code=1, output=output), Registry())

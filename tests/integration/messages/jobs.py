@@ -1,4 +1,4 @@
-"""Maps, retries and reductions that are refused, and elements that have no result."""
+"""Invalid maps, retries and reductions, and elements without a result."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def _failure(kind: str, name: str = "", message: str = "", **more: Any) -> Failu
 
 
 @AREA.case
-def elements_without_a_result(world: World) -> list[BaseException]:
+def elements_without_result(world: World) -> list[BaseException]:
     return [lost_error(PLACE, ending(cast(Any, job))) for job, *_ in CASES.values()]
 
 
 @AREA.case
-def elements_with_a_stored_failure(world: World) -> list[BaseException]:
+def elements_with_stored_failure(world: World) -> list[BaseException]:
     failures = [
         _failure(EXITED, "SystemExit", "3", exit_code=3),
         _failure(UNPICKLABLE, "TypeError", "cannot pickle '_thread.lock' object"),
@@ -57,7 +57,7 @@ def elements_with_a_stored_failure(world: World) -> list[BaseException]:
 
 
 @AREA.case
-def result_that_this_session_cannot_read(world: World) -> BaseException:
+def result_that_session_cannot_unpickle(world: World) -> BaseException:
     return unpickling_error(PLACE, ModuleNotFoundError("No module named 'pandas'"))
 
 
@@ -67,14 +67,14 @@ def results_that_cannot_be_reached(world: World) -> BaseException:
 
 
 @AREA.case
-def submission_without_an_answer(world: World) -> BaseException:
+def submission_without_answer(world: World) -> BaseException:
     return _unknown_submission(
         ck.CloudError("batch:SubmitJob got no answer."), ck.CloudError("batch:ListJobs got no answer.")
     )
 
 
 @AREA.case
-def chunks_too_small_for_an_array(world: World) -> object:
+def chunks_too_small_for_array(world: World) -> object:
     return chunksize(1_000_000, 1, 1, None, 256)
 
 
@@ -92,8 +92,8 @@ def inverse(x: float) -> float:
     return 1 / x
 
 
-class OnWorld:
-    """One knot on the cloud of the cases, made when the first case asks for it."""
+class KnotsOfCases:
+    """The knots of the cases: one for each function, made for its first case."""
 
     def __init__(self) -> None:
         self._knots: dict[Any, ck.Knot] = {}
@@ -104,16 +104,16 @@ class OnWorld:
         return self._knots[func]
 
 
-knot_of = OnWorld()
+knot_of = KnotsOfCases()
 
 
 @AREA.case
-def map_of_a_function(world: World) -> object:
+def map_of_function(world: World) -> object:
     return knot_of(world).map(square)
 
 
 @AREA.case
-def map_of_a_number(world: World) -> object:
+def map_of_number(world: World) -> object:
     return knot_of(world).map(3)  # type: ignore[arg-type]
 
 
@@ -123,12 +123,12 @@ def element_that_cannot_be_pickled(world: World) -> object:
 
 
 @AREA.case
-def element_that_is_no_list_of_arguments(world: World) -> object:
+def starmap_element_without_arguments(world: World) -> object:
     return knot_of(world).map([1], starmap=True)
 
 
 @AREA.case
-def keyword_that_the_function_has_not(world: World) -> object:
+def keyword_that_function_lacks(world: World) -> object:
     return knot_of(world).map([1], kwargs={"exponent": 3})
 
 
@@ -138,7 +138,7 @@ def keyword_that_cannot_be_pickled(world: World) -> object:
 
 
 @AREA.case
-def keyword_for_a_script(world: World) -> None:
+def keyword_for_script(world: World) -> None:
     script = world.path / "run.py"
     script.write_text("print(1)")
     check_kwargs(make_script(script), {"x": 1}, False)
@@ -150,7 +150,7 @@ def dependency_of_another_type(world: World) -> object:
 
 
 @AREA.case
-def dependencies_too_many(world: World) -> object:
+def too_many_dependencies(world: World) -> object:
     return knot_of(world).map([1], depends_on=[f"job-{number}" for number in range(21)])
 
 
@@ -160,42 +160,42 @@ def unknown_job(world: World) -> object:
 
 
 @AREA.case
-def logs_of_no_element(world: World) -> object:
+def logs_of_missing_element(world: World) -> object:
     future = knot_of(world).map([1])
     future.result()
     return list(future.job.logs(1))
 
 
 @AREA.case
-def reduction_of_nothing(world: World) -> object:
+def reduction_of_empty_map(world: World) -> object:
     return knot_of(world).map([]).reduce(sum)
 
 
 @AREA.case
-def reduction_of_two_arguments(world: World) -> object:
+def reduction_by_function_of_two_arguments(world: World) -> object:
     return knot_of(world).map([1]).reduce(lambda a, b: a + b)
 
 
 @AREA.case
-def reduction_that_the_image_cannot_run(world: World) -> object:
+def reduction_with_other_requirements(world: World) -> object:
     return knot_of(world).map([1]).reduce(sum, requirements=["six==1.16.0"])
 
 
 @AREA.case
-def job_that_runs(world: World) -> list[BaseException]:
+def calls_on_running_job(world: World) -> list[BaseException]:
     future = knot_of(world, nap).map([60.0])
-    made: list[BaseException] = []
+    raised: list[BaseException] = []
     for act in (lambda: future.result(0.01), lambda: future[0].result(0.01), future.retry_failed):
         try:
             act()
         except ck.CloudknotError as error:
-            made.append(error)
+            raised.append(error)
     future.cancel()
-    return made
+    return raised
 
 
 @AREA.case
-def job_that_was_clobbered(world: World) -> object:
+def clobbered_job(world: World) -> object:
     future = knot_of(world).map([1])
     future.result()
     future.job.clobber()
@@ -203,7 +203,7 @@ def job_that_was_clobbered(world: World) -> object:
 
 
 @AREA.case
-def retry_that_another_session_submits(world: World) -> object:
+def retry_during_retry_of_another_session(world: World) -> object:
     future = knot_of(world, inverse).map([0])
     future.exception()
     keys, manifest = future.job.keys, future.job.manifest
@@ -213,7 +213,7 @@ def retry_that_another_session_submits(world: World) -> object:
 
 
 @AREA.case
-def failed_dependency_that_batch_has_forgotten(world: World) -> object:
+def failed_dependency_that_batch_has_deleted(world: World) -> object:
     future = knot_of(world, inverse).map([0])
     future.exception()
     until(lambda: future.job.done)
@@ -224,7 +224,7 @@ def failed_dependency_that_batch_has_forgotten(world: World) -> object:
 
 
 @AREA.case
-def run_without_a_job(world: World) -> object:
+def run_without_job(world: World) -> object:
     keys = RunKeys.of(world.cloud.bucket, "messages", "20260101T000000000000-000000")
     future = knot_of(world).map([1])
     world.cloud.storage.put(keys.manifest, future.job.manifest.to_json().encode())
@@ -236,7 +236,7 @@ def run_without_a_job(world: World) -> object:
 
 
 @AREA.case
-def queue_that_was_deleted_by_hand(world: World) -> None:
+def deleted_job_queue(world: World) -> None:
     def refuse(*arguments: object, **request: object) -> None:
         raise ck.CloudError("AWS refused batch:SubmitJob: JobQueue pi-calc does not exist", code="ClientException")
 

@@ -1,4 +1,4 @@
-"""The embedded cloud: options that do not go together, directories, and programs that are missing."""
+"""Invalid options, directories and requirements of the embedded cloud, and missing programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AREA.refuses(
 
 
 @AREA.case
-def directory_of_somebody_else(world: World) -> object:
+def directory_with_foreign_files(world: World) -> object:
     world.path.joinpath("thesis.tex").touch()
     return ck.LocalCloud(world.path).start()
 
@@ -49,7 +49,7 @@ def running_cloud_with_other_options(world: World) -> None:
 
 
 @AREA.case
-def lock_that_is_held(world: World) -> None:
+def held_lock(world: World) -> None:
     with locked(world.path / "lock"), locked(world.path / "lock", timeout=0.1):
         pass
 
@@ -66,32 +66,32 @@ def no_docker_engine(world: World) -> object:
 
 
 @AREA.case
-def image_that_needs_an_engine(world: World) -> Path:
+def image_that_needs_docker_engine(world: World) -> Path:
     program = make_program(square, requirements=[])
     return materialise(world.path, render_image(program, apt_packages=("imagemagick",)))
 
 
 @AREA.case
-def requirement_that_does_not_exist(world: World) -> Path:
+def missing_requirement(world: World) -> Path:
     program = make_program(square, requirements=["no-such-package-of-anybody==1"])
     return materialise(world.path, render_image(program))
 
 
 @AREA.case
-def requirement_that_takes_too_long(world: World) -> Path:
+def slow_installation(world: World) -> Path:
     world.patch.setattr("cloudknot.local.runners.images.INSTALL_TIMEOUT", 0.0)
     return materialise(world.path, render_image(make_program(square, requirements=["six==1.17.0"])))
 
 
 @AREA.case
-def environment_that_cannot_be_made(world: World) -> Path:
+def environment_that_cannot_be_created(world: World) -> Path:
     world.patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(world.path / "environments"))
     world.patch.setattr("sys.executable", str(world.path / "no-python"))
     return materialise(world.path, render_image(make_program(square, requirements=[])))
 
 
 @AREA.case
-def cloud_without_its_packages(world: World) -> None:
+def cloud_without_packages(world: World) -> None:
     world.patch.setattr("cloudknot.local.server.launch._NEEDED", ("no_such_package",))
     check_installed()
 
@@ -116,17 +116,17 @@ def _error_of(act: Callable[[], object]) -> Exception:
         act()
     except ck.CloudknotError as error:
         return error
-    raise AssertionError("it did not fail")
+    raise AssertionError("no error was raised")
 
 
 @AREA.case
-def registries_that_do_not_serve(world: World) -> list[Exception]:
-    made = [_error_of(_registry("http://127.0.0.1:1").check)]
+def unusable_registries(world: World) -> list[Exception]:
+    raised = [_error_of(_registry("http://127.0.0.1:1").check)]
     for status in (401, 404, 500):
         with refusing_server("ecr", status, "Refused", "as a registry says it") as endpoint:
-            made.append(_error_of(_registry(endpoint).check))
-            made.append(_error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
-    return made
+            raised.append(_error_of(_registry(endpoint).check))
+            raised.append(_error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
+    return raised
 
 
 def _registry(url: str) -> Registry:
@@ -134,12 +134,12 @@ def _registry(url: str) -> Registry:
 
 
 @AREA.case
-def faults_on_a_cloud_that_is_not_there(world: World) -> None:
+def faults_on_stopped_cloud(world: World) -> None:
     FaultSwitches(ck.LocalCloud(world.path)).forget("job")
 
 
 @AREA.case
-def kill_of_a_job_that_does_not_run(world: World) -> None:
+def kill_of_job_that_does_not_run(world: World) -> None:
     injector = Injector()
     FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")
 

@@ -26,7 +26,7 @@ AREA.refuses(
 
 
 @AREA.case
-def not_a_function(world: World) -> object:
+def text_in_place_of_function(world: World) -> object:
     return make_program("square")  # type: ignore[arg-type]
 
 
@@ -46,13 +46,13 @@ def async_generator_function(world: World) -> object:
 
 
 @AREA.case
-def function_with_a_lock(world: World) -> object:
+def function_with_lock(world: World) -> object:
     lock = threading.Lock()
     return make_program(lambda x: (lock, x))
 
 
 @AREA.case
-def import_that_is_not_installed(world: World) -> object:
+def import_of_missing_package(world: World) -> object:
     def use() -> None:
         import no_such_tool  # type: ignore[import-not-found]  # noqa: F401
 
@@ -60,7 +60,7 @@ def import_that_is_not_installed(world: World) -> object:
 
 
 @AREA.case
-def import_that_the_image_may_have(world: World) -> None:
+def import_that_image_may_have(world: World) -> None:
     def use() -> None:
         import no_such_tool  # noqa: F401
 
@@ -68,7 +68,7 @@ def import_that_the_image_may_have(world: World) -> None:
 
 
 @AREA.case
-def import_that_only_the_table_of_pipreqs_has(world: World) -> None:
+def import_known_only_to_pipreqs(world: World) -> None:
     def use() -> None:
         import bs4  # type: ignore[import-not-found]  # noqa: F401
 
@@ -97,7 +97,7 @@ def compiled_local_module(world: World) -> object:
 
 
 @AREA.case
-def local_module_that_is_gone(world: World) -> object:
+def deleted_local_module(world: World) -> object:
     tool = _module(world, "gone_tool.py", "def work(x):\n    return x\n")
     world.path.joinpath("gone_tool.py").unlink()
     world.path.joinpath("gone_tool.py").mkdir()
@@ -108,19 +108,19 @@ def local_module_that_is_gone(world: World) -> object:
 
 
 @AREA.case
-def script_that_is_missing(world: World) -> object:
+def missing_script(world: World) -> object:
     return make_script(world.path / "no-such-script.py")
 
 
 @AREA.case
-def script_without_an_interpreter(world: World) -> object:
+def script_without_interpreter(world: World) -> object:
     script = world.path / "run"
     script.write_text("echo hello")
     return make_script(script)
 
 
 @AREA.case
-def script_that_is_not_python(world: World) -> object:
+def script_with_syntax_error(world: World) -> object:
     script = world.path / "run.py"
     script.write_text("def (:")
     return make_script(script)

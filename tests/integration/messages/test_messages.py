@@ -1,4 +1,4 @@
-"""Every error and warning, made once: each says what is wrong and how to mend it, and no place is left out."""
+"""Every error and warning of the package, raised once: each names a problem and a fix in plain English."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cloudknot import errors
 from tests.integration.messages import choices, cloud_errors, command_line, deployments, images, jobs, local, programs
 from tests.integration.messages.catalogue import Message, Site, Watch, World, sites
 
-HABITS = re.compile(
+AWKWARD = re.compile(
     r"(is|are) not accepted\. Give|\b(told|tells|said|whoever)\b|\bwhat (is|it|was|exists|failed)\b", re.I
 )
-"""Words of messages that a reader has to read twice."""
+"""Phrases that a reader of a message has to read twice."""
 IMPERATIVE = re.compile(
     "Add|Allow|Ask|Begin|Build|Call|Check|Choose|Clobber|Close|Compare|Copy|Correct|Create|Define|"
     "Delete|Enable|End|Find|Fix|Free|Give|Grant|Import|Increase|Install|Keep|Kill|List|Log|Look|Lower|"
@@ -25,7 +25,7 @@ IMPERATIVE = re.compile(
     "Write",
     re.IGNORECASE,
 )
-"""A verb that begins the sentence, or the part of a sentence, that says how to mend the fault."""
+"""Verbs that begin a fix."""
 AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA),
@@ -34,7 +34,7 @@ AREAS = [
 
 @dataclass
 class Catalogue:
-    """All messages, and the places in the package that no case reached."""
+    """All messages, and the places in the package that no case reaches."""
 
     messages: list[Message] = field(default_factory=list)
     missed: list[Site] = field(default_factory=list)
@@ -56,31 +56,32 @@ def catalogue(cloud: ck.LocalCloud, tmp_path_factory: pytest.TempPathFactory) ->
     return Catalogue(list(dict.fromkeys(messages)), [site for site in wanted if not watch.reached(site)])
 
 
-def test_every_message_of_the_package_is_listed(catalogue: Catalogue) -> None:
+def test_catalogue_reaches_every_message_of_package(catalogue: Catalogue) -> None:
+    # `pytest -s` shows the whole catalogue to a person who reviews the wording.
     print(catalogue)
     assert not catalogue.missed, "\n".join(map(str, catalogue.missed))
 
 
-def test_every_class_of_the_tree_is_made(catalogue: Catalogue) -> None:
-    """Bases that only group their subclasses are not raised themselves."""
-    made = {message.kind for message in catalogue.messages}
+def test_catalogue_has_every_error_class(catalogue: Catalogue) -> None:
+    """The package never raises `CloudknotError` itself, which only groups its subclasses."""
+    kinds = {message.kind for message in catalogue.messages}
     groups = {"CloudknotError"}
-    assert set(errors.__all__) - groups - made == set()
+    assert set(errors.__all__) - groups - kinds == set()
 
 
-def test_a_message_has_a_problem_and_a_fix(catalogue: Catalogue) -> None:
+def test_each_message_names_fix_after_problem(catalogue: Catalogue) -> None:
     assert [str(message) for message in catalogue.messages if not _has_fix(message.text)] == []
 
 
 def _has_fix(text: str) -> bool:
-    """Return whether a sentence after the first one, or its part after a condition, begins with an imperative."""
+    """Return whether an imperative begins a clause after the first one."""
     clauses = re.split(r"(?<=[.:!;?])\s+|(?<=,)\s+(?:or\s+|and\s+)?|\n", text)[1:]
     return any(IMPERATIVE.fullmatch(clause.strip("`*( ").partition(" ")[0]) for clause in clauses)
 
 
-def test_a_message_is_plain_english(catalogue: Catalogue) -> None:
-    assert [str(message) for message in catalogue.messages if HABITS.search(message.text)] == []
+def test_each_message_avoids_awkward_phrases(catalogue: Catalogue) -> None:
+    assert [str(message) for message in catalogue.messages if AWKWARD.search(message.text)] == []
 
 
-def test_a_message_ends_as_a_sentence_does(catalogue: Catalogue) -> None:
+def test_each_message_has_no_surrounding_whitespace(catalogue: Catalogue) -> None:
     assert [str(message) for message in catalogue.messages if message.text != message.text.strip()] == []

@@ -35,7 +35,7 @@ def test_coroutine_awaits_map_and_elements(submit):
     job, future = submit()
 
     async def main():
-        waiting = [await waiting_task(each) for each in (future, future[2])]
+        waiting = [await waiting_task(awaitable) for awaitable in (future, future[2])]
         job.finish(0, 1, 2)
         assert await asyncio.gather(*waiting) == [[1, 4, 9], 9]
         return await future, await future[0]
@@ -66,7 +66,7 @@ def test_await_raises_same_exception_as_result(submit):
     job.end(2, status="FAILED", container={"exitCode": 9})
 
     async def main():
-        return [await error_of(each) for each in (future, *future)]
+        return [await error_of(awaitable) for awaitable in (future, *future)]
 
     whole, *elements = asyncio.run(main())
     assert whole is future[1].exception()
@@ -104,7 +104,7 @@ def test_cancelled_task_leaves_map_and_other_tasks_waiting(submit):
     job, future = submit()
 
     async def main():
-        waiting = [await waiting_task(each) for each in (future, future, future[1], future[1])]
+        waiting = [await waiting_task(awaitable) for awaitable in (future, future, future[1], future[1])]
         for task in waiting[::2]:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -125,9 +125,9 @@ def test_abandoned_await_leaves_no_waiter_behind(submit):
     _, future = submit()
 
     async def main():
-        for each in (future, future[1]):
+        for awaitable in (future, future[1]):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(each, 0.05)
+                await asyncio.wait_for(awaitable, 0.05)
 
     asyncio.run(main())
     assert not future._all_waiters
@@ -139,7 +139,7 @@ def test_cancelled_map_raises_in_awaiting_tasks_without_cancelling_them(submit):
     _, future = submit()
 
     async def main():
-        waiting = [await waiting_task(each) for each in (future, future[0])]
+        waiting = [await waiting_task(awaitable) for awaitable in (future, future[0])]
         assert await asyncio.to_thread(future.cancel)
         errors = await asyncio.gather(*waiting)
         return [type(error) for error in errors], [task.cancelled() for task in waiting]

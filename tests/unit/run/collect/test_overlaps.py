@@ -17,12 +17,12 @@ COUNT = 8
 @st.composite
 def stored_packs(draw):
     """Draw packs of one round, each with its time of storage and the elements that have a value."""
-    found = {}
+    packs = {}
     for first in draw(st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6)):
         number = draw(st.integers(1, COUNT - first))
         oks = draw(st.lists(st.booleans(), min_size=number, max_size=number))
-        found[Location(first, number)] = draw(st.integers(0, 9)), oks
-    return found
+        packs[Location(first, number)] = draw(st.integers(0, 9)), oks
+    return packs
 
 
 def kinds(oks):
@@ -37,8 +37,8 @@ def table_of_session(packs, page):
     """Return the element table of a session. Its map continues, because its last element never ends."""
     elements = ElementTable(COUNT + 1)
     pages = listed(packs)
-    for found in oldest_first(pages[start : start + page] for start in range(0, len(pages), page)):
-        for location, size in found:
+    for batch in oldest_first(pages[start : start + page] for start in range(0, len(pages), page)):
+        for location, size in batch:
             if elements.takes(location):
                 elements.store(location, size, kinds(packs[location][1]))
     return elements
@@ -46,20 +46,20 @@ def table_of_session(packs, page):
 
 def choice_of_job(packs):
     """Return the packs that a job chooses if its elements are these results."""
-    found = {}
+    chosen = {}
     for cluster in clusters(listed(packs)):
-        found.update(choose_packs(cluster, lambda location: kinds(packs[location][1])))
-    return found
+        chosen.update(choose_packs(cluster, lambda location: kinds(packs[location][1])))
+    return chosen
 
 
 @given(stored_packs(), st.integers(1, 4))
 def test_session_and_job_choose_same_outcomes(packs, page):
-    elements, found = table_of_session(packs, page), choice_of_job(packs)
+    elements, chosen = table_of_session(packs, page), choice_of_job(packs)
     for index in range(COUNT):
-        if index not in found:
+        if index not in chosen:
             assert elements.state(index) == PENDING
             continue
-        location = found[index].location
+        location = chosen[index].location
         assert elements.pack(index)[0] == location
         ok = packs[location][1][index - location.first]
         assert elements.state(index) == (VALUE if ok else FAILURE)
