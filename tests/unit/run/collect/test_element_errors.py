@@ -213,7 +213,7 @@ def test_only_cancel_for_misconfiguration_means_job_never_runs(reason, never):
     assert bool(never_runs_reason({"status": "FAILED", "statusReason": reason})) == never
 
 
-def test_message_leaves_out_the_reason_that_every_container_has():
+def test_message_omits_reason_common_to_all_ended_containers():
     error = lost_error(Place(3, "j"), ending(failed(attempt(9))))
     assert EXITED not in str(error)
     assert error.reason == EXITED
