@@ -30,7 +30,7 @@ def cloud(tmp_path_factory):
 
 @pytest.fixture
 def own_cloud(tmp_path):
-    """Yield a cloud for one test, for tests that change shared resources or stop or kill the cloud."""
+    """Yield a cloud for one test that changes shared resources, or stops or kills the cloud."""
     with ck.LocalCloud(tmp_path / "own", vcpus=2) as cloud:
         yield cloud
 

@@ -1,4 +1,4 @@
-"""Calls with expired credentials raise `CredentialsError`. botocore has no error class for a refresh in vain.
+"""Calls with expired credentials raise `CredentialsError`. botocore has no error class for a failed refresh.
 
 The expiry comes from AWS's environment variable or from a fake refresh function.
 """

@@ -110,7 +110,7 @@ class TestWholePolicies:
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
 
     def test_user_with_create_policy_creates_the_first_spot_knot(self, users, owner):
-        # The role that Spot needs exists from its first use in an account on. Delete it to get the first use again.
+        # An account gets the role for Spot with its first use. Delete it to repeat that first use.
         for role in owner.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             owner.call("iam", "delete_role", RoleName=role["RoleName"])
         lacking = users.with_policy(documents("create", "MakeServicesOwnRoles"))
@@ -362,7 +362,7 @@ STEPS = {
     "DeleteBucket": Stage.removes_the_bucket,
     "FindRepositories": Stage.finds_everything,
 }
-"""A step that fails without a statement, by the statement's Sid."""
+"""The step that fails without a statement, by the statement's Sid."""
 
 
 def test_every_statement_has_a_step():

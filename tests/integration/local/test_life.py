@@ -23,7 +23,7 @@ from tests.helpers.waiting import until
 
 @contextlib.contextmanager
 def in_use(cloud):
-    """Send requests in the background. On a busy machine, the test's own could come later than the idle limit."""
+    """Send requests in the background. The test's own may be too far apart to keep the cloud from ending."""
     ended = threading.Event()
 
     def use():
