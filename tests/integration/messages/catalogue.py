@@ -31,7 +31,7 @@ INTERNAL = {
     "cloudknot/local/server/control_plane.py:query": "the server's calls to itself; CloudFormation words the failure",
     "cloudknot/local/server/control_plane.py:stored": "the server's reads of its own S3, for an injected fault",
 }
-"""Places whose messages no person sees, and the reason."""
+"""Places of messages that no person sees, with the reason."""
 
 
 @dataclass(frozen=True)

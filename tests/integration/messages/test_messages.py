@@ -57,13 +57,13 @@ def catalogue(cloud: ck.LocalCloud, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_catalogue_reaches_every_message_of_package(catalogue: Catalogue) -> None:
-    # `pytest -s` shows the whole catalogue to a person who reviews the wording.
+    # `pytest -s` shows all messages, for a review of the wording.
     print(catalogue)
     assert not catalogue.missed, "\n".join(map(str, catalogue.missed))
 
 
 def test_catalogue_has_every_error_class(catalogue: Catalogue) -> None:
-    """The package never raises `CloudknotError` itself, which only groups its subclasses."""
+    """The package raises only subclasses of `CloudknotError`."""
     kinds = {message.kind for message in catalogue.messages}
     groups = {"CloudknotError"}
     assert set(errors.__all__) - groups - kinds == set()
