@@ -1,4 +1,4 @@
-"""The account before a test, for tests that compare it with the account afterwards."""
+"""The inventory of the account before a test, to compare it with the inventory afterwards."""
 
 import pytest
 
@@ -8,21 +8,26 @@ from tests.helpers.inventory import inventory
 
 
 @pytest.fixture
-def before(cloud):
-    """What there was. What other tests use, and what stays on purpose, is made first."""
+def inventory_before(cloud):
+    """Return the inventory before the test."""
+    # Tests share the bucket, the roles and the repository, and no clobber removes them: make them first.
     cloud.storage.ensure_bucket({})
     for service in (BATCH, SPOT):
         linked_role(cloud, service)
     ck.DockerRepo("cloudknot", cloud=cloud)
-    drop_unused(cloud.repository("cloudknot"))
+    delete_unused_images(cloud.repository("cloudknot"))
     return inventory(cloud)
 
 
-def drop_unused(repository):
-    """Delete what knots left there that other tests clobbered without their images."""
+def delete_unused_images(repository):
+    """Delete images without a job definition: other tests clobber their knots and keep the images."""
     pages = repository.cloud.pages("batch", "describe_job_definitions", status="ACTIVE")
-    used = [one for page in pages for one in page["jobDefinitions"]]
-    tags = {one["containerProperties"]["image"].rpartition(":")[2] for one in used}
-    tags |= {one["parameters"]["environment"] for one in used if "environment" in one.get("parameters", {})}
+    definitions = [definition for page in pages for definition in page["jobDefinitions"]]
+    tags = {definition["containerProperties"]["image"].rpartition(":")[2] for definition in definitions}
+    tags |= {
+        definition["parameters"]["environment"]
+        for definition in definitions
+        if "environment" in definition.get("parameters", {})
+    }
     images = repository.images().items()
     repository.delete_images([digest for digest, names in images if not tags.intersection(names)])

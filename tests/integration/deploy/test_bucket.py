@@ -1,4 +1,4 @@
-"""The bucket of inputs and results: how it is made, found, and what is said when it cannot be used."""
+"""cloudknot makes, reuses or refuses the bucket of inputs and results, on the embedded cloud and with fake doors."""
 
 import json
 import warnings
@@ -16,7 +16,7 @@ TAGS = {"Owner": "ada", "Environment": "cloudknot", "Name": "a-knot", "Grant": "
 
 
 class Recorder:
-    """A door that keeps the names of the calls it makes, and stops short of one."""
+    """A door that records its operations and raises ``KeyboardInterrupt`` before one of them."""
 
     def __init__(self, door, stop_before=None):
         self._door, self._stop_before = door, stop_before
@@ -37,7 +37,7 @@ def s3(cloud):
     return cloud.client("s3")
 
 
-def assert_is_set_up(s3, name, sse="AES256"):
+def assert_bucket_is_set_up(s3, name, sse="AES256"):
     blocked = s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
     assert set(blocked.values()) == {True}
     rule = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"][0]
@@ -50,17 +50,17 @@ def assert_is_set_up(s3, name, sse="AES256"):
     assert statement["Resource"] == [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
 
 
-def test_a_bucket_that_is_made_is_private_encrypted_and_tagged(cloud, s3):
+def test_new_bucket_is_private_encrypted_and_tagged(cloud, s3):
     Bucket(cloud.door, "made-by-us", "us-east-1").ensure(TAGS)
-    assert_is_set_up(s3, "made-by-us")
+    assert_bucket_is_set_up(s3, "made-by-us")
     tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket="made-by-us")["TagSet"]}
     assert tags == {**TAGS, "Name": "made-by-us", "cloudknot": "bucket"}
 
 
-def test_it_is_made_in_the_region_of_the_jobs(cloud, s3):
+def test_new_bucket_is_in_region_of_jobs_with_chosen_encryption(cloud, s3):
     Bucket(cloud.door, "made-in-ireland", "eu-west-1", sse="aws:kms").ensure(TAGS)
     assert s3.get_bucket_location(Bucket="made-in-ireland")["LocationConstraint"] == "eu-west-1"
-    assert_is_set_up(s3, "made-in-ireland", "aws:kms")
+    assert_bucket_is_set_up(s3, "made-in-ireland", "aws:kms")
 
 
 @pytest.mark.parametrize("has_default_name", [True, False], ids=["default-name", "chosen-name"])
@@ -73,24 +73,24 @@ def test_it_is_made_in_the_region_of_the_jobs(cloud, s3):
         "put_bucket_lifecycle_configuration",
     ],
 )
-def test_a_creation_that_was_broken_off_is_finished(cloud, s3, step, has_default_name):
+def test_next_session_finishes_bucket_of_interrupted_session(cloud, s3, step, has_default_name):
     name = f"broken-{has_default_name}-{step.replace('_', '-')}".lower()[:63]
     with pytest.raises(KeyboardInterrupt):
         Bucket(Recorder(cloud.door, step), name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
     Bucket(cloud.door, name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
-    assert_is_set_up(s3, name)
+    assert_bucket_is_set_up(s3, name)
     recorder = Recorder(cloud.door)
     Bucket(recorder, name, "us-east-1", has_default_name=has_default_name).ensure(TAGS)
     assert recorder.calls == ["head_bucket", "get_bucket_tagging"]
 
 
-def test_a_bucket_of_the_default_name_without_tags_is_half_made(cloud, s3):
+def test_untagged_bucket_with_default_name_is_set_up(cloud, s3):
     s3.create_bucket(Bucket="only-created")
     Bucket(cloud.door, "only-created", "us-east-1", has_default_name=True).ensure(TAGS)
-    assert_is_set_up(s3, "only-created")
+    assert_bucket_is_set_up(s3, "only-created")
 
 
-def test_a_bucket_of_the_users_own_is_used_as_it_is(cloud, s3):
+def test_users_own_bucket_is_not_changed(cloud, s3):
     s3.create_bucket(Bucket="of-the-lab")
     recorder = Recorder(cloud.door)
     Bucket(recorder, "of-the-lab", "us-east-1").ensure(TAGS)
@@ -99,7 +99,7 @@ def test_a_bucket_of_the_users_own_is_used_as_it_is(cloud, s3):
         s3.get_bucket_policy(Bucket="of-the-lab")
 
 
-def test_a_bucket_far_from_the_jobs_is_said(cloud, s3):
+def test_bucket_outside_region_of_jobs_causes_warning(cloud, s3):
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "ap-south-1"})
     with pytest.warns(
         UserWarning,
@@ -111,8 +111,8 @@ def test_a_bucket_far_from_the_jobs_is_said(cloud, s3):
         Bucket(cloud.door, "far-away", "ap-south-1").ensure(TAGS)
 
 
-class Answers:
-    """A door to an AWS that answers a call with an error."""
+class FailingDoor:
+    """A door to an AWS that answers each operation with a given error."""
 
     def __init__(self, **errors):
         self._errors = errors
@@ -121,8 +121,8 @@ class Answers:
         raise self._errors[operation]
 
 
-def test_a_name_that_another_account_has():
-    door = Answers(
+def test_bucket_name_of_another_account_is_refused():
+    door = FailingDoor(
         head_bucket=ck.ResourceDoesNotExistException("", code="404"),
         create_bucket=ResourceExistsException("", code="BucketAlreadyExists"),
     )
@@ -130,8 +130,8 @@ def test_a_name_that_another_account_has():
         Bucket(door, "data", "us-east-1").ensure(TAGS)
 
 
-def test_a_bucket_that_may_not_be_used():
-    door = Answers(head_bucket=PermissionDeniedError("403", code="403", operation="s3:head_bucket"))
+def test_error_for_denied_bucket_names_missing_permission():
+    door = FailingDoor(head_bucket=PermissionDeniedError("403", code="403", operation="s3:head_bucket"))
     with pytest.raises(
         PermissionDeniedError,
         match=r"do not allow access to the bucket data\..*set_s3_params.*The permission s3:ListBucket is missing",
@@ -140,20 +140,20 @@ def test_a_bucket_that_may_not_be_used():
 
 
 @pytest.mark.parametrize("sse", ["AES256", "aws:kms"])
-def test_every_object_of_a_run_is_encrypted_as_asked(cloud, s3, sse, tmp_path, monkeypatch):
+def test_every_object_of_a_run_has_chosen_encryption(cloud, s3, sse, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
     ck.set_s3_params(bucket=f"encrypted-{sse.replace(':', '-').lower()}", sse=sse)
-    here = ck.LocalCloud(cloud.directory)
-    future = ck.Knot(name="encrypted", func=abs, cloud=here).map([-1, -2])
+    session = ck.LocalCloud(cloud.directory)
+    future = ck.Knot(name="encrypted", func=abs, cloud=session).map([-1, -2])
     assert future.result(120) == [1, 2]
-    listed = s3.list_objects_v2(Bucket=here.bucket)["Contents"]
-    kinds = {item["Key"].split("/")[3] for item in listed}
+    objects = s3.list_objects_v2(Bucket=session.bucket)["Contents"]
+    kinds = {item["Key"].split("/")[3] for item in objects}
     assert kinds >= {"inputs", "manifest.json", "submission.json", "outputs"}
-    for item in listed:
-        assert s3.head_object(Bucket=here.bucket, Key=item["Key"])["ServerSideEncryption"] == sse
+    for item in objects:
+        assert s3.head_object(Bucket=session.bucket, Key=item["Key"])["ServerSideEncryption"] == sse
 
 
-def test_jobs_get_the_policy_of_the_bucket(own_cloud, tmp_path, monkeypatch):
+def test_jobs_get_policy_from_bucket_settings(own_cloud, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
     iam = own_cloud.client("iam")
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
@@ -166,7 +166,7 @@ def test_jobs_get_the_policy_of_the_bucket(own_cloud, tmp_path, monkeypatch):
     ck.set_s3_params(bucket="with-a-policy", policy="AmazonEC2ContainerServiceforEC2Role")
     path = "service-role/AmazonEC2ContainerServiceforEC2Role"
     assert ck.get_s3_params().policy_arn == f"arn:aws:iam::aws:policy/{path}"
-    ck.set_s3_params(bucket="with-a-policy", policy="nobodys")
+    ck.set_s3_params(bucket="with-a-policy", policy="nobodys")  # A policy that does not exist has no ARN.
     assert ck.get_s3_params()[1:3] == ("nobodys", None)
     ck.set_s3_params(bucket="with-a-policy", policy="lab-data")
     pars = ck.Knot(name="with-policy", func=abs, cloud=ck.LocalCloud(own_cloud.directory)).pars
@@ -175,7 +175,7 @@ def test_jobs_get_the_policy_of_the_bucket(own_cloud, tmp_path, monkeypatch):
     assert arn in parameters["Policies"].split(",")
 
 
-def test_jobs_of_sessions_with_different_buckets_keep_theirs(cloud, tmp_path, monkeypatch):
+def test_knots_with_different_buckets_both_run_maps(cloud, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
     knots = []
     for number in range(2):
@@ -185,23 +185,24 @@ def test_jobs_of_sessions_with_different_buckets_keep_theirs(cloud, tmp_path, mo
         assert knot.map([-3]).result(120) == [3]
 
 
-def test_sessions_that_make_the_bucket_at_once_all_have_it(cloud, s3):
+def test_concurrent_sessions_all_get_the_bucket(cloud, s3):
     with ThreadPoolExecutor(4) as pool:
         doors = [ck.LocalCloud(cloud.directory).door for _ in range(4)]
-        making = [pool.submit(Bucket(door, "made-at-once", "us-east-1").ensure, TAGS) for door in doors]
-        for each in making:
-            each.result(60)
-    assert_is_set_up(s3, "made-at-once")
+        futures = [pool.submit(Bucket(door, "made-at-once", "us-east-1").ensure, TAGS) for door in doors]
+        for future in futures:
+            future.result(60)
+    assert_bucket_is_set_up(s3, "made-at-once")
     tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket="made-at-once")["TagSet"]}
     assert tags == {**TAGS, "Name": "made-at-once", "cloudknot": "bucket"}
 
 
-def test_nothing_is_made_by_asking_for_the_bucket(cloud, s3):
+def test_reading_bucket_name_creates_no_bucket(cloud, s3):
     storage = Cloud("us-east-1", endpoint_url=cloud.endpoint_url, bucket="only-asked").storage
     assert storage.bucket == "only-asked"
     assert "only-asked" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
 
-def test_a_manifest_of_an_earlier_version_has_no_encryption():
-    manifest = Manifest("k", "r", 1, 1, False, 1, "f", "i", "2026-01-01T00:00:00+00:00")
-    assert Manifest.from_json(manifest.to_json().replace(', "sse": null', "")).sse is None
+def test_manifest_of_earlier_version_has_no_encryption():
+    stored = json.loads(Manifest(count=1, chunksize=1, sse="AES256").to_json())
+    del stored["sse"]
+    assert Manifest.from_json(json.dumps(stored)).sse is None

@@ -1,4 +1,4 @@
-"""Making a Knot reads each thing once: the calls by operation, of a first creation and of what comes after it."""
+"""A new, unchanged or changed knot costs a fixed number of AWS calls, counted on an embedded cloud of its own."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ import cloudknot as ck
 from tests.helpers.counting import CountingCloud
 
 CHOICES = {"name": "calls", "pars_policies": "AmazonS3FullAccess", "aws_resource_tags": {"Project": "calls"}}
-ADOPTED = {
+REUSED = {
     "sts:get_caller_identity": 1,
     "cloudformation:describe_stacks calls-cloudknot": 1,
     "cloudformation:describe_stacks default-cloudknot-pars": 1,
@@ -17,14 +17,14 @@ ADOPTED = {
     "iam:get_instance_profile": 1,
     "batch:describe_job_definitions": 1,
 }
-EDITED = {
-    **ADOPTED,
+FUNCTION_CHANGED = {
+    **REUSED,
     "ecr:get_lifecycle_policy": 1,
     "ecr:put_image": 2,
     "batch:register_job_definition": 1,
 }
-MADE = {
-    **ADOPTED,
+CREATED = {
+    **REUSED,
     "iam:list_policies Local": 1,
     "iam:list_policies AWS": 1,
     "iam:list_roles": 1,
@@ -41,27 +41,27 @@ MADE = {
 
 
 class Session(CountingCloud):
-    """A session that counts its calls with the stack that they are about, but for those that wait for a stack."""
+    """A session that counts its calls by operation and stack, except the polls of a changing stack."""
 
     def __init__(self, directory):
         super().__init__(directory)
-        self.seen = Counter()
-        self._moving = set()
+        self.counts = Counter()
+        self._changing = set()
 
     def call(self, service, operation, **arguments):
         stack = str(arguments.get("StackName", ""))
         name = stack.split("/")[1] if "/" in stack else stack
-        if not (operation == "describe_stacks" and name in self._moving):
-            self.seen[f"{service}:{operation} {name}".strip()] += 1
+        if not (operation == "describe_stacks" and name in self._changing):
+            self.counts[f"{service}:{operation} {name}".strip()] += 1
         answer = super().call(service, operation, **arguments)
         if operation == "describe_stacks" and not answer["Stacks"][0]["StackStatus"].endswith("_IN_PROGRESS"):
-            self._moving.discard(name)
+            self._changing.discard(name)
         elif operation in ("create_stack", "update_stack"):
-            self._moving.add(name)
+            self._changing.add(name)
         return answer
 
     def pages(self, service, operation, **arguments):
-        self.seen[f"{service}:{operation} {arguments.get('Scope', '')}".strip()] += 1
+        self.counts[f"{service}:{operation} {arguments.get('Scope', '')}".strip()] += 1
         return super().pages(service, operation, **arguments)
 
 
@@ -75,38 +75,38 @@ def cube(x):
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """An account in which nothing was made yet."""
+    """Yield the directory of an embedded cloud with an empty account."""
     with ck.LocalCloud(tmp_path_factory.mktemp("calls"), vcpus=2) as cloud:
         yield cloud.directory
 
 
 @pytest.fixture
-def calls(directory):
-    """Make the knot of a function in a session of its own, and return its calls."""
+def calls_of_knot(directory):
+    """Return a function that makes a knot in a session of its own and counts the calls."""
 
     def make(func, **choices):
         session = Session(directory)
         ck.Knot(func=func, cloud=session, **CHOICES, **choices)
-        return dict(session.seen)
+        return dict(session.counts)
 
     return make
 
 
-def test_each_thing_is_read_once(calls):
-    assert calls(square) == MADE
-    assert calls(square) == ADOPTED
-    assert calls(cube) == EDITED
+def test_knot_reads_each_resource_once(calls_of_knot):
+    assert calls_of_knot(square) == CREATED
+    assert calls_of_knot(square) == REUSED
+    assert calls_of_knot(cube) == FUNCTION_CHANGED
 
 
-def test_an_update_looks_again_right_before_it_and_after_it(calls):
-    """Another session may have changed the stack since it was planned, or be about to."""
-    calls(square)
+def test_update_reads_the_stack_again_before_and_after(calls_of_knot):
+    """Another session may change the stack between the plan and the update, or during the update."""
+    calls_of_knot(square)
     stack = "cloudformation:describe_stacks calls-cloudknot"
-    assert calls(square, max_vcpus=9) == {**ADOPTED, stack: 3, "cloudformation:update_stack calls-cloudknot": 1}
+    assert calls_of_knot(square, max_vcpus=9) == {**REUSED, stack: 3, "cloudformation:update_stack calls-cloudknot": 1}
 
 
-class Interrupted(CountingCloud):
-    """A session in which something else happens when it has made its plan and looks for the image."""
+class RacingSession(CountingCloud):
+    """A session that calls ``meanwhile`` once, after its plan, when it looks for the image."""
 
     def __init__(self, directory, meanwhile):
         super().__init__(directory)
@@ -118,8 +118,8 @@ class Interrupted(CountingCloud):
         return super().call(service, operation, **arguments)
 
 
-def test_a_knot_that_another_session_removes_meanwhile_is_made_again(directory):
+def test_knot_clobbered_by_another_session_is_made_again(directory):
     first = ck.Knot(name="removed", func=square, cloud=ck.LocalCloud(directory))
-    again = ck.Knot(name="removed", func=square, cloud=Interrupted(directory, first.clobber))
+    again = ck.Knot(name="removed", func=square, cloud=RacingSession(directory, first.clobber))
     assert again.stack_id != first.stack_id
     assert again.map([3]).result(120) == [9]

@@ -1,4 +1,4 @@
-"""A stack that fails says which resource and why, leaves nothing, and does not stand in the way of the next try."""
+"""A failed stack names the resource and the cause, leaves nothing and does not block the next try."""
 
 import os
 import subprocess
@@ -13,18 +13,18 @@ from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
-def pars(cloud, before):
-    """What a knot shares, and a check that nothing but that is there at the end."""
+def pars(cloud, inventory_before):
+    """Yield a Pars. At the end, check that the test left nothing but images."""
     pars = ck.Pars("failing", cloud=cloud)
     yield pars
     pars.clobber()
     left = inventory(cloud)
-    assert {**left, "images": before["images"]} == before
+    assert {**left, "images": inventory_before["images"]} == inventory_before
 
 
-def test_a_name_that_is_taken(cloud, pars):
+def test_knot_with_taken_queue_name_fails_and_leaves_nothing(cloud, pars):
     other = ck.Knot(name="other", func=square, pars=pars, cloud=cloud)
-    have = inventory(cloud)
+    with_other = inventory(cloud)
     with pytest.raises(ck.CannotCreateResourceException) as caught:
         ck.Knot(name="failing", func=square, pars=pars, job_queue_name=other.job_queue, cloud=cloud)
     message = str(caught.value)
@@ -32,14 +32,14 @@ def test_a_name_that_is_taken(cloud, pars):
     assert "Another resource already has this name" in message
     assert "RequestToken" not in message
     assert "RequestId" not in message
-    assert inventory(cloud) == have
+    assert inventory(cloud) == with_other
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     assert knot.map([3]).result() == [9]
     other.clobber(clobber_results=True)
     knot.clobber(clobber_image=True, clobber_results=True)
 
 
-def test_a_role_of_a_name_that_is_taken(cloud, before):
+def test_pars_with_taken_role_name_fails_and_leaves_nothing(cloud, inventory_before):
     trust = '{"Version": "2012-10-17", "Statement": []}'
     cloud.call("iam", "create_role", RoleName="taken", AssumeRolePolicyDocument=trust, Path="/cloudknot/")
     with pytest.raises(
@@ -48,10 +48,10 @@ def test_a_role_of_a_name_that_is_taken(cloud, before):
         ck.Pars("taken", ecs_instance_role_name="taken", cloud=cloud)
     cloud.call("iam", "delete_role", RoleName="taken")
     ck.Pars("taken", ecs_instance_role_name="taken", cloud=cloud).clobber()
-    assert inventory(cloud) == before
+    assert inventory(cloud) == inventory_before
 
 
-def test_what_knots_share_was_deleted_by_hand(cloud, pars):
+def test_error_for_deleted_security_group_names_it_and_the_cause(cloud, pars):
     cloud.call("ec2", "delete_security_group", GroupId=pars.security_group)
     with pytest.raises(
         ck.CannotCreateResourceException, match=r"ComputeEnvironment .*security group.*deleted outside"
@@ -59,19 +59,19 @@ def test_what_knots_share_was_deleted_by_hand(cloud, pars):
         ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
 
 
-def test_a_change_that_can_neither_be_made_nor_undone_says_how_to_repair(cloud, pars):
+def test_error_for_failed_update_and_failed_rollback_names_the_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
-    words = r"^AWS can no longer change .*undoing it failed, too\. AWS reports: JobQueue .*`cloudknot clobber NAME`"
-    with pytest.raises(ck.CannotCreateResourceException, match=words):
+    message = r"^AWS can no longer change .*undoing it failed, too\. AWS reports: JobQueue .*`cloudknot clobber NAME`"
+    with pytest.raises(ck.CannotCreateResourceException, match=message):
         ck.Knot(name="failing", func=square, pars=pars, priority=9, cloud=cloud)
-    (found,) = (one for one in ck.list_knots(cloud) if one.name == "failing")
-    assert found.status == "UPDATE_ROLLBACK_FAILED"
+    (listed,) = (listed for listed in ck.list_knots(cloud) if listed.name == "failing")
+    assert listed.status == "UPDATE_ROLLBACK_FAILED"
     knot.clobber(clobber_image=True)
 
 
-def test_a_queue_that_was_deleted_by_hand_says_how_to_repair(cloud, pars):
+def test_map_error_for_deleted_queue_names_the_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
@@ -83,27 +83,27 @@ def test_a_queue_that_was_deleted_by_hand_says_how_to_repair(cloud, pars):
     again.clobber(clobber_image=True, clobber_results=True)
 
 
-ELSEWHERE = """
+SESSION = """
 import sys
 import cloudknot as ck
 knot = ck.Knot(name="failing", cloud=ck.LocalCloud(sys.argv[1]))
 print([job.result() for job in knot.jobs], knot.image_uri, knot.tags["Lab"], knot.pars.name)
 print(knot.job_queue, knot.stack_id)
-print([(one.name, one.status, one.image) for one in ck.list_knots(ck.LocalCloud(sys.argv[1]))])
+print([(listed.name, listed.status, listed.image) for listed in ck.list_knots(ck.LocalCloud(sys.argv[1]))])
 """
 
 
-def test_another_machine_finds_everything(cloud, pars, tmp_path):
+def test_session_on_another_machine_finds_knot_and_results(cloud, pars, tmp_path):
     tags = {"Lab": "optics"}
     knot = ck.Knot(name="failing", func=square, pars=pars, aws_resource_tags=tags, cloud=cloud)
     knot.map([1, 2]).result()
     knot.map([3]).result()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", ELSEWHERE, str(cloud.directory)]
-    said = subprocess.run(
+    command = [sys.executable, "-c", SESSION, str(cloud.directory)]
+    session = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    first, second, third = said.stdout.splitlines()
+    first, second, third = session.stdout.splitlines()
     assert first == f"[[1, 4], [9]] {knot.image_uri} optics failing"
     assert second == f"{knot.job_queue} {knot.stack_id}"
     assert repr(("failing", "CREATE_COMPLETE", knot.image_uri)) in third

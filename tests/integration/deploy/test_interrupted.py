@@ -1,4 +1,7 @@
-"""A session that is killed, or interrupted, at calls that matter: running again finishes or cleans up what it left."""
+"""The next session finishes or clobbers the resources of a killed one, on an embedded cloud of its own.
+
+A session in another process ends itself before or after one of its AWS calls.
+"""
 
 import json
 import os
@@ -27,7 +30,7 @@ if OPERATION == "update_stack":
     CHOICES["max_vcpus"] = 8
 
 class Ending(ck.LocalCloud):
-    '''A cloud whose user is gone before, or after, one of its calls.'''
+    '''A cloud that ends its session before or after one of its calls.'''
     calls = 0
 
     def call(self, service, operation, **arguments):
@@ -52,115 +55,118 @@ print("not reached")
 """
 
 MAKING = [
-    ("create_stack", 1, "before"),  # of the Pars
+    ("create_stack", 1, "before"),  # the Pars
     ("create_stack", 1, "after"),
-    ("put_image", 1, "before"),  # of the environment
+    ("put_image", 1, "before"),  # the image of the environment
     ("put_image", 1, "after"),
     ("put_image", 2, "before"),
     ("put_image", 2, "after"),
-    ("create_stack", 2, "before"),  # of the knot
+    ("create_stack", 2, "before"),  # the knot
     ("create_stack", 2, "after"),
 ]
 CLOBBERING = [
-    ("delete_stack", 1, "after"),
+    ("delete_stack", 1, "after"),  # the knot
     ("deregister_job_definition", 1, "before"),
     ("batch_delete_image", 1, "before"),
-    ("delete_stack", 2, "before"),
+    ("delete_stack", 2, "before"),  # the Pars
     ("delete_stack", 2, "after"),
 ]
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """A cloud in which no other knot's images stand in for those that are to be pushed."""
+    """Yield a cloud of this module alone: with images of other knots, a session would push nothing."""
     with ck.LocalCloud(tmp_path_factory.mktemp("interrupted"), vcpus=2, quota=1000) as cloud:
         yield cloud
 
 
 @pytest.fixture
-def session(cloud):
-    """A session in a process of its own, ended at a call; gives its return code."""
+def run_session(cloud):
+    """Return a function that runs a session in a process and ends it with a signal at one of its calls."""
 
-    def run(operation, number, when, number_of_signal=signal.SIGKILL, *repository):
-        arguments = [str(cloud.directory), operation, str(number), when, str(int(number_of_signal)), *repository]
+    def run(operation, number, when, signal_number=signal.SIGKILL, *repository):
+        arguments = [str(cloud.directory), operation, str(number), when, str(int(signal_number)), *repository]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", SESSION, *arguments]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LONG)
-        assert "not reached" not in done.stdout
-        return done
+        process = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LONG)
+        assert "not reached" not in process.stdout
+        return process
 
     return run
 
 
-def make(cloud):
+def make_knot(cloud):
     return ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
 
 
-def is_left_as_it_was(cloud, before):
-    knot = make(cloud)
+def assert_next_session_recovers(cloud, inventory_before):
+    """Make the knot, map, clobber everything, and compare the account with its state before."""
+    knot = make_knot(cloud)
     assert knot.map([1, 2]).result() == [2, 4]
     knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
-    assert inventory(cloud) == before
+    assert inventory(cloud) == inventory_before
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [*MAKING, *CLOBBERING])
-def test_a_session_killed_there_is_made_good_by_the_next(cloud, before, session, operation, number, when):
-    assert session(operation, number, when).returncode == -signal.SIGKILL
-    is_left_as_it_was(cloud, before)
+def test_next_session_recovers_from_kill_at_a_call(cloud, inventory_before, run_session, operation, number, when):
+    assert run_session(operation, number, when).returncode == -signal.SIGKILL
+    assert_next_session_recovers(cloud, inventory_before)
 
 
-def test_a_pars_that_was_half_made_gets_the_tags_of_its_instance_profile(cloud, before, session):
+def test_next_session_tags_instance_profile_of_unfinished_pars(cloud, inventory_before, run_session):
     def profile():
         name = Stack(cloud, "killed-cloudknot-pars").state().outputs["EcsInstanceProfile"].rpartition("/")[2]
         return cloud.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
 
-    assert session("tag_instance_profile", 1, "before").returncode == -signal.SIGKILL
+    assert run_session("tag_instance_profile", 1, "before").returncode == -signal.SIGKILL
     assert not profile()["Tags"]
     pars = ck.Pars("killed", cloud=cloud)
     assert {tag["Key"]: tag["Value"] for tag in profile()["Tags"]}["Name"] == "killed"
     pars.clobber()
-    assert inventory(cloud) == before
+    assert inventory(cloud) == inventory_before
 
 
 @pytest.mark.parametrize(
     ("operation", "when"),
     [("create_repository", "before"), ("create_repository", "after"), ("put_lifecycle_policy", "after")],
 )
-def test_a_repository_that_was_half_made_is_finished(cloud, before, session, operation, when):
-    assert session(operation, 1, when, signal.SIGKILL, "killed/images").returncode == -signal.SIGKILL
+def test_next_session_sets_lifecycle_policy_of_unfinished_repository(
+    cloud, inventory_before, run_session, operation, when
+):
+    assert run_session(operation, 1, when, signal.SIGKILL, "killed/images").returncode == -signal.SIGKILL
     pars = ck.Pars("killed", cloud=cloud)
     knot = ck.Knot(name="killed", func=double, pars=pars, memory=600, repo_name="killed/images", cloud=cloud)
     policy = cloud.call("ecr", "get_lifecycle_policy", repositoryName="killed/images")["lifecyclePolicyText"]
     assert json.loads(policy) == LIFECYCLE
     knot.clobber(clobber_pars=True, clobber_repo=True)
-    assert inventory(cloud) == before
+    assert inventory(cloud) == inventory_before
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_session_killed_at_an_update_is_made_good_by_the_next(cloud, before, session, when):
+def test_next_session_recovers_from_kill_at_an_update(cloud, inventory_before, run_session, when):
     ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, max_vcpus=4, cloud=cloud)
-    assert session("update_stack", 1, when).returncode == -signal.SIGKILL
-    is_left_as_it_was(cloud, before)
+    assert run_session("update_stack", 1, when).returncode == -signal.SIGKILL
+    assert_next_session_recovers(cloud, inventory_before)
 
 
-def test_a_session_killed_behind_its_new_revision_is_made_good_by_the_next(cloud, before, session):
+def test_next_session_recovers_from_kill_after_new_revision(cloud, inventory_before, run_session):
     ck.Knot(name="killed", func=square, pars=ck.Pars("killed", cloud=cloud), memory=600, cloud=cloud)
-    assert session("register_job_definition", 1, "after").returncode == -signal.SIGKILL
-    is_left_as_it_was(cloud, before)
+    assert run_session("register_job_definition", 1, "after").returncode == -signal.SIGKILL
+    assert_next_session_recovers(cloud, inventory_before)
 
 
-def test_a_session_that_was_killed_while_it_clobbered_is_finished_from_a_shell(cloud, before, session):
-    assert session("delete_stack", 1, "after").returncode == -signal.SIGKILL
+def test_clobber_command_finishes_clobber_of_killed_session(cloud, inventory_before, run_session):
+    assert run_session("delete_stack", 1, "after").returncode == -signal.SIGKILL
     command = [sys.executable, "-m", "cloudknot", "clobber", "killed", "--image", "--yes", "--cloud", "local"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOUDKNOT_LOCAL_DIR": str(cloud.directory)}
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=LONG)
     ck.Pars("killed", cloud=cloud).clobber()
-    until(lambda: inventory(cloud) == before)
+    until(lambda: inventory(cloud) == inventory_before)
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [("create_stack", 1, "after"), ("create_stack", 2, "after")])
-def test_ctrl_c_ends_it_at_once_and_the_next_goes_on(cloud, before, session, operation, number, when):
-    done = session(operation, number, when, signal.SIGINT)
-    assert done.returncode != 0
-    assert "KeyboardInterrupt" in done.stderr
-    is_left_as_it_was(cloud, before)
+def test_ctrl_c_ends_session_and_next_session_recovers(cloud, inventory_before, run_session, operation, number, when):
+    process = run_session(operation, number, when, signal.SIGINT)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in process.stderr
+    assert_next_session_recovers(cloud, inventory_before)

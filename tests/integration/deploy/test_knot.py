@@ -1,4 +1,4 @@
-"""Making a Knot: what it makes, what it reuses, and what it refuses, with every AWS call on record."""
+"""A knot makes, reuses or refuses its resources and runs maps, on the embedded cloud with recorded AWS calls."""
 
 import threading
 
@@ -12,7 +12,7 @@ LONG = 120
 
 
 class Recorder:
-    """Counts the calls that a cloud's door lets through, by operation."""
+    """A recorder of the AWS calls of a cloud's clients, each as ``service:Operation``."""
 
     def __init__(self, cloud):
         self.calls = []
@@ -28,13 +28,13 @@ class Recorder:
 
 @pytest.fixture
 def second_cloud(cloud):
-    """The same cloud through a door of its own, so that its calls can be told apart."""
+    """Return the same cloud as a second session, so that a recorder records only its calls."""
     return ck.LocalCloud(cloud.directory)
 
 
 @pytest.fixture
 def own_environments(cloud, monkeypatch):
-    """The cloud's own directory of environments, to which no other process adds any."""
+    """Return the cloud's own directory of environments: no other process adds any to it."""
     monkeypatch.delenv("CLOUDKNOT_LOCAL_ENVIRONMENTS")
     directory = cloud.directory / "environments"
     directory.mkdir(exist_ok=True)
@@ -45,52 +45,52 @@ def triple(x):
     return 3 * x
 
 
-def files_in(directory):
+def file_names(directory):
     return {path.name for path in directory.iterdir()}
 
 
-def test_making_the_same_knot_again_only_reads(cloud, second_cloud, own_environments):
+def test_unchanged_knot_is_reused_with_reads_only(cloud, second_cloud, own_environments):
     ck.Knot(name="again", func=triple, cloud=cloud)
-    environments = files_in(own_environments)
-    images = files_in(cloud.directory / "images")
+    environments = file_names(own_environments)
+    images = file_names(cloud.directory / "images")
     recorder = Recorder(second_cloud)
-    again = ck.Knot(name="again", func=triple, cloud=second_cloud)
+    reused = ck.Knot(name="again", func=triple, cloud=second_cloud)
     names = {call.partition(":")[2] for call in recorder.calls}
     assert names
     assert all(name.startswith(("Describe", "Get", "List", "Head")) for name in names), names
     assert len(recorder.calls) <= 11, recorder.calls
-    assert files_in(own_environments) == environments
-    assert files_in(cloud.directory / "images") == images
-    assert again.map([1]).result(LONG) == [3]
+    assert file_names(own_environments) == environments
+    assert file_names(cloud.directory / "images") == images
+    assert reused.map([1]).result(LONG) == [3]
 
 
-def test_a_changed_function_costs_no_stack_operation(cloud, second_cloud, own_environments):
+def test_changed_function_registers_a_revision_and_no_stack_update(cloud, second_cloud, own_environments):
     ck.Knot(name="edited", func=lambda x: x, cloud=cloud)
-    environments = files_in(own_environments)
+    environments = file_names(own_environments)
     recorder = Recorder(second_cloud)
     edited = ck.Knot(name="edited", func=lambda x: x + 1, cloud=second_cloud)
     assert not [call for call in recorder.calls if "Stack" in call and not call.endswith("DescribeStacks")]
     assert recorder.calls.count("batch:RegisterJobDefinition") == 1
-    assert files_in(own_environments) == environments
+    assert file_names(own_environments) == environments
     assert edited.map([1]).result(LONG) == [2]
 
 
-def test_a_map_submits_once_however_many_elements(cloud, second_cloud):
+def test_map_submits_one_job_for_any_number_of_elements(cloud, second_cloud):
     ck.Knot(name="counted", func=triple, cloud=cloud)
     knot = ck.Knot(name="counted", func=triple, cloud=second_cloud)
-    counts = []
-    for number in (2, 50):
+    submissions = []
+    for count in (2, 50):
         recorder = Recorder(second_cloud)
-        future = knot.map(range(number))
+        future = knot.map(range(count))
         future.cancel()
-        counts.append(recorder.calls.count("batch:SubmitJob"))
+        submissions.append(recorder.calls.count("batch:SubmitJob"))
         # The inputs, the manifest, and the record of the submission.
         assert recorder.calls.count("s3:PutObject") == 3
-    assert counts == [1, 1]
+    assert submissions == [1, 1]
 
 
 @pytest.mark.parametrize("failing", ["PutObject:submission.json", "SubmitJob:"])
-def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud, failing):
+def test_failed_submission_leaves_no_job_in_the_history(cloud, second_cloud, failing):
     knot = ck.Knot(name="refused-map", func=triple, cloud=second_cloud)
     operation, _, key = failing.partition(":")
     submitted = []
@@ -100,9 +100,9 @@ def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud
             raise RuntimeError("the line went dead")
 
     second_cloud.client("s3").meta.events.register("before-call", refuse)
-    submitter = second_cloud.client("batch")
-    submitter.meta.events.register("before-call", refuse)
-    submitter.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))
+    batch = second_cloud.client("batch")
+    batch.meta.events.register("before-call", refuse)
+    batch.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))
     with pytest.raises(RuntimeError, match="line went dead"):
         knot.map([1, 2])
     statuses = (
@@ -112,7 +112,7 @@ def test_a_map_that_cannot_be_submitted_whole_leaves_nothing(cloud, second_cloud
     assert ck.Knot(name="refused-map", cloud=cloud).jobs == []
 
 
-def test_its_names_are_the_papers(cloud):
+def test_knot_resources_have_the_names_of_the_paper(cloud):
     knot = ck.Knot(name="named", func=triple, cloud=cloud, retries=2)
     assert knot.name == knot.knot_name == "named"
     assert knot.job_queue == "named-cloudknot-job-queue"
@@ -128,29 +128,31 @@ def test_its_names_are_the_papers(cloud):
     assert knot.docker_repo.name == "cloudknot"
 
 
-def test_objects_show_the_names_of_their_classes(cloud):
-    """A unit test compares those with the reference page."""
+def test_objects_have_only_the_public_names_of_their_classes(cloud):
+    """A unit test compares the names of the classes with the reference page."""
     knot = ck.Knot(name="shown", func=triple, cloud=cloud)
-    for one in (knot, knot.pars, knot.docker_repo):
-        shown, listed = ({name for name in dir(each) if not name.startswith("_")} for each in (one, type(one)))
-        assert shown == listed
+    for public in (knot, knot.pars, knot.docker_repo):
+        names, names_of_class = (
+            {name for name in dir(owner) if not name.startswith("_")} for owner in (public, type(public))
+        )
+        assert names == names_of_class
 
 
-def test_a_knot_is_found_by_its_name_alone(cloud):
-    made = ck.Knot(name="found", func=triple, cloud=cloud)
-    future = made.map([1, 2])
-    found = ck.Knot(name="found", cloud=cloud)
-    assert found.job_definition == made.job_definition
-    assert found.jobs[-1].result(LONG) == future.result(LONG) == [3, 6]
-    assert found.map([5]).result(LONG) == [15]
+def test_knot_without_function_connects_by_name_and_maps(cloud):
+    knot = ck.Knot(name="found", func=triple, cloud=cloud)
+    future = knot.map([1, 2])
+    connected = ck.Knot(name="found", cloud=cloud)
+    assert connected.job_definition == knot.job_definition
+    assert connected.jobs[-1].result(LONG) == future.result(LONG) == [3, 6]
+    assert connected.map([5]).result(LONG) == [15]
 
 
-def test_a_knot_that_does_not_exist_is_an_error_that_says_what_to_do(cloud):
+def test_error_for_unknown_knot_asks_for_a_function(cloud):
     with pytest.raises(ck.ResourceDoesNotExistException, match=r"no knot 'nowhere'.*func="):
         ck.Knot(name="nowhere", cloud=cloud)
 
 
-def test_a_clobbered_knot_refuses_use(cloud):
+def test_clobbered_knot_refuses_map_until_it_is_made_again(cloud):
     knot = ck.Knot(name="clobbered", func=triple, cloud=cloud)
     future = knot.map([1])
     future.result(LONG)
@@ -169,32 +171,32 @@ def version_of_six():
     return six.__version__
 
 
-def test_the_job_has_exactly_the_requirements_asked_for(cloud):
+def test_job_has_the_required_version_of_a_package(cloud):
     knot = ck.Knot(name="six", func=lambda _: version_of_six(), requirements=["six==1.16.0"], cloud=cloud)
     assert knot.map([0]).result(LONG) == ["1.16.0"]
 
 
-def modules_there(names):
+def importable_modules(names):
     import importlib.util
 
     return [name for name in names if importlib.util.find_spec(name)]
 
 
-def test_nothing_of_the_session_is_importable_in_the_job(knot_of):
+def test_job_cannot_import_packages_of_the_session(knot_of):
     names = ["boto3", "cloudpickle", "moto", "pytest", "cloudknot", "rich", "hypothesis"]
-    assert knot_of(modules_there).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
+    assert knot_of(importable_modules).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
 
 
-def test_a_failed_installation_shows_what_the_installer_said(cloud, own_environments):
-    before = files_in(own_environments)
+def test_error_for_failed_installation_shows_the_installers_output(cloud, own_environments):
+    before = file_names(own_environments)
     with pytest.raises(ImageError, match="this-is-no-package-of-anybodys") as caught:
         ck.Knot(name="broken", func=triple, requirements=["this-is-no-package-of-anybodys==9.9"], cloud=cloud)
     assert "No matching distribution" in str(caught.value)
-    assert {name for name in files_in(own_environments) - before if not name.endswith(".lock")} == set()
+    assert {name for name in file_names(own_environments) - before if not name.endswith(".lock")} == set()
 
 
 @pytest.mark.parametrize(
-    ("choices", "text"),
+    ("choices", "message"),
     [
         ({"name": "3-wrong"}, "name='3-wrong'"),
         ({"name": "x" * 46}, "45"),
@@ -210,14 +212,14 @@ def test_a_failed_installation_shows_what_the_installer_said(cloud, own_environm
         ({"requirements": ["not a requirement !"]}, "not a requirement"),
     ],
 )
-def test_a_bad_choice_is_refused_before_anything_is_made(cloud, choices, text):
+def test_bad_choice_is_refused_before_any_aws_call(cloud, choices, message):
     recorder = Recorder(cloud)
-    with pytest.raises(CloudknotInputError, match=text):
+    with pytest.raises(CloudknotInputError, match=message):
         ck.Knot(**{"name": "refused", "func": triple, "cloud": cloud, **choices})
     assert recorder.calls == []
 
 
-def test_a_function_that_cannot_be_pickled_names_the_variable(cloud):
+def test_error_for_unpicklable_function_names_the_variable(cloud):
     guard = threading.Lock()
 
     def guarded(x):
@@ -237,8 +239,8 @@ def nap(seconds):
     return seconds
 
 
-def test_ending_a_job_of_600_children_costs_as_few_calls_as_one_of_2(cloud, second_cloud):
-    """The future goes on looking meanwhile, so that a call more or less is by chance."""
+def test_cancelling_600_children_costs_as_few_calls_as_cancelling_2(cloud, second_cloud):
+    """The collector polls meanwhile, so the number of calls varies a little."""
     knot = ck.Knot(name="ended", func=nap, cloud=second_cloud)
     costs = []
     for children in (2, 600):

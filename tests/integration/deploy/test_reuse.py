@@ -1,4 +1,4 @@
-"""A knot that exists is adopted: what that costs in calls, what is said of it, and what is refused."""
+"""An existing knot is reused: its calls, its warnings and the changes it refuses, on the embedded cloud."""
 
 import logging
 import os
@@ -18,17 +18,18 @@ from tests.helpers.functions import cube, square
 from tests.helpers.inventory import inventory
 
 LONG = 120
-TYPES = ["describe_instance_type_offerings", "describe_instance_types"]
+TYPE_LOOKUPS = ["describe_instance_type_offerings", "describe_instance_types"]
 
 
 @pytest.fixture
-def counting(cloud):
+def counting_cloud(cloud):
     return CountingCloud(cloud.directory)
 
 
 @pytest.fixture
-def said(caplog):
-    """The lines that cloudknot has said of knots so far; another map's collector may have something to say, too."""
+def knot_warnings(caplog):
+    """Return a getter of the warnings about knots so far."""
+    # Collectors of other runs may warn, too.
     caplog.set_level(logging.WARNING, logger="cloudknot")
     return lambda: [line for line in caplog.messages if line.startswith("The knot ")]
 
@@ -43,85 +44,85 @@ def environment_of(cloud, knot):
     return answer["computeEnvironments"][0]["computeResources"]
 
 
-def test_an_unchanged_knot_is_only_read_and_nothing_is_said(counting, said):
-    first = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting)
-    counting.calls.clear()
-    second = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting)
-    assert counting.writes == []
-    assert len(counting.calls) <= 10
-    assert said() == []
+def test_unchanged_knot_is_only_read_without_a_warning(counting_cloud, knot_warnings):
+    first = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    second = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting_cloud)
+    assert counting_cloud.writes == []
+    assert len(counting_cloud.calls) <= 10
+    assert knot_warnings() == []
     assert second.job_definition == first.job_definition
 
 
-def test_a_new_function_is_one_call_and_one_line(counting, said):
-    ck.Knot(name="reuse-function", func=square, cloud=counting)
-    counting.calls.clear()
-    knot = ck.Knot(name="reuse-function", func=cube, cloud=counting)
-    assert [call for call in counting.writes if call != "put_image"] == ["register_job_definition"]
-    (line,) = said()
+def test_new_function_registers_one_revision_and_logs_one_line(counting_cloud, knot_warnings):
+    ck.Knot(name="reuse-function", func=square, cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    knot = ck.Knot(name="reuse-function", func=cube, cloud=counting_cloud)
+    assert [call for call in counting_cloud.writes if call != "put_image"] == ["register_job_definition"]
+    (line,) = knot_warnings()
     assert line == (
         "The knot 'reuse-function' is updated: function. Running maps keep the version that they started with."
     )
     assert knot.map([2]).result(LONG) == [8]
 
 
-def test_running_maps_keep_their_function(counting):
-    running = ck.Knot(name="reuse-running", func=slow_square, cloud=counting).map([2, 3])
-    newer = ck.Knot(name="reuse-running", func=cube, cloud=counting)
+def test_running_map_keeps_its_function_after_an_update(counting_cloud):
+    running = ck.Knot(name="reuse-running", func=slow_square, cloud=counting_cloud).map([2, 3])
+    newer = ck.Knot(name="reuse-running", func=cube, cloud=counting_cloud)
     assert newer.map([2, 3]).result(LONG) == [8, 27]
     assert running.result(LONG) == [4, 9]
     assert running.job.job_definition != newer.job_definition.arn
 
 
-def test_by_its_name_a_knot_has_the_function_that_it_was_made_with_last(counting):
+def test_knot_connected_by_name_has_its_latest_function(counting_cloud):
     for func in (square, cube, square):
-        ck.Knot(name="reuse-last", func=func, cloud=counting)
-    found = ck.Knot(name="reuse-last", cloud=CountingCloud(counting.directory))
-    assert found.map([3]).result(LONG) == [9]
+        ck.Knot(name="reuse-last", func=func, cloud=counting_cloud)
+    connected = ck.Knot(name="reuse-last", cloud=CountingCloud(counting_cloud.directory))
+    assert connected.map([3]).result(LONG) == [9]
 
 
-def test_new_requirements_are_told_from_a_new_function(counting, said):
-    ck.Knot(name="reuse-needs", func=square, requirements=["six==1.16.0"], cloud=counting)
-    counting.calls.clear()
-    ck.Knot(name="reuse-needs", func=square, requirements=[], cloud=counting)
-    assert [call for call in counting.writes if call != "put_image"] == ["register_job_definition"]
-    assert [line.partition(": ")[2].partition(".")[0] for line in said()] == ["requirements or base image"]
+def test_warning_names_changed_requirements_and_not_the_function(counting_cloud, knot_warnings):
+    ck.Knot(name="reuse-needs", func=square, requirements=["six==1.16.0"], cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    ck.Knot(name="reuse-needs", func=square, requirements=[], cloud=counting_cloud)
+    assert [call for call in counting_cloud.writes if call != "put_image"] == ["register_job_definition"]
+    assert [line.partition(": ")[2].partition(".")[0] for line in knot_warnings()] == ["requirements or base image"]
 
 
-def test_choices_of_a_job_are_a_revision(counting, said):
-    ck.Knot(name="reuse-job", func=square, cloud=counting)
-    counting.calls.clear()
-    knot = ck.Knot(name="reuse-job", func=square, memory=600, retries=2, timeout=90, cloud=counting)
-    assert counting.writes == ["register_job_definition"]
-    assert "memory 7500 -> 600; retries 1 -> 2; timeout none -> 90" in said()[0]
-    assert ck.Knot(name="reuse-job", cloud=counting).job_definition.retries == knot.job_definition.retries == 2
+def test_new_job_choices_register_a_revision(counting_cloud, knot_warnings):
+    ck.Knot(name="reuse-job", func=square, cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    knot = ck.Knot(name="reuse-job", func=square, memory=600, retries=2, timeout=90, cloud=counting_cloud)
+    assert counting_cloud.writes == ["register_job_definition"]
+    assert "memory 7500 -> 600; retries 1 -> 2; timeout none -> 90" in knot_warnings()[0]
+    assert ck.Knot(name="reuse-job", cloud=counting_cloud).job_definition.retries == knot.job_definition.retries == 2
 
 
-def test_choices_of_the_machines_are_an_update(counting, said):
-    linked_role(counting, SPOT)
-    ck.Knot(name="reuse-machines", func=square, cloud=counting)
-    counting.calls.clear()
-    knot = ck.Knot(name="reuse-machines", func=square, max_vcpus=3, bid_percentage=50, cloud=counting)
-    assert counting.writes == ["update_stack"]
-    assert "max_vcpus 256 -> 3; bid_percentage none -> 50" in said()[0]
-    resources = environment_of(counting, knot)
+def test_new_machine_choices_update_the_stack_once(counting_cloud, knot_warnings):
+    linked_role(counting_cloud, SPOT)
+    ck.Knot(name="reuse-machines", func=square, cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    knot = ck.Knot(name="reuse-machines", func=square, max_vcpus=3, bid_percentage=50, cloud=counting_cloud)
+    assert counting_cloud.writes == ["update_stack"]
+    assert "max_vcpus 256 -> 3; bid_percentage none -> 50" in knot_warnings()[0]
+    resources = environment_of(counting_cloud, knot)
     assert (int(resources["maxvCpus"]), resources["type"], int(resources["bidPercentage"])) == (3, "SPOT", 50)
-    counting.calls.clear()
-    ck.Knot(name="reuse-machines", func=square, max_vcpus=3, bid_percentage=50, cloud=counting)
-    assert counting.writes == []
-    assert len(said()) == 1
+    counting_cloud.calls.clear()
+    ck.Knot(name="reuse-machines", func=square, max_vcpus=3, bid_percentage=50, cloud=counting_cloud)
+    assert counting_cloud.writes == []
+    assert len(knot_warnings()) == 1
 
 
-def test_the_number_of_vcpus_to_begin_with_is_not_given_again(counting, said):
-    """Batch has its own by now, and refuses to be told a lower one."""
-    ck.Knot(name="reuse-desired", func=square, desired_vcpus=8, cloud=counting)
-    knot = ck.Knot(name="reuse-desired", func=square, desired_vcpus=0, priority=3, cloud=counting)
-    assert [line.partition(": ")[2].partition(".")[0] for line in said()] == ["priority 1 -> 3"]
-    assert int(environment_of(counting, knot)["desiredvCpus"]) == 8
+def test_update_leaves_desired_vcpus_to_batch(counting_cloud, knot_warnings):
+    """Batch manages the number itself by now, and refuses a lower one."""
+    ck.Knot(name="reuse-desired", func=square, desired_vcpus=8, cloud=counting_cloud)
+    knot = ck.Knot(name="reuse-desired", func=square, desired_vcpus=0, priority=3, cloud=counting_cloud)
+    assert [line.partition(": ")[2].partition(".")[0] for line in knot_warnings()] == ["priority 1 -> 3"]
+    assert int(environment_of(counting_cloud, knot)["desiredvCpus"]) == 8
 
 
 @pytest.mark.parametrize(
-    ("choice", "words"),
+    ("choice", "message"),
     [
         ({"job_queue_name": "other"}, "AWS cannot rename it"),
         ({"job_definition_name": "other"}, "AWS cannot rename it"),
@@ -129,90 +130,94 @@ def test_the_number_of_vcpus_to_begin_with_is_not_given_again(counting, said):
         ({"instance_types": "fargate"}, "AWS cannot turn EC2 instances into Fargate"),
     ],
 )
-def test_what_cannot_change_is_refused_before_anything_is_made(counting, choice, words):
-    ck.Knot(name="reuse-fixed", func=square, cloud=counting)
-    counting.calls.clear()
-    with pytest.raises(ck.CloudknotInputError, match=rf"{words}.*another name.*clobber\(\)"):
-        ck.Knot(name="reuse-fixed", func=cube, cloud=counting, **choice)
-    assert counting.writes == []
+def test_change_of_a_fixed_choice_is_refused_before_any_write(counting_cloud, choice, message):
+    ck.Knot(name="reuse-fixed", func=square, cloud=counting_cloud)
+    counting_cloud.calls.clear()
+    with pytest.raises(ck.CloudknotInputError, match=rf"{message}.*another name.*clobber\(\)"):
+        ck.Knot(name="reuse-fixed", func=cube, cloud=counting_cloud, **choice)
+    assert counting_cloud.writes == []
 
 
-def test_tags_that_are_not_set_are_said(counting, said):
-    ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "a"}, cloud=counting)
-    knot = ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "b"}, cloud=counting)
+def test_warning_names_tags_that_an_existing_knot_does_not_get(counting_cloud, knot_warnings):
+    ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "a"}, cloud=counting_cloud)
+    knot = ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "b"}, cloud=counting_cloud)
     assert knot.tags["Project"] == "a"
-    assert len(said()) == 1
-    assert "keeps its tags. Not set: Project=b." in said()[0]
+    assert len(knot_warnings()) == 1
+    assert "keeps its tags. Not set: Project=b." in knot_warnings()[0]
 
 
-def test_the_network_of_pars_is_not_exchanged(counting):
-    pars = ck.Pars("reuse-pars", cloud=counting)
-    counting.calls.clear()
+def test_existing_pars_refuses_another_network(counting_cloud):
+    pars = ck.Pars("reuse-pars", cloud=counting_cloud)
+    counting_cloud.calls.clear()
     with pytest.raises(ck.CloudknotInputError, match=r"use_default_vpc=False.*another name"):
-        ck.Pars("reuse-pars", use_default_vpc=False, cloud=counting)
-    assert counting.writes == []
+        ck.Pars("reuse-pars", use_default_vpc=False, cloud=counting_cloud)
+    assert counting_cloud.writes == []
     pars.clobber()
-    own = ck.Pars("reuse-pars", use_default_vpc=False, ipv4_cidr="10.9.0.0/16", cloud=counting)
+    own = ck.Pars("reuse-pars", use_default_vpc=False, ipv4_cidr="10.9.0.0/16", cloud=counting_cloud)
     with pytest.raises(ck.CloudknotInputError, match=r"^ipv4_cidr='10\.8\.0\.0/16' cannot be set: .*'10\.9\.0\.0/16'"):
-        ck.Pars("reuse-pars", use_default_vpc=False, ipv4_cidr="10.8.0.0/16", cloud=counting)
-    assert ck.Pars("reuse-pars", cloud=counting).vpc == own.vpc
+        ck.Pars("reuse-pars", use_default_vpc=False, ipv4_cidr="10.8.0.0/16", cloud=counting_cloud)
+    assert ck.Pars("reuse-pars", cloud=counting_cloud).vpc == own.vpc
     own.clobber()
 
 
-def test_instance_types_are_looked_for_in_the_region(counting):
-    counting.calls.clear()
+def test_instance_types_missing_in_the_region_are_refused(counting_cloud):
+    counting_cloud.calls.clear()
     with pytest.raises(ck.CloudknotInputError, match=r"'c6i\.larg' .*us-east-1\. Near matches: c6i\.large") as caught:
-        ck.Knot(name="reuse-types", func=square, instance_types=["m5", "c6i.larg"], cloud=counting)
+        ck.Knot(name="reuse-types", func=square, instance_types=["m5", "c6i.larg"], cloud=counting_cloud)
     assert "instance_types=" in str(caught.value)
     with pytest.raises(ck.CloudknotInputError, match=r"'c66' .*Near matches: c6"):
-        ck.Knot(name="reuse-types", func=square, instance_types="c66", cloud=counting)
-    assert counting.writes == []
-    assert Stack(counting, "reuse-types-cloudknot").state() is None
+        ck.Knot(name="reuse-types", func=square, instance_types="c66", cloud=counting_cloud)
+    assert counting_cloud.writes == []
+    assert Stack(counting_cloud, "reuse-types-cloudknot").state() is None
 
 
-def test_a_job_larger_than_the_machines_named_is_refused(counting):
+def test_job_larger_than_its_instance_types_is_refused(counting_cloud):
     with pytest.raises(ck.CloudknotInputError, match=r"^job_def_vcpus=8 .*c5\.large.*=2 or less"):
-        ck.Knot(name="reuse-large", func=square, instance_types="c5.large", job_def_vcpus=8, cloud=counting)
+        ck.Knot(name="reuse-large", func=square, instance_types="c5.large", job_def_vcpus=8, cloud=counting_cloud)
     with pytest.raises(ck.CloudknotInputError, match=r"^n_gpus=1 .*c5.*no GPU\. .*instance_types='g5'"):
-        ck.Knot(name="reuse-large", func=square, instance_types="c5", n_gpus=1, cloud=counting)
-    assert counting.writes == []
+        ck.Knot(name="reuse-large", func=square, instance_types="c5", n_gpus=1, cloud=counting_cloud)
+    assert counting_cloud.writes == []
 
 
-def test_types_are_asked_about_once(counting):
-    knot = ck.Knot(name="reuse-asked", func=square, instance_types=["c5.large", "m5"], cloud=counting)
-    assert [call for call in counting.calls if call in TYPES] == TYPES
-    assert environment_of(counting, knot)["instanceTypes"] == ["c5.large", "m5"]
-    counting.calls.clear()
-    ck.Knot(name="reuse-asked", func=square, instance_types=["c5.large", "m5"], cloud=counting)
-    assert not {*counting.calls} & {*TYPES}
-    ck.Knot(name="reuse-asked", func=square, cloud=counting)
-    assert not {*counting.calls} & {*TYPES}
+def test_instance_types_are_looked_up_once(counting_cloud):
+    knot = ck.Knot(name="reuse-asked", func=square, instance_types=["c5.large", "m5"], cloud=counting_cloud)
+    assert [call for call in counting_cloud.calls if call in TYPE_LOOKUPS] == TYPE_LOOKUPS
+    assert environment_of(counting_cloud, knot)["instanceTypes"] == ["c5.large", "m5"]
+    counting_cloud.calls.clear()
+    ck.Knot(name="reuse-asked", func=square, instance_types=["c5.large", "m5"], cloud=counting_cloud)
+    assert not {*counting_cloud.calls} & {*TYPE_LOOKUPS}
+    ck.Knot(name="reuse-asked", func=square, cloud=counting_cloud)
+    assert not {*counting_cloud.calls} & {*TYPE_LOOKUPS}
 
 
 @pytest.mark.parametrize(
     ("types", "kind", "size"),
     [("fargate", "FARGATE", {}), ("fargate-spot", "FARGATE_SPOT", {"job_def_vcpus": 2, "memory": 4096})],
 )
-def test_fargate(counting, types, kind, size):
-    knot = ck.Knot(name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting, **size)
+def test_fargate_knot_runs_a_map_and_is_reused(counting_cloud, types, kind, size):
+    knot = ck.Knot(
+        name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting_cloud, **size
+    )
     future = knot.map([1, 2, 3])
     assert future.result(LONG) == [1, 4, 9]
-    assert environment_of(counting, knot)["type"] == kind
+    assert environment_of(counting_cloud, knot)["type"] == kind
     (job,) = future.job._view.describe_jobs()
     assert job["platformCapabilities"] == ["FARGATE"]
     assert job["container"]["networkConfiguration"] == {"assignPublicIp": "ENABLED"}
-    given = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
-    assert given == {"VCPU": str(size.get("job_def_vcpus", 1)), "MEMORY": str(size.get("memory", 8192))}
-    counting.calls.clear()
-    again = ck.Knot(name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting, **size)
-    assert counting.writes == []
-    again.clobber()
+    requirements = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+    assert requirements == {"VCPU": str(size.get("job_def_vcpus", 1)), "MEMORY": str(size.get("memory", 8192))}
+    counting_cloud.calls.clear()
+    reused = ck.Knot(
+        name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting_cloud, **size
+    )
+    assert counting_cloud.writes == []
+    reused.clobber()
 
 
-def test_batchs_own_words_for_the_types(counting):
-    knot = ck.Knot(name="reuse-any", func=square, instance_types="default_x86_64", cloud=counting)
-    assert not {*counting.calls} & {*TYPES}
-    assert environment_of(counting, knot)["instanceTypes"] == ["default_x86_64"]
+def test_batchs_default_instance_types_need_no_lookup(counting_cloud):
+    knot = ck.Knot(name="reuse-any", func=square, instance_types="default_x86_64", cloud=counting_cloud)
+    assert not {*counting_cloud.calls} & {*TYPE_LOOKUPS}
+    assert environment_of(counting_cloud, knot)["instanceTypes"] == ["default_x86_64"]
     assert knot.map([4]).result(LONG) == [16]
 
 
@@ -220,32 +225,37 @@ def shout(x):
     print("shouted", x)
 
 
-def test_each_knot_has_a_log_group_that_goes_with_it(counting):
-    knot = ck.Knot(name="reuse-logs", func=shout, cloud=counting)
+def test_knot_has_its_own_log_group_until_it_is_clobbered(counting_cloud):
+    knot = ck.Knot(name="reuse-logs", func=shout, cloud=counting_cloud)
     future = knot.map(["a"])
     future.result(LONG)
+    # As on AWS, the log may arrive after the result.
     deadline = time.monotonic() + LONG
     while not (lines := list(future.job.logs(0))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert lines == ["shouted a"]
-    groups = counting.call("logs", "describe_log_groups", logGroupNamePrefix="/cloudknot/reuse-logs")["logGroups"]
+    groups = counting_cloud.call("logs", "describe_log_groups", logGroupNamePrefix="/cloudknot/reuse-logs")[
+        "logGroups"
+    ]
     assert [(group["logGroupName"], group["retentionInDays"]) for group in groups] == [("/cloudknot/reuse-logs", 90)]
     knot.clobber()
-    groups = counting.call("logs", "describe_log_groups", logGroupNamePrefix="/cloudknot/reuse-logs")["logGroups"]
+    groups = counting_cloud.call("logs", "describe_log_groups", logGroupNamePrefix="/cloudknot/reuse-logs")[
+        "logGroups"
+    ]
     assert groups == []
     assert list(future.job.logs(0)) == []
 
 
-def test_threads_that_make_the_same_knot_at_once(counting):
+def test_threads_that_make_one_knot_share_its_stack(counting_cloud):
     with ThreadPoolExecutor(3) as pool:
-        making = [pool.submit(ck.Knot, name="reuse-threads", func=square, cloud=counting) for _ in range(3)]
-        knots = [each.result() for each in making]
+        futures = [pool.submit(ck.Knot, name="reuse-threads", func=square, cloud=counting_cloud) for _ in range(3)]
+        knots = [future.result() for future in futures]
     assert len({knot.stack_id for knot in knots}) == 1
     assert knots[0].map([5]).result(LONG) == [25]
 
 
-class Interrupted(CountingCloud):
-    """A session that does something else when it has seen its stack, and is about to find out the policies for it."""
+class RacingSession(CountingCloud):
+    """A session that calls one function of ``meanwhile`` after it reads its stack, before it lists policies."""
 
     def __init__(self, directory, meanwhile):
         super().__init__(directory)
@@ -262,25 +272,27 @@ def policies_of(cloud, name):
     return {arn.rpartition("/")[2] for arn in arns}
 
 
-def test_a_pars_that_another_session_changes_meanwhile_loses_nothing(counting):
-    pars = ck.Pars("reuse-raced", cloud=counting)
+def test_pars_keeps_policies_that_other_sessions_add_meanwhile(counting_cloud):
+    pars = ck.Pars("reuse-raced", cloud=counting_cloud)
     others = ["AmazonSQSFullAccess", "AmazonSNSFullAccess"]
-    meanwhile = [lambda policy=policy: ck.Pars("reuse-raced", policies=policy, cloud=counting) for policy in others]
-    session = Interrupted(counting.directory, meanwhile)
+    meanwhile = [
+        lambda policy=policy: ck.Pars("reuse-raced", policies=policy, cloud=counting_cloud) for policy in others
+    ]
+    session = RacingSession(counting_cloud.directory, meanwhile)
     ck.Pars("reuse-raced", policies="AmazonS3FullAccess", cloud=session)
-    assert policies_of(counting, "reuse-raced") == {"AmazonS3FullAccess", *others}
-    attached = counting.call("iam", "list_attached_role_policies", RoleName=pars.job_role.rpartition("/")[2])
-    assert {one["PolicyName"] for one in attached["AttachedPolicies"]} == {"AmazonS3FullAccess", *others}
+    assert policies_of(counting_cloud, "reuse-raced") == {"AmazonS3FullAccess", *others}
+    attached = counting_cloud.call("iam", "list_attached_role_policies", RoleName=pars.job_role.rpartition("/")[2])
+    assert {policy["PolicyName"] for policy in attached["AttachedPolicies"]} == {"AmazonS3FullAccess", *others}
     pars.clobber()
 
 
-def test_many_sessions_that_change_one_pars_at_once(counting):
-    pars = ck.Pars("reuse-crowd", cloud=counting)
+def test_concurrent_sessions_all_add_their_policies_to_a_pars(counting_cloud):
+    pars = ck.Pars("reuse-crowd", cloud=counting_cloud)
     wanted = ["AmazonS3FullAccess", "AmazonSQSFullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"]
     with ThreadPoolExecutor(len(wanted)) as pool:
-        changing = [pool.submit(ck.Pars, "reuse-crowd", policies=one, cloud=counting) for one in wanted]
-        assert {each.result(LONG).stack_id for each in changing} == {pars.stack_id}
-    assert policies_of(counting, "reuse-crowd") == {*wanted}
+        futures = [pool.submit(ck.Pars, "reuse-crowd", policies=policy, cloud=counting_cloud) for policy in wanted]
+        assert {future.result(LONG).stack_id for future in futures} == {pars.stack_id}
+    assert policies_of(counting_cloud, "reuse-crowd") == {*wanted}
     pars.clobber()
 
 
@@ -298,9 +310,9 @@ print(knot.stack_id, knot.map([1, 2]).result(120))
 """
 
 
-def test_processes_that_make_the_same_knot_at_once_each_run_their_own_function(cloud, tmp_path):
+def test_concurrent_processes_share_a_knot_and_run_their_own_functions(cloud, tmp_path):
     start = str(time.time() + 3)
-    processes = []
+    processes = []  # All wait for `start`, so that they make the knot at once.
     for number in range(3):
         script = tmp_path / f"session{number}.py"
         script.write_text(textwrap.dedent(SESSION.format(number=number)))
@@ -314,7 +326,7 @@ def test_processes_that_make_the_same_knot_at_once_each_run_their_own_function(c
 
 
 @pytest.mark.parametrize(
-    ("policies", "words"),
+    ("policies", "message"),
     [
         ("AmazonS3FulAccess", r"^pars_policies='AmazonS3FulAccess' is not .*Near matches: .*AmazonS3FullAccess"),
         (
@@ -323,25 +335,25 @@ def test_processes_that_make_the_same_knot_at_once_each_run_their_own_function(c
         ),
     ],
 )
-def test_policies_that_nobody_has_are_refused_before_anything_is_made(tmp_path, policies, words):
+def test_unknown_policy_is_refused_before_anything_is_made(tmp_path, policies, message):
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         before = inventory(cloud)
-        with pytest.raises(ck.CloudknotInputError, match=words):
+        with pytest.raises(ck.CloudknotInputError, match=message):
             ck.Knot(name="typo", func=square, pars_policies=policies, cloud=cloud)
         assert inventory(cloud) == before
 
 
-def test_a_policy_of_the_settings_is_looked_for_too(counting, tmp_path, monkeypatch):
+def test_unknown_policy_in_the_settings_is_refused_before_any_write(counting_cloud, tmp_path, monkeypatch):
     (tmp_path / "settings").write_text("[aws]\ns3-bucket-policy = AmazonS3FulAccess\n")
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
     with pytest.raises(
         ck.CloudknotInputError, match=r"^set_s3_params: policy='AmazonS3FulAccess' is not an IAM policy .*Near"
     ):
-        ck.Knot(name="reuse-setting", func=square, cloud=counting)
-    assert counting.writes == []
+        ck.Knot(name="reuse-setting", func=square, cloud=counting_cloud)
+    assert counting_cloud.writes == []
 
 
-def test_policies_that_reach_other_knots_are_logged_in_one_line(tmp_path, caplog):
+def test_warning_names_policies_that_reach_other_knots_once(tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="cloudknot")
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
@@ -355,12 +367,12 @@ def test_policies_that_reach_other_knots_are_logged_in_one_line(tmp_path, caplog
         assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
 
 
-def test_policies_beside_a_pars_are_its_own_to_have(counting):
-    pars = ck.Pars("reuse-beside", cloud=counting)
-    counting.calls.clear()
+def test_policies_beside_a_given_pars_are_refused(counting_cloud):
+    pars = ck.Pars("reuse-beside", cloud=counting_cloud)
+    counting_cloud.calls.clear()
     with pytest.raises(
         ck.CloudknotInputError, match=r"^pars_policies=.*Pass pars=Pars\(policies=\['AmazonS3FullAccess'\]\)"
     ):
-        ck.Knot(name="reuse-beside", func=square, pars=pars, pars_policies="AmazonS3FullAccess", cloud=counting)
-    assert counting.writes == []
+        ck.Knot(name="reuse-beside", func=square, pars=pars, pars_policies="AmazonS3FullAccess", cloud=counting_cloud)
+    assert counting_cloud.writes == []
     pars.clobber()

@@ -1,4 +1,4 @@
-"""Pars and the knot's resources, deployed by their templates to an AWS-compatible server over HTTP."""
+"""The templates deploy a Pars and the resources of a knot to a moto server over HTTP."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": 
 
 
 class CountingCloud(Counting, Cloud):
-    """A session's view of the server."""
+    """A session on the server that records its calls."""
 
     def __init__(self, endpoint_url: str, bucket: str | None = None) -> None:
         super().__init__(REGION, endpoint_url=endpoint_url, bucket=bucket)
 
 
-def forget_everything() -> None:
-    """Empty the account, but for the thousand policies that AWS manages: to read them anew takes seconds."""
+def empty_account() -> None:
+    """Empty the account, except the thousand policies that AWS manages: moto needs seconds to load them."""
     for service in SERVICES:
         for account in get_backend(service).values():
             account.reset()
@@ -66,10 +66,10 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def cloud(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> CountingCloud:
-    """A cloud with nothing in it but what a new account has."""
+    """Return a session on a new account."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    forget_everything()
+    empty_account()
     return CountingCloud(endpoint)
 
 
@@ -79,7 +79,7 @@ def pars(cloud: CountingCloud) -> Pars:
 
 
 def deploy(pars: Pars, image_uri: str = "cloudknot:1", **choices: Any) -> KnotResources:
-    """Deploy as a plan has it whose choices were not looked for in the region."""
+    """Deploy a plan of these choices, without looking them up in the region."""
     return deploy_knot(plan_for(pars, **choices), Prerequisites(pars, image_uri))
 
 
@@ -100,12 +100,12 @@ def plan_for(pars: Pars, **choices: Any) -> KnotPlan:
 
 def compute_environment(cloud: Cloud, name: str = "pi-calc-cloudknot-compute-environment") -> dict[str, Any]:
     answer = cloud.call("batch", "describe_compute_environments", computeEnvironments=[name])
-    found: dict[str, Any] = answer["computeEnvironments"][0]
-    return found
+    environment: dict[str, Any] = answer["computeEnvironments"][0]
+    return environment
 
 
 def launch_data(cloud: Cloud) -> dict[str, Any]:
-    """The newest version of the compute environment's launch template."""
+    """Return the newest version of the compute environment's launch template."""
     launch = compute_environment(cloud)["computeResources"]["launchTemplate"]
     answer = cloud.call(
         "ec2",
@@ -113,16 +113,17 @@ def launch_data(cloud: Cloud) -> dict[str, Any]:
         LaunchTemplateId=launch["launchTemplateId"],
         Versions=[launch["version"]],
     )
-    found: dict[str, Any] = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]
-    return found
+    data: dict[str, Any] = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    return data
 
 
-def definition(cloud: Cloud, arn: str) -> dict[str, Any]:
-    found: dict[str, Any] = cloud.call("batch", "describe_job_definitions", jobDefinitions=[arn])["jobDefinitions"][0]
-    return found
+def job_definition(cloud: Cloud, arn: str) -> dict[str, Any]:
+    answer = cloud.call("batch", "describe_job_definitions", jobDefinitions=[arn])
+    revision: dict[str, Any] = answer["jobDefinitions"][0]
+    return revision
 
 
-def test_pars_in_the_default_vpc(pars: Pars, cloud: CountingCloud) -> None:
+def test_pars_uses_the_default_vpc_and_service_linked_roles(pars: Pars, cloud: CountingCloud) -> None:
     vpc = cloud.call("ec2", "describe_vpcs", VpcIds=[pars.vpc])["Vpcs"][0]
     assert vpc["IsDefault"]
     subnets = cloud.call("ec2", "describe_subnets", SubnetIds=pars.subnets)["Subnets"]
@@ -134,7 +135,7 @@ def test_pars_in_the_default_vpc(pars: Pars, cloud: CountingCloud) -> None:
     assert pars.tags["Name"] == "default"
 
 
-def test_roles_and_their_permissions(cloud: CountingCloud) -> None:
+def test_pars_makes_named_roles_and_limits_jobs_to_the_bucket(cloud: CountingCloud) -> None:
     pars = Pars("lab", "batchy", "instancy", "spotty", policies="AmazonS3FullAccess", cloud=cloud)
     account = cloud.account
     assert pars.batch_service_role == f"arn:aws:iam::{account}:role/cloudknot/batchy"
@@ -151,7 +152,7 @@ def test_roles_and_their_permissions(cloud: CountingCloud) -> None:
     assert {"Key": "Name", "Value": "lab"} in tags
 
 
-def test_pars_with_a_vpc_of_their_own(cloud: CountingCloud) -> None:
+def test_pars_makes_a_vpc_of_its_own(cloud: CountingCloud) -> None:
     pars = Pars("own", use_default_vpc=False, ipv4_cidr="10.7.0.0/20", cloud=cloud)
     vpc = cloud.call("ec2", "describe_vpcs", VpcIds=[pars.vpc])["Vpcs"][0]
     assert (vpc["CidrBlock"], vpc["IsDefault"]) == ("10.7.0.0/20", False)
@@ -166,7 +167,7 @@ def test_pars_with_a_vpc_of_their_own(cloud: CountingCloud) -> None:
     assert any(route.get("GatewayId", "").startswith("igw-") for route in routes)
 
 
-def test_account_without_a_default_vpc(cloud: CountingCloud) -> None:
+def test_pars_makes_a_vpc_in_an_account_without_a_default_one(cloud: CountingCloud) -> None:
     default = [{"Name": "is-default", "Values": ["true"]}]
     (vpc,) = cloud.call("ec2", "describe_vpcs", Filters=default)["Vpcs"]
     inside = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
@@ -178,7 +179,7 @@ def test_account_without_a_default_vpc(cloud: CountingCloud) -> None:
     assert len(pars.subnets) == 2
 
 
-def test_pars_again_are_adopted_by_reading_twice(cloud: CountingCloud) -> None:
+def test_existing_pars_is_reused_with_two_reads(cloud: CountingCloud) -> None:
     first = Pars("own", use_default_vpc=False, ipv4_cidr="10.7.0.0/20", policies="AmazonS3FullAccess", cloud=cloud)
     cloud.calls.clear()
     again = Pars("own", policies="AmazonS3FullAccess", cloud=cloud)
@@ -188,7 +189,7 @@ def test_pars_again_are_adopted_by_reading_twice(cloud: CountingCloud) -> None:
     assert first.vpc == plain.vpc
 
 
-def test_policies_add_up(cloud: CountingCloud) -> None:
+def test_pars_adds_new_policies_to_its_earlier_ones(cloud: CountingCloud) -> None:
     own = cloud.call("iam", "create_policy", PolicyName="mine", PolicyDocument=POLICY)["Policy"]["Arn"]
     Pars(policies="AmazonS3FullAccess", cloud=cloud)
     Pars(policies=["mine", "arn:aws:iam::aws:policy/AmazonSQSFullAccess"], cloud=cloud)
@@ -201,19 +202,19 @@ def test_policies_add_up(cloud: CountingCloud) -> None:
     ]
 
 
-def test_a_policy_that_nobody_has_is_refused_before_anything_is_made(cloud: CountingCloud) -> None:
+def test_unknown_policy_is_refused_before_anything_is_made(cloud: CountingCloud) -> None:
     with pytest.raises(CloudknotInputError, match=r"'AmazonS3FulAccess' is not .*Near matches: AmazonS3FullAccess"):
         Pars(policies="AmazonS3FulAccess", cloud=cloud)
     assert Stack(cloud, "default-cloudknot-pars").state() is None
 
 
-def test_tags_that_make_too_long_a_template_are_refused(cloud: CountingCloud) -> None:
+def test_tags_beyond_the_size_limit_of_a_template_are_refused(cloud: CountingCloud) -> None:
     with pytest.raises(CloudknotInputError, match=r"aws_resource_tags= is too long.*51,200"):
         Pars(aws_resource_tags={f"{number:0>100}": "v" * 256 for number in range(20)}, cloud=cloud)
     assert Stack(cloud, "default-cloudknot-pars").state() is None
 
 
-def test_tags_of_pars_that_exist_are_not_dropped_in_silence(
+def test_warning_names_tags_that_an_existing_pars_does_not_get(
     pars: Pars, cloud: CountingCloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     Pars(cloud=cloud)
@@ -222,14 +223,14 @@ def test_tags_of_pars_that_exist_are_not_dropped_in_silence(
     assert [message.partition(" Not set: ")[2].partition(".")[0] for message in caplog.messages] == ["Project=pi"]
 
 
-def test_clobbered_pars_refuse_use(pars: Pars, cloud: CountingCloud) -> None:
+def test_clobbered_pars_refuses_use(pars: Pars, cloud: CountingCloud) -> None:
     pars.clobber()
     assert Stack(cloud, "default-cloudknot-pars").state() is None
     with pytest.raises(ResourceClobberedException, match="default"):
         _ = pars.job_role
 
 
-def test_knot_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
+def test_knot_with_defaults_has_queue_environment_and_launch_template(pars: Pars, cloud: CountingCloud) -> None:
     made = deploy(pars)
     assert made.job_definition_name == "pi-calc-cloudknot-job-definition"
     assert made.job_definition_arn.endswith(":job-definition/pi-calc-cloudknot-job-definition:1")
@@ -248,8 +249,8 @@ def test_knot_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
     assert "BlockDeviceMappings" not in launch_data(cloud)
 
 
-def test_job_definition_with_the_defaults(pars: Pars, cloud: CountingCloud) -> None:
-    container = definition(cloud, deploy(pars).job_definition_arn)["containerProperties"]
+def test_job_definition_has_default_container_properties(pars: Pars, cloud: CountingCloud) -> None:
+    container = job_definition(cloud, deploy(pars).job_definition_arn)["containerProperties"]
     assert container["image"] == "cloudknot:1"
     assert container["jobRoleArn"] == pars.job_role
     assert {item["type"]: item["value"] for item in container["resourceRequirements"]} == {
@@ -260,7 +261,7 @@ def test_job_definition_with_the_defaults(pars: Pars, cloud: CountingCloud) -> N
     assert container["linuxParameters"] == {"initProcessEnabled": True}
 
 
-def test_knot_with_every_choice(pars: Pars, cloud: CountingCloud) -> None:
+def test_machine_choices_reach_the_compute_environment(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, bid_percentage=60, volume_size=100, n_gpus=1, ec2_key_pair="lab", desired_vcpus=0, max_vcpus=16)
     computing = compute_environment(cloud)["computeResources"]
     assert computing["type"] == "SPOT"
@@ -273,7 +274,7 @@ def test_knot_with_every_choice(pars: Pars, cloud: CountingCloud) -> None:
     assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == ("/dev/xvda", 100)
 
 
-def test_machine_image_of_the_users_own(pars: Pars, cloud: CountingCloud) -> None:
+def test_users_machine_image_reaches_the_compute_environment(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, image_id="ami-0123456789abcdef0")
     (configured,) = compute_environment(cloud)["computeResources"]["ec2Configuration"]
     assert configured == {"imageType": "ECS_AL2023", "imageIdOverride": "ami-0123456789abcdef0"}
@@ -284,44 +285,44 @@ def test_unchanged_knot_is_only_read(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, timeout=600, retries=3)
     cloud.calls.clear()
     again = deploy(Pars(cloud=cloud), timeout=600, retries=3)
-    of_the_pars = ["describe_stacks", "get_instance_profile"]
-    assert cloud.calls == [*of_the_pars, "describe_stacks", "describe_job_definitions"]
+    reads_of_pars = ["describe_stacks", "get_instance_profile"]
+    assert cloud.calls == [*reads_of_pars, "describe_stacks", "describe_job_definitions"]
     assert (again.stack_id, again.job_queue_arn, again.retries) == (made.stack_id, made.job_queue_arn, 3)
 
 
-def test_an_old_plan_is_not_relied_on(pars: Pars, cloud: CountingCloud) -> None:
-    """To build the image took so long that another session may have changed the stack meanwhile."""
+def test_deploy_with_outdated_plan_reads_the_stack_again(pars: Pars, cloud: CountingCloud) -> None:
+    """Building an image can take so long that another session changes the stack meanwhile."""
     first = deploy(pars)
     plan = plan_for(pars)
-    old = replace(plan, read_at=plan.read_at - FRESH)
+    outdated = replace(plan, read_at=plan.read_at - FRESH)
     deploy(pars, max_vcpus=100)
     cloud.calls.clear()
-    again = deploy_knot(old, Prerequisites(pars, first.image_uri))
+    again = deploy_knot(outdated, Prerequisites(pars, first.image_uri))
     assert "update_stack" in cloud.calls
     assert again.max_vcpus == 256
 
 
-def test_a_knot_that_is_made_after_the_plan_is_adopted(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_reuses_a_knot_made_after_its_plan(pars: Pars, cloud: CountingCloud) -> None:
     plan = plan_for(pars)
     first = deploy(pars)
     assert deploy_knot(plan, Prerequisites(pars, first.image_uri)) == first
 
 
-def test_new_image_is_a_new_revision(pars: Pars, cloud: CountingCloud) -> None:
+def test_new_image_registers_a_revision(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     cloud.calls.clear()
     second = deploy(pars, "cloudknot:2")
     assert cloud.calls == ["describe_stacks", "describe_job_definitions", "register_job_definition"]
     assert second.job_definition_arn.endswith(":2")
-    assert definition(cloud, second.job_definition_arn)["containerProperties"]["image"] == "cloudknot:2"
-    assert definition(cloud, second.job_definition_arn)["tags"] == {
+    assert job_definition(cloud, second.job_definition_arn)["containerProperties"]["image"] == "cloudknot:2"
+    assert job_definition(cloud, second.job_definition_arn)["tags"] == {
         **second.tags,
         "cloudknot": "pi-calc-cloudknot",
     }
 
 
-def test_the_function_of_before_is_the_newest_revision_again(pars: Pars, cloud: CountingCloud) -> None:
-    """Whoever finds the knot by its name gets the function that it was last made with."""
+def test_earlier_image_registers_a_revision_again(pars: Pars, cloud: CountingCloud) -> None:
+    """A session that connects to the knot by name gets its latest function."""
     deploy(pars, "cloudknot:1")
     deploy(pars, "cloudknot:2")
     first = deploy(pars, "cloudknot:1")
@@ -333,12 +334,12 @@ def test_the_function_of_before_is_the_newest_revision_again(pars: Pars, cloud: 
 
 
 @pytest.mark.parametrize("retries", [1, 3])
-def test_job_choices_are_a_new_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
+def test_job_choices_register_a_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
     deploy(pars)
     cloud.calls.clear()
     made = deploy(pars, memory=500, timeout=90, retries=retries)
     assert "update_stack" not in cloud.calls
-    revision = definition(cloud, made.job_definition_arn)
+    revision = job_definition(cloud, made.job_definition_arn)
     assert revision["timeout"] == {"attemptDurationSeconds": 90}
     assert revision["retryStrategy"]["attempts"] == 10
     assert revision["retryStrategy"]["evaluateOnExit"][-1] == {"onReason": "*", "action": "exit"}
@@ -346,7 +347,7 @@ def test_job_choices_are_a_new_revision(pars: Pars, cloud: CountingCloud, retrie
     assert {"type": "MEMORY", "value": "500"} in revision["containerProperties"]["resourceRequirements"]
 
 
-def test_changed_compute_choice_is_an_update_of_the_stack(pars: Pars, cloud: CountingCloud) -> None:
+def test_changed_compute_choice_updates_the_stack(pars: Pars, cloud: CountingCloud) -> None:
     first = deploy(pars)
     cloud.calls.clear()
     second = deploy(pars, max_vcpus=100)
@@ -357,7 +358,7 @@ def test_changed_compute_choice_is_an_update_of_the_stack(pars: Pars, cloud: Cou
     assert cloud.calls == ["describe_stacks", "describe_job_definitions"]
 
 
-def test_knot_found_by_its_name(pars: Pars, cloud: CountingCloud) -> None:
+def test_find_knot_returns_the_deployed_resources(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     made = deploy(pars, "cloudknot:2", retries=4)
     assert find_knot(CountingCloud(str(cloud.endpoint_url)), "pi-calc") == made
@@ -365,7 +366,7 @@ def test_knot_found_by_its_name(pars: Pars, cloud: CountingCloud) -> None:
         find_knot(cloud, "nobody")
 
 
-def test_deleted_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: CountingCloud) -> None:
+def test_delete_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     made = deploy(pars, "cloudknot:2")
     delete_knot(cloud, "pi-calc")
@@ -377,17 +378,17 @@ def test_deleted_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: Countin
     delete_knot(cloud, "pi-calc")
 
 
-def test_two_sessions_make_the_same_at_once(cloud: CountingCloud) -> None:
+def test_concurrent_sessions_share_one_pars(cloud: CountingCloud) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: Pars(cloud=CountingCloud(str(cloud.endpoint_url))), range(4)))
     assert len({item.stack_id for item in made}) == 1
 
 
-ONE_CREATION = threading.Lock()
+CREATION_LOCK = threading.Lock()
 
 
-class Racer(CountingCloud):
-    """A session that begins the creation of a stack only when all the others are about to."""
+class RacingSession(CountingCloud):
+    """A session that creates a stack only when all other sessions are about to do so."""
 
     def __init__(self, barrier: threading.Barrier, endpoint_url: str, bucket: str) -> None:
         super().__init__(endpoint_url, bucket)
@@ -397,13 +398,13 @@ class Racer(CountingCloud):
         if operation != "create_stack":
             return super().call(service, operation, **arguments)
         self.barrier.wait(timeout=60)
-        with ONE_CREATION:  # moto looks for the name and makes the stack in two steps; AWS in one.
+        with CREATION_LOCK:  # moto checks the name and makes the stack in two steps, AWS in one.
             return super().call(service, operation, **arguments)
 
 
-def test_two_sessions_with_policies_and_buckets_of_their_own_lose_none(cloud: CountingCloud) -> None:
+def test_racing_sessions_keep_all_policies_and_buckets_of_a_pars(cloud: CountingCloud) -> None:
     policies, barrier = ["AmazonS3FullAccess", "AmazonSQSFullAccess"], threading.Barrier(2)
-    sessions = [Racer(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
+    sessions = [RacingSession(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda policy, session: Pars("race", policies=policy, cloud=session), policies, sessions))
     assert len({pars.stack_id for pars in made}) == 1

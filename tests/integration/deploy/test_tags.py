@@ -1,4 +1,4 @@
-"""The user's tags are on everything that a knot, its Pars and its maps make, wherever AWS can tag it."""
+"""A knot, its Pars and its runs put the user's tags on every resource that AWS can tag, on the embedded cloud."""
 
 import re
 
@@ -18,17 +18,17 @@ TAGS = {"Project": "squares", "Cost Center": "A-7"}
 
 
 def as_dict(pairs):
-    return {one.get("Key", one.get("key")): one.get("Value", one.get("value")) for one in pairs}
+    return {pair.get("Key", pair.get("key")): pair.get("Value", pair.get("value")) for pair in pairs}
 
 
 def of_ec2(cloud, kind, name):
-    """Tags of what EC2 has, by id."""
-    found = cloud.call("ec2", "describe_tags", Filters=[{"Name": "resource-id", "Values": [name]}])["Tags"]
-    return as_dict(found)
+    """Return the tags of an EC2 resource by its id."""
+    answer = cloud.call("ec2", "describe_tags", Filters=[{"Name": "resource-id", "Values": [name]}])
+    return as_dict(answer["Tags"])
 
 
 def of_batch(noun, key):
-    """Tags of what Batch has, by name or ARN."""
+    """Return a reader of the tags of Batch resources by name or ARN."""
     return lambda cloud, kind, name: cloud.call("batch", f"describe_{noun}", **{key: [name]})[key][0]["tags"]
 
 
@@ -55,9 +55,9 @@ TAGS_OF = {
     "log groups": lambda cloud, kind, name: cloud.call("logs", "list_tags_log_group", logGroupName=name)["tags"],
     "buckets": lambda cloud, kind, name: as_dict(cloud.call("s3", "get_bucket_tagging", Bucket=name)["TagSet"]),
 }
-WITHOUT = {"policies of roles", "routes", "images", "objects"}
-"""What AWS has no tags for, and objects, which are the user's data: those of a bucket are its own."""
-BATCHS_OWN = {"clusters", "policies"}
+UNTAGGED = {"policies of roles", "routes", "images", "objects"}
+"""Kinds that AWS cannot tag, and objects: they are the user's data, and only their bucket has tags."""
+TAGGED_BY_BATCH = {"clusters", "policies"}
 """Batch makes a cluster for each environment, and tags it itself."""
 
 
@@ -67,33 +67,37 @@ def empty_cloud(tmp_path_factory):
         yield cloud
 
 
-def made_with(cloud, vpc):
-    """What AWS makes by itself along with a VPC, by kind: its main route table and its default security group."""
+def made_by_aws_with(cloud, vpc):
+    """Return the main route table and the default security group that AWS adds to each VPC, by kind."""
     inside = [{"Name": "vpc-id", "Values": [vpc]}]
     tables = cloud.call("ec2", "describe_route_tables", Filters=inside)["RouteTables"]
     groups = cloud.call("ec2", "describe_security_groups", Filters=inside)["SecurityGroups"]
-    main = {one["RouteTableId"] for one in tables if any(each.get("Main") for each in one["Associations"])}
+    main = {
+        table["RouteTableId"]
+        for table in tables
+        if any(association.get("Main") for association in table["Associations"])
+    }
     return {
         "route tables": main,
-        "security groups": {one["GroupId"] for one in groups if one["GroupName"] == "default"},
+        "security groups": {group["GroupId"] for group in groups if group["GroupName"] == "default"},
     }
 
 
-def assert_tagged(cloud, before, apart):
-    """Everything that is there now and was not before has the tags; gives the kinds that were looked at."""
-    seen = set()
+def assert_tagged(cloud, before, excluded):
+    """Check that each resource made since `before` has the tags. Return the kinds of these resources."""
+    kinds = set()
     for kind, names in inventory(cloud).items():
-        new = set(names) - set(before[kind]) - apart.get(kind, set())
-        if not new or kind in WITHOUT | BATCHS_OWN:
+        new = set(names) - set(before[kind]) - excluded.get(kind, set())
+        if not new or kind in UNTAGGED | TAGGED_BY_BATCH:
             continue
         for name in new:
             tags = TAGS_OF[kind](cloud, kind, name)
             assert {**tags, **TAGS} == tags, f"{kind}: {name} has {tags}"
-        seen.add(kind)
-    return seen
+        kinds.add(kind)
+    return kinds
 
 
-def test_everything_that_is_made_has_the_tags(empty_cloud):
+def test_every_new_resource_has_the_users_tags(empty_cloud):
     cloud = empty_cloud
     cloud.call("iam", "create_service_linked_role", AWSServiceName="batch.amazonaws.com")
     before = inventory(cloud)
@@ -108,22 +112,22 @@ def test_everything_that_is_made_has_the_tags(empty_cloud):
     knot = ck.Knot(name="tagged", func=square, pars=pars, aws_resource_tags=TAGS, cloud=cloud)
     assert knot.map([1, 2]).result(120) == [1, 4]
     knot = ck.Knot(name="tagged", func=nap, pars=pars, aws_resource_tags=TAGS, cloud=cloud)
-    maps = [knot.map([600, 600]), knot.map([600]), knot.map([600, 600], job_type="independent")]
+    futures = [knot.map([600, 600]), knot.map([600]), knot.map([600, 600], job_type="independent")]
     later = ck.Knot(name="tagged", cloud=cloud).map([600])
-    gathered = maps[0].reduce(sum)
-    seen = assert_tagged(cloud, before, made_with(cloud, pars.vpc))
-    assert seen == set(TAGS_OF) - {"instances", "network interfaces"}
-    for future in (*maps, later, gathered):
+    gathered = futures[0].reduce(sum)
+    kinds = assert_tagged(cloud, before, made_by_aws_with(cloud, pars.vpc))
+    assert kinds == set(TAGS_OF) - {"instances", "network interfaces"}
+    for future in (*futures, later, gathered):
         future.cancel()
 
 
-def flaky(path):
+def read_file(path):
     with open(path) as stream:
         return stream.read()
 
 
-def test_jobs_that_are_submitted_again_or_by_a_later_session_have_them(cloud, tmp_path):
-    knot = ck.Knot(name="tagged-again", func=flaky, aws_resource_tags=TAGS, cloud=cloud)
+def test_retry_and_reduce_of_a_later_session_have_the_knots_tags(cloud, tmp_path):
+    knot = ck.Knot(name="tagged-again", func=read_file, aws_resource_tags=TAGS, cloud=cloud)
     future = knot.map([str(tmp_path / "missing"), str(tmp_path / "too")])
     assert isinstance(future[0].exception(120), FileNotFoundError)
     assert isinstance(future[1].exception(120), FileNotFoundError)
@@ -136,7 +140,7 @@ def test_jobs_that_are_submitted_again_or_by_a_later_session_have_them(cloud, tm
     assert tags["cloudknot"] == "tagged-again-cloudknot"
 
 
-def test_what_a_knot_makes_for_all_has_its_tags_and_no_other_ones(tmp_path, caplog):
+def test_shared_resources_keep_the_tags_of_the_first_knot(tmp_path, caplog):
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         ck.Knot(name="first", func=square, aws_resource_tags=TAGS, cloud=cloud)
         caplog.clear()
@@ -146,40 +150,42 @@ def test_what_a_knot_makes_for_all_has_its_tags_and_no_other_ones(tmp_path, capl
 
 
 def launch_data(cloud, knot):
-    """What the newest version of the launch template says, or None without one."""
-    (found,) = cloud.call("batch", "describe_compute_environments", computeEnvironments=[knot.compute_environment])[
-        "computeEnvironments"
-    ]
-    launch = found["computeResources"].get("launchTemplate")
+    """Return the newest version of the knot's launch template, or None without one."""
+    (environment,) = cloud.call(
+        "batch", "describe_compute_environments", computeEnvironments=[knot.compute_environment]
+    )["computeEnvironments"]
+    launch = environment["computeResources"].get("launchTemplate")
     if launch is None:
         return None
-    wanted = {"LaunchTemplateId": launch["launchTemplateId"], "Versions": [launch["version"]]}
-    (version,) = cloud.call("ec2", "describe_launch_template_versions", **wanted)["LaunchTemplateVersions"]
+    newest = {"LaunchTemplateId": launch["launchTemplateId"], "Versions": [launch["version"]]}
+    (version,) = cloud.call("ec2", "describe_launch_template_versions", **newest)["LaunchTemplateVersions"]
     return version["LaunchTemplateData"]
 
 
-def test_disks_get_the_tags_from_a_launch_template(cloud):
+def test_launch_template_gives_the_tags_to_disks(cloud):
     choices = {"func": square, "aws_resource_tags": TAGS, "cloud": cloud}
     for size in (None, 80, None):
         data = launch_data(cloud, ck.Knot(name="tagged-disk", volume_size=size, **choices))
-        (tagged,) = (one for one in data["TagSpecifications"] if one["ResourceType"] == "volume")
-        assert TAGS.items() <= as_dict(tagged["Tags"]).items()
+        (volume,) = (
+            specification for specification in data["TagSpecifications"] if specification["ResourceType"] == "volume"
+        )
+        assert TAGS.items() <= as_dict(volume["Tags"]).items()
         assert [disk["Ebs"]["VolumeSize"] for disk in data.get("BlockDeviceMappings", ())] == [size] * bool(size)
 
 
-def test_the_machines_of_a_knot_without_a_launch_template_are_not_exchanged_for_one(cloud):
-    """As another version of cloudknot made it: without the parameter, and without the launch template."""
+def test_knot_of_an_earlier_version_keeps_machines_without_launch_template(cloud):
+    """An earlier version of cloudknot deployed the knot without the parameter and the launch template."""
     text = re.sub(r"(?ms)^  DiskTemplate:\n.*?\n(?=  ImageId:)", "", template.load("knot"))
     text = text.replace('!Equals [!Ref DiskTemplate, "yes"]', '!Equals [!Ref ImageId, "none"]')
     options = KnotOptions.make(name="tagged-older")
-    older = knot_stack.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
-    older.pop("DiskTemplate")
+    parameters = knot_stack.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
+    parameters.pop("DiskTemplate")
     name = stack_name("tagged-older")
-    Stack(cloud, name).deploy(template.Template.of(text, with_own(options.aws_resource_tags, name)), older)
+    Stack(cloud, name).deploy(template.Template.of(text, with_own(options.aws_resource_tags, name)), parameters)
     knot = ck.Knot(name="tagged-older", func=square, cloud=cloud)
     assert launch_data(cloud, knot) is None
-    updated = Stack(cloud, name).state()
+    state = Stack(cloud, name).state()
     assert ck.Knot(name="tagged-older", func=square, cloud=cloud).map([3]).result(120) == [9]
-    assert Stack(cloud, name).state() == updated
+    assert Stack(cloud, name).state() == state
     knot = ck.Knot(name="tagged-older", func=square, volume_size=60, cloud=cloud)
     assert launch_data(cloud, knot)["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 60
