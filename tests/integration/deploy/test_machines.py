@@ -16,7 +16,7 @@ def counting_cloud(cloud):
 
 
 @pytest.fixture(scope="session")
-def image(cloud):
+def find_image(cloud):
     """Return a function that finds the id of a public machine image for an architecture."""
 
     def find(architecture):
@@ -28,7 +28,7 @@ def image(cloud):
 
 
 @pytest.fixture(scope="session")
-def lab(cloud):
+def key_pair(cloud):
     """Return the name of an existing key pair."""
     return cloud.call("ec2", "create_key_pair", KeyName="lab")["KeyName"]
 
