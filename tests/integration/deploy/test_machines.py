@@ -4,6 +4,7 @@ import pytest
 
 import cloudknot as ck
 from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.iam import BATCH, linked_role
 from tests.helpers.counting import CountingCloud
 from tests.helpers.functions import square
 
@@ -112,7 +113,8 @@ def test_changed_job_must_fit_the_knots_instance_types(counting_cloud, larger, m
     assert counting_cloud.writes == []
 
 
-def test_first_spot_knot_makes_the_service_linked_role_once(counting_cloud):
+def test_first_spot_knot_makes_the_service_linked_role_once(counting_cloud, cloud):
+    linked_role(cloud, BATCH)  # The first knot of a new account makes this role, too.
     for role in counting_cloud.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
         counting_cloud.call("iam", "delete_role", RoleName=role["RoleName"])
     ck.Knot(name="spot", func=square, cloud=counting_cloud)
