@@ -1,7 +1,4 @@
-"""`Knot.map` from the submission to the results, on the embedded cloud over HTTP.
-
-Jobs are real processes, or real containers where a Docker engine is available.
-"""
+"""`Knot.map` on the embedded cloud over HTTP. Jobs are real processes, or containers where a Docker engine is available."""
 
 import functools
 import importlib
