@@ -1,4 +1,4 @@
-"""An embedded cloud of their own for the tests under faults, and switches that are off again after each."""
+"""Fixtures for tests under faults: one embedded cloud, its knots, and switches that are off after each test."""
 
 import pytest
 
@@ -8,14 +8,14 @@ from cloudknot.local import FaultSwitches
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory):
-    """A running embedded cloud of this process, with four vCPUs."""
+    """A running embedded cloud with four vCPUs, for this pytest worker only."""
     with ck.LocalCloud(tmp_path_factory.mktemp("faults"), vcpus=4, quota=1000) as cloud:
         yield cloud
 
 
 @pytest.fixture(scope="session")
 def knot_of(cloud):
-    """Make a knot of a function; the same one for the same function and choices."""
+    """Return a knot for a function. The same function and choices give the same knot."""
     knots = {}
 
     def make(func, **choices):
@@ -29,7 +29,7 @@ def knot_of(cloud):
 
 @pytest.fixture
 def switches(cloud):
-    """The switches of the faults: all off before and after."""
+    """The fault switches of the cloud, all off before and after the test."""
     switches = FaultSwitches(cloud)
     switches.off()
     yield switches

@@ -1,4 +1,4 @@
-"""Attempts that Batch counts otherwise than the worker sees them: overlapping, lost after their work, forgotten."""
+"""Results and errors stay right when Batch and the worker disagree about attempts. Batch and S3 are embedded."""
 
 import os
 import time
@@ -13,22 +13,23 @@ from cloudknot.worker.wire.keys import RUNS
 from tests.helpers.waiting import LONG, until
 
 
-def signed(seconds):
-    """Something that no other attempt returns."""
+def unique(seconds):
+    """Return a value that no other attempt returns."""
     time.sleep(seconds)
     return os.environ["AWS_BATCH_JOB_ATTEMPT"], time.time_ns()
 
 
-def scaled(x, factor=1):
+def scale(x, factor=1):
     return x * factor
 
 
-def ended(job):
+def wait_for_end(job):
+    """Wait until Batch shows the end of each job."""
     return until(lambda: all(each["status"] in ("SUCCEEDED", "FAILED") for each in job._view.describe_jobs()))
 
 
 def stored_within_a_second(cloud, keys, index):
-    """Return whether several packs have an element, and S3's times of them do not tell which was first."""
+    """Return whether S3 stored several packs with this element within one second."""
     objects = [each for page in cloud.storage.pages(keys.outputs) for each in page]
     located = [(keys.parse_output(each.key), each.modified) for each in objects]
     times = sorted(modified for (first, number, _), modified in located if first <= index < first + number)
@@ -36,19 +37,19 @@ def stored_within_a_second(cloud, keys, index):
 
 
 @pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (4, 1), (12, 6)])
-def test_overlapping_attempts_have_one_result_for_each_element(cloud, knot_of, switches, count, chunksize):
-    """Each attempt makes other results; what the future has shown is what every later session reads."""
+def test_later_session_reads_shown_results_of_overlapping_attempts(cloud, knot_of, switches, count, chunksize):
+    """Each attempt computes different results, so a later session could read other results than the future showed."""
     with switches.on(Faults(kills=(Kill("host", after=0.3, overlap=True),))):
-        future = knot_of(signed).map([0.35] * count, chunksize=chunksize)
+        future = knot_of(unique).map([0.35] * count, chunksize=chunksize)
         shown = future.result(LONG)
         assert switches.injected()["overlapping: host"] == -(-count // chunksize)
-        ended(future.job)
-    # The first attempts, of which Batch knows nothing any more, end when they have done their work as well.
+        wait_for_end(future.job)
+    # Batch has forgotten the first attempts, but they still run. Wait until they have stored their results, too.
     time.sleep(2.5)
     later = ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG)
     differing = [index for index in range(count) if later[index] != shown[index]]
     if differing and all(stored_within_a_second(cloud, future.job.keys, index) for index in differing):
-        pytest.xfail("S3 tells whole seconds, so later sessions cannot order packs that were stored within one")
+        pytest.xfail("S3 shows times in whole seconds, so later sessions cannot order packs stored within one second")
     assert later == shown
     packs = [location for page in future.job._view.list_packs(0) for location, _ in page]
     assert len(packs) == len(set(packs))
@@ -56,11 +57,11 @@ def test_overlapping_attempts_have_one_result_for_each_element(cloud, knot_of, s
         assert sorted(location.first for location in packs) == list(range(count))
 
 
-def test_a_stored_result_wins_over_a_failed_status(knot_of, switches):
+def test_stored_results_win_over_failed_status(knot_of, switches):
     with switches.on(Faults(kills=(Kill("docker", attempts=10),))):
-        future = knot_of(signed).map([0, 0])
+        future = knot_of(unique).map([0, 0])
         assert [attempt for attempt, _ in future.result(LONG)] == ["1", "1"]
-        ended(future.job)
+        wait_for_end(future.job)
     assert future.job.status == "FAILED"
 
 
@@ -74,9 +75,9 @@ def test_a_stored_result_wins_over_a_failed_status(knot_of, switches):
         ("start", ck.TaskStartError, 1, None),
     ],
 )
-def test_what_ends_every_attempt_is_an_error_of_its_own(knot_of, switches, how, kind, attempts, exit_code):
+def test_fault_in_every_attempt_raises_its_own_error_class(knot_of, switches, how, kind, attempts, exit_code):
     with switches.on(Faults(kills=(Kill(how, attempts=10, children=(1,)),))):
-        future = knot_of(signed).map([0, 30])
+        future = knot_of(unique).map([0, 30])
         with pytest.raises(kind, match=rf"^Element 1 \(job {future.job.job_id}:1\) ") as caught:
             future.result(LONG)
     error = caught.value
@@ -88,7 +89,7 @@ def test_what_ends_every_attempt_is_an_error_of_its_own(knot_of, switches, how, 
     assert future[0].result(LONG)[0] == "1"
 
 
-def as_it_is(x):
+def identity(x):
     return x
 
 
@@ -98,7 +99,7 @@ def total(results):
 
 @pytest.fixture(scope="session")
 def impatient(cloud):
-    """Make a knot, one of each function, whose worker gives up S3 after a second, instead of ten minutes."""
+    """Return a knot for a function. Its worker gives up on S3 after one second instead of ten minutes."""
     knots = {}
 
     def make(func):
@@ -115,23 +116,25 @@ def impatient(cloud):
 
 
 @pytest.mark.parametrize("retries", [1, 2])
-@pytest.mark.parametrize("what", ["inputs", "kwargs", "another map", "gathered by a function", "gathered by a knot"])
-def test_an_outage_of_s3_is_not_the_users_failure(cloud, impatient, knot_of, switches, what, retries):
-    """Wherever the worker reads, and however often the function may be tried."""
-    first = knot_of(as_it_is).map([2, 3])
-    own = impatient(scaled).map([2, 3])
+@pytest.mark.parametrize(
+    "reading", ["inputs", "kwargs", "another map", "gathered by a function", "gathered by a knot"]
+)
+def test_outage_of_s3_uses_up_no_retries(cloud, impatient, knot_of, switches, reading, retries):
+    """The worker reads different objects in each kind of map, and an outage may hit any of them."""
+    first = knot_of(identity).map([2, 3])
+    own = impatient(scale).map([2, 3])
     assert [each.result(LONG) for each in (first, own)] == [[2, 3], [2, 3]]
     submit = {
-        "inputs": lambda: impatient(scaled).map([2, 3], chunksize=2, retries=retries),
-        "kwargs": lambda: impatient(scaled).map([2, 3], chunksize=2, retries=retries, kwargs={"factor": 1}),
-        "another map": lambda: impatient(scaled).map(first, chunksize=2, retries=retries),
+        "inputs": lambda: impatient(scale).map([2, 3], chunksize=2, retries=retries),
+        "kwargs": lambda: impatient(scale).map([2, 3], chunksize=2, retries=retries, kwargs={"factor": 1}),
+        "another map": lambda: impatient(scale).map(first, chunksize=2, retries=retries),
         "gathered by a function": lambda: own.reduce(total, retries=retries),
         "gathered by a knot": lambda: first.reduce(impatient(total), retries=retries),
-    }[what]
-    # What the worker reads, and the client does not while it submits: longer than the worker's patience.
-    only = "/outputs/" if what in ("another map", "gathered by a knot") else f"GET /{cloud.bucket}/{RUNS}/"
-    if what == "gathered by a function":
-        # The client looks for its source's manifest; it only writes the function.
+    }[reading]
+    # Only requests of the worker fail, not those of the client while it submits. Eight failures outlast the worker.
+    only = "/outputs/" if reading in ("another map", "gathered by a knot") else f"GET /{cloud.bucket}/{RUNS}/"
+    if reading == "gathered by a function":
+        # The client reads the manifest of the source, so only reads of the function may fail. The client writes it.
         faults = Faults(truncated=1, only="/function", limit=8)
     else:
         faults = Faults(errors=1, services=("s3",), only=only, limit=8)
@@ -140,11 +143,11 @@ def test_an_outage_of_s3_is_not_the_users_failure(cloud, impatient, knot_of, swi
         until(lambda: future.job.status in ("SUCCEEDED", "FAILED"))
     codes = [attempt["container"]["exitCode"] for attempt in future.job.attempts]
     assert (codes[0], codes[-1], set(codes)) == (TRY_AGAIN, 0, {TRY_AGAIN, 0})
-    assert future.result(LONG) == (5 if "gathered" in what else [2, 3])
+    assert future.result(LONG) == (5 if "gathered" in reading else [2, 3])
 
 
-def test_a_job_that_never_reaches_s3_says_so(impatient, switches):
-    knot = impatient(scaled)
+def test_job_that_never_reaches_s3_fails_with_that_reason(impatient, switches):
+    knot = impatient(scale)
     with switches.on(Faults(errors=1, services=("s3",), only="/outputs/")):
         future = knot.map([1])
         with pytest.raises(
@@ -155,27 +158,27 @@ def test_a_job_that_never_reaches_s3_says_so(impatient, switches):
     assert future.retry_failed().result(LONG) == [1]
 
 
-def exit_as_programs_do(folder, code):
+def exit_process(folder, code):
     with open(os.path.join(folder, f"{time.time_ns()}"), "w"):
         os._exit(code)
 
 
 @pytest.mark.parametrize("retries", [1, 2])
 @pytest.mark.parametrize("code", [75, 137])
-def test_what_ends_its_process_is_tried_as_often_as_asked(knot_of, tmp_path, retries, code):
-    """75 is what programs end with that want to be called again later."""
-    future = knot_of(exit_as_programs_do).map([(str(tmp_path), code)], starmap=True, retries=retries)
+def test_function_that_exits_gets_all_its_retries(knot_of, tmp_path, retries, code):
+    """75 is EX_TEMPFAIL, the exit code of programs that ask to be called again later."""
+    future = knot_of(exit_process).map([(str(tmp_path), code)], starmap=True, retries=retries)
     with pytest.raises(ck.BatchJobFailedError, match=f"exit code {code}"):
         future.result(LONG)
     assert len(list(tmp_path.iterdir())) == retries
 
 
-def test_a_job_that_batch_has_forgotten_is_resolved_from_s3(cloud, knot_of, switches):
-    future = knot_of(signed).map([0, 0, 0], chunksize=2)
+def test_results_of_forgotten_job_are_read_from_s3(cloud, knot_of, switches):
+    future = knot_of(unique).map([0, 0, 0], chunksize=2)
     shown = future.result(LONG)
-    ended(future.job)
+    wait_for_end(future.job)
     switches.forget(future.job.job_id)
-    job = knot_of(signed).jobs[-1]
+    job = knot_of(unique).jobs[-1]
     later = ck.BatchJob(job.job_id, cloud=cloud, keys=job.keys)
     assert later._view.describe_jobs() == []
     assert later.result(LONG) == shown
@@ -183,14 +186,14 @@ def test_a_job_that_batch_has_forgotten_is_resolved_from_s3(cloud, knot_of, swit
     assert later.done
 
 
-def test_a_forgotten_job_without_a_result_ends_too(cloud, knot_of, switches):
+def test_forgotten_job_without_result_raises_result_missing_error(cloud, knot_of, switches):
     with switches.on(Faults(kills=(Kill("memory", attempts=10, children=(0,)),))):
-        future = knot_of(signed).map([30, 0])
+        future = knot_of(unique).map([30, 0])
         with pytest.raises(ck.OutOfMemoryError):
             future.result(LONG)
-        ended(future.job)
+        wait_for_end(future.job)
     switches.forget(future.job.job_id)
-    # Descriptions may lag behind, so a job that is young is not believed to be forgotten.
+    # Batch describes a new job late, so the collector does not take a young job for a forgotten one.
     old = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
     cloud.storage.put(future.job.keys.manifest, old.to_json().encode())
     later = ck.BatchJob(future.job.job_id, cloud=cloud, keys=future.job.keys)

@@ -1,4 +1,4 @@
-"""Each kind of request that the client and the worker make of S3, while S3 and the network fail."""
+"""Client and worker repeat each kind of request to S3 and Batch while the embedded cloud injects errors."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ HALF = Faults(errors=0.5)
 
 @pytest.fixture
 def storage(cloud, knot_of, switches):
-    """The bucket of the cloud, which its first knot made."""
+    """The bucket of the cloud. The first knot creates it."""
     knot_of(abs)
     yield cloud.storage
     switches.off()
@@ -26,7 +26,7 @@ def storage(cloud, knot_of, switches):
 
 @pytest.fixture
 def worker(cloud, storage, monkeypatch):
-    """The worker's S3, as in a job."""
+    """The worker's S3 client, connected as in a job."""
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     s3 = connect()
@@ -43,7 +43,7 @@ def some_bytes(size):
     [Faults(errors=0.5), Faults(dropped=0.5), Faults(truncated=0.5), Faults(errors=0.2, dropped=0.2, truncated=0.2)],
     ids=["errors", "dropped", "truncated", "all"],
 )
-def test_small_objects_are_written_and_read(storage, switches, faults):
+def test_client_writes_and_reads_small_objects_under_faults(storage, switches, faults):
     bodies = {f"faults/{n}": str(n).encode() * 100 for n in range(20)}
     with switches.on(faults):
         for key, body in bodies.items():
@@ -55,7 +55,7 @@ def test_small_objects_are_written_and_read(storage, switches, faults):
 @pytest.mark.parametrize(
     "faults", [Faults(errors=0.5, seed=1), Faults(dropped=0.5, seed=2)], ids=["errors", "dropped"]
 )
-def test_an_upload_in_parts_is_whole(storage, switches, faults):
+def test_client_uploads_whole_object_in_parts_under_faults(storage, switches, faults):
     body = some_bytes(3 * PART_SIZE)
     pieces = (body[i : i + 1_000_000] for i in range(0, len(body), 1_000_000))
     with switches.on(faults):
@@ -64,29 +64,29 @@ def test_an_upload_in_parts_is_whole(storage, switches, faults):
     assert storage.get("faults/large") == body
 
 
-def test_beginning_and_completing_an_upload_survive_lost_answers(storage, switches):
+def test_client_begins_and_completes_upload_despite_lost_answers(storage, switches):
     body = some_bytes(2 * PART_SIZE)
-    # What is begun twice leaves an upload without parts, which the bucket's rule drops.
+    # Beginning twice leaves an upload without parts. The lifecycle rule of the bucket removes it.
     with switches.on(Faults(dropped=1, limit=2, only="POST /")):
         assert storage.upload("faults/posted", [body[:PART_SIZE], body[PART_SIZE:]]) == len(body)
         assert switches.injected() == {"dropped": 2}
     assert storage.get("faults/posted") == body
 
 
-def test_a_listing_goes_on_from_the_page_that_failed(storage, switches):
+def test_listing_continues_from_failed_page(storage, switches):
     for n in range(7):
         storage.put(f"faults/list/{n}", b"x")
-    found = []
+    pages = []
     with switches.on(HALF):
         for page in storage._door.pages(
             "s3", "list_objects_v2", Bucket=storage.bucket, Prefix="faults/list/", PaginationConfig={"PageSize": 2}
         ):
-            found.append([item["Key"][-1] for item in page["Contents"]])
+            pages.append([item["Key"][-1] for item in page["Contents"]])
         assert switches.injected()
-    assert found == [["0", "1"], ["2", "3"], ["4", "5"], ["6"]]
+    assert pages == [["0", "1"], ["2", "3"], ["4", "5"], ["6"]]
 
 
-def test_a_stream_goes_on_where_it_broke_off(storage, switches):
+def test_stream_continues_where_it_broke_off(storage, switches):
     body = some_bytes(1_000_000)
     storage.put("faults/stream", body)
     with switches.on(Faults(truncated=1, limit=4)):
@@ -97,7 +97,7 @@ def test_a_stream_goes_on_where_it_broke_off(storage, switches):
         assert stream.read() == body[1000:600_000]
 
 
-def test_a_prefix_is_deleted_whole(storage, switches):
+def test_client_deletes_whole_prefix_under_faults(storage, switches):
     for faults in (Faults(errors=1, limit=4), Faults(dropped=1, limit=3)):
         for n in range(5):
             storage.put(f"faults/deleted/{n}", b"x")
@@ -112,7 +112,7 @@ def test_a_prefix_is_deleted_whole(storage, switches):
     [Faults(errors=0.5), Faults(dropped=0.5), Faults(truncated=0.5), Faults(errors=0.2, dropped=0.2, truncated=0.2)],
     ids=["errors", "dropped", "truncated", "all"],
 )
-def test_a_worker_writes_reads_and_lists(worker, storage, switches, faults):
+def test_worker_writes_reads_and_lists_under_faults(worker, storage, switches, faults):
     bucket, large = storage.bucket, some_bytes(2_000_000)
     with switches.on(faults):
         for n in range(12):
@@ -130,7 +130,7 @@ def test_a_worker_writes_reads_and_lists(worker, storage, switches, faults):
 @pytest.mark.parametrize(
     "faults", [Faults(errors=0.5, seed=4), Faults(dropped=0.5, seed=4), Faults(truncated=1, limit=3)]
 )
-def test_a_worker_stores_and_loads_a_large_result(worker, storage, switches, faults):
+def test_worker_stores_and_loads_large_result_under_faults(worker, storage, switches, faults):
     value = some_bytes(2 * PART_SIZE)
     data = pickle.dumps(value)
     with switches.on(faults):
@@ -139,21 +139,21 @@ def test_a_worker_stores_and_loads_a_large_result(worker, storage, switches, fau
         assert switches.injected()
 
 
-def test_batch_is_asked_again_after_a_burst_of_429(cloud, switches):
+def test_client_repeats_batch_call_after_burst_of_429(cloud, switches):
     with switches.on(Faults(throttled=1, limit=5)):
         assert cloud.call("batch", "describe_jobs", jobs=["none"])["jobs"] == []
         assert switches.injected() == {"throttled": 5}
 
 
-def test_silence_is_waited_out(storage, switches):
+def test_client_waits_until_silence_ends(storage, switches):
     storage.put("faults/silence", b"x")
     with switches.on(Faults(silent=True)):
-        until_silent = until(lambda: _asked(storage, switches))
-    assert until_silent.result(10 * LONGEST_PAUSE) == b"x"
+        read = _begin_read(storage, switches)
+    assert read.result(10 * LONGEST_PAUSE) == b"x"
 
 
-def _asked(storage, switches):
-    """A read that was begun, and that has met some silence."""
+def _begin_read(storage, switches):
+    """Begin a read, wait until it has met some silence, and return its future."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(1)
@@ -163,7 +163,7 @@ def _asked(storage, switches):
     return future
 
 
-def test_what_is_refused_for_good_is_said_at_once(storage, switches):
+def test_client_raises_lasting_refusals_at_once(storage, switches):
     with switches.on(Faults(expired=True)):
         with pytest.raises(ck.CredentialsError):
             storage.get("faults/none")

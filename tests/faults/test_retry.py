@@ -1,4 +1,4 @@
-"""`retry_failed`: what failed runs again, what has a result does not, and the list is whole in the end."""
+"""`retry_failed` runs only elements without a result, and the list is complete at the end. The cloud is embedded."""
 
 import os
 import signal
@@ -20,42 +20,45 @@ from cloudknot.run.jobs.retry import CLAIM_TIME
 from tests.helpers.waiting import LONG, until
 
 
-def note(folder, index):
-    """Leave a trace of one call."""
+def count_call(folder, index):
+    """Record a call of the function for an element."""
     with open(os.path.join(folder, str(index)), "a") as file:
         file.write("x")
 
 
-def called(folder, index):
-    """How often the function was called for an element."""
+def calls_of(folder, index):
+    """Return how often the function was called for an element."""
     with open(os.path.join(folder, str(index))) as file:
         return len(file.read())
 
 
 def calls(folder):
-    """How often the function was called for each element."""
+    """Return how often the function was called for each element."""
     return {int(path.name): len(path.read_text()) for path in folder.iterdir() if path.name.isdecimal()}
 
 
-def needs_a_file(folder, index):
-    """Elements of threes fail as long as there is no file."""
-    note(folder, index)
+def fail_without_file(folder, index):
+    """Fail for every third element until the file exists."""
+    count_call(folder, index)
     if index % 3 == 0 and not os.path.exists(os.path.join(folder, "ready")):
         raise LookupError(f"{index} is not ready")
     return index * 10, os.environ.get("GREETING")
 
 
 def inputs(folder, count):
+    """Return the input of a map of ``count`` elements."""
     return [(str(folder), index) for index in range(count)]
 
 
-def ended(job):
+def wait_for_end(job):
+    """Wait until a job has ended."""
     return until(lambda: job.status in ("SUCCEEDED", "FAILED"))
 
 
+# One element is a plain job, and several are an array job. The last map has fewer elements than its chunk size.
 @pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (7, 1), (20, 4), (20, 30)])
-def test_only_what_failed_runs_again(knot_of, tmp_path, count, chunksize):
-    knot = knot_of(needs_a_file)
+def test_retry_runs_only_failed_elements(knot_of, tmp_path, count, chunksize):
+    knot = knot_of(fail_without_file)
     future = knot.map(inputs(tmp_path, count), starmap=True, chunksize=chunksize, env_vars={"GREETING": "hello"})
     with pytest.raises(LookupError, match="0 is not ready"):
         future.result(LONG)
@@ -66,21 +69,21 @@ def test_only_what_failed_runs_again(knot_of, tmp_path, count, chunksize):
     assert again.job is future.job
     assert future.job.result(LONG) == again.result()
     assert len(future.job.job_ids) == 1
-    # Nothing failed of it any more: nothing is submitted.
+    # No element is without a result any more, so nothing is submitted.
     assert again.retry_failed() is again
 
 
-def large_with_a_file(folder, index):
-    """More than a pack holds, once there is a file."""
-    note(folder, index)
+def return_large_value(folder, index):
+    """Return more than a pack holds, once the file exists."""
+    count_call(folder, index)
     if not os.path.exists(os.path.join(folder, "ready")):
         raise LookupError(f"{index} is not ready")
     return bytes([index]) * 9_000_000
 
 
 @pytest.mark.parametrize("chunksize", [1, 3])
-def test_large_results_of_a_retry_are_stored_beside_the_failures(knot_of, tmp_path, chunksize):
-    future = knot_of(large_with_a_file).map(inputs(tmp_path, 3), starmap=True, chunksize=chunksize)
+def test_retry_stores_large_results_of_failed_elements(knot_of, tmp_path, chunksize):
+    future = knot_of(return_large_value).map(inputs(tmp_path, 3), starmap=True, chunksize=chunksize)
     with pytest.raises(LookupError):
         future.result(LONG)
     (tmp_path / "ready").touch()
@@ -91,37 +94,37 @@ def test_large_results_of_a_retry_are_stored_beside_the_failures(knot_of, tmp_pa
     assert calls(tmp_path) == dict.fromkeys(range(3), 2)
 
 
-def dies_at_five(folder, index):
-    note(folder, index)
+def exit_at_five(folder, index):
+    count_call(folder, index)
     if index == 5:
         os._exit(7)
     return index
 
 
-def test_an_element_that_ends_its_process_takes_its_neighbours_along_once(knot_of, tmp_path):
-    future = knot_of(dies_at_five).map(inputs(tmp_path, 10), starmap=True, chunksize=4)
+def test_element_that_ends_its_process_fails_its_chunk_only_until_retry(knot_of, tmp_path):
+    future = knot_of(exit_at_five).map(inputs(tmp_path, 10), starmap=True, chunksize=4)
     with pytest.raises(
         ck.WorkerDiedError,
         match=r"^Element (4|5) .*exit code 7\. .*Another element of its chunk may be the cause\. .*chunksize=1",
     ):
         future.result(LONG)
     assert {index for index, each in enumerate(future) if each.exception()} <= {4, 5, 6, 7}
-    ended(future.job)
+    wait_for_end(future.job)
     again = future.retry_failed()
     with pytest.raises(ck.WorkerDiedError, match=r"^Element 5 .*exit code 7\. "):
         again.result(LONG)
     assert [index for index, each in enumerate(again) if each.exception()] == [5]
 
 
-def test_retries_can_be_repeated_and_the_last_failure_counts(knot_of, tmp_path):
-    def fails_until(folder, index):
-        note(folder, index)
-        done = called(folder, index)
-        if done <= index:
-            raise LookupError(f"call {done}")
+def test_each_retry_shows_its_own_failures_until_all_elements_succeed(knot_of, tmp_path):
+    def fail_index_times(folder, index):
+        count_call(folder, index)
+        count = calls_of(folder, index)
+        if count <= index:
+            raise LookupError(f"call {count}")
         return index
 
-    knot = knot_of(fails_until)
+    knot = knot_of(fail_index_times)
     future = knot.map(inputs(tmp_path, 4), starmap=True)
     for number in (1, 2, 3):
         with pytest.raises(LookupError, match=f"call {number}"):
@@ -132,30 +135,30 @@ def test_retries_can_be_repeated_and_the_last_failure_counts(knot_of, tmp_path):
     assert calls(tmp_path) == {0: 1, 1: 2, 2: 3, 3: 4}
 
 
-def test_a_later_session_retries_and_the_earlier_one_sees_it(cloud, knot_of, tmp_path):
-    knot = knot_of(needs_a_file)
+def test_earlier_session_sees_retry_of_later_session(cloud, knot_of, tmp_path):
+    knot = knot_of(fail_without_file)
     future = knot.map(inputs(tmp_path, 5), starmap=True, chunksize=2)
     with pytest.raises(LookupError):
         future.result(LONG)
-    ended(future.job)
+    wait_for_end(future.job)
     (tmp_path / "ready").touch()
     later = ck.Knot(name=knot.name, cloud=ck.LocalCloud(cloud.directory)).jobs[-1]
     assert later.job_id == future.job.job_id
     expected = [(index * 10, None) for index in range(5)]
     assert later.retry_failed().result(LONG) == expected
     assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2, 4: 1}
-    # The session that submitted the map looks anew, and so does a third one.
+    # The session that submitted the map reads the results of the retry, and so does a third session.
     assert future.job.result(LONG) == expected
     assert until(lambda: future.job.status == "SUCCEEDED")
     assert ck.BatchJob(later.job_ids[0], cloud=cloud).result(LONG) == expected
     assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2, 4: 1}
 
 
-def test_what_was_lost_with_its_host_is_retried_from_where_it_was(knot_of, switches, tmp_path):
+def test_retry_with_new_resources_keeps_results_stored_before_kill(knot_of, switches, tmp_path):
     def slow(folder, index):
         import time
 
-        note(folder, index)
+        count_call(folder, index)
         time.sleep(0.4)
         return index
 
@@ -165,18 +168,18 @@ def test_what_was_lost_with_its_host_is_retried_from_where_it_was(knot_of, switc
             future.result(LONG)
         kept = [each.result() for each in future if each.exception() is None]
     assert 1 <= len(kept) < 6
-    ended(future.job)
+    wait_for_end(future.job)
     again = future.retry_failed(memory=9000, vcpus=2, timeout=90, retries=2)
     assert again.result(LONG) == list(range(6))
-    assert all(number == 1 for index, number in calls(tmp_path).items() if index in kept)
+    assert all(count == 1 for index, count in calls(tmp_path).items() if index in kept)
     (job,) = again.job._view.describe_jobs()
-    given = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
-    assert given == {"MEMORY": "9000", "VCPU": "2"}
+    requested = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+    assert requested == {"MEMORY": "9000", "VCPU": "2"}
     assert job["timeout"] == {"attemptDurationSeconds": 90}
 
 
-def test_independent_jobs_are_retried_as_well(knot_of, tmp_path):
-    future = knot_of(needs_a_file).map(inputs(tmp_path, 4), starmap=True, job_type="independent")
+def test_retry_runs_only_failed_independent_jobs(knot_of, tmp_path):
+    future = knot_of(fail_without_file).map(inputs(tmp_path, 4), starmap=True, job_type="independent")
     with pytest.raises(LookupError):
         future.result(LONG)
     (tmp_path / "ready").touch()
@@ -187,13 +190,13 @@ def test_independent_jobs_are_retried_as_well(knot_of, tmp_path):
 def wait_for(folder, index):
     import time
 
-    note(folder, index)
+    count_call(folder, index)
     while not os.path.exists(os.path.join(folder, "ready")):
         time.sleep(0.05)
     return index
 
 
-WRONG = [
+INVALID_OPTIONS = [
     *[("memory", value) for value in (1, -1, "2 GB", 2.5)],
     *[("timeout", value) for value in (59, "long")],
     *[("vcpus", 0), ("retries", 0), ("retries", 11), ("progress", "yes")],
@@ -201,17 +204,17 @@ WRONG = [
 ]
 
 
-def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_of, tmp_path):
+def test_retry_refuses_running_job_and_invalid_options_but_accepts_cancelled_job(knot_of, tmp_path):
     future = knot_of(wait_for).map(inputs(tmp_path, 2), starmap=True)
     until(lambda: len(calls(tmp_path)) == 2)
     with pytest.raises(ck.JobRunningError, match=r"is still running.*Nothing was submitted.*retry_failed"):
         future.retry_failed()
-    for asked in (future, future.job):
-        for name, value in WRONG:
+    for target in (future, future.job):
+        for name, value in INVALID_OPTIONS:
             with pytest.raises(ck.CloudknotInputError, match=f"^{name}="):
-                asked.retry_failed(**{name: value})
+                target.retry_failed(**{name: value})
         with pytest.raises(TypeError, match=r"retry_failed\(\) got an unexpected keyword argument 'memroy'"):
-            asked.retry_failed(memroy=2000)
+            target.retry_failed(memroy=2000)
     assert future.job._run.rounds.newest.number == 0
     assert future.cancel()
     (tmp_path / "ready").touch()
@@ -220,31 +223,32 @@ def test_a_job_that_runs_is_not_retried_and_one_that_is_being_stopped_soon(knot_
     assert future.cancelled()
 
 
-def test_two_sessions_do_not_retry_the_same_at_once(cloud, knot_of, tmp_path):
-    future = knot_of(needs_a_file).map(inputs(tmp_path, 4), starmap=True)
+def test_concurrent_retries_of_three_sessions_run_each_element_once(cloud, knot_of, tmp_path):
+    future = knot_of(fail_without_file).map(inputs(tmp_path, 4), starmap=True)
     with pytest.raises(LookupError):
         future.result(LONG)
-    ended(future.job)
+    wait_for_end(future.job)
     (tmp_path / "ready").touch()
     job_id = future.job.job_id
     jobs = [ck.BatchJob(job_id, cloud=ck.LocalCloud(cloud.directory)) for _ in range(3)]
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(job.retry_failed) for job in jobs]
-        refused = [each for each in asked if isinstance(each.exception(LONG), ck.JobRunningError)]
-    assert len(refused) < len(asked)
+        retries = [pool.submit(job.retry_failed) for job in jobs]
+        refused = [each for each in retries if isinstance(each.exception(LONG), ck.JobRunningError)]
+    assert len(refused) < len(retries)
     expected = [(index * 10, None) for index in range(4)]
     assert ck.BatchJob(job_id, cloud=cloud).result(LONG) == expected
     assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2}
 
 
-def test_what_a_dead_session_has_claimed_is_free_after_a_while(cloud, knot_of, tmp_path):
-    future = knot_of(needs_a_file).map(inputs(tmp_path, 1), starmap=True)
+def test_retry_takes_over_expired_claim_of_dead_session(cloud, knot_of, tmp_path):
+    future = knot_of(fail_without_file).map(inputs(tmp_path, 1), starmap=True)
     with pytest.raises(LookupError):
         future.result(LONG)
     (tmp_path / "ready").touch()
     job = future.job
 
     def claim(created):
+        """Store a claim of round 1, as a session that died before its submission."""
         manifest = replace(job.manifest, round=1, todo=1, created=created.isoformat())
         cloud.storage.put(job.keys.round(1), manifest.to_json(session="a dead one").encode())
 
@@ -257,10 +261,10 @@ def test_what_a_dead_session_has_claimed_is_free_after_a_while(cloud, knot_of, t
     assert calls(tmp_path) == {0: 2}
 
 
-def test_logs_are_of_all_rounds(knot_of, tmp_path):
+def test_logs_include_all_rounds(knot_of, tmp_path):
     def shout(folder, index):
         print(f"call {index}")
-        return needs_a_file(folder, index)
+        return fail_without_file(folder, index)
 
     future = knot_of(shout).map(inputs(tmp_path, 2), starmap=True)
     with pytest.raises(LookupError):
@@ -271,8 +275,8 @@ def test_logs_are_of_all_rounds(knot_of, tmp_path):
     assert list(future.job.logs(1)) == ["call 1"]
 
 
-def greedy(folder, index):
-    note(folder, index)
+def count_and_return(folder, index):
+    count_call(folder, index)
     return index
 
 
@@ -281,21 +285,21 @@ def memory_of(job):
     return next(item["value"] for item in described["container"]["resourceRequirements"] if item["type"] == "MEMORY")
 
 
-def test_memory_grows_by_itself_after_running_out(knot_of, switches, tmp_path):
-    knot = knot_of(greedy, memory=1000, memory_growth=2)
+def test_memory_grows_until_job_has_enough(knot_of, switches, tmp_path):
+    knot = knot_of(count_and_return, memory=1000, memory_growth=2)
     with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
         future = knot.map(inputs(tmp_path, 1), starmap=True)
         until(lambda: future.job._run.rounds.newest.number >= 1)
     assert future.result(LONG) == [0]
     memory = [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds]
     assert memory[:2] == [None, 2000]
-    # The switch may have been on for one round more.
+    # The fault may also have hit round 1, before the test switched it off.
     assert memory[2:] in ([], [4000])
     assert memory_of(future.job) == str(memory[-1])
 
 
-def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches, tmp_path):
-    knot = knot_of(greedy, memory=1000, memory_growth=3)
+def test_memory_growth_runs_only_killed_elements_and_stops_at_its_limit(knot_of, switches, tmp_path):
+    knot = knot_of(count_and_return, memory=1000, memory_growth=3)
     with switches.on(Faults(kills=(Kill("memory", children=(0,), attempts=10),))):
         future = knot.map(inputs(tmp_path, 3), starmap=True)
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB"):
@@ -306,30 +310,30 @@ def test_memory_stops_growing_and_only_what_ran_out_runs_again(knot_of, switches
 
 
 @pytest.mark.parametrize("chunksize", [None, 3])
-def test_a_retry_that_is_killed_half_way_goes_on_where_its_results_end(knot_of, switches, tmp_path, chunksize):
-    """Every third of 18 elements fails at first; in the retry, its first attempt dies when it has stored something."""
+def test_killed_retry_continues_after_its_stored_results(knot_of, switches, tmp_path, chunksize):
+    """Every third of 18 elements fails at first. Each child of the retry is killed once it has stored a pack."""
 
     def slow(folder, index):
         import time
 
         if os.path.exists(os.path.join(folder, "ready")):
             time.sleep(0.3)
-        return needs_a_file(folder, index)[0]
+        return fail_without_file(folder, index)[0]
 
     future = knot_of(slow).map(inputs(tmp_path, 18), starmap=True, chunksize=18)
     with pytest.raises(LookupError):
         future.result(LONG)
-    ended(future.job)
+    wait_for_end(future.job)
     (tmp_path / "ready").touch()
     with switches.on(Faults(kills=(Kill("host", when="stored"),))):
         again = future.retry_failed(chunksize=chunksize)
         assert again.result(LONG) == [10 * index for index in range(18)]
         killed = switches.injected()["killed: host"]
     assert killed == (1 if chunksize is None else 2)
-    made = calls(tmp_path)
-    assert all(made[index] == 1 for index in range(18) if index % 3)
-    # Of six elements, in each child that was killed only what ran when it died, or was not yet stored, ran again.
-    retried = [made[index] - 1 for index in range(0, 18, 3)]
+    counts = calls(tmp_path)
+    assert all(counts[index] == 1 for index in range(18) if index % 3)
+    # In each killed child, the next attempt ran only the elements whose results were not stored yet.
+    retried = [counts[index] - 1 for index in range(0, 18, 3)]
     assert set(retried) <= {1, 2}
     size = chunksize or 6
     for start in range(0, 6, size):
@@ -339,27 +343,27 @@ def test_a_retry_that_is_killed_half_way_goes_on_where_its_results_end(knot_of, 
     assert future.job._run.rounds.newest.number == 1
 
 
-def test_memory_grows_in_a_later_session_from_where_the_dead_one_had_got(cloud, knot_of, switches, tmp_path):
-    """The first session dies when it has submitted the round with twice the memory."""
+def test_retry_in_later_session_continues_memory_growth_of_dead_session(cloud, knot_of, switches, tmp_path):
+    """The first session dies just after it has submitted the round with twice the memory."""
     environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
-    (tmp_path / "script.py").write_text(DIES_WHILE_IT_GROWS)
+    (tmp_path / "script.py").write_text(SESSION_KILLED_DURING_GROWTH)
     with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
         command = [sys.executable, "script.py"]
-        died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG, cwd=tmp_path)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        dead = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG, cwd=tmp_path)
+        assert dead.returncode == -signal.SIGKILL, dead.stderr
         job = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1]
         with pytest.raises(
             ck.OutOfMemoryError, match=r"2,000 MiB.*only while .*with 4,000 MiB: future\.retry_failed\(\)"
         ):
             job.result(LONG)
-        ended(job)
+        wait_for_end(job)
     again = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1].retry_failed()
     assert again.result(LONG) == [5]
     assert [each.stored_choices["overrides"]["memory"] for each in again.job._run.rounds] == [None, 2000, 4000]
 
 
-def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
-    knot = knot_of(greedy, memory=1000, memory_growth=8)
+def test_memory_of_independent_jobs_grows_in_one_round(knot_of, switches, tmp_path):
+    knot = knot_of(count_and_return, memory=1000, memory_growth=8)
     with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
         future = knot.map(inputs(tmp_path, 3), starmap=True, job_type="independent")
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB.*memory has grown to 8 times .*memory=16000\)"):
@@ -368,7 +372,7 @@ def test_memory_of_independent_jobs_grows_together(knot_of, switches, tmp_path):
     assert len(future.job.job_ids) == 1
 
 
-DIES_WHILE_IT_GROWS = """
+SESSION_KILLED_DURING_GROWTH = """
 import os, signal
 import cloudknot as ck
 
@@ -386,7 +390,7 @@ cloud.client("s3").meta.events.register("before-call", die)
 future.result()
 """
 
-SUBMIT = """
+SUBMITTING_SESSION = """
 import sys
 import cloudknot as ck
 
@@ -400,10 +404,10 @@ print(knot.map([(sys.argv[1], 5)], starmap=True).job.job_id)
 """
 
 
-def test_a_later_session_lets_the_memory_grow_when_it_is_asked_to_retry(cloud, switches, tmp_path):
-    """The session that submitted the map has ended, and so lets nothing grow by itself."""
+def test_retry_in_later_session_doubles_memory(cloud, switches, tmp_path):
+    """Memory grows by itself only while the session that submitted the map runs. That session has ended."""
     environment = {**os.environ, "CLOUDKNOT_LOCAL_DIR": str(cloud.directory), "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", SUBMIT, str(tmp_path)]
+    command = [sys.executable, "-c", SUBMITTING_SESSION, str(tmp_path)]
     with switches.on(Faults(kills=(Kill("memory", attempts=10),))):
         submitted = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=LONG, check=True, cwd=tmp_path
@@ -412,21 +416,21 @@ def test_a_later_session_lets_the_memory_grow_when_it_is_asked_to_retry(cloud, s
         with pytest.raises(ck.OutOfMemoryError, match="1,000 MiB"):
             later.result(LONG)
         assert later._run.rounds.newest.number == 0
-        ended(later)
+        wait_for_end(later)
     assert later.retry_failed().result(LONG) == [5]
     assert memory_of(later) == "2000"
 
 
-def greedy_beside(folder, index):
-    """The second element waits for a file."""
+def wait_unless_first(folder, index):
+    """Return at once for element 0. Wait for a file for other elements."""
     while index and not os.path.exists(os.path.join(folder, "go")):
         time.sleep(0.02)
     return index
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_job_that_somebody_ends_does_not_grow(cloud, knot_of, switches, tmp_path, elsewhere):
-    knot = knot_of(greedy_beside, memory=1000, memory_growth=2)
+def test_terminated_job_does_not_grow_its_memory(cloud, knot_of, switches, tmp_path, elsewhere):
+    knot = knot_of(wait_unless_first, memory=1000, memory_growth=2)
     with switches.on(Faults(kills=(Kill("memory", children=(0,), attempts=1),))):
         future = knot.map(inputs(tmp_path, 2), starmap=True)
         until(lambda: future.job.states.get("FAILED"))
@@ -441,31 +445,31 @@ def test_a_job_that_somebody_ends_does_not_grow(cloud, knot_of, switches, tmp_pa
     assert future.retry_failed().result(LONG) == [0, 1]
 
 
-def test_a_retry_that_is_asked_for_while_memory_grows_waits_for_that(cloud, switches, tmp_path):
-    """Whoever asks may not hold what the collector needs."""
+def test_retry_waits_for_running_memory_growth(cloud, switches, tmp_path):
+    """The waiting retry must not hold a lock that the collector needs."""
     own, gate = ck.LocalCloud(cloud.directory), threading.Event()
 
     def hold(parsed, **_):
         if threading.current_thread().name == "cloudknot-collector" and parsed["jobs"][0]["status"] == "FAILED":
             gate.wait(LONG)
 
-    knot = ck.Knot(name="grows-meanwhile", func=greedy_beside, cloud=own, memory=1000, memory_growth=2)
+    knot = ck.Knot(name="grows-meanwhile", func=wait_unless_first, cloud=own, memory=1000, memory_growth=2)
     own.client("batch").meta.events.register("after-call.batch.DescribeJobs", hold)
     with switches.on(Faults(kills=(Kill("memory", attempts=1),))), ThreadPoolExecutor(1) as pool:
         future = knot.map(inputs(tmp_path, 1), starmap=True)
         until(lambda: future.job.status == "FAILED")
-        asked = pool.submit(future.retry_failed)
+        retry = pool.submit(future.retry_failed)
+        # Give the retry time to begin its wait. Other calls go through meanwhile.
         time.sleep(0.5)
-        # Others are not held up meanwhile.
         assert future.job.status == "FAILED"
         switches.off()
         gate.set()
-        assert asked.result(LONG).result(LONG) == [0]
+        assert retry.result(LONG).result(LONG) == [0]
     assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 2000]
 
 
-def test_a_retry_that_could_not_be_stored_can_be_asked_for_again(cloud, knot_of, tmp_path):
-    future = knot_of(needs_a_file).map(inputs(tmp_path, 1), starmap=True)
+def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):
+    future = knot_of(fail_without_file).map(inputs(tmp_path, 1), starmap=True)
     assert isinstance(future.exception(LONG), LookupError)
     (tmp_path / "ready").touch()
     own = ck.LocalCloud(cloud.directory)
@@ -483,17 +487,17 @@ def test_a_retry_that_could_not_be_stored_can_be_asked_for_again(cloud, knot_of,
     assert refused == ["PutObject"]
 
 
-def test_a_forgotten_job_says_whether_it_failed(cloud, knot_of, switches, tmp_path):
-    knot = knot_of(needs_a_file)
-    failed, well = knot.map(inputs(tmp_path, 2), starmap=True), knot.map([(str(tmp_path), 1)], starmap=True)
-    for future in (failed, well):
-        ended(future.job)
+def test_forgotten_job_has_status_from_its_results_as_dependency_too(cloud, knot_of, switches, tmp_path):
+    knot = knot_of(fail_without_file)
+    failed, succeeded = knot.map(inputs(tmp_path, 2), starmap=True), knot.map([(str(tmp_path), 1)], starmap=True)
+    for future in (failed, succeeded):
+        wait_for_end(future.job)
         long_ago = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
         cloud.storage.put(future.job.keys.manifest, long_ago.to_json().encode())
         switches.forget(future.job.job_id)
-    later = [ck.BatchJob(future.job.job_id, cloud=cloud) for future in (failed, well)]
+    later = [ck.BatchJob(future.job.job_id, cloud=cloud) for future in (failed, succeeded)]
     assert [job.status for job in later] == ["FAILED", "SUCCEEDED"]
-    # What is over and well need not be waited for; what is not must not be.
+    # A map may depend on a forgotten job that succeeded, but not on one that failed.
     assert knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later[1]).result(LONG)[0][0] == 40
     with pytest.raises(
         ck.CloudknotInputError, match=r"ended without a result for some elements\. .*forgets .*retry_failed"
@@ -501,8 +505,8 @@ def test_a_forgotten_job_says_whether_it_failed(cloud, knot_of, switches, tmp_pa
         knot.map([(str(tmp_path), 4)], starmap=True, depends_on=later)
 
 
-def test_a_job_that_batch_has_not_taken_note_of_is_submitted_and_can_be_ended(cloud, knot_of, tmp_path):
-    submitted = knot_of(greedy_beside).map(inputs(tmp_path, 2), starmap=True).job
+def test_job_not_yet_described_by_batch_is_submitted_and_can_be_terminated(cloud, knot_of, tmp_path):
+    submitted = knot_of(wait_unless_first).map(inputs(tmp_path, 2), starmap=True).job
     own, lags = ck.LocalCloud(cloud.directory), [True]
 
     def lag(parsed, **_):
@@ -515,12 +519,12 @@ def test_a_job_that_batch_has_not_taken_note_of_is_submitted_and_can_be_ended(cl
     job.terminate("At once")
     lags.clear()
     assert job._view.describe_jobs()[0]["isTerminated"]
-    assert ended(job)
+    assert wait_for_end(job)
 
 
-def test_a_job_that_batch_does_not_know_can_be_clobbered(cloud, knot_of, switches, tmp_path):
-    future = knot_of(needs_a_file).map(inputs(tmp_path, 2), starmap=True)
-    # Else its processes, of which Batch knows nothing any more, may store results after the clobbering.
+def test_forgotten_job_can_be_clobbered(cloud, knot_of, switches, tmp_path):
+    future = knot_of(fail_without_file).map(inputs(tmp_path, 2), starmap=True)
+    # Wait for the processes of the job: after `forget` they would go on, and could store results after `clobber`.
     future.exception(LONG)
     job = until(lambda: future.job.status in ("SUCCEEDED", "FAILED") and future.job)
     switches.forget(job.job_id)
@@ -528,8 +532,8 @@ def test_a_job_that_batch_does_not_know_can_be_clobbered(cloud, knot_of, switche
     assert list(cloud.storage.keys(job.keys.prefix)) == []
 
 
-def test_a_retry_of_what_is_clobbered_meanwhile_is_ended_and_leaves_nothing(cloud, knot_of, tmp_path):
-    future = knot_of(greedy_beside_a_failure).map(inputs(tmp_path, 2), starmap=True)
+def test_retry_of_job_clobbered_meanwhile_is_terminated_and_leaves_no_objects(cloud, knot_of, tmp_path):
+    future = knot_of(fail_then_hang).map(inputs(tmp_path, 2), starmap=True)
     assert isinstance(future.exception(LONG), LookupError)
     until(lambda: future.job.status == "FAILED")
     own = ck.LocalCloud(cloud.directory)
@@ -550,9 +554,9 @@ def test_a_retry_of_what_is_clobbered_meanwhile_is_ended_and_leaves_nothing(clou
     assert list(cloud.storage.keys(job.keys.prefix)) == []
 
 
-def greedy_beside_a_failure(folder, index):
-    """Both fail at first; afterwards they wait for a file that never comes."""
-    note(folder, index)
-    while called(folder, index) > 1:
+def fail_then_hang(folder, index):
+    """Fail in the first call for an element. Later calls never return."""
+    count_call(folder, index)
+    while calls_of(folder, index) > 1:
         time.sleep(0.02)
     raise LookupError(index)

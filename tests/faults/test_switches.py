@@ -1,4 +1,4 @@
-"""Each fault of the embedded cloud is what its name says, as a client sees it without retries of any kind."""
+"""Each fault of the embedded cloud does what its name says. The clients here repeat no request."""
 
 import http.client
 import json
@@ -22,14 +22,14 @@ from cloudknot.local.state import read_state
 from tests.helpers.waiting import LONG, until
 
 BUCKET = "faults-bucket"
-FUTILE = botocore.config.Config(
+NO_RETRIES = botocore.config.Config(
     retries={"total_max_attempts": 1, "mode": "standard"}, s3={"addressing_style": "path"}, parameter_validation=False
 )
 
 
 @pytest.fixture(scope="session")
 def client(cloud):
-    """Clients that never try twice."""
+    """Return boto3 clients that repeat no request."""
     settings = cloud.environment()
     session = boto3.Session(
         settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"], region_name=settings["AWS_DEFAULT_REGION"]
@@ -38,7 +38,7 @@ def client(cloud):
 
     def make(service):
         if service not in clients:
-            clients[service] = session.client(service, endpoint_url=settings["AWS_ENDPOINT_URL"], config=FUTILE)
+            clients[service] = session.client(service, endpoint_url=settings["AWS_ENDPOINT_URL"], config=NO_RETRIES)
         return clients[service]
 
     return make
@@ -46,12 +46,13 @@ def client(cloud):
 
 @pytest.fixture
 def bucket(client, switches):
+    """A bucket for these tests."""
     client("s3").create_bucket(Bucket=BUCKET)
     return BUCKET
 
 
 def outcome(call):
-    """The code of an error, or the name of what was raised, or None."""
+    """Return the error code of a call, or the name of its exception, or None."""
     try:
         call()
     except ClientError as error:
@@ -61,18 +62,18 @@ def outcome(call):
     return None
 
 
-def test_all_are_off_at_first(switches):
+def test_switches_are_off_at_first(switches):
     assert switches.injected() == {}
 
 
-def test_errors_come_at_their_rate_and_the_same_ones_again_with_the_same_seed(switches, client, bucket):
+def test_errors_come_at_their_rate_and_repeat_with_same_seed(switches, client, bucket):
     def codes():
         with switches.on(Faults(errors=0.5, seed=7)):
-            found = [outcome(lambda: client("s3").put_object(Bucket=bucket, Key="k", Body=b"x")) for _ in range(60)]
+            outcomes = [outcome(lambda: client("s3").put_object(Bucket=bucket, Key="k", Body=b"x")) for _ in range(60)]
             counts = switches.injected()
-        assert found.count("InternalError") == counts["error 500"]
-        assert found.count("SlowDown") == counts["error 503"]
-        return found
+        assert outcomes.count("InternalError") == counts["error 500"]
+        assert outcomes.count("SlowDown") == counts["error 503"]
+        return outcomes
 
     first = codes()
     assert set(first) == {None, "InternalError", "SlowDown"}
@@ -80,15 +81,15 @@ def test_errors_come_at_their_rate_and_the_same_ones_again_with_the_same_seed(sw
     assert codes() == first
 
 
-def test_a_refused_write_is_not_carried_out(switches, client, bucket):
+def test_errors_keep_cloud_from_carrying_out_write(switches, client, bucket):
     with switches.on(Faults(errors=1)):
         assert outcome(lambda: client("s3").put_object(Bucket=bucket, Key="refused", Body=b"x")) is not None
-        # An answer to HEAD has no body that could hold a code.
+        # An answer to HEAD has no body for a code, so botocore uses the HTTP status.
         assert outcome(lambda: client("s3").head_object(Bucket=bucket, Key="refused")) in ("500", "503")
     assert outcome(lambda: client("s3").get_object(Bucket=bucket, Key="refused")) == "NoSuchKey"
 
 
-def test_a_dropped_acknowledgement_is_of_a_write_that_was_carried_out(switches, client, bucket):
+def test_dropped_answer_belongs_to_write_that_was_carried_out(switches, client, bucket):
     with switches.on(Faults(dropped=1, limit=1)):
         with pytest.raises(ConnectionClosedError):
             client("s3").put_object(Bucket=bucket, Key="written", Body=b"all of it")
@@ -96,7 +97,7 @@ def test_a_dropped_acknowledgement_is_of_a_write_that_was_carried_out(switches, 
         assert switches.injected() == {"dropped": 1}
 
 
-def test_a_truncated_answer_says_that_it_is_longer(switches, client, bucket):
+def test_truncated_answer_is_shorter_than_its_content_length(switches, client, bucket):
     client("s3").put_object(Bucket=bucket, Key="long", Body=b"x" * 100_000)
     with switches.on(Faults(truncated=1)):
         body = client("s3").get_object(Bucket=bucket, Key="long")["Body"]
@@ -105,7 +106,7 @@ def test_a_truncated_answer_says_that_it_is_longer(switches, client, bucket):
     assert len(client("s3").get_object(Bucket=bucket, Key="long")["Body"].read()) == 100_000
 
 
-def test_slow_answers_are_right(switches, client, bucket):
+def test_slow_answers_are_late_and_correct(switches, client, bucket):
     client("s3").put_object(Bucket=bucket, Key="slow", Body=b"x")
     with switches.on(Faults(slow=1, delay=0.2)):
         begun = time.monotonic()
@@ -114,10 +115,10 @@ def test_slow_answers_are_right(switches, client, bucket):
         assert switches.injected() == {"slow": 1}
 
 
-def test_a_burst_of_429_ends_after_as_many(switches, client):
+def test_burst_of_429_ends_at_its_limit(switches, client):
     with switches.on(Faults(throttled=1, limit=3)):
-        found = [outcome(lambda: client("batch").describe_jobs(jobs=[])) for _ in range(5)]
-    assert found == ["TooManyRequestsException"] * 3 + [None] * 2
+        outcomes = [outcome(lambda: client("batch").describe_jobs(jobs=[])) for _ in range(5)]
+    assert outcomes == ["TooManyRequestsException"] * 3 + [None] * 2
 
 
 @pytest.mark.parametrize(
@@ -134,13 +135,13 @@ def test_a_burst_of_429_ends_after_as_many(switches, client):
         ("ecr", lambda ecr: ecr.describe_repositories(), "ExpiredTokenException"),
     ],
 )
-def test_expired_credentials_in_the_form_of_each_service(switches, client, service, call, code):
+def test_expired_credentials_have_error_code_of_each_service(switches, client, service, call, code):
     with switches.on(Faults(expired=True)):
         assert outcome(lambda: call(client(service))) == code
     assert outcome(lambda: client("sts").get_caller_identity()) is None
 
 
-def test_silence_closes_every_connection_but_that_of_the_switches(switches, client):
+def test_silence_closes_every_connection_except_that_of_switches(switches, client):
     with switches.on(Faults(silent=True)):
         for service in ("sts", "batch"):
             call = client(service).get_caller_identity if service == "sts" else client(service).describe_job_queues
@@ -148,7 +149,7 @@ def test_silence_closes_every_connection_but_that_of_the_switches(switches, clie
         assert switches.injected() == {"silence": 2}
 
 
-def test_faults_can_be_for_one_service_or_call_only(switches, client, bucket):
+def test_faults_can_be_limited_to_service_and_call(switches, client, bucket):
     with switches.on(Faults(errors=1, services=("s3", "batch"), only="POST /v1/describejobs")):
         assert outcome(lambda: client("batch").describe_jobs(jobs=[])) in ("InternalFailure", "ServiceUnavailable")
         assert outcome(lambda: client("batch").describe_job_queues()) is None
@@ -156,7 +157,7 @@ def test_faults_can_be_for_one_service_or_call_only(switches, client, bucket):
 
 
 def post(cloud, body, headers):
-    """The status of a request to the route of the switches."""
+    """Post to the route of the switches, and return the HTTP status."""
     connection = http.client.HTTPConnection(urlsplit(read_state(cloud.directory).endpoint).netloc, timeout=LONG)
     try:
         connection.request("POST", "/_cloudknot/faults", body, headers)
@@ -165,27 +166,28 @@ def post(cloud, body, headers):
         connection.close()
 
 
-def test_only_the_owner_reaches_the_switches(switches, cloud):
+def test_switches_refuse_unsigned_request(switches, cloud):
     assert post(cloud, json.dumps({"set": {"errors": 1}}), {}) == 403
     assert switches.injected() == {}
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "fault",
     [{"errors": 2}, {"error": 0.5}, {"kills": [{"how": "boredom"}]}, {"kills": [{"how": "host", "who": 1}]}, 5],
 )
-def test_faults_that_there_are_not_are_refused(switches, wrong):
+def test_switches_refuse_invalid_fault(switches, fault):
     with pytest.raises(ck.CloudError, match="refuses"):
-        switches._ask({"set": wrong})
+        switches._ask({"set": fault})
 
 
-def attempt(seconds):
+def attempt_number(seconds):
+    """Return the number of the attempt, after a while."""
     time.sleep(seconds)
     return os.environ["AWS_BATCH_JOB_ATTEMPT"]
 
 
 def described(future):
-    """Batch's description of the map's only child, once it has ended."""
+    """Wait for the end of a map's job, and return Batch's description."""
     (job,) = until(
         lambda: [job for job in future.job._view.describe_jobs() if job["status"] in ("SUCCEEDED", "FAILED")]
     )
@@ -199,16 +201,16 @@ def described(future):
         ("pull", {"reason": "CannotPullContainerError"}),
     ],
 )
-def test_what_is_retried_is_computed_by_the_next_attempt(knot_of, switches, how, reason):
+def test_next_attempt_computes_element_after_each_kill(knot_of, switches, how, reason):
     with switches.on(Faults(kills=(Kill(how, attempts=2),))):
-        future = knot_of(attempt).map([0.3])
+        future = knot_of(attempt_number).map([0.3])
         assert future.result(LONG) == ["3"]
         assert switches.injected() == {f"killed: {how}": 2}
     attempts = described(future)["attempts"]
     for each in attempts[:2]:
-        said = {"statusReason": each["statusReason"], "reason": each["container"].get("reason", "")}
+        texts = {"statusReason": each["statusReason"], "reason": each["container"].get("reason", "")}
         for name, text in reason.items():
-            assert said[name].startswith(text)
+            assert texts[name].startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +225,11 @@ def test_what_is_retried_is_computed_by_the_next_attempt(knot_of, switches, how,
         ("start", None, "Task failed to start", "CannotStartContainerError"),
     ],
 )
-def test_what_batch_says_of_a_killed_child(knot_of, switches, how, exit_code, status_reason, reason):
+def test_batch_describes_killed_child_with_exit_code_and_reasons(
+    knot_of, switches, how, exit_code, status_reason, reason
+):
     with switches.on(Faults(kills=(Kill(how, attempts=10),))):
-        future = knot_of(attempt).map([30])
+        future = knot_of(attempt_number).map([30])
         with pytest.raises(ck.BatchJobFailedError):
             future.result(LONG)
     job = described(future)
@@ -235,16 +239,16 @@ def test_what_batch_says_of_a_killed_child(knot_of, switches, how, exit_code, st
     assert job["attempts"][-1]["container"]["reason"].startswith(reason)
 
 
-def test_docker_times_out_after_the_work_is_done(knot_of, switches):
+def test_docker_timeout_comes_after_result_is_stored(knot_of, switches):
     with switches.on(Faults(kills=(Kill("docker", attempts=10),))):
-        future = knot_of(attempt).map([0])
+        future = knot_of(attempt_number).map([0])
         assert future.result(LONG) == ["1"]
         job = described(future)
     assert job["attempts"][0]["container"]["reason"].startswith("DockerTimeoutError")
 
 
-def test_a_running_child_can_be_killed_now(knot_of, switches):
-    future = knot_of(attempt).map([1.5, 0])
+def test_running_child_is_killed_on_request_and_ended_child_is_not(knot_of, switches):
+    future = knot_of(attempt_number).map([1.5, 0])
     until(lambda: future.job._view.describe([0])[0]["status"] == "RUNNING")
     switches.kill(f"{future.job.job_id}:0", "host")
     assert future.result(LONG) == ["2", "1"]
@@ -252,14 +256,14 @@ def test_a_running_child_can_be_killed_now(knot_of, switches):
         switches.kill(f"{future.job.job_id}:0")
 
 
-def test_a_child_is_killed_when_it_has_stored_something(knot_of, switches):
+def test_child_is_killed_once_it_has_stored_pack(knot_of, switches):
     with switches.on(Faults(kills=(Kill("host", when="stored"),))):
-        future = knot_of(attempt).map([0, 2], chunksize=2)
+        future = knot_of(attempt_number).map([0, 2], chunksize=2)
         assert future.result(LONG) == ["1", "2"]
 
 
-def test_attempts_overlap_when_batch_believes_a_host_lost(knot_of, switches, tmp_path):
-    knot = knot_of(tell)
+def test_overlapping_attempts_both_run_to_their_end(knot_of, switches, tmp_path):
+    knot = knot_of(touch_attempt)
     with switches.on(Faults(kills=(Kill("host", overlap=True),))):
         future = knot.map([str(tmp_path)])
         future.result(LONG)
@@ -267,13 +271,14 @@ def test_attempts_overlap_when_batch_believes_a_host_lost(knot_of, switches, tmp
     until(lambda: {path.name for path in tmp_path.iterdir()} == {"1", "2"})
 
 
-def tell(directory):
+def touch_attempt(directory):
+    """Create a file with the number of the attempt as its name."""
     time.sleep(0.5)
     open(os.path.join(directory, os.environ["AWS_BATCH_JOB_ATTEMPT"]), "w").close()
 
 
-def test_a_forgotten_job_is_unknown_to_batch(knot_of, switches):
-    future = knot_of(attempt).map([0, 0])
+def test_batch_does_not_describe_forgotten_job(knot_of, switches):
+    future = knot_of(attempt_number).map([0, 0])
     assert future.result(LONG) == ["1", "1"]
     described(future)
     switches.forget(future.job.job_id)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a person presses it: in a pseudo-terminal, in a script and in an interactive session."""
+"""Ctrl-C in a pseudo-terminal leaves the job running, in a script and in an interactive session."""
 
 import os
 import pty
@@ -29,7 +29,7 @@ future.result()
 
 
 class Terminal:
-    """A Python on a pseudo-terminal."""
+    """A Python process on a pseudo-terminal."""
 
     def __init__(self, arguments, cloud, folder):
         (folder / "script.py").write_text(SCRIPT)
@@ -44,17 +44,17 @@ class Terminal:
         if select.select([self._fd], [], [], seconds)[0]:
             try:
                 self.shown += os.read(self._fd, 4096).decode(errors="replace")
-            except OSError:  # what Linux says when the other end is closed
+            except OSError:  # Linux raises it when the other end is closed.
                 return False
         return True
 
     def until(self, text):
-        """Wait for a text after the one before, and return what was shown since then."""
+        """Wait for a text after the previous one, and return everything shown in between."""
         end = time.monotonic() + LONG
-        while (found := self.shown.find(text, self._read)) < 0 and time.monotonic() < end:
+        while (position := self.shown.find(text, self._read)) < 0 and time.monotonic() < end:
             if not self._take(0.1):
                 break
-        assert found >= 0 or text in self.shown[self._read :], self.shown
+        assert position >= 0 or text in self.shown[self._read :], self.shown
         since = self.shown[self._read : self.shown.find(text, self._read) + len(text)]
         self._read += len(since)
         return since
@@ -71,15 +71,16 @@ class Terminal:
 
 @pytest.fixture
 def terminal(cloud, tmp_path):
+    """Start Python with arguments on a new pseudo-terminal."""
     return lambda *arguments: Terminal(arguments, cloud, tmp_path)
 
 
-def interrupt(shown, name, cloud):
-    """Press Ctrl-C while the job runs; what is shown from then on until the note has been."""
-    shown.until("1 running")
-    shown.type("\x03")
-    shown.until("KeyboardInterrupt")
-    shown.until(
+def interrupt(terminal, name, cloud):
+    """Press Ctrl-C while the job runs, wait for the note in the traceback, and return the job."""
+    terminal.until("1 running")
+    terminal.type("\x03")
+    terminal.until("KeyboardInterrupt")
+    terminal.until(
         f"The job keeps running. Find it in any session: cloudknot.Knot(name='{name}').jobs. End it: future.cancel()"
     )
     (job,) = ck.Knot(name=name, cloud=cloud).jobs
@@ -87,38 +88,38 @@ def interrupt(shown, name, cloud):
     return job
 
 
-def test_ctrl_c_in_a_script(cloud, terminal, tmp_path):
-    shown = terminal("script.py", "terminal-script", str(tmp_path / "go"))
-    job = interrupt(shown, "terminal-script", cloud)
-    assert shown.close() == -signal.SIGINT
-    # The cursor is there again, and nothing is drawn after the traceback.
-    assert shown.shown.rfind("\x1b[?25h") > shown.shown.rfind("\x1b[?25l")
-    assert "1 running" not in shown.shown[shown.shown.rfind("The job keeps running") :]
+def test_ctrl_c_ends_script_and_leaves_job_running(cloud, terminal, tmp_path):
+    python = terminal("script.py", "terminal-script", str(tmp_path / "go"))
+    job = interrupt(python, "terminal-script", cloud)
+    assert python.close() == -signal.SIGINT
+    # Hiding the cursor is undone, and the progress bar is not drawn after the traceback.
+    assert python.shown.rfind("\x1b[?25h") > python.shown.rfind("\x1b[?25l")
+    assert "1 running" not in python.shown[python.shown.rfind("The job keeps running") :]
     (tmp_path / "go").touch()
     assert job.result(LONG) == [42]
 
 
-def test_ctrl_c_in_an_interactive_session_gives_the_prompt_back(cloud, terminal, tmp_path):
-    shown = terminal("-i", "script.py", "terminal-session", str(tmp_path / "go"))
-    interrupt(shown, "terminal-session", cloud)
-    shown.until(">>> ")
-    # Nothing is drawn over what is typed, however often the collector looks.
-    shown.type("future.job.status\n")
-    typed = shown.until("'RUNNING'")
+def test_ctrl_c_in_interactive_session_returns_to_prompt(cloud, terminal, tmp_path):
+    python = terminal("-i", "script.py", "terminal-session", str(tmp_path / "go"))
+    interrupt(python, "terminal-session", cloud)
+    python.until(">>> ")
+    # The collector still polls, but the progress bar is not drawn over the typed text.
+    python.type("future.job.status\n")
+    typed = python.until("'RUNNING'")
     assert re.sub(r"\s", "", typed) == "future.job.status'RUNNING'"
-    shown.until(">>> ")
+    python.until(">>> ")
     (tmp_path / "go").touch()
-    shown.type("print('got', future.result())\n")
-    shown.until("got [42]")
-    shown.until(">>> ")
-    # A map that nobody waits for draws nothing either.
-    shown.type("other = ck.Knot(name=sys.argv[1], cloud='local').map([sys.argv[2]])\n")
-    shown.until("[sys.argv[2]])")
+    python.type("print('got', future.result())\n")
+    python.until("got [42]")
+    python.until(">>> ")
+    # A map draws no progress bar while nobody waits for its results.
+    python.type("other = ck.Knot(name=sys.argv[1], cloud='local').map([sys.argv[2]])\n")
+    python.until("[sys.argv[2]])")
     until(lambda: [job.status for job in ck.Knot(name="terminal-session", cloud=cloud).jobs] == ["SUCCEEDED"] * 2)
-    shown.type("1 + 1\n")
-    assert re.sub(r"\s", "", shown.until("2\r\n")).endswith(">>>1+12")
-    assert "\x1b[?25l" not in shown.shown[shown.shown.rfind("got [42]") :]
-    shown.until(">>> ")
-    shown.type("exit()\n")
-    assert shown.close() == 0
+    python.type("1 + 1\n")
+    assert re.sub(r"\s", "", python.until("2\r\n")).endswith(">>>1+12")
+    assert "\x1b[?25l" not in python.shown[python.shown.rfind("got [42]") :]
+    python.until(">>> ")
+    python.type("exit()\n")
+    assert python.close() == 0
     until(lambda: ck.Knot(name="terminal-session", cloud=cloud).jobs[-1].status == "SUCCEEDED")

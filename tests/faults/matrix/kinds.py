@@ -1,4 +1,4 @@
-"""Every kind of map, small and cheap, each with the results that it must end with: what the trials run."""
+"""Every kind of map, small and cheap, with its expected results. The trials run them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.helpers.waiting import LONG
 
 BLOCK = 300_000
 LARGE = 9_000_000
-"""Bytes: more than one part of an upload."""
+"""Bytes. More than one part of an upload."""
 GATE = "TRIAL_GATE"
-"""The variable that names a file for which the calls wait."""
+"""The environment variable with the path of a file that the calls wait for."""
 
 
 def value(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
-    """Numbers are squared, bytes measured, arrays of bytes sent back as they are."""
+    """Square a number, measure bytes, and return a bytearray unchanged."""
     if isinstance(element, bytearray):
         return element
     if isinstance(element, bytes):
@@ -31,20 +31,21 @@ def value(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
 
 
 def wait_at_gate() -> None:
+    """Wait until the file named by `GATE` exists."""
     gate = os.environ.get(GATE)
     while gate and not os.path.exists(gate):
         time.sleep(0.02)
 
 
 def work(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
-    """A little work on anything."""
+    """Compute the value of an element after the gate is open."""
     wait_at_gate()
     time.sleep(0.005)
     return value(element, *more, plus=plus, table=table)
 
 
 def needs_a_file(path: str, number: int) -> int:
-    """Odd numbers fail as long as the file is not there."""
+    """Square a number. Fail for odd numbers until the file exists."""
     if number % 2:
         if not os.path.exists(path):
             raise LookupError(f"{number} is not ready")
@@ -54,7 +55,7 @@ def needs_a_file(path: str, number: int) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Where maps are submitted: knots of `work` and `needs_a_file`, a folder, and variables of the jobs."""
+    """Knots for `work` and `needs_a_file`, a folder, and environment variables for the jobs."""
 
     work: ck.Knot
     needs_a_file: ck.Knot
@@ -63,64 +64,67 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Due:
-    """A future, and the value that each of its elements must have."""
+class Expected:
+    """A future, with the expected value of each of its elements."""
 
     future: ck.MapFuture
     values: list[Any]
 
     @property
     def result(self) -> Any:
-        """What the result of the future must be."""
+        """The expected result of the future."""
         return self.values[0] if self.future.job.manifest.gather else self.values
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of map. The submission of an ``early`` one waits for jobs, so it comes before jobs that are held."""
+    """A kind of map. An ``early`` submission waits for jobs itself, so it comes before submissions with held jobs."""
 
     name: str
-    submit: Callable[[Place], list[Due]]
+    submit: Callable[[Place], list[Expected]]
     early: bool = False
 
 
 def plain(name: str, inputs: list[Any], iterate: Callable[[list[Any]], Iterable[Any]] = list, **choices: Any) -> Kind:
-    """A map of inputs, given as the iterable that ``iterate`` makes of them."""
+    """Return the kind of a plain map. ``iterate`` turns the inputs into the iterable for `Knot.map`."""
 
-    def submit(place: Place) -> list[Due]:
+    def submit(place: Place) -> list[Expected]:
         future = place.work.map(iterate(inputs), env_vars=place.env_vars, **choices)
         starmap, kwargs = choices.get("starmap"), choices.get("kwargs", {})
-        return [Due(future, [value(*(each if starmap else (each,)), **kwargs) for each in inputs])]
+        return [Expected(future, [value(*(each if starmap else (each,)), **kwargs) for each in inputs])]
 
     return Kind(name, submit)
 
 
-def submit_chain(place: Place) -> list[Due]:
-    """A map, one of its results child by child, and one of theirs with other chunks, which waits for all of them."""
+def submit_chain(place: Place) -> list[Expected]:
+    """Submit a map, a map of its results with the same chunks, and a third map with other chunks.
+
+    With the same chunks, each child waits for one child. With other chunks, all wait for the whole map.
+    """
     first = place.work.map(range(4), chunksize=2, env_vars=place.env_vars)
     second = place.work.map(first)
     third = place.work.map(second, chunksize=3, kwargs={"plus": 1})
     squares = [n**2 for n in range(4)]
     fourths = [n**2 for n in squares]
-    return [Due(first, squares), Due(second, fourths), Due(third, [n**2 + 1 for n in fourths])]
+    return [Expected(first, squares), Expected(second, fourths), Expected(third, [n**2 + 1 for n in fourths])]
 
 
-def submit_reduce(place: Place) -> list[Due]:
-    """A map, and the sum of its results."""
+def submit_reduce(place: Place) -> list[Expected]:
+    """Submit a map and the sum of its results."""
     future = place.work.map(range(6), chunksize=4, env_vars=place.env_vars)
     squares = [n**2 for n in range(6)]
-    return [Due(future, squares), Due(future.reduce(sum), [sum(squares)])]
+    return [Expected(future, squares), Expected(future.reduce(sum), [sum(squares)])]
 
 
-def submit_retry(place: Place) -> list[Due]:
-    """A map of which half fails, and what failed once more."""
+def submit_retry(place: Place) -> list[Expected]:
+    """Submit a map, wait until half of its elements have failed, and retry them."""
     ready = place.folder / f"{uuid.uuid4().hex}.ready"
     inputs = [(str(ready), number) for number in range(4)]
     future = place.needs_a_file.map(inputs, starmap=True, chunksize=2, env_vars=place.env_vars)
     errors = [each.exception(LONG) for each in future]
     assert all(errors[1::2]), errors
     ready.touch()
-    return [Due(future.retry_failed(), [number**2 for number in range(4)])]
+    return [Expected(future.retry_failed(), [number**2 for number in range(4)])]
 
 
 KINDS = (

@@ -1,7 +1,7 @@
-"""Every kind of map under each fault in turn: what is injected, which results are checked, how many are lost.
+"""Trials run kinds of maps under one fault each, and count faults injected, results checked and results lost.
 
-`tests/faults/matrix/test_maps.py` runs them as tests, each kind once under each switch.
-``python -m tests.benchmarks.faults`` runs every kind in every trial, and prints the table.
+`tests/faults/matrix/test_maps.py` runs each kind once under each switch.
+``python -m tests.benchmarks.faults`` runs every kind in every trial and prints a table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import cloudknot as ck
 from cloudknot.local import Faults, FaultSwitches, Kill
-from tests.faults.matrix.kinds import GATE, KINDS, Due, Kind, Place
+from tests.faults.matrix.kinds import GATE, KINDS, Expected, Kind, Place
 from tests.helpers.waiting import LONG, until
 
 RETRIES = 3
@@ -24,10 +24,10 @@ EVERYTHING = ("s3", "batch", "logs", "cloudformation", "sts", "iam", "ecr", "ec2
 
 @dataclass(frozen=True)
 class Trial:
-    """A fault, by which switch it comes, and what must have been injected for the trial to count.
+    """A fault, its switch, and the names of faults that the trial must inject to count.
 
-    ``passing`` faults are switched on when the maps are submitted, while their calls wait, and off again after so many
-    of them. ``fatal`` ones end jobs, and what is lost by them must come back by `retry_failed`, without them.
+    ``passing`` faults begin when all maps are submitted, while the calls wait, and end after this number of faults.
+    ``fatal`` faults end jobs. `retry_failed` must compute the missing results after the faults have ended.
     """
 
     name: str
@@ -40,11 +40,12 @@ class Trial:
 
 
 def kills(*how: str, **choices: Any) -> Faults:
-    """Every child is killed: its first attempt in the first way, its second one in the second way, and so on."""
+    """Return faults that kill attempt 1 of every child in the first way, attempt 2 in the second way, and so on."""
     return Faults(kills=tuple(Kill(each, attempts=n, **choices) for n, each in enumerate(how, 1)), seed=11)
 
 
 def forget(switches: FaultSwitches, future: ck.MapFuture) -> None:
+    """Make Batch forget the jobs of a map."""
     for job_id in future.job.job_ids:
         switches.forget(job_id)
 
@@ -104,14 +105,14 @@ TRIALS = (
 
 
 def share(trial: Trial) -> tuple[Kind, ...]:
-    """The kinds of maps for a trial, so that the trials of each switch have all kinds, each in one of them."""
+    """Return the kinds of maps for a trial. The trials of one switch share all kinds among them."""
     same = [each for each in TRIALS if each.switch == trial.switch]
     return KINDS[same.index(trial) :: len(same)]
 
 
 @dataclass
 class Outcome:
-    """What a trial gave."""
+    """The faults and results of a trial."""
 
     name: str
     injected: dict[str, int] = field(default_factory=dict)
@@ -124,20 +125,20 @@ class Outcome:
         return sum(self.injected.values())
 
 
-Named = tuple[str, Due]
+NamedMap = tuple[str, Expected]
 
 
-def submit_all(kinds: Sequence[Kind], place: Place) -> list[Named]:
+def submit_all(kinds: Sequence[Kind], place: Place) -> list[NamedMap]:
     """Submit maps of these kinds, all at the same time."""
     if not kinds:
         return []
     with ThreadPoolExecutor(len(kinds)) as pool:
-        found = list(pool.map(lambda kind: kind.submit(place), kinds))
-    return [(kind.name, due) for kind, dues in zip(kinds, found, strict=True) for due in dues]
+        submitted = list(pool.map(lambda kind: kind.submit(place), kinds))
+    return [(kind.name, each) for kind, maps in zip(kinds, submitted, strict=True) for each in maps]
 
 
 def run(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> Outcome:
-    """Run maps of these kinds under a trial's faults, and compare every result."""
+    """Run maps of these kinds under the faults of a trial, and compare every result."""
     outcome, begun = Outcome(trial.name), time.perf_counter()
     if trial.passing:
         maps = submit_held(trial, kinds, place, switches)
@@ -146,21 +147,21 @@ def run(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitch
     else:
         switches.set(trial.faults)
         maps = submit_all(kinds, place)
-    for _, due in maps:
+    for _, expected in maps:
         if trial.meanwhile is not None:
-            trial.meanwhile(switches, due.future)
+            trial.meanwhile(switches, expected.future)
     if trial.fatal:
-        maps = repaired(maps, outcome, switches)
-    for name, due in maps:
-        compare(outcome, name, due)
+        maps = repair(maps, outcome, switches)
+    for name, expected in maps:
+        compare(outcome, name, expected)
     outcome.injected = outcome.injected or switches.injected()
     switches.off()
     outcome.seconds = time.perf_counter() - begun
     return outcome
 
 
-def submit_held(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> list[Named]:
-    """Submit maps, and let their calls begin when the faults have come."""
+def submit_held(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> list[NamedMap]:
+    """Submit maps while their calls wait, inject faults, and let the calls begin."""
     gate = place.folder / f"{uuid.uuid4().hex}.gate"
     held = replace(place, env_vars={GATE: str(gate)})
     try:
@@ -174,32 +175,32 @@ def submit_held(trial: Trial, kinds: Sequence[Kind], place: Place, switches: Fau
     return maps
 
 
-def repaired(maps: list[Named], outcome: Outcome, switches: FaultSwitches) -> list[Named]:
-    """Run again what failed, in the order in which maps wait for each other."""
-    for _, due in maps:
-        due.future.exception(LONG)
+def repair(maps: list[NamedMap], outcome: Outcome, switches: FaultSwitches) -> list[NamedMap]:
+    """Retry failed elements without faults, in the order of their dependencies."""
+    for _, expected in maps:
+        expected.future.exception(LONG)
     outcome.injected = switches.injected()
     switches.off()
     again = []
-    for name, due in maps:
-        again.append((name, replace(due, future=due.future.retry_failed())))
+    for name, expected in maps:
+        again.append((name, replace(expected, future=expected.future.retry_failed())))
         again[-1][1].future.exception(LONG)
     return again
 
 
-def compare(outcome: Outcome, name: str, due: Due) -> None:
-    """Note which elements do not have the value that they must have."""
-    for index, (element, value) in enumerate(zip(due.future, due.values, strict=True)):
+def compare(outcome: Outcome, name: str, expected: Expected) -> None:
+    """Compare a map with its expected results, and record elements with another value as lost."""
+    for index, (element, value) in enumerate(zip(expected.future, expected.values, strict=True)):
         outcome.checked += 1
         error = element.exception(LONG)
         if error is not None or element.result() != value:
             outcome.lost.append(f"{name}, element {index}: {error or 'another value'!r}")
-    if not outcome.lost and due.future.result(LONG) != due.result:
+    if not outcome.lost and expected.future.result(LONG) != expected.result:
         outcome.lost.append(f"{name}: the list")
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """The figures, one line a trial."""
+    """Format the outcomes, one line for each trial."""
     rows = list(outcomes)
     lines = [f"{'fault':34} {'injected':>8} {'checked':>8} {'lost':>5} {'seconds':>8}"]
     lines += [f"{o.name:34} {o.faults:8,} {o.checked:8,} {len(o.lost):5} {o.seconds:8.1f}" for o in rows]

@@ -1,4 +1,4 @@
-"""Any sizes, chunk sizes and failures, on the embedded cloud, against a plain ``list(map(...))``."""
+"""Maps of any size, chunk size and failures give the same as ``list(map(...))``. The cloud is embedded."""
 
 import os
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from cloudknot.local import Faults, FaultSwitches, Kill
 from tests.helpers.waiting import LONG
 
 SURVIVED = (("host", "start"), ("host", "stored"), ("host", "end"), ("spot", "start"), ("pull", "start"))
-"""Ways to be killed after which Batch tries again, whatever the user's own attempts."""
+"""Kills (how, when) after which Batch starts another attempt, even without retries."""
 
 
 class Refused(Exception):
-    """What the function raises."""
+    """The exception that the function raises."""
 
 
 def behave(element):
+    """Square a number, or raise in the way that the element asks for."""
     number, how = element
     if how == "raises" or (how == "raises at first" and os.environ.get("AWS_BATCH_JOB_ATTEMPT") == "1"):
         raise Refused(number)
@@ -28,7 +29,7 @@ def behave(element):
 
 @dataclass(frozen=True)
 class Case:
-    """A map: what each element does, and which children are killed in which way (or never started)."""
+    """A map with the behaviour of each element, and with the child jobs that are killed or never start."""
 
     elements: tuple[tuple[int, str], ...]
     chunksize: int
@@ -48,7 +49,7 @@ class Case:
         return Faults(kills=tuple(kills), errors=self.errors, seed=self.seed)
 
     def expected(self, index):
-        """What a plain call gives, or the class of the error where the child never ran."""
+        """Return the value or exception of a plain call, or the class of the error if the child job never starts."""
         if self.child_of(index) in self.dead:
             return ck.TaskStartError
         number, how = self.elements[index]
@@ -63,7 +64,7 @@ def cases(draw):
     killed = draw(st.dictionaries(children, st.sampled_from(SURVIVED), max_size=3))
     dead = draw(st.frozensets(children, max_size=1)) - killed.keys()
     odd = draw(st.dictionaries(st.integers(0, count - 1), st.sampled_from(["raises", "raises at first"]), max_size=4))
-    # An attempt that was killed counts as the first one, so in its child nothing goes by the attempt's number.
+    # A killed attempt has number 1 already, so elements of its child job must not depend on that number.
     odd = {index: "raises" if index // chunksize in killed else how for index, how in odd.items()}
     elements = tuple((index + 1, odd.get(index, "")) for index in range(count))
     retries = draw(st.sampled_from([1, 2]))
@@ -72,27 +73,29 @@ def cases(draw):
 
 
 def outcome(future):
+    """Return the result or the exception of a future."""
     error = future.exception(LONG)
     return future.result() if error is None else error
 
 
-def same(found, expected):
+def is_as_expected(actual, expected):
+    """Return whether an outcome is the expected value, exception or class of error."""
     if isinstance(expected, type):
-        return type(found) is expected
+        return type(actual) is expected
     if isinstance(expected, Refused):
-        return type(found) is Refused and found.args == expected.args
-    return found == expected
+        return type(actual) is Refused and actual.args == expected.args
+    return actual == expected
 
 
 @settings(max_examples=12)
 @given(case=cases())
-def test_a_map_is_a_plain_map_whatever_fails(cloud, knot_of, case):
+def test_map_under_faults_equals_plain_map(cloud, knot_of, case):
     knot = knot_of(behave, retries=case.retries)
     with FaultSwitches(cloud).on(case.faults):
         future = knot.map(case.elements, chunksize=case.chunksize)
         outcomes = [outcome(element) for element in future]
         expected = [case.expected(index) for index in range(len(case.elements))]
-        assert all(map(same, outcomes, expected)), (outcomes, expected)
+        assert all(map(is_as_expected, outcomes, expected)), (outcomes, expected)
         first = next((each for each in expected if isinstance(each, Refused | type)), None)
         if first is None:
             assert future.result(LONG) == list(map(behave, case.elements)) == expected

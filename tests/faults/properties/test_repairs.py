@@ -1,4 +1,4 @@
-"""Rounds of `retry_failed`, maps of maps and `reduce`, of any chunks and failures, against ``list(map(...))``."""
+"""Retries, maps of maps and `reduce`, with any chunks and failures, give the same as ``list(map(...))``."""
 
 import functools
 import os
@@ -17,17 +17,17 @@ from tests.helpers.waiting import LONG, until
 
 FEW = settings(
     max_examples=6,
-    phases=(Phase.generate,),  # A failure takes seconds to repeat, so it is shown as it was found.
+    phases=(Phase.generate,),  # No shrinking: each repetition takes seconds.
 )
 SURVIVED = (("host", "start"), ("host", "stored"), ("host", "end"), ("spot", "start"), ("pull", "start"))
 
 
 class Refused(Exception):
-    """What the function raises."""
+    """The exception that the function raises."""
 
 
 def step(folder, number, refusals, plus=0):
-    """The square of a number, once the gate is open and it is repaired as often as it needs. Calls leave traces."""
+    """Record the call, and return the square of a number if the folder has enough repairs. Wait for the gate first."""
     while not os.path.exists(os.path.join(folder, "gate")):
         time.sleep(0.02)
     with open(os.path.join(folder, "calls"), "a") as file:
@@ -43,7 +43,7 @@ def halve(number, plus=0):
 
 @dataclass(frozen=True)
 class Elements:
-    """How many repairs each element needs before it gives a value, and the keyword arguments of all calls."""
+    """The number of repairs that each element needs to succeed, and the keyword arguments of all calls."""
 
     refusals: tuple[int, ...]
     kwargs: dict[str, int]
@@ -52,7 +52,7 @@ class Elements:
         return [(folder, number, refusals) for number, refusals in enumerate(self.refusals)]
 
     def failing(self, repairs=0):
-        """The indices of those that fail after so many repairs."""
+        """Return the indices of elements that still fail after a number of repairs."""
         return {index for index, refusals in enumerate(self.refusals) if refusals > repairs}
 
     @property
@@ -61,23 +61,24 @@ class Elements:
 
 
 def elements(most):
-    """Elements of which some need up to ``most`` repairs."""
+    """Return a strategy for elements that need up to ``most`` repairs."""
     refusals = st.lists(st.sampled_from([0, 0, *range(most + 1)]), min_size=1, max_size=12).map(tuple)
     return st.builds(Elements, refusals, st.sampled_from([{}, {"plus": 7}]))
 
 
 def repair(folder):
+    """Add one repair to the folder."""
     os.close(tempfile.mkstemp(prefix="repair", dir=folder)[0])
 
 
-def kinds_of(future):
-    """The class of each element's error; None for a value."""
+def error_classes(future):
+    """Return the class of each element's error, or None for an element with a value."""
     return [type(error) if (error := element.exception(LONG)) else None for element in future]
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """A map, the chunk sizes of its retries, and what happens in each of them: killed children, errors of S3."""
+    """A map, the chunk sizes of its retries, and the faults in each round: killed child jobs, errors of S3."""
 
     elements: Elements
     choices: dict[str, object]
@@ -104,28 +105,28 @@ repaired = st.builds(
 
 @FEW
 @given(case=repaired)
-def test_rounds_of_retries_end_in_a_plain_map(cloud, knot_of, case):
-    """Each round runs what failed and nothing else; what has a value keeps it."""
+def test_map_with_retries_equals_plain_map(cloud, knot_of, case):
+    """Each round runs only failed elements, and elements with a value keep it."""
     with tempfile.TemporaryDirectory() as folder, FaultSwitches(cloud).on(case.faults):
         Path(folder, "gate").touch()
         inputs = case.elements.inputs(folder)
         future = knot_of(step).map(inputs, starmap=True, kwargs=case.elements.kwargs, **case.choices)
         for repairs, chunksize in enumerate(case.chunksizes):
             failing = case.elements.failing(repairs)
-            assert kinds_of(future) == [Refused if index in failing else None for index in range(len(inputs))]
+            assert error_classes(future) == [Refused if index in failing else None for index in range(len(inputs))]
             repair(folder)
             future = future.retry_failed(chunksize=chunksize)
         assert future.result(LONG) == case.elements.values
         assert future.job.result(LONG) == ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == future.result()
         calls = Counter(map(int, Path(folder, "calls").read_text().split()))
         for index, refusals in enumerate(case.elements.refusals):
-            # What is killed is called again, unless its result was stored.
+            # The function is called again for killed elements whose result was not stored.
             assert calls[index] == refusals + 1 or (case.killed and calls[index] > refusals)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A map of a map's results, with the chunks of that or its own, submitted while that runs or when it has ended."""
+    """A map of another map's results: with the same or other chunks, submitted before or after the first one ends."""
 
     elements: Elements
     chunksize: int
@@ -139,7 +140,7 @@ class Chain:
 
     @property
     def expected(self):
-        """The class of each element's error in the second map; None for a value."""
+        """The class of each element's error in the second map, or None for an element with a value."""
         failing, count = self.elements.failing(), len(self.elements.refusals)
         if not self.while_it_runs:
             return [Refused if index in failing else None for index in range(count)]
@@ -156,7 +157,7 @@ chains = st.builds(Chain, elements(1), chunks, st.none() | chunks, st.booleans()
 
 @FEW
 @given(case=chains)
-def test_maps_of_maps_and_what_gathers_them_are_plain_maps(knot_of, case):
+def test_map_of_map_and_its_reduce_equal_plain_maps(knot_of, case):
     with tempfile.TemporaryDirectory() as folder:
         gate = Path(folder, "gate")
         first = knot_of(step).map(
@@ -172,8 +173,8 @@ def test_maps_of_maps_and_what_gathers_them_are_plain_maps(knot_of, case):
         third = second.reduce(sum)
         gate.touch()
         failing = case.elements.failing()
-        assert kinds_of(first) == [Refused if index in failing else None for index in range(len(first))]
-        assert kinds_of(second) == case.expected
+        assert error_classes(first) == [Refused if index in failing else None for index in range(len(first))]
+        assert error_classes(second) == case.expected
         assert (third.exception(LONG) is not None) == bool(failing)
         repair(folder)
         assert first.retry_failed().result(LONG) == case.elements.values
