@@ -1,4 +1,4 @@
-"""One embedded cloud with the docker runner for all tests here, and the engine that it uses."""
+"""Fixtures for tests on Docker: one embedded cloud with the docker runner, and the engine that it uses."""
 
 import docker
 import pytest
@@ -9,11 +9,13 @@ from tests.docker import machine as find_machine
 
 @pytest.fixture(scope="session")
 def machine():
+    """The machine with engine, registry and base image."""
     return find_machine()
 
 
 @pytest.fixture(scope="session")
 def engine(machine):
+    """The low-level client of the engine."""
     client = docker.from_env()
     yield client.api
     client.close()
@@ -28,7 +30,7 @@ def login(machine, monkeypatch):
 
 @pytest.fixture(scope="session")
 def cloud(machine, tmp_path_factory):
-    """A running embedded cloud whose jobs are containers, with two vCPUs."""
+    """A running embedded cloud that runs jobs as containers, with two vCPUs."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in machine.login.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What stays in the registry when knots are clobbered whose images were really pushed there."""
+"""Clobbering knots deletes their images from a real registry, except images that other knots need."""
 
 import uuid
 
@@ -11,8 +11,8 @@ from tests.helpers.waiting import LONG
 
 
 @pytest.fixture
-def make(cloud, machine):
-    """Makes knots, in a repository and with an environment of the test's own."""
+def make_knot(cloud, machine):
+    """Create knots in a repository and with an environment that only this test uses."""
     pars = ck.Pars("registry", cloud=cloud)
     choices = {"base_image": machine.base_image, "dockerfile_lines": f"ENV NEW={uuid.uuid4()}", "pars": pars}
     repository = f"clobbered-{uuid.uuid4().hex[:8]}"
@@ -25,18 +25,18 @@ def make(cloud, machine):
 
 
 @pytest.fixture
-def registry(cloud):
-    """The registry itself, asked without ECR."""
+def tags_in_registry(cloud):
+    """List the tags of a knot's repository in the registry itself, not through ECR."""
     return lambda knot: Registry(cloud.repository("any").login()).tags(knot.docker_repo.name)
 
 
-def test_no_image_stays_not_even_its_environment_or_another_tag(cloud, make, registry):
-    knot = make("first", double, image_tags=["v1", "newest"])
+def test_clobbering_last_knot_deletes_all_images_and_tags(cloud, make_knot, tags_in_registry):
+    knot = make_knot("first", double, image_tags=["v1", "newest"])
     assert knot.map([2]).result(LONG) == [4]
-    edited = make("first", lambda x: x + 1, image_tags="newest")
-    (environment,) = [tag for tag in registry(knot) if tag.startswith("env-")]
-    both = [one.image_uri.rpartition(":")[2] for one in (knot, edited)]
-    assert sorted(registry(knot)) == sorted([environment, *both, "v1", "newest"])
+    edited = make_knot("first", lambda x: x + 1, image_tags="newest")
+    (environment,) = [tag for tag in tags_in_registry(knot) if tag.startswith("env-")]
+    programs = [each.image_uri.rpartition(":")[2] for each in (knot, edited)]
+    assert sorted(tags_in_registry(knot)) == sorted([environment, *programs, "v1", "newest"])
 
     name = knot.docker_repo.name
     edited.clobber(clobber_image=True)
@@ -45,22 +45,26 @@ def test_no_image_stays_not_even_its_environment_or_another_tag(cloud, make, reg
     assert cloud.call("ecr", "list_images", repositoryName=name)["imageIds"] == []
 
 
-def test_what_another_knot_runs_or_stands_on_stays(cloud, make, registry):
-    one, same, other = make("one", double, image_tags="v1"), make("same", double), make("other", lambda x: x + 3)
-    everything = registry(one)
-    assert len(everything) == 4  # the environment, two programs, v1
-    one.clobber(clobber_image=True)
-    assert registry(same) == everything
+def test_clobbering_knot_keeps_images_that_other_knots_need(cloud, make_knot, tags_in_registry):
+    tagged, same, other = (
+        make_knot("one", double, image_tags="v1"),
+        make_knot("same", double),
+        make_knot("other", lambda x: x + 3),
+    )
+    all_tags = tags_in_registry(tagged)
+    assert len(all_tags) == 4  # the environment, two programs, v1
+    tagged.clobber(clobber_image=True)
+    assert tags_in_registry(same) == all_tags
     same.clobber(clobber_image=True)
-    (environment,) = [tag for tag in everything if tag.startswith("env-")]
-    assert registry(other) == sorted([environment, other.image_uri.rpartition(":")[2]])
+    (environment,) = [tag for tag in all_tags if tag.startswith("env-")]
+    assert tags_in_registry(other) == sorted([environment, other.image_uri.rpartition(":")[2]])
     assert other.map([1]).result(LONG) == [4]
-    # The engine has the environment, but the registry has to have it again when it is to be pushed.
+    # The engine still has the environment. It must push it again, since the registry has lost it.
     name = other.docker_repo.name
     other.clobber(clobber_image=True)
     assert cloud.repository(name).images() == {}
-    again = make("again", double)
+    again = make_knot("again", double)
     assert again.map([4]).result(LONG) == [8]
-    assert environment in registry(again)
+    assert environment in tags_in_registry(again)
     again.clobber(clobber_image=True)
     assert cloud.repository(name).images() == {}

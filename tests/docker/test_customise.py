@@ -1,4 +1,4 @@
-"""What people change about an image, seen from inside the jobs' containers."""
+"""Customised images: packages, lines, users and edited directories take effect in the containers of jobs."""
 
 import getpass
 import io
@@ -15,8 +15,8 @@ LONG = 120
 
 
 def look_around(path):
-    who = getpass.getuser()
-    return who, os.getuid(), shutil.which("hello"), os.environ.get("COLOUR"), os.path.exists(path)
+    """Return user name, uid, path of `hello`, a variable, and whether a path exists."""
+    return getpass.getuser(), os.getuid(), shutil.which("hello"), os.environ.get("COLOUR"), os.path.exists(path)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def choices(cloud, machine):
     return {"cloud": cloud, "base_image": machine.base_image}
 
 
-def test_packages_and_lines_are_in_the_container_and_jobs_are_not_root(choices):
+def test_container_has_packages_and_dockerfile_lines_and_unprivileged_user(choices):
     knot = ck.Knot(
         name="packages",
         func=look_around,
@@ -32,19 +32,18 @@ def test_packages_and_lines_are_in_the_container_and_jobs_are_not_root(choices):
         dockerfile_lines=["ENV COLOUR=green", "RUN touch /made \\\n && chmod a+r /made"],
         **choices,
     )
-    (found,) = knot.map(["/made"]).result(LONG)
-    user, uid, *rest = found
+    ((user, uid, *rest),) = knot.map(["/made"]).result(LONG)
     assert user == "cloudknot-user"
     assert uid != 0
     assert rest == ["/usr/bin/hello", "green", True]
 
 
-def test_the_user_is_the_one_named(choices):
+def test_job_runs_as_user_named_by_username(choices):
     knot = ck.Knot(name="user", func=look_around, username="jo", **choices)
     assert knot.map(["/none"]).result(LONG)[0][0] == "jo"
 
 
-def test_what_is_edited_in_the_directory_is_what_runs(choices, tmp_path):
+def test_edited_dockerfile_and_added_file_take_effect_in_jobs(choices, tmp_path):
     knot = ck.Knot(name="edited", func=look_around, image_work_dir=tmp_path / "d", **choices)
     assert knot.map(["/none"]).result(LONG)[0][3] is None
     dockerfile = knot.docker_image.docker_path
@@ -54,7 +53,7 @@ def test_what_is_edited_in_the_directory_is_what_runs(choices, tmp_path):
     assert again.map(["/data.txt"]).result(LONG)[0][3:] == ("red", True)
 
 
-def test_knots_share_a_prepared_image(cloud, machine):
+def test_two_knots_share_prepared_image(cloud, machine):
     image = ck.DockerImage("shared", look_around, base_image=machine.base_image, dockerfile_lines="ENV COLOUR=blue")
     knots = [ck.Knot(name=name, docker_image=image, cloud=cloud) for name in ("sharing-1", "sharing-2")]
     assert [knot.map(["/none"]).result(LONG)[0][3] for knot in knots] == ["blue", "blue"]
@@ -69,7 +68,7 @@ echo "$# arguments, the first is $1"
 """
 
 
-def test_a_script_is_the_program(choices, tmp_path):
+def test_script_runs_with_elements_as_arguments_and_failure_keeps_exit_code(choices, tmp_path):
     (tmp_path / "tool").write_text(SCRIPT)
     knot = ck.Knot(name="script", image_script_path=tmp_path / "tool", **choices)
     future = knot.map(["one", ["two", 2], "bad"])
@@ -78,11 +77,11 @@ def test_a_script_is_the_program(choices, tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         future[2].result(LONG)
     assert caught.value.returncode == 3
-    # A line reaches the log a little later than the result reaches S3.
+    # The log receives a line a little later than S3 receives the result.
     until(lambda: list(future.job.logs(2))[:1] == ["working on bad"])
 
 
-def test_a_base_image_with_an_entry_point_of_its_own_runs_jobs(choices, engine):
+def test_jobs_run_on_base_image_with_entry_point(choices, engine):
     text = f'FROM {choices["base_image"]}\nENTRYPOINT ["/bin/false"]\n'.encode()
     for event in engine.build(fileobj=io.BytesIO(text), tag="cloudknot-entry:1", rm=True, decode=True):
         assert "error" not in event, event
@@ -90,7 +89,7 @@ def test_a_base_image_with_an_entry_point_of_its_own_runs_jobs(choices, engine):
     assert knot.map([1]).result(LONG) == [2]
 
 
-def test_a_tool_that_was_added_to_the_directory_runs(choices, tmp_path):
+def test_job_runs_tool_added_to_directory(choices, tmp_path):
     def run_tool(word):
         return subprocess.run(["/opt/cloudknot/tool", word], capture_output=True, text=True, check=True).stdout
 
@@ -102,7 +101,7 @@ def test_a_tool_that_was_added_to_the_directory_runs(choices, tmp_path):
     assert knot.map(["be it"]).result(LONG) == ["so be it\n"]
 
 
-def test_tags_are_pushed_and_follow_the_image(choices, cloud):
+def test_image_tags_are_pushed_and_moved_to_newer_image(choices, cloud):
     knot = ck.Knot(name="tagged", func=lambda x: x, image_tags=["v1", "latest-tagged"], repo_name="tags", **choices)
     repository = cloud.repository(knot.docker_repo.name)
     first = digest_of(cloud, "latest-tagged")
@@ -113,11 +112,12 @@ def test_tags_are_pushed_and_follow_the_image(choices, cloud):
 
 
 def digest_of(cloud, tag):
+    """Return the digest of the tagged image in the repository "tags"."""
     answer = cloud.call("ecr", "describe_images", repositoryName="tags", imageIds=[{"imageTag": tag}])
     return answer["imageDetails"][0]["imageDigest"]
 
 
-def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
+def test_knot_with_pushed_image_needs_no_engine(choices, monkeypatch):
     def unchanged(x):
         return x
 
@@ -130,7 +130,7 @@ def test_an_image_that_the_registry_has_needs_no_engine(choices, monkeypatch):
         ck.Knot(name="again", func=unchanged, no_image_cache=True, **choices)
 
 
-def test_another_cloudpickle_in_the_image_is_told_plainly(choices):
+def test_element_error_names_older_cloudpickle_in_image(choices):
     knot = ck.Knot(name="pickled", func=abs, requirements=["cloudpickle==2.2.1"], **choices)
     text = r"by cloudpickle 3\..*this image has cloudpickle 2\.2\.1.*remove cloudpickle from the requirements\. Its"
     with pytest.raises(ck.ElementError, match=text):
@@ -139,7 +139,7 @@ def test_another_cloudpickle_in_the_image_is_told_plainly(choices):
 
 @pytest.fixture
 def github(choices, engine, tmp_path, monkeypatch):
-    """The two commits of a repository that is GitHub's for the git of this session and for that of the base image."""
+    """Two commits of a local repository. Git of this session and of the base image fetches it instead of GitHub's."""
     work, bare = tmp_path / "work", tmp_path / "context" / "tool.git"
     work.mkdir()
     (work / "setup.py").write_text(
@@ -172,7 +172,7 @@ def tool_word(_):
     return tool.WORD
 
 
-def test_a_repository_is_installed_at_the_commit_that_it_is_at_now(choices, github):
+def test_github_install_pins_current_commit(choices, github):
     _, new = github
     chosen = {**choices, "base_image": "cloudknot-git:1", "func": tool_word}
     with pytest.warns(UserWarning, match="imports tool, which is not installed here"):
@@ -181,7 +181,7 @@ def test_a_repository_is_installed_at_the_commit_that_it_is_at_now(choices, gith
     assert knot.map([0]).result(LONG) == ["new"]
 
 
-def test_build_and_push_by_hand(machine, cloud):
+def test_docker_image_is_built_and_pushed_without_knot(machine, cloud):
     image = ck.DockerImage("By-Hand", look_around, base_image=machine.base_image)
     image.build(["one", "two"])
     repository = ck.DockerRepo("by-hand", cloud=cloud)

@@ -1,4 +1,4 @@
-"""Jobs as real containers of real images: what the docker runner of the embedded cloud does."""
+"""The docker runner of the embedded cloud runs jobs as real containers, and ECR shows the real registry."""
 
 import contextlib
 import gc
@@ -26,11 +26,12 @@ MB = 1_000_000
 
 @pytest.fixture(scope="session")
 def batch(cloud):
-    """Batch of the cloud, with a queue to submit plain jobs of any image to."""
+    """A Batch client of the cloud, with a queue for plain jobs of any image."""
     return batch_of(cloud)
 
 
 def batch_of(cloud):
+    """Create the queue "plain" in a cloud, and return its Batch client."""
     role = cloud.call("iam", "create_role", RoleName="service", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     client = cloud.client("batch")
     client.create_compute_environment(computeEnvironmentName="plain", type="UNMANAGED", serviceRole=role)
@@ -40,6 +41,7 @@ def batch_of(cloud):
 
 
 def submit(batch, image, *command, overrides=None, **container):
+    """Submit a job that runs a command, and return its id."""
     properties = {"image": image, "vcpus": 1, "memory": 256, "command": list(command), **container}
     batch.register_job_definition(jobDefinitionName="plain", type="container", containerProperties=properties)
     return batch.submit_job(
@@ -52,14 +54,17 @@ def describe(batch, job_id):
 
 
 def ended(batch, job_id):
+    """Wait for the end of a job, and return its description."""
     return until(lambda: (job := describe(batch, job_id))["status"] in ("SUCCEEDED", "FAILED") and job)
 
 
 def run(batch, image, *command, **choices):
+    """Run a job that executes a command, and return its description."""
     return ended(batch, submit(batch, image, *command, **choices))
 
 
 def lines(cloud, job):
+    """Return the first page of a job's log, or [] before the log exists."""
     stream = job["container"]["logStreamName"]
     try:
         events = cloud.call("logs", "get_log_events", logGroupName="/aws/batch/job", logStreamName=stream)["events"]
@@ -69,25 +74,27 @@ def lines(cloud, job):
 
 
 def all_lines(cloud, job):
-    """Every line, also of a stream of more than one page."""
+    """Return all lines of a job's log, from every page."""
     streams = [job["container"]["logStreamName"]]
     pages = cloud.pages("logs", "filter_log_events", logGroupName="/aws/batch/job", logStreamNames=streams)
     return [event["message"] for page in pages for event in page["events"]]
 
 
 def containers(engine, cloud, **options):
+    """List the containers of a cloud, running or not."""
     return engine.containers(all=True, filters={"label": f"{CLOUD_LABEL}={cloud.directory}"}, **options)
 
 
 def until(condition):
+    """Return the first true value of a condition."""
     end = time.monotonic() + LONG
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true"
+    while not (result := condition()):
+        assert time.monotonic() < end, f"the condition stayed false for {LONG} s"
         time.sleep(0.05)
-    return found
+    return result
 
 
-SHOW = """
+PRINT_SURROUNDINGS = """
 import json, os
 print(json.dumps({
     "user": os.getuid(),
@@ -109,9 +116,9 @@ def image(machine, engine):
     return f"{name}:1"
 
 
-def test_a_job_has_its_command_and_its_environment(cloud, batch, image):
+def test_job_runs_its_command_with_its_environment(cloud, batch, image):
     overrides = {"environment": [{"name": "GREETING", "value": "hello"}]}
-    job = run(batch, image, "python", "-c", SHOW, overrides=overrides)
+    job = run(batch, image, "python", "-c", PRINT_SURROUNDINGS, overrides=overrides)
     shown = json.loads(until(lambda: lines(cloud, job))[0])
     assert job["status"] == "SUCCEEDED"
     assert job["container"]["exitCode"] == 0
@@ -134,7 +141,7 @@ print(json.load(urllib.request.urlopen(request))["RoleArn"])
 
 
 @pytest.mark.parametrize("user", ["0", "65534"])
-def test_a_job_with_a_role_gets_its_credentials_whoever_it_runs_as(cloud, batch, image, user):
+def test_job_with_role_gets_its_credentials_as_any_user(cloud, batch, image, user):
     name = f"for-{user}"
     role = cloud.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     job = run(batch, image, "python", "-c", GET_CREDENTIALS, user=user, jobRoleArn=role)
@@ -142,26 +149,28 @@ def test_a_job_with_a_role_gets_its_credentials_whoever_it_runs_as(cloud, batch,
     assert job["status"] == "SUCCEEDED"
 
 
-def test_user_and_init_process_are_the_definitions(cloud, batch, image):
-    job = run(batch, image, "python", "-c", SHOW, user="65534", linuxParameters={"initProcessEnabled": True})
+def test_container_has_user_and_init_process_of_job_definition(cloud, batch, image):
+    job = run(
+        batch, image, "python", "-c", PRINT_SURROUNDINGS, user="65534", linuxParameters={"initProcessEnabled": True}
+    )
     shown = json.loads(until(lambda: lines(cloud, job))[0])
     assert shown["user"] == 65534
     assert shown["first"] in ("docker-init", "tini")
 
 
-def test_output_of_both_kinds_is_in_the_log_to_the_last_line(cloud, batch, image):
+def test_log_has_every_line_of_both_output_streams(cloud, batch, image):
     job = run(batch, image, "sh", "-c", "seq 1 20000; echo problem >&2; printf end; exit 3")
     assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 3)
     expected = sorted([*map(str, range(1, 20001)), "problem", "end"])
     until(lambda: sorted(all_lines(cloud, job)) == expected)
 
 
-def test_lines_of_the_two_outputs_are_not_mixed(cloud, batch, image):
+def test_log_keeps_lines_of_both_output_streams_whole(cloud, batch, image):
     job = run(batch, image, "sh", "-c", "printf one; sleep 0.3; echo problem >&2; sleep 0.3; echo ' line'; printf end")
     until(lambda: lines(cloud, job) == ["problem", "one line", "end"])
 
 
-def test_more_memory_than_the_job_has_is_told_as_aws_does(batch, image):
+def test_job_over_its_memory_fails_with_reason_and_exit_code_of_aws(batch, image):
     job = run(batch, image, "python", "-c", f"data = bytearray({600 * MB})", memory=64)
     assert job["status"] == "FAILED"
     assert job["statusReason"] == "Essential container in task exited"
@@ -169,7 +178,7 @@ def test_more_memory_than_the_job_has_is_told_as_aws_does(batch, image):
     assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
 
 
-def test_a_kill_from_elsewhere_is_not_called_out_of_memory(batch, image):
+def test_job_killed_otherwise_is_not_reported_as_out_of_memory(batch, image):
     job = run(
         batch,
         image,
@@ -182,7 +191,7 @@ def test_a_kill_from_elsewhere_is_not_called_out_of_memory(batch, image):
     assert "reason" not in job["container"]
 
 
-def test_limits_are_the_jobs_and_no_secret_can_be_seen(engine, cloud, batch, image, machine):
+def test_container_has_limits_of_job_and_shows_no_secret(engine, cloud, batch, image, machine):
     job_id = submit(batch, image, "sleep", "600", memory=100, linuxParameters={"initProcessEnabled": True})
     (container,) = until(lambda: describe(batch, job_id)["status"] == "RUNNING" and containers(engine, cloud))
     about = engine.inspect_container(container["Id"])
@@ -198,27 +207,27 @@ def test_limits_are_the_jobs_and_no_secret_can_be_seen(engine, cloud, batch, ima
     ("name", "reason"),
     [("{registry}/plain:none", "CannotPullContainerError: "), ("{registry}/none:1", "CannotPullContainerError: ")],
 )
-def test_an_image_that_cannot_be_pulled(batch, machine, name, reason):
+def test_job_with_missing_image_fails_to_start(batch, machine, name, reason):
     job = run(batch, name.format(registry=machine.registry), "true")
     assert job["statusReason"] == "Task failed to start"
     assert job["container"]["reason"].startswith(reason)
     assert "exitCode" not in job["container"]
 
 
-def test_a_command_that_is_not_in_the_image(batch, image):
+def test_job_with_missing_command_fails_to_start(batch, image):
     job = run(batch, image, "no-such-command")
     assert job["statusReason"] == "Task failed to start"
     assert job["container"]["reason"].startswith("CannotStartContainerError: ")
     assert "no-such-command" in job["container"]["reason"]
 
 
-def test_ended_containers_are_removed(engine, cloud, batch, image):
+def test_runner_removes_ended_containers(engine, cloud, batch, image):
     run(batch, image, "true")
     run(batch, image, "no-such-command")
     until(lambda: not containers(engine, cloud))
 
 
-def test_the_image_comes_from_the_registry(engine, cloud, batch, image, machine):
+def test_runner_pulls_image_from_registry_once_per_cloud(engine, cloud, batch, image, machine):
     name = f"{machine.registry}/plain"
     engine.tag(machine.base_image, name, "2")
     login = {"username": machine.username, "password": machine.password}
@@ -227,31 +236,33 @@ def test_the_image_comes_from_the_registry(engine, cloud, batch, image, machine)
     assert run(batch, f"{name}:2", "true")["status"] == "SUCCEEDED"
     assert engine.inspect_image(f"{name}:2")
     engine.remove_image(f"{name}:2")
-    # Pulled once in the life of a cloud: if it is then removed, the attempt fails and the next one pulls again.
+    # A cloud pulls an image once. If someone removes it afterwards, one attempt fails and the next one pulls again.
     assert run(batch, f"{name}:2", "true")["container"]["reason"].startswith("CannotPullContainerError: ")
     assert run(batch, f"{name}:2", "true")["status"] == "SUCCEEDED"
 
 
 @pytest.fixture
 def own_cloud(machine, login, tmp_path):
+    """An embedded cloud that the test may end."""
     with ck.LocalCloud(tmp_path / "own", vcpus=2, runner="docker", registry=machine.registry) as cloud:
         yield cloud
 
 
 def running_container(engine, cloud, image):
+    """Submit a long job, wait until it runs, and return the id of its container."""
     job_id = submit(batch_of(cloud), image, "sleep", "600")
     until(lambda: describe(cloud.client("batch"), job_id)["status"] == "RUNNING")
     (container,) = containers(engine, cloud)
     return container["Id"]
 
 
-def test_stopping_the_cloud_removes_its_containers(engine, own_cloud, image):
+def test_stopped_cloud_removes_its_containers(engine, own_cloud, image):
     running_container(engine, own_cloud, image)
     assert own_cloud.stop() is True
     assert containers(engine, own_cloud) == []
 
 
-def test_what_a_killed_cloud_has_left_is_removed_by_the_next_and_no_others(
+def test_restarted_cloud_removes_only_containers_left_by_its_killed_predecessor(
     engine, cloud, batch, own_cloud, image, machine
 ):
     other = submit(batch, image, "sleep", "600")
@@ -266,17 +277,18 @@ def test_what_a_killed_cloud_has_left_is_removed_by_the_next_and_no_others(
     batch.terminate_job(jobId=other, reason="done")
 
 
-class Wire(socketserver.ThreadingUnixStreamServer):
-    """A socket of the engine that can be cut."""
+class BreakableSocket(socketserver.ThreadingUnixStreamServer):
+    """A socket that forwards to the engine until `cut`."""
 
     daemon_threads = True
 
     def __init__(self, path, engine_path):
         self.engine_path, self.open = engine_path, []
-        super().__init__(str(path), Pipe)
+        super().__init__(str(path), Forwarder)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def cut(self):
+        """Break all connections and refuse new ones."""
         self.shutdown()
         self.server_close()
         os.unlink(self.server_address)
@@ -285,15 +297,15 @@ class Wire(socketserver.ThreadingUnixStreamServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-class Pipe(socketserver.BaseRequestHandler):
+class Forwarder(socketserver.BaseRequestHandler):
     def handle(self):
         with socket.socket(socket.AF_UNIX) as engine:
             engine.connect(self.server.engine_path)
             self.server.open += [self.request, engine]
-            there = threading.Thread(target=self.pump, args=(self.request, engine), daemon=True)
-            there.start()
+            upload = threading.Thread(target=self.pump, args=(self.request, engine), daemon=True)
+            upload.start()
             self.pump(engine, self.request)
-            there.join(LONG)
+            upload.join(LONG)
 
     def pump(self, source, sink):
         with contextlib.suppress(OSError):
@@ -303,20 +315,20 @@ class Pipe(socketserver.BaseRequestHandler):
             sink.shutdown(socket.SHUT_WR)
 
 
-def test_an_engine_that_goes_away_is_a_lost_host(engine, image, machine, login, tmp_path, monkeypatch):
-    wire = Wire(tmp_path / "wire", os.environ["DOCKER_HOST"].removeprefix("unix://"))
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/wire")
+def test_job_on_vanished_engine_fails_as_on_lost_host(engine, image, machine, login, tmp_path, monkeypatch):
+    engine_socket = BreakableSocket(tmp_path / "engine", os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine")
     with ck.LocalCloud(tmp_path / "own", runner="docker", registry=machine.registry) as cloud:
         client = batch_of(cloud)
         job_id = submit(client, image, "sleep", "600")
         until(lambda: describe(client, job_id)["status"] == "RUNNING")
-        wire.cut()
+        engine_socket.cut()
         assert ended(client, job_id)["statusReason"].startswith("Host EC2 (instance ")
     for container in containers(engine, cloud):
         engine.remove_container(container["Id"], force=True)
 
 
-def test_the_command_line_starts_it_and_the_password_is_on_none(machine, login, tmp_path):
+def test_command_starts_cloud_with_runner_and_leaks_no_password(machine, login, tmp_path):
     def cloudknot(*arguments):
         command = [sys.executable, "-c", "from cloudknot.cli.main import main; main()", "local", *arguments]
         where = {"cwd": ROOT, "timeout": LONG}
@@ -337,7 +349,7 @@ def test_the_command_line_starts_it_and_the_password_is_on_none(machine, login, 
     assert not [text for text in texts if machine.password in text]
 
 
-def test_a_wrong_login_is_told_before_anything_starts(machine, monkeypatch, tmp_path):
+def test_cloud_with_wrong_registry_login_does_not_start(machine, monkeypatch, tmp_path):
     monkeypatch.setenv("CLOUDKNOT_REGISTRY_USERNAME", machine.username)
     monkeypatch.setenv("CLOUDKNOT_REGISTRY_PASSWORD", "wrong")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry=machine.registry)
@@ -346,14 +358,14 @@ def test_a_wrong_login_is_told_before_anything_starts(machine, monkeypatch, tmp_
     assert cloud.status() is None
 
 
-def test_a_registry_that_is_not_there_is_told_before_anything_starts(machine, tmp_path):
+def test_cloud_without_answer_from_registry_does_not_start(machine, tmp_path):
     with pytest.raises(CloudknotConfigurationError, match=r"127\.0\.0\.1:1 does not answer.*Start the registry"):
         ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:1").start()
 
 
-# docker-py leaves the socket behind with which it found no engine.
+# docker-py leaves a socket open when it finds no engine.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
+def test_cloud_without_engine_raises_configuration_error_with_package_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:5000")
     with pytest.raises(
@@ -364,7 +376,7 @@ def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choices", "text"),
+    ("choices", "message"),
     [
         ({"runner": "podman"}, r"^runner='podman' is not a runner .*\. Choose \"process\" or \"docker\"\.$"),
         ({"runner": "docker"}, r'^runner="docker" needs a registry\. .* registry="127\.0\.0\.1:5000"\.$'),
@@ -374,35 +386,35 @@ def test_without_an_engine_it_says_what_to_install(monkeypatch, tmp_path):
         ),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(choices, text):
-    with pytest.raises(CloudknotInputError, match=text):
+def test_local_cloud_refuses_inconsistent_runner_and_registry(choices, message):
+    with pytest.raises(CloudknotInputError, match=message):
         ck.LocalCloud("anywhere", **choices)
 
 
 class TestEcr:
-    """What ECR says of repositories, images and logins is what the registry has."""
+    """ECR of the embedded cloud shows the repositories, images and logins of the registry."""
 
     @pytest.fixture
     def repository(self, cloud, engine, machine, request):
         """A repository with two images; the first has two tags."""
-        found = cloud.repository(f"tests-{request.node.name.lower()[:60].strip('_-')}".replace("_", "-"))
-        uri = found.create()
+        repository = cloud.repository(f"tests-{request.node.name.lower()[:60].strip('_-')}".replace("_", "-"))
+        uri = repository.create()
         for tag, base in (("a", machine.base_image), ("b", machine.base_image), ("c", "cloudknot-test/debian")):
             engine.tag(base, uri, tag)
-            login = found.login()
+            login = repository.login()
             auth = {"username": login.username, "password": login.password}
-            assert not found.has_tag(tag)
+            assert not repository.has_tag(tag)
             events = list(engine.push(uri, tag, stream=True, decode=True, auth_config=auth))
             assert not [event for event in events if "error" in event]
             engine.remove_image(f"{uri}:{tag}")
-        yield found
-        found.clobber()
+        yield repository
+        repository.clobber()
 
-    def test_a_repository_is_in_the_registry(self, repository, machine):
+    def test_repository_uri_and_login_name_registry(self, repository, machine):
         assert repository.repo_uri == f"{machine.registry}/{repository.name}"
         assert repository.login().registry == machine.registry
 
-    def test_images_are_those_that_were_pushed(self, cloud, repository):
+    def test_ecr_lists_pushed_images_with_tags_and_sizes(self, cloud, repository):
         assert [repository.has_tag(tag) for tag in "abcd"] == [True, True, True, False]
         details = cloud.call("ecr", "describe_images", repositoryName=repository.name)["imageDetails"]
         assert sorted(detail["imageTags"] for detail in details) == [["a", "b"], ["c"]]
@@ -410,7 +422,7 @@ class TestEcr:
         listed = cloud.call("ecr", "list_images", repositoryName=repository.name)["imageIds"]
         assert [image["imageTag"] for image in listed] == ["a", "b", "c"]
 
-    def test_deleting_a_tag_keeps_the_images_other_tags(self, cloud, repository):
+    def test_deleted_tag_leaves_other_tags_of_image(self, cloud, repository):
         def delete(tag):
             ids = [{"imageTag": tag}]
             return cloud.call("ecr", "batch_delete_image", repositoryName=repository.name, imageIds=ids)
@@ -421,12 +433,12 @@ class TestEcr:
         delete("b")
         assert [repository.has_tag(tag) for tag in "abc"] == [False, False, True]
 
-    def test_deleting_an_image_deletes_all_its_tags(self, repository):
+    def test_deleted_image_loses_all_tags(self, repository):
         (twice,) = [digest for digest, tags in repository.images().items() if tags == ("a", "b")]
         repository.delete_images([twice, f"sha256:{'0' * 64}"])
         assert list(repository.images().values()) == [("c",)]
 
-    def test_a_tag_can_be_added_and_moved_without_a_push(self, cloud, repository):
+    def test_tag_is_added_and_moved_without_push(self, cloud, repository):
         def digest(tag):
             answer = cloud.call("ecr", "describe_images", repositoryName=repository.name, imageIds=[{"imageTag": tag}])
             return answer["imageDetails"][0]["imageDigest"]
@@ -437,13 +449,13 @@ class TestEcr:
         repository.add_tag("c", "latest")
         assert digest("latest") == digest("c")
 
-    def test_deleting_the_repository_deletes_the_images(self, cloud, repository):
+    def test_deleted_repository_loses_its_images(self, cloud, repository):
         with pytest.raises(CloudError, match="RepositoryNotEmptyException"):
             cloud.call("ecr", "delete_repository", repositoryName=repository.name)
         repository.clobber()
         repository.create()
         assert not repository.has_tag("a")
 
-    def test_a_repository_that_does_not_exist(self, cloud):
+    def test_missing_repository_raises_resource_does_not_exist(self, cloud):
         with pytest.raises(ck.ResourceDoesNotExistException, match="RepositoryNotFoundException"):
             cloud.call("ecr", "describe_images", repositoryName="no-such-repository")

@@ -1,4 +1,4 @@
-"""The microscopy example: ImageJ, called by a Python function in a job, finds the particles where they truly are."""
+"""The microscopy example: a job calls ImageJ from Python, and ImageJ finds the particles at their true positions."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 EXAMPLE = ROOT / "examples" / "imagej_particles" / "track.py"
 
 
-def test_imagej_finds_the_particles(cloud, machine):
+def test_imagej_example_finds_particles_within_half_a_pixel(cloud, machine):
     env = {
         **os.environ,
         "PYTHONPATH": str(EXAMPLE.parents[2]),

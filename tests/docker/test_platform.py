@@ -1,4 +1,4 @@
-"""Images for another architecture than the engine's: Graviton, seen from an x86-64 machine."""
+"""Images for an architecture that is not the engine's own: Graviton (arm64) images built on an x86-64 machine."""
 
 import io
 import struct
@@ -12,7 +12,8 @@ import cloudknot as ck
 from cloudknot.image.builder import DockerBuilder
 from cloudknot.image.docker_image import DockerImage, image_in
 
-# ELF header and program header of a program that ends at once: mov x0, #0; mov x8, #93 (exit); svc #0.
+# A whole arm64 program by hand, since no arm64 image is at hand: mov x0, #0; mov x8, #93 (exit); svc #0.
+# ELF header and program header follow.
 CODE = struct.pack("<III", 0xD2800000, 0xD2800BA8, 0xD4000001)
 START, LENGTH = 0x400078, 0x78 + len(CODE)
 ARM64_PROGRAM = (
@@ -24,7 +25,7 @@ ARM64_PROGRAM = (
 
 @pytest.fixture(scope="session")
 def arm64_base(engine):
-    """A base image for linux/arm64, whose shell and Python are a program of that architecture that does nothing."""
+    """A base image for linux/arm64. Its shell and its Python are an arm64 program that exits at once."""
     dockerfile = b"FROM scratch\nCOPY passwd /etc/\nCOPY program /bin/sh\nCOPY program /usr/bin/python\n"
     files = {"Dockerfile": (dockerfile, 0o644), "program": (ARM64_PROGRAM, 0o755)}
     files["passwd"] = b"root:x:0:0::/:/bin/sh\n", 0o644
@@ -42,7 +43,7 @@ def arm64_base(engine):
     return "cloudknot-arm64:1"
 
 
-def test_a_base_image_of_another_architecture_is_refused_before_the_push(cloud, machine):
+def test_knot_refuses_base_image_for_another_architecture_before_push(cloud, machine):
     knot = {"name": "graviton", "func": abs, "instance_types": "m7g.large", "repo_name": "graviton", "cloud": cloud}
     with pytest.raises(ck.ImageError, match=r"for linux/amd64, but the instance types need linux/arm64.*base_image="):
         ck.Knot(base_image=machine.base_image, **knot)
@@ -53,15 +54,16 @@ EMULATED = any(Path("/proc/sys/fs/binfmt_misc").glob("*aarch64*"))
 
 
 @pytest.mark.skipif(EMULATED, reason="this machine emulates arm64")
-def test_an_engine_that_does_not_emulate_says_what_to_do(engine, arm64_base):
-    line = f"ENV NEW={uuid.uuid4()}"  # The engine may have built it when it still did.
+def test_build_without_emulator_raises_image_error_with_advice(engine, arm64_base):
+    # A random variable, since an engine that had an emulator once may have cached the build.
+    line = f"ENV NEW={uuid.uuid4()}"
     image = image_in(DockerImage(func=abs, base_image=arm64_base, dockerfile_lines=line), "linux/arm64")
     with pytest.raises(ck.ImageError, match=r"cannot run programs for linux/arm64.*Install an emulator"):
         DockerBuilder(engine).build(image, "cloudknot-graviton:1")
 
 
 @pytest.mark.skipif(not EMULATED, reason="this machine does not emulate arm64, as Debian's qemu-user-static would")
-def test_an_engine_that_emulates_pushes_an_image_for_arm64(cloud, engine, arm64_base):
+def test_engine_with_emulator_builds_and_pushes_arm64_image(cloud, engine, arm64_base):
     knot = ck.Knot(name="emulated", func=abs, base_image=arm64_base, instance_types="m7g.large", cloud=cloud)
     image = image_in(knot.docker_image, "linux/arm64")
     uri, login = f"{knot.docker_repo.repo_uri}:{image.tag}", cloud.repository(knot.docker_repo.name).login()

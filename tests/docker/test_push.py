@@ -1,4 +1,4 @@
-"""What engine and registry are asked by knots, and pushes that break off. Counted on the wire to each of them."""
+"""Knots build and push only changed images, and repeat broken pushes. Relays record the requests to both servers."""
 
 import contextlib
 import os
@@ -24,63 +24,68 @@ PROGRAM = [("build", "program"), ("push", "program")]
 
 
 @pytest.fixture(scope="module")
-def registry(machine):
+def registry_relay(machine):
+    """The relay between all clients and the registry."""
     host, port = machine.registry.split(":")
     with Relay((host, int(port))) as relay:
         yield relay
 
 
 @pytest.fixture(scope="module")
-def wire(tmp_path_factory):
-    """The wire to the engine of this process; the cloud has its own."""
-    with Relay(os.environ["DOCKER_HOST"].removeprefix("unix://"), tmp_path_factory.mktemp("wire") / "socket") as relay:
+def engine_relay(tmp_path_factory):
+    """The relay between this process and the engine. The embedded cloud has its own connection."""
+    with Relay(
+        os.environ["DOCKER_HOST"].removeprefix("unix://"), tmp_path_factory.mktemp("engine") / "socket"
+    ) as relay:
         yield relay
 
 
 @pytest.fixture(scope="module")
-def pushed_cloud(machine, registry, wire, tmp_path_factory):
-    """A cloud whose registry is at the other end of a wire."""
+def relayed_cloud(machine, registry_relay, engine_relay, tmp_path_factory):
+    """An embedded cloud that reaches its registry through the relay."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in machine.login.items():
             patch.setenv(name, value)
         directory = tmp_path_factory.mktemp("cloud")
-        with ck.LocalCloud(directory, vcpus=2, runner="docker", registry=registry.address) as cloud:
+        with ck.LocalCloud(directory, vcpus=2, runner="docker", registry=registry_relay.address) as cloud:
             for name in machine.login:
                 patch.delenv(name)
-            patch.setenv("DOCKER_HOST", f"unix://{wire.address}")
+            patch.setenv("DOCKER_HOST", f"unix://{engine_relay.address}")
             yield cloud
 
 
 @pytest.fixture
-def choices(machine, pushed_cloud):
-    """An environment that nobody has made yet."""
-    return {"cloud": pushed_cloud, "base_image": machine.base_image, "dockerfile_lines": f"ENV NEW={uuid.uuid4()}"}
+def choices(machine, relayed_cloud):
+    """Choices for a knot with an environment that nobody has built yet."""
+    return {"cloud": relayed_cloud, "base_image": machine.base_image, "dockerfile_lines": f"ENV NEW={uuid.uuid4()}"}
 
 
 @pytest.fixture(autouse=True)
-def counted(wire, registry):
-    wire.forget()
-    registry.forget()
+def fresh_counts(engine_relay, registry_relay):
+    """Start each test with empty records."""
+    engine_relay.forget()
+    registry_relay.forget()
 
 
-def asked(wire):
-    """What an engine was asked to build, pull and push, in order, since this was last asked."""
-    found = []
-    for method, path in wire.requests:
-        what = re.search(r"/(build|push|images/create)\?(.*)", path)
-        if what and method == "POST":
-            query = parse_qs(what[2])
+def received_requests(engine_relay):
+    """Return the builds, pulls and pushes that the engine received since the last call, in order."""
+    received = []
+    for method, path in engine_relay.requests:
+        match = re.search(r"/(build|push|images/create)\?(.*)", path)
+        if match and method == "POST":
+            query = parse_qs(match[2])
             (tag,) = query.get("t") or query["tag"]
-            found.append((what[1], "environment" if "env-" in tag else "program"))
-    wire.forget()
-    return found
+            received.append((match[1], "environment" if "env-" in tag else "program"))
+    engine_relay.forget()
+    return received
 
 
-def uploads(registry):
-    return sum(method == "POST" and "/blobs/uploads/" in path for method, path in registry.requests)
+def uploads(registry_relay):
+    """Count the layers and image descriptions that were uploaded."""
+    return sum(method == "POST" and "/blobs/uploads/" in path for method, path in registry_relay.requests)
 
 
-def test_only_what_changed_is_built_and_sent(wire, registry, choices):
+def test_knot_builds_and_pushes_only_changed_images(engine_relay, registry_relay, choices):
     def double(x):
         return 2 * x
 
@@ -88,38 +93,37 @@ def test_only_what_changed_is_built_and_sent(wire, registry, choices):
         return 3 * x
 
     first = ck.Knot(name="first", func=double, **choices)
-    assert asked(wire) == ENVIRONMENT + PROGRAM
-    everything = registry.sent
-    assert everything > 10 * MB
+    assert received_requests(engine_relay) == ENVIRONMENT + PROGRAM
+    assert registry_relay.sent > 10 * MB
 
-    registry.forget()
+    registry_relay.forget()
     second = ck.Knot(name="second", func=lambda x: x + 1, **choices)
-    assert asked(wire) == PROGRAM
-    # The program's layer and the image's description.
-    assert (uploads(registry), registry.sent < 100_000) == (2, True)
+    assert received_requests(engine_relay) == PROGRAM
+    # Two uploads: the layer with the program, and the description of the image.
+    assert (uploads(registry_relay), registry_relay.sent < 100_000) == (2, True)
 
-    registry.forget()
+    registry_relay.forget()
     edited = ck.Knot(name="first", func=triple, **choices)
-    assert asked(wire) == PROGRAM
-    assert (uploads(registry), registry.sent < 100_000) == (2, True)
+    assert received_requests(engine_relay) == PROGRAM
+    assert (uploads(registry_relay), registry_relay.sent < 100_000) == (2, True)
 
-    registry.forget()
+    registry_relay.forget()
     again = ck.Knot(name="first", func=triple, **choices)
-    assert wire.requests == []
-    assert uploads(registry) == 0
-    assert {method for method, _ in registry.requests} == {"GET"}
+    assert engine_relay.requests == []
+    assert uploads(registry_relay) == 0
+    assert {method for method, _ in registry_relay.requests} == {"GET"}
     knots = first, second, edited, again
     assert [knot.map([5]).result(LONG) for knot in knots] == [[10], [6], [15], [15]]
 
 
 def command_lines():
-    """Of all processes."""
+    """Yield the command line of every process on this machine."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             yield file.read_text(errors="replace")
 
 
-MAKE = """
+CREATE_KNOT = """
 import sys
 import cloudknot as ck
 
@@ -128,32 +132,35 @@ ck.Knot(name="broken", func=abs, base_image=base_image, dockerfile_lines=line, c
 """
 
 
-def test_a_push_that_broke_off_is_just_repeated(wire, registry, machine, pushed_cloud, choices):
+def test_interrupted_push_is_repeated_without_building_again(
+    engine_relay, registry_relay, machine, relayed_cloud, choices
+):
+    # Random bytes, since the registry compresses layers: the layer stays larger than the relay's limit.
     line = f"RUN head -c {12 * MB} /dev/urandom > /data # {uuid.uuid4()}"
-    command = [sys.executable, "-c", MAKE, str(pushed_cloud.directory), choices["base_image"], line]
+    command = [sys.executable, "-c", CREATE_KNOT, str(relayed_cloud.directory), choices["base_image"], line]
 
-    registry.hold_after(5 * MB)
+    registry_relay.hold_after(5 * MB)
     client = subprocess.Popen(command, cwd=ROOT)
-    assert registry.held.wait(LONG)
+    assert registry_relay.held.wait(LONG)
     assert not [line for line in command_lines() if machine.password in line]
     client.send_signal(signal.SIGKILL)
     client.wait(LONG)
-    assert asked(wire) == ENVIRONMENT
-    registry.cut(refused=b"User-Agent: docker/")
+    assert received_requests(engine_relay) == ENVIRONMENT
+    registry_relay.cut(refused=b"User-Agent: docker/")
 
-    def make():
+    def create_knot():
         return ck.Knot(name="broken", func=abs, **{**choices, "dockerfile_lines": line})
 
     with pytest.raises(ck.ImageError, match=r"Pushing .*env-.* failed: .*call again"):
-        make()
-    assert asked(wire) == ENVIRONMENT[1:]
+        create_knot()
+    assert received_requests(engine_relay) == ENVIRONMENT[1:]
 
-    # An engine tries a layer again by itself when only the connection broke.
-    registry.mend()
-    registry.hold_after(5 * MB)
+    # When only the connection breaks, the engine repeats the layer by itself.
+    registry_relay.mend()
+    registry_relay.hold_after(5 * MB)
     threading.Thread(
-        target=lambda: registry.held.wait(LONG) and (registry.cut(), registry.mend()), daemon=True
+        target=lambda: registry_relay.held.wait(LONG) and (registry_relay.cut(), registry_relay.mend()), daemon=True
     ).start()
-    assert make().map([-1]).result(LONG) == [1]
-    assert registry.held.is_set()
-    assert asked(wire) == ENVIRONMENT[1:] + PROGRAM
+    assert create_knot().map([-1]).result(LONG) == [1]
+    assert registry_relay.held.is_set()
+    assert received_requests(engine_relay) == ENVIRONMENT[1:] + PROGRAM
