@@ -92,7 +92,7 @@ def test_killed_process_uses_up_retries(knot_of):
 def test_crashed_process_is_repeated_with_retries(knot_of):
     future = knot_of(dies_at_first).map([1, 2], retries=2)
     assert future.result(LONG) == [2, 2]
-    assert any("signal 11" in line for line in until(lambda: list(future.job.logs(0))))
+    assert any("Signal 11 (" in line for line in until(lambda: list(future.job.logs(0))))
 
 
 def test_terminated_job_starts_no_further_attempt(knot_of):
