@@ -159,6 +159,7 @@ def test_container_has_user_and_init_process_of_job_definition(cloud, batch, ima
 
 
 def test_log_has_every_line_of_both_output_streams(cloud, batch, image):
+    # More lines than a page of the log holds, and no newline after the last one.
     job = run(batch, image, "sh", "-c", "seq 1 20000; echo problem >&2; printf end; exit 3")
     assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 3)
     expected = sorted([*map(str, range(1, 20001)), "problem", "end"])
@@ -179,6 +180,7 @@ def test_job_over_its_memory_fails_with_reason_and_exit_code_of_aws(batch, image
 
 
 def test_job_killed_otherwise_is_not_reported_as_out_of_memory(batch, image):
+    # The kernel ignores SIGKILL from PID 1 to itself, so an init process must be PID 1.
     job = run(
         batch,
         image,
@@ -192,6 +194,7 @@ def test_job_killed_otherwise_is_not_reported_as_out_of_memory(batch, image):
 
 
 def test_container_has_limits_of_job_and_shows_no_secret(engine, cloud, batch, image, machine):
+    # As PID 1, `sleep` would ignore SIGTERM. An init process passes it on.
     job_id = submit(batch, image, "sleep", "600", memory=100, linuxParameters={"initProcessEnabled": True})
     (container,) = until(lambda: describe(batch, job_id)["status"] == "RUNNING" and containers(engine, cloud))
     about = engine.inspect_container(container["Id"])
@@ -231,6 +234,7 @@ def test_runner_pulls_image_from_registry_once_per_cloud(engine, cloud, batch, i
     name = f"{machine.registry}/plain"
     engine.tag(machine.base_image, name, "2")
     login = {"username": machine.username, "password": machine.password}
+    # The push has ended when its last event is read.
     list(engine.push(name, "2", stream=True, decode=True, auth_config=login))
     engine.remove_image(f"{name}:2")
     assert run(batch, f"{name}:2", "true")["status"] == "SUCCEEDED"
