@@ -45,7 +45,7 @@ PAUSE_SHARE = 0.05
 MAX_PAGES = 10
 """Pages of 1,000 keys that a look lists, unless a child has failed."""
 SHORT_PAGE = 500
-"""Keys in a page, of at most 1,000, that make a new listing behind them worth its request."""
+"""Fewest keys in a page (at most 1,000) for which a new listing is worth its request."""
 EXIT_CHECK = 0.1
 """Seconds between checks whether the main thread has ended."""
 
@@ -64,11 +64,11 @@ class Collector:
     status : MapStatus
         Updated after each look.
     growth : Growth
-        Memory growth.
+        Runs elements that ran out of memory again.
     terminate : callable
         Ends the job, with a reason.
     max_threads : int
-        Number of packs that are read at the same time.
+        Number of packs to read at the same time.
     clock : callable
         Returns the time in seconds.
 
@@ -153,7 +153,7 @@ class Collector:
         self._stop.set()
 
     def take_last(self) -> None:
-        """Store all outcomes that S3 has by now in the table, after the job was ended."""
+        """Store in the table all outcomes that are in S3 by now. Call it after the job was ended."""
         try:
             with self._new_pool() as pool:
                 self._take_new(pool, whole=True)
@@ -218,7 +218,7 @@ class Collector:
         return False
 
     def _leave(self) -> bool:
-        """Return whether nothing waits any more. If so, a later wait starts a new thread."""
+        """Return whether the thread may end, because nothing waits. A later wait then starts a new thread."""
         with self._lock:
             if self.waiters:
                 return False
@@ -264,9 +264,10 @@ class Collector:
 
     def _end_stuck(self, endings: Mapping[int, batch.Job]) -> None:
         """End the job if its queue has ended a child that no machine could ever run."""
-        # All children ask for the same. Batch alone would end one after the other, each after its own ten minutes.
-        newest = self._view.newest_child
-        reasons = [reason for child, job in endings.items() if child >= newest and (reason := never_runs_reason(job))]
+        # All children request the same resources. Batch alone would end one after the other, each after its own ten
+        # minutes.
+        start = self._view.newest_start
+        reasons = [reason for child, job in endings.items() if child >= start and (reason := never_runs_reason(job))]
         try:
             if reasons:
                 self._terminate(reasons[0])
@@ -345,7 +346,7 @@ class Collector:
         return self._table.takes(pack) and pack not in self._done_packs
 
     def _store(self, location: Location, size: int, kinds: bytes) -> None:
-        """Store the outcomes of a pack of ``size`` bytes, whose envelopes have these ``kinds``."""
+        """Store in the table the outcomes, of these ``kinds``, of a pack of ``size`` bytes."""
         with self.waiters.condition:
             callbacks = self._wake(self._table.store(location, size, kinds))
         # Without the lock, so that a callback may call anything.

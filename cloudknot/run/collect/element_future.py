@@ -1,7 +1,7 @@
 """ElementFuture: the future of one element of a map, and `CloudFuture`, its common base with `MapFuture`.
 
-A map may have a million elements. So the future of an element is made on demand, and the fields that `Future` has in
-each object are kept by the map for all elements together.
+A map may have a million elements. So the future of an element is created on demand, and the map holds the fields of
+`Future` for all elements together.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BLOCK = 256
 """Number of contiguous elements whose futures share one `Block`."""
 # Python has one object for each int up to 256, so a position in a block takes no memory of its own.
+
 # One lock for all maps: it guards an assignment, and is not held during a download.
 _LOADING = threading.Lock()
 
@@ -316,7 +317,7 @@ class ElementFuture(CloudFuture):
 
 
 class ElementFutures:
-    """The maker of a map's element futures.
+    """The futures of a map's elements, created on demand.
 
     A future that a caller got by index is the same object as long as the caller holds it. Futures from a loop are not
     remembered.

@@ -25,7 +25,7 @@ either. GIVEN_UP: the cloud did not answer for too long, or denied access. CANCE
 """
 
 _ENDED_BY = bytes([VALUE, *[FAILURE] * 254, PENDING])
-"""The new state by the kind of an envelope. Kind 255 (`OUTDATED`) does not count, so its element stays pending."""
+"""The new state by the kind of an outcome. Kind 255 (`OUTDATED`) does not count, so its element stays pending."""
 _IS_PENDING = bytes([1, *[0] * 255])
 _HAS_ENDED = bytes([0, *[1] * 255])
 _IS_FAILURE = bytes(state == FAILURE for state in range(256))
@@ -143,7 +143,7 @@ class ElementTable:
         return match.start() if match else None
 
     def store(self, location: Location, size: int, kinds: bytes) -> Ended:
-        """End the pending elements of a pack of ``size`` bytes, whose envelopes have these ``kinds``.
+        """End the pending elements of a pack of ``size`` bytes with outcomes of these ``kinds``.
 
         While the map has not ended, values in the pack also replace earlier failures.
         """

@@ -162,7 +162,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
             try:
                 collector.take_last()
             finally:
-                # Also after Ctrl-C: the collector has stopped, so a future that stays pending would wait forever.
+                # Also after Ctrl-C: the collector has stopped, so a wait for a pending element would never end.
                 try:
                     collector.cancel_elements()
                 finally:
@@ -228,7 +228,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         vcpus : int, optional
             vCPUs for each child job. Default: as before.
         retries : int, optional
-            Attempts for each element. Default: as before.
+            Attempts of each child job. Default: as before.
         chunksize : int, optional
             Elements for each child job, at most as many as in the map. For the default, see
             `cloudknot.BatchJob.retry_failed`.
@@ -345,9 +345,9 @@ def collect(
     job : BatchJob
         The future's attribute ``job``, which can also end the job.
     max_threads : int
-        Number of packs that are read at the same time.
+        Number of packs to read at the same time.
     how_to_return : str
-        Sentence for errors: how another session finds the job.
+        Sentence for messages: how another session finds the job.
     progress : Progress, optional
         The display of progress.
     earlier : Collection, optional

@@ -39,7 +39,7 @@ class Store(Protocol):
         """Return the bytes of a pack from ``start`` up to, but without, ``end``."""
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
-        """Return the same bytes as a file, which downloads them while it is read."""
+        """Return the bytes that `read` returns, as a file that downloads them while it is read."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Packs:
         self._lock = threading.Lock()
 
     def kinds(self, location: Location, size: int) -> bytes:
-        """Return the kinds of a new pack's envelopes. Caches the pack if there is room, else reads only its head."""
+        """Return the kinds of a new pack's outcomes. Caches the pack if there is room, else reads only its head."""
         with self._lock:
             if location in self._cache:
                 return self._cache[location].kinds

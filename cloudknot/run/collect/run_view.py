@@ -1,4 +1,4 @@
-"""RunView: all reads of S3 and Batch for one run: its packs, the states of its child jobs, the child of an element."""
+"""RunView: all reads of S3 and Batch for one run: packs, states of child jobs, and the child of an element."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunView:
         The cloud of the run, with the run's bucket.
     run : Run
     lock : RLock
-        Hold it to add a round or to replace the future over the rounds.
+        Hold it to add a round or to replace the future of the run.
     states : mapping
         The number of children in each of Batch's states, from the last poll.
     stopped_by_hand : bool
@@ -52,7 +52,7 @@ class RunView:
 
     def __init__(self, cloud: Cloud, run: Run) -> None:
         self.cloud, self.run = cloud, run
-        # One lock for both, because a future is valid only for the rounds that its collector knows.
+        # One lock for both, because a future that has ended is valid only for the rounds that its collector knew.
         self.lock = threading.RLock()
         self.states: Mapping[str, int] = {}
         self.stopped_by_hand = False
@@ -73,7 +73,7 @@ class RunView:
         return self.run.rounds.newest.number
 
     @property
-    def newest_child(self) -> int:
+    def newest_start(self) -> int:
         """The number of the first child of the newest round."""
         return self.run.rounds.newest.start
 
@@ -98,7 +98,7 @@ class RunView:
         return self.cloud.storage.fetch(self.run.keys.output(*location), start, end)
 
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
-        """Return the same bytes as a file, which downloads them while it is read."""
+        """Return the bytes that `read` returns, as a file that downloads them while it is read."""
         return self.cloud.storage.open(self.run.keys.output(*location), start, end)
 
     def mark_outdated(self, location: Location, kinds: bytes) -> bytes:
@@ -152,7 +152,7 @@ class RunView:
         return batch.describe_jobs(self.cloud.door, self.run.newest_job_ids)
 
     def newest_jobs(self) -> list[batch.Job]:
-        """Return the same, after a look for newer rounds of other sessions."""
+        """Return `describe_jobs` for the newest round of any session. Reads rounds of other sessions if necessary."""
         jobs = self.describe_jobs()
         # No session submits a round before the last one has ended, so a live job needs no look for others.
         if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self.refresh():
@@ -160,7 +160,7 @@ class RunView:
         return jobs
 
     def live_jobs(self) -> list[batch.Job]:
-        """Return the jobs of the newest round of any session that have not ended, new ones included."""
+        """Return the jobs in the newest round of any session that have not ended or are not described by Batch yet."""
         described, newest = self.newest_jobs(), self.run.rounds.newest
         described_ids = {job["jobId"] for job in described}
         new_ids = (
@@ -168,7 +168,7 @@ class RunView:
         )
         is_array = newest.children > newest.submission.jobs
         kind: batch.Job = {"arrayProperties": {}} if is_array else {}
-        # Batch does not describe these yet. They count as live, so that whoever ends the job ends them too.
+        # Batch does not describe these yet. They count as live, so that a caller that ends the job ends them too.
         new_jobs: list[batch.Job] = [{"jobId": job_id, "status": "SUBMITTED", **kind} for job_id in new_ids]
         return [*(job for job in described if job["status"] in batch.LIVE_STATES), *new_jobs]
 
@@ -251,5 +251,5 @@ class RunView:
 
 
 def _is_old(newest: Round) -> bool:
-    """Return whether Batch has had time to list a round's jobs, so that it has forgotten a job it does not list."""
+    """Return whether a round is so old that Batch has forgotten those of its jobs that it does not describe."""
     return datetime.now(UTC) - datetime.fromisoformat(newest.submission.manifest.created) > DESCRIBE_LAG

@@ -16,15 +16,15 @@ from cloudknot.run.collect.element_table import CANCELLED, VALUE, Ended
 
 logger = logging.getLogger("cloudknot")
 
-LOCK = threading.RLock()
-"""The lock of the tables and futures of all maps."""
 # `concurrent.futures` locks many futures in the order of their ids, and in this order the futures of two maps may
 # alternate. With a lock for each map, two threads could wait for each other.
+LOCK = threading.RLock()
+"""The lock of the tables and futures of all maps."""
 Callback = Callable[[Any], object]
 
 
 class Calls:
-    """A count of blocking calls and of callbacks that have not run, during which the interpreter must not end."""
+    """A count of blocking calls and of callbacks that have not run. The interpreter must not end before it is 0."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -144,7 +144,7 @@ class ElementWaiters:
         self._waiters.collect()
 
     def remove(self, waiter: Waiter, index: int) -> None:
-        """Remove a waiter for an element. Raises ValueError, as a list does, if it does not wait for it."""
+        """Remove a waiter for an element. Raises ValueError, as `list.remove` does, if there was no such waiter."""
         if not self.has(waiter, index):
             raise ValueError(f"{waiter!r} does not wait for element {index}")
         self._flags[waiter][index] = 0
@@ -159,7 +159,7 @@ class ElementWaiters:
         return [waiter for waiter, flags in self._flags.items() if flags[index]]
 
     def ended(self, start: int, flags: bytes) -> Iterator[tuple[Waiter, Iterator[int]]]:
-        """Yield each waiter with those of the just ended elements that it waits for."""
+        """Yield each waiter, with the elements that have just ended and that it waits for."""
         for waiter, waits_for in list(self._flags.items()):
             numbers = compress(range(start, start + len(flags)), flags)
             yield waiter, filter(waits_for.__getitem__, numbers)
@@ -182,7 +182,7 @@ class _WaiterList:
 
 
 class MapWaiters(list[Waiter]):
-    """The waiters of the future of a map. A new waiter makes sure that the collector runs."""
+    """The waiters of the future of a map. A new waiter starts the collector if necessary."""
 
     def __init__(self, waiters: Waiters) -> None:
         super().__init__()

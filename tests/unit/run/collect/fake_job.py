@@ -23,7 +23,7 @@ class FakeJob:
     listing of packs raises ``silence``.
     """
 
-    newest_round = newest_child = 0
+    newest_round = newest_start = 0
     job_id = "j"
 
     def __init__(self, function, inputs, chunksize=1):
