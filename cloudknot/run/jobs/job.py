@@ -54,7 +54,7 @@ class BatchJob:
     keys : RunKeys, optional
         The location of the run in S3. Default: cloudknot finds it by the job id.
     max_threads : int, default 64
-        Number of results to fetch at the same time.
+        Number of packs to read at the same time.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class BatchJob:
 
     @property
     def states(self) -> Mapping[str, int]:
-        """Number of child jobs in each Batch state, as a future of this job last saw it. Empty without a future."""
+        """Number of child jobs in each Batch state, from the last look of this job's collector. Empty without one."""
         return self._opened[0].states if self._opened else {}
 
     @property
@@ -446,8 +446,8 @@ class BatchJob:
         kwargs, env_vars, progress, memory, vcpus, timeout, retries : optional
             As in `Knot.map`. ``memory`` must hold all results at the same time.
         requirements : sequence of str, optional
-            The packages that the function needs, as pip takes them. Default: cloudknot finds them. Pass ``[]`` if the
-            image has all of them.
+            pip requirement lines for the function. Default: the packages that it imports. Pass ``[]`` if the image has
+            all of them.
 
         Returns
         -------

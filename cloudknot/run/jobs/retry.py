@@ -103,7 +103,7 @@ class Retry:
             if chunksize is None and table.any_died():
                 chunksize = chunk_after_death(self._run.rounds, len(failed))
             self._start(failed, choices, chunksize, self._live_jobs_of_source())
-            # From now on this session has submitted a round itself.
+            # From now on memory may grow here, because this session has submitted a round itself.
             self._may_grow = True
 
     def _start(
@@ -137,7 +137,7 @@ class Retry:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Wait for a running memory-growth submission, then disable further ones, unless the block fails."""
-        # The lock is held for the whole of a submission, see `grow`.
+        # `grow` holds this lock until its submission has finished.
         with self._view.lock:
             could_grow, self._may_grow = self._may_grow, False
         try:
@@ -152,7 +152,7 @@ class Retry:
         The collector asks for each failed child, and calls `grow` when the whole job has ended.
         """
         end = ending(job)
-        # After a person has ended the job, in whatever session, nothing is submitted again.
+        # After a person has ended the job, in this or another session, nothing is submitted again.
         is_enabled = self._may_grow and not self._view.stopped_by_hand
         if not (is_enabled and self._run.manifest.memory_growth and out_of_memory(end)):
             return False
@@ -304,7 +304,7 @@ def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, reco
 
 def _await_end(cloud: Cloud, job_ids: Sequence[str | None]) -> None:
     """Wait for terminated jobs to end, at most as long as ECS gives a container to stop."""
-    # A child that is being stopped still stores its records. If the run were deleted first, they would stay behind.
+    # A child that is being stopped still stores its outcomes. If the run were deleted first, they would stay behind.
     submitted_ids = [job_id for job_id in job_ids if job_id]
     for _ in range(STOP_LOOKS):
         if all(job["status"] in ENDED for job in batch.describe_jobs(cloud.door, submitted_ids)):

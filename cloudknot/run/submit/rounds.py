@@ -281,6 +281,7 @@ def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
 
 def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: int, retries: int | None) -> Manifest:
     """Return the manifest for a round of ``elements`` elements, from that of an earlier round of the run."""
+    # Also after a map with independent jobs, a retry is one job: an array, or a plain job for one child.
     return replace(
         manifest,
         round=number,
@@ -293,7 +294,7 @@ def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: in
 
 
 def encode_elements(elements: Sequence[int]) -> bytes:
-    """Return indices as S3 stores them: 8 bytes each, little endian."""
+    """Return indices in their stored form: 8 bytes each, little endian."""
     return _little_endian(array("Q", elements)).tobytes()
 
 

@@ -59,7 +59,7 @@ class Target:
 
     @classmethod
     def of(cls, knot: str, program: Program | None, resources: KnotResources, memory_growth: float = 0.0) -> Target:
-        """Return the target for maps of a knot; ``program`` is None if another session made it."""
+        """Return the target for maps of a knot; ``program`` is None if another session created the knot."""
         return cls(
             knot=knot,
             function=program.name if program else "",
@@ -93,7 +93,7 @@ def start_run(
     elements : iterable or Source
         The elements, read once; or another run, whose results stay in S3.
     program : Program or None
-        None if another session made the knot.
+        None if another session created the knot.
     options : MapOptions
     depends_on : sequence of str
         Ids of the Batch jobs to wait for.

@@ -76,7 +76,7 @@ def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
     Raises
     ------
     ResourceDoesNotExistException
-        The run was deleted, or partly. The message names ``job_id``.
+        The run was deleted, at least in part. The message names ``job_id``.
     """
     try:
         stored = cloud.storage.get(keys.manifest)
