@@ -31,7 +31,7 @@
     │   ├── JobCancelledError                   the job was cancelled or terminated
     │   ├── DependencyFailedError               a job in depends_on failed
     │   ├── JobNotSubmittedError                its job was never submitted
-    │   └── ResultMissingError                  no result is stored, for no known reason
+    │   └── ResultMissingError                  no result is stored; the reason is unknown
     ├── JobRunningError                         the job has not ended yet
     └── CKTimeoutError (TimeoutError)           a wait ended before the result was ready
 
@@ -116,7 +116,7 @@ class RegionException(CloudknotConfigurationError):
 
 
 class ClockSkewError(CloudknotConfigurationError):
-    """A clock of this machine that is minutes wrong. AWS then rejects all requests."""
+    """A machine clock that is wrong by minutes. AWS then rejects all requests."""
 
 
 class CredentialsError(CloudknotConfigurationError):

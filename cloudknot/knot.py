@@ -33,7 +33,7 @@ from cloudknot.run.submit.start_run import Target, start_run
 class Knot:
     """A Python function, prepared to run on AWS Batch or on this machine.
 
-    Creating a Knot packs the function with its modules and requirements into an image, and creates the AWS resources
+    Creating a Knot puts the function with its modules and requirements into an image, and creates the AWS resources
     that run it. Existing resources that are up to date are reused. Without a function, script or image, the Knot
     connects to the existing knot of that name.
 
@@ -47,8 +47,8 @@ class Knot:
         IAM policies that jobs need, for example ``"AmazonS3FullAccess"``. Jobs of all knots of the Pars get them,
         until the Pars is clobbered. Cannot be combined with ``pars``, which has policies of its own.
     docker_image : DockerImage, optional
-        A prepared image, which several knots can share. Replaces the next six parameters, ``requirements``,
-        ``apt_packages`` and ``dockerfile_lines``.
+        A prepared image, which several knots can share. It replaces the parameters from ``base_image`` to
+        ``username``, and also ``requirements``, ``apt_packages`` and ``dockerfile_lines``.
     base_image : str, optional
         The image to build on. Default: ``python:3.X-slim`` with the Python version of this session.
     func : callable, optional
@@ -68,14 +68,15 @@ class Knot:
     no_image_cache : bool
         Build and push the image even if it exists.
     job_def_vcpus, memory, n_gpus : int, optional
-        The vCPUs (1), MiB of memory (7,500) and GPUs (0) of each child job.
+        The vCPUs, MiB of memory and GPUs of each child job. Default: 1, 7,500 and 0.
     retries : int, optional
         Attempts of each child job if the function raises or its process dies: 1 (the default) to 10.
     instance_types : str or sequence of str, optional
         EC2 instance types or families, for example ``["c6i", "m6i.large"]``. Default: ``"optimal"``, where Batch
         chooses. ``"fargate"`` and ``"fargate-spot"`` run jobs without EC2 instances.
     min_vcpus, max_vcpus : int, optional
-        Limits for the vCPUs of all instances together, 0 and 256. A minimum above 0 costs money even while idle.
+        Limits for the vCPUs of all instances together. Default: 0 and 256. A minimum above 0 costs money even while
+        idle.
     desired_vcpus : int, optional
         The vCPUs at the start. If passed, AWS starts them as soon as the knot exists and bills them for some minutes.
         The default, 8, starts none.
@@ -100,8 +101,8 @@ class Knot:
         Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
     memory_growth : float, optional
         Run elements that ran out of memory again, each time with this factor (above 1) more memory, up to 8 times the
-        first amount. Only the session that called `map` does so, while it is alive. Later sessions call
-        `BatchJob.retry_failed`. Default: no growth.
+        first amount. Only the session that called `map` does so, while it is alive. In a later session,
+        call `BatchJob.retry_failed`. Default: no growth.
 
     Raises
     ------
@@ -172,7 +173,7 @@ class Knot:
         self._options, self._pars, self._clobbered = options, pars, False
         self._jobs: dict[str, BatchJob | None] = {}
         stages = Stages(options.name)
-        # The function is packed before the cloud is chosen, so an invalid one raises before any call.
+        # The function is pickled before the cloud is chosen, so an invalid function raises before any call.
         with stages.stage("packing the function"):
             self._docker_image = docker_image_of(options)
         self._program = program_in(self._docker_image) if self._docker_image else None
@@ -310,14 +311,15 @@ class Knot:
         env_vars : dict, or list of ``{"name": ..., "value": ...}``, optional
             Environment variables of the jobs.
         max_threads : int
-            The number of results to fetch at the same time.
+            Number of packs to read at the same time.
         starmap : bool
             Call ``func(*element)``: each element is a sequence of arguments.
         job_type : {"array", "independent"}, optional
             Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
-            Elements in each child job. Default: as in the other map, else 1 for up to 10,000 elements, then 500 or
-            more child jobs. ``"auto"``: child jobs of one to four minutes by earlier maps; without any, one per vCPU.
+            Elements in each child job. Default: as in the other map, else 1. More than 10,000 elements get 500 or more
+            child jobs. ``"auto"``: child jobs of one to four minutes by the times of earlier maps; without any, as
+            many child jobs as can run at the same time.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional
@@ -380,7 +382,7 @@ class Knot:
     ) -> None:
         """End the knot's jobs and delete its AWS resources. Results are kept unless ``clobber_results`` is true.
 
-        After an error or an interruption, call it again to finish. Call it again also to delete more.
+        Call it again to finish after an error or an interruption, or to delete more.
 
         Parameters
         ----------
@@ -405,7 +407,7 @@ class Knot:
             if not (clobber_pars or clobber_repo or clobber_image or clobber_results):
                 return
             self._check_no_successor()
-        # If the stack and its job definitions are gone, nothing else names the image of this knot.
+        # Read before the deletion. Once the stack and its job definitions are gone, only this object names the image.
         image_uri = self._resources.image_uri
         extras = Extras(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
         clobber_knot(self._cloud, self.name, extras)
