@@ -45,14 +45,14 @@ class Attempts:
         """Whether no attempt follows this one if the function fails."""
 
     def _count_failed(self) -> int:
-        """Return the number of earlier attempts in which the function failed."""
+        """Return the number of earlier attempts in which the function failed. Other attempts left no object."""
         return len(self._run.s3.keys(self._run.keys.bucket, self._folder, self._folder, f"{self._folder}~"))
 
     def run(self, work: Callable[[], int]) -> int:
         """Call ``work``, and return the exit code for this process.
 
-        ``work`` returns an exit code too. If another attempt may follow, it runs in a forked process, and this method
-        returns there as well.
+        ``work`` returns an exit code too. If another attempt may follow, ``work`` runs in a forked process, and this
+        method returns in both processes.
         """
         # In the last attempt there is no fork, so that Batch sees the true exit code and reason.
         if self.last:
@@ -64,9 +64,9 @@ class Attempts:
         sys.stdout.flush()
         sys.stderr.flush()
         read_end, write_end = os.pipe()
-        child = os.fork()
-        if child:
-            return self._watch(child, read_end)
+        forked_pid = os.fork()
+        if forked_pid:
+            return self._watch(forked_pid, read_end)
         try:
             return work()
         except Unreachable:
@@ -74,20 +74,20 @@ class Attempts:
             os.write(write_end, b"!")
             raise
 
-    def _watch(self, child: int, pipe: int) -> int:
+    def _watch(self, forked_pid: int, pipe: int) -> int:
         """Wait for the forked process, and return the exit code for this one.
 
-        Data in the pipe means that the child could not reach S3.
+        Data in the pipe means that the forked process could not reach S3.
         """
         stopped = False
 
         def stop(number: int, frame: object) -> None:
             nonlocal stopped
             stopped = True
-            os.kill(child, number)
+            os.kill(forked_pid, number)
 
         signal.signal(signal.SIGTERM, stop)
-        _, status = os.waitpid(child, 0)
+        _, status = os.waitpid(forked_pid, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = os.waitstatus_to_exitcode(status)
         if code == 0 or stopped:

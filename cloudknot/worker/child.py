@@ -32,7 +32,8 @@ def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
         for index, load in zip(todo, inputs_of(run, todo), strict=True):
             outcome = not_loaded or element.run_element(function, load, run.manifest.starmap)
             failed += not outcome.ok
-            # Only the last attempt stores failures. An earlier one would end the element's future before its retry.
+            # Only the last attempt stores failures. A failure of an earlier one would end the element's
+            # future before the next attempt.
             if outcome.ok or attempts.last:
                 results.add(index, outcome, last=index == todo[-1])
             element.stop_signal.check()
@@ -68,7 +69,7 @@ def _elements(run: StoredRun, child: int) -> list[int]:
 
 
 def _without_results(run: StoredRun, elements: list[int]) -> list[int]:
-    """Return those of a child's elements that no earlier attempt has stored."""
+    """Return the elements of a child for which no earlier attempt has stored an outcome."""
     keys = run.keys
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
     stored: set[int] = set()

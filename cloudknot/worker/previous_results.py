@@ -97,7 +97,8 @@ class PreviousResults:
 
     def _listed(self, first: int, last: int) -> list[Listed]:
         """Return the packs that may have elements from ``first`` to ``last``."""
-        # A pack is not longer than a chunk, so one that begins earlier than a chunk before ``first`` ends before it.
+        # A pack is at most one chunk long. So a pack that begins more than a chunk before ``first`` also ends before
+        # it.
         keys, reach = self._keys, self._manifest.source_chunksize
         after, until = keys.output(max(0, first - reach), 0), keys.output(last + 1, 0)
         objects = self._s3.objects(keys.bucket, keys.outputs, after, until)

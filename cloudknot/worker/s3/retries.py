@@ -1,4 +1,4 @@
-"""Retry requests that fail for a moment. Decides which errors to retry, how long to pause, and when to give up.
+"""Retry requests that fail for a moment. Decide which errors to retry, how long to pause, and when to give up.
 
 Client and worker make every request to AWS through this module.
 """

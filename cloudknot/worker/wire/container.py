@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 MANIFEST_VARIABLE = "CLOUDKNOT_MANIFEST"
 CHILD_VARIABLE = "CLOUDKNOT_CHILD"
-# The code of the user's program must not mean a retry. So it is none of 75 (EX_TEMPFAIL), 1 to 127, or 128 and a
-# signal number.
+# No usual exit code of the user's program may start another attempt. So this code is not 75 (EX_TEMPFAIL), not from 1
+# to 127, and not 128 plus a signal number.
 TRY_AGAIN = 214
 """Exit code that the job definition's rules answer with another attempt."""
 COMMAND = ("python", "-m", "cloudknot_worker")

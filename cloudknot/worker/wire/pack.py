@@ -1,6 +1,6 @@
 """The pack: the envelopes of consecutive elements in one object, and its binary format.
 
-A pack is a header, one record of fixed size for each element, and the payloads one after the other.
+A pack is a header, one entry of fixed size for each element, and the payloads one after the other.
 Client and worker both import this module. It does no I/O and imports only the standard library.
 """
 
@@ -18,10 +18,10 @@ from .buffers import Pieces, size_of
 from .failure import VALUE
 
 _HEADER = struct.Struct("<4sI")
-# The padding aligns a record to words of 8 bytes, so that `Pack.ends` can read it as an array.
-_RECORD = struct.Struct("<BxxxxxxxddQQ")
+# The padding aligns an entry to words of 8 bytes, so that `Pack.ends` can read it as an array.
+_ENTRY = struct.Struct("<BxxxxxxxddQQ")
 _END_WORD = 4
-"""Position of the payload's end among a record's words of 8 bytes."""
+"""Position of the payload's end among an entry's words of 8 bytes."""
 _MAGIC = b"ckp1"
 
 
@@ -58,29 +58,29 @@ class Envelope:
 
 def pack(envelopes: Iterable[Envelope]) -> bytes:
     """Return the pack of the envelopes of consecutive elements."""
-    # All records come before the payloads, so that a short read shows which elements failed and how long they took.
+    # All entries come before the payloads, so that a short read shows which elements failed and how long they took.
     items = list(envelopes)
     ends = accumulate(len(item.payload) for item in items)
-    records = [_RECORD.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
-    return b"".join([_HEADER.pack(_MAGIC, len(items)), *records, *(e.payload for e in items)])
+    entries = [_ENTRY.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
+    return b"".join([_HEADER.pack(_MAGIC, len(items)), *entries, *(e.payload for e in items)])
 
 
 def head_size(count: int) -> int:
     """Return the bytes before the first payload in a pack of ``count`` elements."""
-    return _HEADER.size + count * _RECORD.size
+    return _HEADER.size + count * _ENTRY.size
 
 
 def wall_seconds(head: bytes) -> list[float]:
     """Return the wall seconds of the values in the first bytes of a pack."""
-    complete = (len(head) - _HEADER.size) // _RECORD.size
-    records = memoryview(head)[_HEADER.size : head_size(complete)]
-    return [wall for kind, wall, *_ in _RECORD.iter_unpack(records) if kind == VALUE]
+    complete = (len(head) - _HEADER.size) // _ENTRY.size
+    entries = memoryview(head)[_HEADER.size : head_size(complete)]
+    return [wall for kind, wall, *_ in _ENTRY.iter_unpack(entries) if kind == VALUE]
 
 
 def head_of(envelope: Envelope) -> bytes:
     """Return the head of a pack with one envelope, to store before its pieces."""
-    record = (envelope.kind, envelope.wall, envelope.cpu, envelope.peak, size_of(envelope.pieces))
-    return _HEADER.pack(_MAGIC, 1) + _RECORD.pack(*record)
+    entry = (envelope.kind, envelope.wall, envelope.cpu, envelope.peak, size_of(envelope.pieces))
+    return _HEADER.pack(_MAGIC, 1) + _ENTRY.pack(*entry)
 
 
 class Pack(Sequence[Envelope]):
@@ -102,19 +102,19 @@ class Pack(Sequence[Envelope]):
     @property
     def kinds(self) -> bytes:
         """The kind of every envelope, one byte each."""
-        return self._data[_HEADER.size : self._payloads : _RECORD.size]
+        return self._data[_HEADER.size : self._payloads : _ENTRY.size]
 
     def span(self, position: int) -> tuple[int, int]:
         """Return the start and the end of a payload in the pack."""
-        start = self._record(position - 1)[-1] if position else 0
-        return self._payloads + start, self._payloads + self._record(position)[-1]
+        start = self._entry(position - 1)[-1] if position else 0
+        return self._payloads + start, self._payloads + self._entry(position)[-1]
 
     def ends(self) -> array[int]:
         """Return the end of each payload, counted from the start of the first one."""
         words = array("Q", self._data[_HEADER.size : self._payloads])
         if sys.byteorder == "big":
             words.byteswap()
-        return words[_END_WORD :: _RECORD.size // words.itemsize]
+        return words[_END_WORD :: _ENTRY.size // words.itemsize]
 
     def __len__(self) -> int:
         return int(self._count)
@@ -128,9 +128,9 @@ class Pack(Sequence[Envelope]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not 0 <= position < len(self):
             raise IndexError(f"Position {position} is outside a pack of {len(self)} elements.")
-        kind, wall, cpu, peak, end = self._record(position)
-        start = self._record(position - 1)[-1] if position else 0
+        kind, wall, cpu, peak, end = self._entry(position)
+        start = self._entry(position - 1)[-1] if position else 0
         return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)
 
-    def _record(self, position: int) -> tuple[int, float, float, int, int]:
-        return _RECORD.unpack_from(self._data, _HEADER.size + position * _RECORD.size)
+    def _entry(self, position: int) -> tuple[int, float, float, int, int]:
+        return _ENTRY.unpack_from(self._data, _HEADER.size + position * _ENTRY.size)
