@@ -59,7 +59,7 @@ def _expanded(names: Iterable[str], region_types: Sequence[str], region: str) ->
     families = sorted({instance_type.partition(".")[0] for instance_type in region_types})
     expanded: list[str] = []
     for name in names:
-        matches = [each for each in region_types if each == name or each.startswith(f"{name}.")]
+        matches = [candidate for candidate in region_types if candidate == name or candidate.startswith(f"{name}.")]
         if not matches:
             near = near_matches(name, region_types if "." in name else families)
             refuse(
@@ -80,11 +80,11 @@ def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[InstanceTypeInfoTy
 
 def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTypeDef]) -> None:
     """Raise if a job fits on none of the types. Batch would keep it waiting for ever."""
-    gpus = [sum(gpu["Count"] for gpu in each.get("GpuInfo", {}).get("Gpus", ())) for each in descriptions]
+    gpus = [sum(gpu["Count"] for gpu in item.get("GpuInfo", {}).get("Gpus", ())) for item in descriptions]
     limits = {
         "n_gpus": max(gpus, default=0),
-        "job_def_vcpus": max((each["VCpuInfo"]["DefaultVCpus"] for each in descriptions), default=0),
-        "memory": max((memory_for_jobs(each["MemoryInfo"]["SizeInMiB"]) for each in descriptions), default=0),
+        "job_def_vcpus": max((item["VCpuInfo"]["DefaultVCpus"] for item in descriptions), default=0),
+        "memory": max((memory_for_jobs(item["MemoryInfo"]["SizeInMiB"]) for item in descriptions), default=0),
     }
     for choice, limit in limits.items():
         if descriptions and getattr(options, choice) > limit:
@@ -113,8 +113,8 @@ def memory_for_jobs(size: int) -> int:
 
 def _platform(descriptions: Sequence[InstanceTypeInfoTypeDef], options: KnotOptions) -> str:
     """Return the common platform of all types; raise if they have different ones."""
-    arm = [each["InstanceType"] for each in descriptions if "arm64" in each["ProcessorInfo"]["SupportedArchitectures"]]
-    other = [each["InstanceType"] for each in descriptions if each["InstanceType"] not in arm]
+    arm = [item["InstanceType"] for item in descriptions if "arm64" in item["ProcessorInfo"]["SupportedArchitectures"]]
+    other = [item["InstanceType"] for item in descriptions if item["InstanceType"] not in arm]
     if arm and other:
         refuse_mixed(arm[0], other[0])
     if not descriptions:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cloudknot.deploy.prerequisites import Prerequisites
 
 # An update of a stack takes minutes. A new revision takes a second, and running maps keep their revision. DesiredVcpus
-# counts at creation only, because Batch scales by itself from there.
+# counts at creation only, because Batch scales by itself afterwards.
 REVISION_ONLY = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters that cause no update of the stack when they alone differ."""
 _log = logging.getLogger("cloudknot")

@@ -46,7 +46,8 @@ class Pars:
         ``"AmazonS3FullAccess"``. Jobs may always read and write the runs of their knots. The policies of an existing
         Pars stay until it is clobbered.
     use_default_vpc : bool
-        False creates a new VPC with two public subnets and an S3 endpoint, as does a region without a default VPC.
+        False creates a new VPC with two public subnets and an S3 endpoint. A region without a default VPC always
+        gets one.
     ipv4_cidr : str, optional
         Addresses of the new VPC. Default: ``"10.0.0.0/16"``.
     instance_tenancy : {"default", "dedicated"}, optional
@@ -322,7 +323,7 @@ def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
 
 
 def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
-    """Raise if options would change fixed parts of an existing Pars with the stack parameters ``current``.
+    """Raise if options would change fixed parts of an existing Pars. ``current`` holds its stack parameters.
 
     Raises
     ------

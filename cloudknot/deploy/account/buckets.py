@@ -39,7 +39,7 @@ def clouds_of_knot(cloud: Cloud, name: str) -> list[Cloud]:
 
 def clouds_of_all(cloud: Cloud) -> list[Cloud]:
     """Return the cloud in each bucket of all knots in the region, ``cloud`` itself first."""
-    return _in_each(cloud, buckets_named(each for status in STATES for each in job_definitions(cloud, status)))
+    return _in_each(cloud, buckets_named(revision for status in STATES for revision in job_definitions(cloud, status)))
 
 
 def _in_each(cloud: Cloud, buckets: list[str]) -> list[Cloud]:

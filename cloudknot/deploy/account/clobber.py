@@ -140,7 +140,8 @@ def has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
     if state or revisions_of(cloud, name, state):
         return True
     prefix = f"{RUNS}/{name}/"
-    if extras.results and any(any(each.storage.keys(prefix)) for each in clouds_of_knot(cloud, name)):
+    clouds = clouds_of_knot(cloud, name) if extras.results else ()
+    if any(any(bucket_cloud.storage.keys(prefix)) for bucket_cloud in clouds):
         return True
     if not (extras.repo or extras.image):
         return False

@@ -147,7 +147,7 @@ def remove(
     failures: list[str] = []
 
     def step(resource: str, delete: Callable[[], object]) -> None:
-        # The failure of one resource must not keep the others: they may cost money.
+        # After a failure the other resources are still deleted, because they may cost money.
         try:
             delete()
         except CloudknotError as error:

@@ -1,7 +1,7 @@
 """Create, adopt, update and delete one CloudFormation stack.
 
 CloudFormation is the only record of existing resources. A stack's own parameters show whether it is up to date.
-This module knows no resource: their meaning belongs to the templates and the modules that own them.
+This module does not know the resources of a stack. The templates and the modules that own them define those.
 """
 
 from __future__ import annotations
@@ -290,9 +290,9 @@ class Stack:
         if state is not None and state.status in STUCK:
             raise self._stuck(state)
         reasons = self._reasons(state)
-        outcome = "AWS undid the change. " if state else ""
+        undone = "AWS undid the change. " if state else ""
         raise CannotCreateResourceException(
-            f"The AWS resources in stack {self.name} could not be changed. {outcome}"
+            f"The AWS resources in stack {self.name} could not be changed. {undone}"
             f"{reasons}{_advice(reasons)} Fix the cause, then call again.",
             operation="cloudformation:update_stack",
         ) from denial_in(reasons)
