@@ -62,22 +62,22 @@ class Cloud:
 
     @cached_property
     def profile(self) -> str | None:
-        """Return the AWS profile in use; None if boto3 searches for credentials."""
+        """The AWS profile in use; None if boto3 searches for credentials."""
         return config.profile(self._profile)
 
     @cached_property
     def region(self) -> str:
-        """Return the AWS region in use."""
+        """The AWS region in use."""
         return config.region(self._region, self.profile)
 
     @property
     def has_regions(self) -> bool:
-        """Return whether this cloud has several regions and profiles to choose from."""
+        """Whether this cloud has several regions and profiles to choose from."""
         return True
 
     @cached_property
     def endpoint_url(self) -> str | None:
-        """Return the server that is used instead of AWS, or None."""
+        """The server that is used instead of AWS, or None."""
         return config.endpoint_url(self._endpoint_url)
 
     @cached_property
@@ -103,7 +103,7 @@ class Cloud:
 
     @cached_property
     def account(self) -> str:
-        """Return the AWS account number. Calls AWS once, and raises `CredentialsError` without credentials."""
+        """The AWS account number. Calls AWS once, and raises `CredentialsError` without credentials."""
         return clients.sts(self).get_caller_identity()["Account"]
 
     def account_if_known(self, seconds: float = 3.0) -> str | None:
@@ -124,19 +124,19 @@ class Cloud:
 
     @property
     def patience(self) -> float:
-        """Return the seconds for which a wait for results continues without an answer from AWS."""
+        """The seconds for which a wait for results continues without an answer from AWS."""
         # The network may be away, or the laptop asleep, while the jobs continue.
         return 1800.0
 
     @property
     def renewal(self) -> float:
-        """Return the seconds for which a wait for results continues with expired credentials."""
+        """The seconds for which a wait for results continues with expired credentials."""
         # Only a person can renew them, and that person may be asleep.
         return 24 * 3600.0
 
     @cached_property
     def outages(self) -> Outages:
-        """Return the record of outages that all clouds with the same login share."""
+        """The outages that all clouds with the same login share."""
         return outages_of(*self._login)
 
     @cached_property
@@ -149,17 +149,17 @@ class Cloud:
 
     @cached_property
     def partition(self) -> str:
-        """Return the region's partition, the second part of its ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
+        """The region's partition, the second part of its ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
         return str(self.door.session().get_partition_for_region(self.region))
 
     @cached_property
     def bucket(self) -> str:
-        """Return the name of the bucket for inputs and results. Reading it does not create the bucket."""
+        """The name of the bucket for inputs and results. Reading it does not create the bucket."""
         return self.chosen_bucket or f"cloudknot-{self.account}-{self.region}"
 
     @property
     def chosen_bucket(self) -> str | None:
-        """Return the bucket that an argument or a setting names; None if nobody chose one."""
+        """The bucket that an argument or a setting names; None if nobody chose one."""
         return config.bucket(self._bucket)
 
     def in_bucket(self, bucket: str) -> Cloud:
@@ -178,7 +178,7 @@ class Cloud:
 
     @cached_property
     def storage(self) -> Storage:
-        """Return the objects of the bucket."""
+        """The objects of the bucket."""
         has_default_name = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
         return Storage(self.door, self.bucket, self.region, sse=config.sse(), has_default_name=has_default_name)
 
@@ -188,7 +188,7 @@ class Cloud:
 
     @property
     def image_store(self) -> ImageStore | None:
-        """Return the store that keeps this cloud's images instead of a registry; None for a cloud with a registry."""
+        """The store that keeps this cloud's images instead of a registry; None for a cloud with a registry."""
         return None
 
 

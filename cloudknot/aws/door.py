@@ -121,7 +121,7 @@ class Door:
 
     @property
     def _botocore(self) -> BotocoreSession:
-        """Return the botocore session inside the ``boto3.Session``."""
+        """The botocore session inside the ``boto3.Session``."""
         return self._both_sessions()[1]
 
     def _both_sessions(self) -> tuple[Session, BotocoreSession]:
@@ -139,7 +139,8 @@ class Door:
         parse_quickly(botocore)
         try:
             session = boto3.Session(**self._session_arguments, botocore_session=botocore)
-            # After boto3.Session, which adds a path to the loader that it finds: the shared loader would collect them.
+            # After boto3.Session, which adds a path to the registered loader. The shared one would collect a path for
+            # each session.
             botocore.register_component("data_loader", _loader(botocore.get_config_variable("data_path") or ""))
         except BotoCoreError as error:
             raise translate(error, "session") from error
@@ -153,7 +154,7 @@ class Door:
             return self._clients[service]
 
     def _forget(self, client: BaseClient) -> None:
-        """Drop all clients and the session if ``client`` is still in use, so that the next call reads credentials."""
+        """Drop all clients and the session if ``client`` is still in use, so the next call reads credentials anew."""
         # boto3 keeps expired credentials. A new session finds those that the user has renewed in the environment, in
         # AWS's files or with `aws sso login`. Another thread may have dropped this client already.
         with self._lock:
@@ -188,7 +189,7 @@ class Door:
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation and return AWS's answer.
 
-        A call that fails for a passing reason is retried for `PATIENCE` seconds, see `Persistence`.
+        A call that fails for a passing reason is retried for the door's ``patience``, see `Persistence`.
 
         Parameters
         ----------
@@ -283,7 +284,7 @@ class Door:
 
 def _sleep(seconds: float) -> None:
     """Sleep, but wake when the main thread ends."""
-    # At its exit, Python waits for the threads that look for results.
+    # At its exit, Python waits for collectors, which may be in a pause of the door.
     end = time.monotonic() + seconds
     while (remaining := end - time.monotonic()) > 0 and threading.main_thread().is_alive():
         time.sleep(min(remaining, NAP))

@@ -124,12 +124,12 @@ class DockerImage:
 
     @property
     def name(self) -> str:
-        """Return the image's name."""
+        """The image's name."""
         return self._options.name
 
     @property
     def build_path(self) -> Path:
-        """Return the directory of the build context. Without ``dir_name``, a temporary one is written on first use."""
+        """The directory of the build context. Without ``dir_name``, a temporary one is written on first use."""
         if self._directory is None:
             import tempfile
 
@@ -138,17 +138,17 @@ class DockerImage:
 
     @property
     def docker_path(self) -> Path:
-        """Return the path of the Dockerfile."""
+        """The path of the Dockerfile."""
         return self.build_path / context.DOCKERFILE
 
     @property
     def req_path(self) -> Path:
-        """Return the path of the requirements file that pip installs."""
+        """The path of the requirements file that pip installs."""
         return self.build_path / context.REQUIREMENTS
 
     @property
     def script_path(self) -> Path:
-        """Return the path of the script, or of the function's source.
+        """The path of the script, or of the function's source.
 
         The source is there for readers only: jobs load the function from its pickle.
         """
@@ -157,12 +157,12 @@ class DockerImage:
 
     @property
     def pip_imports(self) -> tuple[str, ...]:
-        """Return the imported names that packages installed here provide; empty without a function or script."""
+        """The imported names that packages installed here provide; empty without a function or script."""
         return self._program.imports if self._program else ()
 
     @property
     def missing_imports(self) -> tuple[str, ...]:
-        """Return the imported names that no package installed here provides; empty without a function or script."""
+        """The imported names that no package installed here provides; empty without a function or script."""
         return self._program.missing if self._program else ()
 
     def build(

@@ -41,22 +41,22 @@ class DockerRepo:
 
     @property
     def name(self) -> str:
-        """Return the name of the repository."""
+        """The name of the repository."""
         return self._repository.name
 
     @property
     def repo_uri(self) -> str:
-        """Return the address of the repository, for `docker push`."""
+        """The address of the repository, for `docker push`."""
         return self._repository.repo_uri
 
     @property
     def repo_registry_id(self) -> str:
-        """Return the id of the repository's registry, which is the AWS account number."""
+        """The id of the repository's registry, which is the AWS account number."""
         return self._repository.repo_registry_id
 
     @property
     def arn(self) -> str:
-        """Return the ARN of the repository, its unique name in AWS."""
+        """The ARN of the repository, its unique name in AWS."""
         return self._repository.arn
 
     def clobber(self) -> None:

@@ -54,7 +54,7 @@ class Image:
 
     @property
     def environment_tag(self) -> str:
-        """Return the tag of the environment's own image."""
+        """The tag of the environment's own image."""
         return f"env-{self.environment_digest[:32]}"
 
 

@@ -30,7 +30,7 @@ class Scope:
 
     @property
     def names(self) -> dict[str, str]:
-        """Return the values for the names in braces in a statement's resources."""
+        """The values for the names in braces in a statement's resources."""
         return {
             "here": f"{self.region}:{self.account}",
             "account": self.account,

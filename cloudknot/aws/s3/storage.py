@@ -112,13 +112,13 @@ class Storage:
         return self._range(key, start, end).buffered()
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
-        def ask(span: Span) -> StreamingBody:
+        def request(span: Span) -> StreamingBody:
             return self._s3.get_object(**self._name(key), **span)["Body"]
 
         def persist(call: Callable[[], bytes]) -> bytes:
             return self._door.persist("s3", "get_object", call)
 
-        return RangeFile(ask, persist, start, end)
+        return RangeFile(request, persist, start, end)
 
     def exists(self, key: str) -> bool:
         """Return whether an object has that key."""
