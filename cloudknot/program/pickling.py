@@ -1,4 +1,4 @@
-"""Pickle by value: cloudpickle, with the parts made deterministic that it leaves to chance.
+"""Pickle by value with cloudpickle, but give classes the same identity in every session.
 
 Programs and their inputs are both pickled here, so a class is the same in both. This module imports cloudpickle, so it
 is imported only where something is pickled.
@@ -209,12 +209,12 @@ def set_identity(cls: type, class_id: str) -> None:
 
 
 def numbered_identity(content: str, number: int) -> str:
-    """Return the identity of the ``number``-th class, from 1, with content of this digest."""
+    """Return the identity of the ``number``-th class, from 1, with the content digest ``content``."""
     return hashlib.sha256(f"{content} {number}".encode()).hexdigest()[:32]
 
 
 def _free_identity(content: str) -> str:
-    """Return the first identity for a content that no other class of the caller's has."""
+    """Return the first identity for a content digest that no other class of the caller has."""
     class_ids = (numbered_identity(content, number) for number in itertools.count(1))
     tracked = internals._DYNAMIC_CLASS_TRACKER_BY_ID
     return next(class_id for class_id in class_ids if tracked.get(class_id) not in _CALLER_CLASSES)

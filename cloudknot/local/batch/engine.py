@@ -61,7 +61,7 @@ class Engine:
         self._limits = TimeLimits()
         self._running: dict[str, Job] = {}
         self._deadlines: list[_Deadline] = []
-        # Ended jobs that parents and dependents do not know of yet.
+        # Ended jobs with parents and dependents that are not updated yet.
         self._just_ended: deque[Job] = deque()
         # Top-level jobs in the order of their ends, so that the oldest ones can be dropped from the left.
         self._history: deque[Job] = deque()
@@ -73,7 +73,7 @@ class Engine:
 
     @property
     def live(self) -> bool:
-        """True while any job has not ended."""
+        """Whether any job has not ended."""
         return any(not job.status.ended for job in self.top_level())
 
     def submit(self, spec: JobSpec, now: float) -> tuple[Job, list[Action]]:
@@ -104,7 +104,7 @@ class Engine:
         return self._settle(now)
 
     def cancel(self, job: Job, reason: str, now: float) -> list[Action]:
-        """End a job, or those children of an array, that have not reached STARTING (CancelJob)."""
+        """End a job that has not reached STARTING, or all such children of an array (CancelJob)."""
         job.cancelled = True
         # Running children continue: only TerminateJob stops them.
         self._cancel_waiting(job, reason, now)
@@ -131,7 +131,7 @@ class Engine:
                 self._actions.append(Stop(deadline.task_id, kill=True))
             else:
                 self._stop(job, records.TIMED_OUT, now)
-        # Also ends stuck jobs: `_settle` asks the time limits.
+        # `_settle` also ends stuck jobs that have reached their time limits.
         return self._settle(now)
 
     def next_deadline(self) -> float | None:

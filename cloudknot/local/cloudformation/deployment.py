@@ -1,6 +1,6 @@
 """The operations on a stack: creation, update and deletion, and the rollback after a failure.
 
-They handle resources in the order of AWS and leave the same events (CloudFormation user guide, "Stack events" and
+They handle resources in AWS's order and report the same events (CloudFormation user guide, "Stack events" and
 "DeletionPolicy attribute"). Unlike AWS, they handle one resource at a time.
 """
 
@@ -88,7 +88,7 @@ class Deployment:
         with self._record.work:
             try:
                 for name in self._active(self._record.spec):
-                    # The thread of the deletion waits for `work`, and deletes the resources created so far.
+                    # The thread of the deletion waits for `record.work`, and deletes the resources created so far.
                     if self._record.deletion_requested:
                         return
                     self._create_resource(name, self._record.spec)
@@ -217,7 +217,7 @@ class Deployment:
     def _create_resource(self, name: str, spec: StackSpec, verb: str = "CREATE") -> Resource:
         declaration = spec.template["Resources"][name]
         kind, policy = declaration["Type"], declaration.get("DeletionPolicy", "Delete")
-        # Its first event has neither a physical id nor properties yet.
+        # The first event of a resource has neither a physical id nor properties.
         planned = Resource(name, kind, {}, "", {}, policy)
         self._record.set_resource_status(planned, f"{verb}_IN_PROGRESS")
         services = self._services(name)

@@ -224,7 +224,10 @@ def run_task(request: ForkRequest) -> int:
 
 
 def run_worker(arguments: Sequence[str]) -> int:
-    """Run ``python -m cloudknot_worker`` in this process, and return the exit code of a new interpreter."""
+    """Run ``python -m cloudknot_worker`` in this process, and return the exit code that a new interpreter would have.
+
+    Exceptions pass through: the caller prints the same traceback.
+    """
     from cloudknot_worker.__main__ import main
 
     sys.argv = ["cloudknot_worker", *arguments]

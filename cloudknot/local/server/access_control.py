@@ -1,4 +1,4 @@
-"""Assembly of access control from ``iam/``: the layer in front of moto, the gate, and the credentials of jobs."""
+"""AccessControl: joins the parts of ``iam/``: the layer in front of moto, the gate, and the credentials of jobs."""
 
 from __future__ import annotations
 
