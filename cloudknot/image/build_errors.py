@@ -1,4 +1,4 @@
-"""The errors of an image that cannot run its program, or cannot be built for its platform. No I/O."""
+"""The errors for an image that cannot run its program, or cannot be built for its platform. No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIONS = (("FROM ", "base_image="), ("pip install", "requirements="), ("apt-get
 
 
 def explain(error: ImageError, image: Image) -> ImageError:
-    """Return the error of a failed build, with its cause and fix where the log reveals them."""
+    """Return the error for a failed build, with its cause and fix where the log reveals them."""
     if _needs_emulation(f"{error} {error.log}"):
         text = f"{NO_EMULATION.format(platform=image.platform)}\n{error}"
     elif context.is_python_check(error.instruction):
@@ -38,13 +38,13 @@ def explain(error: ImageError, image: Image) -> ImageError:
 
 
 def python_failed(log: str, image: Image) -> ImageError:
-    """Return the error of an image that failed the check of its Python, with that log."""
+    """Return the error for an image that failed the check of its Python, with that log."""
     no_emulation = NO_EMULATION.format(platform=image.platform)
     return ImageError(no_emulation if _needs_emulation(log) else _wrong_python(log, image))
 
 
 def wrong_architecture(actual: str, image: Image) -> ImageError:
-    """Return the error of an image that was built for the platform ``actual``."""
+    """Return the error for an image that was built for the platform ``actual``."""
     base = context.base_of(image.files)
     return ImageError(WRONG_ARCHITECTURE.format(actual=actual, platform=image.platform, base=base))
 

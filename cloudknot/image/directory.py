@@ -45,31 +45,32 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
     CloudknotInputError
         A file that cloudknot did not write is in the place of a program's file, or the directory cannot be written.
     """
-    record = {} if overwrite else _record(directory)
-    digests = {path: _sha256(directory / path) for path in {*files, *record}}
+    stored_digests = {} if overwrite else _read_digests(directory)
+    digests = {path: _sha256(directory / path) for path in {*files, *stored_digests}}
     if not overwrite:
-        _refuse_foreign(directory, files, digests, record)
+        _refuse_foreign(directory, files, digests, stored_digests)
     try:
         # An earlier program may have had more local modules. Jobs must not import them any more.
-        for path in record.keys() - files.keys():
-            if path.startswith(GENERATED) and digests[path] == record[path]:
+        for path in stored_digests.keys() - files.keys():
+            if path.startswith(GENERATED) and digests[path] == stored_digests[path]:
                 (directory / path).unlink(missing_ok=True)
-        edited_paths = {path for path in files if not overwrite and _is_edited(path, digests, record)}
+        edited_paths = {path for path in files if not overwrite and _is_edited(path, digests, stored_digests)}
         for path, data in files.items():
             if path not in edited_paths:
                 (directory / path).parent.mkdir(parents=True, exist_ok=True)
                 (directory / path).write_bytes(data)
         # An edited file keeps the digest of the version that cloudknot wrote last, so that it still counts as edited.
-        new_record = {
-            path: record.get(path, "") if path in edited_paths else _digest(data) for path, data in files.items()
+        new_digests = {
+            path: stored_digests.get(path, "") if path in edited_paths else _digest(data)
+            for path, data in files.items()
         }
-        (directory / RECORD).write_text(json.dumps(new_record, indent=1, sort_keys=True))
+        (directory / RECORD).write_text(json.dumps(new_digests, indent=1, sort_keys=True))
     except OSError as error:
         raise CloudknotInputError(
             f"The build context cannot be written to {directory}: {error}. "
             "Pass as dir_name= (of a knot: image_work_dir=) a directory that you can write to."
         ) from error
-    changed = (path for path in edited_paths if record.get(path) not in (None, "", _digest(files[path])))
+    changed = (path for path in edited_paths if stored_digests.get(path) not in (None, "", _digest(files[path])))
     _warn_of_outdated(directory, set(changed))
 
 
@@ -117,22 +118,22 @@ def _list_files(directory: Path) -> list[tuple[str, Path]]:
 
 def edited(directory: Path) -> bool:
     """Return whether a person has edited the Dockerfile since cloudknot wrote it."""
-    return _record(directory).get(DOCKERFILE) != _sha256(directory / DOCKERFILE)
+    return _read_digests(directory).get(DOCKERFILE) != _sha256(directory / DOCKERFILE)
 
 
-def _record(directory: Path) -> dict[str, str]:
+def _read_digests(directory: Path) -> dict[str, str]:
     try:
-        record: dict[str, str] = json.loads((directory / RECORD).read_text())
+        stored_digests: dict[str, str] = json.loads((directory / RECORD).read_text())
     except (OSError, ValueError):
-        # Without a record, every file counts as a person's: none is overwritten.
+        # Without stored digests, every file counts as a person's: none is overwritten.
         return {}
-    return record
+    return stored_digests
 
 
 def _refuse_foreign(
-    directory: Path, files: Mapping[str, bytes], digests: Mapping[str, str | None], record: Mapping[str, str]
+    directory: Path, files: Mapping[str, bytes], digests: Mapping[str, str | None], stored_digests: Mapping[str, str]
 ) -> None:
-    foreign = [path for path in files if path.startswith(GENERATED) and digests[path] and path not in record]
+    foreign = [path for path in files if path.startswith(GENERATED) and digests[path] and path not in stored_digests]
     if foreign:
         refuse(
             problem=f"The directory {directory} holds {foreign[0]}, which cloudknot did not write.",
@@ -141,8 +142,8 @@ def _refuse_foreign(
         )
 
 
-def _is_edited(path: str, digests: Mapping[str, str | None], record: Mapping[str, str]) -> bool:
-    return not path.startswith(GENERATED) and digests[path] is not None and digests[path] != record.get(path)
+def _is_edited(path: str, digests: Mapping[str, str | None], stored_digests: Mapping[str, str]) -> bool:
+    return not path.startswith(GENERATED) and digests[path] is not None and digests[path] != stored_digests.get(path)
 
 
 def _warn_of_outdated(directory: Path, outdated: set[str]) -> None:

@@ -109,7 +109,7 @@ class DockerImage:
         )
         self._given_builder = builder
         self._program = _program(self._options)
-        # Stays None until somebody wants a directory: without edits, the image is built from the rendered files.
+        # Stays None until `build_path` is read. Without a directory, the image is built from the rendered files.
         self._directory: Path | None = None
         self.images: list[dict[str, str]] = []
         self.repo_uri: str | None = None

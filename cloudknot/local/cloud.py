@@ -171,12 +171,12 @@ class LocalCloud(Cloud):
         )
 
     def _still_runs(self, state: CloudState) -> bool:
-        """Return True if the process of this state still runs, even if it does not answer."""
+        """Return whether the process of this state still runs, even if it does not answer."""
         return self._is_running and read_state(self.directory) == state
 
     @property
     def _is_running(self) -> bool:
-        """True if a process of the cloud runs, even if it does not answer."""
+        """Whether a process of the cloud runs, even if it does not answer."""
         # The process holds this lock for its lifetime, and the kernel frees the lock when it dies.
         return is_locked(server_lock(self.directory))
 

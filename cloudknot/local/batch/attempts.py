@@ -43,7 +43,7 @@ def batch_variables(job: Job) -> dict[str, str]:
 
 
 def is_retried(strategy: RetryStrategy, attempts: int, last: Attempt) -> bool:
-    """Return True if another attempt follows ``attempts`` attempts, after ``last`` failed."""
+    """Return whether another attempt follows ``attempts`` attempts, after ``last`` failed."""
     if attempts >= strategy.attempts:
         return False
     # The first matching rule decides. Without one, Batch retries (AWS Batch API reference, "EvaluateOnExit").

@@ -78,7 +78,7 @@ class Batch:
         self._timekeeper.start()
 
     def handles(self, method: str, path: str) -> bool:
-        """Return True if a request belongs to the job API of Batch."""
+        """Return whether a request belongs to the job API of Batch."""
         return method == "POST" and path in self._routes
 
     def respond(self, path: str, body: bytes) -> Answer:
@@ -133,7 +133,7 @@ class Batch:
                 self._perform(self._engine.handle(event, self._clock()))
 
     def forget(self, job_id: str) -> None:
-        """Drop a job from the records. Raise `ClientException` for an unknown job."""
+        """Delete a job and its children. Raise `ClientException` for an unknown job."""
         with self._changed:
             self._engine.forget(self._job(job_id))
 
@@ -145,7 +145,7 @@ class Batch:
 
     @property
     def live(self) -> bool:
-        """True while any job has not ended."""
+        """Whether any job has not ended."""
         with self._changed:
             return self._engine.live
 
@@ -377,7 +377,7 @@ def _after(jobs: Iterable[Job], token: str) -> Iterable[Job]:
 
 
 def matches(job: Job, filters: Iterable[KeyValuesPairTypeDef]) -> bool:
-    """Return True if a job passes the filters of ListJobs (AWS Batch API reference, "ListJobs")."""
+    """Return whether a job passes the filters of ListJobs (AWS Batch API reference, "ListJobs")."""
     return all(any(_matches(job, entry["name"], value) for value in entry.get("values", ())) for entry in filters)
 
 

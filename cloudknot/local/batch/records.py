@@ -1,6 +1,6 @@
-"""The records of the Batch engine: jobs, attempts, tasks, events and actions.
+"""The data classes of the Batch engine: jobs, attempts, tasks, events and actions.
 
-Only the engine changes a `Job` or an `Attempt`. All other records are frozen.
+Only the engine changes a `Job` or an `Attempt`. All other classes are frozen.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """True for SUCCEEDED and FAILED."""
+        """Whether the state is SUCCEEDED or FAILED."""
         return self in _ENDED
 
     @property
     def active(self) -> bool:
-        """True while an attempt of the job holds vCPUs."""
+        """Whether an attempt of the job holds vCPUs."""
         return self in _ACTIVE
 
 
@@ -157,7 +157,7 @@ class Task:
     role: str | None = None
     """The ARN of the job role."""
     init: bool = False
-    """True to start the container with an init process. It forwards signals and reaps zombies."""
+    """Whether to start the container with an init process. It forwards signals and reaps zombies."""
 
 
 @dataclass(frozen=True)

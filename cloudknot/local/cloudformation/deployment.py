@@ -121,7 +121,7 @@ class Deployment:
             self._record.set_status("DELETE_FAILED" if remaining else DELETED, _failed_to_delete(remaining))
 
     def has_changes(self, spec: StackSpec) -> bool:
-        """Return True if an update to ``spec`` would change a resource or the tags."""
+        """Return whether an update to ``spec`` would change a resource or the tags."""
         # As on AWS, a change of outputs alone is no update (CloudFormation user guide, "Outputs"). The text of the
         # template does not count either, only the resources that result from it.
         existing = self._record.resources

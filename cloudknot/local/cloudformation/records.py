@@ -1,4 +1,4 @@
-"""The records of the embedded CloudFormation: templates, and stacks with their resources and events."""
+"""The data classes of the embedded CloudFormation: templates, and stacks with their resources and events."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class StackRecord:
     updated: datetime | None = None
     deleted: datetime | None = None
     deletion_requested: bool = False
-    """True after a DeleteStack request. A creation in progress then ends early."""
+    """Whether a DeleteStack request has arrived. A creation in progress then ends early."""
     # Two locks, because an operation takes minutes and a request must see the status meanwhile: lock guards the
     # status, and work is held by the thread that changes resources.
     lock: threading.RLock = field(default_factory=threading.RLock)

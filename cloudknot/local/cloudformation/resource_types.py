@@ -17,7 +17,7 @@ class ResourceType(ABC):
     name = ""
     """The property with the name of a resource; empty if the type has none."""
     has_revisions = False
-    """True if several resources of this type can have the same name, as revisions."""
+    """Whether several resources of this type can have the same name, as revisions."""
 
     @abstractmethod
     def create(self, services: Services, properties: Properties) -> CreatedResource:
@@ -28,7 +28,7 @@ class ResourceType(ABC):
         """Delete a resource. A missing resource is no error."""
 
     def outlives_replacement(self, properties: Properties) -> bool:
-        """Return True if a resource stays after its replacement."""
+        """Return whether a resource stays after its replacement."""
         return False
 
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 # Longer than the client's, because a result may have taken hours and is lost if it cannot be stored.
 PATIENCE = 600.0
-"""Seconds until a request is no longer retried."""
+"""Seconds for which a failing request is retried."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -187,7 +187,7 @@ class S3:
         return [item["Key"] for item in self.objects(bucket, prefix, after, until)]
 
     def objects(self, bucket: str, prefix: str, after: str, until: str) -> list[ObjectTypeDef]:
-        """Return the objects with such keys, with ``Key``, ``Size`` and ``LastModified``."""
+        """Return the ``Key``, ``Size`` and ``LastModified`` of the objects that `keys` would list."""
         objects: list[ObjectTypeDef] = []
         request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
         while True:
