@@ -166,7 +166,7 @@ def _clobber_named(
             if pars and pars_name:
                 clobber_shared(cloud, name, pars_name)
                 click.echo(f"Removed shared resources {pars_name}.")
-    # The misspelt names are an error, but they do not keep the other knots.
+    # Last, because the other knots are clobbered even if a name is misspelt.
     if missing:
         raise click.ClickException(_no_such_knots(cloud, missing))
 

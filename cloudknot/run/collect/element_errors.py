@@ -161,7 +161,7 @@ def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason
 
 
 def given_up_error(place: Place, cause: Exception) -> BatchJobFailedError:
-    """Return the error for an element whose outcome the cloud no longer answers for."""
+    """Return the error for an element with an outcome that could not be read, because of ``cause``."""
     reason = str(cause).rstrip(".")
     text = f"Element {place.index} (job {place.job_id}) has no result that could be read: {reason}."
     if place.cloud_exists:

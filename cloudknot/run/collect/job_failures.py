@@ -96,13 +96,13 @@ STUCK: tuple[Wording, ...] = (
         "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
         JobStuckError,
         "did not run, because it asks for more vCPUs, memory or GPUs than any machine of its queue has.",
-        "Ask for less with future.retry_failed(vcpus=..., memory=...), or make the Knot with larger instance_types.",
+        "Ask for less with future.retry_failed(vcpus=..., memory=...), or create the Knot with larger instance_types.",
     ),
     Wording(
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
         JobStuckError,
         "did not run, because it asks for more vCPUs than max_vcpus allows its queue.",
-        "Ask for fewer with future.retry_failed(vcpus=...), or make the Knot with a higher max_vcpus.",
+        "Ask for fewer with future.retry_failed(vcpus=...), or create the Knot with a higher max_vcpus.",
     ),
     Wording(
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
@@ -114,13 +114,13 @@ STUCK: tuple[Wording, ...] = (
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
         JobStuckError,
         "did not run, because AWS cannot start machines of these instance types with the knot's settings.",
-        "Make the Knot with other instance_types or without image_id.",
+        "Create the Knot with other instance_types or without image_id.",
     ),
     Wording(
         "MISCONFIGURATION:",
         JobStuckError,
         "did not run, because its queue or compute environment is not set up to run it.",
-        "Remove the knot with knot.clobber(), which keeps results, then make the Knot and map again.",
+        "Clobber the knot with knot.clobber(), which keeps results, then create the Knot and map again.",
     ),
     Wording("CAPACITY:", JobStuckError, "did not run, because AWS had no machine for it."),
     Wording(

@@ -30,7 +30,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
         "because it asks for more vCPUs than its knot may have at a time. It will never start. End it with "
-        "future.cancel(), then ask for fewer, or make the Knot with a higher max_vcpus",
+        "future.cancel(), then ask for fewer, or create the Knot with a higher max_vcpus",
     ),
     (
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
@@ -42,25 +42,25 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
         "because AWS cannot start machines of these instance types with the knot's settings, for example with an "
-        "image_id of another architecture. It will never start. End it with future.cancel(), then make the Knot with "
-        "other instance_types or without image_id",
+        "image_id of another architecture. It will never start. End it with future.cancel(), then create the Knot "
+        "with other instance_types or without image_id",
     ),
     (
         "MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS",
         "because AWS Batch lacks a permission to start machines. Ask the administrator of the AWS account to attach "
         "AWS's policy AWSBatchServiceRole to the role that Batch itself uses (batch_service_role_name of the Pars, if "
-        "you gave one). The job then starts by itself",
+        "you passed one). The job then starts by itself",
     ),
     (
         "MISCONFIGURATION:",
         "because the AWS resources that start its machines are not set up to run it. End it with future.cancel(), "
-        "remove the knot with knot.clobber(), which keeps results, and make it again",
+        "clobber the knot with knot.clobber(), which keeps results, and create it again",
     ),
     (
         "ACTION_REQUIRED",
         "because AWS Batch reports the knot's compute environment (its pool of machines) as invalid. Something that "
-        "it needs, such as a role or a subnet, was changed or removed. End it with future.cancel(), remove the knot "
-        "with knot.clobber(), which keeps results, and make it again",
+        "it needs, such as a role or a subnet, was changed or removed. End it with future.cancel(), clobber the knot "
+        "with knot.clobber(), which keeps results, and create it again",
     ),
     (
         "UNDETERMINED",
@@ -149,7 +149,7 @@ class MapStatus:
     progress : Progress, optional
         The display. Without one, the reasons why jobs wait are logged.
     how_to_return : str
-        Sentence for errors: how another session finds the job.
+        Sentence for messages: how another session finds the job.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class MapStatus:
     def update(self) -> None:
         """Show the map after a look of its collector, with the reason why its jobs wait."""
         reason = None
-        # The reason is an extra: an outage is the collector's matter.
+        # The display works without the reason, and the collector handles an outage.
         with suppress(CloudknotError):
             reason = self._stuck.look(self._view.states, self._view.reason_of_waiting)
         self.show()

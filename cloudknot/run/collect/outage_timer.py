@@ -10,9 +10,9 @@ from cloudknot.errors import CloudknotError, CredentialsError
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
+# Each call is repeated for two minutes. If more time has passed, the machine was asleep.
 LONGEST_LOOK = 120.0
-"""Most seconds between two errors that count as an outage."""
-# Each call is repeated for two minutes. When more time has passed, the machine was asleep.
+"""Most seconds of the time between two errors that count toward an outage."""
 
 
 class OutageTimer:

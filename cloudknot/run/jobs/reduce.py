@@ -117,8 +117,8 @@ def _check_image(program: Program, image: Program | None) -> None:
         + ("does not have." if image else "may not have.")
         + " Nothing was submitted.",
         cause="" if image else "Another session built that image, so its content is not known here.",
-        fix=f"Make a knot of the function and pass that: reduce(Knot(name=..., func={_expression(program)})). If the "
-        f"image has everything that it needs, call reduce({_expression(program)}, requirements=[]).",
+        fix=f"Create a knot for the function and pass that: reduce(Knot(name=..., func={_expression(program)})). If "
+        f"the image has everything that it needs, call reduce({_expression(program)}, requirements=[]).",
     )
 
 

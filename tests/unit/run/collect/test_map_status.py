@@ -100,7 +100,7 @@ DOCUMENTED = {
     ),
     "ACTION_REQUIRED - CE(s) associated with the job queue are invalid.": (
         "clobber(), which keeps results",
-        "make it again",
+        "create it again",
     ),
     "UNDETERMINED - Batch job is blocked, root cause is undetermined.": (
         "AWS Batch cannot determine why",
