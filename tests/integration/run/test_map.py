@@ -1,4 +1,4 @@
-"""`Knot.map` on the embedded cloud over HTTP. Jobs are real processes, or containers where a Docker engine is available."""
+"""`Knot.map` on the embedded cloud over HTTP. Jobs are processes, or containers where a Docker engine is available."""
 
 import functools
 import importlib
