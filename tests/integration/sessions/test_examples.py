@@ -21,7 +21,7 @@ OUTPUT = re.search(r"It prints:\n\n```text\n(.*?)```", (ROOT / "README.md").read
 TABLE = rf"Job ID +Name +Status\n-+\n(?:{ID}  pi-calc-\S+ +[A-Z]+\n)+"
 
 PRINTED = {
-    "quickstart.py": [re.escape(OUTPUT)],
+    "quickstart.py": [re.escape(OUTPUT), rf"{ID} \[(\d{{5}}(, )?){{20}}\]\n$"],
     "monte_carlo_pi.py": [
         TABLE,
         rf"{ID}  pi-calc-\S+ +[A-Z]+\n",
@@ -38,7 +38,8 @@ PRINTED = {
     "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "`cloudknot permissions create`", "delete_stack with AccessDenied"],
     "failures.py": [
         r"raised: division by zero\n",
-        rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. Its output: future\.job\.logs\(1\)",
+        rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. "
+        r"Its output: list\(future\.job\.logs\(1\)\)",
         r"traceback: True\n",
         r"good: \[1\.0, 0\.25\]\n",
         r"died: 3 9\n",
@@ -69,7 +70,7 @@ PRINTED = {
         r"^3 0\.0\n",
         r"\[0\.0, 0\.1, 0\.3\]\n",
         r"\(\[0\.3, 0\.0, 0\.1\], 0\.1, \[0\.3, 0\.0, 0\.1\]\)\n",
-        r"No result after 0\.5 s\. So far 0/2.*\. The job keeps running\. .*name='naps'.*\n",
+        r"No result after 0\.5 s\. Progress: 0/2.*\. The job keeps running\. .*name='naps'.*\n",
         r"True True\n$",
     ],
     "what_travels.py": [
@@ -93,10 +94,10 @@ PRINTED = {
 }
 """The patterns that match the output of each script, in this order."""
 ERROR_OUTPUT = {
-    "what_travels.py": r"(The knot 'anything' is updated: function\..*\n){3}",
+    "what_travels.py": r"(The knot 'anything' was updated\. Changed: function\..*\n){3}",
     # Both scripts name their knot "pi-calc". The second one updates it.
-    "first_use.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
-    "monte_carlo_pi.py": r"(The knot 'pi-calc' is updated: function\..*\n)?",
+    "first_use.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",
+    "monte_carlo_pi.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",
 }
 """The stderr of scripts that print a notice there. All others print nothing."""
 CALLBACK_OUTPUT = {
