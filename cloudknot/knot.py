@@ -100,8 +100,8 @@ class Knot:
     apt_packages, dockerfile_lines : str or sequence of str
         Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
     memory_growth : float, optional
-        Run elements that ran out of memory again, each time with this factor (above 1) more memory, up to 8 times the
-        first amount. Only the session that called `map` does so, while it is alive. In a later session,
+        Run elements that ran out of memory again, each time with the memory multiplied by this factor, up to 8 times
+        the first amount. Only the session that called `map` does so, while it is alive. In a later session,
         call `BatchJob.retry_failed`. Default: no growth.
 
     Raises
