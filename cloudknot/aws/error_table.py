@@ -30,15 +30,15 @@ NO_CREDENTIALS = (
 )
 RENEW_CREDENTIALS = (
     "Jobs that are already submitted keep running. Renew your credentials (for example with `aws sso login`), test "
-    "them with `aws sts get-caller-identity`, and call again."
+    "them with `aws sts get-caller-identity`, and try again."
 )
 CLOCK = (
     "The clock of this machine is wrong. AWS refuses requests whose time is minutes early or late. Set the clock "
-    "(on Linux: `timedatectl set-ntp true`) and call again."
+    "(on Linux: `timedatectl set-ntp true`) and try again."
 )
 REGION_OFF = (
-    "The AWS region {region} is not switched on for your account. AWS leaves every region opened since 2019 off until "
-    "the account switches it on. Run `aws account enable-region --region-name {argument}`, or use another region: "
+    "The AWS region {region} is not switched on for your account. Regions that AWS opened since 2019 are off until an "
+    "account switches them on. Run `aws account enable-region --region-name {argument}`, or use another region: "
     "cloudknot.set_region(...)."
 )
 QUOTA = (
@@ -46,22 +46,22 @@ QUOTA = (
     "longer need (`cloudknot list` shows them, `cloudknot clobber NAME` removes one), or ask AWS for a higher limit "
     "in its Service Quotas console."
 )
-THROTTLED = "AWS received {operation} calls too often. Wait a minute and call again."
+THROTTLED = "AWS received too many {operation} calls in a short time. Wait a minute and try again."
 BAD_PARAMETERS = (
     "{operation} was not called, because boto3 does not accept its parameters. Upgrade boto3 "
-    "(`pip install --upgrade boto3`) and call again. boto3's error: {error}"
+    "(`pip install --upgrade boto3`) and try again. boto3's error: {error}"
 )
 PROBLEMS: dict[type[CloudError], str] = {
     ResourceDoesNotExistException: "AWS did not find a resource that {operation} needs. Check its name and your "
     "region (cloudknot.get_region() shows it).",
     ResourceExistsException: "The name that {operation} would use is taken in AWS. Choose another name, or delete the "
     "existing resource.",
-    CloudError: "AWS refused {operation}. Correct the cause that AWS names, and call again.",
+    CloudError: "AWS refused {operation}. Correct the cause that AWS names, and try again.",
 }
 """Problem and fix by the type of error, for codes without a message of their own."""
 ANSWER = "AWS answered {operation} with {code}: {message}"
 
-SILENCE = "Check the network and call again."
+SILENCE = "Check the network and try again."
 
 ERROR_TABLE: dict[str, type[CloudError]] = {
     "AccessDenied": PermissionDeniedError,
@@ -189,11 +189,12 @@ def _credentials_problem(code: str, region: str) -> str:
         return f"Your AWS credentials have expired. {RENEW_CREDENTIALS}"
     if code in SIGNATURE_CODES:
         return f"Your AWS secret access key is wrong: it does not match your access key ID. {RENEW_CREDENTIALS}"
-    problem = f"AWS does not know your access key. {RENEW_CREDENTIALS}"
+    problem = "AWS does not know your access key."
     # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
     if region and not is_on_by_default(region):
-        problem += f" Or the region is the cause. {_region_off(region)}"
-    return problem
+        causes = f"(1) {_region_off(region)} (2) The key is wrong. {RENEW_CREDENTIALS}"
+        return f"{problem} There are two possible causes. {causes}"
+    return f"{problem} {RENEW_CREDENTIALS}"
 
 
 def _region_off(region: str) -> str:

@@ -158,7 +158,7 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
     if image.get("RootDeviceType", "ebs") != "ebs":
         refuse(
             problem=f"{shown} has no EBS volume as its root.",
-            cause="Machines of AWS Batch need such a disk, and so do its tags.",
+            cause="AWS Batch needs such a disk for its machines, and cloudknot tags it.",
             fix="Pass an image with an EBS root volume, or remove image_id to use the image of AWS Batch.",
         )
     architecture = image.get("Architecture", "x86_64")

@@ -214,14 +214,14 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
     # By a logger: its warnings appear in scripts and in notebooks, and users know how to silence it.
     if changes:
         _log.warning(
-            "The knot %r is updated: %s. Running maps keep the version that they started with.",
+            "The knot %r was updated. Changed: %s. Running maps keep the version that they started with.",
             options.name,
             "; ".join(dict.fromkeys(changes)),
         )
     if tags := diff.unset_tags(options, state.tags):
         _log.warning(
-            "The knot %r keeps its tags. Not set: %s. AWS Batch cannot change tags of existing resources. "
-            "To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
+            "The knot %r keeps its tags. These tags are not set: %s. AWS Batch cannot change tags of existing "
+            "resources. To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
             options.name,
             ", ".join(tags),
             options.name,

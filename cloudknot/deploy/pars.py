@@ -294,14 +294,19 @@ def _tag_profile(plan: ParsPlan, state: StackState) -> None:
             iam.tag_instance_profile(InstanceProfileName=name, Tags=tag_list(missing))
     except CloudError as error:
         # Only a warning, because the Pars works without these tags.
-        _log.warning("The instance profile %s of Pars %r could not be tagged: %s", name, plan.options.name, error)
+        _log.warning(
+            "The instance profile %s of the Pars %r has no tags, but works without them. Cause: %s",
+            name,
+            plan.options.name,
+            error,
+        )
 
 
 def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
     if tags := unset_tags(plan.options, state.tags):
         _log.warning(
-            "The Pars %r keeps the tags from its creation. Not set: %s. To set them, clobber the Pars with all its "
-            "knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
+            "The Pars %r keeps the tags from its creation. These tags are not set: %s. To set them, clobber the "
+            "Pars with all its knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
             plan.options.name,
             ", ".join(tags),
         )
@@ -330,7 +335,7 @@ def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
     CloudknotInputError
         AWS would have to replace resources that knots use.
     """
-    cause = "AWS cannot replace it while knots use it."
+    cause = "AWS cannot replace this resource while knots use the Pars."
     fix = "Pass another name= for a new Pars, or clobber the knots of this Pars and then the Pars itself."
     # The opposite is no error: True is the default, and a Pars with a VPC of its own keeps that one.
     if not options.use_default_vpc and current.get("VpcId"):
@@ -347,9 +352,9 @@ def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
     }
     for choice, (value, parameter) in fixed.items():
         if value is not None and value != current.get(parameter, ""):
-            present = f"has {current[parameter]!r}" if current.get(parameter) else "has none"
+            present = f"has {choice}={current[parameter]!r}" if current.get(parameter) else f"has no {choice}"
             refuse(
-                problem=f"{argument(choice, value)} cannot be set: the Pars {options.name!r} exists and {present}.",
+                problem=f"{argument(choice, value)} cannot be set: the existing Pars {options.name!r} {present}.",
                 cause=cause,
                 fix=fix,
             )

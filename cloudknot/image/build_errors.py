@@ -8,11 +8,11 @@ from cloudknot.image import context
 
 WRONG_PYTHON = (
     "The image cannot run the program: {fault}. The program was pickled by Python {python}, and only Python {python} "
-    "can load it. The image is built on {base}. Remove base_image=, or name an image with Python {python}, such as "
+    "can load it. Its base image is {base}. Remove base_image=, or name an image with Python {python}, such as "
     "base_image='python:{python}-slim'."
 )
 WRONG_ARCHITECTURE = (
-    "The image is for {actual}, but the instance types need {platform}. The image is built on {base}. Pass as "
+    "The image is for {actual}, but the instance types need {platform}. Its base image is {base}. Pass as "
     "base_image= an image that exists for {platform}, or choose instance types for {actual}."
 )
 NO_EMULATION = (
@@ -33,7 +33,7 @@ def explain(error: ImageError, image: Image) -> ImageError:
     else:
         option = next((option for words, option in OPTIONS if words in error.instruction), "dockerfile_lines=")
         cause = f"{option}, or the Dockerfile if you edited it," if error.instruction else "the Dockerfile"
-        text = f"{error}\nCorrect {cause} and call again."
+        text = f"{error}\nCorrect {cause} and try again."
     return ImageError(text, instruction=error.instruction, log=error.log)
 
 

@@ -31,8 +31,8 @@ NO_ENGINE = (
     'Desktop, or on Debian: `apt-get install docker.io`), or run without Docker: Knot(..., cloud="local"). '
     "Docker's error: {error}"
 )
-CHECK_ENGINE = " Check the Docker engine with `docker info`, and call again."
-TRY_AGAIN = " If the connection broke, call again: layers that have arrived are not sent again."
+CHECK_ENGINE = " Check the Docker engine with `docker info`, and try again."
+TRY_AGAIN = " If the connection broke, try again: layers that have arrived are not sent again."
 BAD_LOGIN = (
     " The registry refused the login or the push. On AWS, ask the administrator of your account for the policy that "
     "`cloudknot permissions create` prints. For another registry, run `docker login`."
@@ -106,7 +106,7 @@ class DockerBuilder:
         """
         # The login goes with this request only. It is never written to Docker's own settings.
         auth = {"username": login.username, "password": login.password} if login else None
-        title = f"Pushing {uri}"
+        title = f"Pushing the image {uri}"
         try:
             with self._translated(title, fix=""), EngineLog(title, _brief("Pushing", uri)) as log:
                 log.follow(self._client.push(uri, stream=True, decode=True, auth_config=auth))
@@ -116,7 +116,7 @@ class DockerBuilder:
 
     def _make_environment(self, image: Image, files: Mapping[str, bytes], uri: str) -> None:
         if image.nocache or not self._has(uri):
-            self._build("Building the environment", image, files, uri)
+            self._build("Building the image", image, files, uri)
         # An existing image is checked as well: an earlier call may have built it and then refused it.
         self._check(image, uri)
 

@@ -68,7 +68,7 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
     except OSError as error:
         raise CloudknotInputError(
             f"The build context cannot be written to {directory}: {error}. "
-            "Pass as dir_name= (of a knot: image_work_dir=) a directory that you can write to."
+            "Pass a directory that you can write to: DockerImage(..., dir_name=...) or Knot(..., image_work_dir=...)."
         ) from error
     changed = (path for path in edited_paths if stored_digests.get(path) not in (None, "", _digest(files[path])))
     _warn_of_outdated(directory, set(changed))
@@ -95,7 +95,7 @@ def check(directory: Path) -> None:
 def _refuse_incomplete(directory: Path, paths: Container[str]) -> None:
     if missing := [path for path in NEEDED if path not in paths]:
         refuse(
-            problem=f"The directory {directory} is not a program's build context.",
+            problem=f"The directory {directory} is not a build context of cloudknot.",
             cause=f"It has no {', no '.join(missing)}.",
             fix="Pass a function or a script as well: cloudknot then writes the build context there.",
         )
@@ -138,7 +138,8 @@ def _refuse_foreign(
         refuse(
             problem=f"The directory {directory} holds {foreign[0]}, which cloudknot did not write.",
             cause="The build context needs that path, and would overwrite the file.",
-            fix="Choose another directory with dir_name= (of a knot: image_work_dir=), or move the file.",
+            fix="Move the file, or pass another directory: DockerImage(..., dir_name=...) or "
+            "Knot(..., image_work_dir=...).",
         )
 
 
@@ -150,8 +151,8 @@ def _warn_of_outdated(directory: Path, outdated: set[str]) -> None:
     if outdated:
         names = " and ".join(sorted(outdated))
         warnings.warn(
-            f"Your edited {names} in {directory} is out of date: cloudknot would now write it with other content, and "
-            "keeps yours. To compare, write a second directory: DockerImage(..., dir_name=...). To discard your "
+            f"Your edited {names} in {directory} is out of date: cloudknot would now write other content. Your "
+            "version is kept. To compare, write a second directory: DockerImage(..., dir_name=...). To discard your "
             "edits, pass overwrite=True.",
             UserWarning,
             stacklevel=5,

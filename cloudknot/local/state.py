@@ -122,7 +122,7 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[int]:
         raise CKTimeoutError(
             f"Another process has held the lock {path} for {timeout:.0f} s. A process holds it while it starts an "
             "embedded cloud or installs the requirements of an image. Call again after it has finished. If it hangs, "
-            f"`fuser {quote(str(path))}` shows its process id: end it with `kill`, then call again."
+            f"`fuser {quote(str(path))}` shows its process id: end it with `kill`, then try again."
         ) from error
     try:
         yield descriptors[0]

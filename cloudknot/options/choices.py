@@ -296,8 +296,8 @@ class ParsOptions(Options):
             if self.use_default_vpc and getattr(self, name) is not None:
                 refuse(
                     problem=f"{argument(name, getattr(self, name))} cannot be combined with use_default_vpc=True.",
-                    cause="It describes a new network, and the default one exists already.",
-                    fix="Pass use_default_vpc=False, too.",
+                    cause=f"{name} is for a new network, and use_default_vpc=True uses the existing default network.",
+                    fix=f"Pass use_default_vpc=False as well, or remove {name}.",
                 )
 
 

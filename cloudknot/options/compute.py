@@ -96,10 +96,10 @@ def refuse_on_fargate(**parameters: object) -> None:
     reasons = {
         "bid_percentage": (
             "AWS alone sets the price.",
-            "Remove it. For lower prices, pass instance_types='fargate-spot'.",
+            "Remove bid_percentage. For lower prices, pass instance_types='fargate-spot'.",
         ),
-        "n_gpus": ("Fargate has no GPUs.", f"Remove it, or pass for example instance_types={GPU_FAMILIES}."),
-        "memory_growth": ("Memory comes in steps there, which depend on the vCPUs.", on_instances),
+        "n_gpus": ("Fargate has no GPUs.", f"Remove n_gpus, or pass for example instance_types={GPU_FAMILIES}."),
+        "memory_growth": ("Fargate offers only some memory sizes for each number of vCPUs.", on_instances),
         "min_vcpus": ("Fargate keeps no machine running.", "Remove min_vcpus."),
         "desired_vcpus": ("Fargate keeps no machine running.", "Remove desired_vcpus. max_vcpus is the only limit."),
     }
@@ -127,7 +127,7 @@ def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, .
         words = " and ".join(map(repr, instance_types))
         refuse(
             problem=f"n_gpus={n_gpus} is not available on instance_types={words}.",
-            cause="Batch chooses only types without GPUs for it.",
+            cause="With these names, AWS Batch chooses only machines without GPUs.",
             fix=f"Pass for example instance_types={GPU_FAMILIES}.",
         )
     return instance_types
@@ -144,12 +144,12 @@ def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str 
             refuse(
                 problem=f"instance_types={name!r} cannot run the machine image of AWS Batch.",
                 cause="The image needs a newer processor.",
-                fix="Pass for example instance_types='m7g', or the id of an image that runs on it as image_id=.",
+                fix="Pass for example instance_types='m7g', or as image_id= a machine image for this older processor.",
             )
         if n_gpus and (family in OLD_GPU_FAMILIES or _GRAVITON.fullmatch(family)):
             refuse(
                 problem=f"instance_types={name!r} cannot run jobs with GPUs on the machine image of AWS Batch.",
-                cause="The image has no drivers for its GPUs.",
+                cause="The image has no drivers for these GPUs.",
                 fix=f"Pass for example instance_types={GPU_FAMILIES}, or an image_id= that has drivers.",
             )
 

@@ -97,7 +97,7 @@ def factor(name: str, value: object) -> float:
     if not 1 < number <= MAX_GROWTH:
         refuse(
             problem=f"{argument(name, value)} is not a number above 1 and up to {MAX_GROWTH}.",
-            cause="The memory of a job is multiplied by it.",
+            cause="A job that ran out of memory gets its memory multiplied by this number.",
             fix=f"Pass for example {name}=2.",
         )
     return number
@@ -265,7 +265,7 @@ def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
     # Python's own map(f, a, b) takes more iterables, and here the second one lands in env_vars.
     example = (
         f"Pass for example {name}={{'LEVEL': '3'}}. "
-        "To call the function with several arguments, use map(zip(a, b), starmap=True)."
+        "If the value is a second list of arguments for the function, use map(zip(a, b), starmap=True)."
     )
     variables: dict[str, str] = {}
     for variable, content in _pairs(name, value, ("name", "value"), example):
@@ -284,15 +284,15 @@ def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
         if variable in KEYS:
             refuse(
                 problem=f"{argument(name, {variable: '...'})} would replace the credentials of the job.",
-                cause="Everyone who may see the job could read them, and a job has a role of its own.",
-                fix="Remove it. If the job needs more permissions, pass pars_policies= to Knot.",
+                cause="A job has credentials of its own. Everyone who may see the job could read yours.",
+                fix="Remove this variable. If the job needs more permissions, pass pars_policies= to Knot.",
             )
         variables[variable] = content
     size = sum(len(json.dumps({"name": key, "value": variables[key]})) + 2 for key in variables)
     if size > MAX_ENVIRONMENT:
         refuse(
-            problem=f"{argument(name, value)} is longer than {MAX_ENVIRONMENT} characters.",
-            cause=f"It has {size}, and Batch fails a job with so many.",
+            problem=f"{argument(name, value)} is too long: {size} characters.",
+            cause=f"AWS Batch fails a job whose environment variables have more than {MAX_ENVIRONMENT} characters.",
             fix="Pass large values as elements or as kwargs=.",
         )
     return tuple(variables.items())

@@ -180,8 +180,9 @@ def _read(name: str) -> tuple[str, bytes]:
     assert file is not None
     if file.suffix != ".py":
         refuse(
-            problem=f"The function uses the module {name!r}, which is compiled ({file}) and cannot travel as source.",
-            fix="Install it as a package, and name that package in requirements=[...].",
+            problem=f"The function uses the module {name!r}, of which only the compiled file {file} exists.",
+            cause="cloudknot can send only source files to a job.",
+            fix="Install the module as a package, and name that package in requirements=[...].",
         )
     base = name.replace(".", "/")
     try:

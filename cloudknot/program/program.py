@@ -148,12 +148,12 @@ def _check(func: object) -> None:
     parts = (func, type(func).__call__)
     if any(map(inspect.iscoroutinefunction, parts)):
         refuse(
-            problem=f"{_name(func)} is an async function, but a job can only call plain functions.",
+            problem=f"{_name(func)!r} is an async function, but a job can only call plain functions.",
             fix=f"Wrap it: def run(*args): return asyncio.run({_name(func)}(*args))",
         )
     if any(map(inspect.isasyncgenfunction, parts)):
         refuse(
-            problem=f"{_name(func)} is an async generator function, but a job can only call plain functions.",
+            problem=f"{_name(func)!r} is an async generator function, but a job can only call plain functions.",
             fix="Make it a plain function that returns a list.",
         )
 

@@ -216,15 +216,16 @@ def refuse_unknown(requirements: Requirements, function: str, image_has_more: bo
     names = ", ".join(requirements.unknown)
     if image_has_more:
         warnings.warn(
-            f"The function imports {names}, which is not installed here. {function} fails in a job unless the base "
-            f"image or your additions to it provide {names}. If they do not, name the package in requirements=[...].",
+            f"The function {function!r} imports {names}, which is not installed here. It fails in a job unless the "
+            f"base image or your additions to it provide {names}. If they do not, name the package in "
+            "requirements=[...].",
             UserWarning,
             stacklevel=5,
         )
         return
     # The package of that name is not tried: anybody can publish one, and its code would run in the user's jobs.
     refuse(
-        problem=f"The function imports {names}, which is not installed here, so {function} would fail in a job.",
+        problem=f"The function {function!r} imports {names}, which is not installed here. It would fail in a job.",
         cause="cloudknot does not guess a package from the name of an import.",
         fix="Install the package here, correct the import, or list all packages: Knot(..., requirements=[...]).",
     )

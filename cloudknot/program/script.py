@@ -66,8 +66,8 @@ def _read(file: Path) -> bytes:
         raise CloudknotInputError(f"The script cannot be read: {error}. Check its path and permissions.") from error
     if file.suffix != ".py" and not content.startswith(b"#!"):
         refuse(
-            problem=f"{file} does not name its interpreter.",
-            fix="Begin it with a line such as '#!/bin/sh', or rename a Python script to end in '.py'.",
+            problem=f"The script {file} does not name its interpreter.",
+            fix="Begin the script with a line such as '#!/bin/sh', or rename a Python script to end in '.py'.",
         )
     return content
 

@@ -151,7 +151,7 @@ def test_interrupted_push_is_repeated_without_building_again(
     def create_knot():
         return ck.Knot(name="broken", func=abs, **{**choices, "dockerfile_lines": line})
 
-    with pytest.raises(ck.ImageError, match=r"Pushing .*env-.* failed: .*call again"):
+    with pytest.raises(ck.ImageError, match=r"Pushing .*env-.* failed: .*try again"):
         create_knot()
     assert received_requests(engine_relay) == ENVIRONMENT[1:]
 

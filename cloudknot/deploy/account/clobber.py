@@ -128,8 +128,8 @@ def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> No
         knots = f"the knot{'s' * several} {', '.join(map(repr, users))} {'use' if several else 'uses'}"
         raise CannotDeleteResourceException(
             f"Nothing was deleted, because {knots} the image repository {repository_by_knot[users[0]]!r}, too. Delete "
-            f"only this knot's own images (clobber_image=True, --image), or clobber the other knot{'s' * several} "
-            f"first: `cloudknot clobber {' '.join(users)}`.",
+            f"only this knot's own images (clobber_image=True, or --image on the command line), or clobber the other "
+            f"knot{'s' * several} first: `cloudknot clobber {' '.join(users)}`.",
             operation="ecr:delete_repository",
         )
 
@@ -163,6 +163,6 @@ def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:
         delete_pars(cloud, pars)
     except CannotDeleteResourceException as error:
         raise CannotDeleteResourceException(
-            f"The knot {name!r} was clobbered, but the resources that it shares were not. {error}",
+            f"The knot {name!r} was clobbered, but its shared resources were not. {error}",
             operation=error.operation,
         ) from error

@@ -240,7 +240,7 @@ class Stack:
             self._remove(state, deadline)
         raise CannotCreateResourceException(
             f"The AWS resources in stack {self.name} could not be created. The incomplete stack was deleted. "
-            f"{reasons}{_advice(reasons)} Fix the cause, then call again.",
+            f"{reasons}{_advice(reasons)} Fix the cause, then try again.",
             operation="cloudformation:create_stack",
         ) from denial_in(reasons)
 
@@ -293,7 +293,7 @@ class Stack:
         undone = "AWS undid the change. " if state else ""
         raise CannotCreateResourceException(
             f"The AWS resources in stack {self.name} could not be changed. {undone}"
-            f"{reasons}{_advice(reasons)} Fix the cause, then call again.",
+            f"{reasons}{_advice(reasons)} Fix the cause, then try again.",
             operation="cloudformation:update_stack",
         ) from denial_in(reasons)
 
@@ -301,8 +301,8 @@ class Stack:
         reasons = self._reasons(state)
         return CannotCreateResourceException(
             f"AWS can no longer change the resources in stack {self.name} ({state.status}): a change failed, and "
-            f"undoing it failed, too. {reasons}{_advice(reasons)} Remove them: "
-            "`cloudknot clobber NAME` ends their jobs but keeps results (`cloudknot list` shows the names). Then call "
+            f"undoing it failed, too. {reasons}{_advice(reasons)} Delete the resources with "
+            "`cloudknot clobber NAME`. This ends jobs but keeps results. `cloudknot list` shows the names. Then try "
             "again.",
             operation="cloudformation:update_stack",
         )
@@ -316,7 +316,7 @@ class Stack:
             reasons = self._reasons(remaining)
             raise CannotDeleteResourceException(
                 f"Some AWS resources in stack {self.name} could not be deleted. "
-                f"{reasons}{_advice(reasons)} Fix the cause, then call again to delete the rest.",
+                f"{reasons}{_advice(reasons)} Fix the cause, then try again to delete the rest.",
                 operation="cloudformation:delete_stack",
             ) from denial_in(reasons)
 
@@ -332,8 +332,8 @@ class Stack:
     def _pause(self, deadline: float, wait: float, status: str = "") -> None:
         if self._clock() + wait > deadline:
             raise CKTimeoutError(
-                f"The stack {self.name} was not ready within {self._timeout:g} s.{status} AWS continues to work on "
-                "it. Call again to wait for it."
+                f"The AWS resources in stack {self.name} were not ready within {self._timeout:g} s.{status} AWS keeps "
+                "working on them. Call again to wait longer."
             )
         self._sleep(wait)
 

@@ -67,7 +67,7 @@ def launch(directory: Path, options: ServerOptions) -> CloudState:
         tail = log.read_text(errors="replace").strip()[-SHOWN_CHARACTERS:]
         raise CloudError(
             f"The embedded cloud in {directory} {problem}. Correct the problem that the end of its log shows, "
-            f"then call again. The end of {log}:\n{tail}"
+            f"then try again. The end of {log}:\n{tail}"
         )
     return state
 

@@ -45,7 +45,7 @@ class Place:
 
     def log_hint(self) -> str:
         """Return the expression that shows the output of the job."""
-        return f"Its output: future.job.logs({self.index})"
+        return f"Its output: list(future.job.logs({self.index}))"
 
     def description(self) -> str:
         """Return the place with the attempt, for an exception class that has no attributes for them."""
@@ -97,7 +97,7 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
         return raised
     if failure.kind == NO_INPUT:
         text = (
-            f"did not run, because its input is the result of {failure.source}, which has none. "
+            f"did not run, because its input is the result of {failure.source}, which has no result. "
             "Call retry_failed() for that map first, then future.retry_failed()."
         )
         return _error(DependencyFailedError, place, text, None)

@@ -107,8 +107,8 @@ STUCK: tuple[Wording, ...] = (
     Wording(
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
         JobStuckError,
-        "did not run, because AWS had no machine of the requested instance types. More instance_types make it "
-        "likelier to get one.",
+        "did not run, because AWS had no machine of the requested instance types. A Knot with more "
+        "instance_types has a better chance.",
     ),
     Wording(
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",

@@ -35,8 +35,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
         "because AWS has no machine of these instance types at the moment. AWS keeps trying, and the job starts when "
-        "there is one. A Knot with more instance_types, or without bid_percentage (machines on demand, not Spot), is "
-        "likelier to get one",
+        "there is one. A Knot with more instance_types, or without bid_percentage (machines on demand, not Spot), "
+        "has a better chance",
     ),
     ("CAPACITY:", "because AWS has no machine for it at the moment. AWS keeps trying"),
     (
@@ -193,4 +193,4 @@ class MapStatus:
     def so_far(self) -> str:
         """Return the progress at the collector's last look, in sentences that end with a space."""
         now = self._table.snapshot(self._view.states, "")
-        return f"So far {summary(now, len(self._table))}. {self._stuck.explanation}"
+        return f"Progress: {summary(now, len(self._table))}. {self._stuck.explanation}"

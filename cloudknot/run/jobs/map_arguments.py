@@ -43,7 +43,7 @@ def job_ids_of(jobs: object) -> list[str]:
             job_ids += _waitable_job_ids(job)
         elif item is None or job is not None:
             refuse(
-                problem=f"depends_on does not take {item!r}.",
+                problem=f"depends_on has {item!r}, and this is not a job.",
                 fix="Pass a future of map, a job, a job id, or a list of them.",
             )
     refuse_too_many(len(job_ids))
@@ -66,7 +66,7 @@ def _waitable_job_ids(job: BatchJob) -> list[str]:
         refuse(
             problem=f"depends_on has the job {forgotten[0]}, which ended without a result for some elements.",
             cause="AWS Batch forgets a job some days after its end, and can no longer wait for this one.",
-            fix="Run these again with retry_failed() and pass the future that this returns, or remove "
+            fix="Run these elements again with retry_failed() and pass the future that it returns, or remove "
             "the job from depends_on.",
         )
     return [job_id for job_id in job.job_ids if job_id in remembered]

@@ -118,7 +118,7 @@ def _check_image(program: Program, image: Program | None) -> None:
         + " Nothing was submitted.",
         cause="" if image else "Another session built that image, so its content is not known here.",
         fix=f"Create a knot for the function and pass that: reduce(Knot(name=..., func={_expression(program)})). If "
-        f"the image has everything that it needs, call reduce({_expression(program)}, requirements=[]).",
+        f"the image has everything that the function needs, call reduce({_expression(program)}, requirements=[]).",
     )
 
 

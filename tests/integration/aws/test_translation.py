@@ -112,7 +112,7 @@ def test_throttling_error_names_its_code_and_operation():
 
     refused = ClientError({"Error": {"Code": "TooManyRequestsException", "Message": "Rate exceeded"}}, "SubmitJob")
     error = translate(refused, "batch:submit_job")
-    assert "too often" in str(error)
+    assert "AWS received too many" in str(error)
     assert (error.code, error.operation) == ("TooManyRequestsException", "batch:submit_job")
 
 

@@ -61,7 +61,8 @@ def test_new_function_registers_one_revision_and_logs_one_line(counting_cloud, k
     assert [call for call in counting_cloud.writes if call != "put_image"] == ["register_job_definition"]
     (line,) = knot_warnings()
     assert line == (
-        "The knot 'reuse-function' is updated: function. Running maps keep the version that they started with."
+        "The knot 'reuse-function' was updated. Changed: function. "
+        "Running maps keep the version that they started with."
     )
     assert knot.map([2]).result(LONG) == [8]
 
@@ -143,7 +144,7 @@ def test_warning_names_tags_that_an_existing_knot_does_not_get(counting_cloud, k
     knot = ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "b"}, cloud=counting_cloud)
     assert knot.tags["Project"] == "a"
     assert len(knot_warnings()) == 1
-    assert "keeps its tags. Not set: Project=b." in knot_warnings()[0]
+    assert "keeps its tags. These tags are not set: Project=b." in knot_warnings()[0]
 
 
 def test_existing_pars_refuses_another_network(counting_cloud):

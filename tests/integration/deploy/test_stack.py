@@ -220,7 +220,9 @@ def test_warning_names_tags_that_an_existing_pars_does_not_get(
     Pars(cloud=cloud)
     assert not caplog.messages
     assert "Project" not in Pars(aws_resource_tags={"Project": "pi"}, cloud=cloud).tags
-    assert [message.partition(" Not set: ")[2].partition(".")[0] for message in caplog.messages] == ["Project=pi"]
+    assert [message.partition(" These tags are not set: ")[2].partition(".")[0] for message in caplog.messages] == [
+        "Project=pi"
+    ]
 
 
 def test_clobbered_pars_refuses_use(pars: Pars, cloud: CountingCloud) -> None:

@@ -22,7 +22,7 @@ IMPERATIVE = re.compile(
     "Delete|Enable|End|Find|Fix|Free|Give|Grant|Import|Increase|Install|Keep|Kill|List|Log|Look|Lower|"
     "Make|Map|Move|Name|Omit|Open|Pass|Pin|Point|Put|Raise|Read|Recreate|Register|Remove|"
     "Rename|Renew|Repair|Repeat|Replace|Request|Restart|Retry|Return|Review|Run|See|Select|"
-    "Set|Shorten|Specify|Split|Start|Stop|Submit|Switch|Unset|Update|Upgrade|Use|Wait|Wrap|"
+    "Set|Shorten|Specify|Split|Start|Stop|Submit|Switch|Try|Unset|Update|Upgrade|Use|Wait|Wrap|"
     "Write",
     re.IGNORECASE,
 )

@@ -259,7 +259,7 @@ def test_element_names_its_source_element_that_was_killed(process_knot_of):
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
     with pytest.raises(
-        DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* which has none\."
+        DependencyFailedError, match=rf"element 1 of the map .*job {first.job.job_id}.* which has no result\."
     ):
         process_knot_of(double).map(first).result(LONG)
 

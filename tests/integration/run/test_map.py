@@ -541,7 +541,7 @@ def test_waiting_job_reports_its_cause_and_warns_once(cloud, caplog, capsys, ele
     until(lambda: "asks for more vCPUs" in caplog.text)
     number = len(elements)
     timeout_message = (
-        rf"So far 0/{number}, {number} waiting\. Its job is waiting, because it asks for more vCPUs.*\. "
+        rf"Progress: 0/{number}, {number} waiting\. Its job is waiting, because it asks for more vCPUs.*\. "
         r"The job keeps running\. Find it in any session: "
     )
     with pytest.raises(ck.CKTimeoutError, match=timeout_message):

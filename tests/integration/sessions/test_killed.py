@@ -177,7 +177,7 @@ def test_next_session_completes_a_half_submitted_independent_map(cloud, kill_at,
     until(lambda: job.status == "SUCCEEDED")
     assert calls(traces) == {"0": 1}
     # Another session could still be submitting, so the session gives up the missing jobs only after a long time.
-    with pytest.raises(ck.CKTimeoutError, match=r"So far 1/3, 2 not submitted yet .*retry_failed\(\)"):
+    with pytest.raises(ck.CKTimeoutError, match=r"Progress: 1/3, 2 not submitted yet .*retry_failed\(\)"):
         job.result(1)
     old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
     cloud.storage.put(job.keys.manifest, old.to_json().encode())

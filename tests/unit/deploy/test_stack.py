@@ -191,7 +191,8 @@ def test_failed_rollback_leaves_stack_for_clobber(before: str) -> None:
     cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"]).existing(before, A="0")
     cloud.events = [event("Role", "UPDATE_FAILED", "too long"), *FAILED_EVENTS[3:]]
     message = (
-        r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. Remove them: `cloudknot clobber NAME`"
+        r"^AWS can no longer change .*\(UPDATE_ROLLBACK_FAILED\).*too long\. "
+        r"Delete the resources with `cloudknot clobber NAME`"
     )
     with pytest.raises(CannotCreateResourceException, match=message):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
@@ -229,7 +230,7 @@ def test_deploy_stops_waiting_after_timeout(script: str) -> None:
     if script == "delete":
         cloud.existing("ROLLBACK_COMPLETE")
     with pytest.raises(
-        CKTimeoutError, match=rf"within 100 s\. Its status is {script.upper()}_IN_PROGRESS\. AWS continues"
+        CKTimeoutError, match=rf"within 100 s\. Its status is {script.upper()}_IN_PROGRESS\. AWS keeps working"
     ):
         cloud.stack(timeout=100).deploy(TEMPLATE, PARAMETERS)
     assert cloud.now <= 100

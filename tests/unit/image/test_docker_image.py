@@ -134,7 +134,7 @@ def test_directory_with_conflicting_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "program").mkdir()
     (tmp_path / "program/function.py").write_text("mine")
     with pytest.raises(
-        CloudknotInputError, match=r"program/function\.py, which cloudknot did not write\..*Choose another directory"
+        CloudknotInputError, match=r"program/function\.py, which cloudknot did not write\..*pass another directory"
     ):
         DockerImage(func=square, dir_name=tmp_path)
     assert (tmp_path / "program/function.py").read_text() == "mine"
@@ -145,7 +145,7 @@ def test_existing_directory_is_read_without_function(image: DockerImage) -> None
     assert program_in(again) is None
     assert image_in(again).tag == image_in(image).tag
     with pytest.raises(
-        CloudknotInputError, match="is not a program's build context\\. It has no Dockerfile, no requirements"
+        CloudknotInputError, match="is not a build context of cloudknot\\. It has no Dockerfile, no requirements"
     ):
         DockerImage(dir_name=image.build_path / "program")
 

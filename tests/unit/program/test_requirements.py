@@ -115,7 +115,7 @@ def calls_plain_import() -> None:
 
 @pytest.mark.parametrize("func", [imports_unknown, calls_plain_import])
 def test_make_program_refuses_import_without_known_package(func: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"imports no_such_thing_here, .*{func.__name__}.*requirements="):
+    with pytest.raises(CloudknotInputError, match=rf"'{func.__name__}' imports no_such_thing_here, .*requirements="):
         make_program(func)
     assert make_program(func, requirements=["six"]).requirements == ("six",)
 

@@ -144,7 +144,7 @@ CASES = {
 def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
     error = lost_error(Place(3, "job:3", "log://3"), ending(job))
     assert type(error) is kind
-    with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* future\.job\.logs\(3\)$"):
+    with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* list\(future\.job\.logs\(3\)\)$"):
         raise error
     attempts = job.get("attempts", [])
     reasons = {job.get("statusReason"), *(ended["container"].get("reason") for ended in attempts)} - {None}
