@@ -78,8 +78,8 @@ class Knot:
         Limits for the vCPUs of all instances together. Default: 0 and 256. A minimum above 0 costs money even while
         idle.
     desired_vcpus : int, optional
-        The vCPUs at the start. If passed, AWS starts them as soon as the knot exists and bills them for some minutes.
-        The default, 8, starts none.
+        The vCPUs at the start, 8 by default. AWS starts them before any job, and bills them for some minutes, only if
+        you pass a number.
     volume_size, image_id, ec2_key_pair : optional
         For the instances: GiB of disk, the id of a machine image, and the name of an SSH key pair. A machine image has
         its own disk size, so it cannot be combined with ``volume_size``.

@@ -96,11 +96,11 @@ def set_profile(profile_name: str) -> None:
     names, credentials_file, config_file = list_profiles()
     if profile_name not in (*names, config.FROM_ENVIRONMENT):
         near = near_matches(str(profile_name), names)
-        title = "Near matches" if near else "Profiles of this machine"
+        title = "Near matches" if near else "Existing profiles"
+        choice = f"{title}: {', '.join(near or names)}. Use one of these, or create" if names else "Create"
         raise ProfileException(
-            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. "
-            f"{title}: {', '.join(near or names) or 'none'}. Use one of these, or create the profile with "
-            f"`aws configure --profile {profile_name}`."
+            f"There is no AWS profile {profile_name!r} in {credentials_file} or {config_file}. {choice} the profile "
+            f"with `aws configure --profile {profile_name}`."
         )
     config.save({"profile": profile_name})
 

@@ -12,6 +12,7 @@ from cloudknot.options.validators import near_matches
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+NOTHING_DELETED = "Nothing was deleted (--dry-run)."
 CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="The cloud. Default: from the settings.")
 REGION = click.option("--region", help="The AWS region. Default: from the settings.")
 PROFILE = click.option("--profile", help="The AWS profile. Default: from the settings.")
@@ -131,6 +132,7 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
     click.echo(table(("Resource", "Name", "Cost"), resources.rows()))
     click.echo(_fate_of_results([bucket.name for bucket in resources.buckets], results))
     if dry_run:
+        click.echo(NOTHING_DELETED)
         return
     if not yes:
         click.confirm("Delete these resources?", abort=True)
@@ -153,19 +155,21 @@ def _clobber_named(
     missing = [name for name in names if name not in existing]
     if existing:
         _announce(cloud, existing, also)
-    if existing and not dry_run:
+    if existing and dry_run:
+        click.echo(NOTHING_DELETED)
+    elif existing:
         if not yes:
             click.confirm("Delete these resources?", abort=True)
         knot_of_pars: dict[str, str] = {}
         # Only its stack names the Pars of a knot, so clobber_knot returns that name.
         for name in existing:
             knot_of_pars.setdefault(clobber_knot(cloud, name, chosen), name)
-            click.echo(f"Removed knot {name}.")
+            click.echo(f"Deleted knot {name}.")
         # A Pars can be deleted only after all knots that use it.
         for pars_name, name in knot_of_pars.items():
             if pars and pars_name:
                 clobber_shared(cloud, name, pars_name)
-                click.echo(f"Removed shared resources {pars_name}.")
+                click.echo(f"Deleted shared resources {pars_name}.")
     # Last, because the other knots are clobbered even if a name is misspelt.
     if missing:
         raise click.ClickException(_no_such_knots(cloud, missing))

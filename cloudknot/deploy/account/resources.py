@@ -153,7 +153,7 @@ def remove(
         except CloudknotError as error:
             failures.append(f"{resource}: {error}")
         else:
-            report(f"Removed {resource}.")
+            report(f"Deleted {resource}.")
 
     # A Pars can be deleted only after the knots that use it.
     for name in (*(knot.name for knot in resources.knots), *resources.half_removed):

@@ -158,11 +158,11 @@ def test_clobber_command_reports_name_without_knot(cloud, inventory_before, monk
     misspelt = clobber("spellt")
     assert misspelt.exit_code == 1
     assert "no knot named 'spellt'. Near matches: spelt. Run `cloudknot list`" in misspelt.output
-    assert "Removed" not in misspelt.output
+    assert "Deleted" not in misspelt.output
     assert inventory(cloud) == full
     both = clobber("spellt", "spelt", "--pars")
     assert both.exit_code == 1
-    assert "Removed knot spelt." in both.output
+    assert "Deleted knot spelt." in both.output
     # The image and the results that the first clobber kept still belong to the knot.
     assert clobber("spelt").exit_code == 1
     for option in ("--image", "--results"):
@@ -295,7 +295,7 @@ def test_clobber_all_with_results_deletes_bucket_that_cloudknot_made(session_wit
     assert "chosen-for-runs" in inventory(cloud)["buckets"]
     removed = run_command("clobber", "--all", "--yes", "--results")
     assert removed.exit_code == 0, removed.output
-    assert "Removed bucket chosen-for-runs." in removed.output
+    assert "Deleted bucket chosen-for-runs." in removed.output
     assert "chosen-for-runs" not in inventory(cloud)["buckets"]
 
 
@@ -358,7 +358,7 @@ def test_clobber_all_removes_resources_of_sessions_with_other_settings(session_w
     # Only the inactive revisions that Batch still lists name the bucket now.
     removed = run_command("clobber", "--all", "--yes", "--results")
     assert removed.exit_code == 0, removed.output
-    assert "Removed bucket lab-of-others." in removed.output
+    assert "Deleted bucket lab-of-others." in removed.output
     left = inventory(lab_session)
     assert {
         kind: sorted({*names} - {*before[kind]}) for kind, names in left.items() if {*names} - {*before[kind]}
