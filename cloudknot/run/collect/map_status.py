@@ -35,10 +35,14 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
         "because AWS has no machine of these instance types at the moment. AWS keeps trying, and the job starts when "
-        "there is one. A Knot with more instance_types, or without bid_percentage (machines on demand, not Spot), "
-        "has a better chance",
+        "there is one. To get a machine sooner, end it with future.cancel() and create the Knot with more "
+        "instance_types, or without bid_percentage (machines on demand, not Spot)",
     ),
-    ("CAPACITY:", "because AWS has no machine for it at the moment. AWS keeps trying"),
+    (
+        "CAPACITY:",
+        "because AWS has no machine for it at the moment. AWS keeps trying. Wait for it, or end it with "
+        "future.cancel()",
+    ),
     (
         "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
         "because AWS cannot start machines of these instance types with the knot's settings, for example with an "

@@ -169,9 +169,8 @@ class Retry:
             # This session may have ended the job meanwhile, or another session may have submitted a round.
             if not self._may_grow or self._view.refresh():
                 return
-            logger.warning(
-                "%d elements ran out of memory. They run again with %s MiB.", len(elements), choices.overrides.memory
-            )
+            subject = "1 element" if len(elements) == 1 else f"{len(elements):,} elements"
+            logger.warning("Out of memory: %s will run again with %s MiB.", subject, choices.overrides.memory)
             self._start(elements, choices)
 
     def growth_fix(self, end: Ending) -> str:

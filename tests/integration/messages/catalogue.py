@@ -6,6 +6,7 @@ A case is a function that takes a `World`. It raises an error, gives a warning, 
 from __future__ import annotations
 
 import ast
+import logging
 import sys
 import threading
 import warnings
@@ -24,14 +25,16 @@ from cloudknot import errors
 from tests.helpers.paths import ROOT
 
 PACKAGE = ROOT / "cloudknot"
-MAKERS = {*errors.__all__, "warn", "UsageError", "ClickException", "BadParameter"}
+MAKERS = {*errors.__all__, "UsageError", "ClickException", "BadParameter"}
 """Names of callables that make a message. `cloudknot.errors.refuse` is another one."""
 INTERNAL = {
     "cloudknot/run/collect/collector.py:complete": "MapFuture.exception() gives the first element's error instead",
     "cloudknot/local/server/control_plane.py:query": "the server's calls to itself; CloudFormation words the failure",
     "cloudknot/local/server/control_plane.py:stored": "the server's reads of its own S3, for an injected fault",
 }
-"""Places of messages that no person sees, with the reason."""
+"""Functions with one message that a person never sees, and the reason."""
+LOGGED = "logged"
+"""The kind of a message that the logger ``cloudknot`` shows. It may be news without a fix."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +75,42 @@ class Area:
         self.cases += [lambda world, arguments=arguments: function(**arguments) for arguments in choices]  # type: ignore[misc]
 
     def messages(self, case: Case, world: World) -> Iterator[Message]:
-        """Yield the messages that a case makes.
+        """Yield the messages that a case makes: errors, warnings, logged warnings, and texts that it returns.
 
         Raises
         ------
         AssertionError
             The case makes no message.
         """
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _logged() as records:
             warnings.simplefilter("always")
             try:
                 made = case(world)
             except (ck.CloudknotError, click.ClickException, RuntimeError) as error:
                 made = error
         returned = made if isinstance(made, list) else [made]
-        items = [item for item in returned if isinstance(item, BaseException)]
+        items: list[object] = [item for item in returned if isinstance(item, BaseException | str)]
         items += [str(warning.message) for warning in caught]
-        assert items, f"this case of {self.name} makes no message: line {case.__code__.co_firstlineno}"
+        logged = [record.getMessage() for record in records]
+        assert items or logged, f"this case of {self.name} makes no message: line {case.__code__.co_firstlineno}"
         for item in items:
             kind = "warning" if isinstance(item, str) else type(item).__name__
             text = item.format_message() if isinstance(item, click.ClickException) else str(item)
             yield Message(self.name, kind, text)
+        yield from (Message(self.name, LOGGED, text) for text in logged)
+
+
+@contextmanager
+def _logged() -> Iterator[list[logging.LogRecord]]:
+    """Collect the warnings that cloudknot logs."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger("cloudknot").addHandler(handler)
+    try:
+        yield records
+    finally:
+        logging.getLogger("cloudknot").removeHandler(handler)
 
 
 @dataclass(frozen=True)
@@ -104,40 +122,54 @@ class Site:
     first: int
     last: int
 
+    @property
+    def place(self) -> str:
+        """File and function, as in `INTERNAL`."""
+        return f"{self.file}:{self.function}"
+
     def __str__(self) -> str:
         return f"{self.file}:{self.first} in {self.function}"
 
 
 def sites() -> list[Site]:
-    """Return every call in the package that makes an error of the tree, an error of the command line or a warning."""
-    return [site for file in sorted(PACKAGE.rglob("*.py")) for site in _sites_in(file)]
+    """Return every call in the package that makes a message, except the `INTERNAL` ones.
+
+    Raises
+    ------
+    AssertionError
+        A function in `INTERNAL` has not exactly one message.
+    """
+    found = [site for file in sorted(PACKAGE.rglob("*.py")) for site in sites_in(file, str(file.relative_to(ROOT)))]
+    internal = [site for site in found if site.place in INTERNAL]
+    assert sorted(site.place for site in internal) == sorted(INTERNAL)
+    return [site for site in found if site.place not in INTERNAL]
 
 
-def _sites_in(file: Path) -> Iterator[Site]:
+def sites_in(file: Path, name: str) -> Iterator[Site]:
+    """Yield the calls of one file that make an error of the tree, of the command line, or a warning."""
     tree = ast.parse(file.read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    imported = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "cloudknot.errors"
-        for alias in node.names
-    }
-    makers = MAKERS | (imported & {"refuse"})
-    place = str(file.relative_to(ROOT))
+    imports = [
+        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "cloudknot.errors"
+    ]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in makers and not _is_log(node.func):
+        if isinstance(node, ast.Call) and _makes_message(node.func, imported):
             around = [f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
-            if around and around[-1] != "refuse" and f"{place}:{around[-1]}" not in INTERNAL:
-                yield Site(place, around[-1], node.lineno, node.end_lineno or node.lineno)
+            # `refuse` itself makes no message of its own: each of its callers does.
+            if around[-1:] != ["refuse"]:
+                yield Site(name, around[-1] if around else "", node.lineno, node.end_lineno or node.lineno)
 
 
-def _name(function: ast.expr) -> str:
-    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
-
-
-def _is_log(function: ast.expr) -> bool:
-    """Return whether ``warn`` is a method of something other than the module `warnings`."""
-    return _name(function) == "warn" and not ast.unparse(function).startswith("warnings.")
+def _makes_message(function: ast.expr, imported: set[str]) -> bool:
+    name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+    caller = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
+    if name == "warn":
+        return caller == "warnings"
+    if name == "warning":
+        return caller in ("_log", "logger")
+    # Other modules have functions named `refuse`, too.
+    return name in MAKERS or (name == "refuse" and name in imported)
 
 
 class Watch:

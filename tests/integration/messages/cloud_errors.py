@@ -61,3 +61,15 @@ def policy_of_unknown_level(world: World) -> object:
 @AREA.case
 def missing_managed_policy(world: World) -> object:
     return policy_arns(world.cloud, {"AmazonS3FulAccess": "pars_policies"})
+
+
+@AREA.case
+def kinds_of_denied_calls(world: World) -> list[Exception]:
+    texts = [
+        "User: x is not authorized to perform: batch:SubmitJob on resource: y with an explicit deny in a policy",
+        "User: x is not authorized to perform: dynamodb:GetItem on resource: y",
+        "User: x is not authorized to perform: kms:Decrypt on resource: y",
+        "Access Denied",
+    ]
+    answers = [exceptions.ClientError({"Error": {"Code": "AccessDenied", "Message": text}}, "x") for text in texts]
+    return [translate(answer, "s3:get_object") for answer in answers]

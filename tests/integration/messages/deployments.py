@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import cloudknot as ck
@@ -10,6 +11,7 @@ from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.deploy import diff, pars
 from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.cloudformation.stack_errors import ADVICE, advice_for
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.options.choices import KnotOptions, ParsOptions
 from tests.helpers.functions import cube, square
@@ -240,3 +242,47 @@ def image_that_cannot_be_deleted(world: World) -> None:
     Repository("cloudknot", cloud=ScriptedCalls(batch_delete_image={"failures": [failure]})).delete_images(
         ["sha256:1"]
     )
+
+
+@AREA.case
+def changes_of_existing_knot_and_pars(world: World) -> None:
+    shared = ck.Pars("changed", cloud=world.cloud)
+    ck.Pars("changed", policies=["AmazonS3FullAccess"], aws_resource_tags={"Lab": "x"}, cloud=world.cloud)
+    knot = ck.Knot(name="changed", func=square, pars=shared, cloud=world.cloud)
+    ck.Knot(name="changed", func=square, pars=shared, memory=900, aws_resource_tags={"Lab": "x"}, cloud=world.cloud)
+    knot.clobber(clobber_results=True)
+    shared.clobber()
+
+
+@AREA.case
+def instance_profile_that_may_not_be_tagged(world: World) -> None:
+    calls = ScriptedCalls(get_instance_profile=ck.PermissionDeniedError("Your AWS credentials do not allow it."))
+    plan = SimpleNamespace(cloud=calls, options=SimpleNamespace(name="lab"))
+    state = SimpleNamespace(outputs={"EcsInstanceProfile": "arn:aws:iam::1:instance-profile/x"}, tags={})
+    pars._tag_profile(cast(Any, plan), cast(Any, state))
+
+
+REASONS = (
+    "The Role with name AWSServiceRoleForEC2SpotFleet cannot be found.",
+    "The Role with name AWSServiceRoleForEC2Spot cannot be found.",
+    "The Role with name AWSServiceRoleForBatch cannot be found.",
+    "You are not subscribed to this service. OptInRequired",
+    "Cannot delete entity, must detach all policies first.",
+    "resource sg-1 has a dependent object",
+    "Maximum number of job queues supported is 50",
+    "The subnet ID 'subnet-1' does not exist",
+    "Could not find IAM role arn:aws:iam::1:role/x",
+    "The instance type 'p9.large' is not supported in this region",
+    "Object already exists",
+)
+
+
+@AREA.case
+def reasons_of_failed_stacks(world: World) -> list[Exception]:
+    assert {advice for _, advice in ADVICE} == {advice_for(reason) for reason in REASONS}
+    made = []
+    for reason in REASONS:
+        cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
+        cloud.events = [event("Role", "CREATE_FAILED", reason), event("x", "CREATE_IN_PROGRESS", physical="id")]
+        made.append(_error_of(lambda scripted=cloud: scripted.stack().deploy(TEMPLATE, PARAMETERS)))
+    return made

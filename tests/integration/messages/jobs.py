@@ -12,20 +12,27 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import cloudknot as ck
+from cloudknot.aws.outages import Outages
+from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
+from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import Place, given_up_error, load_exception, lost_error, unpickling_error
-from cloudknot.run.collect.job_failures import ending
+from cloudknot.run.collect.job_failures import STUCK, WORDINGS, ending
+from cloudknot.run.collect.map_status import REASONS, MapStatus, explain
+from cloudknot.run.jobs.history import find_jobs
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
+from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
 from cloudknot.worker.wire.keys import RunKeys
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
 from tests.integration.messages.catalogue import Area, World
+from tests.unit.display.test_progress import BrokenLine
 from tests.unit.run.collect.fake_job import FakeJob, future_of
 from tests.unit.run.collect.test_element_errors import CASES
 
@@ -260,3 +267,74 @@ def _logging_off() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+@AREA.case
+def reasons_of_batch_in_tables(world: World) -> list[BaseException]:
+    jobs = [{"status": "FAILED", "statusReason": f"{wording.reason} x"} for wording in (*WORDINGS, *STUCK)]
+    jobs.append({"status": "FAILED", "attempts": [{"container": {"exitCode": TRY_AGAIN}}]})
+    return [lost_error(PLACE, ending(cast(Any, job))) for job in jobs]
+
+
+@AREA.case
+def reasons_of_waiting_jobs(world: World) -> list[str]:
+    return [explain("pi-calc", f"{reason} x") for reason, _ in REASONS]
+
+
+@AREA.case
+def warning_of_waiting_job(world: World) -> None:
+    world.patch.setattr("cloudknot.run.collect.map_status.FIRST", 0.0)
+    view = SimpleNamespace(name="pi-calc", states={"RUNNABLE": 1}, reason_of_waiting=lambda: "CAPACITY:x")
+    MapStatus(cast(Any, view), cast(Any, None)).update()
+
+
+@AREA.case
+def outage(world: World) -> None:
+    Outages().warn(ck.CloudError("s3:ListObjectsV2 got no answer. Check the network, then try again."), 0, 1)
+
+
+@AREA.case
+def progress_lines_that_fail(world: World) -> None:
+    ProgressLine(3, BrokenLine()).show(Snapshot(1))
+
+    def fail(name: str, count: int) -> None:
+        raise OSError("no terminal")
+
+    world.patch.setattr("cloudknot.display.progress._line", fail)
+    progress_line("pi-calc", 3, True)
+
+
+@AREA.case
+def last_results_of_cancelled_map_unreadable(world: World) -> None:
+    job = FakeJob(square, [1, 2])
+    future = future_of(job)
+    job.silence = ck.CloudError("s3:ListObjectsV2 got no answer.")
+    future.cancel()
+
+
+@AREA.case
+def stuck_job_that_cannot_be_ended(world: World) -> object:
+    def terminate(reason: str) -> None:
+        raise ck.CloudError("AWS refused batch:TerminateJob.")
+
+    job = FakeJob(square, [1])
+    job.terminate = terminate
+    reason = "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+    job.end(0, status="FAILED", statusReason=reason, isCancelled=True)
+    return future_of(job).exception()
+
+
+@AREA.case
+def memory_growth_to_its_limit(world: World) -> object:
+    knot = ck.Knot(name="messages-grown", func=square, memory=500, memory_growth=4, cloud=world.cloud)
+    with FaultSwitches(world.cloud).on(Faults(kills=(Kill("memory"),))):
+        return knot.map([1]).exception()
+
+
+@AREA.case
+def earlier_bucket_that_may_not_be_read(world: World) -> None:
+    def refuse(prefix: str) -> None:
+        raise ck.PermissionDeniedError("Your AWS credentials do not allow s3:ListBucket.")
+
+    earlier = SimpleNamespace(bucket="earlier", storage=SimpleNamespace(folders=refuse, keys=refuse, pages=refuse))
+    find_jobs([world.cloud, cast(Any, earlier)], "messages-square", {})

@@ -78,7 +78,11 @@ def test_watch_requests_no_reason_for_short_waits():
 # Each statusReason in the AWS Batch user guide, "Jobs stuck in a RUNNABLE status", and words of its explanation.
 DOCUMENTED = {
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type "
-    "[m5.large]": ("no machine of these instance types", "AWS keeps trying", "more instance_types"),
+    "[m5.large]": (
+        "no machine of these instance types",
+        "AWS keeps trying",
+        "create the Knot with more instance_types",
+    ),
     TOO_MANY_VCPUS: ("more vCPUs than its knot may have", "never start", "future.cancel()", "max_vcpus"),
     "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is higher than that "
     "can be met by the CE(s) attached to the job queue.": (
