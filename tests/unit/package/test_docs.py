@@ -20,6 +20,7 @@ from tests.helpers.paths import ROOT
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cloudknot").rglob("*.py"))
+GLOSSARY = ROOT / "docs" / "glossary.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
@@ -190,3 +191,21 @@ def test_readme_has_at_most_150_lines():
 def test_page_names_only_actual_s3_prefix_of_runs(page):
     """Administrators write IAM policies from these pages, so a wrong prefix would lock people out."""
     assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/"}
+
+
+def terms():
+    """Return the terms of the glossary, in its order."""
+    return re.findall(r"^\*\*(.+?)\*\*", text_of(GLOSSARY), re.MULTILINE)
+
+
+def test_glossary_lists_each_term_once_in_alphabetical_order():
+    names = [term.lower() for term in terms()]
+    assert len(names) > 30
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("term", terms())
+def test_code_or_another_page_uses_term_of_glossary(term):
+    texts = [SOURCE, *(text_of(page) for page in PAGES if page != GLOSSARY)]
+    words = r"\s+".join(map(re.escape, term.split()))
+    assert any(re.search(rf"\b{words}s?\b", text, re.IGNORECASE) for text in texts)
