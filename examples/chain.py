@@ -21,7 +21,7 @@ def largest(means):
 simulations = ck.Knot(name="simulate", func=simulate).map(range(6))
 means = ck.Knot(name="means", func=mean).map(simulations, kwargs={"digits": 1})
 highest = means.reduce(largest)
-# The program could end here: all three jobs are submitted, and run one after the other.
+# The script could end here: all three jobs are submitted, and run one after the other.
 print(highest.result())
 print(means.result())
 

@@ -13,7 +13,7 @@ def square(x):
 knot = ck.Knot(name="squares", func=square, cloud="local")
 print("argument:", knot.map(range(5)).result())
 
-# With an environment variable. Set it in the shell, and no line of the program changes.
+# With an environment variable. Set it in the shell, and no line of the script changes.
 os.environ["CLOUDKNOT_CLOUD"] = "local"
 knot = ck.Knot(name="squares", func=square)
 print("variable:", knot.map(range(5)).result())

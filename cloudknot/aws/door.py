@@ -1,4 +1,4 @@
-"""Door: the only way for the client to call AWS. It retries calls and translates their errors.
+"""Door: the only way for the client to call AWS. It repeats calls and translates their errors.
 
 boto3 is imported when the first client is created, so that ``import cloudknot`` stays quick.
 """
@@ -34,13 +34,13 @@ T = TypeVar("T")
 MAX_CONNECTIONS = 64
 # A worker is more patient, ten minutes, because its results took time to compute.
 PATIENCE = 120.0
-"""Seconds for which a call that fails for a passing reason is retried, unless a `Door` has another value."""
+"""Seconds for which a call that fails for a passing reason is repeated, unless a `Door` has another value."""
 # A server that has never answered may not exist: there is no network, or the endpoint is wrong. Nobody should wait two
 # minutes for that error.
 FIRST_PATIENCE = 3.0
-"""Seconds for which a call to a server that has never answered is retried."""
+"""Seconds for which a call to a server that has never answered is repeated."""
 NAP = 0.1
-"""Seconds between two looks at the main thread during a pause."""
+"""Seconds between two checks of the main thread during a pause."""
 
 
 @cache
@@ -87,9 +87,9 @@ class Door:
     silence : str or callable
         The last sentence of the error when the server does not answer. A callable is called at the time of the error.
     can_recover : callable
-        Returns whether a server that does not answer may answer later. If not, the call is not retried.
+        Returns whether a server that does not answer may answer later. If not, the call is not repeated.
     patience : float
-        Seconds for which a call that fails for a passing reason is retried. Default: `PATIENCE`.
+        Seconds for which a call that fails for a passing reason is repeated. Default: `PATIENCE`.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Door:
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation and return AWS's answer.
 
-        A call that fails for a passing reason is retried for the door's ``patience``, see `Persistence`.
+        A call that fails for a passing reason is repeated for the door's ``patience``, see `Persistence`.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Door:
     def call_once(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation that must not happen twice, such as SubmitJob; otherwise like `call`.
 
-        The call is retried only if AWS certainly did not carry out the earlier one.
+        The call is repeated only if AWS certainly did not carry out the earlier one.
         """
         # SubmitJob has no token that would make it idempotent. If only the answer was lost, a second call would start
         # a second job.

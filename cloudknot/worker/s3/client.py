@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 # Longer than the client's, because a result may have taken hours and is lost if it cannot be stored.
 PATIENCE = 600.0
-"""Seconds for which a failing request is retried."""
+"""Seconds for which a failing request is repeated."""
 _SETTINGS = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -66,7 +66,7 @@ def _persist(call: Callable[[], T]) -> T:
 
 
 class _PersistentClient:
-    """boto3's S3 client, with calls that are retried while their trouble may pass."""
+    """boto3's S3 client, with calls that are repeated while their trouble may pass."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
@@ -105,7 +105,7 @@ def _connect(settings: tuple[str | None, ...]) -> S3:
 
 @dataclass(frozen=True)
 class S3:
-    """The objects in S3 that a job reads and stores. Every request is retried for `PATIENCE` seconds.
+    """The objects in S3 that a job reads and stores. Every request is repeated for `PATIENCE` seconds.
 
     Attributes
     ----------
