@@ -34,14 +34,14 @@ class Outages:
         Parameters
         ----------
         error : CloudknotError
-            The error that ended the collector's look.
+            The error that ended the collector's poll.
         begun, now : float
-            When that look began, and when it ended.
+            When that poll began, and when it ended.
         """
         # Expired credentials get a warning of their own, even without a network: only a person can renew them.
         kind = "credentials" if isinstance(error, CredentialsError) else "silence"
         with self._lock:
-            # Another wait got an answer after this look began, so the outage is over already.
+            # Another wait got an answer after this poll began, so the outage is over already.
             if kind in self._warned or begun < self._answered_at:
                 return
             self._warned.add(kind)
@@ -49,9 +49,9 @@ class Outages:
         logger.warning("Cannot look for results at the moment. cloudknot keeps trying. Cause: %s", error)
 
     def end(self, begun: float, now: float) -> None:
-        """Note that a look from ``begun`` to ``now`` got its answers, so the next outage is a new one."""
+        """Note that a poll from ``begun`` to ``now`` got its answers, so the next outage is a new one."""
         with self._lock:
-            # A look that began before the warning may have had its answers before the outage.
+            # A poll that began before the warning may have had its answers before the outage.
             if begun < self._warned_at:
                 return
             self._warned.clear()

@@ -15,7 +15,7 @@ from cloudknot.aws.door import Door
 from cloudknot.aws.outages import Outages
 from cloudknot.errors import CloudError, CredentialsError, JobCancelledError
 from cloudknot.local import Faults
-from cloudknot.run.collect.outage_timer import LONGEST_LOOK, OutageTimer
+from cloudknot.run.collect.outage_timer import LONGEST_POLL, OutageTimer
 from tests.helpers.waiting import LONG, until
 
 
@@ -125,7 +125,7 @@ def test_wait_does_not_count_sleep_of_machine_as_silence():
     assert not fail_to_look(timer, limits, 8 * 3600, error)
     # Of the eight hours, the timer counts only the longest time that a look can take.
     awake = [fail_to_look(timer, limits, 60, error) for _ in range(30)]
-    assert awake.index(True) == (1800 - LONGEST_LOOK) / 60 - 1
+    assert awake.index(True) == (1800 - LONGEST_POLL) / 60 - 1
 
 
 def test_answer_restarts_patience_of_wait():

@@ -1,6 +1,6 @@
 """Collector: finds results in S3 as they appear, and writes the state of each element into the table.
 
-Each map has one thread that looks, and a `ThreadPoolExecutor` that downloads. A look lists the outputs in S3 (1,000
+Each map has one thread that polls, and a `ThreadPoolExecutor` that downloads. A poll lists the outputs in S3 (1,000
 keys for each request) and asks Batch for one description of the job, so its cost does not grow with the elements.
 """
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
-# Seconds between looks. The pause grows to a twentieth (`PAUSE_SHARE`) of the time since the first look: a long job
-# needs no quick looks.
+# Seconds between polls. The pause grows to a twentieth (`PAUSE_SHARE`) of the time since the first poll: a long job
+# needs no quick polls.
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.05
 MAX_PAGES = 10
-"""Pages of 1,000 keys that a look lists, unless a child has failed."""
+"""Pages of 1,000 keys that a poll lists, unless a child has failed."""
 SHORT_PAGE = 500
 """Fewest keys in a page (at most 1,000) for which a new listing is worth its request."""
 EXIT_CHECK = 0.1
@@ -62,7 +62,7 @@ class Collector:
     packs : Packs
         The cache for reading packs.
     status : MapStatus
-        Updated after each look.
+        Updated after each poll.
     growth : Growth
         Runs elements that ran out of memory again.
     terminate : callable
@@ -75,7 +75,7 @@ class Collector:
     Attributes
     ----------
     round : int
-        The newest round at the last look. `BatchJob` compares it with the newest round of the run, and so sees that an
+        The newest round at the last poll. `BatchJob` compares it with the newest round of the run, and so sees that an
         ended future is outdated.
     """
 
@@ -143,13 +143,14 @@ class Collector:
         """Start the thread, or start it again after it has left because the main thread had ended."""
         with self._lock:
             if self._thread is None:
-                # Not a daemon, which the interpreter would stop in the middle of a callback. The thread leaves by
-                # itself when the main thread has ended and nothing waits: see `_pause`.
+                # Not a daemon, which the interpreter would stop in the middle of a callback, and not a thread of an
+                # executor, which would delay every exit. The thread leaves by itself when the main thread has ended
+                # and nothing waits: see `_pause`.
                 self._thread = threading.Thread(target=self._run, name="cloudknot-collector", daemon=False)
                 self._thread.start()
 
     def stop(self) -> None:
-        """Make the thread end before its next look."""
+        """Make the thread end before its next poll."""
         self._stop.set()
 
     def take_last(self) -> None:
@@ -195,18 +196,18 @@ class Collector:
         started = self._clock()
         while not self._stop.is_set():
             begun = self._clock()
-            self._look_patiently(pool)
+            self._poll_patiently(pool)
             self.status.update()
             if self.complete():
                 return
             took, passed = self._clock() - begun, self._clock() - started
-            # At least five times as long as the look took, so looks below 2 s take a sixth of the time at most.
+            # At least five times as long as the poll took, so polls below 2 s take a sixth of the time at most.
             pause = max(SHORTEST_PAUSE, 5 * took, passed * PAUSE_SHARE)
             if self._pause(min(pause, LONGEST_PAUSE)):
                 return
 
     def _pause(self, seconds: float) -> bool:
-        """Wait between two looks; return whether the thread is to end instead of looking again."""
+        """Wait between two polls; return whether the thread is to end instead of looking again."""
         end = self._clock() + seconds
         while (remaining := end - self._clock()) > 0:
             if self._stop.wait(min(remaining, EXIT_CHECK)):
@@ -225,13 +226,13 @@ class Collector:
             self._thread = None
             return True
 
-    def _look_patiently(self, pool: ThreadPoolExecutor) -> None:
+    def _poll_patiently(self, pool: ThreadPoolExecutor) -> None:
         """Look once. An error of the cloud counts as an outage, and ends the map when the outage is too long."""
         begun = self._clock()
         try:
-            self._look(pool)
+            self._poll(pool)
         except JobRunningError:
-            # Another session is submitting a retry, or died while it did. The next look shows which.
+            # Another session is submitting a retry, or died while it did. The next poll shows which.
             self._outage.answered(begun)
         except (PermissionDeniedError, ResourceDoesNotExistException) as error:
             # These do not pass by waiting.
@@ -242,7 +243,7 @@ class Collector:
         else:
             self._outage.answered(begun)
 
-    def _look(self, pool: ThreadPoolExecutor) -> None:
+    def _poll(self, pool: ThreadPoolExecutor) -> None:
         """Read new outcomes, end the elements of ended children, and let memory grow."""
         self.round = self._view.newest_round
         # Batch is asked before S3, so the listing contains everything that an ended child had stored.
@@ -305,7 +306,7 @@ class Collector:
     def _take_new(self, pool: ThreadPoolExecutor, whole: bool) -> None:
         """Store new outcomes of pending elements in the table.
 
-        A look that is not ``whole`` ends after `MAX_PAGES` pages, so it stays short with any number of packs. The next
+        A poll that is not ``whole`` ends after `MAX_PAGES` pages, so it stays short with any number of packs. The next
         one continues there.
         """
         gap = self._table.gap(0 if whole else self._next_gap)
@@ -324,9 +325,9 @@ class Collector:
                 self._next_gap = gap
                 return
             # Skip the packs between here and the next pending element with a new listing from there. With one
-            # straggler at the front, a look then costs one page, not the keys of all ended elements behind it.
+            # straggler at the front, a poll then costs one page, not the keys of all ended elements behind it.
             # Packs are in the order of their first elements, and a pack begins within the chunk of its elements.
-            # Behind a short page nothing is left to skip, and packs stored since are for the next look.
+            # Behind a short page nothing is left to skip, and packs stored since are for the next poll.
             if len(page) >= SHORT_PAGE and self._view.first_pack_start(gap) > last > previous:
                 pages = self._view.list_packs(gap)
         self._next_gap = 0
@@ -389,7 +390,7 @@ class Collector:
         table, future = self._table, self._future
         assert future is not None
         if table.pending == 0 and not future.done() and not table.any_in(CANCELLED):
-            # A future that was cancelled meanwhile stays cancelled.
+            # A future that was cancelled during the poll stays cancelled.
             with suppress(InvalidStateError):
                 if table.without_value:
                     future.set_exception(

@@ -115,7 +115,8 @@ class CloudFuture(Future[Any]):
         is not cancelled itself.
         """
         # Not `asyncio.wrap_future`: it reads the result in the loop, cancels the map when a task is cancelled, and
-        # turns a cancelled map into a cancelled task, which no `except Exception` sees.
+        # turns a cancelled map into a cancelled task, which no `except Exception` sees. With it,
+        # `asyncio.wait_for(future, 5)` would end a job of hours.
         return self._arrival().__await__()
 
     async def _arrival(self) -> Any:
@@ -147,7 +148,7 @@ class CloudFuture(Future[Any]):
                 ended.set_result(None)
 
         def wake(_: object) -> None:
-            # The loop may have been closed meanwhile.
+            # The loop may have been closed during the wait.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(set_ended)
 
@@ -306,7 +307,7 @@ class ElementFuture(CloudFuture):
             return self._loaded
         outcome, lasts = self._block.map.loader.outcome(self.index)
         with _LOADING:
-            # Another thread may have loaded it meanwhile. All callers get the same object.
+            # Another thread may have loaded it in the meantime. All callers get the same object.
             if lasts and self._loaded is None:
                 self._loaded = outcome
             return self._loaded or outcome

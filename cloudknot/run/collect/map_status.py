@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
-# By parts of AWS's reasons. Source: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+# By parts of AWS's reasons. See the AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
 REASONS: tuple[tuple[str, str], ...] = (
     (
         "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
@@ -163,7 +163,7 @@ class MapStatus:
         self._stuck = StuckWatch()
 
     def update(self) -> None:
-        """Show the map after a look of its collector, with the reason why its jobs wait."""
+        """Show the map after a poll of its collector, with the reason why its jobs wait."""
         reason = None
         # The display works without the reason, and the collector handles an outage.
         with suppress(CloudknotError):
@@ -195,6 +195,6 @@ class MapStatus:
             self._progress.pause()
 
     def so_far(self) -> str:
-        """Return the progress at the collector's last look, in sentences that end with a space."""
+        """Return the progress at the collector's last poll, in sentences that end with a space."""
         now = self._table.snapshot(self._view.states, "")
         return f"Progress: {summary(now, len(self._table))}. {self._stuck.explanation}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 # Each call is repeated for two minutes. If more time has passed, the machine was asleep.
-LONGEST_LOOK = 120.0
+LONGEST_POLL = 120.0
 """Most seconds of the time between two errors that count toward an outage."""
 
 
@@ -32,17 +32,17 @@ class OutageTimer:
         self._seconds = 0.0
 
     def answered(self, begun: float) -> None:
-        """Reset the timer after a look that began at ``begun`` and got its answers."""
+        """Reset the timer after a poll that began at ``begun`` and got its answers."""
         self._last_error = None
         self._cloud.outages.end(begun, self._clock())
 
     def should_give_up(self, error: CloudknotError, begun: float) -> bool:
-        """Return whether to give up after ``error`` ended a look that began at ``begun``. If not, warn of the outage.
+        """Return whether to give up after ``error`` ended a poll that began at ``begun``. If not, warn of the outage.
 
         The wait lasts for the cloud's ``patience``, or for its ``renewal`` if the credentials have expired.
         """
         now = self._clock()
-        self._seconds = 0.0 if self._last_error is None else self._seconds + min(now - self._last_error, LONGEST_LOOK)
+        self._seconds = 0.0 if self._last_error is None else self._seconds + min(now - self._last_error, LONGEST_POLL)
         self._last_error = now
         # Read on every error: an embedded cloud has no patience any more once its process has ended.
         patience = self._cloud.patience

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
 
 ENDED = ("SUCCEEDED", "FAILED")
-# Number of looks, and seconds between them, while children stop: 40 s in all, because ECS gives a container 30 s.
-STOP_LOOKS, STOP_PAUSE = 80, 0.5
+# Number of polls, and seconds between them, while children stop: 40 s in all, because ECS gives a container 30 s.
+STOP_POLLS, STOP_PAUSE = 80, 0.5
 READERS = 64
 """Packs that are read at the same time."""
 OUTDATED = 255
@@ -125,7 +125,7 @@ class RunView:
         return self.run.rounds.first_pack_start(element)
 
     def child_of(self, element: int, up_to: int | None = None) -> int:
-        """Return the child that owns an element in its last round, or in its last round up to number ``up_to``."""
+        """Return the child that owns an element in the last round that runs it. ``up_to`` ignores later rounds."""
         owner, position = self.run.rounds.locate(element, up_to)
         return owner.start + position // owner.chunksize
 
@@ -154,7 +154,7 @@ class RunView:
     def newest_jobs(self) -> list[batch.Job]:
         """Return `describe_jobs` for the newest round of any session. Reads rounds of other sessions if necessary."""
         jobs = self.describe_jobs()
-        # No session submits a round before the last one has ended, so a live job needs no look for others.
+        # No session submits a round before the last one has ended, so a live job needs no search for others.
         if not any(job["status"] in batch.LIVE_STATES for job in jobs) and self.refresh():
             jobs = self.describe_jobs()
         return jobs
@@ -183,7 +183,7 @@ class RunView:
 
     def has_stopped(self) -> bool:
         """Return whether all jobs of the newest round have ended. Waits while jobs are being stopped."""
-        for _ in range(STOP_LOOKS):
+        for _ in range(STOP_POLLS):
             if not (live := self.live_jobs()):
                 return True
             if not all(map(batch.is_stopped, live)):
@@ -205,7 +205,7 @@ class RunView:
             numbers = {job_id: child for child, job_id in enumerate(newest.job_ids)}
             return {numbers[job["jobId"]] for job in jobs if job["status"] == "FAILED"} - known_failed, ended
         summary = jobs[0].get("arrayProperties", {}).get("statusSummary", {}) if jobs else {}
-        # Children are listed only when the count of failed ones has grown, so a usual look costs one call.
+        # Children are listed only when the count of failed ones has grown, so a usual poll costs one call.
         if ended or summary.get("FAILED", 0) <= sum(child >= newest.start for child in known_failed):
             return set(), ended
         failed = batch.list_children(self.cloud.door, jobs[0]["jobId"], "FAILED")

@@ -20,7 +20,7 @@ from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExi
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.options.validators import MAX_GROWTH
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
-from cloudknot.run.collect.run_view import ENDED, STOP_LOOKS, STOP_PAUSE, RunView
+from cloudknot.run.collect.run_view import ENDED, STOP_PAUSE, STOP_POLLS, RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
 from cloudknot.run.submit.rounds import Round, Rounds, Run, StoredChoices, encode_elements, open_run, round_manifest
@@ -124,9 +124,9 @@ class Retry:
         return choices
 
     def _live_jobs_of_source(self) -> list[str]:
-        """Return the live Batch jobs of the source, such as a retry of it: their results are inputs of this map."""
+        """Return the live Batch jobs of the source run, such as a retry: their results are inputs of this map."""
         url = self._run.manifest.source
-        # A clobbered source has no live jobs, and the worker reports that its inputs are gone.
+        # A clobbered source run has no live jobs, and the worker reports that its inputs are gone.
         with suppress(ResourceDoesNotExistException):
             if url:
                 keys = RunKeys.parse(url)
@@ -166,7 +166,7 @@ class Retry:
         choices = self._grown_choices
         assert choices is not None
         with self._view.lock:
-            # This session may have ended the job meanwhile, or another session may have submitted a round.
+            # This session may have ended the job in the meantime, or another session may have submitted a round.
             if not self._may_grow or self._view.refresh():
                 return
             subject = "1 element" if len(elements) == 1 else f"{len(elements):,} elements"
@@ -268,7 +268,7 @@ def _claim_round(
     newest = rounds.newest
     # The job definition of the map, not the newest of the knot: one list must not hold results of two functions.
     keys, previous = newest.submission.keys, newest.submission.manifest
-    # Raises if the run was deleted.
+    # Only for its error: a deleted run must not get a new round.
     read_manifest(cloud, keys, rounds.first.submitted_ids[0])
     number = _free_number(cloud, keys, newest.number)
     size = chunk_of_retry(rounds, count, chunksize)
@@ -284,7 +284,7 @@ def _claim_round(
 
 
 def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:
-    """End the new jobs if another session has deleted the run meanwhile.
+    """End the new jobs if another session has deleted the run in the meantime.
 
     Raises
     ------
@@ -305,7 +305,7 @@ def _await_end(cloud: Cloud, job_ids: Sequence[str | None]) -> None:
     """Wait for terminated jobs to end, at most as long as ECS gives a container to stop."""
     # A child that is being stopped still stores its outcomes. If the run were deleted first, they would stay behind.
     submitted_ids = [job_id for job_id in job_ids if job_id]
-    for _ in range(STOP_LOOKS):
+    for _ in range(STOP_POLLS):
         if all(job["status"] in ENDED for job in batch.describe_jobs(cloud.door, submitted_ids)):
             return
         time.sleep(STOP_PAUSE)

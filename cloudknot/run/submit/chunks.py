@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 AUTO = "auto"
 # By default a knot has 256 vCPUs. With 500 children each vCPU gets some in turn, which evens out elements of different
 # length. More children are dearer to collect, because each stores an object, and reading that takes a request. With
-# 1,000 of them, listing a million small results took nearly five times as long as a bare read.
+# 1,000 of them, listing a million small results took nearly five times as long as a bare read, and with 10,000 reading
+# took most of the time. Elements that took no time do not lower this number: the earlier map may have been a trial.
 MIN_CHILDREN = 500
 """Least number of child jobs if a map has too many elements for one child each, and the caller chose no chunk size."""
+# A long child loses little: on Spot instances its last minute at most. But a job has ten attempts, and a child of days
+# may use them up.
 LONGEST = 240.0
 SHORTEST = 60.0
 """Seconds that a child should take: four minutes, or less if vCPUs would be idle otherwise, but at least one minute.
@@ -33,7 +36,7 @@ TIMEOUT_SHARE = 0.5
 RUNS_READ = 5
 PACKS_READ = 5
 ELEMENTS_READ = 1000
-"""Limits of one measurement: so many of the latest runs, packs of each run, and elements of each pack."""
+"""Limits of one measurement: the number of latest runs, of packs of each run, and of elements of each pack."""
 
 
 def is_automatic(count: int, choice: int | str | None, default: int) -> bool:
@@ -103,9 +106,9 @@ def _automatic(count: int, seconds: float | None, slots: int, timeout: int | Non
 def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
     """Return the mean time of an element in the latest map before ``run`` with the same image.
 
-    Without one, return that of the latest map with another image; None without any map.
+    If no map used this image, return the mean time in the latest map with another one. None without any map.
     """
-    # A few small reads of packs are enough. A separate record of times could be wrong, and would have to be kept true.
+    # A few small reads of packs are enough. A separate list of times could become outdated.
     other_image = None
     earlier = (keys for keys in reversed(runs_of(cloud, run.knot)) if keys != run)
     for keys in islice(earlier, RUNS_READ):
