@@ -173,6 +173,7 @@ class Repository:
             "imageManifest": image["imageManifest"],
             "imageTag": new_tag,
         }
+        # Required for a manifest that does not contain its own media type (ECR API reference, "PutImage").
         if "imageManifestMediaType" in image:
             request["imageManifestMediaType"] = image["imageManifestMediaType"]
         # The image has that tag already.
@@ -220,11 +221,13 @@ class Repository:
 
     def login(self) -> RegistryLogin:
         """Return a login for the repository's registry, valid for 12 hours."""
+        # The token is the user name and the password in base64 (ECR API reference, "AuthorizationData").
         data = self._ecr.get_authorization_token()["authorizationData"][0]
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
 
     def clobber(self) -> None:
         """Delete the repository and every image in it. Does nothing if it is already gone."""
+        # Without force, ECR refuses to delete a repository that contains images.
         with contextlib.suppress(ResourceDoesNotExistException):
             self._ecr.delete_repository(repositoryName=self.name, force=True)

@@ -86,12 +86,14 @@ RUN = (
         _of("s3", "GetObject PutObject DeleteObject AbortMultipartUpload"),
         ("s3:::{bucket}/cloudknot.jobs/*",),
     ),
+    # ListBucket is an action on the bucket, not on its objects, so its resource cannot have the prefix of the runs.
     Grant("ListRuns", "run", "finding results", _LIST_RUNS, ("s3:::{bucket}",)),
     Grant(
         "ReadLogs",
         "run",
         "`job.logs`",
         _of("logs", "GetLogEvents"),
+        # Jobs without a log group of their knot log to Batch's own group.
         ("logs:{here}:log-group:/aws/batch/job:*", "logs:{here}:log-group:/cloudknot/*"),
     ),
 )
@@ -135,6 +137,7 @@ CREATE = (
             "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile TagInstanceProfile "
             "AddRoleToInstanceProfile RemoveRoleFromInstanceProfile",
         ),
+        # The template of a Pars makes them with this path, so a user cannot change other roles of the account.
         ("iam::{account}:role/cloudknot/*", "iam::{account}:instance-profile/cloudknot/*"),
     ),
     Grant(
@@ -164,6 +167,7 @@ CREATE = (
         "the first use of Batch, and of Spot instances, in an account",
         _of("iam", "CreateServiceLinkedRole"),
         ("iam::{account}:role/aws-service-role/*",),
+        # Without this condition, a user could create the role of any AWS service.
         {"StringEquals": {"iam:AWSServiceName": ["batch.amazonaws.com", "spot.amazonaws.com"]}},
     ),
     Grant(
