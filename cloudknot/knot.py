@@ -272,7 +272,8 @@ class Knot:
     def jobs(self) -> list[BatchJob]:
         """All maps of this knot that the cloud still holds, from all sessions, the oldest first.
 
-        Reading this property also deletes leftovers older than a week.
+        Reading this property also deletes the stored inputs of maps whose session ended before it submitted them,
+        after a week.
         """
         # The job definitions name the buckets of earlier maps, too: a knot can move to another bucket.
         jobs = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
@@ -301,7 +302,7 @@ class Knot:
         timeout: int | None = None,
         retries: int | None = None,
     ) -> MapFuture:
-        """Call the function for each element in the cloud, and return a future at once.
+        """Submit a job that calls the function for each element, and return its future.
 
         Parameters
         ----------
@@ -318,7 +319,7 @@ class Knot:
             Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
             Elements in each child job. Default: as in the other map, else 1. Over 10,000 elements get 500 or more
-            child jobs. ``"auto"``: child jobs of one to four minutes by earlier maps, else as many as can run at once.
+            child jobs. ``"auto"``: jobs of one to four minutes by the times of earlier maps, or as many as can run.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional

@@ -61,7 +61,7 @@ DESCRIBE_LIMIT = 100
 TERMINATE_LIMIT = 50
 """Most job ids in one call (Batch API reference, TerminateJobs)."""
 CHILDREN_PAUSES = (0.0, 1.0, 2.0)
-"""Seconds to wait before each look at the children of a terminated job, so that Batch can end them by itself."""
+"""Seconds to wait before each listing of the children of a terminated job, so that Batch can end them by itself."""
 STOPPABLE: tuple[JobStatusType, ...] = ("RUNNABLE", "STARTING", "RUNNING")
 """States of a child that may still run after its parent was terminated."""
 LIVE_STATES: tuple[JobStatusType, ...] = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")

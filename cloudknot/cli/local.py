@@ -66,7 +66,7 @@ def status(directory: str | None) -> None:
     state = LocalCloud(directory).status()
     if state is None:
         click.echo("The embedded cloud is not running. Start it with `cloudknot local start`, or use it from Python.")
-        # A shell script can test for a running cloud.
+        # Exit code 1 lets a shell script test for a running cloud.
         raise SystemExit(1)
     click.echo(f"The embedded cloud is running at {state.endpoint} (process {state.pid}, {state.vcpus} vCPUs).")
     if state.registry is not None:

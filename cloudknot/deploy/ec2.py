@@ -1,6 +1,6 @@
 """Check that the instance types, the machine image and the key pair of a knot exist in its region.
 
-These checks come before the image is built. Batch would accept most of these mistakes, and jobs would wait for ever.
+These checks come before the image is built. Batch would accept most of these mistakes, and jobs would wait forever.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _describe(cloud: Cloud, types: Sequence[str]) -> Iterable[InstanceTypeInfoTy
 
 
 def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTypeDef]) -> None:
-    """Raise if a job fits on none of the types. Batch would keep it waiting for ever."""
+    """Raise if a job fits on none of the types. Batch would keep it waiting forever."""
     gpus = [sum(gpu["Count"] for gpu in item.get("GpuInfo", {}).get("Gpus", ())) for item in descriptions]
     limits = {
         "n_gpus": max(gpus, default=0),
@@ -128,7 +128,7 @@ def _platform(descriptions: Sequence[InstanceTypeInfoTypeDef], options: KnotOpti
 
 
 def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
-    """Raise if no job could start on a machine image, on machines of a platform such as ``"linux/amd64"``.
+    """Raise if jobs cannot start from this machine image on machines of ``platform``, such as ``"linux/amd64"``.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def linked_role(cloud: Cloud, service: str) -> str:
     try:
         return clients.iam(cloud).create_service_linked_role(AWSServiceName=service)["Role"]["Arn"]
     except CloudError:
-        # Another session may have created it meanwhile. AWS answers that with InvalidInput.
+        # Another session may have created it in the meantime. AWS answers that with InvalidInput.
         if arn := _find(cloud, service):
             return arn
         raise

@@ -208,7 +208,7 @@ def vcpus_of(definition: JobDefinitionTypeDef) -> float:
 
 
 def timeout_of(definition: JobDefinitionTypeDef) -> int | None:
-    """Return the longest duration of an attempt in seconds; None without a limit."""
+    """Return the timeout of an attempt in seconds, or None."""
     seconds: int | None = (definition.get("timeout") or {}).get("attemptDurationSeconds")
     return seconds
 

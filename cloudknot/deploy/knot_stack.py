@@ -82,7 +82,7 @@ class KnotResources:
 
 def log_group_name(name: str) -> str:
     """Return the name of the log group for a knot's jobs."""
-    # One for each knot, because Batch's own group /aws/batch/job keeps logs for ever and has no tags of the user's.
+    # One for each knot, because Batch's own group /aws/batch/job keeps logs forever and has no tags of the user's.
     return f"/cloudknot/{name}"
 
 

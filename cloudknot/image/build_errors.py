@@ -7,9 +7,9 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 
 WRONG_PYTHON = (
-    "The image cannot run the program: {fault}. The program was pickled by Python {python}, and only Python {python} "
-    "can load it. Its base image is {base}. Remove base_image=, or name an image with Python {python}, such as "
-    "base_image='python:{python}-slim'."
+    "The image cannot run the program: {problem}. The program was pickled by Python {python}, and only Python "
+    "{python} can load it. Its base image is {base}. Remove base_image=, or name an image with Python {python}, such "
+    "as base_image='python:{python}-slim'."
 )
 WRONG_ARCHITECTURE = (
     "The image is for {actual}, but the instance types need {platform}. Its base image is {base}. Pass as "
@@ -57,5 +57,5 @@ def _needs_emulation(log: str) -> bool:
 def _wrong_python(log: str, image: Image) -> str:
     version = context.python_found(log)
     last_line = "".join(log.strip().splitlines()[-1:])
-    fault = f"it has Python {version}" if version else f"it has no command `python` that works ({last_line})"
-    return WRONG_PYTHON.format(fault=fault, python=image.python, base=context.base_of(image.files))
+    problem = f"it has Python {version}" if version else f"it has no command `python` that works ({last_line})"
+    return WRONG_PYTHON.format(problem=problem, python=image.python, base=context.base_of(image.files))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LayerProgress(TypedDict, total=False):
-    """The bytes of a layer that have arrived, and all of them."""
+    """The size of a layer, and the number of bytes that have arrived."""
 
     current: int
     total: int
@@ -47,7 +47,7 @@ class EngineLog:
     Parameters
     ----------
     title : str
-        The task, for the error: ``"Pushing 127.0.0.1:5000/cloudknot:latest"``.
+        The step, for the error: ``"Pushing 127.0.0.1:5000/cloudknot:latest"``.
     brief : str, optional
         A shorter title for the screen, where an address would leave no room for bars. Default: the title.
     shown : bool, optional
@@ -164,10 +164,10 @@ class _Screen:
         )
 
     def stop(self) -> None:
-        """Leave one line on the screen: the task, the bytes moved, and the time it took."""
+        """Leave one line on the screen: the step, the bytes moved, and the time it took."""
         for layer in self._layers.values():
             self._progress.update(layer, visible=False)
-        # Without a total, rich would keep the bar pulsing as if the task went on.
+        # Without a total, rich would keep the bar pulsing as if the step went on.
         if not self._layers:
             self._progress.update(self._main, total=0)
         self._progress.update(self._main, description=self._title)

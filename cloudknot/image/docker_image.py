@@ -148,9 +148,9 @@ class DockerImage:
 
     @property
     def script_path(self) -> Path:
-        """The path of the script, or of the function's source.
+        """The path of the script, or of the function's source code.
 
-        The source is there for readers only: jobs load the function from its pickle.
+        The source code is there for readers only: jobs load the function from its pickle.
         """
         script = context.program_info(image_in(self).files).get("script")
         return self.build_path / (f"{context.MODULES}{script}" if script else context.SOURCE)

@@ -52,7 +52,7 @@ class Fingerprint:
     modules : set of str
         Modules that the object refers to by name, or imports in one of its functions.
     classes : list of type
-        Classes that travel by value, in the order of the walk.
+        Classes that travel by value, in the order in which the pickle refers to them.
 
     Raises
     ------

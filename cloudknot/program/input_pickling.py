@@ -35,7 +35,7 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     Raises
     ------
     CloudknotInputError
-        The value cannot be pickled. The message, a clause without a period, names the part at fault.
+        The value cannot be pickled. The message, a clause without a period, names the part.
     """
     from cloudknot.program import pickle_errors, pickling
 

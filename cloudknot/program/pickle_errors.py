@@ -1,4 +1,4 @@
-"""Find the variable at fault when an object cannot be pickled."""
+"""Find the variable that cannot be pickled in an object."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def type_name(obj: object) -> str:
 
 
 def _path(obj: object, missing: pickling.MissingModules | None) -> list[tuple[str, object]]:
-    """Return the parts, each inside the one before, that lead to the part at fault."""
+    """Return the parts that lead to the one that cannot be pickled, each inside the one before."""
     # pickle's own error names no variable, so the parts are tried one by one.
     path: list[tuple[str, object]] = []
     seen = {id(obj)}

@@ -214,7 +214,7 @@ def numbered_identity(content: str, number: int) -> str:
 
 
 def _free_identity(content: str) -> str:
-    """Return the first identity for a content digest that no other class of the caller has."""
+    """Return the first free identity for a class with this content digest."""
     class_ids = (numbered_identity(content, number) for number in itertools.count(1))
     tracked = internals._DYNAMIC_CLASS_TRACKER_BY_ID
     return next(class_id for class_id in class_ids if tracked.get(class_id) not in _CALLER_CLASSES)

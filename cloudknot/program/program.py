@@ -37,9 +37,9 @@ class Program:
     pickled : bytes
         The callable, pickled by value. The bytes differ between sessions, the ``digest`` does not.
     source : str
-        Dedented source, for people and tracebacks. Empty if it cannot be found.
+        Dedented source code, for people and tracebacks. Empty if it cannot be found.
     filename, firstlineno : str, int
-        Origin of the source, so that tracebacks in a job can show it. Empty and 0 without a code object.
+        Origin of the source code, so that tracebacks in a job can show it. Empty and 0 without a code object.
     modules : mapping of str to bytes
         Source files of the local modules that travel, by path: ``"helper.py"``, ``"pkg/util.py"``.
     requirements : tuple of str
@@ -101,7 +101,7 @@ def make_program(
     Raises
     ------
     CloudknotInputError
-        ``func`` is not callable, is asynchronous, or cannot be pickled (the message names the variable at fault). A
+        ``func`` is not callable, is asynchronous, or cannot be pickled (the message names the variable). A
         line of ``requirements`` is not a requirement. Without ``requirements``: an import has no known package.
     """
     from cloudknot.program import local_modules

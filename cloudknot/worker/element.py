@@ -67,7 +67,7 @@ stop_signal = StopSignal()
 
 
 class SourceFailed(Exception):
-    """The element has no input, because an element of the source failed."""
+    """The element has no input, because an element of the source run failed."""
 
     def __init__(self, kind: int, failure: Failure) -> None:
         super().__init__(failure.source)

@@ -1,6 +1,7 @@
 """Read inputs that are the results of another run, in order and pack by pack.
 
-The packs are found by listing the source's outputs. `wire.pack_order` decides between several outcomes of an element.
+The packs are found by listing the outputs of the source run. `wire.pack_order` decides between several outcomes of an
+element.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An outcome of the source: its kind, and functions that return its value or its stored `Failure`."""
+    """An outcome of the source run: its kind, and functions that return its value or its stored `Failure`."""
 
     kind: int
     value: Load
@@ -43,7 +44,7 @@ class Outcome:
 
 
 class PreviousResults:
-    """The results of a run's source.
+    """The results of a source run.
 
     Parameters
     ----------

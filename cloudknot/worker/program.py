@@ -1,4 +1,4 @@
-"""Load the user's program from the image, and show its source in tracebacks."""
+"""Load the user's program from the image, and show its source code in tracebacks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
     Parameters
     ----------
     data : bytes
-        A line of JSON, as in ``program.json`` with the source added, followed by the pickle.
+        A line of JSON, as in ``program.json`` with the source code added, followed by the pickle.
     folder : Path
         The program in the image. Its local modules can be imported.
     """
@@ -100,9 +100,9 @@ def show_source(folder: Path = PROGRAM) -> None:
 
 
 def _remember(description: _Description, source: str) -> None:
-    """Register the source of a function under its original file name."""
+    """Register the source code of a function under its original file name."""
     filename = description.get("filename")
     if filename and not Path(filename).exists():
-        # Empty lines before the source give its lines their original numbers.
+        # Empty lines before the source code give its lines their original numbers.
         lines = ["\n"] * (description["firstlineno"] - 1) + source.splitlines(keepends=True)
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

@@ -1,6 +1,6 @@
 """The S3 bucket for inputs and results: create it with safe settings, or use an existing one as it is.
 
-Reading and writing objects is the task of `cloudknot.aws.s3.storage`.
+Reading and writing objects belongs to `cloudknot.aws.s3.storage`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
 
 # Batch shows inactive revisions for 180 days. They name the buckets of clobbered knots, where results may remain.
-# A record of our own would have to be kept true, and these can be read even with the policy `run`.
+# A list of our own could become outdated, and these can be read even with the policy `run`.
 STATES = ("ACTIVE", "INACTIVE")
 
 

@@ -216,7 +216,7 @@ class Stack:
             self._remove(state, deadline)
 
     def _create(self, template: Template, parameters: Mapping[str, str]) -> bool:
-        """Start the creation; return False when another session has created the stack meanwhile."""
+        """Start the creation; return False when another session was faster."""
         try:
             self._client.create_stack(
                 StackName=self.name,
@@ -251,7 +251,7 @@ class Stack:
         accepted = self._update(state, template, wanted)
         if accepted is None:
             # CloudFormation refuses an update that changes no resource. Then only comments or outputs differ, unless
-            # another session has made the same update meanwhile.
+            # another session has made the same update in the meantime.
             return state if self.state() == state else None
         updated = self._updated(state, deadline) if accepted else None
         if updated is None or shared:

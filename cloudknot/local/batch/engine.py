@@ -189,7 +189,7 @@ class Engine:
     def _make_runnable(self, job: Job) -> None:
         self._set_status(job, Status.RUNNABLE)
         job.reason = self._scheduler.add(job)
-        # As on AWS, a job that can never start stays RUNNABLE for ever, unless its queue has a limit for the reason.
+        # As on AWS, a job that can never start stays RUNNABLE forever, unless its queue has a limit for the reason.
         if job.reason:
             self._limits.add(job)
 

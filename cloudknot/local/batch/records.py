@@ -55,7 +55,7 @@ TOO_MANY_VCPUS = (
 )
 """The statusReason of a job that requests more vCPUs than its compute environments may have.
 
-Source: AWS Batch user guide, "Jobs stuck in RUNNABLE due to misconfiguration".
+See the AWS Batch user guide, "Jobs stuck in RUNNABLE due to misconfiguration".
 """
 
 

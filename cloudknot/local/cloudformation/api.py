@@ -149,7 +149,7 @@ class CloudFormation:
 
     def _list_stack_resources(self, form: Form, _: str) -> Answer:
         record = self._find(form["StackName"])
-        # A copy: the thread that works on the stack changes the dict meanwhile.
+        # A copy: the thread that works on the stack changes the dict during the loop.
         rows = [_resource(resource, "LastUpdatedTimestamp") for resource in list(record.resources.values())]
         return _page("StackResourceSummaries", rows, form)
 

@@ -314,7 +314,7 @@ def run(work: Callable[[], None], record: StackRecord) -> None:
     """Run an operation on a stack in this thread. After any error, the stack is in a status that permits deletion."""
     try:
         work()
-    # A bug must not leave the stack in progress. Its callers would wait for ever, and could not delete it.
+    # A bug must not leave the stack in progress. Its callers would wait forever, and could not delete it.
     except Exception as error:
         logging.getLogger(__name__).exception("The operation on the stack %s failed", record.name)
         verb = record.status.partition("_")[0]

@@ -119,7 +119,7 @@ class StackRecord:
     deleted: datetime | None = None
     deletion_requested: bool = False
     """Whether a DeleteStack request has arrived. A creation in progress then ends early."""
-    # Two locks, because an operation takes minutes and a request must see the status meanwhile: lock guards the
+    # Two locks, because an operation takes minutes and a request must see the status during it: lock guards the
     # status, and work is held by the thread that changes resources.
     lock: threading.RLock = field(default_factory=threading.RLock)
     work: threading.Lock = field(default_factory=threading.Lock)

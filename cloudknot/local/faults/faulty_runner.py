@@ -141,7 +141,7 @@ class FaultyRunner:
                 self._end_later(watched, watched.kill)
 
     def _is_output(self, path: str, task: Task) -> bool:
-        """Return whether a path is that of a pack with results of a task's elements."""
+        """Return whether a path is that of a pack with outcomes of a task's elements."""
         if MANIFEST_VARIABLE not in task.environment or not task.command:
             return False
         keys = RunKeys.parse(task.command[-1])

@@ -38,7 +38,7 @@ class Refusal:
 
 
 class Gate:
-    """The check that every request passes.
+    """Checks the signature and permissions of every request.
 
     Parameters
     ----------

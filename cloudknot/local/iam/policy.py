@@ -1,6 +1,6 @@
 """Policy documents and their evaluation. Pure functions: no requests, no state.
 
-Source: IAM user guide, "Policy evaluation logic" and "IAM JSON policy elements: Condition operators".
+See the IAM user guide, "Policy evaluation logic" and "IAM JSON policy elements: Condition operators".
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class PolicyReader:
                 for group in self._names("ListGroupsForUser", "GroupName", UserName=name):
                     yield from self._documents("Group", group)
         except CloudError:
-            # The principal was deleted meanwhile, and its remaining policies with it.
+            # The principal was deleted during the reads, and its remaining policies with it.
             return
 
     def _documents(self, kind: str, name: str) -> Iterator[ParsedStatement]:

@@ -3,7 +3,7 @@
 The embedded cloud verifies every request with it. Both directions use botocore's own code (`botocore.auth`), so the
 cloud accepts exactly the signatures that AWS clients produce.
 
-Source: AWS General Reference, "Signature Version 4 signing process".
+See the AWS General Reference, "Signature Version 4 signing process".
 """
 
 from __future__ import annotations

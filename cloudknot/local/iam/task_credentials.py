@@ -65,7 +65,7 @@ class TaskCredentials:
         """Return the environment variables that lead a job with this role to its credentials; none without a role."""
         if role is None:
             return {}
-        # An ARN has characters that neither a URL nor a file name may have, so a digest stands for it.
+        # A digest, because an ARN contains characters that are not allowed in URLs and file names.
         # One address for a role, not for a job: a fork server requests the credentials once, then forks for many jobs.
         name = hashlib.sha256(role.encode()).hexdigest()[:16]
         with self._lock:

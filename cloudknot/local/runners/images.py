@@ -115,7 +115,7 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
         # An image appears by this rename, so no other session ever sees half of one.
         temporary.rename(target)
     except OSError:
-        # Another session may have written the same image first. Otherwise the disk is at fault.
+        # Another session may have written the same image first. Otherwise the disk failed.
         if not target.is_dir():
             raise
     finally:

@@ -218,7 +218,7 @@ class ProcessRunner:
             self._fail_task(message, error)
 
     def _fail_task(self, message: Message, error: Exception) -> None:
-        """Kill the task of a message, and report that it failed. Otherwise its job would stay unfinished for ever."""
+        """Kill the task of a message, and report that it failed. Otherwise its job would stay unfinished forever."""
         task_id = message.get("started") or message.get("exited") or message["failed"]
         self.stop(task_id, kill=True)
         with self._lock:

@@ -45,7 +45,7 @@ class ControlPlane:
         from werkzeug.test import Client
 
         # No socket: an answer often needs such a call. When answers occupy all threads of the server, a call over a
-        # socket would wait for ever for a free thread.
+        # socket would wait forever for a free thread.
         self._client = Client(application, use_cookies=False)
         self._key, self._endpoint, self._region = key, endpoint, region
 

@@ -139,7 +139,7 @@ class RegistryEcr:
 
     def _describe_images(self, environ: WSGIEnvironment, request: DescribeImagesRequestTypeDef) -> Answer:
         """Describe images. An image requested by a tag shows that tag only."""
-        # To find the other tags of the image, the manifests of all tags would have to be read.
+        # Its other tags can only be found in the manifests of all tags.
         name = request["repositoryName"]
         account = self._account(environ, name)
         manifests: dict[str, ImageManifest] = {}

@@ -42,7 +42,7 @@ def _channel() -> type:
     class Parser(HTTPRequestParser):  # type: ignore[misc]
         def parse_header(self, header: bytes) -> None:
             super().parse_header(header)
-            # boto3 sends the header before an empty object as well. waitress would then wait for a body for ever.
+            # boto3 sends the header before an empty object as well. waitress would then wait for a body forever.
             if self.body_rcv is None:
                 self.expect_continue = False
 

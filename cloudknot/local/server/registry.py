@@ -1,6 +1,6 @@
 """A client of a container registry's HTTP API: its images, and a check of the login.
 
-Source: OCI distribution specification 1.1.
+See the OCI distribution specification 1.1.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Ending:
 def never_runs_reason(job: batch.Job) -> str:
     """Return Batch's reason for ending a job that no machine could ever run; empty for any other job.
 
-    Source: AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
+    See the AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
     """
     reason = str(job.get("statusReason") or "")
     # A lack of capacity (CAPACITY:) passes, so it never means that the other children cannot run.

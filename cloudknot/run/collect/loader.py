@@ -77,7 +77,7 @@ class Loader:
             with LOCK:
                 state, row = self._table.state_and_row(index)
             outcome = self._outcome(index, state, row)
-            # A value that cannot be unpickled now can be once the user has installed or imported its module.
+            # A failed unpickling is not final: it succeeds once the user has installed or imported the module.
             return outcome, state != VALUE or outcome[1] is None
         except CloudknotError as error:
             return (None, as_element_error(error, self._view.place(index))), False

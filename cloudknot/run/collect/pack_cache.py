@@ -58,7 +58,7 @@ class Loaded:
         """Return the loaded form of a pack's bytes."""
         pack = Pack(data)
         begin = head_size(len(pack))
-        # The head is most of a pack with small results. Removing it copies the rest, which large values do not repay.
+        # A pack of small results is mostly head, so the head is cut off. For large values, copying the rest is dearer.
         cut = begin if 4 * begin > len(data) else 0
         ends = array("I", [begin - cut])
         ends += array("I", pack.ends() if cut else map(begin.__add__, pack.ends()))
@@ -115,7 +115,7 @@ class Packs:
             self._reserve(-size)
             raise
         with self._lock:
-            # Another thread may have cached it meanwhile, and has counted its size.
+            # Another thread may have cached it in the meantime, and has counted its size.
             self._used += (0 if location in self._cache else loaded.size) - size
             self._cache[location] = loaded
         return loaded.kinds

@@ -93,7 +93,7 @@ def _jobs_in(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -
 
 
 def discard_leftovers(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -> None:
-    """Delete leftovers of killed sessions that are a week old: runs without a job, and unused shared objects.
+    """Delete runs without a job that are a week old, and shared objects that no run uses. Killed sessions leave both.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def discard_leftovers(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob |
 
 def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
     """Return the job of a run; None if it has none."""
-    # A complete record is enough, and saves reading the manifest. Only an incomplete one needs a look in Batch.
+    # A complete record is enough, and saves reading the manifest. Only an incomplete one needs a call to Batch.
     try:
         record = json.loads(cloud.storage.get(keys.submission))
     except ResourceDoesNotExistException:

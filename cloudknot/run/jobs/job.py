@@ -153,7 +153,7 @@ class BatchJob:
 
     @property
     def states(self) -> Mapping[str, int]:
-        """Number of child jobs in each Batch state, from the last look of this job's collector. Empty without one."""
+        """Number of child jobs in each Batch state when this session last asked Batch. Empty if it has not."""
         return self._opened[0].states if self._opened else {}
 
     @property
@@ -274,7 +274,7 @@ class BatchJob:
 
     def _ensure_collection(self, progress: Progress | None = None) -> Collection:
         """Return the collection in this session, or start one."""
-        # The lock covers the look for rounds and the new future: a future serves only the rounds that its collector
+        # The lock covers the search for rounds and the new future: a future serves only the rounds that its collector
         # knew when it ended.
         with self._view.lock:
             collection = self._current_collection()
@@ -512,7 +512,7 @@ class BatchJob:
             self.terminate("Clobbered")
             # A child that is being stopped still stores its results, so the deletion waits for it.
             if not self._view.has_stopped():
-                # Another session may have submitted a retry meanwhile.
+                # Another session may have submitted a retry in the meantime.
                 self.terminate("Clobbered")
                 self._view.has_stopped()
         discard_run(self._cloud, self.keys)

@@ -1,6 +1,6 @@
 """Dependencies of a map: other Batch jobs, and the source run if its results are the elements.
 
-The results of a source are already in S3, so they never pass through the client.
+The results of a source run are already in S3, so they never pass through the client.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Source:
         return 1 if self.gather else self.run.manifest.count
 
     def manifest_fields(self) -> dict[str, object]:
-        """Return the fields of the other run's manifest that describe its source."""
+        """Return the fields of the other run's manifest that describe its source run."""
         return {
             "source": self.run.keys.url,
             "source_count": self.run.manifest.count,
@@ -91,7 +91,7 @@ def dependencies_of(depends_on: Sequence[str], source: Source | None, manifest: 
         The jobs are more than Batch allows.
     """
     common: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
-    # An ended source is left out. Batch would fail the whole map for one failed element of it, or refuse an id that it
+    # An ended source run is left out. Batch would fail the map for one failed element of it, or refuse an id that it
     # has forgotten. All results that will ever exist are in S3 already.
     live = source.live_job_ids() if source else []
     per_child: tuple[str, ...] = ()
@@ -108,13 +108,13 @@ def dependencies_of(depends_on: Sequence[str], source: Source | None, manifest: 
 
 
 def _job_type(source: Source) -> str:
-    """Return how the newest round of the source was submitted."""
+    """Return how the newest round of the source run was submitted."""
     # A retry is an array of the failed elements, so its children do not match those of another map.
     return "retry" if source.run.retried else source.run.manifest.job_type
 
 
 def _chunks_match(source: Source, live: Sequence[str], manifest: Manifest) -> bool:
-    """Return whether child n of the run needs only the results of child n of the source."""
+    """Return whether child n of the run needs only the results of child n of the source run."""
     source_manifest = source.run.manifest
     return (
         len(live) == 1
@@ -160,7 +160,7 @@ def refuse_too_many(number: int) -> None:
 
 
 def refuse_other_bucket(source: Source, bucket: str) -> None:
-    """Raise `CloudknotInputError` if the results of the source are not in the bucket that the jobs can read."""
+    """Raise `CloudknotInputError` if the results of the source run are not in the bucket that the jobs can read."""
     if source.run.keys.bucket != bucket:
         refuse(
             problem=f"The results of the job {source.run.job_id} are in the bucket {source.run.keys.bucket}, which "

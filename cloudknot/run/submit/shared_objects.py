@@ -39,7 +39,7 @@ def _claim(storage: Storage, key: str, run_id: str) -> Claim | None:
     storage.put(_mark(key, USED_BY, run_id), b"")
     stored = set(storage.keys(_folder(key)))
     if _runs_with_mark(stored, key, GIVEN_UP_BY):
-        # The other release may have seen this mark and kept the object. Without this release it would stay for ever.
+        # The other release may have seen this mark and kept the object. Without this release it would stay forever.
         release(storage, key, run_id)
         return None
     return Claim(key, key not in stored)
@@ -65,7 +65,7 @@ def release(storage: Storage, key: str, run_id: str) -> None:
 
 
 def discard_unused(storage: Storage, knot: str, now: datetime | None = None) -> None:
-    """Delete leftovers of killed sessions older than a week: old marks, and objects that only deleted runs used."""
+    """Delete old marks, and objects that only deleted runs used. Both are from killed sessions, and a week old."""
     folder = f"{RUNS}/{knot}/"
     long_ago = (now or datetime.now(UTC)) - ABANDONED
     runs: set[str] | None = None

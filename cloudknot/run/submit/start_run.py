@@ -109,7 +109,7 @@ def start_run(
         An element cannot be pickled, or the elements are too many for the chunk size. Nothing was submitted, and no
         object of the run is left in S3.
     ResourceDoesNotExistException
-        The source was deleted. Nothing was submitted.
+        The source run was deleted. Nothing was submitted.
     """
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     check_kwargs(program, options.kwargs, options.starmap)
@@ -152,7 +152,7 @@ def _store(
     try:
         if isinstance(inputs, Source):
             refuse_other_bucket(inputs, keys.bucket)
-            # Raises if the source was deleted.
+            # Only for its error: jobs could not read the results of a deleted source run.
             read_manifest(cloud, inputs.run.keys, inputs.run.job_id)
             stored, fields = StoredInputs(inputs.count, 0), {**fields, **inputs.manifest_fields()}
             if inputs.function:
@@ -247,7 +247,7 @@ def _chunksize(
     """Return the number of elements for each child job."""
     if options.job_type == "independent":
         return 1
-    # The chunk size of the source lets each child wait for one child of the source.
+    # The chunk size of the source run lets each child wait for one child of it.
     default = source.run.manifest.chunksize if source and not source.gather else 1
     automatic = is_automatic(count, options.chunksize, default)
     seconds = measured_seconds(cloud, keys, target.image) if automatic else None

@@ -327,6 +327,6 @@ def read_record(cloud: Cloud, submission: Submission) -> Record | None:
         return None
     record["job_ids"] = job_ids
     if stored is None:
-        # Another session may have stored the same record meanwhile.
+        # Another session may have stored the same record in the meantime.
         cloud.storage.put_new(submission.record_key, _to_json(record))
     return record

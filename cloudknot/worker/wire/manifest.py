@@ -27,11 +27,11 @@ class Manifest:
     kwargs, kwargs_size : str, int
         Key and bytes of the keyword arguments of all elements. Empty without any.
     source : str
-        URL of the source, the run with the results that are the inputs. Empty for stored inputs.
+        URL of the source run, the one with the results that are the inputs. Empty for stored inputs.
     source_count, source_chunksize, source_job : int, int, str
-        Elements, elements of a child, and Batch job of the source.
+        Elements, elements of a child, and Batch job of the source run.
     gather : bool
-        Whether the input is the list of all results of the source, instead of one result for each element.
+        Whether the input is the list of all results of the source run, instead of one result for each element.
     own_function : bool
         Whether the run brings its own function, in place of the image's.
     job_type, job_queue, job_definition : str
