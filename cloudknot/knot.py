@@ -319,7 +319,7 @@ class Knot:
             Submit one array job (the default), or one Batch job for each element.
         chunksize : int or "auto", optional
             Elements in each child job. Default: as in the other map, else 1. Over 10,000 elements get 500 or more
-            child jobs. ``"auto"``: jobs of one to four minutes by the times of earlier maps, or as many as can run.
+            child jobs. ``"auto"``: one to four minutes each, by times of earlier maps, or as many as can run at once.
         depends_on : MapFuture, BatchJob, str, or a sequence of them, optional
             Up to 20 jobs that must succeed before this one starts.
         progress : bool, optional

@@ -1,7 +1,7 @@
 """The progress line of a map: a bar on a terminal and in a notebook, elsewhere one line at the end.
 
 The collector passes the numbers that it has anyway, so progress costs no calls. An error in the display never stops
-the map. Output of the user's program stays as it is.
+the map. Output of the user's script stays as it is.
 """
 
 from __future__ import annotations

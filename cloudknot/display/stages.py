@@ -25,7 +25,7 @@ class Stages:
     def stage(self, description: str) -> Iterator[None]:
         """Announce the stage unless the block ends before the delay."""
         timer = threading.Timer(self._delay, self._announce, [f"{description} ..."])
-        # A timer that has not fired yet does not hold up the end of the program.
+        # A timer that has not fired yet does not hold up the end of the script.
         timer.daemon = True
         if self._shown:
             timer.start()

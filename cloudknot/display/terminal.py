@@ -122,7 +122,7 @@ def _new_progress() -> Progress:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    # Output of the user's program on the same terminal appears above the bars. If stdout is a file or a pipe, rich
+    # Output of the user's script on the same terminal appears above the bars. If stdout is a file or a pipe, rich
     # must not redirect it, because it would send it to stderr. Interactive sessions handle stdout themselves.
     same_terminal = sys.stdout.isatty() and not at_prompt() and "IPython" not in sys.modules
     columns = columns_of(console.width)

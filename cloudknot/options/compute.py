@@ -154,7 +154,7 @@ def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str 
             )
 
 
-# The frames from warn_about_costs up to Knot(...) and its caller. So a warning names a line of the user's program.
+# The frames from warn_about_costs up to Knot(...) and its caller. So a warning names a line of the user's script.
 KNOT_CALLER = 9
 
 

@@ -212,7 +212,7 @@ class Collector:
         while (remaining := end - self._clock()) > 0:
             if self._stop.wait(min(remaining, EXIT_CHECK)):
                 return True
-            # The interpreter waits for this thread when it ends. A program that only submitted must end at once. One
+            # The interpreter waits for this thread when it ends. A script that only submitted must end at once. One
             # with callbacks that have not run must wait for them, as with `concurrent.futures`.
             if not threading.main_thread().is_alive() and self._leave():
                 return True

@@ -95,7 +95,7 @@ class Pack(Sequence[Envelope]):
     def __init__(self, data: bytes) -> None:
         magic, self._count = _HEADER.unpack_from(data)
         if magic != _MAGIC:
-            raise ValueError("This object is not a cloudknot pack.")
+            raise ValueError("This object is not a pack of cloudknot outcomes.")
         self._data = data
         self._payloads = head_size(self._count)
 
