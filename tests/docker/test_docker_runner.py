@@ -179,7 +179,7 @@ def test_job_over_its_memory_fails_with_reason_and_exit_code_of_aws(batch, image
     assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
 
 
-def test_job_killed_otherwise_is_not_reported_as_out_of_memory(batch, image):
+def test_reason_of_job_killed_by_signal_does_not_mention_memory(batch, image):
     # The kernel ignores SIGKILL from PID 1 to itself, so an init process must be PID 1.
     job = run(
         batch,
@@ -319,7 +319,7 @@ class Forwarder(socketserver.BaseRequestHandler):
             sink.shutdown(socket.SHUT_WR)
 
 
-def test_job_on_vanished_engine_fails_as_on_lost_host(engine, image, machine, login, tmp_path, monkeypatch):
+def test_job_fails_with_lost_host_reason_when_engine_vanishes(engine, image, machine, login, tmp_path, monkeypatch):
     engine_socket = BreakableSocket(tmp_path / "engine", os.environ["DOCKER_HOST"].removeprefix("unix://"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine")
     with ck.LocalCloud(tmp_path / "own", runner="docker", registry=machine.registry) as cloud:

@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 EXAMPLE = ROOT / "examples" / "imagej_particles" / "track.py"
 
 
-def test_imagej_example_finds_particles_within_half_a_pixel(cloud, machine):
+def test_imagej_example_finds_particles_within_half_pixel(cloud, machine):
     env = {
         **os.environ,
         "PYTHONPATH": str(EXAMPLE.parents[2]),

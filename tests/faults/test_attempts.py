@@ -37,7 +37,9 @@ def stored_within_a_second(cloud, keys, index):
 
 
 @pytest.mark.parametrize(("count", "chunksize"), [(1, 1), (4, 1), (12, 6)])
-def test_later_session_reads_shown_results_of_overlapping_attempts(cloud, knot_of, switches, count, chunksize):
+def test_later_session_reads_same_results_as_first_despite_overlapping_attempts(
+    cloud, knot_of, switches, count, chunksize
+):
     """Each attempt computes different results, so a later session could read other results than the future showed."""
     # Batch gives up each first attempt just before its element ends.
     with switches.on(Faults(kills=(Kill("host", after=0.3, overlap=True),))):

@@ -101,7 +101,7 @@ def exit_at_five(folder, index):
     return index
 
 
-def test_element_that_ends_its_process_fails_its_chunk_only_until_retry(knot_of, tmp_path):
+def test_retry_fails_only_for_element_that_ended_its_process(knot_of, tmp_path):
     future = knot_of(exit_at_five).map(inputs(tmp_path, 10), starmap=True, chunksize=4)
     with pytest.raises(
         ck.WorkerDiedError,
@@ -487,7 +487,7 @@ def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):
     assert refused == ["PutObject"]
 
 
-def test_forgotten_job_has_status_from_its_results_as_dependency_too(cloud, knot_of, switches, tmp_path):
+def test_results_determine_status_of_forgotten_job_that_map_depends_on(cloud, knot_of, switches, tmp_path):
     knot = knot_of(fail_without_file)
     failed, succeeded = knot.map(inputs(tmp_path, 2), starmap=True), knot.map([(str(tmp_path), 1)], starmap=True)
     for future in (failed, succeeded):

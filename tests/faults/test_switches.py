@@ -81,7 +81,7 @@ def test_errors_come_at_their_rate_and_repeat_with_same_seed(switches, client, b
     assert codes() == first
 
 
-def test_errors_keep_cloud_from_carrying_out_write(switches, client, bucket):
+def test_injected_error_prevents_write(switches, client, bucket):
     with switches.on(Faults(errors=1)):
         assert outcome(lambda: client("s3").put_object(Bucket=bucket, Key="refused", Body=b"x")) is not None
         # An answer to HEAD has no body for a code, so botocore uses the HTTP status.
@@ -89,7 +89,7 @@ def test_errors_keep_cloud_from_carrying_out_write(switches, client, bucket):
     assert outcome(lambda: client("s3").get_object(Bucket=bucket, Key="refused")) == "NoSuchKey"
 
 
-def test_dropped_answer_belongs_to_write_that_was_carried_out(switches, client, bucket):
+def test_dropped_answer_does_not_prevent_write(switches, client, bucket):
     with switches.on(Faults(dropped=1, limit=1)):
         with pytest.raises(ConnectionClosedError):
             client("s3").put_object(Bucket=bucket, Key="written", Body=b"all of it")

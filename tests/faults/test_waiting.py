@@ -128,7 +128,7 @@ def test_wait_does_not_count_sleep_of_machine_as_silence():
     assert awake.index(True) == (1800 - LONGEST_POLL) / 60 - 1
 
 
-def test_answer_restarts_patience_of_wait():
+def test_answer_from_cloud_resets_outage_timer():
     limits, error = Limits(), CloudError("no answer")
     timer = OutageTimer(limits, limits.clock)
     for _ in range(10):
@@ -151,7 +151,7 @@ def test_wait_gives_up_at_once_without_patience():
     assert fail_to_look(OutageTimer(limits, limits.clock), limits, 0, CredentialsError("expired"))
 
 
-def test_five_waits_warn_once_for_each_outage(caplog):
+def test_five_concurrent_waits_issue_one_warning_for_each_outage(caplog):
     caplog.set_level(logging.WARNING, logger="cloudknot")
     limits, gone, expired = Limits(), CloudError("no answer"), CredentialsError("expired")
     timers = [OutageTimer(limits, limits.clock) for _ in range(5)]
@@ -182,7 +182,9 @@ def test_clouds_with_same_login_share_outages(tmp_path):
 
 
 @pytest.mark.parametrize("faults", [{"expired": True}, {"silent": True}])
-def test_waits_for_several_maps_warn_once_of_outage(cloud, knot_of, switches, caplog, tmp_path, faults):
+def test_concurrent_waits_for_several_maps_issue_one_warning_of_outage(
+    cloud, knot_of, switches, caplog, tmp_path, faults
+):
     """Three maps with four futures: the first map has a second future, as in another session."""
     caplog.set_level(logging.WARNING, logger="cloudknot")
     # Calls through `LocalCloud` repeat a request for longer than this test lasts.
@@ -246,7 +248,9 @@ GIVE_UPS = {
 
 
 @pytest.mark.parametrize(("faults", "error_class", "message"), GIVE_UPS.values(), ids=GIVE_UPS)
-def test_new_future_continues_after_wait_gave_up(cloud, knot_of, switches, tmp_path, faults, error_class, message):
+def test_new_future_of_job_continues_after_earlier_future_gave_up(
+    cloud, knot_of, switches, tmp_path, faults, error_class, message
+):
     job = knot_of(wait_for).map([str(tmp_path / "one"), str(tmp_path / "two")]).job
     later = ck.BatchJob(job.job_id, cloud=ImpatientCloud(cloud, patience=0.5))
     future = later.future()

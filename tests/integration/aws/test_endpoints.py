@@ -17,12 +17,12 @@ def account(cloud, monkeypatch):
     return cloud
 
 
-def test_endpoint_argument_overrides_the_environment(account, monkeypatch):
+def test_endpoint_argument_overrides_environment(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", ELSEWHERE)
     assert Cloud(endpoint_url=account.endpoint_url).account == account.account
 
 
-def test_cloud_calls_the_endpoint_in_the_environment(account, monkeypatch):
+def test_cloud_calls_endpoint_in_environment(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", account.endpoint_url)
     cloud = Cloud(bucket="by-the-environment")
     assert cloud.account == account.account
@@ -31,7 +31,7 @@ def test_cloud_calls_the_endpoint_in_the_environment(account, monkeypatch):
     assert cloud.storage.get("a/key") == b"content"
 
 
-def test_cloud_calls_the_endpoint_of_a_single_service(account, monkeypatch):
+def test_cloud_calls_endpoint_of_single_service(account, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", ELSEWHERE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", account.endpoint_url)
     cloud = Cloud()
@@ -39,7 +39,7 @@ def test_cloud_calls_the_endpoint_of_a_single_service(account, monkeypatch):
     assert cloud.client("batch").meta.endpoint_url == ELSEWHERE
 
 
-def test_cloud_calls_the_endpoint_of_its_profile(account, monkeypatch, tmp_path):
+def test_cloud_calls_endpoint_of_its_profile(account, monkeypatch, tmp_path):
     config = tmp_path / "config"
     config.write_text(f"[profile here]\nregion = us-east-1\nendpoint_url = {account.endpoint_url}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -56,7 +56,7 @@ def test_cloud_calls_the_endpoint_of_its_profile(account, monkeypatch, tmp_path)
     assert cloud.storage.get("key") == b"content"
 
 
-def test_cloud_calls_aws_without_an_endpoint(account):
+def test_cloud_calls_aws_without_endpoint(account):
     cloud = Cloud("eu-west-1")
     assert cloud.client("s3").meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     assert cloud.client("batch").meta.endpoint_url == "https://batch.eu-west-1.amazonaws.com"

@@ -47,7 +47,7 @@ def expired_refresh():
 
 
 @pytest.mark.parametrize("refresh", [failing_refresh, expired_refresh])
-def test_plain_request_of_the_worker_returns_false_without_new_credentials(cloud, refresh):
+def test_plain_request_of_worker_returns_false_without_new_credentials(cloud, refresh):
     # botocore refreshes credentials that expire within ten minutes.
     soon = datetime.now(UTC) + timedelta(minutes=5)
 

@@ -79,7 +79,7 @@ def foreign_requests(cloud):
 
 
 @pytest.mark.contract
-def test_job_has_the_credentials_of_its_role_only(place, knot_of):
+def test_job_has_credentials_of_its_role_only(place, knot_of):
     (shown,) = knot_of(credentials_of_this_job).map([0]).result(300)
     assert shown["method"] == "container-role"
     assert ":assumed-role/default-cloudknot-pars-JobRole" in shown["identity"]
@@ -103,7 +103,7 @@ def test_job_can_access_runs_and_nothing_else(place, knot_of):
         assert f"no identity-based policy allows the {action} action" in message
 
 
-def test_missing_key_is_access_denied_for_a_job(place, knot_of):
+def test_job_gets_access_denied_for_missing_key(place, knot_of):
     missing = ("s3", "get_object", {"Bucket": place.cloud.bucket, "Key": "cloudknot.jobs/not-there"})
     ((code, message),) = knot_of(attempt).map([missing]).result(300)
     # S3 reports a missing key only to callers that may list the whole bucket. The role may list one prefix only.
@@ -111,7 +111,7 @@ def test_missing_key_is_access_denied_for_a_job(place, knot_of):
     assert "s3:ListBucket" in message
 
 
-def test_job_has_the_policies_of_its_pars(cloud):
+def test_job_has_policies_of_its_pars(cloud):
     cloud.client("s3").create_bucket(Bucket="of-the-lab")
     requests = [
         ("s3", "put_object", {"Bucket": "of-the-lab", "Key": "k", "Body": b"1"}),
@@ -147,7 +147,7 @@ class TestEndpoint:
         connection.close()
         return answer.status, body
 
-    def test_endpoint_answers_only_requests_with_the_token(self, variables):
+    def test_endpoint_answers_only_requests_with_token(self, variables):
         uri, file = address_and_token(variables)
         assert self.get(uri)[0] == 403
         assert self.get(uri, Authorization="guessed")[0] == 403
@@ -158,11 +158,11 @@ class TestEndpoint:
             ["AccessKeyId", "Expiration", "RoleArn", "SecretAccessKey", "Token"],
         )
 
-    def test_only_the_owner_can_read_the_token(self, variables):
+    def test_only_owner_can_read_token(self, variables):
         directory = Path(variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).parent
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
-    def test_access_key_of_a_job_is_refused_without_its_session_token(self, cloud, variables):
+    def test_access_key_of_job_is_refused_without_its_session_token(self, cloud, variables):
         uri, file = address_and_token(variables)
         credentials = json.loads(self.get(uri, Authorization=Path(file).read_text())[1])
         key = {

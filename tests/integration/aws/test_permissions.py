@@ -82,7 +82,7 @@ def denial_in(error):
 
 
 class TestWholePolicies:
-    def test_user_with_run_policy_uses_an_existing_knot(self, users, shared):
+    def test_user_with_run_policy_uses_existing_knot(self, users, shared):
         knot = ck.Knot(name="shared", cloud=users.with_policy(documents("run")))
         future = knot.map([3, 4])
         assert future.result(300) == [9, 16]
@@ -91,7 +91,7 @@ class TestWholePolicies:
         assert knot.map(["sleep"]).cancel()
         future.job.clobber()
 
-    def test_user_with_create_policy_creates_updates_and_clobbers_a_knot(self, users, owner):
+    def test_user_with_create_policy_creates_updates_and_clobbers_knot(self, users, owner):
         cloud = users.with_policy(documents("create"))
         knot = ck.Knot(name="own", func=work, cloud=cloud, volume_size=50, aws_resource_tags={"Lab": "7"})
         assert knot.map([5]).result(300) == [25]
@@ -109,7 +109,7 @@ class TestWholePolicies:
         with pytest.raises(ck.CloudknotInputError, match=r"does not exist in .* or is not shared with your account"):
             ck.Knot(name="named", func=work, cloud=cloud, ec2_key_pair="lab", image_id="ami-00000000")
 
-    def test_user_with_create_policy_creates_the_first_spot_knot(self, users, owner):
+    def test_user_with_create_policy_creates_first_spot_knot(self, users, owner):
         # An account gets the role for Spot with its first use. Delete it to repeat that first use.
         for role in owner.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             owner.call("iam", "delete_role", RoleName=role["RoleName"])
@@ -119,13 +119,13 @@ class TestWholePolicies:
         assert "spot-cloudknot" not in [stack.name for stack in all_stacks(owner)]
         ck.Knot(name="spot", func=work, cloud=users.with_policy(documents("create")), bid_percentage=60).clobber()
 
-    def test_user_with_create_policy_creates_and_clobbers_a_network(self, users):
+    def test_user_with_create_policy_creates_and_clobbers_network(self, users):
         cloud = users.with_policy(documents("create"))
         pars = ck.Pars("wide", use_default_vpc=False, batch_service_role_name="batchy", cloud=cloud)
         assert len(pars.subnets) == 2
         pars.clobber()
 
-    def test_user_without_make_networks_uses_the_default_vpc_and_deletes_no_route(self, users, owner):
+    def test_user_without_make_networks_statement_uses_default_vpc_and_cannot_delete_route(self, users, owner):
         cloud = users.with_policy(documents("create", "MakeNetworks"))
         pars = ck.Pars("narrow", cloud=cloud)
         ck.Knot(name="narrow", func=work, pars=pars, cloud=cloud, volume_size=50).clobber()
@@ -167,7 +167,7 @@ class TestWholePolicies:
             assert row[1] == "others"
 
 
-def test_permissions_command_fills_in_the_account_of_the_credentials(owner, monkeypatch):
+def test_permissions_command_fills_in_account_of_credentials(owner, monkeypatch):
     for name, value in owner.environment().items():
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(main, ["permissions", "run"])
@@ -202,7 +202,7 @@ class TestEnforcement:
         with pytest.raises(ck.CredentialsError, match="InvalidClientTokenId"):
             cloud.call("sts", "get_caller_identity")
 
-    def test_changed_policy_applies_to_the_next_call(self, users, owner):
+    def test_changed_policy_takes_effect_at_next_call(self, users, owner):
         cloud = users.with_policy(documents("run"))
         name = owner.call("iam", "get_access_key_last_used", AccessKeyId=cloud.environment()["AWS_ACCESS_KEY_ID"])
         with pytest.raises(ck.PermissionDeniedError):
@@ -249,7 +249,7 @@ class TestEnforcement:
     @pytest.mark.parametrize(
         "path", ["/_cloudknot/status", "/_cloudknot/stop", "/_cloudknot/faults", "/moto-api/data.json"]
     )
-    def test_only_the_owner_can_call_the_clouds_own_paths(self, users, path):
+    def test_only_owner_can_call_clouds_own_paths(self, users, path):
         from urllib.request import Request, urlopen
 
         from cloudknot.local.iam.signing import AccessKey, sign
@@ -263,7 +263,7 @@ class TestEnforcement:
         with pytest.raises(OSError, match="403"):
             urlopen(Request(cloud.endpoint_url + path, b"{}", headers, method="POST"), timeout=10)
 
-    def test_cloud_without_iam_accepts_only_the_owners_key(self, cloud):
+    def test_cloud_without_iam_accepts_only_owners_key(self, cloud):
         cloud.call("iam", "create_user", UserName="outsider")
         key = cloud.call("iam", "create_access_key", UserName="outsider")["AccessKey"]
         keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
@@ -271,7 +271,7 @@ class TestEnforcement:
         with pytest.raises(ClientError, match="InvalidClientTokenId"):
             client.get_caller_identity()
 
-    def test_session_with_iam_refuses_a_cloud_that_runs_without_it(self, cloud):
+    def test_session_with_iam_refuses_cloud_that_runs_without_it(self, cloud):
         with pytest.raises(ck.CloudknotConfigurationError, match="iam False"):
             ck.LocalCloud(cloud.directory, iam=True).start()
 
@@ -365,14 +365,12 @@ STEPS = {
 """The step that fails without a statement, by the statement's Sid."""
 
 
-def test_every_statement_has_a_step():
+def test_steps_cover_every_statement_in_order():
     assert list(STEPS) == [grant.sid for grant in GRANTS]
 
 
 @pytest.mark.parametrize("grant", GRANTS, ids=lambda grant: grant.sid)
-def test_step_without_its_statement_fails_and_the_error_names_the_statement(
-    grant, users, owner, shared, tmp_path, monkeypatch
-):
+def test_error_for_denied_step_names_missing_statement(grant, users, owner, shared, tmp_path, monkeypatch):
     bucket = ""
     # A bucket of its own, since the other tests use the default one.
     if grant.sid in ("MakeBucket", "DeleteBucket"):

@@ -54,7 +54,7 @@ def get_object_requests(cloud):
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(("start", "end"), [(0, None), (0, 10), (7, 300), (255, None), (200, 10_000)])
-def test_fetch_returns_the_bytes_of_get_object_in_one_request(cloud, operations, key, start, end):
+def test_fetch_returns_bytes_of_get_object_in_one_request(cloud, operations, key, start, end):
     data = bytes(range(256))
     cloud.storage.put(key, data)
     operations.clear()
@@ -64,7 +64,7 @@ def test_fetch_returns_the_bytes_of_get_object_in_one_request(cloud, operations,
     assert cloud.storage.get(key, start, end) == data[start:end]
 
 
-def test_missing_key_is_left_to_get_object(cloud, operations):
+def test_fetch_of_missing_key_calls_only_get_object(cloud, operations):
     with pytest.raises(ResourceDoesNotExistException):
         cloud.storage.fetch("missing")
     assert operations == ["GetObject"]
@@ -107,7 +107,7 @@ def test_session_with_renewed_credentials_uses_plain_requests_again(cloud, opera
     assert (operations, get_object_requests(cloud) - before) == ([], 2)
 
 
-def test_plain_requests_need_only_the_clients_meta(cloud):
+def test_plain_requests_need_only_clients_meta(cloud):
     """`PlainRequests` must not use private names of a client. Other versions of botocore may rename them."""
     cloud.storage.put("kept", b"x")
 
@@ -117,7 +117,7 @@ def test_plain_requests_need_only_the_clients_meta(cloud):
     assert PlainRequests(cloud.door._botocore, OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
 
 
-def test_plain_request_goes_to_the_regions_endpoint_on_aws():
+def test_plain_request_goes_to_regions_endpoint_on_aws():
     session = Session()
     session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret")
     sent = []
@@ -164,7 +164,7 @@ def test_quick_parser_reads_timestamps_as_botocore_does(moment, form):
     assert parse(text).utcoffset() == parse_timestamp(text).utcoffset()
 
 
-def test_reader_finishes_its_read_when_another_is_refused_meanwhile(cloud):
+def test_plain_request_completes_although_concurrent_one_is_refused(cloud):
     """The other reader is refused while this one signs. Signing may take long, since it may renew credentials."""
     cloud.storage.put("beside", b"x")
 

@@ -99,7 +99,7 @@ EARLY = "Signature not yet current: 20261124T080000Z is still later than 2026112
         ),
     ],
 )
-def test_answer_of_aws_becomes_an_error_with_its_cause(service, status, code, message, kind, pattern):
+def test_answer_of_aws_becomes_error_with_its_cause(service, status, code, message, kind, pattern):
     error = error_for(service, status, code, message)
     assert type(error) is kind
     assert message in str(error)
@@ -117,7 +117,7 @@ def test_throttling_error_names_its_code_and_operation():
 
 
 @pytest.mark.parametrize(("region", "hints"), [("us-east-1", False), ("af-south-1", True), ("cn-north-1", False)])
-def test_unknown_key_error_suggests_enabling_an_opt_in_region(region, hints):
+def test_unknown_key_error_suggests_enabling_opt_in_region(region, hints):
     from botocore.exceptions import ClientError
 
     refused = ClientError({"Error": {"Code": "UnrecognizedClientException", "Message": "invalid"}}, "DescribeJobs")
@@ -126,7 +126,7 @@ def test_unknown_key_error_suggests_enabling_an_opt_in_region(region, hints):
     assert (f"enable-region --region-name {region}" in str(error)) is hints
 
 
-def test_misspelt_region_is_reported_with_near_matches():
+def test_error_for_misspelt_region_lists_near_matches():
     from botocore.exceptions import EndpointConnectionError
 
     unreachable = EndpointConnectionError(endpoint_url="https://batch.us-esat-1.amazonaws.com/")
@@ -138,7 +138,7 @@ def test_misspelt_region_is_reported_with_near_matches():
     assert "Check the network" in str(network)
 
 
-def test_missing_network_is_reported():
+def test_error_without_network_advises_to_check_network():
     # Nothing listens at the address of a server that has ended.
     with refusing_server("sts", 500, "X", "") as endpoint:
         pass
@@ -147,7 +147,7 @@ def test_missing_network_is_reported():
         door.call("sts", "get_caller_identity")
 
 
-def test_missing_sso_login_is_reported(tmp_path, monkeypatch):
+def test_error_without_sso_login_gives_login_command(tmp_path, monkeypatch):
     config = tmp_path / "config"
     config.write_text(
         "[profile lab]\nregion = us-east-1\nsso_session = lab\nsso_account_id = 123456789012\nsso_role_name = user\n"

@@ -140,7 +140,7 @@ def test_error_for_denied_bucket_names_missing_permission():
 
 
 @pytest.mark.parametrize("sse", ["AES256", "aws:kms"])
-def test_every_object_of_a_run_has_chosen_encryption(cloud, s3, sse, tmp_path, monkeypatch):
+def test_every_object_of_run_has_chosen_encryption(cloud, s3, sse, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "cloudknot"))
     ck.set_s3_params(bucket=f"encrypted-{sse.replace(':', '-').lower()}", sse=sse)
     session = ck.LocalCloud(cloud.directory)
@@ -185,7 +185,7 @@ def test_knots_with_different_buckets_both_run_maps(cloud, tmp_path, monkeypatch
         assert knot.map([-3]).result(120) == [3]
 
 
-def test_concurrent_sessions_all_get_the_bucket(cloud, s3):
+def test_concurrent_sessions_all_get_bucket(cloud, s3):
     with ThreadPoolExecutor(4) as pool:
         doors = [ck.LocalCloud(cloud.directory).door for _ in range(4)]
         futures = [pool.submit(Bucket(door, "made-at-once", "us-east-1").ensure, TAGS) for door in doors]

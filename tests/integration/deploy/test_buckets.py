@@ -82,7 +82,7 @@ def test_new_bucket_setting_moves_knot_and_keeps_earlier_jobs(lab_knot, begin_se
         assert list(begin_session(bucket).storage.keys("")) == []
 
 
-def test_pars_of_another_session_lets_jobs_use_the_knots_bucket(lab_knot, begin_session):
+def test_pars_of_another_session_lets_jobs_use_knots_bucket(lab_knot, begin_session):
     other = begin_session()
     pars = ck.Pars(f"else-{secrets.token_hex(3)}", cloud=other)
     knot = ck.Knot(name=lab_knot.name, func=square, pars=pars, cloud=other)

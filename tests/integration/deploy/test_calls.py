@@ -98,7 +98,7 @@ def test_knot_reads_each_resource_once(calls_of_knot):
     assert calls_of_knot(cube) == FUNCTION_CHANGED
 
 
-def test_update_reads_the_stack_again_before_and_after(calls_of_knot):
+def test_update_reads_stack_before_and_after_its_write(calls_of_knot):
     """Another session may change the stack between the plan and the update, or during the update."""
     calls_of_knot(square)
     stack = "cloudformation:describe_stacks calls-cloudknot"
@@ -118,7 +118,7 @@ class RacingSession(CountingCloud):
         return super().call(service, operation, **arguments)
 
 
-def test_knot_clobbered_by_another_session_is_made_again(directory):
+def test_knot_clobbered_by_another_session_is_created_again(directory):
     first = ck.Knot(name="removed", func=square, cloud=ck.LocalCloud(directory))
     again = ck.Knot(name="removed", func=square, cloud=RacingSession(directory, first.clobber))
     assert again.stack_id != first.stack_id

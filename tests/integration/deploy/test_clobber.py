@@ -81,7 +81,7 @@ def test_later_clobber_deletes_pars_image_and_results(cloud, inventory_before):
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
-def test_clobbered_knot_cannot_delete_a_new_knot_of_its_name(own_cloud):
+def test_clobbered_knot_cannot_delete_new_knot_of_its_name(own_cloud):
     old = ck.Knot(name="anew", func=square, cloud=own_cloud)
     old.clobber()
     new = ck.Knot(name="anew", func=square, cloud=own_cloud)
@@ -200,7 +200,7 @@ def test_clobber_succeeds_after_resources_were_deleted_by_hand(cloud, inventory_
     assert inventory(cloud) == inventory_before
 
 
-def test_second_clobber_finishes_after_a_failed_one(cloud, inventory_before):
+def test_second_clobber_finishes_after_failed_one(cloud, inventory_before):
     pars = ck.Pars("held", cloud=cloud)
     attachment = {
         "RoleName": pars.job_role.rpartition("/")[2],
@@ -214,7 +214,7 @@ def test_second_clobber_finishes_after_a_failed_one(cloud, inventory_before):
     assert inventory(cloud) == inventory_before
 
 
-def test_delete_knot_removes_revisions_left_without_a_stack(cloud, inventory_before):
+def test_delete_knot_removes_revisions_left_without_stack(cloud, inventory_before):
     knot = ck.Knot(
         name="between", func=square, pars=ck.Pars("between", cloud=cloud), job_definition_name="mine", cloud=cloud
     )
@@ -285,7 +285,7 @@ def session_with_bucket(other_cloud, tmp_path, monkeypatch):
     return choose
 
 
-def test_clobber_all_with_results_deletes_bucket_that_cloudknot_made(session_with_bucket, run_command):
+def test_clobber_all_with_results_deletes_bucket_that_cloudknot_created(session_with_bucket, run_command):
     cloud = session_with_bucket("chosen-for-runs")
     cloud.storage.ensure_bucket({"Grant": "42"})
     cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")

@@ -51,7 +51,7 @@ def test_pars_with_taken_role_name_fails_and_leaves_nothing(cloud, inventory_bef
     assert inventory(cloud) == inventory_before
 
 
-def test_error_for_deleted_security_group_names_it_and_the_cause(cloud, pars):
+def test_error_for_deleted_security_group_names_it_and_cause(cloud, pars):
     cloud.call("ec2", "delete_security_group", GroupId=pars.security_group)
     with pytest.raises(
         ck.CannotCreateResourceException, match=r"ComputeEnvironment .*security group.*deleted outside"
@@ -59,7 +59,7 @@ def test_error_for_deleted_security_group_names_it_and_the_cause(cloud, pars):
         ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
 
 
-def test_error_for_failed_update_and_failed_rollback_names_the_repair(cloud, pars):
+def test_error_for_failed_update_and_failed_rollback_names_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)
@@ -71,7 +71,7 @@ def test_error_for_failed_update_and_failed_rollback_names_the_repair(cloud, par
     knot.clobber(clobber_image=True)
 
 
-def test_map_error_for_deleted_queue_names_the_repair(cloud, pars):
+def test_map_error_for_deleted_queue_names_repair(cloud, pars):
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     cloud.call("batch", "update_job_queue", jobQueue=knot.job_queue, state="DISABLED")
     cloud.call("batch", "delete_job_queue", jobQueue=knot.job_queue)

@@ -108,7 +108,7 @@ def assert_next_session_recovers(cloud, inventory_before):
 
 
 @pytest.mark.parametrize(("operation", "number", "when"), [*MAKING, *CLOBBERING])
-def test_next_session_recovers_from_kill_at_a_call(cloud, inventory_before, run_session, operation, number, when):
+def test_next_session_recovers_from_kill_at_call(cloud, inventory_before, run_session, operation, number, when):
     assert run_session(operation, number, when).returncode == -signal.SIGKILL
     assert_next_session_recovers(cloud, inventory_before)
 
@@ -143,7 +143,7 @@ def test_next_session_sets_lifecycle_policy_of_unfinished_repository(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_next_session_recovers_from_kill_at_an_update(cloud, inventory_before, run_session, when):
+def test_next_session_recovers_from_kill_at_update(cloud, inventory_before, run_session, when):
     ck.Knot(name="killed", func=double, pars=ck.Pars("killed", cloud=cloud), memory=600, max_vcpus=4, cloud=cloud)
     assert run_session("update_stack", 1, when).returncode == -signal.SIGKILL
     assert_next_session_recovers(cloud, inventory_before)

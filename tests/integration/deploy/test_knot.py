@@ -64,7 +64,7 @@ def test_unchanged_knot_is_reused_with_reads_only(cloud, second_cloud, own_envir
     assert reused.map([1]).result(LONG) == [3]
 
 
-def test_changed_function_registers_a_revision_and_no_stack_update(cloud, second_cloud, own_environments):
+def test_knot_with_changed_function_registers_revision_without_stack_update(cloud, second_cloud, own_environments):
     ck.Knot(name="edited", func=lambda x: x, cloud=cloud)
     environments = file_names(own_environments)
     recorder = Recorder(second_cloud)
@@ -90,7 +90,7 @@ def test_map_submits_one_job_for_any_number_of_elements(cloud, second_cloud):
 
 
 @pytest.mark.parametrize("failing", ["PutObject:submission.json", "SubmitJob:"])
-def test_failed_submission_leaves_no_job_in_the_history(cloud, second_cloud, failing):
+def test_failed_submission_leaves_no_job_in_history(cloud, second_cloud, failing):
     knot = ck.Knot(name="refused-map", func=triple, cloud=second_cloud)
     operation, _, key = failing.partition(":")
     submitted = []
@@ -112,7 +112,7 @@ def test_failed_submission_leaves_no_job_in_the_history(cloud, second_cloud, fai
     assert ck.Knot(name="refused-map", cloud=cloud).jobs == []
 
 
-def test_knot_resources_have_the_names_of_the_paper(cloud):
+def test_knot_resources_have_names_of_paper(cloud):
     knot = ck.Knot(name="named", func=triple, cloud=cloud, retries=2)
     assert knot.name == knot.knot_name == "named"
     assert knot.job_queue == "named-cloudknot-job-queue"
@@ -128,7 +128,7 @@ def test_knot_resources_have_the_names_of_the_paper(cloud):
     assert knot.docker_repo.name == "cloudknot"
 
 
-def test_objects_have_only_the_public_names_of_their_classes(cloud):
+def test_objects_have_only_public_names_of_their_classes(cloud):
     """A unit test compares the names of the classes with the reference page."""
     knot = ck.Knot(name="shown", func=triple, cloud=cloud)
     for public in (knot, knot.pars, knot.docker_repo):
@@ -147,12 +147,12 @@ def test_knot_without_function_connects_by_name_and_maps(cloud):
     assert connected.map([5]).result(LONG) == [15]
 
 
-def test_error_for_unknown_knot_asks_for_a_function(cloud):
+def test_error_for_unknown_knot_asks_for_function(cloud):
     with pytest.raises(ck.ResourceDoesNotExistException, match=r"no knot 'nowhere'.*func="):
         ck.Knot(name="nowhere", cloud=cloud)
 
 
-def test_clobbered_knot_refuses_map_until_it_is_made_again(cloud):
+def test_clobbered_knot_refuses_map_until_it_is_created_again(cloud):
     knot = ck.Knot(name="clobbered", func=triple, cloud=cloud)
     future = knot.map([1])
     future.result(LONG)
@@ -171,7 +171,7 @@ def version_of_six():
     return six.__version__
 
 
-def test_job_has_the_required_version_of_a_package(cloud):
+def test_job_has_required_version_of_package(cloud):
     knot = ck.Knot(name="six", func=lambda _: version_of_six(), requirements=["six==1.16.0"], cloud=cloud)
     assert knot.map([0]).result(LONG) == ["1.16.0"]
 
@@ -182,12 +182,12 @@ def importable_modules(names):
     return [name for name in names if importlib.util.find_spec(name)]
 
 
-def test_job_cannot_import_packages_of_the_session(knot_of):
+def test_job_cannot_import_packages_of_session(knot_of):
     names = ["boto3", "cloudpickle", "moto", "pytest", "cloudknot", "rich", "hypothesis"]
     assert knot_of(importable_modules).map([names]).result(LONG) == [["boto3", "cloudpickle"]]
 
 
-def test_error_for_failed_installation_shows_the_installers_output(cloud, own_environments):
+def test_error_for_failed_installation_shows_installers_output(cloud, own_environments):
     before = file_names(own_environments)
     with pytest.raises(ImageError, match="this-is-no-package-of-anybodys") as caught:
         ck.Knot(name="broken", func=triple, requirements=["this-is-no-package-of-anybodys==9.9"], cloud=cloud)
@@ -212,14 +212,14 @@ def test_error_for_failed_installation_shows_the_installers_output(cloud, own_en
         ({"requirements": ["not a requirement !"]}, "not a requirement"),
     ],
 )
-def test_bad_choice_is_refused_before_any_aws_call(cloud, choices, message):
+def test_knot_refuses_invalid_choice_before_any_aws_call(cloud, choices, message):
     recorder = Recorder(cloud)
     with pytest.raises(CloudknotInputError, match=message):
         ck.Knot(**{"name": "refused", "func": triple, "cloud": cloud, **choices})
     assert recorder.calls == []
 
 
-def test_error_for_unpicklable_function_names_the_variable(cloud):
+def test_error_for_unpicklable_function_names_variable(cloud):
     guard = threading.Lock()
 
     def guarded(x):

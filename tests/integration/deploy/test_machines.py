@@ -85,7 +85,7 @@ def test_machine_image_and_key_pair_are_looked_up_once(counting_cloud, find_imag
     assert not LOOKUPS & {*counting_cloud.service_calls}
 
 
-def test_new_instance_types_must_fit_the_knots_machine_image(counting_cloud, find_image):
+def test_new_instance_types_must_fit_knots_machine_image(counting_cloud, find_image):
     own = find_image("x86_64")
     ck.Knot(name="turned", func=square, image_id=own, cloud=counting_cloud)
     counting_cloud.forget()
@@ -104,7 +104,7 @@ def test_new_instance_types_must_fit_the_knots_machine_image(counting_cloud, fin
         ({"memory": 4000}, r"^memory=4000 does not fit .*memory=3961 or less"),
     ],
 )
-def test_changed_job_must_fit_the_knots_instance_types(counting_cloud, larger, message):
+def test_changed_job_must_fit_knots_instance_types(counting_cloud, larger, message):
     choices = {"instance_types": "c5.large", "memory": 1000}
     ck.Knot(name="grown", func=square, cloud=counting_cloud, **choices)
     counting_cloud.forget()
@@ -113,7 +113,7 @@ def test_changed_job_must_fit_the_knots_instance_types(counting_cloud, larger, m
     assert counting_cloud.writes == []
 
 
-def test_first_spot_knot_makes_the_service_linked_role_once(counting_cloud, cloud):
+def test_first_spot_knot_creates_service_linked_role_once(counting_cloud, cloud):
     linked_role(cloud, BATCH)  # The first knot of a new account makes this role, too.
     for role in counting_cloud.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
         counting_cloud.call("iam", "delete_role", RoleName=role["RoleName"])

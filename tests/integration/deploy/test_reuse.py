@@ -44,7 +44,7 @@ def environment_of(cloud, knot):
     return answer["computeEnvironments"][0]["computeResources"]
 
 
-def test_unchanged_knot_is_only_read_without_a_warning(counting_cloud, knot_warnings):
+def test_unchanged_knot_causes_only_read_calls_and_no_warning(counting_cloud, knot_warnings):
     first = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting_cloud)
     counting_cloud.calls.clear()
     second = ck.Knot(name="reuse-same", func=square, memory=500, cloud=counting_cloud)
@@ -67,7 +67,7 @@ def test_new_function_registers_one_revision_and_logs_one_line(counting_cloud, k
     assert knot.map([2]).result(LONG) == [8]
 
 
-def test_running_map_keeps_its_function_after_an_update(counting_cloud):
+def test_running_map_keeps_its_function_after_update(counting_cloud):
     running = ck.Knot(name="reuse-running", func=slow_square, cloud=counting_cloud).map([2, 3])
     newer = ck.Knot(name="reuse-running", func=cube, cloud=counting_cloud)
     assert newer.map([2, 3]).result(LONG) == [8, 27]
@@ -82,7 +82,7 @@ def test_knot_connected_by_name_has_its_latest_function(counting_cloud):
     assert connected.map([3]).result(LONG) == [9]
 
 
-def test_warning_names_changed_requirements_and_not_the_function(counting_cloud, knot_warnings):
+def test_warning_names_changed_requirements_and_not_function(counting_cloud, knot_warnings):
     ck.Knot(name="reuse-needs", func=square, requirements=["six==1.16.0"], cloud=counting_cloud)
     counting_cloud.calls.clear()
     ck.Knot(name="reuse-needs", func=square, requirements=[], cloud=counting_cloud)
@@ -90,7 +90,7 @@ def test_warning_names_changed_requirements_and_not_the_function(counting_cloud,
     assert [line.partition(": ")[2].partition(".")[0] for line in knot_warnings()] == ["requirements or base image"]
 
 
-def test_new_job_choices_register_a_revision(counting_cloud, knot_warnings):
+def test_knot_with_changed_job_choices_registers_revision(counting_cloud, knot_warnings):
     ck.Knot(name="reuse-job", func=square, cloud=counting_cloud)
     counting_cloud.calls.clear()
     knot = ck.Knot(name="reuse-job", func=square, memory=600, retries=2, timeout=90, cloud=counting_cloud)
@@ -99,7 +99,7 @@ def test_new_job_choices_register_a_revision(counting_cloud, knot_warnings):
     assert ck.Knot(name="reuse-job", cloud=counting_cloud).job_definition.retries == knot.job_definition.retries == 2
 
 
-def test_new_machine_choices_update_the_stack_once(counting_cloud, knot_warnings):
+def test_knot_with_changed_machine_choices_updates_stack_once(counting_cloud, knot_warnings):
     linked_role(counting_cloud, SPOT)
     ck.Knot(name="reuse-machines", func=square, cloud=counting_cloud)
     counting_cloud.calls.clear()
@@ -131,7 +131,7 @@ def test_update_leaves_desired_vcpus_to_batch(counting_cloud, knot_warnings):
         ({"instance_types": "fargate"}, "AWS cannot turn EC2 instances into Fargate"),
     ],
 )
-def test_change_of_a_fixed_choice_is_refused_before_any_write(counting_cloud, choice, message):
+def test_change_of_fixed_choice_is_refused_before_any_write(counting_cloud, choice, message):
     ck.Knot(name="reuse-fixed", func=square, cloud=counting_cloud)
     counting_cloud.calls.clear()
     with pytest.raises(ck.CloudknotInputError, match=rf"{message}.*another name.*clobber\(\)"):
@@ -139,7 +139,7 @@ def test_change_of_a_fixed_choice_is_refused_before_any_write(counting_cloud, ch
     assert counting_cloud.writes == []
 
 
-def test_warning_names_tags_that_an_existing_knot_does_not_get(counting_cloud, knot_warnings):
+def test_warning_names_tags_that_existing_knot_does_not_get(counting_cloud, knot_warnings):
     ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "a"}, cloud=counting_cloud)
     knot = ck.Knot(name="reuse-tags", func=square, aws_resource_tags={"Project": "b"}, cloud=counting_cloud)
     assert knot.tags["Project"] == "a"
@@ -161,7 +161,7 @@ def test_existing_pars_refuses_another_network(counting_cloud):
     own.clobber()
 
 
-def test_instance_types_missing_in_the_region_are_refused(counting_cloud):
+def test_instance_types_missing_in_region_are_refused(counting_cloud):
     counting_cloud.calls.clear()
     with pytest.raises(ck.CloudknotInputError, match=r"'c6i\.larg' .*us-east-1\. Near matches: c6i\.large") as caught:
         ck.Knot(name="reuse-types", func=square, instance_types=["m5", "c6i.larg"], cloud=counting_cloud)
@@ -195,7 +195,7 @@ def test_instance_types_are_looked_up_once(counting_cloud):
     ("types", "kind", "size"),
     [("fargate", "FARGATE", {}), ("fargate-spot", "FARGATE_SPOT", {"job_def_vcpus": 2, "memory": 4096})],
 )
-def test_fargate_knot_runs_a_map_and_is_reused(counting_cloud, types, kind, size):
+def test_fargate_knot_runs_map_and_is_reused(counting_cloud, types, kind, size):
     knot = ck.Knot(
         name=f"reuse-{types}", func=square, instance_types=types, max_vcpus=16, cloud=counting_cloud, **size
     )
@@ -247,7 +247,7 @@ def test_knot_has_its_own_log_group_until_it_is_clobbered(counting_cloud):
     assert list(future.job.logs(0)) == []
 
 
-def test_threads_that_make_one_knot_share_its_stack(counting_cloud):
+def test_threads_that_create_same_knot_share_its_stack(counting_cloud):
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(ck.Knot, name="reuse-threads", func=square, cloud=counting_cloud) for _ in range(3)]
         knots = [future.result() for future in futures]
@@ -287,7 +287,7 @@ def test_pars_keeps_policies_that_other_sessions_add_meanwhile(counting_cloud):
     pars.clobber()
 
 
-def test_concurrent_sessions_all_add_their_policies_to_a_pars(counting_cloud):
+def test_concurrent_sessions_all_add_their_policies_to_pars(counting_cloud):
     pars = ck.Pars("reuse-crowd", cloud=counting_cloud)
     wanted = ["AmazonS3FullAccess", "AmazonSQSFullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"]
     with ThreadPoolExecutor(len(wanted)) as pool:
@@ -311,7 +311,7 @@ print(knot.stack_id, knot.map([1, 2]).result(120))
 """
 
 
-def test_concurrent_processes_share_a_knot_and_run_their_own_functions(cloud, tmp_path):
+def test_concurrent_processes_share_knot_and_run_their_own_functions(cloud, tmp_path):
     start = str(time.time() + 3)
     processes = []  # All wait for `start`, so that they make the knot at once.
     for number in range(3):
@@ -336,7 +336,7 @@ def test_concurrent_processes_share_a_knot_and_run_their_own_functions(cloud, tm
         ),
     ],
 )
-def test_unknown_policy_is_refused_before_anything_is_made(tmp_path, policies, message):
+def test_unknown_policy_is_refused_before_any_write(tmp_path, policies, message):
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         before = inventory(cloud)
         with pytest.raises(ck.CloudknotInputError, match=message):
@@ -344,7 +344,7 @@ def test_unknown_policy_is_refused_before_anything_is_made(tmp_path, policies, m
         assert inventory(cloud) == before
 
 
-def test_unknown_policy_in_the_settings_is_refused_before_any_write(counting_cloud, tmp_path, monkeypatch):
+def test_unknown_policy_in_settings_is_refused_before_any_write(counting_cloud, tmp_path, monkeypatch):
     (tmp_path / "settings").write_text("[aws]\ns3-bucket-policy = AmazonS3FulAccess\n")
     monkeypatch.setenv("CLOUDKNOT_CONFIG_FILE", str(tmp_path / "settings"))
     with pytest.raises(
@@ -368,7 +368,7 @@ def test_warning_names_policies_that_reach_other_knots_once(tmp_path, caplog):
         assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
 
 
-def test_policies_beside_a_given_pars_are_refused(counting_cloud):
+def test_knot_refuses_pars_policies_together_with_pars(counting_cloud):
     pars = ck.Pars("reuse-beside", cloud=counting_cloud)
     counting_cloud.calls.clear()
     with pytest.raises(

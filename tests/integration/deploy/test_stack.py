@@ -123,7 +123,7 @@ def job_definition(cloud: Cloud, arn: str) -> dict[str, Any]:
     return revision
 
 
-def test_pars_uses_the_default_vpc_and_service_linked_roles(pars: Pars, cloud: CountingCloud) -> None:
+def test_pars_uses_default_vpc_and_service_linked_roles(pars: Pars, cloud: CountingCloud) -> None:
     vpc = cloud.call("ec2", "describe_vpcs", VpcIds=[pars.vpc])["Vpcs"][0]
     assert vpc["IsDefault"]
     subnets = cloud.call("ec2", "describe_subnets", SubnetIds=pars.subnets)["Subnets"]
@@ -135,7 +135,7 @@ def test_pars_uses_the_default_vpc_and_service_linked_roles(pars: Pars, cloud: C
     assert pars.tags["Name"] == "default"
 
 
-def test_pars_makes_named_roles_and_limits_jobs_to_the_bucket(cloud: CountingCloud) -> None:
+def test_pars_creates_named_roles_and_limits_jobs_to_bucket(cloud: CountingCloud) -> None:
     pars = Pars("lab", "batchy", "instancy", "spotty", policies="AmazonS3FullAccess", cloud=cloud)
     account = cloud.account
     assert pars.batch_service_role == f"arn:aws:iam::{account}:role/cloudknot/batchy"
@@ -152,7 +152,7 @@ def test_pars_makes_named_roles_and_limits_jobs_to_the_bucket(cloud: CountingClo
     assert {"Key": "Name", "Value": "lab"} in tags
 
 
-def test_pars_makes_a_vpc_of_its_own(cloud: CountingCloud) -> None:
+def test_pars_creates_its_own_vpc(cloud: CountingCloud) -> None:
     pars = Pars("own", use_default_vpc=False, ipv4_cidr="10.7.0.0/20", cloud=cloud)
     vpc = cloud.call("ec2", "describe_vpcs", VpcIds=[pars.vpc])["Vpcs"][0]
     assert (vpc["CidrBlock"], vpc["IsDefault"]) == ("10.7.0.0/20", False)
@@ -167,7 +167,7 @@ def test_pars_makes_a_vpc_of_its_own(cloud: CountingCloud) -> None:
     assert any(route.get("GatewayId", "").startswith("igw-") for route in routes)
 
 
-def test_pars_makes_a_vpc_in_an_account_without_a_default_one(cloud: CountingCloud) -> None:
+def test_pars_creates_vpc_in_account_without_default_vpc(cloud: CountingCloud) -> None:
     default = [{"Name": "is-default", "Values": ["true"]}]
     (vpc,) = cloud.call("ec2", "describe_vpcs", Filters=default)["Vpcs"]
     inside = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
@@ -202,19 +202,19 @@ def test_pars_adds_new_policies_to_its_earlier_ones(cloud: CountingCloud) -> Non
     ]
 
 
-def test_unknown_policy_is_refused_before_anything_is_made(cloud: CountingCloud) -> None:
+def test_unknown_policy_is_refused_before_any_write(cloud: CountingCloud) -> None:
     with pytest.raises(CloudknotInputError, match=r"'AmazonS3FulAccess' is not .*Near matches: AmazonS3FullAccess"):
         Pars(policies="AmazonS3FulAccess", cloud=cloud)
     assert Stack(cloud, "default-cloudknot-pars").state() is None
 
 
-def test_tags_beyond_the_size_limit_of_a_template_are_refused(cloud: CountingCloud) -> None:
+def test_tags_beyond_size_limit_of_template_are_refused(cloud: CountingCloud) -> None:
     with pytest.raises(CloudknotInputError, match=r"aws_resource_tags= is too long.*51,200"):
         Pars(aws_resource_tags={f"{number:0>100}": "v" * 256 for number in range(20)}, cloud=cloud)
     assert Stack(cloud, "default-cloudknot-pars").state() is None
 
 
-def test_warning_names_tags_that_an_existing_pars_does_not_get(
+def test_warning_names_tags_that_existing_pars_does_not_get(
     pars: Pars, cloud: CountingCloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     Pars(cloud=cloud)
@@ -263,7 +263,7 @@ def test_job_definition_has_default_container_properties(pars: Pars, cloud: Coun
     assert container["linuxParameters"] == {"initProcessEnabled": True}
 
 
-def test_machine_choices_reach_the_compute_environment(pars: Pars, cloud: CountingCloud) -> None:
+def test_compute_environment_has_chosen_machine_options(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, bid_percentage=60, volume_size=100, n_gpus=1, ec2_key_pair="lab", desired_vcpus=0, max_vcpus=16)
     computing = compute_environment(cloud)["computeResources"]
     assert computing["type"] == "SPOT"
@@ -276,13 +276,13 @@ def test_machine_choices_reach_the_compute_environment(pars: Pars, cloud: Counti
     assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == ("/dev/xvda", 100)
 
 
-def test_users_machine_image_reaches_the_compute_environment(pars: Pars, cloud: CountingCloud) -> None:
+def test_compute_environment_has_users_machine_image(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, image_id="ami-0123456789abcdef0")
     (configured,) = compute_environment(cloud)["computeResources"]["ec2Configuration"]
     assert configured == {"imageType": "ECS_AL2023", "imageIdOverride": "ami-0123456789abcdef0"}
 
 
-def test_unchanged_knot_is_only_read(pars: Pars, cloud: CountingCloud) -> None:
+def test_unchanged_knot_causes_only_read_calls(pars: Pars, cloud: CountingCloud) -> None:
     made = deploy(pars, timeout=600, retries=3)
     deploy(pars, timeout=600, retries=3)
     cloud.calls.clear()
@@ -292,7 +292,7 @@ def test_unchanged_knot_is_only_read(pars: Pars, cloud: CountingCloud) -> None:
     assert (again.stack_id, again.job_queue_arn, again.retries) == (made.stack_id, made.job_queue_arn, 3)
 
 
-def test_deploy_with_outdated_plan_reads_the_stack_again(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_with_outdated_plan_reads_stack_again(pars: Pars, cloud: CountingCloud) -> None:
     """Building an image can take so long that another session changes the stack meanwhile."""
     first = deploy(pars)
     plan = plan_for(pars)
@@ -304,13 +304,13 @@ def test_deploy_with_outdated_plan_reads_the_stack_again(pars: Pars, cloud: Coun
     assert again.max_vcpus == 256
 
 
-def test_deploy_reuses_a_knot_made_after_its_plan(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_reuses_knot_created_after_its_plan(pars: Pars, cloud: CountingCloud) -> None:
     plan = plan_for(pars)
     first = deploy(pars)
     assert deploy_knot(plan, Prerequisites(pars, first.image_uri)) == first
 
 
-def test_new_image_registers_a_revision(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_with_new_image_registers_revision(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     cloud.calls.clear()
     second = deploy(pars, "cloudknot:2")
@@ -323,7 +323,7 @@ def test_new_image_registers_a_revision(pars: Pars, cloud: CountingCloud) -> Non
     }
 
 
-def test_earlier_image_registers_a_revision_again(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_with_earlier_image_registers_revision_again(pars: Pars, cloud: CountingCloud) -> None:
     """A session that connects to the knot by name gets its latest function."""
     deploy(pars, "cloudknot:1")
     deploy(pars, "cloudknot:2")
@@ -336,7 +336,7 @@ def test_earlier_image_registers_a_revision_again(pars: Pars, cloud: CountingClo
 
 
 @pytest.mark.parametrize("retries", [1, 3])
-def test_job_choices_register_a_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
+def test_deploy_with_changed_job_choices_registers_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
     deploy(pars)
     cloud.calls.clear()
     made = deploy(pars, memory=500, timeout=90, retries=retries)
@@ -349,7 +349,7 @@ def test_job_choices_register_a_revision(pars: Pars, cloud: CountingCloud, retri
     assert {"type": "MEMORY", "value": "500"} in revision["containerProperties"]["resourceRequirements"]
 
 
-def test_changed_compute_choice_updates_the_stack(pars: Pars, cloud: CountingCloud) -> None:
+def test_deploy_with_changed_compute_choice_updates_stack(pars: Pars, cloud: CountingCloud) -> None:
     first = deploy(pars)
     cloud.calls.clear()
     second = deploy(pars, max_vcpus=100)
@@ -360,7 +360,7 @@ def test_changed_compute_choice_updates_the_stack(pars: Pars, cloud: CountingClo
     assert cloud.calls == ["describe_stacks", "describe_job_definitions"]
 
 
-def test_find_knot_returns_the_deployed_resources(pars: Pars, cloud: CountingCloud) -> None:
+def test_find_knot_returns_deployed_resources(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     made = deploy(pars, "cloudknot:2", retries=4)
     assert find_knot(CountingCloud(str(cloud.endpoint_url)), "pi-calc") == made
@@ -404,7 +404,7 @@ class RacingSession(CountingCloud):
             return super().call(service, operation, **arguments)
 
 
-def test_racing_sessions_keep_all_policies_and_buckets_of_a_pars(cloud: CountingCloud) -> None:
+def test_racing_sessions_keep_all_policies_and_buckets_of_pars(cloud: CountingCloud) -> None:
     policies, barrier = ["AmazonS3FullAccess", "AmazonSQSFullAccess"], threading.Barrier(2)
     sessions = [RacingSession(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
     with ThreadPoolExecutor(2) as pool:

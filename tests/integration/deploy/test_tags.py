@@ -97,7 +97,7 @@ def assert_tagged(cloud, before, excluded):
     return kinds
 
 
-def test_every_new_resource_has_the_users_tags(empty_cloud):
+def test_every_new_resource_has_users_tags(empty_cloud):
     cloud = empty_cloud
     cloud.call("iam", "create_service_linked_role", AWSServiceName="batch.amazonaws.com")
     before = inventory(cloud)
@@ -126,7 +126,7 @@ def read_file(path):
         return stream.read()
 
 
-def test_retry_and_reduce_of_a_later_session_have_the_knots_tags(cloud, tmp_path):
+def test_retry_and_reduce_of_later_session_have_knots_tags(cloud, tmp_path):
     knot = ck.Knot(name="tagged-again", func=read_file, aws_resource_tags=TAGS, cloud=cloud)
     future = knot.map([str(tmp_path / "missing"), str(tmp_path / "too")])
     assert isinstance(future[0].exception(120), FileNotFoundError)
@@ -140,7 +140,7 @@ def test_retry_and_reduce_of_a_later_session_have_the_knots_tags(cloud, tmp_path
     assert tags["cloudknot"] == "tagged-again-cloudknot"
 
 
-def test_shared_resources_keep_the_tags_of_the_first_knot(tmp_path, caplog):
+def test_shared_resources_keep_tags_of_first_knot(tmp_path, caplog):
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         ck.Knot(name="first", func=square, aws_resource_tags=TAGS, cloud=cloud)
         caplog.clear()
@@ -162,7 +162,7 @@ def launch_data(cloud, knot):
     return version["LaunchTemplateData"]
 
 
-def test_launch_template_gives_the_tags_to_disks(cloud):
+def test_launch_template_gives_tags_to_disks(cloud):
     choices = {"func": square, "aws_resource_tags": TAGS, "cloud": cloud}
     for size in (None, 80, None):
         data = launch_data(cloud, ck.Knot(name="tagged-disk", volume_size=size, **choices))
@@ -173,7 +173,7 @@ def test_launch_template_gives_the_tags_to_disks(cloud):
         assert [disk["Ebs"]["VolumeSize"] for disk in data.get("BlockDeviceMappings", ())] == [size] * bool(size)
 
 
-def test_knot_of_an_earlier_version_keeps_machines_without_launch_template(cloud):
+def test_knot_of_earlier_version_keeps_machines_without_launch_template(cloud):
     """An earlier version of cloudknot deployed the knot without the parameter and the launch template."""
     text = re.sub(r"(?ms)^  DiskTemplate:\n.*?\n(?=  ImageId:)", "", template.load("knot"))
     text = text.replace('!Equals [!Ref DiskTemplate, "yes"]', '!Equals [!Ref ImageId, "none"]')

@@ -128,7 +128,7 @@ def test_failed_creation_is_rolled_back(stack):
         stack.begin(LogGroup="/other")
 
 
-def test_failed_update_restores_the_previous_resources(stack):
+def test_failed_update_restores_previous_resources(stack):
     stack.make(LogGroup="/log")
     taken = {"logGroupName": "/taken"}
     stack.cloud.call("logs", "create_log_group", **taken)
@@ -143,7 +143,7 @@ def test_failed_update_restores_the_previous_resources(stack):
     assert {item["ParameterKey"]: item["ParameterValue"] for item in stack.state()["Parameters"]}["LogGroup"] == "/log"
 
 
-def test_deletion_fails_for_a_role_in_use_and_can_be_repeated(stack):
+def test_deletion_fails_for_role_in_use_and_can_be_repeated(stack):
     stack.make(LogGroup="/log")
     # IAM deletes no role with an attached policy that the stack does not know.
     foreign = {"RoleName": stack.role(), "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess"}
@@ -233,7 +233,7 @@ def test_describe_stacks_splits_101_stacks_into_two_pages(cloud):
 class TestBatch:
     """Refusals by Batch for queues and compute environments."""
 
-    def test_knot_beyond_the_quota_is_refused_with_the_limit(self, tmp_path):
+    def test_knot_beyond_quota_is_refused_with_limit(self, tmp_path):
         with ck.LocalCloud(tmp_path, quota=1) as cloud:
             ck.Knot(name="one", func=abs, cloud=cloud)
             with pytest.raises(ck.CannotCreateResourceException, match=r"Maximum number of .* supported is 1\b"):

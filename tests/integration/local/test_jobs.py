@@ -17,7 +17,7 @@ from tests.helpers.waiting import until
 
 
 class TestEnvironment:
-    def test_job_gets_its_own_environment_without_the_users_variables(self, client, directory):
+    def test_job_gets_its_own_environment_without_users_variables(self, client, directory):
         job_id = client.submit(*WORKER, "show", environment={"MINE": "yes"})
         shown = client.shown(job_id)
         variables, environment = shown["environment"], directory / "environments" / "none"
@@ -33,12 +33,12 @@ class TestEnvironment:
         assert shown["prefix"] == str(environment.resolve()) or Path(shown["prefix"]).resolve() == environment
         assert "/somewhere/of/the/user" not in shown["path"]
 
-    def test_job_starts_in_an_empty_directory_that_is_deleted_afterwards(self, client):
+    def test_job_starts_in_empty_directory_that_is_deleted_afterwards(self, client):
         shown = client.shown(client.submit(*WORKER, "show"))
         assert shown["files"] == []
         until(lambda: not Path(shown["directory"]).exists())
 
-    def test_child_jobs_get_their_index_and_the_array_size(self, client):
+    def test_child_jobs_get_their_index_and_array_size(self, client):
         array = client.submit(*WORKER, "show", size=3)
         environments = [client.shown(f"{array}:{index}")["environment"] for index in range(3)]
         assert [variables["AWS_BATCH_JOB_ARRAY_INDEX"] for variables in environments] == ["0", "1", "2"]
@@ -47,13 +47,13 @@ class TestEnvironment:
             f"{array}:{index}" for index in range(3)
         ]
 
-    def test_parameters_replace_their_placeholders_in_the_command(self, client):
+    def test_parameters_replace_their_placeholders_in_command(self, client):
         client.define("echo", client.image, command=["echo", "Ref::word", "Ref::unknown"])
         job = client.wait(client.submit(jobDefinition="echo", parameters={"word": "it"}))
         assert job["container"]["command"] == ["echo", "it", "Ref::unknown"]
         assert until(lambda: client.lines(job["container"]["logStreamName"])) == ["it Ref::unknown"]
 
-    def test_python_command_runs_the_interpreter_of_the_image(self, client, directory):
+    def test_python_command_runs_interpreter_of_image(self, client, directory):
         job = client.wait(client.submit("python", "-c", "import sys; print(sys.prefix)"))
         (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert Path(line).resolve() == (directory / "environments" / "none").resolve()
@@ -71,7 +71,7 @@ class TestOutcomes:
             (("sys_exit", "text"), 1),
         ],
     )
-    def test_job_reports_the_exit_code_of_its_process(self, client, command, exit_code):
+    def test_job_reports_exit_code_of_its_process(self, client, command, exit_code):
         job = client.run(*command)
         assert job["container"]["exitCode"] == exit_code
         assert job["status"] == ("FAILED" if exit_code else "SUCCEEDED")
@@ -81,7 +81,7 @@ class TestOutcomes:
     def test_missing_command_ends_with_exit_code_127(self, client):
         assert client.wait(client.submit("no-such-command"))["container"]["exitCode"] == 127
 
-    def test_log_ends_with_the_exception(self, client):
+    def test_log_ends_with_exception(self, client):
         job = client.run("throw")
         lines = until(lambda: client.lines(job["container"]["logStreamName"]))
         assert lines[-1] == "RuntimeError: thrown by the job"
@@ -119,7 +119,7 @@ class TestOutcomes:
         assert job["statusReason"] == "Task failed to start"
         assert "No module named 'no_such_module'" in job["container"]["reason"]
 
-    def test_dependent_of_a_failed_job_fails_without_an_attempt(self, client):
+    def test_dependent_of_failed_job_fails_without_attempt(self, client):
         first = client.submit(*WORKER, "leave", "1")
         second = client.wait(client.submit(*WORKER, "leave", "0", dependsOn=[{"jobId": first}]))
         assert (second["status"], second["statusReason"]) == ("FAILED", "Dependent Job failed")
@@ -145,7 +145,7 @@ class TestOutcomes:
 
 
 class TestStopping:
-    def test_terminate_kills_the_job_and_its_descendants(self, client, tmp_path):
+    def test_terminate_kills_job_and_its_descendants(self, client, tmp_path):
         job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"), retryStrategy={"attempts": 3})
         pids = until_written(tmp_path / "pids")
         client.batch.terminate_job(jobId=job_id, reason="enough")
@@ -154,7 +154,7 @@ class TestStopping:
         assert len(job["attempts"]) == 1
         until(lambda: not any(map(alive, pids)))
 
-    def test_process_outside_the_group_ends_with_its_own_job_only(self, client, tmp_path):
+    def test_process_outside_group_ends_with_its_own_job_only(self, client, tmp_path):
         first, second = (client.submit(*WORKER, "escape", str(tmp_path / name)) for name in ("1", "2"))
         (first_pid,), (second_pid,) = until_written(tmp_path / "1"), until_written(tmp_path / "2")
         (tmp_path / "1.go").touch()
@@ -164,12 +164,12 @@ class TestStopping:
         client.batch.terminate_job(jobId=second, reason="enough")
         until(lambda: not alive(second_pid))
 
-    def test_process_of_an_unknown_job_ends_when_no_job_runs(self, client, tmp_path):
+    def test_process_of_unknown_job_ends_when_no_job_runs(self, client, tmp_path):
         client.run("escape_without_a_trace", str(tmp_path / "pid"))
         (pid,) = until_written(tmp_path / "pid")
         until(lambda: not alive(pid))
 
-    def test_cancel_ends_a_waiting_job(self, client, tmp_path):
+    def test_cancel_ends_waiting_job(self, client, tmp_path):
         # Two jobs occupy both vCPUs, so the third one waits.
         running = [client.submit(*WORKER, "talk", str(tmp_path / "go")) for _ in range(2)]
         waiting = client.submit(*WORKER, "leave", "0")
@@ -187,7 +187,7 @@ class TestStopping:
         assert answer["successful"] == [job_id]
         assert [error["job"] for error in answer["errors"]] == ["nobody"]
 
-    def test_killed_fork_server_fails_its_jobs_and_the_next_job_runs(self, client, tmp_path):
+    def test_killed_fork_server_fails_its_jobs_and_next_job_runs(self, client, tmp_path):
         job_id = client.submit(*WORKER, "family", str(tmp_path / "pids"))
         pid, child = until_written(tmp_path / "pids")
         # The fourth field of `stat` is the parent's pid: the job's parent is the fork server.
@@ -201,7 +201,7 @@ class TestStopping:
 
 
 class TestLogs:
-    def test_log_shows_lines_of_a_running_job_and_the_rest_at_its_end(self, client, tmp_path):
+    def test_log_shows_lines_of_running_job_and_rest_at_its_end(self, client, tmp_path):
         job_id = client.submit(*WORKER, "talk", str(tmp_path / "go"))
         stream = client.wait(job_id, "RUNNING")["container"]["logStreamName"]
         assert until(lambda: client.lines(stream)) == ["first line"]

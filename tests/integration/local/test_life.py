@@ -40,7 +40,7 @@ def in_use(cloud):
 
 
 class TestLife:
-    def test_another_process_finds_the_running_cloud(self, embedded, directory):
+    def test_another_process_finds_running_cloud(self, embedded, directory):
         program = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).start().pid)"
         root = str(ROOT)
         result = subprocess.run(
@@ -62,7 +62,7 @@ class TestLife:
             pass
         assert clouds[0].status() is None
 
-    def test_with_block_leaves_a_cloud_running_that_it_did_not_start(self, embedded, directory):
+    def test_with_block_leaves_cloud_running_that_it_did_not_start(self, embedded, directory):
         with LocalCloud(directory) as cloud:
             assert cloud.status().pid == embedded.status().pid
         assert embedded.status() is not None
@@ -73,7 +73,7 @@ class TestLife:
         assert cloud.status() is None
         assert not (tmp_path / "untouched").exists()
 
-    def test_stop_ends_the_jobs_and_deletes_the_state(self, own_cloud, tmp_path):
+    def test_stop_ends_jobs_and_deletes_state(self, own_cloud, tmp_path):
         Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
         pids = until_written(tmp_path / "pids")
         pid = own_cloud.status().pid
@@ -83,7 +83,7 @@ class TestLife:
         assert own_cloud.status() is None
         assert own_cloud.stop() is False
 
-    def test_jobs_of_a_killed_cloud_end_and_a_new_cloud_starts(self, own_cloud, tmp_path):
+    def test_jobs_of_killed_cloud_end_and_new_cloud_starts(self, own_cloud, tmp_path):
         Client(own_cloud).submit(*WORKER, "family", str(tmp_path / "pids"))
         pids = until_written(tmp_path / "pids")
         os.kill(own_cloud.status().pid, signal.SIGKILL)
@@ -113,7 +113,7 @@ class TestLife:
             server.wait()
         assert not state_file(directory).exists()
 
-    def test_start_error_names_the_cause(self, tmp_path, embedded):
+    def test_start_error_names_cause(self, tmp_path, embedded):
         port = int(embedded.endpoint_url.rpartition(":")[2])
         with pytest.raises(CloudError, match="Address already in use"):
             LocalCloud(tmp_path / "taken", port=port).start()
@@ -147,7 +147,7 @@ class TestBusyCloud:
     # Nothing listens on port 9.
     SILENT = CloudState("http://127.0.0.1:9", 0, "AKIASILENT", "secret")
 
-    def test_session_waits_for_a_busy_cloud_and_starts_no_second_one(self, embedded, directory, tmp_path):
+    def test_session_waits_for_busy_cloud_and_starts_no_second_one(self, embedded, directory, tmp_path):
         with locked(server_lock(tmp_path)), ThreadPoolExecutor(1) as pool:
             write_state(tmp_path, self.SILENT)
             starting = pool.submit(LocalCloud(tmp_path).start)
@@ -157,7 +157,7 @@ class TestBusyCloud:
             write_state(tmp_path, read_state(directory))
             assert starting.result(30).pid == embedded.status().pid
 
-    def test_stop_ends_a_cloud_that_does_not_answer(self, tmp_path):
+    def test_stop_ends_cloud_that_does_not_answer(self, tmp_path):
         program = (
             "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
         )
@@ -168,7 +168,7 @@ class TestBusyCloud:
             assert LocalCloud(tmp_path).stop() is True
             assert process.wait(10) == -signal.SIGTERM
 
-    def test_error_distinguishes_an_ended_cloud_from_a_silent_one(self, own_cloud):
+    def test_error_distinguishes_ended_cloud_from_silent_one(self, own_cloud):
         own_cloud.client("sts")
         state = read_state(own_cloud.directory)
         own_cloud.stop()
@@ -189,7 +189,7 @@ class TestBusyCloud:
         with locked(tmp_path / "lock"):
             assert is_locked(tmp_path / "lock")
 
-    def test_server_gets_its_lock_after_a_shared_lock_is_released(self, tmp_path):
+    def test_server_gets_its_lock_after_shared_lock_is_released(self, tmp_path):
         with (tmp_path / "lock").open("w") as file, ThreadPoolExecutor(1) as pool:
             fcntl.flock(file, fcntl.LOCK_SH)
             taking = pool.submit(lambda: locked(tmp_path / "lock", 30).__enter__())

@@ -95,7 +95,7 @@ class TestRunner:
         yield runner
         runner.close()
 
-    def test_task_fails_when_the_report_of_its_start_raises(self, runner):
+    def test_task_fails_when_report_of_its_start_raises(self, runner):
         events = []
 
         def report(event):
@@ -107,7 +107,7 @@ class TestRunner:
         until(lambda: len(events) == 2)
         assert events[1] == Exited("1", None, "InternalError: a surprise")
 
-    def test_task_without_a_directory_fails_and_the_next_task_starts(self, runner, tmp_path):
+    def test_task_without_directory_fails_and_next_task_starts(self, runner, tmp_path):
         events = []
         runner.start(Task("1", "r/i:t", (), {}, "s"), events.append)
         until(lambda: events == [Started("1")])
@@ -121,7 +121,7 @@ class TestRunner:
 
 
 class TestImages:
-    def test_installer_of_a_killed_session_holds_the_lock_until_it_ends(self, tmp_path):
+    def test_installer_of_killed_session_holds_lock_until_it_ends(self, tmp_path):
         program = (
             "import sys; from pathlib import Path\n"
             "from cloudknot.local.runners.images import materialise; from tests.helpers.batch import Image\n"
@@ -182,7 +182,7 @@ class TestImages:
         assert images[0] == images[1]
         assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
 
-    def test_pip_ignores_the_users_python_settings(self, tmp_path, monkeypatch):
+    def test_pip_ignores_users_python_settings(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", "/nonsense")
         monkeypatch.setenv("PIP_USER", "1")
         monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))

@@ -15,7 +15,7 @@ from tests.helpers.batch import WORKER
 
 
 class TestRequests:
-    def test_only_the_owner_can_read_the_key(self, embedded, directory):
+    def test_only_owner_can_read_key(self, embedded, directory):
         assert stat.S_IMODE(state_file(directory).stat().st_mode) == 0o600
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert read_state(directory).secret_key not in repr(read_state(directory))
@@ -55,7 +55,7 @@ class TestRequests:
             s3.put_object(Bucket="difficult", Key=key, Body=key.encode())
             assert s3.get_object(Bucket="difficult", Key=key)["Body"].read() == key.encode()
 
-    def test_range_of_a_large_object_is_returned(self, embedded):
+    def test_range_of_large_object_is_returned(self, embedded):
         s3, data = embedded.client("s3"), os.urandom(3 << 20)
         s3.create_bucket(Bucket="large")
         s3.put_object(Bucket="large", Key="k", Body=data)
@@ -70,7 +70,7 @@ class TestRequests:
         s3.put_object(Bucket="empty", Key="k", Body=b"")
         assert s3.get_object(Bucket="empty", Key="k")["Body"].read() == b""
 
-    def test_local_cloud_ignores_the_users_aws_settings_and_proxies(self, directory, embedded, monkeypatch):
+    def test_local_cloud_ignores_users_aws_settings_and_proxies(self, directory, embedded, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null/nonsense")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEONEELSE")
@@ -125,7 +125,7 @@ class TestRefusals:
         with pytest.raises(client.batch.exceptions.ClientException, match="not enabled"):
             client.submit("true", jobQueue="brief")
 
-    def test_job_definition_name_selects_the_latest_revision_at_once(self, client):
+    def test_job_definition_name_selects_latest_revision_at_once(self, client):
         client.define("growing", client.image, command=["echo", "1"])
         client.submit(jobDefinition="growing")
         client.define("growing", client.image, command=["echo", "2"])
@@ -136,7 +136,7 @@ class TestRefusals:
 
 
 class TestListing:
-    def test_jobs_of_a_queue_are_listed_by_status_newest_first_in_pages(self, client):
+    def test_jobs_of_queue_are_listed_by_status_newest_first_in_pages(self, client):
         client.queue("listed")
         ids = [client.submit("true", jobQueue="listed", jobName=f"n{number}") for number in range(5)]
         for job_id in ids:

@@ -57,7 +57,7 @@ def scaled(x, factor=1, *, shift=0):
     return x * factor + shift
 
 
-def test_every_element_gets_the_kwargs(knot_of):
+def test_every_element_gets_kwargs(knot_of):
     knot = knot_of(scaled)
     assert knot.map([1, 2], kwargs={"factor": 10}).result(LONG) == [10, 20]
     assert knot.map([(1, 2), (3, 4)], starmap=True, kwargs={"shift": 100}).result(LONG) == [102, 112]
@@ -75,7 +75,7 @@ def multiply(x, scale):
     return Scale(x * scale.factor)
 
 
-def test_kwargs_may_hold_instances_of_the_users_classes(knot_of):
+def test_kwargs_may_hold_instances_of_users_classes(knot_of):
     (result,) = knot_of(multiply).map([2], kwargs={"scale": Scale(3)}).result(LONG)
     assert (type(result), result.factor) == (Scale, 6)
 
@@ -85,7 +85,7 @@ def count_calls(x, calls):
     return len(calls)
 
 
-def test_worker_reads_kwargs_once_for_a_chunk(knot_of):
+def test_worker_reads_kwargs_once_for_chunk(knot_of):
     assert knot_of(count_calls).map([5] * 6, chunksize=3, kwargs={"calls": []}).result(LONG) == [1, 2, 3, 1, 2, 3]
 
 
@@ -107,7 +107,7 @@ def test_invalid_kwargs_are_refused_and_leave_no_object(knot_of, place, argument
     assert set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/")) == before
 
 
-def test_map_with_an_unpicklable_element_leaves_no_kwargs(knot_of, place):
+def test_map_with_unpicklable_element_leaves_no_kwargs(knot_of, place):
     knot = knot_of(scaled)
     before = set(place.cloud.storage.keys(f"{RUNS}/{knot.name}/"))
     with pytest.raises(CloudknotInputError, match="Element 1"):
@@ -134,7 +134,7 @@ def test_large_kwargs_are_sent_once_and_read_once_by_each_child_job(cloud, own_c
     assert requests() == mark + children * blocks
 
 
-def test_shared_kwargs_are_deleted_with_the_last_run_that_uses_them(cloud):
+def test_shared_kwargs_are_deleted_with_last_run_that_uses_them(cloud):
     knot = ck.Knot(name="shared-and-gone", func=scaled, cloud=cloud)
     maps = [knot.map([1], kwargs={"factor": 7}) for _ in range(2)]
     assert [future.result(LONG) for future in maps] == [[7], [7]]
@@ -148,7 +148,7 @@ def test_shared_kwargs_are_deleted_with_the_last_run_that_uses_them(cloud):
 
 
 @pytest.mark.parametrize("deletion", ["clobber", "failed submission"])
-def test_shared_kwargs_stay_for_a_run_during_its_submission(cloud, deletion):
+def test_shared_kwargs_stay_for_run_during_its_submission(cloud, deletion):
     knot = ck.Knot(name="shared-and-kept", func=scaled, cloud=cloud)
     kwargs = {"factor": 8, "shift": deletion == "clobber"}
     first = knot.map([1], kwargs=kwargs)
@@ -186,7 +186,7 @@ def test_large_closure_is_sent_once(cloud, own_cloud):
     assert transfers.sent < MEGABYTE
 
 
-def test_map_runs_with_the_longest_accepted_environment(cloud):
+def test_map_runs_with_longest_accepted_environment(cloud):
     # The longest name of a knot. The overrides of a job contain it too.
     name = "n" + "o" * 44
     knot = ck.Knot(name=name, func=scaled_environment, cloud=cloud)

@@ -20,7 +20,7 @@ def test_maps_elements_and_jobs_can_be_awaited(process_knot_of, cloud):
     assert asyncio.run(main()) == [[25, 36], 36, [25, 36], [25, 36], 61]
 
 
-def test_awaiting_an_unknown_job_raises_resource_does_not_exist(cloud):
+def test_awaiting_unknown_job_raises_resource_does_not_exist(cloud):
     async def main():
         await ck.BatchJob("none", cloud=cloud)
 

@@ -24,7 +24,7 @@ def held(address):
 
 
 @pytest.mark.parametrize("use", ["retry_failed", "map", "reduce", "another session"])
-def test_clobbered_job_raises_an_error_and_submits_nothing(cloud, use):
+def test_clobbered_job_raises_error_and_submits_nothing(cloud, use):
     knot = ck.Knot(name="clobbered-job", func=failing, cloud=cloud)
     future = knot.map([0, 1])
     assert isinstance(future.exception(LONG), ZeroDivisionError)
@@ -75,7 +75,7 @@ def killed_at(cloud):
 
 
 @pytest.mark.parametrize("deletion", range(5))
-def test_half_clobbered_job_raises_an_error_and_can_be_clobbered_completely(cloud, killed_at, deletion):
+def test_half_clobbered_job_raises_error_and_can_be_clobbered_completely(cloud, killed_at, deletion):
     knot = ck.Knot(name="clobbered-half", func=scaled, cloud=cloud)
     future = knot.map([1, 2], kwargs={"factor": 3})
     assert future.result(LONG) == [3, 6]

@@ -114,7 +114,7 @@ def depends_on(future):
     return [job["dependsOn"] for job in future.job._view.describe_jobs()]
 
 
-def test_dependent_map_reads_its_source_in_s3_and_the_session_reads_no_result(cloud, own_cloud, gate):
+def test_dependent_map_reads_its_source_in_s3_and_session_reads_no_result(cloud, own_cloud, gate):
     first_knot = ck.Knot(name="first", func=held, cloud=cloud)
     second_knot = ck.Knot(name="second", func=add_one, cloud=own_cloud)
     first = first_knot.map([(gate.address, 2 * x) for x in range(10)], starmap=True, chunksize=4)
@@ -160,7 +160,7 @@ def test_dependent_map_may_have_other_chunks_than_its_source(
     assert second.result(LONG) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_independent_job_waits_only_for_the_job_of_its_element(process_knot_of, gate):
+def test_independent_job_waits_only_for_job_of_its_element(process_knot_of, gate):
     first = process_knot_of(held).map([(gate.address, x) for x in range(4)], starmap=True, job_type="independent")
     second = process_knot_of(add_one).map(first, job_type="independent")
     assert depends_on(second) == [[{"jobId": job_id}] for job_id in first.job.job_ids]
@@ -180,12 +180,12 @@ def test_knot_maps_over_its_own_results(process_knot_of):
     assert knot.map(knot.map(knot.map([1]))).result(LONG) == [8]
 
 
-def test_map_over_an_empty_map_is_empty(process_knot_of):
+def test_map_over_empty_map_returns_empty_list(process_knot_of):
     knot = process_knot_of(double)
     assert knot.map(knot.map([])).result() == []
 
 
-def test_map_over_an_ended_job_waits_for_no_job(process_knot_of, cloud):
+def test_map_over_ended_job_waits_for_no_job(process_knot_of, cloud):
     first = process_knot_of(double).map(range(5))
     first.result(LONG)
     until(lambda: first.job.status == "SUCCEEDED")
@@ -194,7 +194,7 @@ def test_map_over_an_ended_job_waits_for_no_job(process_knot_of, cloud):
     assert second.result(LONG) == [1, 3, 5, 7, 9]
 
 
-def test_two_maps_share_a_source_and_a_third_depends_on_both(process_knot_of):
+def test_two_maps_share_source_and_third_depends_on_both(process_knot_of):
     source = process_knot_of(double).map([1, 2, 3])
     left, right = process_knot_of(add_one).map(source), process_knot_of(double).map(source)
     last = process_knot_of(add_one).map(left, depends_on=[right])
@@ -207,7 +207,7 @@ def test_dependent_map_reads_large_results_of_its_source(knot_of):
     assert knot_of(len).map(first, chunksize=2).result(LONG) == [9_000_000, 5, 9_000_001]
 
 
-def test_failed_child_of_a_running_source_fails_only_its_own_dependents(process_knot_of, gate):
+def test_failed_child_of_running_source_fails_only_its_own_dependents(process_knot_of, gate):
     first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 2, 3, 4)], starmap=True, chunksize=2)
     second = process_knot_of(add_one).map(first)
     gate.open()
@@ -218,7 +218,7 @@ def test_failed_child_of_a_running_source_fails_only_its_own_dependents(process_
         assert (caught.value.index, caught.value.job_id) == (element.index, f"{second.job.job_id}:1")
 
 
-def test_failure_of_a_source_with_other_chunks_fails_all_dependents(process_knot_of, gate):
+def test_failure_of_source_with_other_chunks_fails_all_dependents(process_knot_of, gate):
     first = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 3, 4, 6)], starmap=True, chunksize=2)
     second = process_knot_of(add_one).map(first, chunksize=1)
     gate.open()
@@ -226,7 +226,7 @@ def test_failure_of_a_source_with_other_chunks_fails_all_dependents(process_knot
         second.result(LONG)
 
 
-def test_map_over_an_ended_source_raises_the_exceptions_of_failed_elements_only(process_knot_of):
+def test_map_over_ended_source_raises_exceptions_of_failed_elements_only(process_knot_of):
     first = process_knot_of(odd_fails).map([0, 3, 4], chunksize=3)
     first.exception(LONG)
     until(lambda: first.job.status == "FAILED")
@@ -275,7 +275,7 @@ def test_element_names_its_source_element_that_exited_or_raised(process_knot_of)
         second[0].result(LONG)
 
 
-def test_cancelling_the_first_map_of_a_chain_fails_all_later_ones(process_knot_of):
+def test_cancelling_first_map_of_chain_fails_all_later_ones(process_knot_of):
     first = process_knot_of(nap).map([600, 600])
     second = process_knot_of(double).map(first)
     third = process_knot_of(add_one).map(second, chunksize=2)
@@ -322,7 +322,7 @@ def test_reduce_takes_kwargs_and_resources_of_its_own(process_knot_of):
     assert knot.jobs[-1].result() == 5.0
 
 
-def test_reduce_takes_a_partial_or_a_knot_and_its_result_can_be_mapped(knot_of):
+def test_reduce_takes_partial_or_knot_and_its_result_can_be_mapped(knot_of):
     future = knot_of(double).map([1, 2, 3])
     assert future.reduce(functools.partial(functools.reduce, operator.add)).result(LONG) == 12
     by_knot = future.reduce(knot_of(mean), kwargs={"digits": 2})
@@ -357,7 +357,7 @@ def uses_six(values):
     return six.ensure_str("x"), sum(values)
 
 
-def test_reduce_refuses_a_function_with_requirements_that_the_image_lacks(cloud):
+def test_reduce_refuses_function_with_requirements_that_image_lacks(cloud):
     bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
     with pytest.raises(CloudknotInputError, match=r"uses_six needs six==.* does not have\..*reduce\(Knot"):
         bare.reduce(uses_six)
@@ -367,7 +367,7 @@ def test_reduce_refuses_a_function_with_requirements_that_the_image_lacks(cloud)
     assert complete.reduce(uses_six).result(LONG) == ("x", 2)
 
 
-def test_reduce_of_a_failed_map_names_the_map(process_knot_of, gate):
+def test_reduce_of_failed_map_names_map(process_knot_of, gate):
     future = process_knot_of(held_odd_fails).map([(gate.address, x) for x in (0, 1)], starmap=True)
     reduced = future.reduce(sum)
     gate.open()
@@ -383,7 +383,7 @@ def failing(values):
     raise LookupError(len(values))
 
 
-def test_exception_of_a_reduce_function_is_raised_with_its_traceback(place, knot_of):
+def test_exception_of_reduce_function_is_raised_with_its_traceback(place, knot_of):
     with pytest.raises(LookupError) as caught:
         knot_of(double).map([1, 2]).reduce(failing).result(LONG)
     assert ", in failing\n" in str(caught.value.__cause__)
@@ -448,7 +448,7 @@ def process_knot(cloud):
     return lambda func: ck.Knot(name=f"files-{func.__name__}".replace("_", "-"), func=func, cloud=cloud)
 
 
-def test_retry_of_dependents_succeeds_after_a_retry_of_their_source(process_knot, tmp_path):
+def test_retry_of_dependents_succeeds_after_retry_of_their_source(process_knot, tmp_path):
     file = tmp_path / "exists"
     first = process_knot(odd_needs_file).map([(str(file), x) for x in range(6)], starmap=True, chunksize=3)
     first.exception(LONG)
@@ -466,7 +466,7 @@ def test_retry_of_dependents_succeeds_after_a_retry_of_their_source(process_knot
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_map_over_a_run_waits_for_its_running_retry(process_knot, tmp_path, gate, job_type):
+def test_map_over_run_waits_for_its_running_retry(process_knot, tmp_path, gate, job_type):
     file = tmp_path / "exists"
     elements = [(gate.address, str(file), x) for x in (1, 3)]
     first = process_knot(held_odd_needs_file).map(elements, starmap=True, job_type=job_type)

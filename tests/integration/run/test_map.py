@@ -28,7 +28,7 @@ def test_map_returns_results_in_input_order(knot_of):
     assert [element.result() for element in future] == [9, 1, 4]
 
 
-def test_map_accepts_a_generator(knot_of):
+def test_map_accepts_generator(knot_of):
     assert knot_of(square).map(x for x in range(5)).result(LONG) == [0, 1, 4, 9, 16]
 
 
@@ -42,7 +42,7 @@ def test_empty_map_submits_nothing(process_knot_of):
 
 
 @pytest.mark.contract
-def test_map_of_one_element_is_a_plain_job(knot_of):
+def test_map_of_one_element_is_plain_job(knot_of):
     future = knot_of(square).map([12])
     assert future.result(LONG) == [144]
     (job,) = future.job._view.describe_jobs()
@@ -82,7 +82,7 @@ def test_starmap_unpacks_each_element_into_arguments(knot_of):
     assert knot_of(add).map([(1, 2), (3,), [4, 5]], starmap=True).result(LONG) == [3, 13, 9]
 
 
-def test_independent_map_submits_a_job_for_each_element(knot_of):
+def test_independent_map_submits_separate_job_for_each_element(knot_of):
     future = knot_of(square).map(range(3), job_type="independent")
     assert future.result(LONG) == [0, 1, 4]
     assert len(set(future.job.job_ids)) == 3
@@ -92,7 +92,7 @@ def return_none(x):
     return None
 
 
-def test_none_is_returned_as_a_result(knot_of):
+def test_none_is_returned_as_result(knot_of):
     assert knot_of(return_none).map([1, 2]).result(LONG) == [None, None]
 
 
@@ -101,7 +101,7 @@ def environment(name):
 
 
 @pytest.mark.contract
-def test_job_gets_env_vars_and_nothing_of_the_sessions_environment(knot_of, monkeypatch):
+def test_job_gets_env_vars_but_no_variables_of_session(knot_of, monkeypatch):
     monkeypatch.setenv("ONLY_HERE", "secret")
     knot = knot_of(environment)
     names = ["GREETING", "ONLY_HERE", "AWS_BATCH_JOB_ATTEMPT", "AWS_BATCH_JOB_ARRAY_INDEX"]
@@ -121,7 +121,7 @@ def spoil_environment(way):
     return way
 
 
-def test_worker_stores_results_after_the_function_changes_its_environment(knot_of):
+def test_worker_stores_results_after_function_changes_its_environment(knot_of):
     assert knot_of(spoil_environment).map(["clear", "other keys"]).result(LONG) == ["clear", "other keys"]
 
 
@@ -144,7 +144,7 @@ def grow_by_one(shape):
     return shape.grow(1)
 
 
-def test_instances_of_the_users_class_travel_to_the_job_and_back(knot_of):
+def test_instances_of_users_class_travel_to_job_and_back(knot_of):
     result = knot_of(grow_by_one).map([Shape(3), Shape(4)]).result(LONG)
     assert result == [Shape(4), Shape(5)]
     assert type(result[0]) is Shape
@@ -218,7 +218,7 @@ def test_exception_with_its_own_init_arguments_is_raised(knot_of):
     assert (type(caught.value), caught.value.a) == (PairError, 1)
 
 
-def test_class_of_a_local_module_travels_although_the_function_does_not_name_it(knot_of, tmp_path, monkeypatch):
+def test_class_of_input_from_local_module_travels_to_job_and_back(knot_of, tmp_path, monkeypatch):
     source = "class Circle:\n    def __init__(self, r): self.r = r\n    def grow(self): return Circle(self.r + 1)\n"
     (tmp_path / "shapes_of_a_test.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -227,7 +227,7 @@ def test_class_of_a_local_module_travels_although_the_function_does_not_name_it(
     assert (type(result), result.r) == (circle, 2)
 
 
-def test_worker_continues_a_chunk_after_an_exception(knot_of):
+def test_worker_continues_chunk_after_exception(knot_of):
     future = knot_of(only_even).map(range(6), chunksize=3)
     assert [type(element.exception(LONG)).__name__ for element in future] == ["NoneType", "Explained"] * 3
 
@@ -260,7 +260,7 @@ def fail_by(kind):
         ("kill", WorkerDiedError, "exit code 137", 137),
     ],
 )
-def test_element_without_a_result_names_its_job_cause_and_log(knot_of, kind, error, cause, exit_code):
+def test_element_without_result_names_its_job_cause_and_log(knot_of, kind, error, cause, exit_code):
     future = knot_of(fail_by).map(["fine", kind])
     with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{cause}") as caught:
         future.result(LONG)
@@ -295,7 +295,7 @@ def fail_before(attempt):
 
 
 @pytest.mark.contract
-def test_batch_repeats_a_raising_element_up_to_its_attempts(knot_of):
+def test_batch_repeats_raising_element_up_to_its_attempts(knot_of):
     future = knot_of(fail_before, retries=3).map([3])
     assert future.result(LONG) == [3]
     until(lambda: len(future.job.attempts) == 3)
@@ -314,7 +314,7 @@ def compute_or_die(name, die):
     return attempt_number()
 
 
-def test_second_attempt_of_a_chunk_skips_stored_results(knot_of):
+def test_second_attempt_of_chunk_skips_stored_results(knot_of):
     future = knot_of(compute_or_die, retries=2).map([("one", False), ("two", True)], starmap=True, chunksize=2)
     assert future.result(LONG) == [1, 2]
     until(lambda: list(future.job.logs()).count("computing two") == 2)
@@ -328,7 +328,7 @@ def print_to_both_streams(word):
 
 
 @pytest.mark.contract
-def test_job_returns_the_log_lines_of_an_element(knot_of):
+def test_job_returns_log_lines_of_element(knot_of):
     future = knot_of(print_to_both_streams).map(["a", "b"])
     future.result(LONG)
     until(lambda: len(list(future.job.logs(1))) == 2)
@@ -357,7 +357,7 @@ def test_job_returns_log_lines_while_it_runs(knot_of, gate):
 
 
 @pytest.mark.contract
-def test_cancel_ends_the_job_and_keeps_results(knot_of):
+def test_cancel_ends_job_and_keeps_results(knot_of):
     future = knot_of(nap).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
@@ -366,7 +366,7 @@ def test_cancel_ends_the_job_and_keeps_results(knot_of):
     assert future[0].result() == 0
 
 
-def test_job_of_a_cancelled_future_reads_its_outcomes_again(process_knot_of):
+def test_job_of_cancelled_future_reads_its_outcomes_again(process_knot_of):
     future = process_knot_of(nap).map([0, 600, 600])
     assert future[0].result(LONG) == 0
     assert future.cancel()
@@ -379,7 +379,7 @@ def test_job_of_a_cancelled_future_reads_its_outcomes_again(process_knot_of):
     assert future.cancelled()
 
 
-def test_cancel_keeps_stored_results_that_the_collector_has_not_seen(process_knot_of, cloud):
+def test_cancel_keeps_stored_results_that_collector_has_not_seen(process_knot_of, cloud):
     """The collector's listings wait from before the first result is stored until the map is cancelled."""
     cancelled, is_waiting = threading.Event(), threading.Event()
 
@@ -402,7 +402,7 @@ def test_cancel_keeps_stored_results_that_the_collector_has_not_seen(process_kno
     assert [future[0].result(0), future[1].cancelled()] == [0, True]
 
 
-def test_terminated_job_raises_job_cancelled_error_with_the_reason(knot_of):
+def test_terminated_job_raises_job_cancelled_error_with_reason(knot_of):
     future = knot_of(nap).map([600, 600])
     until(lambda: future.job.status == "PENDING")
     future.job.terminate("enough")
@@ -419,7 +419,7 @@ def test_future_calls_its_callbacks_and_works_with_as_completed(process_knot_of)
     assert called.wait(LONG)
 
 
-def test_view_jobs_prints_a_table_with_the_status(process_knot_of, capsys):
+def test_view_jobs_prints_table_with_status(process_knot_of, capsys):
     knot = process_knot_of(square)
     future = knot.map([1])
     future.result(LONG)
@@ -430,7 +430,7 @@ def test_view_jobs_prints_a_table_with_the_status(process_knot_of, capsys):
     assert [future.job.job_id, future.job.name, "SUCCEEDED"] in [line.split() for line in lines]
 
 
-def test_jobs_lists_the_runs_of_a_knot_in_order(process_knot_of):
+def test_jobs_lists_runs_of_knot_in_order(process_knot_of):
     knot = process_knot_of(square)
     futures = [knot.map([n]) for n in range(3)]
     assert [job.job_id for job in knot.jobs[-3:]] == [future.job.job_id for future in futures]
@@ -439,14 +439,14 @@ def test_jobs_lists_the_runs_of_a_knot_in_order(process_knot_of):
     assert knot.jobs[-1].done
 
 
-def test_batch_job_finds_a_run_by_its_id(process_knot_of, cloud):
+def test_batch_job_finds_run_by_its_id(process_knot_of, cloud):
     future = process_knot_of(square).map([5, 6])
     assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == [25, 36]
     with pytest.raises(ck.ResourceDoesNotExistException, match="cloudknot has no job 'none'"):
         ck.BatchJob("none", cloud=cloud).result(LONG)
 
 
-def test_knot_with_a_changed_function_runs_the_new_one(place):
+def test_knot_with_changed_function_runs_new_function(place):
     assert place.knot("changing", lambda x: x + 1).map([1]).result(LONG) == [2]
     assert place.knot("changing", lambda x: x + 2).map([1]).result(LONG) == [3]
 
@@ -498,7 +498,7 @@ def resources_of(job):
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_map_overrides_the_resources_of_the_knots_job_definition(knot_of, job_type):
+def test_map_overrides_resources_of_knots_job_definition(knot_of, job_type):
     knot = knot_of(square)
     default = knot.map([1, 2], job_type=job_type)
     override = knot.map([1, 2], job_type=job_type, memory=900, vcpus=2, timeout=70, retries=4)
@@ -524,7 +524,7 @@ def test_retries_argument_applies_to_one_map_only(process_knot_of):
         knot.map([3]).result(LONG)
 
 
-def test_map_with_one_attempt_overrides_the_retries_of_its_knot(process_knot_of):
+def test_map_with_one_attempt_overrides_retries_of_its_knot(process_knot_of):
     knot = process_knot_of(fail_before, retries=3)
     with pytest.raises(RuntimeError, match="attempt 1"):
         knot.map([3], retries=1).result(LONG)
@@ -566,7 +566,7 @@ def test_waiting_job_reports_its_cause_and_warns_once(cloud, caplog, capsys, ele
 
 
 @pytest.mark.parametrize("elements", [[1], range(40)])
-def test_queue_ends_a_job_that_can_never_start_and_the_error_names_the_cause(cloud, elements):
+def test_queue_ends_job_that_can_never_start_and_error_names_cause(cloud, elements):
     """On AWS the queue ends such a job after ten minutes. Here its limit is one second."""
     name = f"never-{len(elements)}"
     # The second knot of this name reduces the queue to two vCPUs. The first object still allows eight.
@@ -592,7 +592,7 @@ def test_queue_ends_a_job_that_can_never_start_and_the_error_names_the_cause(clo
     assert ck.BatchJob(future.job.job_id, cloud=cloud).future().exception(LONG).reason == error.reason
 
 
-def test_queue_has_the_time_limits_of_its_template(cloud):
+def test_queue_has_time_limits_of_its_template(cloud):
     knot = ck.Knot(name="limits", func=square, cloud=cloud)
     (queue,) = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue])["jobQueues"]
     assert [action["maxTimeSeconds"] for action in queue["jobStateTimeLimitActions"]] == [600, 600, 86400]

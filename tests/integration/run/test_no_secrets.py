@@ -93,43 +93,43 @@ def assert_none_of(secrets, place):
         assert secret not in text
 
 
-def test_search_finds_a_secret_that_is_present(job_traces):
+def test_search_finds_secret_that_is_present(job_traces):
     with pytest.raises(AssertionError):
         assert_none_of(job_traces["secrets"], [*job_traces["log"], job_traces["secrets"][-1]])
 
 
 @pytest.mark.parametrize("place", ["environ", "commands", "described", "log"])
-def test_no_secret_is_in_a_jobs_traces(job_traces, place):
+def test_no_secret_is_in_jobs_traces(job_traces, place):
     assert_none_of(job_traces["secrets"], job_traces[place])
 
 
-def test_no_secret_is_in_a_job_definition(job_traces, cloud):
+def test_no_secret_is_in_job_definition(job_traces, cloud):
     pages = cloud.pages("batch", "describe_job_definitions")
     assert_none_of(job_traces["secrets"], [page["jobDefinitions"] for page in pages])
 
 
-def test_no_secret_is_in_a_stack(job_traces, cloud):
+def test_no_secret_is_in_stack(job_traces, cloud):
     stacks = cloud.call("cloudformation", "describe_stacks")["Stacks"]
     names = [stack["StackName"] for stack in stacks]
     templates = [cloud.call("cloudformation", "get_template", StackName=name) for name in names]
     assert_none_of(job_traces["secrets"], [stacks, templates])
 
 
-def test_no_secret_is_in_the_bucket(job_traces, cloud):
+def test_no_secret_is_in_bucket(job_traces, cloud):
     bodies = [cloud.storage.get(key) for key in cloud.storage.keys("")]
     # The job returned its own secrets as its result, so only those of the owner are searched for.
     owners, *_ = job_traces["secrets"]
     assert_none_of([owners], [body.decode(errors="replace") for body in bodies])
 
 
-def test_no_secret_is_in_any_file_but_the_state_and_the_token_files(job_traces, cloud):
+def test_only_state_and_token_files_contain_secrets(job_traces, cloud):
     allowed = ("/cloud.json", "/.cloudknot-scratch/credentials/")
     others = {name: text for name, text in job_traces["files"].items() if not any(part in name for part in allowed)}
     assert any("/images/" in name for name in others)
     assert_none_of(job_traces["secrets"], others)
 
 
-def test_files_with_a_secret_are_closed_to_other_users(job_traces, cloud):
+def test_files_with_secret_are_closed_to_other_users(job_traces, cloud):
     for name, text in job_traces["files"].items():
         if any(secret in text for secret in job_traces["secrets"]):
             places = [Path(name), *Path(name).parents]
@@ -138,7 +138,7 @@ def test_files_with_a_secret_are_closed_to_other_users(job_traces, cloud):
     assert stat.S_IMODE(cloud.directory.stat().st_mode) == 0o700
 
 
-def test_no_secret_is_in_a_repr(cloud):
+def test_no_secret_is_in_repr(cloud):
     secret = cloud.environment()["AWS_SECRET_ACCESS_KEY"]
     key = {"aws_access_key_id": "AKIA", "aws_secret_access_key": secret, "aws_session_token": secret}
     other = ck.LocalCloud(cloud.directory, **key)

@@ -63,7 +63,7 @@ def wait_until_failed(job):
 
 @pytest.mark.parametrize("end", ["terminate", "clobber", "kill", "cancel"])
 @pytest.mark.parametrize("is_old", [False, True], ids=["new object", "read before the retry"])
-def test_another_session_ends_the_retry(failed, elsewhere, end, is_old):
+def test_another_session_ends_retry(failed, elsewhere, end, is_old):
     other = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
     if is_old:
         assert other.job_ids == failed.job.job_ids
@@ -83,7 +83,7 @@ def test_another_session_ends_the_retry(failed, elsewhere, end, is_old):
         assert retry[3].exception(LONG) is not None
 
 
-def test_another_session_sees_the_retry(failed, elsewhere, gate):
+def test_another_session_sees_retry(failed, elsewhere, gate):
     # One object for each question, so that each answers without having read the run before.
     fresh = [ck.BatchJob(failed.job.job_id, cloud=elsewhere) for _ in range(5)]
     retry = wait_until_running(failed.retry_failed().job)
@@ -98,7 +98,7 @@ def test_another_session_sees_the_retry(failed, elsewhere, gate):
     assert len(fresh[4].attempts) == len(retry.attempts) == 6
 
 
-def test_another_session_updates_a_job_that_it_read_before_the_retry(failed, elsewhere, gate):
+def test_another_session_refreshes_job_that_it_read_before_retry(failed, elsewhere, gate):
     other = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
     other.future().exception(LONG)
     retry = failed.retry_failed()
@@ -107,7 +107,7 @@ def test_another_session_updates_a_job_that_it_read_before_the_retry(failed, els
     assert other.result(LONG) == [0, 1, 2, 3]
 
 
-def test_table_in_another_session_shows_the_retry(failed, elsewhere, capsys):
+def test_table_in_another_session_shows_retry(failed, elsewhere, capsys):
     retry = failed.retry_failed()
     wait_until_running(retry.job)
     ck.Knot(name="elsewhere", cloud=elsewhere).view_jobs()
@@ -116,7 +116,7 @@ def test_table_in_another_session_shows_the_retry(failed, elsewhere, capsys):
     retry.cancel()
 
 
-def test_dependents_from_another_session_wait_for_the_retry(failed, doubling, elsewhere, gate):
+def test_dependents_from_another_session_wait_for_retry(failed, doubling, elsewhere, gate):
     job = failed.job
     retry = failed.retry_failed()
     jobs = [ck.BatchJob(job.job_id, cloud=elsewhere) for _ in range(3)]
@@ -133,7 +133,7 @@ def test_dependents_from_another_session_wait_for_the_retry(failed, doubling, el
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True], ids=["same session", "other session"])
-def test_retries_of_dependents_wait_for_the_retry_of_their_source(failed, doubling, elsewhere, gate, is_elsewhere):
+def test_retries_of_dependents_wait_for_retry_of_their_source(failed, doubling, elsewhere, gate, is_elsewhere):
     mapped = doubling.map(failed)
     total = mapped.reduce(sum)
     for future in (mapped, total):
@@ -151,7 +151,7 @@ def test_retries_of_dependents_wait_for_the_retry_of_their_source(failed, doubli
     assert total_retry.result(LONG) == 12
 
 
-def test_retry_of_a_dependent_names_the_failed_retry_of_its_source(failed, doubling):
+def test_retry_of_dependent_names_failed_retry_of_its_source(failed, doubling):
     mapped = doubling.map(failed)
     assert mapped.exception(LONG) is not None
     until(lambda: mapped.job.status == "FAILED")

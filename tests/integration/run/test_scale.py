@@ -111,7 +111,7 @@ def note_and_maybe_die(directory, number, deadly):
     return number
 
 
-def test_second_attempt_of_a_killed_chunk_continues_after_its_stored_results(cloud, tmp_path):
+def test_second_attempt_of_killed_chunk_continues_after_its_stored_results(cloud, tmp_path):
     knot = ck.Knot(name="scale-killed", func=note_and_maybe_die, cloud=cloud, retries=2)
     future = knot.map([(str(tmp_path), n, 4) for n in range(8)], starmap=True, chunksize=8)
     assert future.result(LONG) == list(range(8))
@@ -120,7 +120,7 @@ def test_second_attempt_of_a_killed_chunk_continues_after_its_stored_results(clo
     until(lambda: len(future.job.attempts) == 2)
 
 
-def test_automatic_chunksize_follows_the_durations_of_earlier_maps(cloud):
+def test_automatic_chunksize_follows_durations_of_earlier_maps(cloud):
     knot = ck.Knot(name="automatic", func=nap, cloud=cloud, max_vcpus=4)
     first = knot.map([0.0] * 10, chunksize="auto")
     assert (first.result(LONG), first.job.manifest.chunksize) == ([0.0] * 10, 3)
@@ -131,7 +131,7 @@ def test_automatic_chunksize_follows_the_durations_of_earlier_maps(cloud):
     assert 250 <= third.job.manifest.chunksize <= 800
 
 
-def test_default_chunksize_above_the_array_limit_respects_the_timeout(cloud):
+def test_default_chunksize_above_array_limit_respects_timeout(cloud):
     """The chunks stay as small as possible until the duration of an element is known, so that each ends in time."""
     # 10,001 elements: one more than an array job has children.
     knot = ck.Knot(name="default-chunks", func=nap, cloud=cloud, timeout=600)
@@ -145,7 +145,7 @@ def test_default_chunksize_above_the_array_limit_respects_the_timeout(cloud):
     known.cancel()
 
 
-def test_dependent_map_reads_only_its_part_of_a_pack(cloud):
+def test_dependent_map_reads_only_its_part_of_pack(cloud):
     size, count = 100_000, 12
     first = ck.Knot(name="packed", func=double, cloud=cloud).map(
         [bytes([n]) * (size // 2) for n in range(count)], chunksize=count

@@ -154,23 +154,23 @@ def assert_in_order(text, patterns):
         position = match.end()
 
 
-def test_every_example_has_a_test():
+def test_every_example_has_test():
     assert {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PRINTED) | SEPARATE
 
 
 @pytest.mark.parametrize("name", sorted([*PRINTED, *SEPARATE]))
-def test_every_example_has_a_docstring(name):
+def test_every_example_has_docstring(name):
     assert ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_example_prints_the_expected_output(script, name):
+def test_example_prints_expected_output(script, name):
     text = script(name)
     assert_in_order(text, PRINTED[name])
     assert re.search(CALLBACK_OUTPUT.get(name, ""), text)
 
 
-def test_one_session_submits_a_map_and_the_next_reads_its_results(script):
+def test_one_session_submits_map_and_next_reads_its_results(script):
     submitted = re.fullmatch(rf"submitted ({ID})\n", script("come_back_later.py", "submit"))
     assert submitted
     primes = r"\[168, 1229, 9592\]\n"

@@ -108,7 +108,7 @@ def jobs_in_queue(cloud, knot):
         ("before SubmitJob", ""),
     ],
 )
-def test_session_killed_before_submission_leaves_no_job_and_the_next_maps_again(cloud, kill_at, moment, key):
+def test_session_killed_before_submission_leaves_no_job_and_next_session_can_map(cloud, kill_at, moment, key):
     name = f"killed-{moment.split()[0]}-{key.strip('/').partition('.')[0] or 'submit'}"
     traces = kill_at(name, moment, key)
     knot = ck.Knot(name=name, cloud=cloud)
@@ -132,7 +132,7 @@ def test_session_killed_before_submission_leaves_no_job_and_the_next_maps_again(
         ("before GetObject", "/outputs/"),
     ],
 )
-def test_next_session_finds_the_job_of_a_session_killed_after_submission(cloud, kill_at, moment, key):
+def test_next_session_finds_job_of_session_killed_after_submission(cloud, kill_at, moment, key):
     name = f"killed-{'-'.join(moment.lower().split())}-{key.strip('/').partition('.')[0]}".rstrip("-")
     traces = kill_at(name, moment, key)
     knot = ck.Knot(name=name, cloud=cloud)
@@ -145,7 +145,7 @@ def test_next_session_finds_the_job_of_a_session_killed_after_submission(cloud, 
 
 
 @pytest.mark.parametrize("job_type", ["array", "independent"])
-def test_next_session_finds_a_job_without_a_record_that_batch_has_forgotten(cloud, kill_at, job_type):
+def test_next_session_finds_job_without_record_that_batch_has_forgotten(cloud, kill_at, job_type):
     """The first child job has stored the record."""
     name = f"killed-forgotten-{job_type}"
     kill_at(name, "after SubmitJob", job_type=job_type)
@@ -163,7 +163,7 @@ def test_next_session_finds_a_job_without_a_record_that_batch_has_forgotten(clou
 
 
 @pytest.mark.parametrize(("moment", "submitted"), [("before SubmitJob", 0), ("after SubmitJob", 1)])
-def test_next_session_completes_a_half_submitted_independent_map(cloud, kill_at, moment, submitted):
+def test_next_session_completes_half_submitted_independent_map(cloud, kill_at, moment, submitted):
     name = f"killed-independent-{submitted}"
     traces = kill_at(name, moment, job_type="independent")
     knot = ck.Knot(name=name, cloud=cloud)
@@ -188,7 +188,7 @@ def test_next_session_completes_a_half_submitted_independent_map(cloud, kill_at,
     assert calls(traces) == {"0": 1, "1": 1, "2": 1}
 
 
-def test_reading_the_jobs_of_a_knot_deletes_old_leftovers(cloud):
+def test_reading_jobs_of_knot_deletes_old_leftovers(cloud):
     knot = ck.Knot(name="killed-long-ago", func=str, cloud=cloud)
     folder, old = f"{RUNS}/{knot.name}/", "20260101T000000000000-abcdef"
     key, _ = claim(cloud.storage, knot.name, "d" * 64, old)
@@ -199,7 +199,7 @@ def test_reading_the_jobs_of_a_knot_deletes_old_leftovers(cloud):
     assert all(stored.startswith(job.keys.prefix) for stored in cloud.storage.keys(folder))
 
 
-def test_run_that_was_never_submitted_is_deleted_when_it_is_old(cloud, kill_at):
+def test_cleanup_deletes_old_run_that_was_never_submitted(cloud, kill_at):
     kill_at("killed-abandoned", "before SubmitJob")
     knot = ck.Knot(name="killed-abandoned", cloud=cloud)
     future = knot.map([("/tmp", 0)], starmap=True, env_vars={"UNUSED": "1"})

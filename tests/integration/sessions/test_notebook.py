@@ -129,7 +129,7 @@ def bars_of(cell):
     return [bar["text/plain"] for bar in bars]
 
 
-def test_saved_notebook_shows_the_final_state_of_each_map(run):
+def test_saved_notebook_shows_final_state_of_each_map(run):
     """The state is final although the cell ends with its map. A notebook saves no later update."""
     cells, updates = run(END_CELLS)
     kinds = [output["output_type"] for output in cells[1]["outputs"]]

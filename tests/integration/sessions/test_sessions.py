@@ -54,7 +54,7 @@ SUBMIT = """
 """
 
 
-def test_program_ends_after_its_submission_and_another_reads_the_result(python, tmp_path):
+def test_program_ends_after_its_submission_and_another_reads_result(python, tmp_path):
     gate = tmp_path / "go"
     submitted = python(SUBMIT, gate)
     assert submitted.stderr == ""
@@ -93,7 +93,7 @@ def test_program_waits_for_pending_callbacks_before_it_ends(python, tmp_path):
     assert run.stdout.startswith("the end")
 
 
-def test_ctrl_c_leaves_the_job_running(python, cloud, tmp_path):
+def test_ctrl_c_leaves_job_running(python, cloud, tmp_path):
     import cloudknot as ck
 
     gate = tmp_path / "go"
@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_the_job_running(python, cloud, tmp_path):
     assert job.result(LONG) == [42]
 
 
-def test_next_session_reuses_the_knot_of_a_function_with_a_class_of_the_script(python):
+def test_next_session_reuses_knot_of_function_with_class_of_script(python):
     script = """
         import cloudknot as ck
 
@@ -139,7 +139,7 @@ def test_next_session_reuses_the_knot_of_a_function_with_a_class_of_the_script(p
     assert second.stdout == first.stdout
 
 
-def test_local_module_travels_with_the_local_modules_that_it_imports(python, tmp_path):
+def test_local_module_travels_with_local_modules_that_it_imports(python, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "lab.py").write_text(
         textwrap.dedent(
@@ -172,7 +172,7 @@ def test_local_module_travels_with_the_local_modules_that_it_imports(python, tmp
     assert run.stdout.split() == ["True", "6"]
 
 
-def test_error_without_credentials_suggests_aws_configure_and_the_local_cloud(tmp_path):
+def test_error_without_credentials_suggests_aws_configure_and_local_cloud(tmp_path):
     code = "import cloudknot as ck\nck.Knot(name='pi', func=lambda x: x)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
     last = run.stderr.strip().splitlines()[-1]
@@ -181,7 +181,7 @@ def test_error_without_credentials_suggests_aws_configure_and_the_local_cloud(tm
     assert 'cloud="local"' in last
 
 
-def test_wait_for_results_ends_when_the_cloud_is_stopped(tmp_path):
+def test_wait_for_results_ends_when_cloud_is_stopped(tmp_path):
     import cloudknot as ck
 
     cloud = ck.LocalCloud(tmp_path)
@@ -199,7 +199,7 @@ def test_wait_for_results_ends_when_the_cloud_is_stopped(tmp_path):
         assert cloud.stop()
 
 
-def test_thread_can_wait_for_results_after_the_main_thread_has_ended(python):
+def test_thread_can_wait_for_results_after_main_thread_has_ended(python):
     """The collector thread has ended by then, since no thread waited for results."""
     run = python(
         """

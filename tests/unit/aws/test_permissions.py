@@ -116,7 +116,7 @@ class TestPolicy:
         scope = Scope("123456789012", region, "b" * 63, "r" * 60, partition_of(region))
         assert size(policy(level, scope)) <= LONGEST_POLICY
 
-    def test_size_ignores_white_space_as_iam_does(self, level):
+    def test_policy_size_excludes_white_space_as_in_iam(self, level):
         document = policy(level, SCOPE)
         assert size(document) == len(re.sub(r"\s", "", json.dumps(document)))
 
@@ -195,7 +195,7 @@ class TestScope:
         assert result.exit_code == 1
         assert "'uswest-2' is not an AWS region. Near matches: us-west-2" in result.output
 
-    def test_command_lists_regions_if_none_is_a_near_match(self):
+    def test_command_lists_regions_if_none_is_near_match(self):
         result = CliRunner().invoke(main, ["permissions", "run", "--account", "1" * 12, "--region", "moon"])
         assert "'moon' is not an AWS region. Every account has: ap-northeast-1, " in result.output
 

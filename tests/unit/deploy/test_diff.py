@@ -97,7 +97,7 @@ def test_check_in_place_refuses_another_batch_service_role() -> None:
         diff.check_in_place(OPTIONS, current, parameters_of({}))
 
 
-def test_own_batch_service_role_allows_only_changes_of_vcpus() -> None:
+def test_knot_with_users_batch_service_role_can_change_only_its_vcpus() -> None:
     role = {"ServiceRole": "arn:aws:iam::123456789012:role/cloudknot/mine"}
     current = {**existing(), **role}
     diff.check_in_place(OPTIONS, current, {**parameters_of({"max_vcpus": 4, "desired_vcpus": 1}), **role})

@@ -71,7 +71,7 @@ def test_family_excludes_families_with_same_prefix() -> None:
     assert region.described == [["c6i.large"]]
 
 
-def test_types_are_described_a_hundred_per_call() -> None:
+def test_describe_types_asks_for_100_types_per_call() -> None:
     region = ScriptedRegion(**{f"m{number}_large": "x86_64" for number in range(205)})
     platform(region, [f"m{number}.large" for number in range(205)])
     # Most types in one call (EC2 API reference, DescribeInstanceTypes).

@@ -137,7 +137,7 @@ def test_deploy_leaves_ignored_parameters_unchanged() -> None:
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS"])
-def test_deploy_replaces_half_made_stack(status: str) -> None:
+def test_deploy_replaces_stack_whose_creation_failed(status: str) -> None:
     cloud = ScriptedCloud().existing(status)
     assert cloud.stack().deploy(TEMPLATE, PARAMETERS).usable
     assert cloud.writes == ["delete", "create"]

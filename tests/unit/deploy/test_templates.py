@@ -146,7 +146,7 @@ def test_botocore_accepts_job_definition(choices: dict[str, Any], batch_model: S
 
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
-def test_template_and_api_make_same_job_definition(choices: dict[str, Any]) -> None:
+def test_template_and_api_create_same_job_definition(choices: dict[str, Any]) -> None:
     """cloudknot reuses CloudFormation's job definition, so it must equal the one for RegisterJobDefinition."""
     parameters = parameters_of(choices)
     resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]

@@ -31,7 +31,7 @@ class Display:
         return [drawing["text/plain"] for drawing in self.shown]
 
 
-def test_bar_draws_few_of_many_updates_and_the_last_one():
+def test_bar_draws_only_some_of_many_updates_and_always_last_one():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 1000, clock, display)
     for ended in range(1, 901):
@@ -44,7 +44,7 @@ def test_bar_draws_few_of_many_updates_and_the_last_one():
     assert len(display.texts) == 1 + 8 + 1
 
 
-def test_bar_draws_end_at_once_and_nothing_after_it():
+def test_bar_draws_final_state_immediately_and_nothing_afterwards():
     clock, display = Clock(), Display()
     bar = NotebookBar("pi", 3, clock, display)
     bar.update(3, "3/3, 1 failed", "")

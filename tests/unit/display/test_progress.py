@@ -81,7 +81,7 @@ class BrokenLine(RecordingLine):
         raise BrokenPipeError
 
 
-def test_broken_line_is_given_up_with_one_warning(caplog):
+def test_progress_line_stops_with_one_warning_after_write_error(caplog):
     line = BrokenLine()
     shown = progress.ProgressLine(3, line)
     for ended in range(3):
@@ -125,7 +125,7 @@ def test_only_last_line_is_printed_without_terminal(capsys):
     assert "1 failed" in lines[0]
 
 
-def test_unused_line_prints_nothing(capsys):
+def test_progress_line_without_updates_prints_nothing(capsys):
     progress.progress_line("pi", 4, True).stop()
     assert capsys.readouterr().err == ""
 

@@ -59,7 +59,7 @@ def test_directory_contains_build_context(image: DockerImage, tmp_path: Path) ->
         {"dockerfile_lines": "RUN make tool"},
     ],
 )
-def test_missing_import_is_a_warning_if_image_may_contain_it(option: dict[str, str]) -> None:
+def test_missing_import_causes_warning_if_image_may_contain_it(option: dict[str, str]) -> None:
     def func() -> None:
         import no_such_tool  # type: ignore[import-not-found]  # noqa: F401
 
@@ -69,7 +69,7 @@ def test_missing_import_is_a_warning_if_image_may_contain_it(option: dict[str, s
         DockerImage(func=func)
 
 
-def test_first_use_of_path_writes_temporary_directory() -> None:
+def test_reading_docker_path_writes_temporary_directory() -> None:
     image = DockerImage(func=square)
     assert image.docker_path.is_file()
     assert image_in(image) == image_in(DockerImage(func=square))

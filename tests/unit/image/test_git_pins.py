@@ -42,7 +42,7 @@ def test_pinned_keeps_commit_without_lookup() -> None:
     assert pinned([f"https://github.com/o/n@{A}"], unexpected) == (f"https://github.com/o/n@{A}",)
 
 
-def test_pinned_keeps_unresolved_address_with_warning() -> None:
+def test_pinned_warns_and_keeps_address_that_it_cannot_resolve() -> None:
     def silent(url: str) -> dict[str, str]:
         raise subprocess.TimeoutExpired("git", 15)
 

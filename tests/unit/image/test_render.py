@@ -112,7 +112,7 @@ def test_environment_depends_on_image_options(program: Program, options: dict[st
     assert render_image(program, **options).environment_digest != render_image(program).environment_digest
 
 
-def test_users_boto3_requirement_overrides_own(program: Program) -> None:
+def test_users_boto3_requirement_replaces_cloudknots_requirement(program: Program) -> None:
     image = render_image(replace(program, requirements=("Boto3>=1.30", "six==1.16.0")))
     assert image.requirements == ("Boto3>=1.30", OWN[1], "six==1.16.0")
 
@@ -168,7 +168,7 @@ def test_context_splits_into_environment_and_program(program: Program) -> None:
         "FROM python:3.11 AS environment\nFROM ${ENVIRONMENT}\nCOPY --from=environment /a /b\n",
     ],
 )
-def test_dockerfile_of_another_shape_has_no_environment(program: Program, text: str) -> None:
+def test_environment_of_returns_none_for_dockerfile_with_other_stages(program: Program, text: str) -> None:
     assert context.environment_of({**render_image(program).files, "Dockerfile": text.encode()}) is None
 
 
@@ -208,5 +208,5 @@ def test_invalid_options_are_refused(program: Program, options: dict[str, Any]) 
         render_image(program, **options)
 
 
-def test_empty_base_image_is_the_default(program: Program) -> None:
+def test_empty_base_image_is_default(program: Program) -> None:
     assert context.base_of(render_image(program, base_image="").files) == f"python:{program.python}-slim"

@@ -192,7 +192,7 @@ def test_time_limit_cancels_job_that_heads_its_queue_for_too_long(batch):
     assert statuses([starting, waiting]) == ["STARTING", "RUNNABLE"]
 
 
-def test_time_limit_cancels_children_one_after_the_other(batch):
+def test_time_limit_cancels_children_one_by_one(batch):
     parent = batch.submit(queue=queue_with_limit(), vcpus=17, array_size=2)
     dependent = batch.submit(queue=queue_with_limit(), depends_on=(Dependency(parent.id),))
     batch.wait(600)

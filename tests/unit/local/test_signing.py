@@ -79,7 +79,7 @@ def test_server_refuses_clock_more_than_15_minutes_off(minutes):
     assert verify(s3_put(), KEY, now() + timedelta(minutes=minutes * 14 / 16)) is None
 
 
-def test_presigned_url_expires_on_time_and_is_refused_beyond_a_week():
+def test_server_refuses_presigned_url_after_its_time_or_beyond_one_week():
     assert verify(presigned(3600), KEY, now() + timedelta(minutes=59)) is None
     assert verify(presigned(3600), KEY, now() + timedelta(minutes=61)) == "AccessDenied"
     assert verify(presigned(8 * 24 * 3600), KEY, now()) == "AccessDenied"

@@ -178,7 +178,7 @@ def test_knot_keeps_dockerfile_lines_unchanged() -> None:
 
 
 @pytest.mark.parametrize("choice", [{"func": len}, {"base_image": "debian:12"}, {"apt_packages": "imagej"}])
-def test_knot_refuses_image_choices_beside_docker_image(choice: dict[str, Any]) -> None:
+def test_knot_refuses_image_options_together_with_docker_image(choice: dict[str, Any]) -> None:
     with pytest.raises(CloudknotInputError, match=f"^{next(iter(choice))}=.* to DockerImage, or remove docker_image="):
         KnotOptions.make(docker_image=object(), **choice)
 

@@ -67,7 +67,7 @@ def test_every_code_fence_names_its_language(page):
 
 
 @pytest.mark.parametrize("snippet", list(snippets("python")))
-def test_python_snippet_is_part_of_an_example(snippet):
+def test_python_snippet_is_part_of_example(snippet):
     pieces = [textwrap.indent(snippet, indent) for indent in INDENTS]
     assert any(f"\n{piece}" in f"\n{example}" for piece in pieces for example in EXAMPLES.values())
 

@@ -99,7 +99,7 @@ def test_error_class_loads_only_errors_module():
     assert own_modules(loaded_by("import cloudknot; cloudknot.CloudError")) == {"cloudknot", "cloudknot.errors"}
 
 
-def test_probe_detects_heavy_library():
+def test_import_probe_detects_heavy_library():
     heavy, _, _ = probe("boto3", HEAVY)
     assert {"boto3", "botocore"} <= set(heavy)
 

@@ -275,7 +275,7 @@ def test_function_with_decorator_of_another_module_runs_without_its_own_module(r
     assert run("from sim import area as func\nargs = (2,)", files).result == "7"
 
 
-def test_module_used_as_object_travels_as_file(run: Run) -> None:
+def test_module_used_as_value_travels_as_file(run: Run) -> None:
     files = {"helper.py": "lock = __import__('threading').Lock()\ndef f(x):\n    with lock: return x + 1"}
     outcome = run("import helper\ndef func(x): return helper.f(x)\nargs = (2,)", files)
     assert (outcome.result, outcome.program["modules"]) == ("3", ["helper.py"])

@@ -47,7 +47,7 @@ def test_imported_names_become_pinned_requirements(site: Path) -> None:
     assert detected.missing == ()
 
 
-def test_files_decide_between_distributions_of_shared_namespace(site: Path) -> None:
+def test_installed_files_identify_distribution_of_shared_namespace(site: Path) -> None:
     install(site, "cloud-storage", "1", "spaced/cloud/storage/__init__.py")
     install(site, "cloud-tables", "2", "spaced/cloud/tables.py")
     assert requirements.from_imports({"spaced", "spaced.cloud", "spaced.cloud.storage"}).lines == ("cloud-storage==1",)

@@ -125,7 +125,7 @@ def test_persistence_raises_permanent_error_immediately(time):
     assert call.count == 1
 
 
-def test_persistence_repeats_unrepeatable_call_only_if_nothing_was_done(time):
+def test_persistence_repeats_unrepeatable_call_only_if_aws_did_not_execute_it(time):
     # TLS may also break after AWS has received the request.
     broken = SSLError(endpoint_url="https://x", error="bad record mac")
     for error in (error_response("InternalError", 500), ConnectionClosedError(endpoint_url="http://x"), broken):

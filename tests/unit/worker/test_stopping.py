@@ -22,7 +22,7 @@ def raise_stopped_error(x):
 
 
 @pytest.mark.parametrize("function", [lambda x: StopsJob(), raise_stopped_error], ids=["result", "exception"])
-def test_stop_during_pickling_is_not_an_outcome_of_element(function):
+def test_stop_during_pickling_is_not_outcome_of_element(function):
     """A stored failure would keep later attempts from computing the element again."""
     with pytest.raises(Stopped):
         run_element(function, lambda: 1, False)

@@ -65,7 +65,7 @@ def test_chunks_cover_every_element_once(count, chunksize):
     assert all(index in whole.chunk(whole.child_of(index)) for index in elements)
 
 
-def test_manifest_refuses_child_beyond_the_last():
+def test_manifest_refuses_child_beyond_last():
     with pytest.raises(ValueError, match="0 to 3"):
         manifest().chunk(4)
 

@@ -277,7 +277,7 @@ def test_future_reads_results_again_that_exceed_cache(submit):
     assert future.result(LONG) == [bytes(1000)] * 20
 
 
-def test_collector_skips_packs_of_done_children_behind_late_first_child(submit):
+def test_collector_lists_no_packs_of_ended_children_while_first_child_runs(submit):
     """With 10,000 children, 10 pages have all packs. A poll lists only those before and after the done children."""
     job, future = submit(lambda x: x, range(10_000))
     job.page = 1000

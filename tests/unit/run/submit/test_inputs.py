@@ -109,7 +109,7 @@ class Block:
     """An element for weak references, which show whether anything still holds it."""
 
 
-def test_packer_holds_no_element_while_iterable_makes_next():
+def test_packer_keeps_no_reference_to_element_while_iterable_computes_next():
     made, held = [], []
 
     def blocks():
