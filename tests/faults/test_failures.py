@@ -17,6 +17,8 @@ def behave(action, folder, seconds=0.0):
     """Return, raise, exit or die."""
     print(f"about to {action}", flush=True)
     time.sleep(seconds)
+    if action == "raise later" and os.environ["AWS_BATCH_JOB_ATTEMPT"] == "1":
+        time.sleep(LONG)  # The test kills this attempt.
     if action == "raise":
         raise LookupError("nothing there")
     if action == "raise later" and os.environ["AWS_BATCH_JOB_ATTEMPT"] == "3":
@@ -100,10 +102,12 @@ def test_function_that_calls_exit_raises_element_error(knot_of, tmp_path):
 
 def test_exception_of_function_has_note_with_element_and_attempt(knot_of, switches, tmp_path):
     """Attempt 3 raises: a host took attempt 1, and attempt 2 was the first of the two that the user asked for."""
-    elements = [("return", str(tmp_path)), ("raise later", str(tmp_path), 0.5)]
-    with switches.on(Faults(kills=(Kill("host", children=(1,), after=0.1),))):
-        future = knot_of(behave).map(elements, starmap=True, retries=2)
-        error = future.exception(LONG)
+    elements = [("return", str(tmp_path)), ("raise later", str(tmp_path))]
+    future = knot_of(behave).map(elements, starmap=True, retries=2)
+    # A kill after a fixed time could come before the attempt prints its line.
+    until(lambda: list(future.job.logs(1)) == ["about to raise later"])
+    switches.kill(f"{future.job.job_id}:1", "host")
+    error = future.exception(LONG)
     assert type(error) is LookupError
     cause = error.__cause__
     assert (cause.index, cause.job_id, cause.attempt) == (1, f"{future.job.job_id}:1", 3)
