@@ -163,7 +163,7 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
         )
     architecture = image.get("Architecture", "x86_64")
     if PLATFORMS.get(architecture) != platform:
-        required = next(name for name, each in PLATFORMS.items() if each == platform)
+        required = next(name for name, candidate in PLATFORMS.items() if candidate == platform)
         refuse(
             problem=f"{shown} is for {architecture}, and the instance types are {required}.",
             fix=f"Pass an image for {required}, or instance_types= of the image's architecture.",

@@ -35,7 +35,7 @@ def test_clobbering_last_knot_deletes_all_images_and_tags(cloud, make_knot, tags
     assert knot.map([2]).result(LONG) == [4]
     edited = make_knot("first", lambda x: x + 1, image_tags="newest")
     (environment,) = [tag for tag in tags_in_registry(knot) if tag.startswith("env-")]
-    programs = [each.image_uri.rpartition(":")[2] for each in (knot, edited)]
+    programs = [version.image_uri.rpartition(":")[2] for version in (knot, edited)]
     assert sorted(tags_in_registry(knot)) == sorted([environment, *programs, "v1", "newest"])
 
     name = knot.docker_repo.name
@@ -46,7 +46,7 @@ def test_clobbering_last_knot_deletes_all_images_and_tags(cloud, make_knot, tags
 
 
 def test_clobbering_knot_keeps_images_that_other_knots_need(cloud, make_knot, tags_in_registry):
-    tagged, same, other = (
+    tagged, same, different = (
         make_knot("one", double, image_tags="v1"),
         make_knot("same", double),
         make_knot("other", lambda x: x + 3),
@@ -57,11 +57,11 @@ def test_clobbering_knot_keeps_images_that_other_knots_need(cloud, make_knot, ta
     assert tags_in_registry(same) == all_tags
     same.clobber(clobber_image=True)
     (environment,) = [tag for tag in all_tags if tag.startswith("env-")]
-    assert tags_in_registry(other) == sorted([environment, other.image_uri.rpartition(":")[2]])
-    assert other.map([1]).result(LONG) == [4]
+    assert tags_in_registry(different) == sorted([environment, different.image_uri.rpartition(":")[2]])
+    assert different.map([1]).result(LONG) == [4]
     # The engine still has the environment. It must push it again, since the registry has lost it.
-    name = other.docker_repo.name
-    other.clobber(clobber_image=True)
+    name = different.docker_repo.name
+    different.clobber(clobber_image=True)
     assert cloud.repository(name).images() == {}
     again = make_knot("again", double)
     assert again.map([4]).result(LONG) == [8]

@@ -119,15 +119,15 @@ def image(machine, engine):
 def test_job_runs_its_command_with_its_environment(cloud, batch, image):
     overrides = {"environment": [{"name": "GREETING", "value": "hello"}]}
     job = run(batch, image, "python", "-c", PRINT_SURROUNDINGS, overrides=overrides)
-    shown = json.loads(until(lambda: lines(cloud, job))[0])
+    surroundings = json.loads(until(lambda: lines(cloud, job))[0])
     assert job["status"] == "SUCCEEDED"
     assert job["container"]["exitCode"] == 0
     expected = {"GREETING": "hello", "AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ATTEMPT": "1"}
-    assert expected.items() <= shown["environment"].items()
+    assert expected.items() <= surroundings["environment"].items()
     place = {name: value for name, value in cloud.environment().items() if name.endswith(("_URL", "_REGION"))}
-    assert place.items() <= shown["environment"].items()
-    assert cloud.environment()["AWS_SECRET_ACCESS_KEY"] not in str(shown)
-    assert (shown["user"], shown["directory"], shown["first"]) == (0, "/", "python")
+    assert place.items() <= surroundings["environment"].items()
+    assert cloud.environment()["AWS_SECRET_ACCESS_KEY"] not in str(surroundings)
+    assert (surroundings["user"], surroundings["directory"], surroundings["first"]) == (0, "/", "python")
 
 
 GET_CREDENTIALS = """
@@ -153,9 +153,9 @@ def test_container_has_user_and_init_process_of_job_definition(cloud, batch, ima
     job = run(
         batch, image, "python", "-c", PRINT_SURROUNDINGS, user="65534", linuxParameters={"initProcessEnabled": True}
     )
-    shown = json.loads(until(lambda: lines(cloud, job))[0])
-    assert shown["user"] == 65534
-    assert shown["first"] in ("docker-init", "tini")
+    surroundings = json.loads(until(lambda: lines(cloud, job))[0])
+    assert surroundings["user"] == 65534
+    assert surroundings["first"] in ("docker-init", "tini")
 
 
 def test_log_has_every_line_of_both_output_streams(cloud, batch, image):
@@ -269,16 +269,16 @@ def test_stopped_cloud_removes_its_containers(engine, own_cloud, image):
 def test_restarted_cloud_removes_only_containers_left_by_its_killed_predecessor(
     engine, cloud, batch, own_cloud, image, machine
 ):
-    other = submit(batch, image, "sleep", "600")
-    until(lambda: describe(batch, other)["status"] == "RUNNING")
-    left = running_container(engine, own_cloud, image)
+    other_job = submit(batch, image, "sleep", "600")
+    until(lambda: describe(batch, other_job)["status"] == "RUNNING")
+    own_container = running_container(engine, own_cloud, image)
     os.kill(own_cloud.status().pid, signal.SIGKILL)
     until(lambda: own_cloud.status() is None)
-    assert [container["Id"] for container in containers(engine, own_cloud)] == [left]
+    assert [container["Id"] for container in containers(engine, own_cloud)] == [own_container]
     with ck.LocalCloud(own_cloud.directory, runner="docker", registry=machine.registry):
         assert containers(engine, own_cloud) == []
         assert len(containers(engine, cloud)) == 1
-    batch.terminate_job(jobId=other, reason="done")
+    batch.terminate_job(jobId=other_job, reason="done")
 
 
 class BreakableSocket(socketserver.ThreadingUnixStreamServer):

@@ -25,13 +25,13 @@ def scale(x, factor=1):
 
 def wait_for_end(job):
     """Wait until Batch shows the end of each job."""
-    return until(lambda: all(each["status"] in ("SUCCEEDED", "FAILED") for each in job._view.describe_jobs()))
+    return until(lambda: {described["status"] for described in job._view.describe_jobs()} <= {"SUCCEEDED", "FAILED"})
 
 
 def stored_within_a_second(cloud, keys, index):
     """Return whether S3 stored several packs with this element within one second."""
-    objects = [each for page in cloud.storage.pages(keys.outputs) for each in page]
-    located = [(keys.parse_output(each.key), each.modified) for each in objects]
+    objects = [stored for page in cloud.storage.pages(keys.outputs) for stored in page]
+    located = [(keys.parse_output(stored.key), stored.modified) for stored in objects]
     times = sorted(modified for (first, number, _), modified in located if first <= index < first + number)
     return len(times) > 1 and (times[-1] - times[0]).total_seconds() <= 1
 
@@ -44,16 +44,16 @@ def test_later_session_reads_same_results_as_first_despite_overlapping_attempts(
     # Batch gives up each first attempt just before its element ends.
     with switches.on(Faults(kills=(Kill("host", after=0.3, overlap=True),))):
         future = knot_of(unique).map([0.35] * count, chunksize=chunksize)
-        shown = future.result(LONG)
+        first_results = future.result(LONG)
         assert switches.injected()["overlapping: host"] == -(-count // chunksize)
         wait_for_end(future.job)
     # Batch has forgotten the first attempts, but they still run. Wait until they have stored their results, too.
     time.sleep(2.5)
     later = ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG)
-    differing = [index for index in range(count) if later[index] != shown[index]]
+    differing = [index for index in range(count) if later[index] != first_results[index]]
     if differing and all(stored_within_a_second(cloud, future.job.keys, index) for index in differing):
         pytest.xfail("S3 shows times in whole seconds, so later sessions cannot order packs stored within one second")
-    assert later == shown
+    assert later == first_results
     packs = [location for page in future.job._view.list_packs(0) for location, _ in page]
     assert len(packs) == len(set(packs))
     if chunksize == 1:
@@ -126,7 +126,7 @@ def test_outage_of_s3_uses_up_no_retries(cloud, impatient, knot_of, switches, re
     """The worker reads different objects in each kind of map, and an outage may hit any of them."""
     first = knot_of(identity).map([2, 3])
     own = impatient(scale).map([2, 3])
-    assert [each.result(LONG) for each in (first, own)] == [[2, 3], [2, 3]]
+    assert [future.result(LONG) for future in (first, own)] == [[2, 3], [2, 3]]
     submit = {
         "inputs": lambda: impatient(scale).map([2, 3], chunksize=2, retries=retries),
         "kwargs": lambda: impatient(scale).map([2, 3], chunksize=2, retries=retries, kwargs={"factor": 1}),
@@ -178,13 +178,13 @@ def test_function_that_exits_gets_all_its_retries(knot_of, tmp_path, retries, co
 
 def test_results_of_forgotten_job_are_read_from_s3(cloud, knot_of, switches):
     future = knot_of(unique).map([0, 0, 0], chunksize=2)
-    shown = future.result(LONG)
+    results = future.result(LONG)
     wait_for_end(future.job)
     switches.forget(future.job.job_id)
     job = knot_of(unique).jobs[-1]
     later = ck.BatchJob(job.job_id, cloud=cloud, keys=job.keys)
     assert later._view.describe_jobs() == []
-    assert later.result(LONG) == shown
+    assert later.result(LONG) == results
     assert later.status == "SUCCEEDED"
     assert later.done
 

@@ -43,7 +43,7 @@ FAULTS = {
 
 def is_log_url(url, job):
     """Return whether a URL is one of a job's log URLs. Their signatures differ from second to second."""
-    return url.partition("X-Amz")[0] in [each.partition("X-Amz")[0] for each in job.log_urls]
+    return url.partition("X-Amz")[0] in [log_url.partition("X-Amz")[0] for log_url in job.log_urls]
 
 
 def check_error(error, future, error_class, child, attempt, exit_code, reason):

@@ -108,12 +108,12 @@ def test_retry_fails_only_for_element_that_ended_its_process(knot_of, tmp_path):
         match=r"^Element (4|5) .*exit code 7\. .*Another element of its chunk may be the cause\. .*chunksize=1",
     ):
         future.result(LONG)
-    assert {index for index, each in enumerate(future) if each.exception()} <= {4, 5, 6, 7}
+    assert {index for index, element in enumerate(future) if element.exception()} <= {4, 5, 6, 7}
     wait_for_end(future.job)
     again = future.retry_failed()
     with pytest.raises(ck.WorkerDiedError, match=r"^Element 5 .*exit code 7\. "):
         again.result(LONG)
-    assert [index for index, each in enumerate(again) if each.exception()] == [5]
+    assert [index for index, element in enumerate(again) if element.exception()] == [5]
 
 
 def test_each_retry_shows_its_own_failures_until_all_elements_succeed(knot_of, tmp_path):
@@ -129,7 +129,8 @@ def test_each_retry_shows_its_own_failures_until_all_elements_succeed(knot_of, t
     for number in (1, 2, 3):
         with pytest.raises(LookupError, match=f"call {number}"):
             future.result(LONG)
-        assert [type(each.exception()) for each in future] == [type(None)] * number + [LookupError] * (4 - number)
+        errors = [type(element.exception()) for element in future]
+        assert errors == [type(None)] * number + [LookupError] * (4 - number)
         future = future.retry_failed()
     assert future.result(LONG) == [0, 1, 2, 3]
     assert calls(tmp_path) == {0: 1, 1: 2, 2: 3, 3: 4}
@@ -166,7 +167,7 @@ def test_retry_with_new_resources_keeps_results_stored_before_kill(knot_of, swit
         future = knot_of(slow).map(inputs(tmp_path, 6), starmap=True, chunksize=6)
         with pytest.raises(ck.OutOfMemoryError):
             future.result(LONG)
-        kept = [each.result() for each in future if each.exception() is None]
+        kept = [element.result() for element in future if element.exception() is None]
     assert 1 <= len(kept) < 6
     wait_for_end(future.job)
     again = future.retry_failed(memory=9000, vcpus=2, timeout=90, retries=2)
@@ -233,7 +234,7 @@ def test_concurrent_retries_of_three_sessions_run_each_element_once(cloud, knot_
     jobs = [ck.BatchJob(job_id, cloud=ck.LocalCloud(cloud.directory)) for _ in range(3)]
     with ThreadPoolExecutor() as pool:
         retries = [pool.submit(job.retry_failed) for job in jobs]
-        refused = [each for each in retries if isinstance(each.exception(LONG), ck.JobRunningError)]
+        refused = [retry for retry in retries if isinstance(retry.exception(LONG), ck.JobRunningError)]
     assert len(refused) < len(retries)
     expected = [(index * 10, None) for index in range(4)]
     assert ck.BatchJob(job_id, cloud=cloud).result(LONG) == expected
@@ -291,7 +292,7 @@ def test_memory_grows_until_job_has_enough(knot_of, switches, tmp_path):
         future = knot.map(inputs(tmp_path, 1), starmap=True)
         until(lambda: future.job._run.rounds.newest.number >= 1)
     assert future.result(LONG) == [0]
-    memory = [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds]
+    memory = [round.stored_choices["overrides"]["memory"] for round in future.job._run.rounds]
     assert memory[:2] == [None, 2000]
     # The fault may also have hit round 1, before the test switched it off.
     assert memory[2:] in ([], [4000])
@@ -304,8 +305,8 @@ def test_memory_growth_runs_only_killed_elements_and_stops_at_its_limit(knot_of,
         future = knot.map(inputs(tmp_path, 3), starmap=True)
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB"):
             future.result(LONG)
-    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 3000, 8000]
-    assert [list(each.elements) for each in future.job._run.rounds] == [[0, 1, 2], [0], [0]]
+    assert [round.stored_choices["overrides"]["memory"] for round in future.job._run.rounds] == [None, 3000, 8000]
+    assert [list(round.elements) for round in future.job._run.rounds] == [[0, 1, 2], [0], [0]]
     assert calls(tmp_path) == {1: 1, 2: 1}
 
 
@@ -359,7 +360,7 @@ def test_retry_in_later_session_continues_memory_growth_of_dead_session(cloud, k
         wait_for_end(job)
     again = ck.Knot(name="dies-growing", cloud=cloud).jobs[-1].retry_failed()
     assert again.result(LONG) == [5]
-    assert [each.stored_choices["overrides"]["memory"] for each in again.job._run.rounds] == [None, 2000, 4000]
+    assert [round.stored_choices["overrides"]["memory"] for round in again.job._run.rounds] == [None, 2000, 4000]
 
 
 def test_memory_of_independent_jobs_grows_in_one_round(knot_of, switches, tmp_path):
@@ -368,7 +369,7 @@ def test_memory_of_independent_jobs_grows_in_one_round(knot_of, switches, tmp_pa
         future = knot.map(inputs(tmp_path, 3), starmap=True, job_type="independent")
         with pytest.raises(ck.OutOfMemoryError, match=r"8,000 MiB.*memory has grown to 8 times .*memory=16000\)"):
             future.result(LONG)
-    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 8000]
+    assert [round.stored_choices["overrides"]["memory"] for round in future.job._run.rounds] == [None, 8000]
     assert len(future.job.job_ids) == 1
 
 
@@ -465,7 +466,7 @@ def test_retry_waits_for_running_memory_growth(cloud, switches, tmp_path):
         switches.off()
         gate.set()
         assert retry.result(LONG).result(LONG) == [0]
-    assert [each.stored_choices["overrides"]["memory"] for each in future.job._run.rounds] == [None, 2000]
+    assert [round.stored_choices["overrides"]["memory"] for round in future.job._run.rounds] == [None, 2000]
 
 
 def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):

@@ -68,16 +68,16 @@ def gate(tmp_path):
 @pytest.fixture
 def lagging(cloud):
     """Make the next calls of ListJobs omit all jobs. AWS's listing may lag longer than the client waits."""
-    left = []
+    lags = []
 
     def lag(parsed, **_):
-        if left:
-            left.pop()
+        if lags:
+            lags.pop()
             parsed["jobSummaryList"] = []
 
     events = cloud.client("batch").meta.events
     events.register("after-call.batch.ListJobs", lag)
-    yield lambda calls: left.extend(range(calls))
+    yield lambda calls: lags.extend(range(calls))
     events.unregister("after-call.batch.ListJobs", lag)
 
 
@@ -138,10 +138,10 @@ def test_later_session_terminates_duplicate_jobs(cloud, knot_of, gate):
 def test_session_without_permission_to_terminate_reads_duplicate_jobs(cloud, knot_of, gate):
     submission, request = held_submission(knot_of(wait_for), gate, 5)
     ids = [cloud.call("batch", "submit_job", **request)["jobId"] for _ in range(2)]
-    other = ck.LocalCloud(cloud.directory)
+    other_session = ck.LocalCloud(cloud.directory)
     for operation in ("TerminateJob", "TerminateJobs"):
-        other.client("batch").meta.events.register(f"before-call.batch.{operation}", refuse)
-    assert read_record(other, submission)["job_ids"][0] in ids
+        other_session.client("batch").meta.events.register(f"before-call.batch.{operation}", refuse)
+    assert read_record(other_session, submission)["job_ids"][0] in ids
     assert sorted(unterminated(cloud, submission.manifest.job_queue, submission.name)) == sorted(ids)
 
 
@@ -161,13 +161,13 @@ class FakedAnswers:
         self.events = self.cloud.client("batch").meta.events
 
     def replace_next(self, operation, *answers, when="after"):
-        left = list(answers)
+        remaining = list(answers)
 
         def replace_answer(parsed=None, **_):
-            if left and isinstance(left[0], Exception):
-                raise left.pop(0)
-            if left:
-                parsed.update(left.pop(0))
+            if remaining and isinstance(remaining[0], Exception):
+                raise remaining.pop(0)
+            if remaining:
+                parsed.update(remaining.pop(0))
 
         self.events.register(f"{when}-call.batch.{operation}", replace_answer)
 
@@ -298,9 +298,9 @@ def test_collector_waits_for_job_that_batch_does_not_describe_yet(cloud, knot_of
         if not flags[1].exists():
             parsed["jobs"] = [job for job in parsed["jobs"] if job["jobId"] != late]
 
-    other = ck.LocalCloud(cloud.directory)
-    other.client("batch").meta.events.register("after-call.batch.DescribeJobs", lag)
-    future = ck.BatchJob(submitted.job.job_id, cloud=other, keys=submitted.job.keys).future()
+    other_session = ck.LocalCloud(cloud.directory)
+    other_session.client("batch").meta.events.register("after-call.batch.DescribeJobs", lag)
+    future = ck.BatchJob(submitted.job.job_id, cloud=other_session, keys=submitted.job.keys).future()
     until(lambda: future.done() or described.count(["SUCCEEDED"] * 2) > 3)
     assert not future.done()
     flags[1].touch()

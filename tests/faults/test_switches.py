@@ -207,8 +207,8 @@ def test_next_attempt_computes_element_after_each_kill(knot_of, switches, how, r
         assert future.result(LONG) == ["3"]
         assert switches.injected() == {f"killed: {how}": 2}
     attempts = described(future)["attempts"]
-    for each in attempts[:2]:
-        texts = {"statusReason": each["statusReason"], "reason": each["container"].get("reason", "")}
+    for attempt in attempts[:2]:
+        texts = {"statusReason": attempt["statusReason"], "reason": attempt["container"].get("reason", "")}
         for name, text in reason.items():
             assert texts[name].startswith(text)
 

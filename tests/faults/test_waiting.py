@@ -41,7 +41,7 @@ OTHER_COLLECTORS = set()
 @pytest.fixture(autouse=True)
 def note_other_collectors():
     OTHER_COLLECTORS.clear()
-    OTHER_COLLECTORS.update(each.ident for each in threading.enumerate() if each.name == "cloudknot-collector")
+    OTHER_COLLECTORS.update(thread.ident for thread in threading.enumerate() if thread.name == "cloudknot-collector")
 
 
 def outage_warnings(caplog):
@@ -157,10 +157,10 @@ def test_five_concurrent_waits_issue_one_warning_for_each_outage(caplog):
     timers = [OutageTimer(limits, limits.clock) for _ in range(5)]
     for _ in range(3):
         assert not any(fail_to_look(timer, limits, 1, gone) for timer in timers)
-    assert [str(gone) in each for each in outage_warnings(caplog)] == [True]
+    assert [str(gone) in warning for warning in outage_warnings(caplog)] == [True]
     # The machine slept meanwhile. The network is back, but the login has expired: another outage.
     assert not any(fail_to_look(timer, limits, 3600, expired) for timer in timers)
-    assert [str(expired) in each for each in outage_warnings(caplog)] == [False, True]
+    assert [str(expired) in warning for warning in outage_warnings(caplog)] == [False, True]
     # An answer to a look that began before the outage does not end the outage.
     timers[0].answered(limits.now - 4 * 3600 - 1)
     assert not any(fail_to_look(timer, limits, 1, expired) for timer in timers)
@@ -188,9 +188,9 @@ def test_concurrent_waits_for_several_maps_issue_one_warning_of_outage(
     """Three maps with four futures: the first map has a second future, as in another session."""
     caplog.set_level(logging.WARNING, logger="cloudknot")
     # Calls through `LocalCloud` repeat a request for longer than this test lasts.
-    other = ImpatientCloud(cloud, patience=1800.0) if "silent" in faults else ck.LocalCloud(cloud.directory)
+    session = ImpatientCloud(cloud, patience=1800.0) if "silent" in faults else ck.LocalCloud(cloud.directory)
     jobs = [knot_of(wait_for).map([str(tmp_path / "go")]).job for _ in range(3)]
-    futures = [ck.BatchJob(job.job_id, cloud=other).future() for job in (*jobs, jobs[0])]
+    futures = [ck.BatchJob(job.job_id, cloud=session).future() for job in (*jobs, jobs[0])]
     for future in futures:
         future.add_done_callback(lambda _: None)
         until(lambda future=future: future.job.states)
@@ -324,9 +324,9 @@ def test_ctrl_c_leaves_job_running_and_shows_how_to_find_it(cloud, tmp_path):
         job = ck.BatchJob(process.stdout.readline().strip(), cloud=cloud)
         until(lambda: job.status == "RUNNING")
         process.send_signal(signal.SIGINT)
-        _, shown = process.communicate(timeout=LONG)
+        _, errors = process.communicate(timeout=LONG)
     assert process.returncode == -signal.SIGINT
-    assert "The job keeps running. Find it in any session: cloudknot.Knot(name='interrupted').jobs." in shown
+    assert "The job keeps running. Find it in any session: cloudknot.Knot(name='interrupted').jobs." in errors
     assert job.status == "RUNNING"
     (tmp_path / "go").touch()
     assert ck.Knot(name="interrupted", cloud=cloud).jobs[-1].result(LONG) == [42]

@@ -83,9 +83,9 @@ def is_in(name, package):
 
 def module_of(name):
     """Return the module of cloudknot that contains an imported name; the package itself for public names."""
-    known = set(MODULES.values())
-    while name and name not in known:
-        if f"{name}.__init__" in known:
+    modules = set(MODULES.values())
+    while name and name not in modules:
+        if f"{name}.__init__" in modules:
             return f"{name}.__init__"
         name = name.rpartition(".")[0]
     return name if name != "cloudknot" else "cloudknot.__init__"

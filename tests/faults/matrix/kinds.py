@@ -91,7 +91,7 @@ def plain(name: str, inputs: list[Any], iterate: Callable[[list[Any]], Iterable[
     def submit(place: Place) -> list[Expected]:
         future = place.work.map(iterate(inputs), env_vars=place.env_vars, **choices)
         starmap, kwargs = choices.get("starmap"), choices.get("kwargs", {})
-        return [Expected(future, [value(*(each if starmap else (each,)), **kwargs) for each in inputs])]
+        return [Expected(future, [value(*(element if starmap else (element,)), **kwargs) for element in inputs])]
 
     return Kind(name, submit)
 
@@ -121,7 +121,7 @@ def submit_retry(place: Place) -> list[Expected]:
     ready = place.folder / f"{uuid.uuid4().hex}.ready"
     inputs = [(str(ready), number) for number in range(4)]
     future = place.needs_a_file.map(inputs, starmap=True, chunksize=2, env_vars=place.env_vars)
-    errors = [each.exception(LONG) for each in future]
+    errors = [element.exception(LONG) for element in future]
     assert all(errors[1::2]), errors
     ready.touch()
     return [Expected(future.retry_failed(), [number**2 for number in range(4)])]
@@ -136,7 +136,7 @@ KINDS = (
     plain("independent jobs", [3, 4], job_type="independent"),
     plain("starmap", [(1, 2), (3, 4, 5), (6,)], starmap=True, chunksize=2),
     plain("kwargs", [1, 2, 3], kwargs={"plus": 100, "table": bytes(BLOCK)}, chunksize=2),
-    plain("a generator", list(range(5)), lambda inputs: (each for each in inputs), chunksize=3),
+    plain("a generator", list(range(5)), lambda inputs: (element for element in inputs), chunksize=3),
     plain("chunks by itself", list(range(3)), chunksize="auto"),
     Kind("maps of maps", submit_chain),
     Kind("reduce", submit_reduce),

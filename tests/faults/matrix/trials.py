@@ -41,7 +41,7 @@ class Trial:
 
 def kills(*how: str, **choices: Any) -> Faults:
     """Return faults that kill attempt 1 of every child in the first way, attempt 2 in the second way, and so on."""
-    return Faults(kills=tuple(Kill(each, attempts=n, **choices) for n, each in enumerate(how, 1)), seed=11)
+    return Faults(kills=tuple(Kill(way, attempts=n, **choices) for n, way in enumerate(how, 1)), seed=11)
 
 
 def forget(switches: FaultSwitches, future: ck.MapFuture) -> None:
@@ -106,7 +106,7 @@ TRIALS = (
 
 def share(trial: Trial) -> tuple[Kind, ...]:
     """Return the kinds of maps for a trial. The trials of one switch share all kinds among them."""
-    same = [each for each in TRIALS if each.switch == trial.switch]
+    same = [candidate for candidate in TRIALS if candidate.switch == trial.switch]
     return KINDS[same.index(trial) :: len(same)]
 
 
@@ -134,7 +134,7 @@ def submit_all(kinds: Sequence[Kind], place: Place) -> list[NamedMap]:
         return []
     with ThreadPoolExecutor(len(kinds)) as pool:
         submitted = list(pool.map(lambda kind: kind.submit(place), kinds))
-    return [(kind.name, each) for kind, maps in zip(kinds, submitted, strict=True) for each in maps]
+    return [(kind.name, expected) for kind, maps in zip(kinds, submitted, strict=True) for expected in maps]
 
 
 def run(trial: Trial, kinds: Sequence[Kind], place: Place, switches: FaultSwitches) -> Outcome:

@@ -96,7 +96,7 @@ def test_map_under_faults_equals_plain_map(cloud, knot_of, case):
         outcomes = [outcome(element) for element in future]
         expected = [case.expected(index) for index in range(len(case.elements))]
         assert all(map(is_as_expected, outcomes, expected)), (outcomes, expected)
-        first = next((each for each in expected if isinstance(each, Refused | type)), None)
+        first = next((error for error in expected if isinstance(error, Refused | type)), None)
         if first is None:
             assert future.result(LONG) == list(map(behave, case.elements)) == expected
         else:

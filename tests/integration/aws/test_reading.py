@@ -171,9 +171,9 @@ def test_plain_request_completes_although_concurrent_one_is_refused(cloud):
     class Session:
         def get_credentials(self):
             with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
-                other = PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
-                assert other.get(cloud.bucket, "beside", {}) is None
-                reads._is_usable = other._is_usable
+                other_reader = PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
+                assert other_reader.get(cloud.bucket, "beside", {}) is None
+                reads._is_usable = other_reader._is_usable
             return cloud.door._botocore.get_credentials()
 
     reads = PlainRequests(Session(), cloud.client("s3"), "test")

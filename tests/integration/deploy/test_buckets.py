@@ -45,27 +45,27 @@ def buckets(cloud):
 
 def test_session_without_settings_reads_results_and_maps_in_knots_bucket(lab_knot, begin_session):
     (lab_job,) = lab_knot.jobs
-    lab, other = lab_knot._cloud.bucket, begin_session()
-    before = buckets(other)
-    knot = ck.Knot(name=lab_knot.name, cloud=other)
+    lab, other_session = lab_knot._cloud.bucket, begin_session()
+    before = buckets(other_session)
+    knot = ck.Knot(name=lab_knot.name, cloud=other_session)
     assert [(job.job_id, job.result(60)) for job in knot.jobs] == [(lab_job.job_id, [4, 9])]
-    assert ck.BatchJob(lab_job.job_id, cloud=other).result(60) == [4, 9]
+    assert ck.BatchJob(lab_job.job_id, cloud=other_session).result(60) == [4, 9]
     assert knot.job_definition.output_bucket == lab
     future = knot.map([4])
     assert future.result(120) == [16]
     assert future.job.keys.bucket == lab
-    assert buckets(other) == before
+    assert buckets(other_session) == before
     assert [job.result(60) for job in lab_knot.jobs] == [[4, 9], [16]]
 
 
 def test_session_without_settings_updates_knot_in_its_bucket(lab_knot, begin_session):
-    other = begin_session()
-    before = buckets(other)
-    knot = ck.Knot(name=lab_knot.name, func=cube, cloud=other)
+    other_session = begin_session()
+    before = buckets(other_session)
+    knot = ck.Knot(name=lab_knot.name, func=cube, cloud=other_session)
     assert knot.map([2]).result(120) == [8]
     assert [job.result(60) for job in knot.jobs] == [[4, 9], [8]]
     assert {job.keys.bucket for job in knot.jobs} == {lab_knot._cloud.bucket}
-    assert buckets(other) == before
+    assert buckets(other_session) == before
 
 
 def test_new_bucket_setting_moves_knot_and_keeps_earlier_jobs(lab_knot, begin_session, caplog):
@@ -83,23 +83,23 @@ def test_new_bucket_setting_moves_knot_and_keeps_earlier_jobs(lab_knot, begin_se
 
 
 def test_pars_of_another_session_lets_jobs_use_knots_bucket(lab_knot, begin_session):
-    other = begin_session()
-    pars = ck.Pars(f"else-{secrets.token_hex(3)}", cloud=other)
-    knot = ck.Knot(name=lab_knot.name, func=square, pars=pars, cloud=other)
+    other_session = begin_session()
+    pars = ck.Pars(f"else-{secrets.token_hex(3)}", cloud=other_session)
+    knot = ck.Knot(name=lab_knot.name, func=square, pars=pars, cloud=other_session)
     assert knot.map([3]).result(120) == [9]
-    (stack,) = other.call("cloudformation", "describe_stacks", StackName=pars.stack_id)["Stacks"]
+    (stack,) = other_session.call("cloudformation", "describe_stacks", StackName=pars.stack_id)["Stacks"]
     (arns,) = (
         parameter["ParameterValue"] for parameter in stack["Parameters"] if parameter["ParameterKey"] == "BucketArns"
     )
-    assert bucket_arn(other, lab_knot._cloud.bucket) in arns.split(",")
+    assert bucket_arn(other_session, lab_knot._cloud.bucket) in arns.split(",")
 
 
 def test_results_of_job_forgotten_by_batch_come_from_its_bucket(lab_knot, begin_session):
     (job,) = lab_knot.jobs
-    other = begin_session()
-    until(lambda: ck.BatchJob(job.job_id, cloud=other).done)
-    FaultSwitches(other).forget(job.job_id)
-    assert ck.BatchJob(job.job_id, cloud=other).result(60) == [4, 9]
+    other_session = begin_session()
+    until(lambda: ck.BatchJob(job.job_id, cloud=other_session).done)
+    FaultSwitches(other_session).forget(job.job_id)
+    assert ck.BatchJob(job.job_id, cloud=other_session).result(60) == [4, 9]
 
 
 def test_commands_find_jobs_of_clobbered_knot_in_its_bucket(lab_knot, begin_session, monkeypatch):

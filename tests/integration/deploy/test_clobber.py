@@ -70,11 +70,11 @@ def test_clobber_with_every_option_leaves_nothing(cloud, inventory_before, pars_
 def test_later_clobber_deletes_pars_image_and_results(cloud, inventory_before):
     pars = ck.Pars("later", cloud=cloud)
     knot = ck.Knot(name="later", func=square, pars=pars, cloud=cloud)
-    other = ck.Knot(name="later-too", func=square, pars=pars, cloud=cloud)
+    other_knot = ck.Knot(name="later-too", func=square, pars=pars, cloud=cloud)
     assert knot.map([2]).result() == [4]
     with pytest.raises(ck.CannotDeleteResourceException, match="later-too"):
         knot.clobber(clobber_pars=True)
-    other.clobber(clobber_image=True)
+    other_knot.clobber(clobber_image=True)
     knot.clobber()
     assert inventory(cloud) != inventory_before
     knot.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
@@ -106,33 +106,33 @@ def test_clobber_keeps_results_by_default(cloud, inventory_before):
 
 def test_clobber_keeps_pars_that_another_knot_uses(cloud, inventory_before):
     pars = ck.Pars("shared", cloud=cloud)
-    one = ck.Knot(name="one", func=square, pars=pars, cloud=cloud)
-    two = ck.Knot(name="two", func=square, pars=pars, cloud=cloud)
+    first = ck.Knot(name="one", func=square, pars=pars, cloud=cloud)
+    second = ck.Knot(name="two", func=square, pars=pars, cloud=cloud)
     with pytest.raises(
         ck.CannotDeleteResourceException, match=r"'one' was clobbered, but .* because the knot 'two' uses it"
     ):
-        one.clobber(clobber_pars=True, clobber_image=True)
-    assert one.clobbered
+        first.clobber(clobber_pars=True, clobber_image=True)
+    assert first.clobbered
     # Both knots have the same image, so clobber keeps it, and their Pars.
-    assert two.map([3]).result() == [9]
-    two.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    assert second.map([3]).result() == [9]
+    second.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
 def test_clobber_keeps_repository_that_another_knot_uses(cloud, inventory_before):
     pars = ck.Pars("images", cloud=cloud)
-    one, two = (
+    first, second = (
         ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
     )
     full = inventory(cloud)
     with pytest.raises(
         ck.CannotDeleteResourceException, match=r"^Nothing was deleted, because the knot 'two' uses .* 'lab/shared'"
     ):
-        one.clobber(clobber_repo=True)
-    assert not one.clobbered
+        first.clobber(clobber_repo=True)
+    assert not first.clobbered
     assert inventory(cloud) == full
-    two.clobber()
-    one.clobber(clobber_repo=True, clobber_pars=True)
+    second.clobber()
+    first.clobber(clobber_repo=True, clobber_pars=True)
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
@@ -255,9 +255,9 @@ def test_clobber_all_shows_and_removes_every_resource(other_cloud, run_command):
     assert knot.jobs[0].job_id in run_command("jobs", "a").output
     for refused in (("clobber",), ("clobber", "a", "--all"), ("clobber", "--all", "--repo")):
         assert run_command(*refused).exit_code == 2
-    shown = run_command("clobber", "--all", "--dry-run").output
+    listing = run_command("clobber", "--all", "--dry-run").output
     for words in ("knot ", "shared resources (Pars)  own", "image repository", "bucket", "are kept"):
-        assert words in shown
+        assert words in listing
     assert run_command("clobber", "--all", input="n\n").exit_code == 1
     assert inventory(other_cloud) == full
 
@@ -265,8 +265,8 @@ def test_clobber_all_shows_and_removes_every_resource(other_cloud, run_command):
     assert [listed_knot.name for listed_knot in ck.list_knots(other_cloud)] == ["b"]
     removed = run_command("clobber", "--all", input="y\n")
     assert removed.exit_code == 0, removed.output
-    left = inventory(other_cloud)
-    assert len(left["objects"]) == len(full["objects"]) > 0
+    remaining = inventory(other_cloud)
+    assert len(remaining["objects"]) == len(full["objects"]) > 0
     assert run_command("clobber", "--all", "--yes", "--results").exit_code == 0
     # Clobber keeps the service-linked role: it belongs to the account and costs nothing.
     added = {kind: [name for name in inventory(other_cloud)[kind] if name not in empty[kind]] for kind in empty}
@@ -345,23 +345,23 @@ def test_clobber_all_removes_resources_of_sessions_with_other_settings(session_w
     assert knot.map([3]).result() == [9]
     monkeypatch.delenv("CLOUDKNOT_CONFIG_FILE")
 
-    shown = run_command("clobber", "--all", "--dry-run").output
-    row = next(line for line in shown.splitlines() if line.startswith("images in your own repository"))
+    listing = run_command("clobber", "--all", "--dry-run").output
+    row = next(line for line in listing.splitlines() if line.startswith("images in your own repository"))
     assert row.split()[5:] == ["of-the-lab/images", "storage", "of", "2", "images,", *row.split()[-2:]]
-    assert any(line.split()[:2] == ["bucket", "lab-of-others"] for line in shown.splitlines())
+    assert any(line.split()[:2] == ["bucket", "lab-of-others"] for line in listing.splitlines())
     kept = run_command("clobber", "--all", "--yes")
     assert kept.exit_code == 0, kept.output
-    left = inventory(lab_session)
-    assert [name for name in left["images"] if name.startswith("of-the-lab/")] == ["of-the-lab/images:their-own"]
-    assert [name for name in left["objects"] if name.startswith("lab-of-others/cloudknot.jobs/lab/")]
+    remaining = inventory(lab_session)
+    assert [name for name in remaining["images"] if name.startswith("of-the-lab/")] == ["of-the-lab/images:their-own"]
+    assert [name for name in remaining["objects"] if name.startswith("lab-of-others/cloudknot.jobs/lab/")]
 
     # Only the inactive revisions that Batch still lists name the bucket now.
     removed = run_command("clobber", "--all", "--yes", "--results")
     assert removed.exit_code == 0, removed.output
     assert "Deleted bucket lab-of-others." in removed.output
-    left = inventory(lab_session)
+    remaining = inventory(lab_session)
     assert {
-        kind: sorted({*names} - {*before[kind]}) for kind, names in left.items() if {*names} - {*before[kind]}
+        kind: sorted({*names} - {*before[kind]}) for kind, names in remaining.items() if {*names} - {*before[kind]}
     } == {}
 
 

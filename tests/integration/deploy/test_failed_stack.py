@@ -18,24 +18,24 @@ def pars(cloud, inventory_before):
     pars = ck.Pars("failing", cloud=cloud)
     yield pars
     pars.clobber()
-    left = inventory(cloud)
-    assert {**left, "images": inventory_before["images"]} == inventory_before
+    remaining = inventory(cloud)
+    assert {**remaining, "images": inventory_before["images"]} == inventory_before
 
 
 def test_knot_with_taken_queue_name_fails_and_leaves_nothing(cloud, pars):
-    other = ck.Knot(name="other", func=square, pars=pars, cloud=cloud)
-    with_other = inventory(cloud)
+    other_knot = ck.Knot(name="other", func=square, pars=pars, cloud=cloud)
+    before = inventory(cloud)
     with pytest.raises(ck.CannotCreateResourceException) as caught:
-        ck.Knot(name="failing", func=square, pars=pars, job_queue_name=other.job_queue, cloud=cloud)
+        ck.Knot(name="failing", func=square, pars=pars, job_queue_name=other_knot.job_queue, cloud=cloud)
     message = str(caught.value)
     assert "JobQueue (AWS::Batch::JobQueue): Object already exists. " in message
     assert "Another resource already has this name" in message
     assert "RequestToken" not in message
     assert "RequestId" not in message
-    assert inventory(cloud) == with_other
+    assert inventory(cloud) == before
     knot = ck.Knot(name="failing", func=square, pars=pars, cloud=cloud)
     assert knot.map([3]).result() == [9]
-    other.clobber(clobber_results=True)
+    other_knot.clobber(clobber_results=True)
     knot.clobber(clobber_image=True, clobber_results=True)
 
 

@@ -21,8 +21,8 @@ def find_image(cloud):
     """Return a function that finds the id of a public machine image for an architecture."""
 
     def find(architecture):
-        wanted = [{"Name": "architecture", "Values": [architecture]}]
-        images = cloud.call("ec2", "describe_images", Filters=wanted)["Images"]
+        filters = [{"Name": "architecture", "Values": [architecture]}]
+        images = cloud.call("ec2", "describe_images", Filters=filters)["Images"]
         return next(image["ImageId"] for image in images if image.get("Platform") != "windows")
 
     return find

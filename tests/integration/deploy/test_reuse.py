@@ -289,11 +289,11 @@ def test_pars_keeps_policies_that_other_sessions_add_meanwhile(counting_cloud):
 
 def test_concurrent_sessions_all_add_their_policies_to_pars(counting_cloud):
     pars = ck.Pars("reuse-crowd", cloud=counting_cloud)
-    wanted = ["AmazonS3FullAccess", "AmazonSQSFullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"]
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        futures = [pool.submit(ck.Pars, "reuse-crowd", policies=policy, cloud=counting_cloud) for policy in wanted]
+    policies = ["AmazonS3FullAccess", "AmazonSQSFullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"]
+    with ThreadPoolExecutor(len(policies)) as pool:
+        futures = [pool.submit(ck.Pars, "reuse-crowd", policies=policy, cloud=counting_cloud) for policy in policies]
         assert {future.result(LONG).stack_id for future in futures} == {pars.stack_id}
-    assert policies_of(counting_cloud, "reuse-crowd") == {*wanted}
+    assert policies_of(counting_cloud, "reuse-crowd") == {*policies}
     pars.clobber()
 
 
@@ -359,11 +359,11 @@ def test_warning_names_policies_that_reach_other_knots_once(tmp_path, caplog):
     with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
         ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
         assert caplog.messages == []
-        other = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
+        other_knot = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
         (line,) = caplog.messages
         assert line.startswith("The existing Pars 'default' gets more policies: AmazonS3FullAccess.")
         ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
-        other.clobber()
+        other_knot.clobber()
         assert caplog.messages == [line]
         assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
 

@@ -233,12 +233,12 @@ def test_clobbered_pars_refuses_use(pars: Pars, cloud: CountingCloud) -> None:
 
 
 def test_knot_with_defaults_has_queue_environment_and_launch_template(pars: Pars, cloud: CountingCloud) -> None:
-    made = deploy(pars)
-    assert made.job_definition_name == "pi-calc-cloudknot-job-definition"
-    assert made.job_definition_arn.endswith(":job-definition/pi-calc-cloudknot-job-definition:1")
-    queue = cloud.call("batch", "describe_job_queues", jobQueues=[made.job_queue_name])["jobQueues"][0]
-    assert queue["jobQueueArn"] == made.job_queue_arn
-    assert queue["computeEnvironmentOrder"][0]["computeEnvironment"] == made.compute_environment_arn
+    knot = deploy(pars)
+    assert knot.job_definition_name == "pi-calc-cloudknot-job-definition"
+    assert knot.job_definition_arn.endswith(":job-definition/pi-calc-cloudknot-job-definition:1")
+    queue = cloud.call("batch", "describe_job_queues", jobQueues=[knot.job_queue_name])["jobQueues"][0]
+    assert queue["jobQueueArn"] == knot.job_queue_arn
+    assert queue["computeEnvironmentOrder"][0]["computeEnvironment"] == knot.compute_environment_arn
     computing = compute_environment(cloud)["computeResources"]
     assert computing["type"] == "EC2"
     assert computing["allocationStrategy"] == "BEST_FIT_PROGRESSIVE"
@@ -283,13 +283,13 @@ def test_compute_environment_has_users_machine_image(pars: Pars, cloud: Counting
 
 
 def test_unchanged_knot_causes_only_read_calls(pars: Pars, cloud: CountingCloud) -> None:
-    made = deploy(pars, timeout=600, retries=3)
+    knot = deploy(pars, timeout=600, retries=3)
     deploy(pars, timeout=600, retries=3)
     cloud.calls.clear()
     again = deploy(Pars(cloud=cloud), timeout=600, retries=3)
     reads_of_pars = ["describe_stacks", "get_instance_profile"]
     assert cloud.calls == [*reads_of_pars, "describe_stacks", "describe_job_definitions"]
-    assert (again.stack_id, again.job_queue_arn, again.retries) == (made.stack_id, made.job_queue_arn, 3)
+    assert (again.stack_id, again.job_queue_arn, again.retries) == (knot.stack_id, knot.job_queue_arn, 3)
 
 
 def test_deploy_with_outdated_plan_reads_stack_again(pars: Pars, cloud: CountingCloud) -> None:
@@ -339,9 +339,9 @@ def test_deploy_with_earlier_image_registers_revision_again(pars: Pars, cloud: C
 def test_deploy_with_changed_job_choices_registers_revision(pars: Pars, cloud: CountingCloud, retries: int) -> None:
     deploy(pars)
     cloud.calls.clear()
-    made = deploy(pars, memory=500, timeout=90, retries=retries)
+    knot = deploy(pars, memory=500, timeout=90, retries=retries)
     assert "update_stack" not in cloud.calls
-    revision = job_definition(cloud, made.job_definition_arn)
+    revision = job_definition(cloud, knot.job_definition_arn)
     assert revision["timeout"] == {"attemptDurationSeconds": 90}
     assert revision["retryStrategy"]["attempts"] == 10
     assert revision["retryStrategy"]["evaluateOnExit"][-1] == {"onReason": "*", "action": "exit"}
@@ -362,19 +362,19 @@ def test_deploy_with_changed_compute_choice_updates_stack(pars: Pars, cloud: Cou
 
 def test_find_knot_returns_deployed_resources(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
-    made = deploy(pars, "cloudknot:2", retries=4)
-    assert find_knot(CountingCloud(str(cloud.endpoint_url)), "pi-calc") == made
+    knot = deploy(pars, "cloudknot:2", retries=4)
+    assert find_knot(CountingCloud(str(cloud.endpoint_url)), "pi-calc") == knot
     with pytest.raises(ResourceDoesNotExistException, match="nobody"):
         find_knot(cloud, "nobody")
 
 
 def test_delete_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
-    made = deploy(pars, "cloudknot:2")
+    knot = deploy(pars, "cloudknot:2")
     delete_knot(cloud, "pi-calc")
     assert Stack(cloud, "pi-calc-cloudknot").state() is None
     active = cloud.call(
-        "batch", "describe_job_definitions", jobDefinitionName=made.job_definition_name, status="ACTIVE"
+        "batch", "describe_job_definitions", jobDefinitionName=knot.job_definition_name, status="ACTIVE"
     )
     assert active["jobDefinitions"] == []
     delete_knot(cloud, "pi-calc")
@@ -382,8 +382,8 @@ def test_delete_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: Counting
 
 def test_concurrent_sessions_share_one_pars(cloud: CountingCloud) -> None:
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: Pars(cloud=CountingCloud(str(cloud.endpoint_url))), range(4)))
-    assert len({item.stack_id for item in made}) == 1
+        all_pars = list(pool.map(lambda _: Pars(cloud=CountingCloud(str(cloud.endpoint_url))), range(4)))
+    assert len({item.stack_id for item in all_pars}) == 1
 
 
 CREATION_LOCK = threading.Lock()
@@ -408,8 +408,10 @@ def test_racing_sessions_keep_all_policies_and_buckets_of_pars(cloud: CountingCl
     policies, barrier = ["AmazonS3FullAccess", "AmazonSQSFullAccess"], threading.Barrier(2)
     sessions = [RacingSession(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda policy, session: Pars("race", policies=policy, cloud=session), policies, sessions))
-    assert len({pars.stack_id for pars in made}) == 1
+        all_pars = list(
+            pool.map(lambda policy, session: Pars("race", policies=policy, cloud=session), policies, sessions)
+        )
+    assert len({pars.stack_id for pars in all_pars}) == 1
     state = Stack(cloud, "race-cloudknot-pars").state()
     assert state is not None
     assert set(state.parameters["Policies"].split(",")) == {f"arn:aws:iam::aws:policy/{name}" for name in policies}

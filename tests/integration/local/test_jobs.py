@@ -19,24 +19,24 @@ from tests.helpers.waiting import until
 class TestEnvironment:
     def test_job_gets_its_own_environment_without_users_variables(self, client, directory):
         job_id = client.submit(*WORKER, "show", environment={"MINE": "yes"})
-        shown = client.shown(job_id)
-        variables, environment = shown["environment"], directory / "environments" / "none"
+        report = client.shown(job_id)
+        variables, environment = report["environment"], directory / "environments" / "none"
         assert variables["MINE"] == "yes"
         assert variables["AWS_BATCH_JOB_ID"] == job_id
         assert variables["AWS_ENDPOINT_URL"] == client.cloud.endpoint_url
         assert variables["PATH"].startswith(str(directory / "images" / "worker" / "environment" / "bin"))
-        assert variables["HOME"] == shown["directory"]
+        assert variables["HOME"] == report["directory"]
         allowed = {"MINE", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
         assert {name for name in variables if not name.startswith("AWS_")} <= allowed
         assert "AWS_BATCH_JOB_ARRAY_INDEX" not in variables
         # `sys.prefix` may be the link in the image's directory or the environment behind it.
-        assert shown["prefix"] == str(environment.resolve()) or Path(shown["prefix"]).resolve() == environment
-        assert "/somewhere/of/the/user" not in shown["path"]
+        assert report["prefix"] == str(environment.resolve()) or Path(report["prefix"]).resolve() == environment
+        assert "/somewhere/of/the/user" not in report["path"]
 
     def test_job_starts_in_empty_directory_that_is_deleted_afterwards(self, client):
-        shown = client.shown(client.submit(*WORKER, "show"))
-        assert shown["files"] == []
-        until(lambda: not Path(shown["directory"]).exists())
+        report = client.shown(client.submit(*WORKER, "show"))
+        assert report["files"] == []
+        until(lambda: not Path(report["directory"]).exists())
 
     def test_child_jobs_get_their_index_and_array_size(self, client):
         array = client.submit(*WORKER, "show", size=3)

@@ -76,15 +76,15 @@ def fargate_for_knot_on_instances(world: World) -> None:
 
 @AREA.case
 def another_service_role(world: World) -> None:
-    wanted = {**parameters_of({}), "ServiceRole": "arn:aws:iam::1:role/other"}
-    diff.check_in_place(KnotOptions.make(name="pi-calc"), existing(), wanted)
+    new = {**parameters_of({}), "ServiceRole": "arn:aws:iam::1:role/other"}
+    diff.check_in_place(KnotOptions.make(name="pi-calc"), existing(), new)
 
 
 @AREA.case
 def instance_types_of_knot_with_own_service_role(world: World) -> None:
-    known = {**existing(), "ServiceRole": "arn:aws:iam::1:role/own"}
-    wanted = {**parameters_of({"instance_types": ["c6i"]}), "ServiceRole": "arn:aws:iam::1:role/own"}
-    diff.check_in_place(KnotOptions.make(name="pi-calc"), known, wanted)
+    current = {**existing(), "ServiceRole": "arn:aws:iam::1:role/own"}
+    new = {**parameters_of({"instance_types": ["c6i"]}), "ServiceRole": "arn:aws:iam::1:role/own"}
+    diff.check_in_place(KnotOptions.make(name="pi-calc"), current, new)
 
 
 @AREA.case

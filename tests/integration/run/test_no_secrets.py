@@ -141,5 +141,5 @@ def test_files_with_secret_are_closed_to_other_users(job_traces, cloud):
 def test_no_secret_is_in_repr(cloud):
     secret = cloud.environment()["AWS_SECRET_ACCESS_KEY"]
     key = {"aws_access_key_id": "AKIA", "aws_secret_access_key": secret, "aws_session_token": secret}
-    other = ck.LocalCloud(cloud.directory, **key)
-    assert secret not in repr(other) + repr(other._key) + repr(cloud._state) + json.dumps(str(cloud.status()))
+    session = ck.LocalCloud(cloud.directory, **key)
+    assert secret not in repr(session) + repr(session._key) + repr(cloud._state) + json.dumps(str(cloud.status()))

@@ -64,18 +64,18 @@ def wait_until_failed(job):
 @pytest.mark.parametrize("end", ["terminate", "clobber", "kill", "cancel"])
 @pytest.mark.parametrize("is_old", [False, True], ids=["new object", "read before the retry"])
 def test_another_session_ends_retry(failed, elsewhere, end, is_old):
-    other = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
+    other_job = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
     if is_old:
-        assert other.job_ids == failed.job.job_ids
-        other.future().exception(LONG)
+        assert other_job.job_ids == failed.job.job_ids
+        other_job.future().exception(LONG)
     retry = failed.retry_failed()
     wait_until_running(retry.job)
     if end == "clobber":
-        other.clobber()
+        other_job.clobber()
     elif end == "cancel":
-        assert other.future().cancel()
+        assert other_job.future().cancel()
     else:
-        getattr(other, end)("no more of it")
+        getattr(other_job, end)("no more of it")
     wait_until_failed(retry.job)
     if end != "clobber":
         assert [type(element.exception(LONG)) for element in (retry[0], retry[2])] == [type(None)] * 2
@@ -99,12 +99,12 @@ def test_another_session_sees_retry(failed, elsewhere, gate):
 
 
 def test_another_session_refreshes_job_that_it_read_before_retry(failed, elsewhere, gate):
-    other = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
-    other.future().exception(LONG)
+    other_job = ck.BatchJob(failed.job.job_id, cloud=elsewhere)
+    other_job.future().exception(LONG)
     retry = failed.retry_failed()
-    assert other.job_ids == retry.job.job_ids
+    assert other_job.job_ids == retry.job.job_ids
     gate.open()
-    assert other.result(LONG) == [0, 1, 2, 3]
+    assert other_job.result(LONG) == [0, 1, 2, 3]
 
 
 def test_table_in_another_session_shows_retry(failed, elsewhere, capsys):
@@ -120,9 +120,9 @@ def test_dependents_from_another_session_wait_for_retry(failed, doubling, elsewh
     job = failed.job
     retry = failed.retry_failed()
     jobs = [ck.BatchJob(job.job_id, cloud=elsewhere) for _ in range(3)]
-    other = ck.Knot(name="elsewhere-double", cloud=elsewhere)
-    mapped, total = other.map(jobs[0]), jobs[1].reduce(sum, requirements=[])
-    after = other.map([5], depends_on=[jobs[2]])
+    other_knot = ck.Knot(name="elsewhere-double", cloud=elsewhere)
+    mapped, total = other_knot.map(jobs[0]), jobs[1].reduce(sum, requirements=[])
+    after = other_knot.map([5], depends_on=[jobs[2]])
     waits = [{"jobId": retry.job.job_ids[0]}]
     for future in (mapped, total, after):
         assert [description["dependsOn"] for description in future.job._view.describe_jobs()] == [waits]

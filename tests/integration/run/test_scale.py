@@ -135,14 +135,14 @@ def test_default_chunksize_above_array_limit_respects_timeout(cloud):
     """The chunks stay as small as possible until the duration of an element is known, so that each ends in time."""
     # 10,001 elements: one more than an array job has children.
     knot = ck.Knot(name="default-chunks", func=nap, cloud=cloud, timeout=600)
-    unknown = knot.map([0.0] * 10_001)
-    assert unknown.job.manifest.chunksize == 2
-    unknown.cancel()
+    unmeasured = knot.map([0.0] * 10_001)
+    assert unmeasured.job.manifest.chunksize == 2
+    unmeasured.cancel()
     assert knot.map([0.3] * 2).result(LONG) == [0.3] * 2
-    known = knot.map([0.0] * 10_001)
-    assert known.job.manifest.chunksize == 20
-    assert ck.BatchJob(known.job.job_id, cloud=cloud)._run.rounds.first.stored_choices[CHUNKSIZE_WAS_DEFAULT]
-    known.cancel()
+    measured = knot.map([0.0] * 10_001)
+    assert measured.job.manifest.chunksize == 20
+    assert ck.BatchJob(measured.job.job_id, cloud=cloud)._run.rounds.first.stored_choices[CHUNKSIZE_WAS_DEFAULT]
+    measured.cancel()
 
 
 def test_dependent_map_reads_only_its_part_of_pack(cloud):

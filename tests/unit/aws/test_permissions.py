@@ -125,7 +125,7 @@ class TestPolicy:
         for grant in grants(level):
             remaining = grants(level, grant.sid)
             assert grant not in remaining
-            actions = {action for other in remaining for action in other.actions}
+            actions = {action for statement in remaining for action in statement.actions}
             assert all(every[sid] <= actions for sid in grant.replaces)
 
     def test_statement_includes_actions_of_those_it_replaces(self, level):

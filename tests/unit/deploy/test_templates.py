@@ -150,11 +150,11 @@ def test_template_and_api_create_same_job_definition(choices: dict[str, Any]) ->
     """cloudknot reuses CloudFormation's job definition, so it must equal the one for RegisterJobDefinition."""
     parameters = parameters_of(choices)
     resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]
-    wanted = job_definition.job_definition(parameters, "eu-west-1")
-    made = {**api_names(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
-    assert job_definition.facts(made) == job_definition.facts(wanted)
-    assert made["platformCapabilities"] == wanted["platformCapabilities"]
-    assert set(made["containerProperties"]) == set(wanted["containerProperties"])
+    from_api = job_definition.job_definition(parameters, "eu-west-1")
+    from_template = {**api_names(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
+    assert job_definition.facts(from_template) == job_definition.facts(from_api)
+    assert from_template["platformCapabilities"] == from_api["platformCapabilities"]
+    assert set(from_template["containerProperties"]) == set(from_api["containerProperties"])
 
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
@@ -327,11 +327,11 @@ def test_cfn_lint_finds_injected_mistake(name: str, right: str, wrong: str) -> N
 def test_every_taggable_resource_has_tags(name: str, untaggable: int) -> None:
     """CloudFormation cannot tag instance profiles, gateway attachments, routes and associations."""
     loaded = cfn_yaml.loads(template.fill_in(template.load(name), TAGS))
-    wanted = [[{"Key": key, "Value": value} for key, value in TAGS.items()], TAGS]
+    tag_formats = [[{"Key": key, "Value": value} for key, value in TAGS.items()], TAGS]
     bare = [
         resource["Type"]
         for resource in loaded["Resources"].values()
-        if json.loads(json.dumps(resource["Properties"].get("Tags"))) not in wanted
+        if json.loads(json.dumps(resource["Properties"].get("Tags"))) not in tag_formats
         and "TagSpecifications" not in resource["Properties"]
     ]
     assert len(bare) == untaggable

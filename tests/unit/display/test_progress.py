@@ -64,9 +64,9 @@ class RecordingLine:
 
 def test_line_computes_time_left_from_rate_of_last_minute():
     line, now = RecordingLine(), iter([0, 10, 200, 230, 400])
-    shown = progress.ProgressLine(1000, line, clock=lambda: next(now))
+    progress_line = progress.ProgressLine(1000, line, clock=lambda: next(now))
     for ended in (0, 100, 400, 430, 1000):
-        shown.show(Snapshot(ended, states={"RUNNING": 1000}))
+        progress_line.show(Snapshot(ended, states={"RUNNING": 1000}))
     assert line.texts[0] == "0/1,000, 1,000 running"
     assert line.texts[1] == "100/1,000, 10/s, 1:30 left, 1,000 running"
     assert line.texts[3] == "430/1,000, 1.0/s, 9:30 left, 1,000 running"
@@ -83,10 +83,10 @@ class BrokenLine(RecordingLine):
 
 def test_progress_line_stops_with_one_warning_after_write_error(caplog):
     line = BrokenLine()
-    shown = progress.ProgressLine(3, line)
+    progress_line = progress.ProgressLine(3, line)
     for ended in range(3):
-        shown.show(Snapshot(ended, states={"RUNNING": 3 - ended}))
-    shown.stop()
+        progress_line.show(Snapshot(ended, states={"RUNNING": 3 - ended}))
+    progress_line.stop()
     assert len(line.texts) == 1
     assert [record.message for record in caplog.records] == [progress.CANNOT_SHOW]
 
@@ -101,10 +101,10 @@ def test_progress_line_stops_with_one_warning_after_write_error(caplog):
 )
 def test_line_fits_its_terminal_and_truncates_its_text(width, bar, kept):
     console = Console(width=width, file=io.StringIO())
-    shown = Progress(*columns_of(width), console=console, expand=True)
+    bar_line = Progress(*columns_of(width), console=console, expand=True)
     text = "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running, 2 starting, 3,000 waiting, 12 submitted"
-    shown.add_task("monte-carlo-with-a-long-name", total=12, completed=12, text=text)
-    console.print(shown.get_renderable())
+    bar_line.add_task("monte-carlo-with-a-long-name", total=12, completed=12, text=text)
+    console.print(bar_line.get_renderable())
     (line,) = console.file.getvalue().splitlines()
     assert len(line) == width
     assert line.startswith("monte-carlo")

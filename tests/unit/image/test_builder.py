@@ -191,9 +191,9 @@ def test_builder_gives_login_only_to_engine(
     with caplog.at_level("DEBUG"):
         publish(image, engine, Registry({image.environment_tag}))
     assert engine.logins == [{"username": "AWS", "password": SECRET}] * 2
-    shown = capfd.readouterr()
-    assert "Building the image" in shown.err
-    assert SECRET not in shown.out + shown.err + caplog.text + repr(Registry().login()) + repr(engine.options)
+    printed = capfd.readouterr()
+    assert "Building the image" in printed.err
+    assert SECRET not in printed.out + printed.err + caplog.text + repr(Registry().login()) + repr(engine.options)
 
 
 def test_build_error_has_failed_step_and_end_of_its_log(image: Image) -> None:

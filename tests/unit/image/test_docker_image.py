@@ -213,12 +213,12 @@ def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
 
 def test_knot_options_become_docker_image() -> None:
     options = KnotOptions.make(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
-    made = docker_image_of(options)
-    assert made is not None
+    image = docker_image_of(options)
+    assert image is not None
     same = DockerImage(func=square, apt_packages="imagej", username="jo", base_image="debian:12")
-    assert image_in(made) == image_in(same)
-    assert image_in(made).needs_engine == "apt_packages"
-    assert docker_image_of(KnotOptions.make(docker_image=made)) is made
+    assert image_in(image) == image_in(same)
+    assert image_in(image).needs_engine == "apt_packages"
+    assert docker_image_of(KnotOptions.make(docker_image=image)) is image
     assert docker_image_of(KnotOptions.make(name="found-by-name")) is None
     with pytest.raises(CloudknotInputError, match=r"docker_image='mine' is not a DockerImage\..*Pass for example"):
         ck.Knot(docker_image="mine")  # type: ignore[arg-type]

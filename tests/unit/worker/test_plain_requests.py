@@ -82,8 +82,8 @@ def test_plain_requests_use_certificates_of_boto3(session, connections, monkeypa
     requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test")
     assert requests.get("bucket", "key", {}) is None
     monkeypatch.delenv("AWS_CA_BUNDLE")
-    other = Session()
-    working = PlainRequests(other, other.create_client("s3", region_name="eu-west-1"), "test")
+    other_session = Session()
+    working = PlainRequests(other_session, other_session.create_client("s3", region_name="eu-west-1"), "test")
     assert working._connect("https://s3.eu-west-1.amazonaws.com").host == "s3.eu-west-1.amazonaws.com"
     # A context without a bundle would have no authorities.
     assert working._tls.cert_store_stats()["x509_ca"] > 50

@@ -197,14 +197,14 @@ def test_map_returns_same_element_future_while_caller_holds_it(submit):
 
 def test_futures_of_same_element_are_equal(submit):
     job, future = submit(inputs=range(1000))
-    other = submit(inputs=range(1000))[1]
+    other_future = submit(inputs=range(1000))[1]
     numbers = {element: number for number, element in enumerate(future)}
     job.finish(*range(1000))
     assert sorted(numbers[element] for element in as_completed(future, LONG)) == list(range(1000))
     assert all(numbers[future[number]] == number for number in (0, 255, 256, 999))
     assert set(wait(numbers, LONG).done) == numbers.keys() == set(future)
     assert future[3] in future[2:4]
-    assert future[3] not in (future[2], other[3], 3)
+    assert future[3] not in (future[2], other_future[3], 3)
 
 
 def test_element_future_takes_less_than_hundred_bytes(submit):

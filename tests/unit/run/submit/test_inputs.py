@@ -110,13 +110,13 @@ class Block:
 
 
 def test_packer_keeps_no_reference_to_element_while_iterable_computes_next():
-    made, held = [], []
+    references, held = [], []
 
     def blocks():
         for _ in range(3):
-            held.append(sum(reference() is not None for reference in made))
+            held.append(sum(reference() is not None for reference in references))
             block = Block()
-            made.append(weakref.ref(block))
+            references.append(weakref.ref(block))
             yield block
             # Else this generator holds the block itself.
             del block

@@ -102,11 +102,11 @@ class Interleaving:
         """Let one request through when every call waits or has ended. Return whether any call was left."""
         with self._changed:
             assert self._changed.wait_for(lambda: False not in self._waiting.values(), 60)
-            left = [number for number, waits in self._waiting.items() if waits]
-            if not left:
+            waiting = [number for number, waits in self._waiting.items() if waits]
+            if not waiting:
                 return False
-            wanted = self._order.pop(0) if self._order else 0
-            self._waiting[left[wanted % len(left)]] = False
+            position = self._order.pop(0) if self._order else 0
+            self._waiting[waiting[position % len(waiting)]] = False
             self._changed.notify_all()
             return True
 
