@@ -103,7 +103,7 @@ class RunView:
 
     def mark_outdated(self, location: Location, kinds: bytes) -> bytes:
         """Return the kinds of a pack's outcomes, with `OUTDATED` for failures that a later round runs again."""
-        # A pack of the newest round, and one with values only (the common case), need no look at each element.
+        # A pack of the newest round, and one with values only (the common case), need no check of each element.
         if location.round == self.run.rounds.newest.number or not kinds.strip(bytes([VALUE])):
             return kinds
         first = location.first

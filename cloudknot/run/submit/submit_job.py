@@ -237,7 +237,7 @@ def _find_by_name(
         try:
             listed = _list_by_child(cloud, submission).get(child)
         except CloudknotError as error:
-            # Another try without this look could make a second job.
+            # Another try without this search could make a second job.
             raise _unknown_submission(unanswered, error) from error
         if listed:
             return listed[0]
