@@ -35,9 +35,8 @@ _EXPLICIT = (
     "a rule often covers a whole region. Ask the administrator of your AWS account to change it."
 )
 _ALLOWED = (
-    "The permission {action} is missing. It is in the statement {sid} of the policy that "
-    "`cloudknot permissions {level}` prints. Its purpose: {purpose}. Ask the administrator of your AWS account for "
-    "that policy."
+    "The permission {action} (for {purpose}) is missing. The statement {sid} of the policy that "
+    "`cloudknot permissions {level}` prints grants it. Ask the administrator of your AWS account for that policy."
 )
 _FOREIGN = (
     "The permission {action} is missing, and no policy of cloudknot's has it. Ask the administrator of your AWS "

@@ -118,10 +118,11 @@ class Bucket:
             from cloudknot.aws.permissions.denials import advice
 
             # S3 refuses a HEAD request without a message, so AWS's error has no explanation to pass on.
+            missing = advice("", "s3:head_bucket")
             raise PermissionDeniedError(
                 f"Your AWS credentials do not allow access to the bucket {self.name}. Perhaps it belongs to another "
                 f"AWS account. In that case, choose a bucket of your own: {SET_BUCKET}. If it belongs to your "
-                f"account: {advice('', 's3:head_bucket')}",
+                f"account, {missing[0].lower()}{missing[1:]}",
                 code=error.code,
                 operation=error.operation,
             ) from error
@@ -223,9 +224,9 @@ class Bucket:
             if error.code != "BucketNotEmpty":
                 raise
             raise CannotDeleteResourceException(
-                f"The bucket {self.name} was not deleted, because it is not empty. The runs of cloudknot are deleted, "
-                "but other objects, or old versions of objects, remain. Move them to another bucket, or delete the "
-                f"bucket with everything in it: `aws s3 rb s3://{self.name} --force`.",
+                f"The bucket {self.name} was not deleted, because it still has objects that cloudknot did not store, "
+                f"or old versions. List them with `aws s3api list-object-versions --bucket {self.name}`. Move or "
+                "delete them, then try again.",
                 code=error.code,
                 operation=error.operation,
             ) from error

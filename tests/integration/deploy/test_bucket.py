@@ -134,7 +134,8 @@ def test_error_for_denied_bucket_names_missing_permission():
     door = FailingDoor(head_bucket=PermissionDeniedError("403", code="403", operation="s3:head_bucket"))
     with pytest.raises(
         PermissionDeniedError,
-        match=r"do not allow access to the bucket data\..*set_s3_params.*The permission s3:ListBucket is missing",
+        match=r"do not allow access to the bucket data\..*set_s3_params.*"
+        r"account, the permission s3:ListBucket \(for finding results\) is missing",
     ):
         Bucket(door, "data", "us-east-1").ensure(TAGS)
 

@@ -323,7 +323,7 @@ def test_clobber_all_with_results_reports_bucket_with_other_objects(session_with
     cloud.storage.put("cloudknot.jobs/gone/run/manifest.json", b"{}")
     removed = run_command("clobber", "--all", "--yes", "--results")
     assert removed.exit_code == 1
-    assert "The bucket made-but-used was not deleted, because it is not empty." in removed.output
+    assert "The bucket made-but-used was not deleted, because it still has objects" in removed.output
     assert list(cloud.storage.keys("")) == ["notes"]
 
 

@@ -253,10 +253,9 @@ class TestAdvice:
             + "batch:SubmitJob on resource: arn:aws:batch:us-east-1:123456789012:job-queue/x because no ..."
         )
         text = advice(message)
-        assert "batch:SubmitJob" in text
-        assert (
-            "the statement SubmitJobs of the policy that `cloudknot permissions run` prints. Its purpose: `map`."
-            in text
+        assert text.startswith(
+            "The permission batch:SubmitJob (for `map`) is missing. The statement SubmitJobs of the policy that "
+            "`cloudknot permissions run` prints grants it. Ask the administrator"
         )
 
     def test_resource_decides_between_two_statements(self):
