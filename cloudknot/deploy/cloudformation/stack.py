@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cloudknot.aws import clients
 from cloudknot.aws.permissions.denials import advice, denial_in
@@ -182,7 +182,7 @@ class Stack:
                 # CloudFormation finishes a creation even if the session that began it was killed. So wait and adopt.
                 self._until_idle(state, deadline)
             elif state is not None and state.status in STUCK:
-                raise self._stuck(state)
+                self._raise_stuck(state)
             elif state is not None and not state.usable:
                 self._remove(state, deadline)
             elif state is None:
@@ -288,7 +288,7 @@ class Stack:
         if state is not None and state.usable and "ROLLBACK" not in state.status:
             return state
         if state is not None and state.status in STUCK:
-            raise self._stuck(state)
+            self._raise_stuck(state)
         reasons = self._reasons(state)
         undone = "AWS undid the change. " if state else ""
         raise CannotCreateResourceException(
@@ -297,15 +297,17 @@ class Stack:
             operation="cloudformation:update_stack",
         ) from denial_in(reasons)
 
-    def _stuck(self, state: StackState) -> CannotCreateResourceException:
+    def _raise_stuck(self, state: StackState) -> NoReturn:
         reasons = self._reasons(state)
-        return CannotCreateResourceException(
-            f"AWS can no longer change the resources in stack {self.name} ({state.status}): a change failed, and "
+        # Without a reason from AWS, `_reasons` names the status.
+        status = "" if state.status in reasons else f" ({state.status})"
+        raise CannotCreateResourceException(
+            f"AWS can no longer change the resources in stack {self.name}{status}: a change failed, and "
             f"undoing it failed, too. {reasons}{_advice(reasons)} Delete the resources with "
             "`cloudknot clobber NAME`. This ends jobs but keeps results. `cloudknot list` shows the names. Then try "
             "again.",
             operation="cloudformation:update_stack",
-        )
+        ) from denial_in(reasons)
 
     def _remove(self, state: StackState, deadline: float) -> None:
         """Delete the stack and wait until it is gone."""

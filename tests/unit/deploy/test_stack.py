@@ -199,6 +199,24 @@ def test_failed_rollback_leaves_stack_for_clobber(before: str) -> None:
     assert cloud.writes == (["update"] if before == "CREATE_COMPLETE" else [])
 
 
+@pytest.mark.parametrize("before", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
+def test_failed_rollback_after_denied_call_is_caused_by_denial(before: str) -> None:
+    cloud = ScriptedCloud(update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"]).existing(before, A="0")
+    denial = "User: ann is not authorized to perform: iam:PutRolePolicy because no policy allows the action"
+    cloud.events = [event("Role", "UPDATE_FAILED", denial), *FAILED_EVENTS[3:]]
+    with pytest.raises(CannotCreateResourceException, match=r"^AWS can no longer change ") as raised:
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
+    assert isinstance(raised.value.__cause__, PermissionDeniedError)
+    assert raised.value.__cause__.operation == "iam:PutRolePolicy"
+
+
+def test_failed_rollback_without_reason_names_status_once() -> None:
+    cloud = ScriptedCloud().existing("UPDATE_ROLLBACK_FAILED", A="0")
+    with pytest.raises(CannotCreateResourceException) as raised:
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
+    assert str(raised.value).count("UPDATE_ROLLBACK_FAILED") == 1
+
+
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_empty_update_returns_existing_stack(status: str, shared: bool) -> None:
