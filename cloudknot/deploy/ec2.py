@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from cloudknot.aws import clients
 from cloudknot.errors import CloudError, refuse
 from cloudknot.options.choices import KnotOptions
-from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed
+from cloudknot.options.compute import ANY_TYPES, FARGATE_TYPES, MEMORY, refuse_mixed, type_subject, types_argument
 from cloudknot.options.validators import argument, near_matches
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _region_types(cloud: Cloud) -> list[str]:
     return sorted(str(item["InstanceType"]) for page in pages for item in page["InstanceTypeOfferings"])
 
 
-def _expanded(names: Iterable[str], region_types: Sequence[str], region: str) -> list[str]:
+def _expanded(names: Sequence[str], region_types: Sequence[str], region: str) -> list[str]:
     """Return the instance types for names, with each family replaced by its types."""
     families = sorted({instance_type.partition(".")[0] for instance_type in region_types})
     expanded: list[str] = []
@@ -63,7 +63,7 @@ def _expanded(names: Iterable[str], region_types: Sequence[str], region: str) ->
         if not matches:
             near = near_matches(name, region_types if "." in name else families)
             refuse(
-                problem=f"instance_types={name!r} is not an instance type or family that AWS has in {region}.",
+                problem=f"{type_subject(names, name)} is not an instance type or family that AWS has in {region}.",
                 cause=f"Near matches: {', '.join(near)}." if near else "",
                 fix=f"Pass for example instance_types={near[0] if near else 'c6i'!r}.",
             )
@@ -88,17 +88,17 @@ def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTyp
     }
     for choice, limit in limits.items():
         if descriptions and getattr(options, choice) > limit:
-            types = ", ".join(options.instance_types)
+            types = types_argument(options.instance_types)
             default = choice == "memory" and options.memory == MEMORY
             if choice == "n_gpus" and not limit:
                 refuse(
-                    problem=f"{choice}={getattr(options, choice)} does not fit on instance_types={types}.",
+                    problem=f"{choice}={getattr(options, choice)} does not fit on {types}.",
                     cause="These machines have no GPU.",
                     fix="Remove n_gpus, or pass types with a GPU, for example instance_types='g5'.",
                 )
             refuse(
                 problem=f"{choice}={getattr(options, choice)}{' (the default)' if default else ''} does not fit on "
-                f"instance_types={types}.",
+                f"{types}.",
                 cause=f"The limit there is {choice}={limit}.",
                 fix=f"Pass {choice}={limit} or less, or larger instance_types=.",
             )

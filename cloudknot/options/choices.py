@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from cloudknot.errors import refuse
@@ -211,15 +212,22 @@ class KnotOptions(Options):
         # Reading the platform raises for instance types of both architectures.
         _ = self.platform
         compute.refuse_unrunnable(self.n_gpus, self.instance_types, self.image_id)
-        if not self.min_vcpus <= self.desired_vcpus <= self.max_vcpus:
-            names = ("min_vcpus", "desired_vcpus", "max_vcpus")
-            numbers = [getattr(self, name) for name in names]
-            refuse(
-                problem=f"{_assignments(names, numbers)} do not satisfy min_vcpus <= desired_vcpus <= max_vcpus.",
-                fix=f"Pass for example {_assignments(names, sorted(numbers))}.",
-            )
+        self._check_order()
         compute.refuse_above(self.max_vcpus, job_def_vcpus=self.job_def_vcpus)
         self._check_machines()
+
+    def _check_order(self) -> None:
+        """Raise unless min_vcpus <= desired_vcpus <= max_vcpus. The message has only the numbers that contradict."""
+        passed = ("min_vcpus", "desired_vcpus", "max_vcpus") if self.desired_given else ("min_vcpus", "max_vcpus")
+        wrong = [pair for pair in combinations(passed, 2) if getattr(self, pair[0]) > getattr(self, pair[1])]
+        if not wrong:
+            return
+        names = [name for name in passed if any(name in pair for pair in wrong)]
+        numbers = [getattr(self, name) for name in names]
+        refuse(
+            problem=f"{_assignments(names, numbers)} do not satisfy {' <= '.join(names)}.",
+            fix=f"Pass for example {_assignments(names, sorted(numbers))}.",
+        )
 
     def _complete_fargate(self) -> None:
         """Check the sizes that Fargate has, and raise for parameters about EC2 instances."""

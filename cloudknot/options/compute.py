@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from cloudknot.errors import refuse
-from cloudknot.options.validators import alternatives, argument
+from cloudknot.options.validators import alternatives, argument, subject
 
 MEMORY = 7500
 """Default MiB of a job. It fits a machine of 8 GiB, of which ECS leaves about 7,985 MiB to jobs."""
@@ -106,8 +106,10 @@ def refuse_on_fargate(**parameters: object) -> None:
     for name, value in parameters.items():
         if value is not None:
             cause, fix = reasons.get(name, ("It applies to EC2 instances.", on_instances))
+            # The options hold memory_growth=2 as 2.0.
+            shown = int(value) if isinstance(value, float) and value.is_integer() else value
             refuse(
-                problem=f"{argument(name, value)} is not available on Fargate.",
+                problem=f"{argument(name, shown)} is not available on Fargate.",
                 cause=cause,
                 fix=fix.format(name=name),
             )
@@ -124,13 +126,23 @@ def types_for_gpus(n_gpus: int, instance_types: tuple[str, ...]) -> tuple[str, .
     if n_gpus and instance_types == ("optimal",):
         return GPU_FAMILIES
     if n_gpus and all(name in ANY_TYPES for name in instance_types):
-        words = " and ".join(map(repr, instance_types))
         refuse(
-            problem=f"n_gpus={n_gpus} is not available on instance_types={words}.",
-            cause="With these names, AWS Batch chooses only machines without GPUs.",
+            problem=f"n_gpus={n_gpus} is not available with {types_argument(instance_types)}.",
+            cause=f"For {'these names' if len(instance_types) > 1 else 'this name'}, AWS Batch chooses only types "
+            "without GPUs.",
             fix=f"Pass for example instance_types={GPU_FAMILIES}.",
         )
     return instance_types
+
+
+def types_argument(instance_types: Sequence[str]) -> str:
+    """Return ``instance_types=...`` for a message, as the reader can paste it."""
+    return f"instance_types={instance_types[0] if len(instance_types) == 1 else tuple(instance_types)!r}"
+
+
+def type_subject(instance_types: Sequence[str], name: str) -> str:
+    """Return the subject of a sentence about one of the instance types."""
+    return subject("instance_types", name if len(instance_types) == 1 else instance_types, name)
 
 
 def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str | None) -> None:
@@ -142,13 +154,14 @@ def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str 
         family = name.partition(".")[0]
         if family == "a1":
             refuse(
-                problem=f"instance_types={name!r} cannot run the machine image of AWS Batch.",
+                problem=f"{type_subject(instance_types, name)} cannot run the machine image of AWS Batch.",
                 cause="The image needs a newer processor.",
                 fix="Pass for example instance_types='m7g', or as image_id= a machine image for this older processor.",
             )
         if n_gpus and (family in OLD_GPU_FAMILIES or _GRAVITON.fullmatch(family)):
             refuse(
-                problem=f"instance_types={name!r} cannot run jobs with GPUs on the machine image of AWS Batch.",
+                problem=f"{type_subject(instance_types, name)} cannot run jobs with GPUs on the machine image of AWS "
+                "Batch.",
                 cause="The image has no drivers for these GPUs.",
                 fix=f"Pass for example instance_types={GPU_FAMILIES}, or an image_id= that has drivers.",
             )

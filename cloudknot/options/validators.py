@@ -107,24 +107,28 @@ def text(pattern: str, kind: str, *, example: str, cause: str = "") -> Rule[str]
     """Return the rule for a string that the whole pattern matches. ``kind`` names such a string in the message."""
 
     def rule(name: str, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            refuse(
-                problem=f"{argument(name, value)} is not {kind}.",
-                cause=cause,
-                fix=f"Pass for example {name}={example!r}.",
-            )
-        return value
+        return _matching(pattern, name, value, f"{argument(name, value)} is not {kind}.", cause, example)
 
     return rule
 
 
+def _matching(pattern: str, name: str, value: object, problem: str, cause: str, example: str) -> str:
+    """Return a string that the whole pattern matches; raise with this problem for any other value."""
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        refuse(problem=problem, cause=cause, fix=f"Pass for example {name}={example!r}.")
+    return value
+
+
 def texts(pattern: str, kind: str, *, example: str, cause: str = "") -> Rule[tuple[str, ...]]:
     """Return the rule for one string or several. The stored form is a tuple without duplicates."""
-    check = text(pattern, kind, example=example, cause=cause)
 
     def rule(name: str, value: object) -> tuple[str, ...]:
         items = _items(name, value, example)
-        return tuple(dict.fromkeys(check(name, item) for item in items))
+        checked = [
+            _matching(pattern, name, item, f"{subject(name, value, item)} is not {kind}.", cause, example)
+            for item in items
+        ]
+        return tuple(dict.fromkeys(checked))
 
     return rule
 
@@ -136,13 +140,13 @@ def dockerfile_lines(name: str, value: object) -> tuple[str, ...]:
     for item in _items(name, value, example):
         if not isinstance(item, str) or "\0" in item:
             refuse(
-                problem=f"{argument(name, item)} is not a line of a Dockerfile.",
+                problem=f"{subject(name, value, item)} is not a line of a Dockerfile.",
                 fix=f"Pass for example {name}={example!r}.",
             )
         # FROM begins a new image, and Docker drops the lines before it from the result.
         if re.search(r"^\s*FROM\s", item, re.IGNORECASE | re.MULTILINE):
             refuse(
-                problem=f"{argument(name, item)} contains FROM.",
+                problem=f"{subject(name, value, item)} contains FROM.",
                 cause="cloudknot writes that line itself.",
                 fix="Pass base_image='python:3.12' for another base image, or the folder of your own Dockerfile as "
                 "image_work_dir= (dir_name= of DockerImage).",
@@ -160,6 +164,11 @@ def _items(name: str, value: object, example: str) -> Iterable[object]:
             fix=f"Pass for example {name}=[{example!r}].",
         )
     return items
+
+
+def subject(name: str, value: object, item: object) -> str:
+    """Return the subject of a sentence about an item: ``name='item'``, or the list that contains it."""
+    return argument(name, value) if isinstance(value, str) else f"{name} contains {reprlib.repr(item)}, which"
 
 
 def path(example: str) -> Rule[str]:

@@ -44,7 +44,7 @@ def key_pair(cloud):
         ({"ec2_key_pair": "labb"}, r"^ec2_key_pair='labb' .*Near matches: lab\. Pass"),
         (
             {"n_gpus": 1, "instance_types": "default_x86_64"},
-            r"^n_gpus=1 is not available on instance_types='default_x86_64'",
+            r"^n_gpus=1 is not available with instance_types='default_x86_64'",
         ),
     ],
 )

@@ -90,7 +90,8 @@ def test_types_of_mixed_architectures_are_refused(types: list[str]) -> None:
 def test_type_missing_in_region_is_refused_with_suggestion() -> None:
     region = ScriptedRegion(c6i_large="x86_64", c6i_xlarge="x86_64")
     with pytest.raises(
-        CloudknotInputError, match=r"^instance_types='c6i\.larg' .*eu-west-1\. Near matches: c6i\.large"
+        CloudknotInputError,
+        match=r"^instance_types contains 'c6i\.larg', which .*eu-west-1\. Near matches: c6i\.large",
     ):
         platform(region, ["c6i", "c6i.larg"])
     with pytest.raises(
@@ -106,7 +107,8 @@ def test_job_too_large_for_every_type_is_refused() -> None:
     for job in ({"job_def_vcpus": 5}, {"memory": 16146}, {"n_gpus": 2}):
         with pytest.raises(
             CloudknotInputError,
-            match=rf"^{next(iter(job))}=.* does not fit on instance_types=.*or larger instance_types=",
+            match=rf"^{next(iter(job))}=.* does not fit on instance_types=\('c6i', 'g5'\)\. .*"
+            r"or larger instance_types=",
         ):
             platform(region, ["c6i", "g5"], **job)
 

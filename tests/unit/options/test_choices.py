@@ -86,9 +86,27 @@ def test_default_name_turns_user_name_into_valid_knot_name(monkeypatch: pytest.M
     ],
 )
 def test_knot_refuses_invalid_choice(name: str, value: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"(?s)^{name}=.* Pass .*\.$") as caught:
+    with pytest.raises(CloudknotInputError, match=rf"(?s)^{name}(=| contains ).* Pass .*\.$") as caught:
         KnotOptions.make(**{name: value})
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("instance_types", ["c5.large", 7], "instance_types contains 7, which is not 'optimal', an instance type"),
+        ("instance_types", 7, "instance_types=7 is not a string or a list of strings."),
+        ("instance_types", ["m7g", "a1.large"], "instance_types contains 'a1.large', which cannot run the machine"),
+        ("requirements", [""], "requirements contains '', which is not a requirement in pip's format."),
+        ("requirements", "", "requirements='' is not a requirement in pip's format."),
+        ("dockerfile_lines", [3], "dockerfile_lines contains 3, which is not a line of a Dockerfile."),
+        ("dockerfile_lines", ["FROM x"], "dockerfile_lines contains 'FROM x', which contains FROM."),
+    ],
+)
+def test_error_names_invalid_item_of_list(name: str, value: Any, problem: str) -> None:
+    with pytest.raises(CloudknotInputError) as caught:
+        KnotOptions.make(**{name: value})
+    assert str(caught.value).startswith(problem)
 
 
 def test_knot_accepts_numpy_integers() -> None:
@@ -116,9 +134,19 @@ def test_knot_accepts_tags_as_dict_or_as_aws_list() -> None:
 
 def test_knot_refuses_vcpus_out_of_order() -> None:
     with pytest.raises(
-        CloudknotInputError, match=r"max_vcpus=8 do not satisfy min_vcpus <= desired_vcpus <= .* max_vcpus=9\.$"
+        CloudknotInputError,
+        match=r"^desired_vcpus=9, max_vcpus=8 do not satisfy desired_vcpus <= max_vcpus\. "
+        r"Pass for example desired_vcpus=8, max_vcpus=9\.$",
     ):
         KnotOptions.make(desired_vcpus=9, max_vcpus=8)
+    with pytest.raises(
+        CloudknotInputError,
+        match=r"^min_vcpus=10, max_vcpus=4 do not satisfy min_vcpus <= max_vcpus\. "
+        r"Pass for example min_vcpus=4, max_vcpus=10\.$",
+    ):
+        KnotOptions.make(min_vcpus=10, max_vcpus=4)
+    with pytest.raises(CloudknotInputError, match=r"Pass .* min_vcpus=3, desired_vcpus=4, max_vcpus=5\.$"):
+        KnotOptions.make(min_vcpus=5, desired_vcpus=3, max_vcpus=4)
     assert KnotOptions.make(max_vcpus=4).desired_vcpus == 4
     with pytest.raises(
         CloudknotInputError, match=r"^job_def_vcpus=8 is more than .*max_vcpus=4\. No job could start\."
@@ -214,7 +242,9 @@ def test_pars_options_have_defaults() -> None:
     ],
 )
 def test_pars_refuses_invalid_choice(name: str, value: Any) -> None:
-    with pytest.raises(CloudknotInputError, match=rf"^{name}=.* Pass for example {name}=|^{name}=.* or {name}="):
+    with pytest.raises(
+        CloudknotInputError, match=rf"^{name}(=| contains ).* Pass for example {name}=|^{name}=.* or {name}="
+    ):
         ParsOptions.make(**{"use_default_vpc": False, name: value})
 
 

@@ -50,6 +50,11 @@ def test_fargate_knot_accepts_every_pair_of_vcpus_and_memory() -> None:
         ({"bid_percentage": 50}, r"bid_percentage=50 .*fargate-spot"),
         ({"n_gpus": 1}, r"n_gpus=1 is not available on Fargate\. Fargate has no GPUs\. .*'g4dn'"),
         ({"min_vcpus": 1}, r"min_vcpus=1 is not available on Fargate\. .*keeps no machine.*Remove min_vcpus\.$"),
+        ({"memory_growth": 2}, r"memory_growth=2 is not available on Fargate\. .*Remove memory_growth, or pass"),
+        (
+            {"bid_percentage": 60},
+            r"bid_percentage=60 is not available on Fargate\. AWS alone sets the price\. Remove bid_percentage\. ",
+        ),
         ({"desired_vcpus": 0}, r"desired_vcpus=0 is not available on Fargate\. .*Remove desired_vcpus\. max_vcpus is"),
         ({"volume_size": 50}, r"volume_size=50 .*applies to EC2 instances\. Remove volume_size"),
         ({"image_id": "ami-0123456789abcdef0"}, r"image_id=.*applies to EC2 instances\. Remove image_id"),
@@ -80,17 +85,25 @@ def test_map_on_fargate_accepts_only_supported_vcpus_and_memory() -> None:
 def test_knot_refuses_gpus_without_gpu_instance_type() -> None:
     assert KnotOptions.make(n_gpus=1).instance_types == ("g4dn", "g5")
     assert KnotOptions.make(n_gpus=1, instance_types=["optimal", "p4d"]).instance_types == ("optimal", "p4d")
-    with pytest.raises(CloudknotInputError, match=r"^n_gpus=1 is not available on instance_types='default_x86_64'\."):
+    with pytest.raises(
+        CloudknotInputError, match=r"^n_gpus=1 is not available with instance_types='default_x86_64'\."
+    ):
         KnotOptions.make(n_gpus=1, instance_types="default_x86_64")
+    names = r"\('optimal', 'default_x86_64'\)\. For these names, AWS Batch chooses only types without GPUs\. Pass"
+    with pytest.raises(CloudknotInputError, match=rf"^n_gpus=1 is not available with instance_types={names}"):
+        KnotOptions.make(n_gpus=1, instance_types=["optimal", "default_x86_64"])
 
 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
         ({"instance_types": "a1.large"}, r"instance_types='a1.large' .*'m7g'.*image_id="),
-        ({"instance_types": ["m7g", "a1"]}, r"instance_types='a1' "),
+        ({"instance_types": ["m7g", "a1"]}, r"instance_types contains 'a1', which cannot "),
         ({"instance_types": "g5g.xlarge", "n_gpus": 1}, r"instance_types='g5g.xlarge' .*'g4dn', 'g5'.*image_id="),
-        ({"instance_types": ["g5", "p3.2xlarge"], "n_gpus": 1}, r"instance_types='p3.2xlarge' .*GPUs .*no drivers"),
+        (
+            {"instance_types": ["g5", "p3.2xlarge"], "n_gpus": 1},
+            r"instance_types contains 'p3.2xlarge', which .*GPUs .*no drivers",
+        ),
     ],
 )
 def test_instance_type_without_batch_machine_image_needs_image_id(choices: dict[str, Any], message: str) -> None:
