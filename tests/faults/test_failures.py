@@ -1,6 +1,7 @@
 """Each kind of failure raises an error with class, element, job, attempt, exit code, reason and log address."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -54,7 +55,8 @@ def check_error(error, future, error_class, child, attempt, exit_code, reason):
     assert reason in error.reason if reason else error.reason == ""
     assert error.log_url.startswith("http://127.0.0.1:")
     assert str(error).startswith(f"Element 1 (job {error.job_id}) ")
-    assert str(error).endswith("Its output: list(future.job.logs(1))")
+    assert " Its output: list(future.job.logs(1)). " in str(error)
+    assert re.search(r"future\.retry_failed\([^)]*\)\.$", str(error))
     assert is_log_url(error.log_url, future.job)
 
 

@@ -10,6 +10,9 @@ from cloudknot.run.collect.job_failures import Ending
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
 
 CONTAINER_ENDED = "Essential container in task exited"
+# The worker's error for another Python or cloudpickle in the image names cause and fix itself.
+OTHER_VERSION = "The function was pickled by "
+"""The beginning of an error whose last sentence is its fix."""
 E = TypeVar("E", bound=BatchJobFailedError)
 
 
@@ -78,11 +81,12 @@ class RemoteTraceback(Exception):
 
 def unpickling_error(place: Place, error: Exception) -> ElementError:
     """Return the error for an element whose result could not be unpickled in this session, because of ``error``."""
-    text = (
+    problem = (
         f"has a result that cannot be unpickled in this session: {type(error).__name__}: {error}. The result stays "
-        "stored. Install or import here the modules that its class needs, then ask for the result again."
+        "stored."
     )
-    return _element_error(place, text)
+    fix = "Install or import here the modules that its class needs, then ask for the result again."
+    return _error(ElementError, place, problem, fix)
 
 
 def load_exception(failure: Failure, place: Place) -> BaseException:
@@ -96,15 +100,13 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
         add_note(raised, f"Raised by {by}")
         return raised
     if failure.kind == NO_INPUT:
-        text = (
-            f"did not run, because its input is the result of {failure.source}, which has no result. "
-            "Call retry_failed() for that map first, then future.retry_failed()."
-        )
-        return _error(DependencyFailedError, place, text, None)
-    text = _explain(failure, ends_session=raised is not None)
+        problem = f"did not run, because its input is the result of {failure.source}, which has no result."
+        fix = "Call retry_failed() for that map first, then future.retry_failed()."
+        return _error(DependencyFailedError, place, problem, fix)
+    problem, fix = _explain(failure, ends_session=raised is not None)
     if failure.source:
-        text = f"did not run, because its input is the result of {failure.source}, which {text}"
-    error = _element_error(place, text, failure.exit_code)
+        problem = f"did not run, because its input is the result of {failure.source}, which {problem}"
+    error = _error(ElementError, place, problem, fix, failure.exit_code)
     error.__cause__ = RemoteTraceback(failure.traceback, place)
     return error
 
@@ -120,35 +122,33 @@ def _rebuild(failure: Failure) -> BaseException | None:
         return None
 
 
-def _explain(failure: Failure, *, ends_session: bool) -> str:
+def _explain(failure: Failure, *, ends_session: bool) -> tuple[str, str]:
     """Return the problem and the fix for a failure that has no exception of its own."""
     cause = f"{failure.type}: {failure.message}" if failure.message else failure.type
     if ends_session:
-        return f"raised {cause}, which would end this session if it were raised here. Raise an Exception instead."
+        return f"raised {cause}, which would end this session if it were raised here.", "Raise an Exception instead."
     if failure.kind == EXITED:
         call = f"sys.exit({failure.message})"
-        return f"called {call} (exit code {failure.exit_code}). Return a value or raise an exception instead."
+        return f"called {call} (exit code {failure.exit_code}).", "Return a value or raise an exception instead."
     if failure.kind == UNPICKLABLE:
-        return f"has a result that cannot be pickled: {cause}. Return plain data, or write it to a file in S3."
+        return f"has a result that cannot be pickled: {cause}.", "Return plain data, or write it to a file in S3."
     if failure.kind == NOT_LOADED:
-        is_missing = failure.type in ("ModuleNotFoundError", "ImportError")
-        fix = "Name the packages that the function needs: Knot(..., requirements=[...])."
-        if not is_missing:
-            fix = "Find the cause in its traceback and output."
-        return f"did not run, because its program could not be loaded in the job: {cause}. {fix}"
-    return (
+        fix = "Find the cause in its traceback and output."
+        if failure.type in ("ModuleNotFoundError", "ImportError"):
+            fix = "Name the packages that the function needs: Knot(..., requirements=[...])."
+        elif failure.message.startswith(OTHER_VERSION):
+            cause, _, fix = f"{cause}.".partition(". ")
+        return f"did not run, because its program could not be loaded in the job: {cause}.", fix
+    problem = (
         f"raised {cause}. The exception itself cannot be sent back: its class or its arguments cannot be pickled in "
-        "the job, or unpickled in this session. Raise one with plain arguments, such as RuntimeError(str(error))."
+        "the job, or unpickled in this session."
     )
+    return problem, "Raise one with plain arguments, such as RuntimeError(str(error))."
 
 
-def _element_error(place: Place, text: str, exit_code: int | None = None) -> ElementError:
-    return _error(ElementError, place, text, exit_code)
-
-
-def _error(kind: type[E], place: Place, text: str, exit_code: int | None, reason: str = "") -> E:
-    """Return an error that begins with the element and ends with the expression that shows its output."""
-    message = f"{place} {text} {place.log_hint()}".strip()
+def _error(kind: type[E], place: Place, problem: str, fix: str, exit_code: int | None = None, reason: str = "") -> E:
+    """Return an error that begins with the element and ends with the fix, after the expression for its output."""
+    message = f"{place} {problem} {place.log_hint()}. {fix}"
     return kind(
         message[0].upper() + message[1:],
         index=place.index,
@@ -187,5 +187,5 @@ def lost_error(place: Place, end: Ending) -> BatchJobFailedError:
     if not end.reason and end.kind is BatchJobFailedError:
         reason = "AWS Batch gave no reason."
     attempts = f"Attempts: {end.attempt}." if end.attempt > 1 else ""
-    text = " ".join(filter(None, (end.problem, reason, attempts, end.fix)))
-    return _error(end.kind, replace(place, attempt=end.attempt), text, end.exit_code, end.reason)
+    problem = " ".join(filter(None, (end.problem, reason, attempts)))
+    return _error(end.kind, replace(place, attempt=end.attempt), problem, end.fix, end.exit_code, end.reason)

@@ -69,7 +69,7 @@ class ElementTable:
         self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
         self._rounds = array("H")
         self.endings: dict[int, tuple[Ending, batch.LogStream | None]] = {}
-        self.given_up_with = CloudknotError("The cloud does not answer.")
+        self.given_up_with = CloudknotError("S3 does not answer.")
 
     def __len__(self) -> int:
         return len(self._states)

@@ -26,6 +26,7 @@ from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
+from cloudknot.worker.program import _check_cloudpickle, _check_python
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
 from cloudknot.worker.wire.keys import RunKeys
@@ -51,11 +52,18 @@ def elements_without_result(world: World) -> list[BaseException]:
 
 @AREA.case
 def elements_with_stored_failure(world: World) -> list[BaseException]:
+    other_versions = []
+    for check in (lambda: _check_python("3.9"), lambda: _check_cloudpickle("3.1.0", "2.2.1")):
+        try:
+            check()
+        except RuntimeError as error:
+            other_versions.append(_failure(NOT_LOADED, "RuntimeError", str(error)))
     failures = [
         _failure(EXITED, "SystemExit", "3", exit_code=3),
         _failure(UNPICKLABLE, "TypeError", "cannot pickle '_thread.lock' object"),
         _failure(NOT_LOADED, "ModuleNotFoundError", "No module named 'pandas'"),
-        _failure(NOT_LOADED, "RuntimeError", "the image has another Python"),
+        _failure(NOT_LOADED, "ValueError", "bad marshal data"),
+        *other_versions,
         _failure(RAISED, "Odd", "x"),
         _failure(RAISED, "Odd", "x", source="element 7 of job 1a"),
         _failure(NO_INPUT, source="element 7 of job 1a"),

@@ -4,8 +4,10 @@ import pytest
 
 from cloudknot import errors
 from cloudknot.aws.batch import UNSUBMITTED
-from cloudknot.run.collect.element_errors import Place, lost_error
+from cloudknot.run.collect.element_errors import Place, load_exception, lost_error
 from cloudknot.run.collect.job_failures import ending, memory_of, never_runs_reason, out_of_memory
+from cloudknot.worker.program import _check_cloudpickle, _check_python
+from cloudknot.worker.wire.failure import NOT_LOADED, Failure
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
@@ -142,10 +144,13 @@ CASES = {
 
 @pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
 def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
-    error = lost_error(Place(3, "job:3", "log://3"), ending(job))
+    end = ending(job)
+    error = lost_error(Place(3, "job:3", "log://3"), end)
     assert type(error) is kind
-    with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}.* list\(future\.job\.logs\(3\)\)$"):
+    with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}"):
         raise error
+    assert str(error).endswith(f". Its output: list(future.job.logs(3)). {end.fix}")
+    assert end.fix.endswith(".")
     attempts = job.get("attempts", [])
     reasons = {job.get("statusReason"), *(ended["container"].get("reason") for ended in attempts)} - {None}
     assert all(reason in error.reason for reason in reasons)
@@ -155,6 +160,30 @@ def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
         "log://3",
     )
     assert ".." not in str(error).replace("...", "")
+
+
+@pytest.mark.parametrize(
+    ("check", "versions", "fix"),
+    [
+        (_check_python, ["3.9"], "Use a base image with Python 3.9, such as base_image='python:3.9-slim'."),
+        (
+            _check_cloudpickle,
+            ["3.1.0", "2.2.1"],
+            "Write cloudpickle==3.1.0 in requirements=, or remove cloudpickle from the requirements.",
+        ),
+    ],
+)
+def test_error_for_other_version_in_image_ends_with_fix_of_worker(check, versions, fix):
+    with pytest.raises(RuntimeError) as caught:
+        check(*versions)
+    text = str(load_exception(Failure(NOT_LOADED, "RuntimeError", str(caught.value), ""), Place(3, "j")))
+    assert "RuntimeError: The function was pickled by " in text
+    assert text.endswith(f". Its output: list(future.job.logs(3)). {fix}")
+
+
+def test_error_for_program_that_cannot_be_loaded_refers_to_traceback():
+    text = str(load_exception(Failure(NOT_LOADED, "ValueError", "bad marshal data", ""), Place(3, "j")))
+    assert text.endswith(" Find the cause in its traceback and output.")
 
 
 def test_cases_cover_every_error_class_of_failed_job():
