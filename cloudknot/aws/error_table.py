@@ -41,6 +41,13 @@ REGION_OFF = (
     "account switches them on. Run `aws account enable-region --region-name {argument}`, or use another region: "
     "cloudknot.set_region(...)."
 )
+UNKNOWN_KEY = "AWS does not know your access key."
+UNKNOWN_KEY_OR_REGION = (
+    f"{UNKNOWN_KEY} Perhaps the region {{region}} is not switched on for your account, because regions that AWS "
+    "opened since 2019 are off until an account switches them on. In that case, run "
+    "`aws account enable-region --region-name {region}`, or use another region: cloudknot.set_region(...). Otherwise "
+    f"the key is wrong. {RENEW_CREDENTIALS}"
+)
 QUOTA = (
     "Your AWS account has reached its limit for the resources that {operation} creates. Remove knots that you no "
     "longer need (`cloudknot list` shows them, `cloudknot clobber NAME` removes one), or ask AWS for a higher limit "
@@ -189,12 +196,10 @@ def _credentials_problem(code: str, region: str) -> str:
         return f"Your AWS credentials have expired. {RENEW_CREDENTIALS}"
     if code in SIGNATURE_CODES:
         return f"Your AWS secret access key is wrong: it does not match your access key ID. {RENEW_CREDENTIALS}"
-    problem = "AWS does not know your access key."
     # A region that is switched off knows none of the account's keys, so a valid key looks unknown there.
     if region and not is_on_by_default(region):
-        causes = f"(1) {_region_off(region)} (2) The key is wrong. {RENEW_CREDENTIALS}"
-        return f"{problem} There are two possible causes. {causes}"
-    return f"{problem} {RENEW_CREDENTIALS}"
+        return UNKNOWN_KEY_OR_REGION.format(region=region)
+    return f"{UNKNOWN_KEY} {RENEW_CREDENTIALS}"
 
 
 def _region_off(region: str) -> str:

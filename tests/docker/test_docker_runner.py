@@ -373,7 +373,8 @@ def test_cloud_without_engine_raises_configuration_error_with_package_to_install
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:5000")
     with pytest.raises(
-        CloudknotConfigurationError, match=r"no engine answers .*docker\.io.*leave out `--runner docker`"
+        CloudknotConfigurationError,
+        match=r"no engine answers .*docker\.io.*leave out `--runner docker` \(in Python: runner=\"docker\"\)",
     ):
         cloud.start()
     gc.collect()

@@ -8,12 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudError
-from cloudknot.local.admin import FAULTS_PATH, ask
+from cloudknot.local.admin import FAULTS_PATH, answers, ask
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.state import read_state
 
 if TYPE_CHECKING:
     from cloudknot.local.cloud import LocalCloud
+
+_FIXES = {
+    "set": "Correct the attributes of Faults.",
+    "kill": "Pass the id of a running job or child job to kill().",
+    "forget": "Pass the id of an existing job to forget().",
+}
+"""The fix for a refused request, by its key."""
 
 
 class FaultSwitches:
@@ -62,9 +69,14 @@ class FaultSwitches:
     def _ask(self, request: Mapping[str, object]) -> Mapping[str, Mapping[str, int]]:
         state = read_state(self._cloud.directory)
         answer = state and ask(state, "POST", FAULTS_PATH, json.dumps(request).encode())
-        if not answer:
+        if answer:
+            return answer
+        if state is None or not answers(state):
             raise CloudError(
-                f"The embedded cloud in {self._cloud.directory} does not run, or refuses {request}. "
-                "Start it with start() of its LocalCloud, or correct the request."
+                f"The embedded cloud in {self._cloud.directory} does not run. Start it with start() of its LocalCloud."
             )
-        return answer
+        fixes = [fix for name, fix in _FIXES.items() if name in request]
+        raise CloudError(
+            f"The embedded cloud in {self._cloud.directory} refuses the request for faults. "
+            f"{fixes[0] if fixes else 'Try again.'}"
+        )

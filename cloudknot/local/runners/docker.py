@@ -49,8 +49,8 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 _NO_ENGINE = (
     "The docker runner needs a Docker engine, but no engine answers on this machine. Install and start Docker (on "
-    "Debian: `sudo apt-get install docker.io`). Or leave out `--runner docker`, to run jobs as processes of this "
-    "machine. Docker reports: {error}"
+    'Debian: `sudo apt-get install docker.io`). Or leave out `--runner docker` (in Python: runner="docker"), to run '
+    "jobs as processes of this machine. Docker reports: {error}"
 )
 
 

@@ -113,7 +113,7 @@ def _check_image(program: Program, image: Program | None) -> None:
     if not missing:
         return
     refuse(
-        problem=f"{program.name} needs {', '.join(missing)}, which the image of the map "
+        problem=f"The function {program.name!r} needs {', '.join(missing)}, which the image of the map "
         + ("does not have." if image else "may not have.")
         + " Nothing was submitted.",
         cause="" if image else "Another session built that image, so its content is not known here.",

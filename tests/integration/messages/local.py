@@ -139,6 +139,11 @@ def faults_on_stopped_cloud(world: World) -> None:
 
 
 @AREA.case
+def refused_request_for_faults(world: World) -> None:
+    FaultSwitches(world.cloud).kill("no-such-job")
+
+
+@AREA.case
 def kill_of_job_that_does_not_run(world: World) -> None:
     injector = Injector()
     FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")

@@ -359,7 +359,9 @@ def uses_six(values):
 
 def test_reduce_refuses_function_with_requirements_that_image_lacks(cloud):
     bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
-    with pytest.raises(CloudknotInputError, match=r"uses_six needs six==.* does not have\..*reduce\(Knot"):
+    with pytest.raises(
+        CloudknotInputError, match=r"The function 'uses_six' needs six==.* does not have\..*reduce\(Knot"
+    ):
         bare.reduce(uses_six)
     with pytest.raises(CloudknotInputError, match=r"may not have\..* Another session .*requirements=\[\]"):
         ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_six)
