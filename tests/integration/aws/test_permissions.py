@@ -114,7 +114,7 @@ class TestWholePolicies:
         for role in owner.call("iam", "list_roles", PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             owner.call("iam", "delete_role", RoleName=role["RoleName"])
         lacking = users.with_policy(documents("create", "MakeServicesOwnRoles"))
-        with pytest.raises(ck.PermissionDeniedError, match="the statement MakeServicesOwnRoles of the policy"):
+        with pytest.raises(ck.PermissionDeniedError, match="The statement MakeServicesOwnRoles of the policy"):
             ck.Knot(name="spot", func=work, cloud=lacking, bid_percentage=60)
         assert "spot-cloudknot" not in [stack.name for stack in all_stacks(owner)]
         ck.Knot(name="spot", func=work, cloud=users.with_policy(documents("create")), bid_percentage=60).clobber()
@@ -131,7 +131,7 @@ class TestWholePolicies:
         ck.Knot(name="narrow", func=work, pars=pars, cloud=cloud, volume_size=50).clobber()
         pars.clobber()
         (table, *_) = owner.call("ec2", "describe_route_tables")["RouteTables"]
-        with pytest.raises(ck.PermissionDeniedError, match="the statement MakeNetworks of the policy"):
+        with pytest.raises(ck.PermissionDeniedError, match="The statement MakeNetworks of the policy"):
             cloud.call("ec2", "delete_route", RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
 
     def test_user_with_administer_policy_clobbers_shared_resources(self, users):
@@ -152,10 +152,10 @@ class TestWholePolicies:
             runs, images, bucket = remove(cloud, resources, results=True)
             assert "knot theirs" in runs
             assert "image repository others" in images
-            assert "the statement DeleteImages" in images
+            assert "The statement DeleteImages" in images
             # The policy covers one bucket. The removal reports the other one and keeps it.
             assert "the runs in of-others" in bucket
-            assert "the statement ListRuns" in bucket
+            assert "The statement ListRuns" in bucket
             repository, closed = find_resources(cloud).rows()
             assert repository[1] == "others"
             assert closed == ("bucket of other settings", "of-others", closed[2])
@@ -384,7 +384,7 @@ def test_error_for_denied_step_names_missing_statement(grant, users, owner, shar
     assert denial is not None, caught.value
     for error in (denial, caught.value):
         assert any(action in str(error) for action in grant.actions), error
-        assert f"the statement {grant.sid} of the policy" in str(error)
+        assert f"The statement {grant.sid} of the policy" in str(error)
         assert f"`cloudknot permissions {grant.level}`" in str(error)
     names = [stack["StackName"] for stack in owner.call("cloudformation", "describe_stacks")["Stacks"]]
     assert not [name for name in names if name.startswith(("pars-", "knot-"))] or grant.sid == "MakeStacks"
