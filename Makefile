@@ -1,8 +1,8 @@
-# `make demo` and `make test` are what everybody runs. Each makes the virtual environment that it needs.
+# `make demo` and `make test` create the virtual environment that they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More processes than there are cores: most tests wait.
+# More processes than cores, because most tests wait.
 PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist worksteal --durations 10
 
 .PHONY: demo test test-more check docker docker-stop bench scale large faults clean help
@@ -15,8 +15,8 @@ help:
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
-	@echo "make docker start an engine and a registry, so that the tests on Docker are run, too (Debian, root)"
-	@echo "make docker-stop  end them"
+	@echo "make docker start a Docker engine and a registry for the tests that need them (Debian, root)"
+	@echo "make docker-stop  stop them"
 	@echo "make clean  remove the virtual environment"
 
 $(BIN)/python:
@@ -36,7 +36,7 @@ $(VENV)/.test: $(BIN)/python setup.py
 
 demo: $(VENV)/.demo
 	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi.py
-	@echo "The embedded cloud runs on, to be found again. It ends after a day without use, or by: $(BIN)/cloudknot local stop"
+	@echo "The embedded cloud keeps running. It stops after a day without use, or with: $(BIN)/cloudknot local stop"
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
