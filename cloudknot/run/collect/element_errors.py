@@ -182,10 +182,11 @@ def as_element_error(error: CloudknotError, place: Place) -> BaseException:
 def lost_error(place: Place, end: Ending) -> BatchJobFailedError:
     """Return the error for an element without a stored result, from the ending of its job."""
     # Amazon ECS gives this reason for every container that ended, so it explains nothing to a reader.
-    quoted = "; ".join(part for part in end.reason.split("; ") if part != CONTAINER_ENDED).rstrip(".")
+    quoted = "; ".join(reason for reason in end.reasons if reason != CONTAINER_ENDED).rstrip(".")
     reason = f'AWS Batch reports: "{quoted}".' if quoted else ""
-    if not end.reason and end.kind is BatchJobFailedError:
+    if not end.reasons and end.kind is BatchJobFailedError:
         reason = "AWS Batch gave no reason."
     attempts = f"Attempts: {end.attempt}." if end.attempt > 1 else ""
     problem = " ".join(filter(None, (end.problem, reason, attempts)))
-    return _error(end.kind, replace(place, attempt=end.attempt), problem, end.fix, end.exit_code, end.reason)
+    place = replace(place, attempt=end.attempt)
+    return _error(end.kind, place, problem, end.fix, end.exit_code, "; ".join(end.reasons))

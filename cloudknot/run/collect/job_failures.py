@@ -145,8 +145,8 @@ class Ending:
     attempt : int
         The number of attempts; 0 when the job never ran.
     exit_code : int or None
-    reason : str
-        The reasons in AWS's words; empty when AWS gave none.
+    reasons : tuple of str
+        The reasons in AWS's words, each once; empty when AWS gave none.
     memory : int or None
         The MiB that the job had, if known.
     """
@@ -156,7 +156,7 @@ class Ending:
     fix: str
     attempt: int
     exit_code: int | None
-    reason: str
+    reasons: tuple[str, ...]
     memory: int | None
 
 
@@ -198,7 +198,7 @@ def ending(job: batch.Job) -> Ending:
     # Batch repeats the reasons of the last attempt in the job itself.
     reasons = list(dict.fromkeys(reason for reason in candidates if reason))
     kind, problem, fix = _classify(job, exit_code, reasons)
-    return Ending(kind, problem, fix, len(attempts), exit_code, "; ".join(reasons), memory_of(job))
+    return Ending(kind, problem, fix, len(attempts), exit_code, tuple(reasons), memory_of(job))
 
 
 def memory_of(job: batch.Job) -> int | None:
