@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cloudknot.aws.cloud import Cloud
 
+OR_BATCH_IMAGE = "or remove image_id to use the image of AWS Batch."
 DESCRIBED = 100
 """Largest number of types in one request (EC2 API reference, DescribeInstanceTypes)."""
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
@@ -87,18 +88,18 @@ def _check_size(options: KnotOptions, descriptions: Sequence[InstanceTypeInfoTyp
         "memory": max((memory_for_jobs(item["MemoryInfo"]["SizeInMiB"]) for item in descriptions), default=0),
     }
     for choice, limit in limits.items():
-        if descriptions and getattr(options, choice) > limit:
+        value = getattr(options, choice)
+        if descriptions and value > limit:
             types = types_argument(options.instance_types)
-            default = choice == "memory" and options.memory == MEMORY
+            default = choice == "memory" and value == MEMORY
             if choice == "n_gpus" and not limit:
                 refuse(
-                    problem=f"{choice}={getattr(options, choice)} does not fit on {types}.",
+                    problem=f"{choice}={value} does not fit on {types}.",
                     cause="These machines have no GPU.",
                     fix="Remove n_gpus, or pass types with a GPU, for example instance_types='g5'.",
                 )
             refuse(
-                problem=f"{choice}={getattr(options, choice)}{' (the default)' if default else ''} does not fit on "
-                f"{types}.",
+                problem=f"{choice}={value}{' (the default)' if default else ''} does not fit on {types}.",
                 cause=f"The limit there is {choice}={limit}.",
                 fix=f"Pass {choice}={limit} or less, or larger instance_types=.",
             )
@@ -141,25 +142,25 @@ def check_image(cloud: Cloud, image_id: str, platform: str) -> None:
         refuse(
             problem=f"{shown} does not exist in {cloud.region}, or is not shared with your account.",
             cause="An image has a different id in each region.",
-            fix=f"Pass one that `aws ec2 describe-images --owners self --region {cloud.region}` lists, or remove "
-            "image_id to use the image of AWS Batch.",
+            fix=f"Pass one that `aws ec2 describe-images --owners self --region {cloud.region}` lists, "
+            f"{OR_BATCH_IMAGE}",
         )
     if (state := image.get("State", "available")) != "available":
         refuse(
             problem=f"{shown} is not available: its state is {state!r}.",
-            fix="Pass an image in the state 'available', or remove image_id to use the image of AWS Batch.",
+            fix=f"Pass an image in the state 'available', {OR_BATCH_IMAGE}",
         )
     if image.get("Platform") == "windows":
         refuse(
             problem=f"{shown} is an image of Windows.",
             cause="Jobs are Linux containers.",
-            fix="Pass an image of Linux, or remove image_id to use the image of AWS Batch.",
+            fix=f"Pass an image of Linux, {OR_BATCH_IMAGE}",
         )
     if image.get("RootDeviceType", "ebs") != "ebs":
         refuse(
             problem=f"{shown} has no EBS volume as its root.",
             cause="AWS Batch needs such a disk for its machines, and cloudknot tags it.",
-            fix="Pass an image with an EBS root volume, or remove image_id to use the image of AWS Batch.",
+            fix=f"Pass an image with an EBS root volume, {OR_BATCH_IMAGE}",
         )
     architecture = image.get("Architecture", "x86_64")
     if PLATFORMS.get(architecture) != platform:
