@@ -168,7 +168,7 @@ def test_log_has_every_line_of_both_output_streams(cloud, batch, image):
 
 def test_log_keeps_lines_of_both_output_streams_whole(cloud, batch, image):
     job = run(batch, image, "sh", "-c", "printf one; sleep 0.3; echo problem >&2; sleep 0.3; echo ' line'; printf end")
-    until(lambda: lines(cloud, job) == ["problem", "one line", "end"])
+    assert until(lambda: lines(cloud, job) == ["problem", "one line", "end"])
 
 
 def test_job_over_its_memory_fails_with_reason_and_exit_code_of_aws(batch, image):
@@ -227,7 +227,7 @@ def test_job_with_missing_command_fails_to_start(batch, image):
 def test_runner_removes_ended_containers(engine, cloud, batch, image):
     run(batch, image, "true")
     run(batch, image, "no-such-command")
-    until(lambda: not containers(engine, cloud))
+    assert until(lambda: not containers(engine, cloud))
 
 
 def test_runner_pulls_image_from_registry_once_per_cloud(engine, cloud, batch, image, machine):

@@ -167,7 +167,7 @@ class TestStopping:
     def test_process_of_unknown_job_ends_when_no_job_runs(self, client, tmp_path):
         client.run("escape_without_a_trace", str(tmp_path / "pid"))
         (pid,) = until_written(tmp_path / "pid")
-        until(lambda: not alive(pid))
+        assert until(lambda: not alive(pid))
 
     def test_cancel_ends_waiting_job(self, client, tmp_path):
         # Two jobs occupy both vCPUs, so the third one waits.

@@ -100,6 +100,13 @@ class Area:
         yield from (Message(self.name, LOGGED, text) for text in logged)
 
 
+def error_of(act: Callable[[], object]) -> ck.CloudknotError:
+    """Return the error that an act raises; it must raise one."""
+    with pytest.raises(ck.CloudknotError) as caught:
+        act()
+    return caught.value
+
+
 @contextmanager
 def _logged() -> Iterator[list[logging.LogRecord]]:
     """Collect the warnings that cloudknot logs."""
@@ -139,10 +146,12 @@ def sites() -> list[Site]:
     AssertionError
         A function in `INTERNAL` has not exactly one message.
     """
-    found = [site for file in sorted(PACKAGE.rglob("*.py")) for site in sites_in(file, str(file.relative_to(ROOT)))]
-    internal = [site for site in found if site.place in INTERNAL]
+    all_sites = [
+        site for file in sorted(PACKAGE.rglob("*.py")) for site in sites_in(file, str(file.relative_to(ROOT)))
+    ]
+    internal = [site for site in all_sites if site.place in INTERNAL]
     assert sorted(site.place for site in internal) == sorted(INTERNAL)
-    return [site for site in found if site.place not in INTERNAL]
+    return [site for site in all_sites if site.place not in INTERNAL]
 
 
 def sites_in(file: Path, name: str) -> Iterator[Site]:

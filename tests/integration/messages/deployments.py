@@ -15,7 +15,7 @@ from cloudknot.deploy.cloudformation.stack_errors import ADVICE, advice_for
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.options.choices import KnotOptions, ParsOptions
 from tests.helpers.functions import cube, square
-from tests.integration.messages.catalogue import Area, World
+from tests.integration.messages.catalogue import Area, World, error_of
 from tests.unit.deploy import test_instance_types, test_machine_images
 from tests.unit.deploy.test_diff import existing
 from tests.unit.deploy.test_stack import FAILED_EVENTS, PARAMETERS, TEMPLATE, ScriptedCloud, event
@@ -164,26 +164,18 @@ def pars_and_repository_in_use(world: World) -> list[Exception]:
         for name, func in (("first-message", square), ("second-message", cube))
     ]
     raised = [
-        _error_of(shared.clobber),
-        _error_of(lambda: knots[0].clobber(clobber_repo=True)),
-        _error_of(lambda: knots[0].clobber(clobber_pars=True)),
-        _error_of(lambda: knots[0].map([1])),
+        error_of(shared.clobber),
+        error_of(lambda: knots[0].clobber(clobber_repo=True)),
+        error_of(lambda: knots[0].clobber(clobber_pars=True)),
+        error_of(lambda: knots[0].map([1])),
     ]
     again = ck.Knot(name="first-message", func=square, pars=shared, cloud=world.cloud)
-    raised.append(_error_of(lambda: knots[0].clobber(clobber_image=True)))
+    raised.append(error_of(lambda: knots[0].clobber(clobber_image=True)))
     for knot in (again, knots[1]):
         knot.clobber(clobber_results=True)
     shared.clobber()
-    raised.append(_error_of(lambda: shared.vpc))
+    raised.append(error_of(lambda: shared.vpc))
     return raised
-
-
-def _error_of(act: Any) -> Exception:
-    try:
-        act()
-    except ck.CloudknotError as error:
-        return error
-    raise AssertionError("no error was raised")
 
 
 class ScriptedCalls:
@@ -284,5 +276,5 @@ def reasons_of_failed_stacks(world: World) -> list[Exception]:
     for reason in REASONS:
         cloud = ScriptedCloud(create=["ROLLBACK_COMPLETE"])
         cloud.events = [event("Role", "CREATE_FAILED", reason), event("x", "CREATE_IN_PROGRESS", physical="id")]
-        made.append(_error_of(lambda scripted=cloud: scripted.stack().deploy(TEMPLATE, PARAMETERS)))
+        made.append(error_of(lambda scripted=cloud: scripted.stack().deploy(TEMPLATE, PARAMETERS)))
     return made

@@ -32,7 +32,7 @@ from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, 
 from cloudknot.worker.wire.keys import RunKeys
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
-from tests.integration.messages.catalogue import Area, World
+from tests.integration.messages.catalogue import Area, World, error_of
 from tests.unit.display.test_progress import BrokenLine
 from tests.unit.run.collect.fake_job import FakeJob, future_of
 from tests.unit.run.collect.test_element_errors import CASES
@@ -199,14 +199,11 @@ def reduction_with_other_requirements(world: World) -> object:
 @AREA.case
 def calls_on_running_job(world: World) -> list[BaseException]:
     future = knot_of(world, nap).map([60.0])
-    raised: list[BaseException] = []
-    for act in (lambda: future.result(0.01), lambda: future[0].result(0.01), future.retry_failed):
-        try:
-            act()
-        except ck.CloudknotError as error:
-            raised.append(error)
-    future.cancel()
-    return raised
+    calls = (lambda: future.result(0.01), lambda: future[0].result(0.01), future.retry_failed)
+    try:
+        return [error_of(call) for call in calls]
+    finally:
+        future.cancel()
 
 
 @AREA.case

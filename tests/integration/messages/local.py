@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from cloudknot.program.program import make_program
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
 from tests.integration.aws.test_translation import refusing_server
-from tests.integration.messages.catalogue import Area, World
+from tests.integration.messages.catalogue import Area, World, error_of
 
 AREA = Area("embedded cloud")
 AREA.refuses(
@@ -105,27 +104,19 @@ def cloud_that_hangs(world: World) -> list[BaseException]:
     process = cloud.start().pid
     os.kill(process, signal.SIGSTOP)
     try:
-        return [_error_of(cloud.start), _error_of(cloud.stop)]
+        return [error_of(cloud.start), error_of(cloud.stop)]
     finally:
         os.kill(process, signal.SIGKILL)
         os.kill(process, signal.SIGCONT)
 
 
-def _error_of(act: Callable[[], object]) -> Exception:
-    try:
-        act()
-    except ck.CloudknotError as error:
-        return error
-    raise AssertionError("no error was raised")
-
-
 @AREA.case
 def unusable_registries(world: World) -> list[Exception]:
-    raised = [_error_of(_registry("http://127.0.0.1:1").check)]
+    raised = [error_of(_registry("http://127.0.0.1:1").check)]
     for status in (401, 404, 500):
         with refusing_server("ecr", status, "Refused", "as a registry says it") as endpoint:
-            raised.append(_error_of(_registry(endpoint).check))
-            raised.append(_error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
+            raised.append(error_of(_registry(endpoint).check))
+            raised.append(error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
     return raised
 
 
