@@ -209,8 +209,9 @@ class CloudFuture(Future[Any]):
         waiters.collect()
 
     def _remove_done_callback(self, fn: Callback) -> None:
-        with self._condition, suppress(ValueError):
-            self._done_callbacks.remove(fn)
+        # A new list: `Future` may be calling the callbacks of the old one in another thread, and would skip one.
+        with self._condition:
+            self._done_callbacks = [other for other in self._done_callbacks if other is not fn]
 
 
 class Block:
