@@ -34,6 +34,10 @@ $(VENV)/.test: $(BIN)/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@
 
+$(VENV)/.examples: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,examples]"
+	@touch $@
+
 demo: $(VENV)/.demo
 	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi.py
 	@echo "The embedded cloud keeps running. It stops after a day without use, or with: $(BIN)/cloudknot local stop"
@@ -46,7 +50,7 @@ check: $(VENV)/.test
 test: check
 	$(PYTEST) -m "not more"
 
-test-more: $(VENV)/.test
+test-more: $(VENV)/.examples
 	$(PYTEST) -m "more or properties" --hypothesis-profile more
 
 docker:

@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 LOCAL = ["moto[server]>=5.2", "virtualenv>=20.26", "waitress>=3.0.1"]
+PLOTS = ["matplotlib>=3.8"]
 
 setup(
     name="cloudknot",
@@ -32,6 +33,9 @@ setup(
     ],
     extras_require={
         "local": LOCAL,
+        "plots": PLOTS,
+        # The libraries that the scripts and notebooks of examples/ call.
+        "examples": [*LOCAL, *PLOTS, "dipy>=1.10", "laptrack>=0.16", "tifffile>=2024.1"],
         "test": [
             *LOCAL,
             "cfn-lint>=1.40",
@@ -41,10 +45,12 @@ setup(
             "nbclient>=0.10",
             "nbformat>=5.10",
             "numpy>=1.26",
+            "psutil>=5.9",
             "pytest>=8.2",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.8",
+            "simpy>=4.1",
             "types-boto3-lite[batch,cloudformation,ec2,ecr,iam,logs,s3,sts]>=1.43",
             "types-docker>=7.1",
         ],

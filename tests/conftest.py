@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items):
         if is_hypothesis_test(item.obj):
             item.add_marker("properties")
         kept_back = tier == "faults" or (tier == "docker" and not item.get_closest_marker("contract"))
-        if kept_back or item.get_closest_marker("large"):
+        if kept_back or item.get_closest_marker("large") or item.get_closest_marker("examples"):
             item.add_marker("more")
     items.sort(key=lambda item: (item.path.stem not in FIRST, -TIERS.index(_tier(item))))
 
