@@ -39,7 +39,7 @@ $(VENV)/.examples: $(VENV)/.test
 	@touch $@
 
 demo: $(VENV)/.demo
-	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi.py
+	CLOUDKNOT_CLOUD=local CLOUDKNOT_PROGRESS=1 $(BIN)/python examples/monte_carlo_pi/monte_carlo_pi.py
 	@echo "The embedded cloud keeps running. It stops after a day without use, or with: $(BIN)/cloudknot local stop"
 
 check: $(VENV)/.test

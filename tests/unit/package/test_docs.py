@@ -18,7 +18,7 @@ from cloudknot.worker.wire.keys import RUNS
 from tests.helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py")}
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cloudknot").rglob("*.py"))
 GLOSSARY = ROOT / "docs" / "glossary.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

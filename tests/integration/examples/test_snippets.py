@@ -1,12 +1,10 @@
-"""Every script in examples/ runs on the embedded cloud and prints the expected output.
+"""Every script whose pieces are on the pages runs on the embedded cloud and prints the expected output.
 
 Each runs in a directory of its own, with an interpreter of its own.
 """
 
 import ast
-import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from tests.helpers.paths import ROOT
 
 EXAMPLES = ROOT / "examples"
-LONG = 240
+FOLDERS = ("guide", "settings")
 ID = r"[0-9a-f-]{36}"
 OUTPUT = re.search(r"It prints:\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 """The output that the README shows for the quickstart."""
@@ -22,21 +20,20 @@ TABLE = rf"Job ID +Name +Status\n-+\n(?:{ID}  pi-calc-\S+ +[A-Z]+\n)+"
 
 PRINTED = {
     "quickstart.py": [re.escape(OUTPUT), rf"{ID} \[(\d{{5}}(, )?){{20}}\]\n$"],
-    "monte_carlo_pi.py": [
-        TABLE,
-        rf"{ID}  pi-calc-\S+ +[A-Z]+\n",
-        r"The last job is done: (True|False); 20 results\.\n$",
-    ],
-    "first_use.py": [
+    "guide/first_use.py": [
         r"^(True|False)\n",
         r"pi is about 3\.1\d?\n",
         TABLE,
         r"(True|False)\n",
         r"\[(\d{4}(, )?){20}\]\n$",
     ],
-    "choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
-    "permissions.py": [r"\[0, 1, 4, 9, 16\]\n", "`cloudknot permissions create`", "delete_stack with AccessDenied"],
-    "failures.py": [
+    "settings/choose_cloud.py": [rf"{way}: \[0, 1, 4, 9, 16\]\n" for way in ("argument", "variable", "object")],
+    "settings/permissions.py": [
+        r"\[0, 1, 4, 9, 16\]\n",
+        "`cloudknot permissions create`",
+        "delete_stack with AccessDenied",
+    ],
+    "guide/failures.py": [
         r"raised: division by zero\n",
         rf"note: Raised by element 1 \(job {ID}:1\), in attempt 1 of its job\. "
         r"Its output: list\(future\.job\.logs\(1\)\)",
@@ -46,13 +43,13 @@ PRINTED = {
         r"output: \['working on 4'\]\n",
         r"urls: 4\n$",
     ],
-    "retry_failed.py": [
+    "guide/retry_failed.py": [
         r"^failed: Raised by element 3\n",
         r"\[100, 100, 100, 50\]\n",
         r"\[100, 100, 100, 50\]\n",
         r"calls of the first element: [01]\n$",
     ],
-    "map_arguments.py": [
+    "guide/map_arguments.py": [
         r"^\['10', '20', '30'\]\n",
         r"\['2', '12', '50'\]\n",
         r"1000 9990\n",
@@ -61,23 +58,23 @@ PRINTED = {
         r"\['7', '14'\]\n\['10', '20'\]\n",
         r"\['10', '20'\] 2\n$",
     ],
-    "chain.py": [
+    "guide/chain.py": [
         r"^(1?\d\.\d)\n",
         r"\[(1?\d\.\d(, )?){6}\]\n",
         r"\[\[(1?\d\.\d(, )?){6}\], 1?\d\.\d\]\n$",
     ],
-    "element_futures.py": [
+    "guide/element_futures.py": [
         r"^3 0\.0\n",
         r"\[0\.0, 0\.1, 0\.3\]\n",
         r"\(\[0\.3, 0\.0, 0\.1\], 0\.1, \[0\.3, 0\.0, 0\.1\]\)\n",
         r"No result after 0\.5 s\. Progress: 0/2.*\. The job keeps running\. .*name='naps'.*\n",
         r"True True\n$",
     ],
-    "what_travels.py": [
+    "guide/what_travels.py": [
         r"^\[101, 102, 103\]\n\[1, 8, 27\]\n\[20, 40, 60\]\n\[-1, -2, -3\]\n",
         r"\['1\.16\.0'\]\n$",
     ],
-    "choices.py": [
+    "settings/choices.py": [
         r"^chosen-cloudknot-job-definition 3\n",
         r"chosen-cloudknot-job-queue chosen-cloudknot-compute-environment\n",
         r"squares chosen\n",
@@ -85,51 +82,29 @@ PRINTED = {
         r"retries=11 is not a whole number from 1 to 10\. Pass for example retries=3\.\n",
         r"True\n$",
     ],
-    "clean_up.py": [
+    "settings/clean_up.py": [
         r"^\[1, 8, 27\]\n",
         r"cubes CREATE_COMPLETE to-be-removed 0\n",
         r"\[\]\n$",
     ],
-    "settings.py": [r"^eu-west-1 my-own-bucket lab/images\n", r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$"],
+    "settings/config_file.py": [
+        r"^eu-west-1 my-own-bucket lab/images\n",
+        r"'eu-west-11' is not an AWS region.*eu-west-1.*\n$",
+    ],
 }
 """The patterns that match the output of each script, in this order."""
 ERROR_OUTPUT = {
-    "what_travels.py": r"(The knot 'anything' was updated\. Changed: function\..*\n){3}",
-    # Both scripts name their knot "pi-calc". The second one updates it.
-    "first_use.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",
-    "monte_carlo_pi.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",
+    "guide/what_travels.py": r"(The knot 'anything' was updated\. Changed: function\..*\n){3}",
+    # The example monte_carlo_pi names its knot "pi-calc", too. The second script updates it.
+    "guide/first_use.py": r"(The knot 'pi-calc' was updated\. Changed: function\..*\n)?",
 }
 """The stderr of scripts that print a notice there. All others print nothing."""
 CALLBACK_OUTPUT = {
-    "monte_carlo_pi.py": r"pi is about 3\.1\d+; the error is 0\.0\d+\n",
-    "first_use.py": r"pi is about 3\.1\d?\n",
+    "guide/first_use.py": r"pi is about 3\.1\d?\n",
 }
 """The output of callbacks. They run on another thread, so its place in the output varies."""
-SEPARATE = {"come_back_later.py", "debug_by_hand.py"}
+SEPARATE = {"guide/come_back_later.py", "guide/debug_by_hand.py"}
 """Scripts with a test of their own."""
-
-
-@pytest.fixture
-def shell(cloud, tmp_path):
-    """Return a function that runs a command as a user does, with ``cloudknot`` and ``python`` on the path."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "python").symlink_to(sys.executable)
-    command = programs / "cloudknot"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from cloudknot.cli.main import main; main()" "$@"\n')
-    command.chmod(0o755)
-    environment = {
-        **os.environ,
-        "CLOUDKNOT_LOCAL_DIR": str(cloud.directory),
-        "CLOUDKNOT_CLOUD": "local",
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
-
-    def run(*command):
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONG)
-
-    return run
 
 
 @pytest.fixture
@@ -138,7 +113,7 @@ def script(shell):
 
     def run(name, *arguments):
         result = shell(sys.executable, str(EXAMPLES / name), *arguments)
-        assert result.returncode == 0, result.stderr
+        assert result.code == 0, result.stderr
         assert re.fullmatch(ERROR_OUTPUT.get(name, ""), result.stderr), result.stderr
         return result.stdout
 
@@ -155,7 +130,8 @@ def assert_in_order(text, patterns):
 
 
 def test_every_example_has_test():
-    assert {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PRINTED) | SEPARATE
+    scripts = [path for folder in (".", *FOLDERS) for path in (EXAMPLES / folder).glob("*.py")]
+    assert {path.relative_to(EXAMPLES).as_posix() for path in scripts} == set(PRINTED) | SEPARATE
 
 
 @pytest.mark.parametrize("name", sorted([*PRINTED, *SEPARATE]))
@@ -171,18 +147,20 @@ def test_example_prints_expected_output(script, name):
 
 
 def test_one_session_submits_map_and_next_reads_its_results(script):
-    submitted = re.fullmatch(rf"submitted ({ID})\n", script("come_back_later.py", "submit"))
+    submitted = re.fullmatch(rf"submitted ({ID})\n", script("guide/come_back_later.py", "submit"))
     assert submitted
     primes = r"\[168, 1229, 9592\]\n"
-    assert_in_order(script("come_back_later.py", "collect"), [rf"^{submitted[1]} {primes}", rf"primes-\S+ {primes}$"])
+    assert_in_order(
+        script("guide/come_back_later.py", "collect"), [rf"^{submitted[1]} {primes}", rf"primes-\S+ {primes}$"]
+    )
 
 
 def test_printed_commands_run_one_element_by_hand(script, shell):
-    message, commands = script("debug_by_hand.py").split("\n", 1)
+    message, commands = script("guide/debug_by_hand.py").split("\n", 1)
     assert message == "three is not accepted"
     failing = shell("bash", "-euc", commands)
-    assert failing.returncode == 1
+    assert failing.code == 1
     assert 'raise ValueError("three is not accepted")' in failing.stderr
     assert failing.stderr.endswith("Element 3 failed with ValueError: three is not accepted\n")
     succeeding = shell("bash", "-euc", commands.replace("--element 3", "--element 4"))
-    assert (succeeding.returncode, succeeding.stdout) == (0, "4\n")
+    assert (succeeding.code, succeeding.stdout) == (0, "4\n")
