@@ -1,0 +1,83 @@
+"""Run cloudknot and its rivals side by side: ``make bench``.
+
+python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.benchmarks.rivals.environments import NotInstallable, python_of
+from tests.benchmarks.rivals.plan import CONTESTANTS, FULL, GROUPS, QUICK, SINGLE, Sizes, Turn, expected_jobs, turns
+from tests.benchmarks.rivals.results import Results
+from tests.benchmarks.rivals.supervisor import Outcome, run_turn
+from tests.benchmarks.rivals.watch import adopt_orphans
+
+
+def main() -> None:
+    arguments = _arguments()
+    sizes = QUICK if arguments.quick else FULL
+    rounds = arguments.rounds or sizes.rounds
+    adopt_orphans()
+    contestants = [name for name in arguments.only if _installed(name)]
+    results = measure(arguments.workload, contestants, sizes, rounds)
+    results.show()
+
+
+def measure(groups: list[str], contestants: list[str], sizes: Sizes, rounds: int) -> Results:
+    """Run all turns, and check all results."""
+    first = list(turns(groups, contestants, sizes, True))
+    checked = [turn for turn in first if turn.group != "evidence"]
+    results = Results()
+    results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs(checked), 1, 1)))
+    for number in range(rounds):
+        for turn in first if number == 0 else turns(groups, contestants, sizes, False):
+            results.add(_run(turn))
+    return results
+
+
+def _run(turn: Turn) -> Outcome:
+    start = time.perf_counter()
+    outcome = run_turn(turn)
+    work = ", ".join(f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s" for m in outcome.measurements)
+    print(
+        f"{turn.group:9} {turn.contestant:10} ready after {outcome.start.seconds:5.2f} s; {work}; "
+        f"in all {time.perf_counter() - start:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return outcome
+
+
+def _installed(contestant: str) -> bool:
+    try:
+        python_of(contestant)
+    except NotInstallable as error:
+        print(f"{contestant} is left out. {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=_names(CONTESTANTS), default=CONTESTANTS, help="contestants, with commas")
+    parser.add_argument("--workload", type=_names(GROUPS), default=GROUPS, help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round")
+    return parser.parse_args()
+
+
+def _names(known):
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Lithops on its localhost backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import lithops
+
+from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, Function, batches
+
+
+class Contestant:
+    """An executor with two worker processes at a time. Each task is a process that it starts."""
+
+    calls = {
+        CHUNKS: "executor.map(list_of_f, chunks)",
+        FRESH: "executor.map(f, xs)",
+    }
+
+    def __init__(self, workers: int, way: str, functions: Sequence[Function]) -> None:
+        self._workers = workers
+        config = {
+            "lithops": {"backend": "localhost", "storage": "localhost", "log_level": "ERROR"},
+            "localhost": {"worker_processes": workers},
+        }
+        self._executor = lithops.FunctionExecutor(config=config)
+
+    def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:
+        if way == CHUNKS:
+            futures = self._executor.map(
+                _call_with_each, [(function, list(b)) for b in batches(elements, self._workers)]
+            )
+            return [result for part in self._executor.get_result(futures) for result in part]
+        results: list[Any] = self._executor.get_result(self._executor.map(function, list(elements)))
+        return results
+
+    def client_processes(self) -> Sequence[int]:
+        return [os.getpid()]
+
+    def stop(self) -> None:
+        self._executor.clean()
+
+
+def _call_with_each(function: Function, batch: Sequence[Any]) -> list[Any]:
+    """Lithops gives each element of a map its own task, so the chunk is the element."""
+    return [function(x) for x in batch]

@@ -1,0 +1,85 @@
+"""Virtual environments for the contestants, made once for each list of requirements and reused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from filelock import FileLock
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+SCIENCE = "science"
+"""The environment with the libraries of the workloads. All contestants import them from there: the same builds."""
+WITHOUT_PACKAGES = ("serial", "stdlib")
+
+
+class NotInstallable(Exception):
+    """This machine cannot run the contestant."""
+
+
+def folder() -> Path:
+    """Return the folder of the environments, beside those that the tests share."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "cloudknot-tests" / "rivals"
+
+
+def python_of(contestant: str) -> Path:
+    """Return the interpreter of the contestant's environment. It imports the workloads' libraries, too."""
+    if contestant == "spark" and shutil.which("java") is None:
+        raise NotInstallable("Spark needs Java. Install it, for example with: apt-get install default-jre-headless")
+    science = _site_packages(_made(SCIENCE, _lines(SCIENCE), []))
+    if contestant in WITHOUT_PACKAGES:
+        return _made("plain", "", [science]) / "bin" / "python"
+    return _made(contestant, _lines(contestant), [science]) / "bin" / "python"
+
+
+def science_versions() -> list[str]:
+    """Return the versions of all packages in the workloads' environment, as lines of requirements."""
+    python = _made(SCIENCE, _lines(SCIENCE), []) / "bin" / "python"
+    command = [python, "-m", "pip", "list", "--format", "freeze", "--exclude", "pip", "--exclude", "setuptools"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def _lines(name: str) -> str:
+    return (REQUIREMENTS / f"{name}.txt").read_text()
+
+
+def _made(name: str, requirements: str, paths: list[Path]) -> Path:
+    """Return the environment with these requirements and these other folders of packages. Make it if needed."""
+    recipe = repr((name, requirements, [str(path) for path in paths], sys.version))
+    environment = folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{environment}.lock"):
+        if not (environment / "complete").exists():
+            print(f"installing {name} into {environment}", file=sys.stderr)
+            _install(environment, requirements)
+            _add_paths(environment, paths)
+            (environment / "complete").touch()
+    return environment
+
+
+def _install(environment: Path, requirements: str) -> None:
+    venv.create(environment, clear=True, with_pip=True, symlinks=True)
+    if requirements:
+        command = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements.split()]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise NotInstallable(done.stderr)
+
+
+def _add_paths(environment: Path, paths: list[Path]) -> None:
+    """Let the environment import from other folders too. Refuse a library of its own that would come first."""
+    packages = _site_packages(environment)
+    own = [name for name in ("numpy", "scipy", "dipy") if paths and (packages / name).exists()]
+    if own:
+        raise NotInstallable(f"{environment.name} brings its own {', '.join(own)}, so builds would differ.")
+    (packages / "workloads.pth").write_text("".join(f"{path}\n" for path in paths))
+
+
+def _site_packages(environment: Path) -> Path:
+    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

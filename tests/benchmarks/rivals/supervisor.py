@@ -1,0 +1,172 @@
+"""Run turns, each in a fresh process, and measure their process trees."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.rivals.environments import folder, python_of, science_versions
+from tests.benchmarks.rivals.plan import SCIENCE, Turn
+from tests.benchmarks.rivals.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans
+
+ROOT = Path(__file__).parents[3]
+LONGEST = 600
+"""Seconds after which a turn has failed."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""For all alike: two workers with two threads each would compete for two cores."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The costs of one piece of work."""
+
+    group: str
+    contestant: str
+    workload: str
+    way: str
+    count: int
+    seconds: float
+    cpu_seconds: float
+    """Of all processes: client, servers and workers."""
+    client_memory: int
+    """The largest memory of the user's session, from its start until the end of the work, in bytes."""
+    tree_memory: int
+    """The largest memory of all processes together, during the work."""
+    digest: str
+    processes: list[list[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The costs of a session before the work: imports, servers, workers, knots, and the first tasks."""
+
+    group: str
+    contestant: str
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A turn that has ended."""
+
+    start: Start
+    measurements: tuple[Measurement, ...]
+    versions: Mapping[str, str]
+
+
+class TurnFailed(Exception):
+    """A contestant raised an exception, or took too long."""
+
+
+def run_turn(turn: Turn) -> Outcome:
+    """Run a turn, and return its measurements. No process of it is left."""
+    with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
+        log = Path(scratch, "stderr")
+        before = cpu_seconds()
+        with log.open("w") as errors, _process(turn, scratch, errors) as process:
+            try:
+                return _follow(turn, process, before)
+            except (EOFError, TimeoutError) as error:
+                raise TurnFailed(f"{turn}: {error!r}\n{log.read_text()[-4000:]}") from error
+
+
+@contextmanager
+def _process(turn: Turn, scratch: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start the turn's process with an empty directory for files. End all processes that descend from it."""
+    python = python_of(turn.contestant)
+    command = [python, "-m", "tests.benchmarks.rivals.turn", repr(time.time())]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=_environment(turn, python, scratch), **pipes)
+    try:
+        yield process
+        process.wait(LONGEST)
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+        end_tree()
+
+
+def _environment(turn: Turn, python: Path, scratch: str) -> dict[str, str]:
+    """Return variables without settings of the user. Programs of the environment are found first."""
+    kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "PIP_")
+    variables = {name: value for name, value in os.environ.items() if name.startswith(kept)}
+    examples = [ROOT / "examples" / name for name in ("heat_equation", "diffusion_mri")]
+    return {
+        **variables,
+        **ONE_THREAD,
+        "PATH": f"{python.parent}{os.pathsep}{variables['PATH']}",
+        "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *examples])),
+        "TMPDIR": scratch,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CLOUDKNOT_LOCAL_ENVIRONMENTS": str(folder().parent / "environments"),
+        "RIVALS_REQUIREMENTS": " ".join(_requirements(turn)),
+    }
+
+
+def _requirements(turn: Turn) -> Sequence[str]:
+    needed = turn.contestant == "cloudknot" and any(job.workload in SCIENCE for job in turn.jobs)
+    return science_versions() if needed else []
+
+
+def _follow(turn: Turn, process: subprocess.Popen[str], before: float) -> Outcome:
+    """Follow the turn's events to its end."""
+    _write(process, asdict(turn))
+    measurements = []
+    ready = _read(process)
+    reap_orphans(process.pid)
+    start = Start(turn.group, turn.contestant, ready["seconds"], cpu_seconds() - before)
+    for _ in turn.jobs:
+        _write(process, {})
+        measurements.append(_measure(turn, process))
+    _write(process, {})
+    done = _read(process)
+    _write(process, {})
+    return Outcome(start, tuple(measurements), {"Python": done["python"], **done["versions"]})
+
+
+def _measure(turn: Turn, process: subprocess.Popen[str]) -> Measurement:
+    begin = _read(process)
+    watch = MemoryWatch(turn.sample_seconds)
+    before = cpu_seconds()
+    _write(process, {})
+    end = _read(process)
+    reap_orphans(process.pid)
+    cpu = cpu_seconds() - before
+    memory = watch.stop()
+    names = ("workload", "way", "count")
+    values = {name: end[name] for name in ("seconds", "client_memory", "digest", "processes")}
+    identity = {name: begin[name] for name in names}
+    return Measurement(turn.group, turn.contestant, **identity, **values, cpu_seconds=cpu, tree_memory=memory)
+
+
+def _write(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
+    assert process.stdin
+    process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.flush()
+
+
+def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Return the next event."""
+    assert process.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(LONGEST):
+            raise TimeoutError(f"no event in {LONGEST} seconds")
+    line = process.stdout.readline()
+    if not line:
+        raise EOFError("the process ended early")
+    event: dict[str, Any] = json.loads(line)
+    return event
