@@ -35,7 +35,7 @@ setup(
         "local": LOCAL,
         "plots": PLOTS,
         # The libraries that the scripts and notebooks of examples/ call.
-        "examples": [*LOCAL, *PLOTS, "dipy>=1.10", "laptrack>=0.16", "tifffile>=2024.1"],
+        "examples": [*LOCAL, *PLOTS, "dipy>=1.10", "laptrack>=0.16", "scikit-image>=0.22", "tifffile>=2024.1"],
         "test": [
             *LOCAL,
             "cfn-lint>=1.40",
