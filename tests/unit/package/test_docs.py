@@ -17,7 +17,12 @@ from cloudknot.worker.__main__ import _parser as worker_parser
 from cloudknot.worker.wire.keys import RUNS
 from tests.helpers.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 EXAMPLES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py")}
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cloudknot").rglob("*.py"))
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -26,8 +31,13 @@ SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "sh", "ini", "json", "text"}
-PLAIN_COMMANDS = {"cd", "git", "export"}
+PLAIN_COMMANDS = {"cd", "git", "export", "apt-get"}
 INDENTS = ("", " " * 4, " " * 8)
+
+
+def name_of(page):
+    """Return the path of a page in the repository. Examples have pages of the same name."""
+    return page.relative_to(ROOT).as_posix()
 
 
 def text_of(page):
@@ -43,7 +53,7 @@ def snippets(language):
     for page in PAGES:
         for number, (fence_language, body) in enumerate(FENCE.findall(text_of(page)), 1):
             if fence_language == language:
-                yield pytest.param(body, id=f"{page.name}-{number}")
+                yield pytest.param(body, id=f"{name_of(page)}-{number}")
 
 
 def shell_commands():
@@ -52,13 +62,13 @@ def shell_commands():
         for language, body in FENCE.findall(text_of(page)):
             if language == "sh":
                 yield from (
-                    pytest.param(line, id=f"{page.name}: {line}") for line in body.splitlines() if line.strip()
+                    pytest.param(line, id=f"{name_of(page)}: {line}") for line in body.splitlines() if line.strip()
                 )
         for line in re.findall(r"`((?:make|cloudknot|pip) [^`]+)`", prose_of(page)):
-            yield pytest.param(line, id=f"{page.name}: {line}")
+            yield pytest.param(line, id=f"{name_of(page)}: {line}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_code_fence_names_its_language(page):
     fences = re.findall(r"^```(.*)$", text_of(page), re.MULTILINE)
     assert len(fences) % 2 == 0
@@ -120,10 +130,12 @@ def check_subcommand(command, arguments):
 
 
 def check_script(arguments):
-    """Assert that the arguments of Python are an example, or a worker's command line."""
-    if arguments[0] == "-m":
-        assert arguments[1] == "cloudknot_worker"
+    """Assert that the arguments of Python are an example, a worker's command line, or a module of this repository."""
+    if arguments[:2] == ["-m", "cloudknot_worker"]:
         assert worker_parser().parse_args(arguments[2:]).run.startswith("s3://")
+    elif arguments[0] == "-m":
+        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
+        assert all((ROOT / word).exists() for word in arguments[2:] if "/" in word)
     else:
         assert Path(arguments[0]).name in EXAMPLES
 
@@ -136,7 +148,7 @@ def test_config_snippet_has_only_settings_that_code_reads(snippet):
     assert [key for key in parser[config.SECTION] if f'"{key}"' not in SOURCE] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_of_page_lead_to_existing_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if re.match(r"https?://", target):
@@ -187,7 +199,7 @@ def test_readme_has_at_most_150_lines():
     assert len(text_of(PAGES[0]).splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_page_names_only_actual_s3_prefix_of_runs(page):
     """Administrators write IAM policies from these pages, so a wrong prefix would lock people out."""
     assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/"}
