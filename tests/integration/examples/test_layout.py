@@ -16,6 +16,8 @@ FOLDERS = sorted(
 NAMES = [name for name in FOLDERS if name not in SNIPPETS]
 INDEX = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)]+)\)")
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
+"""The distributions of modules that have another name."""
 LARGEST = 300_000
 """Bytes of a picture."""
 
@@ -54,7 +56,7 @@ def test_requirements_are_imports_of_third_parties(name):
     scripts = list(folder.glob("*.py"))
     own = {path.stem for path in scripts} | {"cloudknot"}
     imported = set().union(*(imports(path.read_text(encoding="utf-8")) for path in scripts))
-    assert sorted(requirements(name)) == sorted(imported - own)
+    assert sorted(requirements(name)) == sorted(DISTRIBUTIONS.get(module, module) for module in imported - own)
 
 
 @pytest.mark.parametrize("name", NAMES)
