@@ -17,9 +17,8 @@ import nbformat
 from nbclient import NotebookClient
 
 import cloudknot as ck
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import EXAMPLES, ROOT
 
-EXAMPLES = ROOT / "examples"
 NOTEBOOKS = EXAMPLES / "notebooks"
 UNUSED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 KERNEL = {
@@ -27,8 +26,8 @@ KERNEL = {
     "language_info": {"name": "python"},
 }
 """The metadata of every saved notebook. They name no version, so that another Python changes nothing."""
-CELL_LIMIT = 240
-"""Seconds for one cell."""
+CELL_LIMIT = 600
+"""Seconds for one cell. The first map of a cell may install large packages for its jobs."""
 
 
 def execute(path, directory, variables):

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import EXAMPLES, ROOT
 
-EXAMPLES = ROOT / "examples"
 UNUSED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 LONG = 240
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tests.helpers.notebooks import EXAMPLES, NOTEBOOKS, imports
-from tests.helpers.paths import ROOT
+from tests.helpers.notebooks import NOTEBOOKS, imports
+from tests.helpers.paths import EXAMPLES, ROOT
 
 SNIPPETS = {"guide", "settings"}
 """Folders with the snippets of the guide. They have no page of their own."""

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.integration.examples.conftest import EXAMPLES
+from tests.helpers.paths import EXAMPLES
 
 ID = r"[0-9a-f-]{36}"
 TABLE = rf"Job ID +Name +Status\n-+\n(?:{ID}  pi-calc-\S+ +[A-Z]+\n)+"

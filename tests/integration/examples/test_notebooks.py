@@ -39,6 +39,7 @@ def test_committed_notebook_is_normalised(path):
 
 
 @pytest.mark.examples
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_executed_notebook_gives_committed_outputs(path, cloud, tmp_path):
     committed = read(path)

@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import EXAMPLES, ROOT
 
-EXAMPLES = ROOT / "examples"
 FOLDERS = ("guide", "settings")
 ID = r"[0-9a-f-]{36}"
 OUTPUT = re.search(r"It prints:\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
