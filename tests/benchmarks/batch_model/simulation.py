@@ -127,8 +127,16 @@ def simulate(
     constants : BatchConstants, optional
     seed : int, default 0
         For the random times: the first look at the queue, the start of machines, Spot losses.
+
+    Raises
+    ------
+    ValueError
+        No machine may run, or no job fits on one. The map would never end.
     """
-    return _Map(chunks, seconds, environment or Environment(), constants or BatchConstants(), seed).run()
+    environment, constants = environment or Environment(), constants or BatchConstants()
+    if constants.slots < 1 or min(environment.max_vcpus // constants.instance_vcpus, environment.max_instances) < 1:
+        raise ValueError("No job of this map can run. Allow larger or more machines.")
+    return _Map(chunks, seconds, environment, constants, seed).run()
 
 
 @dataclass(eq=False)

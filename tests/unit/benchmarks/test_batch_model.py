@@ -95,6 +95,15 @@ def test_first_child_on_machine_pulls_image_once():
     assert sorted(attempt.instance for attempt in first) == list(range(SLOTS))
 
 
+@pytest.mark.parametrize(
+    ("environment", "constants"),
+    [(Environment(max_vcpus=3), CONSTANTS), (Environment(), replace(CONSTANTS, job_memory=16_000))],
+)
+def test_map_without_room_for_a_job_is_refused(environment, constants):
+    with pytest.raises(ValueError, match="can run"):
+        simulate(each(1), lambda _: 1.0, environment, constants)
+
+
 def test_session_sees_last_result_at_its_next_poll():
     outcome = run_heat(1_000, 10, DEFAULT)
     assert outcome.seconds <= outcome.collected <= outcome.seconds + LONGEST_PAUSE
