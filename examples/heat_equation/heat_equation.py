@@ -47,7 +47,7 @@ class Plan:
 
 
 FULL = Plan(
-    n_args={1: (1, 4, 16, 64, 256), 128: (256, 1024, 4096), LOOP: (1, 4, 16, 64, 256, 1024, 4096)},
+    n_args={1: (1, 4, 16, 64, 256), 128: (256, 1024, 4096), LOOP: (1, 4, 16, 64, 256, 1024)},
     sizes=(10, 20, 40, 80, 120, 160),
     repeats=3,
 )
@@ -126,15 +126,15 @@ def run(sweeps: Sequence[str], plan: Plan, output: Path) -> None:
         for timing in SWEEPS[name](knot, plan):
             timings.append(timing)
             print(describe(timing), flush=True)
-        rows = [asdict(timing) for timing in timings]
-        (output / f"{name}.json").write_text(
-            json.dumps({"run": facts, "temperatures": TEMPERATURES, "timings": rows}) + "\n", encoding="utf-8"
-        )
+        document = {"run": facts, "timings": [asdict(timing) for timing in timings]}
+        if name == "grid":
+            document["temperatures"] = TEMPERATURES
+        (output / f"{name}.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
 
 
 def describe(timing: Timing) -> str:
     way = f"{timing.chunksize} in each job" if timing.chunksize != LOOP else "in a loop"
-    plates = f"{timing.n_args:4} plates of {timing.size} x {timing.size} points"
+    plates = f"{timing.n_args:4} plate{'s' if timing.n_args > 1 else ''} of {timing.size} x {timing.size} points"
     return f"{plates}, {way}: {timing.seconds:.2f} s; CPU time of the solutions: {sum(timing.cpu_seconds):.2f} s"
 
 
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--no-figures", action="store_true", help="measure only; needs no matplotlib")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
+    options.output.mkdir(parents=True, exist_ok=True)
     plan = replace(plan, repeats=options.repeats or plan.repeats)
     run(list(SWEEPS) if options.sweep == "both" else [options.sweep], plan, options.output)
     if not options.no_figures:

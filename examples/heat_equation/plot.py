@@ -122,7 +122,7 @@ def finish(axes: Axes, run: dict[str, Any]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     runs = "one run" if run["repeats"] == 1 else f"median, fastest and slowest of {run['repeats']} runs"
-    facts = f"{run['cloud']}, {run['cores']} cores, {run['date']}, load {run['load']} before; {runs}"
+    facts = f"{run['cloud']}, {run['cores']} cores, {run['date']}, load {run['load']} before the run; {runs}"
     axes.figure.supxlabel(facts, fontsize=8, color="#555555", x=0.01, ha="left")
 
 

@@ -93,8 +93,9 @@ def check(steady_state: SteadyState, temperature: float) -> None:
 def error_bound(grid: NDArray[np.float64]) -> float:
     """Return the largest possible difference from the exact solution of the grid's equations.
 
-    The difference obeys the same equations, with the residual as a source of heat. By the discrete maximum principle
-    it is at most the source times the largest value of (x(1 - x) + y(1 - y)) / 4 on the unit square. That is 1/8.
+    The difference obeys the same equations, with the residual as a source of heat. A plate with a uniform source of 1
+    and cold sides is nowhere hotter than (x(1 - x) + y(1 - y)) / 4. That function is at most 1/8. By the discrete
+    maximum principle, the difference is then at most 1/8 of the largest source.
     """
     spacing = 1 / (len(grid) - 1)
     means = (grid[:-2, 1:-1] + grid[2:, 1:-1] + grid[1:-1, :-2] + grid[1:-1, 2:]) / 4
