@@ -56,8 +56,10 @@ def solve(size: int, temperature: float, tolerance: float = TOLERANCE, max_sweep
     The sweeps start with an interior at 0 degrees. They end when the error bound is at most ``tolerance`` degrees.
     The work grows with the fourth power of ``size``: ``size ** 2`` points, and about ``size ** 2`` sweeps.
     """
-    if size < 1 or tolerance <= 0:
-        raise ValueError(f"size={size} and tolerance={tolerance} must be positive.")
+    if size < 1:
+        raise ValueError(f"size={size} is not a number of points from 1 upwards.")
+    if tolerance <= 0:
+        raise ValueError(f"tolerance={tolerance} is not above 0. No number of sweeps reaches it.")
     grid = np.zeros((size + 2, size + 2))
     grid[0] = temperature
     lattices = list(_lattices(grid))

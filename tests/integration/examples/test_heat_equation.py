@@ -73,8 +73,12 @@ def test_hotter_plate_needs_more_sweeps():
 def test_solver_reports_unfinished_sweeps():
     with pytest.raises(ArithmeticError, match="After 20 sweeps"):
         solver.solve(10, 100, max_sweeps=20)
-    with pytest.raises(ValueError, match="size=0"):
-        solver.solve(0, 100)
+
+
+@pytest.mark.parametrize(("arguments", "named"), [((0, 100), "size=0"), ((10, 100, 0), "tolerance=0")])
+def test_solver_refuses_impossible_arguments(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        solver.solve(*arguments)
 
 
 @pytest.mark.parametrize("size", [9, 10])
