@@ -1,4 +1,4 @@
-"""Draw one slice of some subjects: the scan, and the map of fractional anisotropy."""
+"""Draw one slice of some subjects: the scan, and the map of fractional anisotropy with and without denoising."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from pipeline import fractional_anisotropy
 from scans import Scan
+from subjects import MARGIN
 
 COLUMNS = 6
+ROWS = ("one direction", "not denoised", "denoised")
 
 
 def draw(scans: Sequence[Scan], maps: Sequence[np.ndarray], path: Path | None = None) -> Figure:
     """Return a figure with a column for each of the first six subjects, and save it if there is a path."""
     columns = min(len(scans), COLUMNS)
-    figure, axes = plt.subplots(2, columns, figsize=(1.7 * columns + 0.9, 3.9), squeeze=False, layout="constrained")
-    for column, (scan, fa) in enumerate(zip(scans[:columns], maps, strict=False)):
-        # At this height, the block of the brain has tissue, fluid and the corpus callosum.
-        height = round(0.72 * fa.shape[2])
-        axes[0, column].imshow(scan.data[:, :, height, 1].T, cmap="gray", origin="lower")
-        image = axes[1, column].imshow(fa[:, :, height].T, cmap="inferno", vmin=0, vmax=1, origin="lower")
-        axes[0, column].set_title(f"subject {column}", fontsize=9)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    axes[0, 0].set_ylabel("one direction", fontsize=9)
-    axes[1, 0].set_ylabel("fractional anisotropy", fontsize=9)
-    figure.colorbar(image, ax=axes[1], fraction=0.05)
+    figure, axes = plt.subplots(3, columns, figsize=(1.45 * columns + 0.9, 4.5), squeeze=False, layout="constrained")
+    for number, (column, scan, fa) in enumerate(zip(axes.T, scans, maps, strict=False)):
+        column[0].set_title(f"subject {number}", fontsize=9)
+        image = _draw_subject(column, scan, fa)
+    for axis, label in zip(axes[:, 0], ROWS, strict=True):
+        axis.set_ylabel(label, fontsize=9)
+    figure.colorbar(image, ax=axes[1:], label="fractional anisotropy", shrink=0.9, aspect=30)
     if path is not None:
         figure.savefig(path, dpi=100)
     return figure
+
+
+def _draw_subject(column: Sequence[plt.Axes], scan: Scan, fa: np.ndarray) -> plt.cm.ScalarMappable:
+    """Draw a slice in the upper part of the block, where it has white matter, fluid and the corpus callosum."""
+    height = round(MARGIN + 0.85 * (fa.shape[2] - 2 * MARGIN - 1))
+    data, denoised = scan.data[:, :, height], fa[:, :, height]
+    noisy = fractional_anisotropy(data.astype(np.float32), scan.bvals, scan.bvecs, denoised > 0)
+    column[0].imshow(data[..., 1].T, cmap="gray", origin="lower")
+    for axis, values in zip(column[1:], (noisy, denoised), strict=True):
+        image = axis.imshow(values.T, cmap="inferno", vmin=0, vmax=1, origin="lower")
+    for axis in column:
+        axis.set(xticks=[], yticks=[])
+    return image

@@ -17,7 +17,7 @@ from scipy.ndimage import affine_transform
 MARGIN = 3
 """Voxels of air on each side."""
 SNR = 4
-"""Mean weighted signal of the block, in standard deviations of the noise. Small voxels have such a low ratio."""
+"""The default ratio of signal to noise. It is low, as for small voxels."""
 
 
 def real_scan() -> Scan:
@@ -30,7 +30,7 @@ def real_scan() -> Scan:
     return Scan(data, bvals, np.nan_to_num(bvecs), float(image.header.get_zooms()[0]))
 
 
-def make_scan(subject: int, edge: int = 14) -> Scan:
+def make_scan(subject: int, edge: int = 14, snr: float = SNR) -> Scan:
     """Return the scan of a subject: the real block in another position, in air, with noise.
 
     Parameters
@@ -39,13 +39,15 @@ def make_scan(subject: int, edge: int = 14) -> Scan:
         The seed of the position, the brightness and the noise.
     edge : int, default 14
         Voxels along each edge of the block. More voxels are smaller ones, and take longer to process.
+    snr : float
+        Mean weighted signal of the block, in standard deviations of the noise. `math.inf` adds no noise.
     """
     random = np.random.default_rng(subject)
     source = real_scan()
     turn = _turn(random.uniform(-10, 10))
     block = _resample(source.data, turn, edge) * random.uniform(0.8, 1.2)
     clean = np.pad(block, [(MARGIN, MARGIN)] * 3 + [(0, 0)])
-    noise = source.data[..., 1:].mean() / SNR
+    noise = source.data[..., 1:].mean() / snr
     # A scanner stores the magnitude of two noisy channels.
     noisy = np.hypot(clean + random.normal(0, noise, clean.shape), random.normal(0, noise, clean.shape))
     size = source.voxel_size * (len(source.data) - 1) / (edge - 1)
