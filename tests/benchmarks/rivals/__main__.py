@@ -8,34 +8,57 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from tests.benchmarks.rivals.environments import NotInstallable, python_of
 from tests.benchmarks.rivals.plan import CONTESTANTS, FULL, GROUPS, QUICK, SINGLE, Sizes, Turn, expected_jobs, turns
+from tests.benchmarks.rivals.report import insert, render
 from tests.benchmarks.rivals.results import Results
 from tests.benchmarks.rivals.supervisor import Outcome, run_turn
 from tests.benchmarks.rivals.watch import adopt_orphans
 
+RAW = "rivals.json"
+
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.redraw:
+        publish(Results.read(arguments.output / RAW), arguments.output, arguments.page)
+        return
     sizes = QUICK if arguments.quick else FULL
-    rounds = arguments.rounds or sizes.rounds
     adopt_orphans()
     contestants = [name for name in arguments.only if _installed(name)]
-    results = measure(arguments.workload, contestants, sizes, rounds)
-    results.show()
+    results = measure(arguments.workload, contestants, sizes, arguments.rounds or sizes.rounds)
+    print(render(results))
+    if arguments.output:
+        publish(results, arguments.output, arguments.page)
 
 
 def measure(groups: list[str], contestants: list[str], sizes: Sizes, rounds: int) -> Results:
     """Run all turns, and check all results."""
+    results = Results(sizes, rounds)
     first = list(turns(groups, contestants, sizes, True))
-    checked = [turn for turn in first if turn.group != "evidence"]
-    results = Results()
-    results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs(checked), 1, 1)))
+    if jobs := expected_jobs(turn for turn in first if turn.group != "evidence"):
+        results.expect(_run(Turn("serial", "serial", SINGLE, jobs, 1, 1)))
     for number in range(rounds):
-        for turn in first if number == 0 else turns(groups, contestants, sizes, False):
+        for turn in turns(groups, contestants, sizes, number == 0):
             results.add(_run(turn))
     return results
+
+
+def publish(results: Results, output: Path, page: Path | None) -> None:
+    """Write the raw figures and the drawings, and the tables into a page."""
+    # Drawing needs matplotlib, and measuring does not.
+    from tests.benchmarks.rivals.figures import draw
+
+    output.mkdir(parents=True, exist_ok=True)
+    results.write(output / RAW)
+    draw(results, output)
+    if page:
+        insert(page, render(results))
+    else:
+        (output / "rivals.md").write_text(render(results))
 
 
 def _run(turn: Turn) -> Outcome:
@@ -66,10 +89,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workload", type=_names(GROUPS), default=GROUPS, help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round")
+    parser.add_argument("--output", type=Path, help="folder for rivals.json and the figures")
+    parser.add_argument("--page", type=Path, help="page for the tables, else rivals.md in the output folder")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: read rivals.json of the output folder")
     return parser.parse_args()
 
 
-def _names(known):
+def _names(known: tuple[str, ...]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         names = text.split(",")
         if unknown := [name for name in names if name not in known]:

@@ -32,15 +32,14 @@ def python_of(contestant: str) -> Path:
     """Return the interpreter of the contestant's environment. It imports the workloads' libraries, too."""
     if contestant == "spark" and shutil.which("java") is None:
         raise NotInstallable("Spark needs Java. Install it, for example with: apt-get install default-jre-headless")
-    science = _site_packages(_made(SCIENCE, _lines(SCIENCE), []))
-    if contestant in WITHOUT_PACKAGES:
-        return _made("plain", "", [science]) / "bin" / "python"
-    return _made(contestant, _lines(contestant), [science]) / "bin" / "python"
+    environment = _made("plain", "") if contestant in WITHOUT_PACKAGES else _made(contestant, _lines(contestant))
+    _import_from(environment, _made(SCIENCE, _lines(SCIENCE)))
+    return environment / "bin" / "python"
 
 
 def science_versions() -> list[str]:
     """Return the versions of all packages in the workloads' environment, as lines of requirements."""
-    python = _made(SCIENCE, _lines(SCIENCE), []) / "bin" / "python"
+    python = _made(SCIENCE, _lines(SCIENCE)) / "bin" / "python"
     command = [python, "-m", "pip", "list", "--format", "freeze", "--exclude", "pip", "--exclude", "setuptools"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
@@ -49,16 +48,15 @@ def _lines(name: str) -> str:
     return (REQUIREMENTS / f"{name}.txt").read_text()
 
 
-def _made(name: str, requirements: str, paths: list[Path]) -> Path:
-    """Return the environment with these requirements and these other folders of packages. Make it if needed."""
-    recipe = repr((name, requirements, [str(path) for path in paths], sys.version))
+def _made(name: str, requirements: str) -> Path:
+    """Return the environment with these requirements. Make it if needed."""
+    recipe = repr((name, requirements, sys.version))
     environment = folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     environment.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment}.lock"):
         if not (environment / "complete").exists():
-            print(f"installing {name} into {environment}", file=sys.stderr)
+            print(f"installing {name} into {environment}", file=sys.stderr, flush=True)
             _install(environment, requirements)
-            _add_paths(environment, paths)
             (environment / "complete").touch()
     return environment
 
@@ -72,13 +70,14 @@ def _install(environment: Path, requirements: str) -> None:
             raise NotInstallable(done.stderr)
 
 
-def _add_paths(environment: Path, paths: list[Path]) -> None:
-    """Let the environment import from other folders too. Refuse a library of its own that would come first."""
+def _import_from(environment: Path, science: Path) -> None:
+    """Let the environment import the workloads' libraries. Refuse a copy of its own, which would come first."""
     packages = _site_packages(environment)
-    own = [name for name in ("numpy", "scipy", "dipy") if paths and (packages / name).exists()]
-    if own:
+    if own := [name for name in ("numpy", "scipy", "dipy", "skimage") if (packages / name).exists()]:
         raise NotInstallable(f"{environment.name} brings its own {', '.join(own)}, so builds would differ.")
-    (packages / "workloads.pth").write_text("".join(f"{path}\n" for path in paths))
+    link, line = packages / "workloads.pth", f"{_site_packages(science)}\n"
+    if not link.exists() or link.read_text() != line:
+        link.write_text(line)
 
 
 def _site_packages(environment: Path) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 
 CONTESTANTS = ("cloudknot", "stdlib", "dask", "lithops", "spark", "ray")
+PACKAGES = {"dask": "distributed", "lithops": "lithops", "spark": "pyspark", "ray": "ray"}
+"""The distribution on PyPI of each rival."""
 WORKERS = 2
 ISOLATING = ("cloudknot", "stdlib", "lithops", "spark", "ray")
 """The contestants with a way to run each element in a fresh process. Dask's workers keep their process."""

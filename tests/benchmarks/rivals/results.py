@@ -1,15 +1,23 @@
-"""All measurements of a run, checked against the results of a serial loop."""
+"""All measurements of a run, checked against the results of a serial loop, and their medians."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import re
 import statistics
-from collections import defaultdict
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+from tests.benchmarks.rivals.plan import PACKAGES, Sizes
 from tests.benchmarks.rivals.supervisor import Measurement, Outcome, Start
 
-MB = 1e6
+LIBRARIES = frozenset(PACKAGES.values()) | {"boto3", "cloudpickle", "dipy", "moto", "numpy", "scikit-image", "scipy"}
+"""The packages whose versions are kept."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,32 @@ class Spread:
     def of(cls, values: list[float]) -> Spread:
         return cls(statistics.median(values), min(values), max(values))
 
-    def text(self, digits: int = 2) -> str:
-        return f"{self.median:.{digits}f} ({self.least:.{digits}f} to {self.most:.{digits}f})"
+    def scaled(self, factor: float) -> Spread:
+        return Spread(self.median * factor, self.least * factor, self.most * factor)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine, and its load before the run: other programs make all times longer."""
+
+    cores: int
+    processor: str
+    system: str
+    python: str
+    load: float
+    date: str
+
+    @classmethod
+    def this(cls) -> Machine:
+        model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        return cls(
+            os.cpu_count() or 1,
+            model[1] if model else platform.machine(),
+            f"Linux {platform.release()}",
+            platform.python_version(),
+            os.getloadavg()[0],
+            time.strftime("%Y-%m-%d", time.gmtime()),
+        )
 
 
 class WrongResult(Exception):
@@ -35,47 +67,78 @@ class WrongResult(Exception):
 class Results:
     """The measurements of all turns."""
 
-    def __init__(self) -> None:
-        self.serial: dict[tuple[str, int], Measurement] = {}
+    def __init__(self, sizes: Sizes, rounds: int) -> None:
+        self.sizes, self.rounds, self.machine = sizes, rounds, Machine.this()
+        self.serial: list[Measurement] = []
         self.measurements: list[Measurement] = []
         self.starts: list[Start] = []
         self.versions: dict[str, Mapping[str, str]] = {}
+        self.calls: dict[str, Mapping[str, str]] = {}
+        """The expressions of each contestant, by way."""
 
     def expect(self, serial: Outcome) -> None:
         """Keep the results that all contestants must have."""
-        self.serial = {(m.workload, m.count): m for m in serial.measurements}
+        self.serial = list(serial.measurements)
 
     def add(self, outcome: Outcome) -> None:
         """Add the measurements of a turn, after a check of the results."""
+        expected = {(m.workload, m.count): m.digest for m in self.serial}
         for measurement in outcome.measurements:
-            expected = self.serial.get((measurement.workload, measurement.count))
-            if expected and measurement.digest != expected.digest:
-                raise WrongResult(f"{measurement} differs from {expected}")
+            right = expected.get((measurement.workload, measurement.count), measurement.digest)
+            if measurement.digest != right:
+                raise WrongResult(f"{measurement} must have the digest {right}")
         self.starts.append(outcome.start)
         self.measurements += outcome.measurements
-        self.versions[outcome.start.contestant] = outcome.versions
+        found = {name: version for name, version in outcome.versions.items() if name in {"Python", *LIBRARIES}}
+        self.versions[outcome.start.contestant] = found
+        self.calls[outcome.start.contestant] = outcome.calls
 
-    def grouped(self) -> dict[tuple[str, str, str, str, int], list[Measurement]]:
-        """Return the measurements of all rounds by group, contestant, workload, way and number of elements."""
-        groups: dict[tuple[str, str, str, str, int], list[Measurement]] = defaultdict(list)
-        for m in self.measurements:
-            groups[m.group, m.contestant, m.workload, m.way, m.count].append(m)
-        return dict(groups)
+    @property
+    def contestants(self) -> list[str]:
+        """Return the contestants in the order of their first turns."""
+        return list(self.versions)
 
-    def spread(self, measured: list[Measurement], cost: Callable[[Measurement], float]) -> Spread:
-        return Spread.of([cost(m) for m in measured])
+    def find(self, contestant: str, group: str, workload: str, way: str, count: int) -> list[Measurement]:
+        """Return the measurements of one kind of work in all rounds. The list is empty if the contestant has none."""
+        wanted = (contestant, group, workload, way, count)
+        return [m for m in self.measurements if (m.contestant, m.group, m.workload, m.way, m.count) == wanted]
 
-    def show(self) -> None:
-        """Print all medians."""
-        for (group, contestant, workload, way, count), measured in sorted(
-            self.grouped().items(), key=lambda item: (item[0][0], item[0][2:], item[0][1])
-        ):
-            wall = self.spread(measured, lambda m: m.seconds)
-            cpu = self.spread(measured, lambda m: m.cpu_seconds)
-            client = self.spread(measured, lambda m: m.client_memory / MB)
-            tree = self.spread(measured, lambda m: m.tree_memory / MB)
-            print(
-                f"{group:8} {workload:8} {way:7} x {count:7,} {contestant:10} wall {wall.text()} s, "
-                f"{1e3 * wall.median / count:8.3f} ms an element, CPU {cpu.text()} s, "
-                f"client {client.median:4.0f} MB, tree {tree.median:5.0f} MB"
-            )
+    def spread(self, cost: Callable[[Measurement], float], *work: Any) -> Spread | None:
+        """Return the spread of a cost of the work that `find` finds."""
+        found = self.find(*work)
+        return Spread.of([cost(m) for m in found]) if found else None
+
+    def start(self, contestant: str, cost: Callable[[Start], float]) -> Spread:
+        """Return the spread of a cost of the start-up, over all turns but those for evidence."""
+        return Spread.of([cost(s) for s in self.starts if s.contestant == contestant and s.group != "evidence"])
+
+    def write(self, path: Path) -> None:
+        """Write all figures as JSON, one measurement a line."""
+        parts = {
+            "machine": [asdict(self.machine)],
+            "rounds": [self.rounds],
+            "sizes": [asdict(self.sizes)],
+            "versions": [self.versions],
+            "calls": [self.calls],
+            "starts": [_rounded(asdict(start)) for start in self.starts],
+            "serial": [_rounded(asdict(m)) for m in self.serial],
+            "measurements": [_rounded(asdict(m)) for m in self.measurements],
+        }
+        lines = [f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for name, rows in parts.items()]
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read figures that `write` wrote."""
+        stored = json.loads(path.read_text())
+        results = cls(Sizes(**stored["sizes"][0]), stored["rounds"][0])
+        results.machine = Machine(**stored["machine"][0])
+        results.versions, results.calls = stored["versions"][0], stored["calls"][0]
+        results.starts = [Start(**start) for start in stored["starts"]]
+        results.serial = [Measurement(**m) for m in stored["serial"]]
+        results.measurements = [Measurement(**m) for m in stored["measurements"]]
+        return results
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

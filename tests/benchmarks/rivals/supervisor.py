@@ -62,6 +62,7 @@ class Outcome:
     start: Start
     measurements: tuple[Measurement, ...]
     versions: Mapping[str, str]
+    calls: Mapping[str, str]
 
 
 class TurnFailed(Exception):
@@ -134,7 +135,7 @@ def _follow(turn: Turn, process: subprocess.Popen[str], before: float) -> Outcom
     _write(process, {})
     done = _read(process)
     _write(process, {})
-    return Outcome(start, tuple(measurements), {"Python": done["python"], **done["versions"]})
+    return Outcome(start, tuple(measurements), {"Python": done["python"], **done["versions"]}, done["calls"])
 
 
 def _measure(turn: Turn, process: subprocess.Popen[str]) -> Measurement:

@@ -77,9 +77,11 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     supervisor = Supervisor(sys.stdin, events)
-    run(json.loads(sys.stdin.readline()), began, supervisor)
+    turn = json.loads(sys.stdin.readline())
+    run(turn, began, supervisor)
+    calls = dict(contestant_class(turn["contestant"]).calls)
     versions = {found.name: found.version for found in distributions()}
-    supervisor.report("done", versions=versions, python=sys.version.split()[0])
+    supervisor.report("done", versions=versions, python=sys.version.split()[0], calls=calls)
 
 
 if __name__ == "__main__":

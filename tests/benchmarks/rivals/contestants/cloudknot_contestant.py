@@ -17,7 +17,7 @@ REQUIREMENTS = "RIVALS_REQUIREMENTS"
 class Contestant:
     """A cloud of its own, and a knot for each function."""
 
-    calls = {CHUNKS: "knot.map(xs, chunksize=n)", FRESH: "knot.map(xs, chunksize=1)"}
+    calls = {CHUNKS: "knot.map(xs, chunksize=n)", FRESH: "knot.map(xs)"}
 
     def __init__(self, workers: int, way: str, functions: Sequence[Function]) -> None:
         self._workers = workers

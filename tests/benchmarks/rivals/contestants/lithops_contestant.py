@@ -23,7 +23,8 @@ class Contestant:
         self._workers = workers
         config = {
             "lithops": {"backend": "localhost", "storage": "localhost", "log_level": "ERROR"},
-            "localhost": {"worker_processes": workers},
+            # Version 2, the default, starts a new interpreter for each task. Version 1 forks one interpreter.
+            "localhost": {"worker_processes": workers, "version": 1},
         }
         self._executor = lithops.FunctionExecutor(config=config)
 
@@ -33,7 +34,8 @@ class Contestant:
                 _call_with_each, [(function, list(b)) for b in batches(elements, self._workers)]
             )
             return [result for part in self._executor.get_result(futures) for result in part]
-        results: list[Any] = self._executor.get_result(self._executor.map(function, list(elements)))
+        # Lithops unpacks an element that is a tuple into arguments.
+        results: list[Any] = self._executor.get_result(self._executor.map(function, [(x,) for x in elements]))
         return results
 
     def client_processes(self) -> Sequence[int]:
