@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # More processes than cores, because most tests wait.
 PYTEST := .ci/docker-setup exec $(BIN)/python -m pytest -n 5 --dist worksteal --durations 10
 
-.PHONY: demo test test-more check docker docker-stop bench scale large faults clean help
+.PHONY: demo test test-more check docker docker-stop bench bench-imports scale large faults clean help
 
 help:
 	@echo "make demo   run the Monte Carlo example on the embedded cloud"
 	@echo "make test   run the checks, the unit and integration tests, and ten tests on Docker where there is an engine"
 	@echo "make test-more  run all other tests: faults, properties with fresh seeds, everything on Docker, large sizes"
-	@echo "make bench  measure, and print ratios"
+	@echo "make bench  measure cloudknot beside its rivals, and write the tables and figures of docs/benchmarks.md"
+	@echo "make bench-imports  measure imports, maps and a second Knot"
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
@@ -59,7 +60,10 @@ docker:
 docker-stop:
 	.ci/docker-setup stop
 
-bench: $(VENV)/.test
+bench: $(VENV)/.examples
+	$(BIN)/python -m tests.benchmarks.rivals --output docs/figures --page docs/benchmarks.md $(BENCH)
+
+bench-imports: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks
 
 scale: $(VENV)/.test

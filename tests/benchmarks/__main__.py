@@ -1,4 +1,4 @@
-"""Measure imports, maps and a second Knot, and print medians and ratios to a baseline: ``make bench``.
+"""Measure imports, maps and a second Knot, and print medians and ratios to a baseline: ``make bench-imports``.
 
 The machine is noisy, so baseline and measurement take turns. Only their ratio counts.
 """

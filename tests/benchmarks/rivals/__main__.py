@@ -38,11 +38,10 @@ def main() -> None:
 def measure(groups: list[str], contestants: list[str], sizes: Sizes, rounds: int) -> Results:
     """Run all turns, and check all results."""
     results = Results(sizes, rounds)
-    first = list(turns(groups, contestants, sizes, True))
-    if jobs := expected_jobs(turn for turn in first if turn.group != "evidence"):
-        results.expect(_run(Turn("serial", "serial", SINGLE, jobs, 1, 1)))
-    for number in range(rounds):
-        for turn in turns(groups, contestants, sizes, number == 0):
+    planned = list(turns(groups, contestants, sizes))
+    results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs(planned), 1, 1)))
+    for _ in range(rounds):
+        for turn in planned:
             results.add(_run(turn))
     return results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import matplotlib
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
-from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, SCIENCE
+from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, SCIENCE
 from tests.benchmarks.rivals.report import MB, MS, NAMES, TITLES, science_ways
 from tests.benchmarks.rivals.results import Results, Spread
 
@@ -29,7 +30,7 @@ STYLE = {
     "ytick.left": False,
 }
 OURS, OTHERS, FAINT = "#0072B2", "#6E6E6E", "#C9C9C9"
-"""Blue and greys are told apart in every kind of colour vision, and in print."""
+"""Blue and greys are distinct in every kind of colour vision, and in print."""
 ROW = 0.34
 """Inches of a row."""
 
@@ -44,41 +45,43 @@ class Point:
     absent: str = "no such way"
 
 
+Panel = tuple[str, list[Point]]
+"""A title, and a row for each contestant."""
+
+
 def draw(results: Results, folder: Path) -> None:
     """Draw the figures for the work that the results have."""
+    drawings = {
+        "overhead": (_overhead(results), "ms for each element", "log"),
+        "science": (_science(results), "wall time, as a multiple of half the time of the serial loop", "ratio"),
+        "memory": (_memory(results), f"peak memory in MB, {results.sizes.many:,} elements in 4 chunks", "zero"),
+    }
     with plt.rc_context(STYLE):
-        for name, panels in (("overhead", _overhead(results)), ("science", _science(results))):
+        for name, (panels, label, scale) in drawings.items():
             if any(point.spread for _, points in panels for point in points):
-                _save(_panels(panels, *AXES[name]), folder / f"rivals_{name}.svg")
-        if any(m.group == "memory" for m in results.measurements):
-            _save(_memory(results), folder / "rivals_memory.svg")
+                _save(_panels(panels, label, scale), folder / f"rivals_{name}.svg")
 
 
-AXES = {
-    "overhead": ("ms for each element, logarithmic", True),
-    "science": ("wall time, as a multiple of half the serial loop's", False),
-}
-
-
-def _overhead(results: Results) -> list[tuple[str, list[Point]]]:
+def _overhead(results: Results) -> list[Panel]:
     sizes = results.sizes
     works = (
         (f"{sizes.many:,} elements in 4 chunks", ("trivial", "trivial", CHUNKS, sizes.many)),
         (f"{sizes.few:,} elements, one task each", ("trivial", "trivial", SINGLE, sizes.few)),
-        (f"{sizes.fresh:,} elements, one fresh process each", ("fresh", "trivial", FRESH, sizes.fresh)),
+        ("one fresh process each", ("fresh", "trivial", FRESH, 0)),
     )
     panels = []
     for title, work in works:
         points = []
         for name in results.contestants:
-            spread = results.spread(lambda m: m.seconds * MS / m.count, name, *work)
+            count = sizes.fresh_count(name) if work[2] == FRESH and name in FRESH_SHARES else work[3]
+            spread = results.spread(lambda m: m.seconds * MS / m.count, name, *work[:3], count)
             absent = "a fresh process each" if work[2] == SINGLE and name in ALWAYS_ISOLATING else "no such way"
             points.append(Point(NAMES[name], spread, name == "cloudknot", absent))
         panels.append((title, points))
     return panels
 
 
-def _science(results: Results) -> list[tuple[str, list[Point]]]:
+def _science(results: Results) -> list[Panel]:
     ideals = {m.workload: m.seconds / 2 for m in results.serial}
     panels = []
     for workload in [name for name in SCIENCE if name in ideals]:
@@ -93,25 +96,51 @@ def _science(results: Results) -> list[tuple[str, list[Point]]]:
     return panels
 
 
-def _panels(panels: Sequence[tuple[str, Sequence[Point]]], label: str, logarithmic: bool) -> Any:
+def _memory(results: Results) -> list[Panel]:
+    work = ("memory", "trivial", CHUNKS, results.sizes.many)
+    panels = []
+    for title, cost in (("the user's session", "client_memory"), ("all processes", "tree_memory")):
+        spreads = {
+            name: results.spread(lambda m, cost=cost: getattr(m, cost) * MB, name, *work)
+            for name in results.contestants
+        }
+        panels.append((title, [Point(NAMES[name], spread, name == "cloudknot") for name, spread in spreads.items()]))
+    return panels
+
+
+def _panels(panels: Sequence[Panel], label: str, scale: str) -> Any:
     """Return a figure with a panel for each kind of work, and a row for each contestant."""
     rows = len(panels[0][1])
-    figure, axes = plt.subplots(1, len(panels), figsize=(9.6, 1.1 + ROW * rows), sharey=True, layout="constrained")
-    for axis, (title, points) in zip(axes, panels, strict=True):
-        if logarithmic:
-            axis.set_xscale("log")
-        else:
-            axis.axvline(1, color=FAINT, linewidth=1, zorder=0)
+    size = (9.6, 1.1 + ROW * rows)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, (title, points) in zip(axes[0], panels, strict=True):
         axis.set_title(title)
         for row, point in enumerate(points):
             _row(axis, row, point)
         axis.set_yticks(range(rows), [point.label for point in points])
         axis.set_ylim(rows - 0.4, -0.6)
-        axis.margins(x=0.3 if logarithmic else 0.25)
-    for text, point in zip(axes[0].get_yticklabels(), panels[0][1], strict=True):
+        _scale(axis, scale)
+    for text, point in zip(axes[0][0].get_yticklabels(), panels[0][1], strict=True):
         text.set_color(OURS if point.ours else "black")
     figure.supxlabel(label, fontsize=9)
     return figure
+
+
+def _scale(axis: Any, scale: str) -> None:
+    """Set the limits and ticks of the horizontal axis."""
+    if scale == "log":
+        axis.set_xscale("log")
+        least, most = axis.get_xlim()
+        # Whole decades, so that each panel has at least two labelled ticks.
+        axis.set_xlim(10 ** math.floor(math.log10(least)) * 0.8, 10 ** math.ceil(math.log10(most)) * 1.25)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axis.minorticks_off()
+        return
+    axis.margins(x=0.2)
+    if scale == "ratio":
+        axis.axvline(1, color=FAINT, linewidth=1, zorder=0)
+    else:
+        axis.set_xlim(left=0)
 
 
 def _row(axis: Any, row: int, point: Point) -> None:
@@ -136,42 +165,8 @@ def _row(axis: Any, row: int, point: Point) -> None:
     )
 
 
-def _memory(results: Results) -> Any:
-    """Return bars for the user's session, and a mark for all processes."""
-    work = ("memory", "trivial", CHUNKS, results.sizes.many)
-    rows = [
-        (
-            name,
-            results.spread(lambda m: m.client_memory * MB, name, *work),
-            results.spread(lambda m: m.tree_memory * MB, name, *work),
-        )
-        for name in results.contestants
-    ]
-    figure, axis = plt.subplots(figsize=(9.6, 1.1 + ROW * len(rows)), layout="constrained")
-    for row, (name, client, tree) in enumerate(rows):
-        if client and tree:
-            colour = OURS if name == "cloudknot" else OTHERS
-            axis.barh(row, tree.median, 0.62, color=colour, alpha=0.25, label="all processes" if row == 0 else None)
-            axis.barh(row, client.median, 0.62, color=colour, label="the user's session" if row == 0 else None)
-            axis.annotate(
-                f"{client.median:,.0f}, all {tree.median:,.0f}",
-                (max(client.median, tree.median), row),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                color=colour,
-            )
-    axis.set_yticks(range(len(rows)), [NAMES[name] for name, *_ in rows])
-    axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.margins(x=0.12)
-    axis.set_xlabel(f"peak memory in MB, {results.sizes.many:,} elements in 4 chunks")
-    axis.legend(frameon=False, loc="lower right")
-    return figure
-
-
 def _short(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _save(figure: Any, path: Path) -> None:

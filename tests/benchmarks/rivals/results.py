@@ -108,9 +108,10 @@ class Results:
         found = self.find(*work)
         return Spread.of([cost(m) for m in found]) if found else None
 
-    def start(self, contestant: str, cost: Callable[[Start], float]) -> Spread:
-        """Return the spread of a cost of the start-up, over all turns but those for evidence."""
-        return Spread.of([cost(s) for s in self.starts if s.contestant == contestant and s.group != "evidence"])
+    def start(self, contestant: str, cost: Callable[[Start], float]) -> Spread | None:
+        """Return the spread of a cost of the start-up, over the turns with one function, and the usual workers."""
+        costs = [cost(s) for s in self.starts if s.contestant == contestant and s.group in ("trivial", "memory")]
+        return Spread.of(costs) if costs else None
 
     def write(self, path: Path) -> None:
         """Write all figures as JSON, one measurement a line."""

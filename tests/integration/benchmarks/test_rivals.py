@@ -1,0 +1,84 @@
+"""The benchmark of cloudknot and its rivals, at tiny sizes, with the real libraries."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CACHE
+
+pytest.importorskip("matplotlib", reason="the benchmark draws with matplotlib, of the extra `examples`")
+
+from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, QUICK
+from tests.benchmarks.rivals.report import NAMES
+from tests.benchmarks.rivals.results import Results, WrongResult
+from tests.benchmarks.rivals.supervisor import Outcome, Start
+
+ROOT = Path(__file__).parents[3]
+# The first run installs the rivals, which are a gigabyte.
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """Return the folder with the figures of a quick run. The test run's home is empty, so name the shared cache."""
+    folder = tmp_path_factory.mktemp("rivals")
+    command = [sys.executable, "-m", "tests.benchmarks.rivals", "--quick", "--output", str(folder)]
+    variables = {**os.environ, "XDG_CACHE_HOME": str(CACHE.parent)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(output):
+    return Results.read(output / "rivals.json")
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS)
+def test_contestant_has_right_results_and_rows(contestant, output, results):
+    if contestant == "spark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    measured = [m for m in results.measurements if m.contestant == contestant]
+    assert {m.workload for m in measured} == {"trivial", "process", "pi", "heat", "mri"}
+    squares = {repr([x * x for x in range(count)]) for count in (QUICK.few, QUICK.many, QUICK.fresh)}
+    right = {hashlib.sha256(text.encode()).hexdigest() for text in squares}
+    assert {m.digest for m in measured if m.workload == "trivial"} <= right
+    serial = {(m.workload, m.digest) for m in results.serial}
+    assert {(m.workload, m.digest) for m in measured if m.workload != "process"} <= serial
+    rows = [line for line in (output / "rivals.md").read_text().splitlines() if line.startswith("| ")]
+    # Two tables of overhead, two of elements of a second, and those of memory, start-up and processes.
+    assert sum(row.startswith(f"| {NAMES[contestant]}") for row in rows) >= 7
+
+
+@pytest.mark.parametrize("contestant", FRESH_SHARES)
+def test_isolating_contestant_has_a_process_for_each_element(contestant, results):
+    found = [m for m in results.measurements if m.workload == "process" and m.contestant == contestant]
+    if not found and contestant == "spark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    processes = {tuple(process[:2]) for m in found for process in m.processes}
+    assert len(processes) == sum(m.count for m in found) > 0
+
+
+def test_costs_are_measured(output, results):
+    assert all(m.seconds > 0 and m.client_memory > 1e6 and m.tree_memory > 1e6 for m in results.measurements)
+    assert all(m.cpu_seconds >= 0 for m in results.measurements)
+    drawings = {f"rivals_{name}.svg" for name in ("overhead", "science", "memory")}
+    assert {path.name for path in output.iterdir()} == {*drawings, "rivals.json", "rivals.md"}
+    assert json.loads((output / "rivals.json").read_text())["rounds"] == [1]
+
+
+def test_wrong_result_fails_the_benchmark(results):
+    right = next(m for m in results.measurements if m.workload == "trivial")
+    start = Start(right.group, right.contestant, 1, 1)
+    again = Results(QUICK, 1)
+    again.serial = results.serial
+    again.add(Outcome(start, (right,), {}, {}))
+    with pytest.raises(WrongResult):
+        again.add(Outcome(start, (dataclasses.replace(right, digest="another"),), {}, {}))
