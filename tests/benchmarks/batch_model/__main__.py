@@ -46,6 +46,8 @@ def print_chunks(scale: Scale) -> tuple[dict[str, Series], dict[str, Series], di
     sweeps = {name: experiments.sweep(scale, seconds) for name, seconds in ELEMENTS.items()}
     print(f"\n{scale.many:,} elements of one length; on Spot: {experiments.STRESS:g} loss per machine and hour:\n")
     print(tables.sweep_table(sweeps))
+    print(f"\n{scale.many:,} elements of 8 ms without a running machine, medians of {scale.seeds} cold starts:\n")
+    print(tables.cold_table(experiments.cold_starts(scale)))
     print(f"\n{scale.many:,} elements of 10 s under Spot losses, means of {scale.draws} draws:\n")
     print(tables.spot_table(experiments.spot(scale)))
     return second, third, sweeps

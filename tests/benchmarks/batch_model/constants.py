@@ -28,7 +28,7 @@ class BatchConstants:
     """AWS Batch on EC2 as it was for the paper in 2018: us-east-2, on-demand instances."""
 
     accept: float = constant(18.0, "s", "fitted", "smallest times on warm machines: 23 to 31 s")
-    dispatch_rate: float = constant(40.0, "1/s", "AWS", "ECS, Request throttling: RunTask, sustained")
+    dispatch_rate: float = constant(40.0, "1/s", "AWS", "upper bound: ECS, Request throttling: RunTask, sustained")
     scaling_interval: float = constant(120.0, "s", "assumed", "users report waits of 10 s to 10 min")
     instance_start: float = constant(120.0, "s", "assumed", "EC2 boots in 26 s, then ECS must notice")
     instance_start_spread: float = constant(0.35, "", "assumed", "sigma of a log-normal distribution")
@@ -60,7 +60,7 @@ class LambdaConstants:
     """AWS Lambda with PyWren as it was for the paper in 2018."""
 
     invocation_rate: float = constant(50.0, "1/s", "fitted", "slope of PyWren's line above 1,024 arguments")
-    cold_start: float = constant(18.0, "s", "fitted", "PyWren's plateau: a new container downloads Python")
+    cold_start: float = constant(18.0, "s", "fitted", "PyWren's plateau: new containers set up Python")
     warm_start: float = constant(2.3, "s", "fitted", "PyWren's times with 2 arguments, and with small grids")
     slowdown: float = constant(2.7, "", "fitted", "PyWren's and cloudknot's times at 100 x 100 and 125 x 125")
     concurrency: int = constant(1_000, "", "AWS", "Lambda quotas: concurrent executions")

@@ -217,6 +217,31 @@ def sweep(scale: Scale, element: float) -> Sweep:
 
 
 @dataclass(frozen=True)
+class ColdStart:
+    """A map of tiny elements that finds no machine: medians of some seeds."""
+
+    chunksize: Chunksize
+    seconds: float
+    vcpu_hours: float
+    most_vcpus: int
+
+
+def cold_starts(scale: Scale) -> Iterator[ColdStart]:
+    """Yield maps of many tiny elements with default settings and no machine, for several chunk sizes."""
+    even = -(-scale.many // slots(paper.DEFAULT))
+    for chunksize in (1, even, "auto"):
+        outcomes = [
+            run_heat(scale.many, TINY, cold(paper.DEFAULT), chunksize, seed=seed) for seed in range(scale.seeds)
+        ]
+        yield ColdStart(
+            chunksize=chunksize,
+            seconds=statistics.median(outcome.seconds for outcome in outcomes),
+            vcpu_hours=statistics.median(outcome.vcpu_hours for outcome in outcomes),
+            most_vcpus=max(outcome.most_vcpus for outcome in outcomes),
+        )
+
+
+@dataclass(frozen=True)
 class SpotRow:
     """A map under Spot losses: chunk size, losses, and means of some seeds."""
 

@@ -28,7 +28,7 @@ def simulate_pywren(
     memory : float
         MiB that an element needs.
     warm : int
-        Containers that an earlier map has left. Others download Python first.
+        Containers that an earlier map has left. Others set up Python first.
     constants : LambdaConstants, optional
     """
     lambda_ = constants or LambdaConstants()

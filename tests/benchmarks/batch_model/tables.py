@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tests.benchmarks.batch_model import constants, paper
-from tests.benchmarks.batch_model.experiments import Effect, Series, SpotRow, Sweep
+from tests.benchmarks.batch_model.experiments import ColdStart, Effect, Series, SpotRow, Sweep
 
 FACTOR = 1.5
 """A published point agrees with the model if it lies within this factor of the model's line or band."""
@@ -72,6 +72,13 @@ def sweep_table(sweeps: Mapping[str, Sweep]) -> str:
     for sweep in sweeps.values():
         choice += [f"{number(sweep.automatic_seconds)} ({sweep.automatic:,})", "", number(sweep.automatic_vcpu_hours)]
     rows.append(choice)
+    return markdown(heads, rows, texts=0)
+
+
+def cold_table(starts: Iterable[ColdStart]) -> str:
+    """Return time and cost of maps that find no machine."""
+    heads = ["chunksize", "s", "vCPU h", "vCPUs at most"]
+    rows = ([str(s.chunksize), number(s.seconds), number(s.vcpu_hours), str(s.most_vcpus)] for s in starts)
     return markdown(heads, rows, texts=0)
 
 

@@ -296,6 +296,13 @@ def test_chunks_make_cloudknot_faster_than_pywren_with_thousands_of_arguments():
     assert seconds(4_096, chunksize="auto") < experiments.pywren(4_096, 10, warm=2) < seconds(4_096)
 
 
+def test_automatic_chunks_start_few_machines():
+    alone, even, automatic = experiments.cold_starts(replace(QUICK, many=2_000))
+    assert automatic.most_vcpus < even.most_vcpus == alone.most_vcpus == paper.DEFAULT["max_vcpus"]
+    assert 10 * automatic.vcpu_hours < even.vcpu_hours < alone.vcpu_hours
+    assert max(even.seconds, automatic.seconds) < alone.seconds / 2
+
+
 def test_chunks_of_all_elements_are_slower_for_long_elements():
     assert seconds(5, side=150, chunksize=5) > 3 * seconds(5, side=150)
     assert seconds(5, side=150, chunksize="auto") == seconds(5, side=150)
