@@ -298,7 +298,7 @@ def test_chunks_make_cloudknot_faster_than_pywren_with_thousands_of_arguments():
 
 def test_automatic_chunks_start_few_machines():
     alone, even, automatic = experiments.cold_starts(replace(QUICK, many=2_000))
-    assert automatic.most_vcpus < even.most_vcpus == alone.most_vcpus == paper.DEFAULT["max_vcpus"]
+    assert 10 * automatic.most_vcpus < even.most_vcpus <= alone.most_vcpus == paper.DEFAULT["max_vcpus"]
     assert 10 * automatic.vcpu_hours < even.vcpu_hours < alone.vcpu_hours
     assert max(even.seconds, automatic.seconds) < alone.seconds / 2
 
