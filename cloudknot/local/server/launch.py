@@ -21,7 +21,7 @@ SHOWN_CHARACTERS = 2000
 """The length of the end of the log that an error shows."""
 
 _NEEDED = ("moto", "flask", "flask_cors", "waitress", "virtualenv")
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 
 def check_installed() -> None:
