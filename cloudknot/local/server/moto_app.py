@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from cloudknot.local.server.bucket_policies import BucketPolicies
+from cloudknot.local.server.s3.bucket_policies import BucketPolicies
+from cloudknot.local.server.s3.plain_s3 import PlainS3
 
 IN_MEMORY = 1024 * 1024
 """Bytes. moto keeps larger S3 objects, and larger parts of them, in files."""
@@ -23,7 +24,7 @@ class Moto:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-        self._s3: WSGIApplication = BucketPolicies(create_backend_app("s3"))
+        self._s3: WSGIApplication = BucketPolicies(PlainS3(create_backend_app("s3")))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # moto's dispatcher lists moto's folders at every request to find the service. That takes longer than the rest
