@@ -87,9 +87,7 @@ def main() -> None:
         # The first map launches the fork server and warms the cloud up.
         knot.map(range(20), progress=False).result(600)
         before = {side: counts(cloud, side) for side in ("workers", "others")}
-        rounds = [
-            measure(knot, status.pid, arguments.elements, arguments.chunksize) for _ in range(arguments.rounds)
-        ]
+        rounds = [measure(knot, status.pid, arguments.elements, arguments.chunksize) for _ in range(arguments.rounds)]
         print(f"{arguments.elements} elements, chunksize {arguments.chunksize}, for each element")
         show(rounds)
         print("requests for each element")

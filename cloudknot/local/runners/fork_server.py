@@ -1,7 +1,8 @@
 """The fork server of one image and role: a process that has imported the worker and forks a child for each task.
 
 `fork_server_client` launches it with the image's own Python:
-``python fork_server.py <image directory> <file descriptor of the control socket>``.
+``python fork_server.py <image directory> <file descriptor of the control socket> <imports as JSON>``. It makes these
+imports before the first fork, if no job can notice the difference.
 
 It may import the standard library only, and ``cloudknot_worker.__main__`` of the image, with its functions ``warm()``
 and ``main(argv)``. The control socket carries one JSON object on each line. Requests to the fork server::
@@ -28,6 +29,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -42,6 +44,8 @@ WORKER = ("python", "-m", "cloudknot_worker")
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 ATTEMPT = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
 """The variables that identify the attempt of a process."""
+imported_variables: dict[str, str] = {}
+"""The variables that imports have set before the first fork."""
 PR_SET_CHILD_SUBREAPER = 36
 """From Linux's ``sys/prctl.h``."""
 
@@ -209,7 +213,7 @@ def run_task(request: ForkRequest) -> int:
     os.chdir(request["directory"])
     # Only the task's own variables: nothing of the server's environment may leak into a job.
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update({**imported_variables, **request["environment"]})
     # The C library reads TZ only once by itself.
     time.tzset()
     command = request["command"]
@@ -230,6 +234,7 @@ def run_worker(arguments: Sequence[str]) -> int:
     """
     from cloudknot_worker.__main__ import main
 
+    _reseed()
     sys.argv = ["cloudknot_worker", *arguments]
     try:
         code: object = main(list(arguments))
@@ -240,6 +245,97 @@ def run_worker(arguments: Sequence[str]) -> int:
         return int(code or 0)
     print(code, file=sys.stderr)
     return 1
+
+
+def _reseed() -> None:
+    """Give this process random numbers of its own, as a new interpreter has."""
+    # Python does so for its module random. Without this line, all jobs would draw the same numbers from numpy.
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def preload(imports: Mapping[str, Sequence[str]], modules: str) -> str:
+    """Import packages for all children. Return the reason why a job could notice that, empty without one.
+
+    Parameters
+    ----------
+    imports : mapping
+        Names that are imported from modules, by the module.
+    modules : str
+        The directory of the user's own modules, which jobs find before installed ones.
+    """
+    # Linux shows threads and open files in /proc. The forks of other systems are not safe with numpy's libraries.
+    if not imports or sys.platform != "linux":
+        return ""
+    try:
+        with contextlib.suppress(ModuleNotFoundError):
+            __import__("numpy.random")
+        before, variables = _visible_state(), set(os.environ)
+        for module, names in imports.items():
+            __import__(module, fromlist=list(names))
+    except BaseException as error:
+        # The job raises this error again, and its log has the traceback.
+        return f"an import failed: {error!r}"
+    imported_variables.update((name, value) for name, value in os.environ.items() if name not in variables)
+    for name in imported_variables:
+        del os.environ[name]
+    after = _visible_state()
+    changes = [name for name in before if before[name] != after[name]]
+    if changes:
+        return f"an import changed the {changes[0]}"
+    if _threads_of_children():
+        return "an import started a thread"
+    if _has_random_state():
+        return "an import made a generator of random numbers"
+    own = {name.partition(".")[0] for name in os.listdir(modules)} if os.path.isdir(modules) else set()
+    shadowed = own & {name.partition(".")[0] for name in sys.modules}
+    return f"a module of the user has the name {shadowed.pop()}" if shadowed else ""
+
+
+def _visible_state() -> dict[str, object]:
+    """Return the state of this process that an import can change, and that children inherit or lose."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    numpy_random = sys.modules.get("numpy.random")
+    handles = [number for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")]
+    return {
+        "open files": handles,
+        "environment variables": dict(os.environ),
+        "working directory": os.getcwd(),
+        "signal handlers": [signal.getsignal(number) for number in signal.valid_signals()],
+        "output": os.fstat(1).st_size + os.fstat(2).st_size,
+        "random numbers": random.getstate(),
+        "random numbers of numpy": numpy_random and repr(numpy_random.get_state(legacy=False)),
+    }
+
+
+def _threads_of_children() -> bool:
+    """Return whether this process has threads besides the main one, which its children would lack."""
+    # A library that is made for a fork, such as OpenBLAS, ends its threads before it, and starts them when needed.
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return len(os.listdir("/proc/self/task")) > 1
+
+
+def _has_random_state() -> bool:
+    """Return whether an object generates random numbers, and children would share its state."""
+    objects = gc.get_objects()
+    kinds: tuple[type, ...] = (random.Random,)
+    # Python itself renews these after a fork: the generators of the modules random and tempfile.
+    renewed: list[object] = [random._inst]
+    renewed += [getattr(value, "_rng", None) for value in objects if type(value).__name__ == "_RandomNameSequence"]
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        kinds += (numpy_random.Generator, numpy_random.RandomState, numpy_random.BitGenerator)
+        # `_reseed` renews these.
+        renewed += [numpy_random.mtrand._rand, numpy_random.mtrand._rand._bit_generator]
+    safe = {id(value) for value in renewed}
+    # The type itself, because some objects pretend to have another class. A SystemRandom has no state.
+    types = ((id(value), type(value)) for value in objects)
+    generators = (key for key, kind in types if issubclass(kind, kinds) and not issubclass(kind, random.SystemRandom))
+    return any(key not in safe for key in generators)
 
 
 def _redirect(path: str) -> None:
@@ -313,7 +409,7 @@ def _ended_children() -> Iterator[tuple[int, int]]:
 
 def main(argv: Sequence[str]) -> int:
     """Import the worker, report readiness, and serve until the control socket closes."""
-    directory, descriptor = argv
+    directory, descriptor, imports = argv
     control = socket.socket(fileno=int(descriptor))
     # The output of a job is visible while it runs, so a line must not wait for a full buffer.
     for stream in (sys.stdout, sys.stderr):
@@ -322,6 +418,11 @@ def main(argv: Sequence[str]) -> int:
     from cloudknot_worker.__main__ import warm
 
     warm()
+    reason = preload(json.loads(imports), os.path.join(directory, "program", "modules"))
+    if reason:
+        print(f"Every job makes its own imports, because {reason}.", flush=True)
+        # An import cannot be undone, so this program starts again without them.
+        os.execv(sys.executable, [sys.executable, "-I", "-X", "utf8", __file__, directory, descriptor, "{}"])
     _adopt_orphans()
     # A garbage collection in a child would write to the shared pages, and so copy them. Frozen objects are left out.
     gc.collect()

@@ -12,7 +12,7 @@ import select
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class ForkServerClient:
         The file for the fork server's own output.
     environment : mapping
         Its environment variables. The clients that it prepares for its children use them.
+    imports : mapping
+        Imports to make before the first fork: names by their module. See `imports`.
     on_message : callable
         Called with every message, on a thread of this client. At the end of the fork server, called with None.
 
@@ -54,16 +56,24 @@ class ForkServerClient:
         The fork server did not become ready for tasks.
     """
 
-    def __init__(self, directory: Path, output: Path, environment: Mapping[str, str], on_message: OnMessage) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        output: Path,
+        environment: Mapping[str, str],
+        imports: Mapping[str, Iterable[str]],
+        on_message: OnMessage,
+    ) -> None:
         self._output, self._on_message = output, on_message
         self._control, theirs = socket.socketpair()
         python = directory / "environment" / "bin" / "python"
+        modules = json.dumps({module: sorted(names) for module, names in imports.items()})
         # -I keeps the user's PYTHON* variables and packages out of the image. A session of its own keeps Ctrl-C in
         # the terminal of the embedded cloud away from it.
         with theirs, output.open("wb") as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-I", "-X", "utf8", PROGRAM, directory, str(theirs.fileno())],
+                    [python, "-I", "-X", "utf8", PROGRAM, directory, str(theirs.fileno()), modules],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,

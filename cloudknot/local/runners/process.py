@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
 from cloudknot.local.runners.fork_server_client import ForkServerClient, ForkServerFailed
+from cloudknot.local.runners.imports import imports_of
 
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import Message
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"\w[\w.-]{0,127}")
 _INHERITED = ("LANG", "LC_ALL", "TZ")
+_NO_IMPORT_READS = ("AWS_BATCH_", "CLOUDKNOT_")
+"""Prefixes of the variables that may differ between a fork server with imports and its tasks."""
 
 
 @dataclass
@@ -46,6 +49,15 @@ class _Running:
     fork_server: ForkServerClient | None = None
     pid: int | None = None
     stopped_by: int | None = None
+
+
+class _Kind(NamedTuple):
+    """The tasks that can share a fork server. All of them have the credentials that it got before the first fork."""
+
+    tag: str
+    role: str | None
+    imports: bool
+    """Whether the fork server makes the imports that all of these tasks make."""
 
 
 class ProcessRunner:
@@ -77,8 +89,7 @@ class ProcessRunner:
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
-        # By image tag and role. All tasks of a fork server have the credentials that it got before the first fork.
-        self._fork_servers: dict[tuple[str, str | None], ForkServerClient] = {}
+        self._fork_servers: dict[_Kind, ForkServerClient] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # For slow work that the caller of start must not wait for: launching a fork server, deleting a directory.
@@ -91,7 +102,7 @@ class ProcessRunner:
             if self._closed:
                 return
             self._tasks[task.id] = running
-            server = self._fork_servers.get((_tag(task.image), task.role))
+            server = self._fork_servers.get(self._kind(task))
             if server is not None and server.alive:
                 # Assigned under the lock. From here on the fork server is busy, and is not closed as an idle one.
                 running.fork_server = server
@@ -129,7 +140,7 @@ class ProcessRunner:
             if running.task.id not in self._tasks:
                 return
         try:
-            server = self._fork_server(running.task.image, running.task.role)
+            server = self._fork_server(running.task)
         except ForkServerFailed as failure:
             self._finish(running, Exited(running.task.id, None, str(failure), NOT_STARTED))
             return
@@ -140,27 +151,37 @@ class ProcessRunner:
                 running.fork_server = server
             self._send(running, server)
 
-    def _fork_server(self, image: str, role: str | None) -> ForkServerClient:
-        """Return the fork server of an image and a role, launched if none runs."""
-        tag = _tag(image)
+    def _fork_server(self, task: Task) -> ForkServerClient:
+        """Return the fork server of a task, launched if none runs."""
+        kind = self._kind(task)
+        tag, role = kind.tag, kind.role
         with self._lock:
-            server = self._fork_servers.get((tag, role))
+            server = self._fork_servers.get(kind)
         if server is not None and server.alive:
             return server
         directory = self._images / tag
         if not _TAG.fullmatch(tag) or not directory.is_dir():
-            raise ForkServerFailed(f"CannotPullContainerError: image {image} not found: {directory} does not exist")
+            raise ForkServerFailed(
+                f"CannotPullContainerError: image {task.image} not found: {directory} does not exist"
+            )
         self._close_idle_fork_servers()
         variables = {**self._variables, **self._credentials(role)}
         environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
         log = self._scratch / f"{tag}.fork-server.log"
-        server = ForkServerClient(directory, log, environment, self._on_message)
+        imports = imports_of(directory) if kind.imports else {}
+        server = ForkServerClient(directory, log, environment, imports, self._on_message)
         with self._lock:
             if not self._closed:
-                self._fork_servers[tag, role] = server
+                self._fork_servers[kind] = server
                 return server
         server.close()
         raise ForkServerFailed("CannotStartContainerError: the cloud is being stopped")
+
+    def _kind(self, task: Task) -> _Kind:
+        variables = task.environment.items()
+        # An import may read any other variable, for example OMP_NUM_THREADS. Such a task makes its own imports.
+        own = {name for name, value in variables if self._variables.get(name) != value}
+        return _Kind(_tag(task.image), task.role, imports=all(name.startswith(_NO_IMPORT_READS) for name in own))
 
     def _close_idle_fork_servers(self) -> None:
         """Make room for one more fork server."""

@@ -29,7 +29,7 @@ def fake_image(directory, program):
     """Create an image whose Python runs `program` in place of the fork server, and return its directory."""
     python = directory / "environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-1]))\n"
+    prelude = "import json, socket, sys, time\ncontrol = socket.socket(fileno=int(sys.argv[-2]))\n"
     (directory / "program.py").write_text(f"{prelude}control.sendall(b'{{}}\\n')\n{program}")
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{directory / "program.py"}" "$@"\n')
     python.chmod(0o755)
@@ -39,7 +39,7 @@ def fake_image(directory, program):
 class TestForkServerClient:
     def test_fork_server_that_does_not_read_blocks_no_caller(self, tmp_path):
         image = fake_image(tmp_path / "deaf", "time.sleep(600)")
-        server = ForkServerClient(image, tmp_path / "log", {}, lambda *_: None)
+        server = ForkServerClient(image, tmp_path / "log", {}, {}, lambda *_: None)
         # Five megabytes, far more than the socket's buffer holds.
         sending = threading.Thread(target=lambda: [server.send({"x": "x" * 9999}) for _ in range(500)], daemon=True)
         sending.start()
@@ -56,7 +56,7 @@ class TestForkServerClient:
         )
         received = []
         image = fake_image(tmp_path / "slow", program)
-        server = ForkServerClient(image, tmp_path / "log", {}, lambda _, message: received.append(message["seen"]))
+        server = ForkServerClient(image, tmp_path / "log", {}, {}, lambda _, message: received.append(message["seen"]))
         for number in range(500):
             assert server.send({"number": number, "ballast": "x" * 5000})
         until(lambda: len(received) == 500)
@@ -72,7 +72,7 @@ class TestForkServerClient:
             raise RuntimeError("a surprise")
 
         image = fake_image(tmp_path / "talking", 'control.sendall(b\'{"a": 1}\\n{"b": 2}\\n\')')
-        ForkServerClient(image, tmp_path / "log", {}, receive)
+        ForkServerClient(image, tmp_path / "log", {}, {}, receive)
         # The client passes None when the fork server ends.
         until(lambda: len(received) == 3)
         assert received == [{"a": 1}, {"b": 2}, None]
