@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.rivals.environments import NotInstallable, python_of
+from tests.benchmarks.rivals.measuring.supervisor import Outcome, run_turn
+from tests.benchmarks.rivals.measuring.watch import adopt_orphans
 from tests.benchmarks.rivals.plan import CONTESTANTS, FULL, GROUPS, QUICK, SINGLE, Sizes, Turn, expected_jobs, turns
-from tests.benchmarks.rivals.report import insert, render
+from tests.benchmarks.rivals.reporting.tables import insert, render
 from tests.benchmarks.rivals.results import Results
-from tests.benchmarks.rivals.supervisor import Outcome, run_turn
-from tests.benchmarks.rivals.watch import adopt_orphans
 
 RAW = "rivals.json"
 
@@ -49,7 +49,7 @@ def measure(groups: list[str], contestants: list[str], sizes: Sizes, rounds: int
 def publish(results: Results, output: Path, page: Path | None) -> None:
     """Write the raw figures and the drawings, and the tables into a page."""
     # Drawing needs matplotlib, and measuring does not.
-    from tests.benchmarks.rivals.figures import draw
+    from tests.benchmarks.rivals.reporting.figures import draw
 
     output.mkdir(parents=True, exist_ok=True)
     results.write(output / RAW)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.rivals.measuring.supervisor import Measurement, Outcome, Start
 from tests.benchmarks.rivals.plan import PACKAGES, Sizes
-from tests.benchmarks.rivals.supervisor import Measurement, Outcome, Start
 
 LIBRARIES = frozenset(PACKAGES.values()) | {"boto3", "cloudpickle", "dipy", "moto", "numpy", "scikit-image", "scipy"}
 """The packages whose versions are kept."""

@@ -15,10 +15,10 @@ from tests.conftest import CACHE
 
 pytest.importorskip("matplotlib", reason="the benchmark draws with matplotlib, of the extra `examples`")
 
+from tests.benchmarks.rivals.measuring.supervisor import Outcome, Start
 from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, QUICK
-from tests.benchmarks.rivals.report import NAMES
+from tests.benchmarks.rivals.reporting.tables import NAMES
 from tests.benchmarks.rivals.results import Results, WrongResult
-from tests.benchmarks.rivals.supervisor import Outcome, Start
 
 ROOT = Path(__file__).parents[3]
 # The first run installs the rivals, which are a gigabyte.

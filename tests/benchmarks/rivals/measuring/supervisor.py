@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rivals.environments import folder, python_of, science_versions
+from tests.benchmarks.rivals.measuring.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans
 from tests.benchmarks.rivals.plan import SCIENCE, Turn
-from tests.benchmarks.rivals.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LONGEST = 600
 """Seconds after which a turn has failed."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -85,7 +85,7 @@ def run_turn(turn: Turn) -> Outcome:
 def _process(turn: Turn, scratch: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
     """Start the turn's process with an empty directory for files. End all processes that descend from it."""
     python = python_of(turn.contestant)
-    command = [python, "-m", "tests.benchmarks.rivals.turn", repr(time.time())]
+    command = [python, "-m", "tests.benchmarks.rivals.measuring.turn", repr(time.time())]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, env=_environment(turn, python, scratch), **pipes)
     try:

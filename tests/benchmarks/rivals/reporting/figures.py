@@ -12,7 +12,7 @@ import matplotlib
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, SCIENCE
-from tests.benchmarks.rivals.report import MB, MS, NAMES, TITLES, science_ways
+from tests.benchmarks.rivals.reporting.tables import MB, MS, NAMES, TITLES, science_ways
 from tests.benchmarks.rivals.results import Results, Spread
 
 matplotlib.use("svg")

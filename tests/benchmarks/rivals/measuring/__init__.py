@@ -1,0 +1,1 @@
+"""Run turns and measure their processes."""

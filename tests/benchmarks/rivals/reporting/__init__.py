@@ -1,0 +1,1 @@
+"""Write the tables and figures of a run."""
