@@ -39,9 +39,19 @@ def insert(page: Path, text: str) -> None:
 
 
 def render(results: Results) -> str:
-    """Return all tables as Markdown."""
-    sections = (_targets, _overhead, _science, _memory, _starts, _calls, _evidence)
-    return "\n\n".join([_machine(results), *(part for section in sections for part in section(results))]) + "\n"
+    """Return the tables as Markdown, for the work that was measured."""
+    measured = {"", *(start.group for start in results.starts)}
+    sections = (
+        (_targets, ""),
+        (_overhead, "trivial"),
+        (_science, "science"),
+        (_memory, "memory"),
+        (_starts, "trivial"),
+        (_calls, ""),
+        (_evidence, "fresh"),
+    )
+    parts = [part for section, group in sections if group in measured for part in section(results)]
+    return "\n\n".join([_machine(results), *parts]) + "\n"
 
 
 def _machine(results: Results) -> str:
@@ -54,7 +64,7 @@ def _machine(results: Results) -> str:
     rounds = "1 round" if results.rounds == 1 else f"{results.rounds} rounds"
     return _wrapped(
         f"Measured on {machine.date}: {machine.cores} cores ({machine.processor}), {machine.system}, Python "
-        f"{machine.python}, {', '.join(versions)}. The load average before it was {machine.load:.1f}. Each figure "
+        f"{', '.join([machine.python, *versions])}. The load average before it was {machine.load:.1f}. Each figure "
         f"is the median of {rounds}, with the least and the most in parentheses. [rivals.json](figures/rivals.json) "
         f"has all raw figures. {GONE}"
     )
@@ -71,8 +81,8 @@ def _targets(results: Results) -> Iterator[str]:
     if rows:
         yield "### Won and lost"
         yield _wrapped(
-            "The targets are a lower overhead in chunks than Dask's and Spark's, the lowest overhead in fresh processes, "
-            "at most 1.05 times the best rival's wall time for elements of a second, and the least memory."
+            "The targets are a lower overhead in chunks than Dask's and Spark's, the lowest overhead in fresh "
+            "processes, at most 1.05 times the best rival's wall time for elements of a second, and the least memory."
         )
         yield _table(["", "cloudknot", "best rival", "ratio", "target met"], rows)
 
@@ -104,7 +114,7 @@ def _overhead_cell(results: Results, name: str, work: tuple[str, str, str, int],
             return "no such way"
         count = results.sizes.fresh_count(name)
     spread = results.spread(lambda m: getattr(m, cost) * MS / count, name, group, workload, way, count)
-    return _cell(spread, _milliseconds) + (f", {count:,} elements" if way == FRESH else "")
+    return _cell(spread, _milliseconds) + (f", {count:,} elements" if way == FRESH and spread else "")
 
 
 def science_ways(name: str) -> list[tuple[str, str]]:
