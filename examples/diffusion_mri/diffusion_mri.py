@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from figure import draw
@@ -18,6 +19,9 @@ from scans import FILES, Scan, from_files, to_files
 from subjects import make_scan
 
 import cloudknot as ck
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
 
 FOLDER = "diffusion-mri"
 """The first part of the keys of all scans in the bucket."""
@@ -43,19 +47,17 @@ def make_knot(cloud: ck.Cloud) -> ck.Knot:
     """Return the knot. Its jobs may read all buckets of the account, by the policy of a Pars of its own."""
     pars = ck.Pars(name="diffusion-mri", policies="AmazonS3ReadOnlyAccess", cloud=cloud)
     # The peak is 310 MB for 20 voxels along an edge, of which 175 MB are imports.
-    return ck.Knot(
-        name="diffusion-mri", func=anisotropy, pars=pars, job_def_vcpus=1, memory=1000, retries=2, cloud=cloud
-    )
+    return ck.Knot(name="diffusion-mri", func=anisotropy, pars=pars, job_def_vcpus=1, memory=1000, cloud=cloud)
 
 
-def upload(s3, bucket: str, scans: dict[str, Scan]) -> None:
+def upload(s3: BaseClient, bucket: str, scans: dict[str, Scan]) -> None:
     """Store the files of each subject in a folder of the bucket."""
     for subject, scan in scans.items():
         for name, content in to_files(scan).items():
             s3.put_object(Bucket=bucket, Key=f"{subject}/{name}", Body=content)
 
 
-def delete(s3, bucket: str, scans: dict[str, Scan]) -> None:
+def delete(s3: BaseClient, bucket: str, scans: dict[str, Scan]) -> None:
     """Delete the files of the subjects."""
     for subject in scans:
         s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{subject}/{name}"} for name in FILES]})
@@ -66,9 +68,9 @@ def maps_from_jobs(scans: dict[str, Scan]) -> list[np.ndarray]:
     cloud = chosen_cloud()
     knot = make_knot(cloud)
     bucket, s3 = knot.job_definition.output_bucket, cloud.client("s3")
-    upload(s3, bucket, scans)
-    start = time.monotonic()
     try:
+        upload(s3, bucket, scans)
+        start = time.monotonic()
         # A job has one vCPU. Without the variable, NumPy would start a thread for each CPU of the machine.
         future = knot.map(scans, kwargs={"bucket": bucket}, env_vars={"OMP_NUM_THREADS": "1"})
         maps = future.result()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from pipeline import fractional_anisotropy
 from scans import Scan
 from subjects import MARGIN
@@ -31,7 +33,7 @@ def draw(scans: Sequence[Scan], maps: Sequence[np.ndarray], path: Path | None = 
     return figure
 
 
-def _draw_subject(column: Sequence[plt.Axes], scan: Scan, fa: np.ndarray) -> plt.cm.ScalarMappable:
+def _draw_subject(column: Sequence[Axes], scan: Scan, fa: np.ndarray) -> AxesImage:
     """Draw a slice in the upper part of the block, where it has white matter, fluid and the corpus callosum."""
     height = round(MARGIN + 0.85 * (fa.shape[2] - 2 * MARGIN - 1))
     data, denoised = scan.data[:, :, height], fa[:, :, height]
