@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from figure import draw
@@ -19,9 +19,6 @@ from scans import FILES, Scan, from_files, to_files
 from subjects import make_scan
 
 import cloudknot as ck
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 FOLDER = "diffusion-mri"
 """The first part of the keys of all scans in the bucket."""
@@ -50,14 +47,14 @@ def make_knot(cloud: ck.Cloud) -> ck.Knot:
     return ck.Knot(name="diffusion-mri", func=anisotropy, pars=pars, job_def_vcpus=1, memory=1000, cloud=cloud)
 
 
-def upload(s3: BaseClient, bucket: str, scans: dict[str, Scan]) -> None:
+def upload(s3: Any, bucket: str, scans: dict[str, Scan]) -> None:
     """Store the files of each subject in a folder of the bucket."""
     for subject, scan in scans.items():
         for name, content in to_files(scan).items():
             s3.put_object(Bucket=bucket, Key=f"{subject}/{name}", Body=content)
 
 
-def delete(s3: BaseClient, bucket: str, scans: dict[str, Scan]) -> None:
+def delete(s3: Any, bucket: str, scans: dict[str, Scan]) -> None:
     """Delete the files of the subjects."""
     for subject in scans:
         s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{subject}/{name}"} for name in FILES]})
