@@ -55,7 +55,7 @@ def publish(results: Results, output: Path, page: Path | None) -> None:
     results.write(output / RAW)
     draw(results, output)
     if page:
-        insert(page, render(results))
+        insert(page, render(results), output)
     else:
         (output / "rivals.md").write_text(render(results))
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 REQUIREMENTS = Path(__file__).parent / "requirements"
 SCIENCE = "science"
 """The environment with the libraries of the workloads. All contestants import them from there: the same builds."""
-WITHOUT_PACKAGES = ("serial", "stdlib")
+WITHOUT_PACKAGES = ("serial", "stdlib", "forkserver")
 
 
 class NotInstallable(Exception):

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 
-CONTESTANTS = ("cloudknot", "stdlib", "dask", "lithops", "spark", "ray")
+CONTESTANTS = ("cloudknot", "stdlib", "forkserver", "dask", "lithops", "spark", "ray")
 PACKAGES = {"dask": "distributed", "lithops": "lithops", "spark": "pyspark", "ray": "ray"}
 """The distribution on PyPI of each rival."""
+ONLY_FRESH = ("forkserver",)
+"""The contestants that are the same as another one, but for fresh processes."""
 WORKERS = 2
 ALWAYS_ISOLATING = ("cloudknot", "lithops")
 """The contestants that give each task its own process. For them, `SINGLE` and `FRESH` are the same."""
@@ -62,10 +64,10 @@ class Sizes:
         return max(self.evidence, self.fresh // FRESH_SHARES[contestant])
 
 
-FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 5, "spark": 5, "ray": 25}
+FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 5, "forkserver": 5, "spark": 5, "ray": 25}
 """The divisors of the number of elements in a process each, for the contestants that have such a way.
 
-Fixed costs weigh more with fewer elements. Those of the last three are milliseconds. Dask's workers never end.
+Fixed costs weigh more with fewer elements. Those of the others are milliseconds. Dask's workers never end.
 """
 FULL = Sizes(few=1000, many=100_000, fresh=500, evidence=6, pi=8, heat=8, mri=8, small=False, rounds=3)
 QUICK = Sizes(few=20, many=1000, fresh=4, evidence=4, pi=2, heat=2, mri=2, small=True, rounds=1)
@@ -77,13 +79,15 @@ GROUPS = ("trivial", "fresh", *SCIENCE, "memory")
 
 def turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> Iterator[Turn]:
     """Yield the turns of one round. The contestants take turns at each kind of work."""
-    makers = {"trivial": _trivial, "fresh": _fresh, "memory": _memory}
-    for group, make in makers.items():
-        if group in groups:
-            yield from (make(contestant, sizes) for contestant in contestants)
-    sciences = [name for name in SCIENCE if name in groups]
-    if sciences:
-        yield from (_science(contestant, sizes, sciences) for contestant in contestants)
+    usual = [name for name in contestants if name not in ONLY_FRESH]
+    if "trivial" in groups:
+        yield from (_trivial(contestant, sizes) for contestant in usual)
+    if "fresh" in groups:
+        yield from (_fresh(contestant, sizes) for contestant in contestants)
+    if "memory" in groups:
+        yield from (_memory(contestant, sizes) for contestant in usual)
+    if sciences := [name for name in SCIENCE if name in groups]:
+        yield from (_science(contestant, sizes, sciences) for contestant in usual)
 
 
 def _trivial(contestant: str, sizes: Sizes) -> Turn:

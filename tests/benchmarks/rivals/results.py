@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rivals.measuring.supervisor import Measurement, Outcome, Start
-from tests.benchmarks.rivals.plan import PACKAGES, Sizes
+from tests.benchmarks.rivals.plan import CONTESTANTS, ONLY_FRESH, PACKAGES, Sizes
 
 LIBRARIES = frozenset(PACKAGES.values()) | {"boto3", "cloudpickle", "dipy", "moto", "numpy", "scikit-image", "scipy"}
 """The packages whose versions are kept."""
@@ -95,8 +95,13 @@ class Results:
 
     @property
     def contestants(self) -> list[str]:
-        """Return the contestants in the order of their first turns."""
-        return list(self.versions)
+        """Return the contestants in their usual order."""
+        return [name for name in CONTESTANTS if name in self.versions]
+
+    @property
+    def usual(self) -> list[str]:
+        """Return the contestants without those that are measured with fresh processes only."""
+        return [name for name in self.contestants if name not in ONLY_FRESH]
 
     def find(self, contestant: str, group: str, workload: str, way: str, count: int) -> list[Measurement]:
         """Return the measurements of one kind of work in all rounds. The list is empty if the contestant has none."""

@@ -12,7 +12,6 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -72,6 +71,9 @@ def work(contestant: Contestant, workload: Workload, job: Mapping[str, Any], sup
 
 
 def main() -> None:
+    # Not at the top: a pool that starts interpreters imports this module in each of them.
+    from importlib.metadata import distributions
+
     began = float(sys.argv[1])
     # Libraries print to standard output. Only the copy of it carries events.
     events = os.fdopen(os.dup(1), "w")

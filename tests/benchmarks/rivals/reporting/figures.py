@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
-from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, SCIENCE
+from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, ONLY_FRESH, SCIENCE
 from tests.benchmarks.rivals.reporting.tables import MB, MS, NAMES, TITLES, science_ways
 from tests.benchmarks.rivals.results import Results, Spread
 
@@ -42,7 +42,7 @@ class Point:
     label: str
     spread: Spread | None
     ours: bool
-    absent: str = "no such way"
+    absent: str = "not measured"
 
 
 Panel = tuple[str, list[Point]]
@@ -75,10 +75,16 @@ def _overhead(results: Results) -> list[Panel]:
         for name in results.contestants:
             count = sizes.fresh_count(name) if work[2] == FRESH and name in FRESH_SHARES else work[3]
             spread = results.spread(lambda m: m.seconds * MS / m.count, name, *work[:3], count)
-            absent = "a fresh process each" if work[2] == SINGLE and name in ALWAYS_ISOLATING else "no such way"
-            points.append(Point(NAMES[name], spread, name == "cloudknot", absent))
+            points.append(Point(NAMES[name], spread, name == "cloudknot", _absent(name, work[2])))
         panels.append((title, points))
     return panels
+
+
+def _absent(name: str, way: str) -> str:
+    """Return the reason why a contestant has no figure."""
+    if way != FRESH and name in ONLY_FRESH:
+        return "as above"
+    return "a fresh process each" if way == SINGLE and name in ALWAYS_ISOLATING else "no such way"
 
 
 def _science(results: Results) -> list[Panel]:
@@ -86,7 +92,7 @@ def _science(results: Results) -> list[Panel]:
     panels = []
     for workload in [name for name in SCIENCE if name in ideals]:
         points = []
-        for name in results.contestants:
+        for name in results.usual:
             for way, _ in science_ways(name):
                 work = (name, "science", workload, way, getattr(results.sizes, workload))
                 spread = results.spread(lambda m: m.seconds / ideals[m.workload], *work)
@@ -101,8 +107,7 @@ def _memory(results: Results) -> list[Panel]:
     panels = []
     for title, cost in (("the user's session", "client_memory"), ("all processes", "tree_memory")):
         spreads = {
-            name: results.spread(lambda m, cost=cost: getattr(m, cost) * MB, name, *work)
-            for name in results.contestants
+            name: results.spread(lambda m, cost=cost: getattr(m, cost) * MB, name, *work) for name in results.usual
         }
         panels.append((title, [Point(NAMES[name], spread, name == "cloudknot") for name, spread in spreads.items()]))
     return panels

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
-from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, PACKAGES, SCIENCE
+from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, ONLY_FRESH, PACKAGES, SCIENCE
 from tests.benchmarks.rivals.reporting.targets import targets
 from tests.benchmarks.rivals.results import Results, Spread
 
@@ -16,6 +17,7 @@ MS, MB = 1e3, 1e-6
 NAMES = {
     "cloudknot": "cloudknot",
     "stdlib": "ProcessPoolExecutor",
+    "forkserver": "ProcessPoolExecutor, fork server",
     "dask": "Dask",
     "lithops": "Lithops",
     "spark": "Spark",
@@ -23,23 +25,25 @@ NAMES = {
 }
 TITLES = {"pi": "Monte Carlo pi", "heat": "heat equation", "mri": "diffusion MRI"}
 COMMAND = "python -m tests.benchmarks.rivals"
+RAW_FIGURES = "[rivals.json](rivals.json) has the figures of every round."
 GONE = (
     "PyWren 0.4, the rival in cloudknot's paper, has no row: it does not import on today's Python. Neither has Myria: "
     "it is no longer distributed."
 )
 
 
-def insert(page: Path, text: str) -> None:
-    """Replace the text between the markers of a page."""
+def insert(page: Path, text: str, figures: Path) -> None:
+    """Replace the text between the markers of a page. Its links lead to the folder of the figures."""
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     if not after:
         raise ValueError(f"{page} has no markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    linked = text.replace("](rivals", f"]({os.path.relpath(figures, page.parent)}/rivals")
+    page.write_text(f"{before}{BEGIN}\n\n{linked}\n{END}{after}")
 
 
 def render(results: Results) -> str:
-    """Return the tables as Markdown, for the work that was measured."""
+    """Return the tables as Markdown, with links to the figures beside them, for the work that was measured."""
     measured = {"", *(start.group for start in results.starts)}
     sections = (
         (_targets, ""),
@@ -51,7 +55,7 @@ def render(results: Results) -> str:
         (_evidence, "fresh"),
     )
     parts = [part for section, group in sections if group in measured for part in section(results)]
-    return "\n\n".join([_machine(results), *parts]) + "\n"
+    return "\n\n".join([_machine(results), RAW_FIGURES, *parts]) + "\n"
 
 
 def _machine(results: Results) -> str:
@@ -65,8 +69,7 @@ def _machine(results: Results) -> str:
     return _wrapped(
         f"Measured on {machine.date}: {machine.cores} cores ({machine.processor}), {machine.system}, Python "
         f"{', '.join([machine.python, *versions])}. The load average before it was {machine.load:.1f}. Each figure "
-        f"is the median of {rounds}, with the least and the most in parentheses. [rivals.json](figures/rivals.json) "
-        f"has all raw figures. {GONE}"
+        f"is the median of {rounds}, with the least and the most in parentheses. {GONE}"
     )
 
 
@@ -96,6 +99,7 @@ def _overhead(results: Results) -> Iterator[str]:
         ("one fresh process each", ("fresh", "trivial", FRESH, 0)),
     ]
     yield "### Overhead of an element"
+    yield "![Milliseconds for each trivial element](rivals_overhead.svg)"
     for title, cost in (("wall time", "seconds"), ("CPU time of all processes", "cpu_seconds")):
         rows = []
         for name in results.contestants:
@@ -107,6 +111,8 @@ def _overhead(results: Results) -> Iterator[str]:
 
 def _overhead_cell(results: Results, name: str, work: tuple[str, str, str, int], cost: str) -> str:
     group, workload, way, count = work
+    if way != FRESH and name in ONLY_FRESH:
+        return "as above"
     if way == SINGLE and name in ALWAYS_ISOLATING:
         return "see the next column"
     if way == FRESH:
@@ -127,6 +133,7 @@ def science_ways(name: str) -> list[tuple[str, str]]:
 def _science(results: Results) -> Iterator[str]:
     counts = {name: getattr(results.sizes, name) for name in SCIENCE}
     yield "### Elements of a second"
+    yield "![Wall time for elements of a second](rivals_science.svg)"
     serial = {m.workload: m for m in results.serial if m.workload in SCIENCE}
     ones = ", ".join(f"{m.seconds / m.count:.2f} s for {TITLES[m.workload]}" for m in serial.values())
     yield _wrapped(f"An element takes {ones} in a serial loop. Half of the loop's time is the least for two workers.")
@@ -139,7 +146,7 @@ def _science(results: Results) -> Iterator[str]:
                 *(f"{getattr(serial[w], cost) * share:.2f}" if w in serial else "" for w in SCIENCE),
             ]
         )
-        for name in results.contestants:
+        for name in results.usual:
             for way, label in science_ways(name):
                 spreads = [
                     results.spread(lambda m, cost=cost: getattr(m, cost), name, "science", w, way, counts[w])
@@ -153,8 +160,9 @@ def _science(results: Results) -> Iterator[str]:
 def _memory(results: Results) -> Iterator[str]:
     work = ("memory", "trivial", CHUNKS, results.sizes.many)
     yield f"### Memory for {results.sizes.many:,} elements"
+    yield "![Peak memory](rivals_memory.svg)"
     rows = []
-    for name in results.contestants:
+    for name in results.usual:
         client = results.spread(lambda m: m.client_memory * MB, name, *work)
         tree = results.spread(lambda m: m.tree_memory * MB, name, *work)
         rows.append([NAMES[name], _cell(client, _whole), _cell(tree, _whole)])
@@ -170,7 +178,7 @@ def _starts(results: Results) -> Iterator[str]:
             _cell(results.start(name, lambda s: s.seconds), _seconds),
             _cell(results.start(name, lambda s: s.cpu_seconds), _seconds),
         ]
-        for name in results.contestants
+        for name in results.usual
     ]
     yield "Until the first four tasks of the trivial function have ended, in s:"
     yield _table(["", "wall time", "CPU time of all processes"], rows)
