@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 24
-"""Pixels that a field sees beyond its own part. The blurs of ImageJ reach about 10 pixels, so a spot in the part of a
-field has the same position in that field as in the whole movie."""
+"""Pixels that a field sees beyond its own part. ImageJ's blurs reach about 10 pixels, so a field and the whole movie
+give a spot the same position."""
 
 
 @dataclass(frozen=True)

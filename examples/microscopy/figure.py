@@ -15,8 +15,8 @@ from movies import STEP
 from numpy.typing import NDArray
 from track import mean_squared_displacement
 
-LAGS = range(1, 21)
-"""Lags in frames for the mean squared displacement."""
+LAGS = 20
+"""The largest lag for the mean squared displacement, in frames."""
 SINGLE = 40
 """The largest number of tracks whose own displacement is drawn."""
 SHORTEST = 5
@@ -35,13 +35,15 @@ def draw(frame: NDArray[np.uint16], tracks: NDArray[np.float64], fields: list[Fi
 
 def draw_tracks(axes: Axes, frame: NDArray[np.uint16], tracks: NDArray[np.float64], fields: list[Field]) -> None:
     """Draw the tracks over a frame of the movie, with the seams between the fields of view."""
-    axes.imshow(frame, cmap="gray", vmin=0, vmax=np.percentile(frame, 99.9))
+    # Most of the noise is black, which also keeps the file small.
+    darkest, brightest = np.percentile(frame, [95, 99.9])
+    axes.imshow(frame, cmap="gray", vmin=darkest, vmax=brightest)
     present = ~np.isnan(tracks[..., 0])
     long = np.flatnonzero(present.sum(axis=0) >= SHORTEST)
     # A line through the spots of a track also crosses its gaps.
     lines = [tracks[present[:, number], number] for number in long]
     colours = matplotlib.colormaps["hsv"](np.random.default_rng(0).random(len(lines)))
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.7))
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.8))
     for seam in sorted({limit for field in fields for limit in field.part if np.isfinite(limit)}):
         axes.axvline(seam, color="white", linewidth=0.7, linestyle="--")
         axes.axhline(seam, color="white", linewidth=0.7, linestyle="--")
@@ -50,7 +52,7 @@ def draw_tracks(axes: Axes, frame: NDArray[np.uint16], tracks: NDArray[np.float6
 
 def draw_displacement(axes: Axes, tracks: NDArray[np.float64]) -> None:
     """Draw the measured mean squared displacement, and the line of the true diffusion."""
-    lags = range(1, min(len(LAGS), len(tracks) // 2) + 1)
+    lags = range(1, min(LAGS, len(tracks) // 2) + 1)
     complete = np.flatnonzero(~np.isnan(tracks[..., 0]).any(axis=0))
     for number in complete[:SINGLE]:
         label = "single tracks" if number == complete[0] else None

@@ -102,39 +102,33 @@ def uploaded(knots: Knots, count: int, frames: int, size: int, particles: int):
             knots.s3.delete_object(Bucket=knots.bucket, Key=movie.key)
 
 
-def detect(knots: Knots, movies: list[Movie], fields: list[Field]):
-    """Return the result for each field of each movie, from one job each."""
+def search(knots: Knots, movies: list[Movie], fields: list[Field], memory: int | None = None) -> list[np.ndarray]:
+    """Return the spots of each movie, from one job for each field. Print time and memory."""
     elements = [(movie.key, field) for movie in movies for field in fields]
     # Data files do not travel with a function, so the map sends the script.
     script = Path(__file__).with_name("detect.jy").read_text()
-    found = knots.detect.map(elements, starmap=True, kwargs={"bucket": knots.bucket, "script": script}).result()
-    return [found[number : number + len(fields)] for number in range(0, len(found), len(fields))]
-
-
-def tracks_of(knots: Knots, movies: list[Movie], fields: list[Field], frames: int) -> list[np.ndarray]:
-    """Return the tracks of each movie. A job for each field finds spots, and a job for each movie links them."""
-    spots = [join(fields, [part.spots for part in parts]) for parts in detect(knots, movies, fields)]
-    return knots.link.map(spots, kwargs={"frames": frames}).result()
-
-
-def measure_splitting(knots: Knots, movie: Movie, size: int, across: int) -> None:
-    """Find the spots of a movie as a whole and in fields, assert that they are the same, and print time and memory."""
-    spots = []
-    for fields in (split(size, 1), split(size, across)):
-        start = time.monotonic()
-        (parts,) = detect(knots, [movie], fields)
-        wall = time.monotonic() - start
-        spots.append(join(fields, [part.spots for part in parts]))
-        cpu, memory = (max(getattr(part, name) for part in parts) for name in ("cpu_seconds", "megabytes"))
-        print(
-            f"{len(parts)} fields: {len(spots[-1])} spots in {wall:.1f} s; "
-            f"at most {cpu:.1f} s of CPU and {memory:.0f} MB in a job"
-        )
-    whole, joined = spots
-    # The script rounds positions in a field.
-    assert np.allclose(whole, joined, rtol=0, atol=0.001), (
-        "the spots of the whole movie differ from those of its fields"
+    start = time.monotonic()
+    found = knots.detect.map(
+        elements, starmap=True, kwargs={"bucket": knots.bucket, "script": script}, memory=memory
+    ).result()
+    wall = time.monotonic() - start
+    spots = [
+        join(fields, [part.spots for part in found[first : first + len(fields)]])
+        for first in range(0, len(found), len(fields))
+    ]
+    cpu, peak = (max(getattr(part, name) for part in found) for name in ("cpu_seconds", "megabytes"))
+    print(
+        f"{len(found)} fields: {sum(map(len, spots))} spots in {wall:.1f} s; "
+        f"at most {cpu:.1f} s of CPU and {peak:.0f} MB in a job"
     )
+    return spots
+
+
+def search_whole(knots: Knots, movie: Movie, size: int) -> np.ndarray:
+    """Return the spots of a movie, from one job for the whole movie."""
+    # ImageJ holds all frames in memory.
+    (spots,) = search(knots, [movie], split(size, 1), memory=7500)
+    return spots
 
 
 def main() -> None:
@@ -152,9 +146,12 @@ def main() -> None:
 
     knots = make_knots(chosen_cloud())
     with uploaded(knots, count, frames, size, particles=size**2 // 3500) as movies:
-        if options.whole:
-            measure_splitting(knots, movies[0], size, options.across)
-        tracks = tracks_of(knots, movies, fields, frames)
+        whole = search_whole(knots, movies[0], size) if options.whole else None
+        spots = search(knots, movies, fields)
+    if whole is not None:
+        # The script rounds positions in a field.
+        assert np.allclose(whole, spots[0], rtol=0, atol=0.001), "the whole movie has other spots than its fields"
+    tracks = knots.link.map(spots, kwargs={"frames": frames}).result()
     for movie, found in zip(movies, tracks, strict=True):
         print(f"{movie.key}: {found.shape[1]} tracks; {compare(found, movie.truth)}")
     figure.save(figure.draw(movies[0].frame, tracks[0], fields), options.figure)
