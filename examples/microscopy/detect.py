@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ JAVA = (
     *("-XX:ActiveProcessorCount=1", "-XX:+UseSerialGC", "-XX:MaxRAMPercentage=75"),
     "org.python.util.jython",
 )
+BLOCK = 1 << 20
+"""Bytes of the movie in memory while it is downloaded."""
 SIGMA = 1.5
 """Standard deviation of the brightness of a spot, in pixels."""
 THRESHOLD = 15.0
@@ -60,7 +63,9 @@ def find_spots(key: str, field: Field, *, bucket: str, script: str) -> Found:
     """Return the spots in one field of view of a movie in S3. ``script`` is the Jython script ``detect.jy``."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        boto3.client("s3").download_file(bucket, key, str(folder / "movie.tif"))
+        # In one request: for each of the many that `download_file` makes, the embedded cloud reads the whole object.
+        with (folder / "movie.tif").open("wb") as file:
+            shutil.copyfileobj(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"], file, BLOCK)
         # Memory holds only the pages of the file that are in use, so the movie may be larger than the job's memory.
         movie = tifffile.memmap(folder / "movie.tif", mode="r")
         tifffile.imwrite(folder / "field.tif", field.crop(movie), photometric="minisblack")
