@@ -207,6 +207,11 @@ class Knot:
     knot_name = name
 
     @property
+    def cloud(self) -> Cloud:
+        """The cloud of the knot. ``knot.cloud.client("s3")`` makes calls with the same credentials and region."""
+        return self._cloud
+
+    @property
     def region(self) -> str:
         """The AWS region of the knot."""
         return self._cloud.region

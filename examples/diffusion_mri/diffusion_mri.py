@@ -7,7 +7,6 @@ On AWS:                                   python diffusion_mri.py
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,11 @@ def anisotropy(subject: str, bucket: str) -> np.ndarray:
     return process_subject(from_files(files))
 
 
-def chosen_cloud() -> ck.Cloud:
-    """Return the cloud of the settings, to upload the scans with the same credentials as the knot."""
-    return ck.LocalCloud() if os.environ.get("CLOUDKNOT_CLOUD") == "local" else ck.Cloud()
-
-
-def make_knot(cloud: ck.Cloud) -> ck.Knot:
+def make_knot() -> ck.Knot:
     """Return the knot. Its jobs may read all buckets of the account, by the policy of a Pars of its own."""
-    pars = ck.Pars(name="diffusion-mri", policies="AmazonS3ReadOnlyAccess", cloud=cloud)
+    pars = ck.Pars(name="diffusion-mri", policies="AmazonS3ReadOnlyAccess")
     # The peak is 310 MB for 20 voxels along an edge, of which 175 MB are imports.
-    return ck.Knot(name="diffusion-mri", func=anisotropy, pars=pars, job_def_vcpus=1, memory=1000, cloud=cloud)
+    return ck.Knot(name="diffusion-mri", func=anisotropy, pars=pars, job_def_vcpus=1, memory=1000)
 
 
 def upload(s3: Any, bucket: str, scans: dict[str, Scan]) -> None:
@@ -62,9 +56,8 @@ def delete(s3: Any, bucket: str, scans: dict[str, Scan]) -> None:
 
 def maps_from_jobs(scans: dict[str, Scan]) -> list[np.ndarray]:
     """Return the maps of all subjects, computed by one job for each."""
-    cloud = chosen_cloud()
-    knot = make_knot(cloud)
-    bucket, s3 = knot.job_definition.output_bucket, cloud.client("s3")
+    knot = make_knot()
+    bucket, s3 = knot.job_definition.output_bucket, knot.cloud.client("s3")
     try:
         upload(s3, bucket, scans)
         start = time.monotonic()

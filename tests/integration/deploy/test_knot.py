@@ -122,6 +122,7 @@ def test_knot_resources_have_names_of_paper(cloud):
     assert arn.endswith(f"job-definition/{name}:1")
     assert bucket == cloud.bucket
     assert knot.region == cloud.region
+    assert knot.cloud.client("s3").head_bucket(Bucket=bucket)["BucketRegion"] == cloud.region
     assert knot.pars.name == "default"
     assert knot.tags["Name"] == "named"
     assert knot.stack_id
