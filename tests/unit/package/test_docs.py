@@ -31,7 +31,7 @@ SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "sh", "ini", "json", "text"}
-PLAIN_COMMANDS = {"cd", "git", "export", "apt-get"}
+PLAIN_COMMANDS = {"apt", "cd", "export", "git"}
 INDENTS = ("", " " * 4, " " * 8)
 
 
