@@ -6,6 +6,7 @@ python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -63,9 +64,13 @@ def publish(results: Results, output: Path, page: Path | None) -> None:
 def _run(turn: Turn) -> Outcome:
     start = time.perf_counter()
     outcome = run_turn(turn)
-    work = ", ".join(f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s" for m in outcome.measurements)
+    work = ", ".join(
+        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {m.cpu_seconds or math.nan:.2f} s"
+        for m in outcome.measurements
+    )
     print(
-        f"{turn.group:9} {turn.contestant:10} ready after {outcome.start.seconds:5.2f} s; {work}; "
+        f"{turn.group:9} {turn.contestant:10} ready after {outcome.start.seconds:5.2f} s, CPU "
+        f"{outcome.start.cpu_seconds:.2f} s; {work}; "
         f"in all {time.perf_counter() - start:.1f} s",
         file=sys.stderr,
         flush=True,

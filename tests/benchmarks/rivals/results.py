@@ -108,10 +108,11 @@ class Results:
         wanted = (contestant, group, workload, way, count)
         return [m for m in self.measurements if (m.contestant, m.group, m.workload, m.way, m.count) == wanted]
 
-    def spread(self, cost: Callable[[Measurement], float], *work: Any) -> Spread | None:
-        """Return the spread of a cost of the work that `find` finds."""
-        found = self.find(*work)
-        return Spread.of([cost(m) for m in found]) if found else None
+    def spread(self, cost: Callable[[Measurement], float | None], *work: Any) -> Spread | None:
+        """Return the spread of a cost of the work that `find` finds, or None if it was not measured."""
+        costs = [cost(m) for m in self.find(*work)]
+        measured = [value for value in costs if value is not None]
+        return Spread.of(measured) if measured and len(measured) == len(costs) else None
 
     def start(self, contestant: str, cost: Callable[[Start], float]) -> Spread | None:
         """Return the spread of a cost of the start-up, over the turns with one function, and the usual workers."""

@@ -70,7 +70,9 @@ def test_isolating_contestant_has_a_process_for_each_element(contestant, results
 
 def test_costs_are_measured(output, results):
     assert all(m.seconds > 0 and m.client_memory > 1e6 and m.tree_memory > 1e6 for m in results.measurements)
-    assert all(m.cpu_seconds >= 0 for m in results.measurements)
+    # Linux drops the CPU time of Ray's ended workers.
+    assert all(m.cpu_seconds is None or m.cpu_seconds >= 0 for m in results.measurements)
+    assert {m.contestant for m in results.measurements if m.cpu_seconds is None} <= {"ray"}
     drawings = {f"rivals_{name}.svg" for name in ("overhead", "science", "memory")}
     assert {path.name for path in output.iterdir()} == {*drawings, "rivals.json", "rivals.md"}
     assert json.loads((output / "rivals.json").read_text())["rounds"] == [1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE, Function, batches
-
-SUBREAPER = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 
 
 class Contestant:
@@ -25,10 +24,8 @@ class Contestant:
     def __init__(self, workers: int, way: str, functions: Sequence[Function]) -> None:
         self._workers = workers
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        # By default Ray's server leaves ended workers to the kernel, which then drops their CPU time. As a "subreaper"
-        # it waits for them, so that their CPU time is counted.
-        os.environ[SUBREAPER] = "true"
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+        ray.init(num_cpus=workers, _temp_dir=f"{tempfile.gettempdir()}/ray", **quiet)
         options = {"max_calls": 1} if way == FRESH else {}
         self._remotes = {
             function: ray.remote(**options)(function) if options else ray.remote(function) for function in functions

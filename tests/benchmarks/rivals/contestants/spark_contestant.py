@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ class Contestant:
         conf = SparkConf().setMaster(f"local[{workers}]").setAppName("rivals")
         conf.set("spark.python.worker.reuse", "false" if way == FRESH else "true")
         conf.set("spark.ui.enabled", "false").set("spark.driver.bindAddress", "127.0.0.1")
-        conf.set("spark.driver.host", "127.0.0.1").set("spark.log.level", "ERROR")
+        conf.set("spark.driver.host", "127.0.0.1").set("spark.local.dir", tempfile.gettempdir())
+        conf.set("spark.log.level", "ERROR")
         self._context = SparkContext(conf=conf)
 
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:

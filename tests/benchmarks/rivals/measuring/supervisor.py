@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rivals.environments import folder, python_of, science_versions
-from tests.benchmarks.rivals.measuring.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans
+from tests.benchmarks.rivals.measuring.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans, unaccounted
 from tests.benchmarks.rivals.plan import SCIENCE, Turn
 
 ROOT = Path(__file__).parents[4]
@@ -35,8 +35,8 @@ class Measurement:
     way: str
     count: int
     seconds: float
-    cpu_seconds: float
-    """Of all processes: client, servers and workers."""
+    cpu_seconds: float | None
+    """Of all processes: client, servers and workers. None if Linux has dropped the time of some."""
     client_memory: int
     """The largest memory of the user's session, from its start until the end of the work, in bytes."""
     tree_memory: int
@@ -141,11 +141,11 @@ def _follow(turn: Turn, process: subprocess.Popen[str], before: float) -> Outcom
 def _measure(turn: Turn, process: subprocess.Popen[str]) -> Measurement:
     begin = _read(process)
     watch = MemoryWatch(turn.sample_seconds)
-    before = cpu_seconds()
+    droppable, before = unaccounted(), cpu_seconds()
     _write(process, {})
     end = _read(process)
     reap_orphans(process.pid)
-    cpu = cpu_seconds() - before
+    cpu = cpu_seconds() - before if droppable <= unaccounted() else None
     memory = watch.stop()
     names = ("workload", "way", "count")
     values = {name: end[name] for name in ("seconds", "client_memory", "digest", "processes")}

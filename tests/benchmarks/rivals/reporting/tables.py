@@ -44,17 +44,17 @@ def insert(page: Path, text: str, figures: Path) -> None:
 
 def render(results: Results) -> str:
     """Return the tables as Markdown, with links to the figures beside them, for the work that was measured."""
-    measured = {"", *(start.group for start in results.starts)}
+    measured = {start.group for start in results.starts}
     sections = (
-        (_targets, ""),
-        (_overhead, "trivial"),
-        (_science, "science"),
-        (_memory, "memory"),
-        (_starts, "trivial"),
-        (_calls, ""),
-        (_evidence, "fresh"),
+        (_targets, measured),
+        (_overhead, {"trivial", "fresh"}),
+        (_science, {"science"}),
+        (_memory, {"memory"}),
+        (_starts, {"trivial", "memory"}),
+        (_calls, measured),
+        (_evidence, {"fresh"}),
     )
-    parts = [part for section, group in sections if group in measured for part in section(results)]
+    parts = [part for section, groups in sections if groups & measured for part in section(results)]
     return "\n\n".join([_machine(results), RAW_FIGURES, *parts]) + "\n"
 
 
@@ -119,8 +119,9 @@ def _overhead_cell(results: Results, name: str, work: tuple[str, str, str, int],
         if name not in FRESH_SHARES:
             return "no such way"
         count = results.sizes.fresh_count(name)
-    spread = results.spread(lambda m: getattr(m, cost) * MS / count, name, group, workload, way, count)
-    return _cell(spread, _milliseconds) + (f", {count:,} elements" if way == FRESH and spread else "")
+    spread = results.spread(lambda m: getattr(m, cost), name, group, workload, way, count)
+    cell = _cell(spread and spread.scaled(MS / count), _milliseconds)
+    return f"{cell}, {count:,} elements" if way == FRESH and spread else cell
 
 
 def science_ways(name: str) -> list[tuple[str, str]]:
