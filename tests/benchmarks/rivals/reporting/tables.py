@@ -26,10 +26,11 @@ NAMES = {
 TITLES = {"pi": "Monte Carlo pi", "heat": "heat equation", "mri": "diffusion MRI"}
 COMMAND = "python -m tests.benchmarks.rivals"
 RAW_FIGURES = "[rivals.json](rivals.json) has the figures of every round."
-GONE = (
-    "PyWren 0.4, the rival in cloudknot's paper, has no row: it does not import on today's Python. Neither has Myria: "
-    "it is no longer distributed."
-)
+GONE = {
+    "PyWren 0.4": "none: it does not import on today's Python",
+    "Myria": "none: it cannot be installed any more",
+}
+"""The rivals in cloudknot's paper that cannot run."""
 
 
 def insert(page: Path, text: str, figures: Path) -> None:
@@ -69,7 +70,7 @@ def _machine(results: Results) -> str:
     return _wrapped(
         f"Measured on {machine.date}: {machine.cores} cores ({machine.processor}), {machine.system}, Python "
         f"{', '.join([machine.python, *versions])}. The load average before it was {machine.load:.1f}. Each figure "
-        f"is the median of {rounds}, with the least and the most in parentheses. {GONE}"
+        f"is the median of {rounds}, with the least and the most in parentheses."
     )
 
 
@@ -193,6 +194,7 @@ def _calls(results: Results) -> Iterator[str]:
         for name, calls in results.calls.items()
         for way, call in calls.items()
     ]
+    rows += [[name, "", reason, ""] for name, reason in GONE.items()]
     yield _table(["", "way", "call", "option"], rows, "---")
 
 
