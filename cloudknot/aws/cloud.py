@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import clients
 from cloudknot.aws.batch import LogStream, console_log_url
@@ -115,7 +115,7 @@ class Cloud:
         # Not through the door, which would retry for minutes.
         quick = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
         try:
-            client = self.door.session().client("sts", endpoint_url=self.endpoint_url, config=quick)
+            client: Any = self.door.session().create_client("sts", endpoint_url=self.endpoint_url, config=quick)
             return str(client.get_caller_identity()["Account"])
         except Exception as error:
             if not (isinstance(error, CloudknotError) or is_botocore_error(error)):

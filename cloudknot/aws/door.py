@@ -1,16 +1,18 @@
 """Door: the only way for the client to call AWS. It repeats calls and translates their errors.
 
-boto3 is imported when the first client is created, so that ``import cloudknot`` stays quick.
+botocore is imported when the first client is created, so that ``import cloudknot`` stays quick.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, translate
@@ -20,10 +22,10 @@ from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_botocore_error
 
 if TYPE_CHECKING:
-    from boto3.session import Session
     from botocore.client import BaseClient
+    from botocore.config import Config
     from botocore.loaders import Loader
-    from botocore.session import Session as BotocoreSession
+    from botocore.session import Session
     from types_boto3_s3 import S3Client
 
     from cloudknot.worker.s3.plain_requests import PlainRequests
@@ -41,6 +43,9 @@ FIRST_PATIENCE = 3.0
 """Seconds for which a call to a server that has never answered is repeated."""
 NAP = 0.1
 """Seconds between two checks of the main thread during a pause."""
+ENDPOINT_PREFIXES = frozenset(("api.ecr", "batch", "cloudformation", "ec2", "ecr", "iam", "logs", "s3", "sts"))
+"""The services of `cloudknot.aws.clients`, by their names in botocore's list of endpoints."""
+_DOCUMENTATION = re.compile(rb'"documentation"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 @cache
@@ -48,12 +53,43 @@ def _loader(paths: str) -> Loader:
     """Return the loader of service descriptions that all sessions of this process share."""
     # The loader caches the descriptions that it has decoded. A loader for each `Cloud` would take a fifth of a second
     # and many megabytes each time.
-    from botocore.loaders import create_loader
+    from botocore.loaders import JSONFileLoader, create_loader
 
-    return create_loader(paths or None)
+    class Files(JSONFileLoader):
+        """The files of service descriptions, of which only the parts that calls need are kept."""
+
+        def load_file(self, file_path: str) -> Any:
+            return _load_description(file_path)
+
+    loader = create_loader(paths or None)
+    loader.file_loader = Files()
+    return loader
 
 
-def _isolated_session() -> BotocoreSession:
+def _load_description(path: str) -> Any:
+    """Return the content of a botocore data file, named without its ending; None if there is no such file."""
+    import gzip
+
+    for ending, open_file in ((".json", open), (".json.gz", gzip.open)):
+        if os.path.isfile(path + ending):
+            with open_file(path + ending, "rb") as file:
+                text = _DOCUMENTATION.sub(b'"documentation":""', file.read())
+            # Plain dicts, where botocore makes OrderedDicts, which are twice as large.
+            description = json.loads(text)
+            if os.path.basename(path) == "endpoints":
+                _keep_own_services(description)
+            return description
+    return None
+
+
+def _keep_own_services(endpoints: Any) -> None:
+    """Remove the services that cloudknot does not call from botocore's list of endpoints."""
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in services.keys() & ENDPOINT_PREFIXES}
+
+
+def _isolated_session() -> Session:
     """Return a botocore session that ignores AWS_PROFILE and the user's AWS files."""
     from botocore.session import Session
 
@@ -79,7 +115,8 @@ class Door:
     Parameters
     ----------
     session_arguments : mapping of str to str or None
-        Arguments for ``boto3.Session``.
+        ``region_name``, ``profile_name``, and a key: ``aws_access_key_id``, ``aws_secret_access_key``,
+        ``aws_session_token``. All of them are optional.
     endpoint_url : str, optional
         The server to call instead of AWS.
     isolated : bool, default False
@@ -109,42 +146,38 @@ class Door:
         self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
         # Set at the first answer of the server: from then on, a silence is taken for a passing one.
         self._answered = False
-        self._sessions: tuple[Session, BotocoreSession] | None = None
+        self._session: Session | None = None
         self._clients: dict[str, BaseClient] = {}
         self._plain: PlainRequests | None = None
         # Reentrant, because making a client makes the session under the same lock.
         self._lock = threading.RLock()
 
     def session(self) -> Session:
-        """Return the ``boto3.Session``, created on first use."""
-        return self._both_sessions()[0]
-
-    @property
-    def _botocore(self) -> BotocoreSession:
-        """The botocore session inside the ``boto3.Session``."""
-        return self._both_sessions()[1]
-
-    def _both_sessions(self) -> tuple[Session, BotocoreSession]:
+        """Return the botocore session, created on first use."""
         with self._lock:
-            if self._sessions is None:
-                self._sessions = self._make_sessions()
-            return self._sessions
+            if self._session is None:
+                self._session = self._make_session()
+            return self._session
 
-    def _make_sessions(self) -> tuple[Session, BotocoreSession]:
-        import boto3
+    def _make_session(self) -> Session:
+        # Not a session of boto3: besides one of botocore, it loads the resource API and s3transfer, which take several
+        # megabytes.
         from botocore.exceptions import BotoCoreError
         from botocore.session import get_session
 
-        botocore = _isolated_session() if self._isolated else get_session()
-        parse_quickly(botocore)
+        session = _isolated_session() if self._isolated else get_session()
+        parse_quickly(session)
+        given = self._session_arguments.get
+        for variable, value in (("profile", given("profile_name")), ("region", given("region_name"))):
+            if value is not None:
+                session.set_config_variable(variable, value)
+        if (key := given("aws_access_key_id")) and (secret := given("aws_secret_access_key")):
+            session.set_credentials(key, secret, given("aws_session_token"))
         try:
-            session = boto3.Session(**self._session_arguments, botocore_session=botocore)
-            # After boto3.Session, which adds a path to the registered loader. The shared one would collect a path for
-            # each session.
-            botocore.register_component("data_loader", _loader(botocore.get_config_variable("data_path") or ""))
+            session.register_component("data_loader", _loader(session.get_config_variable("data_path") or ""))
         except BotoCoreError as error:
             raise translate(error, "session") from error
-        return session, botocore
+        return session
 
     def client(self, service: str) -> BaseClient:
         """Return the boto3 client for a service, created on first use."""
@@ -155,11 +188,11 @@ class Door:
 
     def _forget(self, client: BaseClient) -> None:
         """Drop all clients and the session if ``client`` is still in use, so the next call reads credentials anew."""
-        # boto3 keeps expired credentials. A new session finds those that the user has renewed in the environment, in
-        # AWS's files or with `aws sso login`. Another thread may have dropped this client already.
+        # botocore keeps expired credentials. A new session finds those that the user has renewed in the environment,
+        # in AWS's files or with `aws sso login`. Another thread may have dropped this client already.
         with self._lock:
             if client in self._clients.values():
-                self._sessions, self._clients = None, {}
+                self._session, self._clients = None, {}
 
     def _make_client(self, service: str) -> BaseClient:
         from botocore.config import Config
@@ -175,16 +208,22 @@ class Door:
             # The embedded cloud is on this machine, and a proxy could not reach it.
             proxies={} if self._isolated else None,
         )
+        in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
         try:
-            client: BaseClient = self.session().client(service, endpoint_url=self._endpoint_url, config=config)
-            if service != "s3" or _is_aws(client.meta.endpoint_url):
-                return client
-            # Other servers have no host name for each bucket, so the bucket goes into the path.
-            in_the_path = config.merge(Config(s3={"addressing_style": "path"}))
-            client = self.session().client(service, endpoint_url=self._endpoint_url, config=in_the_path)
+            # Other servers than AWS have no host name for each bucket, so the bucket goes into the path.
+            if service == "s3" and self._endpoint_url and not _is_aws(self._endpoint_url):
+                return self._new_client(service, in_the_path)
+            client = self._new_client(service, config)
+            # The user's AWS files and variables may name another server, too.
+            if service == "s3" and not _is_aws(client.meta.endpoint_url):
+                return self._new_client(service, in_the_path)
             return client
         except BotoCoreError as error:
             raise translate(error, service) from error
+
+    def _new_client(self, service: str, config: Config) -> BaseClient:
+        client: BaseClient = self.session().create_client(service, endpoint_url=self._endpoint_url, config=config)
+        return client
 
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation and return AWS's answer.
@@ -229,7 +268,7 @@ class Door:
         with self._lock:
             client = cast("S3Client", self.client("s3"))
             if self._plain is None or self._plain.client is not client:
-                self._plain = PlainRequests(self._botocore, client, self._botocore.user_agent())
+                self._plain = PlainRequests(self.session(), client, self.session().user_agent())
             return self._plain
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:
@@ -242,7 +281,7 @@ class Door:
 
         client = self.client(service)
         name = client.meta.method_to_api_mapping[operation]
-        tokens = self._botocore.get_paginator_model(service).get_paginator(name)
+        tokens = self.session().get_paginator_model(service).get_paginator(name)
         model = client.meta.service_model.operation_model(name)
         # Each page is a call of its own, so a failure on a late page does not begin the listing anew.
         call = partial(self.call, service, operation)

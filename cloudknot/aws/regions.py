@@ -1,4 +1,4 @@
-"""The regions and partitions of AWS, from the list inside boto3. No network calls."""
+"""The regions and partitions of AWS, from the list inside botocore. No network calls."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def is_on_by_default(region: str) -> bool:
 
 def known_regions() -> list[str]:
     """Return the names of all regions in all AWS partitions, sorted."""
-    from boto3 import Session
+    from botocore.session import get_session
 
-    session = Session(region_name="us-east-1")
+    session = get_session()
     return sorted(
         region
         for partition in session.get_available_partitions()
@@ -53,18 +53,18 @@ def check_region(name: str) -> str:
 def partition_of(region: str) -> str:
     """Return the partition of a region: ``aws``, ``aws-cn``, ``aws-eusc``, ...
 
-    boto3 derives the partition of an unknown region from the beginning of its name.
+    botocore derives the partition of an unknown region from the beginning of its name.
 
     Raises
     ------
     RegionException
         The name does not look like a region of any partition.
     """
-    from boto3 import Session
     from botocore.exceptions import UnknownRegionError
+    from botocore.session import get_session
 
     try:
-        return str(Session(region_name="us-east-1").get_partition_for_region(region))
+        return str(get_session().get_partition_for_region(region))
     except UnknownRegionError:
         check_region(region)
         raise

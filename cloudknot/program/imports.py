@@ -85,18 +85,6 @@ def parse(source: str | bytes) -> ast.Module:
     return pruned
 
 
-def absolute_source(source: str | bytes) -> str:
-    """Return a source without relative imports and without the blocks that `parse` leaves out."""
-    tree = parse(source)
-    _DropRelative().visit(tree)
-    return ast.unparse(tree)
-
-
-class _DropRelative(ast.NodeTransformer):
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        return ast.copy_location(ast.Pass(), node) if node.level else node
-
-
 class _Prune(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST:
         self.generic_visit(node)

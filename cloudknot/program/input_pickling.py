@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import pickle
 from typing import IO, TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program.missing_modules import missing_in_job
-from cloudknot.worker.wire.buffers import PieceFile
+from cloudknot.worker.wire.buffers import OUT_OF_BAND_SIZE, PieceFile
 
 if TYPE_CHECKING:
     from cloudknot.program.program import Program
+
+_NUMBERS = {int, float, bool, complex, type(None)}
 
 
 def pickle_value(value: object, program: Program | None) -> bytes:
@@ -37,6 +40,10 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     CloudknotInputError
         The value cannot be pickled. The message, a clause without a period, names the part.
     """
+    if _is_plain(value) or (type(value) is tuple and all(map(_is_plain, value))):
+        # The same bytes as below, in a tenth of the time: no value of these types can hold an object of the user.
+        file.write(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return
     from cloudknot.program import pickle_errors, pickling
 
     by_value = program.by_value if program else ()
@@ -46,3 +53,8 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     except Exception as error:
         culprit = pickle_errors.culprit(value, by_value, missing)
         raise CloudknotInputError(f"{culprit} cannot be pickled ({error})") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value is a number, None or a short text."""
+    return type(value) in _NUMBERS or (type(value) is str and len(value) < OUT_OF_BAND_SIZE)

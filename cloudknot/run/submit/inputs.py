@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -90,14 +91,14 @@ def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> Store
     # One object for each element would cost a request each, here and in the job. Each child reads its slice of the one
     # object by a byte range.
     elements = iter(packer)
-    head = list(_take_bytes(elements, PART_SIZE))
-    stride = _stride([size_of(pieces) for pieces in head])
-    if stride:
+    head = _Head()
+    rest = head.take(elements)
+    if stride := head.stride:
         # Small elements of nearly one size, such as numbers. A child computes where its slice is, and reads it by one
         # request in place of two. Padding is harmless, because a pickle ends with a mark.
-        storage.put(keys.inputs, b"".join(b"".join(pieces).ljust(stride, b"\0") for pieces in head))
+        storage.put(keys.inputs, head.padded(stride))
         return StoredInputs(packer.count, stride)
-    _upload(storage, keys, chain(_drain(head), elements))
+    _upload(storage, keys, chain(head.drain(), rest))
     return StoredInputs(packer.count, 0)
 
 
@@ -115,23 +116,61 @@ def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None
             del piece, pieces
 
 
-def _stride(sizes: list[int]) -> int:
-    """Return the size to pad elements to; 0 if they fill a part of an upload, or padding would add too much."""
-    total, stride = sum(sizes), max(sizes)
-    padding = stride * len(sizes) - total
-    return stride if total < PART_SIZE and padding <= max(OFFSET_SIZE * len(sizes), PADDING * total) else 0
+class _Head:
+    """The first elements of an input, together smaller than one part of an upload.
+
+    They share one buffer, because lists of pieces would take ten times the memory of small elements.
+    """
+
+    def __init__(self) -> None:
+        self._data, self._sizes = bytearray(), array("I")
+        self._is_all = False
+
+    def take(self, elements: Iterator[Pieces]) -> Iterator[Pieces]:
+        """Take the first elements, and return the others."""
+        for pieces in elements:
+            size = size_of(pieces)
+            if len(self._data) + size >= PART_SIZE:
+                # Not into the buffer, because the element may be large.
+                return _prepend([pieces], elements)
+            self._sizes.append(size)
+            for piece in pieces:
+                self._data += piece
+            # Pieces of an array are its own memory, so they are freed before the next element is made.
+            del piece, pieces
+        self._is_all = True
+        return elements
+
+    @property
+    def stride(self) -> int:
+        """The size to pad elements to; 0 if there are more elements than these, or padding would add too much."""
+        if not self._is_all:
+            return 0
+        total, stride, count = len(self._data), max(self._sizes), len(self._sizes)
+        return stride if stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) else 0
+
+    def padded(self, stride: int) -> bytes | bytearray:
+        """Return all elements, each padded to ``stride`` bytes."""
+        if stride * len(self._sizes) == len(self._data):
+            return self._data
+        padded, start = bytearray(stride * len(self._sizes)), 0
+        with memoryview(self._data) as view:
+            for number, size in enumerate(self._sizes):
+                padded[number * stride : number * stride + size] = view[start : start + size]
+                start += size
+        return padded
+
+    def drain(self) -> Iterator[Pieces]:
+        """Yield all elements in order, and free the buffer after the last one."""
+        data, self._data = memoryview(self._data), bytearray()
+        start = 0
+        for size in self._sizes:
+            yield [data[start : start + size]]
+            start += size
 
 
-def _take_bytes(elements: Iterator[Pieces], size: int) -> Iterator[Pieces]:
-    """Yield elements until they have ``size`` bytes together."""
-    total = 0
-    while total < size and (pieces := next(elements, None)) is not None:
-        total += size_of(pieces)
-        yield pieces
-
-
-def _drain(elements: list[Pieces]) -> Iterator[Pieces]:
-    """Yield the elements in order, and remove each from the list, so that memory does not hold them twice."""
-    elements.reverse()
-    while elements:
-        yield elements.pop()
+def _prepend(first: list[Pieces], rest: Iterator[Pieces]) -> Iterator[Pieces]:
+    """Yield the one element of ``first``, then the rest."""
+    # Removed from its list, so that memory does not hold it while the next element is made.
+    yield first.pop()
+    yield from rest

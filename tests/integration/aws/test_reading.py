@@ -44,7 +44,7 @@ def operations(cloud):
 
 @pytest.fixture
 def reads(cloud):
-    return PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
+    return PlainRequests(cloud.door.session(), cloud.client("s3"), "test")
 
 
 def get_object_requests(cloud):
@@ -114,7 +114,7 @@ def test_plain_requests_need_only_clients_meta(cloud):
     class OtherClient:
         meta = cloud.client("s3").meta
 
-    assert PlainRequests(cloud.door._botocore, OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
+    assert PlainRequests(cloud.door.session(), OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
 
 
 def test_plain_request_goes_to_regions_endpoint_on_aws():
@@ -171,10 +171,10 @@ def test_plain_request_completes_although_concurrent_one_is_refused(cloud):
     class Session:
         def get_credentials(self):
             with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
-                other_reader = PlainRequests(cloud.door._botocore, cloud.client("s3"), "test")
+                other_reader = PlainRequests(cloud.door.session(), cloud.client("s3"), "test")
                 assert other_reader.get(cloud.bucket, "beside", {}) is None
                 reads._is_usable = other_reader._is_usable
-            return cloud.door._botocore.get_credentials()
+            return cloud.door.session().get_credentials()
 
     reads = PlainRequests(Session(), cloud.client("s3"), "test")
     assert reads.get(cloud.bucket, "beside", {}) == b"x"

@@ -220,8 +220,22 @@ def test_requirement_line_yields_its_name_and_its_unpinned_form(line: str, name:
     assert requirements.without_pin(line) == unpinned
 
 
-def test_scan_leaves_logging_of_user_unchanged() -> None:
-    script = "import logging\nfrom cloudknot.program import requirements as r\n"
-    script += "print(r.scan(['import six']), logging.root.handlers)"
+def test_scan_of_installed_imports_loads_no_http_client() -> None:
+    script = (
+        "import sys\nfrom cloudknot.program import requirements as r\nr.from_imports(r.scan(['import six, csv']))\n"
+    )
+    script += "print({'pipreqs', 'requests', 'urllib3', 'six'}.intersection(sys.modules))"
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert (process.stdout, process.stderr) == ("{'six'} []\n", "")
+    assert (process.stdout, process.stderr) == ("set()\n", "")
+
+
+def test_providers_include_all_that_standard_library_finds(site: Path) -> None:
+    install(site, "single", "1", "single.py")
+    install(site, "compiled", "1", "compiled.cpython-311-x86_64-linux-gnu.so", "parts/core.so")
+    expected = metadata.packages_distributions()
+    found = requirements._providers(expected.keys() | {"parts"})
+    assert found["parts"] == ["compiled"]
+    assert {name: set(found[name]) >= set(owners) for name, owners in expected.items()} == dict.fromkeys(
+        expected, True
+    )
+    assert requirements._providers({"single", "numpy"}) == {"single": ["single"], "numpy": ["numpy"]}
