@@ -75,18 +75,16 @@ def _load_description(path: str) -> Any:
             with open_file(path + ending, "rb") as file:
                 text = _DOCUMENTATION.sub(b'"documentation":""', file.read())
             # Plain dicts, where botocore makes OrderedDicts, which are twice as large.
-            description = json.loads(text)
-            if os.path.basename(path) == "endpoints":
-                _keep_own_services(description)
-            return description
+            return json.loads(text, object_pairs_hook=_own_services if path.endswith("endpoints") else None)
     return None
 
 
-def _keep_own_services(endpoints: Any) -> None:
-    """Remove the services that cloudknot does not call from botocore's list of endpoints."""
-    for partition in endpoints["partitions"]:
-        services = partition["services"]
-        partition["services"] = {name: services[name] for name in services.keys() & ENDPOINT_PREFIXES}
+def _own_services(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object in botocore's list of endpoints, without the services that cloudknot does not call."""
+    found = dict(pairs)
+    if "services" in found:
+        found["services"] = {name: found["services"][name] for name in found["services"].keys() & ENDPOINT_PREFIXES}
+    return found
 
 
 def _isolated_session() -> Session:
