@@ -188,6 +188,13 @@ class Collector:
             self._give_up(CloudknotError(f"The thread that collects results failed: {error!r}"))
         finally:
             self.status.stop()
+            self.release()
+
+    def release(self) -> None:
+        """Drop the futures and packs of a map that has ended. They then live as long as a caller holds them."""
+        # Not by the garbage collector: results may be large, and yet too few objects for it to start.
+        if self._future is not None and self._future.done():
+            self._future, self._futures, self._packs = _ended_future(), None, Packs(self._view)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._max_threads, thread_name_prefix="cloudknot-fetch")
@@ -379,9 +386,10 @@ class Collector:
         if not self._table.pending:
             # Before the waiters: the cell of a notebook may end with the wait, and drops later output.
             self.status.show()
-        if self._futures is not None:
+        futures = self._futures
+        if futures is not None:
             for waiter, indices in self.waiters.of_elements.ended(*ended):
-                for element in self._futures.each(indices):
+                for element in futures.each(indices):
                     notify(waiter, element, self._table.state(element.index))
         return self.waiters.wake(ended)
 
@@ -399,3 +407,10 @@ class Collector:
                 else:
                     future.set_result(None)
         return future.done()
+
+
+def _ended_future() -> Future[Any]:
+    """Return a future that has ended, in place of one that the collector has released."""
+    future: Future[Any] = Future()
+    future.set_result(None)
+    return future

@@ -53,7 +53,7 @@ class Loader:
     def __init__(
         self, view: RunView, table: ElementTable, packs: Packs, growth: Growth, max_threads: int = 64
     ) -> None:
-        self._view, self._table, self._packs = view, table, packs
+        self._view, self._table, self.packs = view, table, packs
         self._growth, self._max_threads = growth, max_threads
         # The row and the first element of the pack that was read last, and the pack itself. One tuple, so that
         # other threads never see a row with the pack of another one.
@@ -154,7 +154,7 @@ class Loader:
         location, size = self._table.pack_at(row)
         if state == VALUE and size <= WHOLE:
             return self._value_of(index, location)
-        payload = self._packs.payload(location, size, index - location.first)
+        payload = self.packs.payload(location, size, index - location.first)
         child = self._view.child_of(index, location.round)
         place = self._view.place(index, child)
         if state == FAILURE:
@@ -180,7 +180,7 @@ class Loader:
 
     def _value_of(self, index: int, location: Location) -> Outcome:
         """Return a value from a pack that is read whole: the common case, and fast for millions of values."""
-        loaded = self._packs.loaded(location)
+        loaded = self.packs.loaded(location)
         self._last = self._table.row(index), location.first, loaded
         return self._value_in(loaded, index, location.first)
 
@@ -223,7 +223,7 @@ class Loader:
     def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
         """Return a part with its pack, or for a large pack, with its values."""
         if part.size <= WHOLE:
-            return part, self._packs.loaded(part.location)
+            return part, self.packs.loaded(part.location)
         return part, [self._value(part.location.first + position) for position in part.positions]
 
     def _value(self, index: int) -> Any:

@@ -7,6 +7,7 @@ results when a caller asks for them.
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -167,6 +168,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
                     collector.cancel_elements()
                 finally:
                     cancelled = self._cancel() if self._table.any_in(CANCELLED) else not collector.complete()
+                    collector.release()
             return cancelled
 
     def _cancel(self) -> bool:
@@ -313,17 +315,25 @@ def empty_map() -> MapFuture:
 
 @dataclass(frozen=True)
 class Collection:
-    """A future of a map with its parts. `BatchJob` reads the parts, which the future does not show."""
+    """The parts of a collected map that its `BatchJob` keeps.
+
+    The future is not among them once it has ended. Otherwise each job of a knot would keep its results in memory.
+    """
 
     table: ElementTable
-    packs: Packs
     collector: Collector
-    future: MapFuture
+    _future: weakref.ReferenceType[MapFuture]
+
+    @property
+    def future(self) -> MapFuture | None:
+        """The future of the map; None if it has ended and nobody holds it."""
+        return self._future()
 
     @property
     def ended(self) -> bool:
         """Whether the future has ended."""
-        return self.future.done()
+        future = self.future
+        return future is None or future.done()
 
 
 def collect(
@@ -335,8 +345,8 @@ def collect(
     how_to_return: str = "",
     progress: Progress | None = None,
     earlier: Collection | None = None,
-) -> Collection:
-    """Start to collect the results of a run, and return the future with its parts.
+) -> tuple[Collection, MapFuture]:
+    """Start to collect the results of a run, and return the collection and its future.
 
     Parameters
     ----------
@@ -355,7 +365,8 @@ def collect(
     """
     manifest = view.run.manifest
     table = earlier.table.reopened() if earlier else ElementTable(manifest.count)
-    packs = earlier.packs if earlier else Packs(view)
+    earlier_future = earlier.future if earlier else None
+    packs = Packs(view) if earlier_future is None else earlier_future._loader.packs
     collector = Collector(
         view,
         table,
@@ -368,4 +379,4 @@ def collect(
     )
     kind = ReducedFuture if manifest.gather else MapFuture
     future = kind(collector, table, Loader(view, table, packs, growth, max_threads), job)
-    return Collection(table, packs, collector, future)
+    return Collection(table, collector, weakref.ref(future)), future

@@ -267,23 +267,28 @@ class BatchJob:
     def future(self, progress: Progress | None = None) -> MapFuture:
         """Return the future of the list of results, or of the one value of a `reduce`.
 
-        Repeated calls return the same future. A new one takes its place after a retry, after the future was
-        cancelled, and after it gave up because the cloud did not answer.
+        Repeated calls return the same future, as long as it has not ended or a caller holds it. A new one takes its
+        place after a retry, after the future was cancelled, and after it gave up because the cloud did not answer.
         """
-        return self._ensure_collection(progress).future
+        with self._view.lock:
+            collection, future = self._ensure_collection(progress)
+            return self._collect(progress, collection) if future is None else future
 
-    def _ensure_collection(self, progress: Progress | None = None) -> Collection:
-        """Return the collection in this session, or start one."""
+    def _ensure_collection(self, progress: Progress | None = None) -> tuple[Collection, MapFuture | None]:
+        """Return the collection in this session, or start one. Return its future too, unless nobody holds it."""
         # The lock covers the search for rounds and the new future: a future serves only the rounds that its collector
         # knew when it ended.
         with self._view.lock:
             collection = self._current_collection()
+            future = collection.future if collection else None
             ended_badly = collection is not None and collection.ended and collection.table.without_value > 0
             has_new_rounds = (ended_badly or collection is None) and not self._is_new and self._view.refresh()
             self._is_new = False
             if collection is None or has_new_rounds or collection.table.any_in(GIVEN_UP, CANCELLED):
-                collection = self._collection = self._collect(progress, collection)
-            return collection
+                future = self._collect(progress, collection)
+                collection = self._collection
+            assert collection is not None
+            return collection, future
 
     def _current_collection(self) -> Collection | None:
         """Return the collection in this session; None before the first, or after a newer round."""
@@ -294,10 +299,11 @@ class BatchJob:
         )
         return None if is_outdated else collection
 
-    def _collect(self, progress: Progress | None = None, earlier: Collection | None = None) -> Collection:
+    def _collect(self, progress: Progress | None = None, earlier: Collection | None = None) -> MapFuture:
+        """Start a new collection, and return its future."""
         view, retry = self._open()
         how = f"Find it in any session: cloudknot.Knot(name={self.manifest.knot!r}).jobs."
-        return collect(
+        self._collection, future = collect(
             view,
             retry,
             self,
@@ -306,6 +312,7 @@ class BatchJob:
             progress=progress,
             earlier=earlier,
         )
+        return future
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the result in a coroutine."""
@@ -386,8 +393,9 @@ class BatchJob:
                     if ended.table.without_value:
                         self._retry.submit(ended.table, changes, chunksize)
                         line = progress_line(self.manifest.knot, self.manifest.count, progress)
-                        ended = self._collection = self._collect(line, ended)
-                    return ended.future
+                        return self._collect(line, ended)
+                    future = ended.future
+                    return self._collect(None, ended) if future is None else future
 
     def _wait_until_ended(self) -> Collection:
         """Return a collection with an outcome for every element. Wait only for jobs that are stopping.
@@ -399,7 +407,7 @@ class BatchJob:
         CloudError
             The cloud does not answer.
         """
-        collection = self._ensure_collection()
+        collection, future = self._ensure_collection()
         # A cancelled map may have stored more results than its future knows, so it is collected once more. The
         # collector is asked because the last element ends a moment before the future does.
         if not collection.collector.complete() or collection.table.any_in(CANCELLED):
@@ -410,10 +418,12 @@ class BatchJob:
                     "retry_failed() again."
                 )
             with self._view.lock:
-                if collection.future.cancelled() and collection is self._current_collection():
-                    self._collection = self._collect()
+                if future is not None and future.cancelled() and collection is self._current_collection():
+                    self._collect()
                 collection = self._current_collection() or collection
-            collection.future.exception()
+                future = collection.future
+            if future is not None:
+                future.exception()
         if collection.table.any_in(GIVEN_UP):
             # The cloud did not answer, so these elements may have results: running them again could cost twice.
             error = collection.table.given_up_with

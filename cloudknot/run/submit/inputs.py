@@ -149,16 +149,16 @@ class _Head:
         total, stride, count = len(self._data), max(self._sizes), len(self._sizes)
         return stride if stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) else 0
 
-    def padded(self, stride: int) -> bytes | bytearray:
+    def padded(self, stride: int) -> bytes:
         """Return all elements, each padded to ``stride`` bytes."""
         if stride * len(self._sizes) == len(self._data):
-            return self._data
+            return bytes(self._data)
         padded, start = bytearray(stride * len(self._sizes)), 0
         with memoryview(self._data) as view:
             for number, size in enumerate(self._sizes):
                 padded[number * stride : number * stride + size] = view[start : start + size]
                 start += size
-        return padded
+        return bytes(padded)
 
     def drain(self) -> Iterator[Pieces]:
         """Yield all elements in order, and free the buffer after the last one."""

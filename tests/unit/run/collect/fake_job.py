@@ -111,7 +111,7 @@ class FakeJob:
 
 def future_of(job, **choices):
     """Start a collector for a fake job and return the future of its map."""
-    return collect(job, job, job, **choices).future
+    return collect(job, job, job, **choices)[1]
 
 
 class Odd(Exception):

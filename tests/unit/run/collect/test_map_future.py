@@ -270,10 +270,10 @@ def test_map_and_element_futures_return_same_objects(submit):
 
 def test_future_reads_results_again_that_exceed_cache(submit):
     job, future = submit(lambda x: bytes(1000), range(20))
-    future._loader._packs._room = 5000
+    future._loader.packs._room = 5000
     job.finish(*range(20))
     assert [len(element.result(LONG)) for element in future] == [1000] * 20
-    assert future._loader._packs._used <= 5000
+    assert future._loader.packs._used <= 5000
     assert future.result(LONG) == [bytes(1000)] * 20
 
 
