@@ -166,9 +166,12 @@ class Cloud:
         """Return this cloud with its inputs and results in another bucket."""
         # The bucket is part of a knot, not of a session: with other settings, a session must find the knot's jobs, and
         # its maps must go where the jobs may read.
-        if bucket == self.bucket:
+        # Not ``self.bucket``, which may have to ask AWS for the account first.
+        if bucket == (self.chosen_bucket or self.__dict__.get("bucket")):
             return self
         if bucket not in self._in_buckets:
+            # Before the copy, so that both share it.
+            _ = self.door
             twin = copy(self)
             twin._bucket = bucket
             for name in ("bucket", "storage"):

@@ -9,7 +9,6 @@ from tests.helpers.counting import CountingCloud
 
 CHOICES = {"name": "calls", "pars_policies": "AmazonS3FullAccess", "aws_resource_tags": {"Project": "calls"}}
 REUSED = {
-    "sts:get_caller_identity": 1,
     "cloudformation:describe_stacks calls-cloudknot": 1,
     "cloudformation:describe_stacks default-cloudknot-pars": 1,
     "ecr:describe_repositories": 1,
@@ -25,6 +24,7 @@ FUNCTION_CHANGED = {
 }
 CREATED = {
     **REUSED,
+    "sts:get_caller_identity": 1,
     "iam:list_policies Local": 1,
     "iam:list_policies AWS": 1,
     "iam:list_roles": 1,
