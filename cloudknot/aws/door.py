@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, translate
 from cloudknot.aws.s3.timestamps import parse_quickly
+from cloudknot.aws.s3.transfer import add_transfer_methods
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_botocore_error
@@ -165,6 +166,7 @@ class Door:
 
         session = _isolated_session() if self._isolated else get_session()
         parse_quickly(session)
+        add_transfer_methods(session)
         given = self._session_arguments.get
         for variable, value in (("profile", given("profile_name")), ("region", given("region_name"))):
             if value is not None:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.worker.s3.limits import PART_SIZE
@@ -151,14 +151,15 @@ class _Head:
 
     def padded(self, stride: int) -> bytes:
         """Return all elements, each padded to ``stride`` bytes."""
+        # boto3 takes a bytearray too, without a copy.
         if stride * len(self._sizes) == len(self._data):
-            return bytes(self._data)
+            return cast(bytes, self._data)
         padded, start = bytearray(stride * len(self._sizes)), 0
         with memoryview(self._data) as view:
             for number, size in enumerate(self._sizes):
                 padded[number * stride : number * stride + size] = view[start : start + size]
                 start += size
-        return bytes(padded)
+        return cast(bytes, padded)
 
     def drain(self) -> Iterator[Pieces]:
         """Yield all elements in order, and free the buffer after the last one."""

@@ -3,6 +3,7 @@
 The embedded cloud injects the faults. A fake connection stands for the network to AWS.
 """
 
+import io
 from datetime import UTC, datetime
 
 import pytest
@@ -189,3 +190,17 @@ def test_reader_without_credentials_sends_no_request(cloud):
     before = get_object_requests(cloud)
     assert PlainRequests(Session(), cloud.client("s3"), "test").get(cloud.bucket, "beside", {}) is None
     assert get_object_requests(cloud) == before
+
+
+def test_public_client_has_transfer_methods_of_boto3(cloud, tmp_path):
+    cloud.storage.ensure_bucket({})
+    source, target, client = tmp_path / "source", tmp_path / "target", cloud.client("s3")
+    source.write_bytes(b"movie")
+    client.upload_file(str(source), cloud.bucket, "movie")
+    client.copy({"Bucket": cloud.bucket, "Key": "movie"}, cloud.bucket, "second")
+    client.download_file(Bucket=cloud.bucket, Key="second", Filename=str(target))
+    assert target.read_bytes() == b"movie"
+    with target.open("wb") as file:
+        client.upload_fileobj(io.BytesIO(b"other"), cloud.bucket, "movie")
+        client.download_fileobj(cloud.bucket, "movie", file)
+    assert target.read_bytes() == b"other"

@@ -140,6 +140,11 @@ def test_session_on_aws_loads_no_module_of_embedded_cloud():
     assert embedded_cloud_modules(AWS_SESSION) == []
 
 
+def test_clients_load_botocore_without_boto3():
+    code = AWS_SESSION.replace(LOADED, 'print(sorted({"boto3", "botocore", "s3transfer"}.intersection(sys.modules)))')
+    assert embedded_cloud_modules(code.replace('"sts"', '"s3"')) == ["botocore"]
+
+
 def test_embedded_cloud_package_loads_its_modules_on_first_use():
     assert embedded_cloud_modules(f"import sys, cloudknot.local; {LOADED}") == ["cloudknot.local"]
     parts = embedded_cloud_modules(f"import sys, cloudknot.local; cloudknot.local.LocalCloud; {LOADED}")
