@@ -5,19 +5,17 @@ botocore is imported when the first client is created, so that ``import cloudkno
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, translate
-from cloudknot.aws.s3.timestamps import parse_quickly
-from cloudknot.aws.s3.transfer import add_transfer_methods
+from cloudknot.aws.sdk.timestamps import parse_quickly
+from cloudknot.aws.sdk.transfer import add_transfer_methods
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_botocore_error
@@ -25,7 +23,6 @@ from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_bot
 if TYPE_CHECKING:
     from botocore.client import BaseClient
     from botocore.config import Config
-    from botocore.loaders import Loader
     from botocore.session import Session
     from types_boto3_s3 import S3Client
 
@@ -44,48 +41,6 @@ FIRST_PATIENCE = 3.0
 """Seconds for which a call to a server that has never answered is repeated."""
 NAP = 0.1
 """Seconds between two checks of the main thread during a pause."""
-ENDPOINT_PREFIXES = frozenset(("api.ecr", "batch", "cloudformation", "ec2", "ecr", "iam", "logs", "s3", "sts"))
-"""The services of `cloudknot.aws.clients`, by their names in botocore's list of endpoints."""
-_DOCUMENTATION = re.compile(rb'"documentation"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"')
-
-
-@cache
-def _loader(paths: str) -> Loader:
-    """Return the loader of service descriptions that all sessions of this process share."""
-    # The loader caches the descriptions that it has decoded. A loader for each `Cloud` would take a fifth of a second
-    # and many megabytes each time.
-    from botocore.loaders import JSONFileLoader, create_loader
-
-    class Files(JSONFileLoader):
-        """The files of service descriptions, of which only the parts that calls need are kept."""
-
-        def load_file(self, file_path: str) -> Any:
-            return _load_description(file_path)
-
-    loader = create_loader(paths or None)
-    loader.file_loader = Files()
-    return loader
-
-
-def _load_description(path: str) -> Any:
-    """Return the content of a botocore data file, named without its ending; None if there is no such file."""
-    import gzip
-
-    for ending, open_file in ((".json", open), (".json.gz", gzip.open)):
-        if os.path.isfile(path + ending):
-            with open_file(path + ending, "rb") as file:
-                text = _DOCUMENTATION.sub(b'"documentation":""', file.read())
-            # Plain dicts, where botocore makes OrderedDicts, which are twice as large.
-            return json.loads(text, object_pairs_hook=_own_services if path.endswith("endpoints") else None)
-    return None
-
-
-def _own_services(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object in botocore's list of endpoints, without the services that cloudknot does not call."""
-    found = dict(pairs)
-    if "services" in found:
-        found["services"] = {name: found["services"][name] for name in found["services"].keys() & ENDPOINT_PREFIXES}
-    return found
 
 
 def _isolated_session() -> Session:
@@ -158,11 +113,13 @@ class Door:
                 self._session = self._make_session()
             return self._session
 
-    def _make_session(self) -> Session:
+    def _make_session(self, has_own_loader: bool = False) -> Session:
         # Not a session of boto3: besides one of botocore, it loads the resource API and s3transfer, which take several
         # megabytes.
         from botocore.exceptions import BotoCoreError
         from botocore.session import get_session
+
+        from cloudknot.aws.sdk.descriptions import shared_loader
 
         session = _isolated_session() if self._isolated else get_session()
         parse_quickly(session)
@@ -174,9 +131,11 @@ class Door:
         if (key := given("aws_access_key_id")) and (secret := given("aws_secret_access_key")):
             session.set_credentials(key, secret, given("aws_session_token"))
         try:
-            session.register_component("data_loader", _loader(session.get_config_variable("data_path") or ""))
+            paths = session.get_config_variable("data_path") or ""
         except BotoCoreError as error:
             raise translate(error, "session") from error
+        if not has_own_loader:
+            session.register_component("data_loader", shared_loader(paths))
         return session
 
     def client(self, service: str) -> BaseClient:
@@ -222,7 +181,11 @@ class Door:
             raise translate(error, service) from error
 
     def _new_client(self, service: str, config: Config) -> BaseClient:
-        client: BaseClient = self.session().create_client(service, endpoint_url=self._endpoint_url, config=config)
+        from cloudknot.aws.sdk.descriptions import SERVICES
+
+        # The public `Cloud.client` makes clients of any service.
+        session = self.session() if service in SERVICES else self._make_session(has_own_loader=True)
+        client: BaseClient = session.create_client(service, endpoint_url=self._endpoint_url, config=config)
         return client
 
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from cloudknot.aws.regions import check_region, is_on_by_default
+from cloudknot.aws.sdk.regions import check_region, is_on_by_default
 from cloudknot.errors import (
     ClockSkewError,
     CloudError,

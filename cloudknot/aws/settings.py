@@ -125,7 +125,7 @@ def set_region(region: str = config.DEFAULT_REGION) -> None:
     RegionException
         AWS has no such region. The message lists near matches.
     """
-    from cloudknot.aws.regions import check_region
+    from cloudknot.aws.sdk.regions import check_region
 
     config.save({"region": check_region(region)})
 

@@ -28,7 +28,7 @@ def permissions(
 
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.permissions import policies
-    from cloudknot.aws.regions import partition_of
+    from cloudknot.aws.sdk.regions import partition_of
     from cloudknot.options import config
 
     if account and not re.fullmatch(r"\d{12}", account):

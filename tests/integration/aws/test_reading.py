@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudknot as ck
-from cloudknot.aws.s3.timestamps import parse_quickly
+from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
 from cloudknot.local import Faults, FaultSwitches
 from cloudknot.worker.s3.plain_requests import PlainRequests

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cloudknot.aws.permissions.denials import action_of, advice
 from cloudknot.aws.permissions.policies import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
 from cloudknot.aws.permissions.statements import GRANTS, LEVELS
-from cloudknot.aws.regions import partition_of
+from cloudknot.aws.sdk.regions import partition_of
 from cloudknot.cli.main import main
 from cloudknot.deploy.cloudformation import template
 from cloudknot.errors import CloudknotInputError

@@ -1,0 +1,1 @@
+"""Changes to botocore that save memory and time, and the regions that it knows."""
