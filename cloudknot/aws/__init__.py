@@ -1,7 +1,7 @@
-"""Calls to AWS. This is the only package of the client that may import boto3.
+"""Calls to AWS. This is the only package of the client that may import botocore and boto3.
 
 `Cloud` describes where cloudknot runs. `Door` makes the calls, retries them and translates their errors. The first
-call loads boto3. An import of this package does not.
+call loads botocore. An import of this package does not.
 """
 
 from importlib import import_module

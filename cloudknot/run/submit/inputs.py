@@ -150,7 +150,7 @@ class _Head:
         return stride if stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) else 0
 
     def padded(self, stride: int) -> bytes:
-        """Return all elements, each padded to ``stride`` bytes."""
+        """Return all elements, each padded to ``stride`` bytes, and free the buffer."""
         # boto3 takes a bytearray too, without a copy.
         if stride * len(self._sizes) == len(self._data):
             return cast(bytes, self._data)
@@ -159,6 +159,7 @@ class _Head:
             for number, size in enumerate(self._sizes):
                 padded[number * stride : number * stride + size] = view[start : start + size]
                 start += size
+        self._data = bytearray()
         return cast(bytes, padded)
 
     def drain(self) -> Iterator[Pieces]:
