@@ -211,11 +211,11 @@ def run_task(request: ForkRequest) -> int:
     os.setpgid(0, 0)
     _redirect(request["output"])
     os.chdir(request["directory"])
-    # Only the task's own variables: nothing of the server's environment may leak into a job.
-    os.environ.clear()
-    os.environ.update({**imported_variables, **request["environment"]})
+    zone = os.environ.get("TZ")
+    _set_environment({**imported_variables, **request["environment"]})
     # The C library reads TZ only once by itself.
-    time.tzset()
+    if os.environ.get("TZ") != zone:
+        time.tzset()
     command = request["command"]
     if tuple(command[: len(WORKER)]) == WORKER:
         return run_worker(command[len(WORKER) :])
@@ -245,6 +245,17 @@ def run_worker(arguments: Sequence[str]) -> int:
         return int(code or 0)
     print(code, file=sys.stderr)
     return 1
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    """Give this process exactly these environment variables."""
+    # Nothing of the server's environment may leak into a job. Most variables are the same, and setting one copies
+    # memory that the child shares with the fork server.
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    for name, value in variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _reseed() -> None:
