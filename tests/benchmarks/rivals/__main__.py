@@ -65,7 +65,7 @@ def _run(turn: Turn) -> Outcome:
     start = time.perf_counter()
     outcome = run_turn(turn)
     work = ", ".join(
-        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {m.cpu_seconds or math.nan:.2f} s"
+        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {math.nan if m.cpu_seconds is None else m.cpu_seconds:.2f} s"
         for m in outcome.measurements
     )
     print(
