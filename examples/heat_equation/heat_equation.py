@@ -101,11 +101,11 @@ def measure(knot: ck.Knot, chunksize: int, plates: Sequence[Plate]) -> Timing:
     return Timing(chunksize, len(plates), plates[0][0], round(seconds, 4), cpu_seconds)
 
 
-def describe_run(repeats: int) -> dict[str, str | int | float]:
+def describe_run(cloud: ck.Cloud, repeats: int) -> dict[str, str | int | float]:
     """Return facts for the figures. The load shows how many other processes kept the machine busy before the run."""
     return {
         "date": date.today().isoformat(),
-        "cloud": "embedded cloud" if os.environ.get("CLOUDKNOT_CLOUD") == "local" else "AWS Batch",
+        "cloud": "embedded cloud" if isinstance(cloud, ck.LocalCloud) else "AWS Batch",
         "cores": os.cpu_count() or 0,
         "load": round(os.getloadavg()[0], 1),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -116,10 +116,10 @@ def describe_run(repeats: int) -> dict[str, str | int | float]:
 
 def run(sweeps: Sequence[str], plan: Plan, output: Path) -> None:
     """Measure the sweeps, and write the times of each to its own file."""
-    facts = describe_run(plan.repeats)
     start = time.perf_counter()
     knot = ck.Knot(name="heat-equation", func=timed_solve)
     print(f"The knot was ready after {time.perf_counter() - start:.1f} s.")
+    facts = describe_run(knot.cloud, plan.repeats)
     measure(knot, 1, [(SMALL, 100.0)])  # On AWS, this starts the first machine.
     for name in sweeps:
         timings = []
