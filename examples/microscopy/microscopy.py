@@ -59,7 +59,8 @@ def chosen_cloud() -> ck.Cloud:
 
 
 def packages(cloud: ck.Cloud) -> list[str]:
-    """Return the Debian packages for the image. Processes of the embedded cloud use those of this machine instead."""
+    """Return the Debian packages for the image. Jobs that are processes use those of this machine instead."""
+    # A cloud without a store of its own has its images in a registry, for containers.
     if cloud.image_store is None:
         return ["jython", "libij-java"]
     missing = [path for path in JARS if not Path(path).exists()] + ["java"] * (shutil.which("java") is None)

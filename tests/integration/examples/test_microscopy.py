@@ -55,8 +55,10 @@ def check(ended):
 
 @pytest.mark.examples
 @pytest.mark.usefixtures("imagej", "libraries")
+@pytest.mark.timeout(600)
 def test_script_finds_true_particles_with_imagej_of_machine(example):
-    check(example(*SCRIPT, MPLBACKEND="agg"))
+    # The first run installs the Python packages of the jobs.
+    check(example(*SCRIPT, MPLBACKEND="agg", timeout=580))
 
 
 @pytest.mark.examples
@@ -65,6 +67,14 @@ def test_script_finds_true_particles_with_imagej_of_machine(example):
 def test_script_finds_true_particles_in_containers(docker_example):
     # The first build installs Java and the Python packages.
     check(docker_example(*SCRIPT, MPLBACKEND="agg", timeout=880))
+
+
+@pytest.mark.examples
+@pytest.mark.usefixtures("libraries")
+def test_script_names_missing_java(shell, folder, programs):
+    ended = shell("python", "microscopy.py", "--quick", directory=folder("microscopy"), PATH=str(programs))
+    assert ended.code == 1
+    assert re.fullmatch(r".*java not found\. .* apt install jython libij-java\n", ended.stderr)
 
 
 @pytest.mark.parametrize("across", [1, 2, 3])
