@@ -6,7 +6,6 @@ python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -65,7 +64,7 @@ def _run(turn: Turn) -> Outcome:
     start = time.perf_counter()
     outcome = run_turn(turn)
     work = ", ".join(
-        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {math.nan if m.cpu_seconds is None else m.cpu_seconds:.2f} s"
+        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {_shown(m.cpu_seconds)}"
         for m in outcome.measurements
     )
     print(
@@ -76,6 +75,10 @@ def _run(turn: Turn) -> Outcome:
         flush=True,
     )
     return outcome
+
+
+def _shown(seconds: float | None) -> str:
+    return "dropped" if seconds is None else f"{seconds:.2f} s"
 
 
 def _installed(contestant: str) -> bool:
