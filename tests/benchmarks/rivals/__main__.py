@@ -6,6 +6,7 @@ python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ def main() -> None:
         return
     sizes = QUICK if arguments.quick else FULL
     adopt_orphans()
+    # An exception ends the processes of the running turn. The signal alone would leave them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     contestants = [name for name in arguments.only if _installed(name)]
     results = measure(arguments.workload, contestants, sizes, arguments.rounds or sizes.rounds)
     print(render(results))
