@@ -28,6 +28,9 @@ PACKAGES = frozenset(
 # None of them seeds a generator of random numbers in compiled code at its import. All children would share its state,
 # and Python could not see it. The fork server finds all other obstacles itself.
 
+LARGEST_PICKLE = 4 * 1024 * 1024
+"""Bytes. The parser takes a second for some megabytes, and longer than the imports of all jobs for more."""
+
 Imports = dict[str, set[str]]
 """Names that are imported from modules, by the module."""
 
@@ -48,7 +51,7 @@ def imports_of(image: Path) -> Imports:
 def _all_imports(program: Path) -> Iterator[tuple[str, Iterable[str]]]:
     pickled = program / "function.pkl"
     # A script runs in an interpreter of its own.
-    if not pickled.is_file():
+    if not pickled.is_file() or pickled.stat().st_size > LARGEST_PICKLE:
         return
     for module in _pickled_modules(pickled.read_bytes()):
         yield module, ()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
 from cloudknot.local.runners.fork_server_client import ForkServerClient, ForkServerFailed
-from cloudknot.local.runners.imports import imports_of
+from cloudknot.local.runners.imports import Imports, imports_of
 
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import Message
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"\w[\w.-]{0,127}")
 _INHERITED = ("LANG", "LC_ALL", "TZ")
-_NO_IMPORT_READS = ("AWS_BATCH_", "CLOUDKNOT_")
+_NO_IMPORT_READS = ("AWS_", "CLOUDKNOT_")
 """Prefixes of the variables that may differ between a fork server with imports and its tasks."""
 
 
@@ -56,8 +56,8 @@ class _Kind(NamedTuple):
 
     tag: str
     role: str | None
-    imports: bool
-    """Whether the fork server makes the imports that all of these tasks make."""
+    variables: frozenset[tuple[str, str]]
+    """The own variables of these tasks that an import may read. Empty if the fork server makes no imports."""
 
 
 class ProcessRunner:
@@ -90,6 +90,7 @@ class ProcessRunner:
         self._credentials, self._on_output = credentials, on_output
         self._lock = threading.Lock()
         self._fork_servers: dict[_Kind, ForkServerClient] = {}
+        self._imports: dict[str, Imports] = {}
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # For slow work that the caller of start must not wait for: launching a fork server, deleting a directory.
@@ -102,7 +103,8 @@ class ProcessRunner:
             if self._closed:
                 return
             self._tasks[task.id] = running
-            server = self._fork_servers.get(self._kind(task))
+            known = _tag(task.image) in self._imports
+            server = self._fork_servers.get(self._kind(task)) if known else None
             if server is not None and server.alive:
                 # Assigned under the lock. From here on the fork server is busy, and is not closed as an idle one.
                 running.fork_server = server
@@ -153,23 +155,17 @@ class ProcessRunner:
 
     def _fork_server(self, task: Task) -> ForkServerClient:
         """Return the fork server of a task, launched if none runs."""
+        directory = self._image(task)
         kind = self._kind(task)
-        tag, role = kind.tag, kind.role
         with self._lock:
             server = self._fork_servers.get(kind)
         if server is not None and server.alive:
             return server
-        directory = self._images / tag
-        if not _TAG.fullmatch(tag) or not directory.is_dir():
-            raise ForkServerFailed(
-                f"CannotPullContainerError: image {task.image} not found: {directory} does not exist"
-            )
         self._close_idle_fork_servers()
-        variables = {**self._variables, **self._credentials(role)}
-        environment = {"PATH": self._path(directory), "HOME": str(directory), **variables}
-        log = self._scratch / f"{tag}.fork-server.log"
-        imports = imports_of(directory) if kind.imports else {}
-        server = ForkServerClient(directory, log, environment, imports, self._on_message)
+        home = {"PATH": self._path(directory), "HOME": str(directory)}
+        environment = {**home, **self._variables, **self._credentials(kind.role), **dict(kind.variables)}
+        log = self._scratch / f"{kind.tag}.fork-server.log"
+        server = ForkServerClient(directory, log, environment, self._imports[kind.tag], self._on_message)
         with self._lock:
             if not self._closed:
                 self._fork_servers[kind] = server
@@ -177,11 +173,25 @@ class ProcessRunner:
         server.close()
         raise ForkServerFailed("CannotStartContainerError: the cloud is being stopped")
 
+    def _image(self, task: Task) -> Path:
+        """Return the directory of a task's image, after a look at its imports."""
+        tag = _tag(task.image)
+        directory = self._images / tag
+        if not _TAG.fullmatch(tag) or not directory.is_dir():
+            raise ForkServerFailed(
+                f"CannotPullContainerError: image {task.image} not found: {directory} does not exist"
+            )
+        if tag not in self._imports:
+            self._imports[tag] = imports_of(directory)
+        return directory
+
     def _kind(self, task: Task) -> _Kind:
-        variables = task.environment.items()
-        # An import may read any other variable, for example OMP_NUM_THREADS. Such a task makes its own imports.
-        own = {name for name, value in variables if self._variables.get(name) != value}
-        return _Kind(_tag(task.image), task.role, imports=all(name.startswith(_NO_IMPORT_READS) for name in own))
+        """Return the kind of a task whose image `_image` has looked at."""
+        tag = _tag(task.image)
+        own = task.environment.items() if self._imports[tag] else ()
+        # An import may read them, for example OMP_NUM_THREADS. On AWS, too, they are set before Python starts.
+        variables = ((name, value) for name, value in own if not name.startswith(_NO_IMPORT_READS))
+        return _Kind(tag, task.role, frozenset(variables))
 
     def _close_idle_fork_servers(self) -> None:
         """Make room for one more fork server."""
