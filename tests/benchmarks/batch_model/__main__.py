@@ -75,7 +75,7 @@ def main() -> None:
         output.mkdir(parents=True, exist_ok=True)
         written = [
             figures.draw_paper(second, third, output),
-            figures.draw_chunks(chunked_second, chunked_third, output),
+            figures.draw_chunks(chunked_second, chunked_third, scale.several, output),
             figures.draw_sweep(sweeps, scale.many, output),
         ]
         print("\nFigures:", *written, sep="\n  ")

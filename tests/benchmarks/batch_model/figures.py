@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tests.benchmarks.batch_model import paper
 from tests.benchmarks.batch_model.constants import LambdaConstants
-from tests.benchmarks.batch_model.experiments import Series, Sweep
+from tests.benchmarks.batch_model.experiments import STRESS, Series, Sweep
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -43,6 +43,15 @@ PAPER = {
     "custom": (ORANGE, "cloudknot, custom settings"),
     "pywren": (GREEN, "PyWren"),
 }
+CHUNKS = {
+    "chunksize=1": (BLUE, "-", "chunksize=1, as in the paper"),
+    "default": (RED, "--", "no chunksize"),
+    "auto": (ORANGE, "--", 'chunksize="auto"'),
+    "even": (GREY, "-", "a chunk for each of 64 slots"),
+    "chunksize=5": (GREY, "-", "chunksize=5"),
+    "pywren": (GREEN, "-", "PyWren"),
+}
+"""Colour, dashes and label of each line. Dashes keep a line visible that lies on another."""
 NOTE = "Model of AWS Batch and Lambda, not a measurement."
 
 
@@ -53,7 +62,7 @@ def draw_paper(second: Mapping[str, Series], third: Mapping[str, Series], folder
         for axes, series, published in ((left, second, paper.FIGURE_2), (right, third, paper.FIGURE_3)):
             for name, line in series.items():
                 colour, label = PAPER[name]
-                _band(axes, line, colour, label)
+                _band(axes, line, colour, label if axes is left else "_hidden")
                 points = published[name]
                 axes.plot(*_columns(points), "o", color=colour, mfc="white", ms=4.5, mew=1.2, zorder=4)
             _time_axis(axes)
@@ -63,34 +72,24 @@ def draw_paper(second: Mapping[str, Series], third: Mapping[str, Series], folder
         right.set(title="Figure 3: five temperatures", xlabel="points along a side of the grid")
         _limit(right, third["pywren"])
         left.legend(loc="upper left", frameon=False)
+        right.legend(loc="lower right", frameon=False)
         return _save(figure, folder / "batch_model_paper.svg")
 
 
-def draw_chunks(second: Mapping[str, Series], third: Mapping[str, Series], folder: Path) -> Path:
-    """Draw the paper's figures with several chunk sizes."""
-    left_lines = {
-        "chunksize=1": (BLUE, "-", "chunksize=1, as in the paper"),
-        "default": (RED, "--", "no chunksize, as today"),
-        "auto": (ORANGE, "-", 'chunksize="auto"'),
-        "even": (GREY, "-", "a chunk for each of 64 slots"),
-        "pywren": (GREEN, "-", "PyWren"),
-    }
-    right_lines = {
-        "several, chunksize=1": (BLUE, "-", "1,000 temperatures, chunksize=1"),
-        "several, auto": (ORANGE, "-", '1,000 temperatures, "auto"'),
-        "several, pywren": (GREEN, "-", "1,000 temperatures, PyWren"),
-        "five, chunksize=1": (BLUE, ":", "5 temperatures, chunksize=1"),
-        "five, auto": (ORANGE, ":", '5 temperatures, "auto"'),
-        "five, chunksize=5": (GREY, ":", "5 temperatures, chunksize=5"),
+def draw_chunks(second: Mapping[str, Series], third: Mapping[str, Series], several: int, folder: Path) -> Path:
+    """Draw the paper's figures with several chunk sizes: figure 3 with ``several`` temperatures and with five."""
+    grids = {
+        name: {key.removeprefix(f"{name}, "): line for key, line in third.items() if key.startswith(f"{name}, ")}
+        for name in ("several", "five")
     }
     with mpl.rc_context(STYLE):
-        figure, (left, right) = _figure(f"{NOTE} Default settings, warm machines.")
-        for axes, series, styles in ((left, second, left_lines), (right, third, right_lines)):
-            for name, (colour, dashes, label) in styles.items():
-                x, y = _defined(series[name])
-                axes.plot(x, y, dashes, color=colour, label=label)
+        figure, (left, middle, right) = _figure(f"{NOTE} Default settings, warm machines.", columns=3)
+        for axes, series in ((left, second), (middle, grids["several"]), (right, grids["five"])):
+            for name, line in series.items():
+                colour, dashes, label = CHUNKS[name]
+                axes.plot(*_defined(line), dashes, color=colour, label=label)
             _time_axis(axes)
-        _powers(left, second["auto"].x)
+        _powers(left, second["auto"].x, step=4)
         left.axvline(10_000, color=GREY, lw=0.8)
         left.annotate(
             "10,000 children:\nBatch's limit",
@@ -100,13 +99,13 @@ def draw_chunks(second: Mapping[str, Series], third: Mapping[str, Series], folde
             ha="right",
             color=GREY,
         )
-        left.set(title="Figure 2: 10 \u00d7 10 grid, 8 ms an element", xlabel="arguments", ylabel="time")
-        _sides(right, third["five, auto"].x)
-        right.set(title="Figure 3: larger grids", xlabel="points along a side of the grid")
-        for axes in (left, right):
+        left.set(title="Figure 2: 8 ms an element", xlabel="arguments", ylabel="time")
+        for axes, count in ((middle, several), (right, paper.TEMPERATURES)):
+            _sides(axes, third["five, auto"].x)
+            axes.set(title=f"Figure 3: {count:,} temperatures", xlabel="points along a side of the grid")
+        for axes in (left, middle, right):
+            axes.set_ylim(1.8, 150_000)
             axes.legend(loc="upper left", frameon=False, fontsize=8)
-        left.set_ylim(top=40_000)
-        right.set_ylim(top=150_000)
         return _save(figure, folder / "batch_model_chunksize.svg")
 
 
@@ -114,15 +113,15 @@ def draw_sweep(sweeps: Mapping[str, Sweep], count: int, folder: Path) -> Path:
     """Draw time and cost over the chunk size, with and without Spot losses."""
     with mpl.rc_context(STYLE):
         figure, (left, right) = _figure(
-            f'{NOTE} Default settings, warm machines. Diamonds: the choice of chunksize="auto".'
+            f'{NOTE} 64 warm machines. On Spot: {STRESS:g} loss per machine and hour. Diamonds: chunksize="auto".'
         )
         for (name, sweep), colour in zip(sweeps.items(), (GREEN, BLUE, ORANGE), strict=True):
             left.plot(sweep.chunksizes, sweep.seconds, color=colour, label=f"{name} an element")
-            left.plot(*_pairs(sweep.chunksizes, sweep.spot_seconds), ":", color=colour)
+            spot = f"{name} an element, on Spot"
+            left.plot(*_pairs(sweep.chunksizes, sweep.spot_seconds), ":", color=colour, label=spot)
             right.plot(sweep.chunksizes, sweep.vcpu_hours, color=colour)
             for axes, value in ((left, sweep.automatic_seconds), (right, sweep.automatic_vcpu_hours)):
                 axes.plot(sweep.automatic, value, "D", color=colour, ms=6, mec="white", zorder=4)
-        left.plot([], [], ":", color=GREY, label="on Spot: 1 loss per machine and hour")
         _time_axis(left)
         for axes in (left, right):
             axes.set_xscale("log")
@@ -132,17 +131,17 @@ def draw_sweep(sweeps: Mapping[str, Sweep], count: int, folder: Path) -> Path:
         right.set_yscale("log")
         right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         left.set(title=f"{count:,} elements: time", ylabel="time")
-        left.set_ylim(top=800_000)
-        right.set(title="Cost", ylabel="vCPU hours")
+        left.set_ylim(top=1_500_000)
+        right.set(title="Cost, idle machines included", ylabel="vCPU hours")
         left.legend(loc="upper left", frameon=False, fontsize=8)
         return _save(figure, folder / "batch_model_spot.svg")
 
 
-def _figure(note: str) -> tuple[Figure, Sequence[Axes]]:
+def _figure(note: str, columns: int = 2) -> tuple[Figure, Sequence[Axes]]:
     layout = ConstrainedLayoutEngine(rect=(0, 0.035, 1, 0.965), wspace=0.04)
     figure = Figure(figsize=(9.2, 4.1), layout=layout)
     figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=7.5, color=GREY)
-    return figure, figure.subplots(1, 2)
+    return figure, figure.subplots(1, columns)
 
 
 def _band(axes: Axes, line: Series, colour: str, label: str) -> None:
@@ -177,10 +176,10 @@ def _time_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _powers(axes: Axes, x: Sequence[int]) -> None:
-    """Use a logarithmic axis with every second power of two."""
+def _powers(axes: Axes, x: Sequence[int], step: int = 2) -> None:
+    """Use a logarithmic axis with every second power of two, or with every one in ``step``."""
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(list(x[1::2])))
+    axes.xaxis.set_major_locator(FixedLocator(list(x[step - 1 :: step])))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.tick_params(axis="x", labelsize=8)
 
@@ -195,7 +194,8 @@ def _limit(axes: Axes, pywren: Series) -> None:
     axes.axhline(limit, color=GREEN, lw=0.8, ls="--", zorder=1)
     axes.annotate("Lambda's limit: 300 s", (10, limit), (0, 3), textcoords="offset points", color=GREEN, fontsize=8)
     failed = [x for x, y in zip(pywren.x, pywren.low, strict=True) if y is None]
-    axes.plot(failed, [limit] * len(failed), "x", color=GREEN, ms=7, mew=2, zorder=4)
+    label = "PyWren, no result: time limit"
+    axes.plot(failed, [limit] * len(failed), "x", color=GREEN, ms=7, mew=2, zorder=4, label=label)
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -351,7 +351,7 @@ def test_figures_have_same_bytes_each_time(tmp_path):
     for name in ("first", "again"):
         folder = tmp_path / name
         folder.mkdir()
-        drawn = [figures.draw_paper(second, third, folder), figures.draw_chunks(*chunked, folder)]
+        drawn = [figures.draw_paper(second, third, folder), figures.draw_chunks(*chunked, QUICK.several, folder)]
         drawn.append(figures.draw_sweep(sweeps, QUICK.many, folder))
         files.append({path.name: path.read_bytes() for path in drawn})
     assert files[0] == files[1]
