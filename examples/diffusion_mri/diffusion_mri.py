@@ -83,16 +83,19 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=8, help="number of subjects (default: %(default)s)")
     parser.add_argument("--edge", type=int, default=20, help="voxels along an edge of a scan (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="four subjects with 8 voxels along an edge")
-    parser.add_argument("--figure", type=Path, default=Path("fa.png"), help="the picture (default: %(default)s)")
+    parser.add_argument("--figure", type=Path, help="the picture (default: fa.png, or quick.png with --quick)")
     options = parser.parse_args()
     subjects, edge = (4, 8) if options.quick else (options.subjects, options.edge)
+    # The small scans do not replace the picture of the page.
+    figure = options.figure or Path("quick.png" if options.quick else "fa.png")
 
     scans = {f"{FOLDER}/sub-{number:03}": make_scan(number, edge) for number in range(subjects)}
     maps, expected = maps_from_jobs(scans), maps_from_here(scans)
     difference = max(float(np.abs(a - b).max()) for a, b in zip(maps, expected, strict=True))
     print(f"largest difference between a job's map and the local map: {difference:.1e}")
     assert difference <= TOLERANCE
-    draw(list(scans.values()), maps, options.figure)
+    draw(list(scans.values()), maps, figure)
+    print(f"saved {figure}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scans import Scan
 from subjects import MARGIN
 
 COLUMNS = 6
-ROWS = ("one direction", "not denoised", "denoised")
+ROWS = ("scan (one direction)", "FA, not denoised", "FA, denoised")
 
 
 def draw(scans: Sequence[Scan], maps: Sequence[np.ndarray], path: Path | None = None) -> Figure:

@@ -55,14 +55,14 @@ def draw_displacement(axes: Axes, tracks: NDArray[np.float64]) -> None:
     lags = range(1, min(LAGS, len(tracks) // 2) + 1)
     complete = np.flatnonzero(~np.isnan(tracks[..., 0]).any(axis=0))
     for number in complete[:SINGLE]:
-        label = "single tracks" if number == complete[0] else None
+        label = "single tracks without gaps" if number == complete[0] else None
         single = mean_squared_displacement(tracks[:, [number]], lags)
         axes.plot(lags, single, color="0.8", linewidth=0.6, label=label)
     # Along two axes.
     slope = 2 * STEP**2
     axes.plot(lags, [slope * lag for lag in lags], color="tab:red", label=f"true diffusion: {slope:g} px² per frame")
     axes.plot(lags, mean_squared_displacement(tracks, lags), "o", color="tab:blue", label="mean of all tracks")
-    axes.set(title="Mean squared displacement", xlabel="lag (frames)", ylabel="px²", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="lag (frames)", ylabel="mean squared displacement (px²)", xlim=(0, None), ylim=(0, None))
     axes.legend()
 
 

@@ -140,8 +140,10 @@ def main() -> None:
     parser.add_argument("--across", type=int, default=2, help="fields of view along an edge (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one movie of 60 frames with 256 pixels along an edge")
     parser.add_argument("--whole", action="store_true", help="also measure a whole movie as one field")
-    parser.add_argument("--figure", type=Path, default=Path("microscopy.png"), help="default: %(default)s")
+    parser.add_argument("--figure", type=Path, help="default: microscopy.png, or quick.png with --quick")
     options = parser.parse_args()
+    # The small movie does not replace the picture of the page.
+    path = options.figure or Path("quick.png" if options.quick else "microscopy.png")
     count, frames, size = (1, 60, 256) if options.quick else (options.movies, options.frames, options.size)
     fields = split(size, options.across)
 
@@ -155,7 +157,8 @@ def main() -> None:
     tracks = knots.link.map(spots, kwargs={"frames": frames}).result()
     for movie, found in zip(movies, tracks, strict=True):
         print(f"{movie.key}: {found.shape[1]} tracks; {compare(found, movie.truth)}")
-    figure.save(figure.draw(movies[0].frame, tracks[0], fields), options.figure)
+    figure.save(figure.draw(movies[0].frame, tracks[0], fields), path)
+    print(f"saved {path}")
 
 
 if __name__ == "__main__":

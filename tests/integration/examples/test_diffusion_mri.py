@@ -19,6 +19,7 @@ NAMES = ("scans", "pipeline", "subjects")
 OUTPUT = (
     r"4 jobs: \d+\.\d s\nthis process: \d+\.\d s\n"
     r"largest difference between a job's map and the local map: 0\.0e\+00\n"
+    r"saved quick\.png\n"
 )
 INSTALL = 500
 """Seconds for a first run on a busy machine. It installs DIPY for the jobs."""
@@ -105,6 +106,6 @@ def test_jobs_give_local_maps_from_scans_in_bucket(example, cloud):
     pytest.importorskip("matplotlib", reason="matplotlib, of the extra `plots`, is not installed")
     ended = example("diffusion_mri", "python", "diffusion_mri.py", "--quick", timeout=INSTALL, MPLBACKEND="agg")
     assert re.fullmatch(OUTPUT, ended.stdout)
-    assert ended.pictures == ["fa.png"]
+    assert ended.pictures == ["quick.png"]
     kept = cloud.client("s3").list_objects_v2(Bucket=cloud.bucket, Prefix="diffusion-mri/")
     assert kept["KeyCount"] == 0

@@ -50,7 +50,8 @@ def check(ended):
     assert 0.02 < float(localisation) < 0.05
     # About 2,000 steps along an axis, so the standard error is 0.016.
     assert float(step) == pytest.approx(movies.STEP, abs=0.05)
-    assert ended.pictures == ["microscopy.png"]
+    assert ended.stdout.endswith("\nsaved quick.png\n")
+    assert ended.pictures == ["quick.png"]
 
 
 @pytest.mark.examples

@@ -3,12 +3,15 @@
 The tag ``varies`` of a cell exempts its texts from the comparison.
 """
 
+import re
+
 import nbformat
 import pytest
 
 from tests.helpers import notebooks
 
 PATHS = sorted(notebooks.NOTEBOOKS.glob("*.ipynb"))
+SELECTS_CLOUD = 'os.environ["CLOUDKNOT_CLOUD"] = "local"  # Delete this line to run on AWS.'
 
 
 def read(path):
@@ -30,6 +33,14 @@ def test_committed_notebook_has_outputs_and_image(path):
     assert any(any(notebooks.texts(cell)) for cell in cells)
     assert notebooks.images(notebook) != []
     assert errors(notebook) == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_first_code_cell_selects_embedded_cloud_by_one_line(path):
+    """So a reader deletes this line to run the notebook on AWS."""
+    first, *others = [cell.source for cell in notebooks.code_cells(read(path))]
+    assert first.count("\n" + SELECTS_CLOUD) == 1
+    assert [source for source in others if "CLOUDKNOT_CLOUD" in source or re.search(r"Cloud\(|cloud=", source)] == []
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

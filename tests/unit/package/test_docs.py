@@ -31,7 +31,7 @@ SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "sh", "ini", "json", "text"}
-PLAIN_COMMANDS = {"apt", "cd", "export", "git"}
+PLAIN_COMMANDS = {".", "apt", "cd", "export", "git", "jupyter"}
 INDENTS = ("", " " * 4, " " * 8)
 
 
@@ -101,9 +101,9 @@ def check_command(words):
         check_subcommand(main, arguments)
     elif program == "pip":
         assert arguments[0] == "install"
-        extras = re.findall(r"\[(\w+)\]", " ".join(arguments))
-        assert all(f'"{extra}": ' in SETUP for extra in extras)
-    elif program.endswith("python"):
+        lists = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
+        assert all(f'"{extra}": ' in SETUP for extras in lists for extra in extras.split(","))
+    elif program.endswith(("python", "python3")):
         check_script(arguments)
     else:
         assert program in PLAIN_COMMANDS
@@ -133,10 +133,10 @@ def check_script(arguments):
     """Assert that the arguments of Python are an example, a worker's command line, or a module of this repository."""
     if arguments[:2] == ["-m", "cloudknot_worker"]:
         assert worker_parser().parse_args(arguments[2:]).run.startswith("s3://")
-    elif arguments[0] == "-m":
+    elif arguments[0] == "-m" and arguments[1] != "venv":
         assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
         assert all((ROOT / word).exists() for word in arguments[2:] if "/" in word)
-    else:
+    elif arguments[0] != "-m":
         assert Path(arguments[0]).name in EXAMPLES
 
 
