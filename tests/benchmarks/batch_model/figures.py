@@ -90,7 +90,7 @@ def draw_chunks(second: Mapping[str, Series], third: Mapping[str, Series], sever
                 axes.plot(*_defined(line), dashes, color=colour, label=label)
             _time_axis(axes)
         _powers(left, second["auto"].x, step=4)
-        left.axvline(10_000, color=GREY, lw=0.8)
+        left.axvline(10_000, ymax=0.72, color=GREY, lw=0.8)
         left.annotate(
             "10,000 children:\nBatch's limit",
             (10_000, 2.2),
