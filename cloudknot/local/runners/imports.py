@@ -19,7 +19,6 @@ PACKAGES = frozenset(
         "pandas",
         "scipy",
         "skimage",
-        "sympy",
         "tifffile",
         "xarray",
     }
@@ -65,7 +64,7 @@ def _all_imports(program: Path) -> Iterator[tuple[str, Iterable[str]]]:
 def _statements(path: Path) -> list[ast.stmt]:
     try:
         return ast.parse(path.read_text(encoding="utf-8")).body
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return []
 
 

@@ -7,6 +7,7 @@ only, and an empty working directory as its HOME.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -91,6 +92,7 @@ class ProcessRunner:
         self._lock = threading.Lock()
         self._fork_servers: dict[_Kind, ForkServerClient] = {}
         self._imports: dict[str, Imports] = {}
+        self._numbers = itertools.count()
         self._tasks: dict[str, _Running] = {}
         self._closed = False
         # For slow work that the caller of start must not wait for: launching a fork server, deleting a directory.
@@ -146,6 +148,12 @@ class ProcessRunner:
         except ForkServerFailed as failure:
             self._finish(running, Exited(running.task.id, None, str(failure), NOT_STARTED))
             return
+        except Exception as error:
+            # The executor would drop it, and the job would stay in STARTING forever.
+            _log.exception("Cannot launch a fork server for the task %s", running.task.id)
+            reason = f"CannotStartContainerError: {error!r}"
+            self._finish(running, Exited(running.task.id, None, reason, NOT_STARTED))
+            return
         if running.stopped_by is not None:
             self._finish(running, Exited(running.task.id, 128 + running.stopped_by))
         else:
@@ -164,7 +172,7 @@ class ProcessRunner:
         self._close_idle_fork_servers()
         home = {"PATH": self._path(directory), "HOME": str(directory)}
         environment = {**home, **self._variables, **self._credentials(kind.role), **dict(kind.variables)}
-        log = self._scratch / f"{kind.tag}.fork-server.log"
+        log = self._scratch / f"{kind.tag}-{next(self._numbers)}.fork-server.log"
         server = ForkServerClient(directory, log, environment, self._imports[kind.tag], self._on_message)
         with self._lock:
             if not self._closed:

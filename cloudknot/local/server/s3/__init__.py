@@ -1,6 +1,1 @@
-"""The embedded cloud's server process, ``python -m cloudknot.local.server``: HTTP, and the assembly of all parts.
-
-A request passes `application`, the gate in ``iam/`` and the faults. Then ``batch/``, ``cloudformation/`` or the layers
-in front of moto answer it. This folder may import every other folder of the embedded cloud, and none of those imports
-this one.
-"""
+"""The S3 of the embedded cloud: layers in front of moto's. Bucket policies, and quick answers to plain requests."""

@@ -89,7 +89,7 @@ class PlainS3:
         if environ["REQUEST_METHOD"] == "PUT":
             return self._put(bucket, unquote(key), environ) if key and not query else None
         if key:
-            return None if query else _get(self._backend.get_object(name, unquote(key)), environ.get("HTTP_RANGE"))
+            return None if query else _get(self._backend.get_object(name, unquote(key)), environ)
         return _list(bucket, dict(parse_qsl(query, keep_blank_values=True)))
 
     def _plain_bucket(self, name: str) -> Any:
@@ -108,6 +108,8 @@ class PlainS3:
                 return None
             stored = self._backend.put_object(bucket.name, key, environ["wsgi.input"].read(), storage="STANDARD")
         stored.set_acl(bucket.acl)
+        # moto keeps tags by key, so the tags of an object that was overwritten would stay.
+        self._backend.put_object_tagging(stored, None)
         return "200 OK", _headers(stored), b""
 
 
@@ -124,9 +126,13 @@ def _headers(stored: Any) -> dict[str, str]:
     return headers
 
 
-def _get(stored: Any, wanted: str | None) -> Answer | None:
+def _get(stored: Any, environ: WSGIEnvironment) -> Answer | None:
     """Return an object, or a range of it."""
-    if stored is None or stored.storage_class != "STANDARD" or stored.checksum_algorithm:
+    if stored is None or stored.storage_class != "STANDARD":
+        return None
+    wanted = environ.get("HTTP_RANGE")
+    # S3 sends the checksum on request, and none with a range.
+    if stored.checksum_algorithm and wanted is None and "HTTP_X_AMZ_CHECKSUM_MODE" in environ:
         return None
     headers = {**_headers(stored), **stored.metadata, "Accept-Ranges": "bytes"}
     if wanted is None:

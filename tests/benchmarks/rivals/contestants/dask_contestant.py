@@ -6,17 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import dask.bag
 from distributed import Client, LocalCluster
 
-from tests.benchmarks.rivals.contestants import CHUNKS, SINGLE, Function, chunk_size
+from tests.benchmarks.rivals.contestants import CHUNKS, SINGLE, Function, batches
 
 
 class Contestant:
     """A cluster of two processes with a thread each. The scheduler is part of the client's process."""
 
     calls = {
-        CHUNKS: "dask.bag.from_sequence(xs, partition_size=n).map(f).compute()",
+        CHUNKS: "client.gather(client.map(list_of_f, chunks))",
         SINGLE: "client.gather(client.map(f, xs))",
     }
 
@@ -28,12 +27,13 @@ class Contestant:
         self._client = Client(self._cluster)
 
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:
+        # Dask assumes that a function is pure. Without `pure=False` it runs equal elements once.
         if way == CHUNKS:
-            size = chunk_size(len(elements), self._workers)
-            results: list[Any] = dask.bag.from_sequence(elements, partition_size=size).map(function).compute()
-        else:
-            # Dask assumes that a function is pure. Without `pure=False` it runs equal elements once.
-            results = self._client.gather(self._client.map(function, elements, pure=False))
+            # Half of the time of a `dask.bag` with the same partitions.
+            tasks = [(function, batch) for batch in batches(elements, self._workers)]
+            parts = self._client.gather(self._client.map(_call_with_each, tasks, pure=False))
+            return [result for part in parts for result in part]
+        results: list[Any] = self._client.gather(self._client.map(function, elements, pure=False))
         return results
 
     def client_processes(self) -> Sequence[int]:
@@ -42,3 +42,8 @@ class Contestant:
     def stop(self) -> None:
         self._client.close()
         self._cluster.close()
+
+
+def _call_with_each(task: tuple[Function, Sequence[Any]]) -> list[Any]:
+    function, batch = task
+    return [function(x) for x in batch]
