@@ -152,13 +152,13 @@ class _Head:
     def padded(self, stride: int) -> bytes:
         """Return all elements, each padded to ``stride`` bytes, and free the buffer."""
         # boto3 takes a bytearray too, without a copy.
-        if stride * len(self._sizes) == len(self._data):
-            return cast(bytes, self._data)
-        padded, start = bytearray(stride * len(self._sizes)), 0
-        with memoryview(self._data) as view:
-            for number, size in enumerate(self._sizes):
-                padded[number * stride : number * stride + size] = view[start : start + size]
-                start += size
+        padded, start = self._data, 0
+        if stride * len(self._sizes) > len(self._data):
+            padded = bytearray(stride * len(self._sizes))
+            with memoryview(self._data) as view:
+                for number, size in enumerate(self._sizes):
+                    padded[number * stride : number * stride + size] = view[start : start + size]
+                    start += size
         self._data = bytearray()
         return cast(bytes, padded)
 

@@ -6,8 +6,8 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-POINTS = 2_000_000
-"""About 0.4 s for an element."""
+POINTS = 5_000_000
+"""About a second for an element."""
 SMALL = (0, 1000)
 
 
