@@ -49,6 +49,8 @@ class Sizes:
     """Trivial elements of the smaller map."""
     many: int
     """Trivial elements of the larger map, in chunks."""
+    single: int
+    """Trivial elements in a task each."""
     fresh: int
     """Trivial elements in a process each. Contestants with slow processes get a share of them."""
     evidence: int
@@ -64,13 +66,13 @@ class Sizes:
         return max(self.evidence, self.fresh // FRESH_SHARES[contestant])
 
 
-FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 5, "forkserver": 5, "spark": 5, "ray": 25}
+FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 10, "forkserver": 10, "spark": 25, "ray": 50}
 """The divisors of the number of elements in a process each, for the contestants that have such a way.
 
 Fixed costs weigh more with fewer elements. Those of the others are milliseconds. Dask's workers never end.
 """
-FULL = Sizes(few=1000, many=100_000, fresh=500, evidence=6, pi=8, heat=8, mri=8, small=False, rounds=3)
-QUICK = Sizes(few=20, many=1000, fresh=4, evidence=4, pi=2, heat=2, mri=2, small=True, rounds=1)
+FULL = Sizes(few=1000, many=100_000, single=200, fresh=500, evidence=6, pi=8, heat=8, mri=8, small=False, rounds=3)
+QUICK = Sizes(few=20, many=1000, single=20, fresh=4, evidence=4, pi=2, heat=2, mri=2, small=True, rounds=1)
 
 SCIENCE = ("pi", "heat", "mri")
 """Work of seconds. A contestant does it in one turn, one after the other."""
@@ -91,7 +93,7 @@ def turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> It
 
 
 def _trivial(contestant: str, sizes: Sizes) -> Turn:
-    singles = () if contestant in ALWAYS_ISOLATING else (Job("trivial", SINGLE, sizes.few),)
+    singles = () if contestant in ALWAYS_ISOLATING else (Job("trivial", SINGLE, sizes.single),)
     jobs = (Job("trivial", CHUNKS, sizes.few), *singles, Job("trivial", CHUNKS, sizes.many))
     return Turn("trivial", contestant, CHUNKS, jobs, 1)
 

@@ -66,7 +66,7 @@ def _overhead(results: Results) -> list[Panel]:
     sizes = results.sizes
     works = (
         (f"{sizes.many:,} elements in 4 chunks", ("trivial", "trivial", CHUNKS, sizes.many)),
-        (f"{sizes.few:,} elements, one task each", ("trivial", "trivial", SINGLE, sizes.few)),
+        (f"{sizes.single:,} elements, one task each", ("trivial", "trivial", SINGLE, sizes.single)),
         ("one fresh process each", ("fresh", "trivial", FRESH, 0)),
     )
     panels = []

@@ -96,7 +96,7 @@ def _overhead(results: Results) -> Iterator[str]:
     columns = [
         (f"{sizes.many:,} in chunks", ("trivial", "trivial", CHUNKS, sizes.many)),
         (f"{sizes.few:,} in chunks", ("trivial", "trivial", CHUNKS, sizes.few)),
-        (f"{sizes.few:,}, one task each", ("trivial", "trivial", SINGLE, sizes.few)),
+        (f"{sizes.single:,}, one task each", ("trivial", "trivial", SINGLE, sizes.single)),
         ("one fresh process each", ("fresh", "trivial", FRESH, 0)),
     ]
     yield "### Overhead of an element"
