@@ -47,3 +47,8 @@ def batches(elements: Sequence[Any], workers: int) -> list[Sequence[Any]]:
     """Return the elements in chunks, for a library that makes none itself."""
     size = chunk_size(len(elements), workers)
     return [elements[start : start + size] for start in range(0, len(elements), size)]
+
+
+def call_with_each(function: Function, batch: Sequence[Any]) -> list[Any]:
+    """Return the results of a chunk: a task of a library that makes no chunks itself."""
+    return [function(x) for x in batch]

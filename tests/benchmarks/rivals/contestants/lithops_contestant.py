@@ -8,7 +8,7 @@ from typing import Any
 
 import lithops
 
-from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, Function, batches
+from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, Function, batches, call_with_each
 
 
 class Contestant:
@@ -31,7 +31,7 @@ class Contestant:
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:
         if way == CHUNKS:
             futures = self._executor.map(
-                _call_with_each, [(function, list(b)) for b in batches(elements, self._workers)]
+                call_with_each, [(function, list(b)) for b in batches(elements, self._workers)]
             )
             return [result for part in self._executor.get_result(futures) for result in part]
         # Lithops unpacks an element that is a tuple into arguments.
@@ -43,8 +43,3 @@ class Contestant:
 
     def stop(self) -> None:
         self._executor.clean()
-
-
-def _call_with_each(function: Function, batch: Sequence[Any]) -> list[Any]:
-    """Lithops gives each element of a map its own task, so the chunk is the element."""
-    return [function(x) for x in batch]

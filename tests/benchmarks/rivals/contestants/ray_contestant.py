@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE, Function, batches
+from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE, Function, batches, call_with_each
 
 
 class Contestant:
@@ -26,6 +26,8 @@ class Contestant:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
         ray.init(num_cpus=workers, _temp_dir=f"{tempfile.gettempdir()}/ray", **quiet)
+        # Ray makes no chunks: its documentation advises to call the function in a loop in each task.
+        self._remote_of_list = ray.remote(call_with_each)
         options = {"max_calls": 1} if way == FRESH else {}
         self._remotes = {
             function: ray.remote(**options)(function) if options else ray.remote(function) for function in functions
@@ -33,7 +35,9 @@ class Contestant:
 
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:
         if way == CHUNKS:
-            parts = ray.get([_remote_of_list.remote(function, batch) for batch in batches(elements, self._workers)])
+            parts = ray.get(
+                [self._remote_of_list.remote(function, batch) for batch in batches(elements, self._workers)]
+            )
             return [result for part in parts for result in part]
         results: list[Any] = ray.get([self._remotes[function].remote(x) for x in elements])
         return results
@@ -43,9 +47,3 @@ class Contestant:
 
     def stop(self) -> None:
         ray.shutdown()
-
-
-@ray.remote
-def _remote_of_list(function: Function, batch: Sequence[Any]) -> list[Any]:
-    """Ray makes no chunks: its documentation advises to call the function in a loop in each task."""
-    return [function(x) for x in batch]
