@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cloudknot.errors import ClockSkewError
 from cloudknot.local.state import REGION, CloudState, read_state
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 STATUS_PATH = "/_cloudknot/status"
 STOP_PATH = "/_cloudknot/stop"
@@ -77,7 +81,13 @@ def answers(state: CloudState) -> bool:
 
 
 def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[str, Any] | None:
-    """Send a signed request to one of the cloud's own routes. Return None if the cloud refuses or does not answer."""
+    """Send a signed request to one of the cloud's own routes. Return None if the cloud refuses or does not answer.
+
+    Raises
+    ------
+    ClockSkewError
+        The clock of this process is too far from that of the cloud.
+    """
     # Imported here so that `import cloudknot` and sessions on AWS do not pay for HTTP and botocore.
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
@@ -91,6 +101,9 @@ def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[st
         connection.request(method, path, body or None, headers)
         response = connection.getresponse()
         content = response.read()
+        # A silent cloud is asked again for half a minute, but this refusal stays.
+        if response.getheader("x-amzn-ErrorType") == "RequestTimeTooSkewed":
+            raise _clock_error(state, response)
         answer: dict[str, Any] | None = json.loads(content) if response.status == 200 else None
         return answer
     except (OSError, HTTPException, ValueError):
@@ -98,3 +111,15 @@ def ask(state: CloudState, method: str, path: str, body: bytes = b"") -> dict[st
         return None
     finally:
         connection.close()
+
+
+def _clock_error(state: CloudState, response: HTTPResponse) -> ClockSkewError:
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    difference = datetime.now(UTC) - parsedate_to_datetime(response.getheader("Date", ""))
+    return ClockSkewError(
+        f"The clock of this session and that of the embedded cloud at {state.endpoint} differ by "
+        f"{abs(difference.total_seconds()) / 60:.0f} minutes, so the cloud refuses every request. Set the clock (on "
+        "Linux: `timedatectl set-ntp true`) and try again."
+    )

@@ -19,7 +19,7 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud
 from cloudknot.aws.door import Door
 from cloudknot.aws.images.image_store import ImageStore
-from cloudknot.errors import CKTimeoutError, CloudError
+from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import ServerOptions, access_key_from, check_running, checked_runner, default_directory
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
@@ -248,6 +248,8 @@ class LocalCloud(Cloud):
             A package of the embedded cloud is not installed, or the running cloud has other options.
         CloudknotInputError
             The directory is in use for something other than an embedded cloud.
+        ClockSkewError
+            The clock of this process is more than 15 minutes from that of the cloud.
         CloudError
             The cloud could not start or does not answer. The message has the end of its log.
         """
@@ -289,7 +291,10 @@ class LocalCloud(Cloud):
 
     def _request_stop(self, state: CloudState) -> None:
         # SIGTERM as the second way: a signal arrives even if all threads of the server are busy.
-        if admin.ask(state, "POST", admin.STOP_PATH) is None and self._still_runs(state):
+        answer = None
+        with contextlib.suppress(ClockSkewError):
+            answer = admin.ask(state, "POST", admin.STOP_PATH)
+        if answer is None and self._still_runs(state):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, signal.SIGTERM)
 

@@ -274,6 +274,29 @@ def packages(names: Iterable[str]) -> dict[str, str]:
     return {name: canonical(package) for name, package in translated.items() if package != name}
 
 
+def with_dependencies(names: Iterable[str]) -> set[str]:
+    """Return the canonical names of some distributions and of everything that they require, as installed here."""
+    from importlib import metadata
+
+    found: set[str] = set()
+    waiting = [(canonical(name), "") for name in names]
+    seen = set(waiting)
+    while waiting:
+        name, extra = waiting.pop()
+        found.add(name)
+        try:
+            lines = metadata.requires(name) or ()
+        except (metadata.PackageNotFoundError, ValueError):
+            # Not installed here, or a bare URL without a name.
+            continue
+        for requirement in filter(None, map(_parse, lines)):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                needed = {(canonical(requirement.name), part) for part in ("", *requirement.extras)}
+                waiting += needed - seen
+                seen |= needed
+    return found
+
+
 def pin(distribution: str) -> str:
     """Return the requirement line that installs a distribution in the version installed here.
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.tags import without_own
 from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.image.render import WORKER_NEEDS
 from cloudknot.options.choices import MapOptions
 from cloudknot.program.program import Program, make_program
-from cloudknot.program.requirements import name_of
+from cloudknot.program.requirements import name_of, with_dependencies
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.rounds import Run
 from cloudknot.run.submit.start_run import Target, start_run
@@ -106,7 +107,8 @@ def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
 
 def _check_image(program: Program, image: Program | None) -> None:
     """Raise `CloudknotInputError` if a function needs packages or modules that the image lacks, or may lack."""
-    installed = {name_of(line) for line in image.requirements} if image else set()
+    # Every image has the worker's own packages. pip installs the dependencies of a requirement, too.
+    installed = with_dependencies([*WORKER_NEEDS, *map(name_of, image.requirements if image else ())])
     missing = [line for line in program.requirements if name_of(line) not in installed]
     files = image.modules if image else {}
     missing += [path for path, source in program.modules.items() if files.get(path) != source]

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import cloudknot as ck
 from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.local.admin import answers
 from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.requests import Injector
@@ -18,7 +19,7 @@ from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images import materialise
 from cloudknot.local.server.launch import check_installed, launch
 from cloudknot.local.server.registry import Registry
-from cloudknot.local.state import locked, read_state
+from cloudknot.local.state import CloudState, locked, read_state
 from cloudknot.program.program import make_program
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
@@ -108,6 +109,12 @@ def cloud_that_hangs(world: World) -> list[BaseException]:
     finally:
         os.kill(process, signal.SIGKILL)
         os.kill(process, signal.SIGCONT)
+
+
+@AREA.case
+def clock_that_is_wrong(world: World) -> None:
+    with refusing_server("cloudknot", 403, "RequestTimeTooSkewed", "as the cloud says it") as endpoint:
+        answers(CloudState(endpoint, 1, "AKIA", "secret"))
 
 
 @AREA.case

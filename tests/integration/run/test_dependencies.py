@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from functools import partial
+from types import FunctionType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -351,22 +352,40 @@ def test_reduce_refuses_invalid_arguments_and_submits_nothing(process_knot_of, f
     assert len(knot.jobs) == before
 
 
-def uses_six(values):
-    import six
+def uses_packaging(values):
+    import packaging.version
 
-    return six.ensure_str("x"), sum(values)
+    return str(packaging.version.Version("1")), sum(values)
 
 
 def test_reduce_refuses_function_with_requirements_that_image_lacks(cloud):
-    bare = ck.Knot(name="without-six", func=double, cloud=cloud).map([1])
+    bare = ck.Knot(name="without-packaging", func=double, cloud=cloud).map([1])
     with pytest.raises(
-        CloudknotInputError, match=r"The function 'uses_six' needs six==.* does not have\..*reduce\(Knot"
+        CloudknotInputError, match=r"The function 'uses_packaging' needs packaging==.* does not have\..*reduce\(Knot"
     ):
-        bare.reduce(uses_six)
+        bare.reduce(uses_packaging)
     with pytest.raises(CloudknotInputError, match=r"may not have\..* Another session .*requirements=\[\]"):
-        ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_six)
-    complete = ck.Knot(name="with-six", func=double, requirements=["six"], cloud=cloud).map([1])
-    assert complete.reduce(uses_six).result(LONG) == ("x", 2)
+        ck.BatchJob(bare.job.job_id, cloud=cloud).reduce(uses_packaging)
+    complete = ck.Knot(name="with-packaging", func=double, requirements=["packaging"], cloud=cloud).map([1])
+    assert complete.reduce(uses_packaging).result(LONG) == ("1", 2)
+
+
+def uses_worker_packages(values):
+    import boto3
+    import botocore.session
+    import cloudpickle
+    import dateutil
+
+    return [module.__name__ for module in (boto3, botocore.session, cloudpickle, dateutil)], sum(values)
+
+
+def test_reduce_takes_function_that_imports_packages_of_worker(cloud, process_knot_of):
+    future = process_knot_of(double).map([1])
+    expected = (["boto3", "botocore.session", "cloudpickle", "dateutil"], 2)
+    assert future.reduce(uses_worker_packages).result(LONG) == expected
+    # Another session does not know the image, but every image has the worker. The copy is of no local module.
+    travelling = FunctionType(uses_worker_packages.__code__, {"__name__": "elsewhere"})
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).reduce(travelling).result(LONG) == expected
 
 
 def test_reduce_of_failed_map_names_map(process_knot_of, gate):

@@ -239,3 +239,15 @@ def test_providers_include_all_that_standard_library_finds(site: Path) -> None:
         expected, True
     )
     assert requirements._providers({"single", "numpy"}) == {"single": ["single"], "numpy": ["numpy"]}
+
+
+def test_dependencies_follow_markers_and_extras_and_ignore_missing_distributions(site: Path) -> None:
+    for name, lines in {
+        "top": ["Mid[fast]>=1; python_version > '3'", "never; python_version < '3'", "absent"],
+        "mid": ["turbo; extra == 'fast'", "slow; extra == 'slow'", "top"],
+        "turbo": [],
+    }.items():
+        install(site, name, "1")
+        with (site / f"{name}-1.dist-info" / "METADATA").open("a") as file:
+            file.writelines(f"Requires-Dist: {line}\n" for line in lines)
+    assert requirements.with_dependencies(["Top", "not-here", ""]) == {"top", "mid", "turbo", "absent", "not-here", ""}
