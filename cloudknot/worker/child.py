@@ -74,8 +74,8 @@ def _without_results(run: StoredRun, elements: list[int]) -> list[int]:
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
     stored: set[int] = set()
     for key in run.s3.keys(keys.bucket, keys.outputs, after, until):
-        first, count, round = keys.parse_output(key)
+        location = keys.parse_output(key)
         # Outcomes from an earlier round are failures, or this round would not run these elements again.
-        if round == run.manifest.round:
-            stored.update(range(first, first + count))
+        if location and location.round == run.manifest.round and location.number <= run.manifest.chunksize:
+            stored.update(range(location.first, location.first + location.number))
     return [index for index in elements if index not in stored]

@@ -103,7 +103,12 @@ class PreviousResults:
         keys, reach = self._keys, self._manifest.source_chunksize
         after, until = keys.output(max(0, first - reach), 0), keys.output(last + 1, 0)
         objects = self._s3.objects(keys.bucket, keys.outputs, after, until)
-        return [Listed(keys.parse_output(item["Key"]), item["Size"], item["LastModified"]) for item in objects]
+        located = ((keys.parse_output(item["Key"]), item) for item in objects)
+        return [
+            Listed(location, item["Size"], item["LastModified"])
+            for location, item in located
+            if location and location.fits(self._manifest.source_count, reach)
+        ]
 
     def _head(self, location: Location) -> Pack:
         """Return the head of a pack, without payloads."""

@@ -146,9 +146,10 @@ class FaultyRunner:
             return False
         keys = RunKeys.parse(task.command[-1])
         key = path.removeprefix(f"/{keys.bucket}/")
-        if not key.startswith(keys.outputs):
+        location = keys.parse_output(key) if key.startswith(keys.outputs) else None
+        if location is None:
             return False
-        manifest, location = Manifest.from_json(task.environment[MANIFEST_VARIABLE]), keys.parse_output(key)
+        manifest = Manifest.from_json(task.environment[MANIFEST_VARIABLE])
         child = child_index(task.environment)
         if not manifest.round or location.round != manifest.round:
             return location.round == manifest.round and location.first in manifest.chunk(child)

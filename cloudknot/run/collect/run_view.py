@@ -22,6 +22,7 @@ from cloudknot.worker.wire.pack_order import Listed, oldest_first
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
+    from cloudknot.aws.s3.storage import StoredObject
 
 ENDED = ("SUCCEEDED", "FAILED")
 # Number of polls, and seconds between them, while children stop: 40 s in all, because ECS gives a container 30 s.
@@ -89,9 +90,17 @@ class RunView:
         """Yield pages of stored packs with their sizes, in order, from the first that may contain ``element``."""
         after = self.run.keys.output(self.run.rounds.first_pack_start(element), 0)
         pages = self.cloud.storage.pages(self.run.keys.outputs, after=after)
-        return oldest_first(
-            [Listed(self.run.keys.parse_output(obj.key), obj.size, obj.modified) for obj in page] for page in pages
-        )
+        return oldest_first(self._listed(page) for page in pages)
+
+    def _listed(self, page: list[StoredObject]) -> list[Listed]:
+        """Return the packs in a page of a listing, without foreign objects."""
+        first = self.run.rounds.first
+        located = ((self.run.keys.parse_output(stored.key), stored) for stored in page)
+        return [
+            Listed(location, stored.size, stored.modified)
+            for location, stored in located
+            if location and location.fits(self.run.manifest.count, first.chunksize)
+        ]
 
     def read(self, location: Location, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of a pack from ``start`` up to, but without, ``end``."""

@@ -357,12 +357,13 @@ def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
     """
     number = newest
     for key in cloud.storage.keys(keys.rounds):
-        if keys.round_of(key) > newest:
+        claimed = keys.round_of(key)
+        if claimed and claimed > newest:
             remaining = _claim_time(cloud, key) + CLAIM_TIME - datetime.now(UTC)
-            if remaining > timedelta(0) or cloud.storage.exists(keys.submission_of(keys.round_of(key))):
+            if remaining > timedelta(0) or cloud.storage.exists(keys.submission_of(claimed)):
                 raise _claimed_elsewhere(keys, max(remaining, timedelta(0)))
             # The manifest of a void claim is still stored, so its number is skipped.
-            number = max(number, keys.round_of(key))
+            number = max(number, claimed)
     return number + 1
 
 

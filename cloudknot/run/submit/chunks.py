@@ -131,7 +131,7 @@ def _sample(cloud: Cloud, keys: RunKeys) -> list[float]:
     # One listing page and the heads of a few packs. The heads hold the times, so no result is read.
     page = next(cloud.storage.pages(keys.outputs), [])
     packs = [keys.parse_output(stored.key) for stored in _spread(page, PACKS_READ)]
-    return [seconds for location in packs for seconds in _wall_seconds(cloud, keys, location)]
+    return [seconds for location in packs if location for seconds in _wall_seconds(cloud, keys, location)]
 
 
 def _wall_seconds(cloud: Cloud, keys: RunKeys, location: Location) -> Iterable[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,15 @@ def new_run_id() -> str:
     """Return a unique run id, such as ``20261124T065124884127-a905db``."""
     # The time alone may be the same in two sessions.
     return f"{datetime.now(UTC):{_FORMAT}}-{secrets.token_hex(3)}"
+
+
+def is_run_id(name: str) -> bool:
+    """Return whether a name of a folder is a run id. Other programs may have folders in the same bucket."""
+    try:
+        run_time(name)
+    except ValueError:
+        return False
+    return re.fullmatch(r"\d{8}T\d{12}-[0-9a-f]+", name, re.ASCII) is not None
 
 
 def run_time(run_id: str) -> datetime:

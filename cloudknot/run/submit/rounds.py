@@ -267,7 +267,7 @@ def first_round(submission: Submission, record: Record, stored_choices: StoredCh
 def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
     """Read the rounds of a run that follow ``after``. Without any, the cost is one listing."""
     last = after
-    numbers = sorted(keys.round_of(key) for key in cloud.storage.keys(keys.rounds))
+    numbers = sorted(filter(None, map(keys.round_of, cloud.storage.keys(keys.rounds))))
     for number in (number for number in numbers if number > after.number):
         stored = cloud.storage.get(keys.round(number))
         submission = Submission(keys, Manifest.from_json(stored), number)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from cloudknot.run.submit.ids import ABANDONED, run_time
+from cloudknot.run.submit.ids import ABANDONED, is_run_id, run_time
 from cloudknot.worker.wire.keys import RUNS, SHARED, SHARED_OBJECT, shared_key
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def discard_unused(storage: Storage, knot: str, now: datetime | None = None) -> 
         object_key, kind, run_id = _parse_mark(stored.key)
         if kind == GIVEN_UP_BY and stored.modified < long_ago:
             storage.delete(stored.key)
-        elif kind == USED_BY and run_time(run_id) < long_ago:
+        elif kind == USED_BY and is_run_id(run_id) and run_time(run_id) < long_ago:
             # Listed once, and only if there is an old mark at all.
             runs = set(storage.folders(folder)) if runs is None else runs
             if run_id not in runs:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch
 from cloudknot.deploy.account.buckets import clouds_of_all
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.run.submit.ids import ABANDONED, run_time
+from cloudknot.run.submit.ids import ABANDONED, is_run_id, run_time
 from cloudknot.run.submit.shared_objects import release
 from cloudknot.run.submit.submit_job import Submission, read_record
-from cloudknot.worker.wire.keys import RUNS, SHARED, RunKeys
+from cloudknot.worker.wire.keys import RUNS, RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
     """Return the keys of all runs of a knot with objects in the bucket, oldest first."""
     prefix = f"{RUNS}/{knot}/"
-    # Run ids sort by time. The folder of shared objects lies beside the runs, and is none.
-    run_ids = set(cloud.storage.folders(prefix)) - {SHARED}
+    # Run ids sort by time. The folder of shared objects, and foreign folders, lie beside the runs.
+    run_ids = filter(is_run_id, cloud.storage.folders(prefix))
     return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(run_ids)]
 
 

@@ -40,6 +40,10 @@ class Location(NamedTuple):
     number: int
     round: int = 0
 
+    def fits(self, count: int, chunksize: int) -> bool:
+        """Return whether a run of ``count`` elements, with at most ``chunksize`` in a child, can have this pack."""
+        return self.number <= chunksize and self.first + self.number <= count
+
 
 @dataclass(frozen=True)
 class RunKeys:
@@ -126,9 +130,11 @@ class RunKeys:
         """Return the key of the manifest of a round after the first."""
         return f"{self.rounds}{number}.json"
 
-    def round_of(self, key: str) -> int:
-        """Return the number of the round from the key of its manifest."""
-        return int(key[len(self.rounds) :].removesuffix(".json"))
+    def round_of(self, key: str) -> int | None:
+        """Return the number of the round from the key of its manifest; None for a foreign object."""
+        digits = key[len(self.rounds) :].removesuffix(".json")
+        number = int(digits) if _is_number(digits) else 0
+        return number if number and self.round(number) == key else None
 
     def todo(self, round: int) -> str:
         """Return the key of the elements of a round after the first: sorted indices, stored as the index's offsets."""
@@ -150,13 +156,22 @@ class RunKeys:
         # Nine digits, so that S3 lists packs in the order of their elements.
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 
-    def parse_output(self, key: str) -> Location:
-        """Return the location of a pack from its key."""
+    def parse_output(self, key: str) -> Location | None:
+        """Return the location of a pack from its key; None for a foreign object."""
+        # Other programs may leave objects in the bucket. One of them must not cost the results of a run.
         first, _, rest = key[len(self.outputs) :].partition("-")
         count, _, round = rest.partition(".")
-        return Location(int(first), int(count), int(round or 0))
+        if not all(map(_is_number, (first, count, round or "0"))):
+            return None
+        location = Location(int(first), int(count), int(round or 0))
+        return location if location.number and self.output(*location) == key else None
 
 
 def shared_key(knot: str, digest: str) -> str:
     """Return the key of a shared object of a knot. Its folder is named by the digest of its content."""
     return f"{RUNS}/{knot}/{SHARED}/{digest}/{SHARED_OBJECT}"
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a number of ASCII digits, of a length that no key exceeds."""
+    return text.isascii() and text.isdigit() and len(text) <= 18

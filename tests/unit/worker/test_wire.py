@@ -78,6 +78,22 @@ def test_run_keys_parse_their_own_url_and_output_keys():
     assert keys.parse_output(keys.output(12, 5, 3)) == (12, 5, 3)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["garbage", "", "-", "12-5", "000000012-0", "000000012-5.0", "000000012-5.1.1", "٠٠٠٠٠٠٠١٢-5", "0" * 40 + "-1"],
+)
+def test_run_keys_take_foreign_outputs_for_no_packs(name):
+    keys = RunKeys.of("bucket", "pi-calc", "20260101T000000-abc")
+    assert keys.parse_output(keys.outputs + name) is None
+
+
+@pytest.mark.parametrize("name", ["garbage", "1", "01.json", "0.json", "1.json.json", "-1.json", "+1.json"])
+def test_run_keys_take_foreign_objects_for_no_rounds(name):
+    keys = RunKeys.of("bucket", "pi-calc", "20260101T000000-abc")
+    assert keys.round_of(keys.rounds + name) is None
+    assert keys.round_of(keys.round(12)) == 12
+
+
 @pytest.mark.parametrize("url", ["http://b/p", "s3://bucket", "s3:///p", ""])
 def test_run_keys_refuse_other_urls(url):
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
