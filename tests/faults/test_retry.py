@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -16,7 +16,9 @@ import cloudknot as ck
 from cloudknot.aws import batch
 from cloudknot.errors import JobCancelledError
 from cloudknot.local import Faults, Kill
-from cloudknot.run.jobs.retry import CLAIM_TIME
+from cloudknot.options.choices import Overrides
+from cloudknot.run.jobs.retry import Choices, start_round
+from cloudknot.run.submit.rounds import open_run
 from tests.helpers.waiting import LONG, until
 
 
@@ -241,25 +243,31 @@ def test_concurrent_retries_of_three_sessions_run_each_element_once(cloud, knot_
     assert calls(tmp_path) == {0: 2, 1: 1, 2: 1, 3: 2}
 
 
-def test_retry_takes_over_expired_claim_of_dead_session(cloud, knot_of, tmp_path):
+def test_slow_session_submits_nothing_after_its_claim_became_void(cloud, knot_of, tmp_path, monkeypatch):
     future = knot_of(fail_without_file).map(inputs(tmp_path, 1), starmap=True)
     with pytest.raises(LookupError):
         future.result(LONG)
     (tmp_path / "ready").touch()
     job = future.job
+    monkeypatch.setattr("cloudknot.run.jobs.retry.CLAIM_PATIENCE", 0.2)
+    later = ck.BatchJob(job.job_id, cloud=ck.LocalCloud(cloud.directory)).retry_failed
 
-    def claim(created):
-        """Store a claim of round 1, as a session that died before its submission."""
-        manifest = replace(job.manifest, round=1, todo=1, created=created.isoformat())
-        cloud.storage.put(job.keys.round(1), manifest.to_json(session="a dead one").encode())
+    class Slow:
+        """A storage that stalls between the claim and the submission, while another session retries the run."""
 
-    claim(datetime.now(UTC))
-    with pytest.raises(ck.JobRunningError, match="Another session is submitting"):
-        future.retry_failed()
-    claim(datetime.now(UTC) - 2 * CLAIM_TIME)
-    assert future.retry_failed().result(LONG) == [(0, None)]
-    assert job._run.rounds.newest.number == 2
+        def __getattr__(self, name):
+            return getattr(cloud.storage, name)
+
+        def put(self, key, body):
+            cloud.storage.put(key, body)
+            assert later().result(LONG) == [(0, None)]
+
+    slow = copy(cloud)
+    slow.__dict__["storage"] = Slow()
+    with pytest.raises(ck.JobRunningError, match="Another session"):
+        start_round(slow, open_run(cloud, job.keys, job.job_id).rounds, [0], Choices(Overrides.make()))
     assert calls(tmp_path) == {0: 2}
+    assert ck.BatchJob(job.job_id, cloud=cloud).result(LONG) == [(0, None)]
 
 
 def test_logs_include_all_rounds(knot_of, tmp_path):

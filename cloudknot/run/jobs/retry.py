@@ -6,13 +6,13 @@ same round.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
@@ -31,6 +31,7 @@ from cloudknot.run.submit.submit_job import (
     Submission,
     array_request,
     end_jobs,
+    read_record,
     submit,
 )
 from cloudknot.worker.wire.keys import RunKeys
@@ -46,8 +47,10 @@ logger = logging.getLogger("cloudknot")
 
 SINGLE_CHILD_LIMIT = 1000
 """Largest number of elements that get a child job each in a retry, if the caller chose no chunk size."""
-CLAIM_TIME = timedelta(minutes=30)
-"""Lifetime of a claim: a session that has stored the manifest of a round submits it within this time, or never."""
+CLAIM_PATIENCE = 10.0
+"""Seconds to wait for the job of a round that another session has claimed. Then its claim becomes void."""
+CLAIM_PAUSE = 0.5
+"""Seconds between two looks for that job."""
 
 
 @dataclass(frozen=True)
@@ -218,14 +221,16 @@ def start_round(
     CloudknotInputError
         The round would wait for more jobs than Batch allows.
     JobRunningError
-        Another session is submitting the round, or died while it was.
+        Another session is submitting the round.
     ResourceDoesNotExistException
         The run was deleted.
     """
     refuse_too_many(len(depends_on))
     dependencies: list[JobDependencyTypeDef] = [{"jobId": job_id} for job_id in depends_on]
-    submission, stored_choices = _claim_round(cloud, rounds, len(elements), choices, chunksize, dependencies)
+    session = secrets.token_hex(8)
+    submission, stored_choices = _claim_round(cloud, rounds, len(elements), choices, chunksize, dependencies, session)
     keys, manifest = submission.keys, submission.manifest
+    void = _void_key(keys, manifest.round, session)
 
     def undo() -> None:
         cloud.storage.delete(keys.round(manifest.round), keys.todo(manifest.round))
@@ -236,15 +241,19 @@ def start_round(
         with suppress(CloudknotError):
             undo()
         raise
-    if datetime.now(UTC) - datetime.fromisoformat(manifest.created) > CLAIM_TIME / 6:
-        # The network was down or the machine asleep, and another session may soon regard the claim as void.
+    # The network was down or the machine asleep, and another session has taken the round over.
+    if cloud.storage.exists(void):
         undo()
-        raise _claimed_elsewhere(keys, timedelta(0))
+        raise _claimed_elsewhere(keys)
     variables = MapOptions(env_vars=choices.env_vars).container_environment
     request = array_request(submission, variables)
     request["dependsOn"] = dependencies
     record = submit(cloud, submission, [with_overrides(request, choices.overrides)], undo)
     _end_if_clobbered(cloud, rounds, submission, record)
+    if cloud.storage.exists(void):
+        # The other session found no job a moment ago, and submits the elements itself.
+        end_jobs(cloud, submission, record["job_ids"], "Another session submitted this retry")
+        raise _claimed_elsewhere(keys)
     return Round(submission, elements, rounds.children, record, stored_choices)
 
 
@@ -255,8 +264,11 @@ def _claim_round(
     choices: Choices,
     chunksize: int | None,
     dependencies: list[JobDependencyTypeDef],
+    session: str,
 ) -> tuple[Submission, StoredChoices]:
     """Store the manifest of a new round of ``count`` elements, under a key that only one session can take.
+
+    ``session`` is a random word.
 
     Raises
     ------
@@ -277,9 +289,9 @@ def _claim_round(
     stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [dependencies]}
     # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes their
     # claims differ, so a session whose answer was lost recognises its own.
-    claim = manifest.to_json(**stored_choices, session=secrets.token_hex(8)).encode()
+    claim = manifest.to_json(**stored_choices, session=session).encode()
     if not cloud.storage.put_new(keys.round(number), claim):
-        raise _claimed_elsewhere(keys, CLAIM_TIME)
+        raise _claimed_elsewhere(keys)
     return Submission(keys, manifest, number, tags), stored_choices
 
 
@@ -348,32 +360,54 @@ def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None
 
 
 def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
-    """Return the number for a new round.
+    """Return the number for a new round, after the claims of dead sessions became void.
 
     Raises
     ------
     JobRunningError
-        Another session has a valid claim to the next round, or has submitted it.
+        Another session is submitting the next round, or has submitted it.
     """
     number = newest
-    for key in cloud.storage.keys(keys.rounds):
-        claimed = keys.round_of(key)
-        if claimed and claimed > newest:
-            remaining = _claim_time(cloud, key) + CLAIM_TIME - datetime.now(UTC)
-            if remaining > timedelta(0) or cloud.storage.exists(keys.submission_of(claimed)):
-                raise _claimed_elsewhere(keys, max(remaining, timedelta(0)))
+    for claimed in sorted(filter(None, map(keys.round_of, cloud.storage.keys(keys.rounds)))):
+        if claimed > newest:
+            if not _is_void(cloud, keys, claimed):
+                raise _claimed_elsewhere(keys)
             # The manifest of a void claim is still stored, so its number is skipped.
-            number = max(number, claimed)
+            number = claimed
     return number + 1
 
 
-def _claim_time(cloud: Cloud, key: str) -> datetime:
-    return datetime.fromisoformat(Manifest.from_json(cloud.storage.get(key)).created)
+def _is_void(cloud: Cloud, keys: RunKeys, number: int) -> bool:
+    """Return whether a claimed round has no job. Its session has died, and cannot submit it any more."""
+    # The clocks of two machines may differ, so the age of a claim is measured from the first look at it.
+    deadline = time.monotonic() + CLAIM_PATIENCE
+    while True:
+        try:
+            stored = cloud.storage.get(keys.round(number))
+        except ResourceDoesNotExistException:
+            # That session has given up, and has deleted its claim.
+            return True
+        submission = Submission(keys, Manifest.from_json(stored), number)
+        void = _void_key(keys, number, json.loads(stored).get("session", ""))
+        if read_record(cloud, submission) is not None:
+            return False
+        if cloud.storage.exists(void):
+            return True
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(CLAIM_PAUSE)
+    # A session that lives after all looks for this object before and after it submits, and ends its jobs again.
+    cloud.storage.put(void, b"")
+    return read_record(cloud, submission) is None
 
 
-def _claimed_elsewhere(keys: RunKeys, remaining: timedelta) -> JobRunningError:
+def _void_key(keys: RunKeys, number: int, session: str) -> str:
+    """Return the key of the object that makes a session's claim to a round void."""
+    return f"{keys.prefix}/void.{number}.{session}"
+
+
+def _claimed_elsewhere(keys: RunKeys) -> JobRunningError:
     return JobRunningError(
-        f"Another session is submitting a retry of the run {keys.run_id}, or ended while it did. Nothing was "
-        "submitted. Call retry_failed() again in a few seconds, or in "
-        f"{remaining.seconds // 60 + 1} minutes if the other session has ended."
+        f"Another session is submitting a retry of the run {keys.run_id}. This call submitted nothing. Call "
+        "retry_failed() again after the other retry has ended."
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,11 +16,13 @@ from cloudknot.aws.outages import Outages
 from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
+from cloudknot.options.choices import Overrides
 from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import Place, given_up_error, load_exception, lost_error, unpickling_error
 from cloudknot.run.collect.job_failures import STUCK, WORDINGS, ending
 from cloudknot.run.collect.map_status import REASONS, MapStatus, explain
 from cloudknot.run.jobs.history import find_jobs
+from cloudknot.run.jobs.retry import Choices, start_round
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.kwargs import check_kwargs
@@ -30,6 +32,7 @@ from cloudknot.worker.program import _check_cloudpickle, _check_python
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
 from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import submission_record
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
 from tests.integration.messages.catalogue import Area, World, error_of
@@ -193,7 +196,7 @@ def reduction_by_function_of_two_arguments(world: World) -> object:
 
 @AREA.case
 def reduction_with_other_requirements(world: World) -> object:
-    return knot_of(world).map([1]).reduce(sum, requirements=["six==1.16.0"])
+    return knot_of(world).map([1]).reduce(sum, requirements=["packaging==24.0"])
 
 
 @AREA.case
@@ -219,9 +222,11 @@ def retry_during_retry_of_another_session(world: World) -> object:
     future = knot_of(world, inverse).map([0])
     future.exception()
     keys, manifest = future.job.keys, future.job.manifest
-    claim = replace(manifest, created=datetime.now(UTC).isoformat())
-    world.cloud.storage.put(keys.round(1), claim.to_json().encode())
-    return future.retry_failed()
+    world.cloud.storage.put(keys.round(1), replace(manifest, round=1).to_json().encode())
+    record = submission_record(keys.job_name(1), manifest, ["the job of the other session"])
+    world.cloud.storage.put(keys.submission_of(1), json.dumps(record).encode())
+    # This session has not seen the round of the other one.
+    return start_round(world.cloud, future.job._run.rounds, [0], Choices(Overrides.make()))
 
 
 @AREA.case
