@@ -120,8 +120,11 @@ class Door:
         from botocore.session import get_session
 
         from cloudknot.aws.sdk.descriptions import shared_loader
+        from cloudknot.aws.sdk.members import MEMBERS
+        from cloudknot.worker.s3.answers import check_answers
 
         session = _isolated_session() if self._isolated else get_session()
+        check_answers(session, MEMBERS)
         parse_quickly(session)
         add_transfer_methods(session)
         given = self._session_arguments.get
@@ -269,8 +272,8 @@ class Door:
         # Only a person can renew expired credentials. And Python waits for this thread when the main thread has ended.
         if trouble is Trouble.NO_CREDENTIALS or not threading.main_thread().is_alive():
             return False
-        # Every other trouble shows that the server exists.
-        if trouble not in (Trouble.NO_CONNECTION, Trouble.INSECURE):
+        # Every other trouble shows that the server exists. A login page in its place shows nothing.
+        if trouble not in (Trouble.NO_CONNECTION, Trouble.INSECURE, Trouble.WRONG_ANSWER):
             self._answered = True
         return (self._answered or passed < FIRST_PATIENCE) and self._can_recover()
 

@@ -21,7 +21,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
-from cloudknot.worker.s3.retries import is_failed_renewal
+from cloudknot.worker.s3.retries import code_of, is_failed_renewal
 
 NO_CREDENTIALS = (
     "No AWS credentials were found. To run on AWS, run `aws configure`, or set the environment variable AWS_PROFILE, "
@@ -67,6 +67,13 @@ PROBLEMS: dict[type[CloudError], str] = {
 }
 """Problem and fix by the type of error, for codes without a message of their own."""
 ANSWER = "AWS answered {operation} with {code}: {message}"
+
+WRONG_ANSWER = (
+    "{operation} got an answer that AWS did not send: {error}. A proxy, or the login page of your network (a captive "
+    "portal), has probably answered in place of AWS. Check in a browser that you are logged in to the network, or "
+    "correct HTTPS_PROXY and NO_PROXY, and try again."
+)
+PART_OF_ANSWER = "{operation} got only a part of its answer: {error}. {silence}"
 
 SILENCE = "Check the network and try again."
 
@@ -132,8 +139,15 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
     """
     from botocore import exceptions
 
+    from cloudknot.worker.s3.answers import WrongAnswer
+
     if isinstance(error, exceptions.ClientError):
-        return _translate_answer(error.response.get("Error", {}), operation, region)
+        return _translate_answer({**error.response.get("Error", {}), "Code": code_of(error)}, operation, region)
+    if isinstance(error, WrongAnswer):
+        return CloudError(WRONG_ANSWER.format(operation=operation, error=error), operation=operation)
+    if isinstance(error, exceptions.IncompleteReadError):
+        text = PART_OF_ANSWER.format(operation=operation, error=str(error).rstrip("."), silence=silence)
+        return CloudError(text, operation=operation)
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return CredentialsError(NO_CREDENTIALS)
     if isinstance(error, exceptions.ProfileNotFound):

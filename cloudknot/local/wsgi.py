@@ -6,6 +6,7 @@ A layer in front of another application either forwards a request unchanged, or 
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, object]
 """A JSON object as the content of an answer."""
+
+PartOfAnswer = Callable[[bytes, bytes, socket.socket], bytes]
+"""Returns the bytes to send, given the head and the body of an answer and its connection."""
+PART_OF_ANSWER = "cloudknot.part_of_answer"
+"""The WSGI variable for a `PartOfAnswer`. If it is set, the server sends that part and closes the connection."""
 
 STATUSES = {
     200: "200 OK",
@@ -45,18 +51,18 @@ class RecordedAnswer:
 
     def __init__(self) -> None:
         self.status = ""
-        self._headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[str, str]] = []
 
     def __call__(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        self.status, self._headers = status, headers
+        self.status, self.headers = status, headers
         # WSGI's old way to write a body; the applications here return theirs, so nothing is written to it.
         return lambda data: None
 
     def pass_on(self, start_response: StartResponse) -> None:
         """Send the recorded status and headers to the client."""
-        start_response(self.status, self._headers)
+        start_response(self.status, self.headers)
 
 
 def ask(application: WSGIApplication, environ: WSGIEnvironment, changes: Mapping[str, object]) -> tuple[str, bytes]:
@@ -119,7 +125,8 @@ def send(
 ) -> Iterable[bytes]:
     """Answer a request with a body."""
     content_types = [("Content-Type", content_type)] if content_type else []
-    start_response(STATUSES[status], [*content_types, ("Content-Length", str(len(body))), *headers])
+    lengths = [("Content-Length", str(len(body))), ("x-amzn-RequestId", str(uuid.uuid4()))]
+    start_response(STATUSES[status], [*content_types, *lengths, *headers])
     return [body]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cloudknot.errors import refuse
 from cloudknot.local.batch.records import EXITED, HOST_LOST, NOT_STARTED
 
-RATES = ("errors", "dropped", "slow", "truncated", "throttled")
+RATES = ("errors", "dropped", "reset", "slow", "truncated", "missing", "misplaced", "pages", "throttled")
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,20 @@ class Faults:
         Rate of requests that take effect, but get no answer: the connection is closed.
     slow, delay : float
         Rate of requests that take effect ``delay`` seconds late.
+    reset : float
+        Rate of requests that take effect, and whose connection is reset (RST) while the answer is sent.
     truncated : float
-        Rate of GET requests to S3 that get only half of the answer.
+        Rate of requests that take effect, and get only a part of the answer. Then the connection is closed (FIN).
+    cut : float or int, optional
+        The end of truncated answers: a share of the body (a float from 0 to 1), or a number of bytes of the body (an
+        int). Default: any place in the head or the body, at random.
+    missing : float
+        Rate of requests that take effect, and whose answer lacks one of its members. An answer without members stays
+        as it is.
+    misplaced : float
+        Rate of requests that take effect, and get the answer to another operation.
+    pages : float
+        Rate of requests that get a login page with HTTP status 200 in HTML, and have no effect.
     services : tuple of str
         Services that the rates above apply to, by their names in signatures. Default: S3.
     only : str
@@ -137,7 +149,12 @@ class Faults:
     dropped: float = 0.0
     slow: float = 0.0
     delay: float = 0.5
+    reset: float = 0.0
     truncated: float = 0.0
+    cut: float | int | None = None
+    missing: float = 0.0
+    misplaced: float = 0.0
+    pages: float = 0.0
     services: tuple[str, ...] = ("s3",)
     only: str = ""
     limit: int | None = None
@@ -152,6 +169,10 @@ class Faults:
     def __post_init__(self) -> None:
         for name in RATES:
             _check_rate(name, getattr(self, name))
+        if isinstance(self.cut, float):
+            _check_rate("cut", self.cut)
+        elif self.cut is not None and self.cut < 0:
+            refuse(problem=f"cut={self.cut!r} is negative.", fix="Pass a number of bytes, for example cut=10.")
 
     def to_dict(self) -> dict[str, object]:
         """Return the faults as a JSON object."""

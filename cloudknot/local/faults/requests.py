@@ -6,12 +6,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
+from cloudknot.local.faults import answers
 from cloudknot.local.faults.plan import Faults, Kill
 
 Refusal = tuple[int, str, str]
@@ -83,9 +84,13 @@ class Injector:
             raise ClientDisconnected
         if refusal := self._refusal(faults, service, from_job):
             return wsgi.refuse(environ, start_response, service, *refusal)
-        for name in self._draw(faults, environ, service):
+        names, chance = self._draw(faults, environ, service)
+        for name in names:
+            if name in answers.SPOILS:
+                exchange = answers.Exchange(environ, start_response, carry_out, service, faults.cut, chance)
+                return answers.SPOILS[name](exchange)
             if name != "slow":
-                return _answer_with_fault(name, environ, start_response, carry_out, service)
+                return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
             self._sleep(faults.delay)
         return self._carry_out(environ, start_response, carry_out)
 
@@ -101,14 +106,13 @@ class Injector:
             return status, faults.refused, "The embedded cloud refuses this request because of Faults(refused=...)."
         return None
 
-    def _draw(self, faults: Faults, environ: WSGIEnvironment, service: str) -> list[str]:
-        """Draw the faults for a request, and count them."""
+    def _draw(self, faults: Faults, environ: WSGIEnvironment, service: str) -> tuple[list[str], random.Random]:
+        """Draw the faults for a request, and count them. Return also random numbers for use by these faults."""
         possible = []
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         if service in faults.services and faults.only in request:
-            possible += [("slow", faults.slow), ("error", faults.errors), ("dropped", faults.dropped)]
-            if request.startswith("GET") and service == "s3":
-                possible.append(("truncated", faults.truncated))
+            possible += [("slow", faults.slow), ("error", faults.errors)]
+            possible += [(name, getattr(faults, name)) for name in answers.SPOILS]
         if service == "batch":
             possible.append(("throttled", faults.throttled))
         drawn: list[str] = []
@@ -120,7 +124,8 @@ class Injector:
                     self._remaining -= 1
                     drawn.append(f"{name} {self._random.choice((500, 503))}" if name == "error" else name)
             self._injected.update(drawn)
-        return drawn
+            chance = random.Random(self._random.random()) if drawn else self._random
+        return drawn, chance
 
     def _carry_out(
         self, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication
@@ -147,19 +152,6 @@ _ERRORS: Mapping[tuple[str, bool], Refusal] = {
 """By the fault, and whether the service is S3."""
 
 
-def _answer_with_fault(
-    name: str, environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication, service: str
-) -> Iterable[bytes]:
-    """Answer a request with a fault."""
-    if name == "dropped":
-        # The request takes effect and only the answer is lost: the case in which a repeated call does harm.
-        wsgi.ask(carry_out, environ, {})
-        raise ClientDisconnected
-    if name == "truncated":
-        return _truncated(environ, start_response, carry_out)
-    return wsgi.refuse(environ, start_response, service, *_ERRORS[name, service == "s3"])
-
-
 def _expired(service: str) -> Refusal:
     """Return a service's error for expired credentials."""
     if service == "s3":
@@ -167,10 +159,3 @@ def _expired(service: str) -> Refusal:
     if wsgi.is_xml(service):
         return 403, "ExpiredToken", _EXPIRED
     return wsgi.denied_status(service), "ExpiredTokenException", _EXPIRED
-
-
-def _truncated(environ: WSGIEnvironment, start_response: StartResponse, carry_out: WSGIApplication) -> Iterator[bytes]:
-    """Yield the first half of an answer, then close the connection."""
-    data = wsgi.full_body(carry_out(environ, start_response))
-    yield data[: len(data) // 2]
-    raise ClientDisconnected

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+from cloudknot.local import wsgi
+
 THREADS = 16
 MAX_CONNECTIONS = 2000
 MAX_BODY = 5 * 1024**3
@@ -35,9 +37,10 @@ def http_server(application: WSGIApplication, port: int) -> Any:
 
 
 def _channel() -> type:
-    """Return waitress's channel class, with a parser that accepts ``Expect: 100-continue`` before an empty body."""
-    from waitress.channel import HTTPChannel
+    """Return waitress's channel class, with the changes to its parser and task that this server needs."""
+    from waitress.channel import ClientDisconnected, HTTPChannel
     from waitress.parser import HTTPRequestParser
+    from waitress.task import WSGITask
 
     class Parser(HTTPRequestParser):  # type: ignore[misc]
         def parse_header(self, header: bytes) -> None:
@@ -46,7 +49,18 @@ def _channel() -> type:
             if self.body_rcv is None:
                 self.expect_continue = False
 
+    class AnswerTask(WSGITask):  # type: ignore[misc]
+        def write(self, data: bytes) -> None:
+            part: wsgi.PartOfAnswer | None = self.environ.get(wsgi.PART_OF_ANSWER)
+            if part is None:
+                super().write(data)
+                return
+            self.wrote_header = True
+            self.channel.write_soon(part(self.build_response_header(), data, self.channel.socket))
+            # This ends the request, and the channel closes the connection after it has sent these bytes.
+            raise ClientDisconnected
+
     class Channel(HTTPChannel):  # type: ignore[misc]
-        parser_class = Parser
+        parser_class, task_class = Parser, AnswerTask
 
     return Channel

@@ -19,10 +19,11 @@ from botocore.session import get_session
 
 from ..wire import buffers
 from ..wire.buffers import Pieces, Unreachable, Unreadable
+from .answers import S3_MEMBERS, check_answers
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .plain_requests import WORKER_AGENT, PlainRequests
 from .range_file import RangeFile, Span, span_of
-from .retries import NO_RETRIES, Persistence, code_of, trouble_of
+from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, trouble_of
 from .upload import ObjectName, Upload, encryption
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ _SETTINGS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
 """The variables that determine the server and the credentials of requests."""
-ALREADY_EXISTS = "PreconditionFailed"
 _patience = Persistence(PATIENCE)
 
 
@@ -93,6 +93,7 @@ def connect() -> S3:
 def _connect(settings: tuple[str | None, ...]) -> S3:
     # Not boto3's default session, which would keep the credentials of an environment that has changed since.
     session = get_session()
+    check_answers(session, S3_MEMBERS)
     config = Config(
         retries=NO_RETRIES,
         connect_timeout=CONNECT_TIMEOUT,
@@ -145,7 +146,7 @@ class S3:
         try:
             self._persistent.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **encryption(self.sse))
         except ClientError as error:
-            if code_of(error) != ALREADY_EXISTS:
+            if code_of(error) != PRECONDITION_FAILED:
                 raise
 
     def write_large(self, bucket: str, key: str, pieces: Pieces) -> None:
@@ -156,7 +157,7 @@ class S3:
                 for piece in pieces:
                     upload.write(piece)
         except ClientError as error:
-            if code_of(error) != ALREADY_EXISTS:
+            if code_of(error) != PRECONDITION_FAILED:
                 raise
 
     def load(self, bucket: str, key: str, start: int, end: int) -> object:

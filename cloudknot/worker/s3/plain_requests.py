@@ -25,6 +25,7 @@ from urllib.parse import quote, urlsplit
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from .answers import is_from_aws
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
 from .range_file import Span
 from .retries import is_botocore_error
@@ -76,12 +77,7 @@ class PlainRequests:
     def get(self, bucket: str, key: str, span: Span) -> bytes | None:
         """Return the bytes ``span`` of an object, or None if the caller should try GetObject."""
         answer = self._send("GET", bucket, key, {"Range": span["Range"]} if span else {})
-        if answer is None:
-            return None
-        status, length, data = answer
-        # An answer that broke off is shorter than its length. boto3 reads it again.
-        is_complete = length == str(len(data))
-        return data if is_complete and status == (206 if span else 200) else None
+        return answer[1] if answer is not None and answer[0] == (206 if span else 200) else None
 
     def put(self, bucket: str, key: str, body: bytes, headers: Mapping[str, str]) -> bool:
         """Store an object. Return False if the caller should try PutObject."""
@@ -101,8 +97,8 @@ class PlainRequests:
 
     def _send(
         self, method: str, bucket: str, key: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> tuple[int, str | None, bytes] | None:
-        """Return status, length and body of the answer, or None without an answer."""
+    ) -> tuple[int, bytes] | None:
+        """Return status and body of an answer by S3, or None without one."""
         # The bucket goes into the path, so that all requests share the connections to one host.
         path = f"{self._path}/{bucket}/{quote(key, safe='/~')}"
         signed = self._signed(method, path, headers, body)
@@ -116,10 +112,16 @@ class PlainRequests:
         except (OSError, HTTPException):
             connection.close()
             return None
+        # An answer that broke off is shorter than its length, and a login page is not by S3. boto3 sends the request
+        # again, and raises an error if that happens again.
+        is_whole = "Transfer-Encoding" in answer.headers or answer.headers["Content-Length"] == str(len(data))
+        if not is_whole or not is_from_aws(answer.headers.keys()):
+            connection.close()
+            return None
         self._connections.put_back(connection)
         if answer.status in REFUSALS:
             self._is_usable = False
-        return answer.status, answer.headers["Content-Length"], data
+        return answer.status, data
 
     def _signed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, str] | None:
         """Return the headers with a signature, or None if credentials are missing or cannot be fetched now."""

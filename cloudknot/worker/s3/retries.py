@@ -23,6 +23,8 @@ T = TypeVar("T")
 # repeats calls that must not be made twice, such as SubmitJob.
 NO_RETRIES: _RetryDict = {"mode": "standard", "total_max_attempts": 1}
 """Turns botocore's own retries off, for ``Config(retries=...)``."""
+PRECONDITION_FAILED = "PreconditionFailed"
+"""S3's code for a conditional write to a key that exists (HTTP 412)."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
 """Seconds."""
@@ -54,6 +56,7 @@ class Trouble(Enum):
 
     REFUSED = "AWS asked to come back later: nothing was done"
     UNANSWERED = "no answer, or an unclear one: it may have been done"
+    WRONG_ANSWER = "another server than AWS's answered, or AWS's answer was changed on its way: it may have been done"
     NO_CONNECTION = "no server was reached: nothing was done"
     INSECURE = "TLS failed, at the start or later: it may have been done"
     NO_CREDENTIALS = "the credentials have expired or cannot be fetched: nothing was done"
@@ -61,7 +64,7 @@ class Trouble(Enum):
     @property
     def may_be_done(self) -> bool:
         """Whether AWS may have carried out the call."""
-        return self in (Trouble.UNANSWERED, Trouble.INSECURE)
+        return self in (Trouble.UNANSWERED, Trouble.WRONG_ANSWER, Trouble.INSECURE)
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
@@ -69,8 +72,12 @@ def trouble_of(error: BaseException) -> Trouble | None:
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
+    from .answers import WrongAnswer
+
     if isinstance(error, exceptions.ClientError):
         return _trouble_of_answer(error)
+    if isinstance(error, WrongAnswer):
+        return Trouble.WRONG_ANSWER
     # First, because botocore's SSLError is a ConnectionError too, but a broken TLS connection may have carried a call.
     if isinstance(error, exceptions.SSLError):
         return Trouble.INSECURE
@@ -94,6 +101,9 @@ def is_botocore_error(error: BaseException) -> bool:
 def code_of(error: BaseException) -> str:
     """Return AWS's error code from boto3's or cloudknot's exception; empty for any other error."""
     response: Mapping[str, Mapping[str, object]] = getattr(error, "response", {})
+    # The status is enough, should the body with the code be lost.
+    if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
+        return PRECONDITION_FAILED
     return str(getattr(error, "code", "") or response.get("Error", {}).get("Code", ""))
 
 

@@ -7,6 +7,7 @@ from botocore import exceptions
 from cloudknot.aws.error_table import translate
 from cloudknot.aws.permissions.managed_policies import policy_arns
 from cloudknot.aws.permissions.policies import policy
+from cloudknot.worker.s3.answers import WrongAnswer
 from tests.integration.messages.catalogue import Area, World
 
 AREA = Area("AWS")
@@ -50,6 +51,8 @@ def requests_without_answer(world: World) -> list[Exception]:
         translate(unreachable, "batch:SubmitJob", region="us-east-1"),
         translate(unreachable, "batch:SubmitJob", region="us-esat-1"),
         translate(exceptions.ReadTimeoutError(endpoint_url="https://s3.amazonaws.com/"), "s3:GetObject"),
+        translate(exceptions.IncompleteReadError(actual_bytes=10, expected_bytes=1000), "batch:SubmitJob"),
+        translate(WrongAnswer("it lacks jobId"), "batch:SubmitJob"),
     ]
 
 

@@ -147,5 +147,5 @@ def kill_of_job_that_does_not_run(world: World) -> None:
     FaultyRunner(cast(Any, None), injector, bytes).kill("no-such-job", "host")
 
 
-AREA.refuses(Faults.from_dict, {"members": {"lightning": 1}}, {"members": {"errors": 2}})
+AREA.refuses(Faults.from_dict, {"members": {"lightning": 1}}, {"members": {"errors": 2}}, {"members": {"cut": -1}})
 AREA.refuses(Kill, {"how": "lightning"})

@@ -16,6 +16,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from cloudknot.worker.s3.answers import WrongAnswer
 from cloudknot.worker.s3.retries import FIRST_PAUSE, LONGEST_PAUSE, Persistence, Trouble, trouble_of
 
 NO_CREDENTIALS = Trouble.NO_CREDENTIALS
@@ -43,6 +44,7 @@ def error_response(code, status):
         (ReadTimeoutError(endpoint_url="http://x"), Trouble.UNANSWERED),
         (IncompleteReadError(actual_bytes=1, expected_bytes=2), Trouble.UNANSWERED),
         (ResponseParserError("no XML"), Trouble.UNANSWERED),
+        (WrongAnswer("it lacks jobId"), Trouble.WRONG_ANSWER),
         (ConnectionResetError(), Trouble.UNANSWERED),
         (EndpointConnectionError(endpoint_url="http://x"), Trouble.NO_CONNECTION),
         (SSLError(endpoint_url="https://x", error="bad record"), Trouble.INSECURE),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -76,7 +77,8 @@ class PlainS3:
         if answer is None:
             return self._s3(environ, start_response)
         status, headers, body = answer
-        start_response(status, [*headers.items(), ("Content-Length", str(len(body)))])
+        lengths = [("Content-Length", str(len(body))), ("x-amz-request-id", secrets.token_hex(8).upper())]
+        start_response(status, [*headers.items(), *lengths])
         return [body]
 
     def _answer(self, environ: WSGIEnvironment) -> Answer | None:
