@@ -9,13 +9,27 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.rivals.environments import NotInstallable, python_of
-from tests.benchmarks.rivals.measuring.supervisor import Outcome, run_turn
+from tests.benchmarks.rivals.measuring.held import HeldTurn
+from tests.benchmarks.rivals.measuring.supervisor import Measurement, Outcome, Start, run_turn
 from tests.benchmarks.rivals.measuring.watch import adopt_orphans
-from tests.benchmarks.rivals.plan import CONTESTANTS, FULL, GROUPS, QUICK, SINGLE, Sizes, Turn, expected_jobs, turns
+from tests.benchmarks.rivals.plan import (
+    CONTESTANTS,
+    FULL,
+    GROUPS,
+    QUICK,
+    SINGLE,
+    Sizes,
+    Turn,
+    expected_jobs,
+    science_turns,
+    turns,
+)
 from tests.benchmarks.rivals.reporting.tables import insert, render
 from tests.benchmarks.rivals.results import Results
 
@@ -28,25 +42,45 @@ def main() -> None:
         publish(Results.read(arguments.output / RAW), arguments.output, arguments.page)
         return
     sizes = QUICK if arguments.quick else FULL
+    if arguments.rounds:
+        sizes = replace(sizes, rounds=arguments.rounds, science_rounds=arguments.rounds)
     adopt_orphans()
     # An exception ends the processes of the running turn. The signal alone would leave them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     contestants = [name for name in arguments.only if _installed(name)]
-    results = measure(arguments.workload, contestants, sizes, arguments.rounds or sizes.rounds)
+    results = measure(arguments.workload, contestants, sizes)
     print(render(results))
     if arguments.output:
         publish(results, arguments.output, arguments.page)
 
 
-def measure(groups: list[str], contestants: list[str], sizes: Sizes, rounds: int) -> Results:
+def measure(groups: list[str], contestants: list[str], sizes: Sizes) -> Results:
     """Run all turns, and check all results."""
-    results = Results(sizes, rounds)
-    planned = list(turns(groups, contestants, sizes))
-    results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs(planned), 1, 1)))
-    for _ in range(rounds):
+    results = Results(sizes)
+    planned, science = list(turns(groups, contestants, sizes)), list(science_turns(groups, contestants, sizes))
+    results.expect(_run(Turn("serial", "serial", SINGLE, expected_jobs([*planned, *science]), 1)))
+    for _ in range(sizes.rounds):
         for turn in planned:
             results.add(_run(turn))
+    for outcome in _take_turns(science, sizes.science_rounds):
+        results.add(outcome)
     return results
+
+
+def _take_turns(planned: list[Turn], rounds: int) -> list[Outcome]:
+    """Start a session for each turn, and let them take turns at each workload. Another one begins in each round."""
+    with ExitStack() as stack:
+        held = []
+        for turn in planned:
+            held.append(HeldTurn(turn, rounds))
+            stack.callback(held[-1].stop)
+            _print(turn, held[-1].start)
+        for number in range(rounds):
+            first = number * len(held) // rounds
+            for workload in dict.fromkeys(job.workload for turn in planned for job in turn.jobs):
+                for session in held[first:] + held[:first]:
+                    _print(session.turn, None, session.work(workload))
+        return [session.outcome() for session in held]
 
 
 def publish(results: Results, output: Path, page: Path | None) -> None:
@@ -66,18 +100,18 @@ def publish(results: Results, output: Path, page: Path | None) -> None:
 def _run(turn: Turn) -> Outcome:
     start = time.perf_counter()
     outcome = run_turn(turn)
-    work = ", ".join(
-        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {_shown(m.cpu_seconds)}"
-        for m in outcome.measurements
-    )
-    print(
-        f"{turn.group:9} {turn.contestant:10} ready after {outcome.start.seconds:5.2f} s, CPU "
-        f"{outcome.start.cpu_seconds:.2f} s; {work}; "
-        f"in all {time.perf_counter() - start:.1f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    _print(turn, outcome.start, outcome.measurements)
+    print(f"{'':9} {'':10} in all {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return outcome
+
+
+def _print(turn: Turn, start: Start | None, measurements: Sequence[Measurement] = ()) -> None:
+    """Say what has been measured, since a run takes minutes."""
+    parts = [f"ready after {start.seconds:.2f} s, CPU {start.cpu_seconds:.2f} s"] if start else []
+    parts += [
+        f"{m.workload} {m.way} x {m.count:,}: {m.seconds:.2f} s, CPU {_shown(m.cpu_seconds)}" for m in measurements
+    ]
+    print(f"{turn.group:9} {turn.contestant:10} {'; '.join(parts)}", file=sys.stderr, flush=True)
 
 
 def _shown(seconds: float | None) -> str:

@@ -26,6 +26,8 @@ class Job:
     count: int
     small: bool = False
     """Repeat the workload's small element, in place of elements that take a second."""
+    for_memory: bool = False
+    """Look at the memory ten times a second. This costs time, so the time of the work does not count."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,6 @@ class Turn:
     contestant: str
     way: str
     jobs: tuple[Job, ...]
-    sample_seconds: float
-    """Seconds between two looks at the memory of the tree."""
     workers: int = WORKERS
 
 
@@ -60,6 +60,8 @@ class Sizes:
     mri: int
     small: bool
     rounds: int
+    science_rounds: int
+    """Rounds of the work of seconds. Their sessions stay, so that the libraries take turns at each map."""
 
     def fresh_count(self, contestant: str) -> int:
         """Return the number of trivial elements in a process each. Each contestant's take seconds."""
@@ -71,8 +73,10 @@ FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 10, "forkserver": 10, "s
 
 Fixed costs weigh more with fewer elements. Those of the others are milliseconds. Dask's workers never end.
 """
-FULL = Sizes(few=1000, many=100_000, single=200, fresh=500, evidence=6, pi=8, heat=8, mri=8, small=False, rounds=3)
-QUICK = Sizes(few=20, many=1000, single=20, fresh=4, evidence=4, pi=2, heat=2, mri=2, small=True, rounds=1)
+_COUNTS = {"few": 1000, "many": 100_000, "single": 100, "fresh": 300, "evidence": 6, "pi": 4, "heat": 8, "mri": 8}
+FULL = Sizes(**_COUNTS, small=False, rounds=3, science_rounds=4)
+_QUICK_COUNTS = {"few": 20, "many": 1000, "single": 20, "fresh": 4, "evidence": 4, "pi": 2, "heat": 2, "mri": 2}
+QUICK = Sizes(**_QUICK_COUNTS, small=True, rounds=1, science_rounds=1)
 
 SCIENCE = ("pi", "heat", "mri")
 """Work of seconds. A contestant does it in one turn, one after the other."""
@@ -80,33 +84,33 @@ GROUPS = ("trivial", "fresh", *SCIENCE, "memory")
 
 
 def turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> Iterator[Turn]:
-    """Yield the turns of one round. The contestants take turns at each kind of work."""
+    """Yield the turns of one round with a new session for each. The contestants take turns at each kind of work."""
     usual = [name for name in contestants if name not in ONLY_FRESH]
-    if "trivial" in groups:
-        yield from (_trivial(contestant, sizes) for contestant in usual)
+    if "trivial" in groups or "memory" in groups:
+        yield from (_trivial(contestant, sizes, groups) for contestant in usual)
     if "fresh" in groups:
         yield from (_fresh(contestant, sizes) for contestant in contestants)
-    if "memory" in groups:
-        yield from (_memory(contestant, sizes) for contestant in usual)
+
+
+def science_turns(groups: Sequence[str], contestants: Sequence[str], sizes: Sizes) -> Iterator[Turn]:
+    """Yield the turns of one round of elements that take a second. Their sessions stay for all rounds."""
     if sciences := [name for name in SCIENCE if name in groups]:
-        yield from (_science(contestant, sizes, sciences) for contestant in usual)
+        yield from (_science(name, sizes, sciences) for name in contestants if name not in ONLY_FRESH)
 
 
-def _trivial(contestant: str, sizes: Sizes) -> Turn:
+def _trivial(contestant: str, sizes: Sizes, groups: Sequence[str]) -> Turn:
     singles = () if contestant in ALWAYS_ISOLATING else (Job("trivial", SINGLE, sizes.single),)
-    jobs = (Job("trivial", CHUNKS, sizes.few), *singles, Job("trivial", CHUNKS, sizes.many))
-    return Turn("trivial", contestant, CHUNKS, jobs, 1)
+    timed = (Job("trivial", CHUNKS, sizes.few), *singles, Job("trivial", CHUNKS, sizes.many))
+    memory = (Job("trivial", CHUNKS, sizes.many, for_memory=True),)
+    jobs = (*(timed if "trivial" in groups else ()), *(memory if "memory" in groups else ()))
+    return Turn("trivial", contestant, CHUNKS, jobs)
 
 
 def _fresh(contestant: str, sizes: Sizes) -> Turn:
     """Return elements in a process each, and a few elements that report their process."""
     way = FRESH if contestant in FRESH_SHARES else SINGLE
     trivial = (Job("trivial", FRESH, sizes.fresh_count(contestant)),) if way == FRESH else ()
-    return Turn("fresh", contestant, way, (*trivial, Job("process", way, sizes.evidence)), 1)
-
-
-def _memory(contestant: str, sizes: Sizes) -> Turn:
-    return Turn("memory", contestant, CHUNKS, (Job("trivial", CHUNKS, sizes.many),), 0.1)
+    return Turn("fresh", contestant, way, (*trivial, Job("process", way, sizes.evidence)))
 
 
 def _science(contestant: str, sizes: Sizes, names: Sequence[str]) -> Turn:
@@ -114,7 +118,7 @@ def _science(contestant: str, sizes: Sizes, names: Sequence[str]) -> Turn:
     shared = FRESH if contestant in ALWAYS_ISOLATING else SINGLE
     ways = (FRESH, CHUNKS) if contestant == "cloudknot" else (shared,)
     jobs = tuple(Job(name, way, getattr(sizes, name), sizes.small) for name in names for way in ways)
-    return Turn("science", contestant, shared, jobs, 1)
+    return Turn("science", contestant, shared, jobs)
 
 
 def expected_jobs(planned: Iterable[Turn]) -> tuple[Job, ...]:

@@ -67,8 +67,8 @@ class WrongResult(Exception):
 class Results:
     """The measurements of all turns."""
 
-    def __init__(self, sizes: Sizes, rounds: int) -> None:
-        self.sizes, self.rounds, self.machine = sizes, rounds, Machine.this()
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes, self.machine = sizes, Machine.this()
         self.serial: list[Measurement] = []
         self.measurements: list[Measurement] = []
         self.starts: list[Start] = []
@@ -89,9 +89,9 @@ class Results:
                 raise WrongResult(f"{measurement} must have the digest {right}")
         self.starts.append(outcome.start)
         self.measurements += outcome.measurements
-        found = {name: version for name, version in outcome.versions.items() if name in {"Python", *LIBRARIES}}
+        found = {name: version for name, version in outcome.end.versions.items() if name in {"Python", *LIBRARIES}}
         self.versions[outcome.start.contestant] = found
-        self.calls[outcome.start.contestant] = outcome.calls
+        self.calls[outcome.start.contestant] = outcome.end.calls
 
     @property
     def contestants(self) -> list[str]:
@@ -116,14 +116,13 @@ class Results:
 
     def start(self, contestant: str, cost: Callable[[Start], float]) -> Spread | None:
         """Return the spread of a cost of the start-up, over the turns with one function, and the usual workers."""
-        costs = [cost(s) for s in self.starts if s.contestant == contestant and s.group in ("trivial", "memory")]
+        costs = [cost(s) for s in self.starts if s.contestant == contestant and s.group == "trivial"]
         return Spread.of(costs) if costs else None
 
     def write(self, path: Path) -> None:
         """Write all figures as JSON, one measurement a line."""
         parts = {
             "machine": [asdict(self.machine)],
-            "rounds": [self.rounds],
             "sizes": [asdict(self.sizes)],
             "versions": [self.versions],
             "calls": [self.calls],
@@ -138,7 +137,7 @@ class Results:
     def read(cls, path: Path) -> Results:
         """Read figures that `write` wrote."""
         stored = json.loads(path.read_text())
-        results = cls(Sizes(**stored["sizes"][0]), stored["rounds"][0])
+        results = cls(Sizes(**stored["sizes"][0]))
         results.machine = Machine(**stored["machine"][0])
         results.versions, results.calls = stored["versions"][0], stored["calls"][0]
         results.starts = [Start(**start) for start in stored["starts"]]

@@ -15,7 +15,7 @@ from tests.conftest import CACHE
 
 pytest.importorskip("matplotlib", reason="the benchmark draws with matplotlib, of the extra `examples`")
 
-from tests.benchmarks.rivals.measuring.supervisor import Outcome, Start
+from tests.benchmarks.rivals.measuring.supervisor import End, Outcome, Start
 from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, ONLY_FRESH, QUICK
 from tests.benchmarks.rivals.reporting.tables import NAMES
 from tests.benchmarks.rivals.results import Results, WrongResult
@@ -75,14 +75,14 @@ def test_costs_are_measured(output, results):
     assert {m.contestant for m in results.measurements if m.cpu_seconds is None} <= {"ray"}
     drawings = {f"rivals_{name}.svg" for name in ("overhead", "science", "memory")}
     assert {path.name for path in output.iterdir()} == {*drawings, "rivals.json", "rivals.md"}
-    assert json.loads((output / "rivals.json").read_text())["rounds"] == [1]
+    assert json.loads((output / "rivals.json").read_text())["sizes"][0]["rounds"] == 1
 
 
 def test_wrong_result_fails_the_benchmark(results):
     right = next(m for m in results.measurements if m.workload == "trivial")
     start = Start(right.group, right.contestant, 1, 1)
-    again = Results(QUICK, 1)
+    again = Results(QUICK)
     again.serial = results.serial
-    again.add(Outcome(start, (right,), {}, {}))
+    again.add(Outcome(start, (right,), End({}, {})))
     with pytest.raises(WrongResult):
-        again.add(Outcome(start, (dataclasses.replace(right, digest="another"),), {}, {}))
+        again.add(Outcome(start, (dataclasses.replace(right, digest="another"),), End({}, {})))

@@ -1,7 +1,7 @@
 """The benchmark beside other libraries finds the best rival, and says whether a target is met."""
 
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
-from tests.benchmarks.rivals.measuring.supervisor import Measurement, Outcome, Start
+from tests.benchmarks.rivals.measuring.supervisor import End, Measurement, Outcome, Start
 from tests.benchmarks.rivals.plan import FULL
 from tests.benchmarks.rivals.reporting.tables import render
 from tests.benchmarks.rivals.results import LIBRARIES, Results
@@ -9,10 +9,12 @@ from tests.benchmarks.rivals.results import LIBRARIES, Results
 
 def results_with(*measurements):
     """Return results in which each contestant has the seconds of its measurements: name, group, workload, way."""
-    results = Results(FULL, 1)
+    results = Results(FULL)
     for name, group, workload, way, count, seconds in measurements:
         measured = Measurement(group, name, workload, way, count, seconds, 1.0, 10**8, 10**8, "same")
-        results.add(Outcome(Start(group, name, 1.0, 1.0), (measured,), dict.fromkeys(LIBRARIES, "1.0"), {way: "call"}))
+        results.add(
+            Outcome(Start(group, name, 1.0, 1.0), (measured,), End(dict.fromkeys(LIBRARIES, "1.0"), {way: "call"}))
+        )
     return results
 
 
@@ -30,8 +32,8 @@ def test_overhead_in_chunks_is_compared_with_each_rival():
         ("spark", "trivial", "trivial", CHUNKS, 1000, 0.1),
     )
     assert [row[2:] for row in verdicts(results)] == [
-        ["Dask: 0.4 ms", "x 0.50", "yes"],
-        ["Spark: 0.1 ms", "x 2.00", "no"],
+        ["Dask: 0.4 ms", "x 0.50 (0.50 to 0.50)", "yes"],
+        ["Spark: 0.1 ms", "x 2.00 (2.00 to 2.00)", "no"],
     ]
 
 

@@ -8,7 +8,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 from tests.benchmarks.rivals.environments import folder, python_of, science_versions
 from tests.benchmarks.rivals.measuring.watch import MemoryWatch, cpu_seconds, end_tree, reap_orphans, unaccounted
-from tests.benchmarks.rivals.plan import SCIENCE, Turn
+from tests.benchmarks.rivals.plan import SCIENCE, Job, Turn
 
 ROOT = Path(__file__).parents[4]
+USUAL_INTERVAL, MEMORY_INTERVAL = 1.0, 0.1
+"""Seconds between two looks at the memory of the tree."""
 LONGEST = 600
 """Seconds after which a turn has failed."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -56,13 +58,23 @@ class Start:
 
 
 @dataclass(frozen=True)
+class End:
+    """The last step of a turn: the versions of its packages, and its calls."""
+
+    versions: Mapping[str, str]
+    calls: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A turn that has ended."""
 
     start: Start
     measurements: tuple[Measurement, ...]
-    versions: Mapping[str, str]
-    calls: Mapping[str, str]
+    end: End
+
+
+Step = Start | Measurement | End
 
 
 class TurnFailed(Exception):
@@ -71,12 +83,23 @@ class TurnFailed(Exception):
 
 def run_turn(turn: Turn) -> Outcome:
     """Run a turn, and return its measurements. No process of it is left."""
+    start, *measurements, end = steps(turn)
+    assert isinstance(start, Start)
+    assert isinstance(end, End)
+    return Outcome(start, tuple(m for m in measurements if isinstance(m, Measurement)), end)
+
+
+def steps(turn: Turn) -> Generator[Step, None, None]:
+    """Yield the start, each measurement and the end of a turn. The contestant waits until the next one is asked for.
+
+    No process of it is left when the generator ends or is closed.
+    """
     with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
         log = Path(scratch, "stderr")
         before = cpu_seconds()
         with log.open("w") as errors, _process(turn, scratch, errors) as process:
             try:
-                return _follow(turn, process, before)
+                yield from _follow(turn, process, before)
             except (EOFError, TimeoutError) as error:
                 raise TurnFailed(f"{turn}: {error!r}\n{log.read_text()[-4000:]}") from error
 
@@ -122,35 +145,34 @@ def _requirements(turn: Turn) -> Sequence[str]:
     return science_versions() if needed else []
 
 
-def _follow(turn: Turn, process: subprocess.Popen[str], before: float) -> Outcome:
+def _follow(turn: Turn, process: subprocess.Popen[str], before: float) -> Iterator[Step]:
     """Follow the turn's events to its end."""
     _write(process, asdict(turn))
-    measurements = []
     ready = _read(process)
     reap_orphans(process.pid)
-    start = Start(turn.group, turn.contestant, ready["seconds"], cpu_seconds() - before)
-    for _ in turn.jobs:
+    yield Start(turn.group, turn.contestant, ready["seconds"], cpu_seconds() - before)
+    for job in turn.jobs:
         _write(process, {})
-        measurements.append(_measure(turn, process))
+        yield _measure(turn, job, process)
     _write(process, {})
     done = _read(process)
     _write(process, {})
-    return Outcome(start, tuple(measurements), {"Python": done["python"], **done["versions"]}, done["calls"])
+    yield End({"Python": done["python"], **done["versions"]}, done["calls"])
 
 
-def _measure(turn: Turn, process: subprocess.Popen[str]) -> Measurement:
-    begin = _read(process)
-    watch = MemoryWatch(turn.sample_seconds)
+def _measure(turn: Turn, job: Job, process: subprocess.Popen[str]) -> Measurement:
+    _read(process)
+    watch = MemoryWatch(MEMORY_INTERVAL if job.for_memory else USUAL_INTERVAL)
     droppable, before = unaccounted(), cpu_seconds()
     _write(process, {})
     end = _read(process)
     reap_orphans(process.pid)
     cpu = cpu_seconds() - before if droppable <= unaccounted() else None
     memory = watch.stop()
-    names = ("workload", "way", "count")
     values = {name: end[name] for name in ("seconds", "client_memory", "digest", "processes")}
-    identity = {name: begin[name] for name in names}
-    return Measurement(turn.group, turn.contestant, **identity, **values, cpu_seconds=cpu, tree_memory=memory)
+    identity = {"workload": job.workload, "way": job.way, "count": job.count, "contestant": turn.contestant}
+    group = "memory" if job.for_memory else turn.group
+    return Measurement(group, **identity, **values, cpu_seconds=cpu, tree_memory=memory)
 
 
 def _write(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:

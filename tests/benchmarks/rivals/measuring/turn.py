@@ -59,7 +59,7 @@ def run(turn: Mapping[str, Any], began: float, supervisor: Supervisor) -> None:
 def work(contestant: Contestant, workload: Workload, job: Mapping[str, Any], supervisor: Supervisor) -> None:
     """Do one piece of work, and report its wall time, the client's memory and the digest of its results."""
     elements = [workload.small] * job["count"] if job["small"] else workload.elements(job["count"])
-    supervisor.report("begin", workload=job["workload"], way=job["way"], count=job["count"])
+    supervisor.report("begin")
     start = time.perf_counter()
     results = contestant.map(workload.function, elements, job["way"])
     seconds = time.perf_counter() - start

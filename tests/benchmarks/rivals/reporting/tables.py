@@ -45,7 +45,7 @@ def insert(page: Path, text: str, figures: Path) -> None:
 
 def render(results: Results) -> str:
     """Return the tables as Markdown, with links to the figures beside them, for the work that was measured."""
-    measured = {start.group for start in results.starts}
+    measured = {m.group for m in results.measurements}
     sections = (
         (_targets, measured),
         (_overhead, {"trivial", "fresh"}),
@@ -66,11 +66,16 @@ def _machine(results: Results) -> str:
         for name, package in PACKAGES.items()
         if name in results.versions
     ]
-    rounds = "1 round" if results.rounds == 1 else f"{results.rounds} rounds"
+    sizes = results.sizes
+    rounds = (
+        "1 round"
+        if sizes.rounds == 1
+        else f"{sizes.rounds} rounds, and of {sizes.science_rounds} for elements of a second"
+    )
     return _wrapped(
         f"Measured on {machine.date}: {machine.cores} cores ({machine.processor}), {machine.system}, Python "
         f"{', '.join([machine.python, *versions])}. The load average before it was {machine.load:.1f}. Each figure "
-        f"is the median of {rounds}, with the least and the most in parentheses."
+        f"is the median of {rounds}. The least and the most are in parentheses."
     )
 
 
@@ -78,15 +83,16 @@ def _targets(results: Results) -> Iterator[str]:
     rows = []
     for target in targets(results.sizes, results.contestants):
         if found := target.ratio(results):
-            ours, rival, theirs = found
+            ours, rival, theirs, rounds = found
             met = "yes" if ours < theirs * target.factor else "no"
             row = [target.title, f"{ours:.3g} {target.unit}", f"{NAMES[rival]}: {theirs:.3g} {target.unit}"]
-            rows.append([*row, f"x {ours / theirs:.2f}", met])
+            rows.append([*row, f"x {ours / theirs:.2f} ({rounds.least:.2f} to {rounds.most:.2f})", met])
     if rows:
         yield "### Won and lost"
         yield _wrapped(
             "The targets are a lower overhead in chunks than Dask's and Spark's, the lowest overhead in fresh "
-            "processes, at most 1.05 times the best rival's wall time for elements of a second, and the least memory."
+            "processes, at most 1.05 times the best rival's wall time for elements of a second, and the least memory. "
+            "The ratio is that of the medians. The ratios of single rounds are in parentheses."
         )
         yield _table(["", "cloudknot", "best rival", "ratio", "target met"], rows)
 

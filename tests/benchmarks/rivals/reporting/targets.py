@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.benchmarks.rivals.contestants import CHUNKS, FRESH, SINGLE
 from tests.benchmarks.rivals.measuring.supervisor import Measurement
 from tests.benchmarks.rivals.plan import ALWAYS_ISOLATING, FRESH_SHARES, Sizes
-from tests.benchmarks.rivals.results import Results
+from tests.benchmarks.rivals.results import Results, Spread
 
 WITHIN = 1.05
 """The most time for elements of a second, as a multiple of the best rival's."""
@@ -30,15 +30,16 @@ class Target:
     cost: Callable[[Measurement], float]
     factor: float = 1
 
-    def ratio(self, results: Results) -> tuple[float, str, float] | None:
-        """Return cloudknot's median, the best rival and its median."""
+    def ratio(self, results: Results) -> tuple[float, str, float, Spread] | None:
+        """Return cloudknot's median, the best rival and its median, and the ratios of all rounds."""
         ours = results.spread(self.cost, "cloudknot", *self.ours)
         spreads = {name: results.spread(self.cost, name, *self.theirs(name)) for name in self.rivals}
         medians = {name: spread.median for name, spread in spreads.items() if spread}
         if ours is None or not medians:
             return None
         best = min(medians, key=lambda name: medians[name])
-        return ours.median, best, medians[best]
+        pairs = zip(results.find("cloudknot", *self.ours), results.find(best, *self.theirs(best)), strict=True)
+        return ours.median, best, medians[best], Spread.of([self.cost(our) / self.cost(their) for our, their in pairs])
 
 
 def targets(sizes: Sizes, contestants: Iterable[str]) -> Iterator[Target]:
