@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from solver import solve
 
-SIZE = 105
+SIZE = 116
 SMALL = (5, 10.0)
 
 

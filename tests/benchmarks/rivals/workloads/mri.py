@@ -13,7 +13,7 @@ import numpy as np
 from pipeline import process_subject
 from subjects import make_scan
 
-EDGE = 18
+EDGE = 21
 """Voxels along an edge of the subject's block."""
 SMALL = (0, 4)
 

@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-POINTS = 4_000_000
+POINTS = 7_000_000
 """About a second for an element."""
 SMALL = (0, 1000)
 
