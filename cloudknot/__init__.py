@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         ResourceExistsException,
         ResultMissingError,
         SpotInterruptedError,
+        StoredDataError,
         TaskStartError,
         WorkerDiedError,
     )
@@ -117,6 +118,7 @@ __all__ = [
     "ResourceExistsException",
     "ResultMissingError",
     "SpotInterruptedError",
+    "StoredDataError",
     "TaskStartError",
     "WorkerDiedError",
     "__version__",

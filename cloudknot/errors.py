@@ -32,6 +32,7 @@
     │   ├── DependencyFailedError               a job in depends_on failed
     │   ├── JobNotSubmittedError                its job was never submitted
     │   └── ResultMissingError                  no result is stored; the reason is unknown
+    ├── StoredDataError                         a stored object of a run is damaged, or of a newer cloudknot
     ├── JobRunningError                         the job has not ended yet
     └── CKTimeoutError (TimeoutError)           a wait ended before the result was ready
 
@@ -74,6 +75,7 @@ __all__ = [
     "ResourceExistsException",
     "ResultMissingError",
     "SpotInterruptedError",
+    "StoredDataError",
     "TaskStartError",
     "WorkerDiedError",
 ]
@@ -287,6 +289,13 @@ class JobNotSubmittedError(BatchJobFailedError):
 
 class ResultMissingError(BatchJobFailedError):
     """An element without a stored result or a known failure. Batch reports success, or has forgotten the job."""
+
+
+class StoredDataError(CloudknotError):
+    """A stored object of a run, such as its manifest, that is damaged or has the format of a newer cloudknot.
+
+    A damaged result concerns one element, and raises `ElementError`.
+    """
 
 
 class JobRunningError(CloudknotError):

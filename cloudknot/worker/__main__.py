@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import signal
 import sys
@@ -24,6 +23,7 @@ from .s3.client import connect
 from .stored_run import StoredRun
 from .wire.buffers import Unreachable, loads
 from .wire.container import TRY_AGAIN, child_index
+from .wire.documents import to_document
 from .wire.failure import Failure
 from .wire.manifest import submission_record
 
@@ -86,8 +86,8 @@ def _record(run: StoredRun, environment: Mapping[str, str]) -> None:
     job_id = environment.get("AWS_BATCH_JOB_ID", "").partition(":")[0]
     if job_id and child_index(environment) == 0:
         round = run.manifest.round
-        record = submission_record(run.keys.job_name(round), run.manifest, [job_id])
-        run.write(run.keys.started_of(round), json.dumps(record, sort_keys=True).encode())
+        record, key = submission_record(run.keys.job_name(round), run.manifest, [job_id]), run.keys.started_of(round)
+        run.write(key, to_document(record, key))
 
 
 def _run_by_hand(run: StoredRun, index: int) -> int:

@@ -13,7 +13,7 @@ from .program import Function
 from .results import ResultWriter
 from .stored_run import StoredRun
 from .wire.buffers import Unreadable
-from .wire.input_index import OFFSET_SIZE, unpack_offsets
+from .wire.input_index import OFFSET_SIZE, unpack_entries
 from .wire.pack import Envelope
 
 
@@ -65,7 +65,13 @@ def _elements(run: StoredRun, child: int) -> list[int]:
         return list(manifest.chunk(child))
     first = child * manifest.chunksize
     end = min(first + manifest.chunksize, manifest.todo)
-    return unpack_offsets(run.read(run.keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE))
+    stored = run.read(run.keys.todo(manifest.round), first * OFFSET_SIZE, end * OFFSET_SIZE)
+    elements = [index for index in unpack_entries(stored, first, run.todo_seed) if index is not None]
+    if len(elements) < end - first:
+        print(
+            f"{end - first - len(elements)} elements of this job do not run: their list is damaged.", file=sys.stderr
+        )
+    return elements
 
 
 def _without_results(run: StoredRun, elements: list[int]) -> list[int]:

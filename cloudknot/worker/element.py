@@ -17,9 +17,11 @@ import cloudpickle
 from .program import Function, show_source
 from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
+from .wire.by_value import PYTHON
 from .wire.container import attempt_number
-from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, VALUE, Failure, add_note, rebuilt
+from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, UNREADABLE, VALUE, Failure, add_note, rebuilt
 from .wire.pack import Envelope
+from .wire.seal import UnusableError
 
 Load = Callable[[], object]
 """Returns the input of an element. Raises any exception that unpickling it raises."""
@@ -89,7 +91,7 @@ def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
     wall, cpu = time.perf_counter(), time.process_time()
     pieces: Pieces = ()
     try:
-        argument = load()
+        argument = _loaded(load)
         value = function(*cast("Iterable[object]", argument)) if starmap else function(argument)
     except (Stopped, Unreadable):
         raise
@@ -110,6 +112,15 @@ def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
         argument = None
         kind, payload, pieces = _pickle_value(value)
     return Envelope(kind, payload, time.perf_counter() - wall, time.process_time() - cpu, peak_memory(), pieces)
+
+
+def _loaded(load: Load) -> object:
+    """Return the input. Raises `SourceFailed` if it cannot be used."""
+    try:
+        return load()
+    except UnusableError as error:
+        print(f"The input {error}.", file=sys.stderr)
+        raise SourceFailed(UNREADABLE, failure_of(UNREADABLE, error)) from error
 
 
 def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
@@ -140,7 +151,9 @@ def failure_of(kind: int, error: BaseException) -> Failure:
     code = _exit_code(error) if isinstance(error, SystemExit) else None
     pickled = _pickle_exception(error) if kind == RAISED else b""
     attempt = attempt_number(os.environ)
-    return Failure(kind, type(error).__qualname__, _message(error), text, code, pickled, attempt=attempt)
+    return Failure(
+        kind, type(error).__qualname__, _message(error), text, code, pickled, attempt=attempt, python=PYTHON
+    )
 
 
 def _message(error: BaseException) -> str:

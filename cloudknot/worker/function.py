@@ -7,16 +7,19 @@ from typing import cast
 
 from .program import Function, load_function, load_travelled
 from .stored_run import StoredRun
+from .wire.manifest import KEYWORD_SEED
 
 
 def function_of(run: StoredRun) -> Function:
     """Load the function of a run.
 
-    Raises any exception that its imports, or the unpickling of its keyword arguments, raise.
+    Raises any exception that its imports, or the unpickling of its keyword arguments, raise. Raises `UnusableError` if
+    the function or the arguments are damaged, or do not suit this image.
     """
-    function = load_travelled(run.read(run.keys.function)) if run.manifest.own_function else load_function()
+    run.manifest.check_version()
+    function = load_travelled(run.read_function()) if run.manifest.own_function else load_function()
     if not run.manifest.kwargs:
         return function
     # Once for each child, and unpickled while they arrive, because they may be large.
-    keywords = run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size)
+    keywords = run.load(run.manifest.kwargs, 0, run.manifest.kwargs_size, KEYWORD_SEED)
     return partial(function, **cast("dict[str, object]", keywords))

@@ -10,18 +10,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import BinaryIO, NoReturn
 
-from .element import Load, SourceFailed
+from .element import Load, SourceFailed, failure_of
 from .s3.client import S3
 from .s3.limits import SKIP, WINDOW
 from .stored_run import StoredRun
-from .wire.buffers import loads
+from .wire import by_value
 from .wire.container import attempt_number
-from .wire.failure import NO_INPUT, VALUE, Failure, add_note
+from .wire.failure import DAMAGED, NO_INPUT, UNREADABLE, VALUE, Failure, add_note
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
-from .wire.pack import Pack, head_size
+from .wire.pack import Origin, Pack, head_size
 from .wire.pack_order import Listed, choose_packs, clusters
+from .wire.seal import UnusableError
 
 
 def inputs(run: StoredRun, todo: Sequence[int]) -> Iterator[Load]:
@@ -68,11 +70,20 @@ class PreviousResults:
         attempt = attempt_number(os.environ)
         if outcome is None:
             raise SourceFailed(NO_INPUT, Failure(NO_INPUT, "", "", "", source=where, attempt=attempt))
+        try:
+            return self._value(where, attempt, outcome)
+        except UnusableError as error:
+            failure = failure_of(UNREADABLE, error)
+            raise SourceFailed(UNREADABLE, replace(failure, source=where)) from error
+
+    def _value(self, where: str, attempt: int, outcome: Outcome) -> object:
         if outcome.kind != VALUE:
             failure = Failure.from_bytes(outcome.failure())
             raise SourceFailed(outcome.kind, replace(failure, source=failure.source or where, attempt=attempt))
         try:
             return outcome.value()
+        except UnusableError:
+            raise
         except Exception as error:
             add_note(
                 error,
@@ -112,10 +123,18 @@ class PreviousResults:
 
     def _head(self, location: Location) -> Pack:
         """Return the head of a pack, without payloads."""
-        return Pack(self._s3.read(self._keys.bucket, self._keys.output(*location), 0, head_size(location.number)))
+        head = self._s3.read(self._keys.bucket, self._keys.output(*location), 0, head_size(location.number))
+        return self._pack(head, location)
+
+    def _pack(self, data: bytes, location: Location) -> Pack:
+        """Return a pack from its bytes. Raises `UnusableError` if it is not the pack of its key."""
+        return Pack(data, Origin(self._keys.run_id, location), self._manifest.source_version)
 
     def _kinds(self, location: Location) -> Sequence[int]:
-        return self._head(location).kinds
+        try:
+            return self._head(location).kinds
+        except UnusableError:
+            return bytes([DAMAGED]) * location.number
 
     def _read(self, indices: Sequence[int], packs: dict[int, Listed]) -> Iterator[Outcome | None]:
         """Yield the outcomes of some elements. Neighbours in one pack are read together."""
@@ -128,7 +147,12 @@ class PreviousResults:
             if pack is None:
                 yield from [None] * (stop - position)
             else:
-                yield from self._outcomes_in(pack, [index - pack.location.first for index in indices[position:stop]])
+                positions = [index - pack.location.first for index in indices[position:stop]]
+                try:
+                    outcomes = list(self._outcomes_in(pack, positions))
+                except UnusableError as error:
+                    outcomes = [Outcome(VALUE, *[partial(_raise, error)] * 2)] * len(positions)
+                yield from outcomes
             position = stop
 
     def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
@@ -137,7 +161,7 @@ class PreviousResults:
         # One request reads the whole pack, if it is small or most of its elements are needed. Otherwise one request
         # reads the head and another one all payloads, or each payload by itself if they are large.
         if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(positions) > pack.location.number):
-            head = Pack(data := self._s3.read(bucket, key))
+            head = self._pack(data := self._s3.read(bucket, key), pack.location)
             begin = 0
         else:
             head = self._head(pack.location)
@@ -145,9 +169,27 @@ class PreviousResults:
             data = self._s3.read(bucket, key, begin, end) if end - begin <= WINDOW else b""
         for position in positions:
             start, stop = head.span(position)
-            if data:
-                payload = data[start - begin : stop - begin]
-                yield Outcome(head.kinds[position], partial(loads, payload), partial(bytes, payload))
-            else:
-                place = bucket, key, start, stop
-                yield Outcome(head.kinds[position], partial(self._s3.load, *place), partial(self._s3.read, *place))
+            place = bucket, key, start, stop
+            read = partial(bytes, data[start - begin : stop - begin]) if data else partial(self._s3.read, *place)
+            payload = partial(_payload, head, position, read)
+            is_stream = not data and (head.is_stream or not head.is_sealed)
+            stream, value = partial(self._s3.load, *place, partial(_load, head)), partial(_value, head, payload)
+            yield Outcome(head.kinds[position], stream if is_stream else value, payload)
+
+
+def _payload(head: Pack, position: int, read: Callable[[], bytes]) -> bytes:
+    """Return the payload in the record that ``read`` returns."""
+    return bytes(head.payload(position, read()))
+
+
+def _value(head: Pack, payload: Callable[[], bytes]) -> object:
+    return by_value.loads(payload(), head.python)
+
+
+def _load(head: Pack, file: BinaryIO) -> object:
+    """Unpickle the payload of a large record from a file at its start."""
+    return by_value.load(head.stream(file), head.python)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

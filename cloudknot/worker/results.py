@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from types import TracebackType
 
 from .element import stop_signal
 from .stored_run import StoredRun
-from .wire.pack import Envelope, head_of, pack
+from .wire.container import attempt_number
+from .wire.keys import Location
+from .wire.pack import Envelope, Origin, head_of, pack
 
 # The intervals grow, so that a child that dies loses little, and a child of many hours makes few requests.
 FIRST_INTERVAL = 0.5
@@ -53,8 +56,9 @@ class ResultWriter:
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         # A large value is stored from its own memory, which the function may change when it goes on.
         if envelope.pieces:
-            keys, pieces = self._run.keys, [head_of(envelope), *envelope.pieces]
-            self._run.s3.write_large(keys.bucket, keys.output(index, 1, self._run.manifest.round), pieces)
+            keys, origin = self._run.keys, self._origin(index, 1)
+            pieces = [head_of(envelope, origin), *envelope.pieces]
+            self._run.s3.write_large(keys.bucket, keys.output(*origin.location), pieces)
             return
         with self._wake:
             if self._error:
@@ -103,8 +107,12 @@ class ResultWriter:
         with self._wake:
             waiting, self._envelopes, self._bytes = self._envelopes, {}, 0
         for first, envelopes in _consecutive(waiting):
-            key = self._run.keys.output(first, len(envelopes), self._run.manifest.round)
-            self._run.write(key, pack(envelopes))
+            origin = self._origin(first, len(envelopes))
+            self._run.write(self._run.keys.output(*origin.location), pack(envelopes, origin))
+
+    def _origin(self, first: int, number: int) -> Origin:
+        location = Location(first, number, self._run.manifest.round)
+        return Origin(self._run.keys.run_id, location, attempt_number(os.environ))
 
 
 def _consecutive(envelopes: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:

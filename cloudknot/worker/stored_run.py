@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import BinaryIO
 
 from .s3.client import S3, connect
+from .s3.retries import code_of
+from .wire import by_value
+from .wire.buffers import Buffer
 from .wire.container import MANIFEST_VARIABLE
 from .wire.keys import RunKeys
-from .wire.manifest import Manifest
+from .wire.manifest import Manifest, function_seed, input_seed, todo_seed
+from .wire.seal import LARGE, TOO_SHORT, DamagedError, numbered, unsealed, verified
 
 
 @dataclass(frozen=True)
@@ -25,16 +31,59 @@ class StoredRun:
         s3, keys = connect(), RunKeys.parse(url)
         # A job has its manifest in a variable. By hand there is none, so S3 provides it.
         text = environment.get(MANIFEST_VARIABLE)
-        manifest = Manifest.from_json(text or s3.read(keys.bucket, keys.manifest))
+        if text:
+            manifest = Manifest.from_json(text)
+        else:
+            manifest = Manifest.from_document(s3.read(keys.bucket, keys.manifest), keys.manifest)
         return cls(replace(s3, sse=manifest.sse), keys, manifest)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return bytes ``start`` to ``end`` (not included) of one of the run's objects. See `S3.read`."""
-        return self.s3.read(self.keys.bucket, key, start, end)
+        try:
+            return self.s3.read(self.keys.bucket, key, start, end)
+        except Exception as error:
+            # The object was cut, and ends before ``start``. Its readers miss the bytes.
+            if code_of(error) in ("InvalidRange", "416"):
+                return b""
+            raise
 
-    def load(self, key: str, start: int, end: int) -> object:
-        """Unpickle these bytes while they arrive. See `S3.load`."""
-        return self.s3.load(self.keys.bucket, key, start, end)
+    def read_function(self) -> bytes:
+        """Return the run's own function. Raises `UnusableError` if it is damaged."""
+        stored = self.read(self.keys.function)
+        return bytes(unsealed(stored, function_seed(self.keys.run_id))) if self.manifest.is_sealed else stored
+
+    @cached_property
+    def inputs_seed(self) -> int | None:
+        """The seed of the inputs; None if they have no checksums."""
+        return input_seed(self.keys.run_id) if self.manifest.is_sealed else None
+
+    @property
+    def todo_seed(self) -> int | None:
+        """The seed of the elements of this round; None if they have no checksums."""
+        return todo_seed(self.keys.run_id, self.manifest.round) if self.manifest.is_sealed else None
+
+    def element_seed(self, index: int) -> int:
+        """Return the seed of an input."""
+        return numbered(self.inputs_seed or 0, index)
+
+    def loads(self, record: Buffer, seed: int) -> object:
+        """Unpickle a record of this run. Raises `UnusableError` if it is damaged or does not suit this Python."""
+        payload = unsealed(record, seed) if self.manifest.is_sealed else record
+        return by_value.loads(payload, self.manifest.python)
+
+    def load(self, key: str, start: int, end: int, seed: int) -> object:
+        """Unpickle the record in these bytes of an object, a large one while it arrives. See `loads` and `S3.load`."""
+        if end - start <= LARGE:
+            record = self.read(key, start, end)
+            if len(record) < end - start:
+                raise DamagedError(TOO_SHORT)
+            return self.loads(record, seed)
+
+        def unpickle(file: BinaryIO) -> object:
+            payload = verified(file, end - start, seed) if self.manifest.is_sealed else file
+            return by_value.load(payload, self.manifest.python)
+
+        return self.s3.load(self.keys.bucket, key, start, end, unpickle)
 
     def write(self, key: str, body: bytes) -> None:
         """Store one of the run's objects, unless its key exists already. See `S3.write`."""

@@ -18,7 +18,7 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import cloudknot as ck
-from cloudknot.worker.wire.pack import Pack, head_size
+from cloudknot.worker.wire.pack import head_size
 from tests.benchmarks.memory import forget_peak, peak
 from tests.benchmarks.scale import LONG, MB, READ_SHARE, Counts, counts, show, since
 
@@ -41,8 +41,9 @@ def blocks(count: int, size: int) -> Iterator[bytes]:
 def worker_peak(job: ck.BatchJob) -> int:
     """Return the peak memory of all processes of the job, in bytes."""
     locations = [location for page in job._view.list_packs(0) for location, _ in page]
-    heads = (Pack(job._view.read(location, 0, head_size(location.number))) for location in locations)
-    return max(envelope.peak for head in heads for envelope in head)
+    view = job._view
+    heads = (view.unpack(location, view.read(location, 0, head_size(location.number))) for location in locations)
+    return max(peak for head in heads for peak in head.peaks())
 
 
 def check_bound(quantity: str, measured: int, bound: int) -> None:

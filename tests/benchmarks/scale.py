@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import cloudknot as ck
-from cloudknot.worker.wire.pack import Pack, head_size
+from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.pack import Origin, Pack, head_size
 from tests.benchmarks.memory import peak
 
 LONG = 3600
@@ -165,7 +166,7 @@ def collected_again(measured: Measured) -> None:
         for location in (location for page in job._view.list_packs(0) for location, _ in page):
             Path(scratch, "-".join(map(str, location))).write_bytes(job._view.read(location))
         for _ in range(ROUNDS):
-            seconds, expected = timed(lambda: bare_read(Path(scratch)))
+            seconds, expected = timed(lambda: bare_read(Path(scratch), job.keys.run_id))
             bare.append(seconds)
             before = counts(measured.cloud, "others")
             seconds, values = timed(lambda: ck.BatchJob(job.job_id, cloud=measured.cloud).result(LONG))
@@ -187,12 +188,12 @@ def timed(call: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def bare_read(directory: Path) -> list[object]:
+def bare_read(directory: Path, run_id: str) -> list[object]:
     """Do the least work that returns the results: read each file, unpickle each value."""
     values = []
     for name in sorted(os.listdir(directory), key=lambda name: int(name.partition("-")[0])):
-        data = (directory / name).read_bytes()
-        pack = Pack(data)
+        data, location = (directory / name).read_bytes(), Location(*map(int, name.split("-")))
+        pack = Pack(data, Origin(run_id, location))
         begin = head_size(len(pack))
         ends = [begin, *(begin + end for end in pack.ends())]
         values += [pickle.loads(data[start:end]) for start, end in pairwise(ends)]

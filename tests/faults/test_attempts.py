@@ -198,7 +198,7 @@ def test_forgotten_job_without_result_raises_result_missing_error(cloud, knot_of
     switches.forget(future.job.job_id)
     # Batch describes a new job late, so the collector does not take a young job for a forgotten one.
     old = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
-    cloud.storage.put(future.job.keys.manifest, old.to_json().encode())
+    cloud.storage.put(future.job.keys.manifest, old.to_document(future.job.keys.manifest))
     later = ck.BatchJob(future.job.job_id, cloud=cloud, keys=future.job.keys)
     with pytest.raises(ck.ResultMissingError, match="no longer knows"):
         later.result(LONG)

@@ -502,7 +502,7 @@ def test_results_determine_status_of_forgotten_job_that_map_depends_on(cloud, kn
     for future in (failed, succeeded):
         wait_for_end(future.job)
         long_ago = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
-        cloud.storage.put(future.job.keys.manifest, long_ago.to_json().encode())
+        cloud.storage.put(future.job.keys.manifest, long_ago.to_document(future.job.keys.manifest))
         switches.forget(future.job.job_id)
     later = [ck.BatchJob(future.job.job_id, cloud=cloud) for future in (failed, succeeded)]
     assert [job.status for job in later] == ["FAILED", "SUCCEEDED"]

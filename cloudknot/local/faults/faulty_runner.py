@@ -12,9 +12,9 @@ from cloudknot.local.batch.runner import Report, Runner
 from cloudknot.local.faults.plan import NEVER_STARTED, AttemptEnd, Kill
 from cloudknot.local.faults.requests import Injector
 from cloudknot.worker.wire.container import MANIFEST_VARIABLE, child_index
-from cloudknot.worker.wire.input_index import unpack_offsets
+from cloudknot.worker.wire.input_index import unpack_entries
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, todo_seed
 
 
 @dataclass(eq=False)
@@ -155,7 +155,8 @@ class FaultyRunner:
             return location.round == manifest.round and location.first in manifest.chunk(child)
         # A retry runs any subset of the elements. An object lists them, in the order of the child jobs.
         first = child * manifest.chunksize
-        todo = unpack_offsets(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"))
+        seed = todo_seed(keys.run_id, manifest.round) if manifest.is_sealed else None
+        todo = unpack_entries(self._read(f"/{keys.bucket}/{keys.todo(manifest.round)}"), 0, seed)
         return location.first in todo[first : first + manifest.chunksize]
 
 

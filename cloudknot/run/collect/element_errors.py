@@ -7,8 +7,23 @@ from typing import TypeVar
 
 from cloudknot.errors import BatchJobFailedError, CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.job_failures import Ending
-from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure, add_note, rebuilt
+from cloudknot.worker.wire import by_value
+from cloudknot.worker.wire.by_value import OtherPythonError
+from cloudknot.worker.wire.failure import (
+    EXITED,
+    NO_INPUT,
+    NOT_LOADED,
+    RAISED,
+    UNPICKLABLE,
+    UNREADABLE,
+    Failure,
+    add_note,
+    rebuilt,
+)
+from cloudknot.worker.wire.seal import DamagedError, NewerFormatError, UnusableError
 
+UNUSABLE = {error.__name__ for error in (DamagedError, NewerFormatError, OtherPythonError)}
+"""The type names of stored failures whose message is a clause about the data."""
 CONTAINER_ENDED = "Essential container in task exited"
 # The worker's error for another Python or cloudpickle in the image names cause and fix itself.
 OTHER_VERSION = "The function was pickled by "
@@ -79,6 +94,22 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
+def load_error(place: Place, error: Exception) -> ElementError:
+    """Return the error for an element whose stored result raised ``error`` when it was read."""
+    return unusable_error(place, error) if isinstance(error, UnusableError) else unpickling_error(place, error)
+
+
+def unusable_error(place: Place, error: UnusableError) -> ElementError:
+    """Return the error for an element whose stored result must not be unpickled."""
+    if isinstance(error, NewerFormatError):
+        fix = "Update cloudknot: pip install --upgrade cloudknot."
+    elif isinstance(error, OtherPythonError):
+        fix = f"Read it with Python {error.python}, or return plain data, such as numbers, lists and arrays."
+    else:
+        fix = "Run the element again: future.retry_failed(), or map its input again if that submits nothing."
+    return _error(ElementError, place, f"has a stored result that {error}.", fix)
+
+
 def unpickling_error(place: Place, error: Exception) -> ElementError:
     """Return the error for an element whose result could not be unpickled in this session, because of ``error``."""
     problem = (
@@ -92,7 +123,7 @@ def unpickling_error(place: Place, error: Exception) -> ElementError:
 def load_exception(failure: Failure, place: Place) -> BaseException:
     """Return the exception for a stored failure: the user's own where it can be rebuilt."""
     place = replace(place, attempt=failure.attempt)
-    raised = _rebuild(failure) if failure.kind == RAISED and failure.pickled else None
+    raised, held = _rebuild(failure) if failure.kind == RAISED and failure.pickled else (None, None)
     if isinstance(raised, Exception):
         # An assignment would fail for an exception that is a frozen dataclass.
         object.__setattr__(raised, "__cause__", RemoteTraceback(failure.traceback, place))
@@ -103,7 +134,7 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
         problem = f"did not run, because its input is the result of {failure.source}, which has no result."
         fix = "Call retry_failed() for that map first, then future.retry_failed()."
         return _error(DependencyFailedError, place, problem, fix)
-    problem, fix = _explain(failure, ends_session=raised is not None)
+    problem, fix = _explain(failure, ends_session=raised is not None, held=held)
     if failure.source:
         problem = f"did not run, because its input is the result of {failure.source}, which {problem}"
     error = _error(ElementError, place, problem, fix, failure.exit_code)
@@ -111,19 +142,25 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
     return error
 
 
-def _rebuild(failure: Failure) -> BaseException | None:
-    """Return the exception that the element raised, or None."""
+def _rebuild(failure: Failure) -> tuple[BaseException | None, OtherPythonError | None]:
+    """Return the exception that the element raised, or None, and the reason if the reason is another Python."""
     from cloudknot.program import pickling
 
+    is_other, python = by_value.is_other(failure.python), failure.python
     try:
-        raised = pickling.loads(failure.pickled)
-        return rebuilt(*raised) if isinstance(raised, tuple) else raised
+        raised = by_value.loads(failure.pickled, python) if is_other else pickling.loads(failure.pickled)
+        return rebuilt(*raised) if isinstance(raised, tuple) else raised, None
+    except OtherPythonError as error:
+        return None, error
     except Exception:
-        return None
+        return None, None
 
 
-def _explain(failure: Failure, *, ends_session: bool) -> tuple[str, str]:
-    """Return the problem and the fix for a failure that has no exception of its own."""
+def _explain(failure: Failure, *, ends_session: bool, held: OtherPythonError | None) -> tuple[str, str]:
+    """Return the problem and the fix for a failure that has no exception of its own.
+
+    ``held`` is the reason if the exception holds code of another Python.
+    """
     cause = f"{failure.type}: {failure.message}" if failure.message else failure.type
     if ends_session:
         return f"raised {cause}, which would end this session if it were raised here.", "Raise an Exception instead."
@@ -132,10 +169,19 @@ def _explain(failure: Failure, *, ends_session: bool) -> tuple[str, str]:
         return f"called {call} (exit code {failure.exit_code}).", "Return a value or raise an exception instead."
     if failure.kind == UNPICKLABLE:
         return f"has a result that cannot be pickled: {cause}.", "Return plain data, or write it to a file in S3."
+    if failure.kind == UNREADABLE:
+        return f"did not run, because its input {failure.message}.", _fix_of_input(failure)
+    if held is not None:
+        return (
+            f"raised {cause}. The exception {held}.",
+            f"Read it with Python {held.python}, or raise a built-in exception, such as RuntimeError(str(error)).",
+        )
     if failure.kind == NOT_LOADED:
         fix = "Find the cause in its traceback and output."
         if failure.type in ("ModuleNotFoundError", "ImportError"):
             fix = "Name the packages that the function needs: Knot(..., requirements=[...])."
+        elif failure.type in UNUSABLE:
+            return f"did not run, because its function or kwargs {failure.message}.", _fix_of_input(failure)
         elif failure.message.startswith(OTHER_VERSION):
             cause, _, fix = f"{cause}.".partition(". ")
         return f"did not run, because its program could not be loaded in the job: {cause}.", fix
@@ -144,6 +190,16 @@ def _explain(failure: Failure, *, ends_session: bool) -> tuple[str, str]:
         "the job, or unpickled in this session."
     )
     return problem, "Raise one with plain arguments, such as RuntimeError(str(error))."
+
+
+def _fix_of_input(failure: Failure) -> str:
+    """Return the fix for an input, or keyword arguments, that the job must not unpickle."""
+    if failure.type == DamagedError.__name__:
+        return "Map its input again."
+    here = "create the knot again in this session, and map again: Knot(name=..., func=...).map(...)."
+    if failure.type == NewerFormatError.__name__:
+        return f"To use this cloudknot, {here}"
+    return f"Pass plain data, such as numbers, lists and arrays, or {here}"
 
 
 def _error(kind: type[E], place: Place, problem: str, fix: str, exit_code: int | None = None, reason: str = "") -> E:

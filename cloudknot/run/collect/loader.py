@@ -16,16 +16,20 @@ from cloudknot.run.collect.element_errors import (
     Place,
     as_element_error,
     given_up_error,
+    load_error,
     load_exception,
     lost_error,
     unpickling_error,
+    unusable_error,
 )
 from cloudknot.run.collect.element_table import CANCELLED, FAILURE, GIVEN_UP, LOST, VALUE, ElementTable, Part
 from cloudknot.run.collect.job_failures import Growth, out_of_memory, process_died
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
 from cloudknot.run.collect.waiters import LOCK
-from cloudknot.worker.wire.failure import Failure
+from cloudknot.worker.wire import by_value
+from cloudknot.worker.wire.failure import DAMAGED, Failure
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError
 
 if TYPE_CHECKING:
     from cloudknot.run.collect.run_view import RunView
@@ -153,16 +157,22 @@ class Loader:
             return self._value_in(loaded, index, first)
         location, size = self._table.pack_at(row)
         if state == VALUE and size <= WHOLE:
-            return self._value_of(index, location)
-        payload = self.packs.payload(location, size, index - location.first)
+            try:
+                return self._value_of(index, location)
+            except UnusableError as error:
+                child = self._view.child_of(index, location.round)
+                return None, unusable_error(self._view.place(index, child), error)
         child = self._view.child_of(index, location.round)
         place = self._view.place(index, child)
-        if state == FAILURE:
+        try:
+            payload, python = self.packs.payload(location, size, index - location.first)
+            if state == VALUE:
+                return load_value(payload, python, place), None
             place = replace(place, log_url=self._log_url(index, child))
             data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
             return None, load_exception(Failure.from_bytes(data), place)
-        try:
-            return load_value(payload, place), None
+        except UnusableError as error:
+            return None, unusable_error(place, error)
         except ElementError as error:
             return None, error
 
@@ -191,7 +201,7 @@ class Loader:
         except Exception as error:
             location, _ = self._table.pack(index)
             place = self._view.place(index, self._view.child_of(index, location.round))
-            failure = unpickling_error(place, error)
+            failure = load_error(place, error)
             failure.__cause__ = error
             return None, failure
 
@@ -223,7 +233,10 @@ class Loader:
     def _fetch(self, part: Part) -> tuple[Part, Loaded | list[Any]]:
         """Return a part with its pack, or for a large pack, with its values."""
         if part.size <= WHOLE:
-            return part, self.packs.loaded(part.location)
+            try:
+                return part, self.packs.loaded(part.location)
+            except UnusableError as error:
+                raise unusable_error(self._view.place(part.location.first + part.positions.start), error) from error
         return part, [self._value(part.location.first + position) for position in part.positions]
 
     def _value(self, index: int) -> Any:
@@ -234,16 +247,19 @@ class Loader:
         return value
 
 
-def load_value(payload: bytes | memoryview | BinaryIO, place: Place) -> Any:
-    """Return the value in a payload. Raises `ElementError` if this session cannot unpickle it."""
+def load_value(payload: bytes | memoryview | BinaryIO, python: str, place: Place) -> Any:
+    """Return the value in a payload that ``python`` pickled. Raises `ElementError` if this session cannot unpickle it.
+
+    Raises `UnusableError` if the payload is damaged.
+    """
     from cloudknot.program import pickling
 
     try:
         if isinstance(payload, bytes | memoryview):
-            return pickling.loads(payload)
-        return pickling.load(payload)
-    except CloudknotError:
-        # The payload is read from S3 while it is unpickled, so this is an error of the cloud.
+            return by_value.loads(payload, python) if by_value.is_other(python) else pickling.loads(payload)
+        return by_value.load(payload, python) if by_value.is_other(python) else pickling.load(payload)
+    except (CloudknotError, UnusableError):
+        # The payload is read from S3 while it is unpickled, so this is an error of the cloud or a damaged block.
         raise
     except Exception as error:
         raise unpickling_error(place, error) from error
@@ -254,9 +270,13 @@ def load_values(loaded: Loaded, part: Part, place: Callable[[int], Place]) -> li
     data, loads = memoryview(loaded.data), loaded.loads
     values: list[Any] = []
     try:
+        if (damaged := loaded.kinds.find(DAMAGED, part.positions.start, part.positions.stop)) >= 0:
+            raise unusable_error(place(part.location.first + damaged), DamagedError(WRONG_CHECKSUM))
         for start, end in pairwise(loaded.ends[part.positions.start : part.positions.stop + 1]):
             values.append(loads(data[start:end]))
+    except ElementError:
+        raise
     except Exception as error:
         index = part.location.first + part.positions.start + len(values)
-        raise unpickling_error(place(index), error) from error
+        raise load_error(place(index), error) from error
     return values

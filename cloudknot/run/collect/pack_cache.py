@@ -6,6 +6,7 @@ use. So a map's results are never in memory together, unless a caller asks for t
 
 from __future__ import annotations
 
+import io
 import pickle
 import threading
 from array import array
@@ -13,12 +14,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from cloudknot.run.collect.element_table import Part
+from cloudknot.worker.wire import by_value
+from cloudknot.worker.wire.by_value import is_other
+from cloudknot.worker.wire.failure import DAMAGED
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import Pack, head_size
+from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError, stream_head_size
 
 T = TypeVar("T")
 
@@ -41,28 +46,34 @@ class Store(Protocol):
     def open(self, location: Location, start: int, end: int | None) -> BinaryIO:
         """Return the bytes that `read` returns, as a file that downloads them while it is read."""
 
+    def unpack(self, location: Location, data: bytes) -> Pack:
+        """Return a pack from its bytes. Raises `UnusableError` if it is not the pack that was stored there."""
+
 
 @dataclass(frozen=True)
 class Loaded:
     """A pack in memory: its kinds and payloads, without the measurements in its envelopes.
 
-    The payload at position ``i`` is ``data[ends[i]:ends[i + 1]]``.
+    The payload at position ``i`` is ``data[ends[i]:ends[i + 1]]``. All checksums were compared: damaged payloads have
+    the kind `DAMAGED`. ``python`` is the Python that stored the pack; empty if unknown.
     """
 
     kinds: bytes
     ends: array[int]
     data: bytes
+    python: str = ""
 
     @classmethod
-    def of(cls, data: bytes) -> Loaded:
-        """Return the loaded form of a pack's bytes."""
-        pack = Pack(data)
-        begin = head_size(len(pack))
+    def of(cls, pack: Pack, data: bytes) -> Loaded:
+        """Return the loaded form of a pack and its bytes."""
+        kinds, (begin, _) = pack.verified_kinds(), pack.span(0)
         # A pack of small results is mostly head, so the head is cut off. For large values, copying the rest is dearer.
         cut = begin if 4 * begin > len(data) else 0
         ends = array("I", [begin - cut])
         ends += array("I", pack.ends() if cut else map(begin.__add__, pack.ends()))
-        return cls(pack.kinds, ends, data[cut:])
+        if pack.is_stream:
+            ends[0] += stream_head_size(ends[1] - ends[0])
+        return cls(kinds, ends, data[cut:], pack.python)
 
     @property
     def size(self) -> int:
@@ -72,13 +83,17 @@ class Loaded:
     @cached_property
     def loads(self) -> Callable[[memoryview], Any]:
         """The function that unpickles its values."""
+        if is_other(self.python):
+            return partial(by_value.loads, python=self.python)
         # The standard library's function is faster, and is enough for most packs.
         from cloudknot.program import pickling
 
         return pickling.loads if pickling.needs_loads(self.data) else pickle.loads
 
     def payload(self, position: int) -> memoryview:
-        """Return the payload at a position."""
+        """Return the payload at a position. Raises `DamagedError` if it is damaged."""
+        if self.kinds[position] == DAMAGED:
+            raise DamagedError(WRONG_CHECKSUM)
         return memoryview(self.data)[self.ends[position] : self.ends[position + 1]]
 
     def value(self, position: int) -> Any:
@@ -103,14 +118,24 @@ class Packs:
         self._lock = threading.Lock()
 
     def kinds(self, location: Location, size: int) -> bytes:
-        """Return the kinds of a new pack's outcomes. Caches the pack if there is room, else reads only its head."""
+        """Return the kinds of a new pack's outcomes. Caches the pack if there is room, else reads only its head.
+
+        Damaged outcomes have the kind `DAMAGED`.
+        """
+        try:
+            return self._kinds(location, size)
+        except UnusableError:
+            # The elements of this pack end with the error that reading it raises. Those of other packs do not.
+            return bytes([DAMAGED]) * location.number
+
+    def _kinds(self, location: Location, size: int) -> bytes:
         with self._lock:
             if location in self._cache:
                 return self._cache[location].kinds
         if not self._reserve(size):
-            return Pack(self._store.read(location, 0, head_size(location.number))).kinds
+            return self._head(location).kinds
         try:
-            loaded = Loaded.of(self._store.read(location))
+            loaded = self._load(location)
         except BaseException:
             self._reserve(-size)
             raise
@@ -128,14 +153,45 @@ class Packs:
             self._used += size
             return True
 
-    def payload(self, location: Location, size: int, position: int) -> memoryview | BinaryIO:
-        """Return a payload of a pack of about ``size`` bytes. For a large pack, return the file to read it from."""
+    def _load(self, location: Location) -> Loaded:
+        data = self._store.read(location)
+        return Loaded.of(self._store.unpack(location, data), data)
+
+    def _head(self, location: Location) -> Pack:
+        return self._store.unpack(location, self._store.read(location, 0, head_size(location.number)))
+
+    def payload(self, location: Location, size: int, position: int) -> tuple[memoryview | BinaryIO, str]:
+        """Return a payload of a pack of about ``size`` bytes, and the Python that stored it.
+
+        For a large pack, the payload is the file to read it from.
+
+        Raises
+        ------
+        UnusableError
+            The payload or the pack is damaged, or a newer cloudknot stored it. Reading the file may raise it too.
+        """
         if size <= WHOLE:
-            return self.loaded(location).payload(position)
+            loaded = self.loaded(location)
+            return loaded.payload(position), loaded.python
         if location.number == 1:
-            return self._store.open(location, head_size(1), None)
-        head = Pack(self._store.read(location, 0, head_size(location.number)))
-        return self._store.open(location, *head.span(position))
+            return self._open_single(location)
+        pack = self._head(location)
+        start, end = pack.span(position)
+        if not pack.is_sealed:
+            return self._store.open(location, start, end), pack.python
+        return pack.payload(position, self._store.read(location, start, end)), pack.python
+
+    def _open_single(self, location: Location) -> tuple[BinaryIO, str]:
+        """Return the payload of a large pack with one element. One request reads its head and its payload."""
+        file = self._store.open(location, 0, None)
+        head = file.read(head_size(1))
+        pack = self._store.unpack(location, head)
+        if not pack.is_sealed:
+            # The head was shorter, so the file is read again from the start of the payload.
+            return self._store.open(location, pack.span(0)[0], None), pack.python
+        if not pack.is_stream:
+            return io.BytesIO(pack.payload(0, file.read())), pack.python
+        return pack.stream(file), pack.python
 
     def loaded(self, location: Location) -> Loaded:
         """Return a pack of at most `WHOLE` bytes, and cache it. Drops the least recently used packs for its room."""
@@ -144,7 +200,7 @@ class Packs:
             if cached is not None:
                 self._cache.move_to_end(location)
                 return cached
-        loaded = Loaded.of(self._store.read(location))
+        loaded = self._load(location)
         with self._lock:
             if location not in self._cache:
                 self._cache[location] = loaded

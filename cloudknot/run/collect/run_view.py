@@ -15,10 +15,11 @@ from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.dependencies import failed_dependencies
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submit_job import read_record
-from cloudknot.worker.wire.failure import VALUE
+from cloudknot.worker.wire.failure import DAMAGED, VALUE
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import Pack, head_size
+from cloudknot.worker.wire.pack import Origin, Pack, head_size
 from cloudknot.worker.wire.pack_order import Listed, oldest_first
+from cloudknot.worker.wire.seal import UnusableError
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
@@ -110,6 +111,10 @@ class RunView:
         """Return the bytes that `read` returns, as a file that downloads them while it is read."""
         return self.cloud.storage.open(self.run.keys.output(*location), start, end)
 
+    def unpack(self, location: Location, data: bytes) -> Pack:
+        """Return a pack from its bytes. Raises `UnusableError` if it is not the pack that was stored there."""
+        return Pack(data, Origin(self.run.keys.run_id, location), self.run.manifest.version)
+
     def mark_outdated(self, location: Location, kinds: bytes) -> bytes:
         """Return the kinds of a pack's outcomes, with `OUTDATED` for failures that a later round runs again."""
         # A pack of the newest round, and one with values only (the common case), need no check of each element.
@@ -154,7 +159,10 @@ class RunView:
         return not any(is_missing)
 
     def _kinds(self, location: Location) -> bytes:
-        return Pack(self.read(location, 0, head_size(location.number))).kinds
+        try:
+            return self.unpack(location, self.read(location, 0, head_size(location.number))).kinds
+        except UnusableError:
+            return bytes([DAMAGED]) * location.number
 
     def describe_jobs(self) -> list[batch.Job]:
         """Return Batch's descriptions of the jobs of the newest round, without jobs that Batch no longer knows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -11,16 +10,18 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.display.tables import table
-from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.jobs.job import BatchJob, recorded_job
 from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.shared_objects import discard_unused
+from cloudknot.run.submit.stored_documents import get_record
 from cloudknot.run.submit.stored_runs import discard_abandoned, read_run, runs_of
 from cloudknot.worker.wire.keys import RunKeys
 
 if TYPE_CHECKING:
     from cloudknot.aws import Cloud
+    from cloudknot.worker.wire.manifest import Record
 
 MAX_REASONS = 5
 """Waiting jobs for which the table shows a reason. Batch gives reasons only for jobs at the head of a queue."""
@@ -85,7 +86,13 @@ def _jobs_in(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -
     runs = runs_of(cloud, knot)
     for keys in runs:
         if keys.run_id not in cached_jobs:
-            job = _read_job(cloud, keys)
+            try:
+                job = _read_job(cloud, keys)
+            except StoredDataError as error:
+                # One damaged run must not cost the list of the others.
+                _log.warning("The run %s of the knot %r is not listed. %s", keys.run_id, knot, error)
+                cached_jobs[keys.run_id] = None
+                continue
             # Another session may still be submitting a young run, so only an old one is cached as "no job".
             if job is not None or run_time(keys.run_id) < datetime.now(UTC) - SUBMISSION_TIME:
                 cached_jobs[keys.run_id] = job
@@ -114,11 +121,12 @@ def discard_leftovers(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob |
 def _read_job(cloud: Cloud, keys: RunKeys) -> BatchJob | None:
     """Return the job of a run; None if it has none."""
     # A complete record is enough, and saves reading the manifest. Only an incomplete one needs a call to Batch.
+    record: Record | None
     try:
-        record = json.loads(cloud.storage.get(keys.submission))
-    except ResourceDoesNotExistException:
+        record = get_record(cloud.storage, keys.submission)
+    except (ResourceDoesNotExistException, StoredDataError):
         record = None
-    if record is None or len(record["job_ids"]) < record.get("jobs", 1) or not all(record["job_ids"]):
+    if record is None or len(record["job_ids"]) < record["jobs"] or not all(record["job_ids"]):
         stored = read_run(cloud, keys)
         record = stored[1] if stored else None
     return recorded_job(cloud, keys, record) if record else None

@@ -6,7 +6,6 @@ same round.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import time
@@ -16,14 +15,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
-from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.options.validators import MAX_GROWTH
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import ENDED, STOP_PAUSE, STOP_POLLS, RunView
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
-from cloudknot.run.submit.rounds import Round, Rounds, Run, StoredChoices, encode_elements, open_run, round_manifest
+from cloudknot.run.submit.rounds import Round, Rounds, Run, StoredChoices, open_run, round_manifest, store_elements
+from cloudknot.run.submit.stored_documents import parse_fields, parse_manifest
 from cloudknot.run.submit.stored_runs import discard_run, read_manifest
 from cloudknot.run.submit.submit_job import (
     CHUNKSIZE_WAS_DEFAULT,
@@ -35,7 +35,7 @@ from cloudknot.run.submit.submit_job import (
     submit,
 )
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest, Record
+from cloudknot.worker.wire.manifest import Record
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDependencyTypeDef
@@ -236,7 +236,7 @@ def start_round(
         cloud.storage.delete(keys.round(manifest.round), keys.todo(manifest.round))
 
     try:
-        cloud.storage.put(keys.todo(manifest.round), encode_elements(elements))
+        store_elements(cloud, submission, elements)
     except BaseException:
         with suppress(CloudknotError):
             undo()
@@ -289,8 +289,9 @@ def _claim_round(
     stored_choices: StoredChoices = {**choices.to_stored(), "tags": tags, "depends_on": [dependencies]}
     # A conditional write: of two sessions that retry the run at once, one gets the number. The random word makes their
     # claims differ, so a session whose answer was lost recognises its own.
-    claim = manifest.to_json(**stored_choices, session=session).encode()
-    if not cloud.storage.put_new(keys.round(number), claim):
+    key = keys.round(number)
+    claim = manifest.to_document(key, **stored_choices, session=session)
+    if not cloud.storage.put_new(key, claim):
         raise _claimed_elsewhere(keys)
     return Submission(keys, manifest, number, tags), stored_choices
 
@@ -380,15 +381,20 @@ def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
 def _is_void(cloud: Cloud, keys: RunKeys, number: int) -> bool:
     """Return whether a claimed round has no job. Its session has died, and cannot submit it any more."""
     # The clocks of two machines may differ, so the age of a claim is measured from the first look at it.
-    deadline = time.monotonic() + CLAIM_PATIENCE
+    key, deadline = keys.round(number), time.monotonic() + CLAIM_PATIENCE
     while True:
         try:
-            stored = cloud.storage.get(keys.round(number))
+            stored = cloud.storage.get(key)
         except ResourceDoesNotExistException:
             # That session has given up, and has deleted its claim.
             return True
-        submission = Submission(keys, Manifest.from_json(stored), number)
-        void = _void_key(keys, number, json.loads(stored).get("session", ""))
+        try:
+            fields = parse_fields(cloud.storage, key, stored)
+            submission = Submission(keys, parse_manifest(cloud.storage, key, stored), number)
+        except StoredDataError:
+            # No session can use a damaged claim.
+            return True
+        void = _void_key(keys, number, fields.get("session", ""))
         if read_record(cloud, submission) is not None:
             return False
         if cloud.storage.exists(void):

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import ResourceDoesNotExistException, refuse
+from cloudknot.errors import ResourceDoesNotExistException, StoredDataError, refuse
+from cloudknot.run.submit.stored_documents import get_manifest
 from cloudknot.run.submit.stored_runs import runs_of
 from cloudknot.run.submit.submit_job import MAX_CHILDREN
 from cloudknot.worker.wire.keys import Location, RunKeys
-from cloudknot.worker.wire.manifest import Manifest
 from cloudknot.worker.wire.pack import head_size, wall_seconds
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
 
 def _image(cloud: Cloud, keys: RunKeys) -> str:
     try:
-        return Manifest.from_json(cloud.storage.get(keys.manifest)).image
-    except ResourceDoesNotExistException:
+        return get_manifest(cloud.storage, keys.manifest).image
+    except (ResourceDoesNotExistException, StoredDataError):
         return ""
 
 

@@ -55,6 +55,7 @@ class Source:
             "source_count": self.run.manifest.count,
             "source_chunksize": self.run.manifest.chunksize,
             "source_job": self.run.job_id,
+            "source_version": self.run.manifest.version,
             "gather": self.gather,
             "own_function": bool(self.function),
         }

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 from cloudknot.errors import CloudknotInputError
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.buffers import PieceFile, Pieces, size_of
-from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_offset
+from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_entry
+from cloudknot.worker.wire.manifest import input_seed
+from cloudknot.worker.wire.seal import CHECKSUM, LARGE, checksum, numbered, sealed
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage
@@ -91,38 +93,42 @@ def upload_inputs(storage: Storage, keys: RunKeys, packer: InputPacker) -> Store
     # One object for each element would cost a request each, here and in the job. Each child reads its slice of the one
     # object by a byte range.
     elements = iter(packer)
-    head = _Head()
+    seed = input_seed(keys.run_id)
+    head = _Head(seed)
     rest = head.take(elements)
     if stride := head.stride:
         # Small elements of nearly one size, such as numbers. A child computes where its slice is, and reads it by one
         # request in place of two. Padding is harmless, because a pickle ends with a mark.
         storage.put(keys.inputs, head.padded(stride))
         return StoredInputs(packer.count, stride)
-    _upload(storage, keys, chain(head.drain(), rest))
+    _upload(storage, keys, chain(head.drain(), rest), seed)
     return StoredInputs(packer.count, 0)
 
 
-def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces]) -> None:
-    """Store elements and the index of their offsets."""
+def _upload(storage: Storage, keys: RunKeys, elements: Iterable[Pieces], seed: int) -> None:
+    """Store elements, each with a seal, and the index of their offsets."""
     # Both go to S3 in parts, so memory holds one element and a few parts, whatever the size of the input.
     offset = 0
     with storage.uploading(keys.inputs) as inputs, storage.uploading(keys.index) as index:
-        index.write(pack_offset(0))
-        for pieces in elements:
-            for piece in pieces:
+        index.write(pack_entry(0, 0, seed))
+        for number, pieces in enumerate(elements):
+            record = sealed(pieces, numbered(seed, number))
+            for piece in record:
                 inputs.write(piece)
-            offset += size_of(pieces)
-            index.write(pack_offset(offset))
-            del piece, pieces
+            offset += size_of(record)
+            index.write(pack_entry(offset, number + 1, seed))
+            del piece, pieces, record
 
 
 class _Head:
     """The first elements of an input, together smaller than one part of an upload.
 
-    They share one buffer, because lists of pieces would take ten times the memory of small elements.
+    They share one buffer, because lists of pieces would take ten times the memory of small elements. ``seed`` is that
+    of the inputs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
         self._data, self._sizes = bytearray(), array("I")
         self._is_all = False
 
@@ -143,23 +149,27 @@ class _Head:
 
     @property
     def stride(self) -> int:
-        """The size to pad elements to; 0 if there are more elements than these, or padding would add too much."""
+        """The size to pad records to; 0 if there are more elements than these, or padding would add too much."""
         if not self._is_all:
             return 0
         total, stride, count = len(self._data), max(self._sizes), len(self._sizes)
-        return stride if stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) else 0
+        fits = stride * count - total <= max(OFFSET_SIZE * count, PADDING * total) and stride + CHECKSUM <= LARGE
+        return stride + CHECKSUM if fits else 0
 
     def padded(self, stride: int) -> bytes:
-        """Return all elements, each padded to ``stride`` bytes, and free the buffer."""
-        # boto3 takes a bytearray too, without a copy.
-        padded, start = self._data, 0
-        if stride * len(self._sizes) > len(self._data):
-            padded = bytearray(stride * len(self._sizes))
-            with memoryview(self._data) as view:
-                for number, size in enumerate(self._sizes):
-                    padded[number * stride : number * stride + size] = view[start : start + size]
-                    start += size
+        """Return all elements as records of ``stride`` bytes, and free the buffer."""
+        padded, start = bytearray(stride * len(self._sizes)), 0
+        with memoryview(self._data) as view, memoryview(padded) as records:
+            for number, size in enumerate(self._sizes):
+                record = records[number * stride : (number + 1) * stride]
+                record[:size] = view[start : start + size]
+                # The checksum covers the padding too.
+                proof = checksum([record[:-CHECKSUM]], numbered(self._seed, number))
+                record[-CHECKSUM:] = proof.to_bytes(CHECKSUM, "little")
+                start += size
+                del record
         self._data = bytearray()
+        # boto3 takes a bytearray too, without a copy.
         return cast(bytes, padded)
 
     def drain(self) -> Iterator[Pieces]:

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 from cloudknot.worker.s3.limits import PART_SIZE
+from cloudknot.worker.wire.manifest import KEYWORD_SEED
+from cloudknot.worker.wire.seal import CHECKSUM, FORMAT, LARGE, checksum, sealed_size, stream_head
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredKeywords:
-    """The S3 key and the size in bytes of stored keyword arguments; an empty ``key`` without arguments."""
+    """The S3 key and the size in bytes of stored keyword arguments with their seal; an empty ``key`` without any."""
 
     key: str = ""
     size: int = 0
@@ -36,7 +38,8 @@ class _HashingWriter(io.RawIOBase):
     """A writer that passes all data to a file, and computes its digest."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._hash = file, hashlib.sha256()
+        # With the format, because workers of another format could not read the object.
+        self._file, self._hash = file, hashlib.sha256(f"format {FORMAT}\n".encode())
 
     def writable(self) -> bool:
         return True
@@ -113,9 +116,9 @@ def stored_keywords(
             with TemporaryFile() as file:
                 digest, size = _pickled(kwargs, file, dump)
                 key, missing = claim(storage, knot, digest, keys.run_id)
-                stored = StoredKeywords(key, size)
+                stored = StoredKeywords(key, sealed_size(size))
                 if missing:
-                    storage.upload(key, _pieces(file))
+                    storage.upload(key, _record(file, size))
         yield stored
     except BaseException:
         with suppress(CloudknotError):
@@ -148,6 +151,18 @@ def _dump(kwargs: Mapping[str, object], file: Any, dump: Callable[[IO[bytes], ob
             f"kwargs cannot be sent to a job: {error}. Nothing was submitted. Pass a file name or a number in its "
             "place, and make the object inside the function."
         ) from error
+
+
+def _record(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield the pieces of the sealed record with the content of a file."""
+    if sealed_size(size) > LARGE:
+        yield stream_head(_pieces(file), KEYWORD_SEED)
+        file.seek(0)
+        yield from _pieces(file)
+    else:
+        payload = file.read()
+        yield payload
+        yield checksum([payload], KEYWORD_SEED).to_bytes(CHECKSUM, "little")
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -6,20 +6,23 @@ to the last round that runs it. From earlier rounds only a value of it counts, n
 
 from __future__ import annotations
 
-import json
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import lt
 from typing import TYPE_CHECKING, TypedDict
 
-from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.errors import ResourceDoesNotExistException, StoredDataError
+from cloudknot.run.submit.stored_documents import checked, parse_fields, parse_manifest
 from cloudknot.run.submit.stored_runs import read_manifest
 from cloudknot.run.submit.submit_job import Submission, read_record
+from cloudknot.worker.wire.input_index import pack_entry, pack_old_entries, unpack_entries
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest, Record
+from cloudknot.worker.wire.manifest import Manifest, Record, todo_seed
+from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDependencyTypeDef
@@ -250,13 +253,16 @@ def open_run(cloud: Cloud, keys: RunKeys, job_id: str, record: Record | None = N
     ------
     ResourceDoesNotExistException
         The run was deleted, or never submitted.
+    StoredDataError
+        The manifest is damaged, or a newer cloudknot stored it.
     """
     stored = read_manifest(cloud, keys, job_id)
-    submission = Submission(keys, Manifest.from_json(stored))
+    choices = parse_fields(cloud.storage, keys.manifest, stored)
+    submission = Submission(keys, parse_manifest(cloud.storage, keys.manifest, stored))
     record = record or read_record(cloud, submission)
     if record is None:
         raise ResourceDoesNotExistException(f"The run {keys.url} was never submitted to AWS Batch. Map again.")
-    return Run.of(first_round(submission, record, json.loads(stored)))
+    return Run.of(first_round(submission, record, choices))
 
 
 def first_round(submission: Submission, record: Record, stored_choices: StoredChoices) -> Round:
@@ -269,14 +275,25 @@ def later_rounds(cloud: Cloud, keys: RunKeys, after: Round) -> Iterator[Round]:
     last = after
     numbers = sorted(filter(None, map(keys.round_of, cloud.storage.keys(keys.rounds))))
     for number in (number for number in numbers if number > after.number):
-        stored = cloud.storage.get(keys.round(number))
-        submission = Submission(keys, Manifest.from_json(stored), number)
-        record = read_record(cloud, submission)
-        # A manifest without a job is a claim: its session is still submitting, or has died.
-        if record is not None:
-            elements = decode_elements(cloud.storage.get(keys.todo(number)))
-            last = Round(submission, elements, last.start + last.children, record, json.loads(stored))
-            yield last
+        # The results of a damaged round still count, because they are listed. Only its job is not watched.
+        with suppress(StoredDataError):
+            newer = _read_round(cloud, keys, number, last.start + last.children)
+            # A manifest without a job is a claim: its session is still submitting, or has died.
+            if newer is not None:
+                last = newer
+                yield last
+
+
+def _read_round(cloud: Cloud, keys: RunKeys, number: int, start: int) -> Round | None:
+    """Return a round after the first, whose first child has the number ``start``; None if it has no job."""
+    key = keys.round(number)
+    stored = cloud.storage.get(key)
+    submission = Submission(keys, parse_manifest(cloud.storage, key, stored), number)
+    record = read_record(cloud, submission)
+    if record is None:
+        return None
+    elements = _read_elements(cloud, submission)
+    return Round(submission, elements, start, record, parse_fields(cloud.storage, key, stored))
 
 
 def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: int, retries: int | None) -> Manifest:
@@ -293,19 +310,27 @@ def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: in
     )
 
 
-def encode_elements(elements: Sequence[int]) -> bytes:
-    """Return indices in their stored form: 8 bytes each, little endian."""
-    return _little_endian(array("Q", elements)).tobytes()
+def store_elements(cloud: Cloud, submission: Submission, elements: Sequence[int]) -> None:
+    """Store the elements of a round after the first, in the format of its run."""
+    keys, manifest = submission.keys, submission.manifest
+    if manifest.is_sealed:
+        seed = todo_seed(keys.run_id, manifest.round)
+        data = b"".join(pack_entry(index, position, seed) for position, index in enumerate(elements))
+    else:
+        data = pack_old_entries(elements)
+    cloud.storage.put(keys.todo(manifest.round), data)
 
 
-def decode_elements(data: bytes) -> Sequence[int]:
-    """Return the indices that `encode_elements` stored."""
-    elements = array("Q")
-    elements.frombytes(data)
-    return _little_endian(elements)
+def _read_elements(cloud: Cloud, submission: Submission) -> Sequence[int]:
+    """Return the elements of a round after the first. Raises `StoredDataError` if their list is damaged."""
+    keys, manifest = submission.keys, submission.manifest
+    data = cloud.storage.get(keys.todo(manifest.round))
+    return checked(cloud.storage, keys.todo(manifest.round), lambda: _decode(data, keys, manifest))
 
 
-def _little_endian(elements: array[int]) -> array[int]:
-    if sys.byteorder == "big":
-        elements.byteswap()
-    return elements
+def _decode(data: bytes, keys: RunKeys, manifest: Manifest) -> Sequence[int]:
+    seed = todo_seed(keys.run_id, manifest.round) if manifest.is_sealed else None
+    indices = [index for index in unpack_entries(data, 0, seed) if index is not None]
+    if len(indices) != manifest.todo or not all(map(lt, [-1, *indices], [*indices, manifest.count])):
+        raise DamagedError(WRONG_CHECKSUM)
+    return array("Q", indices)

@@ -22,9 +22,11 @@ from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import Run, StoredChoices, first_round
 from cloudknot.run.submit.stored_runs import read_manifest
 from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission, array_request, base_request, submit
+from cloudknot.worker.wire.by_value import PYTHON
 from cloudknot.worker.wire.container import CHILD_VARIABLE
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.manifest import Manifest, function_seed
+from cloudknot.worker.wire.seal import FORMAT, sealed
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import KeyValuePairTypeDef, SubmitJobRequestTypeDef
@@ -156,7 +158,7 @@ def _store(
             read_manifest(cloud, inputs.run.keys, inputs.run.job_id)
             stored, fields = StoredInputs(inputs.count, 0), {**fields, **inputs.manifest_fields()}
             if inputs.function:
-                cloud.storage.put(keys.function, inputs.function)
+                cloud.storage.put(keys.function, b"".join(sealed([inputs.function], function_seed(keys.run_id))))
         else:
             stored = upload_inputs(cloud.storage, keys, inputs)
         size = _chunksize(cloud, keys, target, stored.count, options, source)
@@ -170,7 +172,7 @@ def _store(
             "depends_on": [dependencies.of(child) for child in range(len(dependencies.per_child) or 1)],
         }
         # The manifest comes last: inputs without one are an unfinished upload, not a run.
-        cloud.storage.put(keys.manifest, manifest.to_json(**choices).encode())
+        cloud.storage.put(keys.manifest, manifest.to_document(keys.manifest, **choices))
     except BaseException:
         _discard(cloud, keys)
         raise
@@ -233,6 +235,8 @@ def _manifest(
         function=target.function,
         image=target.image,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=FORMAT,
+        python=PYTHON,
         job_type=options.job_type,
         job_queue=target.job_queue,
         job_definition=target.job_definition,

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.deploy.account.buckets import clouds_of_all
-from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.run.submit.ids import ABANDONED, is_run_id, run_time
 from cloudknot.run.submit.shared_objects import release
+from cloudknot.run.submit.stored_documents import get_manifest, parse_manifest
 from cloudknot.run.submit.submit_job import Submission, read_record
 from cloudknot.worker.wire.keys import RUNS, RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
@@ -34,9 +35,15 @@ def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
 
 
 def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, Record] | None:
-    """Return the manifest and the record of a run; None if it is not submitted, or is being deleted."""
+    """Return the manifest and the record of a run; None if it is not submitted, or is being deleted.
+
+    Raises
+    ------
+    StoredDataError
+        The manifest is damaged, or a newer cloudknot stored it.
+    """
     try:
-        manifest = Manifest.from_json(cloud.storage.get(keys.manifest))
+        manifest = get_manifest(cloud.storage, keys.manifest)
     except ResourceDoesNotExistException:
         return None
     if manifest.clobbered:
@@ -52,16 +59,18 @@ def discard_abandoned(cloud: Cloud, runs: Iterable[RunKeys], now: datetime | Non
     # After an error the next call deletes the rest.
     with suppress(CloudknotError):
         for keys in (keys for keys in runs if run_time(keys.run_id) < long_ago):
-            if _is_abandoned(cloud, keys):
-                discard_run(cloud, keys)
-                discarded.append(keys.run_id)
+            # A damaged manifest may be that of a submitted run.
+            with suppress(StoredDataError):
+                if _is_abandoned(cloud, keys):
+                    discard_run(cloud, keys)
+                    discarded.append(keys.run_id)
     return discarded
 
 
 def _is_abandoned(cloud: Cloud, keys: RunKeys) -> bool:
     """Return whether a run was never submitted, or is already half deleted."""
     with suppress(ResourceDoesNotExistException):
-        if Manifest.from_json(cloud.storage.get(keys.manifest)).clobbered:
+        if get_manifest(cloud.storage, keys.manifest).clobbered:
             return True
     stored = cloud.storage.keys(f"{keys.prefix}/")
     # A run with a record or with results was submitted, even if Batch has forgotten its jobs.
@@ -77,12 +86,14 @@ def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
     ------
     ResourceDoesNotExistException
         The run was deleted, at least in part. The message names ``job_id``.
+    StoredDataError
+        The manifest is damaged, or a newer cloudknot stored it.
     """
     try:
         stored = cloud.storage.get(keys.manifest)
     except ResourceDoesNotExistException as error:
         raise _clobbered(keys, job_id) from error
-    if Manifest.from_json(stored).clobbered:
+    if parse_manifest(cloud.storage, keys.manifest, stored).clobbered:
         raise _clobbered(keys, job_id)
     return stored
 
@@ -98,9 +109,10 @@ def discard_run(cloud: Cloud, keys: RunKeys) -> None:
     """Delete all objects of a run. After an interruption, another call deletes the rest."""
     storage = cloud.storage
     # The manifest is marked first and deleted last, so a half-deleted run is never mistaken for a complete one.
-    with suppress(ResourceDoesNotExistException):
-        manifest = Manifest.from_json(storage.get(keys.manifest))
-        storage.put(keys.manifest, replace(manifest, clobbered=True).to_json().encode())
+    # A damaged one says nothing about shared objects. Their marks of a deleted run are found later.
+    with suppress(ResourceDoesNotExistException, StoredDataError):
+        manifest = get_manifest(storage, keys.manifest)
+        storage.put(keys.manifest, replace(manifest, clobbered=True).to_document(keys.manifest))
         if manifest.kwargs:
             release(storage, manifest.kwargs, keys.run_id)
     for page in storage.pages(f"{keys.prefix}/"):
@@ -145,7 +157,9 @@ def _search(cloud: Cloud, job_id: str) -> RunKeys | None:
     """Return the keys of the run in this bucket whose record names the job; None if no record does."""
     for knot in cloud.storage.folders(f"{RUNS}/"):
         for keys in runs_of(cloud, knot):
-            run = read_run(cloud, keys)
-            if run and job_id in run[1]["job_ids"]:
-                return keys
+            # The run of another job may be damaged.
+            with suppress(StoredDataError):
+                run = read_run(cloud, keys)
+                if run and job_id in run[1]["job_ids"]:
+                    return keys
     return None

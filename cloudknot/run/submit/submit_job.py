@@ -7,7 +7,6 @@ they are found in the queue by that name.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +16,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from cloudknot.aws import batch
-from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException
+from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException, StoredDataError
+from cloudknot.run.submit.stored_documents import get_record
 from cloudknot.worker.s3.retries import trouble_of
 from cloudknot.worker.wire.container import CHILD_VARIABLE, COMMAND, MANIFEST_VARIABLE
+from cloudknot.worker.wire.documents import to_document
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record, submission_record
 
@@ -290,28 +291,31 @@ def _child_of(job: batch.Job) -> int:
 
 def _store_record(cloud: Cloud, submission: Submission, job_ids: Sequence[str | None]) -> Record:
     record = submission_record(submission.name, submission.manifest, job_ids)
-    cloud.storage.put(submission.record_key, _to_json(record))
+    cloud.storage.put(submission.record_key, to_document(record, submission.record_key))
     return record
 
 
-def _to_json(record: Record) -> bytes:
-    return json.dumps(record, sort_keys=True).encode()
-
-
-def _stored_record(cloud: Cloud, key: str) -> Record | None:
+def _stored_record(cloud: Cloud, key: str) -> tuple[Record | None, StoredDataError | None]:
+    """Return a record, or the error of a damaged one, or neither."""
     try:
-        record: Record = json.loads(cloud.storage.get(key))
+        return get_record(cloud.storage, key), None
     except ResourceDoesNotExistException:
-        return None
-    return record
+        return None, None
+    except StoredDataError as error:
+        return None, error
 
 
 def read_record(cloud: Cloud, submission: Submission) -> Record | None:
     """Return the record of a round; None if the round was never submitted.
 
     Ids that the submitting session did not store are found in Batch, or in the record of the first child.
+
+    Raises
+    ------
+    StoredDataError
+        The record is damaged, and the jobs are not found elsewhere.
     """
-    stored = _stored_record(cloud, submission.record_key)
+    stored, damage = _stored_record(cloud, submission.record_key)
     record = stored or submission_record(submission.name, submission.manifest, [])
     job_ids = record["job_ids"] + [None] * (submission.jobs - len(record["job_ids"]))
     if None in job_ids:
@@ -321,12 +325,15 @@ def read_record(cloud: Cloud, submission: Submission) -> Record | None:
             _end_all_but_first(cloud, submission, listed.values())
         job_ids = [job_id or next(iter(listed.get(child, ())), None) for child, job_id in enumerate(job_ids)]
     # Batch forgets a job some days after its end. The record of the first child stays.
-    if job_ids[0] is None and (started := _stored_record(cloud, submission.keys.started_of(submission.round))):
-        job_ids[0] = started["job_ids"][0]
+    if job_ids[0] is None:
+        started, _ = _stored_record(cloud, submission.keys.started_of(submission.round))
+        job_ids[0] = started["job_ids"][0] if started and started["job_ids"] else None
     if not any(job_ids):
+        if damage:
+            raise damage
         return None
     record["job_ids"] = job_ids
     if stored is None:
         # Another session may have stored the same record in the meantime.
-        cloud.storage.put_new(submission.record_key, _to_json(record))
+        cloud.storage.put_new(submission.record_key, to_document(record, submission.record_key))
     return record

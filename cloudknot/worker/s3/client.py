@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, Unpack, cast
 
 import boto3
 from botocore.config import Config
@@ -160,8 +160,10 @@ class S3:
             if code_of(error) != PRECONDITION_FAILED:
                 raise
 
-    def load(self, bucket: str, key: str, start: int, end: int) -> object:
-        """Unpickle bytes ``start`` to ``end`` of an object while they arrive.
+    def load(
+        self, bucket: str, key: str, start: int, end: int, unpickle: Callable[[BinaryIO], object] = buffers.load
+    ) -> object:
+        """Unpickle bytes ``start`` to ``end`` of an object while they arrive. ``unpickle`` reads them from a file.
 
         Raises
         ------
@@ -180,8 +182,7 @@ class S3:
 
         request = partial(self._body, bucket, key)
         with insist(lambda: RangeFile(request, insist, start, end)).buffered() as file:
-            value: object = buffers.load(file)
-            return value
+            return unpickle(file)
 
     def keys(self, bucket: str, prefix: str, after: str, until: str) -> list[str]:
         """Return the keys under ``prefix`` that sort after ``after`` and up to ``until``."""

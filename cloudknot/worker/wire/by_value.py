@@ -41,6 +41,7 @@ class OtherPythonError(UnusableError):
         super().__init__(
             f"holds a function or a class by value, pickled by Python {python}, which Python {PYTHON} cannot load"
         )
+        self.python = python
 
 
 class GuardedUnpickler(pickle.Unpickler):

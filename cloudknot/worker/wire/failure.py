@@ -10,9 +10,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from .seal import TOO_SHORT, DamagedError
+
 _LENGTH = struct.Struct("<I")
 
-VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT = range(6)
+VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT, UNREADABLE = range(7)
+"""The kinds. UNREADABLE: the stored input is damaged, or does not suit the job's Python."""
+DAMAGED = 254
+"""In place of the kind of an outcome that is stored, but damaged. It is never stored."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Failure:
         The element of another run that failed in this way, if its result is the input of this element. Else empty.
     attempt : int
         The attempt of the job that stored the failure, from 1. 0 if not known.
+    python : str
+        The Python that pickled the exception, such as ``"3.11"``. Empty if not known.
     """
 
     kind: int
@@ -43,6 +50,7 @@ class Failure:
     pickled: bytes = b""
     source: str = ""
     attempt: int = 0
+    python: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the failure in its stored form: the length of a JSON text, the text, and the pickle."""
@@ -54,13 +62,18 @@ class Failure:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Failure:
-        """Read a stored failure."""
+        """Read a stored failure. Raises `DamagedError` if the data are none."""
+        if len(data) < _LENGTH.size:
+            raise DamagedError(TOO_SHORT)
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
-        attributes = json.loads(data[_LENGTH.size : end])
-        # The image's worker may be of a newer cloudknot and store further names. They are ignored.
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in attributes.items() if name in names}, pickled=data[end:])
+        try:
+            attributes = json.loads(data[_LENGTH.size : end])
+            # The image's worker may be of a newer cloudknot and store further names. They are ignored.
+            names = {field.name for field in fields(cls)}
+            return cls(**{name: value for name, value in attributes.items() if name in names}, pickled=data[end:])
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedError("it is not a stored failure") from error
 
 
 def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapping[str, object]) -> BaseException:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from .documents import from_document, to_document
+from .seal import FORMAT, DamagedError, NewerFormatError, numbered, seed_of
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,20 @@ class Manifest:
         Whether each element is a sequence of arguments.
     attempts : int
         Attempts of a child if the function fails.
-    knot, run_id, function, image, created, version : str, int
+    knot, run_id, function, image, created : str
         For people and later sessions. `for_worker` leaves them out.
+    version : int
+        The format of the objects of the run. See `seal`.
+    python : str
+        The Python that pickled the inputs, such as ``"3.11"``. Empty in format 1.
     stride : int
         Padded bytes of each element in the inputs. 0 if there is an input index.
     kwargs, kwargs_size : str, int
         Key and bytes of the keyword arguments of all elements. Empty without any.
     source : str
         URL of the source run, the one with the results that are the inputs. Empty for stored inputs.
-    source_count, source_chunksize, source_job : int, int, str
-        Elements, elements of a child, and Batch job of the source run.
+    source_count, source_chunksize, source_job, source_version : int, int, str, int
+        Elements, elements of a child, Batch job and format of the source run.
     gather : bool
         Whether the input is the list of all results of the source run, instead of one result for each element.
     own_function : bool
@@ -65,12 +72,15 @@ class Manifest:
     source_count: int = 0
     source_chunksize: int = 0
     source_job: str = ""
+    source_version: int = 1
     gather: bool = False
     own_function: bool = False
     job_type: str = "array"
     job_queue: str = ""
     job_definition: str = ""
+    # The default is for manifests of format 1 and for short forms of them.
     version: int = 1
+    python: str = ""
     sse: str | None = None
     round: int = 0
     todo: int = 0
@@ -96,9 +106,14 @@ class Manifest:
         """Return the child of an element, in the first round."""
         return element // self.chunksize
 
-    def to_json(self, **more: object) -> str:
-        """Return the stored form. ``more`` adds keys that `from_json` ignores."""
-        return json.dumps({**asdict(self), **more}, sort_keys=True)
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the objects of the run have checksums."""
+        return self.version > 1
+
+    def to_document(self, key: str, **more: object) -> bytes:
+        """Return the stored form for the object ``key``. ``more`` adds fields that `from_document` ignores."""
+        return to_document({**asdict(self), **more}, key)
 
     def for_worker(self) -> str:
         """Return the shortest form that a worker can read."""
@@ -109,10 +124,77 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Read a manifest."""
-        # A newer cloudknot may have stored further names. They are ignored.
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in names})
+        """Read the form that `for_worker` returns. Raises `DamagedError` if the text is no manifest."""
+        try:
+            stored = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DamagedError("it is not JSON") from error
+        if not isinstance(stored, dict):
+            raise DamagedError("it is not a manifest")
+        return cls._from_fields(stored)
+
+    @classmethod
+    def from_document(cls, data: bytes, key: str) -> Manifest:
+        """Read the stored form of the object ``key``.
+
+        Raises
+        ------
+        DamagedError
+            The object is not the manifest that was stored under this key.
+        NewerFormatError
+            A newer cloudknot stored it.
+        """
+        return cls._from_fields(from_document(data, key))
+
+    @classmethod
+    def _from_fields(cls, stored: dict[str, Any]) -> Manifest:
+        # A cloudknot of the same format may have stored further names. They are ignored.
+        known = {field.name: field for field in fields(cls)}
+        values = {name: value for name, value in stored.items() if name in known}
+        for name, value in values.items():
+            if not _fits(value, known[name].type):
+                raise DamagedError(f"its field {name} is wrong")
+        if not {"count", "chunksize"} <= values.keys() or values["chunksize"] < 1 or values["count"] < 1:
+            raise DamagedError("its number of elements is missing")
+        return cls(**values)
+
+    def check_version(self) -> None:
+        """Raise `NewerFormatError` if a newer cloudknot made the run."""
+        if self.version > FORMAT:
+            raise NewerFormatError(self.version)
+
+
+_TYPES: dict[object, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "float": (int, float),
+    "str | None": (str, type(None)),
+}
+
+
+def _fits(value: object, kind: object) -> bool:
+    """Return whether a value has the type of a field."""
+    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+
+
+def input_seed(run_id: str) -> int:
+    """Return the seed for the inputs of a run. Each element has a number for its own, see `seal.numbered`."""
+    return seed_of(f"{run_id}/inputs")
+
+
+def todo_seed(run_id: str, round: int) -> int:
+    """Return the seed for the elements of a later round."""
+    return seed_of(f"{run_id}/todo.{round}")
+
+
+def function_seed(run_id: str) -> int:
+    """Return the seed for the own function of a run."""
+    return seed_of(f"{run_id}/function")
+
+
+KEYWORD_SEED = numbered(seed_of("kwargs"), 0)
+"""The seed for keyword arguments. Several runs share them, and their key is the digest of their content."""
 
 
 class Record(TypedDict):
@@ -121,6 +203,7 @@ class Record(TypedDict):
     An id of None stands for an independent job that may not exist.
     """
 
+    version: int
     job_ids: list[str | None]
     jobs: int
     name: str
@@ -132,6 +215,7 @@ def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | Non
     """Return the record of a submission with these job ids."""
     jobs = manifest.children if manifest.job_type == "independent" else 1
     return {
+        "version": FORMAT,
         "job_ids": list(job_ids),
         "jobs": jobs,
         "name": name,
@@ -140,4 +224,25 @@ def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | Non
     }
 
 
-_FOR_PEOPLE = ("knot", "run_id", "function", "image", "created", "version")
+def record_from_document(data: bytes, key: str) -> Record:
+    """Read the record that is stored as the object ``key``.
+
+    Raises
+    ------
+    DamagedError
+        The object is not the record that was stored under this key.
+    NewerFormatError
+        A newer cloudknot stored it.
+    """
+    stored: Any = from_document(data, key)
+    texts = [stored.get(name) for name in ("name", "job_queue", "job_definition")]
+    job_ids, jobs = stored.get("job_ids"), stored.setdefault("jobs", 1)
+    are_ids = isinstance(job_ids, list) and all(job_id is None or isinstance(job_id, str) for job_id in job_ids)
+    if not (are_ids and all(isinstance(text, str) for text in texts) and type(jobs) is int and len(job_ids) <= jobs):
+        raise DamagedError("it is not a record of cloudknot")
+    stored.pop("checksum", None)
+    record: Record = stored
+    return record
+
+
+_FOR_PEOPLE = ("knot", "run_id", "function", "image", "created")

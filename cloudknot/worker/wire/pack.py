@@ -1,28 +1,57 @@
 """The pack: the envelopes of consecutive elements in one object, and its binary format.
 
-A pack is a header, one entry of fixed size for each element, and the payloads one after the other.
+A pack is a header, one entry of fixed size for each element, and the payloads one after the other. The header names
+the run, the elements, the round, the attempt and the Python that stored it. Header and entries have one checksum. Each
+entry has the checksum of its payload, so a range request can read one result. A single large payload has a table
+before it instead, see `seal`.
 Client and worker both import this module. It does no I/O and imports only the standard library.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import overload
+from itertools import accumulate, pairwise
+from typing import BinaryIO, overload
+from zlib import crc32
 
 from .buffers import Pieces, size_of
-from .failure import VALUE
+from .by_value import PYTHON
+from .failure import DAMAGED, UNREADABLE, VALUE
+from .keys import Location
+from .seal import (
+    CHECKSUM,
+    FORMAT,
+    LARGE,
+    TOO_SHORT,
+    WRONG_CHECKSUM,
+    DamagedError,
+    NewerFormatError,
+    checksum,
+    stream_head,
+    stream_head_size,
+    unsealed,
+    verified,
+)
 
-_HEADER = struct.Struct("<4sI")
-# The padding aligns an entry to words of 8 bytes, so that `Pack.ends` can read it as an array.
-_ENTRY = struct.Struct("<BxxxxxxxddQQ")
+# Magic, format, Python, attempt, round, first element, number of elements, run, checksum of all payloads.
+_HEADER = struct.Struct("<6sBBBxHIQI40sI")
+_CHECKSUM = struct.Struct("<I")
+# The checksum is in bytes that format 1 left empty. An entry is a whole number of words of 8 bytes, so that
+# `Pack.ends` can read it as an array.
+_ENTRY = struct.Struct("<BxxxIddQQ")
 _END_WORD = 4
 """Position of the payload's end among an entry's words of 8 bytes."""
-_MAGIC = b"ckp1"
+_MAGIC = b"CKPACK"
+_BEGIN = _HEADER.size + _CHECKSUM.size
+"""Start of the first entry."""
+# Format 1: magic and number of elements. Both magics differ in all letters, so damage cannot turn one into the other.
+_OLD_HEADER = struct.Struct("<4sI")
+_OLD_MAGIC = b"ckp1"
 
 
 @dataclass(frozen=True)
@@ -56,31 +85,64 @@ class Envelope:
         return self.kind == VALUE
 
 
-def pack(envelopes: Iterable[Envelope]) -> bytes:
+@dataclass(frozen=True)
+class Origin:
+    """The place of a pack: its run, its elements and round, and the attempt of the job that stored it (0: unknown)."""
+
+    run_id: str
+    location: Location
+    attempt: int = 0
+
+
+def pack(envelopes: Iterable[Envelope], origin: Origin) -> bytes:
     """Return the pack of the envelopes of consecutive elements."""
     # All entries come before the payloads, so that a short read shows which elements failed and how long they took.
     items = list(envelopes)
+    if len(items) == 1 and len(items[0].payload) > LARGE - CHECKSUM:
+        return head_of(items[0], origin, [items[0].payload]) + items[0].payload
     ends = accumulate(len(item.payload) for item in items)
-    entries = [_ENTRY.pack(e.kind, e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)]
-    return b"".join([_HEADER.pack(_MAGIC, len(items)), *entries, *(e.payload for e in items)])
+    entries = b"".join(
+        _ENTRY.pack(e.kind, crc32(e.payload), e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)
+    )
+    payloads = b"".join(e.payload for e in items)
+    return b"".join([_header(origin, entries, crc32(payloads)), entries, payloads])
+
+
+def _header(origin: Origin, entries: bytes, all_payloads: int) -> bytes:
+    """Return the header of a pack with its checksum, which covers the entries too."""
+    run_id, location = origin.run_id.encode(), origin.location
+    if len(run_id) > 40:
+        raise ValueError(f"The run id {origin.run_id!r} is longer than 40 bytes.")
+    python = map(int, PYTHON.split("."))
+    place = min(origin.attempt, 0xFFFF), location.round, location.first, location.number
+    header = _HEADER.pack(_MAGIC, FORMAT, *python, *place, run_id, all_payloads)
+    return header + _CHECKSUM.pack(crc32(entries, crc32(header)))
 
 
 def head_size(count: int) -> int:
-    """Return the bytes before the first payload in a pack of ``count`` elements."""
-    return _HEADER.size + count * _ENTRY.size
+    """Return the bytes before the first payload in a pack of ``count`` elements. Older packs have fewer."""
+    return _BEGIN + count * _ENTRY.size
 
 
 def wall_seconds(head: bytes) -> list[float]:
-    """Return the wall seconds of the values in the first bytes of a pack."""
-    complete = (len(head) - _HEADER.size) // _ENTRY.size
-    entries = memoryview(head)[_HEADER.size : head_size(complete)]
-    return [wall for kind, wall, *_ in _ENTRY.iter_unpack(entries) if kind == VALUE]
+    """Return the wall seconds of the values in the first bytes of a pack. Damaged bytes give other times."""
+    begin = _OLD_HEADER.size if head.startswith(_OLD_MAGIC) else _BEGIN
+    complete = max(0, len(head) - begin) // _ENTRY.size
+    entries = memoryview(head)[begin : begin + complete * _ENTRY.size]
+    walls = [wall for kind, _, wall, *_ in _ENTRY.iter_unpack(entries) if kind == VALUE]
+    return [wall for wall in walls if 0 <= wall < math.inf]
 
 
-def head_of(envelope: Envelope) -> bytes:
-    """Return the head of a pack with one envelope, to store before its pieces."""
-    entry = (envelope.kind, envelope.wall, envelope.cpu, envelope.peak, size_of(envelope.pieces))
-    return _HEADER.pack(_MAGIC, 1) + _ENTRY.pack(*entry)
+def head_of(envelope: Envelope, origin: Origin, pieces: Pieces = ()) -> bytes:
+    """Return the bytes of a pack with one envelope, to store before its pieces."""
+    pieces = pieces or envelope.pieces
+    large = size_of(pieces) > LARGE - CHECKSUM
+    table = stream_head(pieces, 0) if large else b""
+    proof = crc32(table) if large else checksum(pieces)
+    size = len(table) + size_of(pieces)
+    entry = _ENTRY.pack(envelope.kind, proof, envelope.wall, envelope.cpu, envelope.peak, size)
+    # The blocks of a large payload have checksums, so all payloads together need none.
+    return _header(origin, entry, 0 if large else proof) + entry + table
 
 
 class Pack(Sequence[Envelope]):
@@ -90,31 +152,130 @@ class Pack(Sequence[Envelope]):
     ----------
     data : bytes
         The pack. Its first `head_size` bytes are enough for everything but payloads.
+    origin : Origin
+        The place at which the pack was found. Its attempt does not count.
+    version : int
+        The format of the run. Runs of format 1 may have packs of format 1.
+
+    Attributes
+    ----------
+    python : str
+        The Python that stored the pack, such as ``"3.11"``. Empty in format 1.
+    attempt : int
+        The attempt that stored the pack. 0 in format 1.
+
+    Raises
+    ------
+    DamagedError
+        The pack is damaged, or is one of another place.
+    NewerFormatError
+        A newer cloudknot stored the pack.
     """
 
-    def __init__(self, data: bytes) -> None:
-        magic, self._count = _HEADER.unpack_from(data)
-        if magic != _MAGIC:
-            raise ValueError("This object is not a pack of cloudknot outcomes.")
-        self._data = data
-        self._payloads = head_size(self._count)
+    def __init__(self, data: bytes, origin: Origin, version: int = FORMAT) -> None:
+        self._data, self.is_sealed = data, not data.startswith(_OLD_MAGIC)
+        self._count = origin.location.number
+        self._begin = _BEGIN if self.is_sealed else _OLD_HEADER.size
+        self._payloads = self._begin + self._count * _ENTRY.size
+        self.python, self.attempt, self._all_payloads = "", 0, 0
+        if self.is_sealed:
+            self._read_header(origin)
+        else:
+            self._read_old_header(version)
+
+    def _read_header(self, origin: Origin) -> None:
+        data, location = self._data, origin.location
+        if not data.startswith(_MAGIC):
+            raise DamagedError("it is not a pack of cloudknot results" if data else TOO_SHORT)
+        if len(data) < _BEGIN:
+            raise DamagedError(TOO_SHORT)
+        _, version, major, minor, self.attempt, *place, run_id, self._all_payloads = _HEADER.unpack_from(data)
+        if version > FORMAT:
+            raise NewerFormatError(version)
+        if (run := run_id.rstrip(b"\0").decode(errors="replace")) != origin.run_id:
+            raise DamagedError(f"it belongs to the run {run}")
+        if place != [location.round, location.first, location.number]:
+            raise DamagedError("it belongs to other elements")
+        if len(data) < self._payloads:
+            raise DamagedError(TOO_SHORT)
+        (stored,) = _CHECKSUM.unpack_from(data, _HEADER.size)
+        if crc32(memoryview(data)[_BEGIN : self._payloads], crc32(memoryview(data)[: _HEADER.size])) != stored:
+            raise DamagedError(WRONG_CHECKSUM)
+        self.python = f"{major}.{minor}"
+
+    def _read_old_header(self, version: int) -> None:
+        data = self._data
+        if version > 1:
+            raise DamagedError("it belongs to a run of an earlier version")
+        if len(data) < self._payloads:
+            raise DamagedError(TOO_SHORT)
+        if _OLD_HEADER.unpack_from(data)[1] != self._count:
+            raise DamagedError("it belongs to other elements")
+        if any(start > end for start, end in pairwise([0, *self.ends()])) or max(self.kinds) > UNREADABLE:
+            raise DamagedError("its list of results is wrong")
 
     @property
     def kinds(self) -> bytes:
-        """The kind of every envelope, one byte each."""
-        return self._data[_HEADER.size : self._payloads : _ENTRY.size]
+        """The kind of every envelope, one byte each, as it was stored."""
+        return self._data[self._begin : self._payloads : _ENTRY.size]
+
+    def verified_kinds(self) -> bytes:
+        """Return the kinds, with `DAMAGED` for each damaged payload. The data must be the whole pack."""
+        payloads = memoryview(self._data)[self._payloads :]
+        # The usual case: one checksum for all payloads, since millions of small ones would take longer.
+        if self.is_sealed and self._count > 1 and crc32(payloads) == self._all_payloads:
+            return self.kinds
+        kinds = bytearray(self.kinds)
+        for position in range(self._count):
+            try:
+                self.payload(position, self._data[slice(*self.span(position))])
+            except DamagedError:
+                kinds[position] = DAMAGED
+        return bytes(kinds)
 
     def span(self, position: int) -> tuple[int, int]:
-        """Return the start and the end of a payload in the pack."""
+        """Return the start and the end of a record in the pack."""
         start = self._entry(position - 1)[-1] if position else 0
         return self._payloads + start, self._payloads + self._entry(position)[-1]
 
+    def payload(self, position: int, record: bytes) -> memoryview:
+        """Return the payload from the bytes that `span` names. Raises `DamagedError` if they are not its bytes."""
+        view, (start, end) = memoryview(record), self.span(position)
+        if len(view) != end - start:
+            raise DamagedError(TOO_SHORT)
+        if self.is_stream:
+            self._check(view[: stream_head_size(len(view))], 0)
+            return unsealed(view, 0)
+        if self.is_sealed:
+            self._check(view, position)
+        return view
+
+    def _check(self, proven: memoryview, position: int) -> None:
+        if crc32(proven) != self._entry(position)[1]:
+            raise DamagedError(WRONG_CHECKSUM)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the pack has a single large payload with a table before it."""
+        return self.is_sealed and self._count == 1 and self._entry(0)[-1] > LARGE
+
+    def stream(self, file: BinaryIO) -> BinaryIO:
+        """Return the payload of the only envelope as a file that compares checksums while it is read.
+
+        ``file`` is at the start of the record.
+        """
+        return verified(file, self._entry(0)[-1], 0) if self.is_stream else file
+
     def ends(self) -> array[int]:
-        """Return the end of each payload, counted from the start of the first one."""
-        words = array("Q", self._data[_HEADER.size : self._payloads])
+        """Return the end of each record, counted from the start of the first one."""
+        words = array("Q", self._data[self._begin : self._payloads])
         if sys.byteorder == "big":
             words.byteswap()
         return words[_END_WORD :: _ENTRY.size // words.itemsize]
+
+    def peaks(self) -> list[int]:
+        """Return the peak memory of the process at the end of each element, in bytes."""
+        return [self._entry(position)[4] for position in range(len(self))]
 
     def __len__(self) -> int:
         return int(self._count)
@@ -128,9 +289,9 @@ class Pack(Sequence[Envelope]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not 0 <= position < len(self):
             raise IndexError(f"Position {position} is outside a pack of {len(self)} elements.")
-        kind, wall, cpu, peak, end = self._entry(position)
-        start = self._entry(position - 1)[-1] if position else 0
-        return Envelope(kind, self._data[self._payloads + start : self._payloads + end], wall, cpu, peak)
+        kind, _, wall, cpu, peak, _ = self._entry(position)
+        payload = self.payload(position, self._data[slice(*self.span(position))])
+        return Envelope(kind, bytes(payload), wall, cpu, peak)
 
-    def _entry(self, position: int) -> tuple[int, float, float, int, int]:
-        return _ENTRY.unpack_from(self._data, _HEADER.size + position * _ENTRY.size)
+    def _entry(self, position: int) -> tuple[int, int, float, float, int, int]:
+        return _ENTRY.unpack_from(self._data, self._begin + position * _ENTRY.size)

@@ -73,6 +73,13 @@ def sealed(payload: Pieces, seed: int) -> Pieces:
     return [*payload, checksum(payload, seed).to_bytes(CHECKSUM, "little")]
 
 
+def sealed_size(size: int) -> int:
+    """Return the bytes of a record with ``size`` bytes of payload."""
+    if size + CHECKSUM > LARGE:
+        return len(_STREAM) + CHECKSUM * (1 + -(-size // BLOCK)) + size
+    return size + CHECKSUM
+
+
 def checksum(pieces: Iterable[Buffer], seed: int = 0) -> int:
     """Return the checksum of joined pieces."""
     for piece in pieces:
@@ -99,7 +106,7 @@ def unsealed(record: Buffer, seed: int) -> memoryview:
     return payload
 
 
-def stream_head(payload: Pieces, seed: int) -> bytes:
+def stream_head(payload: Iterable[Buffer], seed: int) -> bytes:
     """Return the bytes before the payload of a large record."""
     head = _STREAM + _little_endian(_table(payload)).tobytes()
     return head + crc32(head, seed).to_bytes(CHECKSUM, "little")
@@ -111,7 +118,7 @@ def stream_head_size(size: int) -> int:
     return fixed + CHECKSUM * -(-(size - fixed) // (BLOCK + CHECKSUM))
 
 
-def _table(payload: Pieces) -> array[int]:
+def _table(payload: Iterable[Buffer]) -> array[int]:
     """Return the checksum of each block."""
     table, current, room = array("I"), 0, BLOCK
     for piece in payload:

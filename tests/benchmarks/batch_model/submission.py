@@ -18,9 +18,9 @@ from cloudknot.run.submit import start_run
 from cloudknot.run.submit.inputs import StoredInputs
 from cloudknot.run.submit.submit_job import Submission, array_request
 from cloudknot.worker.wire.failure import VALUE
-from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
-from cloudknot.worker.wire.pack import Envelope, pack
+from cloudknot.worker.wire.pack import Envelope, Origin, pack
 
 KNOT = "heat"
 IMAGE = "heat:model"
@@ -126,5 +126,6 @@ TARGET = start_run.Target(
 def _store_earlier_map(storage: MemoryStorage, seconds: float) -> None:
     """Store a map of one element, with the time that it took."""
     keys = RunKeys.of(storage.bucket, KNOT, THEN)
-    storage.put(keys.manifest, Manifest(count=1, chunksize=1, image=IMAGE).to_json().encode())
-    storage.put(keys.output(0, 1), pack([Envelope(VALUE, b"", seconds, seconds, 0)]))
+    storage.put(keys.manifest, Manifest(count=1, chunksize=1, image=IMAGE).to_document(keys.manifest))
+    origin = Origin(THEN, Location(0, 1))
+    storage.put(keys.output(0, 1), pack([Envelope(VALUE, b"", seconds, seconds, 0)], origin))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import cloudpickle
+
 import cloudknot as ck
 from cloudknot.aws.outages import Outages
 from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
@@ -18,7 +19,14 @@ from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.options.choices import Overrides
 from cloudknot.program.script import make_script
-from cloudknot.run.collect.element_errors import Place, given_up_error, load_exception, lost_error, unpickling_error
+from cloudknot.run.collect.element_errors import (
+    Place,
+    given_up_error,
+    load_exception,
+    lost_error,
+    unpickling_error,
+    unusable_error,
+)
 from cloudknot.run.collect.job_failures import STUCK, WORDINGS, ending
 from cloudknot.run.collect.map_status import REASONS, MapStatus, explain
 from cloudknot.run.jobs.history import find_jobs
@@ -27,12 +35,17 @@ from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
+from cloudknot.run.submit.stored_documents import parse_manifest
+from cloudknot.run.submit.stored_runs import discard_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
 from cloudknot.worker.program import _check_cloudpickle, _check_python
+from cloudknot.worker.wire.by_value import OtherPythonError
 from cloudknot.worker.wire.container import TRY_AGAIN
-from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, Failure
+from cloudknot.worker.wire.documents import to_document
+from cloudknot.worker.wire.failure import EXITED, NO_INPUT, NOT_LOADED, RAISED, UNPICKLABLE, UNREADABLE, Failure
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import submission_record
+from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, NewerFormatError
 from tests.helpers.functions import nap, square
 from tests.helpers.waiting import until
 from tests.integration.messages.catalogue import Area, World, error_of
@@ -42,6 +55,12 @@ from tests.unit.run.collect.test_element_errors import CASES
 
 AREA = Area("run")
 PLACE = Place(3, "0f5b-job:1", knot="pi-calc")
+UNUSABLE_DATA = [
+    DamagedError(WRONG_CHECKSUM),
+    DamagedError("it belongs to other elements"),
+    NewerFormatError(99),
+    OtherPythonError("3.8"),
+]
 
 
 def _failure(kind: str, name: str = "", message: str = "", **more: Any) -> Failure:
@@ -77,6 +96,50 @@ def elements_with_stored_failure(world: World) -> list[BaseException]:
 @AREA.case
 def result_that_session_cannot_unpickle(world: World) -> BaseException:
     return unpickling_error(PLACE, ModuleNotFoundError("No module named 'pandas'"))
+
+
+@AREA.case
+def results_that_must_not_be_unpickled(world: World) -> list[BaseException]:
+    return [unusable_error(PLACE, error) for error in UNUSABLE_DATA]
+
+
+@AREA.case
+def inputs_that_must_not_be_unpickled(world: World) -> list[BaseException]:
+    failures = [
+        _failure(kind, type(error).__name__, str(error), source=source)
+        for error in UNUSABLE_DATA
+        for kind, source in ((UNREADABLE, ""), (NOT_LOADED, ""), (UNREADABLE, "element 7 of job 1a"))
+    ]
+    return [load_exception(failure, PLACE) for failure in failures]
+
+
+@AREA.case
+def exception_that_holds_code_of_another_python(world: World) -> BaseException:
+    class Local(Exception):
+        """An exception that travels by value."""
+
+    pickled = cloudpickle.dumps(Local("x"))
+    return load_exception(_failure(RAISED, "Local", "x", pickled=pickled, python="3.8"), PLACE)
+
+
+@AREA.case
+def damaged_manifest_and_damaged_run_in_list(world: World) -> BaseException:
+    knot = ck.Knot(name="messages-damaged", func=square, cloud=world.cloud)
+    future = knot.map([1])
+    future.result()
+    keys, storage = future.job.keys, world.cloud.storage
+    storage.put(keys.manifest, b"{}")
+    error = error_of(lambda: open_run(world.cloud, keys, future.job.job_id))
+    storage.put(keys.submission, b"{}")
+    list(find_jobs([world.cloud], "messages-damaged", {}))
+    discard_run(world.cloud, keys)
+    return error
+
+
+@AREA.case
+def manifest_of_newer_cloudknot(world: World) -> object:
+    key = "cloudknot.jobs/messages/20260101T000000000000-000000/manifest.json"
+    return parse_manifest(world.cloud.storage, key, b'{"version": 99}')
 
 
 @AREA.case
@@ -222,9 +285,9 @@ def retry_during_retry_of_another_session(world: World) -> object:
     future = knot_of(world, inverse).map([0])
     future.exception()
     keys, manifest = future.job.keys, future.job.manifest
-    world.cloud.storage.put(keys.round(1), replace(manifest, round=1).to_json().encode())
+    world.cloud.storage.put(keys.round(1), replace(manifest, round=1).to_document(keys.round(1)))
     record = submission_record(keys.job_name(1), manifest, ["the job of the other session"])
-    world.cloud.storage.put(keys.submission_of(1), json.dumps(record).encode())
+    world.cloud.storage.put(keys.submission_of(1), to_document(record, keys.submission_of(1)))
     # This session has not seen the round of the other one.
     return start_round(world.cloud, future.job._run.rounds, [0], Choices(Overrides.make()))
 
@@ -235,7 +298,7 @@ def failed_dependency_that_batch_has_deleted(world: World) -> object:
     future.exception()
     until(lambda: future.job.done)
     long_ago = replace(future.job.manifest, created="2026-01-01T00:00:00+00:00")
-    world.cloud.storage.put(future.job.keys.manifest, long_ago.to_json().encode())
+    world.cloud.storage.put(future.job.keys.manifest, long_ago.to_document(future.job.keys.manifest))
     FaultSwitches(world.cloud).forget(future.job.job_id)
     return knot_of(world).map([1], depends_on=ck.BatchJob(future.job.job_id, cloud=world.cloud))
 
@@ -244,7 +307,7 @@ def failed_dependency_that_batch_has_deleted(world: World) -> object:
 def run_without_job(world: World) -> object:
     keys = RunKeys.of(world.cloud.bucket, "messages", "20260101T000000000000-000000")
     future = knot_of(world).map([1])
-    world.cloud.storage.put(keys.manifest, future.job.manifest.to_json().encode())
+    world.cloud.storage.put(keys.manifest, future.job.manifest.to_document(keys.manifest))
     future.result()
     try:
         return open_run(world.cloud, keys, "no-job")

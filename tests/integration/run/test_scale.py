@@ -75,10 +75,9 @@ def test_worker_holds_large_elements_in_memory_once(cloud):
 
 def peaks(future):
     """Return the peak memory of the worker for each element, as the packs record it."""
-    from cloudknot.worker.wire.pack import Pack
-
-    packs = (Pack(future.job._view.read(location)) for page in future.job._view.list_packs(0) for location, *_ in page)
-    return [envelope.peak for pack in packs for envelope in pack]
+    view = future.job._view
+    packs = (view.unpack(location, view.read(location)) for page in view.list_packs(0) for location, *_ in page)
+    return [peak for pack in packs for peak in pack.peaks()]
 
 
 def fill(block):

@@ -180,7 +180,7 @@ def test_next_session_completes_half_submitted_independent_map(cloud, kill_at, m
     with pytest.raises(ck.CKTimeoutError, match=r"Progress: 1/3, 2 not submitted yet .*retry_failed\(\)"):
         job.result(1)
     old = replace(job.manifest, created="2026-01-01T00:00:00+00:00")
-    cloud.storage.put(job.keys.manifest, old.to_json().encode())
+    cloud.storage.put(job.keys.manifest, old.to_document(job.keys.manifest))
     later = ck.BatchJob(job.job_id, cloud=cloud)
     with pytest.raises(ck.JobNotSubmittedError, match=r"^Element 1 .*Submit it: future\.retry_failed\(\)\."):
         later.result(LONG)

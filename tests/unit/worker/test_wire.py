@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from cloudknot.worker.wire.container import child_index
 from cloudknot.worker.wire.failure import RAISED, Failure
-from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
-from cloudknot.worker.wire.pack import Envelope, Pack, pack
+from cloudknot.worker.wire.pack import Envelope, Origin, Pack, pack
+from cloudknot.worker.wire.seal import DamagedError
 
 envelopes = st.builds(
     Envelope,
@@ -27,23 +28,28 @@ def manifest(count=10, chunksize=3):
     return Manifest(count, chunksize, **fields)
 
 
-@given(st.lists(envelopes, max_size=20))
+def unpacked(items):
+    origin = Origin("r1", Location(3, len(items), 2), 1)
+    return Pack(pack(items, origin), origin)
+
+
+@given(st.lists(envelopes, min_size=1, max_size=20))
 def test_pack_returns_packed_envelopes(items):
-    assert list(Pack(pack(items))) == items
+    assert list(unpacked(items)) == items
 
 
 def test_pack_supports_index_and_slice():
     items = [Envelope(0, bytes([n]) * n, n, n, n) for n in range(5)]
-    unpacked = Pack(pack(items))
-    assert unpacked[3] == items[3]
-    assert unpacked[1:3] == items[1:3]
+    stored = unpacked(items)
+    assert stored[3] == items[3]
+    assert stored[1:3] == items[1:3]
     with pytest.raises(IndexError):
-        unpacked[5]
+        stored[5]
 
 
 def test_pack_refuses_other_data():
-    with pytest.raises(ValueError, match="not a pack"):
-        Pack(b"<html>no</html>")
+    with pytest.raises(DamagedError, match="not a pack"):
+        Pack(b"<html>no</html>", Origin("r1", Location(0, 1)))
 
 
 @given(st.binary(max_size=50), st.text(max_size=50))
@@ -53,8 +59,10 @@ def test_failure_survives_serialisation(pickled, message):
 
 
 def test_manifest_survives_serialisation_and_ignores_unknown_fields():
-    text = json.loads(manifest().to_json())
-    assert Manifest.from_json(json.dumps({**text, "from_the_future": 1})) == manifest()
+    stored = manifest().to_document("key", from_the_future=1)
+    assert Manifest.from_document(stored, "key") == manifest()
+    short = manifest().for_worker()
+    assert Manifest.from_json(json.dumps({**json.loads(short), "from_the_future": 1})) == Manifest.from_json(short)
 
 
 @given(st.integers(1, 500), st.integers(1, 60))

@@ -10,7 +10,7 @@ from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.map_future import collect
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import pack
+from cloudknot.worker.wire.pack import Origin, Pack, pack
 
 LONG = 30
 """Seconds. A bound for waits that end at once unless the test fails."""
@@ -40,7 +40,11 @@ class FakeJob:
         """Call the function for each element and store the outcome."""
         for index in indices:
             envelope = run_element(self.function, partial(copy.copy, self.inputs[index]), False)
-            self.packs[Location(index, 1)] = pack([envelope])
+            self.store(Location(index, 1), envelope)
+
+    def store(self, location, *envelopes):
+        """Store a pack."""
+        self.packs = {**self.packs, location: pack(envelopes, Origin("run", location))}
 
     def end(self, child, **job):
         """Set the description of a child job."""
@@ -63,6 +67,9 @@ class FakeJob:
 
     def open(self, location, start, end):
         return io.BytesIO(self.read(location, start, end))
+
+    def unpack(self, location, data):
+        return Pack(data, Origin("run", location))
 
     def poll(self, known):
         self.polls += 1

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from cloudknot.errors import BatchJobFailedError, CloudError, OutOfMemoryError
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import pack
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, FakeJob, future_of
 
@@ -73,7 +72,7 @@ def store(job, case, packs):
     """Store packs as workers do: outcomes of consecutive elements in one object."""
     for first, number in packs:
         envelopes = [run_element(case.behave, partial(int, index), False) for index in range(first, first + number)]
-        job.packs = {**job.packs, Location(first, number): pack(envelopes)}
+        job.store(Location(first, number), *envelopes)
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,7 +20,6 @@ from cloudknot.errors import (
 from cloudknot.run.collect.map_future import empty_map
 from cloudknot.worker.element import run_element
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import pack
 from tests.helpers.functions import square
 from tests.helpers.waiting import until
 from tests.unit.run.collect.fake_job import LONG, raise_on_two
@@ -123,9 +122,9 @@ def test_value_of_concurrent_attempt_replaces_failure(submit):
     """The collector sees the attempt with the failed element first."""
     job, future = submit(inputs=[1, 2, 3], chunksize=3)
     good, bad = run_element(square, lambda: 1, False), run_element(len, lambda: 1, False)
-    job.packs = {Location(0, 2): pack([bad, good])}
+    job.store(Location(0, 2), bad, good)
     assert isinstance(future[0].exception(LONG), TypeError)
-    job.packs = {**job.packs, Location(0, 1): pack([good])}
+    job.store(Location(0, 1), good)
     until(lambda: future[0].exception() is None)
     reads = job.reads
     polls = job.polls

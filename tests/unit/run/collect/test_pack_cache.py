@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from cloudknot.run.collect.pack_cache import Packs
 from cloudknot.worker.wire.failure import VALUE
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import Envelope, pack
+from cloudknot.worker.wire.pack import Envelope, Origin, Pack, pack
 
-DATA = pack([Envelope(VALUE, b"x" * 1000, 0, 0, 0)])
+ENVELOPES = [Envelope(VALUE, b"x" * 1000, 0, 0, 0)]
+SIZE = len(pack(ENVELOPES, Origin("run", Location(0, 1))))
 
 
 class Store:
-    """A storage of identical packs. The first ``together`` reads wait for each other."""
+    """A storage of similar packs. The first ``together`` reads wait for each other."""
 
     def __init__(self, together):
         self.reads, self._barrier, self._together = 0, threading.Barrier(together), together
@@ -21,16 +22,19 @@ class Store:
         self.reads += 1
         if self.reads <= self._together:
             self._barrier.wait(10)
-        return DATA[start:end]
+        return pack(ENVELOPES, Origin("run", location))[start:end]
+
+    def unpack(self, location, data):
+        return Pack(data, Origin("run", location))
 
 
 def test_cache_counts_pack_once_that_two_threads_read():
     store = Store(2)
-    packs = Packs(store, room=2 * len(DATA) + 100)
+    packs = Packs(store, room=2 * SIZE + 100)
     first, second = Location(0, 1), Location(1, 1)
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(packs.kinds, [first] * 2, [len(DATA)] * 2)) == [bytes([VALUE])] * 2
-    packs.kinds(second, len(DATA))
+        assert list(pool.map(packs.kinds, [first] * 2, [SIZE] * 2)) == [bytes([VALUE])] * 2
+    packs.kinds(second, SIZE)
     assert store.reads == 3
-    assert [bytes(packs.payload(location, len(DATA), 0)) for location in (first, second)] == [b"x" * 1000] * 2
+    assert [bytes(packs.payload(location, SIZE, 0)[0]) for location in (first, second)] == [b"x" * 1000] * 2
     assert store.reads == 3

@@ -8,8 +8,8 @@ from cloudknot.aws.s3.storage import StoredObject
 from cloudknot.errors import CloudknotInputError, ResourceDoesNotExistException
 from cloudknot.run.submit.chunks import LONGEST, MAX_CHILDREN, SHORTEST, chunksize, is_automatic, measured_seconds
 from cloudknot.worker.wire.failure import RAISED, VALUE
-from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.pack import Envelope, head_size, pack, wall_seconds
+from cloudknot.worker.wire.keys import Location, RunKeys
+from cloudknot.worker.wire.pack import Envelope, Origin, head_size, pack, wall_seconds
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,8 @@ def test_children_of_auto_chunksize_take_minutes_or_hold_all_elements(count, sec
 
 
 def test_pack_head_gives_wall_seconds_of_its_values():
-    packed = pack([Envelope(RAISED if n == 1 else VALUE, b"x" * 1000, n, 0, 0) for n in range(5)])
+    origin = Origin("run", Location(0, 5))
+    packed = pack([Envelope(RAISED if n == 1 else VALUE, b"x" * 1000, n, 0, 0) for n in range(5)], origin)
     assert wall_seconds(packed[: head_size(3)]) == [0, 2]
     assert wall_seconds(packed[: head_size(5)]) == [0, 2, 3, 4]
 

@@ -14,10 +14,13 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
 from cloudknot.run.submit.start_run import _not_empty
 from cloudknot.worker.s3.limits import PART_SIZE
-from cloudknot.worker.wire.input_index import OFFSET_SIZE, unpack_offsets
+from cloudknot.worker.wire.input_index import OFFSET_SIZE, unpack_entries
 from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.manifest import input_seed
+from cloudknot.worker.wire.seal import CHECKSUM, numbered, unsealed
 
 KEYS = RunKeys.of("bucket", "knot", "run")
+SEED = input_seed("run")
 
 
 class MemoryStorage:
@@ -52,8 +55,9 @@ def slices(result, objects):
     if result.stride:
         offsets = [n * result.stride for n in range(result.count + 1)]
     else:
-        offsets = unpack_offsets(objects[KEYS.index])
-    return [data[start:end] for start, end in pairwise(offsets)]
+        offsets = unpack_entries(objects[KEYS.index], 0, SEED)
+    records = [data[start:end] for start, end in pairwise(offsets)]
+    return [unsealed(record, numbered(SEED, index)) for index, record in enumerate(records)]
 
 
 @given(st.lists(st.one_of(st.integers(), st.text(), st.binary(max_size=300)), min_size=1, max_size=60))
@@ -66,7 +70,7 @@ def test_worker_unpickles_each_element_from_its_slice(elements):
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=60))
 def test_packer_adds_little_padding(elements):
     _, objects = stored(elements)
-    plain = sum(len(pickle.dumps(element)) for element in elements)
+    plain = sum(len(pickle.dumps(element)) + CHECKSUM for element in elements)
     assert sum(map(len, objects.values())) <= max((1 + PADDING) * plain, plain + OFFSET_SIZE * (len(elements) + 1))
 
 

@@ -17,6 +17,7 @@ from cloudknot.run.submit.start_run import _requests
 from cloudknot.run.submit.submit_job import Submission
 from cloudknot.worker.wire.keys import RunKeys, shared_key
 from cloudknot.worker.wire.manifest import Manifest
+from cloudknot.worker.wire.seal import FORMAT
 
 MAX_OVERRIDES = 8192
 """Characters. AWS fails a job above it: "Container Overrides length must be at most 8192"."""
@@ -52,6 +53,9 @@ def longest_manifest(job_type):
         job_queue=QUEUE,
         job_definition=DEFINITION,
         sse="aws:kms",
+        version=FORMAT,
+        source_version=FORMAT,
+        python="3.11",
     )
 
 
