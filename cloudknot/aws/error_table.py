@@ -69,7 +69,7 @@ PROBLEMS: dict[type[CloudError], str] = {
 ANSWER = "AWS answered {operation} with {code}: {message}"
 
 WRONG_ANSWER = (
-    "{operation} got an answer that AWS did not send: {error}. A proxy, or the login page of your network (a captive "
+    "{operation} got {error}. A proxy, or the login page of your network (a captive "
     "portal), has probably answered in place of AWS. Check in a browser that you are logged in to the network, or "
     "correct HTTPS_PROXY and NO_PROXY, and try again."
 )

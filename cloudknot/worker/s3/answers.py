@@ -49,7 +49,7 @@ S3_MEMBERS: Members = {
 }
 _ROOTS = {("s3", "DeleteObjects"): "DeleteResult"}
 _ROOT = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?(\w+)")
-_REQUEST_ID = re.compile(rb"<request_?id>", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"<requestid>", re.IGNORECASE)
 # A 412 says everything by its status.
 _WITHOUT_BODY = frozenset({204, 304, 412})
 """Statuses of answers whose body nobody needs."""
@@ -58,6 +58,9 @@ _RANGE = "cloudknot_range"
 
 class WrongAnswer(ResponseParserError):
     """An answer that AWS did not send, or that lacks a part that AWS always sends."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"an answer that AWS did not send: {reason}")
 
 
 def check_answers(session: Session, needed: Members) -> None:

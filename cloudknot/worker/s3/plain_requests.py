@@ -115,7 +115,8 @@ class PlainRequests:
         # An answer that broke off is shorter than its length, and a login page is not by S3. boto3 sends the request
         # again, and raises an error if that happens again.
         is_whole = "Transfer-Encoding" in answer.headers or answer.headers["Content-Length"] == str(len(data))
-        if not is_whole or not is_from_aws(answer.headers.keys()):
+        is_by_s3 = is_from_aws(answer.headers.keys()) and (answer.status >= 300 or "ETag" in answer.headers)
+        if not is_whole or not is_by_s3:
             connection.close()
             return None
         self._connections.put_back(connection)

@@ -19,6 +19,8 @@ LARGE = 9_000_000
 """Bytes. More than one part of an upload."""
 GATE = "TRIAL_GATE"
 """The environment variable with the path of a file that the calls wait for."""
+RECORD = "TRIAL_RECORD"
+"""The environment variable with the path of a file that lists the calls that have returned a value."""
 
 
 def value(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
@@ -37,10 +39,19 @@ def wait_at_gate() -> None:
         time.sleep(0.02)
 
 
+def record(element: Any) -> None:
+    """Note that the call for an element succeeds."""
+    if path := os.environ.get(RECORD):
+        # A short line that is appended stays whole, whatever other processes append.
+        with open(path, "a") as file:
+            file.write(f"{zlib.crc32(repr(element).encode())}\n")
+
+
 def work(element: Any, *more: int, plus: int = 0, table: bytes = b"") -> Any:
     """Compute the value of an element after the gate is open."""
     wait_at_gate()
     time.sleep(0.005)
+    record(element)
     return value(element, *more, plus=plus, table=table)
 
 
@@ -50,6 +61,7 @@ def needs_a_file(path: str, number: int) -> int:
         if not os.path.exists(path):
             raise LookupError(f"{number} is not ready")
         wait_at_gate()
+    record(number)
     return number * number
 
 
@@ -62,13 +74,26 @@ class Place:
     folder: Path
     env_vars: dict[str, str] = field(default_factory=dict)
 
+    def recording(self) -> dict[str, str]:
+        """Return environment variables for one map, which records its calls."""
+        return {**self.env_vars, RECORD: str(self.folder / f"{uuid.uuid4().hex}.record")}
+
 
 @dataclass(frozen=True)
 class Expected:
-    """A future, with the expected value of each of its elements."""
+    """A future, with the expected value of each of its elements, and the record of its calls."""
 
     future: ck.MapFuture
     values: list[Any]
+    record: str = ""
+
+    @property
+    def repeated(self) -> int:
+        """The number of calls for elements of which an earlier call has succeeded."""
+        if not self.record:
+            return 0
+        calls = Path(self.record).read_text().split()
+        return len(calls) - len(set(calls))
 
     @property
     def result(self) -> Any:
@@ -89,9 +114,11 @@ def plain(name: str, inputs: list[Any], iterate: Callable[[list[Any]], Iterable[
     """Return the kind of a plain map. ``iterate`` turns the inputs into the iterable for `Knot.map`."""
 
     def submit(place: Place) -> list[Expected]:
-        future = place.work.map(iterate(inputs), env_vars=place.env_vars, **choices)
+        env_vars = place.recording()
+        future = place.work.map(iterate(inputs), env_vars=env_vars, **choices)
         starmap, kwargs = choices.get("starmap"), choices.get("kwargs", {})
-        return [Expected(future, [value(*(element if starmap else (element,)), **kwargs) for element in inputs])]
+        values = [value(*(element if starmap else (element,)), **kwargs) for element in inputs]
+        return [Expected(future, values, env_vars[RECORD])]
 
     return Kind(name, submit)
 
@@ -101,30 +128,36 @@ def submit_chain(place: Place) -> list[Expected]:
 
     With the same chunks, each child waits for one child. With other chunks, all wait for the whole map.
     """
-    first = place.work.map(range(4), chunksize=2, env_vars=place.env_vars)
-    second = place.work.map(first)
-    third = place.work.map(second, chunksize=3, kwargs={"plus": 1})
+    env_vars = [place.recording() for _ in range(3)]
+    first = place.work.map(range(4), chunksize=2, env_vars=env_vars[0])
+    second = place.work.map(first, env_vars=env_vars[1])
+    third = place.work.map(second, chunksize=3, kwargs={"plus": 1}, env_vars=env_vars[2])
     squares = [n**2 for n in range(4)]
     fourths = [n**2 for n in squares]
-    return [Expected(first, squares), Expected(second, fourths), Expected(third, [n**2 + 1 for n in fourths])]
+    values = [squares, fourths, [n**2 + 1 for n in fourths]]
+    return [
+        Expected(*parts, env[RECORD]) for *parts, env in zip((first, second, third), values, env_vars, strict=True)
+    ]
 
 
 def submit_reduce(place: Place) -> list[Expected]:
     """Submit a map and the sum of its results."""
-    future = place.work.map(range(6), chunksize=4, env_vars=place.env_vars)
+    env_vars = place.recording()
+    future = place.work.map(range(6), chunksize=4, env_vars=env_vars)
     squares = [n**2 for n in range(6)]
-    return [Expected(future, squares), Expected(future.reduce(sum), [sum(squares)])]
+    return [Expected(future, squares, env_vars[RECORD]), Expected(future.reduce(sum), [sum(squares)])]
 
 
 def submit_retry(place: Place) -> list[Expected]:
     """Submit a map, wait until half of its elements have failed, and retry them."""
     ready = place.folder / f"{uuid.uuid4().hex}.ready"
     inputs = [(str(ready), number) for number in range(4)]
-    future = place.needs_a_file.map(inputs, starmap=True, chunksize=2, env_vars=place.env_vars)
+    env_vars = place.recording()
+    future = place.needs_a_file.map(inputs, starmap=True, chunksize=2, env_vars=env_vars)
     errors = [element.exception(LONG) for element in future]
     assert all(errors[1::2]), errors
     ready.touch()
-    return [Expected(future.retry_failed(), [number**2 for number in range(4)])]
+    return [Expected(future.retry_failed(), [number**2 for number in range(4)], env_vars[RECORD])]
 
 
 KINDS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -58,7 +59,34 @@ TRIALS = (
     Trial("S3 errors, 50 %", "errors", Faults(errors=0.5, seed=3), ("error 500", "error 503")),
     Trial("errors of S3 and Batch, 30 %", "errors", Faults(errors=0.3, services=BOTH, seed=4), ("error 500",)),
     Trial("acknowledgements dropped, 30 %", "dropped", Faults(dropped=0.3, services=BOTH, seed=5), ("dropped",)),
-    Trial("answers truncated, 50 %", "truncated", Faults(truncated=0.5, seed=6), ("truncated",)),
+    Trial(
+        "acknowledgements dropped, 30 % of all services",
+        "dropped",
+        Faults(dropped=0.3, services=EVERYTHING, seed=14),
+        ("dropped",),
+    ),
+    Trial("answers of S3 cut to half, 50 %", "truncated", Faults(truncated=0.5, cut=0.5, seed=6), ("truncated",)),
+    *(
+        Trial(
+            f"answers of all services cut, {percent} %",
+            "truncated",
+            Faults(truncated=percent / 100, services=EVERYTHING, seed=percent),
+            ("truncated",),
+        )
+        for percent in (10, 30, 50)
+    ),
+    Trial("connections reset, 30 %", "reset", Faults(reset=0.3, services=EVERYTHING, seed=15), ("reset",)),
+    Trial(
+        "answers without a member, 30 %", "missing", Faults(missing=0.3, services=EVERYTHING, seed=16), ("missing",)
+    ),
+    Trial(
+        "answers to other operations, 30 %",
+        "misplaced",
+        Faults(misplaced=0.3, services=EVERYTHING, seed=17),
+        ("misplaced",),
+    ),
+    Trial("login pages, 30 %", "pages", Faults(pages=0.3, services=EVERYTHING, seed=18), ("pages",)),
+    Trial("login pages for a while", "pages", Faults(pages=1.0, services=EVERYTHING), ("pages",), passing=30),
     Trial("slow answers, 30 % by 0.2 s", "slow", Faults(slow=0.3, delay=0.2, services=EVERYTHING, seed=7), ("slow",)),
     Trial("429 of Batch, 50 %", "throttled", Faults(throttled=0.5, seed=8), ("throttled",)),
     Trial("429 of Batch, a burst of 12", "throttled", Faults(throttled=1.0, limit=12), ("throttled",)),
@@ -96,10 +124,14 @@ TRIALS = (
             dropped=0.1,
             slow=0.1,
             truncated=0.1,
+            reset=0.05,
+            missing=0.05,
+            misplaced=0.05,
+            pages=0.05,
             throttled=0.2,
             services=BOTH,
         ),
-        ("error 500", "dropped", "slow", "throttled"),
+        ("error 500", "dropped", "slow", "throttled", "truncated", "missing"),
     ),
 )
 
@@ -118,6 +150,10 @@ class Outcome:
     injected: dict[str, int] = field(default_factory=dict)
     checked: int = 0
     lost: list[str] = field(default_factory=list)
+    hung: int = 0
+    """Elements without an end, which count as lost, too."""
+    repeated: int = 0
+    """Calls for elements of which an earlier call has succeeded."""
     seconds: float = 0.0
 
     @property
@@ -192,9 +228,14 @@ def compare(outcome: Outcome, name: str, expected: Expected) -> None:
     """Compare a map with its expected results, and record elements with another value as lost."""
     for index, (element, value) in enumerate(zip(expected.future, expected.values, strict=True)):
         outcome.checked += 1
-        error = element.exception(LONG)
+        try:
+            error = element.exception(LONG)
+        except TimeoutError as waited:
+            outcome.hung += 1
+            error = waited
         if error is not None or element.result() != value:
             outcome.lost.append(f"{name}, element {index}: {error or 'another value'!r}")
+    outcome.repeated += expected.repeated
     if not outcome.lost and expected.future.result(LONG) != expected.result:
         outcome.lost.append(f"{name}: the list")
 
@@ -202,8 +243,19 @@ def compare(outcome: Outcome, name: str, expected: Expected) -> None:
 def table(outcomes: Iterable[Outcome]) -> str:
     """Format the outcomes, one line for each trial."""
     rows = list(outcomes)
-    lines = [f"{'fault':34} {'injected':>8} {'checked':>8} {'lost':>5} {'seconds':>8}"]
-    lines += [f"{o.name:34} {o.faults:8,} {o.checked:8,} {len(o.lost):5} {o.seconds:8.1f}" for o in rows]
-    total = (sum(o.faults for o in rows), sum(o.checked for o in rows), sum(len(o.lost) for o in rows))
-    lines.append(f"{'in all':34} {total[0]:8,} {total[1]:8,} {total[2]:5} {sum(o.seconds for o in rows):8.1f}")
+    lines = [f"{'fault':46} {'injected':>8} {'checked':>8} {'lost':>5} {'hung':>5} {'again':>6} {'seconds':>8}"]
+    for o in (*rows, total(rows)):
+        figures = f"{o.faults:8,} {o.checked:8,} {len(o.lost):5} {o.hung:5} {o.repeated:6} {o.seconds:8.1f}"
+        lines.append(f"{o.name:46} {figures}")
     return "\n".join(lines)
+
+
+def total(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the sum of outcomes."""
+    sums = Outcome("in all")
+    for outcome in outcomes:
+        sums.injected = Counter(sums.injected) + Counter(outcome.injected)
+        sums.checked, sums.hung = sums.checked + outcome.checked, sums.hung + outcome.hung
+        sums.lost, sums.repeated = sums.lost + outcome.lost, sums.repeated + outcome.repeated
+        sums.seconds += outcome.seconds
+    return sums

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -12,7 +13,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
+from cloudknot.aws.door import FIRST_PATIENCE, Door
 from cloudknot.aws.sdk.members import MEMBERS
+from cloudknot.errors import CloudError
 from cloudknot.worker.s3.answers import WrongAnswer, check_answers
 from cloudknot.worker.s3.plain_requests import PlainRequests
 from cloudknot.worker.s3.retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, Trouble, code_of, trouble_of
@@ -259,7 +262,7 @@ def test_document_of_another_form_is_error_to_repeat(call, body):
     ],
 )
 def test_listing_announces_number_of_its_keys_and_next_page(call, listing, reason):
-    with pytest.raises(WrongAnswer, match=f"^{reason}$"):
+    with pytest.raises(WrongAnswer, match=f": {reason}$"):
         call("ListObjectsV2", listing)
 
 
@@ -274,7 +277,7 @@ def test_status_412_is_taken_whatever_its_body(call, length):
 
 def test_range_that_was_not_respected_is_error_to_repeat(client, server):
     server.answer = answer("the whole object", ETAG)
-    with pytest.raises(WrongAnswer, match=r"^it lacks ContentRange$"):
+    with pytest.raises(WrongAnswer, match=r": it lacks ContentRange$"):
         client("s3").get_object(**KEY, Range="bytes=4-8")
     server.answer = answer("whole", ETAG, "Content-Range: bytes 4-8/16", status=206)
     assert client("s3").get_object(**KEY, Range="bytes=4-8")["Body"].read() == b"whole"
@@ -289,6 +292,31 @@ def test_errors_of_aws_keep_their_code(client, server):
     with pytest.raises(Exception, match="InternalError") as caught:
         client("s3").complete_multipart_upload(**KEY, UploadId="u")
     assert trouble_of(caught.value) is Trouble.UNANSWERED
+
+
+@pytest.mark.parametrize("operation", ["DescribeJobs", "ListObjectsV2", "GetCallerIdentity"])
+def test_error_for_login_page_names_proxy_and_login_page(server, operation):
+    service, method, arguments, _ = CALLS[operation]
+    keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    server.answer = answer(PAGE, kind="text/html").replace(b"x-amzn-RequestId", b"Via")
+    door = Door(keys, server.url, isolated=True, patience=0.1)
+    with pytest.raises(CloudError) as caught:
+        door.call(service, method, **arguments)
+    assert re.fullmatch(
+        rf"{service}:{method} got an answer that AWS did not send: it has the status 200 and text/html, but no "
+        r"headers of AWS\. A proxy, or the login page of your network .* and try again\.",
+        str(caught.value),
+    )
+    # The page does not show that AWS can be reached.
+    assert door._should_retry(Trouble.WRONG_ANSWER, FIRST_PATIENCE - 1)
+    assert not door._should_retry(Trouble.WRONG_ANSWER, FIRST_PATIENCE + 1)
+
+
+def test_error_for_cut_answer_is_not_that_of_silence(server):
+    keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    server.answer = CALLS["DescribeJobs"][3][:-5]
+    with pytest.raises(CloudError, match=r"^batch:describe_jobs got only a part of its answer: \d+ read"):
+        Door(keys, server.url, isolated=True, patience=0.1).call("batch", "describe_jobs", jobs=["a"])
 
 
 def test_service_that_cloudknot_does_not_call_needs_only_whole_answers(client, server):
@@ -326,8 +354,9 @@ def test_plain_requests_reject_what_s3_did_not_send(session, client, server, spa
     for end in (0, 10, 40, len(good) - 8, len(good) - 1):
         server.answer = good[:end]
         assert requests.get("b", "k", span) is None
-    server.answer = good.replace(b"x-amzn-RequestId", b"Request")
-    assert requests.get("b", "k", span) is None
+    for header in (b"x-amzn-RequestId", b"ETag"):
+        server.answer = good.replace(header, b"Another")
+        assert requests.get("b", "k", span) is None
     server.answer = good
     assert requests.get("b", "k", span) == b"content"
     requests.close()
@@ -340,6 +369,7 @@ def test_plain_requests_count_nothing_as_stored_without_answer_by_s3(session, cl
         (f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}".encode(), False),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nx-amz-request-id: 1\r\n", False),
+        (answer("<DeleteResult/>"), False),
         (answer("", ETAG), True),
     ):
         server.answer = data
