@@ -54,6 +54,15 @@ _EC2_ID_ARGUMENTS = (
     "ResourceId",
 )
 _IAM_TAG_ACTIONS = {"CreateRole": "TagRole", "CreateInstanceProfile": "TagInstanceProfile", "CreateUser": "TagUser"}
+_SETS_BOUNDARY = ("CreateRole", "PutRolePermissionsBoundary")
+_CHECKS_BOUNDARY = (
+    "AttachRolePolicy",
+    "DeleteRolePermissionsBoundary",
+    "DeleteRolePolicy",
+    "DetachRolePolicy",
+    "PutRolePolicy",
+)
+"""Operations whose condition key ``iam:PermissionsBoundary`` is the boundary that the role has."""
 _BATCH_KINDS = {
     "jobDefinition": "job-definition",
     "jobDefinitionName": "job-definition",
@@ -114,7 +123,8 @@ class Names:
         Parts of every ARN.
     find : callable
         ``find("role", name)`` and ``find("profile", name)`` return the ARN of a role and of an instance profile,
-        ``find("instance-profile", name)`` that of the role in the profile. Empty if the resource does not exist.
+        ``find("instance-profile", name)`` that of the role in the profile, and ``find("boundary", role)`` that of the
+        role's permissions boundary. Empty if the resource does not exist.
     """
 
     account: str
@@ -180,6 +190,9 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
     prefix = f"{path}/" if path else ""
     role, profile = call.text("RoleName"), call.text("InstanceProfileName")
     extra = {"iam:policyarn": (call.text("PolicyArn"),)} if call.text("PolicyArn") else {}
+    boundary = call.text("PermissionsBoundary") if operation in _SETS_BOUNDARY else ""
+    boundary = names.find("boundary", role) if operation in _CHECKS_BOUNDARY else boundary
+    extra.update({"iam:permissionsboundary": (boundary,)} if boundary else {})
     # IAM has no permissions for single resources in listings of a whole account.
     if operation.startswith("List") and not (role or call.text("UserName") or call.text("PolicyArn")):
         return
@@ -208,7 +221,7 @@ def _iam(call: Call, names: Names, context: Context) -> Iterator[Access]:
 def _ec2(call: Call, names: Names, context: Context) -> Iterator[Access]:
     operation = call.operation
     # Most of these have no permissions for single resources.
-    if operation.startswith(("Describe", "Get")):
+    if operation.startswith(("Describe", "Get")) and operation != "DescribeVpcAttribute":
         return
     created = _EC2_CREATED.get(operation)
     ids = [identifier for name in _EC2_ID_ARGUMENTS for identifier in (call.text(name), *call.texts(name))]
@@ -242,7 +255,8 @@ def _ecr(call: Call, names: Names, context: Context) -> Iterator[Access]:
 def _logs(call: Call, names: Names, context: Context) -> Iterator[Access]:
     """Yield the permissions for a call to CloudWatch Logs."""
     # CloudWatch Logs checks a group under the ARN of the streams in it, as its error messages show.
-    group = call.text("logGroupName")
+    # An identifier is the name of a group, or its ARN.
+    group = call.text("logGroupName") or call.text("logGroupIdentifier").rpartition(":log-group:")[2]
     if not group and call.text("resourceArn"):
         yield Access(call.action, call.text("resourceArn"), context)
     elif group:
@@ -253,16 +267,13 @@ def _logs(call: Call, names: Names, context: Context) -> Iterator[Access]:
 
 
 def _cloudformation(call: Call, names: Names, context: Context) -> Iterable[Access]:
-    stack = call.text("StackName")
+    stack, role = call.text("StackName"), call.text("RoleARN")
     if not stack:
         return []
-    return [
-        Access(
-            call.action,
-            stack if stack.startswith("arn:") else names.arn("cloudformation", f"stack/{stack}/*"),
-            context,
-        )
-    ]
+    arn = stack if stack.startswith("arn:") else names.arn("cloudformation", f"stack/{stack}/*")
+    # With this argument, CloudFormation would work with the permissions of that role.
+    passed = [_pass_role(role, "cloudformation.amazonaws.com", context)] if role else []
+    return [Access(call.action, arn, context), *passed]
 
 
 def _sts(call: Call, names: Names, context: Context) -> Iterable[Access]:

@@ -13,7 +13,8 @@ from cloudknot.local import wsgi
 from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
 from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.keys import Keys, Principal
-from cloudknot.local.iam.policy import Access, Context, ParsedStatement, decide, parse
+from cloudknot.local.iam.policy import Access, Context, decide, parse
+from cloudknot.local.iam.policy_reader import Policies
 from cloudknot.local.iam.signing import Request, claimed_key, verify
 
 INVALID_SIGNATURE = (
@@ -44,18 +45,16 @@ class Gate:
     ----------
     keys : Keys
         The accepted keys.
-    statements : callable
-        Returns the policy statements of a principal.
+    policies : callable
+        Returns the policies of a principal.
     names : Names
         Builds ARNs.
     log_path : str
         The route to log streams, the only one of the cloud's own routes that policies can allow.
     """
 
-    def __init__(
-        self, keys: Keys, statements: Callable[[Principal], tuple[ParsedStatement, ...]], names: Names, log_path: str
-    ) -> None:
-        self._keys, self._statements, self._names, self._log_path = keys, statements, names, log_path
+    def __init__(self, keys: Keys, policies: Callable[[Principal], Policies], names: Names, log_path: str) -> None:
+        self._keys, self._policies, self._names, self._log_path = keys, policies, names, log_path
 
     def refusal(self, environ: WSGIEnvironment, service: str) -> Refusal | None:
         """Return the error that refuses a request, or None if the request may be answered.
@@ -126,9 +125,12 @@ class Gate:
         return accesses(decode_call(environ, service), self._names, common)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
-        """Return the decision on an access, as `decide` does."""
-        decision = decide(self._statements(principal), access)
-        # A session policy can only restrict: both the role and the session must allow the access.
+        """Return the decision on an access, as `decide` does, or ``"bounded"`` if only the boundary lacks it."""
+        policies = self._policies(principal)
+        decision = decide(policies.statements, access)
+        # A permissions boundary and a session policy can only restrict: all of them must allow the access.
+        if decision == "allow" and policies.boundary is not None:
+            decision = decide(policies.boundary, access) or "bounded"
         if decision == "allow" and principal.session_policy:
             return decide(parse(principal.session_policy), access)
         return decision
@@ -163,9 +165,9 @@ def _message(principal: Principal, access: Access, decision: str) -> str:
     """Return AWS's message for denied access (IAM user guide, "Troubleshoot access denied error messages")."""
     resource = f'"{access.resource}"' if access.action.startswith("s3:") else access.resource
     place = f" on resource: {resource}" if access.resource != "*" else ""
-    reason = (
-        "with an explicit deny in an identity-based policy"
-        if decision == "deny"
-        else f"because no identity-based policy allows the {access.action} action"
-    )
+    reasons = {
+        "deny": "with an explicit deny in an identity-based policy",
+        "bounded": f"because no permissions boundary allows the {access.action} action",
+    }
+    reason = reasons.get(decision, f"because no identity-based policy allows the {access.action} action")
     return f"User: {principal.arn} is not authorized to perform: {access.action}{place} {reason}"

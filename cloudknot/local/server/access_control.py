@@ -62,7 +62,7 @@ class AccessControl:
 
     def gate(self, log_path: str) -> Gate:
         """Return the gate that every request passes."""
-        return Gate(self.keys, self._reader.statements, Names(ACCOUNT, REGION, self._find), log_path)
+        return Gate(self.keys, self._reader.policies, Names(ACCOUNT, REGION, self._find), log_path)
 
     def door_of(self, access_key: str) -> Door:
         """Return a door for CloudFormation's calls on behalf of a key's owner, with the permissions of that key."""
@@ -76,6 +76,10 @@ class AccessControl:
                 }
                 self._doors[access_key] = Door(arguments, self._endpoint, isolated=True)
             return self._doors[access_key]
+
+    def is_owner(self, access_key: str) -> bool:
+        """Return whether a key is the owner's, which may do everything."""
+        return access_key == self.keys.owner.access_key
 
     def _on_behalf(self, access_key: str) -> AccessKey:
         """Return CloudFormation's own key for calls on behalf of the owner of ``access_key``."""
@@ -91,6 +95,8 @@ class AccessControl:
         """Return an ARN by the name of its resource, as described for `Names`; empty if it does not exist."""
         if kind == "role":
             return (self._reader.trust(name) or ("",))[0]
+        if kind == "boundary":
+            return self._reader.boundary_of(name)
         try:
             answer = self.plane.query("iam", "GetInstanceProfile", InstanceProfileName=name)
         except CloudError:
