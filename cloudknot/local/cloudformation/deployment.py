@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NoReturn
 
 from cloudknot.aws.door import Door
+from cloudknot.local.cloudformation.reads import reads
 from cloudknot.local.cloudformation.records import (
     DELETED,
     Properties,
@@ -78,10 +79,15 @@ class Deployment:
         Makes calls with the key of the caller who requested the operation.
     pseudo_parameters : mapping
         The values of ``AWS::Region`` and the like.
+    reads : bool
+        Whether to make the handlers' reads, too. They can only fail for a caller with limited permissions.
     """
 
-    def __init__(self, record: StackRecord, door: Door, pseudo_parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, record: StackRecord, door: Door, pseudo_parameters: Mapping[str, str], *, reads: bool = True
+    ) -> None:
         self._record, self._door, self._pseudo_parameters = record, door, pseudo_parameters
+        self._reads = reads
 
     def create(self) -> None:
         """Create all resources. If one fails, delete those that were created."""
@@ -201,9 +207,10 @@ class Deployment:
         self._record.set_resource_status(current, "UPDATE_IN_PROGRESS")
         try:
             updated = kind.update(self._services(before.logical_id), current, properties)
+            changed = replace(current, properties=properties, attributes=updated.attributes)
+            self._read("update", changed)
         except ResourceError as error:
             self._fail(current, "UPDATE_FAILED", str(error))
-        changed = replace(current, properties=properties, attributes=updated.attributes)
         self._record.resources[before.logical_id] = changed
         self._record.set_resource_status(changed, "UPDATE_COMPLETE")
 
@@ -224,12 +231,13 @@ class Deployment:
         try:
             properties = self._properties(name, spec)
             created = RESOURCE_TYPES[kind].create(services, properties)
+            resource = Resource(name, kind, properties, created.physical_id, created.attributes, policy)
+            self._read("create", resource)
         except ResourceError as error:
             if services.created is not None:
                 partial = Resource(name, kind, properties, services.created.physical_id, services.created.attributes)
                 self._delete_partial(partial)
             self._fail(planned, f"{verb}_FAILED", str(error))
-        resource = Resource(name, kind, properties, created.physical_id, created.attributes, policy)
         self._record.resources[name] = resource
         self._record.set_resource_status(resource, f"{verb}_COMPLETE")
         return resource
@@ -264,12 +272,22 @@ class Deployment:
     def _delete(self, resource: Resource, kind: ResourceType) -> bool:
         self._record.set_resource_status(resource, "DELETE_IN_PROGRESS")
         try:
+            self._read("delete", resource)
             kind.delete(self._services(resource.logical_id), resource)
         except ResourceError as error:
             self._record.set_resource_status(resource, "DELETE_FAILED", str(error))
             return False
         self._record.set_resource_status(resource, DELETED)
         return True
+
+    def _read(self, operation: str, resource: Resource) -> None:
+        """Make the reads of the resource's handler around an operation. Raise `ResourceError` if one is denied."""
+        if not self._reads:
+            return
+        services = self._services(resource.logical_id)
+        place = f"{self._pseudo_parameters['AWS::Region']}:{self._pseudo_parameters['AWS::AccountId']}"
+        for service, name, arguments in reads(operation, resource, place):
+            services.read(service, name, arguments)
 
     def _active(self, spec: StackSpec) -> list[str]:
         """Return the logical ids of the resources with a true condition, in the order of their dependencies."""

@@ -211,7 +211,7 @@ class Role(UpdatableType):
     """An IAM role with its attached and inline policies."""
 
     name = "RoleName"
-    in_place = frozenset({"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument"})
+    in_place = frozenset({"ManagedPolicyArns", "Policies", "Tags", "AssumeRolePolicyDocument", "PermissionsBoundary"})
 
     def create(self, services: Services, properties: Properties) -> CreatedResource:
         role = properties.get("RoleName") or services.new_name()
@@ -223,11 +223,15 @@ class Role(UpdatableType):
 
     def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
         role = resource.physical_id
+        # Before the policies, because a user may be allowed to add those only to a role with this boundary.
+        self._set_boundary(services, role, resource.properties, properties)
         # Policies that stay are not removed in between, because running jobs use the role.
         self._revoke(services, role, resource.properties, still_declared=properties)
         self._grant(services, role, properties)
         document = properties["AssumeRolePolicyDocument"]
-        services.call("iam", "UpdateAssumeRolePolicy", {"RoleName": role, "PolicyDocument": document})
+        # Only a change needs this permission, which cloudknot's policies do not have.
+        if document != resource.properties["AssumeRolePolicyDocument"]:
+            services.call("iam", "UpdateAssumeRolePolicy", {"RoleName": role, "PolicyDocument": document})
         if properties.get("Tags"):
             services.call("iam", "TagRole", {"RoleName": role, "Tags": properties["Tags"]})
         return CreatedResource(role, resource.attributes)
@@ -236,6 +240,14 @@ class Role(UpdatableType):
         # IAM deletes no role with policies.
         self._revoke(services, resource.physical_id, resource.properties, still_declared={})
         services.delete("iam", "DeleteRole", {"RoleName": resource.physical_id})
+
+    def _set_boundary(self, services: Services, role: str, before: Properties, after: Properties) -> None:
+        boundary = after.get("PermissionsBoundary")
+        if boundary and boundary != before.get("PermissionsBoundary"):
+            boundary = {"RoleName": role, "PermissionsBoundary": boundary}
+            services.call("iam", "PutRolePermissionsBoundary", boundary)
+        elif not boundary and before.get("PermissionsBoundary"):
+            services.call("iam", "DeleteRolePermissionsBoundary", {"RoleName": role})
 
     def _grant(self, services: Services, role: str, properties: Properties) -> None:
         """Attach and store all policies of ``properties``."""

@@ -61,6 +61,13 @@ class Services:
 
     def delete(self, service: str, operation: str, properties: Properties) -> None:
         """Call an operation that deletes a resource. A missing resource is no error."""
+        self._call_unless_missing(service, operation, properties)
+
+    def read(self, service: str, operation: str, properties: Properties) -> None:
+        """Call an operation that only needs to be allowed. A missing resource is no error."""
+        self._call_unless_missing(service, operation, properties)
+
+    def _call_unless_missing(self, service: str, operation: str, properties: Properties) -> None:
         try:
             self.call(service, operation, properties)
         except ResourceError as error:

@@ -146,7 +146,7 @@ class Server:
         catalog = Catalog(self._control_plane.batch)
         self._batch = Batch(catalog, runner, options.vcpus)
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
-        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget)
+        stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget, self._access.is_owner)
         faults = FaultRoute(injector, runner, self._batch.forget)
         self._application = Application(
             self._access.gate(LOG_PATH),

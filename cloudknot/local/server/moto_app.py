@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from cloudknot.local import wsgi
 from cloudknot.local.server.s3.bucket_policies import BucketPolicies
 from cloudknot.local.server.s3.plain_s3 import PlainS3
 
 IN_MEMORY = 1024 * 1024
 """Bytes. moto keeps larger S3 objects, and larger parts of them, in files."""
 _S3_CONTROL = "/v20180820/"
+_EC2 = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_EMPTY: Mapping[tuple[str, str], bytes] = {
+    ("ec2", "DescribeVpcEncryptionControls"): (
+        f'<DescribeVpcEncryptionControlsResponse xmlns="{_EC2}"><vpcEncryptionControlSet/>'
+        "</DescribeVpcEncryptionControlsResponse>"
+    ).encode(),
+    ("logs", "DescribeIndexPolicies"): b'{"indexPolicies": []}',
+    ("logs", "GetDataProtectionPolicy"): b"{}",
+}
+"""Answers to CloudFormation's reads that moto lacks. No resource of the embedded cloud has these properties."""
 
 
 class Moto:
@@ -31,7 +42,17 @@ class Moto:
         # of an S3 request. Bypassing it halves the server's CPU time for an element, from 12.5 ms to 6 ms.
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") and not _is_control(environ):
             return self._s3(environ, start_response)
+        if (empty := _EMPTY.get(_operation(environ))) is not None:
+            return wsgi.send(start_response, empty, "text/xml" if empty.startswith(b"<") else "application/json")
         return self._dispatch(environ, start_response)
+
+
+def _operation(environ: WSGIEnvironment) -> tuple[str, str]:
+    """Return the service and the operation of a request to EC2 or CloudWatch Logs."""
+    service = wsgi.signed_service(environ)
+    if service == "ec2":
+        return service, wsgi.parse_form(wsgi.read_body(environ)).get("Action", "")
+    return service, str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
 
 
 def _is_control(environ: WSGIEnvironment) -> bool:
