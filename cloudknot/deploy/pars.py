@@ -16,7 +16,7 @@ from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
-from cloudknot.deploy.pars_parameters import bucket_arn, missing_policies, wanted_parameters
+from cloudknot.deploy.pars_parameters import boundary_arn, bucket_arn, missing_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument
@@ -56,6 +56,9 @@ class Pars:
         Tags for the resources. Default: Owner, Environment and Name.
     cloud : Cloud or {"aws", "local"}, optional
         Default: the cloud of the settings.
+    permissions_boundary : str, optional
+        Name or ARN of an IAM managed policy that limits all roles, as an account may demand. It limits the roles of an
+        existing Pars, too. Default: the setting ``CLOUDKNOT_PERMISSIONS_BOUNDARY``, or else the current boundary.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Pars:
         aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         *,
         cloud: Cloud | str | None = None,
+        permissions_boundary: str | None = None,
     ) -> None:
         options = ParsOptions.make(
             name=name,
@@ -89,6 +93,7 @@ class Pars:
             ipv4_cidr=ipv4_cidr,
             instance_tenancy=instance_tenancy,
             aws_resource_tags=aws_resource_tags,
+            permissions_boundary=permissions_boundary,
         )
         self._deploy(plan_pars(choose_cloud(cloud), options))
 
@@ -146,6 +151,11 @@ class Pars:
         return self._output("ExecutionRole")
 
     @property
+    def permissions_boundary(self) -> str | None:
+        """ARN of the policy that limits these roles; None without one."""
+        return self._live().parameters.get("PermissionsBoundary") or None
+
+    @property
     def vpc(self) -> str:
         """Id of the VPC."""
         return self._output("Vpc")
@@ -192,6 +202,8 @@ class ParsPlan:
     state: StackState | None
     policies: Mapping[str, str]
     """ARNs of the requested policies that the stack lacks, by name or ARN."""
+    boundary: str = ""
+    """ARN of the requested permissions boundary; empty to keep the current one."""
     by_knot: bool = False
     """Whether a knot creates the Pars, with the knot's own tags."""
 
@@ -218,13 +230,15 @@ def plan_pars(cloud: Cloud, options: ParsOptions, policies: Mapping[str, str] | 
     Raises
     ------
     CloudknotInputError
-        A policy does not exist, the tags are too long, or AWS would have to replace resources that knots use.
+        A policy or the boundary does not exist, the tags are too long, or AWS would have to replace resources that
+        knots use.
     """
     name = pars_stack_name(options.name)
     template = Template.of(load("pars"), with_own(options.aws_resource_tags, name))
     plan = ParsPlan(cloud, options, template, Stack(cloud, name).state(), {})
     if plan.current:
         check_fixed(options, plan.current)
+    plan = replace(plan, boundary=boundary_arn(cloud, options, plan.current))
     # Looked up before the image is built, so that a misspelt policy is an error while nothing exists yet.
     missing = missing_policies(options.policies, plan.current)
     if not missing:
@@ -278,7 +292,7 @@ def _parameters(plan: ParsPlan, state: StackState | None) -> dict[str, str]:
     current = state.parameters if state else {}
     if current:
         check_fixed(plan.options, current)
-    return wanted_parameters(plan.cloud, plan.options, current, plan.policies)
+    return wanted_parameters(plan.cloud, plan.options, current, plan.policies, plan.boundary)
 
 
 def _tag_profile(plan: ParsPlan, state: StackState) -> None:
@@ -313,9 +327,16 @@ def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
 
 
 def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
-    """Log a warning when new policies reach knots that already use this Pars."""
+    """Log a warning when new policies or a boundary reach knots that already use this Pars."""
     if not plan.current:
         return
+    boundary = state.parameters.get("PermissionsBoundary", "")
+    if boundary != plan.current.get("PermissionsBoundary", ""):
+        _log.warning(
+            "The roles of the existing Pars %r get the permissions boundary %s. It limits the jobs of all its knots.",
+            plan.options.name,
+            names_of(boundary)[1],
+        )
     before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.current, state.parameters))
     if new := [arn for arn in after if arn not in before]:
         _log.warning(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import clients
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.deploy.iam import BATCH, linked_role
+from cloudknot.options import config
 from cloudknot.options.choices import ParsOptions
 from cloudknot.worker.wire.keys import RUNS
 
@@ -20,7 +21,7 @@ DEFAULT_CIDR = "10.0.0.0/16"
 
 
 def wanted_parameters(
-    cloud: Cloud, options: ParsOptions, current: Mapping[str, str], policies: Mapping[str, str]
+    cloud: Cloud, options: ParsOptions, current: Mapping[str, str], policies: Mapping[str, str], boundary: str = ""
 ) -> dict[str, str]:
     """Return the parameters of the stack.
 
@@ -32,6 +33,8 @@ def wanted_parameters(
         Parameters of the existing stack. An option without a value keeps its current one, without a call to AWS.
     policies : mapping of str to str
         ARNs of policies that are resolved already, by name or ARN.
+    boundary : str
+        ARN of the permissions boundary for all roles. Empty keeps the current one.
     """
     # Policies and buckets are only ever added: other knots that share these resources rely on the current ones.
     names = {
@@ -42,6 +45,7 @@ def wanted_parameters(
     return {
         **_buckets(cloud, current.get("BucketArns", "")),
         "BatchServiceLinkedRole": current.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
+        "PermissionsBoundary": boundary or current.get("PermissionsBoundary", ""),
         "Policies": ",".join(_policies(cloud, options, current, policies)),
         **{parameter: name or current.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, current),
@@ -64,6 +68,24 @@ def missing_policies(policies: Sequence[str], current: Mapping[str, str]) -> lis
     arns = _current_policies(current)
     names = {name for arn in arns for name in (arn, *names_of(arn))}
     return [policy for policy in dict.fromkeys(policies) if policy not in names]
+
+
+def boundary_arn(cloud: Cloud, options: ParsOptions, current: Mapping[str, str]) -> str:
+    """Return the ARN of the permissions boundary that the options or the settings name; empty if they name none.
+
+    Raises
+    ------
+    CloudknotInputError
+        There is no such policy.
+    """
+    chosen, parameter = options.permissions_boundary, "permissions_boundary"
+    if chosen is None:
+        chosen, parameter = config.permissions_boundary(), "CLOUDKNOT_PERMISSIONS_BOUNDARY"
+    if chosen is None:
+        return ""
+    arn = current.get("PermissionsBoundary", "")
+    # The current one needs no look-up. AWS would refuse a missing one only after it has made other resources.
+    return arn if chosen in (arn, *names_of(arn)) else policy_arns(cloud, {chosen: parameter})[chosen]
 
 
 def _current_policies(current: Mapping[str, str]) -> list[str]:

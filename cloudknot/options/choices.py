@@ -19,6 +19,7 @@ from cloudknot.options.validators import (
     APT_PACKAGES,
     BASE_IMAGE,
     BATCH_NAME,
+    BOUNDARY,
     DOCKER_TAGS,
     FLAG,
     GITHUB,
@@ -293,6 +294,7 @@ class ParsOptions(Options):
     ecs_instance_role_name: str | None = choice(None, ROLE_NAME)
     spot_fleet_role_name: str | None = choice(None, ROLE_NAME)
     policies: tuple[str, ...] = choice((), POLICIES)
+    permissions_boundary: str | None = choice(None, BOUNDARY)
     use_default_vpc: bool = choice(True, FLAG)
     ipv4_cidr: str | None = choice(None, validators.network)
     instance_tenancy: str | None = choice(None, one_of("default", "dedicated"))

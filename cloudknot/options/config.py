@@ -78,6 +78,11 @@ def bucket_policy() -> str | None:
     return _setting("s3-bucket-policy")
 
 
+def permissions_boundary() -> str | None:
+    """Return the name or ARN of the IAM policy that limits all roles of a Pars, or None."""
+    return _setting("permissions-boundary", "CLOUDKNOT_PERMISSIONS_BOUNDARY")
+
+
 def sse() -> str | None:
     """Return the server-side encryption for each stored object, or None for the default of the bucket."""
     return _setting("s3-sse")

@@ -349,8 +349,10 @@ ROLE_NAME = text(
     cause="It has up to 64 letters, digits and _ + = , . @ -",
     example="lab-role",
 )
-POLICY_PATTERN = r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+|[\w+=,.@/-]{1,128}"
+POLICY_ARN_PATTERN = r"arn:[\w-]+:iam::(aws|\d{12}):policy/[\w+=,.@/-]+"
+POLICY_PATTERN = rf"{POLICY_ARN_PATTERN}|[\w+=,.@/-]{{1,128}}"
 POLICIES = texts(POLICY_PATTERN, "the name or ARN of an IAM policy", example="AmazonS3FullAccess")
+BOUNDARY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-boundary")
 # ECR API reference, CreateRepository, repositoryName.
 REPOSITORY = text(
     r"(?=.{2,256}$)([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*",

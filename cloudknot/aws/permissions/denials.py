@@ -14,6 +14,7 @@ from cloudknot.errors import PermissionDeniedError
 _DENIAL = re.compile(
     r"not authorized to perform: (?P<action>[\w-]+:\w+)"
     r'(?: on resource: "?(?P<resource>arn:[^"\s]+)"?)?(?P<denied>.* explicit deny)?'
+    r"(?P<bounded>.* no permissions boundary)?"
 )
 _ACTIONS = {
     "s3:complete_multipart_upload": "s3:PutObject",
@@ -37,6 +38,14 @@ _EXPLICIT = (
 _ALLOWED = (
     "The permission {action} (for {purpose}) is missing. The statement {sid} of the policy that "
     "`cloudknot permissions {level}` prints grants it. Ask the administrator of your AWS account for that policy."
+)
+_ROLES = (
+    " If that policy demands a permissions boundary, name it: Pars(..., permissions_boundary=ARN), or set "
+    "CLOUDKNOT_PERMISSIONS_BOUNDARY. Such a policy also limits the policies that a Pars may name."
+)
+_BOUNDED = (
+    "The permissions boundary of this user or role does not allow {action}, and no other policy can override that. "
+    "Ask the administrator of your AWS account to add it to the boundary."
 )
 _FOREIGN = (
     "The permission {action} is missing, and no policy of cloudknot's has it. Ask the administrator of your AWS "
@@ -65,8 +74,11 @@ def advice(reason: str, operation: str = "") -> str:
         return ""
     if denial and denial["denied"]:
         return _EXPLICIT.format(action=action)
+    if denial and denial["bounded"]:
+        return _BOUNDED.format(action=action)
     for grant in allowing(action, (denial and denial["resource"]) or ""):
-        return _ALLOWED.format(action=action, sid=grant.sid, level=grant.level, purpose=grant.purpose)
+        text = _ALLOWED.format(action=action, sid=grant.sid, level=grant.level, purpose=grant.purpose)
+        return f"{text}{_ROLES if grant.bounded else ''}"
     return (_KEY if action.startswith("kms:") else _FOREIGN).format(action=action)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypedDict
 
-from cloudknot.aws.permissions.statements import GRANTS, LEVELS, Grant
+from cloudknot.aws.permissions.statements import BOUNDARY, GRANTS, LEVELS, Condition, Grant
 from cloudknot.errors import refuse
 
 ACCOUNT, REGION = "ACCOUNT_ID", "REGION"
@@ -20,13 +20,19 @@ LONGEST_POLICY = 6144
 
 @dataclass(frozen=True)
 class Scope:
-    """The account, region, bucket and repository that a policy covers."""
+    """The account, region, bucket and repository that a policy covers.
+
+    With a ``boundary`` (the ARN of a policy), roles may only be made with this permissions boundary. Only the managed
+    policies of the templates and ``policies`` (ARNs) may be attached to them.
+    """
 
     account: str = ACCOUNT
     region: str = REGION
     bucket: str = ""
     repository: str = "cloudknot"
     partition: str = "aws"
+    boundary: str = ""
+    policies: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -37,6 +43,7 @@ class Scope:
             "bucket": self.bucket or f"cloudknot-{self.account}-{self.region}",
             "repository": self.repository,
             "partition": self.partition,
+            "boundary": self.boundary,
             "suffix": "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com",
         }
 
@@ -71,43 +78,66 @@ def statement(grant: Grant, scope: Scope) -> Statement:
         "Action": list(grant.actions),
         "Resource": arns[0] if len(arns) == 1 else arns,
     }
-    if grant.condition:
-        result["Condition"] = {
-            operator: {key: [value.format_map(names) for value in values] for key, values in conditions.items()}
-            for operator, conditions in grant.condition.items()
-        }
+    if condition := {**grant.condition, **(grant.bounded if scope.boundary else {})}:
+        result["Condition"] = _filled(condition, scope)
     return result
 
 
-def policy(level: str, scope: Scope, lacking: str = "") -> Document:
-    """Return the policy document of a level.
+def _filled(condition: Condition, scope: Scope) -> dict[str, dict[str, list[str]]]:
+    """Return a condition with the names of a scope."""
+    names, lists = scope.names, {"{policies}": scope.policies}
+    return {
+        operator: {
+            key: list(dict.fromkeys(item.format_map(names) for value in values for item in lists.get(value, (value,))))
+            for key, values in tests.items()
+        }
+        for operator, tests in condition.items()
+    }
+
+
+def policy(level: str, scope: Scope) -> Document:
+    """Return the policy document of a level, or the smallest permissions boundary.
 
     Parameters
     ----------
-    level : {"run", "create", "administer"}
+    level : {"run", "create", "network", "administer", "boundary"}
     scope : Scope
-    lacking : str, default ""
-        The Sid of a statement to leave out. The statements that it replaces are then included.
 
     Raises
     ------
     CloudknotInputError
-        There is no such level.
+        There is no such level, or the policy is longer than IAM allows.
     """
-    if level not in LEVELS:
+    if level not in (*LEVELS, "boundary"):
         refuse(
-            problem=f"level={level!r} is not 'run', 'create' or 'administer'.",
+            problem=f"level={level!r} is not {', '.join(map(repr, LEVELS))} or 'boundary'.",
             fix="Pass for example level='run'.",
         )
-    return {"Version": "2012-10-17", "Statement": [statement(grant, scope) for grant in grants(level, lacking)]}
+    document: Document = {
+        "Version": "2012-10-17",
+        "Statement": [statement(grant, scope) for grant in grants(level)],
+    }
+    if size(document) > LONGEST_POLICY:
+        refuse(
+            problem=f"The policy has {size(document):,} characters, and IAM allows {LONGEST_POLICY:,}.",
+            cause=f"It names {len(scope.policies)} policies for jobs.",
+            fix="Give these policies a common path, and pass it with an asterisk: "
+            "--policy 'arn:aws:iam::123456789012:policy/lab/*'.",
+        )
+    return document
 
 
-def grants(level: str, lacking: str = "") -> list[Grant]:
-    """Return the statements of a level and of the levels below it, lowest level first."""
-    # A policy may have 6,144 characters, so a statement that another one includes is left out.
-    held = [grant for grant in GRANTS if LEVELS.index(grant.level) <= LEVELS.index(level) and grant.sid != lacking]
-    replaced = {sid for grant in held for sid in grant.replaces}
-    return [grant for grant in held if grant.sid not in replaced]
+def grants(level: str) -> list[Grant]:
+    """Return the statements of a level, or of the boundary."""
+    # One policy for each level, not for all levels up to it: a managed policy may have 6,144 characters.
+    return [grant for grant in (*GRANTS, *BOUNDARY) if grant.level == level]
+
+
+def needed_with(level: str) -> tuple[str, ...]:
+    """Return the levels whose policies a person needs besides that of ``level``."""
+    # A network of its own is an exception, which few people need.
+    below = () if level == "boundary" else LEVELS[: LEVELS.index(level)]
+    return tuple(other for other in below if other != "network")
 
 
 def allowing(action: str, resource: str = "") -> Iterator[Grant]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LEVELS = ("run", "create", "administer")
-"""Each level includes the levels before it."""
+LEVELS = ("run", "create", "network", "administer")
+"""The policies, one for each level. A person needs those of the levels below, too, except ``network``."""
+
+Condition = Mapping[str, Mapping[str, Sequence[str]]]
+"""IAM's condition: values by key by operator. Names in braces stand for the names of a scope."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Grant:
     ----------
     sid : str
     level : str
-        The lowest of `LEVELS` that includes the statement.
+        The one of `LEVELS` with the statement.
     purpose : str
         The use of cloudknot that needs the statement.
     actions : tuple of str
@@ -30,8 +33,8 @@ class Grant:
         ARNs without ``arn:<partition>:``, or ``"*"``.
     condition : mapping
         IAM's condition: values by key by operator.
-    replaces : tuple of str
-        Sids of earlier statements that this one includes. A policy leaves them out, to fit into a managed policy.
+    bounded : mapping
+        A further condition in policies for people who may only make roles with a certain permissions boundary.
     """
 
     sid: str
@@ -39,16 +42,16 @@ class Grant:
     purpose: str
     actions: tuple[str, ...]
     resources: tuple[str, ...] = ("*",)
-    condition: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    replaces: tuple[str, ...] = ()
+    condition: Condition = field(default_factory=dict)
+    bounded: Condition = field(default_factory=dict)
 
 
 def _of(service: str, operations: str) -> tuple[str, ...]:
     return tuple(f"{service}:{operation}" for operation in operations.split())
 
 
-_SUBMIT = _of("batch", "SubmitJob")
-_LIST_RUNS = _of("s3", "ListBucket")
+# Jobs without a log group of their knot log to Batch's own group.
+_ALL_LOGS = ("logs:{here}:log-group:/aws/batch/job:*", "logs:{here}:log-group:/cloudknot/*")
 
 RUN = (
     Grant(
@@ -68,7 +71,7 @@ RUN = (
         "SubmitJobs",
         "run",
         "`map`",
-        _SUBMIT,
+        _of("batch", "SubmitJob"),
         ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
     ),
     Grant(
@@ -87,28 +90,43 @@ RUN = (
         ("s3:::{bucket}/cloudknot.jobs/*",),
     ),
     # ListBucket is an action on the bucket, not on its objects, so its resource cannot have the prefix of the runs.
-    Grant("ListRuns", "run", "finding results", _LIST_RUNS, ("s3:::{bucket}",)),
+    Grant("ListRuns", "run", "finding results", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
     Grant(
         "ReadLogs",
         "run",
         "`job.logs`",
         _of("logs", "GetLogEvents"),
-        # Jobs without a log group of their knot log to Batch's own group.
-        ("logs:{here}:log-group:/aws/batch/job:*", "logs:{here}:log-group:/cloudknot/*"),
+        _ALL_LOGS,
     ),
 )
 
-_BUCKET = _of(
-    "s3",
-    "CreateBucket PutBucketPublicAccessBlock PutEncryptionConfiguration PutBucketPolicy "
-    "PutLifecycleConfiguration PutBucketTagging GetBucketTagging",
-)
-_IMAGES = _of(
-    "ecr",
-    "DescribeRepositories CreateRepository TagResource ListTagsForResource GetLifecyclePolicy PutLifecyclePolicy "
-    "DescribeImages BatchGetImage BatchCheckLayerAvailability GetDownloadUrlForLayer InitiateLayerUpload "
-    "UploadLayerPart CompleteLayerUpload PutImage",
-)
+_BOUNDED = {
+    "StringEquals": {"iam:PermissionsBoundary": ["{boundary}"]},
+    # "IfExists", because only AttachRolePolicy has a policy's ARN. The policies are those of AWS's that the template
+    # of a Pars attaches, and those that the administrator allows for jobs.
+    "ArnLikeIfExists": {
+        "iam:PolicyARN": [
+            "arn:{partition}:iam::aws:policy/service-role/AWSBatchServiceRole",
+            "arn:{partition}:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role",
+            "arn:{partition}:iam::aws:policy/service-role/AmazonEC2SpotFleetTaggingRole",
+            "arn:{partition}:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy",
+            "{policies}",
+        ]
+    },
+}
+# Without this condition, a user could give the roles to any other service.
+_SERVICES = {
+    "StringEquals": {
+        "iam:PassedToService": [
+            "batch.amazonaws.com",
+            "ec2.amazonaws.com",
+            # In China, EC2 has both names.
+            "ec2.{suffix}",
+            "ecs-tasks.amazonaws.com",
+            "spotfleet.amazonaws.com",
+        ]
+    }
+}
 
 CREATE = (
     # DescribeStacks without a name concerns every stack of the account (CloudFormation API reference).
@@ -117,7 +135,6 @@ CREATE = (
         "create",
         "finding all knots, and a knot by its name",
         _of("cloudformation", "DescribeStacks ListStacks"),
-        replaces=("FindKnots",),
     ),
     Grant(
         "MakeStacks",
@@ -126,18 +143,27 @@ CREATE = (
         _of("cloudformation", "CreateStack UpdateStack DeleteStack DescribeStackEvents TagResource"),
         ("cloudformation:{here}:stack/*-cloudknot*",),
     ),
+    # The template of a Pars makes roles with this path, so a user cannot change other roles of the account. None of
+    # the statements has UpdateAssumeRolePolicy: a new trust policy opens a role, and cloudknot never changes one.
     Grant(
         "MakeRoles",
         "create",
-        "the roles of jobs and instances and the instance profile, in the stack of a Pars",
+        "the roles of jobs and instances with their policies, in the stacks",
+        # With DeleteRolePermissionsBoundary, a user could remove the boundary that the condition demands.
+        _of("iam", "CreateRole PutRolePermissionsBoundary PutRolePolicy AttachRolePolicy"),
+        ("iam::{account}:role/cloudknot/*",),
+        bounded=_BOUNDED,
+    ),
+    Grant(
+        "ManageRoles",
+        "create",
+        "the instance profile, and reading, tagging and removing these roles, in the stacks",
         _of(
             "iam",
-            "CreateRole GetRole DeleteRole TagRole UpdateRole UpdateAssumeRolePolicy AttachRolePolicy "
-            "DetachRolePolicy ListAttachedRolePolicies PutRolePolicy GetRolePolicy DeleteRolePolicy ListRolePolicies "
-            "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile TagInstanceProfile "
-            "AddRoleToInstanceProfile RemoveRoleFromInstanceProfile",
+            "GetRole DeleteRole TagRole UpdateRole ListRoleTags DetachRolePolicy ListAttachedRolePolicies "
+            "GetRolePolicy DeleteRolePolicy ListRolePolicies CreateInstanceProfile GetInstanceProfile "
+            "DeleteInstanceProfile TagInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile",
         ),
-        # The template of a Pars makes them with this path, so a user cannot change other roles of the account.
         ("iam::{account}:role/cloudknot/*", "iam::{account}:instance-profile/cloudknot/*"),
     ),
     Grant(
@@ -149,17 +175,7 @@ CREATE = (
             "iam::{account}:role/cloudknot/*",
             "iam::{account}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleFor*",
         ),
-        # Without this condition, a user could give the roles to any other service.
-        {
-            "StringEquals": {
-                "iam:PassedToService": [
-                    "batch.amazonaws.com",
-                    "ec2.{suffix}",
-                    "ecs-tasks.amazonaws.com",
-                    "spotfleet.amazonaws.com",
-                ]
-            }
-        },
+        _SERVICES,
     ),
     Grant(
         "MakeServicesOwnRoles",
@@ -174,20 +190,21 @@ CREATE = (
         "MakeBatchResources",
         "create",
         "job definition, queue and compute environment, in the stack of a knot",
-        _SUBMIT
-        + _of(
+        _of(
             "batch",
             "CreateComputeEnvironment UpdateComputeEnvironment DeleteComputeEnvironment SetCapacityTags "
             "CreateJobQueue UpdateJobQueue DeleteJobQueue RegisterJobDefinition DeregisterJobDefinition TagResource",
         ),
         ("batch:{here}:*/*-cloudknot*",),
-        replaces=("SubmitJobs",),
     ),
     Grant(
         "MakeLogGroups",
         "create",
         "the log group, in the stack of a knot",
-        _of("logs", "CreateLogGroup DeleteLogGroup PutRetentionPolicy TagResource"),
+        _of(
+            "logs",
+            "CreateLogGroup DeleteLogGroup PutRetentionPolicy TagResource ListTagsForResource GetDataProtectionPolicy",
+        ),
         ("logs:{here}:log-group:/cloudknot/*",),
     ),
     Grant(
@@ -197,7 +214,7 @@ CREATE = (
         _of("iam", "ListRoles ListPolicies")
         + _of("ecr", "GetAuthorizationToken")
         + _of("batch", "DescribeComputeEnvironments DescribeJobQueues")
-        + _of("logs", "DescribeLogGroups")
+        + _of("logs", "DescribeLogGroups DescribeIndexPolicies DescribeResourcePolicies")
         + _of(
             "ec2",
             "DescribeAvailabilityZones DescribeImages DescribeInstanceTypeOfferings DescribeInstanceTypes "
@@ -218,8 +235,34 @@ CREATE = (
         ("ec2:{here}:security-group/*", "ec2:{here}:launch-template/*", "ec2:{here}:vpc/*"),
     ),
     Grant(
-        "MakeNetworks",
+        "MakeBucket",
         "create",
+        "the bucket of inputs and results",
+        _of(
+            "s3",
+            "CreateBucket PutBucketPublicAccessBlock PutEncryptionConfiguration PutBucketPolicy "
+            "PutLifecycleConfiguration PutBucketTagging GetBucketTagging",
+        ),
+        ("s3:::{bucket}",),
+    ),
+    Grant(
+        "MakeImages",
+        "create",
+        "the image repository and the images in it",
+        _of(
+            "ecr",
+            "DescribeRepositories CreateRepository TagResource ListTagsForResource GetLifecyclePolicy "
+            "PutLifecyclePolicy DescribeImages BatchGetImage BatchCheckLayerAvailability GetDownloadUrlForLayer "
+            "InitiateLayerUpload UploadLayerPart CompleteLayerUpload PutImage",
+        ),
+        ("ecr:{here}:repository/{repository}",),
+    ),
+)
+
+NETWORK = (
+    Grant(
+        "MakeNetworks",
+        "network",
         "a network for cloudknot alone: `use_default_vpc=False`, or a region without a default VPC",
         _of(
             "ec2",
@@ -237,19 +280,10 @@ CREATE = (
         ),
     ),
     Grant(
-        "MakeBucket",
-        "create",
-        "the bucket of inputs and results",
-        _LIST_RUNS + _BUCKET,
-        ("s3:::{bucket}",),
-        replaces=("ListRuns",),
-    ),
-    Grant(
-        "MakeImages",
-        "create",
-        "the image repository and the images in it",
-        _IMAGES,
-        ("ecr:{here}:repository/{repository}",),
+        "FindNetworks",
+        "network",
+        "CloudFormation's look at the state of that network",
+        _of("ec2", "DescribeNetworkAcls DescribeVpcEncryptionControls DescribeVpnGateways"),
     ),
 )
 
@@ -258,17 +292,15 @@ ADMINISTER = (
         "DeleteImages",
         "administer",
         "`clobber(clobber_image=True)`, `clobber(clobber_repo=True)`",
-        _IMAGES + _of("ecr", "BatchDeleteImage DeleteRepository"),
+        _of("ecr", "BatchDeleteImage DeleteRepository"),
         ("ecr:{here}:repository/{repository}",),
-        replaces=("MakeImages",),
     ),
     Grant(
         "DeleteBucket",
         "administer",
         "`cloudknot clobber --all --results`",
-        _LIST_RUNS + _BUCKET + _of("s3", "DeleteBucket"),
+        _of("s3", "DeleteBucket"),
         ("s3:::{bucket}",),
-        replaces=("MakeBucket", "ListRuns"),
     ),
     # DescribeRepositories without a name concerns every repository of the account.
     Grant(
@@ -280,4 +312,43 @@ ADMINISTER = (
     ),
 )
 
-GRANTS = (*RUN, *CREATE, *ADMINISTER)
+GRANTS = (*RUN, *CREATE, *NETWORK, *ADMINISTER)
+
+BOUNDARY = (
+    Grant(
+        "StoreRuns",
+        "boundary",
+        "the role of jobs",
+        _of("s3", "GetObject PutObject AbortMultipartUpload"),
+        ("s3:::{bucket}/cloudknot.jobs/*",),
+    ),
+    Grant("ListStoredRuns", "boundary", "the role of jobs", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
+    Grant(
+        "PullImages",
+        "boundary",
+        "the execution role, and the role of instances",
+        _of("ecr", "BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"),
+        ("ecr:{here}:repository/{repository}",),
+    ),
+    Grant("LogIn", "boundary", "the execution role, and the role of instances", _of("ecr", "GetAuthorizationToken")),
+    Grant(
+        "WriteLogs",
+        "boundary",
+        "the execution role, and the role of instances",
+        _of("logs", "CreateLogStream PutLogEvents"),
+        _ALL_LOGS,
+    ),
+    Grant(
+        "JoinClusters",
+        "boundary",
+        "the role of instances",
+        # ECS names its clusters for Batch itself.
+        _of(
+            "ecs",
+            "CreateCluster DeregisterContainerInstance DiscoverPollEndpoint Poll RegisterContainerInstance "
+            "StartTelemetrySession UpdateContainerInstancesState Submit* TagResource ListTagsForResource",
+        )
+        + _of("ec2", "DescribeTags"),
+    ),
+)
+"""The statements of the smallest permissions boundary: the permissions that the roles of a Pars need."""

@@ -20,6 +20,7 @@ from cloudknot.aws.permissions.statements import GRANTS
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_resources, remove, remove_runs
 from cloudknot.deploy.inventory import all_stacks
+from cloudknot.local.cloudformation.handler_permissions import HANDLER_PERMISSIONS
 from tests.helpers.functions import cube
 from tests.helpers.waiting import until
 
@@ -32,9 +33,12 @@ def work(x):
     return x * x
 
 
-def documents(level, without="", bucket=""):
-    """Return a level's policy, or the policy without one of its statements."""
-    return policies.policy(level, Scope("123456789012", "us-east-1", bucket), without)
+def documents(level, without="", bucket="", **names):
+    """Return the policies of a level and of those it needs as one, without one of their statements."""
+    scope = Scope("123456789012", "us-east-1", bucket, **names)
+    levels = (*policies.needed_with(level), level)
+    statements = [part for each in levels for part in policies.policy(each, scope)["Statement"]]
+    return {"Version": "2012-10-17", "Statement": [part for part in statements if part["Sid"] != without]}
 
 
 class Users:
@@ -119,14 +123,30 @@ class TestWholePolicies:
         assert "spot-cloudknot" not in [stack.name for stack in all_stacks(owner)]
         ck.Knot(name="spot", func=work, cloud=users.with_policy(documents("create")), bid_percentage=60).clobber()
 
-    def test_user_with_create_policy_creates_and_clobbers_network(self, users):
-        cloud = users.with_policy(documents("create"))
+    def test_user_with_network_policy_creates_and_clobbers_network(self, users):
+        cloud = users.with_policy(documents("network"))
         pars = ck.Pars("wide", use_default_vpc=False, batch_service_role_name="batchy", cloud=cloud)
         assert len(pars.subnets) == 2
         pars.clobber()
 
-    def test_user_without_make_networks_statement_uses_default_vpc_and_cannot_delete_route(self, users, owner):
-        cloud = users.with_policy(documents("create", "MakeNetworks"))
+    def test_stacks_make_only_calls_that_the_handlers_make(self, users):
+        """The embedded CloudFormation needs no permission that the real one does not need."""
+        listed = {
+            action for kind in HANDLER_PERMISSIONS.values() for actions in kind.values() for action in actions.split()
+        }
+        via = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
+        denied = {"Effect": "Deny", "NotAction": sorted(listed), "Resource": "*", "Condition": via}
+        allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        cloud = users.with_policy({"Version": "2012-10-17", "Statement": [allowed, denied]})
+        names = {"spot_fleet_role_name": "spotter", "ecs_instance_role_name": "machine"}
+        pars = ck.Pars("exact", use_default_vpc=False, cloud=cloud, **names)
+        pars = ck.Pars("exact", policies="AmazonS3ReadOnlyAccess", permissions_boundary="ReadOnlyAccess", cloud=cloud)
+        ck.Knot(name="exact", func=work, pars=pars, cloud=cloud, volume_size=50)
+        ck.Knot(name="exact", func=work, pars=pars, cloud=cloud, volume_size=60, max_vcpus=4, priority=3).clobber()
+        pars.clobber()
+
+    def test_user_without_network_policy_uses_default_vpc_and_cannot_delete_route(self, users, owner):
+        cloud = users.with_policy(documents("create"))
         pars = ck.Pars("narrow", cloud=cloud)
         ck.Knot(name="narrow", func=work, pars=pars, cloud=cloud, volume_size=50).clobber()
         pars.clobber()
@@ -349,15 +369,17 @@ STEPS = {
     "ListKnots": Stage.finds_all_stacks,
     "MakeStacks": Stage.creates_pars,
     "MakeRoles": Stage.creates_pars,
+    "ManageRoles": Stage.creates_pars,
     "GiveRoles": Stage.creates_pars,
     "MakeServicesOwnRoles": Stage.uses_batch_for_the_first_time,
     "MakeBatchResources": Stage.creates_a_knot,
     "MakeLogGroups": Stage.creates_a_knot,
     "FindResources": Stage.creates_pars,
     "MakeGroupsAndTemplates": Stage.creates_pars,
-    "MakeNetworks": Stage.creates_a_network,
     "MakeBucket": Stage.creates_a_bucket,
     "MakeImages": Stage.creates_a_knot,
+    "MakeNetworks": Stage.creates_a_network,
+    "FindNetworks": Stage.creates_a_network,
     "DeleteImages": Stage.deletes_an_image,
     "DeleteBucket": Stage.removes_the_bucket,
     "FindRepositories": Stage.finds_everything,

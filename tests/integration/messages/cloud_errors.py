@@ -6,7 +6,7 @@ from botocore import exceptions
 
 from cloudknot.aws.error_table import translate
 from cloudknot.aws.permissions.managed_policies import policy_arns
-from cloudknot.aws.permissions.policies import policy
+from cloudknot.aws.permissions.policies import Scope, policy
 from cloudknot.worker.s3.answers import WrongAnswer
 from tests.integration.messages.catalogue import Area, World
 
@@ -58,7 +58,13 @@ def requests_without_answer(world: World) -> list[Exception]:
 
 @AREA.case
 def policy_of_unknown_level(world: World) -> object:
-    return policy("owner", "123456789012", "us-east-1")
+    return policy("owner", Scope())
+
+
+@AREA.case
+def policy_that_is_too_long(world: World) -> object:
+    others = tuple(f"arn:aws:iam::123456789012:policy/{number:0100}" for number in range(30))
+    return policy("create", Scope(boundary="arn:aws:iam::123456789012:policy/lab", policies=others))
 
 
 @AREA.case
@@ -72,6 +78,8 @@ def kinds_of_denied_calls(world: World) -> list[Exception]:
         "User: x is not authorized to perform: batch:SubmitJob on resource: y with an explicit deny in a policy",
         "User: x is not authorized to perform: dynamodb:GetItem on resource: y",
         "User: x is not authorized to perform: kms:Decrypt on resource: y",
+        "User: x is not authorized to perform: iam:CreateRole on resource: y",
+        "User: x is not authorized to perform: s3:GetObject because no permissions boundary allows the action",
         "Access Denied",
     ]
     answers = [exceptions.ClientError({"Error": {"Code": "AccessDenied", "Message": text}}, "x") for text in texts]

@@ -42,6 +42,21 @@ def account_without_digits(world: World) -> None:
 
 
 @AREA.case
+def boundary_for_policy_without_roles(world: World) -> None:
+    _call(world, "permissions", "run", "--boundary", "arn:aws:iam::123456789012:policy/lab")
+
+
+@AREA.case
+def policy_for_jobs_without_boundary(world: World) -> None:
+    _call(world, "permissions", "create", "--policy", "arn:aws:iam::123456789012:policy/lab")
+
+
+@AREA.case
+def boundary_without_arn(world: World) -> None:
+    _call(world, "permissions", "create", "--boundary", "lab")
+
+
+@AREA.case
 def clobber_of_bucket_with_other_objects(world: World) -> None:
     with ck.LocalCloud(world.path / "own") as cloud:
         Bucket(cloud.door, cloud.bucket, cloud.region, has_default_name=True).ensure({})

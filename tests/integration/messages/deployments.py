@@ -240,6 +240,7 @@ def image_that_cannot_be_deleted(world: World) -> None:
 def changes_of_existing_knot_and_pars(world: World) -> None:
     shared = ck.Pars("changed", cloud=world.cloud)
     ck.Pars("changed", policies=["AmazonS3FullAccess"], aws_resource_tags={"Lab": "x"}, cloud=world.cloud)
+    ck.Pars("changed", permissions_boundary="ReadOnlyAccess", cloud=world.cloud)
     knot = ck.Knot(name="changed", func=square, pars=shared, cloud=world.cloud)
     ck.Knot(name="changed", func=square, pars=shared, memory=900, aws_resource_tags={"Lab": "x"}, cloud=world.cloud)
     knot.clobber(clobber_results=True)

@@ -13,17 +13,21 @@ from click.testing import CliRunner
 
 from cloudknot.aws.permissions.denials import action_of, advice
 from cloudknot.aws.permissions.policies import LONGEST_POLICY, Scope, allowing, grants, policy, size, statement
-from cloudknot.aws.permissions.statements import GRANTS, LEVELS
+from cloudknot.aws.permissions.statements import BOUNDARY, GRANTS, LEVELS
 from cloudknot.aws.sdk.regions import partition_of
 from cloudknot.cli.main import main
 from cloudknot.deploy.cloudformation import template
 from cloudknot.errors import CloudknotInputError
+from cloudknot.local.cloudformation.handler_permissions import HANDLER_PERMISSIONS
+from cloudknot.local.cloudformation.template import load
 from tests.helpers.paths import ROOT
 
 DATA = Path(cfnlint.__file__).parent / "data"
 SCOPE = Scope("123456789012", "us-east-1")
 PAGE = ROOT / "docs" / "permissions.md"
 
+REGIONS = ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1", "eusc-de-east-1"]
+"""A region with a long name in each kind of partition."""
 WITHOUT_RESOURCE = {"cloudformation:DescribeStacks"}
 """Actions with a resource level that need ``*`` in a call that names no resource."""
 
@@ -103,36 +107,27 @@ class TestStatement:
         assert grant.level in LEVELS
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", [*LEVELS, "boundary"])
 class TestPolicy:
     def test_command_prints_policy_as_json(self, level):
         result = CliRunner().invoke(main, ["permissions", level, "--account", "123456789012", "--region", "us-east-1"])
         assert result.exit_code == 0
         assert json.loads(result.stdout) == policy(level, SCOPE)
 
-    @pytest.mark.parametrize("region", ["ap-southeast-2", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1"])
-    def test_policy_fits_into_managed_policy(self, level, region):
-        """The bucket has a name of the greatest length, and the repository a long one."""
-        scope = Scope("123456789012", region, "b" * 63, "r" * 60, partition_of(region))
-        assert size(policy(level, scope)) <= LONGEST_POLICY
+    @pytest.mark.parametrize("boundary", ["", "arn:{}:iam::123456789012:policy/" + "p" * 128])
+    @pytest.mark.parametrize("region", REGIONS)
+    def test_policy_fits_into_managed_policy_with_room_to_spare(self, level, region, boundary):
+        """The bucket and the boundary have names of the greatest length, and the repository a long one."""
+        partition = partition_of(region)
+        others = tuple(f"arn:{partition}:iam::123456789012:policy/{name * 40}" for name in "xy") if boundary else ()
+        scope = Scope(
+            "123456789012", region, "b" * 63, "r" * 60, partition, boundary.format(partition), policies=others
+        )
+        assert size(policy(level, scope)) <= 0.9 * LONGEST_POLICY
 
     def test_policy_size_excludes_white_space_as_in_iam(self, level):
         document = policy(level, SCOPE)
         assert size(document) == len(re.sub(r"\s", "", json.dumps(document)))
-
-    def test_policy_without_statement_restores_those_it_replaces(self, level):
-        every = {grant.sid: set(grant.actions) for grant in GRANTS}
-        for grant in grants(level):
-            remaining = grants(level, grant.sid)
-            assert grant not in remaining
-            actions = {action for statement in remaining for action in statement.actions}
-            assert all(every[sid] <= actions for sid in grant.replaces)
-
-    def test_statement_includes_actions_of_those_it_replaces(self, level):
-        every = {grant.sid: grant for grant in GRANTS}
-        for grant in grants(level):
-            for sid in grant.replaces:
-                assert set(every[sid].actions) <= set(grant.actions), sid
 
     def test_policy_has_unique_alphanumeric_sids(self, level):
         sids = [statement["Sid"] for statement in policy(level, SCOPE)["Statement"]]
@@ -165,8 +160,9 @@ class TestScope:
 
     def test_policy_has_given_bucket_repository_and_region(self):
         arguments = ["--account", "1" * 12, "--region", "cn-north-1", "--bucket", "mine", "--repository", "lab/images"]
-        text = CliRunner().invoke(main, ["permissions", "create", *arguments]).stdout
+        text = CliRunner().invoke(main, ["permissions", "run", *arguments]).stdout
         assert "arn:aws-cn:s3:::mine/cloudknot.jobs/*" in text
+        text = CliRunner().invoke(main, ["permissions", "create", *arguments]).stdout
         assert "arn:aws-cn:ecr:cn-north-1:111111111111:repository/lab/images" in text
         assert "ec2.amazonaws.com.cn" in text
         assert "arn:aws:" not in text
@@ -206,35 +202,44 @@ class TestScope:
             assert "12 digits" in result.output
 
     def test_policy_refuses_unknown_level(self):
-        with pytest.raises(CloudknotInputError, match=r"^level='.*' is not 'run', 'create' or 'administer'\."):
+        with pytest.raises(
+            CloudknotInputError, match=r"^level='.*' is not 'run', 'create', 'network', 'administer' or 'boundary'\."
+        ):
             policy("everything", SCOPE)
 
 
 UNUSED_PERMISSIONS = {
     "AWS::Batch::ComputeEnvironment": r"eks:.*",
     "AWS::EC2::VPC": "ec2:CreateVpcEncryptionControl|ec2:ModifyVpcTenancy",
-    "AWS::EC2::VPCGatewayAttachment": r"ec2:.*VpnGateways?",
+    "AWS::EC2::VPCGatewayAttachment": r"ec2:(At|De)tachVpnGateway",
     "AWS::EC2::Subnet": r"ec2:.*SubnetCidrBlock",
     "AWS::EC2::SubnetRouteTableAssociation": "ec2:ReplaceRouteTableAssociation",
     "AWS::EC2::VPCEndpoint": r"vpc-lattice:.*|vpce:.*|ec2:ModifyVpcEndpoint",
     "AWS::EC2::Route": "ec2:ReplaceRoute",
     "AWS::EC2::SecurityGroup": r"ec2:(Revoke|Authorize|UpdateSecurityGroupRule).*",
-    "AWS::IAM::Role": r"iam:.*PermissionsBoundary|iam:UpdateRoleDescription",
-    "AWS::Logs::LogGroup": r"s3:.*|firehose:.*|logs:.*(KmsKey|DataProtection|Delivery|Index|BearerToken).*"
-    r"|logs:(.*ResourcePolic.*|DeleteRetentionPolicy|ListTagsForResource|PutLogGroupDeletionProtection)",
+    # Without the first, a user cannot remove a boundary. Without the second, a user cannot open a role to others.
+    "AWS::IAM::Role": "iam:DeleteRolePermissionsBoundary|iam:UpdateAssumeRolePolicy|iam:UpdateRoleDescription",
+    "AWS::Logs::LogGroup": r"s3:.*|firehose:.*"
+    r"|logs:(Put|Delete|Create|Associate|Disassociate).*(Key|DataProtection|Delivery|Index|Token|Resource).*"
+    r"|logs:(DeleteRetentionPolicy|PutLogGroupDeletionProtection)",
 }
-"""Patterns of permissions that a handler needs only for properties that the templates do not have, by type."""
+"""Patterns of permissions that a handler needs only for properties that the templates do not have, by type.
+
+A handler may read more than the templates have. So no permission for a read is among these, except of other services.
+"""
 TAG_REMOVAL = r"\w+:(Untag|UnTag|DeleteTags).*"
 """Pattern of permissions that no operation needs, since an update keeps the tags."""
+READ = r"(?i:batch|ec2|ecr|iam|logs):(Describe|Get|List)\w+"
 
 
 class TestStacks:
     def test_cfn_lint_has_handlers_of_every_template_type(self, handlers):
         assert set(handlers) == template_types()
 
-    @pytest.mark.parametrize("operation", ["create", "update", "delete"])
-    def test_create_level_allows_actions_of_resource_handlers(self, handlers, operation):
-        allowed = {action.lower() for grant in grants("create") for action in grant.actions}
+    @pytest.mark.parametrize("operation", ["create", "read", "update", "delete"])
+    def test_levels_allow_actions_of_resource_handlers(self, handlers, operation):
+        levels = ("run", "create", "network")
+        allowed = {action.lower() for level in levels for grant in grants(level) for action in grant.actions}
         for kind, operations in handlers.items():
             needed = operations.get(operation, {}).get("permissions", [])
             unused = f"{UNUSED_PERMISSIONS.get(kind, 'none')}|{TAG_REMOVAL}"
@@ -242,6 +247,99 @@ class TestStacks:
                 action for action in needed if action.lower() not in allowed and not re.fullmatch(unused, action, re.I)
             ]
             assert missing == [], kind
+
+    @pytest.mark.parametrize(("kind", "unused"), UNUSED_PERMISSIONS.items())
+    def test_no_read_counts_as_unused(self, handlers, kind, unused):
+        needed = {action for operation in handlers[kind].values() for action in operation["permissions"]}
+        assert [action for action in needed if re.fullmatch(unused, action, re.I) and re.fullmatch(READ, action)] == []
+        assert any(re.fullmatch(unused, action, re.I) for action in needed)
+
+    def test_embedded_cloud_has_permissions_of_handlers(self, handlers):
+        """The embedded CloudFormation makes the calls of the real one, so that a gap in the policies shows there."""
+        of_cfn_lint = {
+            kind: {
+                operation: {
+                    re.sub(r"^\w+", lambda service: service[0].lower(), name) for name in needed["permissions"]
+                }
+                for operation, needed in operations.items()
+                if operation != "list"
+            }
+            for kind, operations in handlers.items()
+        }
+        assert of_cfn_lint == {
+            kind: {operation: set(names.split()) for operation, names in operations.items()}
+            for kind, operations in HANDLER_PERMISSIONS.items()
+        }
+
+
+class TestBoundary:
+    ARN = "arn:aws:iam::123456789012:policy/lab-boundary"
+
+    def test_command_limits_roles_to_boundary_and_policies(self):
+        other = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+        arguments = ["--account", "1" * 12, "--region", "us-east-1", "--boundary", self.ARN, "--policy", other]
+        result = CliRunner().invoke(main, ["permissions", "create", *arguments])
+        made = {part["Sid"]: part for part in json.loads(result.stdout)["Statement"]}["MakeRoles"]
+        assert made["Condition"]["StringEquals"] == {"iam:PermissionsBoundary": [self.ARN]}
+        attachable = made["Condition"]["ArnLikeIfExists"]["iam:PolicyARN"]
+        assert attachable[-1] == other
+        # The templates attach all others.
+        text = template.load("pars")
+        assert all(f'policy/{arn.partition(":policy/")[2]}"' in text for arn in attachable[:-1])
+        assert len(attachable) == text.count("iam::aws:policy/") + 1
+
+    def test_every_action_that_widens_a_role_has_the_condition(self):
+        bounded = policy("create", Scope("1" * 12, "us-east-1", boundary=self.ARN))
+        widening = r"iam:(Create|Put|Attach|Update)\w*(Role|Boundary|Polic)\w*"
+        for part in bounded["Statement"]:
+            for action in part["Action"]:
+                if re.fullmatch(widening, action) and action not in ("iam:UpdateRole", "iam:CreateServiceLinkedRole"):
+                    assert part["Condition"]["StringEquals"]["iam:PermissionsBoundary"] == [self.ARN], action
+
+    def test_smallest_boundary_has_actions_of_policies_that_a_pars_attaches(self):
+        from moto.iam.aws_managed_policies import aws_managed_policies_data
+
+        allowed = {action for grant in BOUNDARY for action in grant.actions}
+        documents = json.loads(aws_managed_policies_data)
+        for name in ("AmazonECSTaskExecutionRolePolicy", "AmazonEC2ContainerServiceforEC2Role"):
+            for part in documents[name]["Document"]["Statement"]:
+                actions = {part["Action"]} if isinstance(part["Action"], str) else set(part["Action"])
+                assert actions <= allowed
+
+    def test_no_level_opens_a_role_or_removes_its_boundary(self):
+        actions = {action for grant in GRANTS for action in grant.actions}
+        assert not actions & {"iam:UpdateAssumeRolePolicy", "iam:DeleteRolePermissionsBoundary"}
+        assert not any(re.match(r"iam:\w*(User|Group|AccessKey|LoginProfile|PolicyVersion)", name) for name in actions)
+        assert not any("*" in action for action in actions)
+
+    @pytest.mark.parametrize("name", ["pars", "knot"])
+    def test_every_role_of_a_template_has_the_boundary(self, name):
+        resources = load(template.load(name))["Resources"].values()
+        for resource in resources:
+            if resource["Type"] == "AWS::IAM::Role":
+                condition, boundary, none = resource["Properties"]["PermissionsBoundary"]["Fn::If"]
+                assert (condition, boundary) == ("HasBoundary", {"Ref": "PermissionsBoundary"})
+                assert none == {"Ref": "AWS::NoValue"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["create", "--boundary", "lab"], "'lab' is not the ARN of an IAM policy"),
+            (["create", "--policy", "arn:aws:iam::aws:policy/X"], "needs --boundary"),
+            (["create", "--boundary", ARN, "--policy", "X"], "'X' is not the ARN of an IAM policy"),
+            (["run", "--boundary", ARN], "only for the policy create"),
+        ],
+    )
+    def test_command_refuses_unusable_boundary(self, arguments, error):
+        result = CliRunner().invoke(main, ["permissions", *arguments])
+        assert result.exit_code == 2
+        assert error in result.output
+
+    def test_command_refuses_policy_that_is_too_long(self):
+        others = [part for n in range(30) for part in ("--policy", f"arn:aws:iam::123456789012:policy/{n:0100}")]
+        result = CliRunner().invoke(main, ["permissions", "create", "--boundary", self.ARN, *others])
+        assert result.exit_code == 1
+        assert re.search(r"has \d,\d{3} characters", result.output)
 
 
 class TestAdvice:
@@ -275,6 +373,16 @@ class TestAdvice:
             + "s3:CreateBucket on resource: arn:aws:s3:::b with an explicit deny in a service control policy"
         )
         assert "explicitly denies s3:CreateBucket" in advice(message)
+
+    def test_advice_for_roles_names_the_boundary(self):
+        role = self.DENIAL + "iam:CreateRole on resource: arn:aws:iam::123456789012:role/cloudknot/x because no ..."
+        assert "Pars(..., permissions_boundary=ARN)" in advice(role)
+        assert "CLOUDKNOT_PERMISSIONS_BOUNDARY" not in advice(role.replace("CreateRole", "DeleteRole"))
+
+    def test_advice_for_action_outside_boundary_names_no_statement(self):
+        reason = "arn:aws:s3:::b because no permissions boundary allows the s3:CreateBucket action"
+        text = advice(f"{self.DENIAL}s3:CreateBucket on resource: {reason}")
+        assert text.startswith("The permissions boundary of this user or role does not allow s3:CreateBucket")
 
     def test_advice_names_pars_policies_for_actions_outside_all_statements(self):
         assert "pars_policies" in advice(
