@@ -81,6 +81,8 @@ class Door:
         Returns whether a server that does not answer may answer later. If not, the call is not repeated.
     patience : float
         Seconds for which a call that fails for a passing reason is repeated. Default: `PATIENCE`.
+    agent : str, optional
+        An addition to botocore's user agent.
     """
 
     def __init__(
@@ -92,10 +94,11 @@ class Door:
         silence: str | Callable[[], str] = SILENCE,
         can_recover: Callable[[], bool] = lambda: True,
         patience: float = PATIENCE,
+        agent: str | None = None,
     ) -> None:
         self._session_arguments = dict(session_arguments)
         self._endpoint_url = endpoint_url
-        self._isolated, self._silence = isolated, silence
+        self._isolated, self._silence, self._agent = isolated, silence, agent
         self._can_recover = can_recover
         self._persistence = Persistence(patience, self._should_retry, sleep=_sleep)
         # Set at the first answer of the server: from then on, a silence is taken for a passing one.
@@ -167,6 +170,7 @@ class Door:
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
+            user_agent_extra=self._agent,
             # The embedded cloud is on this machine, and a proxy could not reach it.
             proxies={} if self._isolated else None,
         )

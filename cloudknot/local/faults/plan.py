@@ -9,6 +9,8 @@ from typing import Any
 from cloudknot.errors import refuse
 from cloudknot.local.batch.records import EXITED, HOST_LOST, NOT_STARTED
 
+STACK_AGENT = "cloudknot-stacks"
+"""The user agent of CloudFormation's own calls. They do not cross the network of a session, so they meet no rates."""
 RATES = ("errors", "dropped", "reset", "slow", "truncated", "missing", "misplaced", "pages", "throttled")
 
 
@@ -102,6 +104,8 @@ class Kill:
 @dataclass(frozen=True)
 class Faults:
     """The faults to inject. Rates are shares of the requests, from 0 (never) to 1 (always).
+
+    They apply to the requests of sessions and jobs, and not to CloudFormation's own calls for a stack.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from waitress.channel import ClientDisconnected
 
 from cloudknot.local import wsgi
 from cloudknot.local.faults import answers
-from cloudknot.local.faults.plan import Faults, Kill
+from cloudknot.local.faults.plan import STACK_AGENT, Faults, Kill
 
 Refusal = tuple[int, str, str]
 """HTTP status, code and message of an error."""
@@ -84,6 +84,8 @@ class Injector:
             raise ClientDisconnected
         if refusal := self._refusal(faults, service, from_job):
             return wsgi.refuse(environ, start_response, service, *refusal)
+        if STACK_AGENT in environ.get("HTTP_USER_AGENT", ""):
+            return carry_out(environ, start_response)
         names, chance = self._draw(faults, environ, service)
         for name in names:
             if name in answers.SPOILS:

@@ -10,6 +10,7 @@ from wsgiref.types import WSGIApplication
 
 from cloudknot.aws.door import Door
 from cloudknot.errors import CloudError
+from cloudknot.local.faults.plan import STACK_AGENT
 from cloudknot.local.iam.accesses import Names
 from cloudknot.local.iam.gate import Gate
 from cloudknot.local.iam.keys import AcceptedKey, IdentityLayer, Keys
@@ -74,7 +75,7 @@ class AccessControl:
                     "aws_access_key_id": key.access_key,
                     "aws_secret_access_key": key.secret_key,
                 }
-                self._doors[access_key] = Door(arguments, self._endpoint, isolated=True)
+                self._doors[access_key] = Door(arguments, self._endpoint, isolated=True, agent=STACK_AGENT)
             return self._doors[access_key]
 
     def is_owner(self, access_key: str) -> bool:
