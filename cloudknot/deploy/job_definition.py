@@ -41,6 +41,18 @@ RETRY_RULES = (
     {"onReason": "*", "action": "EXIT"},
 )
 """Rules for further attempts: five, the maximum of Batch."""
+# SIGKILL of the worker's first process leaves no trace that the worker could count. A job with a single attempt must
+# end then, and a job with several must not, so the latter gets these rules when it is submitted.
+RULES_FOR_SEVERAL = (
+    {"onExitCode": str(TRY_AGAIN), "action": "RETRY"},
+    # A container without memory would run out of it again. The worker counts a function that runs out of memory.
+    {"onReason": "OutOfMemory*", "action": "EXIT"},
+    {"onExitCode": "137", "action": "RETRY"},
+    {"onStatusReason": "Essential container*", "action": "EXIT"},
+    {"onReason": "CannotStart*", "action": "EXIT"},
+    # Without a matching rule, Batch makes another attempt: after a lost host, lost Spot capacity or a failed pull.
+)
+"""Rules for a job whose function may fail several times."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Count the attempts of one child, and ask Batch for another one if the user allowed it.
 
 An attempt in which the function failed leaves an empty object in S3 and exits with `TRY_AGAIN`. Batch's rules answer
-only this code with another attempt. An attempt that could not reach S3 exits with the same code and leaves no object.
+this code with another attempt. An attempt that could not reach S3 exits with the same code and leaves no object.
+
+SIGKILL may end this process itself, which then leaves no object. With several attempts, Batch answers its exit code
+137 with another attempt, too. So no attempt in which only the function was killed may end with 137.
 """
 
 # Batch counts all attempts together, including those that a lost host or a failed pull of the image ended, and its
@@ -16,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 from .stored_run import StoredRun
 from .wire.buffers import Unreachable
-from .wire.container import TRY_AGAIN, attempt_number
+from .wire.container import KILLED, TRY_AGAIN, attempt_number
 
 MAX_ATTEMPTS = 10
 """Attempts that Batch gives a job at most (Batch API reference, RetryStrategy)."""
@@ -38,7 +41,7 @@ class Attempts:
         self._run = run
         job_id = environment.get("AWS_BATCH_JOB_ID", "")
         self._folder = f"{run.keys.prefix}/failures/{job_id.replace(':', '-')}/"
-        allowed = run.manifest.attempts
+        self._allowed = allowed = run.manifest.attempts
         # The first attempt, and a run with retries=1, list nothing: this saves a request for each child.
         failed = self._count_failed() if allowed > 1 and self.number > 1 else 0
         self.last = failed + 1 >= allowed or self.number >= MAX_ATTEMPTS
@@ -51,11 +54,11 @@ class Attempts:
     def run(self, work: Callable[[], int]) -> int:
         """Call ``work``, and return the exit code for this process.
 
-        ``work`` returns an exit code too. If another attempt may follow, ``work`` runs in a forked process, and this
-        method returns in both processes.
+        ``work`` returns an exit code too. If the user allows several attempts, ``work`` runs in a forked process, and
+        this method returns in both processes.
         """
-        # In the last attempt there is no fork, so that Batch sees the true exit code and reason.
-        if self.last:
+        # A single attempt needs no fork, and so Batch sees the true exit code and reason.
+        if self._allowed == 1:
             return work()
         # The process may die (out of memory, a crash in compiled code) and then cannot leave a mark itself. So the
         # function runs in a fork, and this process counts the failure. Otherwise Batch could retry a crash only never,
@@ -95,9 +98,20 @@ class Attempts:
             return code if code >= 0 else 128 - code
         if code < 0:
             print(f"Signal {-code} ({signal.strsignal(-code)}) ended the function's process.", file=sys.stderr)
-        if not _has_data(pipe):
-            self._run.write(f"{self._folder}{self.number}", b"")
+        if _has_data(pipe):
+            return TRY_AGAIN
+        if self.last:
+            return _last_code(code)
+        self._run.write(f"{self._folder}{self.number}", b"")
         return TRY_AGAIN
+
+
+def _last_code(code: int) -> int:
+    """Return the exit code of the last attempt, for that of the function's process. Neither starts another attempt."""
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return KILLED
+    # The function may exit with this code itself.
+    return code if 0 <= code != TRY_AGAIN else 128 - code if code < 0 else 1
 
 
 def _has_data(pipe: int) -> bool:

@@ -1,6 +1,7 @@
 """Results and errors stay right when Batch and the worker disagree about attempts. Batch and S3 are embedded."""
 
 import os
+import signal
 import time
 from dataclasses import replace
 
@@ -167,13 +168,45 @@ def exit_process(folder, code):
 
 
 @pytest.mark.parametrize("retries", [1, 2])
-@pytest.mark.parametrize("code", [75, 137])
+@pytest.mark.parametrize("code", [75, 137, 139])
 def test_function_that_exits_gets_all_its_retries(knot_of, tmp_path, retries, code):
     """75 is EX_TEMPFAIL, the exit code of programs that ask to be called again later."""
     future = knot_of(exit_process).map([(str(tmp_path), code)], starmap=True, retries=retries)
     with pytest.raises(ck.BatchJobFailedError, match=f"exit code {code}"):
         future.result(LONG)
     assert len(list(tmp_path.iterdir())) == retries
+
+
+def kill_worker_once(folder, deaths):
+    """Kill the process that started the function's process, in the first calls."""
+    with open(os.path.join(folder, f"{time.time_ns()}"), "w"):
+        calls = len(os.listdir(folder))
+    if calls <= deaths:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(LONG)
+    return calls
+
+
+@pytest.mark.parametrize(("retries", "deaths"), [(2, 1), (10, 3)])
+def test_job_whose_worker_is_killed_gets_another_attempt(knot_of, tmp_path, retries, deaths):
+    # In a container the kernel protects the first process from the others.
+    future = knot_of(kill_worker_once).map([(str(tmp_path), deaths)], starmap=True, retries=retries)
+    assert future.result(LONG) == [deaths + 1]
+    codes = [attempt["container"]["exitCode"] for attempt in future.job.attempts]
+    assert codes == [137] * deaths + [0]
+
+
+def kill_itself(folder):
+    with open(os.path.join(folder, f"{time.time_ns()}"), "w"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+def test_function_that_is_killed_gets_all_its_retries_and_no_more(knot_of, tmp_path, retries):
+    future = knot_of(kill_itself).map([str(tmp_path)], retries=retries)
+    with pytest.raises(ck.WorkerDiedError, match=r"exit code 137 \(SIGKILL") as caught:
+        future.result(LONG)
+    assert (caught.value.exit_code, len(os.listdir(tmp_path))) == (137, retries)
 
 
 def test_results_of_forgotten_job_are_read_from_s3(cloud, knot_of, switches):

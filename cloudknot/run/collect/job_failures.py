@@ -27,7 +27,7 @@ from cloudknot.errors import (
     TaskStartError,
     WorkerDiedError,
 )
-from cloudknot.worker.wire.container import TRY_AGAIN
+from cloudknot.worker.wire.container import KILLED, TRY_AGAIN
 
 Kind = type[BatchJobFailedError]
 
@@ -90,6 +90,8 @@ WORDINGS: tuple[Wording, ...] = (
         "Call retry_failed() for that map first, then future.retry_failed().",
     ),
 )
+FULL_DISK = "No space left on device"
+"""A part of the reason for a job on a machine with a full disk."""
 # By parts of AWS's reasons: the queue writes "Canceled by JobStateTimeLimit action due to reason: " before most.
 STUCK: tuple[Wording, ...] = (
     Wording(
@@ -191,6 +193,8 @@ def ending(job: batch.Job) -> Ending:
     attempts, container = job.get("attempts") or [], job.get("container", {})
     last = attempts[-1] if attempts else {}
     exit_code = container.get("exitCode", last.get("container", {}).get("exitCode"))
+    # SIGKILL, with the code that tells it from the end of the worker itself.
+    exit_code = 137 if exit_code == KILLED else exit_code
     candidates = [
         *(job.get("statusReason"), container.get("reason")),
         *(last.get("statusReason"), last.get("container", {}).get("reason")),
@@ -227,6 +231,10 @@ def _classify(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tupl
     # Before AWS's wordings: an attempt that is stopped also has an exit code, and often 137.
     if job.get("isTerminated") or job.get("isCancelled"):
         return JobCancelledError, "was stopped before it had a result.", RUN_AGAIN
+    if any(FULL_DISK in reason for reason in reasons):
+        kind = TaskStartError if exit_code is None else WorkerDiedError
+        problem = "has no result, because a disk of the machine that runs the jobs is full."
+        return kind, problem, "Free space on that disk, then run the element again: future.retry_failed()."
     for wording in WORDINGS:
         if any(reason.startswith(wording.reason) for reason in reasons):
             return _from_wording(wording, job)

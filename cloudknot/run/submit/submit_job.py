@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from cloudknot.aws import batch
+from cloudknot.deploy.job_definition import ATTEMPTS, RULES_FOR_SEVERAL
 from cloudknot.errors import CloudError, CloudknotError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.run.submit.stored_documents import get_record
 from cloudknot.worker.s3.retries import trouble_of
@@ -25,7 +26,7 @@ from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record, submission_record
 
 if TYPE_CHECKING:
-    from types_boto3_batch.type_defs import KeyValuePairTypeDef, SubmitJobRequestTypeDef
+    from types_boto3_batch.type_defs import EvaluateOnExitTypeDef, KeyValuePairTypeDef, SubmitJobRequestTypeDef
 
     from cloudknot.aws import Cloud
 
@@ -88,6 +89,9 @@ def base_request(submission: Submission, variables: Sequence[KeyValuePairTypeDef
             "environment": [manifest, *variables],
         },
     }
+    if submission.manifest.attempts > 1:
+        rules = cast("list[EvaluateOnExitTypeDef]", list(RULES_FOR_SEVERAL))
+        request["retryStrategy"] = {"attempts": ATTEMPTS, "evaluateOnExit": rules}
     if submission.tags:
         request["tags"] = dict(submission.tags)
     return request

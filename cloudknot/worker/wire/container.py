@@ -10,6 +10,8 @@ CHILD_VARIABLE = "CLOUDKNOT_CHILD"
 # to 127, and not 128 plus a signal number.
 TRY_AGAIN = 214
 """Exit code that the job definition's rules answer with another attempt."""
+KILLED = 215
+"""Exit code of the last of several attempts, if SIGKILL ended the function's process in it."""
 COMMAND = ("python", "-m", "cloudknot_worker")
 
 

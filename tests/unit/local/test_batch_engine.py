@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from cloudknot.deploy.job_definition import RETRY_RULES, RULES_FOR_SEVERAL
 from cloudknot.local.batch import job_api, records
+from cloudknot.local.batch.attempts import is_retried
 from cloudknot.local.batch.engine import RETENTION, STOP_GRACE, Engine
 from cloudknot.local.batch.records import (
+    Attempt,
     Dependency,
     Exited,
     ExitRule,
@@ -20,6 +23,8 @@ from cloudknot.local.batch.records import (
     Stop,
     TimeLimit,
 )
+from cloudknot.local.batch.submission import _retry_strategy
+from cloudknot.worker.wire.container import KILLED, TRY_AGAIN
 
 QUEUE = Queue("q", "arn:aws:batch:us-east-1:1:job-queue/q", 1, "ce", 16)
 DEFINITION = {"image": "r/i:t", "definition": "arn:aws:batch:us-east-1:1:job-definition/d:1", "definition_name": "d"}
@@ -441,3 +446,27 @@ def test_listing_neither_repeats_nor_skips_jobs_submitted_between_pages(batch):
     listed_ids = [entry["jobId"] for page in (first, second) for entry in page["jobSummaryList"]]
     assert listed_ids == [job.id for job in reversed(jobs)]
     assert "nextToken" not in second
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "status_reason", "several", "single"),
+    [
+        (TRY_AGAIN, None, records.EXITED, True, True),
+        (137, None, records.EXITED, True, False),
+        (137, "OutOfMemoryError: Container killed due to memory usage", records.EXITED, False, False),
+        (TRY_AGAIN, "OutOfMemoryError: Container killed due to memory usage", records.EXITED, True, True),
+        (KILLED, None, records.EXITED, False, False),
+        (1, "No space left on device: /tmp", records.EXITED, False, False),
+        (139, None, records.EXITED, False, False),
+        (None, None, records.HOST_LOST, True, True),
+        (None, None, "Your Spot Task was interrupted.", True, True),
+        (None, "CannotPullContainerError: timeout", records.NOT_STARTED, True, True),
+        (None, "CannotStartContainerError: no space left on device", records.NOT_STARTED, False, False),
+    ],
+)
+def test_rules_of_jobs_answer_each_end_of_an_attempt(exit_code, reason, status_reason, several, single):
+    ended = Attempt("task", "stream", exit_code=exit_code, reason=reason, status_reason=status_reason)
+    for rules, expected in ((RULES_FOR_SEVERAL, several), (RETRY_RULES, single)):
+        strategy = _retry_strategy({"attempts": 10, "evaluateOnExit": list(rules)})
+        assert is_retried(strategy, 1, ended) is expected
+        assert not is_retried(strategy, 10, ended)

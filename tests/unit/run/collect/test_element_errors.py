@@ -51,6 +51,16 @@ CASES = {
         errors.OutOfMemoryError,
         r"used more memory than its job had, .*future\.retry_failed\(memory=",
     ),
+    "full disk": (
+        failed(attempt(1, "No space left on device: /tmp")),
+        errors.WorkerDiedError,
+        r"has no result, because a disk of the machine .* is full\. .*Free space on that disk",
+    ),
+    "full disk at the start": (
+        failed(attempt(None, "CannotStartContainerError: [Errno 28] No space left on device: '/x'", NOT_STARTED)),
+        errors.TaskStartError,
+        r"has no result, because a disk of the machine .* is full\. .*Free space on that disk",
+    ),
     "killed, reason unknown": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
     "segmentation fault": (failed(attempt(139)), errors.WorkerDiedError, "signal 11"),
     "the process ended itself": (failed(attempt(9)), errors.WorkerDiedError, "exit code 9"),
