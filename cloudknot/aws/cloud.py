@@ -19,6 +19,7 @@ from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.outages import Outages, outages_of
 from cloudknot.aws.s3.storage import Storage
+from cloudknot.aws.sdk.process_limits import check_limits
 from cloudknot.errors import CloudknotError
 from cloudknot.options import config
 
@@ -82,6 +83,7 @@ class Cloud:
 
     @cached_property
     def door(self) -> Door:
+        check_limits()
         # Not ``self.endpoint_url``: boto3 itself reads endpoints, also of single services, from AWS's variables and
         # profiles.
         return Door(self._session_arguments(), self._endpoint_url)

@@ -111,6 +111,8 @@ QUOTA_CODES = {
     "TooManyBuckets",
     "VcpuLimitExceeded",
 }
+COMPLETE_CODES = {"InsufficientStorage", "RegistryUnavailable"}
+"""Codes that only the embedded cloud has. Their messages have problem and fix already."""
 THROTTLING_CODES = {
     "RequestLimitExceeded",
     "SlowDown",
@@ -189,6 +191,8 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     # AWS's own words come last: they hold identifiers and jargon, and the fix must not get lost behind them.
     quote = ANSWER.format(operation=operation, code=code, message=message)
+    if code in COMPLETE_CODES:
+        return CloudError(message, code=code, operation=operation)
     if code in CLOCK_CODES or (code in SIGNATURE_CODES and _CLOCK_TEXT.search(message)):
         return ClockSkewError(f"{CLOCK} {quote}")
     if code == "OptInRequired":

@@ -19,11 +19,12 @@ from cloudknot.aws.batch import LogStream
 from cloudknot.aws.cloud import Cloud
 from cloudknot.aws.door import Door
 from cloudknot.aws.images.image_store import ImageStore
+from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import ServerOptions, access_key_from, check_running, checked_runner, default_directory
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
-from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock
+from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock, usable
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -149,6 +150,7 @@ class LocalCloud(Cloud):
     @cached_property
     def door(self) -> Door:
         """The object that makes all calls to the embedded cloud."""
+        check_limits()
         state = self._running()
         return Door(
             self._session_arguments(),
@@ -245,7 +247,8 @@ class LocalCloud(Cloud):
         Raises
         ------
         CloudknotConfigurationError
-            A package of the embedded cloud is not installed, or the running cloud has other options.
+            A package of the embedded cloud is not installed, the running cloud has other options, the directory
+            cannot be written, or the system allows too few open files or processes.
         CloudknotInputError
             The directory is in use for something other than an embedded cloud.
         ClockSkewError
@@ -313,7 +316,8 @@ class LocalCloud(Cloud):
         # Knot creates its image and its stacks in parallel, so two threads may use a new object at the same time.
         with self._starting:
             if self._state is None:
-                self._state = self._find_running() or self._start()
+                with usable(self.directory):
+                    self._state = self._find_running() or self._start()
             return self._state
 
     def _find_running(self) -> CloudState | None:
@@ -333,6 +337,7 @@ class LocalCloud(Cloud):
 
         # Checked before the start: of a server that fails to start, only the end of its log is known.
         check_installed()
+        check_limits(CLOUD_TASKS)
         RUNNERS[self._options.runner or DEFAULT].check()
         if self._options.registry:
             check_registry(self._options.registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 
-from cloudknot.errors import CKTimeoutError, CloudknotInputError
+from cloudknot.errors import CKTimeoutError, CloudknotConfigurationError, CloudknotInputError
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -21,6 +22,10 @@ VERSION = 1
 LOCK_TIMEOUT = 40 * 60.0
 """Seconds. An installation of requirements may hold a lock for almost as long."""
 
+_UNUSABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EIO, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
 MARKER = ".cloudknot"
 _CLOUD_FILES = frozenset({MARKER, "cloud.json", "server.lock", "server.log", "start.lock", "environments", "images"})
 
@@ -73,6 +78,27 @@ def claim(directory: Path) -> None:
                 "Choose a directory that is empty or does not exist."
             ) from error
     (directory / MARKER).touch()
+
+
+@contextlib.contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """Turn the system's refusals to write a cloud's files into an error with a fix.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        The directory cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        # Other errors of the system, and cloudknot's own timeouts, have other causes than the directory.
+        if error.errno not in _UNUSABLE:
+            raise
+        raise CloudknotConfigurationError(
+            f"The embedded cloud cannot write to its directory {directory}: {error}. Choose a directory that you can "
+            "write to, on a disk with free space: set CLOUDKNOT_LOCAL_DIR, or pass cloudknot.LocalCloud(directory)."
+        ) from error
 
 
 def write_state(directory: Path, state: CloudState) -> None:

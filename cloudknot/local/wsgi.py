@@ -34,6 +34,7 @@ STATUSES = {
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
     503: "503 Service Unavailable",
+    507: "507 Insufficient Storage",
 }
 _QUERY_SERVICES = frozenset({"autoscaling", "cloudformation", "elasticloadbalancing", "iam", "sns", "sts"})
 

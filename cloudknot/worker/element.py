@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import cloudpickle
@@ -105,7 +105,7 @@ def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
         # The first frame is this function, of no interest to the user.
         error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         show_source()
-        traceback.print_exc()
+        _print_traceback(error)
         kind, payload = RAISED, failure_of(RAISED, error).to_bytes()
     else:
         # The input is released, so that it does not take memory while the value is pickled.
@@ -123,6 +123,12 @@ def _loaded(load: Load) -> object:
         raise SourceFailed(UNREADABLE, failure_of(UNREADABLE, error)) from error
 
 
+def _print_traceback(error: BaseException) -> None:
+    # Output that finds no space on the disk must not cost the other elements of the child.
+    with suppress(OSError):
+        traceback.print_exception(error)
+
+
 def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
     """Return the kind of the outcome, its payload if it is small, and its pieces if it is large."""
     file = PieceFile()
@@ -132,7 +138,7 @@ def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
         raise
     except BaseException as error:
         stop_signal.check()
-        traceback.print_exc()
+        _print_traceback(error)
         add_note(error, f"The result has the type {type(value).__module__}.{type(value).__qualname__}.")
         return UNPICKLABLE, failure_of(UNPICKLABLE, error).to_bytes(), ()
     pieces = file.pieces()

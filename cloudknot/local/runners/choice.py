@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.images.ecr import RegistryLogin
     from cloudknot.local.batch.records import Task
     from cloudknot.local.batch.runner import Runner
+    from cloudknot.local.runners.full_disk import FullDisk
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class RunnerSettings:
         Returns the environment variables with the credentials of a role.
     on_output : callable
         Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
+    disk : FullDisk
     login : RegistryLogin or None
         The login for the registry with the images; None without a registry.
     """
@@ -42,6 +44,7 @@ class RunnerSettings:
     variables: Mapping[str, str]
     credentials: Callable[[str | None], Mapping[str, str]]
     on_output: Callable[[Task, Path | None], None]
+    disk: FullDisk
     login: RegistryLogin | None
 
 
@@ -68,8 +71,14 @@ class RunnerKind:
 def _process(settings: RunnerSettings) -> Runner:
     from cloudknot.local.runners.process import ProcessRunner
 
-    images = settings.directory / "images"
-    return ProcessRunner(images, settings.scratch, settings.variables, settings.credentials, settings.on_output)
+    return ProcessRunner(
+        settings.directory / "images",
+        settings.scratch,
+        settings.variables,
+        settings.credentials,
+        settings.on_output,
+        settings.disk,
+    )
 
 
 def _docker(settings: RunnerSettings) -> Runner:
@@ -84,6 +93,7 @@ def _docker(settings: RunnerSettings) -> Runner:
         settings.variables,
         settings.credentials,
         settings.on_output,
+        settings.disk,
     )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from docker import APIClient
     from docker.types import HostConfig
 
+    from cloudknot.local.runners.full_disk import FullDisk
+
 CLOUD_LABEL = "cloudknot.cloud"
 """The label of every container. Its value is the directory of the container's cloud."""
 ENGINE_TIMEOUT = 60
@@ -122,6 +124,8 @@ class DockerRunner:
         Returns the environment variables with the credentials of a role. One of them names a file.
     on_output : callable
         Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
+    disk : FullDisk
+        Knows whether tasks have failed for lack of space.
     """
 
     def __init__(
@@ -133,10 +137,11 @@ class DockerRunner:
         variables: Mapping[str, str],
         credentials: Callable[[str | None], Mapping[str, str]],
         on_output: Callable[[Task, Path | None], None],
+        disk: FullDisk,
     ) -> None:
         self._client, self._login, self._label = client, login, f"{CLOUD_LABEL}={directory}"
         self._scratch, self._variables, self._on_output = scratch, dict(variables), on_output
-        self._credentials = credentials
+        self._credentials, self._disk = credentials, disk
         self._lock = threading.Lock()
         self._tasks: dict[str, _Running] = {}
         self._threads: set[threading.Thread] = set()
@@ -215,11 +220,14 @@ class DockerRunner:
             target=copy_output, args=(output, running.output), name=f"output-{task.id}", daemon=True
         )
         copier.start()
+        begun = time.monotonic()
         self._start(running, container)
         state = self._wait(container, copier)
         copier.join(OUTPUT_TIMEOUT)
         # The kernel may kill any process of a container. A container that still ends with 0 has succeeded.
-        return Exited(task.id, state["ExitCode"], OUT_OF_MEMORY if state["OOMKilled"] and state["ExitCode"] else None)
+        code = state["ExitCode"]
+        reason = OUT_OF_MEMORY if state["OOMKilled"] and code else None
+        return Exited(task.id, code, reason or (self._disk.reason(begun) if 0 < code < 128 else None))
 
     def _pull(self, image: str) -> None:
         """Pull an image, once in the lifetime of a cloud (as ECS with ``ECS_IMAGE_PULL_BEHAVIOR=once``)."""

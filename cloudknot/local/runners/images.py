@@ -19,13 +19,15 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
-from cloudknot.local.state import claim, locked
+from cloudknot.local.runners.full_disk import NO_SPACE
+from cloudknot.local.state import claim, locked, usable
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
 INSTALL_TIMEOUT = 30 * 60.0
@@ -66,6 +68,8 @@ def materialise(directory: Path, image: Image) -> Path:
 
     Raises
     ------
+    CloudknotConfigurationError
+        The directory cannot be written.
     CloudknotInputError
         The directory is in use for something other than an embedded cloud.
     ImageError
@@ -77,11 +81,12 @@ def materialise(directory: Path, image: Image) -> Path:
             "runs jobs as processes. Stop it and start one that runs containers: `cloudknot local stop`, then "
             "`cloudknot local start --runner docker --registry HOST:PORT`."
         )
-    claim(directory)
-    environment = _environment(directory, image)
     target = directory / "images" / image.tag
-    if not target.is_dir():
-        _write(target, image.files, environment)
+    with usable(directory):
+        claim(directory)
+        environment = _environment(directory, image)
+        if not target.is_dir():
+            _write(target, image.files, environment)
     return target
 
 
@@ -210,8 +215,8 @@ def _pip_environment() -> dict[str, str]:
 
 
 def _installation_error(requirements: Sequence[str], cause: str) -> str:
+    fix = "Name requirements that pip can install with Knot(..., requirements=[...])."
+    if NO_SPACE in cause:
+        fix = f"Free space on the disks of {tempfile.gettempdir()} and of the embedded cloud, then try again."
     listing = "\n".join(f"    {line}" for line in requirements)
-    return (
-        f"These requirements of the program cannot be installed:\n{listing}\n{cause}\n"
-        "Name requirements that pip can install with Knot(..., requirements=[...])."
-    )
+    return f"These requirements of the program cannot be installed:\n{listing}\n{cause}\n{fix}"

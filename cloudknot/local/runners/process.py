@@ -14,9 +14,10 @@ import re
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,7 @@ from cloudknot.local.runners.imports import Imports, imports_of
 
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import Message
+    from cloudknot.local.runners.full_disk import FullDisk
 
 MAX_FORK_SERVERS = 8
 """The number of fork servers to keep. If one more is needed, the oldest idle one is closed first."""
@@ -50,6 +52,7 @@ class _Running:
     fork_server: ForkServerClient | None = None
     pid: int | None = None
     stopped_by: int | None = None
+    begun: float = field(default_factory=time.monotonic)
 
 
 class _Kind(NamedTuple):
@@ -76,6 +79,8 @@ class ProcessRunner:
         Returns the environment variables with the credentials of a role.
     on_output : callable
         Called with ``(task, path)`` when a task starts, and with ``(task, None)`` when its output is complete.
+    disk : FullDisk
+        Knows whether tasks have failed for lack of space.
     """
 
     def __init__(
@@ -85,10 +90,11 @@ class ProcessRunner:
         variables: Mapping[str, str],
         credentials: Callable[[str | None], Mapping[str, str]],
         on_output: Callable[[Task, Path | None], None],
+        disk: FullDisk,
     ) -> None:
         self._images, self._scratch = images, scratch
         self._variables = dict(variables) | {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        self._credentials, self._on_output = credentials, on_output
+        self._credentials, self._on_output, self._disk = credentials, on_output, disk
         self._lock = threading.Lock()
         self._fork_servers: dict[_Kind, ForkServerClient] = {}
         self._imports: dict[str, Imports] = {}
@@ -151,8 +157,7 @@ class ProcessRunner:
         except Exception as error:
             # The executor would drop it, and the job would stay in STARTING forever.
             _log.exception("Cannot launch a fork server for the task %s", running.task.id)
-            reason = f"CannotStartContainerError: {error!r}"
-            self._finish(running, Exited(running.task.id, None, reason, NOT_STARTED))
+            self._finish(running, _not_started(running.task, error))
             return
         if running.stopped_by is not None:
             self._finish(running, Exited(running.task.id, 128 + running.stopped_by))
@@ -214,16 +219,17 @@ class ProcessRunner:
     def _send(self, running: _Running, server: ForkServerClient) -> None:
         try:
             running.directory.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            failed = Exited(running.task.id, None, f"CannotStartContainerError: {error}", NOT_STARTED)
-            self._background.submit(self._finish, running, failed)
+            environment = self._environment(running)
+        except Exception as error:
+            # The file with a role's credentials may find no space either. The caller of start must not meet the error.
+            self._background.submit(self._finish, running, _not_started(running.task, error))
             return
         self._on_output(running.task, running.output)
         sent = server.send(
             {
                 "start": running.task.id,
                 "command": list(running.task.command),
-                "environment": self._environment(running),
+                "environment": environment,
                 "directory": str(running.directory),
                 "output": str(running.output),
             }
@@ -273,15 +279,17 @@ class ProcessRunner:
             running.report(Started(task_id))
 
     def _on_ended(self, message: Message) -> None:
-        event = (
-            Exited(message["exited"], message["exit_code"])
-            if "exited" in message
-            else Exited(message["failed"], None, f"CannotStartContainerError: {message['reason']}", NOT_STARTED)
-        )
+        task_id = message["exited"] if "exited" in message else message["failed"]
         with self._lock:
-            running = self._tasks.get(event.task_id)
-        if running is not None:
-            self._finish(running, event)
+            running = self._tasks.get(task_id)
+        if running is None:
+            return
+        if "exited" in message:
+            code = message["exit_code"]
+            event = Exited(task_id, code, self._disk.reason(running.begun) if 0 < code < 128 else None)
+        else:
+            event = Exited(task_id, None, f"CannotStartContainerError: {message['reason']}", NOT_STARTED)
+        self._finish(running, event)
 
     def _on_fork_server_end(self, server: ForkServerClient) -> None:
         """End the tasks of a fork server that has ended. The next task of the image launches a new one."""
@@ -319,6 +327,12 @@ class ProcessRunner:
                 shutil.rmtree(running.directory, ignore_errors=True)
             else:
                 self._background.submit(shutil.rmtree, running.directory, ignore_errors=True)
+
+
+def _not_started(task: Task, error: Exception) -> Exited:
+    """Return the event for a task that an error of this runner kept from its start."""
+    text = str(error) if isinstance(error, OSError) else repr(error)
+    return Exited(task.id, None, f"CannotStartContainerError: {text}", NOT_STARTED)
 
 
 def _tag(image: str) -> str:

@@ -35,12 +35,14 @@ from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
+from cloudknot.local.runners.full_disk import FullDisk
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http_server import http_server
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
+from cloudknot.local.server.s3.full_disk import FullDiskAnswers
 from cloudknot.local.state import (
     ACCOUNT,
     REGION,
@@ -134,6 +136,7 @@ class Server:
         self._options = options
         self._key = _new_key()
         self._http = http_server(self._answer, options.port)
+        self._disk = FullDisk(scratch)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
         services = BatchResources(Moto(), options.quota)
@@ -148,7 +151,7 @@ class Server:
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget, self._access.is_owner)
         faults = FaultRoute(injector, runner, self._batch.forget)
-        self._application = Application(
+        self._application = application = Application(
             self._access.gate(LOG_PATH),
             self._access.credentials,
             self._batch,
@@ -160,6 +163,7 @@ class Server:
             faults,
             _terminate,
         )
+        self._answers = FullDiskAnswers(application, self._disk)
 
     def _constant_status(self) -> Answer:
         """Return the constant part of the status."""
@@ -197,7 +201,7 @@ class Server:
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.
-        return self._application(environ, start_response)
+        return self._answers(environ, start_response)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
         settings = RunnerSettings(
@@ -206,6 +210,7 @@ class Server:
             self._job_variables(),
             self._access.credentials.variables,
             self._shipper.follow,
+            self._disk,
             registry.login if registry else None,
         )
         return RUNNERS[self._options.runner].make(settings)

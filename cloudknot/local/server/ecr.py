@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 LOGIN_VALIDITY = 12 * 3600
 """Seconds. The same as on AWS (Amazon ECR API reference, "GetAuthorizationToken")."""
 
+REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+"""The error code when the registry does not answer or refuses a request. AWS has none for this."""
 _TARGET = "AmazonEC2ContainerRegistry_V20150921."
 
 
@@ -85,8 +87,8 @@ class RegistryEcr:
             code, message = error.args
             status, answer = 400, {"__type": code, "message": message}
         except CloudError as error:
-            # The registry failed, for which ECR has no code of its own.
-            status, answer = 500, {"__type": "ServerException", "message": str(error)}
+            # The registry failed. With a code of ECR, the client would repeat the call for minutes and blame AWS.
+            status, answer = 400, {"__type": REGISTRY_UNAVAILABLE, "message": str(error)}
         return wsgi.send_json(start_response, answer, status, "application/x-amz-json-1.1")
 
     def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:

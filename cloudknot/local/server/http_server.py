@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from cloudknot.local import wsgi
+from cloudknot.local.runners.full_disk import ERRORS
 
+# waitress writes the names of received headers in capitals, so no client can send this one.
+UNSTORED = "HTTP_cloudknot.unstored"
+"""The WSGI variable with the system's error for a request whose body found no space on the disk."""
 THREADS = 16
 MAX_CONNECTIONS = 2000
 MAX_BODY = 5 * 1024**3
@@ -30,6 +35,8 @@ def http_server(application: WSGIApplication, port: int) -> Any:
         channel_timeout=600,
         # select() cannot watch descriptors above 1,023, and each connection needs one.
         asyncore_use_poll=True,
+        # Answers are in memory already. A copy in a temporary file would fail on a full disk.
+        outbuf_overflow=MAX_BODY,
         ident="cloudknot",
     )
     server.channel_class = _channel()
@@ -49,6 +56,18 @@ def _channel() -> type:
             if self.body_rcv is None:
                 self.expect_continue = False
 
+        def received(self, data: bytes) -> int:
+            try:
+                return int(super().received(data))
+            except OSError as error:
+                if error.errno not in ERRORS or not hasattr(self.body_rcv, "buf"):
+                    raise
+                # A client reads no answer before it has sent its whole body. So the rest is received and dropped.
+                self.body_rcv.buf.close()
+                self.body_rcv.buf = _Nothing()
+                self.headers[UNSTORED.removeprefix("HTTP_")] = str(error.errno)
+                return int(super().received(data))
+
     class AnswerTask(WSGITask):  # type: ignore[misc]
         def write(self, data: bytes) -> None:
             part: wsgi.PartOfAnswer | None = self.environ.get(wsgi.PART_OF_ANSWER)
@@ -64,3 +83,20 @@ def _channel() -> type:
         parser_class, task_class = Parser, AnswerTask
 
     return Channel
+
+
+class _Nothing:
+    """A buffer that drops everything, in place of one of waitress."""
+
+    def append(self, data: bytes) -> None:
+        """Drop some bytes."""
+
+    def close(self) -> None:
+        """Free nothing."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def getfile(self) -> io.BytesIO:
+        """Return an empty file."""
+        return io.BytesIO()

@@ -35,7 +35,10 @@ class Moto:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self._dispatch: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-        self._s3: WSGIApplication = BucketPolicies(PlainS3(create_backend_app("s3")))
+        s3 = create_backend_app("s3")
+        # Flask would turn the error for a full disk into a status that clients take for a passing one.
+        s3.config["PROPAGATE_EXCEPTIONS"] = True
+        self._s3: WSGIApplication = BucketPolicies(PlainS3(s3))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # moto's dispatcher lists moto's folders at every request to find the service. That takes longer than the rest

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.errors import CloudError, CloudknotConfigurationError
 
-TIMEOUT = 30.0
-"""Seconds."""
+TIMEOUT = 8.0
+"""Seconds without an answer until a request has failed."""
 USERNAME_VARIABLE = "CLOUDKNOT_REGISTRY_USERNAME"
 PASSWORD_VARIABLE = "CLOUDKNOT_REGISTRY_PASSWORD"
 MEDIA_TYPES = (

@@ -250,10 +250,7 @@ def start_round(
     request["dependsOn"] = dependencies
     record = submit(cloud, submission, [with_overrides(request, choices.overrides)], undo)
     _end_if_clobbered(cloud, rounds, submission, record)
-    if cloud.storage.exists(void):
-        # The other session found no job a moment ago, and submits the elements itself.
-        end_jobs(cloud, submission, record["job_ids"], "Another session submitted this retry")
-        raise _claimed_elsewhere(keys)
+    _end_if_void(cloud, submission, record, void)
     return Round(submission, elements, rounds.children, record, stored_choices)
 
 
@@ -294,6 +291,20 @@ def _claim_round(
     if not cloud.storage.put_new(key, claim):
         raise _claimed_elsewhere(keys)
     return Submission(keys, manifest, number, tags), stored_choices
+
+
+def _end_if_void(cloud: Cloud, submission: Submission, record: Record, void: str) -> None:
+    """End the new jobs if another session has made their claim void in the meantime.
+
+    Raises
+    ------
+    JobRunningError
+        The claim is void.
+    """
+    # The other session found no job a moment ago, and submits the elements itself.
+    if cloud.storage.exists(void):
+        end_jobs(cloud, submission, record["job_ids"], "Another session submitted this retry")
+        raise _claimed_elsewhere(submission.keys)
 
 
 def _end_if_clobbered(cloud: Cloud, rounds: Rounds, submission: Submission, record: Record) -> None:

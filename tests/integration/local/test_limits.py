@@ -1,12 +1,27 @@
 """The embedded cloud at the limits of its machine: each limit is one clear error at once, and nothing is half made."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 
-from cloudknot.local import LocalCloud
+import pytest
+
+import cloudknot as ck
+from cloudknot.aws.door import Door
+from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.local import LocalCloud, wsgi
+from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
+from cloudknot.local.server.ecr import RegistryEcr
+from cloudknot.local.server.http_server import http_server
+from cloudknot.local.server.registry import Registry
+from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import LONG
 
+CAPABILITY = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 START = """
 import sys
 from cloudknot.errors import CloudknotError
@@ -56,3 +71,180 @@ class TestClock:
         stop = "import sys; from cloudknot.local import LocalCloud; print(LocalCloud(sys.argv[1]).stop())"
         assert session(stop, own_cloud.directory, env=shifted) == "True\n"
         assert LocalCloud(own_cloud.directory).status() is None
+
+
+def repeated(byte, count):
+    return byte * count
+
+
+def chatty(lines):
+    for _ in range(lines):
+        print("x" * 1000, flush=True)
+    return lines
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """Yield the directory of a disk of 24 MB. Environments are on another disk, and shared with other tests."""
+    monkeypatch.setenv(ENVIRONMENTS_VARIABLE, str(CACHE / "environments"))
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"this test mounts a small disk, but cannot: {mount.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk, free):
+    """Fill a disk, except for some bytes."""
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    os.truncate(disk / "filler", max(0, (disk / "filler").stat().st_size - free))
+
+
+def knot_on(cloud, func, **choices):
+    return ck.Knot(name="disk", func=func, requirements=[], cloud=cloud, **choices)
+
+
+class TestFullDisk:
+    # With some space left, the disk is full only while the server stores a result. With none, it stays full.
+    @pytest.mark.parametrize("free", [pytest.param(0, marks=pytest.mark.large), 3_000_000])
+    def test_job_whose_result_finds_no_space_ends_with_that_reason(self, small_disk, tmp_path, monkeypatch, free):
+        monkeypatch.setenv("TMPDIR", str(small_disk))
+        with LocalCloud(tmp_path / "cloud", vcpus=2) as cloud:
+            knot = knot_on(cloud, repeated, retries=2)
+            assert knot.map([(b"x", 5_000_000)], starmap=True).result(LONG) == [b"x" * 5_000_000]
+            fill(small_disk, free)
+            future = knot.map([(b"x", 12_000_000), (b"x", 1)], starmap=True)
+            with pytest.raises(ck.WorkerDiedError, match=r"disk of the machine.* is full.*No space left.*Free space"):
+                future[0].result(LONG)
+            assert future[1].result(LONG) == b"x"
+            (small_disk / "filler").unlink()
+            assert len(future.retry_failed().result(LONG)[0]) == 12_000_000
+
+    def test_call_of_session_that_finds_no_space_is_not_repeated(self, small_disk, tmp_path, monkeypatch):
+        monkeypatch.setenv("TMPDIR", str(small_disk))
+        with LocalCloud(tmp_path / "cloud") as cloud:
+            cloud.storage.ensure_bucket({})
+            fill(small_disk, 0)
+            sent = []
+            cloud.client("s3").meta.events.register("before-send", lambda **_: sent.append(1))
+            with pytest.raises(ck.CloudError, match=r"^A disk of the embedded cloud is full.*Free space there"):
+                cloud.storage.put("large", bytes(4_000_000))
+            assert len(sent) == 1
+            (small_disk / "filler").unlink()
+            cloud.storage.put("large", bytes(4_000_000))
+            assert cloud.storage.get("large") == bytes(4_000_000)
+
+    def test_jobs_on_full_disk_of_cloud_end_with_that_reason(self, small_disk):
+        with LocalCloud(small_disk / "cloud", vcpus=2) as cloud:
+            knot = knot_on(cloud, chatty)
+            assert knot.map([1]).result(LONG) == [1]
+            # The output of a job finds no space: at its start, or while it runs.
+            for free, lines in ((0, 1), (1_000_000, 5000)):
+                fill(small_disk, free)
+                for element in knot.map([lines, lines]):
+                    with pytest.raises((ck.BatchJobFailedError, OSError), match="No space left on device"):
+                        element.result(LONG)
+                (small_disk / "filler").unlink()
+            assert knot.map([1]).result(LONG) == [1]
+
+
+def available(*prefix):
+    """Return a command's prefix. Skip the test where the prefix does not work."""
+    try:
+        run = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    if run.returncode:
+        pytest.skip(f"{' '.join(map(str, prefix))} does not work here: {run.stderr.strip()}")
+    return prefix
+
+
+class TestProcessLimits:
+    def test_low_soft_limit_of_open_files_is_raised_as_far_as_needed(self, own_cloud):
+        program = "import resource as r; from cloudknot.local import LocalCloud; import sys\n"
+        program += "LocalCloud(sys.argv[1]).call('sts', 'get_caller_identity'); print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+        output = session(program, own_cloud.directory, prefix=available("prlimit", "--nofile=64:4096"))
+        assert output == "1024\n"
+
+    def test_low_hard_limit_of_open_files_is_one_error_and_nothing_is_made(self, tmp_path):
+        output = session(START, tmp_path / "new", prefix=available("prlimit", "--nofile=64:64"))
+        assert output.startswith("CloudknotConfigurationError This process may open 64 files at a time, and cloudknot")
+        assert "`ulimit -n 1024`" in output
+        assert not (tmp_path / "new").exists()
+        # A session with a running cloud, or with AWS, meets the limit at its first call.
+        program = "import cloudknot as ck\ntry: ck.Cloud().call('sts', 'x')\nexcept ck.CloudknotError as e: print(e)"
+        assert "may open 64 files" in session(program, prefix=available("prlimit", "--nofile=64:64"))
+
+    def test_low_limit_of_processes_is_one_error_and_nothing_is_made(self, tmp_path):
+        # The limit does not apply to root. The capability lets another user read the files of these tests.
+        user = () if os.getuid() else ("setpriv", "--reuid=65534", "--clear-groups", *CAPABILITY)
+        output = session(START, tmp_path / "new", prefix=available(*user, "prlimit", "--nproc=40:40"))
+        assert output.startswith("CloudknotConfigurationError Your user may have 40 processes and threads at a time")
+        assert "`ulimit -u 4096`" in output
+        assert not (tmp_path / "new").exists()
+
+
+class TestReadOnlyHome:
+    def test_read_only_home_is_one_error_with_a_fix(self, tmp_path):
+        home = tmp_path / "home"
+        home.mkdir()
+        mount = f'mount -t tmpfs -o ro tmpfs "{home}" && exec "$@"'
+        prefix = available("unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh")
+        program = """
+from cloudknot.errors import CloudknotError
+from cloudknot.local import LocalCloud
+import cloudknot as ck
+for act in (LocalCloud().start, lambda: ck.set_region("eu-west-1")):
+    try:
+        print("done", act())
+    except CloudknotError as error:
+        print(type(error).__name__, error)
+"""
+        cloud, config = session(program, env={"HOME": str(home)}, prefix=prefix).splitlines()
+        assert cloud.startswith("CloudknotConfigurationError The embedded cloud cannot write to its directory")
+        assert "Read-only file system" in cloud
+        assert "CLOUDKNOT_LOCAL_DIR" in cloud
+        assert config.startswith("CloudknotConfigurationError The config file")
+        assert "CLOUDKNOT_CONFIG_FILE" in config
+
+
+@contextlib.contextmanager
+def ecr_with(registry):
+    """Yield a door to an ECR with this registry, and the list of its requests for repositories."""
+    asked = []
+
+    def services(environ, start_response):
+        asked.append(environ["HTTP_X_AMZ_TARGET"])
+        repository = {"registryId": "1", "repositoryName": "images", "repositoryUri": "r/images"}
+        return wsgi.send_json(start_response, {"repositories": [repository]})
+
+    server = http_server(RegistryEcr(services, Registry(RegistryLogin(registry, "AWS", ""))), 0)
+    threading.Thread(target=server.run, daemon=True).start()
+    keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
+    url = f"http://127.0.0.1:{server.effective_port}"
+    try:
+        yield Door({"region_name": "us-east-1", **keys}, url, isolated=True), asked
+    finally:
+        server.close()
+
+
+class TestRegistry:
+    @pytest.mark.parametrize("listens", [True, False], ids=["silent", "down"])
+    def test_registry_that_does_not_answer_is_one_error_that_names_it(self, monkeypatch, listens):
+        monkeypatch.setattr("cloudknot.local.server.registry.TIMEOUT", 0.5)
+        with socket.create_server(("127.0.0.1", 0)) as registry:
+            address = f"127.0.0.1:{registry.getsockname()[1]}"
+            if not listens:
+                registry.close()
+            with ecr_with(address) as (door, asked):
+                with pytest.raises(ck.CloudError, match=f"^The registry {address} does not answer") as caught:
+                    door.call("ecr", "describe_images", repositoryName="images")
+                assert "AWS" not in str(caught.value)
+                # A repeated call would ask for the repository again.
+                assert len(asked) == 1

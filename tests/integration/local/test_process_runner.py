@@ -17,6 +17,7 @@ from cloudknot.errors import ImageError
 from cloudknot.image.publish import publish
 from cloudknot.local.batch.records import Exited, Started, Task
 from cloudknot.local.runners.fork_server_client import ForkServerClient
+from cloudknot.local.runners.full_disk import FullDisk
 from cloudknot.local.runners.images import materialise
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import is_locked
@@ -91,7 +92,8 @@ class TestRunner:
         # The fake reports each start under a pid that no process has.
         fake_image(tmp_path / "images" / "t", self.STARTS)
         (tmp_path / "scratch").mkdir()
-        runner = ProcessRunner(tmp_path / "images", tmp_path / "scratch", {}, lambda role: {}, lambda *_: None)
+        folders, disk = (tmp_path / "images", tmp_path / "scratch"), FullDisk(tmp_path)
+        runner = ProcessRunner(*folders, {}, lambda role: {}, lambda *_: None, disk)
         yield runner
         runner.close()
 

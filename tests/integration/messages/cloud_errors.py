@@ -22,6 +22,8 @@ ANSWERS = {
     "AccessDenied": "User: arn:aws:iam::1:user/me is not authorized to perform: batch:SubmitJob on resource: x",
     "NoSuchBucket": "The specified bucket does not exist",
     "BucketAlreadyExists": "The requested bucket name is not available.",
+    "InsufficientStorage": "A disk of the embedded cloud is full: no space is left in /tmp. Free space there.",
+    "RegistryUnavailable": "The registry 127.0.0.1:5000 does not answer: refused. Start the registry.",
     "ClientException": "JobQueue x not found",
 }
 

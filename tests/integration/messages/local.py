@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import cloudknot as ck
 from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
 from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.plan import Faults, Kill
@@ -115,6 +116,17 @@ def cloud_that_hangs(world: World) -> list[BaseException]:
 def clock_that_is_wrong(world: World) -> None:
     with refusing_server("cloudknot", 403, "RequestTimeTooSkewed", "as the cloud says it") as endpoint:
         answers(CloudState(endpoint, 1, "AKIA", "secret"))
+
+
+@AREA.case
+def directory_that_cannot_be_written(world: World) -> object:
+    world.path.joinpath("file").touch()
+    return ck.LocalCloud(world.path / "file" / "cloud").start()
+
+
+@AREA.case
+def low_limits_of_process(world: World) -> list[BaseException]:
+    return [error_of(lambda: _allow_open_files(64, 64)), error_of(lambda: _check_tasks(40, 30, 16))]
 
 
 @AREA.case

@@ -1,0 +1,74 @@
+"""FullDisk: notes that the embedded cloud cannot store data, so that jobs and sessions get this reason.
+
+A disk is full, or the server has as many open files as it may have: each large object in S3 is one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from pathlib import Path
+
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+"""The errors of the system for too many open files."""
+ERRORS = NO_FILES | {errno.ENOSPC, errno.EDQUOT}
+"""These, and the errors for a full disk and for a used-up share of it."""
+_NO_FILES = (
+    "The embedded cloud has as many open files as its system allows. Each stored result of more than a megabyte is "
+    "one. Delete results that you no longer need with job.clobber(), or stop the cloud, run `ulimit -n 65536`, and "
+    "start it again."
+)
+NO_SPACE = "No space left on device"
+"""The system's words for a full disk."""
+LEAST_FREE = 64 * 1024
+"""Free bytes below which a disk counts as full."""
+
+
+class FullDisk:
+    """The disks that the server and its jobs write to.
+
+    Parameters
+    ----------
+    directories : Path
+        Directories besides the one for temporary files.
+    """
+
+    def __init__(self, *directories: Path) -> None:
+        # Python keeps its first choice of this directory, even if that is full later.
+        self._temporary = Path(tempfile.gettempdir())
+        self._directories = (*directories, self._temporary)
+        self._noted, self._reason = float("-inf"), ""
+
+    def note(self, number: int) -> str:
+        """Note that the server could not write, and return the message for its client. ``number`` is an errno."""
+        if number in NO_FILES:
+            self._noted, self._reason = time.monotonic(), "Too many open files in the embedded cloud"
+            return _NO_FILES
+        place = self._full_directory() or self._temporary
+        self._noted, self._reason = time.monotonic(), f"{NO_SPACE}: {place}"
+        return (
+            f"A disk of the embedded cloud is full: no space is left in {place}. Free space there "
+            f"(`df -h {place}` shows it), then try again."
+        )
+
+    def reason(self, since: float) -> str | None:
+        """Return the reason for a job that failed and ran ``since`` then, if it may have failed for lack of space."""
+        # A failed write leaves nothing behind, so the disk may have space again when the job ends.
+        place = self._full_directory()
+        if place:
+            return f"{NO_SPACE}: {place}"
+        return self._reason if self._noted >= since else None
+
+    def _full_directory(self) -> Path | None:
+        return next(filter(_is_full, self._directories), None)
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    # Some file systems count no inodes.
+    return disk.f_bavail * disk.f_frsize < LEAST_FREE or (disk.f_files > 0 and disk.f_favail == 0)
