@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cloudknot.aws.error_table import SILENCE, translate
+from cloudknot.aws.sdk import forks
 from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.aws.sdk.transfer import add_transfer_methods
 from cloudknot.errors import CloudknotError, CredentialsError
@@ -107,7 +108,12 @@ class Door:
         self._clients: dict[str, BaseClient] = {}
         self._plain: PlainRequests | None = None
         # Reentrant, because making a client makes the session under the same lock.
-        self._lock = threading.RLock()
+        self._lock = forks.renewed(threading.RLock())
+        forks.renew(self)
+
+    def after_fork(self) -> None:
+        """Drop the session and all clients: a forked process must not use the connections of its parent."""
+        self._session, self._clients, self._plain = None, {}, None
 
     def session(self) -> Session:
         """Return the botocore session, created on first use."""

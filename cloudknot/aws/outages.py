@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 
+from cloudknot.aws.sdk import forks
 from cloudknot.errors import CloudknotError, CredentialsError
 
 logger = logging.getLogger("cloudknot")
 
 _outages: dict[tuple[str, ...], Outages] = {}
-_lock = threading.Lock()
+_lock = forks.renewed(threading.Lock())
 
 
 def outages_of(*login: str) -> Outages:
@@ -26,7 +27,7 @@ class Outages:
     def __init__(self) -> None:
         self._warned: set[str] = set()
         self._warned_at = self._answered_at = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
 
     def warn(self, error: CloudknotError, begun: float, now: float) -> None:
         """Log a warning, unless one of this kind was logged since the last answer.

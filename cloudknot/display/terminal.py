@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.sdk import forks
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
@@ -73,9 +75,14 @@ class _Bars:
     """All bars of this process. rich can show only one live display at a time, so they share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
         self._progress: Progress | None = None
         self._open: set[TaskID] = set()
+        forks.renew(self)
+
+    def after_fork(self) -> None:
+        """Forget the display, whose thread is in the parent of this process."""
+        self._progress, self._open = None, set()
 
     def add(self, name: str, count: int) -> TaskID:
         with self._lock:

@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Iterator
 from types import CodeType
 
+from cloudknot.aws.sdk import forks
+
 # Python 3.11 (seen with 3.11.7) may raise a SystemError when two threads parse at once.
-PARSING = threading.Lock()
+PARSING = forks.renewed(threading.Lock())
 
 _CATCHES_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 

@@ -26,6 +26,7 @@ from typing import IO, Any, BinaryIO
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from cloudknot.aws.sdk import forks
 from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
 
@@ -33,7 +34,7 @@ Reduced = str | tuple[Any, ...]
 """The result of ``__reduce_ex__``: a name, or a tuple of a callable, its arguments, a state and so on."""
 
 # cloudpickle's registry of modules to pickle by value is global, so one thread at a time may change and use it.
-_LOCK = threading.RLock()
+_LOCK = forks.renewed(threading.RLock())
 # The classes that this session pickled by value, as opposed to those that arrived in a job's results.
 _CALLER_CLASSES: weakref.WeakSet[type] = weakref.WeakSet()
 _LRU_CACHE_TYPE = type(functools.lru_cache(len))

@@ -10,11 +10,12 @@ from .attempts import Attempts
 from .function import function_of
 from .inputs import inputs_of
 from .program import Function
-from .results import ResultWriter
+from .results import ResultWriter, stored_kinds
 from .stored_run import StoredRun
 from .wire.buffers import Unreadable
 from .wire.input_index import OFFSET_SIZE, unpack_entries
 from .wire.pack import Envelope
+from .wire.pack_order import Gaps
 
 
 def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
@@ -22,14 +23,20 @@ def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
 
     An element that raises does not stop the others.
     """
-    todo = _elements(run, child)
-    todo = _without_results(run, todo) if attempts.number > 1 else todo
+    elements = _elements(run, child)
+    gaps = Gaps(elements)
+    if attempts.number > 1:
+        _fill(run, gaps, elements)
+    todo = gaps.elements()
     if not todo:
         return 0
     function, not_loaded = _load(run)
     failed = 0
-    with ResultWriter(run) as results:
+    with ResultWriter(run, gaps) as results:
         for index, load in zip(todo, inputs_of(run, todo), strict=True):
+            if not results.needs(index):
+                # Another attempt runs at the same time, and has stored an outcome.
+                continue
             outcome = not_loaded or element.run_element(function, load, run.manifest.starmap)
             failed += not outcome.ok
             # Only the last attempt stores failures. A failure of an earlier one would end the element's
@@ -74,14 +81,12 @@ def _elements(run: StoredRun, child: int) -> list[int]:
     return elements
 
 
-def _without_results(run: StoredRun, elements: list[int]) -> list[int]:
-    """Return the elements of a child for which no earlier attempt has stored an outcome."""
+def _fill(run: StoredRun, gaps: Gaps, elements: list[int]) -> None:
+    """Fill the gaps of a child with the packs that earlier attempts have stored."""
     keys = run.keys
     after, until = keys.output(elements[0], 0), keys.output(elements[-1] + 1, 0)
-    stored: set[int] = set()
     for key in run.s3.keys(keys.bucket, keys.outputs, after, until):
         location = keys.parse_output(key)
         # Outcomes from an earlier round are failures, or this round would not run these elements again.
         if location and location.round == run.manifest.round and location.number <= run.manifest.chunksize:
-            stored.update(range(location.first, location.first + location.number))
-    return [index for index in elements if index not in stored]
+            gaps.fill(location, stored_kinds(run, location))

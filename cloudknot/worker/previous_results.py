@@ -1,7 +1,6 @@
 """Read inputs that are the results of another run, in order and pack by pack.
 
-The packs are found by listing the outputs of the source run. `wire.pack_order` decides between several outcomes of an
-element.
+The packs are found by listing the outputs of the source run. `wire.pack_order` chooses the pack of each element.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import BinaryIO, NoReturn
 
 from .element import Load, SourceFailed, failure_of
@@ -18,11 +18,11 @@ from .s3.limits import SKIP, WINDOW
 from .stored_run import StoredRun
 from .wire import by_value
 from .wire.container import attempt_number
-from .wire.failure import DAMAGED, NO_INPUT, UNREADABLE, VALUE, Failure, add_note
+from .wire.failure import ABSENT, NO_INPUT, UNREADABLE, VALUE, Failure, add_note
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
-from .wire.pack import Origin, Pack, head_size
-from .wire.pack_order import Listed, choose_packs, clusters
+from .wire.pack import Origin, Pack
+from .wire.pack_order import Choice, Listed, clusters, read_head
 from .wire.seal import UnusableError
 
 
@@ -102,7 +102,8 @@ class PreviousResults:
             while index is not None and index < end:
                 indices.append(index)
                 index = next(waiting, None)
-            yield from self._read(indices, choose_packs(cluster, self._kinds) if indices else {})
+            if indices:
+                yield from self._read(indices, Choice(cluster))
         while index is not None:
             yield None
             index = next(waiting, None)
@@ -116,58 +117,59 @@ class PreviousResults:
         objects = self._s3.objects(keys.bucket, keys.outputs, after, until)
         located = ((keys.parse_output(item["Key"]), item) for item in objects)
         return [
-            Listed(location, item["Size"], item["LastModified"])
+            Listed(location, item["Size"])
             for location, item in located
             if location and location.fits(self._manifest.source_count, reach)
         ]
 
     def _head(self, location: Location) -> Pack:
         """Return the head of a pack, without payloads."""
-        head = self._s3.read(self._keys.bucket, self._keys.output(*location), 0, head_size(location.number))
-        return self._pack(head, location)
+        read = partial(self._s3.read, self._keys.bucket, self._keys.output(*location))
+        return self._pack(read_head(read, location), location)
 
     def _pack(self, data: bytes, location: Location) -> Pack:
         """Return a pack from its bytes. Raises `UnusableError` if it is not the pack of its key."""
         return Pack(data, Origin(self._keys.run_id, location), self._manifest.source_version)
 
-    def _kinds(self, location: Location) -> Sequence[int]:
-        try:
-            return self._head(location).kinds
-        except UnusableError:
-            return bytes([DAMAGED]) * location.number
-
-    def _read(self, indices: Sequence[int], packs: dict[int, Listed]) -> Iterator[Outcome | None]:
+    def _read(self, indices: Sequence[int], choice: Choice) -> Iterator[Outcome | None]:
         """Yield the outcomes of some elements. Neighbours in one pack are read together."""
-        position = 0
-        while position < len(indices):
-            pack = packs.get(indices[position])
-            stop = position + 1
-            while stop < len(indices) and packs.get(indices[stop]) is pack:
-                stop += 1
-            if pack is None:
-                yield from [None] * (stop - position)
-            else:
-                positions = [index - pack.location.first for index in indices[position:stop]]
-                try:
-                    outcomes = list(self._outcomes_in(pack, positions))
-                except UnusableError as error:
-                    outcomes = [Outcome(VALUE, *[partial(_raise, error)] * 2)] * len(positions)
-                yield from outcomes
-            position = stop
+        for pack, neighbours in groupby(indices, choice.newest):
+            group = list(neighbours)
+            for index, outcome in zip(group, self._outcomes_of(pack, group, choice), strict=True):
+                yield outcome or self._earlier(index, choice)
 
-    def _outcomes_in(self, pack: Listed, positions: list[int]) -> Iterator[Outcome]:
-        """Yield some outcomes of a pack."""
+    def _outcomes_of(self, pack: Listed | None, indices: list[int], choice: Choice) -> list[Outcome | None]:
+        """Return some outcomes of a pack, and its error for all of them if it is damaged."""
+        if pack is None:
+            return [None] * len(indices)
+        try:
+            return list(self._outcomes_in(pack, indices, choice))
+        except UnusableError as error:
+            return [Outcome(VALUE, *[partial(_raise, error)] * 2)] * len(indices)
+
+    def _earlier(self, index: int, choice: Choice) -> Outcome | None:
+        """Return the outcome of an element in an earlier round; None without any."""
+        outcomes = (outcome for pack in choice.of(index)[1:] for outcome in self._outcomes_of(pack, [index], choice))
+        return next(filter(None, outcomes), None)
+
+    def _outcomes_in(self, pack: Listed, indices: list[int], choice: Choice) -> Iterator[Outcome | None]:
+        """Yield some outcomes of a pack, or None for an element that it leaves open."""
         bucket, key = self._keys.bucket, self._keys.output(*pack.location)
         # One request reads the whole pack, if it is small or most of its elements are needed. Otherwise one request
         # reads the head and another one all payloads, or each payload by itself if they are large.
-        if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(positions) > pack.location.number):
+        begin = 0
+        if pack.size <= SKIP or (pack.size <= WINDOW and 2 * len(indices) > choice.extent(pack)):
             head = self._pack(data := self._s3.read(bucket, key), pack.location)
-            begin = 0
         else:
-            head = self._head(pack.location)
-            begin, end = head.span(positions[0])[0], head.span(positions[-1])[1]
-            data = self._s3.read(bucket, key, begin, end) if end - begin <= WINDOW else b""
-        for position in positions:
+            head, data = self._head(pack.location), b""
+            stored = [index - pack.location.first for index in indices if index - pack.location.first < len(head)]
+            if stored:
+                begin, end = head.span(stored[0])[0], head.span(stored[-1])[1]
+                data = self._s3.read(bucket, key, begin, end) if end - begin <= WINDOW else b""
+        for position in (index - pack.location.first for index in indices):
+            if position >= len(head) or head.kinds[position] == ABSENT:
+                yield None
+                continue
             start, stop = head.span(position)
             place = bucket, key, start, stop
             read = partial(bytes, data[start - begin : stop - begin]) if data else partial(self._s3.read, *place)

@@ -1,17 +1,24 @@
-"""Collect the outcomes of a chunk while it runs, and store them in packs from a thread."""
+"""Collect the outcomes of a chunk while it runs, and store them in packs from a thread.
+
+`wire.pack_order` has the rule for attempts that store outcomes of the same elements at the same time.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from functools import partial
 from types import TracebackType
 
 from .element import stop_signal
 from .stored_run import StoredRun
 from .wire.container import attempt_number
+from .wire.failure import DAMAGED
 from .wire.keys import Location
-from .wire.pack import Envelope, Origin, head_of, pack
+from .wire.pack import NO_OUTCOME, Envelope, Origin, Pack, head_of, pack
+from .wire.pack_order import Gaps, location_in, read_head
+from .wire.seal import UnusableError
 
 # The intervals grow, so that a child that dies loses little, and a child of many hours makes few requests.
 FIRST_INTERVAL = 0.5
@@ -28,10 +35,19 @@ class ResultWriter:
 
     A chunk of short elements is stored as one pack at its end. A chunk that takes long is stored in several packs: the
     first after half a second, the next at growing intervals of up to a minute.
+
+    Parameters
+    ----------
+    run : StoredRun
+    gaps : Gaps
+        The elements of the child without a stored outcome. `add` gets their outcomes in ascending order, and leaves
+        out those that failed if another attempt follows.
     """
 
-    def __init__(self, run: StoredRun) -> None:
-        self._run = run
+    def __init__(self, run: StoredRun, gaps: Gaps) -> None:
+        self._run, self._gaps = run, gaps
+        # Packs are stored one after the other, because a pack begins where the one before it ended.
+        self._storing = threading.RLock()
         self._envelopes: dict[int, Envelope] = {}
         self._bytes = 0
         self._wake = threading.Condition()
@@ -56,9 +72,9 @@ class ResultWriter:
     def _add(self, index: int, envelope: Envelope, last: bool) -> None:
         # A large value is stored from its own memory, which the function may change when it goes on.
         if envelope.pieces:
-            keys, origin = self._run.keys, self._origin(index, 1)
-            pieces = [head_of(envelope, origin), *envelope.pieces]
-            self._run.s3.write_large(keys.bucket, keys.output(*origin.location), pieces)
+            with self._storing:
+                self._store()
+                self._fill({index: envelope})
             return
         with self._wake:
             if self._error:
@@ -71,6 +87,10 @@ class ResultWriter:
                 self._thread.start()
             if self._bytes >= PACK_BYTES:
                 self._wake.notify()
+
+    def needs(self, index: int) -> bool:
+        """Return whether no other attempt has stored an outcome of an element, as far as this one knows."""
+        return index in self._gaps
 
     def close(self) -> None:
         """Store the remaining outcomes. Raises the error of an earlier upload, if one failed."""
@@ -104,24 +124,43 @@ class ResultWriter:
                 return
 
     def _store(self) -> None:
-        with self._wake:
-            waiting, self._envelopes, self._bytes = self._envelopes, {}, 0
-        for first, envelopes in _consecutive(waiting):
-            origin = self._origin(first, len(envelopes))
-            self._run.write(self._run.keys.output(*origin.location), pack(envelopes, origin))
+        with self._storing:
+            with self._wake:
+                waiting, self._envelopes, self._bytes = self._envelopes, {}, 0
+            self._fill(waiting)
 
-    def _origin(self, first: int, number: int) -> Origin:
-        location = Location(first, number, self._run.manifest.round)
-        return Origin(self._run.keys.run_id, location, attempt_number(os.environ))
+    def _fill(self, waiting: dict[int, Envelope]) -> None:
+        """Store outcomes in the gaps of their elements. Drop those for which another attempt was first."""
+        while waiting:
+            gap = self._gaps.around(min(waiting))
+            if gap is not None:
+                self._fill_gap(gap, max(index for index in waiting if index in gap), waiting)
+            waiting = {index: envelope for index, envelope in waiting.items() if index in self._gaps}
 
-
-def _consecutive(envelopes: dict[int, Envelope]) -> list[tuple[int, list[Envelope]]]:
-    """Group the outcomes of consecutive elements, each group with its first element."""
-    # A pack holds consecutive elements only, because its key consists of the first element and a number.
-    groups: list[tuple[int, list[Envelope]]] = []
-    for index in sorted(envelopes):
-        if groups and groups[-1][0] + len(groups[-1][1]) == index:
-            groups[-1][1].append(envelopes[index])
+    def _fill_gap(self, gap: range, last: int, waiting: dict[int, Envelope]) -> None:
+        """Store a pack with the elements of a gap up to ``last``, or read the pack that is stored there already."""
+        location = location_in(gap, self._run.manifest.round)
+        # Elements that do not wait have failed, and another attempt follows.
+        envelopes = [waiting.get(index, NO_OUTCOME) for index in range(gap.start, last + 1)]
+        if self._write(location, envelopes):
+            self._gaps.fill(location, bytes(envelope.kind for envelope in envelopes))
         else:
-            groups.append((index, [envelopes[index]]))
-    return groups
+            self._gaps.fill(location, stored_kinds(self._run, location))
+
+    def _write(self, location: Location, envelopes: list[Envelope]) -> bool:
+        """Store a pack, unless its key exists already. Return False if it does."""
+        keys = self._run.keys
+        origin = Origin(keys.run_id, location, attempt_number(os.environ))
+        if pieces := envelopes[-1].pieces:
+            pieces = [head_of(envelopes, origin), *pieces]
+            return self._run.s3.write_large(keys.bucket, keys.output(*location), pieces)
+        return self._run.write(keys.output(*location), pack(envelopes, origin))
+
+
+def stored_kinds(run: StoredRun, location: Location) -> bytes:
+    """Return the kinds of a stored pack's outcomes. A damaged pack closes its gap."""
+    head = read_head(partial(run.read, run.keys.output(*location)), location)
+    try:
+        return Pack(head, Origin(run.keys.run_id, location)).kinds
+    except UnusableError:
+        return bytes([DAMAGED]) * location.number

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cloudknot.aws import clients
 from cloudknot.aws.s3.bucket import Bucket
+from cloudknot.aws.sdk import forks
 from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
 from cloudknot.worker.s3.range_file import RangeFile, Span, span_of
 from cloudknot.worker.s3.upload import ObjectName, Upload, encryption
@@ -65,7 +66,7 @@ class Storage:
         self.bucket_itself = Bucket(door, bucket, region, sse=sse, has_default_name=has_default_name)
         self._encryption = encryption(sse)
         self._ready = False
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
 
     def ensure_bucket(self, tags: Mapping[str, str]) -> None:
         """Create the bucket unless it exists, see `Bucket.ensure`. Further calls do nothing."""

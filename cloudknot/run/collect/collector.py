@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
+from cloudknot.aws.sdk import forks
 from cloudknot.display.terminal import at_prompt
 from cloudknot.errors import (
     CloudError,
@@ -30,6 +31,7 @@ from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.outage_timer import OutageTimer
 from cloudknot.run.collect.pack_cache import Packs, submit
 from cloudknot.run.collect.waiters import Callback, Waiters, notify, run_all
+from cloudknot.worker.wire.failure import ABSENT, DAMAGED
 from cloudknot.worker.wire.keys import Location
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloudknot")
 
-# Seconds between polls. The pause grows with the time since the first poll, by `PAUSE_SHARE`: a long job needs no quick
-# polls. So a map ends 1.5 % late on average.
+# Seconds between polls. The pause grows with the time since the first poll, by `PAUSE_SHARE`: a long job needs no
+# quick polls. So a map ends 1.5 % late on average.
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 PAUSE_SHARE = 0.03
@@ -106,10 +108,23 @@ class Collector:
         self._failed: set[int] = set()
         self._next_question = -math.inf
         self._done_packs: set[Location] = set()
+        self._damaged: dict[Location, int] = {}
+        self._make_thread_state()
+        self._outage = OutageTimer(view.cloud, clock)
+        forks.renew(self)
+
+    def _make_thread_state(self) -> None:
         self._stop, self._holds_failures = threading.Event(), threading.Event()
         self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
-        self._outage = OutageTimer(view.cloud, clock)
+
+    def after_fork(self) -> None:
+        """Be ready to start a thread of this process. The display and everything that waits stay with the parent."""
+        self._make_thread_state()
+        self.waiters.forget()
+        self.status.hide()
+        if self._future is not None:
+            self._future._done_callbacks = []  # type: ignore[attr-defined]
 
     def serve(self, future: Future[Any], futures: ElementFutures) -> None:
         """Start to collect for the future of a map and the futures of its elements."""
@@ -275,7 +290,7 @@ class Collector:
             self._grow(growing)
 
     def _ask_batch(self) -> tuple[set[int], bool]:
-        """Return the newly failed children, and whether the whole job has ended. Between questions nothing is known."""
+        """Return the newly failed children, and whether the whole job has ended; nothing between two questions."""
         if self._clock() < self._next_question:
             return set(), False
         answer = self._view.poll(self._failed)
@@ -351,12 +366,17 @@ class Collector:
                 pages = self._view.list_packs(gap)
         self._next_gap = 0
 
-    def _take_page(self, pool: ThreadPoolExecutor, page: list[tuple[Location, int]]) -> None:
+    def _take_page(self, pool: ThreadPoolExecutor, page: Sequence[tuple[Location, int]]) -> None:
         """Read the new packs of a page, and store their outcomes in the table in the order of the page."""
         new = [(pack, size) for pack, size in page if self._is_new(pack)]
         reads = [submit(pool, self._packs.kinds, pack, size) for pack, size in new]
         for (pack, size), read in zip(new, reads, strict=True):
             kinds = read.result()
+            if kinds is None:
+                # Other packs may have outcomes of the same elements, so these wait for the end of their child.
+                self._damaged[pack] = size
+                self._done_packs.add(pack)
+                continue
             self._store(pack, size, self._view.mark_outdated(pack, kinds))
             if self._table.takes(pack):
                 # The pack leaves elements pending, for example with outdated failures, and has nothing more to add.
@@ -376,7 +396,16 @@ class Collector:
         """End the pending elements of a child, because its job has ended."""
         self._table.add_ending(child, job)
         for span in self._view.spans(child):
+            self._end_with_damaged_packs(span)
             self._end(span, LOST)
+
+    def _end_with_damaged_packs(self, elements: range) -> None:
+        """End pending elements with the error of a damaged pack that may have their outcome."""
+        for pack, size in self._damaged.items():
+            start, stop = max(pack.first, elements.start), min(pack.first + pack.number, elements.stop)
+            if start < stop:
+                kinds = bytes([ABSENT]) * (start - pack.first) + bytes([DAMAGED]) * (stop - start)
+                self._store(pack, size, self._view.mark_outdated(pack, kinds))
 
     def _give_up(self, error: CloudknotError) -> None:
         """End all pending elements, and so the map, with ``error``."""

@@ -16,6 +16,7 @@ from concurrent.futures._base import PENDING as NOT_DONE
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cloudknot.aws.sdk import forks
 from cloudknot.errors import CKTimeoutError
 from cloudknot.run.collect.element_table import CANCELLED, PENDING, ElementTable
 from cloudknot.run.collect.loader import Loader, Outcome
@@ -31,7 +32,7 @@ BLOCK = 256
 # Python has one object for each int up to 256, so a position in a block takes no memory of its own.
 
 # One lock for all maps: it guards an assignment, and is not held during a download.
-_LOADING = threading.Lock()
+_LOADING = forks.renewed(threading.Lock())
 
 
 class CollectorLike(Protocol):

@@ -25,7 +25,8 @@ either. GIVEN_UP: the cloud did not answer for too long, or denied access. CANCE
 """
 
 _ENDED_BY = bytes([VALUE, *[FAILURE] * 254, PENDING])
-"""The new state by the kind of an outcome. Kind 255 (`OUTDATED`) does not count, so its element stays pending."""
+"""The new state by the kind of an outcome. Kind 255 (`ABSENT`) is none, so its element stays pending."""
+_STORED = (VALUE, FAILURE)
 _IS_PENDING = bytes([1, *[0] * 255])
 _HAS_ENDED = bytes([0, *[1] * 255])
 _IS_FAILURE = bytes(state == FAILURE for state in range(256))
@@ -68,6 +69,7 @@ class ElementTable:
         # One row for each pack, in the order of `store` calls. An element's row is the row of its pack.
         self._firsts, self._counts, self._sizes = (array("I") for _ in range(3))
         self._rounds = array("H")
+        self._first_row = 0
         self.endings: dict[int, tuple[Ending, batch.LogStream | None]] = {}
         self.given_up_with = CloudknotError("S3 does not answer.")
 
@@ -81,6 +83,8 @@ class ElementTable:
         copy._rows, copy._rounds = self._rows[:], self._rounds[:]
         copy._firsts, copy._counts, copy._sizes = self._firsts[:], self._counts[:], self._sizes[:]
         copy.pending = copy._states.count(PENDING)
+        # The packs so far are read again, for the outcomes that are pending again.
+        copy._first_row = len(copy._firsts)
         return copy
 
     def indices_without_value(self) -> array[int]:
@@ -123,7 +127,7 @@ class ElementTable:
         """Return the pack with an element's outcome, and the positions in it from ``index`` on."""
         location, size = self.pack(index)
         row, stop = self._rows[index], location.first + location.number
-        if self._rows[index:stop].count(row) < stop - index:
+        if self._rows[stop - 1] != row or self._rows[index:stop].count(row) < stop - index:
             # Where packs overlap, another pack may have the outcome of a later element.
             stop = next(later for later in range(index, stop) if self._rows[later] != row)
         return Part(location, size, range(index - location.first, stop - location.first))
@@ -145,18 +149,20 @@ class ElementTable:
     def store(self, location: Location, size: int, kinds: bytes) -> Ended:
         """End the pending elements of a pack of ``size`` bytes with outcomes of these ``kinds``.
 
-        While the map has not ended, values in the pack also replace earlier failures.
+        While the map has not ended, values in the pack also replace failures of earlier rounds.
         """
-        first, number, _ = location
+        first, number = location.first, len(kinds)
         states, pending = kinds.translate(_ENDED_BY), self._pending(first, first + number)
-        # Two attempts of one child may run at once, when Batch believes a host lost that is not. One may fail where
-        # the other does not. Once the map has ended, its future may have shown the failure, so it stays.
+        # Another session may run failed elements again. Once the map has ended, its future may have shown the failure,
+        # so it stays.
         if self.pending:
             self._replace_failures(location, size, states)
         if PENDING in states:
             pending = bytes(bool(state) and flag for state, flag in zip(states, pending, strict=True))
-        if any(pending):
-            self._add(location, size)
+        # A pack without entries closes its gap.
+        if not any(pending):
+            return first, pending
+        self._add(location, size)
         # The usual case: one assignment for the whole pack.
         if all(pending):
             self._set(slice(first, first + number), states)
@@ -167,7 +173,9 @@ class ElementTable:
         return first, pending
 
     def takes(self, pack: Location) -> bool:
-        """Return whether a pack can change a state: of a pending element, or of one that failed in another pack."""
+        """Return whether an unread pack can change a state: of a pending element, or of one that failed before."""
+        if self._was_read(pack):
+            return False
         stop = pack.first + pack.number
         if self._states.find(PENDING, pack.first, stop) >= 0:
             return True
@@ -176,9 +184,14 @@ class ElementTable:
             failed = self._states.find(FAILURE, failed + 1, stop)
         return failed >= 0
 
+    def _was_read(self, pack: Location) -> bool:
+        """Return whether the first element has its outcome from this pack. The pack may leave others pending."""
+        row = self._rows[pack.first]
+        return self._states[pack.first] in _STORED and row >= self._first_row and self.pack_at(row)[0] == pack
+
     def _replace_failures(self, location: Location, size: int, states: bytes) -> None:
         """Replace failures by the values in a pack with these new states."""
-        failed = self._states[location.first : location.first + location.number].translate(_IS_FAILURE)
+        failed = self._states[location.first : location.first + len(states)].translate(_IS_FAILURE)
         if not any(failed):
             return
         positions = [position for position, flag in enumerate(failed) if flag and states[position] == VALUE]

@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudknot.aws.batch import DESCRIBE_LIMIT, log_streams
+from cloudknot.aws.sdk import forks
 from cloudknot.errors import CloudknotError, DependencyFailedError, ElementError
 from cloudknot.run.collect.element_errors import (
     Place,
@@ -64,7 +65,7 @@ class Loader:
         self._last: tuple[int, int, Loaded | None] = -1, 0, None
         self._dependencies: dict[int, str] = {}
         self._log_urls: dict[int, str] = {}
-        self._making_list = threading.RLock()
+        self._making_list = forks.renewed(threading.RLock())
         self._list: list[Any] | None = None
 
     def outcome(self, index: int) -> tuple[Outcome, bool]:

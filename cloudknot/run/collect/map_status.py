@@ -184,6 +184,10 @@ class MapStatus:
             self.show()
             self._progress.stop()
 
+    def hide(self) -> None:
+        """Show nothing from now on."""
+        self._progress = None
+
     def resume(self) -> None:
         """Draw on the terminal again, because a wait has begun."""
         if self._progress is not None:

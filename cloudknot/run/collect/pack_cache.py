@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_table import Part
 from cloudknot.worker.wire import by_value
 from cloudknot.worker.wire.by_value import is_other
 from cloudknot.worker.wire.failure import DAMAGED
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import Pack, head_size
+from cloudknot.worker.wire.pack import Pack, head_size, needed_for_head
+from cloudknot.worker.wire.pack_order import read_head
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError, stream_head_size
 
 T = TypeVar("T")
@@ -66,13 +68,13 @@ class Loaded:
     @classmethod
     def of(cls, pack: Pack, data: bytes) -> Loaded:
         """Return the loaded form of a pack and its bytes."""
-        kinds, (begin, _) = pack.verified_kinds(), pack.span(0)
+        kinds, begin = pack.verified_kinds(), pack.begin
         # A pack of small results is mostly head, so the head is cut off. For large values, copying the rest is dearer.
         cut = begin if 4 * begin > len(data) else 0
         ends = array("I", [begin - cut])
         ends += array("I", pack.ends() if cut else map(begin.__add__, pack.ends()))
         if pack.is_stream:
-            ends[0] += stream_head_size(ends[1] - ends[0])
+            ends[-2] += stream_head_size(ends[-1] - ends[-2])
         return cls(kinds, ends, data[cut:], pack.python)
 
     @property
@@ -115,18 +117,23 @@ class Packs:
         self._store, self._room = store, room
         self._cache: OrderedDict[Location, Loaded] = OrderedDict()
         self._used = 0
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
+        forks.renew(self)
 
-    def kinds(self, location: Location, size: int) -> bytes:
+    def after_fork(self) -> None:
+        """Forget all packs: another thread of the parent may have been changing the cache."""
+        self._cache, self._used = OrderedDict(), 0
+
+    def kinds(self, location: Location, size: int) -> bytes | None:
         """Return the kinds of a new pack's outcomes. Caches the pack if there is room, else reads only its head.
 
-        Damaged outcomes have the kind `DAMAGED`.
+        Damaged outcomes have the kind `DAMAGED`. None if the whole pack is unusable, so that not even its elements are
+        known.
         """
         try:
             return self._kinds(location, size)
         except UnusableError:
-            # The elements of this pack end with the error that reading it raises. Those of other packs do not.
-            return bytes([DAMAGED]) * location.number
+            return None
 
     def _kinds(self, location: Location, size: int) -> bytes:
         with self._lock:
@@ -158,7 +165,7 @@ class Packs:
         return Loaded.of(self._store.unpack(location, data), data)
 
     def _head(self, location: Location) -> Pack:
-        return self._store.unpack(location, self._store.read(location, 0, head_size(location.number)))
+        return self._store.unpack(location, read_head(partial(self._store.read, location), location))
 
     def payload(self, location: Location, size: int, position: int) -> tuple[memoryview | BinaryIO, str]:
         """Return a payload of a pack of about ``size`` bytes, and the Python that stored it.
@@ -173,18 +180,25 @@ class Packs:
         if size <= WHOLE:
             loaded = self.loaded(location)
             return loaded.payload(position), loaded.python
-        if location.number == 1:
-            return self._open_single(location)
+        single = self._open_single(location) if position == 0 else None
+        if single is not None:
+            return single
         pack = self._head(location)
         start, end = pack.span(position)
-        if not pack.is_sealed:
-            return self._store.open(location, start, end), pack.python
+        if pack.is_stream or not pack.is_sealed:
+            return pack.stream(self._store.open(location, start, end)), pack.python
         return pack.payload(position, self._store.read(location, start, end)), pack.python
 
-    def _open_single(self, location: Location) -> tuple[BinaryIO, str]:
-        """Return the payload of a large pack with one element. One request reads its head and its payload."""
+    def _open_single(self, location: Location) -> tuple[BinaryIO, str] | None:
+        """Return the payload of a large pack with one element; None if it has more.
+
+        One request reads its head and its payload. A large value usually has a pack of its own.
+        """
         file = self._store.open(location, 0, None)
         head = file.read(head_size(1))
+        if needed_for_head(head, location) > head_size(1):
+            file.close()
+            return None
         pack = self._store.unpack(location, head)
         if not pack.is_sealed:
             # The head was shorter, so the file is read again from the start of the payload.

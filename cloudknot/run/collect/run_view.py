@@ -7,18 +7,20 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from cloudknot.aws import batch
+from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
 from cloudknot.run.submit.dependencies import failed_dependencies
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submit_job import read_record
-from cloudknot.worker.wire.failure import DAMAGED, VALUE
+from cloudknot.worker.wire.failure import ABSENT, DAMAGED, VALUE
 from cloudknot.worker.wire.keys import Location
-from cloudknot.worker.wire.pack import Origin, Pack, head_size
-from cloudknot.worker.wire.pack_order import Listed, oldest_first
+from cloudknot.worker.wire.pack import Origin, Pack
+from cloudknot.worker.wire.pack_order import Listed, read_head
 from cloudknot.worker.wire.seal import UnusableError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ ENDED = ("SUCCEEDED", "FAILED")
 STOP_POLLS, STOP_PAUSE = 80, 0.5
 READERS = 64
 """Packs that are read at the same time."""
-OUTDATED = 255
+OUTDATED = ABSENT
 """In place of the kind of a failure that does not count, because a later round runs the element again."""
 # AWS's descriptions may lag behind: a job younger than this may exist although Batch does not describe it yet.
 DESCRIBE_LAG = timedelta(minutes=5)
@@ -55,7 +57,7 @@ class RunView:
     def __init__(self, cloud: Cloud, run: Run) -> None:
         self.cloud, self.run = cloud, run
         # One lock for both, because a future that has ended is valid only for the rounds that its collector knew.
-        self.lock = threading.RLock()
+        self.lock = forks.renewed(threading.RLock())
         self.states: Mapping[str, int] = {}
         self.stopped_by_hand = False
 
@@ -87,18 +89,18 @@ class RunView:
                 self.run.rounds.add(later_round)
             return bool(newer)
 
-    def list_packs(self, element: int) -> Iterator[list[tuple[Location, int]]]:
-        """Yield pages of stored packs with their sizes, in order, from the first that may contain ``element``."""
+    def list_packs(self, element: int) -> Iterator[list[Listed]]:
+        """Yield pages of stored packs, in the order of their keys, from the first that may contain ``element``."""
         after = self.run.keys.output(self.run.rounds.first_pack_start(element), 0)
         pages = self.cloud.storage.pages(self.run.keys.outputs, after=after)
-        return oldest_first(self._listed(page) for page in pages)
+        return (listed for page in pages if (listed := self._listed(page)))
 
     def _listed(self, page: list[StoredObject]) -> list[Listed]:
         """Return the packs in a page of a listing, without foreign objects."""
         first = self.run.rounds.first
         located = ((self.run.keys.parse_output(stored.key), stored) for stored in page)
         return [
-            Listed(location, stored.size, stored.modified)
+            Listed(location, stored.size)
             for location, stored in located
             if location and location.fits(self.run.manifest.count, first.chunksize)
         ]
@@ -147,20 +149,21 @@ class RunView:
         """Return the children that own an element, one for each of its rounds."""
         return self.run.rounds.children_of(element)
 
-    def all_have_values(self) -> bool:
-        """Return whether a value is stored for every element. Reads the heads of all packs."""
-        is_missing = bytearray(b"\1") * self.run.manifest.count
+    def count_outcomes(self) -> tuple[int, int]:
+        """Return the number of elements with a stored value, and with any outcome. Reads the heads of all packs."""
+        states = bytearray(bytes([ABSENT])) * self.run.manifest.count
         with ThreadPoolExecutor(READERS, thread_name_prefix="cloudknot-fetch") as pool:
             for page in self.list_packs(0):
-                reads = [(location, submit(pool, self._kinds, location)) for location, _ in page]
+                reads = [(location, submit(pool, self.kinds, location)) for location, _ in page]
                 for location, read in reads:
-                    for position in (n for n, kind in enumerate(read.result()) if kind == VALUE):
-                        is_missing[location.first + position] = 0
-        return not any(is_missing)
+                    for index, kind in enumerate(read.result(), location.first):
+                        states[index] = min(states[index], kind)
+        return states.count(VALUE), len(states) - states.count(ABSENT)
 
-    def _kinds(self, location: Location) -> bytes:
+    def kinds(self, location: Location) -> bytes:
+        """Return the kinds of a pack's outcomes, from its head."""
         try:
-            return self.unpack(location, self.read(location, 0, head_size(location.number))).kinds
+            return self.unpack(location, read_head(partial(self.read, location), location)).kinds
         except UnusableError:
             return bytes([DAMAGED]) * location.number
 

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from itertools import compress
 from typing import Any
 
+from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_table import CANCELLED, VALUE, Ended
 
 logger = logging.getLogger("cloudknot")
 
 # `concurrent.futures` locks many futures in the order of their ids, and in this order the futures of two maps may
 # alternate. With a lock for each map, two threads could wait for each other.
-LOCK = threading.RLock()
+LOCK = forks.hold_during_fork(threading.RLock())
 """The lock of the tables and futures of all maps."""
 Callback = Callable[[Any], object]
 
@@ -28,7 +29,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -37,6 +38,10 @@ class Calls:
         """Add to the count, or subtract from it."""
         with self._lock:
             self._count += number
+
+    def forget(self) -> None:
+        """Set the count to 0."""
+        self._count = 0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -74,6 +79,13 @@ class Waiters:
         self.callbacks: dict[int, list[Callback]] = {}
         self._listeners: dict[int, deque[Ended]] = {}
         self._collect: Callable[[], None] = _collect_nothing
+
+    def forget(self) -> None:
+        """Drop everything that waits in the parent of a forked process. The parent's callbacks run only there."""
+        self.calls.forget()
+        self.callbacks.clear()
+        self.of_map.clear()
+        self.of_elements.forget()
 
     def __bool__(self) -> bool:
         """Return whether anything waits, so that the interpreter must not end."""
@@ -130,6 +142,11 @@ class ElementWaiters:
 
     def __bool__(self) -> bool:
         return bool(self._flags)
+
+    def forget(self) -> None:
+        """Drop all waiters."""
+        self._flags.clear()
+        self._numbers.clear()
 
     def list_for(self, index: int) -> _WaiterList:
         """Return an object that looks like the list of waiters of one element."""

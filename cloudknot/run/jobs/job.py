@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
+from cloudknot.aws.sdk import forks
 from cloudknot.display.progress import Progress, progress_line
 from cloudknot.errors import JobRunningError, ResourceDoesNotExistException, refuse
 from cloudknot.options.choices import MapOptions, RetryOptions
@@ -70,7 +71,7 @@ class BatchJob:
         self._stored_record: Record | None = None
         self._program: Program | None = None
         self._target: Target | None = None
-        self._opening = threading.Lock()
+        self._opening = forks.renewed(threading.Lock())
         self._opened: tuple[RunView, Retry] | None = None
         self._collection: Collection | None = None
         self._is_new = False
@@ -202,10 +203,12 @@ class BatchJob:
         # Only success is final, and remembered: a retry can still change a failure.
         if self._last_status is None:
             view = self._view
-            stored = sum(location.number for page in view.list_packs(0) for location, _ in page)
-            has_all_outcomes = stored >= self.manifest.count
-            # A listing counts outcomes, and failures are outcomes too. Only the heads of the packs distinguish them.
-            if not (has_all_outcomes and view.all_have_values()):
+            count = self.manifest.count
+            # A listing shows the most outcomes that there can be. Only the heads of the packs count them.
+            most = sum(location.number for page in view.list_packs(0) for location, _ in page)
+            values, outcomes = view.count_outcomes() if most >= count else (0, 0)
+            has_all_outcomes = outcomes == count
+            if values < count:
                 return "SUBMITTED" if view.live_jobs() else "FAILED" if has_all_outcomes else FORGOTTEN
             self._last_status = "SUCCEEDED"
         return self._last_status

@@ -62,7 +62,7 @@ def _waitable_job_ids(job: BatchJob) -> list[str]:
     remembered = {*view.live_job_ids(), *(description["jobId"] for description in view.describe_jobs())}
     forgotten = [job_id for job_id in job.job_ids if job_id not in remembered]
     # Batch refuses a dependency on a job that it has forgotten. A successful one has ended, and can be left out.
-    if forgotten and not view.all_have_values():
+    if forgotten and view.count_outcomes()[0] < view.run.manifest.count:
         refuse(
             problem=f"depends_on has the job {forgotten[0]}, which ended without a result for some elements.",
             cause="AWS Batch forgets a job some days after its end, and can no longer wait for this one.",

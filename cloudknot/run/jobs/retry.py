@@ -18,11 +18,22 @@ from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.options.validators import MAX_GROWTH
+from cloudknot.run.collect.element_table import FAILURE
 from cloudknot.run.collect.job_failures import Ending, ending, out_of_memory
 from cloudknot.run.collect.run_view import ENDED, STOP_PAUSE, STOP_POLLS, RunView
+from cloudknot.run.jobs.closing import close_gaps
 from cloudknot.run.submit.dependencies import refuse_too_many
 from cloudknot.run.submit.overrides import with_overrides
-from cloudknot.run.submit.rounds import Round, Rounds, Run, StoredChoices, open_run, round_manifest, store_elements
+from cloudknot.run.submit.rounds import (
+    Round,
+    Rounds,
+    Run,
+    StoredChoices,
+    claimed_round,
+    open_run,
+    round_manifest,
+    store_elements,
+)
 from cloudknot.run.submit.stored_documents import parse_fields, parse_manifest
 from cloudknot.run.submit.stored_runs import discard_run, read_manifest
 from cloudknot.run.submit.submit_job import (
@@ -99,24 +110,34 @@ class Retry:
         self._grown_choices: Choices | None = None
 
     def submit(self, table: ElementTable, changes: Mapping[str, int | None], chunksize: int | None) -> None:
-        """Submit the elements without a value, with the previous choices as ``changes`` modifies them."""
+        """Submit the elements without a value, with the previous choices as ``changes`` modifies them.
+
+        Submits nothing if all of them have a value by now.
+        """
         with self._view.lock:
             failed = table.indices_without_value()
+            without_outcome = [index for index in failed if table.state(index) != FAILURE]
             choices = self._default_choices(table).changed(changes)
             if chunksize is None and table.any_died():
                 chunksize = chunk_after_death(self._run.rounds, len(failed))
-            self._start(failed, choices, chunksize, self._live_jobs_of_source())
+            self._start(failed, without_outcome, choices, chunksize, self._live_jobs_of_source())
             # From now on memory may grow here, because this session has submitted a round itself.
             self._may_grow = True
 
     def _start(
         self,
         elements: Sequence[int],
+        without_outcome: Sequence[int],
         choices: Choices,
         chunksize: int | None = None,
         depends_on: Sequence[str] = (),
     ) -> None:
         rounds = self._run.rounds
+        # An attempt that Batch believes lost may have stored a value since, and so may the job of a void claim.
+        values = close_gaps(self._view, without_outcome, void_rounds(self._view.cloud, rounds))
+        elements = [index for index in elements if index not in values]
+        if not elements:
+            return
         rounds.add(start_round(self._view.cloud, rounds, elements, choices, chunksize, depends_on))
 
     def _default_choices(self, table: ElementTable) -> Choices:
@@ -174,7 +195,7 @@ class Retry:
                 return
             subject = "1 element" if len(elements) == 1 else f"{len(elements):,} elements"
             logger.warning("Out of memory: %s will run again with %s MiB.", subject, choices.overrides.memory)
-            self._start(elements, choices)
+            self._start(elements, elements, choices)
 
     def growth_fix(self, end: Ending) -> str:
         """Return the fix for a job that ran out of memory, where ``memory_growth`` changes it; else empty."""
@@ -205,9 +226,7 @@ def start_round(
 
     Parameters
     ----------
-    cloud : Cloud
-    rounds : Rounds
-        All rounds of the run so far.
+    cloud, rounds : Cloud, Rounds
     elements : sequence of int
         Sorted indices of the elements.
     choices : Choices
@@ -279,7 +298,8 @@ def _claim_round(
     keys, previous = newest.submission.keys, newest.submission.manifest
     # Only for its error: a deleted run must not get a new round.
     read_manifest(cloud, keys, rounds.first.submitted_ids[0])
-    number = _free_number(cloud, keys, newest.number)
+    # The manifest of a void claim is still stored, so its number is skipped.
+    number = max([newest.number, *_void_claims(cloud, keys, newest.number)]) + 1
     size = chunk_of_retry(rounds, count, chunksize)
     manifest = round_manifest(previous, number, count, size, choices.overrides.retries)
     tags = newest.stored_choices.get("tags") or {}
@@ -371,22 +391,29 @@ def grown(choices: Choices, factor: float, memory: int | None) -> Choices | None
     return choices.changed({"memory": more}, base) if more > memory else None
 
 
-def _free_number(cloud: Cloud, keys: RunKeys, newest: int) -> int:
-    """Return the number for a new round, after the claims of dead sessions became void.
+def void_rounds(cloud: Cloud, rounds: Rounds) -> list[Round]:
+    """Return the rounds after the newest one whose claims are void, and that may have had a job for a moment.
 
     Raises
     ------
     JobRunningError
         Another session is submitting the next round, or has submitted it.
     """
-    number = newest
-    for claimed in sorted(filter(None, map(keys.round_of, cloud.storage.keys(keys.rounds)))):
-        if claimed > newest:
-            if not _is_void(cloud, keys, claimed):
-                raise _claimed_elsewhere(keys)
-            # The manifest of a void claim is still stored, so its number is skipped.
-            number = claimed
-    return number + 1
+    newest = rounds.newest
+    keys = newest.submission.keys
+    claimed = (claimed_round(cloud, keys, number) for number in _void_claims(cloud, keys, newest.number))
+    # A session stores the elements, then looks whether its claim is void, and then submits. So without elements here,
+    # after the claim became void, there will be no job.
+    return [round for round in claimed if round is not None]
+
+
+def _void_claims(cloud: Cloud, keys: RunKeys, newest: int) -> list[int]:
+    """Return the numbers of the claimed rounds after ``newest``, after the claims of dead sessions became void."""
+    numbers = sorted(filter(None, map(keys.round_of, cloud.storage.keys(keys.rounds))))
+    claimed = [number for number in numbers if number > newest]
+    if not all(_is_void(cloud, keys, number) for number in claimed):
+        raise _claimed_elsewhere(keys)
+    return claimed
 
 
 def _is_void(cloud: Cloud, keys: RunKeys, number: int) -> bool:

@@ -21,7 +21,7 @@ from cloudknot.run.submit.stored_runs import read_manifest
 from cloudknot.run.submit.submit_job import Submission, read_record
 from cloudknot.worker.wire.input_index import pack_entry, pack_old_entries, unpack_entries
 from cloudknot.worker.wire.keys import RunKeys
-from cloudknot.worker.wire.manifest import Manifest, Record, todo_seed
+from cloudknot.worker.wire.manifest import Manifest, Record, submission_record, todo_seed
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError
 
 if TYPE_CHECKING:
@@ -294,6 +294,17 @@ def _read_round(cloud: Cloud, keys: RunKeys, number: int, start: int) -> Round |
         return None
     elements = _read_elements(cloud, submission)
     return Round(submission, elements, start, record, parse_fields(cloud.storage, key, stored))
+
+
+def claimed_round(cloud: Cloud, keys: RunKeys, number: int) -> Round | None:
+    """Return a round that a session has claimed without submitting it; None if it has not stored the elements."""
+    key = keys.round(number)
+    # An unreadable claim never had a job. Without its manifest, the session has given up the claim.
+    with suppress(StoredDataError, ResourceDoesNotExistException):
+        submission = Submission(keys, parse_manifest(cloud.storage, key, cloud.storage.get(key)), number)
+        nothing = submission_record(keys.job_name(number), submission.manifest, [])
+        return Round(submission, _read_elements(cloud, submission), 0, nothing, {})
+    return None
 
 
 def round_manifest(manifest: Manifest, number: int, elements: int, chunksize: int, retries: int | None) -> Manifest:

@@ -136,20 +136,23 @@ class S3:
     def _body(self, bucket: str, key: str, span: Span) -> StreamingBody:
         return self.client.get_object(Bucket=bucket, Key=key, **span)["Body"]
 
-    def write(self, bucket: str, key: str, body: bytes) -> None:
-        """Store an object, unless its key exists already."""
-        # An attempt may still run although Batch believes that its host is lost, beside the next attempt. The first
-        # result stays, because a session may have read it. A retry after a lost answer finds its own object.
+    def write(self, bucket: str, key: str, body: bytes) -> bool:
+        """Store an object, unless its key exists already. Return False if it does.
+
+        After a lost answer, the existing object may be this one.
+        """
         headers = {"x-amz-server-side-encryption": self.sse} if self.sse else {}
         if self.plain.put(bucket, key, body, {**headers, "If-None-Match": "*"}):
-            return
+            return True
         try:
             self._persistent.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **encryption(self.sse))
         except ClientError as error:
             if code_of(error) != PRECONDITION_FAILED:
                 raise
+            return False
+        return True
 
-    def write_large(self, bucket: str, key: str, pieces: Pieces) -> None:
+    def write_large(self, bucket: str, key: str, pieces: Pieces) -> bool:
         """Store an object as `write` does, in parts. Only one part is in memory besides the pieces."""
         name: ObjectName = {"Bucket": bucket, "Key": key}
         try:
@@ -159,6 +162,8 @@ class S3:
         except ClientError as error:
             if code_of(error) != PRECONDITION_FAILED:
                 raise
+            return False
+        return not upload.kept_other
 
     def load(
         self, bucket: str, key: str, start: int, end: int, unpickle: Callable[[BinaryIO], object] = buffers.load

@@ -74,6 +74,13 @@ class Upload:
     parallel : int
         Number of parts that are sent at the same time, each by a thread. With 1, the writing thread sends them itself,
         and no more than one part is in memory.
+
+    Attributes
+    ----------
+    size : int
+        Bytes written so far.
+    kept_other : bool
+        Whether the key holds an object of another writer although no request was refused. Only with ``only_new``.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Upload:
         self._sent: list[CompletedPartTypeDef] = []
         self._sending: deque[Future[CompletedPartTypeDef]] = deque()
         self.size = 0
+        self.kept_other = False
 
     def __enter__(self) -> Upload:
         return self
@@ -156,6 +164,7 @@ class Upload:
     def _is_stored(self) -> bool:
         """Return whether this upload's object is stored. With ``only_new``, any object of the name will do."""
         stored = self._stored_size()
+        self.kept_other = bool(self._condition) and stored != self.size
         # With the condition, another attempt may have stored an object of another size first, and that one stays.
         return stored is not None and (bool(self._condition) or stored == self.size)
 

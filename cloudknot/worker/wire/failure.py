@@ -18,6 +18,8 @@ VALUE, RAISED, EXITED, UNPICKLABLE, NOT_LOADED, NO_INPUT, UNREADABLE = range(7)
 """The kinds. UNREADABLE: the stored input is damaged, or does not suit the job's Python."""
 DAMAGED = 254
 """In place of the kind of an outcome that is stored, but damaged. It is never stored."""
+ABSENT = 255
+"""In place of a kind: a pack has an entry for the element, but no outcome. Another attempt may store one."""
 
 
 @dataclass(frozen=True)

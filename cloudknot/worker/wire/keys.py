@@ -11,7 +11,7 @@ The client makes the run id before it submits. All objects of the run lie under 
                                    round.1.json       the manifest of the first retry; then 2, 3, ...
                                    todo.1             the elements of that round
                                    submission.1.json  its Batch job
-                                   outputs/000000000-250   a pack: the outcomes of 250 elements from element 0
+                                   outputs/000000000-250   a pack: outcomes of some of the 250 elements from element 0
                                    outputs/000000007-1.1   the outcome of element 7 in round 1
                                    failures/<job id>/1     a failed first attempt, if another one follows
     cloudknot.jobs/<knot>/shared/<digest>/object      keyword arguments of all elements, for any number of runs
@@ -34,7 +34,10 @@ SHARED_OBJECT = "object"
 
 
 class Location(NamedTuple):
-    """The position of a pack: its first element, the number of elements, and the round that stored it (0: the map)."""
+    """The position of a pack: its first element, the size of its gap, and the round that stored it (0: the map).
+
+    The pack has at most as many entries as its gap has elements, see `pack_order`.
+    """
 
     first: int
     number: int
@@ -151,8 +154,9 @@ class RunKeys:
         return f"{self.prefix}/outputs/"
 
     def output(self, first: int, count: int, round: int = 0) -> str:
-        """Return the key of a pack with elements ``first`` to ``first + count - 1``, stored in a round."""
-        # The key names the elements, so a listing shows all stored outcomes, to the collector and to a later attempt.
+        """Return the key of a pack for the gap of elements ``first`` to ``first + count - 1``, stored in a round."""
+        # The key names the gap, not the elements of the pack, so that two attempts meet under one key. A listing still
+        # shows where outcomes can be, to the collector and to a later attempt.
         # Nine digits, so that S3 lists packs in the order of their elements.
         return f"{self.outputs}{first:09d}-{count}{f'.{round}' if round else ''}"
 

@@ -1,9 +1,9 @@
 """The pack: the envelopes of consecutive elements in one object, and its binary format.
 
 A pack is a header, one entry of fixed size for each element, and the payloads one after the other. The header names
-the run, the elements, the round, the attempt and the Python that stored it. Header and entries have one checksum. Each
-entry has the checksum of its payload, so a range request can read one result. A single large payload has a table
-before it instead, see `seal`.
+the run, the gap and the number of entries, the round, the attempt and the Python that stored it. Header and entries
+have one checksum. Each entry has the checksum of its payload, so a range request can read one result. A single large
+payload, which is the last one, has a table before it instead, see `seal`.
 Client and worker both import this module. It does no I/O and imports only the standard library.
 """
 
@@ -21,7 +21,7 @@ from zlib import crc32
 
 from .buffers import Pieces, size_of
 from .by_value import PYTHON
-from .failure import DAMAGED, UNREADABLE, VALUE
+from .failure import ABSENT, DAMAGED, UNREADABLE, VALUE
 from .keys import Location
 from .seal import (
     CHECKSUM,
@@ -38,8 +38,11 @@ from .seal import (
     verified,
 )
 
-# Magic, format, Python, attempt, round, first element, number of elements, run, checksum of all payloads.
-_HEADER = struct.Struct("<6sBBBxHIQI40sI")
+# Magic, format, Python, attempt, round, first element, size of the gap, number of entries, run, checksum of all
+# payloads.
+_HEADER = struct.Struct("<6sBBBxHIQII40sI")
+_COUNT = 8
+"""Position of the number of entries among the members of the header."""
 _CHECKSUM = struct.Struct("<I")
 # The checksum is in bytes that format 1 left empty. An entry is a whole number of words of 8 bytes, so that
 # `Pack.ends` can read it as an array.
@@ -94,12 +97,16 @@ class Origin:
     attempt: int = 0
 
 
+NO_OUTCOME = Envelope(ABSENT, b"", 0.0, 0.0, 0)
+"""The entry of an element that failed in this attempt, if another attempt follows."""
+
+
 def pack(envelopes: Iterable[Envelope], origin: Origin) -> bytes:
     """Return the pack of the envelopes of consecutive elements."""
     # All entries come before the payloads, so that a short read shows which elements failed and how long they took.
     items = list(envelopes)
-    if len(items) == 1 and len(items[0].payload) > LARGE - CHECKSUM:
-        return head_of(items[0], origin, [items[0].payload]) + items[0].payload
+    if items and len(items[-1].payload) > LARGE - CHECKSUM and not any(item.payload for item in items[:-1]):
+        return head_of(items, origin, [items[-1].payload]) + items[-1].payload
     ends = accumulate(len(item.payload) for item in items)
     entries = b"".join(
         _ENTRY.pack(e.kind, crc32(e.payload), e.wall, e.cpu, e.peak, end) for e, end in zip(items, ends, strict=True)
@@ -115,7 +122,7 @@ def _header(origin: Origin, entries: bytes, all_payloads: int) -> bytes:
         raise ValueError(f"The run id {origin.run_id!r} is longer than 40 bytes.")
     python = map(int, PYTHON.split("."))
     place = min(origin.attempt, 0xFFFF), location.round, location.first, location.number
-    header = _HEADER.pack(_MAGIC, FORMAT, *python, *place, run_id, all_payloads)
+    header = _HEADER.pack(_MAGIC, FORMAT, *python, *place, len(entries) // _ENTRY.size, run_id, all_payloads)
     return header + _CHECKSUM.pack(crc32(entries, crc32(header)))
 
 
@@ -124,25 +131,38 @@ def head_size(count: int) -> int:
     return _BEGIN + count * _ENTRY.size
 
 
+def needed_for_head(begin: bytes, location: Location) -> int:
+    """Return the bytes of the head of the pack that begins with these bytes. Damaged bytes give another number."""
+    count = (
+        _HEADER.unpack_from(begin)[_COUNT] if begin.startswith(_MAGIC) and len(begin) >= _BEGIN else location.number
+    )
+    return head_size(min(count, location.number))
+
+
 def wall_seconds(head: bytes) -> list[float]:
     """Return the wall seconds of the values in the first bytes of a pack. Damaged bytes give other times."""
     begin = _OLD_HEADER.size if head.startswith(_OLD_MAGIC) else _BEGIN
     complete = max(0, len(head) - begin) // _ENTRY.size
+    # The bytes may go beyond the head.
+    if head.startswith(_MAGIC) and complete:
+        complete = min(complete, _HEADER.unpack_from(head)[_COUNT])
     entries = memoryview(head)[begin : begin + complete * _ENTRY.size]
     walls = [wall for kind, _, wall, *_ in _ENTRY.iter_unpack(entries) if kind == VALUE]
     return [wall for wall in walls if 0 <= wall < math.inf]
 
 
-def head_of(envelope: Envelope, origin: Origin, pieces: Pieces = ()) -> bytes:
-    """Return the bytes of a pack with one envelope, to store before its pieces."""
+def head_of(envelopes: Sequence[Envelope], origin: Origin, pieces: Pieces = ()) -> bytes:
+    """Return the bytes of a pack to store before the pieces of its last envelope. The others have no payload."""
+    envelope = envelopes[-1]
     pieces = pieces or envelope.pieces
     large = size_of(pieces) > LARGE - CHECKSUM
     table = stream_head(pieces, 0) if large else b""
     proof = crc32(table) if large else checksum(pieces)
     size = len(table) + size_of(pieces)
-    entry = _ENTRY.pack(envelope.kind, proof, envelope.wall, envelope.cpu, envelope.peak, size)
+    entries = [_ENTRY.pack(e.kind, 0, e.wall, e.cpu, e.peak, 0) for e in envelopes[:-1]]
+    entries.append(_ENTRY.pack(envelope.kind, proof, envelope.wall, envelope.cpu, envelope.peak, size))
     # The blocks of a large payload have checksums, so all payloads together need none.
-    return _header(origin, entry, 0 if large else proof) + entry + table
+    return _header(origin, b"".join(entries), 0 if large else proof) + b"".join(entries) + table
 
 
 class Pack(Sequence[Envelope]):
@@ -174,14 +194,16 @@ class Pack(Sequence[Envelope]):
 
     def __init__(self, data: bytes, origin: Origin, version: int = FORMAT) -> None:
         self._data, self.is_sealed = data, not data.startswith(_OLD_MAGIC)
-        self._count = origin.location.number
         self._begin = _BEGIN if self.is_sealed else _OLD_HEADER.size
-        self._payloads = self._begin + self._count * _ENTRY.size
         self.python, self.attempt, self._all_payloads = "", 0, 0
+        self._set_count(origin.location.number)
         if self.is_sealed:
             self._read_header(origin)
         else:
             self._read_old_header(version)
+
+    def _set_count(self, count: int) -> None:
+        self._count, self._payloads = count, self._begin + count * _ENTRY.size
 
     def _read_header(self, origin: Origin) -> None:
         data, location = self._data, origin.location
@@ -189,13 +211,14 @@ class Pack(Sequence[Envelope]):
             raise DamagedError("it is not a pack of cloudknot results" if data else TOO_SHORT)
         if len(data) < _BEGIN:
             raise DamagedError(TOO_SHORT)
-        _, version, major, minor, self.attempt, *place, run_id, self._all_payloads = _HEADER.unpack_from(data)
+        _, version, major, minor, self.attempt, *place, count, run_id, self._all_payloads = _HEADER.unpack_from(data)
         if version > FORMAT:
             raise NewerFormatError(version)
         if (run := run_id.rstrip(b"\0").decode(errors="replace")) != origin.run_id:
             raise DamagedError(f"it belongs to the run {run}")
-        if place != [location.round, location.first, location.number]:
+        if place != [location.round, location.first, location.number] or count > location.number:
             raise DamagedError("it belongs to other elements")
+        self._set_count(count)
         if len(data) < self._payloads:
             raise DamagedError(TOO_SHORT)
         (stored,) = _CHECKSUM.unpack_from(data, _HEADER.size)
@@ -223,7 +246,7 @@ class Pack(Sequence[Envelope]):
         """Return the kinds, with `DAMAGED` for each damaged payload. The data must be the whole pack."""
         payloads = memoryview(self._data)[self._payloads :]
         # The usual case: one checksum for all payloads, since millions of small ones would take longer.
-        if self.is_sealed and self._count > 1 and crc32(payloads) == self._all_payloads:
+        if self.is_sealed and self._count > 1 and not self.is_stream and crc32(payloads) == self._all_payloads:
             return self.kinds
         kinds = bytearray(self.kinds)
         for position in range(self._count):
@@ -232,6 +255,11 @@ class Pack(Sequence[Envelope]):
             except DamagedError:
                 kinds[position] = DAMAGED
         return bytes(kinds)
+
+    @property
+    def begin(self) -> int:
+        """The start of the first record."""
+        return self._payloads
 
     def span(self, position: int) -> tuple[int, int]:
         """Return the start and the end of a record in the pack."""
@@ -243,8 +271,8 @@ class Pack(Sequence[Envelope]):
         view, (start, end) = memoryview(record), self.span(position)
         if len(view) != end - start:
             raise DamagedError(TOO_SHORT)
-        if self.is_stream:
-            self._check(view[: stream_head_size(len(view))], 0)
+        if self.is_stream and position == self._count - 1:
+            self._check(view[: stream_head_size(len(view))], position)
             return unsealed(view, 0)
         if self.is_sealed:
             self._check(view, position)
@@ -256,15 +284,17 @@ class Pack(Sequence[Envelope]):
 
     @property
     def is_stream(self) -> bool:
-        """Whether the pack has a single large payload with a table before it."""
-        return self.is_sealed and self._count == 1 and self._entry(0)[-1] > LARGE
+        """Whether the pack has a single large payload, that of its last entry, with a table before it."""
+        if not (self.is_sealed and self._count and self._entry(self._count - 1)[-1] > LARGE):
+            return False
+        return self._count == 1 or self._entry(self._count - 2)[-1] == 0
 
     def stream(self, file: BinaryIO) -> BinaryIO:
-        """Return the payload of the only envelope as a file that compares checksums while it is read.
+        """Return the only payload as a file that compares checksums while it is read.
 
         ``file`` is at the start of the record.
         """
-        return verified(file, self._entry(0)[-1], 0) if self.is_stream else file
+        return verified(file, self._entry(self._count - 1)[-1], 0) if self.is_stream else file
 
     def ends(self) -> array[int]:
         """Return the end of each record, counted from the start of the first one."""

@@ -1,17 +1,19 @@
 """Client and worker read everything that the other writes: packs, failures, manifests and keys."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudknot.run.collect.pack_cache import Loaded
 from cloudknot.worker.wire.container import child_index
-from cloudknot.worker.wire.failure import RAISED, Failure
+from cloudknot.worker.wire.failure import ABSENT, DAMAGED, RAISED, Failure
 from cloudknot.worker.wire.keys import Location, RunKeys
 from cloudknot.worker.wire.manifest import Manifest
-from cloudknot.worker.wire.pack import Envelope, Origin, Pack, pack
-from cloudknot.worker.wire.seal import DamagedError
+from cloudknot.worker.wire.pack import NO_OUTCOME, Envelope, Origin, Pack, head_of, pack
+from cloudknot.worker.wire.seal import LARGE, DamagedError
 
 envelopes = st.builds(
     Envelope,
@@ -45,6 +47,28 @@ def test_pack_supports_index_and_slice():
     assert stored[1:3] == items[1:3]
     with pytest.raises(IndexError):
         stored[5]
+
+
+def test_pack_has_at_most_as_many_entries_as_its_gap():
+    items, origin = [Envelope(0, b"x", 1, 1, 1)] * 4, Origin("r1", Location(3, 4))
+    for number in range(5):
+        assert list(Pack(pack(items[:number], origin), origin)) == items[:number]
+    with pytest.raises(DamagedError, match="other elements"):
+        Pack(pack([*items, *items], origin), origin)
+
+
+def test_large_payload_follows_entries_without_outcome():
+    value, origin = b"x" * (LARGE + 1000), Origin("r1", Location(3, 10))
+    envelopes = [NO_OUTCOME, NO_OUTCOME, Envelope(0, b"", 1, 1, 1, (value[:100], value[100:]))]
+    data = head_of(envelopes, origin) + value
+    stored = Pack(data, origin)
+    assert (stored.is_stream, stored.verified_kinds()) == (True, bytes([ABSENT, ABSENT, 0]))
+    assert stored.payload(2, data[slice(*stored.span(2))]) == value
+    assert stored.stream(io.BytesIO(data[stored.begin :])).read() == value
+    assert Loaded.of(stored, data).payload(2) == value
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    assert Pack(bytes(damaged), origin).verified_kinds() == bytes([ABSENT, ABSENT, DAMAGED])
 
 
 def test_pack_refuses_other_data():

@@ -118,13 +118,13 @@ def test_pending_element_refuses_cancel_and_is_never_running(submit):
     assert future.result(LONG) == [1, 4, 9]
 
 
-def test_value_of_concurrent_attempt_replaces_failure(submit):
-    """The collector sees the attempt with the failed element first."""
+def test_value_of_retry_by_another_session_replaces_failure(submit):
+    """The collector sees the round with the failed element first."""
     job, future = submit(inputs=[1, 2, 3], chunksize=3)
     good, bad = run_element(square, lambda: 1, False), run_element(len, lambda: 1, False)
     job.store(Location(0, 2), bad, good)
     assert isinstance(future[0].exception(LONG), TypeError)
-    job.store(Location(0, 1), good)
+    job.store(Location(0, 1, 1), good)
     until(lambda: future[0].exception() is None)
     reads = job.reads
     polls = job.polls
