@@ -8,6 +8,7 @@ from cloudknot.local.iam.accesses import Names, accesses, s3_accesses
 from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.policy import Access, decide, parse
 
+LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:"
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
 NAMES = Names("123456789012", "us-east-1", lambda kind, name: f"arn:aws:iam::123456789012:role/existing/{name}")
 
@@ -148,6 +149,33 @@ class TestAccesses:
         assert needed("iam", "DeleteRole", RoleName="r") == [
             ("iam:DeleteRole", "arn:aws:iam::123456789012:role/existing/r")
         ]
+
+    @pytest.mark.parametrize("operation", ["CreateRole", "PutRolePermissionsBoundary"])
+    def test_boundary_in_request_becomes_condition_key(self, operation):
+        arguments = {"RoleName": "r", "PermissionsBoundary": "of-request"}
+        (access,) = accesses(Call("iam", operation, arguments), NAMES, {})
+        assert access.context["iam:permissionsboundary"] == ("of-request",)
+
+    @pytest.mark.parametrize(
+        "operation",
+        ["AttachRolePolicy", "DetachRolePolicy", "PutRolePolicy", "DeleteRolePolicy", "DeleteRolePermissionsBoundary"],
+    )
+    def test_boundary_of_role_becomes_condition_key_whatever_the_request_says(self, operation):
+        arguments = {"RoleName": "r", "PermissionsBoundary": "of-request", "PolicyArn": "p"}
+        (access,) = accesses(Call("iam", operation, arguments), NAMES, {})
+        assert access.context["iam:permissionsboundary"] == (NAMES.find("boundary", "r"),)
+        (without,) = accesses(Call("iam", operation, arguments), Names("1", "us-east-1", lambda kind, name: ""), {})
+        assert "iam:permissionsboundary" not in without.context
+
+    def test_stack_with_role_needs_pass_role(self):
+        assert needed("cloudformation", "CreateStack", StackName="s", RoleARN="arn:aws:iam::1:role/r") == [
+            ("cloudformation:CreateStack", "arn:aws:cloudformation:us-east-1:123456789012:stack/s/*"),
+            ("iam:PassRole", "arn:aws:iam::1:role/r"),
+        ]
+
+    def test_log_group_of_request_is_name_or_identifier(self):
+        for arguments in ({"logGroupName": "g"}, {"logGroupIdentifier": "g"}, {"logGroupIdentifier": f"{LOGS}g"}):
+            assert needed("logs", "GetDataProtectionPolicy", **arguments)[0][1] == f"{LOGS}g:log-stream:"
 
     def test_tags_of_new_resource_become_condition_keys(self):
         form = {"TagSpecification.1.Tag.1.Key": "Lab", "TagSpecification.1.Tag.1.Value": "7", "VpcId": "vpc-1"}
