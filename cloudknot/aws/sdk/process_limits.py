@@ -6,8 +6,10 @@ import os
 
 from cloudknot.errors import CloudknotConfigurationError
 
-OPEN_FILES = 256
-"""Open files that a session may need: its connections, and the files of the user's own code."""
+OPEN_FILES = 128
+"""Open files that a session needs at least: up to 64 connections, and the files of the user's own code."""
+FEW = 256
+"""A limit of open files below which more are allowed. It is the default of macOS."""
 PLENTY = 1024
 """Open files to allow if possible. Programs that use ``select`` cannot watch more."""
 SESSION_TASKS = 16
@@ -47,7 +49,7 @@ def check_limits(tasks: int = SESSION_TASKS) -> None:
 def _allow_open_files(soft: int, hard: int) -> None:
     import resource
 
-    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
+    if soft == resource.RLIM_INFINITY or soft >= FEW:
         return
     is_free = hard == resource.RLIM_INFINITY
     if not is_free and hard < OPEN_FILES:
