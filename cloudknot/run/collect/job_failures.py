@@ -90,8 +90,22 @@ WORDINGS: tuple[Wording, ...] = (
         "Call retry_failed() for that map first, then future.retry_failed().",
     ),
 )
-FULL_DISK = "No space left on device"
-"""A part of the reason for a job on a machine with a full disk."""
+# By parts of the reasons for jobs whose machine could not store data. Their ``kind`` depends on the moment.
+SHORTAGES: tuple[Wording, ...] = (
+    Wording(
+        "No space left on device",
+        WorkerDiedError,
+        "has no result, because a disk of the machine that runs the jobs is full.",
+        "Free space on that disk, then run the element again: future.retry_failed().",
+    ),
+    Wording(
+        "Too many open files",
+        WorkerDiedError,
+        "has no result, because the machine that runs the jobs has as many open files as it may have.",
+        "Raise its limit (`ulimit -n 65536` before the start of the cloud), then run the element again: "
+        "future.retry_failed().",
+    ),
+)
 # By parts of AWS's reasons: the queue writes "Canceled by JobStateTimeLimit action due to reason: " before most.
 STUCK: tuple[Wording, ...] = (
     Wording(
@@ -231,10 +245,9 @@ def _classify(job: batch.Job, exit_code: int | None, reasons: list[str]) -> tupl
     # Before AWS's wordings: an attempt that is stopped also has an exit code, and often 137.
     if job.get("isTerminated") or job.get("isCancelled"):
         return JobCancelledError, "was stopped before it had a result.", RUN_AGAIN
-    if any(FULL_DISK in reason for reason in reasons):
-        kind = TaskStartError if exit_code is None else WorkerDiedError
-        problem = "has no result, because a disk of the machine that runs the jobs is full."
-        return kind, problem, "Free space on that disk, then run the element again: future.retry_failed()."
+    shortage = next((wording for wording in SHORTAGES if any(wording.reason in reason for reason in reasons)), None)
+    if shortage is not None:
+        return TaskStartError if exit_code is None else shortage.kind, shortage.problem, shortage.fix
     for wording in WORDINGS:
         if any(reason.startswith(wording.reason) for reason in reasons):
             return _from_wording(wording, job)

@@ -61,6 +61,11 @@ CASES = {
         errors.TaskStartError,
         r"has no result, because a disk of the machine .* is full\. .*Free space on that disk",
     ),
+    "too many open files": (
+        failed(attempt(1, "Too many open files in the embedded cloud")),
+        errors.WorkerDiedError,
+        r"has no result, because the machine .* open files .*ulimit -n",
+    ),
     "killed, reason unknown": (failed(attempt(137)), errors.WorkerDiedError, "exit code 137 .SIGKILL"),
     "segmentation fault": (failed(attempt(139)), errors.WorkerDiedError, "signal 11"),
     "the process ended itself": (failed(attempt(9)), errors.WorkerDiedError, "exit code 9"),
