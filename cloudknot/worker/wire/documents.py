@@ -14,12 +14,15 @@ from zlib import crc32
 
 from .seal import FORMAT, TOO_SHORT, WRONG_CHECKSUM, DamagedError, NewerFormatError, seed_of
 
+# The first names, in order of the alphabet, of manifests and records in format 1.
+_OLD_STARTS = (b'{"attempts": ', b'{"job_definition": ')
 _TAIL = re.compile(rb', "checksum": "([0-9a-f]{8})"\}\Z')
 
 
 def to_document(fields: Mapping[str, object], key: str) -> bytes:
     """Return the stored form of a document for the object ``key``."""
-    body = json.dumps(dict(fields), sort_keys=True).encode()[:-1]
+    # The format is the first member and the checksum the last one, so no single cut removes both.
+    body = f'{{"format": {FORMAT}, {json.dumps(dict(fields), sort_keys=True)[1:-1]}'.encode()
     return body + f', "checksum": "{crc32(body, seed_of(key)):08x}"}}'.encode()
 
 
@@ -37,14 +40,14 @@ def from_document(data: bytes, key: str) -> dict[str, Any]:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamagedError(TOO_SHORT if _is_cut(error, data) else "it is not JSON") from error
-    version = fields.get("version", 1) if isinstance(fields, dict) else 0
-    if type(version) is not int or version < 1:
+    versions = [fields.get("format", 1), fields.get("version", 1)] if isinstance(fields, dict) else [0]
+    if not all(type(version) is int and version > 0 for version in versions):
         raise DamagedError("it is not a document of cloudknot")
-    if version > FORMAT:
-        raise NewerFormatError(version)
+    if max(versions) > FORMAT:
+        raise NewerFormatError(max(versions))
     tail = _TAIL.search(data)
     if tail is None:
-        if version > 1 or "checksum" in fields:
+        if max(versions) > 1 or not data.startswith(_OLD_STARTS):
             raise DamagedError("its checksum is missing")
     elif f"{crc32(data[: tail.start()], seed_of(key)):08x}".encode() != tail[1]:
         raise DamagedError(WRONG_CHECKSUM)

@@ -203,7 +203,6 @@ class Record(TypedDict):
     An id of None stands for an independent job that may not exist.
     """
 
-    version: int
     job_ids: list[str | None]
     jobs: int
     name: str
@@ -215,7 +214,6 @@ def submission_record(name: str, manifest: Manifest, job_ids: Sequence[str | Non
     """Return the record of a submission with these job ids."""
     jobs = manifest.children if manifest.job_type == "independent" else 1
     return {
-        "version": FORMAT,
         "job_ids": list(job_ids),
         "jobs": jobs,
         "name": name,
@@ -240,7 +238,8 @@ def record_from_document(data: bytes, key: str) -> Record:
     are_ids = isinstance(job_ids, list) and all(job_id is None or isinstance(job_id, str) for job_id in job_ids)
     if not (are_ids and all(isinstance(text, str) for text in texts) and type(jobs) is int and len(job_ids) <= jobs):
         raise DamagedError("it is not a record of cloudknot")
-    stored.pop("checksum", None)
+    for name in ("format", "checksum"):
+        stored.pop(name, None)
     record: Record = stored
     return record
 

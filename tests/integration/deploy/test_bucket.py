@@ -204,4 +204,4 @@ def test_reading_bucket_name_creates_no_bucket(cloud, s3):
 
 
 def test_manifest_of_earlier_version_has_no_encryption():
-    assert Manifest.from_document(b'{"count": 1, "chunksize": 1, "version": 1}', "key").sse is None
+    assert Manifest.from_document(b'{"attempts": 1, "chunksize": 1, "count": 1, "version": 1}', "key").sse is None

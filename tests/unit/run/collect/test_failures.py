@@ -1,8 +1,11 @@
 """The error that each failed element of a map raises, with a fake job in memory."""
 
+import re
 import threading
+import zlib
 from dataclasses import dataclass
 
+import cloudpickle
 import pytest
 
 from cloudknot.errors import (
@@ -13,7 +16,10 @@ from cloudknot.errors import (
     JobTimeoutError,
     WorkerDiedError,
 )
-from tests.unit.run.collect.fake_job import LONG, Odd, raise_on_two
+from cloudknot.run.collect.element_errors import Place, load_exception
+from cloudknot.worker.wire.by_value import PYTHON
+from cloudknot.worker.wire.failure import RAISED, Failure
+from tests.unit.run.collect.fake_job import LONG, FakeJob, Odd, raise_on_two
 
 
 def test_future_raises_exception_with_attributes_traceback_and_element(submit):
@@ -188,3 +194,48 @@ def test_map_ends_when_batch_has_deleted_its_job(submit):
     with pytest.raises(BatchJobFailedError, match="no longer knows"):
         future.result(LONG)
     assert future[0].result() == 1
+
+
+def relabelled(data, python):
+    """Return a pack as another Python would have stored it: with its version and the checksum of the changed head."""
+    major, minor = map(int, python.split("."))
+    header, rest = data[:7] + bytes([major, minor]) + data[9:HEADER], data[HEADER + 4 :]
+    count = int.from_bytes(header[24:28], "little")
+    return header + zlib.crc32(rest[: 40 * count], zlib.crc32(header)).to_bytes(4, "little") + rest
+
+
+HEADER = 72
+"""Bytes of the header of a pack before its checksum."""
+
+
+def list_with_code(x):
+    return [x, lambda: x] if x == 0 else [x]
+
+
+def test_result_of_another_python_is_refused_if_it_holds_code_and_loads_if_it_is_plain(submit):
+    """Bytecode of another Python would end the session with a segmentation fault."""
+    stored = FakeJob(list_with_code, [0, 1])
+    stored.finish(0, 1)
+    job, future = submit(list_with_code, inputs=[0, 1])
+    job.packs = {location: relabelled(data, "3.8") for location, data in stored.packs.items()}
+    text = rf"pickled by Python 3\.8, which Python {PYTHON} cannot load.*Read it with Python 3\.8"
+    with pytest.raises(ElementError, match=rf"Element 0 .*{text}"):
+        future[0].result(LONG)
+    with pytest.raises(ElementError, match=text):
+        future.result(LONG)
+    assert future[1].result(LONG) == [1]
+
+
+def test_exception_of_another_python_is_refused_if_it_holds_code_and_raised_if_it_is_plain():
+    class Local(Exception):
+        """An exception that travels by value."""
+
+    failures = [
+        Failure(RAISED, type(error).__name__, "no", "Traceback ...", pickled=cloudpickle.dumps(error), python="3.8")
+        for error in (Local("no"), ValueError("no"))
+    ]
+    refused, plain = (load_exception(failure, Place(3, "job")) for failure in failures)
+    assert isinstance(refused, ElementError)
+    assert re.search(rf"raised Local: no\. .* by Python 3\.8, which Python {PYTHON} cannot load", str(refused))
+    assert refused.__cause__.text == "Traceback ..."
+    assert type(plain) is ValueError
