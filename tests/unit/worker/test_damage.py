@@ -90,7 +90,7 @@ def large_pack() -> bytes:
     file = PieceFile()
     pickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(bytearray(range(256)) * (seal.LARGE // 256 + 9))
     envelope = Envelope(VALUE, b"", 1.0, 1.0, 1, file.pieces())
-    return b"".join([head_of(envelope, SINGLE), *envelope.pieces])
+    return b"".join([head_of([envelope], SINGLE), *envelope.pieces])
 
 
 SINGLE = Origin(RUN, Location(3, 1))

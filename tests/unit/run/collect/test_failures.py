@@ -200,11 +200,11 @@ def relabelled(data, python):
     """Return a pack as another Python would have stored it: with its version and the checksum of the changed head."""
     major, minor = map(int, python.split("."))
     header, rest = data[:7] + bytes([major, minor]) + data[9:HEADER], data[HEADER + 4 :]
-    count = int.from_bytes(header[24:28], "little")
+    count = int.from_bytes(header[28:32], "little")
     return header + zlib.crc32(rest[: 40 * count], zlib.crc32(header)).to_bytes(4, "little") + rest
 
 
-HEADER = 72
+HEADER = 76
 """Bytes of the header of a pack before its checksum."""
 
 
