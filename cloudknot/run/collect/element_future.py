@@ -199,10 +199,12 @@ class CloudFuture(Future[Any]):
         """
         waiters = self._all_waiters
         waiters.calls.add(1)
+        # Emptied by the call, so that the callback does not keep the future, and its results, in memory.
+        called_with = [self]
 
         def counted(future: Future[Any]) -> None:
             try:
-                fn(self)
+                fn(called_with.pop())
             finally:
                 waiters.calls.add(-1)
 
