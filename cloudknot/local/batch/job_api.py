@@ -39,6 +39,8 @@ MAX_BULK = 50
 """Jobs in a call of CancelJobs or TerminateJobs."""
 MAX_DESCRIBED = 100
 """Jobs in a call of DescribeJobs."""
+QUEUE_DELETION = 1.0
+"""Seconds between the deletion of a queue and the end of its jobs."""
 PAGE_SIZE = 1000
 """Jobs on a page of ListJobs without a filter (AWS Batch API reference, "ListJobs")."""
 FILTERED_PAGE_SIZE = 100
@@ -136,6 +138,26 @@ class Batch:
         """Delete a job and its children. Raise `ClientException` for an unknown job."""
         with self._changed:
             self._engine.forget(self._job(job_id))
+
+    def end_queue(self, queue: str) -> None:
+        """End all jobs of a deleted queue, a moment later.
+
+        Batch ends the jobs of a deleted queue "eventually" (AWS Batch API reference, "DeleteJobQueue"). Until then, a
+        caller can end them with a reason of its own.
+        """
+        with self._changed:
+            # Those of now: a new queue of the same name may get jobs before the moment has passed.
+            jobs = [job for job in self._engine.top_level() if job.spec.queue.name == queue and not job.status.ended]
+        if jobs:
+            timer = threading.Timer(QUEUE_DELETION, self._end_jobs, [jobs])
+            timer.daemon = True
+            timer.start()
+
+    def _end_jobs(self, jobs: Iterable[Job]) -> None:
+        with self._changed:
+            for job in jobs:
+                if not (self._closed or job.terminated or job.status.ended):
+                    self._perform(self._engine.terminate(job, "The job queue was deleted", self._clock()))
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs in each state. An array counts as its children."""

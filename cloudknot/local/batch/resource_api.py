@@ -46,10 +46,18 @@ class BatchResources:
         Stores queues and compute environments, and answers all other requests.
     quota : int
         The maximum number of job queues, and of compute environments.
+    on_queue_deleted : callable
+        Called with the name of each deleted queue.
     """
 
-    def __init__(self, application: WSGIApplication, quota: int = QUOTA) -> None:
+    def __init__(
+        self,
+        application: WSGIApplication,
+        quota: int = QUOTA,
+        on_queue_deleted: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._application, self._quota = application, quota
+        self._on_queue_deleted = on_queue_deleted
         # One request at a time: a check, such as the quota's, and the change after it belong together.
         self._lock = threading.Lock()
         # The values that moto would drop or refuse, by ARN. Descriptions get them back.
@@ -131,7 +139,9 @@ class BatchResources:
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
             self._overrides.pop(queue["jobQueueArn"], None)
-        return self._ask(environ, "deletejobqueue", request)
+        answer = self._ask(environ, "deletejobqueue", request)
+        self._on_queue_deleted(request["jobQueue"].rpartition("/")[2])
+        return answer
 
     def _delete_environment(self, environ: WSGIEnvironment, request: DeleteComputeEnvironmentRequestTypeDef) -> Answer:
         for environment in self._environments(environ, [request["computeEnvironment"]]):

@@ -52,6 +52,7 @@ class CloudFormation:
         self._actions = {
             "CreateStack": self._create_stack,
             "UpdateStack": self._update_stack,
+            "ContinueUpdateRollback": self._continue_update_rollback,
             "DeleteStack": self._delete_stack,
             "DescribeStacks": self._describe_stacks,
             "ListStacks": self._list_stacks,
@@ -103,6 +104,16 @@ class CloudFormation:
             record.set_status("UPDATE_IN_PROGRESS", "User Initiated")
         self._start_work(record, partial(deployment.update, spec))
         return {"StackId": record.id}
+
+    def _continue_update_rollback(self, form: Form, access_key: str) -> Answer:
+        record = self._find(form["StackName"])
+        with record.lock:
+            if record.status != "UPDATE_ROLLBACK_FAILED":
+                raise ValidationError(f"Stack:{record.id} is in {record.status} state and can not be rolled back.")
+            record.set_status("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        skipped = set(_members(form, "ResourcesToSkip").values())
+        self._start_work(record, partial(self._deployment(record, access_key).continue_rollback, skipped))
+        return {}
 
     def _delete_stack(self, form: Form, access_key: str) -> Answer:
         record = self._stacks.get(form["StackName"]) or self._live(form["StackName"])

@@ -7,7 +7,7 @@ They handle resources in AWS's order and report the same events (CloudFormation 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
@@ -67,6 +67,10 @@ def order(resources: Mapping[str, ResourceDeclaration]) -> list[str]:
 def _dependencies(resource: ResourceDeclaration) -> list[str]:
     explicit = resource.get("DependsOn", [])
     return [*([explicit] if isinstance(explicit, str) else explicit), *references(resource.get("Properties", {}))]
+
+
+UndoStep = tuple[str, Callable[["Deployment"], None]]
+"""A logical id, and a function that restores the resource with the key of another operation on the stack."""
 
 
 class Deployment:
@@ -143,7 +147,7 @@ class Deployment:
 
     def update(self, spec: StackSpec) -> None:
         """Create, change and replace resources. If one fails, restore the previous state."""
-        undo: list[Callable[[], None]] = []
+        undo = self._record.rollback = []
         replaced: list[Resource] = []
         with self._record.work:
             try:
@@ -152,7 +156,7 @@ class Deployment:
                     self._update_resource(name, spec, undo, replaced)
                 outputs = self._outputs(spec)
             except ResourceError as error:
-                self._roll_back_update(error, undo)
+                self._roll_back_update(error)
                 return
             self._record.spec, self._record.outputs, self._record.updated = spec, outputs, datetime.now(UTC)
             # Deletions come last, after the last step that can fail: a deleted resource could not be restored.
@@ -161,26 +165,38 @@ class Deployment:
             self._delete_all([*removed, *replaced], retained=("Retain", "RetainExceptOnCreate"))
             self._record.set_status("UPDATE_COMPLETE")
 
-    def _roll_back_update(self, error: ResourceError, undo: list[Callable[[], None]]) -> None:
+    def _roll_back_update(self, error: ResourceError) -> None:
         names = error.args[1] if len(error.args) > 1 else ""
         reason = f"The following resource(s) failed to update: [{names}]."
         self._record.set_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
+        self._undo(frozenset())
+
+    def continue_rollback(self, skipped: Collection[str]) -> None:
+        """Undo the rest of an update, except for the resources with the logical ids ``skipped``."""
+        with self._record.work:
+            self._undo(skipped)
+
+    def _undo(self, skipped: Collection[str]) -> None:
+        steps = self._record.rollback
         try:
-            for step in reversed(undo):
-                step()
-        except ResourceError as second:
-            self._record.set_status("UPDATE_ROLLBACK_FAILED", str(second.args[0]))
+            while steps:
+                name, step = steps[-1]
+                if name in skipped:
+                    self._record.set_resource_status(self._record.resources[name], "UPDATE_COMPLETE")
+                else:
+                    step(self)
+                steps.pop()
+        except ResourceError as error:
+            self._record.set_status("UPDATE_ROLLBACK_FAILED", str(error.args[0]))
         else:
             self._record.set_status("UPDATE_ROLLBACK_COMPLETE")
 
-    def _update_resource(
-        self, name: str, spec: StackSpec, undo: list[Callable[[], None]], replaced: list[Resource]
-    ) -> None:
+    def _update_resource(self, name: str, spec: StackSpec, undo: list[UndoStep], replaced: list[Resource]) -> None:
         """Create, update or replace one resource. Append the step of a rollback to ``undo``."""
         before = self._record.resources.get(name)
         if before is None:
             created = self._create_resource(name, spec)
-            undo.append(lambda: self._restore(created, None))
+            undo.append((name, lambda deployment: deployment._restore(created, None)))
             return
         properties = self._properties(name, spec)
         if properties == before.properties:
@@ -191,14 +207,14 @@ class Deployment:
         }
         if isinstance(kind, UpdatableType) and changed <= kind.in_place:
             # Appended before the change, because an update that fails may have been applied in part.
-            undo.append(lambda: self._update_in_place(kind, before, before.properties))
+            undo.append((name, lambda deployment: deployment._update_in_place(kind, before, before.properties)))
             self._update_in_place(kind, before, properties)
             return
         # The replacement exists beside the old resource for a while, and two resources cannot have the same name.
         if kind.name in properties and kind.name not in changed and not kind.has_revisions:
             self._fail(before, "UPDATE_FAILED", CUSTOM_NAMED.format(name=properties[kind.name]))
         created = self._create_resource(name, spec, "UPDATE")
-        undo.append(lambda: self._restore(created, before))
+        undo.append((name, lambda deployment: deployment._restore(created, before)))
         if not kind.outlives_replacement(before.properties):
             replaced.append(before)
 
@@ -258,16 +274,26 @@ class Deployment:
         Return the logical ids of the resources that could not be deleted.
         """
         remaining = []
+        # As on AWS, a resource stays untouched as long as another one depends on it.
+        needed: set[str] = set()
         for resource in reversed(list(resources)):
+            if resource.logical_id in needed:
+                needed |= self._dependencies_of(resource)
+                continue
             if resource.policy in retained:
                 self._record.set_resource_status(resource, "DELETE_SKIPPED")
             elif not self._delete(resource, RESOURCE_TYPES[resource.kind]):
                 remaining.append(resource.logical_id)
+                needed |= self._dependencies_of(resource)
                 continue
             # After a replacement, the logical id belongs to the new resource already.
             if self._record.resources.get(resource.logical_id) is resource:
                 del self._record.resources[resource.logical_id]
         return remaining
+
+    def _dependencies_of(self, resource: Resource) -> set[str]:
+        declaration = self._record.spec.template["Resources"].get(resource.logical_id)
+        return set(_dependencies(declaration)) if declaration else set()
 
     def _delete(self, resource: Resource, kind: ResourceType) -> bool:
         self._record.set_resource_status(resource, "DELETE_IN_PROGRESS")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypedDict
@@ -114,6 +114,9 @@ class StackRecord:
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     events: list[StackEvent] = field(default_factory=list)
+    # Each step is a function of a `Deployment`, in a module above this one.
+    rollback: list[tuple[str, Callable[[Any], None]]] = field(default_factory=list)
+    """The rest of the rollback of an update, the next step last: a logical id, and the step."""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime | None = None
     deleted: datetime | None = None

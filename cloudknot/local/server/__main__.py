@@ -139,7 +139,7 @@ class Server:
         self._disk = FullDisk(scratch)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
-        services = BatchResources(Moto(), options.quota)
+        services = BatchResources(Moto(), options.quota, lambda queue: self._batch.end_queue(queue))
         with_ecr = services if registry is None else RegistryEcr(services, registry)
         self._access = AccessControl(with_ecr, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._access.application, self._access.plane
