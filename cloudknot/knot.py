@@ -11,14 +11,14 @@ from pathlib import Path
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.deploy.account.buckets import clouds_of
-from cloudknot.deploy.account.clobber import Extras, clobber_knot, clobber_shared
+from cloudknot.deploy.account.clobber import Extras, UsedPars, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars, mark_clobbered
 from cloudknot.deploy.plan import plan_knot
 from cloudknot.deploy.prerequisites import make_prerequisites
 from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
-from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
+from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo, repository_of
 from cloudknot.options.choices import KnotOptions, MapOptions
@@ -171,6 +171,8 @@ class Knot:
 
     def _prepare(self, options: KnotOptions, pars: Pars | None, cloud: Cloud | str | None) -> None:
         self._options, self._pars, self._clobbered = options, pars, False
+        # The Pars that the knot had when it was clobbered. A new one may have its name by now.
+        self._former_pars = UsedPars()
         self._jobs: dict[str, BatchJob | None] = {}
         stages = Stages(options.name)
         # The function is pickled before the cloud is chosen, so an invalid function raises before any call.
@@ -387,7 +389,8 @@ class Knot:
     ) -> None:
         """End the knot's jobs and delete its AWS resources. Results are kept unless ``clobber_results`` is true.
 
-        Call it again to finish after an error or an interruption, or to delete more.
+        Call it again to finish after an error or an interruption, or to delete more. A person without the permission
+        for it changes nothing, and ends no job.
 
         Parameters
         ----------
@@ -405,21 +408,23 @@ class Knot:
         ------
         CannotDeleteResourceException
             A resource could not be deleted. The message names it, the cause and the solution.
+        PermissionDeniedError
+            The credentials do not allow the removal. Nothing was changed.
         ResourceClobberedException
-            This knot was already clobbered, and a new one of the same name exists. The new one is left unchanged.
+            This knot was already clobbered, by this session or another one, and a new one of the same name exists. The
+            new one is left unchanged.
         """
-        if self.clobbered:
-            if not (clobber_pars or clobber_repo or clobber_image or clobber_results):
-                return
-            self._check_no_successor()
+        if self.clobbered and not (clobber_pars or clobber_repo or clobber_image or clobber_results):
+            return
         # Read before the deletion. Once the stack and its job definitions are gone, only this object names the image.
         image_uri = self._resources.image_uri
         extras = Extras(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
-        clobber_knot(self._cloud, self.name, extras)
+        pars = clobber_knot(self._cloud, self.name, extras, self.stack_id)
         self._clobbered = True
+        self._former_pars = pars if pars.name else self._former_pars
         # The shared resources go last. They fail if another knot uses them, and by then nothing else costs money.
         if clobber_pars:
-            clobber_shared(self._cloud, self.name, self._resources.pars_name)
+            clobber_shared(self._cloud, self.name, self._pars_to_clobber)
             if self._pars is not None:
                 mark_clobbered(self._pars)
 
@@ -428,16 +433,12 @@ class Knot:
         """Whether `clobber` of this object has deleted the knot."""
         return self._clobbered
 
-    def _check_no_successor(self) -> None:
-        """Raise if a knot with the same name was created after this one was clobbered: its resources are not ours."""
-        try:
-            find_knot(self._cloud, self.name)
-        except ResourceDoesNotExistException:
-            return
-        raise ResourceClobberedException(
-            f"The knot {self.name!r} was already clobbered, and a new knot with its name exists. "
-            f"To clobber the new one, run Knot(name={self.name!r}).clobber()."
-        )
+    @property
+    def _pars_to_clobber(self) -> UsedPars:
+        """The Pars of this knot. Its id is empty if nobody knows it any longer."""
+        if self._pars is not None and not self._pars.clobbered:
+            return UsedPars(self._pars.name, self._pars.stack_id)
+        return self._former_pars if self._former_pars.name else UsedPars(self._resources.pars_name)
 
     def _check_usable(self) -> None:
         if self.clobbered:

@@ -146,30 +146,32 @@ def _clobber_all(cloud: Cloud, results: bool, dry_run: bool, yes: bool) -> None:
 def _clobber_named(
     cloud: Cloud, names: tuple[str, ...], also: tuple[bool, bool, bool, bool], dry_run: bool, yes: bool
 ) -> None:
-    from cloudknot.deploy.account.clobber import Extras, clobber_knot, clobber_shared, has_remains
+    from cloudknot.deploy.account.clobber import Extras, UsedPars, clobber_knot, clobber_shared, remains
 
     pars, image, repo, results = also
     # `ending` holds all names: knots that are clobbered together do not keep each other's images.
     chosen = Extras(repo=repo, image=image, results=results, ending=names)
-    existing = [name for name in dict.fromkeys(names) if has_remains(cloud, name, chosen)]
+    # With the ids of their stacks, because the person confirms the removal of these knots, and not of newer ones.
+    found = {name: remains(cloud, name, chosen) for name in dict.fromkeys(names)}
+    existing = {name: stack_id for name, stack_id in found.items() if stack_id is not None}
     missing = [name for name in names if name not in existing]
     if existing:
-        _announce(cloud, existing, also)
+        _announce(cloud, list(existing), also)
     if existing and dry_run:
         click.echo(NOTHING_DELETED)
     elif existing:
         if not yes:
             click.confirm("Delete these resources?", abort=True)
-        knot_of_pars: dict[str, str] = {}
+        knot_of_pars: dict[UsedPars, str] = {}
         # Only its stack names the Pars of a knot, so clobber_knot returns that name.
-        for name in existing:
-            knot_of_pars.setdefault(clobber_knot(cloud, name, chosen), name)
+        for name, stack_id in existing.items():
+            knot_of_pars.setdefault(clobber_knot(cloud, name, chosen, stack_id), name)
             click.echo(f"Deleted knot {name}.")
         # A Pars can be deleted only after all knots that use it.
-        for pars_name, name in knot_of_pars.items():
-            if pars and pars_name:
-                clobber_shared(cloud, name, pars_name)
-                click.echo(f"Deleted shared resources {pars_name}.")
+        for used_pars, name in knot_of_pars.items():
+            if pars and used_pars.name:
+                clobber_shared(cloud, name, used_pars)
+                click.echo(f"Deleted shared resources {used_pars.name}.")
     # Last, because the other knots are clobbered even if a name is misspelt.
     if missing:
         raise click.ClickException(_no_such_knots(cloud, missing))

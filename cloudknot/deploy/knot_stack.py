@@ -1,4 +1,4 @@
-"""Create, update, find and delete a knot's own resources: log group, job definition, queue, compute environment.
+"""Create, update and find a knot's own resources: log group, job definition, queue, compute environment.
 
 An update of the stack changes the queue and the compute environment. A new revision of the job definition changes what
 jobs run: image, vCPUs, memory, retries, timeout and roles.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cloudknot.aws import clients
 from cloudknot.aws.tags import without_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
+from cloudknot.deploy.cloudformation.template import DIGEST
 from cloudknot.deploy.iam import SPOT, linked_role
 from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
 from cloudknot.deploy.job_definition import (
@@ -158,7 +158,7 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     CannotCreateResourceException
         Resources could not be created or changed.
     """
-    options, current = plan.options, plan.current
+    options = plan.options
     parameters = wanted_parameters(
         options,
         prerequisites.pars,
@@ -167,28 +167,41 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
     )
-    if parameters["BidPercentage"] and not current.get("BidPercentage"):
+    if parameters["BidPercentage"] and not plan.current.get("BidPercentage"):
         linked_role(plan.cloud, SPOT)
-    state, revisions = _deploy_stack(plan, parameters)
+    seen: list[Mapping[str, str]] = [plan.current]
+    state, revisions = _deploy_stack(plan, parameters, seen)
+    # The parameters right before an update of this session: another one may have changed them since the plan.
+    current = seen[-1]
     # A knot keeps its bucket, and another session may have moved it since this plan was made.
     parameters["Bucket"] = state.parameters["Bucket"]
     revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
     if current:
         _log_changes(options, [*differing, *diff.stack_changes(current, parameters, plan.template.digest)], state)
+    _log_lost_choices(options, {**parameters, DIGEST: plan.template.digest}, state)
     return _resources(state, revision, options.retries, plan.cloud)
 
 
-def _deploy_stack(plan: KnotPlan, parameters: Mapping[str, str]) -> tuple[StackState, list[JobDefinitionTypeDef]]:
-    """Return the up-to-date stack and the active revisions of its job definition."""
+def _deploy_stack(
+    plan: KnotPlan, parameters: Mapping[str, str], seen: list[Mapping[str, str]]
+) -> tuple[StackState, list[JobDefinitionTypeDef]]:
+    """Return the up-to-date stack and the active revisions of its job definition.
+
+    ``seen`` gets the parameters of each state of the stack that this session has compared with its own choices.
+    """
     stack = Stack(plan.cloud, plan.name)
-    wanted = partial(_parameters_for, plan.options, parameters, plan.cloud.chosen_bucket)
+
+    def wanted(state: StackState | None) -> Mapping[str, str]:
+        seen.append(state.parameters if state else {})
+        return _parameters_for(plan.options, parameters, plan.cloud.chosen_bucket, state)
+
     # Another session may have changed or deleted the stack while this one built an image.
     state_before = plan.state if plan.is_fresh() else stack.state()
-    state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY)
+    state = stack.deploy_from(state_before, plan.template, wanted, ignore=REVISION_ONLY, merges=False)
     revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
     if state is plan.state and not revisions:
         # Every stack has a revision. So another session has deleted the knot since the plan was made.
-        state = stack.deploy(plan.template, wanted, ignore=REVISION_ONLY)
+        state = stack.deploy_from(stack.state(), plan.template, wanted, ignore=REVISION_ONLY, merges=False)
         revisions = active_revisions(plan.cloud, parameters["JobDefinitionName"])
     return state, revisions
 
@@ -228,6 +241,18 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
         )
 
 
+def _log_lost_choices(options: KnotOptions, wanted: Mapping[str, str], state: StackState) -> None:
+    """Log a warning if another session has changed the knot since this session's own update."""
+    if lost := diff.stack_changes(wanted, state.parameters, wanted[DIGEST]):
+        _log.warning(
+            "Another session changed the knot %r at the same time, and its choices count: %s. To set yours, run "
+            "Knot(name=%r, ...) with them again.",
+            options.name,
+            "; ".join(lost),
+            options.name,
+        )
+
+
 def find_knot(cloud: Cloud, name: str) -> KnotResources:
     """Return the resources of an existing knot, found by its name alone. Makes two read calls.
 
@@ -246,22 +271,6 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
             operation="cloudformation:DescribeStacks",
         )
     return _resources(state, newest[0], retries_of(newest[0]), cloud)
-
-
-def delete_knot(cloud: Cloud, name: str) -> None:
-    """Delete a knot's resources and all revisions of its job definition. Does nothing without any.
-
-    Raises
-    ------
-    CannotDeleteResourceException
-        Resources remain; the message names them with AWS's reasons.
-    """
-    stack = Stack(cloud, stack_name(name))
-    # Before the deletion: the stack's parameters hold the name of the job definition.
-    revisions = revisions_of(cloud, name, stack.state())
-    stack.delete()
-    for revision in revisions:
-        clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
 
 
 def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[JobDefinitionTypeDef]:

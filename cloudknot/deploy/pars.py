@@ -177,7 +177,7 @@ class Pars:
 
     def clobber(self) -> None:
         """Delete these resources; raise `CannotDeleteResourceException` while a knot uses them."""
-        delete_pars(self._cloud, self.name)
+        delete_pars(self._cloud, self.name, self._state.stack_id)
         self._clobbered = True
 
     def _live(self) -> StackState:
@@ -381,14 +381,42 @@ def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
             )
 
 
-def delete_pars(cloud: Cloud, name: str) -> None:
+def check_exists(pars: Pars) -> None:
+    """Raise `ResourceClobberedException` if the resources of a Pars were deleted, by this session or another one."""
+    if Stack(pars._cloud, pars_stack_name(pars.name)).state(pars.stack_id) is None:
+        raise ResourceClobberedException(
+            f"Another session has clobbered the Pars {pars.name!r}, so no knot can use it. "
+            f"Create it again, or connect to a new one of that name: Pars(name={pars.name!r})."
+        )
+
+
+def delete_pars(cloud: Cloud, name: str, stack_id: str | None = None) -> None:
     """Delete the resources of a Pars. Does nothing without any.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    name : str
+    stack_id : str, optional
+        The id of its stack when the caller last saw it. A newer Pars of the same name is then left unchanged. Default:
+        the Pars that has the name now.
 
     Raises
     ------
     CannotDeleteResourceException
         A knot uses them, or AWS could not delete them.
+    ResourceClobberedException
+        The Pars was clobbered, and a newer one has its name.
     """
+    stack = Stack(cloud, pars_stack_name(name))
+    state = stack.state()
+    if state is None:
+        return
+    if stack_id is not None and state.stack_id != stack_id:
+        raise ResourceClobberedException(
+            f"The Pars {name!r} was already clobbered, and a new Pars with its name exists. The new one was left "
+            f"unchanged. To clobber it, run Pars(name={name!r}).clobber()."
+        )
     # CloudFormation does not refuse by itself. It would delete the roles of an idle compute environment, which could
     # then be neither used nor deleted.
     if users := knots_of_pars(cloud, name):
@@ -399,4 +427,4 @@ def delete_pars(cloud: Cloud, name: str) -> None:
             f"`cloudknot clobber --pars {' '.join(users)}`.",
             operation="cloudformation:delete_stack",
         )
-    Stack(cloud, pars_stack_name(name)).delete()
+    stack.delete(state.stack_id)

@@ -17,7 +17,7 @@ from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
-from cloudknot.deploy.pars import Pars, ParsPlan, plan_default_pars
+from cloudknot.deploy.pars import Pars, ParsPlan, check_exists, plan_default_pars
 from cloudknot.errors import refuse
 from cloudknot.image.docker_image import DockerImage, image_in
 from cloudknot.options import config
@@ -84,6 +84,8 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
     CloudknotInputError
         An instance type, machine image, key pair or policy does not exist, the tags are too long, or AWS cannot change
         the existing knot in this way.
+    ResourceClobberedException
+        Somebody has clobbered the Pars.
     """
     name = stack_name(options.name)
     template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
@@ -122,6 +124,7 @@ def _pars(cloud: Cloud, options: KnotOptions, pars: Pars | None) -> Pars | ParsP
             cause="The policies belong to the Pars.",
             fix=f"Pass pars=Pars(policies={list(options.pars_policies)}), or remove pars=.",
         )
+    check_exists(pars)
     return pars
 
 

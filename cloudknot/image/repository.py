@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
+from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
 
 
 class DockerRepo:
@@ -35,6 +37,8 @@ class DockerRepo:
         # Held, not inherited, so that completion in a notebook shows only the documented names.
         self._repository = Repository(name, aws_resource_tags, cloud=choose_cloud(cloud))
         self._repository.create()
+        # The repository has no id but its name. Its time of creation distinguishes it from a newer one of that name.
+        self._created = self._repository.describe()["createdAt"]
 
     def __repr__(self) -> str:
         return f"DockerRepo(name={self.name!r})"
@@ -60,7 +64,21 @@ class DockerRepo:
         return self._repository.arn
 
     def clobber(self) -> None:
-        """Delete the repository and every image in it. Does nothing if it is already gone."""
+        """Delete the repository and every image in it. Does nothing if it is already gone.
+
+        Raises
+        ------
+        PermissionDeniedError
+            The credentials do not allow it. Nothing was changed.
+        ResourceClobberedException
+            Somebody has deleted the repository and created a new one of the same name. The new one is left unchanged.
+        """
+        with suppress(ResourceDoesNotExistException):
+            if self._repository.describe()["createdAt"] != self._created:
+                raise ResourceClobberedException(
+                    f"The repository {self.name!r} was already deleted, and a new repository with its name exists. "
+                    f"The new one was left unchanged. To delete it, run DockerRepo({self.name!r}).clobber()."
+                )
         self._repository.clobber()
 
 

@@ -226,6 +226,10 @@ class Repository:
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
 
+    def delete_empty(self) -> None:
+        """Delete the repository if it has no images. ECR refuses to delete one that has some."""
+        self._ecr.delete_repository(repositoryName=self.name)
+
     def clobber(self) -> None:
         """Delete the repository and every image in it. Does nothing if it is already gone."""
         # Without force, ECR refuses to delete a repository that contains images.

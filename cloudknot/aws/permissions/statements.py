@@ -140,7 +140,10 @@ CREATE = (
         "MakeStacks",
         "create",
         "making, changing and removing the stacks of knots and Pars",
-        _of("cloudformation", "CreateStack UpdateStack DeleteStack DescribeStackEvents TagResource"),
+        _of(
+            "cloudformation",
+            "CreateStack UpdateStack ContinueUpdateRollback DeleteStack DescribeStackEvents TagResource",
+        ),
         ("cloudformation:{here}:stack/*-cloudknot*",),
     ),
     # The template of a Pars makes roles with this path, so a user cannot change other roles of the account. None of

@@ -1,27 +1,39 @@
 """Clobber a knot: end its jobs and delete its resources and, on request, its images, results and Pars.
 
+A person without the right to one of the steps changes nothing: all reads and checks come first, and then the deletion
+of the stack, which needs the highest right. Batch ends the jobs of a queue that it deletes, so nobody can lose a job
+to a person who may not delete the queue.
+
 Every step can be repeated and skips resources that are gone already. So another call finishes an interrupted removal.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import clouds_of_knot
-from cloudknot.deploy.cloudformation.stack import Stack
-from cloudknot.deploy.inventory import KNOT, is_of, job_definitions, stack_name
-from cloudknot.deploy.knot_stack import delete_knot, revisions_of
+from cloudknot.deploy.account.rights import check_batch_rights, check_deletion_of_objects, check_image_rights
+from cloudknot.deploy.cloudformation.stack import Stack, StackState
+from cloudknot.deploy.inventory import KNOT, is_of, job_definitions, pars_stack_name, stack_name
+from cloudknot.deploy.knot_stack import revisions_of
 from cloudknot.deploy.pars import delete_pars
-from cloudknot.errors import CannotDeleteResourceException, CloudError
+from cloudknot.errors import (
+    CannotDeleteResourceException,
+    CloudError,
+    PermissionDeniedError,
+    ResourceClobberedException,
+)
 from cloudknot.image.repository import repository_of, split_uri
 from cloudknot.image.unused_images import ImageName, images_of, unneeded
 from cloudknot.options import config
-from cloudknot.worker.wire.keys import RUNS
+from cloudknot.worker.wire.keys import RUNS, SHARED
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -50,42 +62,187 @@ class Extras:
     """Other knots that are clobbered in the same call, and need no images either."""
 
 
-def clobber_knot(cloud: Cloud, name: str, extras: Extras, sleep: Callable[[float], None] = time.sleep) -> str:
-    """End a knot's jobs, delete its resources, and return the name of its Pars.
+class UsedPars(NamedTuple):
+    """The Pars of a knot: its name and the id of its stack. Both are empty if they are unknown."""
 
-    Without such a knot, deletes the remains of an interrupted removal. The returned name is empty if it is unknown.
+    name: str = ""
+    stack_id: str = ""
+
+
+Runs = Sequence[tuple["Cloud", Sequence[str]]]
+"""The cloud in each bucket of a knot, and the names of the folders of the knot's runs in it."""
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """The resources of a knot, as they were found before its removal."""
+
+    state: StackState | None
+    queue: str
+    environment: str
+    jobs: list[batch.JobSummary]
+    revisions: list[batch.JobDefinition]
+    images: set[ImageName]
+    runs: Runs
+    """The runs to delete."""
+    pars: UsedPars
+
+    @property
+    def repositories(self) -> set[str]:
+        return {repository for repository, _ in self.images} or {config.ecr_repo()}
+
+
+def clobber_knot(
+    cloud: Cloud,
+    name: str,
+    extras: Extras,
+    stack_id: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> UsedPars:
+    """End a knot's jobs, delete its resources, and return its Pars.
+
+    Without such a knot, deletes the remains of an interrupted removal.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    name : str
+    extras : Extras
+    stack_id : str, optional
+        The id of the knot's stack when the caller last saw the knot; empty if it had none. A newer knot of the same
+        name is then left unchanged. Default: the knot that has the name now.
+    sleep : callable
 
     Raises
     ------
     CannotDeleteResourceException
         A resource could not be deleted; the message names it with the reason. While other knots use the repository,
         ``Extras.repo`` raises before anything is deleted.
+    PermissionDeniedError
+        The credentials do not allow the removal. Nothing was changed.
+    ResourceClobberedException
+        The knot was clobbered, and a newer one has its name. Nothing was changed.
     """
-    state = Stack(cloud, stack_name(name)).state()
+    end = _End(cloud, name)
+    try:
+        found = _find(cloud, name, extras, stack_id)
+        if extras.repo:
+            _refuse_in_use(cloud, found.repositories, {name, *extras.ending})
+        _check_rights(cloud, name, found, extras)
+        if found.state:
+            Stack(cloud, found.state.name).delete(found.state.stack_id, partial(end.when_queue_is_gone, found))
+    except PermissionDeniedError as error:
+        if end.has_begun:
+            raise
+        raise PermissionDeniedError(
+            f"The knot {name!r} was not clobbered, and nothing was changed. {error}",
+            code=error.code,
+            operation=error.operation,
+        ) from error
+    end.now(found)
+    for revision in found.revisions:
+        clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
+    _delete_images(cloud, found, extras)
+    # Only on request: the user has paid for the results.
+    if extras.results:
+        _await_end(cloud, found.jobs, sleep)
+        _delete_results(cloud, name, end.runs or found.runs)
+    return found.pars
+
+
+def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belongings:
+    """Read everything that belongs to a knot. Changes nothing."""
+    stack = Stack(cloud, stack_name(name))
+    state = stack.state()
+    if stack_id is not None and state is not None and state.stack_id != stack_id:
+        raise ResourceClobberedException(
+            f"The knot {name!r} was already clobbered, and a new knot with its name exists. The new one was left "
+            f"unchanged. To clobber it, run Knot(name={name!r}).clobber()."
+        )
     parameters: Mapping[str, str] = state.parameters if state else {}
-    images = images_of(revisions_of(cloud, name, state))
+    queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
+    revisions = revisions_of(cloud, name, state)
+    images = images_of(revisions)
     images |= {split_uri(extras.image_uri)} if extras.image_uri else set()
     if state is None or (extras.image and not extras.repo):
         images |= _images_of_deleted_knots(cloud, name)
-    repositories = {repository for repository, _ in images} or {config.ecr_repo()}
-    if extras.repo:
-        _refuse_in_use(cloud, repositories, {name, *extras.ending})
-    queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
-    # Looked up while the stack still names the job definition. The results themselves go last.
-    clouds = clouds_of_knot(cloud, name) if extras.results else []
-    _end_jobs(cloud, queue, sleep if extras.results else None)
-    delete_knot(cloud, name)
-    if extras.repo:
-        for repository in repositories:
-            cloud.repository(repository).clobber()
-    elif extras.image:
-        # The knot's own revisions are inactive by now, so the active ones are those of other knots.
-        for repository, digests in unneeded(cloud, images, images_of(job_definitions(cloud))).items():
-            cloud.repository(repository).delete_images(digests)
-    # Only on request: the user has paid for the results.
-    for bucket_cloud in clouds:
-        bucket_cloud.storage.delete_prefix(f"{RUNS}/{name}/")
-    return parameters.get("ParsName", "")
+    found = Belongings(
+        state=state,
+        queue=queue,
+        environment=parameters.get("ComputeEnvironmentName", ""),
+        jobs=live_jobs(cloud, queue),
+        revisions=revisions,
+        images=images,
+        # Looked up while the stack still names the job definition.
+        runs=_runs(clouds_of_knot(cloud, name), name) if extras.results else (),
+        pars=_pars_of(cloud, parameters),
+    )
+    # All of this was found by the knot's name. It belongs to the stack only if the stack still exists by now.
+    latest = stack.state()
+    if (latest and latest.stack_id) != (state and state.stack_id):
+        raise CannotDeleteResourceException(
+            f"Another session is clobbering or creating the knot {name!r} at this moment. This call changed nothing. "
+            "Run `cloudknot list` to see the knot's status, and call again when the other session has finished.",
+            operation="cloudformation:describe_stacks",
+        )
+    return found
+
+
+def _pars_of(cloud: Cloud, parameters: Mapping[str, str]) -> UsedPars:
+    name = parameters.get("ParsName", "")
+    state = Stack(cloud, pars_stack_name(name)).state() if name else None
+    return UsedPars(name, state.stack_id if state else "")
+
+
+def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) -> None:
+    """Raise `PermissionDeniedError` if the caller lacks the right to a later step, where that can be checked."""
+    repositories = map(cloud.repository, sorted(found.repositories))
+    if extras.repo or extras.image:
+        check_image_rights(repositories, whole=extras.repo)
+    for bucket_cloud, _ in found.runs:
+        check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
+    if found.state:
+        check_batch_rights(cloud, found.queue, found.environment, found.revisions)
+
+
+@dataclass
+class _End:
+    """The end of a knot's jobs: when Batch deletes their queue, and not before."""
+
+    cloud: Cloud
+    name: str
+    has_begun: bool = False
+    """Whether AWS has accepted the deletion of the stack."""
+    is_done: bool = False
+    runs: Runs = ()
+    """The runs at the end of the queue. Empty if they may include those of a newer knot of the same name."""
+
+    def when_queue_is_gone(self, found: Belongings) -> None:
+        """End the jobs if Batch has deleted the queue, or is deleting it."""
+        self.has_begun = True
+        if self.is_done:
+            return
+        queues = clients.batch(self.cloud).describe_job_queues(jobQueues=[found.queue])["jobQueues"]
+        if all(queue.get("status") in ("DELETING", "DELETED") for queue in queues):
+            self.now(found)
+
+    def now(self, found: Belongings) -> None:
+        """End the jobs, and look for runs since the first look. Does nothing the second time."""
+        if self.is_done:
+            return
+        runs = _runs([bucket_cloud for bucket_cloud, _ in found.runs], self.name)
+        # Nobody can submit to this queue any more. As long as the stack exists, there is no newer knot.
+        if runs and found.state and Stack(self.cloud, found.state.name).state(found.state.stack_id):
+            self.runs = runs
+        # Batch ends the jobs of a deleted queue by itself, but only 16 in a second (API reference, DeleteJobQueue).
+        # So a person without the right to end jobs may go on.
+        with suppress(PermissionDeniedError):
+            batch.terminate(self.cloud.door, found.jobs, REASON)
+        self.is_done = True
+
+
+def _runs(clouds: Iterable[Cloud], name: str) -> Runs:
+    return [(bucket_cloud, bucket_cloud.storage.folders(f"{RUNS}/{name}/")) for bucket_cloud in clouds]
 
 
 def live_jobs(cloud: Cloud, queue: str) -> list[batch.JobSummary]:
@@ -104,14 +261,37 @@ def _live_jobs(cloud: Cloud, queue: str) -> Iterator[batch.JobSummary]:
             yield from page["jobSummaryList"]
 
 
-def _end_jobs(cloud: Cloud, queue: str, sleep: Callable[[float], None] | None) -> None:
-    """End the jobs of a queue. With ``sleep``, also wait until they have ended."""
-    if jobs := live_jobs(cloud, queue):
-        batch.terminate(cloud.door, jobs, REASON)
-    waited = 0.0
-    while sleep and waited < JOBS_END and live_jobs(cloud, queue):
-        sleep(POLL)
-        waited += POLL
+def _await_end(cloud: Cloud, jobs: Sequence[batch.JobSummary], sleep: Callable[[float], None]) -> None:
+    """Wait until jobs have ended, at most `JOBS_END` seconds."""
+    waited, live = 0.0, [job["jobId"] for job in jobs]
+    while live and waited < JOBS_END:
+        described = batch.describe_jobs(cloud.door, live)
+        live = [job["jobId"] for job in described if job["status"] in batch.LIVE_STATES]
+        if live:
+            sleep(POLL)
+            waited += POLL
+
+
+def _delete_images(cloud: Cloud, found: Belongings, extras: Extras) -> None:
+    if extras.repo:
+        for repository in found.repositories:
+            cloud.repository(repository).clobber()
+    elif extras.image:
+        # The knot's own revisions are inactive by now, so the active ones are those of other knots.
+        for repository, digests in unneeded(cloud, found.images, images_of(job_definitions(cloud))).items():
+            cloud.repository(repository).delete_images(digests)
+
+
+def _delete_results(cloud: Cloud, name: str, runs: Runs) -> None:
+    """Delete the runs of a knot that no longer exists."""
+    prefix = f"{RUNS}/{name}/"
+    for bucket_cloud, folders in runs:
+        for folder in folders:
+            if folder != SHARED:
+                bucket_cloud.storage.delete_prefix(f"{prefix}{folder}/")
+        # Then the shared and all other objects, unless a new knot of the same name may use them already.
+        if Stack(cloud, stack_name(name)).state() is None:
+            bucket_cloud.storage.delete_prefix(prefix)
 
 
 def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
@@ -134,10 +314,17 @@ def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> No
         )
 
 
-def has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
-    """Return whether `clobber_knot` would delete anything for a name: a knot or the remains of one."""
+def remains(cloud: Cloud, name: str, extras: Extras) -> str | None:
+    """Return the id of a knot's stack; empty if only remains of the knot exist, None if nothing does."""
     state = Stack(cloud, stack_name(name)).state()
-    if state or revisions_of(cloud, name, state):
+    if state is not None:
+        return state.stack_id
+    return "" if _has_remains(cloud, name, extras) else None
+
+
+def _has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
+    """Return whether `clobber_knot` would delete anything for the name of a knot without a stack."""
+    if revisions_of(cloud, name, None):
         return True
     prefix = f"{RUNS}/{name}/"
     clouds = clouds_of_knot(cloud, name) if extras.results else ()
@@ -155,12 +342,12 @@ def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
     return images_of(revision for revision in revisions if is_of(revision, stack_name(name)))
 
 
-def clobber_shared(cloud: Cloud, name: str, pars: str) -> None:
+def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> None:
     """Delete the Pars of a clobbered knot; raise `CannotDeleteResourceException` while other knots use it."""
     # The Pars comes last, because other knots are a good reason to keep it. By then, everything that costs money is
     # gone.
     try:
-        delete_pars(cloud, pars)
+        delete_pars(cloud, pars.name, pars.stack_id or None)
     except CannotDeleteResourceException as error:
         raise CannotDeleteResourceException(
             f"The knot {name!r} was clobbered, but its shared resources were not. {error}",

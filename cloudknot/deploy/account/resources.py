@@ -68,7 +68,8 @@ class Resources:
     knots: tuple[KnotInfo, ...]
     jobs: Mapping[str, int]
     """Number of live jobs for each knot."""
-    pars: tuple[str, ...]
+    pars: Mapping[str, str]
+    """The id of the stack of each Pars, by its name."""
     half_removed: tuple[str, ...]
     """Names of deleted knots with remaining revisions of a job definition."""
     repositories: tuple[Stored, ...]
@@ -120,7 +121,7 @@ def find_resources(cloud: Cloud) -> Resources:
     return Resources(
         knots=tuple(knots),
         jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
-        pars=tuple(stack.name.removesuffix(PARS_SUFFIX) for stack in pars_stacks(stacks)),
+        pars={stack.name.removesuffix(PARS_SUFFIX): stack.stack_id for stack in pars_stacks(stacks)},
         half_removed=tuple(sorted(half_removed)),
         repositories=repositories,
         images=tuple(_images_elsewhere(cloud, images_of(ours), {stored.name for stored in repositories})),
@@ -156,10 +157,12 @@ def remove(
             report(f"Deleted {resource}.")
 
     # A Pars can be deleted only after the knots that use it.
-    for name in (*(knot.name for knot in resources.knots), *resources.half_removed):
-        step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results)))
-    for name in resources.pars:
-        step(f"shared resources {name}", partial(delete_pars, cloud, name))
+    # The ids, because the person has seen these resources, and not newer ones of the same names.
+    stack_ids = {**{knot.name: knot.stack_id for knot in resources.knots}, **dict.fromkeys(resources.half_removed, "")}
+    for name, stack_id in stack_ids.items():
+        step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results), stack_id))
+    for name, stack_id in resources.pars.items():
+        step(f"shared resources {name}", partial(delete_pars, cloud, name, stack_id))
     for repository in resources.repositories:
         step(f"image repository {repository.name}", cloud.repository(repository.name).clobber)
     for images in resources.images:

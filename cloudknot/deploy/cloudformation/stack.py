@@ -7,7 +7,8 @@ This module does not know the resources of a stack. The templates and the module
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cloudknot.aws import clients
 from cloudknot.aws.permissions.denials import advice, denial_in
 from cloudknot.aws.tags import tag_list
-from cloudknot.deploy.cloudformation.stack_errors import failures
+from cloudknot.deploy.cloudformation.stack_errors import denied_resources, failures
 from cloudknot.deploy.cloudformation.template import DIGEST, Template
 from cloudknot.errors import (
     CannotCreateResourceException,
@@ -27,7 +28,7 @@ from cloudknot.errors import (
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
-    from types_boto3_cloudformation.type_defs import ParameterTypeDef, StackTypeDef
+    from types_boto3_cloudformation.type_defs import ParameterTypeDef, StackEventTypeDef, StackTypeDef
 
     from cloudknot.aws.cloud import Cloud
 
@@ -35,7 +36,7 @@ TIMEOUT = 1800.0
 """Longest wait in seconds for a creation, an update or a deletion."""
 FIRST_POLL, LONGEST_POLL, OVERLAP = 0.1, 10.0, 1.0
 """Seconds between two reads of a stack: the first pause, the longest, and the one after updating a shared stack."""
-GONE = "DELETE_COMPLETE"
+GONE, DELETING, DELETE_FAILED = "DELETE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_FAILED"
 USABLE = {
     "CREATE_COMPLETE",
     "UPDATE_COMPLETE",
@@ -148,12 +149,12 @@ class Stack:
         parameters: Parameters,
         *,
         ignore: Collection[str] = (),
+        merges: bool = True,
     ) -> StackState:
         """Create, adopt or update the stack, and return its state once it is up to date.
 
-        An up-to-date stack is adopted without a change. While another session creates or changes the stack, this
-        session waits and then reads it again. The remains of a failed creation are deleted, and the stack is created
-        anew.
+        An up-to-date stack is adopted without a change. While another session changes the stack, this session waits
+        and then reads it again. The remains of a failed creation are deleted, and the stack is created anew.
 
         Parameters
         ----------
@@ -168,6 +169,9 @@ class Stack:
             or for None.
         ignore : collection of str
             Parameters that cause no update when they alone differ.
+        merges : bool
+            Whether a callable adds to the parameters of other sessions. If not, and another session changes the stack
+            right after this one, that session's parameters count, and the returned state has them.
 
         Raises
         ------
@@ -179,59 +183,74 @@ class Stack:
         deadline = self._clock() + self._timeout
         while True:
             if state is not None and state.in_progress:
-                # CloudFormation finishes a creation even if the session that began it was killed. So wait and adopt.
+                # CloudFormation finishes the creation of a killed session. So wait and adopt.
                 self._until_idle(state, deadline)
             elif state is not None and state.status in STUCK:
-                self._raise_stuck(state)
+                # Perhaps only the person who began the change lacked a permission to undo it.
+                self._roll_back(state, (), deadline)
             elif state is not None and not state.usable:
                 self._remove(state, deadline)
             elif state is None:
-                if self._create(template, _wanted(template, parameters, None)):
-                    return self._created(deadline)
+                if stack_id := self._create(template, _wanted(template, parameters, None)):
+                    return self._created(stack_id, deadline)
             elif _up_to_date(state, wanted := _wanted(template, parameters, state), ignore):
                 return state
             elif (latest := self.state()) != state:
-                # CloudFormation does not check which state an update was computed from. An update from an outdated
-                # state would undo the other session's change, so compute the parameters again.
+                # An update from an outdated state would undo the other session's change, so compute it again.
                 state = latest
                 continue
-            elif changed := self._change(state, template, wanted, deadline, shared=callable(parameters)):
+            elif changed := self._change(state, template, wanted, deadline, callable(parameters), merges):
                 return changed
             state = self.state()
 
-    def delete(self) -> None:
-        """Delete the stack and wait until it is gone. Does nothing without a stack.
+    def delete(self, stack_id: str | None = None, meanwhile: Callable[[], None] = lambda: None) -> bool:
+        """Delete the stack and wait until it is gone. Return whether there was one.
+
+        Parameters
+        ----------
+        stack_id : str, optional
+            Delete only the stack with this id, and leave a newer one of the same name unchanged. Default: the stack
+            that has the name now.
+        meanwhile : callable
+            Called after AWS has accepted the deletion, and again at each look at the stack.
 
         Raises
         ------
         CannotDeleteResourceException
             Resources remain; the message names them with AWS's reasons.
+        PermissionDeniedError
+            The credentials do not allow the deletion. The stack is unchanged.
         """
         deadline = self._clock() + self._timeout
-        state = self.state()
+        state = self.state(stack_id)
+        if state is None:
+            return False
         # CloudFormation accepts the deletion of a stack during its creation, but not during an update.
-        if state is not None and state.in_progress and not state.status.startswith("CREATE"):
-            state = self._until_idle(state, deadline)
+        if state.in_progress and not state.status.startswith("CREATE"):
+            state = self._until_idle(state, deadline, meanwhile)
         if state is not None:
-            self._remove(state, deadline)
+            self._remove(state, deadline, meanwhile)
+        return True
 
-    def _create(self, template: Template, parameters: Mapping[str, str]) -> bool:
-        """Start the creation; return False when another session was faster."""
+    def _create(self, template: Template, parameters: Mapping[str, str]) -> str | None:
+        """Start the creation, and return the id of the new stack; None when another session was faster."""
         try:
-            self._client.create_stack(
+            answer = self._client.create_stack(
                 StackName=self.name,
                 TemplateBody=template.body,
                 Parameters=_parameter_list(parameters),
                 Tags=tag_list(template.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
+                ClientRequestToken=_token(),
             )
         except ResourceExistsException:
-            return False
-        return True
+            return None
+        return answer["StackId"]
 
-    def _created(self, deadline: float) -> StackState:
+    def _created(self, stack_id: str, deadline: float) -> StackState:
         """Wait for the end of a creation; delete the stack and raise if it failed."""
-        state = self._until_idle(self.state(), deadline)
+        # By id, because another session may delete this stack and create one of the same name.
+        state = self._until_idle(self.state(stack_id), deadline)
         if state is not None and state.usable:
             return state
         reasons = self._reasons(state)
@@ -245,7 +264,13 @@ class Stack:
         ) from denial_in(reasons)
 
     def _change(
-        self, state: StackState, template: Template, wanted: Mapping[str, str], deadline: float, *, shared: bool
+        self,
+        state: StackState,
+        template: Template,
+        wanted: Mapping[str, str],
+        deadline: float,
+        shared: bool,
+        merges: bool,
     ) -> StackState | None:
         """Update the stack and return its new state; None when the caller has to read the stack again."""
         accepted = self._update(state, template, wanted)
@@ -254,12 +279,16 @@ class Stack:
             # another session has made the same update in the meantime.
             return state if self.state() == state else None
         updated = self._updated(state, deadline) if accepted else None
-        if updated is None or shared:
-            # Another session may have read a shared stack before this update, and may now send an update without this
-            # session's parameters. So read the stack once more after a pause.
-            self._pause(deadline, OVERLAP if accepted else LONGEST_POLL)
+        if updated is not None and not shared:
+            return updated
+        # Another session may have read a shared stack before this update, and may now send an update without this
+        # session's parameters. So read the stack once more after a pause.
+        self._pause(deadline, OVERLAP if accepted else LONGEST_POLL)
+        # Without a merge, two sessions would undo each other's changes forever.
+        if updated is None or merges:
             return None
-        return updated
+        latest = self._until_idle(self.state(state.stack_id), deadline)
+        return latest if latest is not None and latest.usable else None
 
     def _update(self, state: StackState, template: Template, parameters: Mapping[str, str]) -> bool | None:
         """Start the update.
@@ -273,6 +302,7 @@ class Stack:
                 Parameters=_parameter_list(parameters),
                 Tags=tag_list(state.tags),
                 Capabilities=["CAPABILITY_NAMED_IAM"],
+                ClientRequestToken=_token(),
             )
         except CloudError as error:
             if "IN_PROGRESS" in str(error):
@@ -287,15 +317,41 @@ class Stack:
         state = self._until_idle(self.state(before.stack_id), deadline)
         if state is not None and state.usable and "ROLLBACK" not in state.status:
             return state
-        if state is not None and state.status in STUCK:
-            self._raise_stuck(state)
         reasons = self._reasons(state)
+        if state is not None and state.status in STUCK:
+            # A denied call changed nothing, so its resource needs no rollback. Without this step, a person's update
+            # without the permission for it would block the stack for everybody.
+            denied = denied_resources(self._events(state), state.stack_id)
+            if not denied:
+                self._raise_stuck(state)
+            self._roll_back(state, denied, deadline)
         undone = "AWS undid the change. " if state else ""
         raise CannotCreateResourceException(
             f"The AWS resources in stack {self.name} could not be changed. {undone}"
             f"{reasons}{_advice(reasons)} Fix the cause, then try again.",
             operation="cloudformation:update_stack",
         ) from denial_in(reasons)
+
+    def _roll_back(self, state: StackState, skipped: Sequence[str], deadline: float) -> None:
+        """Let CloudFormation finish a rollback that failed, except for the ``skipped`` resources.
+
+        Raises
+        ------
+        CannotCreateResourceException
+            The rollback failed again, or the credentials do not allow it.
+        """
+        try:
+            self._client.continue_update_rollback(
+                StackName=state.stack_id, ResourcesToSkip=skipped, ClientRequestToken=_token()
+            )
+        except CloudError as error:
+            # Without a code, AWS did not answer.
+            if not error.code:
+                raise
+            self._raise_stuck(state)
+        finished = self._until_idle(self.state(state.stack_id), deadline)
+        if finished is not None and finished.status in STUCK:
+            self._raise_stuck(finished)
 
     def _raise_stuck(self, state: StackState) -> NoReturn:
         reasons = self._reasons(state)
@@ -309,11 +365,12 @@ class Stack:
             operation="cloudformation:update_stack",
         ) from denial_in(reasons)
 
-    def _remove(self, state: StackState, deadline: float) -> None:
+    def _remove(self, state: StackState, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Delete the stack and wait until it is gone."""
-        self._client.delete_stack(StackName=state.stack_id)
-        # By id, which stays valid for a deleted stack. The name may be another session's new stack by now.
-        remaining = self._until_idle(self.state(state.stack_id), deadline)
+        # By id: another session may have deleted the stack since it was read, and created one of the same name. AWS
+        # then does nothing.
+        self._client.delete_stack(StackName=state.stack_id, ClientRequestToken=_token())
+        remaining = self._until_idle(self.state(state.stack_id), deadline, meanwhile)
         if remaining is not None:
             reasons = self._reasons(remaining)
             raise CannotDeleteResourceException(
@@ -322,14 +379,22 @@ class Stack:
                 operation="cloudformation:delete_stack",
             ) from denial_in(reasons)
 
-    def _until_idle(self, state: StackState | None, deadline: float) -> StackState | None:
-        """Wait until CloudFormation has stopped working on the stack, and return its state."""
+    def _until_idle(
+        self, state: StackState | None, deadline: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> StackState | None:
+        """Wait until CloudFormation has stopped working on the stack, and return its state.
+
+        ``meanwhile`` is called at each look that finds the stack deleted, in whole or in part.
+        """
         wait = FIRST_POLL
-        while state is not None and state.in_progress:
+        while True:
+            if state is None or state.status in (DELETING, DELETE_FAILED):
+                meanwhile()
+            if state is None or not state.in_progress:
+                return state
             self._pause(deadline, wait, f" Its status is {state.status}.")
             wait = min(wait * 1.5, LONGEST_POLL)
             state = self.state(state.stack_id)
-        return state
 
     def _pause(self, deadline: float, wait: float, status: str = "") -> None:
         if self._clock() + wait > deadline:
@@ -343,16 +408,24 @@ class Stack:
         """Return AWS's reasons for a failed operation, and advice for common ones; None stands for a deleted stack."""
         if state is None:
             return "Somebody deleted the stack meanwhile."
-        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id)
-        events = (event for page in pages for event in page["StackEvents"])
         reason = (state.reason or f"the status is {state.status}").rstrip(". ")
-        return f"AWS reports: {failures(events, state.stack_id) or f'{reason}.'}"
+        return f"AWS reports: {failures(self._events(state), state.stack_id) or f'{reason}.'}"
+
+    def _events(self, state: StackState) -> Iterator[StackEventTypeDef]:
+        """Yield the events of the stack, newest first."""
+        for page in self._client.get_paginator("describe_stack_events").paginate(StackName=state.stack_id):
+            yield from page["StackEvents"]
 
 
 def _wanted(template: Template, parameters: Parameters, state: StackState | None) -> dict[str, str]:
     """Return all parameters of the stack, the template's digest included."""
     values = parameters if isinstance(parameters, Mapping) else parameters(state)
     return {**values, DIGEST: template.digest}
+
+
+def _token() -> str:
+    """Return a new token, by which AWS recognises the repetition of a request whose answer was lost."""
+    return f"cloudknot-{uuid.uuid4()}"
 
 
 def _parameter_list(parameters: Mapping[str, str]) -> list[ParameterTypeDef]:

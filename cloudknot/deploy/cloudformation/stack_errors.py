@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.permissions.denials import denial_in
+
 if TYPE_CHECKING:
     from types_boto3_cloudformation.type_defs import StackEventTypeDef
 
@@ -85,6 +87,27 @@ def failures(events: Iterable[StackEventTypeDef], stack_id: str) -> str:
         return ""
     advice = filter(None, (advice_for(event.get("ResourceStatusReason", "")) for event in reversed(causes)))
     return " ".join([f"{'; '.join(dict.fromkeys(reasons))}.", *dict.fromkeys(advice)])
+
+
+def denied_resources(events: Iterable[StackEventTypeDef], stack_id: str) -> list[str]:
+    """Return the logical ids of the resources whose update was denied, for an update with its failed rollback.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        The stack's events as DescribeStackEvents returns them, newest first.
+    stack_id : str
+    """
+    newest: dict[str, StackEventTypeDef] = {}
+    for event in _last_operation(events, stack_id):
+        newest.setdefault(event.get("LogicalResourceId", ""), event)
+    return [
+        name
+        for name, event in newest.items()
+        if event.get("ResourceStatus") == "UPDATE_FAILED"
+        and event.get("PhysicalResourceId") != stack_id
+        and denial_in(event.get("ResourceStatusReason", ""))
+    ]
 
 
 def advice_for(reason: str) -> str:

@@ -25,7 +25,7 @@ from cloudknot.run.jobs.reduce import Reduce
 from cloudknot.run.jobs.retry import Retry
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.rounds import Run, open_run
-from cloudknot.run.submit.stored_runs import discard_run, find_run
+from cloudknot.run.submit.stored_runs import check_discarding, discard_run, find_run
 from cloudknot.worker.wire.keys import RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
@@ -519,9 +519,16 @@ class BatchJob:
         """End the job, and delete its inputs and results. Wait up to 40 s for its child jobs to end.
 
         If the call is interrupted, call it again: it deletes the rest.
+
+        Raises
+        ------
+        PermissionDeniedError
+            The credentials do not allow ending the job or deleting its objects. Nothing was changed.
         """
         # A run that is already half deleted cannot be opened, and has no jobs to end.
         with suppress(ResourceDoesNotExistException):
+            # The job must not end, if its objects cannot be deleted afterwards.
+            check_discarding(self._cloud, self.keys)
             self.terminate("Clobbered")
             # A child that is being stopped still stores its results, so the deletion waits for it.
             if not self._view.has_stopped():

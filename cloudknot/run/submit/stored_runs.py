@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.deploy.account.buckets import clouds_of_all
+from cloudknot.deploy.account.rights import check_deletion_of_objects
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException, StoredDataError
 from cloudknot.run.submit.ids import ABANDONED, is_run_id, run_time
 from cloudknot.run.submit.shared_objects import release
@@ -119,6 +120,21 @@ def discard_run(cloud: Cloud, keys: RunKeys) -> None:
         if other_keys := [stored.key for stored in page if stored.key != keys.manifest]:
             storage.delete(*other_keys)
     storage.delete(keys.manifest)
+
+
+def check_discarding(cloud: Cloud, keys: RunKeys) -> None:
+    """Check that `discard_run` may change and delete the objects of a run. Changes nothing.
+
+    Raises
+    ------
+    PermissionDeniedError
+        The credentials do not allow it.
+    ResourceDoesNotExistException
+        The run is deleted already, at least its manifest.
+    """
+    # S3 checks the right to store an object before the condition that no object has its key.
+    cloud.storage.put_new(keys.manifest, cloud.storage.get(keys.manifest))
+    check_deletion_of_objects(cloud, keys.prefix)
 
 
 def find_run(cloud: Cloud, job_id: str) -> RunKeys:

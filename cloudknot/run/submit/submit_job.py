@@ -214,7 +214,8 @@ def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestT
             raise ResourceDoesNotExistException(
                 f"The knot {knot!r} cannot run jobs, because its job queue or job definition was deleted or disabled. "
                 f"Its results are still stored, but its earlier jobs cannot be retried. Create the knot again with "
-                f"Knot(name={knot!r}, func=...), and map again. If `cloudknot list` still shows the knot, run "
+                f"Knot(name={knot!r}, func=...), and map again. If `cloudknot list` shows the knot, somebody may have "
+                f"created it again: Knot(name={knot!r}) connects to it. Only if its queue was deleted by hand, run "
                 f"`cloudknot clobber {knot}` first. {error}",
                 code=error.code,
                 operation=error.operation,

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 import cloudknot as ck
 from cloudknot.cli.main import main
+from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.account.resources import find_resources
 from cloudknot.deploy.iam import BATCH, linked_role
-from cloudknot.deploy.knot_stack import delete_knot
 from tests.helpers.functions import nap
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
@@ -214,7 +214,7 @@ def test_second_clobber_finishes_after_failed_one(cloud, inventory_before):
     assert inventory(cloud) == inventory_before
 
 
-def test_delete_knot_removes_revisions_left_without_stack(cloud, inventory_before):
+def test_clobber_knot_removes_revisions_left_without_stack(cloud, inventory_before):
     knot = ck.Knot(
         name="between", func=square, pars=ck.Pars("between", cloud=cloud), job_definition_name="mine", cloud=cloud
     )
@@ -222,7 +222,7 @@ def test_delete_knot_removes_revisions_left_without_stack(cloud, inventory_befor
     cloud.call("cloudformation", "delete_stack", StackName=knot.stack_id)
     until(lambda: knot.job_queue not in inventory(cloud)["job queues"])
     assert find_resources(cloud).half_removed == ("between",)
-    delete_knot(cloud, "between")
+    clobber_knot(cloud, "between", Extras())
     assert inventory(cloud)["job definitions"] == inventory_before["job definitions"]
     knot.pars.clobber()
 

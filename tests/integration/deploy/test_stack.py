@@ -17,10 +17,11 @@ from moto.server import ThreadedMotoServer
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.tags import with_own
+from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.inventory import stack_name
-from cloudknot.deploy.knot_stack import KnotResources, delete_knot, deploy_knot, find_knot
+from cloudknot.deploy.knot_stack import KnotResources, deploy_knot, find_knot
 from cloudknot.deploy.pars import Pars
 from cloudknot.deploy.plan import FRESH, KnotPlan
 from cloudknot.deploy.prerequisites import Prerequisites
@@ -368,16 +369,16 @@ def test_find_knot_returns_deployed_resources(pars: Pars, cloud: CountingCloud) 
         find_knot(cloud, "nobody")
 
 
-def test_delete_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: CountingCloud) -> None:
+def test_clobber_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: CountingCloud) -> None:
     deploy(pars, "cloudknot:1")
     knot = deploy(pars, "cloudknot:2")
-    delete_knot(cloud, "pi-calc")
+    clobber_knot(cloud, "pi-calc", Extras())
     assert Stack(cloud, "pi-calc-cloudknot").state() is None
     active = cloud.call(
         "batch", "describe_job_definitions", jobDefinitionName=knot.job_definition_name, status="ACTIVE"
     )
     assert active["jobDefinitions"] == []
-    delete_knot(cloud, "pi-calc")
+    clobber_knot(cloud, "pi-calc", Extras())
 
 
 def test_concurrent_sessions_share_one_pars(cloud: CountingCloud) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -176,6 +177,80 @@ def pars_and_repository_in_use(world: World) -> list[Exception]:
     shared.clobber()
     raised.append(error_of(lambda: shared.vpc))
     return raised
+
+
+class Meddled(ck.LocalCloud):
+    """A session during which somebody else acts once, before or after its first call of an operation."""
+
+    def __init__(self, world: World, operation: str, act: Callable[[], object], after: bool = False) -> None:
+        super().__init__(world.cloud.directory)
+        self.operation, self.acts, self.after = operation, [act], after
+
+    def call(self, service: str, operation: str, **arguments: Any) -> Any:
+        act = self.acts.pop() if operation == self.operation and self.acts else None
+        if act and not self.after:
+            act()
+        answer = super().call(service, operation, **arguments)
+        if act and self.after:
+            act()
+        return answer
+
+    def pages(self, service: str, operation: str, **arguments: Any) -> Any:
+        if operation == self.operation and self.acts:
+            self.acts.pop()()
+        return super().pages(service, operation, **arguments)
+
+
+def _deny() -> None:
+    raise ck.PermissionDeniedError(
+        "Your AWS credentials do not allow cloudformation:delete_stack. Ask the administrator of your AWS account.",
+        code="AccessDenied",
+    )
+
+
+@AREA.case
+def clobber_without_permission(world: World) -> None:
+    knot = ck.Knot(name="refused-message", func=square, cloud=world.cloud)
+    try:
+        ck.Knot(name="refused-message", cloud=Meddled(world, "delete_stack", _deny)).clobber()
+    finally:
+        knot.clobber()
+
+
+@AREA.case
+def clobber_while_another_session_clobbers(world: World) -> None:
+    knot = ck.Knot(name="both-message", func=square, cloud=world.cloud)
+    # By name, the Pars is looked up after the jobs and revisions, and before the second look at the stack.
+    session = Meddled(world, "list_jobs", knot.clobber)
+    ck.Knot(name="both-message", cloud=session).clobber()
+
+
+@AREA.case
+def stale_pars_and_repository(world: World) -> list[Exception]:
+    stale = ck.Pars("stale-message", cloud=world.cloud)
+    ck.Pars("stale-message", cloud=world.cloud).clobber()
+    raised = [error_of(lambda: ck.Knot(name="stale-message", func=square, pars=stale, cloud=world.cloud))]
+    new = ck.Pars("stale-message", cloud=world.cloud)
+    raised.append(error_of(stale.clobber))
+    new.clobber()
+    repository = ck.DockerRepo("stale-message", cloud=world.cloud)
+    ck.DockerRepo("stale-message", cloud=world.cloud).clobber()
+    newer = ck.DockerRepo("stale-message", cloud=world.cloud)
+    raised.append(error_of(repository.clobber))
+    newer.clobber()
+    return raised
+
+
+@AREA.case
+def knot_that_two_sessions_change(world: World) -> None:
+    knot = ck.Knot(name="raced-message", func=square, cloud=world.cloud)
+
+    def change() -> None:
+        ck.Knot(name="raced-message", func=square, max_vcpus=8, cloud=world.cloud)
+
+    session = Meddled(world, "update_stack", change, after=True)
+    ck.Knot(name="raced-message", func=square, max_vcpus=4, cloud=session)
+    knot.clobber()
 
 
 class ScriptedCalls:

@@ -32,7 +32,10 @@ class ScriptedCloud:
     """A fake CloudFormation with one stack. Each look shows the next status of a script. The last one stays."""
 
     def __init__(self, **scripts: list[str]) -> None:
-        self.scripts = {"create": ["CREATE_COMPLETE"], "update": ["UPDATE_COMPLETE"], "delete": ["GONE"], **scripts}
+        ends = {"create": "CREATE_COMPLETE", "update": "UPDATE_COMPLETE", "delete": "GONE"}
+        ends["continue"] = "UPDATE_ROLLBACK_FAILED"
+        self.scripts = {**{kind: [status] for kind, status in ends.items()}, **scripts}
+        self.skipped: list[str] = []
         self.statuses: list[str] = []
         self.parameters: dict[str, str] = {}
         self.tags: list[dict[str, str]] = []
@@ -62,10 +65,11 @@ class ScriptedCloud:
         if kind in self.refusals:
             raise self.refusals.pop(kind)
         self.statuses = list(self.scripts[kind])
-        if kind != "delete":
+        self.skipped += arguments.get("ResourcesToSkip", ())
+        if kind in ("create", "update"):
             self.parameters = {item["ParameterKey"]: item["ParameterValue"] for item in arguments["Parameters"]}
             self.tags = arguments["Tags"]
-        return {}
+        return {"StackId": "id"}
 
     def describe(self) -> dict[str, Any]:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else (self.statuses or ["GONE"])[0]
@@ -196,7 +200,8 @@ def test_failed_rollback_leaves_stack_for_clobber(before: str) -> None:
     )
     with pytest.raises(CannotCreateResourceException, match=message):
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
-    assert cloud.writes == (["update"] if before == "CREATE_COMPLETE" else [])
+    # A person with more permissions may have arrived. After this session's own update, nothing has changed.
+    assert cloud.writes == (["update"] if before == "CREATE_COMPLETE" else ["continue"])
 
 
 @pytest.mark.parametrize("before", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_FAILED"])
@@ -208,6 +213,36 @@ def test_failed_rollback_after_denied_call_is_caused_by_denial(before: str) -> N
         cloud.stack().deploy(TEMPLATE, PARAMETERS)
     assert isinstance(raised.value.__cause__, PermissionDeniedError)
     assert raised.value.__cause__.operation == "iam:PutRolePolicy"
+
+
+def test_denied_update_is_rolled_back_without_denied_resources() -> None:
+    cloud = ScriptedCloud(
+        update=["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"], **{"continue": ["UPDATE_ROLLBACK_COMPLETE"]}
+    ).existing("CREATE_COMPLETE", A="0")
+    denial = "User: ann is not authorized to perform: batch:UpdateComputeEnvironment because no policy allows it"
+    cloud.events = [
+        event("x", "UPDATE_ROLLBACK_FAILED", denial, physical="id"),
+        event("Environment", "UPDATE_FAILED", denial),
+        event("Queue", "UPDATE_COMPLETE"),
+        event("Queue", "UPDATE_FAILED", denial),
+        *FAILED_EVENTS[3:],
+    ]
+    with pytest.raises(
+        CannotCreateResourceException, match=r"could not be changed\. AWS undid the change\."
+    ) as raised:
+        cloud.stack().deploy(TEMPLATE, PARAMETERS)
+    assert isinstance(raised.value.__cause__, PermissionDeniedError)
+    assert cloud.writes == ["update", "continue"]
+    assert cloud.skipped == ["Environment"]
+
+
+def test_stack_of_failed_rollback_is_used_after_rollback_is_finished() -> None:
+    cloud = ScriptedCloud(**{"continue": ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]}).existing(
+        "UPDATE_ROLLBACK_FAILED", A="0"
+    )
+    assert cloud.stack().deploy(TEMPLATE, PARAMETERS).parameters["A"] == "1"
+    assert cloud.writes == ["continue", "update"]
+    assert cloud.skipped == []
 
 
 def test_failed_rollback_without_reason_names_status_once() -> None:
