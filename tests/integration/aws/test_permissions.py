@@ -296,6 +296,45 @@ class TestEnforcement:
             ck.LocalCloud(cloud.directory, iam=True).start()
 
 
+LOG_GROUP = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/cloudknot/gap"}}
+VPC = {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.9.0.0/16"}}
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("logs:DescribeIndexPolicies", LOG_GROUP),
+        ("logs:DescribeLogGroups", LOG_GROUP),
+        ("logs:DescribeResourcePolicies", LOG_GROUP),
+        ("logs:GetDataProtectionPolicy", LOG_GROUP),
+        ("logs:ListTagsForResource", LOG_GROUP),
+        ("ec2:DescribeNetworkAcls", VPC),
+        ("ec2:DescribeVpcAttribute", VPC),
+        ("ec2:DescribeVpcEncryptionControls", VPC),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_stack_fails_without_permission_for_a_read_of_its_handler(users, owner, action, resource):
+    document = documents("network")
+    for part in document["Statement"]:
+        part["Action"] = [name for name in part["Action"] if name != action]
+    name = f"gap-{secrets.token_hex(3)}-cloudknot"
+    template = json.dumps({"Resources": {"Only": resource}})
+    users.with_policy(document).call("cloudformation", "create_stack", StackName=name, TemplateBody=template)
+
+    def rows():
+        return owner.call("cloudformation", "describe_stack_events", StackName=name)["StackEvents"]
+
+    assert until(lambda: rows()[0]["ResourceStatus"].startswith("ROLLBACK_") and not _working(rows()[0]))
+    assert [row for row in rows() if f"not authorized to perform: {action}" in row.get("ResourceStatusReason", "")]
+    owner.call("cloudformation", "delete_stack", StackName=name)
+    assert until(lambda: not [stack for stack in all_stacks(owner) if stack.name == name])
+
+
+def _working(row):
+    return row["ResourceStatus"].endswith("_IN_PROGRESS")
+
+
 @dataclass
 class Stage:
     """The clouds for a step: a user without one statement, and the owner, with a knot that the step uses."""
