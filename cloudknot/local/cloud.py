@@ -24,7 +24,17 @@ from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import ServerOptions, access_key_from, check_running, checked_runner, default_directory
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
-from cloudknot.local.state import REGION, CloudState, claim, is_locked, locked, read_state, server_lock, usable
+from cloudknot.local.state import (
+    REGION,
+    CloudState,
+    check_owner,
+    claim,
+    is_locked,
+    locked,
+    read_state,
+    server_lock,
+    usable,
+)
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -250,7 +260,7 @@ class LocalCloud(Cloud):
             A package of the embedded cloud is not installed, the running cloud has other options, the directory
             cannot be written, or the system allows too few open files or processes.
         CloudknotInputError
-            The directory is in use for something other than an embedded cloud.
+            The directory is in use for something other than an embedded cloud, or belongs to another user.
         ClockSkewError
             The clock of this process is more than 15 minutes from that of the cloud.
         CloudError
@@ -317,6 +327,7 @@ class LocalCloud(Cloud):
         with self._starting:
             if self._state is None:
                 with usable(self.directory):
+                    check_owner(self.directory)
                     self._state = self._find_running() or self._start()
             return self._state
 

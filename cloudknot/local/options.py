@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
+from cloudknot.local.state import cache_folder
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
@@ -35,7 +36,7 @@ def default_directory() -> Path:
     chosen = os.environ.get(DIRECTORY_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / "local"
+    return cache_folder() / "local"
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

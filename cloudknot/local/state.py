@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,24 +60,45 @@ def log_file(directory: Path) -> Path:
     return directory / "server.log"
 
 
+def cache_folder() -> Path:
+    """Return ``cloudknot`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot"
+
+
 def claim(directory: Path) -> None:
-    """Create the cloud's directory, accessible to its owner only. An existing directory keeps its mode.
+    """Create the cloud's directory, accessible to its owner only, or take over an existing one.
+
+    An existing directory keeps its mode, but nobody else can write to it afterwards. In cloudknot's folder for caches,
+    it is closed to others.
 
     Raises
     ------
     CloudknotInputError
-        The path is a file, or a directory with files of which none belongs to an embedded cloud.
+        The path is a file, or a directory with files of which none belongs to an embedded cloud. Or the directory,
+        or a file in it, belongs to another user.
     """
+    check_owner(directory)
+    _make_parents(directory)
+    mode = 0o700
     try:
-        directory.mkdir(mode=0o700, parents=True)
+        directory.mkdir(mode=mode)
     except FileExistsError as error:
         names = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
+        if cache_folder() not in directory.parents and directory.is_dir():
+            mode = stat.S_IMODE(directory.stat().st_mode) & ~0o022
         # A mistyped path may name a directory of the user's own.
         if names and not names & _CLOUD_FILES:
             raise CloudknotInputError(
                 f"{directory} is not empty and holds no files of an embedded cloud. "
                 "Choose a directory that is empty or does not exist."
             ) from error
+    # Once more: another user may have made the directory in the meantime. In one that was open to others, they may
+    # have planted files, for example a module that jobs would import.
+    check_owner(directory)
+    # Whatever the umask was when it was created.
+    _set_mode(directory, mode)
+    for path in directory.iterdir():
+        _check_own(path, directory)
     (directory / MARKER).touch()
 
 
@@ -101,6 +123,41 @@ def usable(directory: Path) -> Iterator[None]:
         ) from error
 
 
+def check_owner(directory: Path) -> None:
+    """Raise `CloudknotInputError` for an existing directory of another user, or a link that another user made."""
+    # Its cloud would receive this user's functions, and its files are programs that this user's jobs would run.
+    for path in (directory, directory.resolve()):
+        if os.path.lexists(path):
+            _check_own(path, directory)
+
+
+def _check_own(path: Path, directory: Path) -> None:
+    if path.lstat().st_uid != os.geteuid():
+        raise CloudknotInputError(
+            f"{path} belongs to another user, so {directory} is not used for an embedded cloud. "
+            "Choose a directory of your own."
+        )
+
+
+def _make_parents(directory: Path) -> None:
+    """Create the missing folders above the directory, and close cloudknot's folder for caches to other users."""
+    missing = [parent for parent in directory.parents if not parent.exists()]
+    for parent in reversed(missing):
+        # Two sessions may create them at the same time.
+        parent.mkdir(mode=0o700, exist_ok=True)
+        parent.chmod(0o700)
+    cache = cache_folder()
+    if cache in directory.parents:
+        _check_own(cache, directory)
+        _set_mode(cache, 0o700)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    # Only if it differs: a read-only file system refuses even a change to the same mode.
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
+
+
 def write_state(directory: Path, state: CloudState) -> None:
     """Write ``cloud.json``, readable by its owner only."""
     import tempfile
@@ -113,10 +170,16 @@ def write_state(directory: Path, state: CloudState) -> None:
 
 
 def read_state(directory: Path) -> CloudState | None:
-    """Return the content of ``cloud.json``, or None if the file is missing, incomplete or of another version."""
+    """Return the content of ``cloud.json``, or None if the file is missing, incomplete or of another version.
+
+    A file of another user counts as missing.
+    """
     try:
-        fields = json.loads(state_file(directory).read_text())
-        state = CloudState(**fields)
+        with state_file(directory).open() as stream:
+            # Another user could name an address that collects this user's functions.
+            if os.fstat(stream.fileno()).st_uid != os.geteuid():
+                return None
+            state = CloudState(**json.load(stream))
     except (FileNotFoundError, TypeError, ValueError):
         return None
     return state if state.version == VERSION else None

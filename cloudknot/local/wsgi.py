@@ -17,6 +17,8 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
+ADMISSION = "cloudknot.admission"
+"""The WSGI variable that holds the result of the checks on the head of a request."""
 Answer = Mapping[str, object]
 """A JSON object as the content of an answer."""
 
@@ -31,6 +33,7 @@ STATUSES = {
     400: "400 Bad Request",
     403: "403 Forbidden",
     404: "404 Not Found",
+    413: "413 Content Too Large",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
     503: "503 Service Unavailable",
@@ -61,6 +64,10 @@ class RecordedAnswer:
         # WSGI's old way to write a body; the applications here return theirs, so nothing is written to it.
         return lambda data: None
 
+    def header(self, name: str) -> str:
+        """Return a header of the answer, or an empty string."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
     def pass_on(self, start_response: StartResponse) -> None:
         """Send the recorded status and headers to the client."""
         start_response(self.status, self.headers)
@@ -90,31 +97,9 @@ def full_body(answer: Iterable[bytes]) -> bytes:
             answer.close()
 
 
-def read_body(environ: WSGIEnvironment) -> bytes:
-    """Return the body of a request, and rewind it for the next reader."""
-    body: bytes = environ["wsgi.input"].read()
-    environ["wsgi.input"].seek(0)
-    return body
-
-
 def parse_form(body: bytes) -> dict[str, str]:
     """Return the form in the body of a request in AWS's query protocol."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-
-
-def signature_scope(environ: WSGIEnvironment) -> list[str]:
-    """Return the parts of the scope in a request's signature: the key's id, date, region, service, terminator."""
-    credential = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].partition(",")[0]
-    if not credential:
-        # A presigned URL has its signature in the query.
-        credential = dict(parse_qsl(str(environ["QUERY_STRING"]))).get("X-Amz-Credential", "")
-    return credential.split("/")
-
-
-def signed_service(environ: WSGIEnvironment) -> str:
-    """Return the service in a request's signature, or ``"s3"`` if the request names none."""
-    scope = signature_scope(environ)
-    return scope[3] if len(scope) == 5 else "s3"
 
 
 def send(

@@ -6,8 +6,6 @@ and ignores changes of a compute environment.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
+from cloudknot.local.iam.requests.received import received, with_call
 from cloudknot.local.wsgi import Answer, ClientException
 
 if TYPE_CHECKING:
@@ -63,36 +62,36 @@ class BatchResources:
         # The values that moto would drop or refuse, by ARN. Descriptions get them back.
         self._overrides: dict[str, dict[str, object]] = {}
         self._operations: dict[str, Callable[[WSGIEnvironment, Any], Answer]] = {
-            "createjobqueue": self._create_queue,
-            "updatejobqueue": self._update_queue,
-            "describejobqueues": self._describe_queues,
-            "createcomputeenvironment": self._create_environment,
-            "deletejobqueue": self._delete_queue,
-            "deletecomputeenvironment": self._delete_environment,
-            "updatecomputeenvironment": self._update_environment,
-            "describecomputeenvironments": self._describe_environments,
+            "CreateJobQueue": self._create_queue,
+            "UpdateJobQueue": self._update_queue,
+            "DescribeJobQueues": self._describe_queues,
+            "CreateComputeEnvironment": self._create_environment,
+            "DeleteJobQueue": self._delete_queue,
+            "DeleteComputeEnvironment": self._delete_environment,
+            "UpdateComputeEnvironment": self._update_environment,
+            "DescribeComputeEnvironments": self._describe_environments,
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        operation = self._operations.get(path.removeprefix("/v1/")) if path.startswith("/v1/") else None
-        if operation is None or environ["REQUEST_METHOD"] != "POST":
+        call = received(environ).calls("batch")
+        operation = self._operations.get(call.operation) if call else None
+        if call is None or operation is None:
             return self._application(environ, start_response)
         try:
             with self._lock:
-                answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
+                answer = operation(environ, call.arguments)
         except ClientException as error:
             return wsgi.refuse_client(start_response, error)
         return wsgi.send_json(start_response, answer)
 
     def _create_queue(self, environ: WSGIEnvironment, request: CreateJobQueueRequestTypeDef) -> Answer:
         self._check_new_name(environ, "jobQueues", "jobQueueName", str(request.get("jobQueueName")))
-        answer = self._ask(environ, "createjobqueue", {"state": "ENABLED", **request})
+        answer = self._ask(environ, "CreateJobQueue", {"state": "ENABLED", **request})
         self._keep_limits(answer["jobQueueArn"], request)
         return answer
 
     def _update_queue(self, environ: WSGIEnvironment, request: UpdateJobQueueRequestTypeDef) -> Answer:
-        answer = self._ask(environ, "updatejobqueue", request)
+        answer = self._ask(environ, "UpdateJobQueue", request)
         self._keep_limits(answer["jobQueueArn"], request)
         return answer
 
@@ -103,7 +102,7 @@ class BatchResources:
             self._overrides[arn] = {LIMITS: request[LIMITS]}
 
     def _describe_queues(self, environ: WSGIEnvironment, request: DescribeJobQueuesRequestTypeDef) -> Answer:
-        answer = self._ask(environ, "describejobqueues", request)
+        answer = self._ask(environ, "DescribeJobQueues", request)
         for queue in answer["jobQueues"]:
             queue.update(self._overrides.get(queue["jobQueueArn"], {}))
         return answer
@@ -120,14 +119,14 @@ class BatchResources:
         if moto_types := ["optimal" if name in DEFAULT_TYPES else name for name in types]:
             resources["instanceTypes"] = moto_types
         changed = {"state": "ENABLED", **request, **({"computeResources": resources} if resources else {})}
-        answer = self._ask(environ, "createcomputeenvironment", changed)
+        answer = self._ask(environ, "CreateComputeEnvironment", changed)
         type_overrides = {"instanceTypes": types} if moto_types != types else {}
         self._overrides[answer["computeEnvironmentArn"]] = {**sizes, **type_overrides}
         return answer
 
     def _check_new_name(self, environ: WSGIEnvironment, collection: str, key: str, name: str) -> None:
         """Refuse a name that is taken, and one more resource than the quota."""
-        existing = self._ask(environ, f"describe{collection.lower()}", {})[collection]
+        existing = self._ask(environ, f"Describe{collection[0].upper()}{collection[1:]}", {})[collection]
         if any(resource[key] == name for resource in existing):
             raise ClientException("Object already exists")
         if len(existing) >= self._quota:
@@ -135,11 +134,11 @@ class BatchResources:
             raise ClientException(f"Maximum number of {words} supported is {self._quota}")
 
     def _delete_queue(self, environ: WSGIEnvironment, request: DeleteJobQueueRequestTypeDef) -> Answer:
-        for queue in self._ask(environ, "describejobqueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
+        for queue in self._ask(environ, "DescribeJobQueues", {"jobQueues": [request["jobQueue"]]})["jobQueues"]:
             if queue["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the job queue must be DISABLED")
             self._overrides.pop(queue["jobQueueArn"], None)
-        answer = self._ask(environ, "deletejobqueue", request)
+        answer = self._ask(environ, "DeleteJobQueue", request)
         self._on_queue_deleted(request["jobQueue"].rpartition("/")[2])
         return answer
 
@@ -148,12 +147,12 @@ class BatchResources:
             if environment["state"] != "DISABLED":
                 raise ClientException("Cannot delete, the compute environment must be DISABLED")
             arn = environment["computeEnvironmentArn"]
-            queues = self._ask(environ, "describejobqueues", {})["jobQueues"]
+            queues = self._ask(environ, "DescribeJobQueues", {})["jobQueues"]
             orders = [entry["computeEnvironment"] for queue in queues for entry in queue["computeEnvironmentOrder"]]
             if {arn, environment["computeEnvironmentName"]} & set(orders):
                 raise ClientException("Cannot delete, found existing JobQueue relationship")
             self._overrides.pop(arn, None)
-        return self._ask(environ, "deletecomputeenvironment", request)
+        return self._ask(environ, "DeleteComputeEnvironment", request)
 
     def _update_environment(self, environ: WSGIEnvironment, request: UpdateComputeEnvironmentRequestTypeDef) -> Answer:
         environments = self._environments(environ, [request["computeEnvironment"]])
@@ -163,7 +162,7 @@ class BatchResources:
         # Batch alone scales a compute environment down, when no job needs it.
         if resources and resources.get("desiredvCpus", math.inf) < _desired_vcpus(environments[0]):
             raise ClientException("Manually scaling down compute environment is not supported.")
-        answer = self._ask(environ, "updatecomputeenvironment", request)
+        answer = self._ask(environ, "UpdateComputeEnvironment", request)
         if resources:
             self._overrides.setdefault(environments[0]["computeEnvironmentArn"], {}).update(resources)
         return answer
@@ -171,7 +170,7 @@ class BatchResources:
     def _describe_environments(
         self, environ: WSGIEnvironment, request: DescribeComputeEnvironmentsRequestTypeDef
     ) -> Answer:
-        answer = self._ask(environ, "describecomputeenvironments", request)
+        answer = self._ask(environ, "DescribeComputeEnvironments", request)
         for environment in answer["computeEnvironments"]:
             overrides = self._overrides.get(environment["computeEnvironmentArn"])
             if overrides:
@@ -179,17 +178,13 @@ class BatchResources:
         return answer
 
     def _environments(self, environ: WSGIEnvironment, names: list[str]) -> list[ComputeEnvironmentDetailTypeDef]:
-        answer = self._ask(environ, "describecomputeenvironments", {"computeEnvironments": names})
+        answer = self._ask(environ, "DescribeComputeEnvironments", {"computeEnvironments": names})
         environments: list[ComputeEnvironmentDetailTypeDef] = answer["computeEnvironments"]
         return environments
 
     def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         """Call an operation of the application behind this layer, and return its answer."""
-        body, path = json.dumps(request).encode(), f"/v1/{operation}"
-        # moto reads the path from RAW_URI where it is set, so PATH_INFO alone would not change it.
-        changed: dict[str, object] = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path, "QUERY_STRING": ""}
-        changed |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        status, answer = wsgi.ask_json(self._application, environ, changed)
+        status, answer = wsgi.ask_json(self._application, environ, with_call(environ, operation, request))
         if not status.startswith("200"):
             raise ClientException(answer.get("message") or answer.get("Message") or status)
         return answer

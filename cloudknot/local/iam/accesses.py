@@ -8,15 +8,12 @@ guide, "Required permissions for Amazon S3 API operations".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote
-from wsgiref.types import WSGIEnvironment
-from xml.etree import ElementTree
 
-from cloudknot.local.iam.calls import Call
 from cloudknot.local.iam.policy import Access, Context
-from cloudknot.local.wsgi import read_body
+from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.objects import S3Request
 
 FREE = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
 """Actions without a required permission (STS API reference)."""
@@ -79,38 +76,16 @@ _ROLE_SERVICES = {
     "serviceRole": "batch.amazonaws.com",
     "spotIamFleetRole": "spotfleet.amazonaws.com",
 }
-_S3_BUCKET = {
-    "accelerate": "AccelerateConfiguration",
-    "acl": "BucketAcl",
-    "cors": "BucketCORS",
-    "encryption": "EncryptionConfiguration",
-    "lifecycle": "LifecycleConfiguration",
-    "location": "BucketLocation",
-    "logging": "BucketLogging",
-    "notification": "BucketNotification",
-    "object-lock": "BucketObjectLockConfiguration",
-    "ownershipControls": "BucketOwnershipControls",
-    "policy": "BucketPolicy",
-    "policyStatus": "BucketPolicyStatus",
-    "publicAccessBlock": "BucketPublicAccessBlock",
-    "replication": "ReplicationConfiguration",
-    "requestPayment": "BucketRequestPayment",
-    "tagging": "BucketTagging",
-    "versioning": "BucketVersioning",
-    "website": "BucketWebsite",
-}
-"""Subresources of a bucket: the name in the query, and the name in actions after ``Get`` and ``Put``."""
-_S3_DELETE_ACTIONS = {"policy": "s3:DeleteBucketPolicy", "website": "s3:DeleteBucketWebsite"}
-"""Subresources with a delete action of their own. Deleting any other one takes its put action."""
-_S3_LISTS = {"uploads": "s3:ListBucketMultipartUploads", "versions": "s3:ListBucketVersions"}
-_S3_OBJECT = {
-    "acl": "ObjectAcl",
-    "tagging": "ObjectTagging",
-    "retention": "ObjectRetention",
-    "legal-hold": "LegalHold",
-}
-_OWN_HOSTS = ("127.0.0.1", "localhost")
 _S3_CONDITIONS = {"prefix": "s3:prefix", "delimiter": "s3:delimiter", "max-keys": "s3:max-keys"}
+_S3_HEADERS = {
+    "x-amz-acl": "PutObjectAcl",
+    "x-amz-tagging": "PutObjectTagging",
+    "x-amz-object-lock-legal-hold": "PutObjectLegalHold",
+    "x-amz-object-lock-mode": "PutObjectRetention",
+    "x-amz-bypass-governance-retention": "BypassGovernanceRetention",
+}
+"""Headers that need an action besides that of the operation. All ``x-amz-grant-`` headers need that of the first."""
+_S3_STORING = frozenset({"PutObject", "CreateMultipartUpload"})
 
 
 @dataclass(frozen=True)
@@ -291,85 +266,41 @@ _RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
 }
 
 
-def s3_accesses(environ: WSGIEnvironment, common: Context) -> Iterator[Access]:
-    """Yield the permissions that a path-style request needs. ``common`` holds the condition keys of every request."""
-    # The raw path, because moto's S3 reads that as well: check and answer must agree on bucket and key.
-    path = environ["REQUEST_URI"].partition("?")[0]
-    bucket, _, key = unquote(path.lstrip("/") if path.startswith("//") else path[1:]).partition("/")
-    query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"], keep_blank_values=True).items()}
-    method = environ["REQUEST_METHOD"]
-    if environ.get("HTTP_HOST", "").rpartition(":")[0] not in _OWN_HOSTS:
-        # The part of a host name before the cloud's own would be a bucket. cloudknot never sends such requests here.
-        yield Access("s3:VirtualHostedRequest", "*", common)
-    elif not bucket:
-        yield Access("s3:ListAllMyBuckets", "*", common)
-    elif key:
-        yield from _object_accesses(method, f"arn:aws:s3:::{bucket}/{key}", query, environ, common)
+def s3_accesses(request: S3Request, common: Context) -> Iterator[Access]:
+    """Yield the permissions that a request needs. ``common`` holds the condition keys of every request."""
+    bucket, operation = f"arn:aws:s3:::{request.bucket}", request.operation
+    action = operation.action_for(request.query)
+    if operation.name == "DeleteObjects":
+        # On AWS, S3 deletes the allowed keys and reports the others. Here, one denied key refuses the whole request.
+        for deletion in request.deletions:
+            yield Access("s3:DeleteObjectVersion" if deletion.version else action, f"{bucket}/{deletion.key}", common)
+    elif not request.bucket:
+        yield Access(action, "*", common)
+    elif not request.key:
+        listed = request.query if operation.action.startswith("ListBucket") else {}
+        conditions = {condition: (listed[name],) for name, condition in _S3_CONDITIONS.items() if name in listed}
+        yield Access(action, bucket, {**common, **conditions})
     else:
-        yield from _bucket_accesses(method, f"arn:aws:s3:::{bucket}", query, environ, common)
+        yield Access(action, f"{bucket}/{request.key}", common)
+        yield from _header_accesses(request, f"{bucket}/{request.key}", common)
+    if request.source is not None:
+        # A copy reads another object, also one in another bucket.
+        source, key, version = request.source
+        yield Access("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{source}/{key}", common)
 
 
-def missing_keys_shown(environ: WSGIEnvironment, common: Context) -> Access | None:
+def _header_accesses(request: S3Request, arn: str, common: Context) -> Iterator[Access]:
+    """Yield the permissions that the headers of a request for an object need."""
+    if request.operation.name in _S3_STORING:
+        names = {"x-amz-acl" if name.startswith("x-amz-grant-") else name for name in request.headers}
+        yield from (Access(f"s3:{_S3_HEADERS[name]}", arn, common) for name in sorted(names & _S3_HEADERS.keys()))
+    elif "x-amz-bypass-governance-retention" in request.headers:
+        yield Access("s3:BypassGovernanceRetention", arn, common)
+
+
+def missing_keys_shown(request: S3Request, common: Context) -> Access | None:
     """Return the permission to learn that an object does not exist, or None for a request that reads no object."""
     # The condition key s3:prefix is missing, as in every request for one object (Amazon S3 API reference,
     # "GetObject", Permissions).
-    bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
-    reads_object = key and environ["REQUEST_METHOD"] in ("GET", "HEAD")
-    return Access("s3:ListBucket", f"arn:aws:s3:::{bucket}", common) if reads_object else None
-
-
-def _bucket_accesses(
-    method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
-) -> Iterator[Access]:
-    subresource = next((name for name in _S3_BUCKET if name in query), None)
-    listing = next((name for name in _S3_LISTS if name in query), None)
-    if method == "POST" and "delete" in query:
-        # On AWS, S3 deletes the allowed keys and reports the others. Here, one denied key refuses the whole request.
-        for key in _keys_to_delete(environ):
-            yield Access("s3:DeleteObject", f"{arn}/{key}", common)
-    elif subresource is not None:
-        deletes = method == "DELETE" and subresource in _S3_DELETE_ACTIONS
-        verb = "Get" if method in ("GET", "HEAD") else "Put"
-        yield Access(
-            _S3_DELETE_ACTIONS[subresource] if deletes else f"s3:{verb}{_S3_BUCKET[subresource]}", arn, common
-        )
-    elif method in ("GET", "HEAD"):
-        conditions = {condition: (query[name],) for name, condition in _S3_CONDITIONS.items() if name in query}
-        yield Access(_S3_LISTS[listing] if listing else "s3:ListBucket", arn, {**common, **conditions})
-    else:
-        yield Access("s3:CreateBucket" if method == "PUT" else "s3:DeleteBucket", arn, common)
-
-
-def _object_accesses(
-    method: str, arn: str, query: Mapping[str, str], environ: WSGIEnvironment, common: Context
-) -> Iterator[Access]:
-    subresource = next((name for name in _S3_OBJECT if name in query), None)
-    version = "Version" if "versionId" in query else ""
-    if subresource is not None:
-        verb = {"GET": "Get", "HEAD": "Get", "DELETE": "Delete"}.get(method, "Put")
-        yield Access(f"s3:{verb}{_S3_OBJECT[subresource]}", arn, common)
-    elif "uploadId" in query and method in ("GET", "DELETE"):
-        action = "s3:ListMultipartUploadParts" if method == "GET" else "s3:AbortMultipartUpload"
-        yield Access(action, arn, common)
-    elif method in ("GET", "HEAD"):
-        yield Access(f"s3:GetObject{version}", arn, common)
-    elif method == "DELETE":
-        yield Access(f"s3:DeleteObject{version}", arn, common)
-    else:
-        yield Access("s3:PutObject", arn, common)
-        # A copy reads another object, also one in another bucket.
-        if "HTTP_X_AMZ_COPY_SOURCE" in environ:
-            source = unquote(environ["HTTP_X_AMZ_COPY_SOURCE"]).lstrip("/").partition("?")[0]
-            yield Access("s3:GetObject", f"arn:aws:s3:::{source}", common)
-
-
-def _keys_to_delete(environ: WSGIEnvironment) -> list[str]:
-    """Return the keys in a DeleteObjects request."""
-    try:
-        return [
-            element.text or ""
-            for element in ElementTree.fromstring(read_body(environ)).iterfind(".//{*}Object/{*}Key")
-        ]
-    except ElementTree.ParseError:
-        # A request that cannot be decoded needs the permission to delete every object.
-        return ["*"]
+    reads_object = request.key and request.method in ("GET", "HEAD")
+    return Access("s3:ListBucket", f"arn:aws:s3:::{request.bucket}", common) if reads_object else None

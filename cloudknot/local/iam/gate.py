@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local import wsgi
 from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
-from cloudknot.local.iam.calls import Call, decode_call
-from cloudknot.local.iam.keys import Keys, Principal
+from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, decide, parse
 from cloudknot.local.iam.policy_reader import Policies
-from cloudknot.local.iam.signing import Request, claimed_key, verify
+from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import OwnRoute, Received, read_request, received
+from cloudknot.local.iam.requests.refusals import Refusal, Refused
+from cloudknot.local.iam.signing import (
+    Body,
+    Request,
+    SignedClaim,
+    body_error,
+    claim_error,
+    covers_body_by_digest,
+    read_claim,
+    signature_error,
+)
+from cloudknot.local.iam.task_credentials import PATH as CREDENTIALS_PATH
 
 INVALID_SIGNATURE = (
     "The request is not signed with a key of this embedded cloud. "
@@ -23,19 +36,43 @@ INVALID_SIGNATURE = (
 )
 _S3_CODES = {"InvalidClientTokenId": "InvalidAccessKeyId", "MissingAuthenticationToken": "AccessDenied"}
 """S3's own names of error codes."""
-_OWNER_PATHS = ("/_cloudknot", "/moto-api")
-"""Routes for the owner only. No policy can allow them."""
+LONGEST_CALL = 8 * 1024 * 1024
+"""Bytes. The body of a request to another service than S3 is kept in memory, since it proves its signature only as a
+whole. AWS's own limits are smaller: 4 MiB for an image's manifest in ECR, 1 MiB for log events."""
+_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
+_URI = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
+"""Printable ASCII without ``#`` and a backslash, since some readers take the latter for a slash."""
 _DENIED = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}
 _EC2_PREFIX = "You are not authorized to perform this operation. "
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """The error that refuses a request: AWS's code and message, and the HTTP status."""
+class Admission:
+    """The checks on the head of a request, before its body arrives.
 
-    code: str
-    message: str
-    status: int = 403
+    Attributes
+    ----------
+    request : Request
+    claim : SignedClaim or None
+        The signature. None for a request of a job for its credentials, which presents a token instead.
+    accepted : AcceptedKey or None
+        The key in the signature.
+    refusal : Refusal or None
+        The error that refuses the request.
+    is_verified : bool
+        Whether the signature is verified. It is not while it covers a body that has not arrived.
+    """
+
+    request: Request
+    claim: SignedClaim | None = None
+    accepted: AcceptedKey | None = None
+    refusal: Refusal | None = None
+    is_verified: bool = False
+
+    @property
+    def service(self) -> str:
+        """The service in the signature, or ``"s3"`` if there is none."""
+        return self.claim.service if self.claim else "s3"
 
 
 class Gate:
@@ -56,33 +93,74 @@ class Gate:
     def __init__(self, keys: Keys, policies: Callable[[Principal], Policies], names: Names, log_path: str) -> None:
         self._keys, self._policies, self._names, self._log_path = keys, policies, names, log_path
 
-    def refusal(self, environ: WSGIEnvironment, service: str) -> Refusal | None:
-        """Return the error that refuses a request, or None if the request may be answered.
+    def admit(self, method: str, uri: str, headers: Mapping[str, str]) -> Admission:
+        """Check the head of a request: its form, its host, and as much of its signature as possible."""
+        request = Request(method, uri, headers)
+        claim = None
+        try:
+            _check_form(request)
+            if request.path.startswith(CREDENTIALS_PATH):
+                return _without_key(request)
+            claim = read_claim(request)
+            accepted = self._keys.find(claim.access_key)
+            is_verified = covers_body_by_digest(request, claim)
+            self._check_signature(request, claim, accepted, is_verified)
+            if not is_verified and claim.service == "s3":
+                raise Refused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+            if claim.service != "s3" and request.length > LONGEST_CALL:
+                raise Refused("RequestEntityTooLarge", f"A call has {LONGEST_CALL} bytes at most.", 413)
+        except Refused as error:
+            refusal = error.refusal
+            if claim is None or claim.service == "s3":
+                refusal = replace(refusal, code=_S3_CODES.get(refusal.code, refusal.code))
+            return Admission(request, claim, refusal=refusal)
+        return Admission(request, claim, accepted, None, is_verified)
 
-        On success ``environ["cloudknot.principal"]`` is the request's `Principal`, or None for the cloud's owner.
+    def receive(self, admission: Admission, body: Body) -> tuple[Received, Principal | None]:
+        """Return an admitted request after its one reading, and its principal. None stands for the cloud's owner.
+
+        Raises
+        ------
+        Refused
+            The body does not have the signature, the request has several readings, or no policy allows it.
         """
-        request = received_request(environ)
-        claimed = claimed_key(request)
-        accepted = self._keys.find(claimed or "")
-        # An unknown key is checked against the owner's, which yields the right one of AWS's errors.
-        code = verify(request, accepted.key if accepted else self._keys.owner, datetime.now(UTC))
+        claim, accepted = admission.claim, admission.accepted
+        assert claim is not None
+        assert accepted is not None
+        request = replace(admission.request, body=body)
+        code = None if admission.is_verified else signature_error(request, claim, accepted.key)
+        code = code or body_error(request, claim)
         if code is not None:
-            return Refusal(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE)
-        # Later layers read it. Faults distinguish jobs from sessions, and AssumeRole checks the trust policy.
-        environ["cloudknot.principal"] = accepted and accepted.principal
-        if accepted is None or accepted.principal is None:
-            return None
-        if self._keys.expired(accepted):
+            raise _unsigned(code, claim.service)
+        principal = accepted.principal
+        if principal is not None and self._keys.expired(accepted):
             message = "The security token included in the request is expired"
-            return Refusal("ExpiredToken" if wsgi.is_xml(service) else "ExpiredTokenException", message)
-        return self._denial(accepted.principal, environ, service)
+            is_xml = wsgi.is_xml(claim.service)
+            raise Refused("ExpiredToken" if is_xml else "ExpiredTokenException", message, 403)
+        found = read_request(request, claim)
+        if principal is not None:
+            self._check_permissions(principal, found)
+        return found, principal
+
+    def _check_signature(
+        self, request: Request, claim: SignedClaim, accepted: AcceptedKey | None, is_verifiable: bool
+    ) -> None:
+        # An unknown key is checked against the owner's, which yields the right one of AWS's errors.
+        key = accepted.key if accepted else self._keys.owner
+        code = claim_error(claim, key, datetime.now(UTC))
+        if code is None and is_verifiable:
+            code = signature_error(request, claim, key)
+        if code is not None:
+            raise _unsigned(code, claim.service)
 
     def hide_missing(
         self, principal: Principal, environ: WSGIEnvironment, start_response: StartResponse, answer: WSGIApplication
     ) -> Iterable[bytes]:
         """Answer a request to S3. Report a missing object as access denied to a principal without s3:ListBucket."""
         # As S3 does: otherwise anybody could probe which objects exist.
-        listing = missing_keys_shown(environ, _common(principal, self._names.region))
+        target = received(environ).target
+        assert isinstance(target, S3Request)
+        listing = missing_keys_shown(target, _common(principal, self._names.region))
         if listing is None or self._allowed(principal, listing) == "allow":
             return answer(environ, start_response)
         recorded = wsgi.RecordedAnswer()
@@ -92,37 +170,33 @@ class Gate:
             return body
         return wsgi.refuse(environ, start_response, "s3", 403, "AccessDenied", _message(principal, listing, ""))
 
-    def _denial(self, principal: Principal, environ: WSGIEnvironment, service: str) -> Refusal | None:
-        """Return the error for a request that the principal's policies do not allow, or None."""
-        path = environ["PATH_INFO"]
-        if path.startswith(_OWNER_PATHS) and path != self._log_path:
-            message = (
-                f"{path} is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
-            )
-            return Refusal("AccessDenied", message)
+    def _check_permissions(self, principal: Principal, found: Received) -> None:
+        """Refuse a request that the principal's policies do not allow."""
+        service = found.service
         common = _common(principal, self._names.region)
-        for access in self._needed(environ, service, common):
+        for access in self._needed(found, common):
             decision = self._allowed(principal, access)
             if decision != "allow":
                 message = _message(principal, access, decision)
                 code = _DENIED.get(service, "AccessDenied" if wsgi.is_xml(service) else "AccessDeniedException")
                 prefix = _EC2_PREFIX if service == "ec2" else ""
-                return Refusal(code, prefix + message, wsgi.denied_status(service))
-        return None
+                raise Refused(code, prefix + message, wsgi.denied_status(service))
 
-    def _needed(self, environ: WSGIEnvironment, service: str, common: Context) -> Iterable[Access]:
+    def _needed(self, found: Received, common: Context) -> Iterable[Access]:
         """Return the permissions that a request needs."""
-        path = environ["PATH_INFO"]
-        if path == self._log_path:
+        target = found.target
+        if isinstance(target, S3Request):
+            return s3_accesses(target, common)
+        if isinstance(target, Call):
+            return accesses(target, self._names, common)
+        if isinstance(target, OwnRoute) and target.path == self._log_path:
             # The page in a browser needs the same permission as the operation that reads the stream.
-            query = dict(parse_qsl(environ["QUERY_STRING"]))
+            query = target.query
             stream = {"logGroupName": query.get("group", LOG_GROUP), "logStreamName": query.get("name", "")}
-            call = Call("logs", "GetLogEvents", stream)
-            return accesses(call, self._names, common)
-        # S3 Control is signed for S3 too, but its operations have other actions.
-        if service == "s3" and not path.startswith("/v20180820/"):
-            return s3_accesses(environ, common)
-        return accesses(decode_call(environ, service), self._names, common)
+            return accesses(Call("logs", "GetLogEvents", stream), self._names, common)
+        name = target.path if isinstance(target, OwnRoute) else f"The service {found.service}"
+        message = f"{name} is for the owner of the embedded cloud only. Sign the request with the key in cloud.json."
+        raise Refused("AccessDenied", message, 403)
 
     def _allowed(self, principal: Principal, access: Access) -> str:
         """Return the decision on an access, as `decide` does, or ``"bounded"`` if only the boundary lacks it."""
@@ -136,13 +210,25 @@ class Gate:
         return decision
 
 
-def received_request(environ: WSGIEnvironment) -> Request:
-    """Return a request in the form that `verify` takes."""
-    headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
-    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if name in environ:
-            headers[name.lower().replace("_", "-")] = environ[name]
-    return Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, environ["wsgi.input"])
+def _check_form(request: Request) -> None:
+    """Refuse a head with another host than this machine, or a URI that its readers may split in several ways."""
+    # Against DNS rebinding: a page in the user's browser may reach this port under a name of its own.
+    if not _HOST.fullmatch(request.headers.get("host", "")):
+        message = "The header Host must name this machine by 127.0.0.1, localhost or [::1], without a bucket."
+        raise Refused("InvalidHost", message)
+    if not _URI.fullmatch(request.uri):
+        raise Refused("InvalidURI", "A URI must begin with one slash, and contain no fragment and no backslash.")
+
+
+def _without_key(request: Request) -> Admission:
+    """Admit a request of a job for its credentials. The job has no key yet, and presents its token instead."""
+    if request.method != "GET" or request.uri != request.path or request.length:
+        raise Refused("InvalidRequest", "A request for credentials is a GET without a query and without a body.")
+    return Admission(request)
+
+
+def _unsigned(code: str, service: str) -> Refused:
+    return Refused(_S3_CODES.get(code, code) if service == "s3" else code, INVALID_SIGNATURE, 403)
 
 
 def _common(principal: Principal, region: str) -> Context:

@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element
 
 from cloudknot.local import wsgi
 from cloudknot.local.iam.policy import glob
+from cloudknot.local.iam.requests.received import received
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.state import ACCOUNT
 
@@ -130,11 +131,10 @@ class IdentityLayer:
         """Returns the ARN and the trust policy of a role, by its name."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        service = wsgi.signed_service(environ)
-        if service not in ("iam", "sts", "cloudformation"):
+        call = received(environ).call
+        if call is None or call.service not in ("iam", "sts", "cloudformation"):
             return self._services(environ, start_response)
-        form = wsgi.parse_form(wsgi.read_body(environ))
-        action = form.get("Action", "")
+        service, action, form = call.service, call.operation, call.arguments
         # The gate sets the principal. The server's own calls bypass the gate, and may assume the role of any job.
         if service == "sts" and action == "AssumeRole" and "cloudknot.principal" in environ:
             message = self._distrust(form.get("RoleArn", ""), environ["cloudknot.principal"])

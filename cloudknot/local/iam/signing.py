@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl
+
+from cloudknot.local.iam.requests import fields
+from cloudknot.local.iam.requests.refusals import Refused
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -27,7 +30,20 @@ LONGEST_EXPIRY = 7 * 24 * 3600
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
+_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAMES = re.compile(r"[a-z0-9_.;-]+")
+_CREDENTIAL = re.compile(r"(\w+)/([0-9]{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request", re.ASCII)
+_AUTHORIZATION = re.compile(
+    rf"{_ALGORITHM} Credential={_CREDENTIAL.pattern}, *"
+    rf"SignedHeaders=({_NAMES.pattern}), *Signature=({_SHA256.pattern})",
+    re.ASCII,
+)
+_DIGEST, _TOKEN = "x-amz-content-sha256", "x-amz-security-token"
+_SIGNATURE_FIELDS = frozenset(
+    f"X-Amz-{name}"
+    for name in ("Algorithm", "Credential", "Date", "Expires", "Security-Token", "Signature", "SignedHeaders")
+)
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _BLOCK = 1 << 20
 
@@ -72,20 +88,35 @@ class Request:
     method: str
     uri: str
     headers: Mapping[str, str]
-    body: Body
+    body: Body = field(default_factory=io.BytesIO)
+
+    @cached_property
+    def path(self) -> str:
+        """The raw path."""
+        return self.uri.partition("?")[0]
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The fields of the query that belong to the signature, if the signature is in the query."""
+        return fields.unique(pair for pair in self._pairs if self._is_presigned and pair[0] in _SIGNATURE_FIELDS)
+
+    @cached_property
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """All other names and values in the query, in order."""
+        return [pair for pair in self._pairs if not (self._is_presigned and pair[0] in _SIGNATURE_FIELDS)]
+
+    @cached_property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return fields.pairs(self.uri.partition("?")[2])
+
+    @cached_property
+    def _is_presigned(self) -> bool:
+        return any(name == "X-Amz-Signature" for name, _ in self._pairs)
 
     @property
-    def query(self) -> str:
-        """The raw query."""
-        return self.uri.partition("?")[2]
-
-    @property
-    def token(self) -> str | None:
-        """The session token in the headers or the query."""
-        token = self.headers.get("x-amz-security-token")
-        if token is None and "X-Amz-Security-Token=" in self.query:
-            token = dict(parse_qsl(self.query))["X-Amz-Security-Token"]
-        return token
+    def length(self) -> int:
+        """The bytes in the body."""
+        return int(self.headers.get("content-length") or 0)
 
     @cached_property
     def body_sha256(self) -> str:
@@ -99,7 +130,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Claim:
+class SignedClaim:
     """The unverified parts of a request's signature."""
 
     access_key: str
@@ -109,6 +140,7 @@ class _Claim:
     signed_headers: tuple[str, ...]
     signature: str
     signed_at: datetime
+    token: str = ""
     expires: int | None = None
 
 
@@ -143,29 +175,69 @@ def verify(request: Request, key: AccessKey, now: datetime) -> str | None:
         ``XAmzContentSHA256Mismatch``.
     """
     try:
-        claim = _claim(request)
-    except (KeyError, ValueError):
-        return "IncompleteSignature"
-    if claim is None:
-        return "MissingAuthenticationToken"
-    token = request.token or ""
+        claim = read_claim(request)
+    except Refused as error:
+        return error.refusal.code
+    return claim_error(claim, key, now) or signature_error(request, claim, key) or body_error(request, claim)
+
+
+def read_claim(request: Request) -> SignedClaim:
+    """Return the parts of a request's signature.
+
+    Raises
+    ------
+    Refused
+        The request has no signature, or has one that is incomplete, or two.
+    """
+    header = request.headers.get("authorization")
+    if header is not None and request.query:
+        raise Refused("InvalidArgument", "Only one signature is allowed: in the header or in the query.")
+    if header is None and not request.query:
+        raise Refused("MissingAuthenticationToken", "The request has no signature.", 403)
+    claim = _query_claim(request.query) if header is None else _header_claim(header, request.headers)
+    if claim is None or len(set(claim.signed_headers)) < len(claim.signed_headers):
+        raise Refused("IncompleteSignature", "The signature is incomplete or malformed.")
+    return claim
+
+
+def claim_error(claim: SignedClaim, key: AccessKey, now: datetime) -> str | None:
+    """Return AWS's error code for a claim that does not name the key and its token, or is not valid now."""
     # In constant time: the time of an answer must not show how much of a secret was right.
     if not hmac.compare_digest(claim.access_key.encode(), key.access_key.encode()):
         return "InvalidClientTokenId"
-    if not hmac.compare_digest(token.encode(), (key.token or "").encode()):
+    if not hmac.compare_digest(claim.token.encode(), (key.token or "").encode()):
         return "InvalidClientTokenId"
-    return _time_error(claim, now) or _signature_error(request, claim, key)
+    return _time_error(claim, now)
 
 
-def claimed_key(request: Request) -> str | None:
-    """Return the key id in a request's signature, unverified, or None if it has none."""
-    header = request.headers.get("authorization")
-    if header is not None:
-        return header.partition("Credential=")[2].partition("/")[0] or None
-    return dict(parse_qsl(request.query)).get("X-Amz-Credential", "").partition("/")[0] or None
+def covers_body_by_digest(request: Request, claim: SignedClaim) -> bool:
+    """Return whether the signature can be verified before the body has arrived."""
+    is_unsigned = claim.expires is not None and claim.service == "s3"
+    return is_unsigned or not request.length or bool(request.headers.get(_DIGEST))
 
 
-def _time_error(claim: _Claim, now: datetime) -> str | None:
+def signature_error(request: Request, claim: SignedClaim, key: AccessKey) -> str | None:
+    """Return AWS's error code for a signature that does not fit the key and the request."""
+    canonical = _canonical(request, claim, _payload(request, claim))
+    auth = _verifier(claim.service == "s3")(key, claim.service, claim.region)
+    expected = auth.signature(auth.string_to_sign(canonical, auth.canonical_request(canonical)), canonical)
+    # As AWS does: the signature covers the host and all headers of AWS.
+    needed = {"host", *(name for name in request.headers if name.startswith("x-amz-"))}
+    if not needed <= set(claim.signed_headers) or not hmac.compare_digest(expected, claim.signature):
+        return "SignatureDoesNotMatch"
+    return None
+
+
+def body_error(request: Request, claim: SignedClaim) -> str | None:
+    """Return AWS's error code for a body that does not have its signed digest."""
+    # S3 clients may sign a header with the digest of the body. A valid signature then proves nothing about the body.
+    payload = _payload(request, claim)
+    if _SHA256.fullmatch(payload) and payload != request.body_sha256:
+        return "XAmzContentSHA256Mismatch"
+    return None
+
+
+def _time_error(claim: SignedClaim, now: datetime) -> str | None:
     """Return AWS's error code for a signature that is too old or from the future."""
     signed_at = claim.signed_at
     if claim.expires is None:
@@ -176,30 +248,15 @@ def _time_error(claim: _Claim, now: datetime) -> str | None:
     return "RequestTimeTooSkewed" if signed_at - now > CLOCK_SKEW else None
 
 
-def _signature_error(request: Request, claim: _Claim, key: AccessKey) -> str | None:
-    """Return AWS's error code for a signature that does not fit the key or the body."""
-    payload = _payload(request, claim)
-    canonical = _canonical(request, claim, payload)
-    auth = _verifier(claim.service == "s3")(key, claim.service, claim.region)
-    expected = auth.signature(auth.string_to_sign(canonical, auth.canonical_request(canonical)), canonical)
-    # AWS requires a signed host too.
-    if "host" not in claim.signed_headers or not hmac.compare_digest(expected, claim.signature):
-        return "SignatureDoesNotMatch"
-    # S3 clients may sign a header with the digest of the body. A valid signature then proves nothing about the body.
-    if _SHA256.fullmatch(payload) and payload != request.body_sha256:
-        return "XAmzContentSHA256Mismatch"
-    return None
-
-
-def _payload(request: Request, claim: _Claim) -> str:
+def _payload(request: Request, claim: SignedClaim) -> str:
     """Return the line for the body in the canonical request."""
     # The signer of a presigned URL for S3 does not know the body, so such a signature never covers it.
     if claim.expires is not None and claim.service == "s3":
         return _UNSIGNED
-    return request.headers.get("x-amz-content-sha256") or request.body_sha256
+    return request.headers.get(_DIGEST) or request.body_sha256
 
 
-def _canonical(request: Request, claim: _Claim, payload: str) -> _Canonical:
+def _canonical(request: Request, claim: SignedClaim, payload: str) -> _Canonical:
     """Return the signed part of a request."""
     path, _, query = request.uri.partition("?")
     # A signature in the query cannot cover itself.
@@ -233,52 +290,37 @@ class _Headers(dict[str, str]):
         return [self[name]]
 
 
-def _claim(request: Request) -> _Claim | None:
-    """Return the parts of a request's signature, or None if it has none."""
-    header = request.headers.get("authorization")
-    if header is not None:
-        return _header_claim(header, request.headers)
-    if "X-Amz-Signature=" in request.query:
-        return _query_claim(dict(parse_qsl(request.query, keep_blank_values=True)))
-    return None
+def _header_claim(header: str, headers: Mapping[str, str]) -> SignedClaim | None:
+    # The whole header: a part behind the signature could name another service to another reader.
+    match = _AUTHORIZATION.fullmatch(header)
+    signed_at = _time(headers.get("x-amz-date", ""))
+    if match is None or signed_at is None:
+        return None
+    access_key, date, region, service, names, signature = match.groups()
+    token = headers.get(_TOKEN, "")
+    return SignedClaim(access_key, date, region, service, tuple(names.split(";")), signature, signed_at, token)
 
 
-def _header_claim(header: str, headers: Mapping[str, str]) -> _Claim:
-    algorithm, _, rest = header.partition(" ")
-    if algorithm != _ALGORITHM:
-        raise ValueError(algorithm)
-    parts = dict(part.strip().split("=", 1) for part in rest.split(","))
-    return _Claim(
-        *_scope(parts["Credential"]),
-        signed_headers=tuple(parts["SignedHeaders"].split(";")),
-        signature=parts["Signature"],
-        signed_at=_time(headers["x-amz-date"]),
-    )
+def _query_claim(query: Mapping[str, str]) -> SignedClaim | None:
+    scope = _CREDENTIAL.fullmatch(query.get("X-Amz-Credential", ""))
+    signed_at, expires = _time(query.get("X-Amz-Date", "")), query.get("X-Amz-Expires", "")
+    names, signature = query.get("X-Amz-SignedHeaders", ""), query.get("X-Amz-Signature", "")
+    if scope is None or signed_at is None or query.get("X-Amz-Algorithm") != _ALGORITHM:
+        return None
+    if not expires.isdecimal() or len(expires) > 9 or not _NAMES.fullmatch(names) or not _SHA256.fullmatch(signature):
+        return None
+    access_key, date, region, service = scope.groups()
+    token = query.get("X-Amz-Security-Token", "")
+    signed = tuple(names.split(";"))
+    return SignedClaim(access_key, date, region, service, signed, signature, signed_at, token, int(expires))
 
 
-def _query_claim(query: Mapping[str, str]) -> _Claim:
-    if query["X-Amz-Algorithm"] != _ALGORITHM:
-        raise ValueError(query["X-Amz-Algorithm"])
-    return _Claim(
-        *_scope(query["X-Amz-Credential"]),
-        signed_headers=tuple(query["X-Amz-SignedHeaders"].split(";")),
-        signature=query["X-Amz-Signature"],
-        signed_at=_time(query["X-Amz-Date"]),
-        expires=int(query["X-Amz-Expires"]),
-    )
-
-
-def _time(timestamp: str) -> datetime:
-    # Ten times as fast as strptime. The signature covers the form `_TIMESTAMP`, so any other form fails there.
-    return datetime.fromisoformat(timestamp).replace(tzinfo=UTC)
-
-
-def _scope(credential: str) -> tuple[str, str, str, str]:
-    """Split ``key/date/region/service/aws4_request`` into access key, date, region and service."""
-    access_key, date, region, service, terminator = credential.split("/")
-    if terminator != "aws4_request":
-        raise ValueError(credential)
-    return access_key, date, region, service
+def _time(timestamp: str) -> datetime | None:
+    # Ten times as fast as strptime.
+    try:
+        return datetime.fromisoformat(timestamp).replace(tzinfo=UTC) if _TIME.fullmatch(timestamp) else None
+    except ValueError:
+        return None
 
 
 def presign(url: str, key: AccessKey, *, service: str, region: str, expires: int = LONGEST_EXPIRY) -> str:

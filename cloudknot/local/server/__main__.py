@@ -18,7 +18,7 @@ import signal
 import string
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -33,13 +33,14 @@ from cloudknot.local.cloudformation.api import CloudFormation
 from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
+from cloudknot.local.iam.gate import Admission
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS, RunnerSettings
 from cloudknot.local.runners.full_disk import FullDisk
 from cloudknot.local.server.access_control import AccessControl
 from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
-from cloudknot.local.server.http_server import http_server
+from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.moto_app import Moto
 from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
 from cloudknot.local.server.s3.full_disk import FullDiskAnswers
@@ -135,7 +136,7 @@ class Server:
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._options = options
         self._key = _new_key()
-        self._http = http_server(self._answer, options.port)
+        self._http = http_server(self._answer, self._admit, options.port)
         self._disk = FullDisk(scratch)
         self._endpoint = f"http://127.0.0.1:{self._http.effective_port}"
         registry = _registry(options)
@@ -151,8 +152,9 @@ class Server:
         # With a key for each caller, so that CloudFormation can do no more than its caller, as on AWS.
         stacks = CloudFormation(self._access.door_of, ACCOUNT, REGION, catalog.forget, self._access.is_owner)
         faults = FaultRoute(injector, runner, self._batch.forget)
+        self._gate = self._access.gate(LOG_PATH)
         self._application = application = Application(
-            self._access.gate(LOG_PATH),
+            self._gate,
             self._access.credentials,
             self._batch,
             catalog,
@@ -202,6 +204,9 @@ class Server:
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The HTTP server needs a callable before the application exists, because that needs the server's port.
         return self._answers(environ, start_response)
+
+    def _admit(self, method: str, uri: str, headers: Mapping[str, str]) -> Admission:
+        return self._gate.admit(method, uri, headers)
 
     def _runner(self, scratch: Path, registry: Registry | None) -> Runner:
         settings = RunnerSettings(

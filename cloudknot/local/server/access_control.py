@@ -54,7 +54,7 @@ class AccessControl:
         self._endpoint = endpoint
         self.keys = Keys(owner)
         self.application = IdentityLayer(services, self.keys, takes_keys)
-        self.plane = ControlPlane(self.application, owner, endpoint, REGION)
+        self.plane = ControlPlane(self.application, owner)
         self._reader = PolicyReader(self.plane.query)
         self.application.on_change, self.application.trust = self._reader.forget, self._reader.trust
         self.credentials = TaskCredentials(self.plane.query, self.keys, endpoint, scratch / TOKENS)

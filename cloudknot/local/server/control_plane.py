@@ -1,27 +1,20 @@
-"""Calls of the server process to its own services, in AWS's protocols, as WSGI requests without a socket."""
+"""Calls of the server process to its own services, as WSGI requests without a socket and without a signature."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import Any
 from wsgiref.types import WSGIApplication
 from xml.etree import ElementTree
 
 from cloudknot.aws.batch import LogStream, log_lines
 from cloudknot.errors import CloudError, ResourceDoesNotExistException, ResourceExistsException
-from cloudknot.local.iam.signing import AccessKey, sign
+from cloudknot.local.iam.requests.received import own_call, own_read
+from cloudknot.local.iam.signing import AccessKey
+from cloudknot.local.wsgi import RecordedAnswer, ask, full_body
 
-if TYPE_CHECKING:
-    from werkzeug.test import TestResponse
-
-_JSON = {"Content-Type": "application/x-amz-json-1.1"}
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_LOGS = "Logs_20140328"
-_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _ERRORS = {
     "ResourceAlreadyExistsException": ResourceExistsException,
     "ResourceNotFoundException": ResourceDoesNotExistException,
@@ -35,34 +28,27 @@ class ControlPlane:
     ----------
     application : WSGI application
     key : AccessKey
-        The key that signs the calls.
-    endpoint : str
-        The URL of the application.
-    region : str
+        The key of the caller.
     """
 
-    def __init__(self, application: WSGIApplication, key: AccessKey, endpoint: str, region: str) -> None:
-        from werkzeug.test import Client
-
+    def __init__(self, application: WSGIApplication, key: AccessKey) -> None:
         # No socket: an answer often needs such a call. When answers occupy all threads of the server, a call over a
         # socket would wait forever for a free thread.
-        self._client = Client(application, use_cookies=False)
-        self._key, self._endpoint, self._region = key, endpoint, region
+        self._application, self._key = application, key.access_key
 
     def batch(self, operation: str, **arguments: object) -> Any:
         """Call Batch, for example ``batch("DescribeJobQueues", jobQueues=["q"])``."""
-        return self._call("batch", operation, f"/v1/{operation.lower()}", {}, arguments)
+        return self._call("batch", operation, arguments)
 
     def logs(self, operation: str, **arguments: object) -> Any:
         """Call CloudWatch Logs, for example ``logs("PutLogEvents", logGroupName=...)``."""
-        return self._call("logs", operation, "/", {"X-Amz-Target": f"{_LOGS}.{operation}"}, arguments)
+        return self._call("logs", operation, arguments)
 
     def query(self, service: str, action: str, **arguments: str) -> ElementTree.Element:
         """Call a service with AWS's query protocol, for example ``query("iam", "GetRole", RoleName="r")``."""
-        form = {"Action": action, "Version": _VERSIONS[service], **arguments}
-        answer = self._post(service, "/", urlencode(form).encode(), _FORM)
-        content = ElementTree.fromstring(answer.get_data())
-        if answer.status_code >= 400:
+        status, body = ask(self._application, own_call(self._key, service, action, arguments), {})
+        content = ElementTree.fromstring(body)
+        if not status.startswith("2"):
             code, message = (content.findtext(f".//{{*}}{name}") or "" for name in ("Code", "Message"))
             raise CloudError(f"{service}:{action} was refused: {code}: {message}", code=code)
         return content
@@ -72,40 +58,23 @@ class ControlPlane:
         get_log_events: Any = partial(self.logs, "GetLogEvents")
         yield from log_lines(get_log_events, stream)
 
-    def _call(
-        self, service: str, operation: str, path: str, headers: Mapping[str, str], arguments: Mapping[str, object]
-    ) -> Any:
-        answer = self._post(service, path, json.dumps(arguments).encode(), {**headers, **_JSON})
-        content = json.loads(answer.get_data() or b"{}")
-        if answer.status_code >= 400:
+    def stored(self, path: str) -> bytes:
+        """Return the S3 object at a path, ``/bucket/key``, in the form of ``PATH_INFO``."""
+        # WSGI has the bytes of a path as Latin-1.
+        bucket, _, key = path[1:].encode("latin-1").decode().partition("/")
+        status, body = ask(self._application, own_read(self._key, bucket, key), {})
+        if not status.startswith("2"):
+            raise CloudError(f"s3:GetObject of {path} was refused: {status}")
+        return body
+
+    def _call(self, service: str, operation: str, arguments: Mapping[str, object]) -> Any:
+        answer = RecordedAnswer()
+        body = full_body(self._application(own_call(self._key, service, operation, arguments), answer))
+        content = json.loads(body or b"{}")
+        if not answer.status.startswith("2"):
             # moto gives the code in the body, with a namespace before "#"; Batch gives it in a header.
-            code = str(content.get("__type", "")).rpartition("#")[2] or answer.headers.get("x-amzn-ErrorType", "")
+            code = str(content.get("__type", "")).rpartition("#")[2] or answer.header("x-amzn-ErrorType")
             name = f"{service}:{operation}"
             message = f"{name} was refused: {code}: {content.get('message', '')}"
             raise _ERRORS.get(code, CloudError)(message, code=code, operation=name)
         return content
-
-    def stored(self, path: str) -> bytes:
-        """Return the S3 object at a path, ``/bucket/key``."""
-        signed = sign("GET", self._endpoint + path, self._key, service="s3", region=self._region)
-        # S3 requires the digest of the body in a header. The other services do not.
-        content = hashlib.sha256(b"").hexdigest()
-        answer = self._client.get(
-            path,
-            base_url=self._endpoint,
-            headers={**signed, "X-Amz-Content-SHA256": content},
-            environ_overrides={"RAW_URI": path},
-        )
-        if answer.status_code >= 400:
-            raise CloudError(f"s3:GetObject of {path} was refused: {answer.status_code}")
-        return bytes(answer.get_data())
-
-    def _post(self, service: str, path: str, body: bytes, headers: Mapping[str, str]) -> TestResponse:
-        signed = sign("POST", self._endpoint + path, self._key, service=service, region=self._region, body=body)
-        return self._client.post(
-            path,
-            base_url=self._endpoint,
-            data=body,
-            headers={**signed, **headers},
-            environ_overrides={"RAW_URI": path},
-        )

@@ -7,7 +7,6 @@ repositories it sets the registry's address, so that clients push to that regist
 from __future__ import annotations
 
 import base64
-import io
 import json
 import time
 from collections import defaultdict
@@ -17,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.errors import CloudError
 from cloudknot.local import wsgi
+from cloudknot.local.iam.requests.received import received, with_call
 from cloudknot.local.server.registry import MEDIA_TYPES, ImageManifest, Registry
 from cloudknot.local.wsgi import Answer
 
@@ -43,7 +43,6 @@ LOGIN_VALIDITY = 12 * 3600
 
 REGISTRY_UNAVAILABLE = "RegistryUnavailable"
 """The error code when the registry does not answer or refuses a request. AWS has none for this."""
-_TARGET = "AmazonEC2ContainerRegistry_V20150921."
 
 
 class _EcrError(Exception):
@@ -76,13 +75,13 @@ class RegistryEcr:
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        target = environ.get("HTTP_X_AMZ_TARGET", "")
-        operation = self._operations.get(target.removeprefix(_TARGET)) if target.startswith(_TARGET) else None
-        if operation is None:
+        call = received(environ).calls("ecr")
+        operation = self._operations.get(call.operation) if call else None
+        if call is None or operation is None:
             return self._services(environ, start_response)
         status = 200
         try:
-            answer = operation(environ, json.loads(environ["wsgi.input"].read() or b"{}"))
+            answer = operation(environ, call.arguments)
         except _EcrError as error:
             code, message = error.args
             status, answer = 400, {"__type": code, "message": message}
@@ -93,13 +92,7 @@ class RegistryEcr:
 
     def _ask(self, environ: WSGIEnvironment, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         """Return the answer of the application behind this one to an ECR operation."""
-        body = json.dumps(request).encode()
-        changes = {
-            "HTTP_X_AMZ_TARGET": _TARGET + operation,
-            "wsgi.input": io.BytesIO(body),
-            "CONTENT_LENGTH": str(len(body)),
-        }
-        status, answer = wsgi.ask_json(self._services, environ, changes)
+        status, answer = wsgi.ask_json(self._services, environ, with_call(environ, operation, request))
         if not status.startswith("200"):
             raise _EcrError(answer.get("__type", "ServerException").rpartition("#")[2], answer.get("message", status))
         return answer

@@ -13,9 +13,15 @@ import cloudknot as ck
 from cloudknot.aws.door import Door
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.local import LocalCloud, wsgi
+from cloudknot.local.iam.accesses import Names
+from cloudknot.local.iam.gate import Gate
+from cloudknot.local.iam.keys import Keys
+from cloudknot.local.iam.policy_reader import Policies
+from cloudknot.local.iam.requests.received import RECEIVED, received
+from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
 from cloudknot.local.server.ecr import RegistryEcr
-from cloudknot.local.server.http_server import http_server
+from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.registry import Registry
 from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
@@ -220,11 +226,19 @@ def ecr_with(registry):
     asked = []
 
     def services(environ, start_response):
-        asked.append(environ["HTTP_X_AMZ_TARGET"])
+        asked.append(received(environ).call.operation)
         repository = {"registryId": "1", "repositoryName": "images", "repositoryUri": "r/images"}
         return wsgi.send_json(start_response, {"repositories": [repository]})
 
-    server = http_server(RegistryEcr(services, Registry(RegistryLogin(registry, "AWS", ""))), 0)
+    ecr = RegistryEcr(services, Registry(RegistryLogin(registry, "AWS", "")))
+    names = Names("1", "us-east-1", lambda kind, name: "")
+    gate = Gate(Keys(AccessKey("AKIA", "secret")), lambda principal: Policies(), names, "")
+
+    def answer(environ, start_response):
+        found, _ = gate.receive(environ[wsgi.ADMISSION], environ["wsgi.input"])
+        return ecr({**environ, RECEIVED: found}, start_response)
+
+    server = http_server(answer, gate.admit, 0)
     threading.Thread(target=server.run, daemon=True).start()
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
     url = f"http://127.0.0.1:{server.effective_port}"

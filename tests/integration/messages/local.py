@@ -20,8 +20,9 @@ from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images import materialise
 from cloudknot.local.server.launch import check_installed, launch
 from cloudknot.local.server.registry import Registry
-from cloudknot.local.state import CloudState, locked, read_state
+from cloudknot.local.state import CloudState, check_owner, locked, read_state
 from cloudknot.program.program import make_program
+from tests.helpers.foreign import foreign_directory
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
 from tests.integration.aws.test_translation import refusing_server
@@ -41,6 +42,11 @@ AREA.refuses(
 def directory_with_foreign_files(world: World) -> object:
     world.path.joinpath("thesis.tex").touch()
     return ck.LocalCloud(world.path).start()
+
+
+@AREA.case
+def directory_of_another_user(world: World) -> None:
+    check_owner(foreign_directory(world.path))
 
 
 @AREA.case

@@ -1,12 +1,13 @@
 """The embedded cloud allows requests by IAM policies as AWS does, and denies requests that it does not understand."""
 
-import io
-
 import pytest
 
 from cloudknot.local.iam.accesses import Names, accesses, s3_accesses
-from cloudknot.local.iam.calls import Call, decode_call
 from cloudknot.local.iam.policy import Access, decide, parse
+from cloudknot.local.iam.requests.calls import Call, read_call
+from cloudknot.local.iam.requests.objects import read_s3_request
+from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.signing import Request
 
 LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:"
 RUNS = "arn:aws:s3:::b/cloudknot.jobs/*"
@@ -194,66 +195,86 @@ class TestAccesses:
         assert needed("sqs", "SendMessage", QueueUrl="q") == [("sqs:SendMessage", "*")]
 
 
-def request(method="GET", uri="/", body=b"", **headers):
-    """Return the WSGI environment of a request."""
-    path, _, query = uri.partition("?")
-    named = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
-    environ = {"REQUEST_METHOD": method, "REQUEST_URI": uri, "PATH_INFO": path, "QUERY_STRING": query}
-    return {"HTTP_HOST": "127.0.0.1:1", **environ, **named, "wsgi.input": io.BytesIO(body)}
+def request(method="GET", uri="/", **headers):
+    """Return a request without a signature."""
+    return Request(method, uri, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def s3_access(method, uri, body=b"", **headers):
+    """Return the permissions that a request to S3 needs."""
+    return list(s3_accesses(read_s3_request(request(method, uri, **headers), body), {}))
 
 
 class TestRequests:
     """The server checks permission for the operation that the request then performs."""
 
     def test_server_finds_operation_in_requests_of_each_protocol(self):
-        form = request("POST", body=b"Action=CreateUser&UserName=ann")
-        assert decode_call(form, "iam").action == "iam:CreateUser"
-        assert form["wsgi.input"].read() == b"Action=CreateUser&UserName=ann"
-        assert (
-            decode_call(request("POST", x_amz_target="Logs_20140328.GetLogEvents"), "logs").action
-            == "logs:GetLogEvents"
-        )
-        assert decode_call(request("POST", "/v1/submitjob", b"{}"), "batch").action == "batch:SubmitJob"
-        assert decode_call(request("DELETE", "/v1/tags/arn%3Aaws?tagKeys=a"), "batch").action == "batch:UntagResource"
+        form = read_call(request("POST"), "iam", b"Action=CreateUser&UserName=ann")
+        assert (form.action, form.arguments) == ("iam:CreateUser", {"UserName": "ann"})
+        target = request("POST", x_amz_target="Logs_20140328.GetLogEvents")
+        assert read_call(target, "logs", b"{}").action == "logs:GetLogEvents"
+        assert read_call(request("POST", "/v1/describejobs"), "batch", b"{}").action == "batch:DescribeJobs"
+        tags = read_call(request("DELETE", "/v1/tags/arn%3Aaws%2Fq?tagKeys=a&tagKeys=b%26"), "batch", b"")
+        assert (tags.action, tags.text("resourceArn")) == ("batch:UntagResource", "arn:aws/q")
+        assert (tags.method, tags.uri) == ("DELETE", "/v1/tags/arn%3Aaws%2Fq?tagKeys=a&tagKeys=b%26")
 
-    def test_request_cannot_hide_its_operation_behind_another(self):
-        both = request("POST", "/?Action=ListRoles", b"Action=CreateUser")
-        assert decode_call(both, "iam").operation not in ("ListRoles", "CreateUser")
-        target = request("POST", body=b"Action=CreateUser", x_amz_target="x.ListRoles")
-        assert decode_call(target, "iam").operation == "CreateUser"
+    @pytest.mark.parametrize(
+        ("service", "uri", "body", "headers"),
+        [
+            ("iam", "/?Action=ListRoles", b"Action=CreateUser", {}),
+            ("iam", "/", b"Action=CreateUser&UserName=ann", {"x_amz_target": "x.ListRoles"}),
+            ("iam", "/", b"Action=ListRoles&Action=CreateUser", {}),
+            ("sqs", "/?Action=ListQueues", b"{}", {"x_amz_target": "AmazonSQS.SendMessage"}),
+            (
+                "logs",
+                "/",
+                b'{"logGroupName": "a", "logGroupName": "b"}',
+                {"x_amz_target": "Logs_20140328.PutLogEvents"},
+            ),
+        ],
+    )
+    def test_request_cannot_hide_its_operation_behind_another(self, service, uri, body, headers):
+        with pytest.raises(Refused):
+            read_call(request("POST", uri, **headers), service, body)
 
     @pytest.mark.parametrize(
         ("method", "uri", "needed"),
         [
             ("GET", "/", [("s3:ListAllMyBuckets", "*")]),
-            ("GET", "/b?list-type=2&prefix=p", [("s3:ListBucket", "arn:aws:s3:::b")]),
-            ("HEAD", "/b", [("s3:ListBucket", "arn:aws:s3:::b")]),
-            ("PUT", "/b", [("s3:CreateBucket", "arn:aws:s3:::b")]),
-            ("PUT", "/b?encryption", [("s3:PutEncryptionConfiguration", "arn:aws:s3:::b")]),
-            ("DELETE", "/b?policy=", [("s3:DeleteBucketPolicy", "arn:aws:s3:::b")]),
-            ("GET", "/b/a%20b/c", [("s3:GetObject", "arn:aws:s3:::b/a b/c")]),
-            ("POST", "/b/k?uploads", [("s3:PutObject", "arn:aws:s3:::b/k")]),
-            ("DELETE", "/b/k?uploadId=1", [("s3:AbortMultipartUpload", "arn:aws:s3:::b/k")]),
-            ("GET", "/b/k?versionId=1", [("s3:GetObjectVersion", "arn:aws:s3:::b/k")]),
+            ("GET", "/bkt?list-type=2&prefix=p", [("s3:ListBucket", "arn:aws:s3:::bkt")]),
+            ("HEAD", "/bkt", [("s3:ListBucket", "arn:aws:s3:::bkt")]),
+            ("PUT", "/bkt", [("s3:CreateBucket", "arn:aws:s3:::bkt")]),
+            ("PUT", "/bkt?encryption", [("s3:PutEncryptionConfiguration", "arn:aws:s3:::bkt")]),
+            ("DELETE", "/bkt?cors", [("s3:PutBucketCORS", "arn:aws:s3:::bkt")]),
+            ("DELETE", "/bkt?policy=", [("s3:DeleteBucketPolicy", "arn:aws:s3:::bkt")]),
+            ("GET", "/bkt/a%20b/c", [("s3:GetObject", "arn:aws:s3:::bkt/a b/c")]),
+            ("GET", "/bkt/a%0Ab", [("s3:GetObject", "arn:aws:s3:::bkt/a\nb")]),
+            ("POST", "/bkt/k?uploads", [("s3:PutObject", "arn:aws:s3:::bkt/k")]),
+            ("POST", "/bkt/k?select&select-type=2", [("s3:GetObject", "arn:aws:s3:::bkt/k")]),
+            ("DELETE", "/bkt/k?uploadId=1", [("s3:AbortMultipartUpload", "arn:aws:s3:::bkt/k")]),
+            ("GET", "/bkt/k?versionId=1", [("s3:GetObjectVersion", "arn:aws:s3:::bkt/k")]),
+            ("PUT", "/bkt/k?tagging&versionId=1", [("s3:PutObjectVersionTagging", "arn:aws:s3:::bkt/k")]),
         ],
     )
     def test_s3_request_needs_access_that_fits_its_method_and_query(self, method, uri, needed):
-        checked = s3_accesses(request(method, uri), {})
-        assert [(access.action, access.resource) for access in checked] == needed
+        assert [(access.action, access.resource) for access in s3_access(method, uri)] == needed
 
     def test_delete_of_several_keys_needs_access_to_each(self):
-        body = b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>"
-        checked = s3_accesses(request("POST", "/b?delete", body), {})
-        assert [access.resource for access in checked] == ["arn:aws:s3:::b/a", "arn:aws:s3:::b/b"]
+        objects = b"<Object><Key>a</Key></Object><Object><Key>b</Key><VersionId>1</VersionId></Object>"
+        checked = s3_access("POST", "/bkt?delete", b"<Delete>" + objects + b"</Delete>")
+        assert [(access.action, access.resource) for access in checked] == [
+            ("s3:DeleteObject", "arn:aws:s3:::bkt/a"),
+            ("s3:DeleteObjectVersion", "arn:aws:s3:::bkt/b"),
+        ]
 
     def test_copy_needs_read_access_to_its_source(self):
-        checked = s3_accesses(request("PUT", "/b/k", x_amz_copy_source="/secret/k"), {})
-        assert ("s3:GetObject", "arn:aws:s3:::secret/k") in [(access.action, access.resource) for access in checked]
+        checked = s3_access("PUT", "/bkt/k", x_amz_copy_source="/secret/k%20")
+        assert ("s3:GetObject", "arn:aws:s3:::secret/k ") in [(access.action, access.resource) for access in checked]
 
-    def test_request_with_bucket_in_host_name_is_not_checked_by_its_path(self):
-        checked = s3_accesses(request("GET", "/b/k", host="secret.localhost:1"), {})
-        assert [access.action for access in checked] == ["s3:VirtualHostedRequest"]
+    def test_headers_with_an_effect_of_their_own_need_its_permission(self):
+        checked = s3_access("PUT", "/bkt/k", x_amz_tagging="a=b", x_amz_grant_read="id=x", x_amz_meta_a="b")
+        assert [access.action for access in checked] == ["s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectTagging"]
 
     def test_listing_passes_prefix_and_max_keys_to_conditions(self):
-        (access,) = s3_accesses(request("GET", "/b?prefix=cloudknot.jobs/&max-keys=5"), {})
+        (access,) = s3_access("GET", "/bkt?prefix=cloudknot.jobs/&max-keys=5")
         assert access.context == {"s3:prefix": ("cloudknot.jobs/",), "s3:max-keys": ("5",)}

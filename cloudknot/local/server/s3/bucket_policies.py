@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import RECEIVED, received
+from cloudknot.local.iam.requests.s3_operations import OPERATIONS
 
 
 class BucketPolicies:
@@ -27,31 +31,29 @@ class BucketPolicies:
         self._policies: dict[str, bytes] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
-        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
-        # Clients send the query as "policy" or as "policy=".
-        if key or query.rstrip("=") not in ("", "policy"):
+        request = received(environ).target
+        assert isinstance(request, S3Request)
+        bucket, operation = request.bucket, request.operation.name
+        if operation == "DeleteBucket":
+            # A bucket of this name that is created later must not inherit the policy.
+            self._policies.pop(bucket, None)
+        if not operation.endswith("BucketPolicy"):
             return self._s3(environ, start_response)
-        if not query:
-            if method == "DELETE":
-                # A bucket of this name that is created later must not inherit the policy.
-                self._policies.pop(bucket, None)
-            return self._s3(environ, start_response)
-        if method == "PUT" and self._exists(environ):
+        if request.method == "PUT" and self._exists(environ, request):
             self._policies[bucket] = environ["wsgi.input"].read()
             return wsgi.send(start_response, b"", status=204)
-        if method == "DELETE" and self._policies.pop(bucket, None) is not None:
+        if request.method == "DELETE" and self._policies.pop(bucket, None) is not None:
             return wsgi.send(start_response, b"", status=204)
-        if method == "GET" and bucket in self._policies:
+        if request.method == "GET" and bucket in self._policies:
             return wsgi.send(start_response, self._policies[bucket], "application/json")
-        if method == "GET" and self._exists(environ):
+        if request.method == "GET" and self._exists(environ, request):
             kind, body = wsgi.error_body("s3", "NoSuchBucketPolicy", "The bucket policy does not exist")
             return wsgi.send(start_response, body, kind, 404)
         return self._s3(environ, start_response)
 
-    def _exists(self, environ: WSGIEnvironment) -> bool:
+    def _exists(self, environ: WSGIEnvironment, request: S3Request) -> bool:
         """Return whether the bucket exists, by a HEAD request to moto."""
-        path = environ["PATH_INFO"]
-        head = {"REQUEST_METHOD": "HEAD", "QUERY_STRING": "", "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
-        status, _ = wsgi.ask(self._s3, environ, {**head, "RAW_URI": path, "REQUEST_URI": path})
+        head = replace(request, method="HEAD", query={}, headers={}, operation=OPERATIONS["bucket", "HEAD", ""])
+        changed = {RECEIVED: replace(received(environ), target=head), "REQUEST_METHOD": "HEAD"}
+        status, _ = wsgi.ask(self._s3, environ, {**changed, "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"})
         return status.startswith("200")

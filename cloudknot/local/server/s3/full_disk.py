@@ -7,7 +7,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.local import wsgi
 from cloudknot.local.runners.full_disk import ERRORS, FullDisk
-from cloudknot.local.server.http_server import UNSTORED
+from cloudknot.local.server.http.parser import UNSTORED
 
 CODE = "InsufficientStorage"
 """The error code. AWS has none for this: its storage has no end."""
@@ -37,5 +37,5 @@ class FullDiskAnswers:
                 if error.errno not in ERRORS:
                     raise
                 number = error.errno
-        service = wsgi.signed_service(environ)
+        service = environ[wsgi.ADMISSION].service
         return wsgi.refuse(environ, start_response, service, 507, CODE, self._disk.note(number))

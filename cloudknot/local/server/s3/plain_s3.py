@@ -10,16 +10,19 @@ does not succeed here, goes to moto.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import IO, Any
+from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import received
+from cloudknot.local.iam.requests.rendered import service_environ
 from cloudknot.local.state import ACCOUNT
 
 LONGEST_PAGE = 1000
@@ -27,27 +30,12 @@ LONGEST_PAGE = 1000
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 # moto must see requests with any other header, for example a condition, a checksum or metadata.
-_COMMON = frozenset(
-    f"HTTP_{name}"
-    for name in (
-        "ACCEPT",
-        "ACCEPT_ENCODING",
-        "AMZ_SDK_INVOCATION_ID",
-        "AMZ_SDK_REQUEST",
-        "AUTHORIZATION",
-        "CONNECTION",
-        "EXPECT",
-        "HOST",
-        "USER_AGENT",
-        "X_AMZ_CONTENT_SHA256",
-        "X_AMZ_DATE",
-        "X_AMZ_SECURITY_TOKEN",
-    )
-)
 _HEADERS = {
-    "GET": _COMMON | {"HTTP_RANGE", "HTTP_X_AMZ_CHECKSUM_MODE"},
-    "PUT": _COMMON | {"HTTP_IF_NONE_MATCH"},
+    "GetObject": frozenset({"range", "x-amz-checksum-mode", "x-amz-content-sha256"}),
+    "PutObject": frozenset({"if-none-match", "x-amz-content-sha256"}),
+    "ListObjectsV2": frozenset({"x-amz-content-sha256"}),
 }
+"""The operations that are answered here, and the headers that are understood."""
 _LISTING = frozenset({"continuation-token", "encoding-type", "list-type", "max-keys", "prefix", "start-after"})
 """The arguments of ListObjectsV2 that are understood here."""
 
@@ -73,26 +61,26 @@ class PlainS3:
         self._writing = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = self._answer(environ) if _has_plain_headers(environ) else None
+        request = received(environ).target
+        assert isinstance(request, S3Request)
+        answer = self._answer(request, environ["wsgi.input"]) if _is_plain(request) else None
         if answer is None:
-            return self._s3(environ, start_response)
+            return self._s3(service_environ(environ), start_response)
         status, headers, body = answer
         lengths = [("Content-Length", str(len(body))), ("x-amz-request-id", secrets.token_hex(8).upper())]
         start_response(status, [*headers.items(), *lengths])
         return [body]
 
-    def _answer(self, environ: WSGIEnvironment) -> Answer | None:
+    def _answer(self, request: S3Request, body: IO[bytes]) -> Answer | None:
         """Return the answer to a request, or None if moto must answer it."""
-        path, _, query = environ["RAW_URI"].partition("?")
-        name, _, key = path[1:].partition("/")
-        bucket = self._plain_bucket(name)
-        if bucket is None or "//" in path:
+        bucket = self._plain_bucket(request.bucket)
+        if bucket is None:
             return None
-        if environ["REQUEST_METHOD"] == "PUT":
-            return self._put(bucket, unquote(key), environ) if key and not query else None
-        if key:
-            return None if query else _get(self._backend.get_object(name, unquote(key)), environ)
-        return _list(bucket, dict(parse_qsl(query, keep_blank_values=True)))
+        if request.method == "PUT":
+            return self._put(bucket, request, body)
+        if request.key:
+            return None if request.query else _get(self._backend.get_object(bucket.name, request.key), request)
+        return _list(bucket, request.query)
 
     def _plain_bucket(self, name: str) -> Any:
         """Return a bucket that keeps one version of each object, without locks and access logs, or None."""
@@ -100,25 +88,25 @@ class PlainS3:
         has_more = bucket is None or bucket.versioning_status or bucket.object_lock_enabled or bucket.logging
         return None if has_more else bucket
 
-    def _put(self, bucket: Any, key: str, environ: WSGIEnvironment) -> Answer | None:
-        condition = environ.get("HTTP_IF_NONE_MATCH")
+    def _put(self, bucket: Any, request: S3Request, body: IO[bytes]) -> Answer | None:
+        condition = request.headers.get("if-none-match")
         # The type of an object is part of its metadata.
-        if condition not in (None, "*") or environ.get("CONTENT_TYPE"):
+        if condition not in (None, "*") or request.content_type:
             return None
         with self._writing:
-            if condition and self._backend.get_object(bucket.name, key) is not None:
+            if condition and self._backend.get_object(bucket.name, request.key) is not None:
                 return None
-            stored = self._backend.put_object(bucket.name, key, environ["wsgi.input"].read(), storage="STANDARD")
+            stored = self._backend.put_object(bucket.name, request.key, body.read(), storage="STANDARD")
         stored.set_acl(bucket.acl)
         # moto keeps tags by key, so the tags of an object that was overwritten would stay.
         self._backend.put_object_tagging(stored, None)
         return "200 OK", _headers(stored), b""
 
 
-def _has_plain_headers(environ: WSGIEnvironment) -> bool:
-    allowed = _HEADERS.get(environ["REQUEST_METHOD"], frozenset())
-    is_chunked = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING")
-    return not is_chunked and all(name in allowed for name in environ if name.startswith("HTTP_"))
+def _is_plain(request: S3Request) -> bool:
+    allowed = _HEADERS.get(request.operation.name)
+    is_chunked = request.headers.get("x-amz-content-sha256", "").startswith("STREAMING")
+    return allowed is not None and not is_chunked and request.headers.keys() <= allowed
 
 
 def _headers(stored: Any) -> dict[str, str]:
@@ -128,13 +116,13 @@ def _headers(stored: Any) -> dict[str, str]:
     return headers
 
 
-def _get(stored: Any, environ: WSGIEnvironment) -> Answer | None:
+def _get(stored: Any, request: S3Request) -> Answer | None:
     """Return an object, or a range of it."""
     if stored is None or stored.storage_class != "STANDARD":
         return None
-    wanted = environ.get("HTTP_RANGE")
+    wanted = request.headers.get("range")
     # S3 sends the checksum on request, and none with a range.
-    if stored.checksum_algorithm and wanted is None and "HTTP_X_AMZ_CHECKSUM_MODE" in environ:
+    if stored.checksum_algorithm and wanted is None and "x-amz-checksum-mode" in request.headers:
         return None
     headers = {**_headers(stored), **stored.metadata, "Accept-Ranges": "bytes"}
     if wanted is None:
@@ -163,16 +151,13 @@ def _read(stored: Any, start: int, end: int) -> bytes:
     return data
 
 
-def _list(bucket: Any, query: dict[str, str]) -> Answer | None:
+def _list(bucket: Any, query: Mapping[str, str]) -> Answer | None:
     """Return a page of ListObjectsV2."""
-    if query.get("list-type") != "2" or not query.keys() <= _LISTING:
+    if not query.keys() <= _LISTING:
         return None
     token, prefix, size = query.get("continuation-token"), query.get("prefix", ""), query.get("max-keys", "1000")
-    try:
-        after = query.get("start-after", "") if token is None else base64.b64decode(token, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    if not size.isdecimal() or not 0 < int(size) <= LONGEST_PAGE:
+    after = query.get("start-after", "") if token is None else base64.b64decode(token).decode()
+    if not 0 < int(size) <= LONGEST_PAGE:
         return None
     # A copy, because other threads store objects meanwhile.
     names = (name for name in list(bucket.keys) if name.startswith(prefix) and name > after)
@@ -182,9 +167,10 @@ def _list(bucket: Any, query: dict[str, str]) -> Answer | None:
     return "200 OK", {"Content-Type": "application/xml"}, body
 
 
-def _listing(bucket: Any, query: dict[str, str], page: list[str], following: str | None) -> Iterator[str]:
+def _listing(bucket: Any, query: Mapping[str, str], page: list[str], following: str | None) -> Iterator[str]:
     """Yield the XML of a page. ``following`` is the key after which the next page begins."""
-    encoded = quote if query.get("encoding-type") == "url" else escape
+    # A parser of XML turns a carriage return into a line feed, unless it is written as a reference.
+    encoded = quote if query.get("encoding-type") == "url" else partial(escape, entities={"\r": "&#13;"})
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
     yield f"<Name>{bucket.name}</Name><Prefix>{encoded(query.get('prefix', ''))}</Prefix>"
     yield f"<MaxKeys>{query.get('max-keys', LONGEST_PAGE)}</MaxKeys><KeyCount>{len(page)}</KeyCount>"

@@ -1,0 +1,190 @@
+"""Decoding of a request to S3 into bucket, key, operation and arguments."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from cloudknot.local.iam.requests import fields
+from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.requests.s3_operations import OPERATIONS, SELECTORS, Operation
+from cloudknot.local.iam.signing import Request
+
+COPY_SOURCE = "x-amz-copy-source"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_ENCODED_SLASH = re.compile("%2f", re.I)
+_NUMBERS = ("max-buckets", "max-keys", "max-parts", "max-uploads", "part-number-marker", "partNumber")
+_NEEDED = {"UploadPart": ("partNumber",)}
+_LEVELS = {"object": "an object", "bucket": "a bucket", "service": "all buckets"}
+_NAMED = re.compile(
+    r"x-amz-(?!date$|security-token$|user-agent$).*"
+    "|cache-control|content-(disposition|encoding|language|md5)|expires|if-(un)?modified-since|if-(none-)?match"
+    "|origin|access-control-request-(headers|method)|range"
+)
+"""The headers that S3 reads. All others, such as ``User-Agent``, reach no service."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """A key, and perhaps a version, in a request that deletes several objects."""
+
+    key: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class S3Request:
+    """A request to S3. Bucket and key are empty where the operation has none.
+
+    ``headers`` holds those that S3 reads, by names in lower case. ``source`` is the bucket, the key and the version
+    from which a copy is made. ``deletions`` are the objects that DeleteObjects deletes.
+    """
+
+    method: str
+    bucket: str
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    operation: Operation
+    content_type: str = ""
+    source: tuple[str, str, str] | None = None
+    deletions: tuple[Deletion, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The raw path, written anew."""
+        if not self.bucket:
+            return "/"
+        return f"/{self.bucket}/{quote(self.key, safe='/~')}" if self.key else f"/{self.bucket}"
+
+    @property
+    def query_string(self) -> str:
+        """The query, written anew."""
+        return urlencode(self.query, quote_via=quote, safe="")
+
+    def deletion_body(self, body: bytes) -> bytes:
+        """Return the body of DeleteObjects, written anew."""
+        is_quiet = b"<Quiet>true</Quiet>" in body
+        return "".join(_deletion_xml(self.deletions, is_quiet)).encode()
+
+
+def read_s3_request(request: Request, body: bytes | None) -> S3Request:
+    """Return the S3 operation in a request. ``body`` is that of DeleteObjects.
+
+    Raises
+    ------
+    Refused
+        The request has several readings, or no service here understands it.
+    """
+    bucket, key = _place(request.path)
+    query = fields.unique(request.query_pairs)
+    # AWS's clients name the operation once more, for their own logs.
+    query.pop("x-id", None)
+    operation = _operation(request.method, bucket, key, query)
+    headers = {name: value for name, value in request.headers.items() if _NAMED.fullmatch(name)}
+    source = None
+    if COPY_SOURCE in headers:
+        if operation.name not in ("PutObject", "UploadPart"):
+            raise Refused("InvalidRequest", f"{operation.name} has no header {COPY_SOURCE}.")
+        source = _source(headers[COPY_SOURCE])
+        headers[COPY_SOURCE] = _written(source)
+    deletions = tuple(_deletions(body or b"")) if operation.name == "DeleteObjects" else ()
+    content_type = request.headers.get("content-type", "")
+    return S3Request(request.method, bucket, key, query, headers, operation, content_type, source, deletions)
+
+
+def deletes_several(request: Request) -> bool:
+    """Return whether the request names its objects in the body."""
+    return request.method == "POST" and any(name == "delete" for name, _ in request.query_pairs)
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Return the bucket and the key in a raw path."""
+    if _ENCODED_SLASH.search(path):
+        raise Refused("InvalidURI", "A slash in a path must not be encoded.")
+    bucket, _, key = path[1:].partition("/")
+    if (bucket or key or path != "/") and not _BUCKET.fullmatch(bucket):
+        raise Refused("InvalidBucketName", f"{bucket!r} is not the name of a bucket.")
+    key = fields.decoded(key)
+    if "\0" in key:
+        raise Refused("InvalidURI", "A key must not contain a zero byte.")
+    return bucket, key
+
+
+def _operation(method: str, bucket: str, key: str, query: Mapping[str, str]) -> Operation:
+    level = "object" if key else "bucket" if bucket else "service"
+    selectors = [name for name in query if name in SELECTORS]
+    operation = OPERATIONS.get((level, method, "".join(selectors))) if len(selectors) < 2 else None
+    if operation is None:
+        named = " and ".join(selectors) or "no operation"
+        raise Refused("InvalidRequest", f"S3 has no {method} of {_LEVELS[level]} with {named} in the query.")
+    needed = {*_NEEDED.get(operation.name, ()), *({"uploadId"} & query.keys())}
+    if missing := sorted(name for name in needed if not query.get(name)):
+        raise Refused("InvalidArgument", f"{operation.name} needs a value for {', '.join(missing)}.")
+    if unknown := sorted(query.keys() - operation.arguments):
+        raise Refused("InvalidArgument", f"{operation.name} has no argument {', '.join(unknown)}.")
+    if query.get("list-type", "2") != "2":
+        raise Refused("InvalidArgument", "The only type of listing is 2.")
+    _check_values(query)
+    return operation
+
+
+def _check_values(query: Mapping[str, str]) -> None:
+    for name in _NUMBERS:
+        if name in query and not (query[name].isdecimal() and len(query[name]) < 10):
+            raise Refused("InvalidArgument", f"{name} must be a number, not {query[name]!r}.")
+    if "continuation-token" in query:
+        try:
+            base64.b64decode(query["continuation-token"], validate=True).decode()
+        except (binascii.Error, ValueError) as error:
+            raise Refused("InvalidArgument", "The continuation token provided is incorrect") from error
+
+
+def _source(header: str) -> tuple[str, str, str]:
+    """Return bucket, key and version of the object that a copy reads."""
+    path, _, query = header.removeprefix("/").partition("?")
+    bucket, key = _place(f"/{path}")
+    named = fields.unique(fields.pairs(query))
+    if not key or named.keys() - {"versionId"}:
+        raise Refused("InvalidArgument", f"{COPY_SOURCE} must be a bucket and a key.")
+    return bucket, key, named.get("versionId", "")
+
+
+def _written(source: tuple[str, str, str]) -> str:
+    bucket, key, version = source
+    return f"/{bucket}/{quote(key, safe='/~')}" + (f"?versionId={quote(version, safe='')}" if version else "")
+
+
+def _deletions(body: bytes) -> Iterator[Deletion]:
+    """Yield the objects in the body of DeleteObjects."""
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError as error:
+        raise Refused("MalformedXML", "The body is no XML.") from error
+    for entry in root:
+        if _tag(entry) == "Object":
+            named = fields.unique((_tag(part), part.text or "") for part in entry)
+            if not named.get("Key") or named.keys() - {"Key", "VersionId", "ETag", "LastModifiedTime", "Size"}:
+                raise Refused("MalformedXML", "An Object must have one Key.")
+            yield Deletion(named["Key"], named.get("VersionId", ""))
+        elif _tag(entry) != "Quiet":
+            raise Refused("MalformedXML", f"Delete has no element {_tag(entry)!r}.")
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _deletion_xml(deletions: tuple[Deletion, ...], is_quiet: bool) -> Iterator[str]:
+    yield "<Delete>"
+    for deletion in deletions:
+        version = f"<VersionId>{escape(deletion.version)}</VersionId>" if deletion.version else ""
+        # A parser of XML turns a carriage return into a line feed, unless it is written as a reference.
+        yield f"<Object><Key>{escape(deletion.key, {chr(13): '&#13;'})}</Key>{version}</Object>"
+    yield f"<Quiet>{str(is_quiet).lower()}</Quiet></Delete>"

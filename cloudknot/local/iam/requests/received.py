@@ -1,0 +1,129 @@
+"""A request as the gate and all services read it, and the WSGI variable that carries it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+from cloudknot.local.iam.requests import fields
+from cloudknot.local.iam.requests.calls import Call, make_call, read_call
+from cloudknot.local.iam.requests.objects import S3Request, deletes_several, read_s3_request
+from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.requests.s3_operations import OPERATIONS
+from cloudknot.local.iam.signing import Request, SignedClaim
+from cloudknot.local.state import REGION
+
+RECEIVED = "cloudknot.received"
+"""The WSGI variable that holds the `Received`."""
+OWN_SERVICE = "cloudknot"
+"""The service in the signatures of requests to the cloud's own routes."""
+LONGEST_LIST = 2 * 1024 * 1024
+"""Bytes. The body of DeleteObjects names 1,000 keys at most, of 1,024 bytes each."""
+_OWN_PATH = re.compile(r"/_cloudknot/[a-z]+")
+
+
+@dataclass(frozen=True)
+class OwnRoute:
+    """A request to one of the cloud's own routes."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A request to a service whose protocol is not known here. Only the cloud's owner may make it."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request after its one reading: the key and the service in its signature, and the operation."""
+
+    access_key: str
+    service: str
+    target: Call | S3Request | OwnRoute | Unread
+
+    @property
+    def call(self) -> Call | None:
+        """The call, unless the request is for S3 or another target."""
+        return self.target if isinstance(self.target, Call) else None
+
+    def calls(self, service: str) -> Call | None:
+        """Return the call if it is for this service, or else None."""
+        return self.target if isinstance(self.target, Call) and self.target.service == service else None
+
+
+def read_request(request: Request, claim: SignedClaim) -> Received:
+    """Return the operation in a request, by the service in its signature.
+
+    Raises
+    ------
+    Refused
+        The request has several readings, or its path does not fit the service.
+    """
+    service = claim.service
+    if claim.region != REGION:
+        raise Refused("AuthorizationHeaderMalformed", f"The embedded cloud has the region {REGION} only.")
+    if service == "s3":
+        return Received(claim.access_key, service, read_s3_request(request, _deletion_list(request)))
+    if service == OWN_SERVICE:
+        if not _OWN_PATH.fullmatch(request.path):
+            raise Refused("AccessDenied", f"The embedded cloud has no route {request.path!r}.", 403)
+        return Received(
+            claim.access_key, service, OwnRoute(request.method, request.path, fields.unique(request.query_pairs))
+        )
+    # moto would answer them as S3, whose actions have another prefix.
+    if service.startswith("s3"):
+        raise Refused("InvalidAction", f"The embedded cloud has no service {service!r}.")
+    call = read_call(request, service, _whole(request))
+    return Received(claim.access_key, service, call or Unread(request))
+
+
+def received(environ: WSGIEnvironment) -> Received:
+    """Return the request that WSGI variables carry."""
+    found: Received = environ[RECEIVED]
+    return found
+
+
+def own_call(access_key: str, service: str, operation: str, arguments: Mapping[str, Any]) -> WSGIEnvironment:
+    """Return the WSGI variables of a call that the server process makes itself."""
+    return _own(Received(access_key, service, make_call(service, operation, arguments)))
+
+
+def own_read(access_key: str, bucket: str, key: str) -> WSGIEnvironment:
+    """Return the WSGI variables of a read of an object by the server process itself."""
+    request = S3Request("GET", bucket, key, {}, {}, OPERATIONS["object", "GET", ""])
+    return {**_own(Received(access_key, "s3", request)), "REQUEST_METHOD": "GET"}
+
+
+def _own(request: Received) -> WSGIEnvironment:
+    # The principal is missing: these calls do not pass the gate.
+    return {RECEIVED: request, "REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO()}
+
+
+def with_call(environ: WSGIEnvironment, operation: str, arguments: Mapping[str, Any]) -> dict[str, object]:
+    """Return the changed WSGI variables for another call to the same service."""
+    before = received(environ)
+    return {RECEIVED: replace(before, target=make_call(before.service, operation, arguments))}
+
+
+def _deletion_list(request: Request) -> bytes | None:
+    if not deletes_several(request):
+        return None
+    if request.length > LONGEST_LIST:
+        raise Refused("MalformedXML", f"A list of keys has {LONGEST_LIST} bytes at most.")
+    return _whole(request)
+
+
+def _whole(request: Request) -> bytes:
+    """Return the whole body, and rewind it."""
+    body = request.body.read()
+    request.body.seek(0)
+    return body

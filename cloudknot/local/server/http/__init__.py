@@ -1,0 +1,1 @@
+"""HTTP for the embedded cloud: waitress, with strict heads, signatures before bodies, and bounded connections."""

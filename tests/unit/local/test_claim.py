@@ -1,0 +1,118 @@
+"""A cloud's directory belongs to its user alone, whatever the umask, and other users' directories are never taken."""
+
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+
+import cloudknot as ck
+from cloudknot.local import LocalCloud
+from cloudknot.local.options import default_directory
+from cloudknot.local.state import CloudState, cache_folder, check_owner, claim, read_state, state_file, write_state
+from tests.helpers.foreign import NOBODY, foreign_directory
+
+STATE = CloudState("http://127.0.0.1:1", 1, "AKIA", "secret")
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077, 0o777], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+class TestModes:
+    def test_new_directory_and_its_new_parents_are_private(self, tmp_path):
+        claim(tmp_path / "a" / "b" / "cloud")
+        assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/cloud")] == [0o700] * 3
+
+    def test_cache_folder_is_private(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        claim(default_directory())
+        assert (mode(cache_folder()), mode(default_directory())) == (0o700, 0o700)
+
+    def test_open_directories_are_closed(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        default_directory().mkdir(parents=True)
+        for path in (cache_folder(), default_directory()):
+            path.chmod(0o777)
+        claim(default_directory())
+        assert (mode(cache_folder()), mode(default_directory())) == (0o700, 0o700)
+        # Folders of other programs keep their modes.
+        tmp_path.chmod(0o755)
+        claim(default_directory())
+        assert mode(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o755), (0o777, 0o755), (0o770, 0o750), (0o700, 0o700)])
+def test_nobody_else_can_write_to_existing_directory(tmp_path, before, after):
+    tmp_path.chmod(before)
+    claim(tmp_path)
+    assert mode(tmp_path) == after
+
+
+class TestOwners:
+    def test_directory_of_another_user_is_refused(self, tmp_path):
+        foreign = foreign_directory(tmp_path)
+        before = foreign.stat()
+        for call in (claim, check_owner, lambda path: LocalCloud(path).start()):
+            with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
+                call(foreign)
+        assert (foreign.stat().st_mode, foreign.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+    def test_link_to_directory_of_another_user_is_refused(self, tmp_path):
+        link = tmp_path / "link"
+        link.symlink_to(foreign_directory(tmp_path))
+        with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
+            claim(link)
+
+    def test_own_link_to_own_directory_is_followed(self, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere").chmod(0o777)
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+        claim(tmp_path / "link")
+        assert mode(tmp_path / "elsewhere") == 0o755
+
+    @only_root
+    def test_link_of_another_user_is_refused(self, tmp_path):
+        (tmp_path / "own").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "own")
+        os.lchown(tmp_path / "link", NOBODY, NOBODY)
+        with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
+            claim(tmp_path / "link")
+
+    @only_root
+    @pytest.mark.parametrize("name", ["environments", "cloud.json", "other"])
+    def test_own_directory_with_planted_file_is_refused(self, tmp_path, name):
+        claim(tmp_path)
+        (tmp_path / name).touch()
+        os.chown(tmp_path / name, NOBODY, NOBODY)
+        with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
+            claim(tmp_path)
+
+    @only_root
+    def test_address_in_file_of_another_user_is_not_used(self, tmp_path):
+        write_state(tmp_path, STATE)
+        assert read_state(tmp_path) == STATE
+        os.chown(state_file(tmp_path), NOBODY, NOBODY)
+        assert read_state(tmp_path) is None
+
+    @only_root
+    def test_cache_folder_of_another_user_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        cache_folder().mkdir()
+        os.chown(cache_folder(), NOBODY, NOBODY)
+        with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
+            claim(default_directory())
+
+
+def test_state_of_another_version_is_not_used(tmp_path):
+    write_state(tmp_path, replace(STATE, version=-1))
+    assert read_state(tmp_path) is None

@@ -1,0 +1,200 @@
+"""The gate and moto read the same operation, resource and arguments in every request that is not refused."""
+
+import io
+import json
+from collections import Counter
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.batch.responses import BatchResponse
+from moto.core.responses import BaseResponse
+from moto.moto_server.werkzeug_app import BackendRequest
+from moto.s3.responses import S3Response
+
+from cloudknot.local.iam.requests.calls import Call
+from cloudknot.local.iam.requests.objects import S3Request
+from cloudknot.local.iam.requests.received import RECEIVED, read_request
+from cloudknot.local.iam.requests.refusals import Refused
+from cloudknot.local.iam.requests.rendered import service_environ
+from cloudknot.local.iam.signing import Request, SignedClaim
+from cloudknot.local.state import REGION
+
+PIECES = st.sampled_from(
+    [
+        *("mine", "theirs", "secret", "/", "//", "..", "%2F", "%2e", "%0A", "%20", "%25", "%3F", "%C3%A9", "%ff", "%"),
+        *("?", "&", "=", "+", ";", ":", "@", "#", "\\", "acl", "acl=", "tagging", "list-type=2", "prefix=a", "delete"),
+        *("uploadId=1", "uploadId=", "partNumber=1", "versionId=v", "uploads", "requestPayment", "max-keys=5", "x"),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=6).map("".join)
+ACTIONS = {
+    "ec2": ["DescribeVpcs", "CreateVpc", "Create_vpc"],
+    "iam": ["ListRoles", "CreateUser", "createUser"],
+    "sts": ["GetCallerIdentity", "AssumeRole", "CreateUser"],
+}
+FIELDS = st.sampled_from(
+    [
+        *("", "", "", "UserName=a+b", "RoleName=r", "UserName=%C3%A9", "UserName=", "CidrBlock=10.0.0.0%2F16"),
+        *("Filter.1.Name=n", "Action=ListRoles", "%41ction=CreateVpc", "RoleArn=arn%3Aaws", "Version=2010-05-08"),
+    ]
+)
+
+
+def forms(service):
+    """Return forms for a service, most of them with one action."""
+    action = st.sampled_from(ACTIONS.get(service, ["ListQueues"])).map("Action={}".format)
+    return st.tuples(action, FIELDS, FIELDS).map(lambda parts: "&".join(filter(None, parts)))
+
+
+MEMBERS = {
+    "ecr": ['"repositoryName": "mine"', '"repositoryName": "theirs"', '"force": true', '"force": 1'],
+    "logs": ['"logGroupName": "g"', '"logStreamName": "\\u00e9"', '"logEvents": []', '"logGroupName": 1'],
+    "batch": ['"jobs": ["a"]', '"jobName": "j"', '"jobQueue": "q"', '"tags": {"a": "b"}', '"tags": "a"'],
+    "sqs": ['"QueueUrl": "q"', '"MessageBody": null', '"QueueUrl": "r"'],
+}
+
+
+def objects(service):
+    """Return JSON objects for a service."""
+    return st.lists(st.sampled_from(MEMBERS[service]), max_size=2).map(lambda members: "{" + ", ".join(members) + "}")
+
+
+PATHS = ["/v1/describejobs", "/v1/submitjob", "/v1/tags/arn%3Aaws%2Fx", "/v1/tags/a?tagKeys=b", "/v1/describejobs/"]
+TARGETS = {
+    "ecr": "AmazonEC2ContainerRegistry_V20150921.DeleteRepository",
+    "logs": "Logs_20140328.PutLogEvents",
+    "sqs": "AmazonSQS.SendMessage",
+}
+HEADERS = {
+    "x-amz-copy-source": TEXTS,
+    "content-type": st.sampled_from(
+        ["application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=b"]
+    ),
+    "content-encoding": st.just("gzip"),
+    "user-agent": st.just("x region/eu-west-1"),
+    "action": st.just("CreateVpc"),
+    "x-forwarded-host": st.just("theirs.s3.amazonaws.com"),
+}
+SERVICES = ["s3", "batch", "ec2", "iam", "sts", "ecr", "logs", "sqs"]
+
+
+KEY = "AKIA" + 16 * "A"
+
+
+@st.composite
+def requests(draw, services=SERVICES):
+    """Draw a service and a request that is signed for it. About half of them have no more than one reading."""
+    service = draw(st.sampled_from(services))
+    headers = draw(st.fixed_dictionaries({}, optional=HEADERS))
+    target = TARGETS.get(draw(st.sampled_from([service] * 4 + SERVICES)))
+    headers |= {"x-amz-target": target} if target else {}
+    method, body = "POST", ""
+    if service == "s3":
+        method, uri = (
+            draw(st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD"])),
+            draw(TEXTS.map("/mine{}".format)),
+        )
+    elif service == "batch":
+        method, uri = draw(st.sampled_from(["POST", "POST", "GET", "DELETE"])), draw(st.sampled_from(PATHS))
+    else:
+        uri = draw(st.one_of(st.just("/"), st.just("/"), forms(service).map("/?{}".format), TEXTS.map("/{}".format)))
+    if service != "s3" and draw(st.integers(0, 3)):
+        body = draw(objects(service) if service in MEMBERS else forms(service))
+    headers["content-length"] = str(len(body))
+    return service, Request(method, uri, headers, io.BytesIO(body.encode()))
+
+
+def read(service, request):
+    """Return the request after its one reading, or None if it is refused."""
+    try:
+        return read_request(request, SignedClaim(KEY, "20260101", REGION, service, ("host",), "", None))
+    except Refused:
+        return None
+
+
+def rendered(request, found):
+    """Return the WSGI variables that moto gets. The other ones, as they arrived, stay behind."""
+    arrived = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
+    return service_environ(
+        {**arrived, RECEIVED: found, "wsgi.input": request.body, "CONTENT_LENGTH": str(request.length)}
+    )
+
+
+def seen_by_moto(found, environ):
+    """Return what moto's own code reads from WSGI variables."""
+    request = BackendRequest(environ)
+    if isinstance(found.target, S3Request):
+        response = S3Response()
+        response.setup_class(request)
+        query = {name: values[0] for name, values in response._get_querystring(request, request.raw_url).items()}
+        key = response.parse_key_name() if found.target.key else ""
+        return response.method, response.bucket_name or "", key, query, response.region
+    response = BatchResponse() if found.service == "batch" else BaseResponse(found.service)
+    response.setup_class(request)
+    return response
+
+
+@given(requests())
+def test_moto_reads_what_the_gate_has_read(drawn):
+    service, request = drawn
+    found = read(service, request)
+    if found is None or not isinstance(found.target, (Call, S3Request)):
+        return
+    target, seen = found.target, seen_by_moto(found, rendered(request, found))
+    if isinstance(target, S3Request):
+        assert seen == (target.method, target.bucket, target.key, target.query, REGION)
+        return
+    assert (seen.region, seen.access_key) == (REGION, KEY)
+    if target.version:
+        fields = {"Action": target.operation, "Version": target.version, **target.arguments}
+        assert {name: values[0] for name, values in seen.querystring.items()} == fields
+        return
+    if target.target:
+        assert seen._get_action() == target.operation
+    in_uri = {"resourceArn", "tagKeys"} if seen.path.startswith("/v1/tags/") else set()
+    assert json.loads(seen.body or "{}") == {n: v for n, v in target.arguments.items() if n not in in_uri}
+    assert not in_uri or unquote(seen.raw_path) == f"/v1/tags/{target.arguments['resourceArn']}"
+
+
+@given(requests())
+def test_request_for_moto_has_the_same_reading_again(drawn):
+    service, request = drawn
+    found = read(service, request)
+    if found is None or not isinstance(found.target, (Call, S3Request)):
+        return
+    environ = rendered(request, found)
+    names = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    headers = {**names, "content-type": environ["CONTENT_TYPE"], "content-length": environ["CONTENT_LENGTH"]}
+    again = Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, environ["wsgi.input"])
+    second = read(service, again)
+    assert second is not None
+    assert second == found or isinstance(found.target, S3Request)
+    if isinstance(found.target, S3Request):
+        assert (second.target.path, second.target.query, second.target.source, second.target.operation) == (
+            *(found.target.path, found.target.query, found.target.source, found.target.operation),
+        )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_generator_makes_requests_that_are_read_and_others(service):
+    """The properties above would hold for nothing if every request were refused."""
+    counts = Counter()
+
+    @given(requests([service]))
+    def count(drawn):
+        counts[read(*drawn) is not None] += 1
+
+    count()
+    assert counts[True] >= 3
+    assert counts[False] >= 3
+
+
+def test_body_in_another_encoding_and_headers_with_a_region_do_not_reach_moto():
+    body = b"Action=DescribeVpcs&Version=2016-11-15"
+    headers = {"content-encoding": "gzip", "user-agent": "x region/eu-west-1", "content-type": "multipart/form-data"}
+    request = Request("POST", "/", {**headers, "content-length": str(len(body))}, io.BytesIO(body))
+    found = read("ec2", request)
+    seen = seen_by_moto(found, rendered(request, found))
+    assert (seen.region, seen._get_action()) == (REGION, "DescribeVpcs")
