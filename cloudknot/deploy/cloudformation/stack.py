@@ -351,7 +351,12 @@ class Stack:
             self._raise_stuck(state)
         finished = self._until_idle(self.state(state.stack_id), deadline)
         if finished is not None and finished.status in STUCK:
-            self._raise_stuck(finished)
+            # The rollback stops at the first resource whose old state these credentials may not restore, for example
+            # a role without the permissions boundary that the update gave to it.
+            denied = [name for name in denied_resources(self._events(finished), state.stack_id) if name not in skipped]
+            if not denied:
+                self._raise_stuck(finished)
+            self._roll_back(finished, denied, deadline)
 
     def _raise_stuck(self, state: StackState) -> NoReturn:
         reasons = self._reasons(state)

@@ -12,6 +12,8 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.permissions import policies
 from cloudknot.aws.permissions.policies import Scope
+from cloudknot.deploy.cloudformation.stack import Stack
+from cloudknot.deploy.cloudformation.template import Template
 from tests.helpers.waiting import until
 from tests.integration.aws.test_permissions import Users, documents
 
@@ -284,6 +286,43 @@ class TestBoundedUser:
         shown = owner.call("iam", "get_role", RoleName=role)["Role"]
         assert shown["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY
         pars.clobber()
+
+
+ROLES = """
+Parameters:
+  TemplateDigest: {Type: String}
+  Boundary: {Type: String, Default: ""}
+  Policy: {Type: String, Default: ""}
+Conditions:
+  HasBoundary: !Not [!Equals [!Ref Boundary, ""]]
+  HasPolicy: !Not [!Equals [!Ref Policy, ""]]
+Resources:
+  First: &role
+    Type: AWS::IAM::Role
+    Properties: &properties
+      Path: /cloudknot/
+      AssumeRolePolicyDocument: {Version: "2012-10-17", Statement: []}
+      PermissionsBoundary: !If [HasBoundary, !Ref Boundary, !Ref "AWS::NoValue"]
+  Second: {<<: *role, DependsOn: First}
+  Third:
+    Type: AWS::IAM::Role
+    DependsOn: Second
+    Properties:
+      <<: *properties
+      ManagedPolicyArns: !If [HasPolicy, [!Ref Policy], !Ref "AWS::NoValue"]
+"""
+
+
+def test_refused_update_with_first_boundary_does_not_block_the_stack(owner):
+    """CloudFormation may not remove the boundary again, so cloudknot finishes the rollback without these roles."""
+    name, template = "first-cloudknot", Template.of(ROLES, {})
+    Stack(owner, name).deploy(template, {})
+    stack = Stack(bounded(owner), name)
+    with pytest.raises(ck.CannotCreateResourceException, match="iam:AttachRolePolicy"):
+        stack.deploy(template, {"Boundary": BOUNDARY, "Policy": ADMINISTRATOR})
+    assert status(owner, name) == "UPDATE_ROLLBACK_COMPLETE"
+    assert stack.deploy(template, {"Boundary": BOUNDARY, "Policy": READER}).status == "UPDATE_COMPLETE"
+    stack.delete()
 
 
 def test_user_with_create_policy_alone_is_administrator(owner):
