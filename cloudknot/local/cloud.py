@@ -344,6 +344,7 @@ class LocalCloud(Cloud):
         return None
 
     def _start(self) -> CloudState:
+        from cloudknot.local.runners.full_disk import refuse_full
         from cloudknot.local.server.launch import check_installed, check_registry, launch
 
         # Checked before the start: of a server that fails to start, only the end of its log is known.
@@ -352,6 +353,8 @@ class LocalCloud(Cloud):
         RUNNERS[self._options.runner or DEFAULT].check()
         if self._options.registry:
             check_registry(self._options.registry)
+        # A server on a full disk could not even write its log.
+        refuse_full(self.directory)
         claim(self.directory)
         # Two sessions may start a cloud at the same time. The second one finds the cloud of the first.
         with locked(self.directory / "start.lock"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +35,8 @@ class FullDisk:
     """
 
     def __init__(self, *directories: Path) -> None:
+        import tempfile
+
         # Python keeps its first choice of this directory, even if that is full later.
         self._temporary = Path(tempfile.gettempdir())
         self._directories = (*directories, self._temporary)
@@ -63,6 +64,13 @@ class FullDisk:
 
     def _full_directory(self) -> Path | None:
         return next(filter(_is_full, self._directories), None)
+
+
+def refuse_full(directory: Path) -> None:
+    """Raise `OSError` if the disk for a directory is full. The directory need not exist yet."""
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    if _is_full(existing):
+        raise OSError(errno.ENOSPC, NO_SPACE, str(existing))
 
 
 def _is_full(directory: Path) -> bool:

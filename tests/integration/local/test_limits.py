@@ -146,6 +146,13 @@ class TestFullDisk:
             cloud.storage.put("large", bytes(4_000_000))
             assert cloud.storage.get("large") == bytes(4_000_000)
 
+    def test_cloud_on_full_disk_does_not_start_and_leaves_nothing(self, small_disk):
+        fill(small_disk, 0)
+        with pytest.raises(ck.CloudknotConfigurationError, match=r"cannot write to its directory .*No space left on"):
+            LocalCloud(small_disk / "cloud").start()
+        assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+    @pytest.mark.large
     def test_jobs_on_full_disk_of_cloud_end_with_that_reason(self, small_disk):
         with LocalCloud(small_disk / "cloud", vcpus=2) as cloud:
             knot = knot_on(cloud, chatty)
