@@ -55,6 +55,30 @@ class TestRequests:
             s3.put_object(Bucket="difficult", Key=key, Body=key.encode())
             assert s3.get_object(Bucket="difficult", Key=key)["Body"].read() == key.encode()
 
+    @pytest.mark.parametrize(
+        "key", ["a\nb", "\n", "a\r\nb", "tab\there", "/first", "../up", "a;b=c", "a#b", "a\\b", "%2F"]
+    )
+    def test_key_with_special_characters_works_in_every_operation(self, embedded, key):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="keys")
+        s3.put_object(Bucket="keys", Key=key, Body=b"1", ContentType="text/plain")
+        assert s3.head_object(Bucket="keys", Key=key)["ContentType"] == "text/plain"
+        s3.copy_object(Bucket="keys", Key=f"copy {key}", CopySource={"Bucket": "keys", "Key": key})
+        listed = [item["Key"] for item in s3.list_objects_v2(Bucket="keys")["Contents"]]
+        assert sorted(listed) == sorted([key, f"copy {key}"])
+        deleted = s3.delete_objects(Bucket="keys", Delete={"Objects": [{"Key": name} for name in listed]})
+        assert len(deleted["Deleted"]) == len(listed)
+        assert s3.list_objects_v2(Bucket="keys")["KeyCount"] == 0
+
+    @pytest.mark.parametrize("delimiter", [{}, {"Delimiter": "/"}], ids=["plain", "delimiter"])
+    @pytest.mark.parametrize("token", ["garbage!", "/w==", "a"])
+    def test_invalid_continuation_token_is_refused(self, embedded, delimiter, token):
+        s3 = embedded.client("s3")
+        s3.create_bucket(Bucket="tokens")
+        with pytest.raises(ClientError, match="continuation token") as caught:
+            s3.list_objects_v2(Bucket="tokens", ContinuationToken=token, **delimiter)
+        assert caught.value.response["Error"]["Code"] == "InvalidArgument"
+
     def test_range_of_large_object_is_returned(self, embedded):
         s3, data = embedded.client("s3"), os.urandom(3 << 20)
         s3.create_bucket(Bucket="large")
