@@ -18,7 +18,7 @@ from .s3.limits import SKIP, WINDOW
 from .stored_run import StoredRun
 from .wire import by_value
 from .wire.container import attempt_number
-from .wire.failure import ABSENT, NO_INPUT, UNREADABLE, VALUE, Failure, add_note
+from .wire.failure import ABSENT, NO_INPUT, RESULT_OF, UNREADABLE, VALUE, Failure, add_note
 from .wire.keys import Location, RunKeys
 from .wire.manifest import Manifest
 from .wire.pack import Origin, Pack
@@ -73,8 +73,9 @@ class PreviousResults:
         try:
             return self._value(where, attempt, outcome)
         except UnusableError as error:
+            # Not as the source of the failure, because that element has an outcome.
             failure = failure_of(UNREADABLE, error)
-            raise SourceFailed(UNREADABLE, replace(failure, source=where)) from error
+            raise SourceFailed(UNREADABLE, replace(failure, message=f"{RESULT_OF} {where}, which {error}")) from error
 
     def _value(self, where: str, attempt: int, outcome: Outcome) -> object:
         if outcome.kind != VALUE:

@@ -14,6 +14,7 @@ from cloudknot.worker.wire.failure import (
     NO_INPUT,
     NOT_LOADED,
     RAISED,
+    RESULT_OF,
     UNPICKLABLE,
     UNREADABLE,
     Failure,
@@ -102,7 +103,7 @@ def load_error(place: Place, error: Exception) -> ElementError:
 def unusable_error(place: Place, error: UnusableError) -> ElementError:
     """Return the error for an element whose stored result must not be unpickled."""
     if isinstance(error, NewerFormatError):
-        fix = "Update cloudknot: pip install --upgrade cloudknot."
+        fix = "Upgrade cloudknot: pip install --upgrade cloudknot."
     elif isinstance(error, OtherPythonError):
         fix = f"Read it with Python {error.python}, or return plain data, such as numbers, lists and arrays."
     else:
@@ -181,7 +182,8 @@ def _explain(failure: Failure, *, ends_session: bool, held: OtherPythonError | N
         if failure.type in ("ModuleNotFoundError", "ImportError"):
             fix = "Name the packages that the function needs: Knot(..., requirements=[...])."
         elif failure.type in UNUSABLE:
-            return f"did not run, because its function or kwargs {failure.message}.", _fix_of_input(failure)
+            problem = f"did not run, because an object of its map, the function or kwargs, {failure.message}."
+            return problem, _fix_of_input(failure)
         elif failure.message.startswith(OTHER_VERSION):
             cause, _, fix = f"{cause}.".partition(". ")
         return f"did not run, because its program could not be loaded in the job: {cause}.", fix
@@ -195,7 +197,9 @@ def _explain(failure: Failure, *, ends_session: bool, held: OtherPythonError | N
 def _fix_of_input(failure: Failure) -> str:
     """Return the fix for an input, or keyword arguments, that the job must not unpickle."""
     if failure.type == DamagedError.__name__:
-        return "Map its input again."
+        is_result = failure.source or failure.message.startswith(RESULT_OF)
+        first = "Call retry_failed() for that map first, then future.retry_failed()."
+        return first if is_result else "Map its input again."
     here = "create the knot again in this session, and map again: Knot(name=..., func=...).map(...)."
     if failure.type == NewerFormatError.__name__:
         return f"To use this cloudknot, {here}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage
 
 T = TypeVar("T")
-UPDATE = "Update cloudknot: pip install --upgrade cloudknot."
+UPGRADE = "Upgrade cloudknot: pip install --upgrade cloudknot."
 
 
 def get_manifest(storage: Storage, key: str) -> Manifest:
@@ -51,5 +51,5 @@ def checked(storage: Storage, key: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except UnusableError as error:
-        fix = UPDATE if isinstance(error, NewerFormatError) else "Map again, because nothing can repair it."
+        fix = UPGRADE if isinstance(error, NewerFormatError) else "Map again, because nothing can repair it."
         raise StoredDataError(f"The object s3://{storage.bucket}/{key} {error}. {fix}") from error

@@ -21,6 +21,9 @@ DAMAGED = 254
 ABSENT = 255
 """In place of a kind: a pack has an entry for the element, but no outcome. Another attempt may store one."""
 
+RESULT_OF = "is the result of"
+"""The beginning of the message of an UNREADABLE input that is a result of another map."""
+
 
 @dataclass(frozen=True)
 class Failure:

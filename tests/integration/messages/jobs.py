@@ -110,6 +110,8 @@ def inputs_that_must_not_be_unpickled(world: World) -> list[BaseException]:
         for error in UNUSABLE_DATA
         for kind, source in ((UNREADABLE, ""), (NOT_LOADED, ""), (UNREADABLE, "element 7 of job 1a"))
     ]
+    message = f"is the result of element 7 of job 1a, which {UNUSABLE_DATA[0]}"
+    failures.append(_failure(UNREADABLE, "DamagedError", message))
     return [load_exception(failure, PLACE) for failure in failures]
 
 

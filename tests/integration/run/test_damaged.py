@@ -246,7 +246,7 @@ def test_damaged_keyword_arguments_are_named(cloud, gate):
     key = future.job.manifest.kwargs
     cloud.storage.put(key, flip(cloud.storage.get(key), 30))
     gate.open()
-    with pytest.raises(ck.errors.ElementError, match=r"did not run.*kwargs is damaged"):
+    with pytest.raises(ck.errors.ElementError, match=r"did not run.*kwargs, is damaged"):
         future[0].result(LONG)
 
 
