@@ -196,13 +196,20 @@ def _pars_of(cloud: Cloud, parameters: Mapping[str, str]) -> UsedPars:
 
 def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) -> None:
     """Raise `PermissionDeniedError` if the caller lacks the right to a later step, where that can be checked."""
-    repositories = map(cloud.repository, sorted(found.repositories))
-    if extras.repo or extras.image:
-        check_image_rights(repositories, whole=extras.repo)
+    check_image_rights(map(cloud.repository, _repositories_to_change(cloud, found, extras)), whole=extras.repo)
     for bucket_cloud, _ in found.runs:
         check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
     if found.state:
         check_batch_rights(cloud, found.queue, found.environment, found.revisions)
+
+
+def _repositories_to_change(cloud: Cloud, found: Belongings, extras: Extras) -> Iterable[str]:
+    """Return the repositories that the removal will delete, or delete images from."""
+    if extras.repo or not extras.image:
+        return found.repositories if extras.repo else ()
+    own = {revision["jobDefinitionArn"] for revision in found.revisions}
+    others = [revision for revision in job_definitions(cloud) if revision["jobDefinitionArn"] not in own]
+    return unneeded(cloud, found.images, images_of(others))
 
 
 @dataclass
