@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cloudknot.local import Faults, Kill
-from cloudknot.worker.wire.container import TRY_AGAIN
+from cloudknot.worker.wire.container import KILLED, TRY_AGAIN
 from tests.helpers.waiting import LONG, until
 
 
@@ -86,7 +86,7 @@ def test_killed_process_uses_up_retries(knot_of):
     future = knot_of(dies).map([1], retries=3)
     error = future.exception(LONG)
     assert error.exit_code == 137
-    assert exit_codes(future, 3) == [TRY_AGAIN, TRY_AGAIN, 137]
+    assert exit_codes(future, 3) == [TRY_AGAIN, TRY_AGAIN, KILLED]
 
 
 def test_crashed_process_is_repeated_with_retries(knot_of):
