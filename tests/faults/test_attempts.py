@@ -255,3 +255,27 @@ def test_all_readers_have_same_results_despite_overlapping_attempts(cloud, knot_
     winners = {attempt for results in later for attempt, _ in results}
     assert winners == {"1", "2"}
     assert waiting == later == dependent == reduced
+
+
+def unique_after(flag, seconds):
+    """Return a value that no other process returns. Processes that start before the flag exists are slow."""
+    time.sleep(0 if os.path.exists(flag) else seconds)
+    return os.getpid(), time.time_ns()
+
+
+def test_retry_of_lost_elements_closes_their_gaps(cloud, knot_of, switches, tmp_path):
+    flag, stored = tmp_path / "flag", cloud.storage
+    knot, reader = knot_of(unique_after), knot_of(as_it_is)
+    with switches.on(Faults(kills=(Kill("host", after=0.05, overlap=True, attempts=10),))):
+        future = knot.map([(str(flag), 12)] * 2, starmap=True, chunksize=2)
+        assert isinstance(future.exception(LONG), ck.HostLostError)
+        assert switches.injected()["overlapping: host"] == 10
+    flag.touch()
+    retried = future.retry_failed()
+    results = retried.result(LONG)
+    keys = list(stored.keys(future.job.keys.outputs))
+    # The ten processes still run. Wait until they have ended.
+    time.sleep(14)
+    assert list(stored.keys(future.job.keys.outputs)) == keys
+    assert ck.BatchJob(future.job.job_id, cloud=cloud).result(LONG) == results
+    assert reader.map(retried).result(LONG) == results

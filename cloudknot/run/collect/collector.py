@@ -213,7 +213,7 @@ class Collector:
         """Drop the futures and packs of a map that has ended. They then live as long as a caller holds them."""
         # Not by the garbage collector: results may be large, and yet too few objects for it to start.
         if self._future is not None and self._future.done():
-            # A callback refers to its future, usually by a closure. The standard library keeps callbacks that have run.
+            # A callback usually refers to its future. The standard library keeps callbacks that have run.
             self._future._done_callbacks = []  # type: ignore[attr-defined]
             self._future, self._futures, self._packs = _ended_future(), None, Packs(self._view)
 
