@@ -368,6 +368,24 @@ def test_pack_that_leaves_elements_open_is_read_once_and_again_after_reopening()
     assert elements.reopened().takes(Location(0, 4))
 
 
+def test_job_of_void_retry_stores_nothing_after_its_gaps_were_closed():
+    """Another session has taken the retry over, and its job runs for a moment."""
+    world = World(4, min)
+    void, view = world.round_of([1, 2, 3], 1, 1), world.view([world.first])
+    attempt = Attempt(number=1, last=True, failing={2}, stores_after=frozenset(), large=frozenset())
+    # Its first two elements are stored before the other session closes the gaps.
+    writer = ResultWriter(WorkerRun(world.objects, round=1), Gaps([1, 2, 3]))
+    writer.add(1, attempt.outcome(1, True, 1), last=True)
+    writer.add(2, attempt.outcome(2, False, 1), last=True)
+    writer._store()
+    assert close_gaps(view, [], [void]) == {1}
+    stored = dict(world.objects)
+    writer.add(3, attempt.outcome(3, True, 1), last=True)
+    writer.close()
+    attempt.run(world.objects, lambda: None, 1, [1, 2, 3], 4)
+    assert world.objects == stored
+
+
 def test_damaged_pack_costs_only_its_own_elements():
     job = FakeJob(lambda x: x * x, range(4), chunksize=4)
     job.packs[Location(0, 4)] = b"garbage"
