@@ -91,6 +91,18 @@ def find_by_name(door: Door, queue: str, name: str) -> list[JobSummary]:
     return sorted(jobs, key=lambda summary: summary.get("createdAt", 0))
 
 
+def live_jobs(caller: clients.Caller, queue: str) -> list[JobSummary]:
+    """Return the jobs of a queue that have not ended; none for a queue that does not exist."""
+    paginator = clients.batch(caller).get_paginator("list_jobs")
+    try:
+        pages = [page for status in LIVE_STATES for page in paginator.paginate(jobQueue=queue, jobStatus=status)]
+    except CloudError as error:
+        if is_gone(error):
+            return []
+        raise
+    return [summary for page in pages for summary in page["jobSummaryList"]]
+
+
 def is_gone(error: CloudError) -> bool:
     """Return whether an error reports a queue or job that does not exist."""
     # Batch reports this as a ClientException, a code for many errors, so only the message distinguishes it.

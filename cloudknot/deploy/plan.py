@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cloudknot.aws import batch
 from cloudknot.aws.images.image_store import Image
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy import diff
-from cloudknot.deploy.cloudformation.stack import Stack, StackState
+from cloudknot.deploy.cloudformation.stack import DELETE_FAILED, Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.pars import Pars, ParsPlan, check_exists, plan_default_pars
-from cloudknot.errors import refuse
+from cloudknot.errors import CannotCreateResourceException, refuse
 from cloudknot.image.docker_image import DockerImage, image_in
 from cloudknot.options import config
 from cloudknot.options.choices import KnotOptions
@@ -86,11 +87,14 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         the existing knot in this way.
     ResourceClobberedException
         Somebody has clobbered the Pars.
+    CannotCreateResourceException
+        A removal of the knot failed half-way, and jobs go on in it.
     """
     name = stack_name(options.name)
     template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
     read_at = time.time()
     state = Stack(cloud, name).state()
+    refuse_half_removed(cloud, options.name, state)
     current = current_parameters(state)
     if current:
         diff.check_fixed(options, current)
@@ -109,6 +113,19 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         pars=_pars(own, options, pars),
         read_at=read_at,
     )
+
+
+def refuse_half_removed(cloud: Cloud, name: str, state: StackState | None) -> None:
+    """Raise if AWS could not delete all of a knot, and jobs go on in its queue: a new stack would end them."""
+    if state is None or state.status != DELETE_FAILED:
+        return
+    if jobs := batch.live_jobs(cloud, state.parameters["JobQueueName"]):
+        raise CannotCreateResourceException(
+            f"Somebody tried to clobber the knot {name!r}, and AWS could not delete all of it. Jobs are still waiting "
+            f"or running in it ({len(jobs)}). Wait until they have ended and create the knot again, or finish its "
+            f"removal, which ends them: `cloudknot clobber {name}`.",
+            operation="cloudformation:create_stack",
+        )
 
 
 def _pars(cloud: Cloud, options: KnotOptions, pars: Pars | None) -> Pars | ParsPlan:

@@ -10,7 +10,7 @@ Every step can be repeated and skips resources that are gone already. So another
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,6 @@ from cloudknot.deploy.knot_stack import revisions_of
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.errors import (
     CannotDeleteResourceException,
-    CloudError,
     PermissionDeniedError,
     ResourceClobberedException,
 )
@@ -170,7 +169,7 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
         state=state,
         queue=queue,
         environment=parameters.get("ComputeEnvironmentName", ""),
-        jobs=live_jobs(cloud, queue),
+        jobs=batch.live_jobs(cloud, queue),
         revisions=revisions,
         images=images,
         # Looked up while the stack still names the job definition.
@@ -250,22 +249,6 @@ class _End:
 
 def _runs(clouds: Iterable[Cloud], name: str) -> Runs:
     return [(bucket_cloud, bucket_cloud.storage.folders(f"{RUNS}/{name}/")) for bucket_cloud in clouds]
-
-
-def live_jobs(cloud: Cloud, queue: str) -> list[batch.JobSummary]:
-    """Return the jobs of a queue that have not ended; none for a queue that does not exist."""
-    try:
-        return list(_live_jobs(cloud, queue))
-    except CloudError as error:
-        if batch.is_gone(error):
-            return []
-        raise
-
-
-def _live_jobs(cloud: Cloud, queue: str) -> Iterator[batch.JobSummary]:
-    for status in batch.LIVE_STATES:
-        for page in clients.batch(cloud).get_paginator("list_jobs").paginate(jobQueue=queue, jobStatus=status):
-            yield from page["jobSummaryList"]
 
 
 def _await_end(cloud: Cloud, jobs: Sequence[batch.JobSummary], sleep: Callable[[float], None]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
-from cloudknot.deploy.account.clobber import Extras, clobber_knot, live_jobs
+from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.cloudformation.stack import StackState
 from cloudknot.deploy.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
@@ -120,7 +120,7 @@ def find_resources(cloud: Cloud) -> Resources:
     buckets = dict.fromkeys([cloud.bucket, *_buckets_of(stacks), *buckets_named(ours)])
     return Resources(
         knots=tuple(knots),
-        jobs={knot.name: len(live_jobs(cloud, knot.job_queue)) for knot in knots},
+        jobs={knot.name: len(batch.live_jobs(cloud, knot.job_queue)) for knot in knots},
         pars={stack.name.removesuffix(PARS_SUFFIX): stack.stack_id for stack in pars_stacks(stacks)},
         half_removed=tuple(sorted(half_removed)),
         repositories=repositories,

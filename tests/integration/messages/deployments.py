@@ -10,7 +10,7 @@ import cloudknot as ck
 from cloudknot.aws import Cloud
 from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.s3.bucket import Bucket
-from cloudknot.deploy import diff, pars
+from cloudknot.deploy import diff, pars, plan
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack_errors import ADVICE, advice_for
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
@@ -215,6 +215,14 @@ def clobber_without_permission(world: World) -> None:
         ck.Knot(name="refused-message", cloud=Meddled(world, "delete_stack", _deny)).clobber()
     finally:
         knot.clobber()
+
+
+@AREA.case
+def half_removed_knot_with_jobs(world: World) -> None:
+    state = SimpleNamespace(status="DELETE_FAILED", parameters={"JobQueueName": "lab-queue"})
+    summary = {"jobSummaryList": [{"jobId": "1"}]}
+    calls = SimpleNamespace(pages=lambda *_, **choices: [summary] if choices["jobStatus"] == "RUNNING" else [])
+    plan.refuse_half_removed(cast(Any, calls), "lab", cast(Any, state))
 
 
 @AREA.case

@@ -170,6 +170,9 @@ def test_jobs_survive_denial_that_no_check_can_find(lab, denied):
         ck.Knot(name="kept", cloud=lab.person("create", denied)).clobber()
     after = lab.snapshot()
     assert {*changes(before, after)} == {"stack states"}
+    # A new stack would end the job, too.
+    with pytest.raises(ck.CannotCreateResourceException, match=r"in it \(1\)\. Wait until .*`cloudknot clobber kept`"):
+        lab.knot("kept")
     assert future.job.status == "RUNNING"
     knot.clobber(clobber_results=True)
 
