@@ -13,16 +13,22 @@ from cloudknot.worker.s3.answers import S3_MEMBERS, Members
 MEMBERS: Members = {
     **S3_MEMBERS,
     "batch": {
+        "DeleteComputeEnvironment": (),
+        "DeleteJobQueue": (),
         "DeregisterJobDefinition": (),
+        "DescribeComputeEnvironments": ("computeEnvironments",),
         "DescribeJobDefinitions": ("jobDefinitions",),
+        "DescribeJobQueues": ("jobQueues",),
         "DescribeJobs": ("jobs",),
         "ListJobs": ("jobSummaryList",),
         "RegisterJobDefinition": ("jobDefinitionArn", "revision"),
         "SubmitJob": ("jobId",),
         "TerminateJob": (),
         "TerminateJobs": ("errors",),
+        "UpdateComputeEnvironment": (),
     },
     "cloudformation": {
+        "ContinueUpdateRollback": (),
         "CreateStack": ("StackId",),
         "DeleteStack": (),
         "DescribeStackEvents": ("StackEvents",),
@@ -30,6 +36,7 @@ MEMBERS: Members = {
         "UpdateStack": ("StackId",),
     },
     "ec2": {
+        "DeleteLaunchTemplate": (),
         "DescribeAvailabilityZones": ("AvailabilityZones",),
         "DescribeImages": ("Images",),
         "DescribeInstanceTypeOfferings": ("InstanceTypeOfferings",),
