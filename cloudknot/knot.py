@@ -184,7 +184,7 @@ class Knot:
         self._resources = self._deploy(image, stages) if image else find_knot(self._cloud, options.name)
         # The bucket belongs to the knot, not to the session. With other settings, a session would find no jobs, and
         # its maps would store inputs where the jobs may not read.
-        self._cloud = self._cloud.in_bucket(self._resources.bucket)
+        self._cloud = self._cloud.in_bucket(self._resources.bucket, self._resources.bucket_owner)
         stages.ready()
 
     def _deploy(self, docker_image: DockerImage, stages: Stages) -> KnotResources:
@@ -264,6 +264,11 @@ class Knot:
     def compute_environment(self) -> str:
         """The name of the compute environment."""
         return self._resources.compute_environment_name
+
+    @property
+    def job_role(self) -> str:
+        """ARN of the role of the knot's jobs: its own, or in a knot from an earlier version that of its Pars."""
+        return self._resources.job_role
 
     @property
     def stack_id(self) -> str:

@@ -47,6 +47,9 @@ class Cloud:
         An AWS-compatible server to use instead of AWS.
     bucket : str, optional
         The S3 bucket for inputs and results. Default: `set_s3_params`, else ``cloudknot-<account>-<region>``.
+    bucket_owner : str, optional
+        Number of the AWS account that owns ``bucket``. Default: the account of the credentials. S3 refuses every
+        request to a bucket of another account.
     """
 
     def __init__(
@@ -56,10 +59,11 @@ class Cloud:
         *,
         endpoint_url: str | None = None,
         bucket: str | None = None,
+        bucket_owner: str | None = None,
     ) -> None:
-        self._region, self._profile, self._bucket = region, profile, bucket
+        self._region, self._profile, self._bucket, self._bucket_owner = region, profile, bucket, bucket_owner
         self._endpoint_url = endpoint_url
-        self._in_buckets: dict[str, Cloud] = {}
+        self._in_buckets: dict[tuple[str, str], Cloud] = {}
 
     @cached_property
     def profile(self) -> str | None:
@@ -92,8 +96,11 @@ class Cloud:
         return {"region_name": self.region, "profile_name": self.profile}
 
     def client(self, service: str) -> BaseClient:
-        """Return the boto3 client for a service."""
-        return self.door.client(service)
+        """Return the boto3 client for a service, for the user's own calls.
+
+        In contrast to cloudknot itself, its requests to S3 may go to buckets of any account.
+        """
+        return self.door.users_client(service)
 
     def call(self, service: str, operation: str, /, **arguments: object) -> dict[str, object]:
         """Call an operation of AWS and return its answer; see `Door.call`."""
@@ -106,7 +113,9 @@ class Cloud:
     @cached_property
     def account(self) -> str:
         """The AWS account number. Calls AWS once, and raises `CredentialsError` without credentials."""
-        return clients.sts(self).get_caller_identity()["Account"]
+        owners = self.door.owners
+        owners.account = owners.account or clients.sts(self).get_caller_identity()["Account"]
+        return owners.account
 
     def account_if_known(self, seconds: float = 3.0) -> str | None:
         """Return the AWS account number; None if AWS refuses the call or does not answer within ``seconds``."""
@@ -164,28 +173,55 @@ class Cloud:
         """The bucket that an argument or a setting names; None if nobody chose one."""
         return config.bucket(self._bucket)
 
-    def in_bucket(self, bucket: str) -> Cloud:
-        """Return this cloud with its inputs and results in another bucket."""
+    @property
+    def bucket_owner(self) -> str:
+        """Number of the AWS account that must own the bucket: the named one, else that of the credentials."""
+        # The named one may also come from a job of another session.
+        self.door.owners.name(self.bucket, self._named_owner)
+        return self.door.owners.of(self.bucket)
+
+    @property
+    def _named_owner(self) -> str:
+        """The owner that an argument, a setting or a knot names; empty if none does."""
+        # A setting names the owner of its own bucket only.
+        setting = config.bucket_owner() if self._bucket in (None, config.bucket()) else None
+        return self._bucket_owner or setting or ""
+
+    def in_bucket(self, bucket: str, owner: str = "") -> Cloud:
+        """Return this cloud with its inputs and results in another bucket.
+
+        ``owner`` is the account that owns the bucket. Empty stands for the account of the credentials.
+        """
         # The bucket is part of a knot, not of a session: with other settings, a session must find the knot's jobs, and
         # its maps must go where the jobs may read.
         # Not ``self.bucket``, which may have to ask AWS for the account first.
-        if bucket == (self.chosen_bucket or self.__dict__.get("bucket")):
+        if bucket == (self.chosen_bucket or self.__dict__.get("bucket")) and owner in ("", self._named_owner):
             return self
-        if bucket not in self._in_buckets:
+        if (bucket, owner) not in self._in_buckets:
             # Before the copy, so that both share it.
             _ = self.door
             twin = copy(self)
-            twin._bucket = bucket
+            twin._bucket, twin._bucket_owner = bucket, owner
             for name in ("bucket", "storage"):
                 twin.__dict__.pop(name, None)
-            self._in_buckets.setdefault(bucket, twin)
-        return self._in_buckets[bucket]
+            self._in_buckets.setdefault((bucket, owner), twin)
+        return self._in_buckets[bucket, owner]
 
     @cached_property
     def storage(self) -> Storage:
         """The objects of the bucket."""
         has_default_name = re.fullmatch(rf"cloudknot-\d{{12}}-{self.region}", self.bucket) is not None
-        return Storage(self.door, self.bucket, self.region, sse=config.sse(), has_default_name=has_default_name)
+        # Before the first request: S3 then refuses a bucket that another account has created under this name.
+        named = self._named_owner
+        self.door.owners.name(self.bucket, named)
+        return Storage(
+            self.door,
+            self.bucket,
+            self.region,
+            sse=config.sse(),
+            has_default_name=has_default_name,
+            is_foreign=bool(named) and named != self.account,
+        )
 
     def repository(self, name: str, tags: Mapping[str, str] | None = None) -> Repository:
         """Return the image repository with that name. This does not create it: `cloudknot.image.publish` does."""

@@ -19,6 +19,7 @@ from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.aws.sdk.transfer import add_transfer_methods
 from cloudknot.errors import CloudknotError, CredentialsError
 from cloudknot.worker.s3.limits import CONNECT_TIMEOUT, READ_TIMEOUT
+from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.retries import NO_RETRIES, Persistence, Trouble, is_botocore_error
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ PATIENCE = 120.0
 # minutes for that error.
 FIRST_PATIENCE = 3.0
 """Seconds for which a call to a server that has never answered is repeated."""
+USERS_S3 = "s3 of the user"
+"""The key of the client of S3 that does not expect owners, beside the names of services."""
 NAP = 0.1
 """Seconds between two checks of the main thread during a pause."""
 
@@ -107,6 +110,8 @@ class Door:
         self._session: Session | None = None
         self._clients: dict[str, BaseClient] = {}
         self._plain: PlainRequests | None = None
+        self.owners = BucketOwners(self._find_account)
+        """The owners that every request to S3 expects."""
         # Reentrant, because making a client makes the session under the same lock.
         self._lock = forks.renewed(threading.RLock())
         forks.renew(self)
@@ -150,12 +155,27 @@ class Door:
             session.register_component("data_loader", shared_loader(paths))
         return session
 
+    def _find_account(self) -> str:
+        return str(self.call("sts", "get_caller_identity")["Account"])
+
     def client(self, service: str) -> BaseClient:
-        """Return the boto3 client for a service, created on first use."""
+        """Return the boto3 client for a service, created on first use. That of S3 expects the owner of each bucket."""
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._make_client(service)
+                client = self._make_client(service)
+                if service == "s3":
+                    self.owners.guard(cast("S3Client", client))
+                self._clients[service] = client
             return self._clients[service]
+
+    def users_client(self, service: str) -> BaseClient:
+        """Return the boto3 client for the user's own calls, which may go to buckets of any account."""
+        if service != "s3":
+            return self.client(service)
+        with self._lock:
+            if USERS_S3 not in self._clients:
+                self._clients[USERS_S3] = self._make_client(service)
+            return self._clients[USERS_S3]
 
     def _forget(self, client: BaseClient) -> None:
         """Drop all clients and the session if ``client`` is still in use, so the next call reads credentials anew."""
@@ -244,7 +264,7 @@ class Door:
         with self._lock:
             client = cast("S3Client", self.client("s3"))
             if self._plain is None or self._plain.client is not client:
-                self._plain = PlainRequests(self.session(), client, self.session().user_agent())
+                self._plain = PlainRequests(self.session(), client, self.session().user_agent(), self.owners)
             return self._plain
 
     def persist(self, service: str, operation: str, call: Callable[[], T]) -> T:

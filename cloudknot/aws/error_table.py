@@ -126,6 +126,12 @@ THROTTLING_CODES = {
 _CLOCK_TEXT = re.compile(r"signature expired|not yet current", re.IGNORECASE)
 
 
+OTHER_OWNER = (
+    "Or another AWS account owns the bucket. cloudknot uses such a bucket only if you name its owner: "
+    "cloudknot.set_s3_params(bucket=..., owner='ACCOUNT')."
+)
+
+
 def translate(error: Exception, operation: str, silence: str = SILENCE, region: str = "") -> CloudknotError:
     """Return the cloudknot error that stands for a botocore one. The caller raises it ``from`` the original.
 
@@ -228,5 +234,7 @@ def _denied(quote: str, message: str, code: str, operation: str) -> PermissionDe
     from cloudknot.aws.permissions.denials import advice
 
     problem = f"Your AWS credentials do not allow {operation}."
-    text = " ".join(filter(None, (problem, advice(message, operation), quote)))
+    # S3 explains a denial by the caller's own policies, but not that of an unexpected owner.
+    owner = OTHER_OWNER if operation.startswith("s3:") and "not authorized to perform" not in message else ""
+    text = " ".join(filter(None, (problem, advice(message, operation), owner, quote)))
     return PermissionDeniedError(text, code=code, operation=operation)

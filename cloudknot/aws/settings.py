@@ -34,6 +34,7 @@ BUCKET = text(
     cause="It has 3 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
     example="my-lab-results",
 )
+OWNER = text(r"\d{12}", "an AWS account number", cause="An account number has 12 digits.", example="123456789012")
 POLICY = text(POLICY_PATTERN, "the name or ARN of an IAM policy", example="lab-data")
 
 
@@ -150,7 +151,7 @@ def get_s3_params() -> S3Params:
     return S3Params(_bucket(), policy, _policy_arn(policy), config.sse())
 
 
-def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None) -> None:
+def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None, *, owner: str | None = None) -> None:
     """Keep inputs and results in another S3 bucket, in this session and in later ones.
 
     The setting is saved in cloudknot's config file. A bucket that does not exist is created when it is first needed.
@@ -163,14 +164,23 @@ def set_s3_params(bucket: str, policy: str | None = None, sse: str | None = None
         Name or ARN of an IAM policy that jobs get besides the one for the bucket. Default: none.
     sse : {None, "AES256", "aws:kms"}
         Server-side encryption for every stored object. Default: the encryption that the bucket is set to.
+    owner : str, optional
+        Number of the AWS account that owns the bucket, 12 digits. Default: the account of your credentials. S3 refuses
+        every request if the bucket belongs to another account. Results are pickles, so whoever owns the bucket can
+        run code in your sessions and jobs.
 
     Raises
     ------
     CloudknotInputError
-        An argument is not a valid bucket name, policy name or encryption. Nothing was saved.
+        An argument is not a valid bucket name, policy name, encryption or account number. Nothing was saved.
     """
-    values = {"s3-bucket": BUCKET("bucket", bucket), "s3-sse": SSE("sse", sse)}
-    config.save({**values, "s3-bucket-policy": None if policy is None else POLICY("policy", policy)})
+    values = {
+        "s3-bucket": BUCKET("bucket", bucket),
+        "s3-sse": SSE("sse", sse),
+        "s3-bucket-policy": None if policy is None else POLICY("policy", policy),
+        "s3-bucket-owner": None if owner is None else OWNER("owner", owner),
+    }
+    config.save(values)
 
 
 def get_ecr_repo() -> str:

@@ -13,6 +13,7 @@ import click
 @click.option("--repository", help="The image repository. Default: from the settings.")
 @click.option("--boundary", default="", help="For create: the ARN of the permissions boundary that roles must have.")
 @click.option("--policy", "policies", multiple=True, help="With --boundary: an ARN that pars_policies may name.")
+@click.option("--knot", default="", help="With the policy run: the only knot that the user may use.")
 def permissions(
     level: str,
     account: str | None,
@@ -21,6 +22,7 @@ def permissions(
     repository: str | None,
     boundary: str,
     policies: tuple[str, ...],
+    knot: str,
 ) -> None:
     """Print an IAM policy that a user needs, as JSON.
 
@@ -36,21 +38,16 @@ def permissions(
 
     Without --boundary, create is as powerful as administrator access.
 
-    Example: cloudknot permissions run --account 123456789012
+    Example: cloudknot permissions run --account 123456789012 --knot pi-calc
     """
     import json
-    import re
 
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.permissions.policies import ACCOUNT, Scope, needed_with, policy
     from cloudknot.aws.sdk.regions import partition_of
     from cloudknot.options import config
 
-    if account and not re.fullmatch(r"\d{12}", account):
-        raise click.BadParameter(
-            f"{account!r} is not an AWS account number of 12 digits. Pass for example --account 123456789012.",
-            param_hint="--account",
-        )
+    _check_account(account)
     _check_boundary(level, boundary, policies)
     place = config.region(region, config.profile())
     # An administrator may print a policy for others without credentials for the account.
@@ -69,8 +66,22 @@ def permissions(
         partition=partition_of(place),
         boundary=boundary,
         policies=policies,
+        knot=knot,
+        # The setting names the owner of the bucket of the settings.
+        owner="" if bucket else config.bucket_owner() or "",
     )
     click.echo(json.dumps(policy(level, scope), indent=2))
+
+
+def _check_account(account: str | None) -> None:
+    """Raise unless the account is missing or an account number."""
+    import re
+
+    if account and not re.fullmatch(r"\d{12}", account):
+        raise click.BadParameter(
+            f"{account!r} is not an AWS account number of 12 digits. Pass for example --account 123456789012.",
+            param_hint="--account",
+        )
 
 
 def _check_boundary(level: str, boundary: str, policies: tuple[str, ...]) -> None:

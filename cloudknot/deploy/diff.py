@@ -22,6 +22,9 @@ NAMES = {
 STACK_CHOICES = {
     "ParsName": "pars",
     "Bucket": "bucket",
+    "BucketOwner": "bucket_owner",
+    "Policies": "policies",
+    "PermissionsBoundary": "permissions_boundary",
     "Priority": "priority",
     "InstanceTypes": "instance_types",
     "MinVcpus": "min_vcpus",
@@ -123,7 +126,7 @@ def job_changes(current: Mapping[str, object], wanted: Mapping[str, object]) -> 
     Both revisions are mappings as `cloudknot.deploy.job_definition.facts` returns them.
     """
     differing = [choice for choice in wanted if current[choice] != wanted[choice]]
-    words = {"environment": "requirements or base image", "roles": "roles of its Pars", "rest": "job definition"}
+    words = {"environment": "requirements or base image", "roles": "roles of its jobs", "rest": "job definition"}
     # A new environment always makes a new image, even for the same function.
     if "environment" in differing and "image" in differing:
         differing.remove("image")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cloudknot.aws import clients
 from cloudknot.worker.wire.container import TRY_AGAIN
@@ -57,7 +57,10 @@ RULES_FOR_SEVERAL = (
 
 @dataclass(frozen=True)
 class Ref:
-    """The value of a stack parameter, or of another CloudFormation name such as ``AWS::Region``."""
+    """The value of a stack parameter, of another CloudFormation name such as ``AWS::Region``, or of an attribute.
+
+    An attribute of a resource has a dot, such as ``JobRole.Arn``.
+    """
 
     name: str
     number: bool = False
@@ -73,8 +76,20 @@ class If:
     otherwise: Value = None
 
 
+class BucketName(NamedTuple):
+    """The name of a bucket, and the account that owns it. Empty stands for the account of the knot."""
+
+    name: str
+    owner: str = ""
+
+
 Value = str | int | bool | None | Ref | If | Sequence["Value"] | Mapping[str, "Value"]
-CONDITIONS = {"IsFargate": ("Fargate", ""), "HasGpus": ("Gpus", "0"), "HasTimeout": ("Timeout", "0")}
+CONDITIONS = {
+    "IsFargate": ("Fargate", ""),
+    "HasGpus": ("Gpus", "0"),
+    "HasTimeout": ("Timeout", "0"),
+    "HasOwner": ("BucketOwner", ""),
+}
 """Conditions of the template. Each is false for one value of a parameter."""
 FREE_KEYS = ("parameters", "options")
 """Mappings with free keys, which CloudFormation does not capitalise as it does API names."""
@@ -94,10 +109,15 @@ DEFINITION: Mapping[str, Value] = {
     "type": "container",
     "platformCapabilities": [If("IsFargate", "FARGATE", "EC2")],
     "propagateTags": True,
-    "parameters": {"retries": Ref("Retries"), "environment": Ref("Environment"), "bucket": Ref("Bucket")},
+    "parameters": {
+        "retries": Ref("Retries"),
+        "environment": Ref("Environment"),
+        "bucket": Ref("Bucket"),
+        "bucketOwner": If("HasOwner", Ref("BucketOwner")),
+    },
     "containerProperties": {
         "image": Ref("Image"),
-        "jobRoleArn": Ref("JobRole"),
+        "jobRoleArn": Ref("JobRole.Arn"),
         "executionRoleArn": Ref("ExecutionRole"),
         "resourceRequirements": If("HasGpus", (*_VCPUS_AND_MEMORY, _requirement("GPU", "Gpus")), _VCPUS_AND_MEMORY),
         "environment": [{"name": "AWS_DEFAULT_REGION", "value": Ref("AWS::Region")}],
@@ -114,7 +134,7 @@ DEFINITION: Mapping[str, Value] = {
 
 
 def job_definition(parameters: Mapping[str, str], region: str) -> RegisterJobDefinitionRequestTypeDef:
-    """Return the request for RegisterJobDefinition, for a stack with these parameters."""
+    """Return the request for RegisterJobDefinition, for a stack with these parameters and ``JobRole.Arn``."""
     names = {**parameters, "AWS::Region": region, "LogGroup": parameters["LogGroupName"]}
     return cast("RegisterJobDefinitionRequestTypeDef", _filled(DEFINITION, names))
 
@@ -154,7 +174,7 @@ def _capital(name: str) -> str:
 def _resource(value: Value, free_keys: bool = False) -> object:
     """Return a part of the definition in CloudFormation's form: capitalised keys and intrinsic functions."""
     if isinstance(value, Ref):
-        return {"Ref": value.name}
+        return {"Fn::GetAtt": value.name.split(".")} if "." in value.name else {"Ref": value.name}
     if isinstance(value, If):
         return {"Fn::If": [value.condition, _resource(value.value), _resource(value.otherwise)]}
     if isinstance(value, Mapping):
@@ -180,7 +200,8 @@ def facts(definition: JobDefinitionTypeDef) -> dict[str, object]:
         "n_gpus": requirements.get("GPU", "0"),
         "retries": str(retries_of(definition)),
         "timeout": str(timeout_of(definition) or "none"),
-        "bucket": bucket_of(definition),
+        "bucket": bucket_of(definition).name,
+        "bucket_owner": bucket_of(definition).owner,
         "roles": (container.get("jobRoleArn"), container.get("executionRoleArn")),
         "rest": _rest(definition, container),
     }
@@ -230,14 +251,15 @@ def retries_of(definition: JobDefinitionTypeDef) -> int:
     return int((definition.get("parameters") or {}).get("retries", 1))
 
 
-def bucket_of(definition: JobDefinitionTypeDef) -> str:
+def bucket_of(definition: JobDefinitionTypeDef) -> BucketName:
     """Return the bucket for inputs and results; empty in a revision from an earlier version of cloudknot."""
-    return str((definition.get("parameters") or {}).get("bucket", ""))
+    parameters = definition.get("parameters") or {}
+    return BucketName(str(parameters.get("bucket", "")), str(parameters.get("bucketOwner", "")))
 
 
-def buckets_named(definitions: Iterable[JobDefinitionTypeDef]) -> list[str]:
+def buckets_named(definitions: Iterable[JobDefinitionTypeDef]) -> list[BucketName]:
     """Return the distinct buckets of several revisions, in order."""
-    return list(dict.fromkeys(filter(None, map(bucket_of, definitions))))
+    return list(dict.fromkeys(bucket for bucket in map(bucket_of, definitions) if bucket.name))
 
 
 def active_revisions(cloud: Cloud, name: str) -> list[JobDefinitionTypeDef]:

@@ -19,6 +19,7 @@ from cloudknot.deploy.cloudformation.template import DIGEST
 from cloudknot.deploy.iam import SPOT, linked_role
 from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
 from cloudknot.deploy.job_definition import (
+    BucketName,
     active_revisions,
     facts,
     fargate_size,
@@ -30,6 +31,7 @@ from cloudknot.deploy.job_definition import (
 from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options.choices import KnotOptions
+from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import JobDefinitionTypeDef, RegisterJobDefinitionRequestTypeDef
@@ -72,6 +74,10 @@ class KnotResources:
     tags: Mapping[str, str]
     bucket: str
     """Bucket for inputs and results."""
+    bucket_owner: str = ""
+    """Account that owns the bucket. Empty stands for the account of the knot."""
+    job_role: str = ""
+    """ARN of the role of the user's function."""
     fargate: tuple[int, int] | None = None
     """vCPUs and MiB of a job on Fargate, which accepts certain pairs only. None on EC2."""
     vcpus: float = 1.0
@@ -90,12 +96,13 @@ def wanted_parameters(
     options: KnotOptions,
     pars: Pars,
     image_uri: str,
-    bucket: str,
+    bucket: BucketName,
     *,
     platform: str | None = None,
     environment: str = "none",
+    partition: str = "aws",
 ) -> dict[str, str]:
-    """Return the parameters of a knot's stack.
+    """Return the parameters of a new knot's stack.
 
     Parameters
     ----------
@@ -103,15 +110,17 @@ def wanted_parameters(
     pars : Pars
         The resources that the knot shares with others.
     image_uri : str
-    bucket : str
+    bucket : BucketName
         Bucket for inputs and results.
     platform : str, optional
         Platform of the image, such as ``"linux/amd64"``. Default: the platform of the options.
     environment : str
         Tag of the image's environment. It changes with the requirements, but not with the function.
+    partition : str
+        The second part of ARNs.
     """
     return {
-        "ParsName": pars.name,
+        **_pars_parameters(pars),
         "JobDefinitionName": options.job_definition_name,
         "Image": image_uri,
         "Environment": environment,
@@ -120,17 +129,11 @@ def wanted_parameters(
         "Gpus": str(options.n_gpus),
         "Retries": str(options.retries),
         "Timeout": str(options.timeout or 0),
-        "Bucket": bucket,
+        **bucket_parameters(options.name, bucket, partition, {}),
         "LogGroupName": log_group_name(options.name),
-        "JobRole": pars.job_role,
-        "ExecutionRole": pars.execution_role,
         "JobQueueName": options.job_queue_name,
         "Priority": str(options.priority),
         "ComputeEnvironmentName": options.compute_environment_name,
-        "ServiceRole": pars.batch_service_role,
-        "InstanceProfile": pars.ecs_instance_profile,
-        "Subnets": ",".join(pars.subnets),
-        "SecurityGroup": pars.security_group,
         "Fargate": options.fargate,
         "Architecture": ARCHITECTURES[platform or options.platform],
         "InstanceTypes": ",".join(options.instance_types),
@@ -142,6 +145,40 @@ def wanted_parameters(
         "DiskTemplate": "no" if options.fargate else "yes",
         "ImageId": options.image_id or "",
         "KeyPair": options.ec2_key_pair or "",
+    }
+
+
+def _pars_parameters(pars: Pars) -> dict[str, str]:
+    """Return the parameters with the resources of a Pars."""
+    return {
+        "ParsName": pars.name,
+        "Policies": ",".join(pars.policies),
+        "PermissionsBoundary": pars.permissions_boundary or "",
+        "ExecutionRole": pars.execution_role,
+        "ServiceRole": pars.batch_service_role,
+        "InstanceProfile": pars.ecs_instance_profile,
+        "Subnets": ",".join(pars.subnets),
+        "SecurityGroup": pars.security_group,
+    }
+
+
+def bucket_parameters(name: str, bucket: BucketName, partition: str, current: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters with a knot's bucket, and with the objects that its jobs may use.
+
+    ``current`` holds the parameters of the existing stack.
+    """
+    # Earlier buckets stay, because a retry uses the bucket of its map.
+    had = [current["Bucket"]] if current.get("Bucket") else []
+    new = (f"arn:{partition}:s3:::{each}" for each in (*had, bucket.name))
+    arns = list(dict.fromkeys([*filter(None, current.get("BucketArns", "").split(",")), *new]))
+    runs, results = f"{RUNS}/{name}/*", f"{RUNS}/*/outputs/*"
+    return {
+        "Bucket": bucket.name,
+        "BucketOwner": bucket.owner,
+        "BucketArns": ",".join(arns),
+        "RunArns": ",".join(f"{arn}/{runs}" for arn in arns),
+        "ResultArns": ",".join(f"{arn}/{results}" for arn in arns),
+        "Prefixes": f"{runs},{results}",
     }
 
 
@@ -159,13 +196,15 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
         Resources could not be created or changed.
     """
     options = plan.options
+    owner = plan.cloud.bucket_owner
     parameters = wanted_parameters(
         options,
         prerequisites.pars,
         prerequisites.image_uri,
-        plan.cloud.bucket,
+        BucketName(plan.cloud.bucket, "" if owner == plan.cloud.account else owner),
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
+        partition=plan.cloud.partition,
     )
     if parameters["BidPercentage"] and not plan.current.get("BidPercentage"):
         linked_role(plan.cloud, SPOT)
@@ -174,7 +213,8 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
     # The parameters right before an update of this session: another one may have changed them since the plan.
     current = seen[-1]
     # A knot keeps its bucket, and another session may have moved it since this plan was made.
-    parameters["Bucket"] = state.parameters["Bucket"]
+    parameters |= {name: state.parameters[name] for name in ("Bucket", "BucketOwner")}
+    parameters["JobRole.Arn"] = state.outputs["JobRole"]
     revision, differing = _revision(plan.cloud, parameters, revisions, state.tags)
     if current:
         _log_changes(options, [*differing, *diff.stack_changes(current, parameters, plan.template.digest)], state)
@@ -193,7 +233,7 @@ def _deploy_stack(
 
     def wanted(state: StackState | None) -> Mapping[str, str]:
         seen.append(state.parameters if state else {})
-        return _parameters_for(plan.options, parameters, plan.cloud.chosen_bucket, state)
+        return _parameters_for(plan, parameters, state)
 
     # Another session may have changed or deleted the stack while this one built an image.
     state_before = plan.state if plan.is_fresh() else stack.state()
@@ -206,19 +246,21 @@ def _deploy_stack(
     return state, revisions
 
 
-def _parameters_for(
-    options: KnotOptions, parameters: Mapping[str, str], chosen_bucket: str | None, state: StackState | None
-) -> Mapping[str, str]:
+def _parameters_for(plan: KnotPlan, parameters: Mapping[str, str], state: StackState | None) -> Mapping[str, str]:
     """Return the parameters for the stack in its current state."""
     # Another session may have created or changed the stack since the plan was made.
     if state is None:
         return parameters
-    if not chosen_bucket:
-        parameters = {**parameters, "Bucket": state.parameters.get("Bucket") or parameters["Bucket"]}
-    diff.check_in_place(options, state.parameters, parameters)
+    options, current = plan.options, state.parameters
+    # An existing knot keeps its bucket, unless this session's user has chosen another one.
+    keeps = current.get("Bucket") and not plan.cloud.chosen_bucket
+    source = current if keeps else parameters
+    bucket = BucketName(source["Bucket"], source.get("BucketOwner", ""))
+    parameters = {**parameters, **bucket_parameters(options.name, bucket, plan.cloud.partition, current)}
+    diff.check_in_place(options, current, parameters)
     # A launch template added to an existing knot would replace the machines under running jobs. Under a Batch service
     # role of the user's own, AWS would even refuse it.
-    disk_template = "yes" if options.volume_size else state.parameters.get("DiskTemplate", "no")
+    disk_template = "yes" if options.volume_size else current.get("DiskTemplate", "no")
     # Batch scales the number of vCPUs by itself after creation, and rejects an update below its current number.
     return {**parameters, "DesiredVcpus": "", "DiskTemplate": disk_template}
 
@@ -262,6 +304,8 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
         No knot has this name, or it is not ready.
     """
     state = Stack(cloud, stack_name(name)).state()
+    if state:
+        cloud.door.owners.learn(state.account)
     newest = active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
     if state is None or not newest:
         status = f" that is ready (its status is {state.status})" if state else ""
@@ -318,6 +362,8 @@ def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, 
         pars_name=parameters["ParsName"],
         tags=without_own(state.tags),
         bucket=parameters.get("Bucket") or cloud.bucket,
+        bucket_owner=parameters.get("BucketOwner", ""),
+        job_role=revision["containerProperties"].get("jobRoleArn", ""),
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),
         timeout=timeout_of(revision),

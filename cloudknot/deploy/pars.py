@@ -16,7 +16,7 @@ from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
-from cloudknot.deploy.pars_parameters import boundary_arn, bucket_arn, missing_policies, wanted_parameters
+from cloudknot.deploy.pars_parameters import boundary_arn, missing_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument
@@ -43,8 +43,8 @@ class Pars:
         Name of the role for the machines. Default: CloudFormation chooses one.
     policies : str or sequence of str
         Names or ARNs of IAM managed policies for the jobs of all knots that use this Pars, for example
-        ``"AmazonS3FullAccess"``. Jobs may always read and write the runs of their knots. The policies of an existing
-        Pars stay until it is clobbered.
+        ``"AmazonS3FullAccess"``. Jobs may always read and write the runs of their knot. The policies of an existing
+        Pars stay until it is clobbered. A knot gets new ones when it is next created or updated.
     use_default_vpc : bool
         False creates a new VPC with two public subnets and an S3 endpoint. A region without a default VPC always
         gets one.
@@ -142,8 +142,16 @@ class Pars:
 
     @property
     def job_role(self) -> str:
-        """ARN of the role of the user's function."""
-        return self._output("JobRole")
+        """ARN of the job role that earlier versions shared among all knots; empty without one.
+
+        Now each knot has its own: `Knot.job_role`.
+        """
+        return self._live().outputs.get("JobRole", "")
+
+    @property
+    def policies(self) -> list[str]:
+        """ARNs of the managed policies for the jobs of all knots."""
+        return [arn for arn in self._live().parameters.get("Policies", "").split(",") if arn]
 
     @property
     def execution_role(self) -> str:
@@ -262,13 +270,6 @@ def make_pars(plan: ParsPlan) -> Pars:
     return pars
 
 
-def let_use(pars: Pars, bucket: str) -> None:
-    """Allow jobs of the Pars to use the runs in another bucket."""
-    arn = bucket_arn(pars._cloud, bucket)
-    if arn not in pars._live().parameters["BucketArns"].split(","):
-        pars._deploy(plan_pars(pars._cloud.in_bucket(bucket), pars._options))
-
-
 def mark_clobbered(pars: Pars) -> None:
     """Mark a Pars as clobbered after its resources were deleted without it."""
     pars._clobbered = True
@@ -333,15 +334,17 @@ def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
     boundary = state.parameters.get("PermissionsBoundary", "")
     if boundary != plan.current.get("PermissionsBoundary", ""):
         _log.warning(
-            "The roles of the existing Pars %r get the permissions boundary %s. It limits the jobs of all its knots.",
+            "The roles of the existing Pars %r get the permissions boundary %s. The job role of each of its knots "
+            "gets it when the knot is next created or updated.",
             plan.options.name,
             names_of(boundary)[1],
         )
     before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.current, state.parameters))
     if new := [arn for arn in after if arn not in before]:
         _log.warning(
-            "The existing Pars %r gets more policies: %s. The jobs of all its knots now have them, until the Pars is "
-            "clobbered. To limit policies to one knot, give it a Pars of its own: "
+            "The existing Pars %r gets more policies: %s. Each of its knots gives them to its jobs when it is next "
+            "created or updated, until the Pars is clobbered. To limit policies to one knot, give it a Pars of its "
+            "own: "
             'Knot(..., pars=Pars("NAME", policies=...)).',
             plan.options.name,
             ", ".join(names_of(arn)[1] for arn in new),

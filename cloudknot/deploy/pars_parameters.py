@@ -1,4 +1,4 @@
-"""Compute the parameters of a Pars' stack: policies, buckets, role names and network."""
+"""Compute the parameters of a Pars' stack: policies, role names and network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.options import config
 from cloudknot.options.choices import ParsOptions
-from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import FilterTypeDef
@@ -36,31 +35,22 @@ def wanted_parameters(
     boundary : str
         ARN of the permissions boundary for all roles. Empty keeps the current one.
     """
-    # Policies and buckets are only ever added: other knots that share these resources rely on the current ones.
+    # Policies are only ever added: other knots that share these resources rely on the current ones.
     names = {
         "BatchServiceRoleName": options.batch_service_role_name,
         "EcsInstanceRoleName": options.ecs_instance_role_name,
         "SpotFleetRoleName": options.spot_fleet_role_name,
     }
     return {
-        **_buckets(cloud, current.get("BucketArns", "")),
+        # Only a Pars of an earlier version has a job role, with these.
+        "BucketArns": current.get("BucketArns", ""),
+        "RunArns": current.get("RunArns", ""),
         "BatchServiceLinkedRole": current.get("BatchServiceLinkedRole") or linked_role(cloud, BATCH),
         "PermissionsBoundary": boundary or current.get("PermissionsBoundary", ""),
         "Policies": ",".join(_policies(cloud, options, current, policies)),
         **{parameter: name or current.get(parameter, "") for parameter, name in names.items()},
         **_network(cloud, options, current),
     }
-
-
-def _buckets(cloud: Cloud, current: str) -> dict[str, str]:
-    """Return the parameters with the ARNs of the current buckets and the cloud's bucket, and of the runs in them."""
-    arns = list(dict.fromkeys([*filter(None, current.split(",")), bucket_arn(cloud, cloud.bucket)]))
-    return {"BucketArns": ",".join(arns), "RunArns": ",".join(f"{arn}/{RUNS}/*" for arn in arns)}
-
-
-def bucket_arn(cloud: Cloud, bucket: str) -> str:
-    """Return the ARN of a bucket."""
-    return f"arn:{cloud.partition}:s3:::{bucket}"
 
 
 def missing_policies(policies: Sequence[str], current: Mapping[str, str]) -> list[str]:

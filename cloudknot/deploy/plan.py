@@ -102,7 +102,10 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
     _check_machines(cloud, options, current, platform)
     # The bucket belongs to the knot rather than to the session. A session with other settings would otherwise find no
     # jobs, and its maps would store inputs where the jobs may not read.
-    own = cloud.in_bucket(cloud.chosen_bucket or current.get("Bucket") or cloud.bucket)
+    if state:
+        cloud.door.owners.learn(state.account)
+    keeps = current.get("Bucket") and not cloud.chosen_bucket
+    own = cloud.in_bucket(current["Bucket"], current.get("BucketOwner", "")) if keeps else cloud
     return KnotPlan(
         cloud=own,
         options=options,

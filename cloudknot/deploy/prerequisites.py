@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cloudknot.deploy.pars import Pars, let_use, make_pars
+from cloudknot.deploy.pars import Pars, ParsPlan, make_pars
 from cloudknot.deploy.plan import KnotPlan
 from cloudknot.image.publish import publish
 
@@ -36,21 +36,13 @@ def make_prerequisites(plan: KnotPlan) -> Prerequisites:
     repository = plan.cloud.repository(plan.repository, plan.options.aws_resource_tags)
     bucket = _start(lambda: plan.cloud.storage.ensure_bucket(plan.options.aws_resource_tags))
     image_uri = _start(lambda: publish(plan.cloud, plan.image, repository))
-    pars = _start(lambda: _pars(plan))
+    pars = _start(lambda: make_pars(plan.pars) if isinstance(plan.pars, ParsPlan) else plan.pars)
     # Wait for all three before the first error is raised. Otherwise the other threads would still create resources
     # after the caller has seen the error.
     for future in (bucket, image_uri, pars):
         future.exception()
     bucket.result()
     return Prerequisites(pars.result(), image_uri.result())
-
-
-def _pars(plan: KnotPlan) -> Pars:
-    """Return the plan's Pars with access to the knot's bucket."""
-    if not isinstance(plan.pars, Pars):
-        return make_pars(plan.pars)
-    let_use(plan.pars, plan.cloud.bucket)
-    return plan.pars
 
 
 def _start(work: Callable[[], T]) -> Future[T]:

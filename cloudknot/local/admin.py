@@ -50,6 +50,8 @@ class CloudStatus:
     requests : mapping
         For ``"workers"`` and ``"others"``, by operation such as ``"s3:GetObject"``: the number of requests, the bytes
         received and the bytes sent.
+    ownerless : mapping
+        Number of requests to S3 that did not name the expected owner of the bucket, by operation.
     """
 
     endpoint: str
@@ -63,6 +65,7 @@ class CloudStatus:
     registry: str | None = None
     iam: bool = False
     requests: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
+    ownerless: Mapping[str, int] = field(default_factory=dict)
 
 
 def status(directory: Path) -> CloudStatus | None:
@@ -71,8 +74,20 @@ def status(directory: Path) -> CloudStatus | None:
     answer = state and ask(state, "GET", STATUS_PATH)
     if not answer:
         return None
-    names = ("endpoint", "pid", "vcpus", "uptime", "idle", "jobs", "runner", "registry", "iam", "requests")
-    return CloudStatus(directory=directory, **{name: answer[name] for name in names})
+    names = (
+        "endpoint",
+        "pid",
+        "vcpus",
+        "uptime",
+        "idle",
+        "jobs",
+        "runner",
+        "registry",
+        "iam",
+        "requests",
+        "ownerless",
+    )
+    return CloudStatus(directory=directory, **{name: answer[name] for name in names if name in answer})
 
 
 def answers(state: CloudState) -> bool:

@@ -73,6 +73,11 @@ def bucket(argument: str | None = None) -> str | None:
     return argument or _setting("s3-bucket")
 
 
+def bucket_owner() -> str | None:
+    """Return the number of the other AWS account that owns the bucket of `bucket`, or None if the user named none."""
+    return _setting("s3-bucket-owner")
+
+
 def bucket_policy() -> str | None:
     """Return the name or ARN of the user's own IAM policy for the bucket, or None. Jobs get it besides cloudknot's."""
     return _setting("s3-bucket-policy")

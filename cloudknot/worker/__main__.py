@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one child, or one element by hand. Return exit code 0 if every element has a value."""
     # argparse is slow in a process that was forked for a single element, and Batch passes only the run.
     only_run = len(argv) == 1 and argv[0].startswith("s3://")
-    arguments = argparse.Namespace(run=argv[0], element=None) if only_run else _parser().parse_args(argv)
-    run = StoredRun.at(arguments.run, os.environ)
+    arguments = argparse.Namespace(run=argv[0], element=None, owner="") if only_run else _parser().parse_args(argv)
+    run = StoredRun.at(arguments.run, os.environ, arguments.owner)
     if arguments.element is not None:
         return _run_by_hand(run, arguments.element)
     _write_lines_at_once()
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cloudknot_worker", description=__doc__)
     parser.add_argument("run", help="URL of the run: s3://bucket/prefix")
     parser.add_argument("--element", type=int, metavar="N", help="run only element N and print its result")
+    parser.add_argument("--owner", metavar="ACCOUNT", default="", help="account of the bucket, if it is not your own")
     return parser
 
 

@@ -26,13 +26,18 @@ class StoredRun:
     manifest: Manifest
 
     @classmethod
-    def at(cls, url: str, environment: Mapping[str, str]) -> StoredRun:
-        """Return the run of a URL."""
+    def at(cls, url: str, environment: Mapping[str, str], owner: str = "") -> StoredRun:
+        """Return the run of a URL. ``owner`` is the AWS account of the bucket, if it is not that of the credentials.
+
+        A job has it in its manifest.
+        """
         s3, keys = connect(), RunKeys.parse(url)
+        s3.owners.name(keys.bucket, owner)
         # A job has its manifest in a variable. By hand there is none, so S3 provides it.
         text = environment.get(MANIFEST_VARIABLE)
         if text:
             manifest = Manifest.from_json(text)
+            s3.owners.name(keys.bucket, manifest.owner)
         else:
             manifest = Manifest.from_document(s3.read(keys.bucket, keys.manifest), keys.manifest)
         return cls(replace(s3, sse=manifest.sse), keys, manifest)

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from cloudknot.aws.permissions.statements import BOUNDARY, GRANTS, LEVELS, Condition, Grant
 from cloudknot.errors import refuse
+from cloudknot.options.validators import KNOT_NAME
 
 ACCOUNT, REGION = "ACCOUNT_ID", "REGION"
 """Placeholders for an unknown account number and region."""
@@ -24,6 +25,8 @@ class Scope:
 
     With a ``boundary`` (the ARN of a policy), roles may only be made with this permissions boundary. Only the managed
     policies of the templates and ``policies`` (ARNs) may be attached to them.
+
+    ``knot`` limits it to one knot. ``owner`` is the account of the bucket, if it is another one.
     """
 
     account: str = ACCOUNT
@@ -33,6 +36,8 @@ class Scope:
     partition: str = "aws"
     boundary: str = ""
     policies: tuple[str, ...] = ()
+    knot: str = ""
+    owner: str = ""
 
     @property
     def names(self) -> dict[str, str]:
@@ -42,6 +47,8 @@ class Scope:
             "account": self.account,
             "bucket": self.bucket or f"cloudknot-{self.account}-{self.region}",
             "repository": self.repository,
+            "knot": self.knot,
+            "owner": self.owner or self.account,
             "partition": self.partition,
             "boundary": self.boundary,
             "suffix": "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com",
@@ -68,9 +75,9 @@ class Document(TypedDict):
 def statement(grant: Grant, scope: Scope) -> Statement:
     """Return a statement in IAM's form, with the names of a scope."""
     names = scope.names
+    resources = (scope.knot and grant.knot_resources) or grant.resources
     arns = [
-        resource if resource == "*" else f"arn:{{partition}}:{resource}".format_map(names)
-        for resource in grant.resources
+        resource if resource == "*" else f"arn:{{partition}}:{resource}".format_map(names) for resource in resources
     ]
     result: Statement = {
         "Sid": grant.sid,
@@ -78,7 +85,10 @@ def statement(grant: Grant, scope: Scope) -> Statement:
         "Action": list(grant.actions),
         "Resource": arns[0] if len(arns) == 1 else arns,
     }
-    if condition := {**grant.condition, **(grant.bounded if scope.boundary else {})}:
+    condition = {**grant.condition, **(grant.bounded if scope.boundary else {})}
+    if scope.knot:
+        condition |= grant.knot_condition
+    if condition:
         result["Condition"] = _filled(condition, scope)
     return result
 
@@ -106,12 +116,22 @@ def policy(level: str, scope: Scope) -> Document:
     Raises
     ------
     CloudknotInputError
-        There is no such level, or the policy is longer than IAM allows.
+        There is no such level, the policy is longer than IAM allows, it cannot be limited to one knot, or the knot's
+        name is not valid.
     """
     if level not in (*LEVELS, "boundary"):
         refuse(
             problem=f"level={level!r} is not {', '.join(map(repr, LEVELS))} or 'boundary'.",
             fix="Pass for example level='run'.",
+        )
+    if scope.knot:
+        # A name with a wildcard would cover other knots.
+        KNOT_NAME("knot", scope.knot)
+    if scope.knot and level != "run":
+        refuse(
+            problem=f"The policy {level!r} cannot be limited to the knot {scope.knot!r}.",
+            cause="Only 'run' can: with the other policies, a user also creates knots.",
+            fix=f"Use `cloudknot permissions run --knot {scope.knot}`, or leave out the knot.",
         )
     document: Document = {
         "Version": "2012-10-17",

@@ -35,6 +35,10 @@ class Grant:
         IAM's condition: values by key by operator.
     bounded : mapping
         A further condition in policies for people who may only make roles with a certain permissions boundary.
+    knot_resources : tuple of str
+        The resources in a policy for one knot. Empty if these are the same.
+    knot_condition : mapping
+        A further condition in such a policy.
     """
 
     sid: str
@@ -44,6 +48,8 @@ class Grant:
     resources: tuple[str, ...] = ("*",)
     condition: Condition = field(default_factory=dict)
     bounded: Condition = field(default_factory=dict)
+    knot_resources: tuple[str, ...] = ()
+    knot_condition: Condition = field(default_factory=dict)
 
 
 def _of(service: str, operations: str) -> tuple[str, ...]:
@@ -52,6 +58,8 @@ def _of(service: str, operations: str) -> tuple[str, ...]:
 
 # Jobs without a log group of their knot log to Batch's own group.
 _ALL_LOGS = ("logs:{here}:log-group:/aws/batch/job:*", "logs:{here}:log-group:/cloudknot/*")
+# Another account may have created a bucket of this name first. Its pickles would run code where they are read.
+_OWN = {"StringEquals": {"aws:ResourceAccount": ["{owner}"]}}
 
 RUN = (
     Grant(
@@ -60,6 +68,7 @@ RUN = (
         "finding a knot by its name",
         _of("cloudformation", "DescribeStacks"),
         ("cloudformation:{here}:stack/*-cloudknot*",),
+        knot_resources=("cloudformation:{here}:stack/{knot}-cloudknot/*",),
     ),
     Grant(
         "FindJobs",
@@ -73,6 +82,10 @@ RUN = (
         "`map`",
         _of("batch", "SubmitJob"),
         ("batch:{here}:job-definition/*-cloudknot*", "batch:{here}:job-queue/*-cloudknot*"),
+        knot_resources=(
+            "batch:{here}:job-definition/{knot}-cloudknot-job-definition:*",
+            "batch:{here}:job-queue/{knot}-cloudknot-job-queue",
+        ),
     ),
     Grant(
         "TagAndEndJobs",
@@ -88,15 +101,26 @@ RUN = (
         "inputs and results of maps",
         _of("s3", "GetObject PutObject DeleteObject AbortMultipartUpload"),
         ("s3:::{bucket}/cloudknot.jobs/*",),
+        _OWN,
+        knot_resources=("s3:::{bucket}/cloudknot.jobs/{knot}/*",),
     ),
-    # ListBucket is an action on the bucket, not on its objects, so its resource cannot have the prefix of the runs.
-    Grant("ListRuns", "run", "finding results", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
+    Grant(
+        "ListRuns",
+        "run",
+        "finding results",
+        _of("s3", "ListBucket"),
+        # An action on the bucket, not on its objects, so its resource cannot have the prefix of the runs.
+        ("s3:::{bucket}",),
+        _OWN,
+        knot_condition={"StringLike": {"s3:prefix": ["cloudknot.jobs/{knot}/*"]}},
+    ),
     Grant(
         "ReadLogs",
         "run",
         "`job.logs`",
         _of("logs", "GetLogEvents"),
         _ALL_LOGS,
+        knot_resources=("logs:{here}:log-group:/cloudknot/{knot}:*",),
     ),
 )
 
@@ -324,8 +348,9 @@ BOUNDARY = (
         "the role of jobs",
         _of("s3", "GetObject PutObject AbortMultipartUpload"),
         ("s3:::{bucket}/cloudknot.jobs/*",),
+        _OWN,
     ),
-    Grant("ListStoredRuns", "boundary", "the role of jobs", _of("s3", "ListBucket"), ("s3:::{bucket}",)),
+    Grant("ListStoredRuns", "boundary", "the role of jobs", _of("s3", "ListBucket"), ("s3:::{bucket}",), _OWN),
     Grant(
         "PullImages",
         "boundary",

@@ -38,6 +38,7 @@ ABANDONED_AFTER = 7
 TAG, BEING_MADE, MADE = "cloudknot", "being made", "bucket"
 """Name and values of the tag on a bucket that cloudknot created."""
 SET_BUCKET = "cloudknot.set_s3_params(bucket=...)"
+SET_OWNER = "cloudknot.set_s3_params(bucket=..., owner='ACCOUNT')"
 
 
 class Bucket:
@@ -53,18 +54,22 @@ class Bucket:
         Default encryption of a new bucket. None is S3's own default, ``AES256``.
     has_default_name : bool, default False
         Whether the name is cloudknot's default name.
+    is_foreign : bool, default False
+        Whether the bucket belongs to another account, which the user has named. It is used as it is.
     """
 
     def __init__(
-        self, door: Door, name: str, region: str, *, sse: str | None = None, has_default_name: bool = False
+        self,
+        door: Door,
+        name: str,
+        region: str,
+        *,
+        sse: str | None = None,
+        has_default_name: bool = False,
+        is_foreign: bool = False,
     ) -> None:
-        self._door, self.name, self._region, self._sse, self._has_default_name = (
-            door,
-            name,
-            region,
-            sse,
-            has_default_name,
-        )
+        self._door, self.name, self._region, self._sse = door, name, region, sse
+        self._has_default_name, self._is_foreign = has_default_name, is_foreign
         self._s3 = clients.s3(door)
 
     def ensure(self, tags: Mapping[str, str]) -> None:
@@ -89,10 +94,18 @@ class Bucket:
         ------
         ResourceExistsException
             Another account has a bucket of that name.
+        ResourceDoesNotExistException
+            The bucket should belong to another account, and does not exist.
         PermissionDeniedError
-            The credentials do not allow reading, creating or configuring the bucket.
+            The credentials do not allow reading, creating or configuring the bucket, or another account owns it.
         """
         region = self._find_region()
+        if region is None and self._is_foreign:
+            raise ResourceDoesNotExistException(
+                f"The bucket {self.name} does not exist, and cloudknot cannot create it in the other AWS account that "
+                f"you have named as its owner. Ask that account for the bucket, or use one of your own: {SET_BUCKET}.",
+                operation="s3:head_bucket",
+            )
         if region is None:
             self._create()
             # First of all settings, so that an interruption from here on can be recognised.
@@ -120,9 +133,11 @@ class Bucket:
             # S3 refuses a HEAD request without a message, so AWS's error has no explanation to pass on.
             missing = advice("", "s3:head_bucket")
             raise PermissionDeniedError(
-                f"Your AWS credentials do not allow access to the bucket {self.name}. Perhaps it belongs to another "
-                f"AWS account. In that case, choose a bucket of your own: {SET_BUCKET}. If it belongs to your "
-                f"account, {missing[0].lower()}{missing[1:]}",
+                f"Your AWS credentials do not allow access to the bucket {self.name}. cloudknot has stored nothing in "
+                "it, and has read nothing from it. Perhaps another AWS account owns it: anybody can create a bucket "
+                f"under a name that can be guessed. In that case, choose a bucket of your own: {SET_BUCKET}. Or, if "
+                f"you trust its owner with your data and your code, name that account: {SET_OWNER}. If the bucket "
+                f"belongs to your account, {missing[0].lower()}{missing[1:]}",
                 code=error.code,
                 operation=error.operation,
             ) from error
@@ -181,6 +196,8 @@ class Bucket:
 
         A bucket without tags, or with tags that may not be read, counts as cloudknot's if it has the default name.
         """
+        if self._is_foreign:
+            return False
         try:
             tags = self._tags()
         except ResourceDoesNotExistException:
@@ -194,6 +211,8 @@ class Bucket:
 
         A bucket of the user's own never is: it is used as it is.
         """
+        if self._is_foreign:
+            return False
         try:
             tags = self._tags()
         except PermissionDeniedError:

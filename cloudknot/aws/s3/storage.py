@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -15,7 +16,12 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from cloudknot.aws import clients
 from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.aws.sdk import forks
-from cloudknot.errors import ResourceDoesNotExistException, ResourceExistsException
+from cloudknot.errors import (
+    CloudError,
+    PermissionDeniedError,
+    ResourceDoesNotExistException,
+    ResourceExistsException,
+)
 from cloudknot.worker.s3.range_file import RangeFile, Span, span_of
 from cloudknot.worker.s3.upload import ObjectName, Upload, encryption
 
@@ -56,24 +62,49 @@ class Storage:
         Server-side encryption requested for each object. None leaves it to the bucket.
     has_default_name : bool, default False
         Whether the bucket has cloudknot's default name.
+    is_foreign : bool, default False
+        Whether the bucket belongs to another account, which the user has named.
     """
 
     def __init__(
-        self, door: Door, bucket: str, region: str, *, sse: str | None = None, has_default_name: bool = False
+        self,
+        door: Door,
+        bucket: str,
+        region: str,
+        *,
+        sse: str | None = None,
+        has_default_name: bool = False,
+        is_foreign: bool = False,
     ) -> None:
         self._door, self.bucket, self.sse = door, bucket, sse
         self._s3 = clients.s3(door)
-        self.bucket_itself = Bucket(door, bucket, region, sse=sse, has_default_name=has_default_name)
+        self.bucket_itself = Bucket(
+            door, bucket, region, sse=sse, has_default_name=has_default_name, is_foreign=is_foreign
+        )
         self._encryption = encryption(sse)
         self._ready = False
         self._lock = forks.renewed(threading.Lock())
 
-    def ensure_bucket(self, tags: Mapping[str, str]) -> None:
-        """Create the bucket unless it exists, see `Bucket.ensure`. Further calls do nothing."""
+    def ensure_bucket(self, tags: Mapping[str, str], prefix: str = "") -> None:
+        """Create the bucket unless it exists, see `Bucket.ensure`. Further calls do nothing.
+
+        Credentials that may list only ``prefix`` are enough for an existing bucket.
+        """
         with self._lock:
             if not self._ready:
-                self.bucket_itself.ensure(tags)
+                try:
+                    self.bucket_itself.ensure(tags)
+                except PermissionDeniedError:
+                    if not (prefix and self._may_list(prefix)):
+                        raise
                 self._ready = True
+
+    def _may_list(self, prefix: str) -> bool:
+        try:
+            next(self.pages(prefix), None)
+        except PermissionDeniedError:
+            return False
+        return True
 
     def put(self, key: str, body: bytes) -> None:
         """Store one object."""
@@ -114,7 +145,10 @@ class Storage:
 
     def _range(self, key: str, start: int, end: int | None) -> RangeFile:
         def request(span: Span) -> StreamingBody:
-            return self._s3.get_object(**self._name(key), **span)["Body"]
+            try:
+                return self._s3.get_object(**self._name(key), **span)["Body"]
+            except PermissionDeniedError as error:
+                raise self._missing_or(error, key) from error
 
         def persist(call: Callable[[], bytes]) -> bytes:
             return self._door.persist("s3", "get_object", call)
@@ -127,7 +161,25 @@ class Storage:
             self._s3.head_object(**self._name(key))
         except ResourceDoesNotExistException:
             return False
+        except PermissionDeniedError as error:
+            if isinstance(self._missing_or(error, key), ResourceDoesNotExistException):
+                return False
+            raise
         return True
+
+    def _missing_or(self, denial: PermissionDeniedError, key: str) -> CloudError:
+        """Return the error for an object that does not exist, or else the denial."""
+        # S3 denies the request for a missing object to callers who may list some prefixes only. A listing with the
+        # prefix of that object decides. The object itself would be the first in it.
+        with suppress(PermissionDeniedError):
+            if next(self.keys(key), "") != key:
+                return ResourceDoesNotExistException(
+                    f"The object s3://{self.bucket}/{key} does not exist. If it belongs to a run, the run was "
+                    "clobbered. Map again.",
+                    code="NoSuchKey",
+                    operation=denial.operation,
+                )
+        return denial
 
     def upload(self, key: str, pieces: Iterable[bytes]) -> int:
         """Store one object from pieces of any size, and return its size. At most a few parts are in memory."""

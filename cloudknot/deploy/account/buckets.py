@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import clients
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
-from cloudknot.deploy.job_definition import buckets_named
+from cloudknot.deploy.job_definition import BucketName, buckets_named
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -42,5 +42,5 @@ def clouds_of_all(cloud: Cloud) -> list[Cloud]:
     return _in_each(cloud, buckets_named(revision for status in STATES for revision in job_definitions(cloud, status)))
 
 
-def _in_each(cloud: Cloud, buckets: list[str]) -> list[Cloud]:
-    return [cloud, *(cloud.in_bucket(bucket) for bucket in buckets if bucket != cloud.bucket)]
+def _in_each(cloud: Cloud, buckets: list[BucketName]) -> list[Cloud]:
+    return [cloud, *(cloud.in_bucket(*bucket) for bucket in buckets if bucket.name != cloud.bucket)]

@@ -19,7 +19,7 @@ from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.cloudformation.stack import StackState
 from cloudknot.deploy.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
-from cloudknot.deploy.job_definition import buckets_named
+from cloudknot.deploy.job_definition import BucketName, buckets_named
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.display.tables import size
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
@@ -117,7 +117,8 @@ def find_resources(cloud: Cloud) -> Resources:
     ours = [revision for revision in (*active, *inactive) if _is_ours(revision)]
     # Stacks and revisions name the buckets of all sessions, whatever their settings. A search for the tag in all
     # buckets of the account would take a call for each bucket and one more permission.
-    buckets = dict.fromkeys([cloud.bucket, *_buckets_of(stacks), *buckets_named(ours)])
+    buckets = dict.fromkeys([BucketName(cloud.bucket), *_buckets_of(stacks), *buckets_named(ours)])
+    clouds = dict.fromkeys(cloud.in_bucket(*bucket) for bucket in buckets)
     return Resources(
         knots=tuple(knots),
         jobs={knot.name: len(batch.live_jobs(cloud, knot.job_queue)) for knot in knots},
@@ -125,7 +126,7 @@ def find_resources(cloud: Cloud) -> Resources:
         half_removed=tuple(sorted(half_removed)),
         repositories=repositories,
         images=tuple(_images_elsewhere(cloud, images_of(ours), {stored.name for stored in repositories})),
-        buckets=tuple(filter(None, (_bucket(cloud.in_bucket(name), name == cloud.bucket) for name in buckets))),
+        buckets=tuple(filter(None, (_bucket(place, place.bucket == cloud.bucket) for place in clouds))),
     )
 
 
@@ -198,11 +199,12 @@ def _is_ours(definition: batch.JobDefinition) -> bool:
     return OWN_TAG in definition.get("tags", {}) or definition["jobDefinitionName"].endswith(f"{KNOT}-job-definition")
 
 
-def _buckets_of(stacks: Iterable[StackState]) -> list[str]:
-    """Return the buckets of all knots, and the buckets that each Pars opens for its jobs."""
-    buckets = [stack.parameters["Bucket"] for stack in stacks if stack.parameters.get("Bucket")]
-    arns = [arn for stack in pars_stacks(list(stacks)) for arn in stack.parameters.get("BucketArns", "").split(",")]
-    return [*buckets, *(arn.rpartition(":")[2] for arn in arns if arn)]
+def _buckets_of(stacks: Iterable[StackState]) -> list[BucketName]:
+    """Return the buckets of all knots, and the buckets that each Pars of an earlier version opens for its jobs."""
+    stacks = list(stacks)
+    own = [(stack.parameters.get("Bucket", ""), stack.parameters.get("BucketOwner", "")) for stack in stacks]
+    arns = [arn for stack in pars_stacks(stacks) for arn in stack.parameters.get("BucketArns", "").split(",")]
+    return [BucketName(*bucket) for bucket in (*own, *((arn.rpartition(":")[2], "") for arn in arns)) if bucket[0]]
 
 
 def _images_elsewhere(cloud: Cloud, used: set[ImageName], ours: set[str]) -> Iterable[StoredImages]:

@@ -82,6 +82,11 @@ class StackState:
         )
 
     @property
+    def account(self) -> str:
+        """The number of the AWS account, from the stack's id."""
+        return self.stack_id.split(":")[4]
+
+    @property
     def usable(self) -> bool:
         return self.status in USABLE
 

@@ -131,7 +131,7 @@ class Deployment:
             self._record.set_status("DELETE_FAILED" if remaining else DELETED, _failed_to_delete(remaining))
 
     def has_changes(self, spec: StackSpec) -> bool:
-        """Return whether an update to ``spec`` would change a resource or the tags."""
+        """Return whether an update to ``spec`` would change a resource, its metadata or the tags."""
         # As on AWS, a change of outputs alone is no update (CloudFormation user guide, "Outputs"). The text of the
         # template does not count either, only the resources that result from it.
         existing = self._record.resources
@@ -143,7 +143,8 @@ class Deployment:
         # An expression that refers to a new resource has no value yet.
         except ResourceError:
             return True
-        return not same or spec.tags != self._record.spec.tags
+        before = self._record.spec
+        return not same or spec.tags != before.tags or self._metadata(spec) != self._metadata(before)
 
     def update(self, spec: StackSpec) -> None:
         """Create, change and replace resources. If one fails, restore the previous state."""
@@ -320,6 +321,10 @@ class Deployment:
         resources = spec.template["Resources"]
         resolver = self._resolver(spec)
         return [name for name in order(resources) if resolver.condition(resources[name].get("Condition"))]
+
+    def _metadata(self, spec: StackSpec) -> dict[str, object]:
+        resources, resolver = spec.template["Resources"], self._resolver(spec)
+        return {name: resolver.value(resources[name].get("Metadata", {})) for name in self._active(spec)}
 
     def _properties(self, name: str, spec: StackSpec) -> Properties:
         properties = spec.template["Resources"][name].get("Properties", {})

@@ -9,7 +9,7 @@ guide, "Required permissions for Amazon S3 API operations".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloudknot.local.iam.policy import Access, Context
 from cloudknot.local.iam.requests.calls import Call
@@ -99,7 +99,8 @@ class Names:
     find : callable
         ``find("role", name)`` and ``find("profile", name)`` return the ARN of a role and of an instance profile,
         ``find("instance-profile", name)`` that of the role in the profile, and ``find("boundary", role)`` that of the
-        role's permissions boundary. Empty if the resource does not exist.
+        role's permissions boundary. ``find("bucket", name)`` returns the account that owns a bucket. Empty if the
+        resource does not exist.
     """
 
     account: str
@@ -264,6 +265,14 @@ _RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
     "logs": _logs,
     "sts": _sts,
 }
+
+
+def with_owner(access: Access, names: Names) -> Access:
+    """Return an access to S3 with the condition key for the account of its bucket."""
+    bucket = access.resource.partition(":::")[2].partition("/")[0]
+    # S3 reports a missing bucket before it checks permissions, so that any owner will do.
+    owner = names.find("bucket", bucket) or names.account
+    return replace(access, context={**access.context, "aws:resourceaccount": (owner,)})
 
 
 def s3_accesses(request: S3Request, common: Context) -> Iterator[Access]:

@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from cloudknot.aws.batch import LOG_GROUP
 from cloudknot.local import wsgi
-from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses
+from cloudknot.local.iam.accesses import Names, accesses, missing_keys_shown, s3_accesses, with_owner
 from cloudknot.local.iam.keys import AcceptedKey, Keys, Principal
 from cloudknot.local.iam.policy import Access, Context, decide, parse
 from cloudknot.local.iam.policy_reader import Policies
@@ -200,6 +200,8 @@ class Gate:
 
     def _allowed(self, principal: Principal, access: Access) -> str:
         """Return the decision on an access, as `decide` does, or ``"bounded"`` if only the boundary lacks it."""
+        if access.action.startswith("s3:"):
+            access = with_owner(access, self._names)
         policies = self._policies(principal)
         decision = decide(policies.statements, access)
         # A permissions boundary and a session policy can only restrict: all of them must allow the access.

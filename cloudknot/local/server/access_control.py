@@ -18,6 +18,7 @@ from cloudknot.local.iam.policy_reader import PolicyReader
 from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.iam.task_credentials import TaskCredentials
 from cloudknot.local.server.control_plane import ControlPlane
+from cloudknot.local.server.s3.bucket_owners import owner_of
 from cloudknot.local.state import ACCOUNT, REGION
 
 CLOUDFORMATION = "cloudformation.amazonaws.com"
@@ -93,7 +94,9 @@ class AccessControl:
         return key
 
     def _find(self, kind: str, name: str) -> str:
-        """Return an ARN by the name of its resource, as described for `Names`; empty if it does not exist."""
+        """Return the ARN or the owner of a resource by its name, as described for `Names`; empty if it is missing."""
+        if kind == "bucket":
+            return owner_of(name)
         if kind == "role":
             return (self._reader.trust(name) or ("",))[0]
         if kind == "boundary":

@@ -10,6 +10,7 @@ from cloudknot.local import wsgi
 from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
 from cloudknot.local.iam.requests.rendered import service_environ
+from cloudknot.local.server.s3.bucket_owners import OwnerCheck
 from cloudknot.local.server.s3.bucket_policies import BucketPolicies
 from cloudknot.local.server.s3.plain_s3 import PlainS3
 
@@ -40,7 +41,7 @@ class Moto:
         s3 = create_backend_app("s3")
         # Flask would turn the error for a full disk into a status that clients take for a passing one.
         s3.config["PROPAGATE_EXCEPTIONS"] = True
-        self._s3: WSGIApplication = BucketPolicies(PlainS3(s3))
+        self._s3: WSGIApplication = OwnerCheck(BucketPolicies(PlainS3(s3)))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # moto's dispatcher lists moto's folders at every request to find the service. That takes longer than the rest

@@ -24,7 +24,7 @@ from cloudknot.run.submit.stored_runs import read_manifest
 from cloudknot.run.submit.submit_job import CHUNKSIZE_WAS_DEFAULT, Submission, array_request, base_request, submit
 from cloudknot.worker.wire.by_value import PYTHON
 from cloudknot.worker.wire.container import CHILD_VARIABLE
-from cloudknot.worker.wire.keys import RunKeys
+from cloudknot.worker.wire.keys import RUNS, RunKeys
 from cloudknot.worker.wire.manifest import Manifest, function_seed
 from cloudknot.worker.wire.seal import FORMAT, sealed
 
@@ -118,12 +118,13 @@ def start_run(
     source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
     if source_or_elements is None:
         return None
-    cloud.storage.ensure_bucket(target.tags)
+    cloud.storage.ensure_bucket(target.tags, f"{RUNS}/{target.knot}/")
     # The run id is not Batch's job id, so the inputs can be stored before the job exists.
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
     dump = partial(pickle_into, program=program)
     with stored_keywords(cloud.storage, keys, target.knot, options.kwargs, dump) as keywords:
         fields = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
+        fields["owner"] = cloud.bucket_owner
         inputs = (
             source_or_elements
             if isinstance(source_or_elements, Source)

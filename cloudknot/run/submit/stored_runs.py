@@ -20,10 +20,13 @@ from cloudknot.run.submit.ids import ABANDONED, is_run_id, run_time
 from cloudknot.run.submit.shared_objects import release
 from cloudknot.run.submit.stored_documents import get_manifest, parse_manifest
 from cloudknot.run.submit.submit_job import Submission, read_record
+from cloudknot.worker.wire.container import MANIFEST_VARIABLE
 from cloudknot.worker.wire.keys import RUNS, RunKeys
 from cloudknot.worker.wire.manifest import Manifest, Record
 
 if TYPE_CHECKING:
+    from types_boto3_batch.type_defs import ContainerDetailTypeDef
+
     from cloudknot.aws import Cloud
 
 
@@ -150,9 +153,12 @@ def find_run(cloud: Cloud, job_id: str) -> RunKeys:
     parent = job_id.partition(":")[0]
     # One request while Batch remembers the job, which is some days. After that, S3 is searched knot by knot.
     for description in batch.describe_jobs(cloud.door, [parent]):
-        command = description.get("container", {}).get("command") or [""]
+        container = description.get("container", {})
+        command = container.get("command") or [""]
         if command[-1].startswith("s3://"):
-            return RunKeys.parse(command[-1])
+            found = RunKeys.parse(command[-1])
+            cloud.door.owners.name(found.bucket, _owner_in(container))
+            return found
     clouds, denied = clouds_of_all(cloud), []
     for bucket_cloud in clouds:
         try:
@@ -167,6 +173,13 @@ def find_run(cloud: Cloud, job_id: str) -> RunKeys:
         f"cloudknot has no job {job_id!r} in {', '.join(bucket_cloud.bucket for bucket_cloud in clouds)}. List the "
         f"jobs of a knot with cloudknot.Knot(name=...).jobs.{''.join(denied)}"
     )
+
+
+def _owner_in(container: ContainerDetailTypeDef) -> str:
+    """Return the owner of the run's bucket from the variables of a job; empty in one of an earlier version."""
+    variables = {item.get("name"): item.get("value") for item in container.get("environment", ())}
+    manifest = variables.get(MANIFEST_VARIABLE)
+    return Manifest.from_json(manifest).owner if manifest else ""
 
 
 def _search(cloud: Cloud, job_id: str) -> RunKeys | None:

@@ -21,6 +21,7 @@ from ..wire import buffers
 from ..wire.buffers import Pieces, Unreachable, Unreadable
 from .answers import S3_MEMBERS, check_answers
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
+from .owners import BucketOwners
 from .plain_requests import WORKER_AGENT, PlainRequests
 from .range_file import RangeFile, Span, span_of
 from .retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, code_of, trouble_of
@@ -100,8 +101,11 @@ def _connect(settings: tuple[str | None, ...]) -> S3:
         read_timeout=READ_TIMEOUT,
         user_agent_extra=WORKER_AGENT,
     )
-    client = boto3.Session(botocore_session=session).client("s3", config=config)
-    return S3(client, PlainRequests(session, client, WORKER_AGENT))
+    boto3_session = boto3.Session(botocore_session=session)
+    owners = BucketOwners(lambda: _persist(boto3_session.client("sts", config=config).get_caller_identity)["Account"])
+    client = boto3_session.client("s3", config=config)
+    owners.guard(client)
+    return S3(client, PlainRequests(session, client, WORKER_AGENT, owners), owners)
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,15 @@ class S3:
     client : S3Client
     plain : PlainRequests
         Tried first for small objects.
+    owners : BucketOwners
+        The owners that every request expects.
     sse : {None, "AES256", "aws:kms"}
         Server-side encryption requested for every object. None leaves it to the bucket.
     """
 
     client: S3Client
     plain: PlainRequests
+    owners: BucketOwners
     sse: str | None = None
 
     @property
@@ -182,7 +189,7 @@ class S3:
             except (ClientError, BotoCoreError, OSError) as error:
                 raise Unreadable(
                     f"s3://{bucket}/{key} cannot be read: {error}. The run may have been clobbered, or the job's role "
-                    "may lack access to the bucket."
+                    "may lack access to the bucket, or the bucket belongs to another AWS account."
                 ) from error
 
         request = partial(self._body, bucket, key)

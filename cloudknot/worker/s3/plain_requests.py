@@ -27,6 +27,7 @@ from botocore.utils import get_environ_proxies
 
 from .answers import is_from_aws
 from .limits import CONNECT_TIMEOUT, READ_TIMEOUT
+from .owners import HEADER, BucketOwners
 from .range_file import Span
 from .retries import is_botocore_error
 from .signature import signed_headers
@@ -39,6 +40,8 @@ WORKER_AGENT = "cloudknot-worker"
 """The worker's user agent. The embedded cloud counts its requests by it."""
 BODY_LIMIT = 1024 * 1024
 """Bytes of the largest body that is signed as a whole. boto3 streams larger ones with a checksum."""
+WARM_UP = "cloudknot-warm-up"
+"""The bucket of the request that warms a process up. It need not exist."""
 MAX_IDLE = 64
 """Number of connections that are kept open."""
 # These statuses mean that the server refuses requests of this kind. Others concern one object or one moment.
@@ -59,15 +62,22 @@ class PlainRequests:
         Provides endpoint, region and proxies.
     agent : str
         The user agent.
+    owners : BucketOwners
+        The owners that every request expects.
     connect : callable, optional
         Makes a connection to the server of a URL, in place of this module's own function.
     """
 
     def __init__(
-        self, session: Session, client: S3Client, agent: str, connect: Callable[[str], HTTPConnection] | None = None
+        self,
+        session: Session,
+        client: S3Client,
+        agent: str,
+        owners: BucketOwners,
+        connect: Callable[[str], HTTPConnection] | None = None,
     ) -> None:
         self.client = client
-        self._session, self._agent = session, agent
+        self._session, self._agent, self._owners = session, agent, owners
         self._url = client.meta.endpoint_url.rstrip("/")
         self._host, self._path = urlsplit(self._url).netloc, urlsplit(self._url).path
         self._region = client.meta.region_name
@@ -86,7 +96,9 @@ class PlainRequests:
 
     def warm_up(self) -> None:
         """Load the modules and credentials that a request needs, before this process forks. Leaves no connection."""
-        self.get("cloudknot-warm-up", "nothing", {})
+        # No account has this number. With the account of the credentials, the request would need STS.
+        self._owners.name(WARM_UP, "000000000000")
+        self.get(WARM_UP, "nothing", {})
         self.close()
         # This request for an object that does not exist may be refused. Requests for real objects may succeed.
         self._is_usable = not _needs_boto3(self.client)
@@ -101,7 +113,7 @@ class PlainRequests:
         """Return status and body of an answer by S3, or None without one."""
         # The bucket goes into the path, so that all requests share the connections to one host.
         path = f"{self._path}/{bucket}/{quote(key, safe='/~')}"
-        signed = self._signed(method, path, headers, body)
+        signed = self._signed(method, bucket, path, headers, body)
         connection = self._connection() if signed else None
         if signed is None or connection is None:
             return None
@@ -124,7 +136,9 @@ class PlainRequests:
             self._is_usable = False
         return answer.status, data
 
-    def _signed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, str] | None:
+    def _signed(
+        self, method: str, bucket: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> dict[str, str] | None:
         """Return the headers with a signature, or None if credentials are missing or cannot be fetched now."""
         if not self._is_usable:
             return None
@@ -137,7 +151,8 @@ class PlainRequests:
             if not is_botocore_error(error):
                 raise
             return None
-        signed = signed_headers(method, path, {"Host": self._host, **headers}, body, frozen, self._region)
+        expected = {"Host": self._host, HEADER: self._owners.of(bucket), **headers}
+        signed = signed_headers(method, path, expected, body, frozen, self._region)
         return {"User-Agent": self._agent, **signed}
 
     def _connection(self) -> HTTPConnection | None:

@@ -45,6 +45,8 @@ class Manifest:
         The submission to Batch. ``job_type`` is ``"array"`` or ``"independent"``.
     sse : str or None
         Server-side encryption that is requested for every object. None leaves it to the bucket.
+    owner : str
+        Number of the AWS account that owns the bucket. Empty stands for the account of the job.
     round : int
         0 for the map itself, from 1 for its retries.
     todo : int
@@ -82,6 +84,8 @@ class Manifest:
     version: int = 1
     python: str = ""
     sse: str | None = None
+    # Here and not found by the job itself, because a job may be unable to reach STS.
+    owner: str = ""
     round: int = 0
     todo: int = 0
     memory_growth: float = 0.0

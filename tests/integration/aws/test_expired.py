@@ -55,4 +55,6 @@ def test_plain_request_of_worker_returns_false_without_new_credentials(cloud, re
         def get_credentials(self):
             return RefreshableCredentials("a", "b", "c", soon, refresh, "test")
 
-    assert not PlainRequests(Session(), cloud.client("s3"), "test").put(cloud.bucket, "key", b"body", {})
+    assert not PlainRequests(Session(), cloud.client("s3"), "test", cloud.door.owners).put(
+        cloud.bucket, "key", b"body", {}
+    )

@@ -45,13 +45,13 @@ def attempt(request):
     return "allowed", ""
 
 
-def own_requests(cloud):
-    """Return requests to the runs in cloudknot's bucket. The role allows these."""
-    bucket = {"Bucket": cloud.bucket}
+def own_requests(knot):
+    """Return requests to the runs of the knot. The role allows these."""
+    bucket, prefix = {"Bucket": knot.cloud.bucket}, f"cloudknot.jobs/{knot.name}/"
     return [
-        ("s3", "put_object", {**bucket, "Key": "cloudknot.jobs/of-a-job", "Body": b"1"}),
-        ("s3", "get_object", {**bucket, "Key": "cloudknot.jobs/of-a-job"}),
-        ("s3", "list_objects_v2", {**bucket, "Prefix": "cloudknot.jobs/"}),
+        ("s3", "put_object", {**bucket, "Key": f"{prefix}of-a-job", "Body": b"1"}),
+        ("s3", "get_object", {**bucket, "Key": f"{prefix}of-a-job"}),
+        ("s3", "list_objects_v2", {**bucket, "Prefix": prefix}),
     ]
 
 
@@ -80,9 +80,10 @@ def foreign_requests(cloud):
 
 @pytest.mark.contract
 def test_job_has_credentials_of_its_role_only(place, knot_of):
-    (shown,) = knot_of(credentials_of_this_job).map([0]).result(300)
+    knot = knot_of(credentials_of_this_job)
+    (shown,) = knot.map([0]).result(300)
     assert shown["method"] == "container-role"
-    assert ":assumed-role/default-cloudknot-pars-JobRole" in shown["identity"]
+    assert f":assumed-role/{knot.name}-cloudknot-JobRole" in shown["identity"]
     assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & shown["environment"].keys()
     owners = place.cloud.environment()["AWS_SECRET_ACCESS_KEY"]
     for secret in (owners, *shown["secrets"]):
@@ -93,19 +94,21 @@ def test_job_has_credentials_of_its_role_only(place, knot_of):
 def test_job_can_access_runs_and_nothing_else(place, knot_of):
     place.cloud.client("s3").create_bucket(Bucket="somebody-elses")
     place.cloud.client("s3").put_object(Bucket="somebody-elses", Key="secret", Body=b"secret")
-    own, foreign = own_requests(place.cloud), foreign_requests(place.cloud)
-    outcomes = knot_of(attempt).map([*own, *foreign.values()], chunksize=100).result(300)
+    knot = knot_of(attempt)
+    own, foreign = own_requests(knot), foreign_requests(place.cloud)
+    outcomes = knot.map([*own, *foreign.values()], chunksize=100).result(300)
     assert outcomes[: len(own)] == [("allowed", "")] * len(own)
     for action, (code, message) in zip(foreign, outcomes[len(own) :], strict=True):
         assert code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"), action
-        assert "assumed-role/default-cloudknot-pars-JobRole" in message
+        assert f"assumed-role/{knot.name}-cloudknot-JobRole" in message
         assert f"is not authorized to perform: {action}" in message
         assert f"no identity-based policy allows the {action} action" in message
 
 
 def test_job_gets_access_denied_for_missing_key(place, knot_of):
-    missing = ("s3", "get_object", {"Bucket": place.cloud.bucket, "Key": "cloudknot.jobs/not-there"})
-    ((code, message),) = knot_of(attempt).map([missing]).result(300)
+    knot = knot_of(attempt)
+    missing = ("s3", "get_object", {"Bucket": place.cloud.bucket, "Key": f"cloudknot.jobs/{knot.name}/not-there"})
+    ((code, message),) = knot.map([missing]).result(300)
     # S3 reports a missing key only to callers that may list the whole bucket. The role may list one prefix only.
     assert code == "AccessDenied"
     assert "s3:ListBucket" in message

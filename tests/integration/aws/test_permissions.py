@@ -3,6 +3,7 @@
 Without any one of its statements, a step fails. The error names the missing action and the statement that allows it.
 """
 
+import contextlib
 import json
 import secrets
 import time
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 import cloudknot as ck
 from cloudknot.aws.permissions import policies
 from cloudknot.aws.permissions.policies import Scope
-from cloudknot.aws.permissions.statements import GRANTS
+from cloudknot.aws.permissions.statements import GRANTS, RUN
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_resources, remove, remove_runs
 from cloudknot.deploy.inventory import all_stacks
@@ -449,3 +450,81 @@ def test_error_for_denied_step_names_missing_statement(grant, users, owner, shar
         assert f"`cloudknot permissions {grant.level}`" in str(error)
     names = [stack["StackName"] for stack in owner.call("cloudformation", "describe_stacks")["Stacks"]]
     assert not [name for name in names if name.startswith(("pars-", "knot-"))] or grant.sid == "MakeStacks"
+
+
+@pytest.fixture(scope="module")
+def other(owner):
+    """Return an ended job of another knot. Its name begins with that of the user's knot."""
+    future = ck.Knot(name="shared-too", func=work, cloud=owner).map([1])
+    assert future.result(300) == [1]
+    return future.job
+
+
+class TestOneKnot:
+    """A user with the policy ``run`` for one knot."""
+
+    @pytest.fixture
+    def limited(self, users):
+        return users.with_policy(documents("run", knot="shared"))
+
+    def test_user_does_everything_with_own_knot(self, limited, shared):
+        knot = ck.Knot(name="shared", cloud=limited)
+        future = knot.map([3, 4])
+        assert future.result(300) == [9, 16]
+        assert knot.map(future).result(300) == [81, 256]
+        assert future.job.reduce(sum).result(300) == 25
+        assert until(lambda: "working on 3" in list(future.job.logs(0)))
+        later_session = ck.LocalCloud(limited.directory, **self._key(limited))
+        assert ck.BatchJob(future.job.job_id, cloud=later_session).result(300) == [9, 16]
+        assert future.job.job_id in ck.Knot(name="shared", cloud=later_session).job_ids
+        failed = knot.map([None])
+        assert failed.exception(300)
+        failed.job.retry_failed()
+        assert failed.job.future().exception(300)
+        assert knot.map(["sleep"]).cancel()
+        future.job.clobber()
+        with pytest.raises(ck.ResourceDoesNotExistException):
+            ck.BatchJob(future.job.job_id, cloud=limited).result(60)
+
+    def _key(self, cloud):
+        names = ("aws_access_key_id", "aws_secret_access_key")
+        return {name: cloud.environment()[name.upper()] for name in names}
+
+    def test_user_cannot_use_other_knot(self, limited, other, shared):
+        (description,) = other._cloud.call("batch", "describe_jobs", jobs=[other.job_id])["jobs"]
+        own = {"jobQueue": shared._resources.job_queue_arn, "jobDefinition": shared._resources.job_definition_arn}
+        alien = {"jobQueue": description["jobQueue"], "jobDefinition": description["jobDefinition"]}
+        bucket, keys = {"Bucket": limited.bucket}, other.keys
+        stream = {"logGroupName": "/cloudknot/shared-too", "logStreamName": "any"}
+        refused = {
+            "finding": ("cloudformation", "describe_stacks", {"StackName": "shared-too-cloudknot"}),
+            "queue": ("batch", "submit_job", {"jobName": "x", **own, "jobQueue": alien["jobQueue"]}),
+            "definition": ("batch", "submit_job", {"jobName": "x", **own, "jobDefinition": alien["jobDefinition"]}),
+            "results": ("s3", "get_object", {**bucket, "Key": keys.output(0, 1)}),
+            "inputs": ("s3", "get_object", {**bucket, "Key": keys.inputs}),
+            "missing": ("s3", "head_object", {**bucket, "Key": keys.output(7, 1)}),
+            "forging": ("s3", "put_object", {**bucket, "Key": keys.output(0, 1), "Body": b"forged"}),
+            "deletion": ("s3", "delete_object", {**bucket, "Key": keys.output(0, 1)}),
+            "runs": ("s3", "list_objects_v2", {**bucket, "Prefix": f"{keys.prefix}/"}),
+            "similar names": ("s3", "list_objects_v2", {**bucket, "Prefix": "cloudknot.jobs/shared"}),
+            "all": ("s3", "list_objects_v2", bucket),
+            "log": ("logs", "get_log_events", stream),
+        }
+        allowed = []
+        for name, (service, operation, arguments) in refused.items():
+            with contextlib.suppress(ck.PermissionDeniedError):
+                limited.call(service, operation, **arguments)
+                allowed.append(name)
+        assert allowed == []
+        assert other._cloud.storage.get(keys.output(0, 1)) != b"forged"
+        with pytest.raises(ck.PermissionDeniedError):
+            ck.BatchJob(other.job_id, cloud=limited).result(60)
+
+    @pytest.mark.parametrize("grant", RUN, ids=lambda grant: grant.sid)
+    def test_user_needs_every_statement(self, grant, users, owner, shared):
+        stage = Stage(users.with_policy(documents("run", grant.sid, knot="shared")), owner, shared)
+        with pytest.raises(ck.CloudError) as caught:
+            STEPS[grant.sid](stage)
+        denial = denial_in(caught.value)
+        assert denial is not None, caught.value
+        assert f"The statement {grant.sid} of the policy" in str(denial)

@@ -16,9 +16,11 @@ import cloudknot as ck
 from cloudknot.aws.sdk.timestamps import parse_quickly
 from cloudknot.errors import CredentialsError, ResourceDoesNotExistException
 from cloudknot.local import Faults, FaultSwitches
+from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import PlainRequests
 
 KEYS = ["plain", "a folder/with space", "plus+and~tilde=&?#%41", "ünï/文"]
+OWNERS = BucketOwners(lambda: "123456789012")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def operations(cloud):
     def note(model, **_):
         names.append(model.name)
 
-    events = cloud.client("s3").meta.events
+    events = cloud.door.client("s3").meta.events
     events.register("before-call", note)
     yield names
     events.unregister("before-call", note)
@@ -45,7 +47,7 @@ def operations(cloud):
 
 @pytest.fixture
 def reads(cloud):
-    return PlainRequests(cloud.door.session(), cloud.client("s3"), "test")
+    return PlainRequests(cloud.door.session(), cloud.client("s3"), "test", OWNERS)
 
 
 def get_object_requests(cloud):
@@ -113,9 +115,9 @@ def test_plain_requests_need_only_clients_meta(cloud):
     cloud.storage.put("kept", b"x")
 
     class OtherClient:
-        meta = cloud.client("s3").meta
+        meta = cloud.door.client("s3").meta
 
-    assert PlainRequests(cloud.door.session(), OtherClient(), "test").get(cloud.bucket, "kept", {}) == b"x"
+    assert PlainRequests(cloud.door.session(), OtherClient(), "test", OWNERS).get(cloud.bucket, "kept", {}) == b"x"
 
 
 def test_plain_request_goes_to_regions_endpoint_on_aws():
@@ -140,7 +142,9 @@ def test_plain_request_goes_to_regions_endpoint_on_aws():
             pass
 
     client = session.create_client("s3", region_name="eu-west-1")
-    assert PlainRequests(session, client, "test", Connection).get("bucket", "a b", {"Range": "bytes=0-1"}) is None
+    assert (
+        PlainRequests(session, client, "test", OWNERS, Connection).get("bucket", "a b", {"Range": "bytes=0-1"}) is None
+    )
     ((url, headers),) = sent
     assert url == "https://s3.eu-west-1.amazonaws.com/bucket/a%20b"
     assert headers["Range"] == "bytes=0-1"
@@ -172,12 +176,12 @@ def test_plain_request_completes_although_concurrent_one_is_refused(cloud):
     class Session:
         def get_credentials(self):
             with FaultSwitches(cloud).on(Faults(refused="AccessDenied")):
-                other_reader = PlainRequests(cloud.door.session(), cloud.client("s3"), "test")
+                other_reader = PlainRequests(cloud.door.session(), cloud.client("s3"), "test", OWNERS)
                 assert other_reader.get(cloud.bucket, "beside", {}) is None
                 reads._is_usable = other_reader._is_usable
             return cloud.door.session().get_credentials()
 
-    reads = PlainRequests(Session(), cloud.client("s3"), "test")
+    reads = PlainRequests(Session(), cloud.client("s3"), "test", OWNERS)
     assert reads.get(cloud.bucket, "beside", {}) == b"x"
     assert reads.get(cloud.bucket, "beside", {}) is None
 
@@ -188,7 +192,7 @@ def test_reader_without_credentials_sends_no_request(cloud):
             return None
 
     before = get_object_requests(cloud)
-    assert PlainRequests(Session(), cloud.client("s3"), "test").get(cloud.bucket, "beside", {}) is None
+    assert PlainRequests(Session(), cloud.client("s3"), "test", OWNERS).get(cloud.bucket, "beside", {}) is None
     assert get_object_requests(cloud) == before
 
 

@@ -203,11 +203,11 @@ def test_clobber_succeeds_after_resources_were_deleted_by_hand(cloud, inventory_
 def test_second_clobber_finishes_after_failed_one(cloud, inventory_before):
     pars = ck.Pars("held", cloud=cloud)
     attachment = {
-        "RoleName": pars.job_role.rpartition("/")[2],
+        "RoleName": pars.ecs_instance_role.rpartition("/")[2],
         "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess",
     }
     cloud.call("iam", "attach_role_policy", **attachment)
-    with pytest.raises(ck.CannotDeleteResourceException, match=r"JobRole .*detach-role-policy"):
+    with pytest.raises(ck.CannotDeleteResourceException, match=r"EcsInstanceRole .*detach-role-policy"):
         pars.clobber()
     cloud.call("iam", "detach_role_policy", **attachment)
     pars.clobber()

@@ -284,8 +284,6 @@ def test_pars_keeps_policies_that_other_sessions_add_meanwhile(counting_cloud):
     session = RacingSession(counting_cloud.directory, meanwhile)
     ck.Pars("reuse-raced", policies="AmazonS3FullAccess", cloud=session)
     assert policies_of(counting_cloud, "reuse-raced") == {"AmazonS3FullAccess", *others}
-    attached = counting_cloud.call("iam", "list_attached_role_policies", RoleName=pars.job_role.rpartition("/")[2])
-    assert {policy["PolicyName"] for policy in attached["AttachedPolicies"]} == {"AmazonS3FullAccess", *others}
     pars.clobber()
 
 

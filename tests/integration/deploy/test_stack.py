@@ -136,21 +136,27 @@ def test_pars_uses_default_vpc_and_service_linked_roles(pars: Pars, cloud: Count
     assert pars.tags["Name"] == "default"
 
 
-def test_pars_creates_named_roles_and_limits_jobs_to_bucket(cloud: CountingCloud) -> None:
+def test_pars_creates_named_roles(cloud: CountingCloud) -> None:
     pars = Pars("lab", "batchy", "instancy", "spotty", policies="AmazonS3FullAccess", cloud=cloud)
     account = cloud.account
     assert pars.batch_service_role == f"arn:aws:iam::{account}:role/cloudknot/batchy"
     assert pars.ecs_instance_role == f"arn:aws:iam::{account}:role/cloudknot/instancy"
     assert pars.spot_fleet_role == f"arn:aws:iam::{account}:role/cloudknot/spotty"
     assert f"arn:aws:iam::{account}:instance-profile/cloudknot/" in pars.ecs_instance_profile
-    name = pars.job_role.rpartition("/")[2]
+    assert pars.policies == ["arn:aws:iam::aws:policy/AmazonS3FullAccess"]
+    assert pars.job_role == "", "each knot has a job role of its own"
+    tags = cloud.call("iam", "list_role_tags", RoleName="instancy")["Tags"]
+    assert {"Key": "Name", "Value": "lab"} in tags
+
+
+def test_job_role_is_limited_to_runs_of_knot_and_results_in_bucket(pars: Pars, cloud: CountingCloud) -> None:
+    name = deploy(pars).job_role.rpartition("/")[2]
     policy = cloud.call("iam", "get_role_policy", RoleName=name, PolicyName="cloudknot-runs")["PolicyDocument"]
     assert set(re.findall(r"arn:[^'\"]+", str(policy))) == {
-        f"arn:aws:s3:::{cloud.bucket}/cloudknot.jobs/*",
+        f"arn:aws:s3:::{cloud.bucket}/cloudknot.jobs/pi-calc/*",
+        f"arn:aws:s3:::{cloud.bucket}/cloudknot.jobs/*/outputs/*",
         f"arn:aws:s3:::{cloud.bucket}",
     }
-    tags = cloud.call("iam", "list_role_tags", RoleName=name)["Tags"]
-    assert {"Key": "Name", "Value": "lab"} in tags
 
 
 def test_pars_creates_its_own_vpc(cloud: CountingCloud) -> None:
@@ -230,7 +236,7 @@ def test_clobbered_pars_refuses_use(pars: Pars, cloud: CountingCloud) -> None:
     pars.clobber()
     assert Stack(cloud, "default-cloudknot-pars").state() is None
     with pytest.raises(ResourceClobberedException, match="default"):
-        _ = pars.job_role
+        _ = pars.execution_role
 
 
 def test_knot_with_defaults_has_queue_environment_and_launch_template(pars: Pars, cloud: CountingCloud) -> None:
@@ -253,9 +259,11 @@ def test_knot_with_defaults_has_queue_environment_and_launch_template(pars: Pars
 
 
 def test_job_definition_has_default_container_properties(pars: Pars, cloud: CountingCloud) -> None:
-    container = job_definition(cloud, deploy(pars).job_definition_arn)["containerProperties"]
+    knot = deploy(pars)
+    container = job_definition(cloud, knot.job_definition_arn)["containerProperties"]
     assert container["image"] == "cloudknot:1"
-    assert container["jobRoleArn"] == pars.job_role
+    assert container["jobRoleArn"] == knot.job_role
+    assert ":role/cloudknot/pi-calc-cloudknot-JobRole" in knot.job_role
     assert {item["type"]: item["value"] for item in container["resourceRequirements"]} == {
         "VCPU": "1",
         "MEMORY": "7500",
@@ -405,7 +413,7 @@ class RacingSession(CountingCloud):
             return super().call(service, operation, **arguments)
 
 
-def test_racing_sessions_keep_all_policies_and_buckets_of_pars(cloud: CountingCloud) -> None:
+def test_racing_sessions_keep_all_policies_of_pars(cloud: CountingCloud) -> None:
     policies, barrier = ["AmazonS3FullAccess", "AmazonSQSFullAccess"], threading.Barrier(2)
     sessions = [RacingSession(barrier, str(cloud.endpoint_url), f"race-{number}-bucket") for number in range(2)]
     with ThreadPoolExecutor(2) as pool:
@@ -416,4 +424,3 @@ def test_racing_sessions_keep_all_policies_and_buckets_of_pars(cloud: CountingCl
     state = Stack(cloud, "race-cloudknot-pars").state()
     assert state is not None
     assert set(state.parameters["Policies"].split(",")) == {f"arn:aws:iam::aws:policy/{name}" for name in policies}
-    assert set(state.parameters["BucketArns"].split(",")) == {f"arn:aws:s3:::race-{n}-bucket" for n in range(2)}

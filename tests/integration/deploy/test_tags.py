@@ -10,6 +10,7 @@ from cloudknot.deploy import knot_stack
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack import Stack
 from cloudknot.deploy.inventory import stack_name
+from cloudknot.deploy.job_definition import BucketName
 from cloudknot.options.choices import KnotOptions
 from tests.helpers.functions import nap, square
 from tests.helpers.inventory import inventory
@@ -178,7 +179,9 @@ def test_knot_of_earlier_version_keeps_machines_without_launch_template(cloud):
     text = re.sub(r"(?ms)^  DiskTemplate:\n.*?\n(?=  ImageId:)", "", template.load("knot"))
     text = text.replace('!Equals [!Ref DiskTemplate, "yes"]', '!Equals [!Ref ImageId, "none"]')
     options = KnotOptions.make(name="tagged-older")
-    parameters = knot_stack.wanted_parameters(options, ck.Pars(cloud=cloud), "registry/cloudknot:1", cloud.bucket)
+    parameters = knot_stack.wanted_parameters(
+        options, ck.Pars(cloud=cloud), "registry/cloudknot:1", BucketName(cloud.bucket)
+    )
     parameters.pop("DiskTemplate")
     name = stack_name("tagged-older")
     Stack(cloud, name).deploy(template.Template.of(text, with_own(options.aws_resource_tags, name)), parameters)

@@ -136,3 +136,8 @@ def unknown_region(world: World) -> None:
 @AREA.case
 def unknown_encryption(world: World) -> None:
     ck.set_s3_params("bucket", sse="rot13")
+
+
+@AREA.case
+def owner_of_bucket_without_digits(world: World) -> None:
+    ck.set_s3_params("bucket", owner="my-lab")

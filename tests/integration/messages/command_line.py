@@ -57,6 +57,11 @@ def boundary_without_arn(world: World) -> None:
 
 
 @AREA.case
+def policy_for_one_knot_of_level_that_creates_knots(world: World) -> None:
+    _call(world, "permissions", "create", "--account", "123456789012", "--knot", "pi-calc")
+
+
+@AREA.case
 def clobber_of_bucket_with_other_objects(world: World) -> None:
     with ck.LocalCloud(world.path / "own") as cloud:
         Bucket(cloud.door, cloud.bucket, cloud.region, has_default_name=True).ensure({})

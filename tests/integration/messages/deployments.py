@@ -10,6 +10,7 @@ import cloudknot as ck
 from cloudknot.aws import Cloud
 from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.s3.bucket import Bucket
+from cloudknot.aws.s3.storage import Storage
 from cloudknot.deploy import diff, pars, plan
 from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.cloudformation.stack_errors import ADVICE, advice_for
@@ -292,6 +293,27 @@ def bucket_name_taken_by_another_account(world: World) -> None:
     missing = ck.ResourceDoesNotExistException("no such bucket", code="404")
     calls = ScriptedCalls(head_bucket=missing, create_bucket=_answer("BucketAlreadyExists"))
     Bucket(cast(Any, calls), "data", "us-east-1").ensure({})
+
+
+@AREA.case
+def missing_bucket_of_named_owner(world: World) -> None:
+    calls = ScriptedCalls(head_bucket=ck.ResourceDoesNotExistException("no such bucket", code="404"))
+    Bucket(cast(Any, calls), "data", "us-east-1", is_foreign=True).ensure({})
+
+
+class EmptyPrefix(ScriptedCalls):
+    """AWS for a user who may list one prefix without objects. S3 then denies requests for missing objects."""
+
+    def pages(self, service: str, operation: str, **arguments: Any) -> Any:
+        return iter([{"KeyCount": 0}])
+
+    def persist(self, service: str, operation: str, call: Any) -> Any:
+        return call()
+
+
+@AREA.case
+def object_that_is_missing_in_permitted_prefix(world: World) -> None:
+    Storage(cast(Any, EmptyPrefix(get_object=_answer("403"))), "data", "us-east-1").get("cloudknot.jobs/x/1/inputs")
 
 
 @AREA.case

@@ -102,7 +102,7 @@ REFUSED = [
     ("clobber of a repository", "administer", ("ecr:DeleteRepository",)),
     ("new machines", "create", ("cloudformation:UpdateStack",)),
     ("new machines", "create", ("batch:UpdateComputeEnvironment",)),
-    ("policy for a Pars", "create", ("iam:AttachRolePolicy",)),
+    ("new knot", "create", ("iam:PutRolePolicy",)),
     ("new memory", "create", ("batch:RegisterJobDefinition",)),
     ("policy for a Pars", "create", ("cloudformation:UpdateStack",)),
     ("new Pars", "create", ("cloudformation:CreateStack",)),

@@ -208,6 +208,46 @@ class TestScope:
             policy("everything", SCOPE)
 
 
+class TestOneKnot:
+    def test_command_limits_policy_to_one_knot(self):
+        arguments = ["permissions", "run", "--account", "1" * 12, "--region", "us-east-1", "--knot", "pi-calc"]
+        document = json.loads(CliRunner().invoke(main, arguments).stdout)
+        names = {statement["Sid"]: statement["Resource"] for statement in document["Statement"]}
+        assert names == {
+            "FindKnots": "arn:aws:cloudformation:us-east-1:111111111111:stack/pi-calc-cloudknot/*",
+            "FindJobs": "*",
+            "SubmitJobs": [
+                "arn:aws:batch:us-east-1:111111111111:job-definition/pi-calc-cloudknot-job-definition:*",
+                "arn:aws:batch:us-east-1:111111111111:job-queue/pi-calc-cloudknot-job-queue",
+            ],
+            "TagAndEndJobs": "arn:aws:batch:us-east-1:111111111111:job/*",
+            "UseRuns": "arn:aws:s3:::cloudknot-111111111111-us-east-1/cloudknot.jobs/pi-calc/*",
+            "ListRuns": "arn:aws:s3:::cloudknot-111111111111-us-east-1",
+            "ReadLogs": "arn:aws:logs:us-east-1:111111111111:log-group:/cloudknot/pi-calc:*",
+        }
+        (listing,) = (statement for statement in document["Statement"] if statement["Sid"] == "ListRuns")
+        assert listing["Condition"] == {
+            "StringEquals": {"aws:ResourceAccount": ["111111111111"]},
+            "StringLike": {"s3:prefix": ["cloudknot.jobs/pi-calc/*"]},
+        }
+
+    @pytest.mark.parametrize("name", ["*", "pi-*", "a/b", "pi_calc", "x" * 46])
+    def test_policy_refuses_invalid_name_of_knot(self, name):
+        with pytest.raises(CloudknotInputError, match=r"^knot="):
+            policy("run", Scope(knot=name))
+
+    @pytest.mark.parametrize("level", ["create", "administer"])
+    def test_policy_of_higher_level_cannot_be_limited(self, level):
+        with pytest.raises(CloudknotInputError, match="cannot be limited to the knot 'pi-calc'"):
+            policy(level, Scope(knot="pi-calc"))
+
+    def test_runs_are_limited_to_account_of_bucket(self):
+        for scope, owner in ((SCOPE, "123456789012"), (Scope("1" * 12, owner="2" * 12), "2" * 12)):
+            for sid in ("UseRuns", "ListRuns"):
+                (found,) = (item for item in policy("run", scope)["Statement"] if item["Sid"] == sid)
+                assert found["Condition"] == {"StringEquals": {"aws:ResourceAccount": [owner]}}
+
+
 UNUSED_PERMISSIONS = {
     "AWS::Batch::ComputeEnvironment": r"eks:.*",
     "AWS::EC2::VPC": "ec2:CreateVpcEncryptionControl|ec2:ModifyVpcTenancy",

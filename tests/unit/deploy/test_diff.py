@@ -11,7 +11,7 @@ from cloudknot.deploy.cloudformation import template
 from cloudknot.deploy.job_definition import facts, job_definition
 from cloudknot.errors import CloudknotInputError
 from cloudknot.options.choices import KnotOptions
-from tests.unit.deploy.test_templates import parameters_of
+from tests.unit.deploy.test_templates import parameters_of, with_role
 
 OPTIONS = KnotOptions.make(name="pi-calc")
 DIGEST = template.digest(template.load("knot"))
@@ -24,7 +24,7 @@ def existing(**choices: Any) -> dict[str, str]:
 
 def test_same_options_give_no_changes() -> None:
     assert diff.stack_changes(existing(), parameters_of({}), DIGEST) == []
-    same = facts(job_definition(parameters_of({}), "eu-west-1"))
+    same = facts(job_definition(with_role(parameters_of({})), "eu-west-1"))
     assert diff.job_changes(same, same) == []
     diff.check_in_place(OPTIONS, existing(), parameters_of({}))
 
@@ -60,13 +60,14 @@ def test_stack_changes_name_option_with_old_and_new_value(
         ({"Image": "a", "Environment": "x"}, {"Image": "b", "Environment": "y"}, ["requirements or base image"]),
         ({}, {"Memory": "1", "Timeout": "60"}, ["memory 7500 -> 1", "timeout none -> 60"]),
         ({}, {"Vcpus": "2", "Gpus": "1"}, ["job_def_vcpus 1 -> 2", "n_gpus 0 -> 1"]),
-        ({}, {"JobRole": "other"}, ["roles of its Pars"]),
+        ({}, {"JobRole.Arn": "other"}, ["roles of its jobs"]),
         ({}, {"LogGroupName": "other"}, ["job definition"]),
     ],
 )
 def test_job_changes_name_changed_options(before: dict[str, str], after: dict[str, str], changes: list[str]) -> None:
     current, wanted = (
-        facts(job_definition({**parameters_of({}), **parameters}, "eu-west-1")) for parameters in (before, after)
+        facts(job_definition({**with_role(parameters_of({})), **parameters}, "eu-west-1"))
+        for parameters in (before, after)
     )
     assert diff.job_changes(current, wanted) == changes
 

@@ -21,6 +21,7 @@ from cfnlint.decode import cfn_yaml
 
 from cloudknot.deploy import job_definition, knot_stack
 from cloudknot.deploy.cloudformation import template
+from cloudknot.deploy.job_definition import BucketName
 from cloudknot.deploy.pars import Pars
 from cloudknot.options.choices import KnotOptions
 
@@ -28,7 +29,8 @@ REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-2"]
 TAGS = {"Owner": "me", "Environment": "cloudknot", "Name": "pi-calc", "Project: a": "b = c"}
 PARS = SimpleNamespace(
     name="default",
-    job_role="arn:aws:iam::123456789012:role/cloudknot/job",
+    policies=[],
+    permissions_boundary=None,
     execution_role="arn:aws:iam::123456789012:role/cloudknot/execution",
     batch_service_role="arn:aws:iam::123456789012:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch",
     ecs_instance_profile="arn:aws:iam::123456789012:instance-profile/cloudknot/instances",
@@ -46,8 +48,14 @@ GOLDEN = {
     "Timeout": "0",
     "Environment": "none",
     "Bucket": "the-bucket",
+    "BucketOwner": "",
+    "BucketArns": "arn:aws:s3:::the-bucket",
+    "RunArns": "arn:aws:s3:::the-bucket/cloudknot.jobs/pi-calc/*",
+    "ResultArns": "arn:aws:s3:::the-bucket/cloudknot.jobs/*/outputs/*",
+    "Prefixes": "cloudknot.jobs/pi-calc/*,cloudknot.jobs/*/outputs/*",
+    "Policies": "",
+    "PermissionsBoundary": "",
     "LogGroupName": "/cloudknot/pi-calc",
-    "JobRole": "arn:aws:iam::123456789012:role/cloudknot/job",
     "ExecutionRole": "arn:aws:iam::123456789012:role/cloudknot/execution",
     "JobQueueName": "pi-calc-cloudknot-job-queue",
     "Priority": "1",
@@ -124,7 +132,12 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 def parameters_of(choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the stack parameters of a knot with these options."""
     options = KnotOptions.make(name="pi-calc", **choices)
-    return knot_stack.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", "the-bucket")
+    return knot_stack.wanted_parameters(options, cast(Pars, PARS), "registry/cloudknot:1", BucketName("the-bucket"))
+
+
+def with_role(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters with the ARN of the job role, which only the created stack knows."""
+    return {**parameters, "JobRole.Arn": "1"}
 
 
 @pytest.mark.parametrize(("choices", "changed"), VARIANTS.values(), ids=VARIANTS)
@@ -139,7 +152,7 @@ def batch_model() -> ServiceModel:
 
 @pytest.mark.parametrize("choices", [choices for choices, _ in VARIANTS.values()], ids=VARIANTS)
 def test_botocore_accepts_job_definition(choices: dict[str, Any], batch_model: ServiceModel) -> None:
-    request = job_definition.job_definition(parameters_of(choices), "eu-west-1")
+    request = job_definition.job_definition(with_role(parameters_of(choices)), "eu-west-1")
     shape = batch_model.operation_model("RegisterJobDefinition").input_shape
     report = validate.ParamValidator().validate({**request, "tags": TAGS}, shape)
     assert not report.has_errors(), report.generate_report()
@@ -150,7 +163,7 @@ def test_template_and_api_create_same_job_definition(choices: dict[str, Any]) ->
     """cloudknot reuses CloudFormation's job definition, so it must equal the one for RegisterJobDefinition."""
     parameters = parameters_of(choices)
     resource = resolved(KNOT, parameters)["Resources"]["JobDefinition"]
-    from_api = job_definition.job_definition(parameters, "eu-west-1")
+    from_api = job_definition.job_definition(with_role(parameters), "eu-west-1")
     from_template = {**api_names(resource["Properties"]), "parameters": resource["Properties"]["Parameters"]}
     assert job_definition.facts(from_template) == job_definition.facts(from_api)
     assert from_template["platformCapabilities"] == from_api["platformCapabilities"]

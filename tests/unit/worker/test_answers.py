@@ -17,6 +17,7 @@ from cloudknot.aws.door import FIRST_PATIENCE, Door
 from cloudknot.aws.sdk.members import MEMBERS
 from cloudknot.errors import CloudError
 from cloudknot.worker.s3.answers import WrongAnswer, check_answers
+from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import PlainRequests
 from cloudknot.worker.s3.retries import NO_RETRIES, PRECONDITION_FAILED, Persistence, Trouble, code_of, trouble_of
 
@@ -300,6 +301,7 @@ def test_error_for_login_page_names_proxy_and_login_page(server, operation):
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
     server.answer = answer(PAGE, kind="text/html").replace(b"x-amzn-RequestId", b"Via")
     door = Door(keys, server.url, isolated=True, patience=0.1)
+    door.owners.learn("123456789012")
     with pytest.raises(CloudError) as caught:
         door.call(service, method, **arguments)
     assert re.fullmatch(
@@ -347,7 +349,7 @@ def test_call_is_repeated_until_its_answer_is_whole(call, server):
 
 @pytest.mark.parametrize("span", [{}, {"Range": "bytes=0-6"}], ids=["object", "range"])
 def test_plain_requests_reject_what_s3_did_not_send(session, client, server, span):
-    requests = PlainRequests(session, client("s3"), "test")
+    requests = PlainRequests(session, client("s3"), "test", BucketOwners(lambda: "123456789012"))
     good = answer("content", ETAG, status=206 if span else 200)
     server.answer = good
     assert requests.get("b", "k", span) == b"content"
@@ -363,7 +365,7 @@ def test_plain_requests_reject_what_s3_did_not_send(session, client, server, spa
 
 
 def test_plain_requests_count_nothing_as_stored_without_answer_by_s3(session, client, server):
-    requests = PlainRequests(session, client("s3"), "test")
+    requests = PlainRequests(session, client("s3"), "test", BucketOwners(lambda: "123456789012"))
     for data, is_stored in (
         (answer("", ETAG), True),
         (f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}".encode(), False),

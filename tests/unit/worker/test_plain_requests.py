@@ -7,7 +7,10 @@ import pytest
 from botocore.config import Config
 from botocore.session import Session
 
+from cloudknot.worker.s3.owners import BucketOwners
 from cloudknot.worker.s3.plain_requests import BODY_LIMIT, MAX_IDLE, PlainRequests, _Connections
+
+OWNERS = BucketOwners(lambda: "123456789012")
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def connections():
 def is_requested(session, connections, config):
     """Return whether plain requests open a connection for a client with this configuration."""
     client = session.create_client("s3", region_name="eu-west-1", config=config)
-    assert PlainRequests(session, client, "test", connections).get("bucket", "key", {}) is None
+    assert PlainRequests(session, client, "test", OWNERS, connections).get("bucket", "key", {}) is None
     return bool(connections)
 
 
@@ -79,11 +82,11 @@ def test_plain_requests_use_certificates_of_boto3(session, connections, monkeypa
     """The error for a bundle that cannot be loaded comes from boto3."""
     (tmp_path / "bundle.pem").write_text("nonsense")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
-    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test")
+    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS)
     assert requests.get("bucket", "key", {}) is None
     monkeypatch.delenv("AWS_CA_BUNDLE")
     other_session = Session()
-    working = PlainRequests(other_session, other_session.create_client("s3", region_name="eu-west-1"), "test")
+    working = PlainRequests(other_session, other_session.create_client("s3", region_name="eu-west-1"), "test", OWNERS)
     assert working._connect("https://s3.eu-west-1.amazonaws.com").host == "s3.eu-west-1.amazonaws.com"
     # A context without a bundle would have no authorities.
     assert working._tls.cert_store_stats()["x509_ca"] > 50
@@ -104,7 +107,9 @@ class UnreachableConnections(Connections):
 def unreachable(session):
     """Return requests to an address without a server, and the list of the connections that they try to make."""
     attempts = UnreachableConnections()
-    return PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", attempts), attempts
+    return PlainRequests(
+        session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS, attempts
+    ), attempts
 
 
 def test_plain_requests_stop_after_first_failed_connection(unreachable):
@@ -122,7 +127,9 @@ def test_failed_warm_up_does_not_disable_later_requests(unreachable):
 
 
 def test_plain_requests_leave_large_bodies_to_boto3(session, connections):
-    requests = PlainRequests(session, session.create_client("s3", region_name="eu-west-1"), "test", connections)
+    requests = PlainRequests(
+        session, session.create_client("s3", region_name="eu-west-1"), "test", OWNERS, connections
+    )
     assert not requests.put("bucket", "key", bytes(BODY_LIMIT + 1), {})
     assert not connections
     assert not requests.put("bucket", "key", bytes(BODY_LIMIT), {})

@@ -24,6 +24,7 @@ from cloudknot.local.iam.requests.objects import S3Request
 from cloudknot.local.iam.requests.received import received
 from cloudknot.local.iam.requests.rendered import service_environ
 from cloudknot.local.state import ACCOUNT
+from cloudknot.worker.s3.owners import HEADER
 
 LONGEST_PAGE = 1000
 """The most keys in an answer of ListObjectsV2 (Amazon S3 API reference, "ListObjectsV2")."""
@@ -31,11 +32,11 @@ LONGEST_PAGE = 1000
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 # moto must see requests with any other header, for example a condition, a checksum or metadata.
 _HEADERS = {
-    "GetObject": frozenset({"range", "x-amz-checksum-mode", "x-amz-content-sha256"}),
-    "PutObject": frozenset({"if-none-match", "x-amz-content-sha256"}),
-    "ListObjectsV2": frozenset({"x-amz-content-sha256"}),
+    "GetObject": frozenset({"range", "x-amz-checksum-mode", "x-amz-content-sha256", HEADER}),
+    "PutObject": frozenset({"if-none-match", "x-amz-content-sha256", HEADER}),
+    "ListObjectsV2": frozenset({"x-amz-content-sha256", HEADER}),
 }
-"""The operations that are answered here, and the headers that are understood."""
+"""The operations that are answered here, and the headers that are understood. `OwnerCheck` has checked the owner."""
 _LISTING = frozenset({"continuation-token", "encoding-type", "list-type", "max-keys", "prefix", "start-after"})
 """The arguments of ListObjectsV2 that are understood here."""
 
