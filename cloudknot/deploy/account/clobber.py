@@ -126,7 +126,7 @@ def clobber_knot(
     try:
         found = _find(cloud, name, extras, stack_id)
         if extras.repo:
-            _refuse_in_use(cloud, found.repositories, {name, *extras.ending})
+            refuse_in_use(cloud, found.repositories, {name, *extras.ending})
         _check_rights(cloud, name, found, extras)
         if found.state:
             Stack(cloud, found.state.name).delete(found.state.stack_id, partial(end.when_queue_is_gone, found))
@@ -284,7 +284,7 @@ def _delete_results(cloud: Cloud, name: str, runs: Runs) -> None:
             bucket_cloud.storage.delete_prefix(prefix)
 
 
-def _refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
+def refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
     """Raise if knots other than ``ending`` have images in the repositories."""
     repository_by_knot: dict[str, str] = {}
     for definition in job_definitions(cloud):

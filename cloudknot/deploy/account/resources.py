@@ -6,7 +6,7 @@ buckets) have the tag ``cloudknot``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
-from cloudknot.deploy.account.clobber import Extras, clobber_knot
+from cloudknot.deploy.account.clobber import Extras, clobber_knot, refuse_in_use
 from cloudknot.deploy.cloudformation.stack import StackState
 from cloudknot.deploy.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
@@ -148,7 +148,7 @@ def remove(
     """
     failures: list[str] = []
 
-    def step(resource: str, delete: Callable[[], object]) -> None:
+    def step(resource: str, delete: Callable[[], object]) -> bool:
         # After a failure the other resources are still deleted, because they may cost money.
         try:
             delete()
@@ -156,31 +156,57 @@ def remove(
             failures.append(f"{resource}: {error}")
         else:
             report(f"Deleted {resource}.")
+            return True
+        return False
 
     # A Pars can be deleted only after the knots that use it.
     # The ids, because the person has seen these resources, and not newer ones of the same names.
     stack_ids = {**{knot.name: knot.stack_id for knot in resources.knots}, **dict.fromkeys(resources.half_removed, "")}
-    for name, stack_id in stack_ids.items():
-        step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results), stack_id))
+    kept = {
+        name
+        for name, stack_id in stack_ids.items()
+        if not step(f"knot {name}", partial(clobber_knot, cloud, name, Extras(results=results), stack_id))
+    }
     for name, stack_id in resources.pars.items():
         step(f"shared resources {name}", partial(delete_pars, cloud, name, stack_id))
     for repository in resources.repositories:
-        step(f"image repository {repository.name}", cloud.repository(repository.name).clobber)
+        step(f"image repository {repository.name}", partial(_delete_repository, cloud, repository.name, kept))
     for images in resources.images:
-        delete_images = partial(cloud.repository(images.name).delete_images, images.digests)
+        delete_images = partial(_delete_images, cloud, images, kept)
         step(f"the images of knots in {images.name}", delete_images)
     # The user has paid for the results, so they are deleted on request only.
     for bucket in resources.buckets if results else ():
-        resource = f"bucket {bucket.name}" if bucket.own else f"the runs in {bucket.name}"
-        step(resource, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own))
+        resource = f"bucket {bucket.name}" if bucket.own and not kept else f"the runs in {bucket.name}"
+        step(resource, partial(remove_runs, cloud.in_bucket(bucket.name), bucket.own, kept))
     return failures
 
 
-def remove_runs(cloud: Cloud, own: bool) -> None:
-    """Delete all runs in the cloud's bucket, and the bucket itself if it is cloudknot's own."""
+def remove_runs(cloud: Cloud, own: bool, kept: Collection[str] = ()) -> None:
+    """Delete all runs in the cloud's bucket, and the bucket itself if it is cloudknot's own.
+
+    If knots are ``kept``, their runs and the bucket are kept, too.
+    """
+    if kept:
+        for knot in cloud.storage.folders(f"{RUNS}/"):
+            if knot not in kept:
+                cloud.storage.delete_prefix(f"{RUNS}/{knot}/")
+        return
     cloud.storage.delete_prefix(f"{RUNS}/")
     if own:
         cloud.storage.bucket_itself.delete()
+
+
+def _delete_repository(cloud: Cloud, name: str, kept: Collection[str]) -> None:
+    # A knot whose removal was refused still needs its image.
+    if kept:
+        refuse_in_use(cloud, {name}, set())
+    cloud.repository(name).clobber()
+
+
+def _delete_images(cloud: Cloud, images: StoredImages, kept: Collection[str]) -> None:
+    if kept:
+        refuse_in_use(cloud, {images.name}, set())
+    cloud.repository(images.name).delete_images(images.digests)
 
 
 def _repositories(cloud: Cloud) -> list[Stored]:
