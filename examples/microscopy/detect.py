@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import resource
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import boto3
@@ -32,8 +33,8 @@ JAVA = (
     *("-XX:ActiveProcessorCount=1", "-XX:+UseSerialGC", "-XX:MaxRAMPercentage=75"),
     "org.python.util.jython",
 )
-BLOCK = 1 << 20
-"""Bytes of the movie in memory while it is downloaded."""
+HEAD = 1 << 16
+"""Bytes at the start of a movie that hold the description of its frames."""
 SIGMA = 1.5
 """Standard deviation of the brightness of a spot, in pixels."""
 THRESHOLD = 15.0
@@ -63,17 +64,30 @@ def find_spots(key: str, field: Field, *, bucket: str, script: str) -> Found:
     """Return the spots in one field of view of a movie in S3. ``script`` is the Jython script ``detect.jy``."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In one request: for each of the many that `download_file` makes, the embedded cloud reads the whole object.
-        with (folder / "movie.tif").open("wb") as file:
-            shutil.copyfileobj(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"], file, BLOCK)
-        # Memory holds only the pages of the file that are in use, so the movie may be larger than the job's memory.
-        movie = tifffile.memmap(folder / "movie.tif", mode="r")
-        tifffile.imwrite(folder / "field.tif", field.crop(movie), photometric="minisblack")
+        download(bucket, key, field, folder / "field.tif")
         (folder / "detect.jy").write_text(script)
         spots = run_imagej(folder / "detect.jy", folder / "field.tif", folder / "spots.csv")
     spots[:, 1:3] += field.left, field.top
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Found(spots, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+
+
+def download(bucket: str, key: str, field: Field, path: Path) -> None:
+    """Store the field of a movie in S3 as a TIFF file. Only the rows of the field are read, frame by frame."""
+    s3 = boto3.client("s3")
+
+    def read(start: int, count: int) -> bytes:
+        return s3.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{start + count - 1}")["Body"].read()
+
+    # The pixels of the frames lie one after the other, behind a description of all of them.
+    first = tifffile.TiffFile(BytesIO(read(0, HEAD))).pages.first
+    frames, height, width = json.loads(first.description)["shape"]
+    row = width * first.dtype.itemsize
+    with tifffile.TiffWriter(path) as writer:
+        for frame in range(frames):
+            start = first.dataoffsets[0] + (frame * height + field.top) * row
+            rows = np.frombuffer(read(start, (field.bottom - field.top) * row), first.dtype).reshape(-1, width)
+            writer.write(rows[:, field.left : field.right], contiguous=True, photometric="minisblack")
 
 
 def run_imagej(script: Path, movie: Path, results: Path) -> NDArray[np.float64]:

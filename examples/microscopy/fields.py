@@ -31,10 +31,6 @@ class Field:
     bottom: int
     part: tuple[float, float, float, float]
 
-    def crop(self, movie: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        """Return the pixels of the field, in all frames of a movie."""
-        return movie[:, self.top : self.bottom, self.left : self.right]
-
     def own(self, spots: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the spots in the part that the field owns. The first columns are frame, x and y."""
         left, top, right, bottom = self.part

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.element_cost
     python -m tests.benchmarks.element_cost --chunksize 250 --rounds 5
+    python -m tests.benchmarks.element_cost --elements 8 --pause 1
 
 CPU times come from the kernel's accounts of each process. Jobs are the ended children of the fork server. On a busy
 machine CPU times vary less than the time on the clock.
@@ -10,6 +11,7 @@ machine CPU times vary less than the time on the clock.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import tempfile
@@ -48,6 +50,12 @@ def cpu_times(server: int) -> dict[str, float]:
     return dict(zip(KINDS, (used.user + used.system, accounts(server)[0], fork_server, jobs), strict=True))
 
 
+def square_after(pause: float, x: int) -> int:
+    """Wait, so that two elements at a time cost no CPU, and all other time is cloudknot's."""
+    time.sleep(pause)
+    return square(x)
+
+
 def measure(knot: ck.Knot, server: int, count: int, chunksize: int) -> dict[str, float]:
     """Run one map. Return the milliseconds for each element: CPU by kind of process, and on the clock."""
     before, start = cpu_times(server), time.perf_counter()
@@ -78,10 +86,12 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=500)
     parser.add_argument("--chunksize", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pause", type=float, default=0, help="seconds that an element sleeps")
     parser.add_argument("--directory", type=Path, help="keep the embedded cloud's environments here between runs")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch) as cloud:
-        knot = ck.Knot(name="element-cost", func=square, cloud=cloud)
+    function = functools.partial(square_after, arguments.pause) if arguments.pause else square
+    with tempfile.TemporaryDirectory() as scratch, ck.LocalCloud(arguments.directory or scratch, vcpus=2) as cloud:
+        knot = ck.Knot(name="element-cost", func=function, cloud=cloud)
         status = cloud.status()
         assert status is not None
         # The first map launches the fork server and warms the cloud up.
