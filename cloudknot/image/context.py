@@ -19,6 +19,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NotRequired, TypedDict
 
+from cloudknot.worker.wire.seal import FORMAT
+
 DOCKERFILE = "Dockerfile"
 REQUIREMENTS = "requirements.txt"
 PICKLE = "program/function.pkl"
@@ -30,6 +32,7 @@ GENERATED = ("program/", "cloudknot_worker/")
 
 _PROGRAM_STAGE = re.compile(r"^FROM\s+(?:--platform=\S+\s+)?\$\{?ENVIRONMENT\}?\s*$", re.MULTILINE)
 _CHANGES = re.compile(r"^\s*(ADD|ENV|RUN|SHELL)\s", re.MULTILINE | re.IGNORECASE)
+_TAG = re.compile(r"format(\d+)-[0-9a-f]{32}")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)?(\S+)", re.MULTILINE | re.IGNORECASE)
 
 # This text is part of every Dockerfile, so a change of it changes the digest of every environment.
@@ -106,6 +109,8 @@ class ProgramInfo(TypedDict):
     digest: str
     script: NotRequired[str]
     needs_engine: NotRequired[str]
+    format: NotRequired[int]
+    """The newest format of stored data that the worker reads. Format 1 had no such number."""
 
 
 def program_info(files: Mapping[str, bytes]) -> ProgramInfo:
@@ -120,12 +125,25 @@ def environment_digest(files: Mapping[str, bytes], platform: str, executables: C
 
 
 def content_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
-    """Return the image's tag: 32 hexadecimal digits of the digest of its whole build context."""
+    """Return the image's tag: the format of its worker, and the digest of its whole build context."""
     info = program_info(files)
     # The bytes of a pickle and the path of its source differ between sessions although the function is the same. The
     # program's own digest replaces both.
     substitute = f"{info['digest']} {info['cloudpickle']}".encode()
-    return _digest(platform, files, {PICKLE: substitute, PROGRAM_INFO: substitute}, executables)[:32]
+    digest = _digest(platform, files, {PICKLE: substitute, PROGRAM_INFO: substitute}, executables)[:32]
+    # Job definitions and manifests name the image. So each session learns the format without a request.
+    return f"format{info['format']}-{digest}" if "format" in info else digest
+
+
+def is_outdated(image_uri: str) -> bool:
+    """Return whether the worker in an image is of an earlier version, and cannot read what this version stores."""
+    match = _TAG.fullmatch(image_uri.rpartition(":")[2])
+    return match is None or int(match[1]) < FORMAT
+
+
+def is_outdated_context(files: Mapping[str, bytes]) -> bool:
+    """Return whether an earlier version wrote the worker of a build context. See `is_outdated`."""
+    return program_info(files).get("format", 1) < FORMAT
 
 
 def _digest(

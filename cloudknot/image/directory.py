@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.image.context import DOCKERFILE, GENERATED, PROGRAM_INFO, REQUIREMENTS
+from cloudknot.image.context import DOCKERFILE, GENERATED, PROGRAM_INFO, REQUIREMENTS, is_outdated_context
 
 # The digests of the files as cloudknot wrote them. A file with another digest was edited by a person.
 RECORD = ".cloudknot.json"
@@ -80,10 +80,17 @@ def read(directory: Path) -> dict[str, bytes]:
     Raises
     ------
     CloudknotInputError
-        The directory is not the build context of a program.
+        The directory is not the build context of a program, or an earlier version of cloudknot wrote it.
     """
     files = {name: path.read_bytes() for name, path in _list_files(directory)}
     _refuse_incomplete(directory, files)
+    if is_outdated_context(files):
+        refuse(
+            problem=f"An earlier version of cloudknot wrote the directory {directory}.",
+            cause="Its worker cannot read the inputs that this version stores.",
+            fix="Pass the function or the script as well: cloudknot then writes its own files there again, and keeps "
+            "your edits.",
+        )
     return files
 
 

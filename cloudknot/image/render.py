@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.images.image_store import Image
 from cloudknot.image import context
 from cloudknot.options import validators
+from cloudknot.worker.wire.seal import FORMAT
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -169,6 +170,7 @@ def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
         "digest": program.digest,
         "script": program.script,
         "needs_engine": needs_engine,
+        "format": FORMAT,
     }
     return {
         context.PICKLE: program.pickled,

@@ -27,7 +27,7 @@ class Image:
     environment_digest : str
         SHA-256 of everything that the environment is built from, in hexadecimal. It does not depend on the function.
     tag : str
-        Digest of the whole image, 32 hexadecimal digits.
+        Format of the image's worker and digest of the whole image, such as ``"format2-"`` and 32 hexadecimal digits.
     has_environment_stage : bool
         Whether the environment can be built apart from the program.
     executables : frozenset of str

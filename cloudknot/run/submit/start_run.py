@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws.tags import with_own
 from cloudknot.deploy.inventory import KNOT
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
+from cloudknot.image.context import is_outdated
 from cloudknot.program.input_pickling import pickle_into
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
@@ -108,11 +109,12 @@ def start_run(
     Raises
     ------
     CloudknotInputError
-        An element cannot be pickled, or the elements are too many for the chunk size. Nothing was submitted, and no
-        object of the run is left in S3.
+        An element cannot be pickled, the elements are too many for the chunk size, or the image is of an earlier
+        version of cloudknot. Nothing was submitted, and no object of the run is left in S3.
     ResourceDoesNotExistException
         The source run was deleted. Nothing was submitted.
     """
+    _check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     check_kwargs(program, options.kwargs, options.starmap)
     source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
@@ -136,6 +138,25 @@ def start_run(
             cloud, submission, _requests(submission, options, dependencies), partial(_discard, cloud, keys)
         )
     return Run.of(first_round(submission, record, choices))
+
+
+def _check_image(target: Target, elements: Iterable[object] | Source) -> None:
+    """Raise `CloudknotInputError` if the worker in the image cannot read the inputs of this version."""
+    # Such a worker may read small inputs without an error, and all its results would be refused.
+    if not is_outdated(target.image):
+        return
+    cause = "The worker in its image cannot read the inputs that this version stores. Nothing was submitted."
+    if isinstance(elements, Source) and elements.function:
+        refuse(
+            problem=f"The map was started in the knot {target.knot!r} by an earlier version of cloudknot.",
+            cause=cause,
+            fix="Create a knot for the function and pass that: reduce(Knot(name=..., func=...)).",
+        )
+    refuse(
+        problem=f"The knot {target.knot!r} was created with an earlier version of cloudknot.",
+        cause=cause,
+        fix=f"Create it again with its function: Knot(name={target.knot!r}, func=...). Stored results are kept.",
+    )
 
 
 def _store(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 from docker.errors import APIError
 
+import cloudknot as ck
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
@@ -52,6 +54,14 @@ def directory_below_a_file(world: World) -> object:
 @AREA.case
 def directory_without_program(world: World) -> object:
     return DockerImage(dir_name=world.path)
+
+
+@AREA.case
+def directory_of_earlier_version(world: World) -> object:
+    DockerImage(func=square, dir_name=world.path / "d")
+    info = world.path / "d" / "program" / "program.json"
+    info.write_text(json.dumps({key: value for key, value in json.loads(info.read_text()).items() if key != "format"}))
+    return ck.Knot(docker_image=DockerImage(dir_name=world.path / "d"), cloud=world.cloud)
 
 
 @AREA.case

@@ -17,7 +17,7 @@ from cloudknot.aws.outages import Outages
 from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
-from cloudknot.options.choices import Overrides
+from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import (
     Place,
@@ -35,6 +35,7 @@ from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
 from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
+from cloudknot.run.submit.start_run import start_run
 from cloudknot.run.submit.stored_documents import parse_manifest
 from cloudknot.run.submit.stored_runs import discard_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
@@ -188,6 +189,16 @@ class KnotsOfCases:
 
 
 knot_of = KnotsOfCases()
+
+
+@AREA.case
+def image_of_earlier_version(world: World) -> list[BaseException]:
+    knot = knot_of(world)
+    job = knot.map([1]).job
+    target = replace(knot._target, image="registry/cloudknot:" + 32 * "0")
+    sources: list[Any] = [[1], Source(job._run, [], gather=True, function=b"function")]
+    options = MapOptions.of_map()
+    return [error_of(lambda each=each: start_run(world.cloud, target, each, None, options)) for each in sources]
 
 
 @AREA.case

@@ -16,6 +16,7 @@ from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
 from cloudknot.image.render import image_of, worker_files
 from cloudknot.program.program import Program, make_program
+from cloudknot.worker.wire.seal import FORMAT
 from tests.helpers import functions
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
@@ -45,6 +46,7 @@ def test_context_contains_program_modules_and_requirements(program: Program) -> 
         "digest": program.digest,
         "script": "",
         "needs_engine": "",
+        "format": FORMAT,
     }
 
 
@@ -66,6 +68,20 @@ def test_rendering_is_deterministic(program: Program) -> None:
 def test_tag_is_same_for_pickle_of_another_session(program: Program) -> None:
     other_session = replace(program, pickled=b"other bytes", filename="/tmp/ipykernel_99/1.py", firstlineno=77)
     assert render_image(other_session).tag == render_image(program).tag
+
+
+def test_tag_names_format_of_worker(program: Program) -> None:
+    image = render_image(program)
+    info = json.loads(image.files[context.PROGRAM_INFO])
+
+    def is_outdated(**changes: int) -> tuple[bool, bool]:
+        data = json.dumps({**{key: info[key] for key in info if key != "format"}, **changes}).encode()
+        files = {**image.files, context.PROGRAM_INFO: data}
+        uri = f"registry:5000/cloudknot:{context.content_tag(files, 'linux/amd64')}"
+        return context.is_outdated(uri), context.is_outdated_context(files)
+
+    assert is_outdated(format=FORMAT) == is_outdated(format=FORMAT + 10) == (False, False)
+    assert is_outdated() == is_outdated(format=FORMAT - 1) == (True, True)
 
 
 @pytest.mark.parametrize(
