@@ -34,9 +34,8 @@ class ServerOptions:
 def default_directory() -> Path:
     """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     chosen = os.environ.get(DIRECTORY_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return cache_folder() / "local"
+    # Absolute: the server process has another working directory.
+    return (Path(chosen).expanduser() if chosen else cache_folder() / "local").absolute()
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

@@ -84,7 +84,7 @@ def claim(directory: Path) -> None:
         directory.mkdir(mode=mode)
     except FileExistsError as error:
         names = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-        if cache_folder() not in directory.parents and directory.is_dir():
+        if directory.is_dir() and not _in_cache(directory):
             mode = stat.S_IMODE(directory.stat().st_mode) & ~0o022
         # A mistyped path may name a directory of the user's own.
         if names and not names & _CLOUD_FILES:
@@ -100,6 +100,20 @@ def claim(directory: Path) -> None:
     for path in directory.iterdir():
         _check_own(path, directory)
     (directory / MARKER).touch()
+
+
+def own_folder(folder: Path) -> Path:
+    """Create a folder for programs that jobs run, or take over an existing one. Nobody else can write in it.
+
+    Raises
+    ------
+    CloudknotInputError
+        The folder belongs to another user.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_owner(folder)
+    _set_mode(folder, stat.S_IMODE(folder.stat().st_mode) & ~0o022 | 0o700)
+    return folder
 
 
 @contextlib.contextmanager
@@ -146,10 +160,15 @@ def _make_parents(directory: Path) -> None:
         # Two sessions may create them at the same time.
         parent.mkdir(mode=0o700, exist_ok=True)
         parent.chmod(0o700)
-    cache = cache_folder()
-    if cache in directory.parents:
-        _check_own(cache, directory)
-        _set_mode(cache, 0o700)
+    if _in_cache(directory):
+        check_owner(cache_folder())
+        _set_mode(cache_folder(), 0o700)
+
+
+def _in_cache(directory: Path) -> bool:
+    """Return whether the directory is cloudknot's folder for caches, or is in it, by whatever links."""
+    place = directory.resolve()
+    return cache_folder().resolve() in (place, *place.parents)
 
 
 def _set_mode(path: Path, mode: int) -> None:

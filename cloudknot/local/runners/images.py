@@ -27,7 +27,7 @@ from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.runners.full_disk import NO_SPACE
-from cloudknot.local.state import claim, locked, usable
+from cloudknot.local.state import check_owner, claim, locked, own_folder, usable
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
 INSTALL_TIMEOUT = 30 * 60.0
@@ -71,7 +71,8 @@ def materialise(directory: Path, image: Image) -> Path:
     CloudknotConfigurationError
         The directory cannot be written.
     CloudknotInputError
-        The directory is in use for something other than an embedded cloud.
+        The directory is in use for something other than an embedded cloud. Or a folder of programs belongs to another
+        user.
     ImageError
         The requirements cannot be installed, or the image needs a Docker engine.
     """
@@ -107,7 +108,7 @@ def register(repository: Repository, tag: str) -> None:
 
 
 def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
+    own_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         for name, content in files.items():
@@ -129,13 +130,13 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
 
 def _environment(directory: Path, image: Image) -> Path:
     """Return the virtual environment for an image's requirements. Build it if it is missing, incomplete or broken."""
-    environments = _environments(directory)
-    environments.mkdir(parents=True, exist_ok=True)
+    environments, cache = own_folder(_environments(directory)), own_folder(directory / "virtualenv")
     environment = environments / image.environment_digest
+    check_owner(environment)
     with locked(environments / f"{image.environment_digest}.lock") as lock:
         if not _is_complete(environment):
             shutil.rmtree(environment, ignore_errors=True)
-            _build(environment, image.requirements, directory / "virtualenv", lock)
+            _build(environment, image.requirements, cache, lock)
     return environment
 
 

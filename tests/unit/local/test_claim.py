@@ -9,7 +9,16 @@ import pytest
 import cloudknot as ck
 from cloudknot.local import LocalCloud
 from cloudknot.local.options import default_directory
-from cloudknot.local.state import CloudState, cache_folder, check_owner, claim, read_state, state_file, write_state
+from cloudknot.local.state import (
+    CloudState,
+    cache_folder,
+    check_owner,
+    claim,
+    own_folder,
+    read_state,
+    state_file,
+    write_state,
+)
 from tests.helpers.foreign import NOBODY, foreign_directory
 
 STATE = CloudState("http://127.0.0.1:1", 1, "AKIA", "secret")
@@ -50,6 +59,30 @@ class TestModes:
         claim(default_directory())
         assert mode(tmp_path) == 0o755
 
+    def test_folder_of_programs_is_private(self, tmp_path):
+        # The directory may have been open to readers before, and a folder in it to writers.
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
+        assert [mode(own_folder(tmp_path / name)) for name in ("new", "open")] == [0o700, 0o755]
+
+
+@pytest.mark.parametrize("name", ["link/cloudknot/local", "real/cloudknot/local", "real/cloudknot", "link/cloudknot"])
+def test_cache_folder_is_closed_by_whatever_path(tmp_path, monkeypatch, name):
+    (tmp_path / "real" / "cloudknot").mkdir(parents=True)
+    (tmp_path / "real" / "cloudknot").chmod(0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link"))
+    claim(tmp_path / name)
+    assert mode(tmp_path / "real" / "cloudknot") == 0o700
+
+
+@pytest.mark.parametrize("variable", ["CLOUDKNOT_LOCAL_DIR", "XDG_CACHE_HOME"])
+def test_relative_directory_is_one_place_for_every_process(tmp_path, monkeypatch, variable):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CLOUDKNOT_LOCAL_DIR", raising=False)
+    monkeypatch.setenv(variable, "relative")
+    assert default_directory().is_relative_to(tmp_path / "relative")
+
 
 @pytest.mark.parametrize(("before", "after"), [(0o755, 0o755), (0o777, 0o755), (0o770, 0o750), (0o700, 0o700)])
 def test_nobody_else_can_write_to_existing_directory(tmp_path, before, after):
@@ -66,6 +99,14 @@ class TestOwners:
             with pytest.raises(ck.CloudknotInputError, match="belongs to another user"):
                 call(foreign)
         assert (foreign.stat().st_mode, foreign.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+    def test_programs_of_another_user_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(foreign_directory(tmp_path)))
+        with (
+            LocalCloud(tmp_path / "cloud") as cloud,
+            pytest.raises(ck.CloudknotInputError, match="belongs to another user"),
+        ):
+            ck.Knot(name="foreign", func=abs, cloud=cloud)
 
     def test_link_to_directory_of_another_user_is_refused(self, tmp_path):
         link = tmp_path / "link"
