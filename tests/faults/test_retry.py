@@ -395,7 +395,7 @@ def die(params=None, model=None, **more):
     if model.name == "PutObject" and params["url_path"].endswith("submission.1.json"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-cloud.client("s3").meta.events.register("before-call", die)
+cloud.door.client("s3").meta.events.register("before-call", die)
 future.result()
 """
 
@@ -489,7 +489,7 @@ def test_retry_succeeds_after_interrupted_retry(cloud, knot_of, tmp_path):
             refused.append(model.name)
             raise KeyboardInterrupt
 
-    own.client("s3").meta.events.register("before-call.s3.PutObject", refuse)
+    own.door.client("s3").meta.events.register("before-call.s3.PutObject", refuse)
     with pytest.raises(KeyboardInterrupt):
         job.retry_failed()
     assert job.retry_failed().result(LONG) == [(0, None)]

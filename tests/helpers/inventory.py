@@ -1,5 +1,9 @@
 """The resources of an account, by name or id, in every service that cloudknot uses."""
 
+import contextlib
+
+from cloudknot.errors import ResourceDoesNotExistException
+
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 
 
@@ -15,11 +19,11 @@ def _names(service, operation, rows, name, **arguments):
 
 def _policies_of_roles(cloud):
     for role in _names("iam", "list_roles", "Roles", "RoleName")(cloud):
-        attached = cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]
-        yield from (f"{role}: {policy['PolicyName']}" for policy in attached)
-        yield from (
-            f"{role}: {name}" for name in cloud.call("iam", "list_role_policies", RoleName=role)["PolicyNames"]
-        )
+        # A stack that is being deleted may have deleted the role since.
+        with contextlib.suppress(ResourceDoesNotExistException):
+            attached = cloud.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]
+            inline = cloud.call("iam", "list_role_policies", RoleName=role)["PolicyNames"]
+            yield from (f"{role}: {name}" for name in [*(policy["PolicyName"] for policy in attached), *inline])
 
 
 def _routes(cloud):

@@ -68,8 +68,8 @@ def check_image_rights(repositories: Iterable[Repository], whole: bool) -> None:
 
 def check_deletion_of_objects(cloud: Cloud, prefix: str) -> None:
     """Raise `PermissionDeniedError` if the caller may not delete the objects under a prefix."""
-    # S3 reports success for a key without an object.
-    cloud.storage.delete(f"{prefix.rstrip('/')}/{NO_OBJECT}")
+    # S3 reports success for a key without an object. The bucket may not exist.
+    _attempt(cloud.storage.delete, f"{prefix.rstrip('/')}/{NO_OBJECT}")
 
 
 def _attempt(call: Callable[P, object], *arguments: P.args, **keywords: P.kwargs) -> None:

@@ -17,7 +17,7 @@ class Recorder:
     def __init__(self, cloud):
         self.calls = []
         self._lock = threading.Lock()
-        clients = [cloud.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
+        clients = [cloud.door.client(name) for name in ("batch", "cloudformation", "ecr", "iam", "ec2", "s3", "sts")]
         for client in clients:
             client.meta.events.register("before-call", self._note)
 
@@ -99,7 +99,7 @@ def test_failed_submission_leaves_no_job_in_history(cloud, second_cloud, failing
         if model.name == operation and str(params.get("url_path", "")).endswith(key):
             raise RuntimeError("the line went dead")
 
-    second_cloud.client("s3").meta.events.register("before-call", refuse)
+    second_cloud.door.client("s3").meta.events.register("before-call", refuse)
     batch = second_cloud.client("batch")
     batch.meta.events.register("before-call", refuse)
     batch.meta.events.register("after-call.batch.SubmitJob", lambda parsed, **_: submitted.append(parsed["jobId"]))

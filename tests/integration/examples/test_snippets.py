@@ -30,7 +30,7 @@ PRINTED = {
     "settings/permissions.py": [
         r"\[0, 1, 4, 9, 16\]\n",
         "`cloudknot permissions create`",
-        "delete_stack with AccessDenied",
+        "describe_job_queues with AccessDenied",
     ],
     "guide/failures.py": [
         r"raised: division by zero\n",

@@ -138,7 +138,7 @@ class TestFullDisk:
             cloud.storage.ensure_bucket({})
             fill(small_disk, 0)
             sent = []
-            cloud.client("s3").meta.events.register("before-send", lambda **_: sent.append(1))
+            cloud.door.client("s3").meta.events.register("before-send", lambda **_: sent.append(1))
             with pytest.raises(ck.CloudError, match=r"^A disk of the embedded cloud is full.*Free space there"):
                 cloud.storage.put("large", bytes(4_000_000))
             assert len(sent) == 1

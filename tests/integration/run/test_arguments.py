@@ -25,7 +25,7 @@ class Transfers:
         self.calls = Counter()
         self.sent = 0
         self._lock = threading.Lock()
-        cloud.client("s3").meta.events.register("before-send.s3", self._note)
+        cloud.door.client("s3").meta.events.register("before-send.s3", self._note)
 
     def _note(self, request, event_name, **_):
         with self._lock:

@@ -68,7 +68,7 @@ def killed_at(cloud):
             if next(remaining, None) is None:
                 raise Killed
 
-        session.client("s3").meta.events.register("before-call.s3.DeleteObjects", end)
+        session.door.client("s3").meta.events.register("before-call.s3.DeleteObjects", end)
         return session
 
     return make

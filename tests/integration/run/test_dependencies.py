@@ -44,13 +44,13 @@ class Calls:
 
     def __init__(self, cloud):
         self.seen, self.read = [], []
-        endpoint = cloud.client("s3")._endpoint
+        endpoint = cloud.door.client("s3")._endpoint
         endpoint.http_session = Connections(endpoint.http_session, self.read)
         plain = cloud.door._plain_requests()
         plain._send = partial(self._note_plain, plain._send)
         self._lock = threading.Lock()
         for service in ("s3", "batch"):
-            cloud.client(service).meta.events.register("provide-client-params", self._note)
+            cloud.door.client(service).meta.events.register("provide-client-params", self._note)
 
     def _note(self, params, model, **_):
         with self._lock:

@@ -388,7 +388,7 @@ def test_cancel_keeps_stored_results_that_collector_has_not_seen(process_knot_of
             is_waiting.set()
             cancelled.wait(LONG)
 
-    events = cloud.client("s3").meta.events
+    events = cloud.door.client("s3").meta.events
     events.register("before-call.s3.ListObjectsV2", hold)
     try:
         future = process_knot_of(nap).map([0, 600])

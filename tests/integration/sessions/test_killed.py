@@ -55,7 +55,7 @@ def die_sending(event, arguments):
 if moment == "before GetObject":
     sys.addaudithook(die_sending)
 for service in ("s3", "batch"):
-    events = cloud.client(service).meta.events
+    events = cloud.door.client(service).meta.events
     events.register("before-call", remember)
     events.register("before-call" if when == "before" else "after-call", die)
 

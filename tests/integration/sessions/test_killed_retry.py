@@ -28,7 +28,7 @@ def die(model, **more):
         os.kill(os.getpid(), signal.SIGKILL)
 
 for service in ("s3", "batch"):
-    events = cloud.client(service).meta.events
+    events = cloud.door.client(service).meta.events
     events.register("before-call", remember)
     events.register(f"{when}-call", die)
 job.retry_failed()
