@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import socket
-from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 import cloudknot as ck
 from cloudknot.local import Faults
 from cloudknot.local.faults.answers import PAGE
-from cloudknot.local.iam.signing import AccessKey, sign
-from cloudknot.local.state import read_state
+from tests.helpers.raw_requests import key_of
 from tests.helpers.waiting import LONG
 
 BUCKET = "spoiled-answers"
@@ -43,17 +41,15 @@ def bucket(cloud):
 @pytest.fixture
 def send(cloud, bucket, switches):
     """Return a function that sends a request, and returns the bytes that arrive and whether RST ended them."""
-    state = read_state(cloud.directory)
-    key, address = AccessKey(state.access_key, state.secret_key), urlsplit(state.endpoint)
+    key = key_of(cloud)
+    host, _, port = key.host.partition(":")
 
     def send(name, faults=None):
         service, method, path, body, more = REQUESTS[name]
-        headers = {**sign(method, state.endpoint + path, key, service=service, body=body), **more}
-        headers |= {"Host": address.netloc, "Content-Length": len(body), "Connection": "close"}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        request = key.request(method, path, *more.items(), body=body, service=service)
         switched = switches.on(faults) if faults else contextlib.nullcontext()
-        with switched, socket.create_connection((address.hostname, address.port), LONG) as connection:
-            connection.sendall("\r\n".join(lines).encode() + body)
+        with switched, socket.create_connection((host, int(port)), LONG) as connection:
+            connection.sendall(request)
             received = b""
             try:
                 while data := connection.recv(65536):
