@@ -23,8 +23,9 @@ import figure
 import numpy as np
 import tifffile
 from compare import compare
-from detect import JARS, find_spots
+from detect import find_spots
 from fields import Field, join, split
+from imagej import JARS
 from movies import Truth, make_movie, make_truth
 from track import link_spots
 

@@ -6,6 +6,8 @@ python -m tests.benchmarks.rivals --only cloudknot,stdlib --workload trivial
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
 import sys
 import time
@@ -34,6 +36,8 @@ from tests.benchmarks.rivals.reporting.tables import insert, render
 from tests.benchmarks.rivals.results import Results
 
 RAW = "rivals.json"
+JARS = ("/usr/share/java/jython.jar", "/usr/share/java/ij.jar")
+"""The programs of the microscopy example. Its own module needs numpy, which this process does not."""
 
 
 def main() -> None:
@@ -48,7 +52,7 @@ def main() -> None:
     # An exception ends the processes of the running turn. The signal alone would leave them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     contestants = [name for name in arguments.only if _installed(name)]
-    results = measure(arguments.workload, contestants, sizes)
+    results = measure(possible(arguments.workload), contestants, sizes)
     print(render(results))
     if arguments.output:
         publish(results, arguments.output, arguments.page)
@@ -125,6 +129,14 @@ def _installed(contestant: str) -> bool:
         print(f"{contestant} is left out. {error}", file=sys.stderr)
         return False
     return True
+
+
+def possible(groups: list[str]) -> list[str]:
+    """Return the kinds of work that this machine has the programs for."""
+    if "microscopy" not in groups or (all(map(os.path.exists, JARS)) and shutil.which("java")):
+        return groups
+    print("microscopy is left out. On Debian, install: apt-get install jython libij-java", file=sys.stderr)
+    return [group for group in groups if group != "microscopy"]
 
 
 def _arguments() -> argparse.Namespace:

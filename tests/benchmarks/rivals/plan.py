@@ -58,6 +58,7 @@ class Sizes:
     pi: int
     heat: int
     mri: int
+    microscopy: int
     small: bool
     rounds: int
     science_rounds: int
@@ -73,12 +74,32 @@ FRESH_SHARES = {"cloudknot": 1, "lithops": 1, "stdlib": 10, "forkserver": 10, "s
 
 Fixed costs weigh more with fewer elements. Those of the others are milliseconds. Dask's workers never end.
 """
-_COUNTS = {"few": 1000, "many": 100_000, "single": 100, "fresh": 300, "evidence": 6, "pi": 4, "heat": 8, "mri": 8}
+_COUNTS = {
+    "few": 1000,
+    "many": 100_000,
+    "single": 100,
+    "fresh": 300,
+    "evidence": 6,
+    "pi": 4,
+    "heat": 8,
+    "mri": 8,
+    "microscopy": 4,
+}
 FULL = Sizes(**_COUNTS, small=False, rounds=3, science_rounds=4)
-_QUICK_COUNTS = {"few": 20, "many": 1000, "single": 20, "fresh": 4, "evidence": 4, "pi": 2, "heat": 2, "mri": 2}
+_QUICK_COUNTS = {
+    "few": 20,
+    "many": 1000,
+    "single": 20,
+    "fresh": 4,
+    "evidence": 4,
+    "pi": 2,
+    "heat": 2,
+    "mri": 2,
+    "microscopy": 2,
+}
 QUICK = Sizes(**_QUICK_COUNTS, small=True, rounds=1, science_rounds=1)
 
-SCIENCE = ("pi", "heat", "mri")
+SCIENCE = ("pi", "heat", "mri", "microscopy")
 """Work of seconds. A contestant does it in one turn, one after the other."""
 GROUPS = ("trivial", "fresh", *SCIENCE, "memory")
 

@@ -15,6 +15,7 @@ from tests.conftest import CACHE
 
 pytest.importorskip("matplotlib", reason="the benchmark draws with matplotlib, of the extra `examples`")
 
+from tests.benchmarks.rivals.__main__ import possible
 from tests.benchmarks.rivals.measuring.supervisor import End, Outcome, Start
 from tests.benchmarks.rivals.plan import CONTESTANTS, FRESH_SHARES, ONLY_FRESH, QUICK
 from tests.benchmarks.rivals.reporting.tables import NAMES
@@ -46,7 +47,9 @@ def test_contestant_has_right_results_and_rows(contestant, output, results):
     if contestant == "spark" and shutil.which("java") is None:
         pytest.skip("Spark needs Java")
     measured = [m for m in results.measurements if m.contestant == contestant]
-    work = {"trivial", "process", "pi", "heat", "mri"} if contestant not in ONLY_FRESH else {"trivial", "process"}
+    work = {"trivial", "process"}
+    if contestant not in ONLY_FRESH:
+        work |= {"pi", "heat", "mri"} | ({"microscopy"} if possible(["microscopy"]) else set())
     assert {m.workload for m in measured} == work
     squares = {repr([x * x for x in range(count)]) for count in (QUICK.few, QUICK.many, QUICK.fresh)}
     right = {hashlib.sha256(text.encode()).hexdigest() for text in squares}

@@ -27,7 +27,7 @@ class Contestant:
 
     def _knot(self, function: Function) -> ck.Knot:
         workload = function.__module__.rpartition(".")[2]
-        requirements = os.environ[REQUIREMENTS].split() if workload in ("heat", "mri") else []
+        requirements = os.environ[REQUIREMENTS].split() if workload in ("heat", "mri", "microscopy") else []
         return ck.Knot(name=workload.replace("_", "-"), func=function, cloud=self._cloud, requirements=requirements)
 
     def map(self, function: Function, elements: Sequence[Any], way: str) -> list[Any]:

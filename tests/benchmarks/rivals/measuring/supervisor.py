@@ -127,7 +127,7 @@ def _environment(turn: Turn, python: Path, scratch: str) -> dict[str, str]:
     """Return variables without settings of the user. Programs of the environment are found first."""
     kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "PIP_")
     variables = {name: value for name, value in os.environ.items() if name.startswith(kept)}
-    examples = [ROOT / "examples" / name for name in ("heat_equation", "diffusion_mri")]
+    examples = [ROOT / "examples" / name for name in ("heat_equation", "diffusion_mri", "microscopy")]
     return {
         **variables,
         **ONE_THREAD,

@@ -23,7 +23,7 @@ NAMES = {
     "spark": "Spark",
     "ray": "Ray",
 }
-TITLES = {"pi": "Monte Carlo pi", "heat": "heat equation", "mri": "diffusion MRI"}
+TITLES = {"pi": "Monte Carlo pi", "heat": "heat equation", "mri": "diffusion MRI", "microscopy": "microscopy"}
 COMMAND = "python -m tests.benchmarks.rivals"
 RAW_FIGURES = "[rivals.json](rivals.json) has the figures of every round."
 GONE = {

@@ -23,4 +23,4 @@ class Workload:
 def load(name: str) -> Workload:
     """Import the workload of this name: its module may import numpy or dipy."""
     module = importlib.import_module(f"{__name__}.{name}")
-    return Workload(module.function, module.elements, module.digest, module.SMALL)
+    return Workload(module.function, module.elements, module.digest, module.small())

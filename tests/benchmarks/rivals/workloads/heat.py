@@ -9,7 +9,6 @@ import numpy as np
 from solver import solve
 
 SIZE = 116
-SMALL = (5, 10.0)
 
 
 def function(size_and_temperature):
@@ -20,6 +19,10 @@ def function(size_and_temperature):
 
 def elements(count: int) -> Sequence[tuple[int, float]]:
     return [(SIZE, 100.0 + number) for number in range(count)]
+
+
+def small() -> tuple[int, float]:
+    return 5, 10.0
 
 
 def digest(results: Sequence[np.ndarray]) -> str:

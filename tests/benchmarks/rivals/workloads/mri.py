@@ -15,7 +15,6 @@ from subjects import make_scan
 
 EDGE = 21
 """Voxels along an edge of the subject's block."""
-SMALL = (0, 4)
 
 
 def function(subject_and_edge):
@@ -26,6 +25,10 @@ def function(subject_and_edge):
 
 def elements(count: int) -> Sequence[tuple[int, int]]:
     return [(subject, EDGE) for subject in range(count)]
+
+
+def small() -> tuple[int, int]:
+    return 0, 4
 
 
 def digest(results: Sequence[np.ndarray]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 POINTS = 7_000_000
 """About a second for an element."""
-SMALL = (0, 1000)
 
 
 def function(seed_and_points):
@@ -20,6 +19,10 @@ def function(seed_and_points):
 
 def elements(count: int) -> Sequence[tuple[int, int]]:
     return [(seed, POINTS) for seed in range(count)]
+
+
+def small() -> tuple[int, int]:
+    return 0, 1000
 
 
 def digest(results: Sequence[int]) -> str:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SMALL = 0
-
 
 def function(x):
     """Return the process's id, its start in clock ticks after boot, its parent, Python's version and threads."""
@@ -20,6 +18,10 @@ def function(x):
 
 def elements(count: int) -> Sequence[int]:
     return range(count)
+
+
+def small() -> int:
+    return 0
 
 
 def digest(results: Sequence[tuple[int, int, int, str, str]]) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-SMALL = 0
-
 
 def function(x):
     return x * x
@@ -14,6 +12,10 @@ def function(x):
 
 def elements(count: int) -> Sequence[int]:
     return range(count)
+
+
+def small() -> int:
+    return 0
 
 
 def digest(results: Sequence[int]) -> str:
