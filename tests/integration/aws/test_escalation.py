@@ -47,6 +47,17 @@ def attempt(request):
     return "allowed", ""
 
 
+def session_of_role(owner, role):
+    """Return the cloud for a session that has assumed a role."""
+    keys = owner.call("sts", "assume_role", RoleArn=role, RoleSessionName="me")["Credentials"]
+    return ck.LocalCloud(
+        owner.directory,
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+
+
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory):
     """Yield the owner of a cloud with a boundary, a Pars without it, and roles that users might reach for."""
@@ -236,13 +247,7 @@ def test_job_with_every_permission_can_do_no_more_than_the_boundary(user, owner,
     trusting = {**JOBS, **trust(AWS=f"arn:aws:iam::{ACCOUNT}:root")}
     made = user.call("iam", "create_role", RoleName="own", **{**trusting, **PATH, **BOUNDED})["Role"]["Arn"]
     user.call("iam", "put_role_policy", RoleName="own", PolicyName="all", PolicyDocument=EVERYTHING)
-    keys = owner.call("sts", "assume_role", RoleArn=made, RoleSessionName="me")["Credentials"]
-    session = ck.LocalCloud(
-        owner.directory,
-        aws_access_key_id=keys["AccessKeyId"],
-        aws_secret_access_key=keys["SecretAccessKey"],
-        aws_session_token=keys["SessionToken"],
-    )
+    session = session_of_role(owner, made)
     with pytest.raises(ck.PermissionDeniedError, match="no permissions boundary allows"):
         session.call("iam", "create_user", UserName="intruder")
     user.call("iam", "delete_role_policy", RoleName=role, PolicyName="all")
@@ -348,12 +353,6 @@ def test_boundary_without_policy_allows_nothing(owner):
     role = iam.create_role(RoleName="of-gone", **trust(AWS=f"arn:aws:iam::{ACCOUNT}:root"), PermissionsBoundary=arn)
     iam.attach_role_policy(RoleName="of-gone", PolicyArn=ADMINISTRATOR)
     iam.delete_policy(PolicyArn=arn)
-    keys = owner.call("sts", "assume_role", RoleArn=role["Role"]["Arn"], RoleSessionName="me")["Credentials"]
-    session = ck.LocalCloud(
-        owner.directory,
-        aws_access_key_id=keys["AccessKeyId"],
-        aws_secret_access_key=keys["SecretAccessKey"],
-        aws_session_token=keys["SessionToken"],
-    )
+    session = session_of_role(owner, role["Role"]["Arn"])
     with pytest.raises(ck.PermissionDeniedError, match="no permissions boundary allows"):
         session.call("s3", "list_buckets")

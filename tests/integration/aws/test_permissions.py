@@ -130,7 +130,7 @@ class TestWholePolicies:
         assert len(pars.subnets) == 2
         pars.clobber()
 
-    def test_stacks_make_only_calls_that_the_handlers_make(self, users):
+    def test_stacks_make_only_calls_that_the_handlers_make(self, users, owner):
         """The embedded CloudFormation needs no permission that the real one does not need."""
         listed = {
             action for kind in HANDLER_PERMISSIONS.values() for actions in kind.values() for action in actions.split()
@@ -143,8 +143,12 @@ class TestWholePolicies:
         pars = ck.Pars("exact", use_default_vpc=False, cloud=cloud, **names)
         pars = ck.Pars("exact", policies="AmazonS3ReadOnlyAccess", permissions_boundary="ReadOnlyAccess", cloud=cloud)
         ck.Knot(name="exact", func=work, pars=pars, cloud=cloud, volume_size=50)
-        ck.Knot(name="exact", func=work, pars=pars, cloud=cloud, volume_size=60, max_vcpus=4, priority=3).clobber()
+        knot = ck.Knot(name="exact", func=work, pars=pars, cloud=cloud, volume_size=60, max_vcpus=4, priority=3)
+        stacks = {"exact-cloudknot", "exact-cloudknot-pars"}
+        assert stacks <= {stack.name for stack in all_stacks(owner)}
+        knot.clobber()
         pars.clobber()
+        assert not stacks & {stack.name for stack in all_stacks(owner)}
 
     def test_user_without_network_policy_uses_default_vpc_and_cannot_delete_route(self, users, owner):
         cloud = users.with_policy(documents("create"))
