@@ -31,6 +31,7 @@ from cloudknot.options.choices import KnotOptions
 from tests.helpers.counting import Counting
 
 REGION = "eu-central-1"
+CREATION_LOCK = threading.Lock()
 SERVICES = ("batch", "cloudformation", "ec2", "ecs", "logs", "s3")
 POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}]}'
 
@@ -40,6 +41,21 @@ class CountingCloud(Counting, Cloud):
 
     def __init__(self, endpoint_url: str, bucket: str | None = None) -> None:
         super().__init__(REGION, endpoint_url=endpoint_url, bucket=bucket)
+
+
+class RacingSession(CountingCloud):
+    """A session that creates a stack only when all other sessions are about to do so."""
+
+    def __init__(self, barrier: threading.Barrier, endpoint_url: str, bucket: str | None = None) -> None:
+        super().__init__(endpoint_url, bucket)
+        self.barrier = barrier
+
+    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        if operation != "create_stack":
+            return super().call(service, operation, **arguments)
+        self.barrier.wait(timeout=60)
+        with CREATION_LOCK:  # moto checks the name and makes the stack in two steps, AWS in one.
+            return super().call(service, operation, **arguments)
 
 
 def empty_account() -> None:
@@ -390,27 +406,11 @@ def test_clobber_knot_leaves_no_stack_and_no_revision(pars: Pars, cloud: Countin
 
 
 def test_concurrent_sessions_share_one_pars(cloud: CountingCloud) -> None:
+    barrier = threading.Barrier(4)
+    sessions = [RacingSession(barrier, str(cloud.endpoint_url)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        all_pars = list(pool.map(lambda _: Pars(cloud=CountingCloud(str(cloud.endpoint_url))), range(4)))
+        all_pars = list(pool.map(lambda session: Pars(cloud=session), sessions))
     assert len({item.stack_id for item in all_pars}) == 1
-
-
-CREATION_LOCK = threading.Lock()
-
-
-class RacingSession(CountingCloud):
-    """A session that creates a stack only when all other sessions are about to do so."""
-
-    def __init__(self, barrier: threading.Barrier, endpoint_url: str, bucket: str) -> None:
-        super().__init__(endpoint_url, bucket)
-        self.barrier = barrier
-
-    def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        if operation != "create_stack":
-            return super().call(service, operation, **arguments)
-        self.barrier.wait(timeout=60)
-        with CREATION_LOCK:  # moto checks the name and makes the stack in two steps, AWS in one.
-            return super().call(service, operation, **arguments)
 
 
 def test_racing_sessions_keep_all_policies_of_pars(cloud: CountingCloud) -> None:
