@@ -109,13 +109,20 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
     return KnotPlan(
         cloud=own,
         options=options,
-        image=image_in(docker_image, platform, nocache=options.no_image_cache, tags=options.image_tags),
+        image=_image(own, options, docker_image, platform),
         repository=options.repo_name or config.ecr_repo(),
         template=template,
         state=state,
         pars=_pars(own, options, pars),
         read_at=read_at,
     )
+
+
+def _image(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, platform: str) -> Image:
+    """Return the image for the jobs of a cloud, with its packages locked."""
+    store = cloud.image_store
+    target = store.target if store else None
+    return image_in(docker_image, platform, nocache=options.no_image_cache, tags=options.image_tags, target=target)
 
 
 def refuse_half_removed(cloud: Cloud, name: str, state: StackState | None) -> None:

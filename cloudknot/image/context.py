@@ -3,7 +3,9 @@
 ::
 
     Dockerfile              two stages: the environment, and the program on top of it
-    requirements.txt
+    requirements.txt        what a person asks for
+    pylock.toml             what the environment gets: every package with its exact version and hash (PEP 751)
+    wheels/                 the local packages
     program/                function.pkl, function.py, program.json, modules/: the user's program
     cloudknot_worker/       the worker
 
@@ -17,12 +19,17 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from cloudknot.worker.wire.seal import FORMAT
 
+if TYPE_CHECKING:
+    from cloudknot.program.packages.lock import Lock
+
 DOCKERFILE = "Dockerfile"
 REQUIREMENTS = "requirements.txt"
+LOCK = "pylock.toml"
+WHEELS = "wheels/"
 PICKLE = "program/function.pkl"
 SOURCE = "program/function.py"
 PROGRAM_INFO = "program/program.json"
@@ -108,6 +115,7 @@ class ProgramInfo(TypedDict):
     firstlineno: int
     digest: str
     script: NotRequired[str]
+    username: NotRequired[str]
     needs_engine: NotRequired[str]
     format: NotRequired[int]
     """The newest format of stored data that the worker reads. Format 1 had no such number."""
@@ -119,18 +127,29 @@ def program_info(files: Mapping[str, bytes]) -> ProgramInfo:
     return info
 
 
-def environment_digest(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
+def environment_digest(
+    files: Mapping[str, bytes], platform: str, lock: Lock, executables: Collection[str] = ()
+) -> str:
     """Return the SHA-256 digest, in hexadecimal, of everything that the environment is built from."""
-    return _digest(platform, environment_of(files) or files, {}, executables)
+    return _digest(platform, environment_of(files) or files, _packages(lock), executables)
 
 
-def content_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
+def _packages(lock: Lock) -> dict[str, bytes]:
+    """Return the substitutes of lock and requirements in a digest.
+
+    Only the packages themselves count: not the address that they come from, nor the words that asked for them.
+    """
+    return {LOCK: lock.digest.encode(), REQUIREMENTS: b""}
+
+
+def content_tag(files: Mapping[str, bytes], platform: str, lock: Lock, executables: Collection[str] = ()) -> str:
     """Return the image's tag: the format of its worker, and the digest of its whole build context."""
     info = program_info(files)
     # The bytes of a pickle and the path of its source differ between sessions although the function is the same. The
     # program's own digest replaces both.
     substitute = f"{info['digest']} {info['cloudpickle']}".encode()
-    digest = _digest(platform, files, {PICKLE: substitute, PROGRAM_INFO: substitute}, executables)[:32]
+    substitutes = {PICKLE: substitute, PROGRAM_INFO: substitute, **_packages(lock)}
+    digest = _digest(platform, files, substitutes, executables)[:32]
     # Job definitions and manifests name the image. So each session learns the format without a request.
     return f"format{info['format']}-{digest}" if "format" in info else digest
 

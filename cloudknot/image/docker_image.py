@@ -16,6 +16,7 @@ from cloudknot.errors import ImageError, refuse
 from cloudknot.image import context, directory
 from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
+from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import without_pin
 
@@ -120,7 +121,7 @@ class DockerImage:
             _ = self._rendered
 
     def __repr__(self) -> str:
-        return f"DockerImage(name={self.name!r}, tag={image_in(self).tag!r})"
+        return f"DockerImage(name={self.name!r})"
 
     @property
     def name(self) -> str:
@@ -308,14 +309,22 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
 
 # Functions in place of methods, so that completion in a notebook shows only the documented names of a DockerImage.
 def image_in(
-    docker_image: DockerImage, platform: str = "linux/amd64", *, nocache: bool = False, tags: Iterable[str] = ()
+    docker_image: DockerImage,
+    platform: str = "linux/amd64",
+    *,
+    nocache: bool = False,
+    tags: Iterable[str] = (),
+    target: InstallTarget | None = None,
 ) -> Image:
-    """Return the image as it would be built now, with the edits in its directory."""
+    """Return the image as it would be built now, with the edits in its directory.
+
+    ``target`` is what its packages are chosen for. Default: the platform, with the program's Python.
+    """
     folder = docker_image._directory
     if folder is None:
-        return image_of(docker_image._rendered, platform, nocache=nocache, tags=tags)
+        return image_of(docker_image._rendered, platform, nocache=nocache, tags=tags, target=target)
     files, executables = directory.read(folder), directory.executables(folder)
-    image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags)
+    image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags, target=target)
     # A virtual environment of the embedded cloud can follow edited requirements, but not an edited Dockerfile.
     return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from string import Template
 from typing import TYPE_CHECKING
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.images.image_store import Image
 from cloudknot.image import context
 from cloudknot.options import validators
+from cloudknot.program.packages.resolve import resolve as resolve_with_uv
+from cloudknot.program.packages.target import InstallTarget
 from cloudknot.worker.wire.seal import FORMAT
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from cloudknot.program.packages.lock import LocalWheel, Lock
     from cloudknot.program.program import Program
 
 WORKER_NEEDS = ("boto3", "cloudpickle")
@@ -47,8 +50,13 @@ def image_of(
     executables: Iterable[str] = (),
     nocache: bool = False,
     tags: Iterable[str] = (),
+    target: InstallTarget | None = None,
+    wheels: Sequence[LocalWheel] = (),
+    resolve: Callable[..., Lock] = resolve_with_uv,
 ) -> Image:
     """Return the description of the image that a build context gives.
+
+    Its requirements are resolved here, so the description names every package with its version and hash.
 
     Parameters
     ----------
@@ -61,22 +69,38 @@ def image_of(
         Whether to build and push the image even if it exists.
     tags : iterable of str
         Tags for the image besides its own.
+    target : InstallTarget, optional
+        What the packages are chosen for. Default: the platform, with the program's Python.
+    wheels : sequence of LocalWheel, default ()
+        The local packages.
+    resolve : callable
+        Returns the lock of some requirement lines for a target.
 
     Raises
     ------
     CloudknotInputError
         Batch has no machines of that platform.
+    ImageError
+        The requirements have no solution, or the index does not answer.
     """
-    ordered, executables = dict(sorted(files.items())), frozenset(executables)
     info = context.program_info(files)
+    platform, executables = PLATFORM("platform", platform), frozenset(executables)
     lines = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
+    requirements = tuple(line for line in lines if line and not line.startswith("#"))
+    lock = resolve(requirements, target or InstallTarget(platform, info["python"]), wheels, refresh=nocache)
+    packages = {f"{context.WHEELS}{wheel.filename}": wheel.content for wheel in wheels}
+    ordered = dict(sorted({**files, **packages, context.LOCK: lock.text().encode()}.items()))
     return Image(
-        platform=PLATFORM("platform", platform),
+        platform=platform,
         python=info["python"],
-        requirements=tuple(line for line in lines if line and not line.startswith("#")),
+        requirements=requirements,
+        lock=lock,
+        wheels=tuple(wheels),
+        base_image=context.base_of(ordered),
+        username=info.get("username", ""),
         files=ordered,
-        environment_digest=context.environment_digest(ordered, platform, executables),
-        tag=context.content_tag(ordered, platform, executables),
+        environment_digest=context.environment_digest(ordered, platform, lock, executables),
+        tag=context.content_tag(ordered, platform, lock, executables),
         has_environment_stage=context.environment_of(ordered) is not None,
         executables=executables,
         needs_engine=info.get("needs_engine", ""),
@@ -138,7 +162,7 @@ def render(
     return {
         context.DOCKERFILE: _dockerfile(parts),
         context.REQUIREMENTS: "".join(f"{line}\n" for line in requirements).encode(),
-        **_program_files(program, needs_engine),
+        **_program_files(program, needs_engine, username or ""),
         **worker_files(),
     }
 
@@ -159,7 +183,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
             yield f"{prefix}{entry.name}", entry.read_bytes()
 
 
-def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
+def _program_files(program: Program, needs_engine: str, username: str) -> dict[str, bytes]:
     info: context.ProgramInfo = {
         "function": program.name,
         "python": program.python,
@@ -170,6 +194,7 @@ def _program_files(program: Program, needs_engine: str) -> dict[str, bytes]:
         "digest": program.digest,
         "script": program.script,
         "needs_engine": needs_engine,
+        "username": username,
         "format": FORMAT,
     }
     return {

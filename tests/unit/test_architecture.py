@@ -25,6 +25,7 @@ WALLS = {
 ORDER = [
     "errors",
     "options",
+    "program.packages",
     "worker",
     "aws",
     "display",
@@ -40,7 +41,10 @@ ORDER = [
     "__main__",
 ]
 """The folders from the bottom up. A module imports only from its own folder and from folders earlier in this list."""
-APART = {"local": {"errors", "options", "worker", "aws", "local"}, "__init__": set(ORDER) | {"local"}}
+APART = {
+    "local": {"errors", "options", "program.packages", "worker", "aws", "local"},
+    "__init__": set(ORDER) | {"local"},
+}
 """Folders outside the order, with the folders that each may import: the embedded cloud, and the public names."""
 ENTRANCES = {"cloudknot.cli.local": "the commands of the embedded cloud", "cloudknot.__init__": "public names"}
 """Modules that import ``local``, with the reason. `cloudknot.aws.cloud.choose_cloud` imports it by name."""

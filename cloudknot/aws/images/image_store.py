@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cloudknot.aws.images.ecr import Repository
+    from cloudknot.program.packages.lock import LocalWheel, Lock
+    from cloudknot.program.packages.target import InstallTarget
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Image:
         All lines that pip installs: the program's requirements, the worker's own, and git repositories.
     files : mapping of str to bytes
         The whole build context by path; see `cloudknot.image.context`.
+    lock : Lock
+        Exactly the packages of an index that the environment gets, with their hashes.
+    wheels : tuple of LocalWheel
+        The local packages that the environment gets besides.
+    base_image : str
+        The image that the environment is added to.
+    username : str
+        The user that jobs run as; empty for the base image's own.
     environment_digest : str
         SHA-256 of everything that the environment is built from, in hexadecimal. It does not depend on the function.
     tag : str
@@ -43,6 +53,10 @@ class Image:
     platform: str
     python: str
     requirements: tuple[str, ...]
+    lock: Lock
+    wheels: tuple[LocalWheel, ...]
+    base_image: str
+    username: str
     files: Mapping[str, bytes]
     environment_digest: str
     tag: str
@@ -60,6 +74,10 @@ class Image:
 
 class ImageStore(Protocol):
     """A store from which jobs get their images, in place of a registry."""
+
+    @property
+    def target(self) -> InstallTarget:
+        """The machine and Python of all jobs, whatever platform a knot's instance types have."""
 
     def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Make the image available to jobs as ``uri``, and list it in the repository."""

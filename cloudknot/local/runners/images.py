@@ -28,6 +28,7 @@ from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
 from cloudknot.local.runners.full_disk import NO_SPACE
 from cloudknot.local.state import check_owner, claim, locked, own_folder, usable
+from cloudknot.program.packages.target import InstallTarget
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
 INSTALL_TIMEOUT = 30 * 60.0
@@ -48,6 +49,11 @@ class DirectoryStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    @property
+    def target(self) -> InstallTarget:
+        """This machine: its processes are the jobs, whatever instance types a knot has."""
+        return InstallTarget.this_machine()
 
     def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Write an image as a directory, and register its tags with ECR."""
