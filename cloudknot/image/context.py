@@ -10,7 +10,7 @@
     cloudknot_worker/       the worker
 
 The environment consists of the Dockerfile above its last ``FROM ${ENVIRONMENT}`` and the files outside the folders of
-program and worker. ``docker build .`` builds both stages. `cloudknot.image.builder` builds each stage by itself.
+program and worker. ``docker build .`` builds both stages. `cloudknot.image.engine.builder` builds each by itself.
 """
 
 from __future__ import annotations

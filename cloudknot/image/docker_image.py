@@ -21,7 +21,7 @@ from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import without_pin
 
 if TYPE_CHECKING:
-    from cloudknot.image.builder import DockerBuilder
+    from cloudknot.image.engine.builder import DockerBuilder
     from cloudknot.image.repository import DockerRepo
 
 EDITED = "an edited Dockerfile"
@@ -247,7 +247,7 @@ class DockerImage:
 
     @cached_property
     def _builder(self) -> DockerBuilder:
-        from cloudknot.image.builder import DockerBuilder
+        from cloudknot.image.engine.builder import DockerBuilder
 
         return self._given_builder or DockerBuilder()
 

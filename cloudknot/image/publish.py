@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloudknot.image.builder import DockerBuilder
+from cloudknot.image.engine.builder import DockerBuilder
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

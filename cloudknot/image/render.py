@@ -54,9 +54,7 @@ def image_of(
     wheels: Sequence[LocalWheel] = (),
     resolve: Callable[..., Lock] = resolve_with_uv,
 ) -> Image:
-    """Return the description of the image that a build context gives.
-
-    Its requirements are resolved here, so the description names every package with its version and hash.
+    """Return the description of the image that a build context gives. Its requirements are resolved here.
 
     Parameters
     ----------
@@ -72,9 +70,8 @@ def image_of(
     target : InstallTarget, optional
         What the packages are chosen for. Default: the platform, with the program's Python.
     wheels : sequence of LocalWheel, default ()
-        The local packages.
     resolve : callable
-        Returns the lock of some requirement lines for a target.
+        `cloudknot.program.packages.resolve.resolve`, or a function like it.
 
     Raises
     ------
@@ -85,8 +82,7 @@ def image_of(
     """
     info = context.program_info(files)
     platform, executables = PLATFORM("platform", platform), frozenset(executables)
-    lines = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
-    requirements = tuple(line for line in lines if line and not line.startswith("#"))
+    requirements = _requirement_lines(files)
     lock = resolve(requirements, target or InstallTarget(platform, info["python"]), wheels, refresh=nocache)
     packages = {f"{context.WHEELS}{wheel.filename}": wheel.content for wheel in wheels}
     ordered = dict(sorted({**files, **packages, context.LOCK: lock.text().encode()}.items()))
@@ -107,6 +103,11 @@ def image_of(
         nocache=nocache,
         extra_tags=tuple(tags),
     )
+
+
+def _requirement_lines(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    lines = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def render(

@@ -12,8 +12,8 @@ from docker.errors import ImageNotFound
 
 import cloudknot as ck
 from cloudknot.aws.images.ecr import RegistryLogin
-from cloudknot.image.builder import DockerBuilder
 from cloudknot.image.docker_image import DockerImage, image_in
+from cloudknot.image.engine.builder import DockerBuilder
 
 INSTALL = "RUN apt-get update && apt-get install --yes --no-install-recommends"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
-from cloudknot.image.builder import DockerBuilder
 from cloudknot.image.docker_image import DockerImage, image_in
+from cloudknot.image.engine.builder import DockerBuilder
 
 # A whole arm64 program by hand, since no arm64 image is at hand: mov x0, #0; mov x8, #93 (exit); svc #0.
 # ELF header and program header follow.

@@ -19,7 +19,7 @@ WALLS = {
     "moto": ("cloudknot.local",),
     "waitress": ("cloudknot.local",),
     "virtualenv": ("cloudknot.local",),
-    "docker": ("cloudknot.image.builder", "cloudknot.local.runners.docker"),
+    "docker": ("cloudknot.image.engine", "cloudknot.local.runners.docker"),
 }
 """Libraries, with the modules and folders that may import each."""
 ORDER = [

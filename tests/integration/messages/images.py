@@ -11,8 +11,8 @@ import cloudknot as ck
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
-from cloudknot.image.builder import DockerBuilder
 from cloudknot.image.docker_image import DockerImage, docker_image_of
+from cloudknot.image.engine.builder import DockerBuilder
 from cloudknot.image.git_pins import pinned
 from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import KnotOptions

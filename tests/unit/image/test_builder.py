@@ -17,8 +17,8 @@ from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
 from cloudknot.image import context
-from cloudknot.image.build_log import EngineLog
-from cloudknot.image.builder import DockerBuilder, as_tar
+from cloudknot.image.engine.build_log import EngineLog
+from cloudknot.image.engine.builder import DockerBuilder, as_tar
 from cloudknot.image.render import image_of, render
 from cloudknot.program.program import Program, make_program
 from tests.helpers.functions import square
@@ -123,7 +123,7 @@ def test_publish_builds_and_pushes_first_image_in_two_layers(image: Image) -> No
     env, tag = image.environment_tag, image.tag
     assert engine.requests == [("build", env), ("push", env), ("build", tag), ("push", tag)]
     lower, upper = engine.contexts
-    assert set(lower) == {"Dockerfile", "requirements.txt"}
+    assert set(lower) == {"Dockerfile", "pylock.toml", "requirements.txt"}
     assert upper["program/function.pkl"] == image.files["program/function.pkl"]
     assert [options.get("labels", {}).get("org.opencontainers.image.title") for options in engine.options] == [
         None,

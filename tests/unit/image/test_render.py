@@ -46,6 +46,7 @@ def test_context_contains_program_modules_and_requirements(program: Program) -> 
         "digest": program.digest,
         "script": "",
         "needs_engine": "",
+        "username": "",
         "format": FORMAT,
     }
 
@@ -77,7 +78,7 @@ def test_tag_names_format_of_worker(program: Program) -> None:
     def is_outdated(**changes: int) -> tuple[bool, bool]:
         data = json.dumps({**{key: info[key] for key in info if key != "format"}, **changes}).encode()
         files = {**image.files, context.PROGRAM_INFO: data}
-        uri = f"registry:5000/cloudknot:{context.content_tag(files, 'linux/amd64')}"
+        uri = f"registry:5000/cloudknot:{context.content_tag(files, 'linux/amd64', image.lock)}"
         return context.is_outdated(uri), context.is_outdated_context(files)
 
     assert is_outdated(format=FORMAT) == is_outdated(format=FORMAT + 10) == (False, False)
@@ -109,7 +110,7 @@ def test_edited_function_keeps_environment(program: Program) -> None:
     before, after = (context.environment_of(rendered.files) for rendered in (image, edited))
     assert before == after
     assert before is not None
-    assert set(before) == {"Dockerfile", "requirements.txt"}
+    assert set(before) == {"Dockerfile", "pylock.toml", "requirements.txt"}
 
 
 @pytest.mark.parametrize(

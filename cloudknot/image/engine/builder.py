@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
-from cloudknot.image import build_errors, context
-from cloudknot.image.build_log import EngineLog
+from cloudknot.image import context
+from cloudknot.image.engine import build_errors
+from cloudknot.image.engine.build_log import EngineLog
 
 if TYPE_CHECKING:
     from docker import APIClient
