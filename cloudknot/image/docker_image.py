@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from cloudknot.errors import ImageError, refuse
 from cloudknot.image import context, directory
 from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
+from cloudknot.program.packages.resolve import resolve as resolve_with_uv
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import without_pin
@@ -23,6 +24,7 @@ from cloudknot.program.requirements import without_pin
 if TYPE_CHECKING:
     from cloudknot.image.engine.builder import DockerBuilder
     from cloudknot.image.repository import DockerRepo
+    from cloudknot.program.packages.lock import Lock
 
 EDITED = "an edited Dockerfile"
 
@@ -315,16 +317,17 @@ def image_in(
     nocache: bool = False,
     tags: Iterable[str] = (),
     target: InstallTarget | None = None,
+    resolve: Callable[..., Lock] = resolve_with_uv,
 ) -> Image:
     """Return the image as it would be built now, with the edits in its directory.
 
     ``target`` is what its packages are chosen for. Default: the platform, with the program's Python.
     """
+    describe = partial(image_of, platform=platform, nocache=nocache, tags=tags, target=target, resolve=resolve)
     folder = docker_image._directory
     if folder is None:
-        return image_of(docker_image._rendered, platform, nocache=nocache, tags=tags, target=target)
-    files, executables = directory.read(folder), directory.executables(folder)
-    image = image_of(files, platform, executables=executables, nocache=nocache, tags=tags, target=target)
+        return describe(docker_image._rendered)
+    image = describe(directory.read(folder), executables=directory.executables(folder))
     # A virtual environment of the embedded cloud can follow edited requirements, but not an edited Dockerfile.
     return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
 

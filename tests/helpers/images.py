@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloudknot.aws.images.image_store import Image
+from cloudknot.image import docker_image
+from cloudknot.image.docker_image import DockerImage
 from cloudknot.image.render import image_of, render
 from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program
 
 
+def described(files: Mapping[str, bytes], **choices: Any) -> Image:
+    """Return `image_of` of a build context with a lock that needs no index."""
+    return image_of(files, resolve=lock_of_lines, **choices)
+
+
 def render_image(program: Program, *, platform: str = "linux/amd64", **choices: Any) -> Image:
     """Return the image of a program, with choices that `render` takes. Its lock needs no index."""
-    return image_of(render(program, **choices), platform, resolve=lock_of_lines)
+    return described(render(program, **choices), platform=platform)
+
+
+def image_in(image: DockerImage, **choices: Any) -> Image:
+    """Return `cloudknot.image.docker_image.image_in` with a lock that needs no index."""
+    return docker_image.image_in(image, resolve=lock_of_lines, **choices)
 
 
 def lock_of_lines(

@@ -14,11 +14,11 @@ from cloudknot.image import context
 from cloudknot.image.docker_image import DockerImage, docker_image_of
 from cloudknot.image.engine.builder import DockerBuilder
 from cloudknot.image.git_pins import pinned
-from cloudknot.image.render import image_of, render
+from cloudknot.image.render import render
 from cloudknot.options.choices import KnotOptions
 from cloudknot.program.program import make_program
 from tests.helpers.functions import cube, square
-from tests.helpers.images import render_image
+from tests.helpers.images import described, render_image
 from tests.integration.messages.catalogue import Area, World
 from tests.unit.image.test_builder import Engine, Registry, publish
 
@@ -27,7 +27,7 @@ PROGRAM = make_program(square, requirements=["six==1.16.0"])
 
 
 def _built_whole() -> Image:
-    return image_of({**render(PROGRAM), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
+    return described({**render(PROGRAM), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
 
 
 @AREA.case

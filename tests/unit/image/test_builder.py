@@ -19,10 +19,10 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.engine.build_log import EngineLog
 from cloudknot.image.engine.builder import DockerBuilder, as_tar
-from cloudknot.image.render import image_of, render
+from cloudknot.image.render import render
 from cloudknot.program.program import Program, make_program
 from tests.helpers.functions import square
-from tests.helpers.images import render_image
+from tests.helpers.images import described, render_image
 
 NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudknot"
 SECRET = "the-password"
@@ -235,7 +235,7 @@ def test_environment_with_another_python_is_not_pushed(program: Program, log: st
 
 def with_own_dockerfile(program: Program) -> Image:
     """Return an image with a Dockerfile of a person's own, without stages."""
-    return image_of({**render(program), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
+    return described({**render(program), "Dockerfile": b"FROM mine\nCOPY . /opt/cloudknot\n"})
 
 
 def test_own_dockerfile_is_built_whole_and_its_python_checked(program: Program) -> None:
@@ -264,7 +264,7 @@ def test_image_of_another_architecture_is_not_pushed(program: Program) -> None:
 
 def test_builder_checks_python_of_program_stage_with_commands(program: Program) -> None:
     files = render(program)
-    image = image_of({**files, "Dockerfile": files["Dockerfile"] + b"RUN ln -sf python3.8 /usr/bin/python\n"})
+    image = described({**files, "Dockerfile": files["Dockerfile"] + b"RUN ln -sf python3.8 /usr/bin/python\n"})
     engine = Engine(exit_code=1, output=b"cloudknot: this image has Python 3.8\n")
     with pytest.raises(ImageError, match=r"it has Python 3\.8\. The program was pickled by"):
         publish(image, engine, Registry())

@@ -14,12 +14,12 @@ import pytest
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
-from cloudknot.image.render import image_of, worker_files
+from cloudknot.image.render import worker_files
 from cloudknot.program.program import Program, make_program
 from cloudknot.worker.wire.seal import FORMAT
 from tests.helpers import functions
 from tests.helpers.functions import square
-from tests.helpers.images import render_image
+from tests.helpers.images import described, render_image
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
 
@@ -191,10 +191,10 @@ def test_environment_of_returns_none_for_dockerfile_with_other_stages(program: P
 
 def test_added_files_belong_to_environment(program: Program) -> None:
     files = render_image(program).files
-    added = image_of({**files, "tools/run.sh": b"#!/bin/sh"})
-    assert added.environment_digest != image_of(files).environment_digest
+    added = described({**files, "tools/run.sh": b"#!/bin/sh"})
+    assert added.environment_digest != described(files).environment_digest
     assert "tools/run.sh" in (context.environment_of(added.files) or {})
-    executable = image_of(added.files, executables=["tools/run.sh"])
+    executable = described(added.files, executables=["tools/run.sh"])
     assert executable.environment_digest != added.environment_digest
     assert executable.tag != added.tag
 
