@@ -1,0 +1,1 @@
+"""Assemble an image in a registry, without a Docker engine: base image, environment, user and program."""
