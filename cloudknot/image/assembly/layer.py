@@ -52,9 +52,9 @@ ROOT = Owner()
 class LayerWriter:
     """Write a layer to a file, one entry after the other.
 
-    Each part is a gzip member of its own, as in eStargz layers. Readers see one archive (RFC 1952, section 2.2). So the
-    compressed bytes of a wheel's files are copied as they are: nothing is compressed again, and the layer is the same
-    whatever zlib this machine has.
+    Each part is a gzip member of its own, as in eStargz layers. Readers see one archive (RFC 1952, section 2.2). So
+    the compressed bytes of a wheel's files are copied as they are: nothing is compressed again, and the layer is the
+    same whatever zlib this machine has.
 
     Parameters
     ----------
@@ -91,6 +91,15 @@ class LayerWriter:
         self._header(path, tarfile.REGTYPE, mode=mode, size=len(data), owner=owner)
         self._pending += data + _padding(len(data))
 
+    def stream(self, path: str, chunks: Iterable[bytes], *, size: int, mode: int = 0o644) -> None:
+        """Add a file of any size from the parts of its content, which ``size`` gives the length of."""
+        self._add_parents(path)
+        self._header(path, tarfile.REGTYPE, mode=mode, size=size)
+        for chunk in chunks:
+            self._pending += chunk
+            self._flush()
+        self._pending = _padding(size)
+
     def deflated(self, path: str, chunks: Iterable[bytes], *, size: int, crc: int, mode: int = 0o644) -> None:
         """Add a file from its deflated bytes. ``size`` and ``crc`` are those of its content.
 
@@ -114,8 +123,12 @@ class LayerWriter:
                 chunk = inflater.unconsumed_tail
         data = inflater.flush()
         self._tar_hash.update(data)
-        if not inflater.eof or inflater.unused_data or (found_size + len(data), zlib.crc32(data, found_crc)) != (size, crc):
-            raise ImageError(f"The file {path} is damaged. Try again.")
+        if (
+            not inflater.eof
+            or inflater.unused_data
+            or (found_size + len(data), zlib.crc32(data, found_crc)) != (size, crc)
+        ):
+            raise ImageError(f"The file {path} in a package is damaged. Require another version of the package.")
         self._write(struct.pack("<LL", crc, size & 0xFFFFFFFF))
         self._pending = _padding(size)
 
@@ -123,9 +136,7 @@ class LayerWriter:
         """Write the end of the archive, and return the layer."""
         self._pending += bytes(2 * tarfile.BLOCKSIZE)
         self._flush()
-        return Layer(
-            f"sha256:{self._compressed_hash.hexdigest()}", self._size, f"sha256:{self._tar_hash.hexdigest()}"
-        )
+        return Layer(f"sha256:{self._compressed_hash.hexdigest()}", self._size, f"sha256:{self._tar_hash.hexdigest()}")
 
     def _add_parents(self, path: str) -> None:
         # Folders above belong to the base image, which may have a link in their place.

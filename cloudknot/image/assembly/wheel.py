@@ -111,7 +111,8 @@ class _WheelReader:
         if info.compress_type == zipfile.ZIP_DEFLATED and not info.flag_bits & 1:
             layer.deflated(target, self._raw(info), size=info.file_size, crc=info.CRC, mode=mode)
         else:
-            layer.file(target, self._archive.read(info), mode=mode)
+            with self._archive.open(info) as content:
+                layer.stream(target, iter(lambda: content.read(CHUNK), b""), size=info.file_size, mode=mode)
         return None
 
     def _raw(self, info: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ ATTEMPTS = 4
 CHUNK = 1 << 20
 
 
-def download(package: LockedPackage, folder: Path) -> Path:
+def download(package: LockedPackage, folder: Path, *, wait: Callable[[float], None] = time.sleep) -> Path:
     """Download one file into a folder, and return its path.
 
     Raises
@@ -33,20 +34,24 @@ def download(package: LockedPackage, folder: Path) -> Path:
             found = _fetch(package, path)
             break
         except (OSError, http.client.HTTPException) as error:
-            # A refusal stays a refusal.
+            # Only a busy server answers differently a moment later.
             refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
             if refused or attempt == ATTEMPTS:
                 raise ImageError(
-                    f"The file {package.filename} cannot be downloaded from {urlsplit(package.url).hostname}: {error}. "
+                    f"The file {package.filename} cannot be downloaded from {_host(package)}: {error}. "
                     "Check your network and the index's login, and try again."
                 ) from error
-            time.sleep(0.5 * 2**attempt)
+            wait(0.5 * 2**attempt)
     if found != package.sha256:
         raise ImageError(
-            f"The file {package.filename} from {urlsplit(package.url).hostname} has another hash than the lock. "
+            f"The file {package.filename} from {_host(package)} has another hash than the lock. "
             "Somebody has replaced the file in the index. Resolve again: Knot(..., no_image_cache=True)."
         )
     return path
+
+
+def _host(package: LockedPackage) -> str:
+    return urlsplit(package.url).hostname or "this machine"
 
 
 def _fetch(package: LockedPackage, path: Path) -> str:

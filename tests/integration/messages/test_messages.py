@@ -11,7 +11,17 @@ import pytest
 
 import cloudknot as ck
 from cloudknot import errors
-from tests.integration.messages import choices, cloud_errors, command_line, deployments, images, jobs, local, programs
+from tests.integration.messages import (
+    assembly,
+    choices,
+    cloud_errors,
+    command_line,
+    deployments,
+    images,
+    jobs,
+    local,
+    programs,
+)
 from tests.integration.messages.catalogue import LOGGED, Message, Site, Watch, World, sites, sites_in
 
 AWKWARD = re.compile(
@@ -34,7 +44,7 @@ IMPERATIVE = rf"(({VERBS})\s|({NOUNS_TOO})\s+({AFTER_VERB}))"
 FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|Perhaps)\b.*?[, ](?i:{IMPERATIVE})")
 """A sentence that begins with an imperative, or has one after a condition."""
 AREAS = [
-    *(choices.AREA, programs.AREA, images.AREA, cloud_errors.AREA),
+    *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA),
 ]
 
