@@ -1,16 +1,18 @@
-"""The files of a build context, and its two parts. No I/O: the Dockerfile is text here.
+"""The files of a build context, and its three parts. No I/O: the Dockerfile is text here.
 
 ::
 
-    Dockerfile              two stages: the environment, and the program on top of it
+    Dockerfile              three stages: the system, the environment on top of it, and the program on top of that
     requirements.txt        what a person asks for
     pylock.toml             what the environment gets: every package with its exact version and hash (PEP 751)
+    requirements.lock       the same in pip's words
     wheels/                 the local packages
     program/                function.pkl, function.py, program.json, modules/: the user's program
     cloudknot_worker/       the worker
 
-The environment consists of the Dockerfile above its last ``FROM ${ENVIRONMENT}`` and the files outside the folders of
-program and worker. ``docker build .`` builds both stages. `cloudknot.image.engine.builder` builds each by itself.
+The system is the Dockerfile above its last ``FROM ${SYSTEM}``: base image, Debian packages and a person's own lines.
+Only the system has something to run. The environment is the Dockerfile above its last ``FROM ${ENVIRONMENT}``, with
+the files outside the folders of program and worker. ``docker build .`` builds all stages.
 """
 
 from __future__ import annotations
@@ -18,17 +20,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from cloudknot.worker.wire.seal import FORMAT
 
 if TYPE_CHECKING:
-    from cloudknot.program.packages.lock import Lock
+    from cloudknot.program.packages.lock import LocalWheel, Lock
 
 DOCKERFILE = "Dockerfile"
 REQUIREMENTS = "requirements.txt"
 LOCK = "pylock.toml"
+PIP_LOCK = "requirements.lock"
 WHEELS = "wheels/"
 PICKLE = "program/function.pkl"
 SOURCE = "program/function.py"
@@ -37,7 +40,10 @@ MODULES = "program/modules/"
 GENERATED = ("program/", "cloudknot_worker/")
 """Folders with the files of the program stage. All other files belong to the environment."""
 
+_IN_IMAGE = "/opt/cloudknot/env/"
+"""The folder of the image that gets lock and wheels."""
 _PROGRAM_STAGE = re.compile(r"^FROM\s+(?:--platform=\S+\s+)?\$\{?ENVIRONMENT\}?\s*$", re.MULTILINE)
+_ENVIRONMENT_STAGE = re.compile(r"^FROM\s+(?:--platform=\S+\s+)?\$\{?SYSTEM\}?\s.*$", re.MULTILINE)
 _CHANGES = re.compile(r"^\s*(ADD|ENV|RUN|SHELL)\s", re.MULTILINE | re.IGNORECASE)
 _TAG = re.compile(r"format(\d+)-[0-9a-f]{32}")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)?(\S+)", re.MULTILINE | re.IGNORECASE)
@@ -64,6 +70,49 @@ def python_found(log: str) -> str | None:
     """Return the version of Python that failed `python_check`; None when the image has no Python to run it."""
     match = re.search(rf"^{_COMPLAINT}(\d+\.\d+)", log, re.MULTILINE)
     return match[1] if match else None
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a file is made from the lock, and so is written anew with each lock."""
+    return path in (LOCK, PIP_LOCK) or path.startswith(WHEELS)
+
+
+def locked_files(
+    lock: Lock, wheels: Iterable[LocalWheel], downloaded: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """Return the files that a build context gets from its lock and the local packages.
+
+    ``downloaded`` has the files of packages by their names, for packages that pip must not ask an index for.
+    """
+    files = {**(downloaded or {}), **{wheel.filename: wheel.content for wheel in wheels}}
+    sources = [(package.name, package.version, package.filename, package.sha256) for package in lock.packages]
+    sources += [(wheel.name, wheel.version, wheel.filename, wheel.sha256) for wheel in wheels]
+    lines = [
+        f"{_IN_IMAGE}{filename} --hash=sha256:{digest}\n"
+        if filename in files
+        else f"{name}=={version} --hash=sha256:{digest}\n"
+        for name, version, filename, digest in sources
+    ]
+    return {
+        LOCK: lock.text().encode(),
+        PIP_LOCK: "".join(lines).encode(),
+        **{f"{WHEELS}{name}": content for name, content in files.items()},
+    }
+
+
+def system_of(files: Mapping[str, bytes]) -> dict[str, bytes] | None:
+    """Return the build context of the system alone; None if the Dockerfile has no stage for it."""
+    head, tail = _split_stages(files)
+    stages = list(_ENVIRONMENT_STAGE.finditer(head))
+    if tail is None or not stages or not _FROM.search(head[: stages[-1].start()]):
+        return None
+    added = {path: data for path, data in files.items() if not path.startswith(GENERATED) and not is_locked(path)}
+    return {**added, REQUIREMENTS: b"", DOCKERFILE: head[: stages[-1].start()].encode()}
+
+
+def system_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
+    """Return the tag of the system's own image. It does not depend on requirements or program."""
+    return f"system-{_digest(platform, system_of(files) or files, {}, executables)[:32]}"
 
 
 def environment_of(files: Mapping[str, bytes]) -> dict[str, bytes] | None:
@@ -139,7 +188,7 @@ def _packages(lock: Lock) -> dict[str, bytes]:
 
     Only the packages themselves count: not the address that they come from, nor the words that asked for them.
     """
-    return {LOCK: lock.digest.encode(), REQUIREMENTS: b""}
+    return {LOCK: lock.digest.encode(), PIP_LOCK: b"", REQUIREMENTS: b""}
 
 
 def content_tag(files: Mapping[str, bytes], platform: str, lock: Lock, executables: Collection[str] = ()) -> str:

@@ -54,7 +54,7 @@ class DockerImage:
     github_installs : str or sequence of str, default ()
         Git repositories to install with pip. Each is pinned to its current commit.
     ignore_installed : bool, default False
-        Whether pip reinstalls packages that the base image has.
+        Has no effect: an environment gets all locked packages, whatever the base image has.
     pin_pip_versions : bool, default True
         Whether to require the versions that are installed on this machine, or accept any version.
     username : str, optional
@@ -267,7 +267,6 @@ class DockerImage:
             github_installs=git_pins.pinned(options.github_installs),
             apt_packages=options.apt_packages,
             dockerfile_lines=options.dockerfile_lines,
-            ignore_installed=options.ignore_installed,
         )
 
     def _written(self, target: Path) -> Path:

@@ -35,7 +35,8 @@ RUN apt-get update && \\
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${packages} && \\
     rm -rf /var/lib/apt/lists/*
 """
-_GIT = "RUN command -v git >/dev/null || \\\n    (${install})\n"
+_FIND_PYTHON = '"$(command -v python{python} || command -v python3 || echo python)"'
+"""The shell's words for the base image's Python. An image of Debian has no command `python`."""
 # Debian has useradd, Alpine has adduser -D.
 _USER = """\
 RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name} || adduser -D ${name}; chown ${name} /opt/cloudknot
@@ -84,8 +85,8 @@ def image_of(
     platform, executables = PLATFORM("platform", platform), frozenset(executables)
     requirements = _requirement_lines(files)
     lock = resolve(requirements, target or InstallTarget(platform, info["python"]), wheels, refresh=nocache)
-    packages = {f"{context.WHEELS}{wheel.filename}": wheel.content for wheel in wheels}
-    ordered = dict(sorted({**files, **packages, context.LOCK: lock.text().encode()}.items()))
+    own = {path: data for path, data in files.items() if not context.is_locked(path)}
+    ordered = dict(sorted({**own, **context.locked_files(lock, wheels)}.items()))
     return Image(
         platform=platform,
         python=info["python"],
@@ -118,7 +119,6 @@ def render(
     github_installs: Iterable[str] = (),
     apt_packages: Iterable[str] = (),
     dockerfile_lines: Iterable[str] = (),
-    ignore_installed: bool = False,
 ) -> dict[str, bytes]:
     """Return a program's build context: its files by their path.
 
@@ -128,15 +128,13 @@ def render(
     base_image : str, optional
         Default: the slim image of the program's Python, for example ``python:3.11-slim``.
     username : str, optional
-        The user that jobs run as, created if the base image does not have it. Default: the base image's own user.
+        The user that jobs run as, created if the base image does not have it. Default: root.
     github_installs : iterable of str
         Addresses that pip installs with git, for example ``"https://github.com/owner/name.git@v1"``.
     apt_packages : iterable of str
         Debian packages to install.
     dockerfile_lines : iterable of str
         Lines for the Dockerfile. They run as root, after the packages and before the requirements are installed.
-    ignore_installed : bool, default False
-        Whether pip reinstalls packages that the base image has.
 
     Raises
     ------
@@ -154,11 +152,10 @@ def render(
     parts = {
         "base_image": base_image,
         "apt": _apt(packages),
-        "git": _git() if any("git+" in line for line in requirements) else "",
         "lines": "\n".join(lines),
+        "find_python": _FIND_PYTHON.format(python=program.python),
         "check": context.python_check(program.python),
-        "pip_options": "--ignore-installed " if ignore_installed else "",
-        **_user(username),
+        "user": "" if username is None else _user(username),
     }
     return {
         context.DOCKERFILE: _dockerfile(parts),
@@ -250,17 +247,9 @@ def _apt(packages: Iterable[str]) -> str:
     return Template(_APT).substitute(packages=" ".join(names)) if names else ""
 
 
-def _git() -> str:
-    install = "apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*"
-    return Template(_GIT).substitute(install=install)
-
-
-def _user(username: str | None) -> dict[str, str]:
-    """Return the Dockerfile's USER lines: root while the environment is built, then the user named; or none."""
-    if username is None:
-        return {"root": "", "user": ""}
-    name = validators.USER_NAME("username", username)
-    return {"root": "USER root", "user": Template(_USER).substitute(name=name)}
+def _user(username: str) -> str:
+    """Return the Dockerfile's lines that create a user and run jobs as that user."""
+    return Template(_USER).substitute(name=validators.USER_NAME("username", username))
 
 
 def _dockerfile(parts: Mapping[str, str]) -> bytes:

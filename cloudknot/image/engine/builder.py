@@ -1,7 +1,4 @@
-"""DockerBuilder: build images and push them.
-
-Only this module imports ``docker``, and only when it builds. An image that the registry has needs no Docker engine.
-"""
+"""DockerBuilder: build images and push them. An image that the registry has needs no Docker engine."""
 
 from __future__ import annotations
 
@@ -17,21 +14,14 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.engine import build_errors
 from cloudknot.image.engine.build_log import EngineLog
+from cloudknot.image.engine.connection import SILENCE, connect
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-# A step of a build may install packages for minutes without printing a line.
-SILENCE = 30 * 60
-"""Seconds without a line from the engine after which a build, push or pull fails."""
 CHECK_TIMEOUT = 60
 """Seconds that the check of an image's Python may take."""
 
-NO_ENGINE = (
-    "A Docker engine is needed to build the image, and none is running on this machine. Install and start one (Docker "
-    'Desktop, or on Debian: `apt-get install docker.io`), or run without Docker: Knot(..., cloud="local"). '
-    "Docker's error: {error}"
-)
 CHECK_ENGINE = " Check the Docker engine with `docker info`, and try again."
 TRY_AGAIN = " If the connection broke, try again: layers that have arrived are not sent again."
 BAD_LOGIN = (
@@ -85,6 +75,19 @@ class DockerBuilder:
                 self._pull(environment, login, image.platform)
         self._make_program(image, uri, environment)
         self.push(uri, login)
+
+    def publish_system(self, image: Image, repository: Repository, uri: str) -> None:
+        """Build the system of an image and push it as ``uri``, unless the repository has it.
+
+        The packages of the environment, and so the credentials of their index, stay out of the engine.
+        """
+        files = context.system_of(image.files)
+        assert files is not None
+        if image.nocache or not repository.has_tag(_split(uri)[1]):
+            if image.nocache or not self._has(uri):
+                self._build("Building the system", image, files, uri)
+            self._check_platform(image, uri)
+            self.push(uri, repository.login())
 
     def build(self, image: Image, uri: str) -> None:
         """Build an image as ``name:tag``, without pushing it."""
@@ -165,15 +168,18 @@ class DockerBuilder:
 
     def _check(self, image: Image, uri: str) -> None:
         """Raise `ImageError` for an image with another architecture or another Python than its program needs."""
+        self._check_platform(image, uri)
+        # The Dockerfile that cloudknot renders checks its Python while it is built.
+        if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
+            self._check_python(image, uri)
+
+    def _check_platform(self, image: Image, uri: str) -> None:
         with self._translated(f"Inspecting {uri}"):
             description = self._client.inspect_image(uri)
         platform = f"{description['Os']}/{description['Architecture']}"
         # An engine builds on a base image of another architecture without an error, and jobs could not run the image.
         if platform != image.platform:
             raise build_errors.wrong_architecture(platform, image)
-        # The Dockerfile that cloudknot renders checks its Python while it is built.
-        if context.python_check(image.python).encode() not in image.files[context.DOCKERFILE]:
-            self._check_python(image, uri)
 
     def _check_python(self, image: Image, uri: str) -> None:
         with self._translated(f"Checking the Python of {uri}"):
@@ -222,7 +228,7 @@ class DockerBuilder:
         if self._given_client is not None:
             return self._given_client
         if self._own_client is None:
-            self._own_client = _connect()
+            self._own_client = connect()
         return self._own_client
 
     @contextlib.contextmanager
@@ -241,33 +247,14 @@ class DockerBuilder:
             raise ImageError(f"{title} failed: {str(error).rstrip('.')}.{fix}") from error
 
 
-def _connect() -> APIClient:
-    """Return a client of the engine; raise `ImageError` with advice when none answers."""
-    import docker
-    from docker.context import ContextAPI
-    from docker.errors import DockerException
-    from docker.utils import kwargs_from_env
-
-    try:
-        settings = kwargs_from_env()
-        host, tls = settings.get("base_url"), settings.get("tls", False)
-        # docker-py alone does not know contexts, which Docker Desktop and `docker context use` rely on.
-        if not host and (current := ContextAPI.get_current_context()):
-            host, tls = current.Host, current.TLSConfig
-        client = docker.APIClient(host, tls=tls, version="auto", timeout=SILENCE)
-        client.ping()
-    except (DockerException, OSError) as error:
-        raise ImageError(NO_ENGINE.format(error=error)) from error
-    return client
-
-
 def _split(uri: str) -> tuple[str, str]:
     name, _, tag = uri.rpartition(":")
     return name, tag
 
 
 def _brief(verb: str, uri: str) -> str:
-    return f"{verb} the {'environment' if _split(uri)[1].startswith('env-') else 'image'}"
+    parts = {"env": "environment", "system": "system"}
+    return f"{verb} the {parts.get(_split(uri)[1].partition('-')[0], 'image')}"
 
 
 def _sibling(uri: str, tag: str) -> str:

@@ -123,7 +123,7 @@ def test_publish_builds_and_pushes_first_image_in_two_layers(image: Image) -> No
     env, tag = image.environment_tag, image.tag
     assert engine.requests == [("build", env), ("push", env), ("build", tag), ("push", tag)]
     lower, upper = engine.contexts
-    assert set(lower) == {"Dockerfile", "pylock.toml", "requirements.txt"}
+    assert set(lower) == {"Dockerfile", "pylock.toml", "requirements.lock", "requirements.txt"}
     assert upper["program/function.pkl"] == image.files["program/function.pkl"]
     assert [options.get("labels", {}).get("org.opencontainers.image.title") for options in engine.options] == [
         None,
@@ -281,12 +281,18 @@ def test_error_names_platform_that_engine_cannot_run(program: Program) -> None:
         publish(with_own_dockerfile(program), Engine(exit_code=1, output=output), Registry())
 
 
-def test_error_without_engine_gives_install_command_and_local_cloud(
-    image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(ImageError, match=r"A Docker engine is needed .*apt-get install docker\.io.*cloud=\"local\""):
-        DockerBuilder().build(image, "x:1")
+def test_publish_system_builds_and_pushes_first_stage_once(program: Program) -> None:
+    image = render_image(program, apt_packages=["hello"])
+    tag = context.system_tag(image.files, image.platform)
+    engine, registry = Engine(), Registry()
+    DockerBuilder(engine).publish_system(image, registry, f"{NAME}:{tag}")
+    assert engine.requests == [("build", tag), ("push", tag)]
+    assert set(engine.contexts[0]) == {"Dockerfile", "requirements.txt"}
+    assert b"hello" in engine.contexts[0]["Dockerfile"]
+    assert b"pip" not in engine.contexts[0]["Dockerfile"]
+    registry.tags.add(tag)
+    DockerBuilder(engine).publish_system(image, registry, f"{NAME}:{tag}")
+    assert len(engine.requests) == 2
 
 
 def test_build_needs_no_registry_and_reuses_environment(image: Image) -> None:

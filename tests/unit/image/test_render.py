@@ -14,14 +14,18 @@ import pytest
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import CloudknotInputError
 from cloudknot.image import context
-from cloudknot.image.render import worker_files
+from cloudknot.image.render import render, worker_files
+from cloudknot.program.packages.lock import LocalWheel
+from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
 from cloudknot.worker.wire.seal import FORMAT
 from tests.helpers import functions
 from tests.helpers.functions import square
-from tests.helpers.images import described, render_image
+from tests.helpers.images import described, lock_of_lines, render_image
 
 OWN = (f"boto3=={version('boto3')}", f"cloudpickle=={version('cloudpickle')}")
+
+TARGET = InstallTarget("linux/amd64", "3.11")
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_edited_function_keeps_environment(program: Program) -> None:
     before, after = (context.environment_of(rendered.files) for rendered in (image, edited))
     assert before == after
     assert before is not None
-    assert set(before) == {"Dockerfile", "pylock.toml", "requirements.txt"}
+    assert set(before) == {"Dockerfile", "pylock.toml", "requirements.lock", "requirements.txt"}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,6 @@ def test_edited_function_keeps_environment(program: Program) -> None:
         {"github_installs": ["https://github.com/o/n"]},
         {"apt_packages": ["imagej"]},
         {"dockerfile_lines": ["RUN true"]},
-        {"ignore_installed": True},
     ],
 )
 def test_environment_depends_on_image_options(program: Program, options: dict[str, Any]) -> None:
@@ -134,23 +137,23 @@ def test_users_boto3_requirement_replaces_cloudknots_requirement(program: Progra
     assert image.requirements == ("Boto3>=1.30", OWN[1], "six==1.16.0")
 
 
-def test_github_installs_add_git_and_replace_pin_of_same_repository(program: Program) -> None:
+def test_github_installs_replace_pin_of_same_repository(program: Program) -> None:
     pinned = replace(program, requirements=("thing @ git+https://github.com/O/Thing.git@abc", "six==1.16.0"))
     image = render_image(pinned, github_installs=["https://github.com/o/thing@v2"])
     assert image.requirements == (*OWN, "six==1.16.0", "git+https://github.com/o/thing@v2")
-    assert "apt-get install" in image.files["Dockerfile"].decode()
-    assert "git" not in render_image(program).files["Dockerfile"].decode()
+    assert " git" not in image.files["Dockerfile"].decode()
 
 
 def test_dockerfile_sets_user_before_program_stage(program: Program) -> None:
     text = render_image(program, username="jo").files["Dockerfile"].decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert lines[:3] == [
+    assert lines[:4] == [
+        "ARG SYSTEM=system",
         "ARG ENVIRONMENT=environment",
-        f"FROM python:{program.python}-slim AS environment",
+        f"FROM python:{program.python}-slim AS system",
         "USER root",
     ]
-    assert "WORKDIR /opt/cloudknot" in lines
+    assert lines.count("WORKDIR /opt/cloudknot") == 2
     assert lines.index("USER jo") < lines.index("FROM ${ENVIRONMENT}") < lines.index("COPY program ./program/")
     assert lines.index("FROM ${ENVIRONMENT}") < lines.index("ENTRYPOINT []")
 
@@ -159,7 +162,8 @@ def test_apt_packages_and_lines_precede_requirements(program: Program) -> None:
     image = render_image(program, apt_packages=["xvfb", "imagej"], dockerfile_lines=["ENV A=1", "RUN make \\\n  all"])
     text = image.files["Dockerfile"].decode()
     places = [
-        text.index(part) for part in ("recommends imagej xvfb", "ENV A=1\nRUN make \\\n  all\n", "RUN python -m pip")
+        text.index(part)
+        for part in ("recommends imagej xvfb", "ENV A=1\nRUN make \\\n  all\n", "FROM ${SYSTEM}", "-m pip install")
     ]
     assert places == sorted(places)
     assert image.needs_engine == "apt_packages and dockerfile_lines"
@@ -174,6 +178,52 @@ def test_context_splits_into_environment_and_program(program: Program) -> None:
     assert upper["Dockerfile"].startswith(b"ARG ENVIRONMENT\nFROM ${ENVIRONMENT}\n")
     assert b"COPY cloudknot_worker" in upper["Dockerfile"]
     assert {**files, "Dockerfile": b""} == {**upper, "Dockerfile": b""}
+
+
+def test_system_is_first_stage_without_packages_and_program(program: Program) -> None:
+    image = render_image(program, apt_packages=["hello"])
+    system = context.system_of(image.files)
+    assert system is not None
+    assert set(system) == {"Dockerfile", "requirements.txt"}
+    text = system["Dockerfile"].decode()
+    assert "install --yes --no-install-recommends hello" in text
+    assert "${SYSTEM}" not in text
+    assert text.count("FROM ") == 1
+    other = render_image(replace(program, requirements=("six==1.17.0",), digest="0" * 64), apt_packages=["hello"])
+    more = render_image(program, apt_packages=["hello", "xvfb"])
+    tags = [context.system_tag(files.files, "linux/amd64") for files in (image, other, more)]
+    assert tags[0] == tags[1] != tags[2]
+    assert tags[0] != context.system_tag(image.files, "linux/arm64")
+
+
+def test_system_of_returns_none_for_dockerfile_with_other_stages(program: Program) -> None:
+    files = render_image(program).files
+    assert context.system_of({**files, "Dockerfile": b"FROM python:3.11\nCOPY . .\n"}) is None
+    two_stages = b"FROM python:3.11 AS environment\nFROM ${ENVIRONMENT}\nCOPY program ./program/\n"
+    assert context.system_of({**files, "Dockerfile": two_stages}) is None
+
+
+WHEEL = LocalWheel("mylab", "0.1", "mylab-0.1-py3-none-any.whl", b"content")
+
+
+def test_locked_files_name_each_package_with_its_hash() -> None:
+    lock = lock_of_lines(["six==1.16.0", "private==2"], TARGET)
+    private, six = lock.packages
+    files = context.locked_files(lock, [WHEEL], {private.filename: b"downloaded"})
+    assert files["requirements.lock"].decode().splitlines() == [
+        f"/opt/cloudknot/env/{private.filename} --hash=sha256:{private.sha256}",
+        f"six==1.16.0 --hash=sha256:{six.sha256}",
+        f"/opt/cloudknot/env/{WHEEL.filename} --hash=sha256:{WHEEL.sha256}",
+    ]
+    assert files[f"wheels/{private.filename}"] == b"downloaded"
+    assert files[f"wheels/{WHEEL.filename}"] == b"content"
+    assert files["pylock.toml"] == lock.text().encode()
+
+
+def test_files_of_earlier_lock_are_replaced(program: Program) -> None:
+    files = {**render(program), "wheels/old-1-py3-none-any.whl": b"old", "requirements.lock": b"old==1"}
+    image = described(files)
+    assert image.files == render_image(program).files
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""Connect to the Docker engine that ``DOCKER_HOST``, or Docker's current context, names.
+
+Only this folder imports ``docker``, and only when an engine is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cloudknot.errors import ImageError
+
+if TYPE_CHECKING:
+    from docker import APIClient, TLSConfig
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds in which an engine must answer a first request."""
+# A step of a build may install packages for minutes without printing a line.
+SILENCE = 30 * 60
+"""Seconds without a line from the engine after which a build, push or pull fails."""
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+NO_ENGINE = "A Docker engine is needed to build the image, and {problem}. {fix} Docker's error: {error}"
+NOT_INSTALLED = "Install and start one: Docker Desktop, or on Debian `apt-get install docker.io`."
+NOT_RUNNING = "Start it: open Docker Desktop, or on Linux run `sudo systemctl start docker`."
+NOT_PERMITTED = (
+    "Add yourself to the group of its socket with `sudo usermod --append --groups docker $USER`, and log in again."
+)
+
+
+class EngineAddress(NamedTuple):
+    """The address of an engine, and the setting that names it."""
+
+    host: str | None
+    tls: TLSConfig | bool
+    setting: str
+
+
+def engine_address() -> EngineAddress:
+    """Return the address that ``DOCKER_HOST`` or Docker's current context names; host None for the default socket."""
+    from docker.context import ContextAPI
+    from docker.utils import kwargs_from_env
+
+    settings = kwargs_from_env()
+    host, tls = settings.get("base_url"), settings.get("tls", False)
+    if host:
+        return EngineAddress(host, tls, f"DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    # docker-py alone does not know contexts, which Docker Desktop and `docker context use` rely on.
+    if current := ContextAPI.get_current_context():
+        chosen = "" if current.Name == "default" else f"Docker's context {current.Name!r}"
+        return EngineAddress(current.Host, current.TLSConfig, chosen)
+    return EngineAddress(None, tls, "")
+
+
+def engine_answers(timeout: float = ANSWER_TIMEOUT) -> bool:
+    """Return whether the engine answers within ``timeout`` seconds."""
+    try:
+        _open(engine_address(), timeout).close()
+    except _failures():
+        return False
+    return True
+
+
+def connect() -> APIClient:
+    """Return a client of the engine.
+
+    Raises
+    ------
+    ImageError
+        No engine answers. The message names the setting to correct, or the way to install or start one.
+    """
+    setting = ""
+    try:
+        address = engine_address()
+        setting = address.setting
+        # The first request has a short time, because a wrong address may never answer.
+        _open(address, 5 * ANSWER_TIMEOUT).close()
+        return _open(address, SILENCE)
+    except _failures() as error:
+        raise ImageError(_no_engine(error, setting)) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    return DockerException, RequestException, OSError, ValueError
+
+
+def _open(address: EngineAddress, timeout: float) -> APIClient:
+    host = address.host or ("" if os.name == "nt" else DEFAULT_HOST)
+    if host.startswith("unix://"):
+        # First, because docker-py leaves its own socket open when this fails.
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(timeout)
+            knock.connect(host.removeprefix("unix://"))
+    # The client's first request asks for the version of the engine.
+    client: APIClient = _client_type()(address.host, tls=address.tls, version="auto", timeout=timeout)
+    return client
+
+
+def _client_type() -> Any:
+    import docker
+
+    class _Client(docker.APIClient):
+        """A client that ends its unfinished builds, pulls and pushes when it is closed."""
+
+        _answers: weakref.WeakSet[Any] | None = None
+
+        def send(self, request: Any, **options: Any) -> Any:
+            answer = super().send(request, **options)
+            if self._answers is None:
+                self._answers = weakref.WeakSet()
+            self._answers.add(answer)
+            return answer
+
+        def close(self) -> None:
+            # The engine goes on with a build until the connection of its answer is closed.
+            for answer in list(self._answers or ()):
+                answer.close()
+            super().close()
+
+    return _Client
+
+
+def _no_engine(error: Exception, setting: str) -> str:
+    text = str(error).rstrip(".")
+    is_installed = shutil.which("docker") is not None or shutil.which("dockerd") is not None
+    if "ermission denied" in text:
+        problem, fix = "this user may not use the engine of this machine", NOT_PERMITTED
+    elif setting.startswith("DOCKER_HOST"):
+        problem = f"none answers at {setting}"
+        fix = "Correct DOCKER_HOST, or unset it to use the engine of this machine."
+    elif setting:
+        problem, fix = f"none answers at {setting}", "Choose another with `docker context use`, or start this one."
+    elif is_installed:
+        problem, fix = "Docker is installed here, but its engine is not running", NOT_RUNNING
+    else:
+        problem, fix = "none is installed on this machine", NOT_INSTALLED
+    return NO_ENGINE.format(problem=problem, fix=fix, error=text)
