@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.program.missing_modules import missing_in_job
+from cloudknot.program.inputs.missing_modules import missing_in_job
 
 if TYPE_CHECKING:
     from cloudknot.program.local_modules import LocalModules

@@ -1,7 +1,7 @@
 """Make a program from a command-line script, in place of a function.
 
 Each element of a map becomes the script's command line, and its standard output becomes the result.
-`cloudknot_worker.script` runs it in the job.
+`cloudknot_worker.program.script` runs it in the job.
 """
 
 from __future__ import annotations

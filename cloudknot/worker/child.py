@@ -9,7 +9,7 @@ from . import element
 from .attempts import Attempts
 from .function import function_of
 from .inputs import inputs_of
-from .program import Function
+from .program.load import Function
 from .results import ResultWriter, stored_kinds
 from .stored_run import StoredRun
 from .wire.buffers import Unreadable

@@ -14,7 +14,7 @@ from typing import cast
 
 import cloudpickle
 
-from .program import Function, show_source
+from .program.load import Function, show_source
 from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.by_value import PYTHON

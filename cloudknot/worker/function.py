@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import cast
 
-from .program import Function, load_function, load_travelled
+from .program.load import Function, load_function, load_travelled
 from .stored_run import StoredRun
 from .wire.manifest import KEYWORD_SEED
 

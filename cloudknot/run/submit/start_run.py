@@ -13,7 +13,7 @@ from cloudknot.aws.tags import with_own
 from cloudknot.deploy.inventory import KNOT
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
-from cloudknot.program.input_pickling import pickle_into
+from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
 from cloudknot.run.submit.ids import new_run_id

@@ -39,7 +39,7 @@ from cloudknot.run.submit.start_run import start_run
 from cloudknot.run.submit.stored_documents import parse_manifest
 from cloudknot.run.submit.stored_runs import discard_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
-from cloudknot.worker.program import _check_cloudpickle, _check_python
+from cloudknot.worker.program.load import _check_cloudpickle, _check_python
 from cloudknot.worker.wire.by_value import OtherPythonError
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.documents import to_document

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program.input_pickling import pickle_value
+from cloudknot.program.inputs.input_pickling import pickle_value
 from cloudknot.program.program import Program, make_program
 from tests.helpers.paths import ROOT
 
@@ -29,7 +29,7 @@ CLIENT = """
 import json, pathlib, sys
 from tests.helpers.images import render_image
 from cloudknot.program.program import make_program
-from cloudknot.program.input_pickling import pickle_value
+from cloudknot.program.inputs.input_pickling import pickle_value
 program = make_program(func)
 context = pathlib.Path(sys.argv[1])
 for path, data in render_image(program).files.items():
@@ -220,7 +220,7 @@ def test_input_for_existing_knot_brings_its_class(tmp_path: Path) -> None:
         (tmp_path / path).write_text(source)
     client = """import pathlib, shapes
 from cloudknot.program.pickling import identity
-from cloudknot.program.input_pickling import pickle_value
+from cloudknot.program.inputs.input_pickling import pickle_value
 pathlib.Path("i.pkl").write_bytes(pickle_value([shapes.Circle(2)], None))
 print(identity(shapes.Circle))
 """
@@ -232,7 +232,7 @@ print(identity(shapes.Circle))
 
 def test_error_names_unpicklable_attribute_of_input_class(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shapes.py").write_text("import threading\nclass Circle:\n    guard = threading.Lock()\n")
-    script = "import shapes\nfrom cloudknot.program.input_pickling import pickle_value\n"
+    script = "import shapes\nfrom cloudknot.program.inputs.input_pickling import pickle_value\n"
     script += "try: pickle_value(shapes.Circle(), None)\n"
     output = python("-c", script + "except ValueError as error: print(error)", cwd=tmp_path)
     assert "'guard' of the class Circle (a _thread.lock)" in output

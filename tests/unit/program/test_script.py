@@ -10,7 +10,7 @@ import pytest
 
 from cloudknot.errors import CloudknotInputError
 from cloudknot.program.script import make_script
-from cloudknot.worker.program import load_function
+from cloudknot.worker.program.load import load_function
 from tests.helpers.images import render_image
 
 

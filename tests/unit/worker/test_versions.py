@@ -17,7 +17,7 @@ import cloudpickle
 import pytest
 
 from cloudknot.program.program import make_program
-from cloudknot.worker.program import load_function
+from cloudknot.worker.program.load import load_function
 from cloudknot.worker.wire import by_value
 from cloudknot.worker.wire.buffers import PieceFile
 from cloudknot.worker.wire.by_value import PYTHON, OtherPythonError

@@ -6,7 +6,7 @@ from cloudknot import errors
 from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.run.collect.element_errors import Place, load_exception, lost_error
 from cloudknot.run.collect.job_failures import ending, memory_of, never_runs_reason, out_of_memory
-from cloudknot.worker.program import _check_cloudpickle, _check_python
+from cloudknot.worker.program.load import _check_cloudpickle, _check_python
 from cloudknot.worker.wire.failure import NOT_LOADED, Failure
 
 EXITED = "Essential container in task exited"

@@ -26,7 +26,7 @@ class _Description(TypedDict):
     source: NotRequired[str]
 
 
-PROGRAM = Path(__file__).resolve().parent.parent / "program"
+PROGRAM = Path(__file__).resolve().parents[2] / "program"
 
 
 def load_function(folder: Path = PROGRAM) -> Function:

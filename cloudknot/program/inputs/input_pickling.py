@@ -7,7 +7,7 @@ import pickle
 from typing import IO, TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError
-from cloudknot.program.missing_modules import missing_in_job
+from cloudknot.program.inputs.missing_modules import missing_in_job
 from cloudknot.worker.wire.buffers import OUT_OF_BAND_SIZE, PieceFile
 
 if TYPE_CHECKING:

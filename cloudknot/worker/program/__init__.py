@@ -1,0 +1,1 @@
+"""The user's program in a job: load it, and give its modules their names."""
