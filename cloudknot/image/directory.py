@@ -1,20 +1,29 @@
 """A build context as a directory that a person can read and edit.
 
-A person's edits survive: changes to the Dockerfile and the requirements, and added files. The program's own files are
-always written anew.
+A person's edits survive: changes to the Dockerfile and the requirements, and added files. The program's own files and
+those of the lock are always written anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import stat
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.image.context import DOCKERFILE, GENERATED, PROGRAM_INFO, REQUIREMENTS, is_outdated_context
+from cloudknot.image.context import (
+    DOCKERFILE,
+    GENERATED,
+    PROGRAM_INFO,
+    REQUIREMENTS,
+    WHEELS,
+    is_locked,
+    is_outdated_context,
+)
 
 # The digests of the files as cloudknot wrote them. A file with another digest was edited by a person.
 RECORD = ".cloudknot.json"
@@ -49,7 +58,7 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
     digests = {path: _sha256(directory / path) for path in {*files, *stored_digests}}
     if not overwrite:
         _refuse_foreign(directory, files, digests, stored_digests)
-    try:
+    with _writing(directory):
         # An earlier program may have had more local modules. Jobs must not import them any more.
         for path in stored_digests.keys() - files.keys():
             if path.startswith(GENERATED) and digests[path] == stored_digests[path]:
@@ -65,13 +74,39 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
             for path, data in files.items()
         }
         (directory / RECORD).write_text(json.dumps(new_digests, indent=1, sort_keys=True))
+    changed = (path for path in edited_paths if stored_digests.get(path) not in (None, "", _digest(files[path])))
+    _warn_of_outdated(directory, set(changed))
+
+
+def write_lock(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write those of the ``files`` that belong to the lock, and remove wheels of an earlier lock.
+
+    Raises
+    ------
+    CloudknotInputError
+        The directory cannot be written.
+    """
+    locked = {path: data for path, data in files.items() if is_locked(path)}
+    with _writing(directory):
+        for old in (directory / WHEELS).glob("*.whl"):
+            if f"{WHEELS}{old.name}" not in locked:
+                old.unlink()
+        for path, data in locked.items():
+            # Another session may be reading the file, and most locks are the same as before.
+            if _sha256(directory / path) != _digest(data):
+                (directory / path).parent.mkdir(exist_ok=True)
+                (directory / path).write_bytes(data)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CloudknotInputError(
             f"The build context cannot be written to {directory}: {error}. "
             "Pass a directory that you can write to: DockerImage(..., dir_name=...) or Knot(..., image_work_dir=...)."
         ) from error
-    changed = (path for path in edited_paths if stored_digests.get(path) not in (None, "", _digest(files[path])))
-    _warn_of_outdated(directory, set(changed))
 
 
 def read(directory: Path) -> dict[str, bytes]:
@@ -114,7 +149,7 @@ def executables(directory: Path) -> list[str]:
 
 
 def _is_added(name: str) -> bool:
-    return name not in (DOCKERFILE, REQUIREMENTS) and not name.startswith(GENERATED)
+    return name not in (DOCKERFILE, REQUIREMENTS) and not is_locked(name) and not name.startswith(GENERATED)
 
 
 def _list_files(directory: Path) -> list[tuple[str, Path]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloudknot.program.packages.lock import Lock
 
 EDITED = "an edited Dockerfile"
+DEFAULT_PLATFORM = "linux/amd64"
 
 
 class DockerImage:
@@ -46,8 +47,9 @@ class DockerImage:
         arguments, and the text on its standard output becomes the result.
     dir_name : path, optional
         Directory for the build context. You may edit the Dockerfile and the requirements there and add files: the
-        image is built from the edited directory. Without ``func`` and ``script_path``, an existing build context is
-        read from it. Default: no directory, until `build_path` is read.
+        image is built from the edited directory. ``pylock.toml``, ``requirements.lock`` and ``wheels/`` are written
+        anew from the requirements. Without ``func`` and ``script_path``, an existing build context is read from it.
+        Default: no directory, until `build_path` is read.
     base_image : str, optional
         The image to build on. Default: the slim image of this Python's minor version, such as
         ``"python:3.11-slim"``.
@@ -118,6 +120,7 @@ class DockerImage:
         self.repo_uri: str | None = None
         if self._options.dir_name is not None:
             self._directory = self._written(Path(self._options.dir_name).expanduser().absolute())
+            image_in(self)
         else:
             # Render at once, so that an invalid option is refused here and not in a later build.
             _ = self._rendered
@@ -137,6 +140,7 @@ class DockerImage:
             import tempfile
 
             self._directory = self._written(Path(tempfile.mkdtemp(prefix="cloudknot-")))
+            image_in(self)
         return self._directory
 
     @property
@@ -174,7 +178,7 @@ class DockerImage:
         image_name: str | None = None,
         nocache: bool = False,
         *,
-        platform: str = "linux/amd64",
+        platform: str = DEFAULT_PLATFORM,
     ) -> None:
         """Build the image with the Docker engine of this machine.
 
@@ -311,7 +315,7 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
 # Functions in place of methods, so that completion in a notebook shows only the documented names of a DockerImage.
 def image_in(
     docker_image: DockerImage,
-    platform: str = "linux/amd64",
+    platform: str = DEFAULT_PLATFORM,
     *,
     nocache: bool = False,
     tags: Iterable[str] = (),
@@ -327,6 +331,9 @@ def image_in(
     if folder is None:
         return describe(docker_image._rendered)
     image = describe(directory.read(folder), executables=directory.executables(folder))
+    # For `docker build` by hand, which builds for the machines that most knots use.
+    if platform == DEFAULT_PLATFORM and (target is None or target.platform == platform):
+        directory.write_lock(folder, image.files)
     # A virtual environment of the embedded cloud can follow edited requirements, but not an edited Dockerfile.
     return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
 

@@ -47,7 +47,9 @@ def test_edited_dockerfile_and_added_file_take_effect_in_jobs(choices, tmp_path)
     knot = ck.Knot(name="edited", func=look_around, image_work_dir=tmp_path / "d", **choices)
     assert knot.map(["/none"]).result(LONG)[0][3] is None
     dockerfile = knot.docker_image.docker_path
-    dockerfile.write_text(dockerfile.read_text().replace("COPY req", "COPY data.txt /\nENV COLOUR=red\nCOPY req"))
+    dockerfile.write_text(
+        dockerfile.read_text().replace("COPY pylock", "COPY data.txt /\nENV COLOUR=red\nCOPY pylock")
+    )
     (tmp_path / "d" / "data.txt").write_text("data")
     again = ck.Knot(name="edited", func=look_around, image_work_dir=tmp_path / "d", **choices)
     assert again.map(["/data.txt"]).result(LONG)[0][3:] == ("red", True)
@@ -96,7 +98,7 @@ def test_job_runs_tool_added_to_directory(choices, tmp_path):
     image = ck.DockerImage("tooled", run_tool, dir_name=tmp_path / "tooled", base_image=choices["base_image"])
     (image.build_path / "tool").write_text("#!/bin/sh\necho so $1\n")
     (image.build_path / "tool").chmod(0o755)
-    image.docker_path.write_text(image.docker_path.read_text().replace("COPY req", "COPY tool ./\nCOPY req"))
+    image.docker_path.write_text(image.docker_path.read_text().replace("COPY pylock", "COPY tool ./\nCOPY pylock"))
     knot = ck.Knot(name="tooled", docker_image=image, cloud=choices["cloud"])
     assert knot.map(["be it"]).result(LONG) == ["so be it\n"]
 

@@ -41,4 +41,4 @@ def _package(line: str) -> LockedPackage:
     name, _, version = line.partition("==")
     digest = hashlib.sha256(line.encode()).hexdigest()
     filename = f"{name}-{version or 1}-py3-none-any.whl"
-    return LockedPackage(name, version or "1", filename, digest, f"https://files.example/{filename}")
+    return LockedPackage(name, version or "1", filename, digest, f"https://files.pythonhosted.org/{filename}")

@@ -15,6 +15,7 @@ from cloudknot.image import context
 from cloudknot.image.engine import build_errors
 from cloudknot.image.engine.build_log import EngineLog
 from cloudknot.image.engine.connection import SILENCE, connect
+from cloudknot.image.engine.private_files import with_private_files
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -120,7 +121,7 @@ class DockerBuilder:
 
     def _make_environment(self, image: Image, files: Mapping[str, bytes], uri: str) -> None:
         if image.nocache or not self._has(uri):
-            self._build("Building the image", image, files, uri)
+            self._build("Building the image", image, with_private_files(files, image), uri)
         # An existing image is checked as well: an earlier call may have built it and then refused it.
         self._check(image, uri)
 
@@ -132,7 +133,7 @@ class DockerBuilder:
             if context.changes_environment(image.files):
                 self._check_python(image, uri)
         else:
-            self._build("Building the image", image, image.files, uri)
+            self._build("Building the image", image, with_private_files(image.files, image), uri)
             self._check(image, uri)
 
     def _build(
