@@ -28,6 +28,8 @@ from cloudknot.worker.wire.seal import FORMAT
 if TYPE_CHECKING:
     from cloudknot.program.packages.lock import LocalWheel, Lock
 
+EDITED = "an edited Dockerfile"
+"""The value of `Image.needs_engine` for a Dockerfile that a person edited."""
 DOCKERFILE = "Dockerfile"
 REQUIREMENTS = "requirements.txt"
 LOCK = "pylock.toml"

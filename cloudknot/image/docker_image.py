@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, refuse
 from cloudknot.image import context, directory
+from cloudknot.image.context import EDITED
 from cloudknot.image.render import image_of, render
 from cloudknot.options.choices import ImageOptions, KnotOptions
 from cloudknot.program.packages.resolve import resolve as resolve_with_uv
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cloudknot.image.repository import DockerRepo
     from cloudknot.program.packages.lock import Lock
 
-EDITED = "an edited Dockerfile"
 DEFAULT_PLATFORM = "linux/amd64"
 
 

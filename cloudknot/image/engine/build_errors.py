@@ -1,6 +1,12 @@
-"""The errors for an image that cannot run its program, or cannot be built for its platform. No I/O."""
+"""The errors for an image that cannot run its program, or cannot be built. No I/O.
+
+Engine and CodeBuild report a failed build in the same words, so both use `explain`.
+"""
 
 from __future__ import annotations
+
+import re
+from typing import NamedTuple
 
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
@@ -20,21 +26,112 @@ NO_EMULATION = (
     "Debian: `apt-get install qemu-user-static`; Docker Desktop includes one), or choose instance types with the "
     "architecture of this machine."
 )
-# The options that write an instruction of the rendered Dockerfile, found by a word of the instruction.
-OPTIONS = (("FROM ", "base_image="), ("pip install", "requirements="), ("apt-get", "apt_packages="))
+AGAIN = "Correct {option} and try again."
+_EDITED = "the Dockerfile that you edited"
+# Words of the rendered instructions, with the option that writes each. All other instructions are a person's own.
+OPTIONS = (
+    (re.compile(r"FROM "), "base_image="),
+    (re.compile(r"RUN .*--requirement env/requirements\.lock", re.DOTALL), "requirements="),
+    (re.compile(r"RUN apt-get update && .*--no-install-recommends", re.DOTALL), "apt_packages="),
+)
+_NO_NETWORK = (
+    r"no such host|i/o timeout|connection refused|network is unreachable|Client\.Timeout|TLS handshake timeout|"
+    r"proxyconnect|Temporary failure (in name resolution|resolving)|Could not resolve|Failed to establish a new"
+)
+
+
+class _Cause(NamedTuple):
+    """A known cause of a failed build: words of the instruction, words of the message or log, problem and fix."""
+
+    instruction: str
+    text: str
+    problem: str
+    fix: str
+
+
+CAUSES = (
+    _Cause(
+        "",
+        r"no space left on device",
+        "The disk of the Docker engine is full.",
+        "Free space with `docker system prune` and try again.",
+    ),
+    _Cause(
+        "FROM ",
+        r"invalid reference format",
+        "{base!r} is not the name of an image.",
+        "Correct {option}, for example base_image='python:{python}-slim'.",
+    ),
+    _Cause(
+        "FROM ",
+        _NO_NETWORK,
+        "The registry of the base image {base} cannot be reached. The network may be down, or the name misspelt.",
+        "Check both with `docker pull {base}`, correct {option} if it is misspelt, and try again.",
+    ),
+    _Cause(
+        "FROM ",
+        r"manifest unknown|not found|does not exist|denied|unauthorized",
+        "The base image {base} does not exist in its registry, or its registry needs a login.",
+        "Correct {option}, or run `docker login`, and try again.",
+    ),
+    _Cause(
+        "",
+        r"Unable to locate package (?P<found>\S+)|Package '?(?P<other>[^\s']+)'? has no installation candidate",
+        "The base image's package source has no package {found}.",
+        AGAIN,
+    ),
+    _Cause(
+        "",
+        _NO_NETWORK,
+        "A step of the build has no network.",
+        "Check the network and the proxy of the Docker engine, and try again.",
+    ),
+    _Cause(
+        "",
+        r"COPY failed: file not found|ADD failed: file not found|failed to compute cache key",
+        "A step copies a file that the build context does not have.",
+        "Put the file into the directory of the image (DockerImage(..., dir_name=...)), or correct {option}.",
+    ),
+    _Cause(
+        "",
+        r"non-zero code: 137\b",
+        "The machine stopped a step of the build, which is usually for lack of memory.",
+        "Give the Docker engine more memory, or correct {option}, and try again.",
+    ),
+    _Cause(
+        "requirements.lock",
+        r"command '?\S*(gcc|cc|g\+\+|cmake|rustc|cargo|gfortran)'? failed|Unknown compiler|Rust compiler",
+        "A package has no wheel for {platform}, and the image has no compiler to build it.",
+        "Add a compiler with apt_packages=['build-essential'], or require a version that has a wheel.",
+    ),
+)
 
 
 def explain(error: ImageError, image: Image) -> ImageError:
-    """Return the error for a failed build, with its cause and fix where the log reveals them."""
-    if _needs_emulation(f"{error} {error.log}"):
-        text = f"{NO_EMULATION.format(platform=image.platform)}\n{error}"
+    """Return the error for a failed build, with its cause and fix where message or log reveal them."""
+    text, option = f"{error} {error.log}", _option(error.instruction, image)
+    if _needs_emulation(text):
+        explained = f"{NO_EMULATION.format(platform=image.platform)}\n{error}"
     elif context.is_python_check(error.instruction):
-        text = _wrong_python(error.log or str(error).partition("\n")[0], image)
+        explained = _wrong_python(error.log or str(error).partition("\n")[0], image)
+    elif found := _known(error.instruction, text):
+        cause, words = found
+        values = {"base": context.base_of(image.files), "option": option, "found": words}
+        values |= {"python": image.python, "platform": image.platform}
+        explained = f"{cause.problem.format(**values)}\n{error}\n{cause.fix.format(**values)}"
     else:
-        option = next((option for words, option in OPTIONS if words in error.instruction), "dockerfile_lines=")
-        cause = f"{option}, or the Dockerfile if you edited it," if error.instruction else "the Dockerfile"
-        text = f"{error}\nCorrect {cause} and try again."
-    return ImageError(text, instruction=error.instruction, log=error.log)
+        explained = f"{error}\n{AGAIN.format(option=option)}"
+    return ImageError(explained, instruction=error.instruction, log=error.log)
+
+
+def refused(title: str, message: str, dockerfile: str, image: Image) -> ImageError:
+    """Return the error for a Dockerfile that the engine does not accept, with the line at fault if it names one."""
+    number = re.search(r"line (\d+)", message)
+    lines = dockerfile.splitlines()
+    at_fault = lines[int(number[1]) - 1].strip() if number and int(number[1]) <= len(lines) else ""
+    line = f"\nThe line of the Dockerfile:\n    {at_fault}" if at_fault else ""
+    fix = AGAIN.format(option=_option(at_fault, image))
+    return ImageError(f"{title} failed: {message.rstrip('.')}.{line}\n{fix}", instruction=at_fault)
 
 
 def python_failed(log: str, image: Image) -> ImageError:
@@ -49,9 +146,25 @@ def wrong_architecture(actual: str, image: Image) -> ImageError:
     return ImageError(WRONG_ARCHITECTURE.format(actual=actual, platform=image.platform, base=base))
 
 
+def _option(instruction: str, image: Image) -> str:
+    """Return the option that wrote an instruction."""
+    if image.needs_engine == context.EDITED:
+        return _EDITED
+    return next((option for words, option in OPTIONS if words.match(instruction)), "dockerfile_lines=")
+
+
+def _known(instruction: str, text: str) -> tuple[_Cause, str] | None:
+    """Return the known cause of a failure, and the name that its message contains."""
+    for cause in CAUSES:
+        match = re.search(cause.text, text, re.IGNORECASE)
+        if match and cause.instruction in instruction:
+            return cause, next((name for name in match.groupdict().values() if name), "")
+    return None
+
+
 def _needs_emulation(log: str) -> bool:
     """Return whether a log shows that this processor cannot run the image's programs."""
-    return "exec format error" in log
+    return "exec format error" in log.lower()
 
 
 def _wrong_python(log: str, image: Image) -> str:

@@ -14,7 +14,7 @@ from cloudknot.errors import ImageError
 from cloudknot.image import context
 from cloudknot.image.engine import build_errors
 from cloudknot.image.engine.build_log import EngineLog
-from cloudknot.image.engine.connection import SILENCE, connect
+from cloudknot.image.engine.connection import SILENCE, connect, failures
 from cloudknot.image.engine.private_files import with_private_files
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ CHECK_TIMEOUT = 60
 """Seconds that the check of an image's Python may take."""
 
 CHECK_ENGINE = " Check the Docker engine with `docker info`, and try again."
+ENGINE_LOST = "the connection to the Docker engine broke. It may have been stopped. Its error: "
 TRY_AGAIN = " If the connection broke, try again: layers that have arrived are not sent again."
 BAD_LOGIN = (
     " The registry refused the login or the push. On AWS, ask the administrator of your account for the policy that "
@@ -148,7 +149,7 @@ class DockerBuilder:
         if context.PROGRAM_INFO in files:
             info = context.program_info(files)
             labels = {"org.opencontainers.image.title": info["function"], "cloudknot.program": info["digest"]}
-        with self._translated(title), EngineLog(title) as log:
+        with self._translated(title, image=image, files=files), EngineLog(title) as log:
             events = self._client.build(
                 fileobj=as_tar(files, image.executables),
                 custom_context=True,
@@ -234,18 +235,31 @@ class DockerBuilder:
 
     @contextlib.contextmanager
     def _translated(
-        self, title: str, *, fix: str = CHECK_ENGINE, passed: type[Exception] | tuple[()] = ()
+        self,
+        title: str,
+        *,
+        fix: str = CHECK_ENGINE,
+        passed: type[Exception] | tuple[()] = (),
+        image: Image | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Iterator[None]:
-        """Turn errors of the engine into `ImageError`, except those of the type ``passed``."""
-        from docker.errors import DockerException
-        from requests.exceptions import RequestException
+        """Turn errors of the engine into `ImageError`, except those of the type ``passed``.
+
+        With the ``image`` and the ``files`` of a build, a Dockerfile that the engine refuses is explained, too.
+        """
+        from docker.errors import APIError
 
         try:
             yield
         except passed:
             raise
-        except (DockerException, RequestException) as error:
-            raise ImageError(f"{title} failed: {str(error).rstrip('.')}.{fix}") from error
+        except failures() as error:
+            if image and files and isinstance(error, APIError) and error.is_client_error():
+                text = files[context.DOCKERFILE].decode("utf-8", "replace")
+                raise build_errors.refused(title, str(error.explanation), text, image) from error
+            broken = not isinstance(error, APIError)
+            reason = str(error).rstrip(".")
+            raise ImageError(f"{title} failed: {ENGINE_LOST if broken else ''}{reason}.{fix}") from error
 
 
 def _split(uri: str) -> tuple[str, str]:

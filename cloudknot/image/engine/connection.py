@@ -59,7 +59,7 @@ def engine_answers(timeout: float = ANSWER_TIMEOUT) -> bool:
     """Return whether the engine answers within ``timeout`` seconds."""
     try:
         _open(engine_address(), timeout).close()
-    except _failures():
+    except failures():
         return False
     return True
 
@@ -79,15 +79,19 @@ def connect() -> APIClient:
         # The first request has a short time, because a wrong address may never answer.
         _open(address, 5 * ANSWER_TIMEOUT).close()
         return _open(address, SILENCE)
-    except _failures() as error:
+    except failures() as error:
         raise ImageError(_no_engine(error, setting)) from error
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
+def failures() -> tuple[type[Exception], ...]:
+    """Return the types of all errors of an engine: its answers, a broken connection, and an invalid address."""
+    from http.client import HTTPException
 
-    return DockerException, RequestException, OSError, ValueError
+    from docker.errors import DockerException, StreamParseError
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    return DockerException, StreamParseError, RequestException, HTTPError, HTTPException, OSError, ValueError
 
 
 def _open(address: EngineAddress, timeout: float) -> APIClient:
