@@ -116,7 +116,8 @@ def explain(error: ImageError, image: Image) -> ImageError:
         explained = _wrong_python(error.log or str(error).partition("\n")[0], image)
     elif found := _known(error.instruction, text):
         cause, words = found
-        values = {"base": context.base_of(image.files), "option": option, "found": words}
+        base = context.base_of({context.DOCKERFILE: error.instruction.encode()}) or context.base_of(image.files)
+        values = {"base": base, "option": option, "found": words}
         values |= {"python": image.python, "platform": image.platform}
         explained = f"{cause.problem.format(**values)}\n{error}\n{cause.fix.format(**values)}"
     else:

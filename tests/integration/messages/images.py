@@ -20,7 +20,7 @@ from cloudknot.program.program import make_program
 from tests.helpers.functions import cube, square
 from tests.helpers.images import described, render_image
 from tests.integration.messages.catalogue import Area, World
-from tests.unit.image.test_builder import Engine, Registry, publish
+from tests.unit.image.test_builder import PIP_STEP, Engine, Refusing, Registry, publish
 
 AREA = Area("image")
 PROGRAM = make_program(square, requirements=["six==1.16.0"])
@@ -101,11 +101,16 @@ def no_docker_engine(world: World) -> None:
 @AREA.case
 def failed_instruction(world: World) -> None:
     events = [
-        {"stream": "Step 2/9 : RUN python -m pip install -r requirements.txt\n"},
+        {"stream": f"Step 2/9 : {PIP_STEP}\n"},
         {"stream": "ERROR: No matching distribution found for six==1.16.0\n"},
         {"error": "The command '/bin/sh -c python -m pip install' returned a non-zero code: 1"},
     ]
     publish(render_image(PROGRAM), Engine(events=events), Registry())
+
+
+@AREA.case
+def refused_dockerfile_line(world: World) -> None:
+    publish(render_image(PROGRAM, dockerfile_lines=["RUNN make"]), Refusing(), Registry())
 
 
 @AREA.case

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from docker.errors import APIError, ImageNotFound
+from docker.errors import APIError, ImageNotFound, StreamParseError
+from requests import Response
+from urllib3.exceptions import ProtocolError
 
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.image_store import Image
@@ -209,6 +211,105 @@ def test_build_error_has_failed_step_and_end_of_its_log(image: Image) -> None:
     assert "line 29\n" not in text
     assert raised.value.instruction == "RUN python -m pip install -r requirements.txt"
     assert raised.value.log.splitlines()[-1] == "line 49"
+
+
+PIP_STEP = "RUN env/bin/python -m pip install --requirement env/requirements.lock"
+DNS = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
+
+
+@pytest.mark.parametrize(
+    ("step", "log", "error", "problem", "fix"),
+    [
+        ("FROM pyton:3.11", "", DNS, "base image pyton:3.11 cannot be reached", "correct base_image= if it is"),
+        (
+            "FROM pyton:3.11",
+            "",
+            "manifest unknown",
+            "pyton:3.11 does not exist in its registry",
+            "Correct base_image=",
+        ),
+        (
+            "FROM Py:3",
+            "",
+            "invalid reference format",
+            "'pyton:3.11' is not the name of an image",
+            "Correct base_image=",
+        ),
+        ("RUN make", "cc1: No space left on device", "code: 1", "disk of the Docker engine is full", "`docker system"),
+        (
+            "RUN x",
+            "curl: (6) Could not resolve host: x",
+            "code: 6",
+            "step of the build has no network",
+            "Check the net",
+        ),
+        (
+            "COPY a /",
+            "",
+            "COPY failed: file not found in build context",
+            "does not have",
+            "or correct dockerfile_lines=",
+        ),
+        (
+            "RUN make",
+            "",
+            "returned a non-zero code: 137",
+            "lack of memory",
+            "more memory, or correct dockerfile_lines=",
+        ),
+        (PIP_STEP, "error: command 'gcc' failed: No such file", "code: 1", "no compiler", "apt_packages=['build-ess"),
+        (PIP_STEP, "ERROR: hashes do not match", "code: 1", "hashes do not match", "Correct requirements= and try"),
+        ("RUN pip install x", "ERROR: No such x", "code: 1", "No such x", "Correct dockerfile_lines= and try again."),
+    ],
+)
+def test_known_cause_of_failed_build_has_its_fix(
+    program: Program, step: str, log: str, error: str, problem: str, fix: str
+) -> None:
+    image = render_image(program, base_image="pyton:3.11")
+    engine = Engine(events=[{"stream": f"Step 1/9 : {step}\n"}, {"stream": f"{log}\n"}, {"error": error}])
+    with pytest.raises(ImageError) as raised:
+        publish(image, engine, Registry())
+    assert problem in str(raised.value)
+    assert fix in str(raised.value).splitlines()[-1]
+    assert raised.value.instruction == step
+
+
+def test_error_for_edited_dockerfile_names_it_and_no_option(program: Program) -> None:
+    image = replace(render_image(program), needs_engine=context.EDITED)
+    events = [{"stream": "Step 1/9 : RUN apt-get update && apt-get install x\n"}, {"error": "code: 1"}]
+    with pytest.raises(ImageError, match="Correct the Dockerfile that you edited and try again"):
+        publish(image, Engine(events=events), Registry())
+
+
+class Refusing(Engine):
+    """An engine that does not accept a Dockerfile."""
+
+    def build(self, fileobj: io.BytesIO, tag: str, **options: Any) -> Iterator[dict[str, Any]]:
+        with tarfile.open(fileobj=fileobj) as tar:
+            lines = tar.extractfile("Dockerfile").read().decode().splitlines()  # type: ignore[union-attr]
+        answer = Response()
+        answer.status_code = 400
+        number = next(number for number, line in enumerate(lines, 1) if "RUNN" in line)
+        raise APIError("400", answer, f"dockerfile parse error line {number}: unknown instruction: RUNN")
+
+
+def test_refused_line_of_dockerfile_is_shown_with_its_option(program: Program) -> None:
+    image = render_image(program, dockerfile_lines=["RUNN make"])
+    with pytest.raises(ImageError, match=r"unknown instruction: RUNN\.\nThe line of the Dockerfile:\n    RUNN make\n"):
+        publish(image, Refusing(), Registry())
+
+
+@pytest.mark.parametrize(
+    "error", [ProtocolError("Connection broken"), ConnectionResetError("reset"), StreamParseError(ValueError("half"))]
+)
+def test_lost_engine_is_reported_as_such(image: Image, error: Exception) -> None:
+    class Stopped(Engine):
+        def build(self, fileobj: io.BytesIO, tag: str, **options: Any) -> Iterator[dict[str, Any]]:
+            yield {"stream": "Step 1/9 : FROM x\n"}
+            raise error
+
+    with pytest.raises(ImageError, match=r"connection to the Docker engine broke\. .* Check the Docker engine with"):
+        publish(image, Stopped(), Registry())
 
 
 @pytest.mark.parametrize(
