@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 import cloudknot as ck
-from cloudknot.local.server.registry import Registry
+from cloudknot.aws.images.registry.client import Registry
 from tests.helpers.functions import double
 from tests.helpers.waiting import LONG
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from cloudknot.aws.images.registry.client import Registry
 from cloudknot.errors import CKTimeoutError, CloudknotInputError
 from cloudknot.local.admin import LOG_PATH
 from cloudknot.local.batch.catalog import Catalog
@@ -42,7 +43,7 @@ from cloudknot.local.server.application import Application
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.moto_app import Moto
-from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, Registry, login_from_environment
+from cloudknot.local.server.registry import PASSWORD_VARIABLE, USERNAME_VARIABLE, login_from_environment, registry_of
 from cloudknot.local.server.s3.full_disk import FullDiskAnswers
 from cloudknot.local.state import (
     ACCOUNT,
@@ -127,7 +128,7 @@ def _registry(options: argparse.Namespace) -> Registry | None:
     # Job processes inherit this process's environment, and jobs must not see the login.
     for name in (USERNAME_VARIABLE, PASSWORD_VARIABLE):
         os.environ.pop(name, None)
-    return Registry(login)
+    return registry_of(login)
 
 
 class Server:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from cloudknot.aws.images.registry.client import Registry
+from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, ImageManifest
 from cloudknot.errors import CloudError
 from cloudknot.local import wsgi
 from cloudknot.local.iam.requests.received import received, with_call
-from cloudknot.local.server.registry import MEDIA_TYPES, ImageManifest, Registry
 from cloudknot.local.wsgi import Answer
 
 if TYPE_CHECKING:
@@ -174,10 +175,10 @@ class RegistryEcr:
         name = request["repositoryName"]
         account = self._account(environ, name)
         body, tag = request["imageManifest"], request["imageTag"]
-        media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", MEDIA_TYPES[0])
+        media_type = request.get("imageManifestMediaType") or json.loads(body).get("mediaType", OCI_MANIFEST)
         # ECR refuses to store the same image under the same tag again. A registry accepts it, so compare the digests.
         before = self._registry.manifest(name, tag)
-        self._registry.put(name, tag, media_type, body.encode())
+        self._registry.put_manifest(name, tag, media_type, body.encode())
         after = self._registry.manifest(name, tag)
         if after is None or (before is not None and before.digest == after.digest):
             raise _EcrError("ImageAlreadyExistsException", f"Image with tag '{tag}' already exists in '{name}'")
@@ -203,7 +204,7 @@ class RegistryEcr:
         remaining = [other for other in other_tags if self._registry.manifest(name, other) == manifest]
         self._registry.delete(name, manifest.digest)
         for other in remaining:
-            self._registry.put(name, other, manifest.media_type, manifest.body)
+            self._registry.put_manifest(name, other, manifest.media_type, manifest.body)
 
     def _account(self, environ: WSGIEnvironment, repository: str) -> str:
         """Return the account of a repository. Raises `_EcrError` if the repository does not exist."""

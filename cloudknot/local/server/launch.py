@@ -36,9 +36,9 @@ def check_installed() -> None:
 
 def check_registry(registry: str) -> None:
     """Raise `CloudknotConfigurationError` unless the registry answers and accepts the login in the environment."""
-    from cloudknot.local.server.registry import Registry, login_from_environment
+    from cloudknot.local.server.registry import check, login_from_environment, registry_of
 
-    Registry(login_from_environment(registry)).check()
+    check(registry_of(login_from_environment(registry)))
 
 
 def launch(directory: Path, options: ServerOptions) -> CloudState:

@@ -22,7 +22,7 @@ from cloudknot.local.iam.signing import AccessKey
 from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http.server import http_server
-from cloudknot.local.server.registry import Registry
+from cloudknot.local.server.registry import registry_of
 from tests.conftest import CACHE
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import LONG
@@ -237,7 +237,7 @@ def ecr_with(registry):
         repository = {"registryId": "1", "repositoryName": "images", "repositoryUri": "r/images"}
         return wsgi.send_json(start_response, {"repositories": [repository]})
 
-    ecr = RegistryEcr(services, Registry(RegistryLogin(registry, "AWS", "")))
+    ecr = RegistryEcr(services, registry_of(RegistryLogin(registry, "AWS", ""), timeout=0.5))
     names = Names("1", "us-east-1", lambda kind, name: "")
     gate = Gate(Keys(AccessKey("AKIA", "secret")), lambda principal: Policies(), names, "")
 
@@ -257,8 +257,7 @@ def ecr_with(registry):
 
 class TestRegistry:
     @pytest.mark.parametrize("listens", [True, False], ids=["silent", "down"])
-    def test_registry_that_does_not_answer_is_one_error_that_names_it(self, monkeypatch, listens):
-        monkeypatch.setattr("cloudknot.local.server.registry.TIMEOUT", 0.5)
+    def test_registry_that_does_not_answer_is_one_error_that_names_it(self, listens):
         with socket.create_server(("127.0.0.1", 0)) as registry:
             address = f"127.0.0.1:{registry.getsockname()[1]}"
             if not listens:

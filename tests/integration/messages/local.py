@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import cloudknot as ck
 from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.sdk.process_limits import _allow_open_files, _check_tasks
 from cloudknot.local.admin import answers
 from cloudknot.local.faults.faulty_runner import FaultyRunner
@@ -19,7 +20,7 @@ from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
 from cloudknot.local.runners.images import materialise
 from cloudknot.local.server.launch import check_installed, launch
-from cloudknot.local.server.registry import Registry
+from cloudknot.local.server.registry import check, registry_of
 from cloudknot.local.state import CloudState, check_owner, locked, read_state
 from cloudknot.program.program import make_program
 from tests.helpers.foreign import foreign_directory
@@ -137,16 +138,16 @@ def low_limits_of_process(world: World) -> list[BaseException]:
 
 @AREA.case
 def unusable_registries(world: World) -> list[Exception]:
-    raised = [error_of(_registry("http://127.0.0.1:1").check)]
+    raised = [error_of(lambda: check(_registry("http://127.0.0.1:1")))]
     for status in (401, 404, 500):
         with refusing_server("ecr", status, "Refused", "as a registry says it") as endpoint:
-            raised.append(error_of(_registry(endpoint).check))
-            raised.append(error_of(lambda url=endpoint: _registry(url).put("data", "v1", "text/plain", b"")))  # type: ignore[misc]
+            raised.append(error_of(lambda url=endpoint: check(_registry(url))))
+            raised.append(error_of(lambda url=endpoint: _registry(url).put_manifest("data", "v1", "text/plain", b"")))  # type: ignore[misc]
     return raised
 
 
 def _registry(url: str) -> Registry:
-    return Registry(RegistryLogin(url.removeprefix("http://"), "AWS", ""))
+    return registry_of(RegistryLogin(url.removeprefix("http://"), "AWS", ""))
 
 
 @AREA.case

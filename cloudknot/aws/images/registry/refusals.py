@@ -1,0 +1,135 @@
+"""The errors for registries that refuse a request, or do not answer. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloudknot.aws.images.registry.reference import HUB, is_loopback
+from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+"""The statuses after which another attempt may succeed."""
+_FULL = re.compile(r"no space left|quota|disk (is )?full", re.IGNORECASE)
+_ECR = re.compile(r"\.dkr[.-]ecr[.-]")
+LOGIN_FIX = (
+    "On AWS, ask the administrator of your account for the policy that `cloudknot permissions create` prints. "
+    "For another registry, run `docker login {address}`."
+)
+
+
+@dataclass(frozen=True)
+class RegistryAnswer:
+    """An answer of a registry. The names of the headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The registry's code for an error, for example ``"NAME_UNKNOWN"``; empty without one."""
+        return self._first_error()[0]
+
+    @property
+    def message(self) -> str:
+        """The registry's words for an error, at most 500 characters."""
+        code, message = self._first_error()
+        return (message or code or self.body.decode(errors="replace").strip() or f"HTTP {self.status}")[:500]
+
+    @property
+    def wait(self) -> float:
+        """The seconds until the next attempt that the registry asks for; 0 without that."""
+        text = self.headers.get("retry-after", "")
+        return float(text) if text.isascii() and text.isdigit() else 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the registry has no room."""
+        return self.status == 507 or (self.status >= 400 and bool(_FULL.search(self.body.decode(errors="replace"))))
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the login has expired. ECR reports that as a missing permission."""
+        return self.status == 401 or (self.status == 403 and b"expired" in self.body.lower())
+
+    def _first_error(self) -> tuple[str, str]:
+        try:
+            error = json.loads(self.body)["errors"][0]
+            detail = error.get("detail")
+            # The disk's own words are only in the detail.
+            words = f"{error.get('message', '')} ({detail})" if self.status >= 500 and detail else error.get("message")
+            return str(error.get("code", "")), str(words or "")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return "", ""
+
+
+def no_answer(address: str, reason: str) -> CloudError:
+    """Return the error for a registry that does not answer."""
+    fix = "Check the connection to the internet, and HTTPS_PROXY if your network needs a proxy, and try again."
+    if is_loopback(address):
+        fix = "Start the registry, or pass the address of another one as registry=."
+    return CloudError(f"The registry {address} does not answer: {reason}. {fix}")
+
+
+def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *, anonymous: bool) -> CloudError:
+    """Return the error for an answer that is no success."""
+    if answer.status in (401, 403):
+        return _denied(address, repository, answer, anonymous=anonymous)
+    if answer.status == 429 or answer.code == "TOOMANYREQUESTS":
+        return _limited(address, repository, answer)
+    if answer.is_full:
+        return CloudError(
+            f"The registry {address} has no room for {repository}: {answer.message.rstrip('.')}. Free space on its "
+            "disk, or delete images in it.",
+            code=answer.code,
+        )
+    if answer.code == "NAME_UNKNOWN":
+        return ResourceDoesNotExistException(
+            f"The registry {address} has no repository {repository}. Correct the name, or create the repository.",
+            code=answer.code,
+        )
+    if answer.status >= 500:
+        return CloudError(
+            f"The registry {address} returned HTTP {answer.status} for {path}: {answer.message.rstrip('.')}. Try "
+            "again later. If it fails again, read the log of the registry.",
+            code=answer.code,
+        )
+    return CloudError(
+        f"The registry {address} returned HTTP {answer.status} for {path}. "
+        f"Correct the problem that its answer names: {answer.message}",
+        code=answer.code,
+    )
+
+
+def _denied(address: str, repository: str, answer: RegistryAnswer, *, anonymous: bool) -> PermissionDeniedError:
+    words = answer.message.rstrip(".")
+    if anonymous:
+        host = "" if address == HUB else f" {address}"
+        return PermissionDeniedError(
+            f"The registry {address} gives nobody the image {repository} without a login: {words}. The image is "
+            f"private or does not exist. Correct its name, or run `docker login{host}`.",
+            code=answer.code,
+        )
+    if answer.is_expired and _ECR.search(address):
+        fix = "The login has expired. Renew your AWS credentials, and try again."
+    else:
+        fix = LOGIN_FIX.format(address=address)
+    return PermissionDeniedError(
+        f"The registry {address} refuses the login or the request for {repository}: {words}. {fix}", code=answer.code
+    )
+
+
+def _limited(address: str, repository: str, answer: RegistryAnswer) -> CloudError:
+    if address == HUB:
+        mirror = f"public.ecr.aws/docker/{repository}"
+        fix = (
+            "Docker Hub limits the downloads of an address and of an account. Run `docker login`, or use the same "
+            f"image from Amazon's mirror of Docker's official images: {mirror}."
+        )
+    else:
+        fix = "Wait some minutes, and try again."
+    words = answer.message.rstrip(".")
+    return CloudError(f"The registry {address} refuses more requests for now: {words}. {fix}", code="TOOMANYREQUESTS")
