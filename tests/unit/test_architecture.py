@@ -16,7 +16,7 @@ MODULES = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts
 WALLS = {
     "boto3": ("cloudknot.aws", "cloudknot.worker"),
     "botocore": ("cloudknot.aws", "cloudknot.worker", "cloudknot.local.iam.signing"),
-    "urllib3": ("cloudknot.aws.images.registry",),
+    "urllib3": ("cloudknot.aws.images.registry", "cloudknot.image.engine.connection"),
     "moto": ("cloudknot.local",),
     "waitress": ("cloudknot.local",),
     "virtualenv": ("cloudknot.local",),
