@@ -242,7 +242,7 @@ class LocalCloud(Cloud):
         """The registry if the runner needs one, or else directories on this machine."""
         if RUNNERS[self._running().runner].needs_registry:
             return super().image_store
-        from cloudknot.local.runners.images import DirectoryStore
+        from cloudknot.local.runners.images.store import DirectoryStore
 
         return DirectoryStore(self.directory)
 

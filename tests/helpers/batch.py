@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudknot.image.publish import publish
+from cloudknot.program.packages.lock import LocalWheel, Lock
+from cloudknot.program.packages.target import InstallTarget
 from tests.helpers.waiting import until
 
 WORKER = ["python", "-m", "cloudknot_worker"]
@@ -90,18 +92,20 @@ def talk(path):
     print("last line", end="")
 """
 """The worker's module. A file is written under another name first, so that a test never reads half of it."""
+NO_PACKAGES = Lock(InstallTarget.this_machine(), ())
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image with the worker of `WORKER_SOURCE` and no requirements."""
+    """An image with the worker of `WORKER_SOURCE`, by default without packages."""
 
     tag: str
-    requirements: tuple[str, ...] = ()
+    lock: Lock = NO_PACKAGES
     environment_digest: str = "none"
     nocache: bool = False
     extra_tags: tuple[str, ...] = ()
     needs_engine: str = ""
+    wheels: tuple[LocalWheel, ...] = ()
     has_environment_stage: bool = False
     files: dict = field(
         default_factory=lambda: {

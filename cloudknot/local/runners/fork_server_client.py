@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloudknot.local.runners.images.usage import Hold
+
 if TYPE_CHECKING:
     from cloudknot.local.runners.fork_server import ForkRequest, Message
 
@@ -65,8 +67,13 @@ class ForkServerClient:
         on_message: OnMessage,
     ) -> None:
         self._output, self._on_message = output, on_message
-        self._control, theirs = socket.socketpair()
         python = directory / "environment" / "bin" / "python"
+        try:
+            # The path without links: another environment may take the place of this one.
+            self._hold = Hold((directory / "environment").resolve())
+        except OSError as error:
+            raise ForkServerFailed(_no_environment(directory, error)) from error
+        self._control, theirs = socket.socketpair()
         modules = json.dumps({module: sorted(names) for module, names in imports.items()})
         # -I keeps the user's PYTHON* variables and packages out of the image. A session of its own keeps Ctrl-C in
         # the terminal of the embedded cloud away from it.
@@ -84,7 +91,8 @@ class ForkServerClient:
                 )
             except OSError as error:
                 self._control.close()
-                raise ForkServerFailed(f"CannotStartContainerError: {error}") from error
+                self._hold.release()
+                raise ForkServerFailed(_no_environment(directory, error)) from error
         self._sending = threading.Condition()
         self._unsent = bytearray()
         self._reader = self._control.makefile("rb")
@@ -136,6 +144,7 @@ class ForkServerClient:
         self._process.kill()
         self._process.wait()
         self._control.close()
+        self._hold.release()
         raise ForkServerFailed(f"CannotStartContainerError: {self.failure_reason()}")
 
     def _read(self) -> None:
@@ -149,6 +158,7 @@ class ForkServerClient:
         self._reader.close()
         self._control.close()
         self._process.wait()
+        self._hold.release()
 
     def _deliver(self, message: Message | None) -> None:
         try:
@@ -177,6 +187,14 @@ class ForkServerClient:
         with self._sending:
             self.alive = False
             self._sending.notify_all()
+
+
+def _no_environment(directory: Path, error: OSError) -> str:
+    """Return the reason for tasks whose environment was removed, or whose Python was upgraded or removed."""
+    return (
+        f"CannotPullContainerError: the packages of image {directory.name} are not installed any more: {error}. "
+        "Create the Knot again: that installs them."
+    )
 
 
 def _ignore(client: ForkServerClient, message: Message | None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from cloudknot.local import LocalCloud
-from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
+from cloudknot.local.runners.images.environments import ENVIRONMENTS_VARIABLE
 from tests.helpers.batch import Client
 
 

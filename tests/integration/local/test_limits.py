@@ -19,7 +19,7 @@ from cloudknot.local.iam.keys import Keys
 from cloudknot.local.iam.policy_reader import Policies
 from cloudknot.local.iam.requests.received import RECEIVED, received
 from cloudknot.local.iam.signing import AccessKey
-from cloudknot.local.runners.images import ENVIRONMENTS_VARIABLE
+from cloudknot.local.runners.images.environments import ENVIRONMENTS_VARIABLE
 from cloudknot.local.server.ecr import RegistryEcr
 from cloudknot.local.server.http.server import http_server
 from cloudknot.local.server.registry import registry_of

@@ -18,7 +18,7 @@ from cloudknot.image.publish import publish
 from cloudknot.local.batch.records import Exited, Started, Task
 from cloudknot.local.runners.fork_server_client import ForkServerClient
 from cloudknot.local.runners.full_disk import FullDisk
-from cloudknot.local.runners.images import materialise
+from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.runners.process import ProcessRunner
 from cloudknot.local.state import is_locked
 from tests.helpers.batch import Image
@@ -120,73 +120,3 @@ class TestRunner:
         (tmp_path / "away").rename(tmp_path / "scratch")
         runner.start(Task("3", "r/i:t", (), {}, "s"), events.append)
         until(lambda: events[2:] == [Started("3")])
-
-
-class TestImages:
-    def test_installer_of_killed_session_holds_lock_until_it_ends(self, tmp_path):
-        program = (
-            "import sys; from pathlib import Path\n"
-            "from cloudknot.local.runners.images import materialise; from tests.helpers.batch import Image\n"
-            "materialise(Path(sys.argv[1]), Image('t', ('no-such-thing==1',), 'slow'))"
-        )
-        # The package index accepts pip's connection and never answers, so the installation hangs.
-        with socket.create_server(("127.0.0.1", 0)) as index:
-            index.settimeout(60)
-            settings = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/", "PIP_RETRIES": "0"}
-            environment = {**os.environ, **settings, "PIP_TIMEOUT": "60"}
-            command, root = [sys.executable, "-c", program, tmp_path / "d"], ROOT
-            with subprocess.Popen(command, env=environment, cwd=root, stderr=subprocess.DEVNULL) as session:
-                connection, _ = index.accept()
-                session.kill()
-            lock = tmp_path / "d" / "environments" / "slow.lock"
-            assert is_locked(lock)
-            connection.close()
-        until(lambda: not is_locked(lock))
-
-    def test_environment_holds_only_its_requirements_and_is_shared(self, client, tmp_path):
-        six = Image("six-1", ("six==1.16.0",), "six")
-        client.define("six", publish(client.cloud, six, client.cloud.repository("tests")))
-        program = "import importlib.metadata as m; print(sorted(d.name + d.version for d in m.distributions()))"
-        job = client.wait(client.submit("python", "-c", program, jobDefinition="six"))
-        (line,) = until(lambda: client.lines(job["container"]["logStreamName"]))
-        assert "six1.16.0" in line
-        assert "boto3" not in line
-        marker = client.cloud.directory / "environments" / "six" / ".complete"
-        completed = marker.stat().st_mtime_ns
-        second = materialise(client.cloud.directory, Image("six-2", ("six==1.16.0",), "six"))
-        assert (second / "environment").resolve() == marker.parent.resolve()
-        assert marker.stat().st_mtime_ns == completed
-
-    def test_failed_installation_shows_pips_message_and_leaves_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
-        with pytest.raises(
-            ImageError, match=r"(?s)no-such-thing==1.*pip reports:.*No matching distribution"
-        ) as caught:
-            materialise(tmp_path, Image("t", ("no-such-thing==1",), "failing"))
-        assert len(str(caught.value).splitlines()) < 25
-        assert not (tmp_path / "environments" / "failing").exists()
-        assert not (tmp_path / "images" / "t").exists()
-
-    def test_incomplete_and_broken_environments_are_rebuilt(self, tmp_path):
-        half = tmp_path / "environments" / "none" / "bin"
-        half.mkdir(parents=True)
-        (half / "left-over").touch()
-        python = materialise(tmp_path, Image("t")) / "environment" / "bin" / "python"
-        assert not (half / "left-over").exists()
-        python.unlink()
-        python.symlink_to("/no/such/python")
-        materialise(tmp_path, Image("t"))
-        assert subprocess.run([python, "-c", ""], check=False, timeout=60).returncode == 0
-
-    def test_simultaneous_callers_get_one_image_directory(self, tmp_path):
-        with ThreadPoolExecutor(2) as pool:
-            images = list(pool.map(lambda _: materialise(tmp_path, Image("t")), range(2)))
-        assert images[0] == images[1]
-        assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
-
-    def test_pip_ignores_users_python_settings(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("PYTHONPATH", "/nonsense")
-        monkeypatch.setenv("PIP_USER", "1")
-        monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
-        image = materialise(tmp_path, Image("t", ("six==1.16.0",), "six"))
-        assert list((image / "environment").glob("lib/python*/site-packages/six.py"))

@@ -18,7 +18,7 @@ from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
-from cloudknot.local.runners.images import materialise
+from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.server.launch import check_installed, launch
 from cloudknot.local.server.registry import check, registry_of
 from cloudknot.local.state import CloudState, check_owner, locked, read_state

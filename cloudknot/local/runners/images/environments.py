@@ -1,0 +1,185 @@
+"""Build the virtual environment of an image, once for each digest.
+
+uv installs exactly the locked files. It links them from its cache, so several environments share the disk space of a
+package. Files that the cache lacks are copied from the user's own Python if it has the same package, or downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloudknot.errors import ImageError
+from cloudknot.local.runners.full_disk import NO_SPACE
+from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete
+from cloudknot.local.runners.images.installed import copy_installed, forget
+from cloudknot.local.runners.images.usage import mark_used
+from cloudknot.local.state import check_owner, locked, own_folder
+from cloudknot.program.packages.install import install
+
+if TYPE_CHECKING:
+    from cloudknot.aws.images.image_store import Image
+    from cloudknot.program.packages.lock import LockedPackage
+
+ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
+INSTALL_TIMEOUT = 30 * 60.0
+"""Seconds for the installation of the packages of an image."""
+
+
+def environments_folder(directory: Path) -> Path:
+    """Return the folder of all environments: the shared one, or else one in the cloud's directory."""
+    shared = os.environ.get(ENVIRONMENTS_VARIABLE)
+    return Path(shared).expanduser().absolute() if shared else directory / "environments"
+
+
+def environment_of(directory: Path, image: Image) -> Path:
+    """Return the virtual environment of an image. Build it if it is missing, incomplete or damaged.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory of the embedded cloud.
+    image : Image
+
+    Raises
+    ------
+    CKTimeoutError
+        Another process has installed the same packages for longer than an installation may take.
+    CloudknotInputError
+        The folder belongs to another user.
+    ImageError
+        The packages cannot be installed.
+    """
+    folder = own_folder(environments_folder(directory))
+    environment = folder / image.environment_digest
+    check_owner(environment)
+    with locked(lock_of(environment)) as lock:
+        if not is_intact(environment):
+            discard(environment)
+            _build(environment, image, lock)
+        mark_used(environment)
+    return environment
+
+
+def lock_of(environment: Path) -> Path:
+    """Return the file that a process keeps locked while it builds or removes an environment."""
+    return environment.with_name(f"{environment.name}.lock")
+
+
+def discard(environment: Path) -> None:
+    """Remove an environment. It disappears at once, so nobody sees half of it."""
+    trash = environment.with_name(f".{environment.name}.{secrets.token_hex(4)}")
+    try:
+        environment.rename(trash)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _build(environment: Path, image: Image, lock: int) -> None:
+    try:
+        python = _create_virtual_environment(environment)
+        (environment / "pylock.toml").write_text(image.lock.text(), encoding="utf-8")
+        _Installation(environment, python, image, lock).run()
+        mark_complete(environment)
+    except BaseException:
+        # Ctrl-C included: uv has ended by now.
+        discard(environment)
+        raise
+
+
+def _create_virtual_environment(environment: Path) -> Path:
+    """Create an empty virtual environment for this Python, and return the path of its interpreter."""
+    import venv
+
+    python = environment / "bin" / "python"
+    try:
+        venv.EnvBuilder(symlinks=True).create(environment)
+        python.stat()
+    except OSError as error:
+        raise ImageError(
+            f"No virtual environment for jobs can be created in {environment} with {sys.executable}: {error}. Check "
+            f"that this Python still exists, and the free space and the permissions of {environment.parent}."
+        ) from error
+    return python
+
+
+class _Installation:
+    """The installation of an image's packages.
+
+    Parameters
+    ----------
+    environment : Path
+    python : Path
+        The environment's interpreter.
+    image : Image
+    lock : int
+        The descriptor of the environment's lock. uv inherits it: if this process dies, uv goes on, and keeps other
+        sessions out until it ends.
+    """
+
+    def __init__(self, environment: Path, python: Path, image: Image, lock: int) -> None:
+        self._environment, self._image, self._lock = environment, image, lock
+        self._place = ["--python", str(python)]
+
+    def run(self) -> None:
+        """Install all packages, and check every file."""
+        packages = self._image.lock.packages
+        if not packages and not self._image.wheels:
+            return
+        if not self._install_cached(packages):
+            copied = copy_installed(packages, self._environment)
+            self._install([package for package in packages if package not in copied])
+        self._repair(packages)
+
+    def _install_cached(self, packages: Sequence[LockedPackage]) -> bool:
+        """Install from uv's cache, without the network. Return False if the cache lacks a file."""
+        if not all(package.sha256 for package in packages):
+            return False
+        try:
+            self._install(packages, "--offline")
+        except ImageError:
+            return False
+        return True
+
+    def _repair(self, packages: Sequence[LockedPackage]) -> None:
+        """Download packages again that have a damaged file.
+
+        uv does not check the files in its cache. A program that wrote to a linked file has changed it there, too.
+        """
+        names = [package.name for package in packages]
+        damaged = damaged_packages(self._environment, names)
+        if damaged:
+            forget(self._environment, damaged)
+            options = [
+                option for name in damaged for option in (f"--refresh-package={name}", f"--reinstall-package={name}")
+            ]
+            self._install([package for package in packages if package.name in damaged], *options)
+
+    def _install(self, packages: Sequence[LockedPackage], *options: str) -> None:
+        unknown = [f"{package.name}=={package.version}" for package in packages if not package.sha256]
+        if unknown:
+            raise ImageError(
+                f"{', '.join(unknown)} cannot be copied from the packages of {sys.executable}, and the package index "
+                "does not answer. Check the connection to the network, then try again."
+            )
+        target, place = self._image.lock.target, [*self._place, *options]
+        try:
+            install(packages, self._image.wheels, target, place)
+        except ImageError as error:
+            if NO_SPACE in str(error):
+                raise ImageError(f"{error} {_no_space(self._environment)}") from error
+            raise
+
+
+def _no_space(environment: Path) -> str:
+    return (
+        f"Free space on the disks of {tempfile.gettempdir()}, of uv's cache and of {environment.parent}, then try "
+        "again: `cloudknot local prune` removes environments that no knot uses."
+    )
