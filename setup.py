@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-LOCAL = ["moto[server]>=5.2", "virtualenv>=20.26", "waitress>=3.0.1"]
+LOCAL = ["moto[server]>=5.2", "waitress>=3.0.1"]
 PLOTS = ["matplotlib>=3.8"]
 
 setup(

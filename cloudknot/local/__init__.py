@@ -1,13 +1,13 @@
 """The embedded cloud: AWS's API on this machine, for first steps and for tests.
 
-Only this folder imports moto, waitress and virtualenv. The client reaches it only through
+Only this folder imports moto and waitress. The client reaches it only through
 `cloudknot.aws.cloud.choose_cloud`, and a session on AWS loads none of these modules::
 
     this session       cloud           LocalCloud: find the running cloud, start it, stop it
                        options, state  the user's options; the files in the cloud's directory
                        admin           requests to the cloud's own routes: status, stop, faults
                        server/launch   start the server process
-                       runners/images  write an image as a directory with a virtual environment
+                       runners/images  write images as directories with virtual environments, and remove unused ones
     server process     server/         HTTP, and the route of a request through the folders below to moto
                        iam/            signatures, keys, policies
                        faults/         injected faults, off by default

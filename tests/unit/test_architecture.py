@@ -19,7 +19,6 @@ WALLS = {
     "urllib3": ("cloudknot.aws.images.registry", "cloudknot.image.engine.connection"),
     "moto": ("cloudknot.local",),
     "waitress": ("cloudknot.local",),
-    "virtualenv": ("cloudknot.local",),
     "docker": ("cloudknot.image.engine", "cloudknot.local.runners.docker"),
 }
 """Libraries, with the modules and folders that may import each."""

@@ -20,7 +20,7 @@ START_TIMEOUT = 60.0
 SHOWN_CHARACTERS = 2000
 """The length of the end of the log that an error shows."""
 
-_NEEDED = ("moto", "flask", "flask_cors", "waitress", "virtualenv")
+_NEEDED = ("moto", "flask", "flask_cors", "waitress")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 

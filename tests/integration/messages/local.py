@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,15 +87,16 @@ def missing_requirement(world: World) -> Path:
 
 
 @AREA.case
-def slow_installation(world: World) -> Path:
-    world.patch.setattr("cloudknot.local.runners.images.INSTALL_TIMEOUT", 0.0)
-    return materialise(world.path, render_image(make_program(square, requirements=["six==1.17.0"])))
+def package_of_offline_lock_that_is_not_installed(world: World) -> Path:
+    image = render_image(make_program(square, requirements=["no-such-package-of-anybody==1"]))
+    packages = tuple(replace(package, sha256="", url="", filename="") for package in image.lock.packages)
+    return materialise(world.path, replace(image, lock=replace(image.lock, packages=packages)))
 
 
 @AREA.case
 def environment_that_cannot_be_created(world: World) -> Path:
     world.patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(world.path / "environments"))
-    world.patch.setattr("sys.executable", str(world.path / "no-python"))
+    world.patch.setattr("sys._base_executable", str(world.path / "no-python"))
     return materialise(world.path, render_image(make_program(square, requirements=[])))
 
 

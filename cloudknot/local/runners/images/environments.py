@@ -10,13 +10,11 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
-from cloudknot.local.runners.full_disk import NO_SPACE
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from cloudknot.program.packages.lock import LockedPackage
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
-INSTALL_TIMEOUT = 30 * 60.0
-"""Seconds for the installation of the packages of an image."""
 
 
 def environments_folder(directory: Path) -> Path:
@@ -169,17 +165,4 @@ class _Installation:
                 f"{', '.join(unknown)} cannot be copied from the packages of {sys.executable}, and the package index "
                 "does not answer. Check the connection to the network, then try again."
             )
-        target, place = self._image.lock.target, [*self._place, *options]
-        try:
-            install(packages, self._image.wheels, target, place)
-        except ImageError as error:
-            if NO_SPACE in str(error):
-                raise ImageError(f"{error} {_no_space(self._environment)}") from error
-            raise
-
-
-def _no_space(environment: Path) -> str:
-    return (
-        f"Free space on the disks of {tempfile.gettempdir()}, of uv's cache and of {environment.parent}, then try "
-        "again: `cloudknot local prune` removes environments that no knot uses."
-    )
+        install(packages, self._image.wheels, self._image.lock.target, [*self._place, *options])

@@ -5,24 +5,15 @@ A fake image runs a short program in place of the fork server.
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cloudknot.errors import ImageError
-from cloudknot.image.publish import publish
 from cloudknot.local.batch.records import Exited, Started, Task
 from cloudknot.local.runners.fork_server_client import ForkServerClient
 from cloudknot.local.runners.full_disk import FullDisk
-from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.runners.process import ProcessRunner
-from cloudknot.local.state import is_locked
-from tests.helpers.batch import Image
-from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
 
