@@ -64,6 +64,12 @@ CAUSES = (
     ),
     _Cause(
         "FROM ",
+        r"no matching manifest for|does not match the specified platform|wanted linux/\S+, actual",
+        "The base image {base} is not for {platform}, which the instance types need.",
+        "Pass as base_image= an image that exists for {platform}, or choose other instance types.",
+    ),
+    _Cause(
+        "FROM ",
         _NO_NETWORK,
         "The registry of the base image {base} cannot be reached. The network may be down, or the name misspelt.",
         "Check both with `docker pull {base}`, correct {option} if it is misspelt, and try again.",
@@ -116,7 +122,9 @@ def explain(error: ImageError, image: Image) -> ImageError:
         explained = _wrong_python(error.log or str(error).partition("\n")[0], image)
     elif found := _known(error.instruction, text):
         cause, words = found
-        base = context.base_of({context.DOCKERFILE: error.instruction.encode()}) or context.base_of(image.files)
+        base = context.base_of({context.DOCKERFILE: error.instruction.encode()})
+        # Stages after the first one begin with another stage, whose name says nothing.
+        base = context.base_of(image.files) if not base or "$" in base else base
         values = {"base": base, "option": option, "found": words}
         values |= {"python": image.python, "platform": image.platform}
         explained = f"{cause.problem.format(**values)}\n{error}\n{cause.fix.format(**values)}"

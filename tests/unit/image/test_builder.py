@@ -232,9 +232,17 @@ DNS = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docke
             "FROM Py:3",
             "",
             "invalid reference format",
-            "'pyton:3.11' is not the name of an image",
+            "'Py:3' is not the name of an image",
             "Correct base_image=",
         ),
+        (
+            "FROM x",
+            "",
+            "no matching manifest for linux/arm64/v8 in the manifest list",
+            "is not for",
+            "an image that exists for",
+        ),
+        ("FROM ${SYSTEM}", "", "wanted linux/amd64, actual: linux/arm64", "pyton:3.11 is not for", "exists for linux"),
         ("RUN make", "cc1: No space left on device", "code: 1", "disk of the Docker engine is full", "`docker system"),
         (
             "RUN x",
