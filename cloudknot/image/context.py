@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from cloudknot.worker.wire.seal import FORMAT
 
 if TYPE_CHECKING:
+    from cloudknot.aws.images.image_store import Image
     from cloudknot.program.packages.lock import LocalWheel, Lock
 
 EDITED = "an edited Dockerfile"
@@ -110,6 +111,11 @@ def system_of(files: Mapping[str, bytes]) -> dict[str, bytes] | None:
         return None
     added = {path: data for path, data in files.items() if not path.startswith(GENERATED) and not is_locked(path)}
     return {**added, REQUIREMENTS: b"", DOCKERFILE: head[: stages[-1].start()].encode()}
+
+
+def is_built_whole(image: Image) -> bool:
+    """Return whether an engine has to build all stages, because a person edited them or a package has to compile."""
+    return system_of(image.files) is None or image.needs_engine == EDITED or any(image.lock.sources())
 
 
 def system_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
