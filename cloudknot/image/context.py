@@ -172,6 +172,8 @@ class ProgramInfo(TypedDict):
     firstlineno: int
     digest: str
     script: NotRequired[str]
+    paths: NotRequired[list[str]]
+    names: NotRequired[dict[str, list[str]]]
     username: NotRequired[str]
     needs_engine: NotRequired[str]
     format: NotRequired[int]
