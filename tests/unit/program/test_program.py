@@ -347,8 +347,8 @@ def calls_uses_global() -> None:
         (uses_global, "the global 'CONNECTION' that uses_global uses (a sqlite3.Connection)"),
         (
             calls_uses_global,
-            "'CONNECTION' that uses_global uses (a sqlite3.Connection), in the global 'uses_global' that calls_uses_global"
-            " uses",
+            "'CONNECTION' that uses_global uses (a sqlite3.Connection), "
+            "in the global 'uses_global' that calls_uses_global uses",
         ),
         (with_default, "the default of the argument 'pen'"),
         (Holder().method, "attribute 'guard' of the Holder object"),
