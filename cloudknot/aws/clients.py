@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_sts import STSClient
 
+    from cloudknot.aws.images.codebuild import CodeBuildClient
+
 
 # Overloads of `Cloud.call` for each operation would be a second list of AWS's API to maintain.
 class Caller(Protocol):
@@ -59,6 +61,11 @@ def batch(caller: Caller) -> BatchClient:
 def cloudformation(caller: Caller) -> CloudFormationClient:
     """Return CloudFormation reached through ``caller``."""
     return cast("CloudFormationClient", _Client(caller, "cloudformation"))
+
+
+def codebuild(caller: Caller) -> CodeBuildClient:
+    """Return CodeBuild reached through ``caller``."""
+    return cast("CodeBuildClient", _Client(caller, "codebuild"))
 
 
 def ec2(caller: Caller) -> EC2Client:

@@ -105,6 +105,7 @@ UNKNOWN_KEY_CODES = {"AuthFailure", "InvalidAccessKeyId", "InvalidClientTokenId"
 SIGNATURE_CODES = {"IncompleteSignature", "InvalidSignatureException", "SignatureDoesNotMatch"}
 CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
 QUOTA_CODES = {
+    "AccountLimitExceededException",
     "LimitExceeded",
     "LimitExceededException",
     "ServiceQuotaExceededException",

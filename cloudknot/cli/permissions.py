@@ -6,7 +6,7 @@ import click
 
 
 @click.command()
-@click.argument("level", type=click.Choice(["run", "create", "network", "administer", "boundary"]))
+@click.argument("level", type=click.Choice(["run", "create", "network", "build", "administer", "boundary"]))
 @click.option("--account", help="The AWS account number. Default: the account of your credentials, else ACCOUNT_ID.")
 @click.option("--region", help="The AWS region. Default: from the settings.")
 @click.option("--bucket", help="The S3 bucket. Default: from the settings, else cloudknot's own bucket.")
@@ -30,11 +30,12 @@ def permissions(
     run         use existing knots: map, results, logs, cancel
     create      create, change and clobber knots
     network     create networks: Pars(use_default_vpc=False)
+    build       build images on AWS CodeBuild, without a Docker engine
     administer  delete the images, repository and bucket of all knots
     boundary    no policy for a user: a permissions boundary for the roles
 
     A user with the policy create needs the policy run, too. A user with the
-    policy network or administer needs both.
+    policy network, build or administer needs both.
 
     Without --boundary, create is as powerful as administrator access.
 

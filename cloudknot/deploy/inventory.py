@@ -23,6 +23,8 @@ MARK = "(cloudknot)"
 """The end of the description of each template of cloudknot. It identifies cloudknot's stacks."""
 KNOT, PARS = "-cloudknot", "-cloudknot-pars"
 """The ends of the names of its stacks."""
+BUILDS = "images-cloudknot-build"
+"""The name of the stack with the project for builds on CodeBuild, and of that project."""
 
 
 def stack_name(knot: str) -> str:

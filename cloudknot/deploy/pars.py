@@ -12,11 +12,11 @@ from cloudknot.aws import clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.aws.tags import tag_list, with_own, without_own
+from cloudknot.deploy.cloudformation.pars_parameters import boundary_arn, missing_policies, wanted_parameters
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
-from cloudknot.deploy.pars_parameters import boundary_arn, missing_policies, wanted_parameters
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument

@@ -16,6 +16,7 @@ from cloudknot.aws.tags import with_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import DELETE_FAILED, Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
+from cloudknot.deploy.codebuild.choice import choose_builder
 from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.pars import Pars, ParsPlan, check_exists, plan_default_pars
@@ -27,6 +28,7 @@ from cloudknot.options.validators import argument
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
+    from cloudknot.image.image_builder import ImageBuilder
 
 ARCHITECTURES = {"linux/amd64": "X86_64", "linux/arm64": "ARM64"}
 PLATFORMS = {architecture: platform for platform, architecture in ARCHITECTURES.items()}
@@ -50,6 +52,8 @@ class KnotPlan:
     """State of the knot's stack; None without one."""
     pars: Pars | ParsPlan
     """The Pars from the user, or the plan of the default Pars."""
+    builder: ImageBuilder | None
+    """The builder of the image; None if nothing must run for it."""
     # Wall-clock time, because a monotonic clock may stand still while the machine sleeps.
     read_at: float
     """Value of `time.time` just before the stacks were read."""
@@ -89,6 +93,8 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         Somebody has clobbered the Pars.
     CannotCreateResourceException
         A removal of the knot failed half-way, and jobs go on in it.
+    ImageError
+        Something must run for the image, and there is neither a Docker engine nor the permission for CodeBuild.
     """
     name = stack_name(options.name)
     template = Template.of(load("knot"), with_own(options.aws_resource_tags, name))
@@ -106,16 +112,26 @@ def plan_knot(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, par
         cloud.door.owners.learn(state.account)
     keeps = current.get("Bucket") and not cloud.chosen_bucket
     own = cloud.in_bucket(current["Bucket"], current.get("BucketOwner", "")) if keeps else cloud
+    image, repository = _image(own, options, docker_image, platform), options.repo_name or config.ecr_repo()
+    planned_pars = _pars(own, options, pars)
     return KnotPlan(
         cloud=own,
         options=options,
-        image=_image(own, options, docker_image, platform),
-        repository=options.repo_name or config.ecr_repo(),
+        image=image,
+        repository=repository,
         template=template,
         state=state,
-        pars=_pars(own, options, pars),
+        pars=planned_pars,
+        builder=choose_builder(own, image, repository, _boundary(planned_pars)),
         read_at=read_at,
     )
+
+
+def _boundary(pars: Pars | ParsPlan) -> str:
+    """Return the ARN of the permissions boundary for the roles of a knot with this Pars; empty without one."""
+    if isinstance(pars, Pars):
+        return pars.permissions_boundary or ""
+    return pars.boundary or pars.current.get("PermissionsBoundary", "")
 
 
 def _image(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, platform: str) -> Image:

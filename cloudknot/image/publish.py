@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
     from cloudknot.aws.images.ecr import Repository
     from cloudknot.aws.images.image_store import Image
+    from cloudknot.image.image_builder import ImageBuilder
 
 
-def publish(cloud: Cloud, image: Image, repository: Repository) -> str:
+def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBuilder | None = None) -> str:
     """Build an image and put it where jobs can pull it, unless it is there already. Return its URI.
 
-    The repository is created if it does not exist.
+    The repository is created if it does not exist. ``builder`` builds an image for which something must run.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def publish(cloud: Cloud, image: Image, repository: Repository) -> str:
             repository.finish()
         store = cloud.image_store
         if store is None:
-            _push(image, repository, uri)
+            _push(image, repository, uri, builder or DockerBuilder())
         else:
             store.put(image, repository, uri)
     for tag in image.extra_tags:
@@ -41,6 +42,8 @@ def publish(cloud: Cloud, image: Image, repository: Repository) -> str:
     return uri
 
 
-def _push(image: Image, repository: Repository, uri: str) -> None:
-    with DockerBuilder() as builder:
+def _push(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:
+    try:
         builder.publish(image, repository, uri)
+    finally:
+        builder.stop()

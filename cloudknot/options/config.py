@@ -27,6 +27,7 @@ FROM_ENVIRONMENT = "from-env"
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ECR_REPO = "cloudknot"
 CLOUDS = ("aws", "local")
+BUILDERS = ("engine", "codebuild")
 LOCK_TIMEOUT = 10.0
 """Seconds that a writer of the config file waits for another writer."""
 
@@ -96,6 +97,24 @@ def sse() -> str | None:
 def ecr_repo(argument: str | None = None) -> str:
     """Return the name of the image repository, ``"cloudknot"`` by default."""
     return argument or _setting("ecr-repo") or DEFAULT_ECR_REPO
+
+
+def builder() -> str | None:
+    """Return the builder of images in which something must run: ``"engine"``, ``"codebuild"``, or None for either.
+
+    Raises
+    ------
+    CloudknotConfigurationError
+        ``CLOUDKNOT_BUILDER`` or the config file contains another name.
+    """
+    name = _setting("builder", "CLOUDKNOT_BUILDER")
+    if name is not None and name not in BUILDERS:
+        raise CloudknotConfigurationError(
+            f"The setting CLOUDKNOT_BUILDER is {name!r}, which is not 'engine' or 'codebuild'. Set the environment "
+            f"variable CLOUDKNOT_BUILDER (or `builder` in {path()}) to one of them, or remove it to use a Docker "
+            "engine if there is one, and AWS CodeBuild if there is none."
+        )
+    return name
 
 
 def cloud(argument: str | None = None) -> str:

@@ -56,6 +56,7 @@ LOCAL_ORDER = [
     "local.admin",
     "local.batch",
     "local.cloudformation",
+    "local.codebuild",
     "local.runners",
     "local.options",
     "local.faults",

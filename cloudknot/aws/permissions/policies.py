@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypedDict
 
-from cloudknot.aws.permissions.statements import BOUNDARY, GRANTS, LEVELS, Condition, Grant
+from cloudknot.aws.permissions.statements import BOUNDARY, EXTRAS, GRANTS, LEVELS, Condition, Grant
 from cloudknot.errors import refuse
 from cloudknot.options.validators import KNOT_NAME
 
@@ -110,7 +110,7 @@ def policy(level: str, scope: Scope) -> Document:
 
     Parameters
     ----------
-    level : {"run", "create", "network", "administer", "boundary"}
+    level : {"run", "create", "network", "build", "administer", "boundary"}
     scope : Scope
 
     Raises
@@ -155,9 +155,8 @@ def grants(level: str) -> list[Grant]:
 
 def needed_with(level: str) -> tuple[str, ...]:
     """Return the levels whose policies a person needs besides that of ``level``."""
-    # A network of its own is an exception, which few people need.
     below = () if level == "boundary" else LEVELS[: LEVELS.index(level)]
-    return tuple(other for other in below if other != "network")
+    return tuple(other for other in below if other not in EXTRAS)
 
 
 def allowing(action: str, resource: str = "") -> Iterator[Grant]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LEVELS = ("run", "create", "network", "administer")
-"""The policies, one for each level. A person needs those of the levels below, too, except ``network``."""
+LEVELS = ("run", "create", "network", "build", "administer")
+"""The policies, one for each level. A person needs those of the levels below, too, except `EXTRAS`."""
+EXTRAS = ("network", "build")
+"""The levels that only some people need, and no other level does."""
 
 Condition = Mapping[str, Mapping[str, Sequence[str]]]
 """IAM's condition: values by key by operator. Names in braces stand for the names of a scope."""
@@ -314,6 +316,35 @@ NETWORK = (
     ),
 )
 
+BUILD = (
+    Grant(
+        "MakeBuilds",
+        "build",
+        "the project for builds, in a stack of its own, and the builds",
+        _of(
+            "codebuild",
+            "CreateProject UpdateProject DeleteProject BatchGetProjects StartBuild BatchGetBuilds StopBuild",
+        ),
+        ("codebuild:{here}:project/*-cloudknot*",),
+    ),
+    Grant(
+        "GiveBuildRole",
+        "build",
+        "giving the project its role",
+        _of("iam", "PassRole"),
+        ("iam::{account}:role/cloudknot/*",),
+        {"StringEquals": {"iam:PassedToService": ["codebuild.amazonaws.com"]}},
+    ),
+    Grant(
+        "SendContexts",
+        "build",
+        "the files that an image is built from, deleted after the build",
+        _of("s3", "PutObject DeleteObject AbortMultipartUpload"),
+        ("s3:::{bucket}/cloudknot.builds/*",),
+        _OWN,
+    ),
+)
+
 ADMINISTER = (
     Grant(
         "DeleteImages",
@@ -337,9 +368,24 @@ ADMINISTER = (
         _of("ecr", "DescribeRepositories ListTagsForResource DescribeImages"),
         ("ecr:{here}:repository/*",),
     ),
+    Grant(
+        "DeleteBuilds",
+        "administer",
+        "`cloudknot clobber --all`, for the project of builds",
+        _of("codebuild", "DeleteProject BatchGetProjects"),
+        ("codebuild:{here}:project/*-cloudknot*",),
+    ),
+    Grant(
+        "DeleteContexts",
+        "administer",
+        "`cloudknot clobber --all --results`, for the files of interrupted builds",
+        _of("s3", "DeleteObject"),
+        ("s3:::{bucket}/cloudknot.builds/*",),
+        _OWN,
+    ),
 )
 
-GRANTS = (*RUN, *CREATE, *NETWORK, *ADMINISTER)
+GRANTS = (*RUN, *CREATE, *NETWORK, *BUILD, *ADMINISTER)
 
 BOUNDARY = (
     Grant(
@@ -354,15 +400,35 @@ BOUNDARY = (
     Grant(
         "PullImages",
         "boundary",
-        "the execution role, and the role of instances",
+        "the execution role, the role of instances, and the role of builds",
         _of("ecr", "BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"),
         ("ecr:{here}:repository/{repository}",),
     ),
-    Grant("LogIn", "boundary", "the execution role, and the role of instances", _of("ecr", "GetAuthorizationToken")),
+    Grant(
+        "PushImages",
+        "boundary",
+        "the role of builds",
+        _of("ecr", "InitiateLayerUpload UploadLayerPart CompleteLayerUpload PutImage"),
+        ("ecr:{here}:repository/{repository}",),
+    ),
+    Grant(
+        "ReadContexts",
+        "boundary",
+        "the role of builds",
+        _of("s3", "GetObject"),
+        ("s3:::{bucket}/cloudknot.builds/*",),
+        _OWN,
+    ),
+    Grant(
+        "LogIn",
+        "boundary",
+        "the execution role, the role of instances, and the role of builds",
+        _of("ecr", "GetAuthorizationToken"),
+    ),
     Grant(
         "WriteLogs",
         "boundary",
-        "the execution role, and the role of instances",
+        "the execution role, the role of instances, and the role of builds",
         _of("logs", "CreateLogStream PutLogEvents"),
         _ALL_LOGS,
     ),

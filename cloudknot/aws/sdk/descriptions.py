@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.loaders import JSONFileLoader, Loader, create_loader
 
-SERVICES = frozenset(("batch", "cloudformation", "ec2", "ecr", "iam", "logs", "s3", "sts"))
+SERVICES = frozenset(("batch", "cloudformation", "codebuild", "ec2", "ecr", "iam", "logs", "s3", "sts"))
 """The services of `cloudknot.aws.clients`."""
 _ENDPOINT_PREFIXES = SERVICES | {"api.ecr"}
 """Their names in botocore's list of endpoints."""

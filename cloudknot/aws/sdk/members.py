@@ -35,6 +35,11 @@ MEMBERS: Members = {
         "DescribeStacks": ("Stacks",),
         "UpdateStack": ("StackId",),
     },
+    "codebuild": {
+        "BatchGetBuilds": ("builds",),
+        "StartBuild": ("build",),
+        "StopBuild": (),
+    },
     "ec2": {
         "DeleteLaunchTemplate": (),
         "DescribeAvailabilityZones": ("AvailabilityZones",),

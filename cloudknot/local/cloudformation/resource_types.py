@@ -399,6 +399,38 @@ class JobQueue(UpdatableType):
             services.delete("batch", "DeleteJobQueue", name)
 
 
+class BuildProject(UpdatableType):
+    """A project of CodeBuild."""
+
+    name = "Name"
+    in_place = frozenset(
+        {
+            "Artifacts",
+            "Description",
+            "Environment",
+            "LogsConfig",
+            "QueuedTimeoutInMinutes",
+            "ServiceRole",
+            "Source",
+            "Tags",
+            "TimeoutInMinutes",
+        }
+    )
+
+    def create(self, services: Services, properties: Properties) -> CreatedResource:
+        arguments = {"Name": services.new_name(255), **properties}
+        project = services.call("codebuild", "CreateProject", arguments)["project"]
+        return services.mark_created(project["name"], {"Arn": project["arn"]})
+
+    def update(self, services: Services, resource: Resource, properties: Properties) -> CreatedResource:
+        arguments = {name: properties[name] for name in self.in_place if name in properties}
+        services.call("codebuild", "UpdateProject", {"Name": resource.physical_id, **arguments})
+        return CreatedResource(resource.physical_id, resource.attributes)
+
+    def delete(self, services: Services, resource: Resource) -> None:
+        services.delete("codebuild", "DeleteProject", {"Name": resource.physical_id})
+
+
 class WaitHandle(ResourceType):
     """A placeholder with a physical id and nothing behind it."""
 
@@ -426,6 +458,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
     "AWS::Batch::JobDefinition": JobDefinition(),
     "AWS::Batch::ComputeEnvironment": ComputeEnvironment(),
     "AWS::Batch::JobQueue": JobQueue(),
+    "AWS::CodeBuild::Project": BuildProject(),
     "AWS::CloudFormation::WaitConditionHandle": WaitHandle(),
 }
 """The resource types that stacks of the embedded cloud support: those of cloudknot's templates."""

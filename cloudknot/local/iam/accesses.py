@@ -252,6 +252,18 @@ def _cloudformation(call: Call, names: Names, context: Context) -> Iterable[Acce
     return [Access(call.action, arn, context), *passed]
 
 
+def _codebuild(call: Call, names: Names, context: Context) -> Iterator[Access]:
+    """Yield the permissions for a call to CodeBuild, which has permissions for projects only."""
+    # The id of a build begins with the name of its project.
+    builds = [*call.texts("ids"), *filter(None, [call.text("id")])]
+    projects = [*(build.partition(":")[0] for build in builds), *call.texts("names")]
+    projects += filter(None, [call.text("projectName"), call.text("name")])
+    arns = [names.arn_for("codebuild", "project", project) for project in dict.fromkeys(projects)]
+    yield from (Access(call.action, arn, context) for arn in arns)
+    if role := call.text("serviceRole") or call.text("serviceRoleOverride"):
+        yield _pass_role(names.arn_for("iam", "role", role), "codebuild.amazonaws.com", context)
+
+
 def _sts(call: Call, names: Names, context: Context) -> Iterable[Access]:
     return [Access(call.action, call.text("RoleArn"), context)] if call.text("RoleArn") else []
 
@@ -259,6 +271,7 @@ def _sts(call: Call, names: Names, context: Context) -> Iterable[Access]:
 _RULES: dict[str, Callable[[Call, Names, Context], Iterable[Access]]] = {
     "batch": _batch,
     "cloudformation": _cloudformation,
+    "codebuild": _codebuild,
     "ec2": _ec2,
     "ecr": _ecr,
     "iam": _iam,

@@ -31,6 +31,7 @@ from cloudknot.local.batch.logs import GROUP, LogShipper
 from cloudknot.local.batch.resource_api import QUOTA, BatchResources
 from cloudknot.local.batch.runner import Runner
 from cloudknot.local.cloudformation.api import CloudFormation
+from cloudknot.local.codebuild.api import CodeBuild
 from cloudknot.local.faults.faulty_runner import FaultyRunner
 from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.route import FaultRoute
@@ -143,7 +144,13 @@ class Server:
         registry = _registry(options)
         services = BatchResources(Moto(), options.quota, lambda queue: self._batch.end_queue(queue))
         with_ecr = services if registry is None else RegistryEcr(services, registry)
-        self._access = AccessControl(with_ecr, self._key, self._endpoint, scratch, takes_keys=options.iam)
+        self._builds = CodeBuild(
+            with_ecr,
+            scratch / "builds",
+            lambda role: {**self._job_variables(), **self._access.credentials.variables(role)},
+            lambda operation, **arguments: self._control_plane.logs(operation, **arguments),
+        )
+        self._access = AccessControl(self._builds, self._key, self._endpoint, scratch, takes_keys=options.iam)
         moto, self._control_plane = self._access.application, self._access.plane
         self._shipper = LogShipper(self._control_plane.logs)
         injector = Injector()
@@ -199,6 +206,7 @@ class Server:
             # The socket first: new clients are refused at once, and do not wait for an answer that never comes.
             self._http.close()
             self._batch.close()
+            self._builds.close()
             # After the jobs, so that it ships the rest of their output.
             self._shipper.close()
 

@@ -13,6 +13,7 @@ import cloudknot as ck
 from cloudknot import errors
 from tests.integration.messages import (
     assembly,
+    builds,
     choices,
     cloud_errors,
     command_line,
@@ -44,7 +45,7 @@ IMPERATIVE = rf"(({VERBS})\s|({NOUNS_TOO})\s+({AFTER_VERB}))"
 FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|Perhaps)\b.*?[, ](?i:{IMPERATIVE})")
 """A sentence that begins with an imperative, or has one after a condition."""
 AREAS = [
-    *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, cloud_errors.AREA),
+    *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA),
 ]
 

@@ -203,7 +203,8 @@ class TestScope:
 
     def test_policy_refuses_unknown_level(self):
         with pytest.raises(
-            CloudknotInputError, match=r"^level='.*' is not 'run', 'create', 'network', 'administer' or 'boundary'\."
+            CloudknotInputError,
+            match=r"^level='.*' is not 'run', 'create', 'network', 'build', 'administer' or 'boundary'\.",
         ):
             policy("everything", SCOPE)
 

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import cloudknot as ck
+from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.cli.main import main
 from cloudknot.options import config
 from cloudknot.worker.__main__ import _parser as worker_parser
@@ -200,9 +201,9 @@ def test_readme_has_at_most_150_lines():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_page_names_only_actual_s3_prefix_of_runs(page):
+def test_page_names_only_actual_s3_prefixes(page):
     """Administrators write IAM policies from these pages, so a wrong prefix would lock people out."""
-    assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/"}
+    assert set(re.findall(r"cloudknot\.[a-z_.]+/", page.read_text())) <= {f"{RUNS}/", f"{CONTEXTS}/"}
 
 
 def terms():

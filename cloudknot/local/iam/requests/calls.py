@@ -29,7 +29,11 @@ _PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
 """The prefixes of actions in policies, for services with another name in signatures."""
 _VERSIONS = {"cloudformation": "2010-05-15", "ec2": "2016-11-15", "iam": "2010-05-08", "sts": "2011-06-15"}
 """The services with AWS's query protocol, and the versions of their APIs."""
-_TARGETS = {"ecr": "AmazonEC2ContainerRegistry_V20150921", "logs": "Logs_20140328"}
+_TARGETS = {
+    "codebuild": "CodeBuild_20161006",
+    "ecr": "AmazonEC2ContainerRegistry_V20150921",
+    "logs": "Logs_20140328",
+}
 """The services with AWS's JSON protocol, and the prefixes in their header X-Amz-Target."""
 _TARGET = re.compile(r"([A-Za-z0-9_]+)\.([A-Za-z0-9]+)")
 _ACTION = re.compile(r"[A-Za-z0-9]+")

@@ -1,0 +1,1 @@
+"""Build images on AWS CodeBuild, for sessions without a Docker engine."""

@@ -1,0 +1,81 @@
+"""Choose the builder of an image, before anything is created."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloudknot.aws import clients
+from cloudknot.aws.images.image_store import Image
+from cloudknot.deploy.codebuild.code_builder import CodeBuilder
+from cloudknot.deploy.inventory import BUILDS
+from cloudknot.errors import ImageError, PermissionDeniedError
+from cloudknot.image.engine.builder import DockerBuilder
+from cloudknot.image.engine.connection import connect, engine_answers
+from cloudknot.image.image_builder import ImageBuilder
+from cloudknot.options import config
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+
+NO_BUILDER = (
+    "The image cannot be built here, because something has to run for it ({needs}). There are two ways. The first is "
+    "a Docker engine on this machine. {engine} The second is AWS CodeBuild in your account, for less than a cent for "
+    "each minute. {denial}"
+)
+NO_BUILD = f"{BUILDS}:00000000-0000-0000-0000-000000000000"
+"""An id that no build has."""
+
+
+def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = "") -> ImageBuilder | None:
+    """Return the builder for an image; None for an image that is assembled from its parts, or is there already.
+
+    A Docker engine comes first, because it is free. The setting ``CLOUDKNOT_BUILDER`` chooses one of both.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    image : Image
+    repository : str
+        Name of the image's repository.
+    boundary : str
+        ARN of the permissions boundary for roles.
+
+    Raises
+    ------
+    ImageError
+        No engine answers, and the credentials do not allow builds on CodeBuild. Nothing was created.
+    """
+    if cloud.image_store is not None or not needs_builder(image):
+        return None
+    setting = config.builder()
+    if setting != "codebuild" and engine_answers():
+        return DockerBuilder()
+    if not image.nocache and cloud.repository(repository).has_tag(image.tag):
+        return None
+    if setting == "engine":
+        # Unless the engine was only slow, this raises an error with the reason and the fix.
+        connect().close()
+        return DockerBuilder()
+    _check_right(cloud, image)
+    if setting == "codebuild":
+        return CodeBuilder(cloud, boundary)
+    return CodeBuilder(cloud, boundary, reason="no Docker engine answers on this machine")
+
+
+def needs_builder(image: Image) -> bool:
+    """Return whether something must run to make an image."""
+    return bool(image.needs_engine) or next(image.lock.sources(), None) is not None
+
+
+def _check_right(cloud: Cloud, image: Image) -> None:
+    """Raise `ImageError` if the caller may not build on CodeBuild."""
+    # Reads nothing and changes nothing, but needs the statement of the policy that also allows builds.
+    try:
+        clients.codebuild(cloud).batch_get_builds(ids=[NO_BUILD])
+    except PermissionDeniedError as error:
+        try:
+            connect().close()
+        except ImageError as missing:
+            needs = image.needs_engine or "packages that must be compiled"
+            raise ImageError(NO_BUILDER.format(needs=needs, engine=f"{missing}.", denial=error)) from error
+        raise
