@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from cloudknot.worker.wire.seal import FORMAT
 
 if TYPE_CHECKING:
+    from cloudknot.aws.images.image_store import Image
     from cloudknot.program.packages.lock import LocalWheel, Lock
 
 EDITED = "an edited Dockerfile"
@@ -112,6 +113,11 @@ def system_of(files: Mapping[str, bytes]) -> dict[str, bytes] | None:
     return {**added, REQUIREMENTS: b"", DOCKERFILE: head[: stages[-1].start()].encode()}
 
 
+def is_built_whole(image: Image) -> bool:
+    """Return whether an engine has to build all stages, because a person edited them or a package has to compile."""
+    return system_of(image.files) is None or image.needs_engine == EDITED or any(image.lock.sources())
+
+
 def system_tag(files: Mapping[str, bytes], platform: str, executables: Collection[str] = ()) -> str:
     """Return the tag of the system's own image. It does not depend on requirements or program."""
     return f"system-{_digest(platform, system_of(files) or files, {}, executables)[:32]}"
@@ -166,6 +172,8 @@ class ProgramInfo(TypedDict):
     firstlineno: int
     digest: str
     script: NotRequired[str]
+    paths: NotRequired[list[str]]
+    names: NotRequired[dict[str, list[str]]]
     username: NotRequired[str]
     needs_engine: NotRequired[str]
     format: NotRequired[int]

@@ -191,6 +191,8 @@ def _program_files(program: Program, needs_engine: str, username: str) -> dict[s
         "firstlineno": program.firstlineno,
         "digest": program.digest,
         "script": program.script,
+        "paths": list(program.paths),
+        "names": {module: list(names) for module, names in program.names.items()},
         "needs_engine": needs_engine,
         "username": username,
         "format": FORMAT,

@@ -11,12 +11,13 @@ import hashlib
 import io
 import pickle
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cloudknot.program import imports, pickling
+from cloudknot.program import imports, named_modules, pickling
 
 if TYPE_CHECKING:
     from cloudknot.program.pickling import Reduced
@@ -53,6 +54,10 @@ class Fingerprint:
         Modules that the object refers to by name, or imports in one of its functions.
     classes : list of type
         Classes that travel by value, in the order in which the pickle refers to them.
+    named : set of str
+        Words in its functions that may be the names of modules; see `named_modules.in_function`.
+    names : dict of str to set of str
+        Names of the functions that travel by value and are values of a module, by that module.
 
     Raises
     ------
@@ -66,6 +71,8 @@ class Fingerprint:
     def __init__(self, root: object) -> None:
         self.modules: set[str] = set()
         self.classes: list[type] = []
+        self.named: set[str] = set()
+        self.names: dict[str, set[str]] = {}
         self._hash = hashlib.sha256()
         # Objects are known by their ids. The list keeps each of them alive, so that no id is used again.
         self._ordinals: dict[int, int] = {}
@@ -144,6 +151,8 @@ class Fingerprint:
         make, args, state, list_items, dict_items, setter = (*reduced, None, None, None, None)[:6]
         if isinstance(obj, FunctionType):
             self.modules |= imports.names_in_code(obj.__code__, obj.__globals__.get("__package__") or "")
+            self.named |= named_modules.in_function(obj)
+            self._add_name(obj)
             args, state = _canonical_function(args, state)
         elif isinstance(obj, (type, TypeVar)) and (class_id := pickling.identity(obj)):
             # The identity is random, or is derived from this very digest.
@@ -155,6 +164,11 @@ class Fingerprint:
         pairs: list[tuple[object, object]] = list(dict_items or ())
         self._emit("reduced", len(items), len(pairs))
         return chain((make, args, state, setter), items, chain.from_iterable(pairs))
+
+    def _add_name(self, function: FunctionType) -> None:
+        module = sys.modules.get(function.__module__)
+        if vars(module or object).get(function.__qualname__) is function:
+            self.names.setdefault(function.__module__, set()).add(function.__qualname__)
 
     def _add_reference(self, obj: object, name: str) -> None:
         module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined,unused-ignore]

@@ -69,11 +69,11 @@ def names_in_tree(tree: ast.AST, package: str = "") -> tuple[set[str], set[str]]
     return scan.needed | scan.optional, scan.optional - scan.needed
 
 
-def parse(source: str | bytes) -> ast.Module:
+def parse(source: str | bytes, runs_main: bool = False) -> ast.Module:
     """Parse a source without the blocks that a job never runs.
 
-    These are the blocks under ``if TYPE_CHECKING`` and ``if __name__ == "__main__"``. Invalid source gives an empty
-    module.
+    These are the blocks under ``if TYPE_CHECKING``, and under ``if __name__ == "__main__"`` unless the job
+    ``runs_main``. Invalid source gives an empty module.
     """
     try:
         with PARSING, warnings.catch_warnings():
@@ -82,16 +82,20 @@ def parse(source: str | bytes) -> ast.Module:
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return ast.Module(body=[], type_ignores=[])
-    pruned = _Prune().visit(tree)
+    pruned = _Prune(runs_main).visit(tree)
     assert isinstance(pruned, ast.Module)
     return pruned
 
 
 class _Prune(ast.NodeTransformer):
+    def __init__(self, runs_main: bool) -> None:
+        self._runs_main = runs_main
+
     def visit_If(self, node: ast.If) -> ast.AST:
         self.generic_visit(node)
         test = ast.unparse(node.test)
-        if test.endswith("TYPE_CHECKING") or test == "__name__ == '__main__'":
+        is_main = test == "__name__ == '__main__'" and not self._runs_main
+        if test.endswith("TYPE_CHECKING") or is_main:
             # Only the body goes. The else branch does run in a job.
             node.body = [ast.Pass()]
         return node

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.program import imports
+from cloudknot.program import imports, named_modules
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -34,12 +34,18 @@ class LocalModules:
         Imported names that are not local.
     optional : set of str
         Imported names that the code can do without.
+    paths : set of str
+        Those of the files that the code names by path, such as ``"tool.py"``.
+    own : frozenset of str
+        Modules with functions that travel by value.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     needed: dict[str, bytes] = field(default_factory=dict)
     external: set[str] = field(default_factory=set)
     optional: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
+    own: frozenset[str] = frozenset()
 
 
 def find(name: str) -> ModuleSpec | None:
@@ -94,7 +100,7 @@ def _in_standard_library(file: Path) -> bool:
     return any(file.resolve().is_relative_to(root) for root in roots)
 
 
-def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
+def collect(names: Iterable[str], own: Iterable[str] = (), named: Iterable[str] = ()) -> LocalModules:
     """Follow imports from a function through its local modules.
 
     Parameters
@@ -104,6 +110,9 @@ def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
     own : iterable of str
         Modules with functions that travel by value. Their files travel too, with the local modules that they import
         from the same directory. The job does not import them, so they add no requirements.
+    named : iterable of str
+        Words in the functions that may be the names of modules, as `named_modules.in_function` returns them. Those of
+        local modules count, and the job can do without their imports.
 
     Raises
     ------
@@ -111,16 +120,62 @@ def collect(names: Iterable[str], own: Iterable[str] = ()) -> LocalModules:
         A local module is compiled, or cannot be read.
     """
     # Modules travel as files. By value, they would take their state along, and lack modules imported inside functions.
-    modules = LocalModules()
-    waiting, seen = list(names), set()
+    modules = LocalModules(own=frozenset(own))
+    seen: set[str] = set()
+    _follow_all(names, modules, seen)
+    # A module of its own has functions that travel by value, so its name here means those.
+    _follow_words({*named, *_named_in(modules.needed)}, modules, seen | modules.own)
+    for name in sorted(modules.own):
+        _add_beside(name, modules)
+    return modules
+
+
+def _follow_all(names: Iterable[str], modules: LocalModules, seen: set[str], runs_main: bool = False) -> None:
+    """Add modules and everything local that they import, unless they are in ``seen``."""
+    waiting = list(names)
     while waiting:
         for name in _with_parents(waiting.pop()):
             if name not in seen:
                 seen.add(name)
-                waiting += _follow(name, modules)
-    for name in own:
-        _add_beside(name, modules)
-    return modules
+                waiting += _follow(name, modules, runs_main)
+
+
+def _follow_words(words: set[str], modules: LocalModules, seen: set[str]) -> None:
+    """Add the local modules among some words, and those that they name in turn."""
+    while local := set(_modules_among(words)) - seen:
+        before = set(modules.external)
+        _follow_all(local, modules, seen, runs_main=True)
+        # A word may be the name of a module by accident, so the job can do without what only such modules import.
+        modules.optional.update(modules.external - before)
+        words = words | set(_named_in(modules.needed))
+    modules.paths.update(word for word in words if word in modules.files)
+
+
+def _named_in(sources: dict[str, bytes]) -> Iterator[str]:
+    """Yield the words in some sources that may be the names of modules."""
+    for path, source in sources.items():
+        parts = path.removesuffix(".py").removesuffix("/__init__").split("/")
+        yield from named_modules.in_tree(imports.parse(source), _package(".".join(parts)))
+
+
+def _modules_among(words: Iterable[str]) -> Iterator[str]:
+    """Yield the local modules among some words. A word with a dot at its end stands for a whole package."""
+    for word in words:
+        name = word.removesuffix(".py").replace("/", ".").rstrip(".")
+        # `python -m pkg` runs pkg/__main__.py.
+        yield from (module for module in (name, f"{name}.__main__") if is_local_cached(module))
+        if word.endswith("."):
+            yield from _inside(name)
+
+
+def _inside(package: str) -> Iterator[str]:
+    """Yield the local modules inside a package."""
+    spec = find(package)
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        for file in sorted(Path(place).rglob("*.py")):
+            name = ".".join([package, *file.relative_to(place).with_suffix("").parts]).removesuffix(".__init__")
+            if is_local(name):
+                yield name
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -129,14 +184,19 @@ def _with_parents(name: str) -> Iterator[str]:
     return (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
-def _follow(name: str, modules: LocalModules) -> set[str]:
+def _follow(name: str, modules: LocalModules, runs_main: bool) -> set[str]:
     if not is_local(name):
         modules.external.add(name)
         return set()
     path, source = _read(name)
-    modules.files[path] = modules.needed[path] = source
-    imported, optional = imports.names_in_tree(imports.parse(source), _package(name))
+    modules.files[path] = source
+    imported, optional = imports.names_in_tree(imports.parse(source, runs_main), _package(name))
     modules.optional.update(optional)
+    if name in modules.own:
+        # The job runs such a module only where it needs more of it than the function's names, and then a stand-in is
+        # in the place of cloudknot: the module may create Knots.
+        return {name for name in imported if name.partition(".")[0] != __name__.partition(".")[0]}
+    modules.needed[path] = source
     return imported
 
 

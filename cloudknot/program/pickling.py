@@ -12,11 +12,14 @@ import importlib
 import io
 import itertools
 import pickle
+import queue
+import struct
 import sys
 import threading
 import typing
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -44,10 +47,25 @@ _DYNAMIC_FILE = "<dynamic-code>"
 _REFERENCED_TYPES = (type, FunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
 
 
+_RENEWED: dict[type, Callable[[Any], Reduced]] = {
+    type(threading.Lock()): lambda _: (threading.Lock, ()),
+    type(threading.RLock()): lambda _: (threading.RLock, ()),
+    threading.local: lambda _: (threading.local, ()),
+    queue.SimpleQueue: lambda _: (queue.SimpleQueue, ()),
+    ThreadPoolExecutor: lambda pool: (ThreadPoolExecutor, (pool._max_workers,)),
+    struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
+}
+"""Objects that belong to one process and hold nothing of the user's. A function gets new ones in a job."""
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
     """cloudpickle's pickler, extended to objects that it would pickle by a reference that a job cannot resolve."""
 
+    renewed: Mapping[type, Callable[[Any], Reduced]] = _RENEWED
+
     def reducer_override(self, obj: object) -> object:
+        if type(obj) in self.renewed:
+            return self.renewed[type(obj)](obj)
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
             # cloudpickle would pickle the content of a registered module. Only its functions should travel.
             return importlib.import_module, (obj.__name__,)
@@ -82,6 +100,9 @@ class MissingModules:
 
 class InputPickler(Pickler):
     """A pickler for inputs. They may hold classes and functions of modules that do not travel with the program."""
+
+    # Elements that share a lock here would each get one of their own.
+    renewed: Mapping[type, Callable[[Any], Reduced]] = {}
 
     def __init__(
         self,

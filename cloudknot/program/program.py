@@ -10,7 +10,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program.inputs.missing_modules import missing_in_job
 
 if TYPE_CHECKING:
+    from cloudknot.program.fingerprint import Fingerprint
     from cloudknot.program.local_modules import LocalModules
     from cloudknot.program.pickling import MissingModules
     from cloudknot.program.requirements import Requirements
@@ -56,6 +57,10 @@ class Program:
     by_value : tuple of str
         Local modules with functions and classes that travel by value. Inputs must be pickled with the same modules
         (`pickle_value`), so that a class is the same in the function and in its input.
+    paths : tuple of str
+        Those of the ``modules`` that the function names by path. They are in the job's working directory, too.
+    names : mapping of str to tuple of str
+        Names of functions that travel by value, by the module in which they have them: ``{"sim": ("area",)}``.
     script : str
         Path, among the ``modules``, of the script that is the program in place of a function. Empty for a function.
     signature : inspect.Signature or None
@@ -74,6 +79,8 @@ class Program:
     python: str
     digest: str
     by_value: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     script: str = ""
     signature: inspect.Signature | None = None
 
@@ -110,9 +117,9 @@ def make_program(
 
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
-    pickled, content, referred = _pickle(func, by_value)
+    pickled, fingerprint = _pickle(func, by_value)
     source = _source(func)
-    local = local_modules.collect(sorted(referred), by_value)
+    local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
     if requirements is not None:
         chosen = from_user(requirements)
     else:
@@ -132,8 +139,12 @@ def make_program(
         missing=chosen.missing,
         python=python,
         # "|" separates files from requirements, so that neither can pass for the other.
-        digest=combine([python, content, *(part for item in files.items() for part in item), "|", *chosen.lines]),
+        digest=combine(
+            [python, fingerprint.digest, *(part for item in files.items() for part in item), "|", *chosen.lines]
+        ),
         by_value=by_value,
+        paths=tuple(sorted(local.paths)),
+        names={module: tuple(sorted(fingerprint.names.get(module, ()))) for module in ("__main__", *by_value)},
         signature=_signature(func),
     )
 
@@ -158,8 +169,8 @@ def _check(func: object) -> None:
         )
 
 
-def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[str]]:
-    """Return the pickle, the digest of its content, and the names of the modules that it refers to."""
+def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint]:
+    """Return the pickle of a function, and its fingerprint."""
     from cloudknot.program import pickle_errors, pickling
     from cloudknot.program.fingerprint import Fingerprint
 
@@ -176,7 +187,7 @@ def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, str, set[st
             f"{_name(func)} cannot be sent to a job: {culprit} cannot be pickled ({error}). Create that object inside "
             "the function, from arguments such as a file name or a number."
         ) from error
-    return pickled, fingerprint.digest, fingerprint.modules
+    return pickled, fingerprint
 
 
 def _class_ids(classes: Iterable[type]) -> Iterator[tuple[str, type]]:

@@ -19,6 +19,7 @@ from .attempts import Attempts
 from .child import run_child
 from .function import function_of
 from .inputs import inputs_of
+from .program.own_modules import own_modules
 from .s3.client import connect
 from .stored_run import StoredRun
 from .wire.buffers import Unreachable, loads
@@ -78,7 +79,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _attempt(run: StoredRun, environment: Mapping[str, str]) -> int:
     _record(run, environment)
     attempts = Attempts(run, environment)
-    return attempts.run(lambda: run_child(run, child_index(environment), attempts))
+    return attempts.run(lambda: _run_child(run, child_index(environment), attempts))
+
+
+def _run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
+    # In the process that calls the function: another one watches it if several attempts are left.
+    own_modules.enable()
+    return run_child(run, child, attempts)
 
 
 def _record(run: StoredRun, environment: Mapping[str, str]) -> None:
@@ -96,6 +103,7 @@ def _run_by_hand(run: StoredRun, index: int) -> int:
     if not 0 <= index < count:
         print(f"Element {index} does not exist. This run has elements 0 to {count - 1}.", file=sys.stderr)
         return 2
+    own_modules.enable()
     (load,) = inputs_of(run, [index])
     outcome = element.run_element(function_of(run), load, run.manifest.starmap)
     if outcome.ok:

@@ -67,6 +67,13 @@ class Image:
     extra_tags: tuple[str, ...] = ()
 
     @property
+    def must_run(self) -> str:
+        """The parts that only a Docker engine can build, for messages; empty if the image can be assembled."""
+        names = ", ".join(package.name for package in self.lock.sources())
+        sources = f"packages without a wheel for {self.platform} ({names})" if names else ""
+        return " and ".join(filter(None, (self.needs_engine, sources)))
+
+    @property
     def environment_tag(self) -> str:
         """The tag of the environment's own image."""
         return f"env-{self.environment_digest[:32]}"

@@ -48,6 +48,8 @@ class DockerBuilder:
         Default: a client that is created on first use.
     """
 
+    description = "the Docker engine of this machine"
+
     def __init__(self, client: APIClient | None = None) -> None:
         self._given_client = client
         self._own_client: APIClient | None = None
@@ -59,10 +61,10 @@ class DockerBuilder:
         self.stop()
 
     def stop(self) -> None:
-        """End the current request, and close the connections."""
-        if self._own_client is not None:
-            self._own_client.close()
-            self._own_client = None
+        """End the builds and pushes of all threads. The engine keeps finished steps and no half-made image."""
+        client, self._own_client = self._own_client, None
+        if client is not None:
+            client.close()
 
     def publish(self, image: Image, repository: Repository, uri: str) -> None:
         """Build the parts of an image that the repository lacks, and push the image as ``uri``.

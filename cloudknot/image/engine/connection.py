@@ -5,6 +5,7 @@ Only this folder imports ``docker``, and only when an engine is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -108,13 +109,17 @@ def _open(address: EngineAddress, timeout: float) -> APIClient:
 
 def _client_type() -> Any:
     import docker
+    from requests.exceptions import ConnectionError as BrokenConnection
 
     class _Client(docker.APIClient):
-        """A client that ends its unfinished builds, pulls and pushes when it is closed."""
+        """A client that ends its unfinished builds, pulls and pushes when it is closed, also from another thread."""
 
         _answers: weakref.WeakSet[Any] | None = None
+        _is_closed = False
 
         def send(self, request: Any, **options: Any) -> Any:
+            if self._is_closed:
+                raise BrokenConnection("it was stopped here")
             answer = super().send(request, **options)
             if self._answers is None:
                 self._answers = weakref.WeakSet()
@@ -122,12 +127,20 @@ def _client_type() -> Any:
             return answer
 
         def close(self) -> None:
-            # The engine goes on with a build until the connection of its answer is closed.
+            self._is_closed = True
             for answer in list(self._answers or ()):
-                answer.close()
+                _hang_up(answer)
             super().close()
 
     return _Client
+
+
+def _hang_up(answer: Any) -> None:
+    # The engine goes on with a build until the connection of its answer is closed. A thread that waits for the
+    # answer notices only a shutdown of the socket.
+    with contextlib.suppress(AttributeError, OSError):
+        answer.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+    answer.close()
 
 
 def _no_engine(error: Exception, setting: str) -> str:

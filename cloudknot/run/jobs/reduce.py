@@ -141,5 +141,7 @@ def _serialize(program: Program) -> bytes:
         "filename": program.filename,
         "firstlineno": program.firstlineno,
         "source": program.source,
+        "paths": program.paths,
+        "names": program.names,
     }
     return json.dumps(header).encode() + b"\n" + program.pickled

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import linecache
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from .script import run_script
+
+if TYPE_CHECKING:
+    from .own_modules import Names
 
 Function = Callable[..., object]
 """The user's function, or a function that runs the user's script."""
@@ -24,6 +28,8 @@ class _Description(TypedDict):
     filename: NotRequired[str]
     firstlineno: NotRequired[int]
     source: NotRequired[str]
+    paths: NotRequired[list[str]]
+    names: NotRequired[Names]
 
 
 PROGRAM = Path(__file__).resolve().parents[2] / "program"
@@ -41,12 +47,26 @@ def load_function(folder: Path = PROGRAM) -> Function:
     import cloudpickle
 
     _check_cloudpickle(description["cloudpickle"], cloudpickle.__version__)
+    # cloudpickle's version is checked before this import, because the module uses its internals.
+    from .own_modules import own_modules
+
+    own_modules.find_files(folder / "modules", description.get("paths", ()))
     if description.get("script"):
         return run_script(folder / "modules" / description["script"])
-    sys.path.insert(0, str(folder / "modules"))
     with open(folder / "function.pkl", "rb") as file:
-        function: Function = cloudpickle.load(file)
+        function: Function = own_modules.load(file, description.get("names", {}), folder / "modules", find_own)
     return function
+
+
+def find_own(module: str, name: str) -> object:
+    """Return a function or class of the program, by its module and name."""
+    from .own_modules import own_modules
+
+    # A new interpreter of multiprocessing has no program yet.
+    if not own_modules.has(module):
+        own_modules.enable()
+        load_function()
+    return own_modules.named(module, name)
 
 
 def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
@@ -65,9 +85,11 @@ def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
     import cloudpickle
 
     _check_cloudpickle(description["cloudpickle"], cloudpickle.__version__)
-    sys.path.insert(0, str(folder / "modules"))
+    from .own_modules import own_modules
+
+    own_modules.find_files(folder / "modules", description.get("paths", ()))
     _remember(description, description["source"])
-    function: Function = cloudpickle.loads(pickled)
+    function: Function = own_modules.load(io.BytesIO(pickled), description.get("names", {}), folder / "modules")
     return function
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 import sys
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from tests.helpers.functions import square
 from tests.integration.messages.catalogue import Area, World
 
 AREA = Area("program")
-LOCK = threading.Lock()
 
 AREA.refuses(
     lambda requirements: make_program(square, requirements),
@@ -46,9 +45,9 @@ def async_generator_function(world: World) -> object:
 
 
 @AREA.case
-def function_with_lock(world: World) -> object:
-    lock = threading.Lock()
-    return make_program(lambda x: (lock, x))
+def function_with_connection(world: World) -> object:
+    connection = sqlite3.connect(":memory:")
+    return make_program(lambda x: (connection, x))
 
 
 @AREA.case

@@ -49,6 +49,8 @@ def test_context_contains_program_modules_and_requirements(program: Program) -> 
         "firstlineno": program.firstlineno,
         "digest": program.digest,
         "script": "",
+        "paths": [],
+        "names": {"__main__": [], functions.__name__: ["square"]},
         "needs_engine": "",
         "username": "",
         "format": FORMAT,

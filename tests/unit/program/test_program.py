@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import linecache
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -310,9 +311,12 @@ def test_given_requirements_replace_detected_ones() -> None:
     assert detected.digest != given.digest
 
 
+CONNECTION = sqlite3.connect(":memory:")
+
+
 class Holder:
     def __init__(self) -> None:
-        self.guard = threading.Lock()
+        self.guard = sqlite3.connect(":memory:")
 
     def method(self, x: int) -> int:
         return x
@@ -323,15 +327,12 @@ def closure_over(value: object) -> Callable[[], object]:
     return lambda: secret
 
 
-def with_default(x: int, pen: object = threading.Lock()) -> int:
+def with_default(x: int, pen: object = CONNECTION) -> int:
     return x
 
 
-LOCK = threading.Lock()
-
-
 def uses_global() -> None:
-    LOCK.acquire()
+    CONNECTION.commit()
 
 
 def calls_uses_global() -> None:
@@ -341,17 +342,18 @@ def calls_uses_global() -> None:
 @pytest.mark.parametrize(
     ("func", "part"),
     [
-        (closure_over(threading.Lock()), "closure variable 'secret'"),
-        (closure_over({"a": [threading.Lock()]}), "item 0 (a _thread.lock), in the value of key 'a'"),
-        (uses_global, "the global 'LOCK' that uses_global uses (a _thread.lock)"),
+        (closure_over(sqlite3.connect(":memory:")), "closure variable 'secret'"),
+        (closure_over({"a": [sqlite3.connect(":memory:")]}), "item 0 (a sqlite3.Connection), in the value of key 'a'"),
+        (uses_global, "the global 'CONNECTION' that uses_global uses (a sqlite3.Connection)"),
         (
             calls_uses_global,
-            "'LOCK' that uses_global uses (a _thread.lock), in the global 'uses_global' that calls_uses_global uses",
+            "'CONNECTION' that uses_global uses (a sqlite3.Connection), "
+            "in the global 'uses_global' that calls_uses_global uses",
         ),
         (with_default, "the default of the argument 'pen'"),
         (Holder().method, "attribute 'guard' of the Holder object"),
-        (functools.partial(closure_over, threading.Lock()), "argument 0 of the partial"),
-        (functools.partial(closure_over, value=threading.Lock()), "the argument 'value' of the partial"),
+        (functools.partial(closure_over, sqlite3.connect(":memory:")), "argument 0 of the partial"),
+        (functools.partial(closure_over, value=sqlite3.connect(":memory:")), "the argument 'value' of the partial"),
         (closure_over(x for x in ()), "'secret' of <lambda> (a generator)"),
     ],
 )
