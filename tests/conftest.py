@@ -52,13 +52,14 @@ def _tier(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_home(tmp_path_factory):
-    """Set an empty home directory and remove AWS and cloudknot variables. pip keeps its cache, without settings."""
+    """Set an empty home directory and remove AWS and cloudknot variables. pip and uv keep caches, without settings."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("AWS_", "CLOUDKNOT_", "XDG_")) and not name.startswith(KEPT_VARIABLES):
                 patch.delenv(name)
         patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")))
+        patch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv")))
         patch.setenv("CLOUDKNOT_LOCAL_ENVIRONMENTS", str(CACHE / "environments"))
         patch.setenv("HOME", str(home))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -84,7 +84,7 @@ def image_of(
     info = context.program_info(files)
     platform, executables = PLATFORM("platform", platform), frozenset(executables)
     requirements = _requirement_lines(files)
-    lock = resolve(requirements, target or InstallTarget(platform, info["python"]), wheels, refresh=nocache)
+    lock = _lock(files, target or InstallTarget(platform, info["python"]), wheels, nocache, resolve)
     own = {path: data for path, data in files.items() if not context.is_locked(path)}
     ordered = dict(sorted({**own, **context.locked_files(lock, wheels)}.items()))
     return Image(
@@ -109,6 +109,22 @@ def image_of(
 def _requirement_lines(files: Mapping[str, bytes]) -> tuple[str, ...]:
     lines = (line.strip() for line in files[context.REQUIREMENTS].decode("utf-8", "replace").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def _lock(
+    files: Mapping[str, bytes],
+    target: InstallTarget,
+    wheels: Sequence[LocalWheel],
+    refresh: bool,
+    resolve: Callable[..., Lock],
+) -> Lock:
+    from cloudknot.program.requirements import name_of
+
+    lines = _requirement_lines(files)
+    found_here = context.FOUND_HERE.encode() in files[context.REQUIREMENTS]
+    # Another version may replace a pin that nobody wrote. Those of the worker's own packages are always such.
+    preferred = map(name_of, lines) if found_here else WORKER_NEEDS
+    return resolve(lines, target, wheels, refresh=refresh, preferred=frozenset(preferred))
 
 
 def render(
@@ -159,7 +175,7 @@ def render(
     }
     return {
         context.DOCKERFILE: _dockerfile(parts),
-        context.REQUIREMENTS: "".join(f"{line}\n" for line in requirements).encode(),
+        context.REQUIREMENTS: _requirements_file(requirements, program.found_here),
         **_program_files(program, needs_engine, username or ""),
         **worker_files(),
     }
@@ -220,6 +236,11 @@ def _requirements(program_lines: tuple[str, ...], github_installs: Iterable[str]
     packages = [*own, *(line for line in lines if not line.startswith("--"))]
     # Sorted, so that the same requirements always give the same digest.
     return (*options, *sorted(packages, key=lambda line: (name_of(line), line)), *direct)
+
+
+def _requirements_file(lines: Iterable[str], found_here: bool) -> bytes:
+    text = "".join(f"{line}\n" for line in lines)
+    return f"{context.FOUND_HERE if found_here else ''}{text}".encode()
 
 
 def _github(address: str) -> str:

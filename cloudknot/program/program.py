@@ -63,6 +63,8 @@ class Program:
         Names of functions that travel by value, by the module in which they have them: ``{"sim": ("area",)}``.
     script : str
         Path, among the ``modules``, of the script that is the program in place of a function. Empty for a function.
+    found_here : bool
+        Whether cloudknot found the requirements, in the versions installed here, because the user wrote none.
     signature : inspect.Signature or None
         The function's signature, where Python can find it.
     """
@@ -82,6 +84,7 @@ class Program:
     paths: tuple[str, ...] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     script: str = ""
+    found_here: bool = False
     signature: inspect.Signature | None = None
 
     @functools.cached_property
@@ -145,6 +148,7 @@ def make_program(
         by_value=by_value,
         paths=tuple(sorted(local.paths)),
         names={module: tuple(sorted(fingerprint.names.get(module, ()))) for module in ("__main__", *by_value)},
+        found_here=requirements is None,
         signature=_signature(func),
     )
 

@@ -56,6 +56,7 @@ def make_script(path: str | Path, requirements: Iterable[str] | Path | None = No
             [python, script.name, *(part for item in modules.items() for part in item), "|", *chosen.lines]
         ),
         script=script.name,
+        found_here=requirements is None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cloudknot.aws.images.image_store import Image
@@ -31,7 +31,12 @@ def image_in(image: DockerImage, **choices: Any) -> Image:
 
 
 def lock_of_lines(
-    requirements: Sequence[str], target: InstallTarget, wheels: Sequence[LocalWheel] = (), *, refresh: bool = False
+    requirements: Sequence[str],
+    target: InstallTarget,
+    wheels: Sequence[LocalWheel] = (),
+    *,
+    refresh: bool = False,
+    preferred: Collection[str] = (),
 ) -> Lock:
     """Return a lock with one made-up file for each requirement line."""
     return Lock(target, tuple(map(_package, sorted(requirements))))

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cloudknot.errors import ImageError
-from cloudknot.program.packages import uv
-from cloudknot.program.packages.lock import LocalWheel, LockedPackage
+from cloudknot.program.packages import indexes, uv
+from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
+from cloudknot.program.packages.solving.failures import shortened
 from cloudknot.program.packages.target import InstallTarget
+
+TIMEOUT = 60 * 60.0
+"""Seconds for the download and the installation. CUDA's wheels have several gigabytes."""
 
 
 def install(
-    packages: Sequence[LockedPackage], wheels: Sequence[LocalWheel], target: InstallTarget, place: Sequence[str]
+    packages: Sequence[LockedPackage],
+    wheels: Sequence[LocalWheel],
+    target: InstallTarget,
+    place: Sequence[str],
+    *,
+    timeout: float = TIMEOUT,
+    keep_open: Collection[int] = (),
 ) -> None:
     """Install exactly these packages, each checked against its hash, without their dependencies.
 
@@ -25,21 +35,34 @@ def install(
     place : sequence of str
         uv's options of the place: ``["--python", ".../bin/python"]`` for a virtual environment, or
         ``["--prefix", ".../layer"]`` for a directory.
+    timeout : float
+        Seconds.
+    keep_open : collection of int
+        Descriptors of locked files that uv holds as well, in case this process is killed.
 
     Raises
     ------
     ImageError
         A file cannot be downloaded, or has another hash, or cannot be installed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [f"{package.name}=={package.version} --hash=sha256:{package.sha256}" for package in packages]
-        for wheel in wheels:
-            (Path(folder) / wheel.filename).write_bytes(wheel.content)
-            lines.append(f"{wheel.name} @ file://{folder}/{wheel.filename} --hash=sha256:{wheel.sha256}")
-        path = Path(folder, "requirements.txt")
-        path.write_text("".join(f"{line}\n" for line in lines))
+    with tempfile.TemporaryDirectory() as name:
+        local = [_written(wheel, Path(name)) for wheel in wheels]
+        # A lock file names the address of each file, so uv asks no index.
+        path = Path(name, "pylock.toml")
+        path.write_text(Lock(target, (*packages, *local)).text())
         platform = ["--python-platform", target.tag] if target.tag else []
-        command = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", *platform, *place]
-        answer = uv.run([*command, "-r", str(path)])
+        command = ["pip", "install", "--quiet", "--no-deps", *platform, *place, "-r", str(path)]
+        answer = uv.run(command, timeout=timeout, keep_open=keep_open)
     if answer.returncode:
-        raise ImageError(f"These packages cannot be installed: {answer.stderr}")
+        report = shortened(indexes.redacted(answer.stderr).replace(name, ""))
+        raise ImageError(
+            "The packages of the lock cannot be installed. Check the network and the free disk space, or resolve the "
+            f"requirements again with no_image_cache=True. uv reports: {report}",
+            log=report,
+        )
+
+
+def _written(wheel: LocalWheel, folder: Path) -> LockedPackage:
+    path = folder / wheel.filename
+    path.write_bytes(wheel.content)
+    return LockedPackage(wheel.name, wheel.version, wheel.filename, wheel.sha256, path.as_uri())

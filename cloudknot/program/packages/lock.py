@@ -23,9 +23,12 @@ class LockedPackage:
     sha256 : str
         In hexadecimal.
     url : str
-        The address of the file, without credentials.
+        The address of the file, without credentials: ``https://`` or ``file://``.
     size : int
         Bytes; 0 if the index does not report it.
+
+    Without an index, a package has no file: ``filename``, ``sha256`` and ``url`` are empty. Then the package that is
+    installed here in this version is the only source.
     """
 
     name: str
@@ -38,6 +41,11 @@ class LockedPackage:
     @property
     def is_wheel(self) -> bool:
         return self.filename.endswith(".whl")
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the package can only be copied from the one that is installed here, because no index answered."""
+        return not self.filename
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,19 @@ class Lock:
         """Return the lock as ``pylock.toml`` (PEP 751)."""
         lines = ['lock-version = "1.0"', 'created-by = "cloudknot"', f'requires-python = "=={self.target.python}.*"']
         for package in self.packages:
-            file = f'{{name = "{package.filename}", url = "{package.url}", hashes = {{sha256 = "{package.sha256}"}}}}'
             lines += ["", "[[packages]]", f'name = "{package.name}"', f'version = "{package.version}"']
-            lines.append(f"wheels = [{file}]" if package.is_wheel else f"sdist = {file}")
+            lines += [] if package.is_copy else [_files_key(package)]
         return "".join(f"{line}\n" for line in lines)
 
     def sources(self) -> Iterator[LockedPackage]:
         """Yield the packages without a wheel for the target. They must be built before they can be installed."""
-        return (package for package in self.packages if not package.is_wheel)
+        return (package for package in self.packages if not package.is_wheel and not package.is_copy)
+
+
+def _files_key(package: LockedPackage) -> str:
+    """Return the line of a pylock.toml that names a package's file."""
+    # A string of JSON with plain characters is a string of TOML.
+    name, url = json.dumps(package.filename), json.dumps(package.url)
+    size = f", size = {package.size}" if package.size else ""
+    file = f'{{name = {name}, url = {url}{size}, hashes = {{sha256 = "{package.sha256}"}}}}'
+    return f"wheels = [{file}]" if package.is_wheel else f"sdist = {file}"

@@ -1,23 +1,32 @@
-"""Resolve requirements to a lock for a target, with uv."""
+"""Resolve requirements to a lock for a target: from a stored lock, with uv, or with pip."""
 
 from __future__ import annotations
 
-import tempfile
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
-from cloudknot.program.packages import uv
-from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
+from cloudknot.program.packages.lock import LocalWheel, Lock
 from cloudknot.program.packages.target import InstallTarget
+
+if TYPE_CHECKING:
+    from cloudknot.program.packages.solving.request import LockRequest, Replacement
 
 
 def resolve(
-    requirements: Sequence[str], target: InstallTarget, wheels: Sequence[LocalWheel] = (), *, refresh: bool = False
+    requirements: Sequence[str],
+    target: InstallTarget,
+    wheels: Sequence[LocalWheel] = (),
+    *,
+    refresh: bool = False,
+    preferred: Collection[str] = (),
 ) -> Lock:
     """Return the lock of some requirement lines for a target.
+
+    The versions that are installed here are the first choice. A package without a wheel for the target in that
+    version gets the nearest version that has one, with a warning. A package without any such wheel gets its source
+    archive.
 
     Parameters
     ----------
@@ -28,32 +37,53 @@ def resolve(
         Local packages. Their own requirements are resolved too; the packages themselves stay out of the lock.
     refresh : bool
         Whether to resolve again, although a lock of the same input is stored.
+    preferred : collection of str
+        Names of the packages whose line says only which version is installed here. Another version may replace it.
 
     Raises
     ------
     ImageError
         The requirements have no solution, or the index does not answer.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [*requirements]
-        for wheel in wheels:
-            (Path(folder) / wheel.filename).write_bytes(wheel.content)
-            lines.append(f"{wheel.name} @ file://{folder}/{wheel.filename}")
-        path = Path(folder, "requirements.in")
-        path.write_text("".join(f"{line}\n" for line in lines))
-        platform = ["--python-platform", target.tag] if target.tag else []
-        command = ["pip", "compile", str(path), "--quiet", "--format", "pylock.toml", "--only-binary", ":all:"]
-        answer = uv.run([*command, "--python-version", target.python, *platform])
-    if answer.returncode:
-        raise ImageError(f"These requirements cannot be resolved: {', '.join(requirements)}. {answer.stderr}")
-    names = {wheel.name for wheel in wheels}
-    packages = [item for item in tomllib.loads(answer.stdout).get("packages", ()) if item["name"] not in names]
-    return Lock(target, tuple(sorted(map(_package, packages), key=lambda package: package.name)))
+    from cloudknot.program.packages.indexes import Indexes
+    from cloudknot.program.packages.solving import installed, stored
+    from cloudknot.program.packages.solving.request import LockRequest
+
+    indexes = Indexes.of_lines(requirements)
+    request = LockRequest(tuple(requirements), target, tuple(wheels), frozenset(preferred), indexes, refresh)
+    here = installed.versions()
+    kept = None if refresh else stored.read(request, here)
+    if kept is None:
+        kept = _solve(request, here)
+        stored.write(request, here, *kept)
+    lock, notes = kept
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return lock
 
 
-def _package(item: dict[str, Any]) -> LockedPackage:
-    file = item["wheels"][0] if item.get("wheels") else item["sdist"]
-    filename = file.get("name") or file["url"].rpartition("/")[2]
-    return LockedPackage(
-        item["name"], item["version"], filename, file["hashes"]["sha256"], file["url"], file.get("size", 0)
+def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]]:
+    from cloudknot.program.packages.download import with_hash
+    from cloudknot.program.packages.solving.failures import UnsolvedError, explain
+    from cloudknot.program.packages.solving.uv_tool import UvTool
+    from cloudknot.program.packages.solving.versions import Versions
+
+    tool = UvTool()
+    try:
+        packages, replaced = Versions(tool, request, here).choose()
+    except UnsolvedError as error:
+        raise ImageError(explain(error, request.lines, request.target, tool.name), log=error.text) from error
+    packages = sorted(map(with_hash, packages), key=lambda package: package.name)
+    return Lock(request.target, tuple(packages)), [_note(new, request.target) for new in replaced]
+
+
+def _note(new: Replacement, target: InstallTarget) -> str:
+    reason = (
+        f"other requirements exclude {new.installed}"
+        if new.has_file
+        else f"{new.installed} has no wheel for {target} in the package index"
+    )
+    return (
+        f"Jobs get {new.name} {new.chosen}, and {new.installed} is installed here: {reason}. To have the same version "
+        f"in both places, run `pip install {new.name}=={new.chosen}`, or pass requirements=[...]."
     )

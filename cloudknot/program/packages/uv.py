@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from cloudknot.errors import ImageError
+
+TIMEOUT = 15 * 60.0
+"""Seconds for one call of uv, unless the caller knows better."""
+# uv keeps the user's indexes and cache, but not settings that would install into another Python.
+_PLACES = (
+    *("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX"),
+    *("UV_PROJECT_ENVIRONMENT", "UV_BREAK_SYSTEM_PACKAGES"),
+)
 
 
 def find() -> str | None:
@@ -17,6 +28,68 @@ def find() -> str | None:
         return shutil.which("uv")
 
 
-def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run uv and return its exit code and output."""
-    return subprocess.run([find() or "uv", *arguments], capture_output=True, text=True, check=False)
+def run(
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+    keep_open: Collection[int] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run uv and return its exit code and output.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Without credentials: every user of this machine can list them.
+    environment : mapping of str to str, optional
+        Variables besides those of this process, for example with the login of an index. Default: the package indexes
+        of pip's and uv's settings.
+    timeout : float
+        Seconds.
+    keep_open : collection of int
+        Descriptors of locked files that uv holds as well, in case this process is killed.
+
+    Raises
+    ------
+    ImageError
+        uv is missing, or did not end in time.
+    """
+    from cloudknot.program.packages.indexes import Indexes
+
+    extra = Indexes.of_settings().environment() if environment is None else environment
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_PLACES)}
+    # A missing Python must be an error, and not a download of another one.
+    variables = {**own, "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never", **extra}
+    command = [find() or "uv", "--color", "never", *arguments]
+    try:
+        return _finished(command, variables, timeout, keep_open)
+    except FileNotFoundError as error:
+        raise ImageError("uv is not installed, so no package can be installed. Run `pip install uv`.") from error
+    except subprocess.TimeoutExpired as error:
+        raise ImageError(
+            f"uv did not end within {timeout / 60:.0f} minutes: `uv {' '.join(arguments[:2])}`. Check the network, "
+            "and try again."
+        ) from error
+
+
+def _finished(
+    command: Sequence[str], variables: Mapping[str, str], timeout: float, keep_open: Collection[int]
+) -> subprocess.CompletedProcess[str]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=variables,
+        # uv stays in the terminal's group, so Ctrl-C ends it and its compilers, whichever thread waits for it.
+        pass_fds=keep_open,
+    )
+    try:
+        output, report = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, report)

@@ -1,0 +1,1 @@
+"""How requirements become a lock: the tools, the choice of versions, the stored locks and the errors."""
