@@ -1,0 +1,1 @@
+"""Wheels of local packages: packed from their installed files, or built from their source code."""
