@@ -178,6 +178,7 @@ class ProgramInfo(TypedDict):
     names: NotRequired[dict[str, list[str]]]
     username: NotRequired[str]
     needs_engine: NotRequired[str]
+    local_packages: NotRequired[list[str]]
     format: NotRequired[int]
     """The newest format of stored data that the worker reads. Format 1 had no such number."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,7 @@ def image_of(
     target: InstallTarget | None = None,
     wheels: Sequence[LocalWheel] = (),
     resolve: Callable[..., Lock] = resolve_with_uv,
+    fetch: Callable[[str, InstallTarget], LocalWheel] | None = None,
 ) -> Image:
     """Return the description of the image that a build context gives. Its requirements are resolved here.
 
@@ -71,20 +72,27 @@ def image_of(
     target : InstallTarget, optional
         What the packages are chosen for. Default: the platform, with the program's Python.
     wheels : sequence of LocalWheel, default ()
+        Wheels besides those of the program's local packages and of the addresses in its requirements.
     resolve : callable
         `cloudknot.program.packages.resolve.resolve`, or a function like it.
+    fetch : callable, optional
+        Makes the wheel of the package at an address. Default: `cloudknot.program.packages.wheels.fetch.wheel_at`.
 
     Raises
     ------
     CloudknotInputError
         Batch has no machines of that platform.
     ImageError
-        The requirements have no solution, or the index does not answer.
+        The requirements have no solution, or the index does not answer. Or a local package cannot be sent to jobs.
     """
+    from cloudknot.program.packages.wheels.gather import gather
+
     info = context.program_info(files)
     platform, executables = PLATFORM("platform", platform), frozenset(executables)
     requirements = _requirement_lines(files)
-    lock = _lock(files, target or InstallTarget(platform, info["python"]), wheels, nocache, resolve)
+    target = target or InstallTarget(platform, info["python"])
+    solve, names = partial(resolve, preferred=_preferred(files)), info.get("local_packages", ())
+    lock, wheels = gather(names, requirements, target, solve, refresh=nocache, wheels=wheels, fetch=fetch)
     own = {path: data for path, data in files.items() if not context.is_locked(path)}
     ordered = dict(sorted({**own, **context.locked_files(lock, wheels)}.items()))
     return Image(
@@ -92,7 +100,7 @@ def image_of(
         python=info["python"],
         requirements=requirements,
         lock=lock,
-        wheels=tuple(wheels),
+        wheels=wheels,
         base_image=context.base_of(ordered),
         username=info.get("username", ""),
         files=ordered,
@@ -111,20 +119,13 @@ def _requirement_lines(files: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def _lock(
-    files: Mapping[str, bytes],
-    target: InstallTarget,
-    wheels: Sequence[LocalWheel],
-    refresh: bool,
-    resolve: Callable[..., Lock],
-) -> Lock:
+def _preferred(files: Mapping[str, bytes]) -> frozenset[str]:
+    """Return the names of the packages whose line says only which version is installed here."""
     from cloudknot.program.requirements import name_of
 
-    lines = _requirement_lines(files)
-    found_here = context.FOUND_HERE.encode() in files[context.REQUIREMENTS]
     # Another version may replace a pin that nobody wrote. Those of the worker's own packages are always such.
-    preferred = map(name_of, lines) if found_here else WORKER_NEEDS
-    return resolve(lines, target, wheels, refresh=refresh, preferred=frozenset(preferred))
+    found_here = context.FOUND_HERE.encode() in files[context.REQUIREMENTS]
+    return frozenset(map(name_of, _requirement_lines(files)) if found_here else WORKER_NEEDS)
 
 
 def render(
@@ -161,7 +162,7 @@ def render(
     base_image = validators.BASE_IMAGE("base_image", base_image or f"python:{program.python}-slim")
     packages = validators.APT_PACKAGES("apt_packages", apt_packages)
     lines = validators.dockerfile_lines("dockerfile_lines", dockerfile_lines)
-    requirements = _requirements(program.requirements, github_installs)
+    requirements = _requirements(program, github_installs)
     # A virtual environment has no place for Debian packages or for lines of a Dockerfile.
     engine_options = {"apt_packages": packages, "dockerfile_lines": lines}
     needs_engine = " and ".join(name for name, value in engine_options.items() if value)
@@ -211,6 +212,7 @@ def _program_files(program: Program, needs_engine: str, username: str) -> dict[s
         "names": {module: list(names) for module, names in program.names.items()},
         "needs_engine": needs_engine,
         "username": username,
+        "local_packages": list(program.local_packages),
         "format": FORMAT,
     }
     return {
@@ -221,15 +223,15 @@ def _program_files(program: Program, needs_engine: str, username: str) -> dict[s
     }
 
 
-def _requirements(program_lines: tuple[str, ...], github_installs: Iterable[str]) -> tuple[str, ...]:
+def _requirements(program: Program, github_installs: Iterable[str]) -> tuple[str, ...]:
     """Return all lines of requirements.txt: options, then packages sorted by name, then git repositories."""
     from cloudknot.program.requirements import name_of
 
     direct = tuple(dict.fromkeys(_github(address) for address in github_installs))
     repositories = {_repository(line) for line in direct}
     # pip refuses two lines for one repository. The user's address wins over the one of the local installation.
-    lines = [line for line in program_lines if _repository(line) not in repositories]
-    names = {name_of(line) for line in lines}
+    lines = [line for line in program.requirements if _repository(line) not in repositories]
+    names = {*map(name_of, lines), *program.local_packages}
     # The user may require other versions of the worker's packages than those installed here.
     own = [f"{name}=={_installed(name)}" for name in WORKER_NEEDS if name not in names]
     options = [line for line in lines if line.startswith("--")]

@@ -1,7 +1,7 @@
 """Find the user's own modules, and collect the source files that travel with a function.
 
-A module is local if its file is neither in the standard library nor in ``site-packages``. Editable installations are
-local too. Modules are located but never imported, because an import would run the user's code.
+A module is local if its file is neither in the standard library nor in ``site-packages``, and belongs to no editable
+package. Modules are located but never imported, because an import would run the user's code.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports, named_modules
-
-_INSTALLED = {"site-packages", "dist-packages"}
+from cloudknot.program.packages.distributions import EDITABLE, INSTALLED, LocalDistribution
+from cloudknot.program.packages.wheels.local_wheels import owner_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class LocalModules:
         Those of the files that the code names by path, such as ``"tool.py"``.
     own : frozenset of str
         Modules with functions that travel by value.
+    packages : set of str
+        Canonical names of the local packages that the function uses. They travel as wheels.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class LocalModules:
     optional: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
     own: frozenset[str] = frozenset()
+    packages: set[str] = field(default_factory=set)
 
 
 def find(name: str) -> ModuleSpec | None:
@@ -85,7 +88,9 @@ def file_of(spec: ModuleSpec | None) -> Path | None:
 def is_local(name: str) -> bool:
     """Return whether a module is the user's own, and not installed."""
     file = file_of(find(name))
-    return file is not None and not _INSTALLED & set(file.parts) and not _in_standard_library(file)
+    if file is None or INSTALLED & set(file.parts) or _in_standard_library(file):
+        return False
+    return owner_of(name, file) is None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -93,6 +98,28 @@ def is_local_cached(name: str) -> bool:
     """Return `is_local`, looked up once for each module in a session."""
     # The pickler asks for every function and class that it meets, and each lookup searches the disk.
     return is_local(name)
+
+
+def package_of(name: str) -> LocalDistribution | None:
+    """Return the local package that provides a module, or an object in a module; None for any other name."""
+    while name:
+        file = file_of(find(name))
+        if file is not None:
+            return None if _in_standard_library(file) else owner_of(name, file)
+        name = name.rpartition(".")[0]
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def package_of_cached(name: str) -> LocalDistribution | None:
+    """Return `package_of`, looked up once for each module in a session."""
+    return package_of(name)
+
+
+def is_editable(name: str) -> bool:
+    """Return whether a module belongs to an editable package."""
+    package = package_of_cached(name)
+    return package is not None and package.origin == EDITABLE
 
 
 def _in_standard_library(file: Path) -> bool:
@@ -126,7 +153,10 @@ def collect(names: Iterable[str], own: Iterable[str] = (), named: Iterable[str] 
     # A module of its own has functions that travel by value, so its name here means those.
     _follow_words({*named, *_named_in(modules.needed)}, modules, seen | modules.own)
     for name in sorted(modules.own):
-        _add_beside(name, modules)
+        if package := package_of(name):
+            modules.packages.add(package.name)
+        else:
+            _add_beside(name, modules)
     return modules
 
 
@@ -163,7 +193,8 @@ def _modules_among(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         name = word.removesuffix(".py").replace("/", ".").rstrip(".")
         # `python -m pkg` runs pkg/__main__.py.
-        yield from (module for module in (name, f"{name}.__main__") if is_local_cached(module))
+        candidates = (name, f"{name}.__main__")
+        yield from (module for module in candidates if is_local_cached(module) or package_of_cached(module))
         if word.endswith("."):
             yield from _inside(name)
 
@@ -185,6 +216,9 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _follow(name: str, modules: LocalModules, runs_main: bool) -> set[str]:
+    if package := package_of(name):
+        modules.packages.add(package.name)
+        return _imports_of_package(name, modules)
     if not is_local(name):
         modules.external.add(name)
         return set()
@@ -197,6 +231,20 @@ def _follow(name: str, modules: LocalModules, runs_main: bool) -> set[str]:
         # in the place of cloudknot: the module may create Knots.
         return {name for name in imported if name.partition(".")[0] != __name__.partition(".")[0]}
     modules.needed[path] = source
+    return imported
+
+
+def _imports_of_package(name: str, modules: LocalModules) -> set[str]:
+    """Return the imports of a module that is part of a local package."""
+    file = file_of(find(name))
+    if file is None or file.suffix != ".py":
+        return set()
+    try:
+        imported, _ = imports.names_in_tree(imports.parse(file.read_bytes()), _package(name))
+    except OSError:
+        return set()
+    # A package may forget to declare what it imports. What is not installed here is not needed here.
+    modules.optional.update(imported)
     return imported
 
 

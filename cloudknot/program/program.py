@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
@@ -49,6 +49,8 @@ class Program:
         Imported top-level names that installed distributions provide.
     missing : tuple of str
         Imported top-level names that are not installed here, but are in pipreqs' table.
+    local_packages : tuple of str
+        Canonical names of the packages that did not come from an index. They travel as wheels.
     python : str
         The minor version of Python that the pickle needs, for example ``"3.11"``.
     digest : str
@@ -86,11 +88,12 @@ class Program:
     script: str = ""
     found_here: bool = False
     signature: inspect.Signature | None = None
+    local_packages: tuple[str, ...] = ()
 
     @functools.cached_property
     def missing_modules(self) -> MissingModules:
         """The user's own modules that a job of this program cannot import."""
-        return missing_in_job(self.modules, self.by_value)
+        return missing_in_job(self.modules, self.by_value, self.local_packages)
 
 
 def make_program(
@@ -116,7 +119,7 @@ def make_program(
     """
     from cloudknot.program import local_modules
     from cloudknot.program.fingerprint import combine
-    from cloudknot.program.requirements import from_user
+    from cloudknot.program.requirements import from_user, with_local
 
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
@@ -127,6 +130,7 @@ def make_program(
         chosen = from_user(requirements)
     else:
         chosen = _scan(func, source, local, by_value, image_has_more)
+    chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = dict(sorted(local.files.items()))
     code = _code(func)
@@ -142,15 +146,21 @@ def make_program(
         missing=chosen.missing,
         python=python,
         # "|" separates files from requirements, so that neither can pass for the other.
-        digest=combine(
-            [python, fingerprint.digest, *(part for item in files.items() for part in item), "|", *chosen.lines]
-        ),
+        digest=combine([python, fingerprint.digest, *flat(files), "|", *chosen.lines, "|", *chosen.local]),
         by_value=by_value,
         paths=tuple(sorted(local.paths)),
         names={module: tuple(sorted(fingerprint.names.get(module, ()))) for module in ("__main__", *by_value)},
         found_here=requirements is None,
         signature=_signature(func),
+        local_packages=chosen.local,
     )
+
+
+def flat(files: Mapping[str, bytes]) -> Iterator[str | bytes]:
+    """Yield each path and its content, for a digest."""
+    for path, content in files.items():
+        yield path
+        yield content
 
 
 def _check(func: object) -> None:
@@ -275,13 +285,27 @@ def _closure(func: FunctionType) -> Iterator[object]:
 
 
 def _own_modules(func: object) -> set[str]:
-    """Return the local modules in which the callable and the callables inside it are defined."""
-    from cloudknot.program.local_modules import is_local_cached
+    """Return the user's modules in which the callable and the callables inside it are defined."""
+    from cloudknot.program.local_modules import is_editable, is_local_cached
 
     # They travel by value, because importing such a module in the job would run its top-level code, and that may make
-    # a Knot.
+    # a Knot. A module of an editable package is imported in the job from its wheel, if it cannot make one.
     names = {getattr(root, "__module__", None) for root in _roots(func)}
-    return {name for name in names if name in sys.modules and name != "__main__" and is_local_cached(name)}
+    loaded = {name for name in names if name in sys.modules and name != "__main__"}
+    return {name for name in loaded if is_local_cached(name) or (is_editable(name) and _uses_cloudknot(name))}
+
+
+def _uses_cloudknot(name: str) -> bool:
+    """Return whether a module is being imported still, or has a name for something of cloudknot."""
+    module = sys.modules[name]
+    package = __name__.partition(".")[0]
+    homes = (
+        value.__name__ if isinstance(value, ModuleType) else getattr(type(value), "__module__", "")
+        for value in list(vars(module).values())
+    )
+    return getattr(module.__spec__, "_initializing", False) or any(
+        isinstance(home, str) and home.partition(".")[0] == package for home in homes
+    )
 
 
 def _innermost(func: object) -> object:

@@ -8,20 +8,23 @@ is unknown.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports, local_modules
+from cloudknot.program.packages.distributions import local_distributions
+from cloudknot.program.packages.wheels.fetch import is_address
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+    from cloudknot.program.packages.distributions import LocalDistribution
 
 _URL_SCHEMES = ("git+", "http://", "https://")
 
@@ -40,12 +43,15 @@ class Requirements:
         Top-level names that are not installed, but are in pipreqs' table.
     unknown : tuple of str
         Top-level names that are neither installed nor in the table.
+    local : tuple of str
+        Canonical names of the local packages, which travel as wheels and are in none of the lines.
     """
 
     lines: tuple[str, ...]
     imports: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
 
 
 def canonical(name: str) -> str:
@@ -160,13 +166,18 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     lines: dict[str, str] = {}
     provided: set[str] = set()
     missing: set[str] = set()
+    local: set[str] = set()
     for name in sorted(names):
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names or top == "__main__":
             continue
-        if owners := _owners(name, providers):
+        if package := local_modules.package_of(name):
             provided.add(top)
-            lines.update({canonical(owner): pin(owner) for owner in owners})
+            local.add(package.name)
+        elif owners := _owners(name, providers):
+            provided.add(top)
+            local |= {canonical(owner) for owner in owners} & local_distributions().keys()
+            lines.update({canonical(owner): pin(owner) for owner in owners if canonical(owner) not in local})
         # A module that can be found here without a distribution is not missing. It may be local.
         elif not (top in providers or top in skippable or top in sys.modules or local_modules.find(top)):
             missing.add(top)
@@ -175,7 +186,52 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     lines = {name: name for name in map(canonical, translated.values())} | lines
     unknown = missing - translated.keys()
     return Requirements(
-        tuple(lines[key] for key in sorted(lines)), tuple(sorted(provided)), tuple(translated), tuple(sorted(unknown))
+        tuple(lines[key] for key in sorted(lines)),
+        tuple(sorted(provided)),
+        tuple(translated),
+        tuple(sorted(unknown)),
+        tuple(sorted(local)),
+    )
+
+
+def with_local(requirements: Requirements, packages: Iterable[str]) -> Requirements:
+    """Return requirements with all local packages that they need, which the lines do not name any more.
+
+    Parameters
+    ----------
+    requirements : Requirements
+    packages : iterable of str
+        Canonical names of further local packages.
+
+    Raises
+    ------
+    CloudknotInputError
+        A line asks for another version of a local package than the one that is installed here.
+    """
+    installed = local_distributions()
+    if not installed:
+        return requirements
+    named = {name_of(line) for line in requirements.lines if not is_address(line)}
+    addressed = {name_of(line) for line in requirements.lines if is_address(line)}
+    # A package of the index may depend on one that is installed here from a folder.
+    needed = with_dependencies({*named, *packages, *requirements.local} - {""})
+    local = (needed & installed.keys()) - addressed
+    for line in requirements.lines:
+        if name_of(line) in local:
+            _refuse_other_version(line, installed[name_of(line)])
+    lines = tuple(line for line in requirements.lines if name_of(line) not in local)
+    return replace(requirements, lines=lines, local=tuple(sorted(local)))
+
+
+def _refuse_other_version(line: str, local: LocalDistribution) -> None:
+    requirement = _parse(line)
+    if requirement is None or requirement.specifier.contains(local.version, prereleases=True):
+        return
+    # The index's package of that name may be a stranger's.
+    refuse(
+        problem=f"requirements= asks for {line!r}, but {local.name} {local.version} is installed here.",
+        cause=f"It came from {local.address}, so jobs get that package and none of the index.",
+        fix=f"Remove the version from the line, or install {line!r} here first.",
     )
 
 
@@ -298,21 +354,10 @@ def with_dependencies(names: Iterable[str]) -> set[str]:
 
 
 def pin(distribution: str) -> str:
-    """Return the requirement line that installs a distribution in the version installed here.
-
-    A distribution installed from version control or from an archive URL is requested from there again.
-    """
+    """Return the requirement line that installs a distribution of an index in the version installed here."""
     from importlib import metadata
 
     installed = metadata.distribution(distribution)
-    name = canonical(installed.metadata["Name"])
-    origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    url = str(origin.get("url", ""))
-    if "vcs_info" in origin:
-        subdirectory = f"#subdirectory={origin['subdirectory']}" if origin.get("subdirectory") else ""
-        return f"{name} @ {origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}{subdirectory}"
-    if "archive_info" in origin and url.startswith("https://"):
-        return f"{name} @ {url}"
     # A local version label (2.1.0+cu121) is dropped. Package indexes hold public versions only, and the right build
     # depends on the image.
-    return f"{name}=={installed.version.partition('+')[0]}"
+    return f"{canonical(installed.metadata['Name'])}=={installed.version.partition('+')[0]}"

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.program import imports
+from cloudknot.program import imports, local_modules
 from cloudknot.program.fingerprint import combine
-from cloudknot.program.program import Program
-from cloudknot.program.requirements import Requirements, from_imports, from_user
+from cloudknot.program.packages.wheels.local_wheels import owner_of
+from cloudknot.program.program import Program, flat
+from cloudknot.program.requirements import Requirements, from_imports, from_user, with_local
 
 
 def make_script(path: str | Path, requirements: Iterable[str] | Path | None = None) -> Program:
@@ -36,9 +37,14 @@ def make_script(path: str | Path, requirements: Iterable[str] | Path | None = No
     script = Path(path).expanduser()
     files = {script.name: _read(script)}
     chosen = Requirements(()) if requirements is None else from_user(requirements)
+    local = local_modules.LocalModules()
     if script.suffix == ".py":
         external, optional = _follow(script, files)
-        chosen = from_imports(external, optional) if requirements is None else chosen
+        # A local package may import more than it declares.
+        local = local_modules.collect(name for name in external if local_modules.package_of(name))
+        if requirements is None:
+            chosen = from_imports(external | local.external, optional | local.optional)
+    chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     modules = dict(sorted(files.items()))
     return Program(
@@ -52,11 +58,10 @@ def make_script(path: str | Path, requirements: Iterable[str] | Path | None = No
         imports=chosen.imports,
         missing=chosen.missing,
         python=python,
-        digest=combine(
-            [python, script.name, *(part for item in modules.items() for part in item), "|", *chosen.lines]
-        ),
+        digest=combine([python, script.name, *flat(modules), "|", *chosen.lines, "|", *chosen.local]),
         script=script.name,
         found_here=requirements is None,
+        local_packages=chosen.local,
     )
 
 
@@ -88,11 +93,13 @@ def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
         optional |= guarded
         for name in names - seen:
             seen.add(name)
+            top = _files_beside(script.parent, name.partition(".")[0])
+            if not top or owner_of(name.partition(".")[0], top[0][0].absolute()):
+                external.add(name)
+                continue
             beside = _files_beside(script.parent, name)
             files |= {module.relative_to(script.parent).as_posix(): module.read_bytes() for module, _ in beside}
             waiting += beside
-            if not _files_beside(script.parent, name.partition(".")[0]):
-                external.add(name)
     return external, optional
 
 

@@ -17,7 +17,7 @@ from cloudknot.program.program import Program
 
 def described(files: Mapping[str, bytes], **choices: Any) -> Image:
     """Return `image_of` of a build context with a lock that needs no index."""
-    return image_of(files, resolve=lock_of_lines, **choices)
+    return image_of(files, resolve=lock_of_lines, fetch=wheel_at, **choices)
 
 
 def render_image(program: Program, *, platform: str = "linux/amd64", **choices: Any) -> Image:
@@ -40,6 +40,12 @@ def lock_of_lines(
 ) -> Lock:
     """Return a lock with one made-up file for each requirement line."""
     return Lock(target, tuple(map(_package, sorted(requirements))))
+
+
+def wheel_at(address: str, target: InstallTarget) -> LocalWheel:
+    """Return a made-up wheel of the package at an address."""
+    name = address.rpartition("/")[2].partition(".git")[0].partition("@")[0]
+    return LocalWheel(name, "1", f"{name}-1-py3-none-any.whl", address.encode())
 
 
 def _package(line: str) -> LockedPackage:

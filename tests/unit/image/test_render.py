@@ -53,6 +53,7 @@ def test_context_contains_program_modules_and_requirements(program: Program) -> 
         "names": {"__main__": [], functions.__name__: ["square"]},
         "needs_engine": "",
         "username": "",
+        "local_packages": [],
         "format": FORMAT,
     }
 

@@ -54,29 +54,24 @@ def test_installed_files_identify_distribution_of_shared_namespace(site: Path) -
     assert requirements.from_imports({"spaced.cloud.tables"}).lines == ("cloud-tables==2",)
 
 
+def test_local_version_label_is_left_out(site: Path) -> None:
+    install(site, "thing", "2.1.0+cu121", "thing.py")
+    assert requirements.from_imports({"thing"}).lines == ("thing==2.1.0",)
+
+
 @pytest.mark.parametrize(
-    ("number", "origin", "line"),
+    "origin",
     [
-        ("2.1.0+cu121", None, "thing==2.1.0"),
-        (
-            "1",
-            {"url": "https://host/o/thing.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
-            "thing @ git+https://host/o/thing.git@abc123",
-        ),
-        (
-            "1",
-            {"url": "https://h/r", "vcs_info": {"vcs": "git", "commit_id": "ab"}, "subdirectory": "py"},
-            "thing @ git+https://h/r@ab#subdirectory=py",
-        ),
-        ("1", {"url": "https://h/thing-1.whl", "archive_info": {}}, "thing @ https://h/thing-1.whl"),
-        ("1", {"url": "file:///src/thing", "dir_info": {}}, "thing==1"),
+        {"url": "https://host/o/thing.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
+        {"url": "https://h/thing-1.whl", "archive_info": {}},
+        {"url": "file:///wheels/thing-1.whl", "archive_info": {}},
+        {"url": "file:///src/thing", "dir_info": {}},
     ],
 )
-def test_requirement_line_matches_installed_version_or_source(
-    site: Path, number: str, origin: dict[str, Any] | None, line: str
-) -> None:
-    install(site, "thing", number, "thing.py", origin=origin)
-    assert requirements.from_imports({"thing"}).lines == (line,)
+def test_package_that_did_not_come_from_an_index_is_in_no_line(site: Path, origin: dict[str, Any]) -> None:
+    install(site, "Thing", "1", "thing.py", origin=origin)
+    detected = requirements.from_imports({"thing.part"})
+    assert (detected.lines, detected.local, detected.imports) == ((), ("thing",), ("thing",))
 
 
 def test_table_translates_names_that_are_not_installed() -> None:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cloudknot.errors import ImageError
-from cloudknot.program.packages.distributions import EDITABLE, LocalDistribution, local_distributions
+from cloudknot.program.packages.distributions import EDITABLE, INSTALLED, LocalDistribution, local_distributions
 from cloudknot.program.packages.lock import LocalWheel
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.packages.wheels import build, pack
@@ -58,8 +58,8 @@ def _wheel(local: LocalDistribution) -> LocalWheel:
     return pack.pack(local.name, metadata.distribution(local.name))
 
 
-def owner_of(module: str, file: Path) -> str:
-    """Return the editable package that a module belongs to; empty for a module of none.
+def owner_of(module: str, file: Path) -> LocalDistribution | None:
+    """Return the local package that a module belongs to; None for a module of none.
 
     Parameters
     ----------
@@ -68,11 +68,20 @@ def owner_of(module: str, file: Path) -> str:
     file : Path
         Its file.
     """
+    if INSTALLED & set(file.parts):
+        installed = (local for local in local_distributions().values() if local.origin != EDITABLE)
+        return next((local for local in installed if file in _installed_files(local)), None)
     real = Path(os.path.realpath(file))
     candidates = [local for local in local_distributions().values() if _has_below(local, real)]
     # A project may be inside another one.
     candidates.sort(key=lambda local: len(str(local.source)), reverse=True)
-    return next((local.name for local in candidates if _provides(local, module, real)), "")
+    return next((local for local in candidates if _provides(local, module, real)), None)
+
+
+@lru_cache(maxsize=64)
+def _installed_files(local: LocalDistribution) -> frozenset[Path]:
+    files = metadata.distribution(local.name).files or ()
+    return frozenset(Path(str(file.locate())) for file in files)
 
 
 def _has_below(local: LocalDistribution, file: Path) -> bool:
