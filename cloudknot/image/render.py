@@ -85,33 +85,29 @@ def image_of(
     ImageError
         The requirements have no solution, or the index does not answer. Or a local package cannot be sent to jobs.
     """
-    from cloudknot.program.packages.wheels.gather import gather
-
     info = context.program_info(files)
     platform, executables = PLATFORM("platform", platform), frozenset(executables)
     requirements = _requirement_lines(files)
     target = target or InstallTarget(platform, info["python"])
     solve, names = partial(resolve, preferred=_preferred(files)), info.get("local_packages", ())
-    lock, wheels = gather(names, requirements, target, solve, refresh=nocache, wheels=wheels, fetch=fetch)
+    lock, wheels = _gatherer()(names, requirements, target, solve, refresh=nocache, wheels=wheels, fetch=fetch)
     own = {path: data for path, data in files.items() if not context.is_locked(path)}
     ordered = dict(sorted({**own, **context.locked_files(lock, wheels)}.items()))
     return Image(
-        platform=platform,
-        python=info["python"],
-        requirements=requirements,
-        lock=lock,
-        wheels=wheels,
-        base_image=context.base_of(ordered),
-        username=info.get("username", ""),
-        files=ordered,
+        platform=platform, python=info["python"], requirements=requirements, lock=lock, wheels=wheels,
+        base_image=context.base_of(ordered), username=info.get("username", ""), files=ordered,
         environment_digest=context.environment_digest(ordered, platform, lock, executables),
         tag=context.content_tag(ordered, platform, lock, executables),
-        has_environment_stage=context.environment_of(ordered) is not None,
-        executables=executables,
-        needs_engine=info.get("needs_engine", ""),
-        nocache=nocache,
-        extra_tags=tuple(tags),
-    )
+        has_environment_stage=context.environment_of(ordered) is not None, executables=executables,
+        needs_engine=info.get("needs_engine", ""), nocache=nocache, extra_tags=tuple(tags),
+    )  # fmt: skip
+
+
+def _gatherer() -> Callable[..., tuple[Lock, tuple[LocalWheel, ...]]]:
+    # Its modules take long to import.
+    from cloudknot.program.packages.wheels.gather import gather
+
+    return gather
 
 
 def _requirement_lines(files: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def build_wheel(source: Path, name: str, version: str, roots: Sequence[Path] = (
     if not source.is_dir():
         raise ImageError(
             f"The local package {name} cannot be sent to jobs. It is installed from {source}, and that folder does "
-            f"not exist. Restore the folder, or install {name} again from where it is now."
+            f"not exist. Move the folder back, or install {name} again from where it is now."
         )
     key = _key(source, name, version, roots)
     stored = cache.read(key)
@@ -117,7 +117,7 @@ def environment_of(source: Path, work: Path) -> Mapping[str, str]:
     """Return the environment variables of a build that gives the same wheel in every folder and on every day."""
     settings = work / "setuptools.cfg"
     settings.write_text(_SETUPTOOLS.format(work))
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": _DATE, "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _DATE, "PYTHONHASHSEED": "0", "GIT_TERMINAL_PROMPT": "0"}
     environment.setdefault("DIST_EXTRA_CONFIG", str(settings))
     # Debug information holds the path of the folder.
     if os.name == "posix":

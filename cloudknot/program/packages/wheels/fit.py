@@ -41,7 +41,7 @@ def check_fit(wheel: LocalWheel, origin: str, target: InstallTarget) -> None:
     if limit is not None and newest > limit:
         raise ImageError(
             f"The local package {wheel.name} cannot be sent to jobs. Its compiled parts need glibc 2.{newest}, and "
-            f"the base image may have no newer one than 2.{limit}. Compile it on an older system, or choose a newer "
+            f"the base image may have no newer one than 2.{limit}. Build it on an older system, or choose a newer "
             f"base_image. It came from {origin}."
         )
 

@@ -55,8 +55,8 @@ def _info_folder(name: str, distribution: metadata.Distribution) -> str:
         if file.name == "WHEEL" and file.parts[0].endswith(".dist-info"):
             return file.parts[0]
     raise ImageError(
-        f"The local package {name} cannot be sent to jobs. The list of its installed files is missing. Install it "
-        f"again: pip install --force-reinstall --no-deps {name}, from where it came."
+        f"The local package {name} cannot be sent to jobs. The list of its installed files is missing. Install "
+        "the package again from where it came."
     )
 
 

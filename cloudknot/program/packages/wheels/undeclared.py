@@ -52,7 +52,7 @@ def with_undeclared(name: str, files: Mapping[str, WheelFile], roots: Iterable[P
     if size > LARGEST:
         warnings.warn(
             f"The local package {name} has {size >> 20} MB of files that its build does not include. Jobs do not get "
-            "them. Declare them as package data in its pyproject.toml, or read them from elsewhere.",
+            "them. Name them as package data in its pyproject.toml, or read them from elsewhere.",
             UserWarning,
             stacklevel=2,
         )
@@ -72,7 +72,8 @@ def _files(root: Path, top: str) -> Iterator[tuple[str, Path]]:
 
 
 def _is_for_another_python(name: str) -> bool:
-    return ".cpython-" in name and not name.endswith(tuple(EXTENSION_SUFFIXES))
+    # The last suffix is the plain ".so", which every library has.
+    return ".cpython-" in name and not name.endswith(EXTENSION_SUFFIXES[0])
 
 
 def _tagged(files: dict[str, WheelFile]) -> dict[str, WheelFile]:
