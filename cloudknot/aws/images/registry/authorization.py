@@ -23,8 +23,8 @@ CLIENT_ID = "cloudknot"
 TOKEN_LIMIT = 1 << 20
 """Most bytes in the answer of a token server."""
 
-_CHALLENGE = re.compile(r'(?:^|,)\s*(Basic|Bearer)\s+((?:\w+="[^"]*"(?:\s*,\s*)?|\w+=[^\s,"]+(?:\s*,\s*)?)*)', re.I)
-_PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
+# A parameter, or the name of a scheme before its parameters.
+_PIECE = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))|([A-Za-z]+)')
 
 
 class LoginRefusedError(Exception):
@@ -145,8 +145,11 @@ def _basic(login: RegistryLogin) -> str:
 
 def _challenges(header: str) -> dict[str, dict[str, str]]:
     """Return the parameters of each scheme in a ``WWW-Authenticate`` header, by the scheme in lower case."""
-    found = {}
-    for scheme, parameters in _CHALLENGE.findall(header):
-        pairs = _PARAMETER.findall(parameters)
-        found[scheme.lower()] = {name.lower(): quoted or plain for name, quoted, plain in pairs}
+    found: dict[str, dict[str, str]] = {}
+    parameters: dict[str, str] = {}
+    for name, quoted, plain, scheme in _PIECE.findall(header):
+        if scheme:
+            parameters = found.setdefault(scheme.lower(), {})
+        else:
+            parameters[name.lower()] = quoted or plain
     return found

@@ -17,9 +17,9 @@ from cloudknot.aws.images.registry.blob_stream import BlobStream
 from cloudknot.aws.images.registry.manifests import MEDIA_TYPES, Descriptor, ImageManifest, digest_of
 from cloudknot.aws.images.registry.patience import StoppedTransferError
 from cloudknot.aws.images.registry.reference import ImageReference
-from cloudknot.aws.images.registry.refusals import RegistryAnswer
+from cloudknot.aws.images.registry.refusals import RegistryAnswer, not_a_registry
 from cloudknot.aws.images.registry.session import RegistrySession
-from cloudknot.aws.images.registry.upload import Blob, BlobUpload, Progress
+from cloudknot.aws.images.registry.upload import CHUNK, Blob, BlobUpload, Progress
 from cloudknot.errors import ImageError
 
 TIMEOUT = 60.0
@@ -48,6 +48,8 @@ class Registry:
         Seconds of attempts without progress until a call fails. 0 means one attempt.
     at_once : bool
         Whether the first request already has the password. If not, the registry must ask for it.
+    chunk : int
+        Bytes of one request of an upload.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Registry:
         timeout: float = TIMEOUT,
         patience: float = PATIENCE,
         at_once: bool = True,
+        chunk: int = CHUNK,
     ) -> None:
+        self._chunk = chunk
         self._session = RegistrySession(login, timeout=timeout, patience=patience, renew=renew, at_once=at_once)
 
     @classmethod
@@ -119,7 +123,7 @@ class Registry:
         for promised in (reference, answer.headers.get("docker-content-digest", "")):
             if promised.startswith("sha256:") and promised != digest:
                 raise self._other_digest(f"sent the manifest of {repository}:{reference}", promised, digest)
-        return ImageManifest(digest, _media_type(answer), body)
+        return ImageManifest(digest, self._media_type(answer, path), body)
 
     def image_manifest(self, repository: str, reference: str, platform: str) -> ImageManifest | None:
         """Return the manifest of the image for a platform, or None if the tag or digest does not exist.
@@ -252,7 +256,7 @@ class Registry:
     ) -> bool:
         if self._has(repository, blob.digest, stop):
             return False
-        BlobUpload(self._session, repository, blob, progress, stop).run(mount_from)
+        BlobUpload(self._session, repository, blob, progress, stop, self._chunk).run(mount_from)
         return True
 
     def _copy(
@@ -272,6 +276,14 @@ class Registry:
         if answer.status >= 300:
             raise self._session.refused(answer, path, scope)
         return answer
+
+    def _media_type(self, answer: RegistryAnswer, path: str) -> str:
+        """Return the media type of a manifest: the one inside it, else that of the answer."""
+        try:
+            inside = json.loads(answer.body).get("mediaType")
+        except (ValueError, AttributeError) as error:
+            raise not_a_registry(self.address, path) from error
+        return str(inside or answer.headers.get("content-type", "").partition(";")[0])
 
     def _other_digest(self, action: str, expected: str, actual: str) -> ImageError:
         return ImageError(
@@ -302,15 +314,6 @@ def _pull(repository: str) -> str:
 
 def _push_scope(repository: str) -> str:
     return f"repository:{repository}:pull,push"
-
-
-def _media_type(answer: RegistryAnswer) -> str:
-    """Return the media type of a manifest: the one inside it, else that of the answer."""
-    try:
-        inside = json.loads(answer.body).get("mediaType")
-    except (ValueError, AttributeError):
-        inside = None
-    return str(inside or answer.headers.get("content-type", "").partition(";")[0])
 
 
 def _next_page(link: str) -> str:

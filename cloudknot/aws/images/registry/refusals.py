@@ -74,6 +74,14 @@ def no_answer(address: str, reason: str) -> CloudError:
     return CloudError(f"The registry {address} does not answer: {reason}. {fix}")
 
 
+def not_a_registry(address: str, path: str) -> CloudError:
+    """Return the error for a server whose answers are not those of a registry."""
+    return CloudError(
+        f"The server {address} is not a container registry: its answer for {path} is no manifest or message of one. "
+        "Correct the name of the image, or the address of the registry."
+    )
+
+
 def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *, anonymous: bool) -> CloudError:
     """Return the error for an answer that is no success."""
     if answer.status in (401, 403):

@@ -190,10 +190,7 @@ class RegistrySession:
             # A connection that was read to the end is back in its pool already.
             answer.close()
         if len(body) > BODY_LIMIT:
-            raise CloudError(
-                f"The server {self.address} sends more than {BODY_LIMIT >> 20} MiB for {urlsplit(path).path}, so it "
-                "is not a container registry. Correct its address."
-            )
+            raise refusals.not_a_registry(self.address, urlsplit(path).path)
         return RegistryAnswer(answer.status, {name.lower(): text for name, text in answer.headers.items()}, body)
 
 

@@ -132,11 +132,16 @@ class BlobUpload:
 
     def _finish(self) -> None:
         """Send the rest of the blob, and have the registry store it."""
-        if self._blob.size <= self._chunk:
-            return self._store(whole=True)
-        while self._offset < self._blob.size:
-            self._send_chunk()
-        self._store(whole=False)
+        whole = self._blob.size <= self._chunk
+        while True:
+            while not whole and self._offset < self._blob.size:
+                self._send_chunk()
+            if self._store(whole=whole):
+                return
+            if whole:
+                # A new upload is simpler than the rest of one chunk.
+                raise _LostUploadError(refusals.no_answer(self._session.address, "it did not confirm an upload"))
+            self._resume()
 
     def _send_chunk(self) -> None:
         start, end = self._offset, min(self._offset + self._chunk, self._blob.size)
@@ -154,19 +159,21 @@ class BlobUpload:
         else:
             self._give_up(answer)
 
-    def _store(self, *, whole: bool) -> None:
-        """Finish the upload with the digest; ``whole`` sends the blob in the same request."""
+    def _store(self, *, whole: bool) -> bool:
+        """Finish the upload with the digest, and return whether the registry has the blob now.
+
+        ``whole`` sends the blob in the same request.
+        """
         address = f"{self._location}{'&' if '?' in self._location else '?'}{urlencode({'digest': self._blob.digest})}"
         size = self._blob.size if whole else 0
         body: Body = (lambda: self._bytes(0, size)) if whole else b""
         answer = self._try("PUT", address, _sized(size), body, LONG_TIMEOUT)
         if answer is None:
-            # The answer may be lost and the blob stored. If not, a new upload is simpler than a half-known one.
-            if self._is_there():
-                return
-            raise _LostUploadError(refusals.no_answer(self._session.address, "it did not confirm an upload"))
+            # Only the answer may be lost, and the blob stored.
+            return self._is_there()
         if answer.status not in (200, 201, 204):
             self._give_up(answer)
+        return True
 
     def _try(
         self, method: str, address: str, headers: dict[str, str], body: Body, timeout: float | None = None

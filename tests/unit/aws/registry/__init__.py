@@ -1,0 +1,1 @@
+"""Parts of the client of container registries that need no connection."""
