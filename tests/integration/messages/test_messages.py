@@ -25,6 +25,7 @@ from tests.integration.messages import (
 )
 from tests.integration.messages.catalogue import LOGGED, Message, Site, Watch, World, sites, sites_in
 from tests.integration.packages import messages as local_packages
+from tests.integration.registry import messages as registries
 
 AWKWARD = re.compile(
     r"(is|are) not accepted\. Give|\b(told|tells|said|whoever)\b|\bwhat (is|it|was|exists|failed)\b", re.I
@@ -47,7 +48,7 @@ FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|P
 """A sentence that begins with an imperative, or has one after a condition."""
 AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
-    *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA),
+    *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
 ]
 
 

@@ -113,7 +113,7 @@ def test_missing_permission_is_not_tried_again(start):
     server, registry = start(login="Basic")
     refusal = b'{"errors":[{"code":"DENIED","message":"User is not authorized to perform ecr:UploadLayerPart"}]}'
     server.faults.append(Fault("POST", times=9, status=403, body=refusal))
-    with pytest.raises(ck.errors.PermissionDeniedError, match=r"ecr:UploadLayerPart\. On AWS, ask the administrator"):
+    with pytest.raises(ck.errors.PermissionDeniedError, match=r"ecr:UploadLayerPart\. Run `docker login"):
         registry.push_blob("x", BLOB)
     assert server.count("POST") == 1
 

@@ -219,7 +219,7 @@ def test_manifest_is_stored_and_its_digest_checked(start):
     assert (found.digest, found.media_type, found.body) == (digest_of(body), OCI_MANIFEST, body)
     wrong = {"Docker-Content-Digest": digest_of(b"other")}
     server.faults.append(Fault("PUT", "manifests", status=201, headers=wrong))
-    with pytest.raises(ck.errors.ImageError, match="stored the manifest x:v1"):
+    with pytest.raises(ck.errors.ImageError, match="stored the manifest v1 of x"):
         registry.put_manifest("x", "v1", OCI_MANIFEST, body)
 
 

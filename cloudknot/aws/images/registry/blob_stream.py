@@ -106,8 +106,8 @@ class BlobStream(io.RawIOBase):
             read = self._session.read(answer, self._path)
             if read.status == 404:
                 raise ResourceDoesNotExistException(
-                    f"The registry {self._session.address} has lost the blob {self._digest} of {self._repository}. "
-                    "Push the image again, or use another one.",
+                    f"{refusals.named(self._session.address)} has no blob {self._digest} in {self._repository}, "
+                    "although an image names it. Build the image again, or use another one.",
                     code=read.code,
                 )
             error = self._session.refused(read, self._path, self._scope)
@@ -131,7 +131,7 @@ class BlobStream(io.RawIOBase):
         self._hashed += len(block)
         if self._hashed == self._size and self._digest != f"sha256:{self._hash.hexdigest()}":
             raise ImageError(
-                f"The registry {self._session.address} sent other bytes for the blob {self._digest} of "
+                f"{refusals.named(self._session.address)} sent other bytes for the blob {self._digest} of "
                 f"{self._repository} than the ones with this digest. Try again. If it fails again, use another "
                 "registry: this one, or a proxy before it, has damaged the image."
             )

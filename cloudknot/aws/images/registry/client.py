@@ -17,7 +17,7 @@ from cloudknot.aws.images.registry.blob_stream import BlobStream
 from cloudknot.aws.images.registry.manifests import MEDIA_TYPES, Descriptor, ImageManifest, digest_of
 from cloudknot.aws.images.registry.patience import StoppedTransferError
 from cloudknot.aws.images.registry.reference import ImageReference
-from cloudknot.aws.images.registry.refusals import RegistryAnswer, not_a_registry
+from cloudknot.aws.images.registry.refusals import RegistryAnswer, named, not_a_registry
 from cloudknot.aws.images.registry.session import RegistrySession
 from cloudknot.aws.images.registry.upload import CHUNK, Blob, BlobUpload, Progress
 from cloudknot.errors import ImageError
@@ -122,7 +122,7 @@ class Registry:
         digest = digest_of(body)
         for promised in (reference, answer.headers.get("docker-content-digest", "")):
             if promised.startswith("sha256:") and promised != digest:
-                raise self._other_digest(f"sent the manifest of {repository}:{reference}", promised, digest)
+                raise self._other_digest(f"sent the manifest {reference} of {repository}", promised, digest)
         return ImageManifest(digest, self._media_type(answer, path), body)
 
     def image_manifest(self, repository: str, reference: str, platform: str) -> ImageManifest | None:
@@ -138,10 +138,10 @@ class Registry:
             return manifest
         found = manifest.platforms.get(platform)
         if found is None:
-            others = ", ".join(sorted(name for name in manifest.platforms if "unknown" not in name)) or "none"
+            others = ", ".join(sorted(name for name in manifest.platforms if "unknown" not in name))
             raise ImageError(
-                f"The image {repository}:{reference} in {self.address} does not exist for {platform}, only for "
-                f"{others}. Pass as base_image= an image for {platform}, or choose other instance types."
+                f"{named(self.address)} has the image {repository}:{reference} for {others or 'no platform'}, but not "
+                f"for {platform}. Pass as base_image= an image for {platform}, or choose other instance types."
             )
         return self.manifest(repository, found.digest)
 
@@ -223,7 +223,7 @@ class Registry:
             return digest
         stored = self._checked(answer, path, scope).headers.get("docker-content-digest", "")
         if stored not in ("", digest):
-            raise self._other_digest(f"stored the manifest {repository}:{reference}", digest, stored)
+            raise self._other_digest(f"stored the manifest {reference} of {repository}", digest, stored)
         return digest
 
     def delete(self, repository: str, digest: str) -> None:
@@ -287,7 +287,7 @@ class Registry:
 
     def _other_digest(self, action: str, expected: str, actual: str) -> ImageError:
         return ImageError(
-            f"The registry {self.address} {action} with the digest {actual} in place of {expected}. Try again. If it "
+            f"{named(self.address)} {action} with the digest {actual} in place of {expected}. Try again. If it "
             "fails again, use another registry: this one, or a proxy before it, changes images."
         )
 

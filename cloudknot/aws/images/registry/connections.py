@@ -185,6 +185,8 @@ def _reason(error: BaseException) -> str:
     certificate = next((item for item in seen if isinstance(item, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
         return str(certificate.verify_message)
+    if _is_lasting(error):
+        return "the server does not use TLS"
     if any(isinstance(item, TimeoutError | ReadTimeoutError) for item in seen):
         return "it sends nothing any more"
     system = next((item for item in reversed(seen) if isinstance(item, OSError) and item.strerror), None)

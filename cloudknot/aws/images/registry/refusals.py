@@ -14,10 +14,6 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which another attempt may succeed."""
 _FULL = re.compile(r"no space left|quota|disk (is )?full", re.IGNORECASE)
 _ECR = re.compile(r"\.dkr[.-]ecr[.-]")
-LOGIN_FIX = (
-    "On AWS, ask the administrator of your account for the policy that `cloudknot permissions create` prints. "
-    "For another registry, run `docker login {address}`."
-)
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,17 @@ class RegistryAnswer:
             return "", ""
 
 
+def named(address: str) -> str:
+    """Return how a message names a registry."""
+    return "Docker Hub" if address == HUB else f"The registry {address}"
+
+
 def no_answer(address: str, reason: str) -> CloudError:
     """Return the error for a registry that does not answer."""
     fix = "Check the connection to the internet, and HTTPS_PROXY if your network needs a proxy, and try again."
     if is_loopback(address):
         fix = "Start the registry, or pass the address of another one as registry=."
-    return CloudError(f"The registry {address} does not answer: {reason}. {fix}")
+    return CloudError(f"{named(address)} does not answer: {reason}. {fix}")
 
 
 def not_a_registry(address: str, path: str) -> CloudError:
@@ -90,23 +91,23 @@ def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *,
         return _limited(address, repository, answer)
     if answer.is_full:
         return CloudError(
-            f"The registry {address} has no room for {repository}: {answer.message.rstrip('.')}. Free space on its "
+            f"{named(address)} has no room for {repository}: {answer.message.rstrip('.')}. Free space on its "
             "disk, or delete images in it.",
             code=answer.code,
         )
     if answer.code == "NAME_UNKNOWN":
         return ResourceDoesNotExistException(
-            f"The registry {address} has no repository {repository}. Correct the name, or create the repository.",
+            f"{named(address)} has no repository {repository}. Correct the name, or create the repository.",
             code=answer.code,
         )
     if answer.status >= 500:
         return CloudError(
-            f"The registry {address} returned HTTP {answer.status} for {path}: {answer.message.rstrip('.')}. Try "
+            f"{named(address)} returned HTTP {answer.status} for {path}: {answer.message.rstrip('.')}. Try "
             "again later. If it fails again, read the log of the registry.",
             code=answer.code,
         )
     return CloudError(
-        f"The registry {address} returned HTTP {answer.status} for {path}. "
+        f"{named(address)} returned HTTP {answer.status} for {path}. "
         f"Correct the problem that its answer names: {answer.message}",
         code=answer.code,
     )
@@ -114,30 +115,29 @@ def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *,
 
 def _denied(address: str, repository: str, answer: RegistryAnswer, *, anonymous: bool) -> PermissionDeniedError:
     words = answer.message.rstrip(".")
+    login = "docker login" if address == HUB else f"docker login {address}"
     if anonymous:
-        host = "" if address == HUB else f" {address}"
         return PermissionDeniedError(
-            f"The registry {address} gives nobody the image {repository} without a login: {words}. The image is "
-            f"private or does not exist. Correct its name, or run `docker login{host}`.",
+            f"{named(address)} refuses {repository} without a login: {words}. It is private or does not exist. "
+            f"Correct the name, or run `{login}`.",
             code=answer.code,
         )
-    if answer.is_expired and _ECR.search(address):
-        fix = "The login has expired. Renew your AWS credentials, and try again."
-    else:
-        fix = LOGIN_FIX.format(address=address)
+    fix = f"Run `{login}`, or ask the administrator of the registry for permission."
+    if _ECR.search(address):
+        fix = "Ask the administrator of your AWS account for the policy that `cloudknot permissions create` prints."
+        if answer.is_expired:
+            fix = "The login has expired. Renew your AWS credentials, and try again."
     return PermissionDeniedError(
-        f"The registry {address} refuses the login or the request for {repository}: {words}. {fix}", code=answer.code
+        f"{named(address)} refuses the login or the request for {repository}: {words}. {fix}", code=answer.code
     )
 
 
 def _limited(address: str, repository: str, answer: RegistryAnswer) -> CloudError:
+    fix = "Wait some minutes, and try again."
     if address == HUB:
-        mirror = f"public.ecr.aws/docker/{repository}"
-        fix = (
-            "Docker Hub limits the downloads of an address and of an account. Run `docker login`, or use the same "
-            f"image from Amazon's mirror of Docker's official images: {mirror}."
-        )
-    else:
-        fix = "Wait some minutes, and try again."
+        fix = "Docker Hub limits the downloads of an address and of an account. Run `docker login`"
+        official = repository.startswith("library/")
+        mirror = f", or use the copy of the image at Amazon: public.ecr.aws/docker/{repository}" if official else ""
+        fix = f"{fix}{mirror}."
     words = answer.message.rstrip(".")
-    return CloudError(f"The registry {address} refuses more requests for now: {words}. {fix}", code="TOOMANYREQUESTS")
+    return CloudError(f"{named(address)} refuses more requests for now: {words}. {fix}", code="TOOMANYREQUESTS")
