@@ -33,6 +33,7 @@ def refusals_of_registries(world: World) -> list[Exception]:
         (ECR, _answer(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")),
         (ECR, _answer(403, "DENIED", "User is not authorized to perform ecr:PutImage")),
         (ECR, _answer(404, "NAME_UNKNOWN", "The repository does not exist in the registry")),
+        (ECR, _answer(400, "TAG_INVALID", "The image tag 'v1' already exists and is immutable.")),
         ("registry.example", _answer(507, "UNKNOWN", "no space left on device")),
         ("registry.example", _answer(503, "UNAVAILABLE", "service unavailable")),
         ("registry.example", _answer(405, "UNSUPPORTED", "The operation is unsupported.")),

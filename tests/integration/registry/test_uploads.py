@@ -230,5 +230,5 @@ def test_immutable_tag_that_has_the_image_already_is_no_error(start):
     refusal = b'{"errors":[{"code":"TAG_INVALID","message":"The image tag v1 already exists"}]}'
     server.faults.append(Fault("PUT", "manifests", times=2, status=400, body=refusal))
     assert registry.put_manifest("x", "v1", OCI_MANIFEST, body) == digest_of(body)
-    with pytest.raises(ck.CloudError, match="already exists"):
+    with pytest.raises(ck.errors.ResourceExistsException, match="already exists"):
         registry.put_manifest("x", "v1", OCI_MANIFEST, body + b" ")

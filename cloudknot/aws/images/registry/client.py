@@ -214,7 +214,13 @@ class Registry:
         _at_once(jobs)
 
     def put_manifest(self, repository: str, reference: str, media_type: str, body: bytes) -> str:
-        """Store a manifest under a tag or its digest, and return its digest. The repository must hold its blobs."""
+        """Store a manifest under a tag or its digest, and return its digest. The repository must hold its blobs.
+
+        Raises
+        ------
+        ResourceExistsException
+            The repository has immutable tags, and another image has this one.
+        """
         path, scope = f"/v2/{repository}/manifests/{reference}", _push_scope(repository)
         digest = digest_of(body)
         answer = self._session.call("PUT", path, scope, {"Content-Type": media_type}, body)

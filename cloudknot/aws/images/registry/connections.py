@@ -21,7 +21,7 @@ from cloudknot.errors import CloudError, CloudknotConfigurationError
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-CONNECT_TIMEOUT = 15.0
+CONNECT_TIMEOUT = 5.0
 """Most seconds until a connection is open."""
 CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 """Environment variables with a file of certificates. OpenSSL itself reads SSL_CERT_FILE."""

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cloudknot.aws.images.registry.reference import HUB, is_loopback
-from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException
+from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotExistException, ResourceExistsException
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which another attempt may succeed."""
 _FULL = re.compile(r"no space left|quota|disk (is )?full", re.IGNORECASE)
+_TAKEN = re.compile(r"immutable|already exists", re.IGNORECASE)
 _ECR = re.compile(r"\.dkr[.-]ecr[.-]")
 
 
@@ -98,6 +99,12 @@ def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *,
     if answer.code == "NAME_UNKNOWN":
         return ResourceDoesNotExistException(
             f"{named(address)} has no repository {repository}. Correct the name, or create the repository.",
+            code=answer.code,
+        )
+    if answer.code == "TAG_INVALID" and _TAKEN.search(answer.message):
+        return ResourceExistsException(
+            f"{named(address)} refuses to change a tag of {repository}: {answer.message.rstrip('.')}. Use another tag, "
+            "or permit changes of tags in the settings of the repository.",
             code=answer.code,
         )
     if answer.status >= 500:
