@@ -103,8 +103,8 @@ def refused(address: str, repository: str, answer: RegistryAnswer, path: str, *,
         )
     if answer.code == "TAG_INVALID" and _TAKEN.search(answer.message):
         return ResourceExistsException(
-            f"{named(address)} refuses to change a tag of {repository}: {answer.message.rstrip('.')}. Use another tag, "
-            "or permit changes of tags in the settings of the repository.",
+            f"{named(address)} refuses to change a tag of {repository}: {answer.message.rstrip('.')}. Use another "
+            "tag, or permit changes of tags in the settings of the repository.",
             code=answer.code,
         )
     if answer.status >= 500:
