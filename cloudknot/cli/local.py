@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import click
 
 from cloudknot.local.runners.choice import RUNNERS
@@ -84,9 +86,37 @@ def stop(directory: str | None) -> None:
     Running jobs end. Installed environments and images are kept.
     """
     from cloudknot.local import LocalCloud
+    from cloudknot.local.runners.images.prune import remaining_size
 
-    stopped = LocalCloud(directory).stop()
+    cloud = LocalCloud(directory)
+    stopped = cloud.stop()
     click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud was not running.")
+    remaining = remaining_size(cloud.directory)
+    if remaining:
+        options = f" --directory {quote(directory)}" if directory else ""
+        click.echo(f"Its images and installed packages stay for the next start ({_size(remaining)}).")
+        click.echo(f"Remove them with `cloudknot local prune{options}`.")
+
+
+@local.command()
+@DIRECTORY
+@click.option("--days", type=click.FloatRange(min=0), default=0.0, help="Keep what was used within this many days.")
+def prune(directory: str | None, days: float) -> None:
+    """Remove images and installed packages that no knot uses.
+
+    Knots and jobs of the running embedded cloud keep theirs. Packages are installed again when a knot needs them.
+    Above 10 GB, or CLOUDKNOT_LOCAL_GB, new images remove those used least recently without this command.
+    """
+    from cloudknot.local import LocalCloud
+
+    pruned = LocalCloud(directory).prune(days)
+    click.echo(
+        f"Removed {_number(pruned.environments, 'environment')} with installed packages and "
+        f"{_number(pruned.images, 'image')}: {_size(pruned.freed)} freed."
+    )
+    if pruned.kept:
+        reason = f"used within {days:g} days, or in use" if days else "in use"
+        click.echo(f"{_number(pruned.kept, 'environment')} ({_size(pruned.size)}) remain: {reason}.")
 
 
 @local.command()
@@ -103,6 +133,14 @@ def env(directory: str | None) -> None:
 
     for name, value in LocalCloud(directory).environment().items():
         click.echo(f"export {name}={value}")
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _duration(seconds: float) -> str:

@@ -38,6 +38,7 @@ from cloudknot.local.state import (
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey
+    from cloudknot.local.runners.images.prune import Pruned
 
 STOP_TIMEOUT = 60.0
 """Seconds for the cloud to end its jobs and itself."""
@@ -301,6 +302,31 @@ class LocalCloud(Cloud):
                 )
             time.sleep(POLL_INTERVAL)
         return was_running
+
+    def prune(self, unused_days: float = 0.0) -> Pruned:
+        """Remove images and installed packages that no knot and no job of this cloud uses.
+
+        A cloud that does not run has no knots. Packages that several clouds share (``CLOUDKNOT_LOCAL_ENVIRONMENTS``)
+        stay for a day after their last use.
+
+        Parameters
+        ----------
+        unused_days : float, default 0.0
+            Days since the last use, below which an image or environment stays.
+
+        Returns
+        -------
+        Pruned
+            The numbers of ``images`` and ``environments`` removed, the bytes ``freed``, and the number of environments
+            ``kept`` with their ``size``.
+        """
+        from cloudknot.local.runners.images.prune import DAY, prune
+        from cloudknot.local.runners.images.store import used_images
+
+        with usable(self.directory):
+            check_owner(self.directory)
+            used = used_images(self, self.directory) if self._find_running() else set()
+            return prune(self.directory, used, unused_days * DAY)
 
     def _request_stop(self, state: CloudState) -> None:
         # SIGTERM as the second way: a signal arrives even if all threads of the server are busy.

@@ -174,6 +174,9 @@ class ProcessRunner:
             server = self._fork_servers.get(kind)
         if server is not None and server.alive:
             return server
+        # For the removal of images that were used least recently.
+        with contextlib.suppress(OSError):
+            os.utime(directory)
         self._close_idle_fork_servers()
         home = {"PATH": self._path(directory), "HOME": str(directory)}
         environment = {**home, **self._variables, **self._credentials(kind.role), **dict(kind.variables)}

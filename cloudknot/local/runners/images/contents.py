@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 MARKER = ".complete"
-"""The record of a complete environment, written last. An environment without it is deleted and built again."""
+"""The mark of a complete environment, written last. An environment without it is deleted and built again."""
+FILES = ".files"
+"""The size and time of each file of a complete environment."""
 HASHING_THREADS = 4
 
 
@@ -92,32 +94,34 @@ def mark_complete(environment: Path) -> None:
     """Record the files of a complete environment, for `is_intact`."""
     python = os.path.realpath(environment / "bin" / "python")
     files = {os.path.relpath(path, environment): _state(path) for path in _files(environment)}
-    (environment / MARKER).write_text(json.dumps({"python": python, "files": files}))
+    (environment / FILES).write_text(json.dumps(files))
+    size = sum(size for size, _ in files.values())
+    (environment / MARKER).write_text(json.dumps({"python": python, "size": size}))
 
 
 def is_intact(environment: Path) -> bool:
     """Return whether an environment is complete, its Python exists, and no file was removed or written since."""
     try:
         # With a Python of another minor version, the environment's packages would not be found.
-        record = json.loads((environment / MARKER).read_bytes())
+        mark = json.loads((environment / MARKER).read_bytes())
+        files = json.loads((environment / FILES).read_bytes())
         python = os.path.realpath(environment / "bin" / "python")
         # A file may be a link to the same file in uv's cache, so a program can change it without this environment.
         # Size and time show that. Hashes would show more, but take 20 times as long.
         folder = str(environment)
         return (
-            python == record["python"]
+            python == mark["python"]
             and os.path.exists(python)
-            and all(_state(f"{folder}/{path}") == state for path, state in record["files"].items())
+            and all(_state(f"{folder}/{path}") == state for path, state in files.items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def recorded_size(environment: Path) -> int:
-    """Return the bytes of an environment's files as recorded; 0 without a record."""
+    """Return the bytes of an environment's files when it was built; 0 for an incomplete one."""
     try:
-        files = json.loads((environment / MARKER).read_bytes())["files"]
-        return sum(size for size, _ in files.values())
+        return int(json.loads((environment / MARKER).read_bytes())["size"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

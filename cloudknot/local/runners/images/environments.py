@@ -7,8 +7,6 @@ package. Files that the cache lacks are copied from the user's own Python if it 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
 from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete
+from cloudknot.local.runners.images.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
 from cloudknot.local.state import check_owner, locked, own_folder
@@ -32,6 +31,11 @@ def environments_folder(directory: Path) -> Path:
     """Return the folder of all environments: the shared one, or else one in the cloud's directory."""
     shared = os.environ.get(ENVIRONMENTS_VARIABLE)
     return Path(shared).expanduser().absolute() if shared else directory / "environments"
+
+
+def is_shared() -> bool:
+    """Return whether several clouds may use the environments."""
+    return bool(os.environ.get(ENVIRONMENTS_VARIABLE))
 
 
 def environment_of(directory: Path, image: Image) -> Path:
@@ -57,7 +61,7 @@ def environment_of(directory: Path, image: Image) -> Path:
     check_owner(environment)
     with locked(lock_of(environment)) as lock:
         if not is_intact(environment):
-            discard(environment)
+            delete(environment)
             _build(environment, image, lock)
         mark_used(environment)
     return environment
@@ -68,16 +72,6 @@ def lock_of(environment: Path) -> Path:
     return environment.with_name(f"{environment.name}.lock")
 
 
-def discard(environment: Path) -> None:
-    """Remove an environment. It disappears at once, so nobody sees half of it."""
-    trash = environment.with_name(f".{environment.name}.{secrets.token_hex(4)}")
-    try:
-        environment.rename(trash)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash, ignore_errors=True)
-
-
 def _build(environment: Path, image: Image, lock: int) -> None:
     try:
         python = _create_virtual_environment(environment)
@@ -86,7 +80,7 @@ def _build(environment: Path, image: Image, lock: int) -> None:
         mark_complete(environment)
     except BaseException:
         # Ctrl-C included: uv has ended by now.
-        discard(environment)
+        delete(environment)
         raise
 
 

@@ -9,14 +9,26 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.images.ecr import Repository
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError, ResourceExistsException
-from cloudknot.local.runners.images.environments import environment_of
+from cloudknot.local import admin
+from cloudknot.local.batch.records import Status
+from cloudknot.local.runners.images.contents import is_intact
+from cloudknot.local.runners.images.disk_use import delete
+from cloudknot.local.runners.images.environments import environment_of, environments_folder
+from cloudknot.local.runners.images.prune import keep_within_limit, limit
 from cloudknot.local.state import claim, own_folder, usable
 from cloudknot.program.packages.target import InstallTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cloudknot.aws.clients import Caller
 
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
@@ -32,9 +44,16 @@ class DirectoryStore:
         """This machine: its processes are the jobs, whatever instance types a knot has."""
         return InstallTarget.this_machine()
 
+    def has(self, image: Image) -> bool:
+        """Return whether an image is complete on this machine: it may have been removed or damaged."""
+        environment = environments_folder(self._directory) / image.environment_digest
+        return _is_written(self._directory / "images" / image.tag, environment) and is_intact(environment)
+
     def put(self, image: Image, repository: Repository, uri: str) -> None:
-        """Write an image as a directory, and register its tags with ECR."""
+        """Write an image as a directory, and register its tags with ECR. Remove old images above the limit."""
+        limit()
         materialise(self._directory, image)
+        keep_within_limit(self._directory, lambda: used_images(repository.cloud, self._directory))
         if image.has_environment_stage:
             register(repository, image.environment_tag)
         register(repository, image.tag)
@@ -69,9 +88,28 @@ def materialise(directory: Path, image: Image) -> Path:
     with usable(directory):
         claim(directory)
         environment = environment_of(directory, image)
-        if not target.is_dir():
+        if not _is_written(target, environment):
             _write(target, image.files, environment)
+        os.utime(target)
     return target
+
+
+def used_images(cloud: Caller, directory: Path) -> set[str]:
+    """Return the tags of all images that a knot or a job of a running cloud uses."""
+    status = admin.status(directory)
+    has_jobs = status is not None and any(number for name, number in status.jobs.items() if not Status(name).ended)
+    # A job may outlive its knot, whose definitions are then inactive.
+    choice = {} if has_jobs else {"status": "ACTIVE"}
+    pages: Iterable[Any] = cloud.pages("batch", "describe_job_definitions", **choice)
+    definitions = chain.from_iterable(page["jobDefinitions"] for page in pages)
+    images = (definition.get("containerProperties", {}).get("image", "") for definition in definitions)
+    return {image.rpartition(":")[2] for image in images}
+
+
+def _is_written(target: Path, environment: Path) -> bool:
+    """Return whether an image's directory exists and leads to that environment."""
+    # Another session may have had another folder of environments.
+    return (target / "environment").resolve() == environment.resolve()
 
 
 def register(repository: Repository, tag: str) -> None:
@@ -101,11 +139,13 @@ def _write(target: Path, files: Mapping[str, bytes], environment: Path) -> None:
         # A relative link within the cloud's directory, because that directory may be moved.
         is_inside = environment.is_relative_to(target.parent.parent)
         (temporary / "environment").symlink_to(os.path.relpath(environment, target) if is_inside else environment)
+        if target.is_dir() and not _is_written(target, environment):
+            delete(target)
         # An image appears by this rename, so no other session ever sees half of one.
         temporary.rename(target)
     except OSError:
         # Another session may have written the same image first. Otherwise the disk failed.
-        if not target.is_dir():
+        if not _is_written(target, environment):
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
