@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.images.image_store import lacks
 from cloudknot.image.engine.builder import DockerBuilder
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBu
     existing_uri = repository.find()
     uri = f"{existing_uri or repository.make()}:{image.tag}"
     # A tag is the digest of the image's content, so one look-up shows whether it was built before, on any machine.
-    if image.nocache or not repository.has_tag(image.tag):
+    if image.nocache or not repository.has_tag(image.tag) or lacks(cloud.image_store, image):
         # Only here, so that a published image costs no call: a half-made repository cannot have an image yet.
         if existing_uri:
             repository.finish()

@@ -86,5 +86,13 @@ class ImageStore(Protocol):
     def target(self) -> InstallTarget:
         """The machine and Python of all jobs, whatever platform a knot's instance types have."""
 
+    def has(self, image: Image) -> bool:
+        """Return whether an image that was put here is still complete."""
+
     def put(self, image: Image, repository: Repository, uri: str) -> None:
         """Make the image available to jobs as ``uri``, and list it in the repository."""
+
+
+def lacks(store: ImageStore | None, image: Image) -> bool:
+    """Return whether a store has lost an image that the repository lists. A registry loses none."""
+    return store is not None and not store.has(image)

@@ -19,6 +19,7 @@ from cloudknot.local.faults.requests import Injector
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.local.options import ServerOptions, check_running
 from cloudknot.local.runners.docker import connect
+from cloudknot.local.runners.images.prune import limit
 from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.server.launch import check_installed, launch
 from cloudknot.local.server.registry import check, registry_of
@@ -91,6 +92,12 @@ def package_of_offline_lock_that_is_not_installed(world: World) -> Path:
     image = render_image(make_program(square, requirements=["no-such-package-of-anybody==1"]))
     packages = tuple(replace(package, sha256="", url="", filename="") for package in image.lock.packages)
     return materialise(world.path, replace(image, lock=replace(image.lock, packages=packages)))
+
+
+@AREA.case
+def limit_that_is_no_number(world: World) -> float:
+    world.patch.setenv("CLOUDKNOT_LOCAL_GB", "ten")
+    return limit()
 
 
 @AREA.case
