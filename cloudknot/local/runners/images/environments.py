@@ -159,4 +159,6 @@ class _Installation:
                 f"{', '.join(unknown)} cannot be copied from the packages of {sys.executable}, and the package index "
                 "does not answer. Check the connection to the network, then try again."
             )
-        install(packages, self._image.wheels, self._image.lock.target, [*self._place, *options])
+        install(
+            packages, self._image.wheels, self._image.lock.target, [*self._place, *options], keep_open=[self._lock]
+        )

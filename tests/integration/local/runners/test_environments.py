@@ -5,6 +5,7 @@ These tests download small packages from the package index.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,13 +22,16 @@ from cloudknot.local.state import is_locked
 from cloudknot.program.packages.lock import Lock, LockedPackage
 from cloudknot.program.packages.resolve import resolve
 from cloudknot.program.packages.target import InstallTarget
-from tests.helpers.batch import NO_PACKAGES, Image
+from tests.helpers.batch import Image
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
-NOWHERE = LockedPackage(
-    "no-such-thing", "1", "no_such_thing-1-py3-none-any.whl", "0" * 64, "https://127.0.0.1:1/no_such_thing-1.whl"
-)
+
+def lock_of(index):
+    """Return a lock of a package whose file an index at that address is to have."""
+    filename = "no_such_thing-1-py3-none-any.whl"
+    package = LockedPackage("no-such-thing", "1", filename, "0" * 64, f"{index}/{filename}")
+    return Lock(InstallTarget.this_machine(), (package,))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def test_missing_file_of_cache_on_other_disk_is_copied(six, tmp_path, monkeypatc
 
 
 def test_failed_installation_shows_reason_and_leaves_nothing(tmp_path, monkeypatch):
-    image = Image("t", Lock(InstallTarget.this_machine(), (NOWHERE,)), "failing")
+    image = Image("t", lock_of("http://127.0.0.1:1"), "failing")
     with pytest.raises(ImageError, match="no-such-thing"):
         materialise(tmp_path, image)
     assert [path.name for path in (tmp_path / "environments").iterdir()] == ["failing.lock"]
@@ -152,56 +156,49 @@ class TestTwoSessions:
         assert [path.name for path in (tmp_path / "images").iterdir()] == ["t"]
         assert is_intact(tmp_path / "environments" / "six")
 
-    @pytest.mark.skip(reason="KEEPOPEN")
-    def test_uv_of_killed_session_holds_lock_until_it_ends(self, tmp_path):
-        program = (
-            "import sys; from pathlib import Path\n"
-            "from cloudknot.local.runners.images.store import materialise; from tests.helpers.batch import Image\n"
-            "from tests.integration.local.runners.test_environments import HANGING\n"
-            "materialise(Path(sys.argv[1]), Image('t', HANGING, 'slow'))"
-        )
-        # The package index accepts uv's connection and never answers, so the installation hangs.
-        with socket.create_server(("127.0.0.1", 0)) as index:
-            index.settimeout(60)
-            url = f"http://127.0.0.1:{index.getsockname()[1]}/"
-            settings = {"UV_INDEX_URL": url, "UV_DEFAULT_INDEX": url, "PIP_INDEX_URL": url, "UV_HTTP_TIMEOUT": "60"}
-            command = [sys.executable, "-c", program, tmp_path / "d"]
-            variables = {**os.environ, **settings}
-            with subprocess.Popen(command, env=variables, cwd=ROOT, stderr=subprocess.DEVNULL) as session:
-                connection, _ = index.accept()
-                session.kill()
-            lock = tmp_path / "d" / "environments" / "slow.lock"
-            assert is_locked(lock)
-            # Each retry is refused.
-            index.close()
-            connection.close()
-        until(lambda: not is_locked(lock))
+    def test_uv_of_killed_session_holds_lock_until_it_ends(self, installing):
+        session, connection, lock = installing
+        session.kill()
+        session.wait(60)
+        assert is_locked(lock)
+        connection.close()
+        until(lambda: not is_locked(lock), 120)
 
-    def test_ctrl_c_ends_uv_and_removes_half_environment(self, tmp_path):
-        program = (
-            "import sys; from pathlib import Path\n"
-            "from cloudknot.local.runners.images.store import materialise; from tests.helpers.batch import Image\n"
-            "from tests.integration.local.runners.test_environments import HANGING\n"
-            "materialise(Path(sys.argv[1]), Image('t', HANGING, 'slow'))"
-        )
-        with socket.create_server(("127.0.0.1", 0)) as index:
-            index.settimeout(60)
-            url = f"http://127.0.0.1:{index.getsockname()[1]}/"
-            settings = {"UV_INDEX_URL": url, "UV_DEFAULT_INDEX": url, "PIP_INDEX_URL": url, "UV_HTTP_TIMEOUT": "60"}
-            command = [sys.executable, "-c", program, tmp_path / "d"]
-            variables = {**os.environ, **settings}
-            with subprocess.Popen(command, env=variables, cwd=ROOT, stderr=subprocess.DEVNULL) as session:
-                connection, _ = index.accept()
-                session.send_signal(2)
-                session.wait(60)
-            lock = tmp_path / "d" / "environments" / "slow.lock"
-            assert not is_locked(lock)
-            assert connection.recv(65536) is not None
-            connection.close()
+    def test_ctrl_c_ends_uv_and_removes_half_environment(self, installing):
+        session, _, lock = installing
+        session.send_signal(signal.SIGINT)
+        session.wait(60)
+        assert not is_locked(lock)
         assert [path.name for path in lock.parent.iterdir()] == ["slow.lock"]
 
 
-HANGING = Lock(NO_PACKAGES.target, (NOWHERE,))
+INSTALLATION = """
+import sys
+from pathlib import Path
+from cloudknot.local.runners.images.store import materialise
+from tests.helpers.batch import Image
+from tests.integration.local.runners.test_environments import lock_of
+materialise(Path(sys.argv[1]), Image("t", lock_of(sys.argv[2]), "slow"))
+"""
+
+
+@pytest.fixture
+def installing(tmp_path):
+    """A session whose uv waits for an index that does not answer, the connection, and the lock of the environment."""
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.settimeout(60)
+        url = f"http://127.0.0.1:{index.getsockname()[1]}"
+        command = [sys.executable, "-c", INSTALLATION, tmp_path / "d", url]
+        variables = {**os.environ, "UV_HTTP_TIMEOUT": "60", "UV_HTTP_RETRIES": "0"}
+        with subprocess.Popen(command, env=variables, cwd=ROOT, stderr=subprocess.DEVNULL) as session:
+            connection, _ = index.accept()
+            # Further connections are refused.
+            index.close()
+            try:
+                yield session, connection, tmp_path / "d" / "environments" / "slow.lock"
+            finally:
+                connection.close()
+                session.kill()
 
 
 def test_settings_for_other_pythons_have_no_effect(six, tmp_path, monkeypatch):
