@@ -18,12 +18,12 @@ REGION = click.option("--region", help="The AWS region. Default: from the settin
 PROFILE = click.option("--profile", help="The AWS profile. Default: from the settings.")
 
 
-def _of_a_cloud(command: Command) -> Command:
+def of_a_cloud(command: Command) -> Command:
     """Return the command with the options that choose a cloud."""
     return CLOUD(REGION(PROFILE(command)))
 
 
-def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud:
+def choose_from(cloud: str | None, region: str | None, profile: str | None) -> Cloud:
     chosen = choose_cloud(cloud)
     if not region and not profile:
         return chosen
@@ -35,7 +35,7 @@ def _choose(cloud: str | None, region: str | None, profile: str | None) -> Cloud
 
 
 @click.command("list")
-@_of_a_cloud
+@of_a_cloud
 def list_command(cloud: str | None, region: str | None, profile: str | None) -> None:
     """List all knots of the account in a region."""
     # Each command imports its own stages, so a listing loads neither images nor runs.
@@ -43,7 +43,7 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
     from cloudknot.deploy.inventory import list_knots
     from cloudknot.display.tables import table
 
-    chosen = _choose(cloud, region, profile)
+    chosen = choose_from(cloud, region, profile)
     knots = list_knots(chosen)
     if not knots:
         click.echo(f"There are no knots in {chosen.region}.")
@@ -64,7 +64,7 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
 
 @click.command()
 @click.argument("name")
-@_of_a_cloud
+@of_a_cloud
 def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) -> None:
     """List the jobs of a knot, the oldest first.
 
@@ -73,7 +73,7 @@ def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) 
     from cloudknot.deploy.account.buckets import clouds_of_knot
     from cloudknot.run.jobs.history import find_jobs, jobs_table
 
-    chosen = _choose(cloud, region, profile)
+    chosen = choose_from(cloud, region, profile)
     # The buckets come from the knot's job definitions. Batch shows those of a clobbered knot for 180 days.
     clouds = clouds_of_knot(chosen, name)
     runs = find_jobs(clouds, name, {})
@@ -90,7 +90,7 @@ def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) 
 @click.option("--results", is_flag=True, help="Also delete inputs and results.")
 @click.option("--dry-run", is_flag=True, help="Show the resources without deleting them.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@_of_a_cloud
+@of_a_cloud
 def clobber(
     names: tuple[str, ...],
     everything: bool,
@@ -112,7 +112,7 @@ def clobber(
     if bool(names) == everything:
         problem = "--all cannot be combined with names." if names else "The name of a knot is missing."
         raise click.UsageError(f"{problem} Pass names that `cloudknot list` shows, or only --all.")
-    chosen = _choose(cloud, region, profile)
+    chosen = choose_from(cloud, region, profile)
     if everything:
         if pars or image or repo:
             raise click.UsageError("--all already includes --pars, --image and --repo. Remove these options.")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import knots, permissions
+from cloudknot.cli import images, knots, permissions
 from cloudknot.errors import CloudknotError
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
 class _Group(click.Group):
-    """A group that shows cloudknot's own errors without a traceback."""
+    """A group that shows cloudknot's own errors and warnings without lines of Python."""
 
     # `local` imports the embedded cloud, which other commands do not need and which may not be installed. So its name
     # is listed here, and its module is loaded at its first use.
@@ -26,7 +32,9 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except CloudknotError as error:
             raise click.ClickException(str(error)) from error
 
@@ -34,12 +42,12 @@ class _Group(click.Group):
 @click.group(cls=_Group)
 @click.version_option(__version__, prog_name="cloudknot")
 def main() -> None:
-    """List and delete knots, print permissions, and manage the embedded cloud.
+    """List and delete knots, build images, print permissions, and manage the embedded cloud.
 
     cloudknot runs your own Python function on AWS Batch, or on this machine. You create knots and submit maps in
     Python, with cloudknot.Knot.
     """
 
 
-for command in (knots.list_command, knots.jobs, knots.clobber, permissions.permissions):
+for command in (knots.list_command, knots.jobs, knots.clobber, images.image, permissions.permissions):
     main.add_command(command)

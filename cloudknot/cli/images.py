@@ -1,0 +1,118 @@
+"""The command that builds environments ahead of their use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cloudknot.cli.knots import choose_from, of_a_cloud
+
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
+    from cloudknot.aws.images.image_store import Image
+    from cloudknot.image.docker_image import DockerImage
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@click.group("image")
+def image() -> None:
+    """Build images ahead of their use."""
+
+
+@image.command()
+@click.option("-r", "--requirements", multiple=True, metavar="FILE|LINE", help="A file, or a requirement. Repeatable.")
+@click.option("--environment", type=click.Choice(["all"]), help="Instead: all packages that are installed here.")
+@click.option("--base-image", help="The image to build on. Default: the slim image of this Python's version.")
+@click.option("--apt-packages", "packages", multiple=True, metavar="NAMES", help="Debian packages, with commas.")
+@click.option("--username", help="The user that jobs run as. Default: cloudknot-user.")
+@click.option("--platform", default=PLATFORMS[0], show_default=True, help="One or both platforms, with a comma.")
+@click.option("--repository", "--name", help="The image repository. Default: from the settings.")
+@click.option("--dry-run", is_flag=True, help="Print the locked packages, and build nothing.")
+@of_a_cloud
+def build(
+    requirements: tuple[str, ...],
+    environment: str | None,
+    base_image: str | None,
+    packages: tuple[str, ...],
+    username: str | None,
+    platform: str,
+    repository: str | None,
+    dry_run: bool,
+    cloud: str | None,
+    region: str | None,
+    profile: str | None,
+) -> None:
+    """Build the environment of jobs, so that no Knot has to.
+
+    A Knot with the same requirements and options finds it, from any machine,
+    and installs nothing. Use it in CI, or before a course begins.
+
+    \b
+    Examples:
+      cloudknot image build -r requirements.txt
+      cloudknot image build -r numpy==2.4.6 -r scipy --platform linux/arm64
+      cloudknot image build -r requirements.txt --dry-run > pylock.toml
+    """
+    from cloudknot.image.docker_image import image_in
+
+    if bool(requirements) == bool(environment):
+        problem = "--environment cannot be combined with --requirements." if environment else "Nothing is to be built."
+        raise click.UsageError(f"{problem} Pass requirements, for example -r requirements.txt, or --environment all.")
+    platforms = _platforms(platform)
+    described = _image(requirements, environment, base_image, packages, username)
+    chosen = choose_from(cloud, region, profile)
+    store = chosen.image_store
+    for name in platforms:
+        image = image_in(described, name, target=store.target if store else None)
+        if dry_run:
+            click.echo(image.lock.text(), nl=False)
+        else:
+            click.echo(_publish(chosen, image, repository))
+
+
+def _platforms(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in PLATFORMS]:
+        raise click.UsageError(f"There is no platform {unknown[0]!r}. Pass {' or '.join(PLATFORMS)}, or both.")
+    return list(dict.fromkeys(names)) or [PLATFORMS[0]]
+
+
+def _image(
+    requirements: tuple[str, ...],
+    environment: str | None,
+    base_image: str | None,
+    packages: tuple[str, ...],
+    username: str | None,
+) -> DockerImage:
+    from cloudknot.image.docker_image import DockerImage
+
+    files = [text for text in requirements if Path(text).is_file()]
+    if files and len(requirements) > 1:
+        raise click.UsageError(f"{files[0]} is a file, and a file must be the only requirement. Pass only the file.")
+    choices: dict[str, Any] = {"environment": environment} if environment else {}
+    if requirements:
+        choices["requirements"] = files[0] if files else list(requirements)
+    apt_packages = [name.strip() for text in packages for name in text.split(",") if name.strip()]
+    return DockerImage(
+        "environment", _nothing, base_image=base_image, username=username, apt_packages=apt_packages, **choices
+    )
+
+
+def _nothing() -> None:
+    """The program of an image that is built for its environment only."""
+
+
+def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
+    """Publish an image unless it exists, and return a line about its environment."""
+    from cloudknot.deploy.codebuild.choice import choose_builder
+    from cloudknot.image.publish import publish
+    from cloudknot.options import config
+
+    name = repository or config.ecr_repo()
+    builder = choose_builder(cloud, image, name)
+    uri = publish(cloud, image, cloud.repository(name), builder)
+    count = len(image.lock.packages) + len(image.wheels)
+    return f"{uri.rpartition(':')[0]}:{image.environment_tag}  {image.platform}, {count} packages"
