@@ -94,7 +94,7 @@ def _image(
         raise click.UsageError(f"{files[0]} is a file, and a file must be the only requirement. Pass only the file.")
     choices: dict[str, Any] = {"environment": environment} if environment else {}
     if requirements:
-        choices["requirements"] = files[0] if files else list(requirements)
+        choices["requirements"] = Path(files[0]) if files else list(requirements)
     apt_packages = [name.strip() for text in packages for name in text.split(",") if name.strip()]
     return DockerImage(
         "environment", _nothing, base_image=base_image, username=username, apt_packages=apt_packages, **choices

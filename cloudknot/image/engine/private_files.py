@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cloudknot.aws.images.image_store import Image
 from cloudknot.image import context
-from cloudknot.program.packages.download import download
 from cloudknot.program.packages.lock import LockedPackage
 
 PUBLIC = "files.pythonhosted.org"
@@ -24,6 +22,10 @@ def with_private_files(files: Mapping[str, bytes], image: Image) -> dict[str, by
     ImageError
         An index does not deliver a file of the lock.
     """
+    import tempfile
+
+    from cloudknot.program.packages.download import download
+
     private = [package for package in image.lock.packages if _is_private(package)]
     with tempfile.TemporaryDirectory() as folder:
         contents = {package.filename: download(package, Path(folder)).read_bytes() for package in private}

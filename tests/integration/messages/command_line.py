@@ -72,6 +72,22 @@ def clobber_of_bucket_with_other_objects(world: World) -> None:
 
 
 @AREA.case
+def image_without_requirements(world: World) -> None:
+    _call(world, "image", "build")
+
+
+@AREA.case
+def image_for_unknown_platform(world: World) -> None:
+    _call(world, "image", "build", "-r", "six", "--platform", "linux/vax")
+
+
+@AREA.case
+def image_of_file_and_line(world: World) -> None:
+    (world.path / "requirements.txt").write_text("six\n")
+    _call(world, "image", "build", "-r", str(world.path / "requirements.txt"), "-r", "attrs")
+
+
+@AREA.case
 def error_of_library_as_usage_error(world: World) -> None:
     world.patch.setenv("CLOUDKNOT_CLOUD", "moon")
     main.main(["list"], standalone_mode=False)
