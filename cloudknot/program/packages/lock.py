@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from cloudknot.program.packages.target import InstallTarget
 
+PYPI = "https://pypi.org/simple"
+PYPI_FILES = "https://files.pythonhosted.org/"
+"""The address of all files of `PYPI`."""
+
 
 @dataclass(frozen=True)
 class LockedPackage:
@@ -88,6 +92,8 @@ class Lock:
         lines = ['lock-version = "1.0"', 'created-by = "cloudknot"', f'requires-python = "=={self.target.python}.*"']
         for package in self.packages:
             lines += ["", "[[packages]]", f'name = "{package.name}"', f'version = "{package.version}"']
+            # uv keeps files by their index. With this name, it finds those of the user's own installations.
+            lines += [f'index = "{PYPI}"'] if package.url.startswith(PYPI_FILES) else []
             lines += [] if package.is_copy else [_files_key(package)]
         return "".join(f"{line}\n" for line in lines)
 

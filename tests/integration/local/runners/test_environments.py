@@ -19,7 +19,8 @@ from cloudknot.image.publish import publish
 from cloudknot.local.runners.images.contents import is_intact, site_packages
 from cloudknot.local.runners.images.store import materialise
 from cloudknot.local.state import is_locked
-from cloudknot.program.packages.lock import Lock, LockedPackage
+from cloudknot.program.packages import uv
+from cloudknot.program.packages.lock import PYPI_FILES, Lock, LockedPackage
 from cloudknot.program.packages.resolve import resolve
 from cloudknot.program.packages.target import InstallTarget
 from tests.helpers.batch import Image
@@ -77,6 +78,17 @@ def test_second_environment_needs_no_network_and_shares_files_by_hard_links(six,
     second = environment(tmp_path, Image("t2", six, "two"))
     paths = [site_packages(place) / "six.py" for place in (first, second)]
     assert paths[0].samefile(paths[1])
+
+
+def test_files_of_users_own_installations_are_linked_from_cache(six, tmp_path, uv_cache, monkeypatch):
+    if not six.packages[0].url.startswith(PYPI_FILES):
+        pytest.skip("the tests use another index than PyPI")
+    own = tmp_path / "own"
+    for arguments in (["venv", str(own)], ["pip", "install", "--python", str(own / "bin" / "python"), "six==1.15.0"]):
+        assert uv.run(arguments).returncode == 0
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    place = environment(tmp_path / "cloud", Image("t", six, "one"))
+    assert (site_packages(place) / "six.py").samefile(site_packages(own) / "six.py")
 
 
 def test_missing_file_of_cache_on_other_disk_is_copied(six, tmp_path, monkeypatch):
