@@ -89,6 +89,7 @@ CONDITIONS = {
     "HasGpus": ("Gpus", "0"),
     "HasTimeout": ("Timeout", "0"),
     "HasOwner": ("BucketOwner", ""),
+    "HasPackages": ("Packages", ""),
 }
 """Conditions of the template. Each is false for one value of a parameter."""
 FREE_KEYS = ("parameters", "options")
@@ -112,6 +113,7 @@ DEFINITION: Mapping[str, Value] = {
     "parameters": {
         "retries": Ref("Retries"),
         "environment": Ref("Environment"),
+        "packages": If("HasPackages", Ref("Packages")),
         "bucket": Ref("Bucket"),
         "bucketOwner": If("HasOwner", Ref("BucketOwner")),
     },
@@ -251,6 +253,11 @@ def retries_of(definition: JobDefinitionTypeDef) -> int:
     return int((definition.get("parameters") or {}).get("retries", 1))
 
 
+def packages_of(definition: JobDefinitionTypeDef) -> str:
+    """Return the packages of the image, as `ImagePackages.to_text` writes them; empty if they are not known."""
+    return str((definition.get("parameters") or {}).get("packages", ""))
+
+
 def bucket_of(definition: JobDefinitionTypeDef) -> BucketName:
     """Return the bucket for inputs and results; empty in a revision from an earlier version of cloudknot."""
     parameters = definition.get("parameters") or {}
@@ -260,6 +267,12 @@ def bucket_of(definition: JobDefinitionTypeDef) -> BucketName:
 def buckets_named(definitions: Iterable[JobDefinitionTypeDef]) -> list[BucketName]:
     """Return the distinct buckets of several revisions, in order."""
     return list(dict.fromkeys(bucket for bucket in map(bucket_of, definitions) if bucket.name))
+
+
+def revision_of(cloud: Cloud, arn: str) -> JobDefinitionTypeDef | None:
+    """Return one revision by its ARN, or None if nobody knows it any longer."""
+    found = clients.batch(cloud).describe_job_definitions(jobDefinitions=[arn])["jobDefinitions"]
+    return found[0] if found else None
 
 
 def active_revisions(cloud: Cloud, name: str) -> list[JobDefinitionTypeDef]:

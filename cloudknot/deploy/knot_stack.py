@@ -24,6 +24,7 @@ from cloudknot.deploy.job_definition import (
     facts,
     fargate_size,
     job_definition,
+    packages_of,
     retries_of,
     timeout_of,
     vcpus_of,
@@ -31,6 +32,7 @@ from cloudknot.deploy.job_definition import (
 from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
 from cloudknot.options.choices import KnotOptions
+from cloudknot.program.inputs.needs import ImagePackages
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 # An update of a stack takes minutes. A new revision takes a second, and running maps keep their revision. DesiredVcpus
 # counts at creation only, because Batch scales by itself afterwards.
-REVISION_ONLY = ("Image", "Environment", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
+REVISION_ONLY = ("Image", "Environment", "Packages", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters that cause no update of the stack when they alone differ."""
 _log = logging.getLogger("cloudknot")
 
@@ -84,6 +86,8 @@ class KnotResources:
     """vCPUs of a job."""
     timeout: int | None = None
     """Longest duration of an attempt in seconds. None without a limit."""
+    packages: str = ""
+    """The packages of the image; see `ImagePackages.to_text`."""
 
 
 def log_group_name(name: str) -> str:
@@ -100,6 +104,7 @@ def wanted_parameters(
     *,
     platform: str | None = None,
     environment: str = "none",
+    packages: str = "",
     partition: str = "aws",
 ) -> dict[str, str]:
     """Return the parameters of a new knot's stack.
@@ -116,6 +121,8 @@ def wanted_parameters(
         Platform of the image, such as ``"linux/amd64"``. Default: the platform of the options.
     environment : str
         Tag of the image's environment. It changes with the requirements, but not with the function.
+    packages : str
+        The packages of the image; see `ImagePackages.to_text`.
     partition : str
         The second part of ARNs.
     """
@@ -124,6 +131,7 @@ def wanted_parameters(
         "JobDefinitionName": options.job_definition_name,
         "Image": image_uri,
         "Environment": environment,
+        "Packages": packages,
         "Vcpus": str(options.job_def_vcpus),
         "Memory": str(options.memory),
         "Gpus": str(options.n_gpus),
@@ -204,6 +212,7 @@ def deploy_knot(plan: KnotPlan, prerequisites: Prerequisites) -> KnotResources:
         BucketName(plan.cloud.bucket, "" if owner == plan.cloud.account else owner),
         platform=plan.image.platform,
         environment=plan.image.environment_tag,
+        packages=ImagePackages.of(plan.image).to_text(),
         partition=plan.cloud.partition,
     )
     if parameters["BidPercentage"] and not plan.current.get("BidPercentage"):
@@ -367,4 +376,5 @@ def _resources(state: StackState, revision: JobDefinitionTypeDef, retries: int, 
         fargate=fargate_size(revision),
         vcpus=vcpus_of(revision),
         timeout=timeout_of(revision),
+        packages=packages_of(revision),
     )

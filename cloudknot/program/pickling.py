@@ -23,13 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import IO, Any, BinaryIO
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 from cloudknot.aws.sdk import forks
+from cloudknot.program.inputs.met_modules import MetModules
 from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
 
@@ -44,7 +45,7 @@ _LRU_CACHE_TYPE = type(functools.lru_cache(len))
 # From version 3.1.3 on, cloudpickle replaces every function's file name by this, and tracebacks could show no line.
 _DYNAMIC_FILE = "<dynamic-code>"
 # Objects of these types are usually pickled as a reference to their module and name.
-_REFERENCED_TYPES = (type, FunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
+_REFERENCED_TYPES = (type, FunctionType, BuiltinFunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
 
 
 _RENEWED: dict[type, Callable[[Any], Reduced]] = {
@@ -110,19 +111,34 @@ class InputPickler(Pickler):
         missing: MissingModules,
         register: Callable[[str], None],
         buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+        met: MetModules | None = None,
     ) -> None:
         super().__init__(file, buffer_callback=buffer_callback)
-        self._missing, self._register = missing, register
+        self._missing, self._register, self._met = missing, register, met or MetModules()
 
     def reducer_override(self, obj: object) -> object:
         # The modules are not known in advance: an input may be an instance of any class.
         if isinstance(obj, _REFERENCED_TYPES):
             module = getattr(obj, "__module__", None)
-            if isinstance(module, str) and self._missing.is_missing(module):
-                self._register(module)
-                if isinstance(obj, type) and identity(obj) is None and not is_importable(obj):
-                    set_identity(obj, _free_identity(self._missing.digest(obj)))
+            if module not in self._met.importable and isinstance(module, str):
+                self._meet(obj, module)
+        else:
+            # Some objects, such as a module or a ufunc of numpy, are pickled without their class.
+            name = obj.__name__ if isinstance(obj, ModuleType) else type(obj).__module__
+            if name not in self._met.importable and name not in self._met.by_value:
+                self._meet(obj, name)
         return super().reducer_override(obj)
+
+    def _meet(self, obj: object, module: str) -> None:
+        """Note a module, and register it if its objects travel by value."""
+        if not self._missing.is_missing(module):
+            self._met.importable.add(module)
+            return
+        self._met.by_value.add(module)
+        if isinstance(obj, _REFERENCED_TYPES):
+            self._register(module)
+            if isinstance(obj, type) and identity(obj) is None and not is_importable(obj):
+                set_identity(obj, _free_identity(self._missing.digest(obj)))
 
 
 class _FunctionCollector(Pickler):
@@ -200,13 +216,20 @@ def dumps(value: object, modules: Iterable[str] = (), missing: MissingModules | 
 
 
 def dump(
-    value: object, file: IO[bytes] | PieceFile, modules: Iterable[str] = (), missing: MissingModules | None = None
+    value: object,
+    file: IO[bytes] | PieceFile,
+    modules: Iterable[str] = (),
+    missing: MissingModules | None = None,
+    met: MetModules | None = None,
 ) -> None:
-    """Pickle a value into a file as `dumps` does. A `PieceFile` gets large buffers without a copy."""
+    """Pickle a value into a file as `dumps` does. A `PieceFile` gets large buffers without a copy.
+
+    With ``missing``, ``met`` gets the modules that the pickle names.
+    """
     callback = file.take if isinstance(file, PieceFile) else None
     with by_value(modules) as register:
         if missing:
-            InputPickler(file, missing, register, callback).dump(value)
+            InputPickler(file, missing, register, callback, met).dump(value)
         else:
             Pickler(file, buffer_callback=callback).dump(value)
 

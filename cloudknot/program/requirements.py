@@ -299,6 +299,11 @@ def _top_level(file: PurePath) -> str | None:
     return file.parts[0] if len(file.parts) > 1 else inspect.getmodulename(file.name)
 
 
+def owners(name: str) -> list[str]:
+    """Return the installed distributions that provide a module."""
+    return _owners(name, _providers([name.partition(".")[0]]))
+
+
 def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
     """Return the installed distributions that provide a module."""
     candidates = list(dict.fromkeys(providers.get(name.partition(".")[0], ())))

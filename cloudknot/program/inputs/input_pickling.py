@@ -11,6 +11,7 @@ from cloudknot.program.inputs.missing_modules import missing_in_job
 from cloudknot.worker.wire.buffers import OUT_OF_BAND_SIZE, PieceFile
 
 if TYPE_CHECKING:
+    from cloudknot.program.inputs.needs import InputNeeds
     from cloudknot.program.program import Program
 
 _NUMBERS = {int, float, bool, complex, type(None)}
@@ -23,7 +24,9 @@ def pickle_value(value: object, program: Program | None) -> bytes:
     return buffer.getvalue()
 
 
-def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | None) -> None:
+def pickle_into(
+    file: IO[bytes] | PieceFile, value: object, program: Program | None, needs: InputNeeds | None = None
+) -> None:
     """Pickle an input of a program into a file.
 
     Parameters
@@ -34,11 +37,15 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     program : Program or None
         None if another session made the program. This session then does not know the files in the image, so all local
         modules travel by value.
+    needs : InputNeeds, optional
+        The check of the packages that the input needs. Default: none.
 
     Raises
     ------
     CloudknotInputError
         The value cannot be pickled. The message, a clause without a period, names the part.
+    LackingPackages
+        The image does not have a package that the input needs.
     """
     if _is_plain(value) or (type(value) is tuple and all(map(_is_plain, value))):
         # The same bytes as below, in a tenth of the time: no value of these types can hold an object of the user.
@@ -49,10 +56,12 @@ def pickle_into(file: IO[bytes] | PieceFile, value: object, program: Program | N
     by_value = program.by_value if program else ()
     missing = program.missing_modules if program else missing_in_job(())
     try:
-        pickling.dump(value, file, by_value, missing)
+        pickling.dump(value, file, by_value, missing, needs.met if needs else None)
     except Exception as error:
         culprit = pickle_errors.culprit(value, by_value, missing)
         raise CloudknotInputError(f"{culprit} cannot be pickled ({error})") from error
+    if needs:
+        needs.check()
 
 
 def _is_plain(value: object) -> bool:

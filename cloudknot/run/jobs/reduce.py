@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws.tags import without_own
+from cloudknot.deploy.job_definition import packages_of, revision_of
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.image.render import WORKER_NEEDS
 from cloudknot.options.choices import MapOptions
+from cloudknot.program.inputs.needs import ImagePackages
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import name_of, with_dependencies
 from cloudknot.run.submit.dependencies import Source
@@ -63,15 +65,24 @@ class Reduce:
         """
         program = make_program(func, requirements)
         _check_arguments(program, options.kwargs)
-        _check_image(program, self._program)
+        base = self._target or _target_of(self._run)
+        if self._target is None and (program.requirements or options.kwargs):
+            # Another session submitted the map, and the manifest does not name the packages.
+            base = dataclasses.replace(base, packages=self._stored_packages())
+        _check_image(program, self._program, base.packages)
         source = Source(self._run, self._view.live_job_ids, gather=True, function=_serialize(program))
-        target = dataclasses.replace(self._target or _target_of(self._run), function=program.name)
+        target = dataclasses.replace(base, function=program.name)
         retries = options.overrides.retries or target.attempts
         options = dataclasses.replace(options, overrides=dataclasses.replace(options.overrides, retries=retries))
         started = start_run(self._view.cloud, target, source, program, options)
         # Only a map without elements is not started, and this one has one: the list.
         assert started is not None
         return started
+
+    def _stored_packages(self) -> ImagePackages | None:
+        """Return the packages of the image of the map, from its job definition."""
+        revision = revision_of(self._view.cloud, self._run.manifest.job_definition)
+        return ImagePackages.from_text(packages_of(revision)) if revision else None
 
 
 def _target_of(run: Run) -> Target:
@@ -105,20 +116,23 @@ def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
         ) from error
 
 
-def _check_image(program: Program, image: Program | None) -> None:
+def _check_image(program: Program, image: Program | None, packages: ImagePackages | None) -> None:
     """Raise `CloudknotInputError` if a function needs packages or modules that the image lacks, or may lack."""
-    # Every image has the worker's own packages. pip installs the dependencies of a requirement, too.
-    installed = with_dependencies([*WORKER_NEEDS, *map(name_of, image.requirements if image else ())])
-    missing = [line for line in program.requirements if name_of(line) not in installed]
+    if packages:
+        installed = packages.names
+    else:
+        # Every image has the worker's own packages. The dependencies of a requirement are in the image, too.
+        installed = frozenset(with_dependencies([*WORKER_NEEDS, *map(name_of, image.requirements if image else ())]))
+    lacking = [line for line in program.requirements if name_of(line) not in installed]
     files = image.modules if image else {}
-    missing += [path for path, source in program.modules.items() if files.get(path) != source]
-    if not missing:
+    other_files = [path for path, source in program.modules.items() if files.get(path) != source]
+    if not lacking and not other_files:
         return
+    is_known = image is not None or (packages is not None and packages.complete and not other_files)
     refuse(
-        problem=f"The function {program.name!r} needs {', '.join(missing)}, which the image of the map "
-        + ("does not have." if image else "may not have.")
-        + " Nothing was submitted.",
-        cause="" if image else "Another session built that image, so its content is not known here.",
+        problem=f"The function {program.name!r} needs {', '.join([*lacking, *other_files])}, which the image of the "
+        f"map {'does' if is_known else 'may'} not have. Nothing was submitted.",
+        cause="" if is_known else "Another session built that image, so its content is not known here.",
         fix=f"Create a knot for the function and pass that: reduce(Knot(name=..., func={_expression(program)})). If "
         f"the image has everything that the function needs, call reduce({_expression(program)}, requirements=[]).",
     )

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.program.inputs.needs import LackingPackages
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.buffers import PieceFile, Pieces, size_of
 from cloudknot.worker.wire.input_index import OFFSET_SIZE, pack_entry
@@ -62,6 +63,8 @@ class InputPacker:
         file = PieceFile()
         try:
             self._dump(file, element)
+        except LackingPackages as lacking:
+            lacking.refuse(f"Element {index} of the input")
         except Exception as error:
             raise CloudknotInputError(
                 f"Element {index} of the input, of type {type(element).__name__}, cannot be sent to a job: {error}. "

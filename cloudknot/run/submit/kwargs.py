@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
+from cloudknot.program.inputs.needs import LackingPackages
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 from cloudknot.worker.s3.limits import PART_SIZE
 from cloudknot.worker.wire.manifest import KEYWORD_SEED
@@ -146,6 +147,8 @@ def _pickled(
 def _dump(kwargs: Mapping[str, object], file: Any, dump: Callable[[IO[bytes], object], None]) -> None:
     try:
         dump(file, dict(kwargs))
+    except LackingPackages as lacking:
+        lacking.refuse("A value of kwargs")
     except CloudknotInputError as error:
         raise CloudknotInputError(
             f"kwargs cannot be sent to a job: {error}. Nothing was submitted. Pass a file name or a number in its "

@@ -14,6 +14,7 @@ from cloudknot.deploy.inventory import KNOT
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
 from cloudknot.program.inputs.input_pickling import pickle_into
+from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
 from cloudknot.run.submit.ids import new_run_id
@@ -54,6 +55,7 @@ class Target:
     vcpus: float = 1.0
     timeout: int | None = None
     memory_growth: float = 0.0
+    packages: ImagePackages | None = None
 
     @property
     def job_tags(self) -> dict[str, str]:
@@ -76,6 +78,7 @@ class Target:
             vcpus=resources.vcpus,
             timeout=resources.timeout,
             memory_growth=memory_growth,
+            packages=ImagePackages.from_text(resources.packages),
         )
 
 
@@ -123,7 +126,7 @@ def start_run(
     cloud.storage.ensure_bucket(target.tags, f"{RUNS}/{target.knot}/")
     # The run id is not Batch's job id, so the inputs can be stored before the job exists.
     keys = RunKeys.of(cloud.storage.bucket, target.knot, new_run_id())
-    dump = partial(pickle_into, program=program)
+    dump = partial(pickle_into, program=program, needs=InputNeeds(target.packages, target.knot, program))
     with stored_keywords(cloud.storage, keys, target.knot, options.kwargs, dump) as keywords:
         fields = {"kwargs": keywords.key, "kwargs_size": keywords.size, "sse": cloud.storage.sse}
         fields["owner"] = cloud.bucket_owner

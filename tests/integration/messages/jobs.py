@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import cloudpickle
+import numpy
 
 import cloudknot as ck
 from cloudknot.aws.outages import Outages
@@ -18,6 +20,8 @@ from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.options.choices import MapOptions, Overrides
+from cloudknot.program.inputs.input_pickling import pickle_into
+from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
 from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import (
     Place,
@@ -40,6 +44,7 @@ from cloudknot.run.submit.stored_documents import parse_manifest
 from cloudknot.run.submit.stored_runs import discard_run
 from cloudknot.run.submit.submit_job import _submit_job, _unknown_submission
 from cloudknot.worker.program.load import _check_cloudpickle, _check_python
+from cloudknot.worker.program.stand_in import cloudknot as stand_in
 from cloudknot.worker.wire.by_value import OtherPythonError
 from cloudknot.worker.wire.container import TRY_AGAIN
 from cloudknot.worker.wire.documents import to_document
@@ -229,6 +234,22 @@ def keyword_that_function_lacks(world: World) -> object:
 @AREA.case
 def keyword_that_cannot_be_pickled(world: World) -> object:
     return knot_of(world, power).map([1], kwargs={"exponent": threading.Lock()})
+
+
+@AREA.case
+def element_with_package_that_image_lacks(world: World) -> object:
+    return knot_of(world).map([1, numpy.ones(2)])
+
+
+@AREA.case
+def element_with_package_that_image_may_lack(world: World) -> None:
+    needs = InputNeeds(ImagePackages(frozenset({"boto3"}), complete=False), "a-knot", None)
+    pickle_into(io.BytesIO(), numpy.ones(2), None, needs)
+
+
+@AREA.case
+def call_of_stand_in_for_cloudknot(world: World) -> object:
+    return stand_in.Absent("cloudknot.Knot")()
 
 
 @AREA.case

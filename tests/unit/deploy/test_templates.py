@@ -47,6 +47,7 @@ GOLDEN = {
     "Retries": "1",
     "Timeout": "0",
     "Environment": "none",
+    "Packages": "",
     "Bucket": "the-bucket",
     "BucketOwner": "",
     "BucketArns": "arn:aws:s3:::the-bucket",
