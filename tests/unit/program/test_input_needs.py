@@ -26,7 +26,6 @@ def test_too_many_packages_count_as_unknown() -> None:
     assert ImagePackages.from_text(packages.to_text()) is None
 
 
-
 @pytest.mark.parametrize("element", [np.ones(2), datetime.date(2024, 1, 1), [np.float64(1), {"a": np.arange(3)}]])
 def test_modules_of_many_elements_are_looked_at_once(element: object) -> None:
     looked_at: list[str] = []
@@ -49,7 +48,7 @@ def test_each_lacking_package_is_reported_for_its_first_element() -> None:
     needs = InputNeeds(ImagePackages(frozenset({"boto3"})), "a-knot", None)
     for plain in (1, "text", (2, 3.0), datetime.date(2024, 1, 1)):
         pickle_into(io.BytesIO(), plain, None, needs)
-    with pytest.raises(LackingPackages, match="^numpy$"):
+    with pytest.raises(LackingPackages, match=r"^numpy$"):
         pickle_into(io.BytesIO(), np.ones(2), None, needs)
 
 
@@ -60,6 +59,8 @@ def test_unknown_packages_refuse_nothing() -> None:
 def test_package_of_another_name_than_its_module_is_known() -> None:
     import dateutil.tz
 
-    pickle_into(io.BytesIO(), dateutil.tz.UTC, None, InputNeeds(ImagePackages(frozenset({"python-dateutil"})), "x", None))
-    with pytest.raises(LackingPackages, match="^python-dateutil$"):
+    pickle_into(
+        io.BytesIO(), dateutil.tz.UTC, None, InputNeeds(ImagePackages(frozenset({"python-dateutil"})), "x", None)
+    )
+    with pytest.raises(LackingPackages, match=r"^python-dateutil$"):
         pickle_into(io.BytesIO(), dateutil.tz.UTC, None, InputNeeds(ImagePackages(frozenset({"numpy"})), "x", None))
