@@ -45,6 +45,9 @@ def install(
     ImageError
         A file cannot be downloaded, or has another hash, or cannot be installed.
     """
+    # uv refuses a lock without packages.
+    if not packages and not wheels:
+        return
     with tempfile.TemporaryDirectory() as name:
         local = [_written(wheel, Path(name)) for wheel in wheels]
         # A lock file names the address of each file, so uv asks no index.
