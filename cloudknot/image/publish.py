@@ -1,10 +1,19 @@
-"""Publish an image where jobs can pull it, once for each digest."""
+"""Publish an image where jobs can get it, once for each digest.
+
+An image store of the cloud takes the image as it is. Otherwise the image goes to a registry, in one of three ways:
+
+* Nothing must run: the image is assembled in the registry.
+* Debian packages or lines of a Dockerfile must run: a builder makes the image's system, and the rest is assembled.
+* The Dockerfile was edited, or source archives must be compiled: the builder makes all of the image.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import lacks
+from cloudknot.image import context
+from cloudknot.image.assembly.assemble import assemble
 from cloudknot.image.engine.builder import DockerBuilder
 
 if TYPE_CHECKING:
@@ -15,16 +24,16 @@ if TYPE_CHECKING:
 
 
 def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBuilder | None = None) -> str:
-    """Build an image and put it where jobs can pull it, unless it is there already. Return its URI.
+    """Put an image where jobs can get it, unless it is there already. Return its URI.
 
     The repository is created if it does not exist. ``builder`` builds an image for which something must run.
 
     Raises
     ------
     ImageError
-        The image could not be built, pushed or installed.
+        The image could not be assembled, built, pushed or installed.
     CloudError
-        AWS refused to create or read the repository.
+        AWS or a registry refused a request.
     """
     existing_uri = repository.find()
     uri = f"{existing_uri or repository.make()}:{image.tag}"
@@ -35,7 +44,7 @@ def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBu
             repository.finish()
         store = cloud.image_store
         if store is None:
-            _push(image, repository, uri, builder or DockerBuilder())
+            _store_in_registry(image, repository, uri, builder or DockerBuilder())
         else:
             store.put(image, repository, uri)
     for tag in image.extra_tags:
@@ -43,8 +52,22 @@ def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBu
     return uri
 
 
-def _push(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:
+def _store_in_registry(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:
     try:
-        builder.publish(image, repository, uri)
+        if not image.must_run:
+            assemble(image, repository, uri)
+        elif context.is_built_whole(image):
+            builder.publish(image, repository, uri)
+        else:
+            assemble(image, repository, uri, system=_make_system(image, repository, uri, builder))
     finally:
         builder.stop()
+
+
+def _make_system(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> str:
+    """Build an image's system unless its environment, which contains it, exists. Return the system's URI."""
+    tag = context.system_tag(image.files, image.platform, image.executables)
+    system = f"{uri.removesuffix(image.tag)}{tag}"
+    if image.nocache or not repository.has_tag(image.environment_tag):
+        builder.publish_system(image, repository, system)
+    return system

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from cloudknot.image.repository import split_uri
@@ -10,6 +11,10 @@ from cloudknot.image.repository import split_uri
 if TYPE_CHECKING:
     from cloudknot.aws.batch import JobDefinition
     from cloudknot.aws.cloud import Cloud
+
+_HELPER = re.compile(r"(system|base)-[0-9a-f]{32}")
+"""The tags of images that only environments are made from: their system, and a base image from the engine."""
+_ENVIRONMENT = re.compile(r"env-[0-9a-f]{32}")
 
 ImageName = tuple[str, str]
 """A repository, and the tag or digest of an image in it."""
@@ -31,9 +36,20 @@ def unneeded(cloud: Cloud, own: set[ImageName], used: set[ImageName]) -> dict[st
     """Return the digests of the images in ``own`` that exist and have no name in ``used``, by repository."""
     digests: dict[str, list[str]] = {}
     for repository in sorted({name for name, _ in own}):
-        for digest, tags in cloud.repository(repository).images().items():
+        images = cloud.repository(repository).images()
+        for digest, tags in images.items():
             names = {(repository, name) for name in (digest, *tags)}
             # Images are deleted by digest. Removing one tag would keep an image with other tags, and its costs.
             if names & own and not names & used:
                 digests.setdefault(repository, []).append(digest)
+        if repository in digests:
+            digests[repository] += _unneeded_helpers(images, digests[repository])
     return digests
+
+
+def _unneeded_helpers(images: Mapping[str, tuple[str, ...]], deleted: list[str]) -> list[str]:
+    """Return the digests of the images that environments were made from, if no environment remains."""
+    kept = {digest: tags for digest, tags in images.items() if digest not in deleted}
+    if any(_ENVIRONMENT.fullmatch(tag) for tags in kept.values() for tag in tags):
+        return []
+    return [digest for digest, tags in kept.items() if tags and all(map(_HELPER.fullmatch, tags))]

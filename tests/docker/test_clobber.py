@@ -34,9 +34,9 @@ def test_clobbering_last_knot_deletes_all_images_and_tags(cloud, make_knot, tags
     knot = make_knot("first", double, image_tags=["v1", "newest"])
     assert knot.map([2]).result(LONG) == [4]
     edited = make_knot("first", lambda x: x + 1, image_tags="newest")
-    (environment,) = [tag for tag in tags_in_registry(knot) if tag.startswith("env-")]
+    environment, system = [tag for tag in tags_in_registry(knot) if tag.startswith(("env-", "system-"))]
     programs = [version.image_uri.rpartition(":")[2] for version in (knot, edited)]
-    assert sorted(tags_in_registry(knot)) == sorted([environment, *programs, "v1", "newest"])
+    assert sorted(tags_in_registry(knot)) == sorted([environment, system, *programs, "v1", "newest"])
 
     name = knot.docker_repo.name
     edited.clobber(clobber_image=True)
@@ -52,14 +52,14 @@ def test_clobbering_knot_keeps_images_that_other_knots_need(cloud, make_knot, ta
         make_knot("other", lambda x: x + 3),
     )
     all_tags = tags_in_registry(tagged)
-    assert len(all_tags) == 4  # the environment, two programs, v1
+    assert len(all_tags) == 5  # the system, the environment, two programs, v1
     tagged.clobber(clobber_image=True)
     assert tags_in_registry(same) == all_tags
     same.clobber(clobber_image=True)
-    (environment,) = [tag for tag in all_tags if tag.startswith("env-")]
-    assert tags_in_registry(different) == sorted([environment, different.image_uri.rpartition(":")[2]])
+    environment, system = [tag for tag in all_tags if tag.startswith(("env-", "system-"))]
+    assert tags_in_registry(different) == sorted([environment, system, different.image_uri.rpartition(":")[2]])
     assert different.map([1]).result(LONG) == [4]
-    # The engine still has the environment. It must push it again, since the registry has lost it.
+    # The engine still has the system. It must push it again, since the registry has lost it.
     name = different.docker_repo.name
     different.clobber(clobber_image=True)
     assert cloud.repository(name).images() == {}

@@ -128,8 +128,8 @@ def test_knot_with_pushed_image_needs_no_engine(choices, monkeypatch):
     again = ck.Knot(name="again", func=unchanged, image_tags="also-without", **choices)
     assert again.map([1]).result(LONG) == [1]
     assert choices["cloud"].repository(first.docker_repo.name).has_tag("also-without")
-    with pytest.raises(ck.ImageError, match="A Docker engine is needed"):
-        ck.Knot(name="again", func=unchanged, no_image_cache=True, **choices)
+    with pytest.raises(ck.ImageError, match="base image cloudknot-nowhere:1 was not found"):
+        ck.Knot(name="again", func=unchanged, **{**choices, "base_image": "cloudknot-nowhere:1"})
 
 
 def test_element_error_names_older_cloudpickle_in_image(choices):

@@ -45,9 +45,7 @@ def arm64_base(engine):
 
 def test_knot_refuses_base_image_for_another_architecture_before_push(cloud, machine):
     knot = {"name": "graviton", "func": abs, "instance_types": "m7g.large", "repo_name": "graviton", "cloud": cloud}
-    with pytest.raises(
-        ck.ImageError, match=r"is not for linux/arm64, which the instance types need(.|\n)*base_image="
-    ):
+    with pytest.raises(ck.ImageError, match=r"for linux/amd64, but the instance types need linux/arm64.*base_image="):
         ck.Knot(base_image=machine.base_image, **knot)
     assert cloud.call("ecr", "list_images", repositoryName="graviton")["imageIds"] == []
 

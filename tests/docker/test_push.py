@@ -1,4 +1,4 @@
-"""Knots build and push only changed images, and repeat broken pushes. Relays record the requests to both servers."""
+"""Knots build and push only the system of an image, once, and repeat broken pushes. Relays record all requests."""
 
 import contextlib
 import os
@@ -19,8 +19,7 @@ from tests.helpers.relay import Relay
 from tests.helpers.waiting import LONG
 
 MB = 1_000_000
-ENVIRONMENT = [("build", "environment"), ("push", "environment")]
-PROGRAM = [("build", "program"), ("push", "program")]
+SYSTEM = [("build", "system"), ("push", "system")]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +55,11 @@ def relayed_cloud(machine, registry_relay, engine_relay, tmp_path_factory):
 
 @pytest.fixture
 def choices(machine, relayed_cloud):
-    """Choices for a knot with an environment that nobody has built yet."""
-    return {"cloud": relayed_cloud, "base_image": machine.base_image, "dockerfile_lines": f"ENV NEW={uuid.uuid4()}"}
+    """Choices for a knot with a system that nobody has built yet."""
+    new = uuid.uuid4()
+    choices = {"base_image": machine.base_image, "dockerfile_lines": f"ENV NEW={new}", "repo_name": f"pushed-{new}"}
+    yield {"cloud": relayed_cloud, **choices}
+    relayed_cloud.repository(choices["repo_name"]).clobber()
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +77,7 @@ def received_requests(engine_relay):
         if match and method == "POST":
             query = parse_qs(match[2])
             (tag,) = query.get("t") or query["tag"]
-            received.append((match[1], "environment" if "env-" in tag else "program"))
+            received.append((match[1], tag.rpartition(":")[2].partition("-")[0]))
     engine_relay.forget()
     return received
 
@@ -85,7 +87,7 @@ def uploads(registry_relay):
     return sum(method == "POST" and "/blobs/uploads/" in path for method, path in registry_relay.requests)
 
 
-def test_knot_builds_and_pushes_only_changed_images(engine_relay, registry_relay, choices):
+def test_knot_builds_only_system_and_assembles_the_rest(engine_relay, registry_relay, choices):
     def double(x):
         return 2 * x
 
@@ -93,18 +95,18 @@ def test_knot_builds_and_pushes_only_changed_images(engine_relay, registry_relay
         return 3 * x
 
     first = ck.Knot(name="first", func=double, **choices)
-    assert received_requests(engine_relay) == ENVIRONMENT + PROGRAM
+    assert received_requests(engine_relay) == SYSTEM
     assert registry_relay.sent > 10 * MB
 
     registry_relay.forget()
     second = ck.Knot(name="second", func=lambda x: x + 1, **choices)
-    assert received_requests(engine_relay) == PROGRAM
+    assert engine_relay.requests == []
     # Two uploads: the layer with the program, and the description of the image.
     assert (uploads(registry_relay), registry_relay.sent < 100_000) == (2, True)
 
     registry_relay.forget()
     edited = ck.Knot(name="first", func=triple, **choices)
-    assert received_requests(engine_relay) == PROGRAM
+    assert engine_relay.requests == []
     assert (uploads(registry_relay), registry_relay.sent < 100_000) == (2, True)
 
     registry_relay.forget()
@@ -127,8 +129,9 @@ CREATE_KNOT = """
 import sys
 import cloudknot as ck
 
-directory, base_image, line = sys.argv[1:]
-ck.Knot(name="broken", func=abs, base_image=base_image, dockerfile_lines=line, cloud=ck.LocalCloud(directory))
+directory, base_image, repository, line = sys.argv[1:]
+choices = {"base_image": base_image, "repo_name": repository, "dockerfile_lines": line}
+ck.Knot(name="broken", func=abs, cloud=ck.LocalCloud(directory), **choices)
 """
 
 
@@ -137,7 +140,8 @@ def test_interrupted_push_is_repeated_without_building_again(
 ):
     # Random bytes, since the registry compresses layers: the layer stays larger than the relay's limit.
     line = f"RUN head -c {12 * MB} /dev/urandom > /data # {uuid.uuid4()}"
-    command = [sys.executable, "-c", CREATE_KNOT, str(relayed_cloud.directory), choices["base_image"], line]
+    names = [str(relayed_cloud.directory), choices["base_image"], choices["repo_name"]]
+    command = [sys.executable, "-c", CREATE_KNOT, *names, line]
 
     registry_relay.hold_after(5 * MB)
     client = subprocess.Popen(command, cwd=ROOT)
@@ -145,15 +149,15 @@ def test_interrupted_push_is_repeated_without_building_again(
     assert not [line for line in command_lines() if machine.password in line]
     client.send_signal(signal.SIGKILL)
     client.wait(LONG)
-    assert received_requests(engine_relay) == ENVIRONMENT
+    assert received_requests(engine_relay) == SYSTEM
     registry_relay.cut(refused=b"User-Agent: docker/")
 
     def create_knot():
         return ck.Knot(name="broken", func=abs, **{**choices, "dockerfile_lines": line})
 
-    with pytest.raises(ck.ImageError, match=r"Pushing .*env-.* failed: .*try again"):
+    with pytest.raises(ck.ImageError, match=r"Pushing .*system-.* failed: .*try again"):
         create_knot()
-    assert received_requests(engine_relay) == ENVIRONMENT[1:]
+    assert received_requests(engine_relay) == SYSTEM[1:]
 
     # When only the connection breaks, the engine repeats the layer by itself.
     registry_relay.mend()
@@ -163,4 +167,4 @@ def test_interrupted_push_is_repeated_without_building_again(
     ).start()
     assert create_knot().map([-1]).result(LONG) == [1]
     assert registry_relay.held.is_set()
-    assert received_requests(engine_relay) == ENVIRONMENT[1:] + PROGRAM
+    assert received_requests(engine_relay) == SYSTEM[1:]

@@ -176,8 +176,18 @@ def _needs_emulation(log: str) -> bool:
     return "exec format error" in log.lower()
 
 
+def wrong_python(version: str, image: Image) -> ImageError:
+    """Return the error for a base image with another Python than the program's, or, if empty, without Python."""
+    problem = f"it has Python {version}" if version else "it has no command `python`"
+    return ImageError(_wrong_python_text(problem, image))
+
+
 def _wrong_python(log: str, image: Image) -> str:
     version = context.python_found(log)
     last_line = "".join(log.strip().splitlines()[-1:])
     problem = f"it has Python {version}" if version else f"it has no command `python` that works ({last_line})"
+    return _wrong_python_text(problem, image)
+
+
+def _wrong_python_text(problem: str, image: Image) -> str:
     return WRONG_PYTHON.format(problem=problem, python=image.python, base=context.base_of(image.files))

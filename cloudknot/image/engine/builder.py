@@ -105,6 +105,15 @@ class DockerBuilder:
             self._make_environment(image, files, environment)
         self._make_program(image, uri, environment)
 
+    def push_own(self, name: str, image: Image, uri: str, login: RegistryLogin) -> bool:
+        """Push the base image ``name`` as ``uri``, and return True; return False if the engine does not have it."""
+        if not self._has(name):
+            return False
+        self._check_platform(image, name)
+        self.tag(name, uri)
+        self.push(uri, login)
+        return True
+
     def tag(self, uri: str, new_uri: str) -> None:
         """Add another name to an image of the engine."""
         name, tag = _split(new_uri)
@@ -182,6 +191,7 @@ class DockerBuilder:
             self._check_python(image, uri)
 
     def _check_platform(self, image: Image, uri: str) -> None:
+        """Raise `ImageError` if ``uri`` is for another architecture than the image needs."""
         with self._translated(f"Inspecting {uri}"):
             description = self._client.inspect_image(uri)
         platform = f"{description['Os']}/{description['Architecture']}"

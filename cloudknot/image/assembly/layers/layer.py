@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from cloudknot.errors import ImageError
-from cloudknot.image.assembly import layout
+from cloudknot.image.assembly.layers import layout
 
 # The header of a gzip member without name and time (RFC 1952).
 _GZIP = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -128,7 +128,9 @@ class LayerWriter:
             or inflater.unused_data
             or (found_size + len(data), zlib.crc32(data, found_crc)) != (size, crc)
         ):
-            raise ImageError(f"The file {path} in a package is damaged. Require another version of the package.")
+            raise ImageError(
+                f"The file {path} of a package is damaged. Choose another version of the package in requirements=."
+            )
         self._write(struct.pack("<LL", crc, size & 0xFFFFFFFF))
         self._pending = _padding(size)
 

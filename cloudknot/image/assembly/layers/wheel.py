@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from cloudknot.errors import ImageError
-from cloudknot.image.assembly import layout
-from cloudknot.image.assembly.layer import LayerWriter
+from cloudknot.image.assembly.layers import layout
+from cloudknot.image.assembly.layers.layer import LayerWriter
 
 CHUNK = 1 << 20
 _SCRIPT = """\
@@ -50,8 +50,8 @@ def write_wheel(file: IO[bytes], filename: str, python: str, layer: LayerWriter)
 
 def _invalid(filename: str, cause: str) -> ImageError:
     return ImageError(
-        f"The file {filename} is not a valid wheel. {cause} Require another version of the package, or report the "
-        "file to its authors."
+        f"The file {filename} is not a valid wheel. {cause} Choose another version of the package in requirements=, "
+        "or report the file to its authors."
     )
 
 

@@ -1,0 +1,1 @@
+"""The layers of an environment: written file by file, the same bytes everywhere."""
