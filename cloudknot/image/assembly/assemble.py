@@ -85,6 +85,7 @@ class _Assembly:
 
     def new_environment(self, system: str) -> Composition:
         """Make the environment, store it under its own tag, and return it."""
+        checks.check_lock(self._image)
         with find_source(self._image, self._registry, system or self._image.base_image, self._target) as base:
             composition = self._environment_on(base)
         # Another session may have stored it at the same moment, and some repositories never change a tag.

@@ -16,7 +16,7 @@ from cloudknot.aws.images.image_store import Image
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.images.registry.manifests import ImageManifest, digest_of
 from cloudknot.aws.images.registry.reference import ImageReference
-from cloudknot.image.assembly.base.checks import check_architecture, check_facts
+from cloudknot.image.assembly.base.checks import check_architecture, check_facts, check_lock
 from cloudknot.image.assembly.base.copy import BaseCopy, BaseImage
 from cloudknot.image.assembly.base.facts import BaseFacts
 from cloudknot.image.assembly.base.find import find_source
@@ -123,3 +123,11 @@ def base_image_with_older_c_library(world: World) -> None:
 @AREA.case
 def base_image_of_another_architecture(world: World) -> None:
     check_architecture("linux/arm64", _image())
+
+
+@AREA.case
+def lock_that_was_made_offline(world: World) -> None:
+    image = _image("numpy-1-cp311-cp311-manylinux_2_28_x86_64.whl")
+    (package,) = image.lock.packages
+    copied = dataclasses.replace(package, filename="", sha256="", url="")
+    check_lock(dataclasses.replace(image, lock=dataclasses.replace(image.lock, packages=(copied,))))

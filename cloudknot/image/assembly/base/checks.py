@@ -24,6 +24,16 @@ def check_architecture(platform: str, image: Image) -> None:
         raise build_errors.wrong_architecture(platform, image)
 
 
+def check_lock(image: Image) -> None:
+    """Raise `ImageError` for a lock that was made offline, and so does not name the files of its packages."""
+    copies = [package.name for package in image.lock.packages if package.is_copy]
+    if copies:
+        raise ImageError(
+            f"The files of {', '.join(copies)} cannot be found without a package index. The index did not answer when "
+            "the requirements were resolved. Check your network, and try again with no_image_cache=True."
+        )
+
+
 def check_facts(facts: BaseFacts, image: Image) -> None:
     """Raise `ImageError` unless the base image has the program's Python, and a C library for all packages."""
     if facts.version != image.python:
@@ -33,9 +43,15 @@ def check_facts(facts: BaseFacts, image: Image) -> None:
     unfit = [name for name in names if not _fits(name, facts.libc)]
     if unfit:
         raise ImageError(
-            f"The package {unfit[0]} does not run on the base image {image.base_image}, which has the C library "
-            f"{facts.libc}. Pass as base_image= an image with a newer C library, such as 'python:{image.python}-slim'."
+            f"The package {unfit[0]} does not run on the base image {image.base_image}, which has "
+            f"{_readable(facts.libc)}. Pass as base_image= an image with a newer C library, such as 'python:{image.python}-slim'."
         )
+
+
+def _readable(libc: str) -> str:
+    """Return ``"glibc 2.17"`` for ``"manylinux_2_17"``."""
+    kind, major, minor = libc.split("_")
+    return f"{'glibc' if kind == 'manylinux' else kind.removesuffix('linux')} {major}.{minor}"
 
 
 def _fits(filename: str, libc: str) -> bool:
