@@ -44,7 +44,8 @@ def check_facts(facts: BaseFacts, image: Image) -> None:
     if unfit:
         raise ImageError(
             f"The package {unfit[0]} does not run on the base image {image.base_image}, which has "
-            f"{_readable(facts.libc)}. Pass as base_image= an image with a newer C library, such as 'python:{image.python}-slim'."
+            f"{_readable(facts.libc)}. Pass as base_image= an image with a newer C library, such as "
+            f"'python:{image.python}-slim'."
         )
 
 
