@@ -51,6 +51,8 @@ class ForkServerClient:
         Imports to make before the first fork: names by their module. See `imports`.
     on_message : callable
         Called with every message, on a thread of this client. At the end of the fork server, called with None.
+    program : Path
+        The fork server's source.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class ForkServerClient:
         environment: Mapping[str, str],
         imports: Mapping[str, Iterable[str]],
         on_message: OnMessage,
+        program: Path = PROGRAM,
     ) -> None:
         self._output, self._on_message = output, on_message
         python = directory / "environment" / "bin" / "python"
@@ -80,7 +83,7 @@ class ForkServerClient:
         with theirs, output.open("wb") as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-I", "-X", "utf8", PROGRAM, directory, str(theirs.fileno()), modules],
+                    [python, "-I", "-X", "utf8", program, directory, str(theirs.fileno()), modules],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,

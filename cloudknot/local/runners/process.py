@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Event, Exited, Started, Task
 from cloudknot.local.batch.runner import Report
-from cloudknot.local.runners.fork_server_client import ForkServerClient, ForkServerFailed
+from cloudknot.local.runners.fork_server_client import PROGRAM, ForkServerClient, ForkServerFailed
 from cloudknot.local.runners.imports import Imports, imports_of
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class ProcessRunner:
         # For slow work that the caller of start must not wait for: launching a fork server, deleting a directory.
         # Failures are reported from here as well, because start must not call report itself.
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-runner")
+        # A copy, because an upgrade of cloudknot under a running cloud would replace the original by one that this
+        # process cannot talk to.
+        self._program = scratch / PROGRAM.name
+        shutil.copyfile(PROGRAM, self._program)
 
     def start(self, task: Task, report: Report) -> None:
         running = _Running(task, report, self._scratch / task.id, self._scratch / f"{task.id}.log")
@@ -181,7 +185,9 @@ class ProcessRunner:
         home = {"PATH": self._path(directory), "HOME": str(directory)}
         environment = {**home, **self._variables, **self._credentials(kind.role), **dict(kind.variables)}
         log = self._scratch / f"{kind.tag}-{next(self._numbers)}.fork-server.log"
-        server = ForkServerClient(directory, log, environment, self._imports[kind.tag], self._on_message)
+        server = ForkServerClient(
+            directory, log, environment, self._imports[kind.tag], self._on_message, self._program
+        )
         with self._lock:
             if not self._closed:
                 self._fork_servers[kind] = server

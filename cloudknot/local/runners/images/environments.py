@@ -121,8 +121,6 @@ class _Installation:
     def run(self) -> None:
         """Install all packages, and check every file."""
         packages = self._image.lock.packages
-        if not packages and not self._image.wheels:
-            return
         if not self._install_cached(packages):
             copied = copy_installed(packages, self._environment)
             self._install([package for package in packages if package not in copied])
@@ -159,6 +157,8 @@ class _Installation:
                 f"{', '.join(unknown)} cannot be copied from the packages of {sys.executable}, and the package index "
                 "does not answer. Check the connection to the network, then try again."
             )
+        if not packages and not self._image.wheels:
+            return
         install(
             packages, self._image.wheels, self._image.lock.target, [*self._place, *options], keep_open=[self._lock]
         )

@@ -11,7 +11,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 
+import jmespath
 import pytest
 
 from cloudknot.errors import ImageError
@@ -78,6 +80,20 @@ def test_second_environment_needs_no_network_and_shares_files_by_hard_links(six,
     second = environment(tmp_path, Image("t2", six, "two"))
     paths = [site_packages(place) / "six.py" for place in (first, second)]
     assert paths[0].samefile(paths[1])
+
+
+def test_first_environment_copies_installed_packages_without_network(tmp_path, monkeypatch):
+    # jmespath has a script, and pip installed it here as a need of boto3.
+    lock = resolve((f"jmespath=={version('jmespath')}",), InstallTarget.this_machine())
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    place = environment(tmp_path / "cloud", Image("t", lock, "one"))
+    assert run(place, "import jmespath; print(jmespath.search('a', {'a': 1}))") == "1"
+    assert not (site_packages(place) / "jmespath" / "__init__.py").samefile(jmespath.__file__)
+    script = subprocess.run(
+        [place / "bin" / "jp.py", "a"], input='{"a": 2}', capture_output=True, text=True, timeout=60
+    )
+    assert script.stdout == "2\n"
 
 
 def test_files_of_users_own_installations_are_linked_from_cache(six, tmp_path, uv_cache, monkeypatch):

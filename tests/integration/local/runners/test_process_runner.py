@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from cloudknot.local.batch.records import Exited, Started, Task
-from cloudknot.local.runners.fork_server_client import ForkServerClient
+from cloudknot.local.runners.fork_server_client import PROGRAM, ForkServerClient
 from cloudknot.local.runners.full_disk import FullDisk
 from cloudknot.local.runners.process import ProcessRunner
 from tests.helpers.waiting import until
@@ -87,6 +87,16 @@ class TestRunner:
         runner = ProcessRunner(*folders, {}, lambda role: {}, lambda *_: None, disk)
         yield runner
         runner.close()
+
+    def test_upgrade_of_cloudknot_does_not_reach_running_cloud(self, runner, tmp_path):
+        copy = tmp_path / "scratch" / PROGRAM.name
+        assert copy.read_bytes() == PROGRAM.read_bytes()
+        events = []
+        runner.start(Task("1", "r/i:t", (), {}, "s"), events.append)
+        until(lambda: events == [Started("1")])
+        (arguments,) = (server._process.args for server in runner._fork_servers.values())
+        assert copy in arguments
+        assert PROGRAM not in arguments
 
     def test_task_fails_when_report_of_its_start_raises(self, runner):
         events = []
