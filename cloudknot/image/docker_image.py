@@ -20,7 +20,6 @@ from cloudknot.options.choices import ImageOptions, KnotOptions
 from cloudknot.program.packages.resolve import resolve as resolve_with_uv
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
-from cloudknot.program.requirements import without_pin
 
 if TYPE_CHECKING:
     from cloudknot.image.engine.builder import DockerBuilder
@@ -344,6 +343,8 @@ def program_in(docker_image: DockerImage) -> Program | None:
 
 
 def _program(options: ImageOptions) -> Program | None:
+    from cloudknot.program.requirements import without_pin
+
     if options.script_path is not None:
         from cloudknot.program.script import make_script
 

@@ -17,9 +17,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.program import imports, local_modules
-from cloudknot.program.packages.distributions import local_distributions
-from cloudknot.program.packages.wheels.fetch import is_address
+from cloudknot.program import imports
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -161,6 +159,9 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     optional : iterable of str
         Names to skip if they are not installed.
     """
+    from cloudknot.program import local_modules
+    from cloudknot.program.packages.distributions import local_distributions
+
     names, skippable = set(names), {name.partition(".")[0] for name in optional}
     providers = _providers({name.partition(".")[0] for name in names} - sys.stdlib_module_names)
     lines: dict[str, str] = {}
@@ -208,6 +209,9 @@ def with_local(requirements: Requirements, packages: Iterable[str]) -> Requireme
     CloudknotInputError
         A line asks for another version of a local package than the one that is installed here.
     """
+    from cloudknot.program.packages.distributions import local_distributions
+    from cloudknot.program.packages.wheels.fetch import is_address
+
     installed = local_distributions()
     if not installed:
         return requirements
@@ -306,6 +310,8 @@ def owners(name: str) -> list[str]:
 
 def _owners(name: str, providers: Mapping[str, list[str]]) -> list[str]:
     """Return the installed distributions that provide a module."""
+    from cloudknot.program import local_modules
+
     candidates = list(dict.fromkeys(providers.get(name.partition(".")[0], ())))
     if len(candidates) < 2:
         return candidates
