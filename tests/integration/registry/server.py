@@ -100,6 +100,10 @@ class RegistryServer:
     def address(self):
         return f"127.0.0.1:{self._server.server_port}"
 
+    def wrap(self, context):
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
     def add(self, repository, content):
         """Store a blob and return its digest."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -81,7 +81,10 @@ class Connections:
 
         if proxy not in self._managers:
             # Many connections to one host: the transfers of several blobs at once.
-            options: dict[str, Any] = {"maxsize": 16, "ssl_context": _tls(_named_certificates())}
+            options: dict[str, Any] = {
+                "maxsize": 16,
+                "ssl_context": _tls(_named_certificates(), _system_certificates()),
+            }
             if proxy:
                 login = urlsplit(proxy)
                 words = f"{unquote(login.username)}:{unquote(login.password or '')}" if login.username else None
@@ -138,9 +141,16 @@ def _named_certificates() -> str:
     return next(filter(None, (os.environ.get(name) for name in CA_VARIABLES)), "")
 
 
+def _system_certificates() -> tuple[str, ...]:
+    return tuple(os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+
+
 @functools.cache
-def _tls(file: str) -> ssl.SSLContext:
-    """Return a TLS context with the certificates in a file; with the system's own if it is empty."""
+def _tls(file: str, system: tuple[str, ...]) -> ssl.SSLContext:
+    """Return a TLS context with the certificates in a file; with the system's own if it is empty.
+
+    OpenSSL reads the variables in ``system`` itself. They are a part of the key of the cache.
+    """
     try:
         context = ssl.create_default_context(cafile=file or None)
     except (OSError, ssl.SSLError) as error:
@@ -189,6 +199,9 @@ def _reason(error: BaseException) -> str:
         return "the server does not use TLS"
     if any(isinstance(item, TimeoutError | ReadTimeoutError) for item in seen):
         return "it sends nothing any more"
+    tunnel = next((str(item) for item in seen if str(item).startswith("Tunnel connection failed")), "")
+    if tunnel:
+        return f"its proxy refuses ({tunnel.partition(': ')[2]})"
     system = next((item for item in reversed(seen) if isinstance(item, OSError) and item.strerror), None)
     if system is not None and system.strerror:
         return str(system.strerror)
