@@ -21,8 +21,8 @@ def login_from_environment(registry: str) -> RegistryLogin:
 
 
 def registry_of(login: RegistryLogin, timeout: float = TIMEOUT) -> Registry:
-    """Return a client that makes one attempt, because the callers of the embedded ECR repeat their requests."""
-    return Registry(login, timeout=timeout, patience=0)
+    """Return a client that gives up soon, because the callers of the embedded ECR repeat their requests."""
+    return Registry(login, timeout=timeout, patience=1)
 
 
 def check(registry: Registry) -> None:

@@ -28,6 +28,8 @@ class Fault:
         Bytes of the body of the request or of the answer that still pass.
     done : bool
         Whether the operation is carried out before.
+    wait : float
+        Seconds until the failure, unless the registry ends.
     """
 
     method: str
@@ -38,6 +40,7 @@ class Fault:
     body: bytes = b""
     after: int = 0
     done: bool = False
+    wait: float = 0.0
 
 
 @dataclass
@@ -80,12 +83,14 @@ class RegistryServer:
 
     def __init__(self, kind="plain", login="", keep=True):
         self.kind, self.login, self.keep = kind, login, keep
-        self.lock = threading.RLock()
+        self.lock, self.ended = threading.RLock(), threading.Event()
         self.blobs, self.manifests, self.uploads, self.broken = {}, {}, {}, set()
         self.requests, self.faults, self.received = [], [], 0
         self.tokens, self.token_uses, self.storage, self.ignores_ranges = Counter(), 10**9, "", False
         handler = type("Handler", (_Handler,), {"registry": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        # A client that refuses the certificate breaks the connection.
+        self._server.handle_error = lambda request, address: None
         self._server.daemon_threads, self._server.block_on_close = True, False
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -93,6 +98,7 @@ class RegistryServer:
         return self
 
     def __exit__(self, *error):
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -133,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             if fault:
                 fault.times -= 1
         self.fault, self.left = fault, int(self.headers.get("Content-Length", 0))
+        if fault:
+            server.ended.wait(fault.wait)
         with contextlib.suppress(OSError):
             if fault and not fault.done and (fault.status or not fault.after):
                 self._fail()

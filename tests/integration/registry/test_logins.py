@@ -155,3 +155,19 @@ def test_identity_token_is_exchanged_for_an_access_token(start, docker_config):
     server.tokens["Bearer short-lived"] = 9
     with Registry.for_reference(ImageReference.parse(f"{server.address}/x")) as registry:
         assert registry.manifest("x", "v1").body == b"{}"
+
+
+def test_login_for_ecr_is_used_for_other_accounts_of_the_region_only():
+    def chosen(registry):
+        login = RegistryLogin("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "AWS", "token")
+        return Registry.for_reference(ImageReference(registry, "x"), login).login
+
+    other = "210987654321.dkr.ecr.eu-west-1.amazonaws.com"
+    assert chosen(other) == (other, "AWS", "token")
+    for stranger in (
+        "210987654321.dkr.ecr.us-east-1.amazonaws.com",
+        "210987654321.dkr.ecr.eu-west-1.amazonaws.com.example",
+        "registry.example",
+        "public.ecr.aws",
+    ):
+        assert chosen(stranger) == (stranger, "", "")

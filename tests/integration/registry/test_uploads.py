@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import socket
 import threading
 import time
@@ -232,3 +233,21 @@ def test_immutable_tag_that_has_the_image_already_is_no_error(start):
     assert registry.put_manifest("x", "v1", OCI_MANIFEST, body) == digest_of(body)
     with pytest.raises(ck.errors.ResourceExistsException, match="already exists"):
         registry.put_manifest("x", "v1", OCI_MANIFEST, body + b" ")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_interrupt_ends_all_uploads_at_once(start, method):
+    server, registry = start(timeout=60, chunk=CHUNK)
+    blobs = [blob_of(os.urandom(2 * CHUNK)) for _ in range(3)]
+    # The registry stops to answer.
+    server.faults.append(Fault(method, times=100, wait=60))
+    interrupt = (threading.main_thread().ident, signal.SIGINT)
+    threading.Timer(1.0, signal.pthread_kill, interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        registry.push_blobs("x", blobs)
+    assert time.monotonic() - began < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cloudknot-blob")]
+    server.faults.clear()
+    registry.push_blobs("x", blobs)
+    assert all(("x", blob.digest) in server.blobs for blob in blobs)

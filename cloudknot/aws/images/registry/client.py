@@ -29,6 +29,8 @@ PATIENCE = 120.0
 AT_ONCE = 4
 """Blobs that are transferred at the same time."""
 
+_ECR = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.(amazonaws\.com(?:\.cn)?)")
+
 
 class Registry:
     """A client of one registry with one login, and a context manager that closes its connections.
@@ -68,9 +70,9 @@ class Registry:
     @classmethod
     def for_reference(cls, reference: ImageReference, *logins: RegistryLogin) -> Registry:
         """Return a client for the registry of an image, with the first login for it: one of these, or Docker's own."""
-        given = next((login for login in logins if login.registry == reference.registry), None)
+        given = next((login for login in logins if _is_for(login, reference.registry)), None)
         if given is not None:
-            return cls(given)
+            return cls(given._replace(registry=reference.registry))
         return cls(docker_config.login_for(reference.registry), at_once=False)
 
     def __enter__(self) -> Registry:
@@ -182,7 +184,7 @@ class Registry:
     def push_blobs(self, repository: str, blobs: Iterable[Blob], progress: Progress | None = None) -> None:
         """Upload several blobs at once, except those that the repository has. The first error ends all."""
         jobs = [lambda stop, blob=blob: self._push(repository, blob, progress, "", stop) for blob in blobs]
-        _at_once(jobs)
+        _at_once(jobs, self._session)
 
     def copy_blob(
         self,
@@ -211,7 +213,7 @@ class Registry:
             lambda stop, one=one: self._copy(repository, one, source, source_repository, progress, stop)
             for one in dict.fromkeys(descriptors)
         ]
-        _at_once(jobs)
+        _at_once(jobs, self._session, source._session)
 
     def put_manifest(self, repository: str, reference: str, media_type: str, body: bytes) -> str:
         """Store a manifest under a tag or its digest, and return its digest. The repository must hold its blobs.
@@ -298,20 +300,29 @@ class Registry:
         )
 
 
-def _at_once(jobs: Sequence[Callable[[threading.Event], object]]) -> None:
+def _at_once(jobs: Sequence[Callable[[threading.Event], object]], *sessions: RegistrySession) -> None:
     """Run jobs in a few threads. The first error, or an interrupt, stops the others, and is raised."""
-    stop = threading.Event()
+    stop, ended = threading.Event(), False
     with ThreadPoolExecutor(AT_ONCE, "cloudknot-blob") as pool:
         futures = [pool.submit(job, stop) for job in jobs]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            ended = not wait(futures, return_when=FIRST_EXCEPTION).not_done
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            # A thread may wait for minutes for the answer of a registry.
+            for session in () if ended else sessions:
+                session.abort()
     errors = [future.exception() for future in futures if not future.cancelled()]
     for error in errors:
         if error is not None and not isinstance(error, StoppedTransferError):
             raise error
+
+
+def _is_for(login: RegistryLogin, registry: str) -> bool:
+    """Return whether a login is for a registry. ECR's is for the registries of all accounts in its region."""
+    own, other = _ECR.fullmatch(login.registry), _ECR.fullmatch(registry)
+    return login.registry == registry or (own is not None and other is not None and own.groups() == other.groups())
 
 
 def _pull(repository: str) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import ssl
+import threading
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +23,7 @@ from cloudknot.errors import CloudError, CloudknotConfigurationError
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3.connection import HTTPConnection
 
 CONNECT_TIMEOUT = 5.0
 """Most seconds until a connection is open."""
@@ -43,6 +47,8 @@ class Connections:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._managers: dict[str, PoolManager] = {}
+        self._live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._lock = threading.Lock()
 
     def open(
         self,
@@ -76,6 +82,19 @@ class Connections:
         for manager in self._managers.values():
             manager.clear()
 
+    def abort(self) -> None:
+        """Break all connections, so that threads that wait for a server fail at once."""
+        with self._lock:
+            live = list(self._live)
+        for connection in live:
+            with contextlib.suppress(OSError):
+                if connection.sock is not None:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _note(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._live.add(connection)
+
     def _manager(self, proxy: str) -> PoolManager:
         import urllib3
 
@@ -92,8 +111,29 @@ class Connections:
                 manager: PoolManager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
             else:
                 manager = urllib3.PoolManager(**options)
+            manager.pool_classes_by_scheme = _pools(self._note)
             self._managers.setdefault(proxy, manager)
         return self._managers[proxy]
+
+
+def _pools(note: Callable[[HTTPConnection], None]) -> dict[str, Any]:
+    """Return urllib3's kinds of pools by scheme. Their connections report themselves when they open."""
+    import urllib3
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            note(self)
+
+    class Encrypted(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            note(self)
+
+    http = type("_PlainPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": Plain})
+    https = type("_EncryptedPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": Encrypted})
+    return {"http": http, "https": https}
 
 
 @contextlib.contextmanager

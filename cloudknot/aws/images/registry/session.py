@@ -70,6 +70,10 @@ class RegistrySession:
         """Close all connections."""
         self._connections.close()
 
+    def abort(self) -> None:
+        """Break all connections, so that threads that wait for the registry fail at once."""
+        self._connections.abort()
+
     def patience(self, stop: threading.Event | None = None) -> Patience:
         """Return the waits for one transfer."""
         # A registry that never answered is probably down or misspelt, and a person should learn that soon.
