@@ -30,7 +30,7 @@ setup(
         "packaging>=23.2",
         "pipreqs>=0.4.13,<0.5",
         "rich>=13.7",
-        "urllib3>=1.26.11",
+        "urllib3>=2.1",
         "uv>=0.8",
     ],
     extras_require={
