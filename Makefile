@@ -16,8 +16,8 @@ help:
 	@echo "make scale  count requests, bytes and memory of maps of SIZES='1 1000 100000 1000000' elements"
 	@echo "make large  count bytes and memory of large elements and objects, and of going through a million results"
 	@echo "make faults run maps under faults, and count faults injected, results checked and lost"
-	@echo "make docker start a Docker engine and a registry for the tests that need them (Debian, root)"
-	@echo "make docker-stop  stop them"
+	@echo "make docker start a Docker engine and a registry, and print the commands that use them (Debian, root)"
+	@echo "make docker-stop  stop them, and remove the engine's network rules"
 	@echo "make clean  remove the virtual environment"
 
 $(BIN)/python:
@@ -55,7 +55,7 @@ test-more: $(VENV)/.examples
 	$(PYTEST) -m "more or properties" --hypothesis-profile more
 
 docker:
-	.ci/docker-setup start
+	@.ci/docker-setup start
 
 docker-stop:
 	.ci/docker-setup stop
