@@ -6,6 +6,7 @@ It holds the results of the stages and makes no AWS calls itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 from cloudknot.aws import Cloud
@@ -150,7 +151,7 @@ class Knot:
         *,
         cloud: Cloud | str | None = None,
         timeout: int | None = None,
-        requirements: Sequence[str] | None = None,
+        requirements: Sequence[str] | str | PathLike[str] | None = None,
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
         memory_growth: float | None = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ class DockerImage:
         username: str | None = None,
         overwrite: bool = False,
         *,
-        requirements: Sequence[str] | None = None,
+        requirements: Sequence[str] | str | PathLike[str] | None = None,
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
         builder: DockerBuilder | None = None,
@@ -345,14 +346,19 @@ def program_in(docker_image: DockerImage) -> Program | None:
 def _program(options: ImageOptions) -> Program | None:
     from cloudknot.program.requirements import without_pin
 
+    requirements = None
+    if options.requirements is not None:
+        from cloudknot.program.requirements import from_user
+
+        requirements = from_user(options.requirements, options.apt_packages).lines
     if options.script_path is not None:
         from cloudknot.program.script import make_script
 
-        program = make_script(options.script_path, options.requirements)
+        program = make_script(options.script_path, requirements)
     elif options.func is not None:
         # Any of these may provide a package that is not installed here, so a missing import is only a warning.
         sources = options.base_image, options.github_installs, options.apt_packages, options.dockerfile_lines
-        program = make_program(options.func, options.requirements, image_has_more=any(sources))
+        program = make_program(options.func, requirements, image_has_more=any(sources))
     else:
         return None
     if options.pin_pip_versions or options.requirements is not None:

@@ -7,6 +7,7 @@ This module makes no remote calls, so invalid input raises before anything is cr
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from cloudknot.options.validators import (
     KNOT_NAME,
     POLICIES,
     REPOSITORY,
-    REQUIREMENTS,
     ROLE_NAME,
     USER_NAME,
     Rule,
@@ -66,6 +66,7 @@ MEMORY = integer(4, unit="MiB", example=8000)
 RETRIES = integer(1, 10, example=3)
 # Batch API reference, JobTimeout, attemptDurationSeconds.
 TIMEOUT = integer(60, unit="seconds", cause="Batch has no shorter timeout.", example=600)
+REQUIREMENTS: Rule[tuple[str, ...] | str | os.PathLike[str]] = validators.requirements
 SCRIPT_PATH = validators.path("simulate.py")
 DIRECTORY = validators.path("my-program")
 
@@ -126,7 +127,7 @@ class KnotOptions(Options):
     repo_name: str | None = choice(None, REPOSITORY)
     image_tags: tuple[str, ...] = choice((), DOCKER_TAGS)
     no_image_cache: bool = choice(False, FLAG)
-    requirements: tuple[str, ...] | None = choice(None, REQUIREMENTS)
+    requirements: tuple[str, ...] | str | os.PathLike[str] | None = choice(None, REQUIREMENTS)  # noqa: RUF009
     apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
     dockerfile_lines: tuple[str, ...] = choice((), validators.dockerfile_lines)
     job_definition_name: str = choice("", BATCH_NAME)
@@ -266,7 +267,7 @@ class ImageOptions(Options):
     pin_pip_versions: bool = choice(True, FLAG)
     username: str = choice(USERNAME, USER_NAME)
     overwrite: bool = choice(False, FLAG)
-    requirements: tuple[str, ...] | None = choice(None, REQUIREMENTS)
+    requirements: tuple[str, ...] | str | os.PathLike[str] | None = choice(None, REQUIREMENTS)  # noqa: RUF009
     apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
     dockerfile_lines: tuple[str, ...] = choice((), validators.dockerfile_lines)
 

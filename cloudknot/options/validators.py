@@ -378,7 +378,14 @@ GITHUB = texts(
     "the URL of a git repository",
     example="https://github.com/numpy/numpy",
 )
-REQUIREMENTS = texts(r"[^\r\n]*\S[^\r\n]*", "a requirement in pip's format", example="numpy==2.1.0")
+_REQUIREMENT_LINES = texts(r"[^\r\n]*\S[^\r\n]*", "a requirement in pip's format", example="numpy==2.1.0")
+
+
+def requirements(name: str, value: object) -> tuple[str, ...] | str | os.PathLike[str]:
+    """Return requirement lines; or a single line or the path of a file, which the program tells apart."""
+    return value if isinstance(value, str | os.PathLike) and os.fspath(value) else _REQUIREMENT_LINES(name, value)
+
+
 # Debian policy manual, 5.6.7 "Package"; apt-get(8) for the architecture and the version after it.
 APT_PACKAGES = texts(
     r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?", "the name of a Debian package", example="imagej"

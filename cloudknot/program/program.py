@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from os import PathLike
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING
 
@@ -97,7 +97,10 @@ class Program:
 
 
 def make_program(
-    func: Callable[..., object], requirements: Iterable[str] | Path | None = None, *, image_has_more: bool = False
+    func: Callable[..., object],
+    requirements: Iterable[str] | str | PathLike[str] | None = None,
+    *,
+    image_has_more: bool = False,
 ) -> Program:
     """Collect everything that a function needs to run in a job.
 
@@ -105,7 +108,7 @@ def make_program(
     ----------
     func : callable
         A function, method, partial, class, or object with ``__call__``.
-    requirements : iterable of str, or Path, optional
+    requirements : iterable of str, str, or path, optional
         pip requirement lines, or a file that contains them. Default: derived from the function's imports.
     image_has_more : bool
         Whether the image gets more than the requirements, for example from its own base image. An unknown import may

@@ -13,18 +13,17 @@ import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.errors import refuse
 from cloudknot.program import imports
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from cloudknot.program.packages.distributions import LocalDistribution
-
-_URL_SCHEMES = ("git+", "http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -87,54 +86,27 @@ def _parse(line: str) -> Requirement | None:
         return None
 
 
-def from_user(requirements: Iterable[str] | Path) -> Requirements:
+def from_user(requirements: Iterable[str] | str | PathLike[str], apt_packages: Collection[str] = ()) -> Requirements:
     """Check the requirements that the user passed.
 
     Parameters
     ----------
-    requirements : iterable of str, or Path
-        pip requirement lines, or a file that contains them.
+    requirements : iterable of str, str, or Path
+        pip requirement lines; or a requirements file, ``pyproject.toml``, ``uv.lock``, ``pylock.toml`` or
+        ``environment.yml``.
+    apt_packages : collection of str
+        Debian packages of the image, which stand for packages that only conda has.
 
     Raises
     ------
     CloudknotInputError
         A line is not a requirement, or the file cannot be read.
     """
-    if isinstance(requirements, str):
-        refuse(
-            problem=f"requirements={requirements!r} is a string, not a list of requirement lines.",
-            fix="Pass a list such as requirements=['numpy>=2'], or a file: pathlib.Path('requirements.txt').",
-        )
-    try:
-        raw = requirements.read_text().splitlines() if isinstance(requirements, Path) else list(requirements)
-    except OSError as error:
-        raise CloudknotInputError(
-            f"The requirements file cannot be read: {error}. Check its path and permissions."
-        ) from error
-    lines = [re.sub(r"(^|\s+)#.*$", "", _checked_text(line)).strip() for line in raw]
-    unique = dict.fromkeys(line for line in lines if line)
-    for line in unique:
-        # Refused here, because pip would refuse it minutes later, in the build of the image.
-        if "\n" in line or not (name_of(line) or _is_url(line) or line.startswith("--")):
-            refuse(
-                problem=f"{line!r} in requirements= is not a pip requirement.",
-                fix="Write for example 'numpy==2.1.0' or 'git+https://github.com/org/repo'.",
-            )
+    from cloudknot.program.packages.sources.read import read
+
+    unique = dict.fromkeys(read(requirements, apt_packages))
     # Options, such as an index, come first and in the user's order, because they apply to every line.
     return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_sort_key(line)))))
-
-
-def _is_url(line: str) -> bool:
-    return line.startswith(_URL_SCHEMES) and len(line.split()) == 1
-
-
-def _checked_text(line: object) -> str:
-    if not isinstance(line, str):
-        refuse(
-            problem=f"requirements= contains {line!r}, a value of type {type(line).__name__}.",
-            fix="Write each requirement as a string such as 'numpy>=2'.",
-        )
-    return line
 
 
 def _sort_key(line: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
@@ -19,14 +20,14 @@ from cloudknot.program.program import Program, flat
 from cloudknot.program.requirements import Requirements, from_imports, from_user, with_local
 
 
-def make_script(path: str | Path, requirements: Iterable[str] | Path | None = None) -> Program:
+def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[str] | None = None) -> Program:
     """Make a program from a script: a ``.py`` file, or any text file with a ``#!`` line.
 
     Parameters
     ----------
     path : path
         The script. Python modules beside it travel with it if it imports them.
-    requirements : iterable of str, or Path, optional
+    requirements : iterable of str, str, or path, optional
         pip requirement lines. Default: derived from the imports of a Python script.
 
     Raises

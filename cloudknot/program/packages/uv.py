@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
+
+if TYPE_CHECKING:
+    import subprocess
 
 TIMEOUT = 15 * 60.0
 """Seconds for one call of uv, unless the caller knows better."""
@@ -54,6 +57,8 @@ def run(
     ImageError
         uv is missing, or did not end in time.
     """
+    import subprocess
+
     from cloudknot.program.packages.indexes import Indexes
 
     extra = Indexes.of_settings().environment() if environment is None else environment
@@ -75,6 +80,8 @@ def run(
 def _finished(
     command: Sequence[str], variables: Mapping[str, str], timeout: float, keep_open: Collection[int]
 ) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -182,12 +182,13 @@ def test_from_user_sorts_lines_and_drops_comments_and_duplicates(tmp_path: Path)
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("numpy", "requirements='numpy' is a string, not a list"),
+        ("numpy.toml", "requirements='numpy.toml' is a file of unknown kind"),
         (["numpy 2"], "'numpy 2' in requirements= is not a pip requirement"),
         (["numpy~=1"], "'numpy~=1' in requirements= is not a pip requirement"),
         ([3], "requirements= contains 3, a value of type int"),
         (["a\nb"], r"'a\\nb' in requirements= is not a pip requirement"),
-        (["-e ."], "'-e .' in requirements= is not a pip requirement"),
+        (["-e ./no-such-folder"], "'./no-such-folder' in requirements= is not a pip requirement"),
+        (["--no-such-option"], "cloudknot does not know the option '--no-such-option'"),
         (["$(x)"], r"'\$\(x\)' in requirements= is not a pip requirement"),
         (Path("/no/such/file"), "requirements file cannot be read.*/no/such/file"),
     ],

@@ -25,6 +25,7 @@ class Kind(Enum):
     NO_WHEEL = "no wheel"
     CONFLICT = "conflict"
     BUILD = "build"
+    HASH = "hash"
     OTHER = "other"
 
 
@@ -80,6 +81,8 @@ def explain(error: UnsolvedError, lines: Sequence[str], target: InstallTarget, t
         "here. Change its version, or install what its build needs.",
         Kind.CONFLICT: f"{_culprits(error.text, lines)} cannot be installed together. Change one of these lines in "
         "requirements=[...], or upgrade the packages that are installed here.",
+        Kind.HASH: "The package index has other files than those that the requirements permit by --hash. Correct the "
+        "hashes, or check that the index is the right one.",
         Kind.OTHER: f"The requirements cannot be resolved for {target}: {', '.join(lines)}. Correct them in "
         "requirements=[...].",
     }

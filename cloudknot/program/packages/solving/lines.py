@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,3 +47,19 @@ def loosened(line: str, preferred: Collection[str], here: Mapping[str, str]) -> 
     assert requirement is not None
     requirement.specifier = type(requirement.specifier)()
     return str(requirement)
+
+
+def without_hashes(line: str) -> str:
+    """Return a line without its ``--hash`` options."""
+    return re.sub(r"\s+--hash[=\s]\S+", "", line)
+
+
+def hashes_in(lines: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return the SHA-256 hashes that the files of a package may have, by its name."""
+    found = {name_of(line): frozenset(re.findall(r"--hash[=\s]sha256:([0-9a-f]{64})", line)) for line in lines}
+    return {name: hashes for name, hashes in found.items() if name and hashes}
+
+
+def constraints_in(lines: Iterable[str]) -> list[str]:
+    """Return the lines that limit a package without requiring it: those of ``--constraint LINE``."""
+    return [line.removeprefix("--constraint ") for line in lines if line.startswith("--constraint ")]

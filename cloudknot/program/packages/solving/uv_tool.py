@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cloudknot.program.packages import indexes, uv
 from cloudknot.program.packages.lock import LockedPackage
-from cloudknot.program.packages.solving.failures import unsolved
+from cloudknot.program.packages.solving.failures import Kind, UnsolvedError, unsolved
+from cloudknot.program.packages.solving.lines import constraints_in, hashes_in, without_hashes
 from cloudknot.program.packages.solving.request import LockRequest, ToolOptions
 from cloudknot.program.packages.target import InstallTarget
 
@@ -26,13 +27,14 @@ class UvTool:
         """Return the packages for some lines of a request. See `Tool`."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            source, output = folder / "requirements.in", folder / "pylock.toml"
+            source, output, limits = folder / "requirements.in", folder / "pylock.toml", folder / "constraints.txt"
+            limits.write_text("".join(f"{line}\n" for line in constraints_in(lines)))
             source.write_text("".join(f"{line}\n" for line in _written(lines, request, folder)))
             # uv keeps the versions of an existing output where it can. It refuses one without packages.
             if choices.preferences:
                 output.write_text(_preferences(choices.preferences))
             answer = uv.run(
-                ["pip", "compile", str(source), "-o", str(output), *_options(request, choices)],
+                ["pip", "compile", str(source), "-c", str(limits), "-o", str(output), *_options(request, choices)],
                 environment=request.indexes.environment(),
             )
             if answer.returncode:
@@ -40,13 +42,14 @@ class UvTool:
             content = tomllib.loads(output.read_text())
         local = {wheel.name for wheel in request.wheels}
         items = [item for item in content.get("packages", ()) if item["name"] not in local]
-        return [_package(item, request.target) for item in items]
+        hashes = hashes_in(lines)
+        return [_package(item, request.target, hashes.get(item["name"], frozenset())) for item in items]
 
 
 def _written(lines: tuple[str, ...], request: LockRequest, folder: Path) -> Iterator[str]:
     """Yield the lines of the file that uv reads: the requirements, and the local wheels, which it also writes."""
     # The indexes are variables, because they may contain logins.
-    yield from (line for line in lines if not indexes.is_index_option(line))
+    yield from (without_hashes(line) for line in lines if not line.startswith("-"))
     for wheel in request.wheels:
         (folder / wheel.filename).write_bytes(wheel.content)
         yield f"{wheel.name} @ {(folder / wheel.filename).as_uri()}"
@@ -72,6 +75,7 @@ def _options(request: LockRequest, choices: ToolOptions) -> list[str]:
     ]
     options += ["--python-platform", target.tag] if target.tag else []
     options += ["--no-index"] if request.indexes.no_index else []
+    options += ["--prerelease", "allow"] if "--pre" in request.lines else []
     options += ["--refresh"] if request.refresh else []
     options += ["--no-deps"] if choices.alone else []
     options += ["--resolution", "lowest"] if choices.lowest else []
@@ -80,12 +84,15 @@ def _options(request: LockRequest, choices: ToolOptions) -> list[str]:
     return [*options, *(part for name in binary for part in ("--only-binary", name))]
 
 
-def _package(item: dict[str, Any], target: InstallTarget) -> LockedPackage:
+def _package(item: dict[str, Any], target: InstallTarget, hashes: Collection[str]) -> LockedPackage:
+    """Return a package with the file that fits the target best, among those with one of the user's hashes."""
     files = [file for file in (*item.get("wheels", ()), item.get("archive"), item.get("sdist")) if file]
     if not files:
         origin = item.get("vcs", item.get("directory", {}))
         raise unsolved(f"{item['name']} comes from {origin.get('url') or origin.get('path')}, and not from an index")
-    named = [(_filename(file), file) for file in files]
+    named = [(_filename(file), file) for file in files if not hashes or file["hashes"].get("sha256") in hashes]
+    if not named:
+        raise UnsolvedError(Kind.HASH, f"{item['name']} {item['version']}: no file has one of the required hashes")
     order = {tag: position for position, tag in enumerate(target.wheel_tags())}
     filename, file = min(named, key=lambda pair: _rank(pair[0], order))
     address = file["url"] if "url" in file else Path(file["path"]).absolute().as_uri()

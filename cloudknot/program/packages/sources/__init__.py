@@ -1,0 +1,1 @@
+"""The files in which people write requirements, read as pip's requirement lines."""
