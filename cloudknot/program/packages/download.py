@@ -32,7 +32,7 @@ def download(package: LockedPackage, folder: Path, *, wait: Callable[[float], No
     if _download(package, folder, wait) != package.sha256:
         raise ImageError(
             f"The file {package.filename} from {_host(package)} has another hash than the lock. "
-            "Somebody has replaced the file in the index. Resolve again: Knot(..., no_image_cache=True)."
+            "Somebody has replaced the file in the index. To resolve again, pass no_image_cache=True."
         )
     return folder / package.filename
 

@@ -17,7 +17,7 @@ AREA = Area("program")
 
 AREA.refuses(
     lambda requirements: make_program(square, requirements),
-    {"requirements": "numpy"},
+    {"requirements": "no-such-file.txt"},
     {"requirements": [3]},
     {"requirements": ["numpy=="]},
     {"requirements": Path("no-such-file.txt")},

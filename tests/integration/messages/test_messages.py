@@ -25,6 +25,7 @@ from tests.integration.messages import (
 )
 from tests.integration.messages.catalogue import LOGGED, Message, Site, Watch, World, sites, sites_in
 from tests.integration.packages import messages as local_packages
+from tests.integration.packages import requirement_messages as requirement_files
 from tests.integration.registry import messages as registries
 
 AWKWARD = re.compile(
@@ -49,6 +50,7 @@ FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|P
 AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
+    requirement_files.AREA,
 ]
 
 

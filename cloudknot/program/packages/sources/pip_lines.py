@@ -39,7 +39,7 @@ class LineOrigin:
 
 def read(path: Path, *, constraint: bool = False, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
     """Yield the requirement lines of a file and of the files that it includes. See `cloudknot...sources.read.read`."""
-    real = path.absolute()
+    real = path.resolve()
     if real in seen:
         return
     for number, text in _joined(text_of(path)):
@@ -155,6 +155,8 @@ def _requirement(line: str, origin: LineOrigin) -> str:
         _refuse_line(line, origin)
     requirement = parse(line)
     if requirement is not None:
+        if re.search(r"\s--(?!hash\b)", line):
+            _refuse_line(line, origin)
         if requirement.url:
             _check_address(requirement.url, line, origin)
         return re.sub(r"\s+", " ", line)

@@ -21,7 +21,7 @@ def read(path: Path, extras: tuple[str, ...]) -> list[str]:
         refuse(
             problem=f"{path} has no [project] dependencies.",
             cause="Perhaps a tool such as Poetry or setuptools keeps them elsewhere.",
-            fix="Export them, for example with `poetry export -o requirements.txt`, and pass that file.",
+            fix="Write them into a requirements.txt, for example with `poetry export -o requirements.txt`, and pass that.",
         )
     check_python(str(project.get("requires-python", "")), path)
     lines = [*project.get("dependencies", ())]
