@@ -117,8 +117,8 @@ def make_program(
     Raises
     ------
     CloudknotInputError
-        ``func`` is not callable, is asynchronous, or cannot be pickled (the message names the variable). A
-        line of ``requirements`` is not a requirement. Without ``requirements``: an import has no known package.
+        ``func`` is not callable, is asynchronous, or cannot be pickled. A line of ``requirements`` is not a
+        requirement. Without ``requirements``: an import has no known package.
     """
     from cloudknot.program import local_modules
     from cloudknot.program.fingerprint import combine
@@ -129,10 +129,10 @@ def make_program(
     pickled, fingerprint = _pickle(func, by_value)
     source = _source(func)
     local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
-    if requirements is not None:
-        chosen = from_user(requirements)
-    else:
+    if requirements is None:
         chosen = _scan(func, source, local, by_value, image_has_more)
+    else:
+        chosen = from_user(requirements)
     chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = dict(sorted(local.files.items()))

@@ -10,7 +10,7 @@ from cloudknot.errors import ImageError
 from cloudknot.program.packages.lock import LocalWheel
 from cloudknot.program.packages.resolve import resolve
 from cloudknot.program.packages.target import InstallTarget
-from tests.integration.packages.index import source_archive, wheel
+from tests.integration.packages.index import package_index, source_archive, wheel
 
 TARGET = InstallTarget("linux/arm64", "3.12")
 ARM = "cp312-cp312-manylinux_2_28_aarch64"
@@ -91,6 +91,17 @@ def test_nearest_version_with_a_wheel_replaces_the_installed_one(index):
             lock = resolve(requirements, TARGET, preferred=preferred)
         assert versions(lock) == {"numpy": near}
         assert len(caught) == 1
+
+
+def test_installed_version_may_come_from_any_index_and_nothing_else_does(index, monkeypatch):
+    here = np.__version__
+    index.add(wheel("numpy", here), wheel("numpy", "99.0"), wheel("apple", "2.0"), wheel("pear", "1.0"))
+    with package_index(wheel("numpy", "1.0"), wheel("apple", "1.0")) as first:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", first.url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            lock = resolve(["numpy", "apple", "pear"], TARGET)
+    assert versions(lock) == {"numpy": here, "apple": "1.0", "pear": "1.0"}
 
 
 def test_version_of_user_is_never_replaced(index):

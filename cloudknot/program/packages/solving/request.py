@@ -65,6 +65,9 @@ class ToolOptions:
         Whether the requirements of the packages do not count.
     lowest : bool
         Whether to choose the lowest permitted version in place of the highest.
+    any_index : bool
+        Whether a package may come from any index. Otherwise it comes from the first index that has its name, so
+        nobody can replace a private package with a newer one of the same name in a public index.
     """
 
     preferences: Mapping[str, str]
@@ -72,6 +75,7 @@ class ToolOptions:
     binary: frozenset[str] = frozenset()
     alone: bool = False
     lowest: bool = False
+    any_index: bool = False
 
 
 class Tool(Protocol):

@@ -79,6 +79,7 @@ def _options(request: LockRequest, choices: ToolOptions) -> list[str]:
     options += ["--refresh"] if request.refresh else []
     options += ["--no-deps"] if choices.alone else []
     options += ["--resolution", "lowest"] if choices.lowest else []
+    options += ["--index-strategy", "unsafe-best-match"] if choices.any_index else []
     # uv has no exceptions from ":all:", so each package that must be a wheel is named.
     binary = sorted(choices.binary) if choices.archives else [":all:"]
     return [*options, *(part for name in binary for part in ("--only-binary", name))]

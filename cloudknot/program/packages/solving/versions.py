@@ -39,6 +39,9 @@ class Versions:
         except UnsolvedError as failure:
             packages = self._loosely(failure)
         moved = [package for package in packages if self._is_moved(package)]
+        if elsewhere := self._elsewhere(moved):
+            packages = self._from_any_index(packages, elsewhere)
+            moved = [package for package in packages if self._is_moved(package)]
         replaced = [self._replacement(package) for package in moved]
         nearest = {new.name: new.chosen for new in replaced if not new.has_file}
         if any(nearest.get(package.name, package.version) != package.version for package in packages):
@@ -82,6 +85,31 @@ class Versions:
         installed = self._here.get(package.name)
         return installed is not None and package.version.partition("+")[0] != installed
 
+    def _elsewhere(self, moved: Iterable[LockedPackage]) -> dict[str, str]:
+        """Return the packages whose installed version is not in the first index that has them, but in another one."""
+        if not self._request.indexes.extra:
+            return {}
+        lines = {package.name: f"{package.name}=={self._here[package.name]}" for package in moved}
+        return {
+            name: self._here[name]
+            for name, line in lines.items()
+            if not self._one(line) and self._one(line, any_index=True)
+        }
+
+    def _from_any_index(self, packages: list[LockedPackage], elsewhere: Mapping[str, str]) -> list[LockedPackage]:
+        """Return the packages with some in the version installed here, which may come from another index.
+
+        pip takes a version from any index, and so these were installed. All other packages stay as they are, because
+        a stranger may have published something newer under their names.
+        """
+        versions = {**{package.name: package.version for package in packages}, **elsewhere}
+        pins = tuple(f"--constraint {name}=={version}" for name, version in versions.items())
+        choices = ToolOptions(self._here, self._archives, self._binary, any_index=True)
+        try:
+            return self._tool.compile((*self._loose, *pins), self._request, choices)
+        except UnsolvedError:
+            return packages
+
     def _replacement(self, package: LockedPackage) -> Replacement:
         installed = self._here[package.name]
         if self._one(f"{package.name}=={installed}"):
@@ -93,9 +121,9 @@ class Versions:
         chosen = nearest(installed, [found for found in candidates if found])
         return Replacement(package.name, installed, chosen or package.version, False)
 
-    def _one(self, line: str, *, lowest: bool = False) -> str | None:
+    def _one(self, line: str, *, lowest: bool = False, any_index: bool = False) -> str | None:
         """Return the version of the wheel that a line gives for the target, if there is one."""
-        choices = ToolOptions({}, alone=True, lowest=lowest)
+        choices = ToolOptions({}, alone=True, lowest=lowest, any_index=any_index)
         options = tuple(option for option in self._request.lines if option.startswith("-"))
         try:
             found = self._tool.compile((*options, line), self._request, choices)

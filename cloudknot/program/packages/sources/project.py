@@ -21,7 +21,7 @@ def read(path: Path, extras: tuple[str, ...]) -> list[str]:
         refuse(
             problem=f"{path} has no [project] dependencies.",
             cause="Perhaps a tool such as Poetry or setuptools keeps them elsewhere.",
-            fix="Write them into a requirements.txt, for example with `poetry export -o requirements.txt`, and pass that.",
+            fix="Write them into a requirements.txt, for example with `poetry export`, and pass that file.",
         )
     check_python(str(project.get("requires-python", "")), path)
     lines = [*project.get("dependencies", ())]
