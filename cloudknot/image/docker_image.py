@@ -344,12 +344,10 @@ def program_in(docker_image: DockerImage) -> Program | None:
 
 
 def _program(options: ImageOptions) -> Program | None:
-    from cloudknot.program.requirements import without_pin
+    from cloudknot.program.requirements import from_user, without_pin
 
     requirements = None
     if options.requirements is not None:
-        from cloudknot.program.requirements import from_user
-
         requirements = from_user(options.requirements, options.apt_packages).lines
     if options.script_path is not None:
         from cloudknot.program.script import make_script

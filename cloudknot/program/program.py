@@ -129,10 +129,7 @@ def make_program(
     pickled, fingerprint = _pickle(func, by_value)
     source = _source(func)
     local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
-    if requirements is None:
-        chosen = _scan(func, source, local, by_value, image_has_more)
-    else:
-        chosen = from_user(requirements)
+    chosen = _scan(func, source, local, by_value, image_has_more) if requirements is None else from_user(requirements)
     chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = dict(sorted(local.files.items()))
