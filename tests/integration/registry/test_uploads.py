@@ -12,6 +12,8 @@ import pytest
 import cloudknot as ck
 from cloudknot.aws.images.registry.client import Blob
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, digest_of
+from cloudknot.aws.images.registry.patience import StoppedTransferError
+from tests.helpers.waiting import until
 from tests.integration.registry.conftest import blob_of, client
 from tests.integration.registry.server import Fault
 
@@ -251,3 +253,22 @@ def test_interrupt_ends_all_uploads_at_once(start, method):
     server.faults.clear()
     registry.push_blobs("x", blobs)
     assert all(("x", blob.digest) in server.blobs for blob in blobs)
+
+
+def test_error_in_the_caller_ends_transfers_in_other_threads(start):
+    server, _ = start()
+    server.faults.append(Fault("PATCH", times=100, wait=60))
+    ends = []
+
+    def push(registry):
+        with pytest.raises(StoppedTransferError):
+            registry.push_blob("x", BLOB)
+        ends.append(time.monotonic())
+
+    with pytest.raises(ZeroDivisionError), client(server.address, timeout=60, chunk=CHUNK) as registry:  # noqa: PT012
+        thread = threading.Thread(target=push, args=(registry,))
+        thread.start()
+        until(lambda: server.count("PATCH"))
+        raise ZeroDivisionError
+    thread.join(10)
+    assert len(ends) == 1

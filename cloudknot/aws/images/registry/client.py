@@ -79,6 +79,9 @@ class Registry:
         return self
 
     def __exit__(self, *error: object) -> None:
+        # An interrupted caller may have left transfers in threads, which would go on for hours.
+        if any(error):
+            self._session.stop()
         self._session.close()
 
     @property

@@ -24,12 +24,12 @@ class Patience:
     ----------
     limit : callable
         Returns the seconds. 0 means one attempt.
-    stop : Event, optional
-        Ends a wait at once, with `StoppedTransferError`.
+    *stops : Event
+        Each ends the transfer with `StoppedTransferError`; the first one ends a wait, too.
     """
 
-    def __init__(self, limit: Callable[[], float], stop: threading.Event | None = None) -> None:
-        self._limit, self._stop = limit, stop or threading.Event()
+    def __init__(self, limit: Callable[[], float], *stops: threading.Event) -> None:
+        self._limit, self._stops = limit, stops
         self.progressed()
 
     def progressed(self) -> None:
@@ -38,7 +38,7 @@ class Patience:
 
     def check(self) -> None:
         """Raise `StoppedTransferError` if the transfer was stopped."""
-        if self._stop.is_set():
+        if any(stop.is_set() for stop in self._stops):
             raise StoppedTransferError
 
     def wait(self, error: CloudknotError, after: float = 0.0) -> None:
@@ -57,5 +57,5 @@ class Patience:
         if time.monotonic() + delay > self._since + self._limit():
             raise error
         self._waits += 1
-        self._stop.wait(delay)
+        self._stops[0].wait(delay)
         self.check()

@@ -56,7 +56,7 @@ class RegistrySession:
         self.login, self._limit = login, patience
         self._connections = Connections(timeout)
         self._authorization = Authorization(login, self._connections, renew, at_once=at_once)
-        self._has_answered = False
+        self._has_answered, self._stopped = False, threading.Event()
 
     @property
     def address(self) -> str:
@@ -70,6 +70,11 @@ class RegistrySession:
         """Close all connections."""
         self._connections.close()
 
+    def stop(self) -> None:
+        """Break all connections, and have every transfer in another thread end with `StoppedTransferError`."""
+        self._stopped.set()
+        self.abort()
+
     def abort(self) -> None:
         """Break all connections, so that threads that wait for the registry fail at once."""
         self._connections.abort()
@@ -77,7 +82,8 @@ class RegistrySession:
     def patience(self, stop: threading.Event | None = None) -> Patience:
         """Return the waits for one transfer."""
         # A registry that never answered is probably down or misspelt, and a person should learn that soon.
-        return Patience(lambda: self._limit if self._has_answered else min(self._limit, FIRST_PATIENCE), stop)
+        stops = (self._stopped,) if stop is None else (stop, self._stopped)
+        return Patience(lambda: self._limit if self._has_answered else min(self._limit, FIRST_PATIENCE), *stops)
 
     def call(
         self,
@@ -90,6 +96,7 @@ class RegistrySession:
     ) -> RegistryAnswer:
         """Make a request until the registry answers, and return the answer. It may be a refusal."""
         patience = self.patience(stop)
+        patience.check()
         while True:
             try:
                 answer = self.attempt(method, path, scope, headers, body)
