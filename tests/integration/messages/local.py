@@ -29,6 +29,7 @@ from tests.helpers.foreign import foreign_directory
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
 from tests.integration.aws.test_translation import refusing_server
+from tests.integration.local.runners.source_archives import BROKEN, source_lock
 from tests.integration.messages.catalogue import Area, World, error_of
 
 AREA = Area("embedded cloud")
@@ -92,6 +93,12 @@ def package_of_offline_lock_that_is_not_installed(world: World) -> Path:
     image = render_image(make_program(square, requirements=["no-such-package-of-anybody==1"]))
     packages = tuple(replace(package, sha256="", url="", filename="") for package in image.lock.packages)
     return materialise(world.path, replace(image, lock=replace(image.lock, packages=packages)))
+
+
+@AREA.case
+def source_archive_that_cannot_be_built(world: World) -> Path:
+    image = render_image(make_program(square, requirements=[]))
+    return materialise(world.path / "cloud", replace(image, lock=source_lock(world.path, BROKEN)))
 
 
 @AREA.case

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cloudknot.program.packages.lock import LockedPackage
 
 ENVIRONMENTS_VARIABLE = "CLOUDKNOT_LOCAL_ENVIRONMENTS"
+BUILD_FAILED = "Failed to build"
+"""uv's words for a source archive that it could not build."""
 
 
 def environments_folder(directory: Path) -> Path:
@@ -128,7 +130,7 @@ class _Installation:
 
     def _install_cached(self, packages: Sequence[LockedPackage]) -> bool:
         """Install from uv's cache, without the network. Return False if the cache lacks a file."""
-        if not all(package.sha256 for package in packages):
+        if any(package.is_copy for package in packages):
             return False
         try:
             self._install(packages, "--offline")
@@ -151,14 +153,27 @@ class _Installation:
             self._install([package for package in packages if package.name in damaged], *options)
 
     def _install(self, packages: Sequence[LockedPackage], *options: str) -> None:
-        unknown = [f"{package.name}=={package.version}" for package in packages if not package.sha256]
-        if unknown:
+        self._refuse_copies(packages)
+        wheels, lock = self._image.wheels, self._image.lock
+        try:
+            install(packages, wheels, lock.target, [*self._place, *options], keep_open=[self._lock])
+        except ImageError as error:
+            sources = [f"{package.name}=={package.version}" for package in lock.sources() if package in packages]
+            if sources and BUILD_FAILED in str(error):
+                raise ImageError(
+                    f"{' and '.join(sources)} has no wheel for {lock.target}, and cannot be built from its source "
+                    "archive on this machine. Install the compilers and libraries that it needs, or name a version "
+                    f"that has a wheel: Knot(..., requirements=[...]). {error}",
+                    log=error.log,
+                ) from error
+            raise
+
+    @staticmethod
+    def _refuse_copies(packages: Sequence[LockedPackage]) -> None:
+        """Raise `ImageError` if a package has no file in an index: the lock was made without the network."""
+        missing = [f"{package.name}=={package.version}" for package in packages if package.is_copy]
+        if missing:
             raise ImageError(
-                f"{', '.join(unknown)} cannot be copied from the packages of {sys.executable}, and the package index "
-                "does not answer. Check the connection to the network, then try again."
+                f"{', '.join(missing)} cannot be copied from the packages of {sys.executable}, and the package index "
+                "did not answer. Check the connection to the network, then try again."
             )
-        if not packages and not self._image.wheels:
-            return
-        install(
-            packages, self._image.wheels, self._image.lock.target, [*self._place, *options], keep_open=[self._lock]
-        )

@@ -28,6 +28,7 @@ from cloudknot.program.packages.target import InstallTarget
 from tests.helpers.batch import Image
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
+from tests.integration.local.runners.source_archives import BROKEN, source_lock
 
 
 def lock_of(index):
@@ -132,6 +133,17 @@ def test_package_with_other_hash_is_refused(six, tmp_path):
     other = Lock(six.target, (replace(package, sha256="0" * 64),))
     with pytest.raises(ImageError, match=r"(?i)hash"):
         materialise(tmp_path, Image("t", other, "other"))
+
+
+def test_source_archive_is_built_here(tmp_path):
+    place = environment(tmp_path / "cloud", Image("t", source_lock(tmp_path), "one"))
+    assert run(place, "import built; print(built.VALUE)") == "7"
+
+
+def test_failed_build_of_source_archive_names_package_and_shows_its_output(tmp_path):
+    image = Image("t", source_lock(tmp_path, BROKEN), "one")
+    with pytest.raises(ImageError, match=r"(?s)built==1\.0 has no wheel.*compilers and libraries.*netcdf\.h"):
+        materialise(tmp_path / "cloud", image)
 
 
 class TestBroken:
