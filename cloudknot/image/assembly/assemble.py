@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,11 +62,26 @@ def assemble(image: Image, repository: Repository, uri: str, *, system: str = ""
     CloudError
         A registry does not answer or refuses a request.
     """
+    with _opened(image, repository, uri) as assembly:
+        assembly.add_program(assembly.stored_environment() or assembly.new_environment(system))
+
+
+def assemble_environment(image: Image, repository: Repository, uri: str, *, system: str = "") -> None:
+    """Assemble the environment of an image alone, for programs to come, unless the repository has it.
+
+    Parameters and errors are those of `assemble`. ``uri`` is that of the environment: its tag is
+    ``image.environment_tag``.
+    """
+    with _opened(image, repository, uri) as assembly:
+        if assembly.stored_environment() is None:
+            assembly.new_environment(system)
+
+
+@contextlib.contextmanager
+def _opened(image: Image, repository: Repository, uri: str) -> Iterator[_Assembly]:
     login = repository.login()
     with Registry(login, renew=repository.login) as registry, SentBytes("Sending the image") as sent:
-        assembly = _Assembly(image, registry, ImageReference.parse(uri), sent)
-        environment = assembly.stored_environment() or assembly.new_environment(system)
-        assembly.add_program(environment)
+        yield _Assembly(image, registry, ImageReference.parse(uri), sent)
 
 
 class _Assembly:

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cloudknot.aws.images.registry.upload import Blob
 from cloudknot.image.assembly.layers import layout
@@ -82,16 +84,17 @@ class EnvironmentLayers:
             for wheel in wheels:
                 write_wheel(io.BytesIO(wheel.content), wheel.filename, python, layer)
 
-        return self._make([python, *(wheel.sha256 for wheel in wheels)], write)
+        # Local wheels are not compressed, so here they are.
+        return self._make([python, *(wheel.sha256 for wheel in wheels)], write, small=True)
 
-    def _make(self, key: Sequence[str], write: Callable[[LayerWriter], None]) -> Layer:
+    def _make(self, key: Sequence[str], write: Callable[[LayerWriter], None], *, small: bool = False) -> Layer:
         text = json.dumps(key)
         entry = None if self._is_fresh else self._cache.get(LAYER, text)
         if entry and self._registry.has_blob(self._repository, entry["digest"]):
             return Layer(**entry)
         path = self._folder / hashlib.sha256(text.encode()).hexdigest()
         with path.open("wb") as file:
-            writer = LayerWriter(file)
+            writer = LayerWriter(file, small=small)
             write(writer)
             layer = writer.close()
         self._registry.push_blob(self._repository, Blob(layer.digest, layer.size, lambda: path.open("rb")), self._sent)
@@ -102,10 +105,20 @@ class EnvironmentLayers:
 
 def grouped(packages: Sequence[LockedPackage]) -> list[tuple[LockedPackage, ...]]:
     """Return the packages of each layer: each large one by itself, and all others together."""
-    by_size = sorted((package for package in packages if package.size >= LARGE), key=lambda package: -package.size)
+    by_size = sorted((package for package in packages if _size(package) >= LARGE), key=_size, reverse=True)
     large = sorted(by_size[:MOST_LARGE], key=lambda package: package.name)
     small = tuple(package for package in packages if package not in large)
     return [*((package,) for package in large), *([small] if small else [])]
+
+
+def _size(package: LockedPackage) -> int:
+    """Return the size of a wheel; 0 if neither its index nor a file here shows it."""
+    if package.size or not package.url.startswith("file:"):
+        return package.size
+    try:
+        return Path(url2pathname(urlsplit(package.url).path)).stat().st_size
+    except OSError:
+        return 0
 
 
 def environment_frame(facts: BaseFacts, user: JobUser, lock: str) -> tuple[Layer, bytes]:

@@ -98,7 +98,7 @@ class LayerWriter:
         for chunk in chunks:
             self._pending += chunk
             self._flush()
-        self._pending = _padding(size)
+        self._pending += _padding(size)
 
     def deflated(self, path: str, chunks: Iterable[bytes], *, size: int, crc: int, mode: int = 0o644) -> None:
         """Add a file from its deflated bytes. ``size`` and ``crc`` are those of its content.
