@@ -49,7 +49,7 @@ class Knot:
         until the Pars is clobbered. Cannot be combined with ``pars``, which has policies of its own.
     docker_image : DockerImage, optional
         A prepared image, which several knots can share. It replaces the parameters from ``base_image`` to
-        ``username``, and also ``requirements``, ``apt_packages`` and ``dockerfile_lines``.
+        ``username``, and also ``requirements``, ``environment``, ``apt_packages`` and ``dockerfile_lines``.
     base_image : str, optional
         The image to build on. Default: ``python:3.X-slim`` with the Python version of this session.
     func : callable, optional
@@ -96,8 +96,12 @@ class Knot:
         The cloud to run in. Default: ``CLOUDKNOT_CLOUD``, else AWS.
     timeout : int, optional
         The longest duration of an attempt in seconds, 60 or more. Default: no limit.
-    requirements : sequence of str, optional
-        Requirements in pip's format. Default: those that the function imports.
+    requirements : sequence of str, str or path, optional
+        Requirements in pip's format; or a requirements file, ``pyproject.toml``, ``uv.lock``, ``pylock.toml`` or
+        ``environment.yml``. Default: those that the function imports.
+    environment : {"imports", "all"}, optional
+        Without ``requirements``: whether jobs get the packages that the function imports (the default), or all
+        packages that are installed here.
     apt_packages, dockerfile_lines : str or sequence of str
         Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
     memory_growth : float, optional
@@ -152,6 +156,7 @@ class Knot:
         cloud: Cloud | str | None = None,
         timeout: int | None = None,
         requirements: Sequence[str] | str | PathLike[str] | None = None,
+        environment: str | None = None,
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
         memory_growth: float | None = None,
@@ -165,8 +170,8 @@ class Knot:
             instance_types=instance_types, min_vcpus=min_vcpus, max_vcpus=max_vcpus, desired_vcpus=desired_vcpus,
             volume_size=volume_size, image_id=image_id, ec2_key_pair=ec2_key_pair, bid_percentage=bid_percentage,
             job_queue_name=job_queue_name, priority=priority, aws_resource_tags=aws_resource_tags, timeout=timeout,
-            requirements=requirements, apt_packages=apt_packages, dockerfile_lines=dockerfile_lines,
-            memory_growth=memory_growth,
+            requirements=requirements, environment=environment, apt_packages=apt_packages,
+            dockerfile_lines=dockerfile_lines, memory_growth=memory_growth,
         )  # fmt: skip
         self._prepare(options, pars, cloud)
 

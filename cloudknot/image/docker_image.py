@@ -63,8 +63,12 @@ class DockerImage:
         The user that jobs run as. Default: ``"cloudknot-user"``.
     overwrite : bool, default False
         Replace the files that you edited in ``dir_name``.
-    requirements : sequence of str, optional
-        pip requirement lines. Default: the packages that the program imports.
+    requirements : sequence of str, str or path, optional
+        pip requirement lines; or the path of a requirements file, ``pyproject.toml``, ``uv.lock``, ``pylock.toml`` or
+        ``environment.yml``. Default: the packages that the program imports.
+    environment : {"imports", "all"}, default "imports"
+        Without ``requirements``: whether jobs get the packages that the program imports, or all packages that are
+        installed here.
     apt_packages : str or sequence of str, default ()
         Debian packages to install.
     dockerfile_lines : str or sequence of str, default ()
@@ -93,6 +97,7 @@ class DockerImage:
         overwrite: bool = False,
         *,
         requirements: Sequence[str] | str | PathLike[str] | None = None,
+        environment: str | None = None,
         apt_packages: str | Sequence[str] = (),
         dockerfile_lines: str | Sequence[str] = (),
         builder: DockerBuilder | None = None,
@@ -109,6 +114,7 @@ class DockerImage:
             username=username,
             overwrite=overwrite,
             requirements=requirements,
+            environment=environment,
             apt_packages=apt_packages,
             dockerfile_lines=dockerfile_lines,
         )
@@ -307,6 +313,7 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
         github_installs=options.image_github_installs,
         username=options.username,
         requirements=options.requirements,
+        environment=options.environment,
         apt_packages=options.apt_packages,
         dockerfile_lines=options.dockerfile_lines,
     )
@@ -344,11 +351,13 @@ def program_in(docker_image: DockerImage) -> Program | None:
 
 
 def _program(options: ImageOptions) -> Program | None:
-    from cloudknot.program.requirements import from_user, without_pin
+    from cloudknot.program.requirements import everything_here, from_user, without_pin
 
     requirements = None
     if options.requirements is not None:
         requirements = from_user(options.requirements, options.apt_packages).lines
+    elif options.environment == "all":
+        requirements = everything_here()
     if options.script_path is not None:
         from cloudknot.program.script import make_script
 
@@ -359,6 +368,8 @@ def _program(options: ImageOptions) -> Program | None:
         program = make_program(options.func, requirements, image_has_more=any(sources))
     else:
         return None
+    if options.requirements is None:
+        program = dataclasses.replace(program, found_here=True)
     if options.pin_pip_versions or options.requirements is not None:
         return program
     return dataclasses.replace(program, requirements=tuple(map(without_pin, program.requirements)))

@@ -49,7 +49,7 @@ USERNAME = "cloudknot-user"
 """The default Linux user that jobs run as."""
 IMAGE_CHOICES = (
     *("func", "image_script_path", "base_image", "image_work_dir", "image_github_installs", "username"),
-    *("requirements", "apt_packages", "dockerfile_lines"),
+    *("requirements", "environment", "apt_packages", "dockerfile_lines"),
 )
 """Parameters of `cloudknot.Knot` that determine the content of the image."""
 IMAGE_NAMES = {
@@ -67,6 +67,7 @@ RETRIES = integer(1, 10, example=3)
 # Batch API reference, JobTimeout, attemptDurationSeconds.
 TIMEOUT = integer(60, unit="seconds", cause="Batch has no shorter timeout.", example=600)
 REQUIREMENTS: Rule[tuple[str, ...] | str | os.PathLike[str]] = validators.requirements
+ENVIRONMENT = one_of("imports", "all")
 SCRIPT_PATH = validators.path("simulate.py")
 DIRECTORY = validators.path("my-program")
 
@@ -128,6 +129,7 @@ class KnotOptions(Options):
     image_tags: tuple[str, ...] = choice((), DOCKER_TAGS)
     no_image_cache: bool = choice(False, FLAG)
     requirements: tuple[str, ...] | str | os.PathLike[str] | None = choice(None, REQUIREMENTS)  # noqa: RUF009
+    environment: str | None = choice(None, ENVIRONMENT)
     apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
     dockerfile_lines: tuple[str, ...] = choice((), validators.dockerfile_lines)
     job_definition_name: str = choice("", BATCH_NAME)
@@ -184,6 +186,7 @@ class KnotOptions(Options):
                 cause="A knot runs one of them.",
                 fix="Remove image_script_path or func.",
             )
+        _check_environment(self.environment, self.requirements)
         if self.docker_image is not None:
             for name in IMAGE_CHOICES:
                 if getattr(self, name):
@@ -268,6 +271,7 @@ class ImageOptions(Options):
     username: str = choice(USERNAME, USER_NAME)
     overwrite: bool = choice(False, FLAG)
     requirements: tuple[str, ...] | str | os.PathLike[str] | None = choice(None, REQUIREMENTS)  # noqa: RUF009
+    environment: str | None = choice(None, ENVIRONMENT)
     apt_packages: tuple[str, ...] = choice((), APT_PACKAGES)
     dockerfile_lines: tuple[str, ...] = choice((), validators.dockerfile_lines)
 
@@ -279,6 +283,7 @@ class ImageOptions(Options):
                 cause="An image has one of them.",
                 fix="Remove script_path or func.",
             )
+        _check_environment(self.environment, self.requirements)
         if self.func is None and self.script_path is None and self.dir_name is None:
             refuse(
                 problem="DockerImage has no program: func, script_path and dir_name are missing.",
@@ -356,6 +361,15 @@ class MapOptions(Options):
     def container_environment(self) -> list[KeyValuePairTypeDef]:
         """``env_vars`` in the format of SubmitJob's containerOverrides."""
         return [{"name": name, "value": value} for name, value in self.env_vars]
+
+
+def _check_environment(environment: str | None, requirements: object) -> None:
+    if environment == "all" and requirements is not None:
+        refuse(
+            problem="environment='all' cannot be combined with requirements=.",
+            cause="It means all packages that are installed here.",
+            fix="Remove one of them, or install the required packages here.",
+        )
 
 
 def _assignments(names: Iterable[str], values: Iterable[object]) -> str:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from cloudknot.program.packages.distributions import LocalDistribution
 
 
+# Tools that install packages, and the package that makes jobs.
+_NOT_FOR_JOBS = {"cloudknot", "pip", "uv"}
+
+
 @dataclass(frozen=True)
 class Requirements:
     """The packages that a job needs.
@@ -107,6 +111,28 @@ def from_user(requirements: Iterable[str] | str | PathLike[str], apt_packages: C
     unique = dict.fromkeys(read(requirements, apt_packages))
     # Options, such as an index, come first and in the user's order, because they apply to every line.
     return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_sort_key(line)))))
+
+
+def everything_here() -> tuple[str, ...]:
+    """Return lines for all distributions that are installed here, except cloudknot and the needs of it alone."""
+    from importlib import metadata
+
+    from cloudknot.program.packages.distributions import local_distributions
+    from cloudknot.program.packages.solving import installed
+
+    versions, local = installed.versions(), local_distributions()
+    names = (versions.keys() | local.keys()) - _NOT_FOR_JOBS
+    try:
+        own = [*filter(None, map(_parse, metadata.requires("cloudknot") or ()))]
+    except metadata.PackageNotFoundError:
+        own = []
+    # With its extra "local" and without the one for developers.
+    needs = [part for part in own if not part.marker or any(part.marker.evaluate({"extra": e}) for e in ("", "local"))]
+    of_cloudknot = with_dependencies(requirement.name for requirement in needs)
+    # Somebody asked for these by name, although cloudknot needs them as well.
+    asked = {name for name in names & of_cloudknot if metadata.distribution(name).read_text("REQUESTED") is not None}
+    kept = with_dependencies(names - of_cloudknot | asked) & names
+    return tuple(name if name in local else f"{name}=={versions[name]}" for name in sorted(kept))
 
 
 def _sort_key(line: str) -> tuple[str, str]:

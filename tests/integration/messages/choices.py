@@ -60,6 +60,7 @@ AREA.refuses(
     {"dockerfile_lines": [3]},
     {"dockerfile_lines": ["FROM other"]},
     {"requirements": [""]},
+    {"environment": "all", "requirements": ["six"]},
     {"aws_resource_tags": ["Owner"]},
     {"aws_resource_tags": 3},
     {"aws_resource_tags": {"aws:reserved": "x"}},

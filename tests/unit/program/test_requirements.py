@@ -247,3 +247,16 @@ def test_dependencies_follow_markers_and_extras_and_ignore_missing_distributions
         with (site / f"{name}-1.dist-info" / "METADATA").open("a") as file:
             file.writelines(f"Requires-Dist: {line}\n" for line in lines)
     assert requirements.with_dependencies(["Top", "not-here", ""]) == {"top", "mid", "turbo", "absent", "not-here", ""}
+
+
+def test_everything_here_is_pinned_without_the_needs_of_cloudknot_alone(site: Path, monkeypatch: Any) -> None:
+    for name, number in [("cloudknot", "1"), ("tool-of-cloudknot", "3"), ("shared", "4"), ("asked", "5")]:
+        install(site, name, number)
+    install(site, "study", "1.0+local")
+    install(site, "own", "0.1", origin={"url": "file:///own", "dir_info": {"editable": True}})
+    for name, needs in [("cloudknot", ["tool-of-cloudknot", "shared", "asked"]), ("study", ["shared"])]:
+        (file,) = site.glob(f"{name}-*.dist-info/METADATA")
+        file.write_text(file.read_text() + "".join(f"Requires-Dist: {need}\n" for need in needs))
+    (site / "asked-5.dist-info" / "REQUESTED").touch()
+    monkeypatch.setattr(sys, "path", [str(site)])
+    assert requirements.everything_here() == ("asked==5", "own", "shared==4", "study==1.0")
