@@ -47,6 +47,7 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
     knots = list_knots(chosen)
     if not knots:
         click.echo(f"There are no knots in {chosen.region}.")
+        _echo_builds(chosen)
         return
     rows = [
         (
@@ -60,6 +61,19 @@ def list_command(cloud: str | None, region: str | None, profile: str | None) -> 
         for knot in knots
     ]
     click.echo(table(("Name", "Status", "Created (UTC)", "Image", "Pars", "Cost"), rows))
+    _echo_builds(chosen)
+
+
+def _echo_builds(cloud: Cloud) -> None:
+    """Name the project for image builds, if there is one."""
+    from cloudknot.deploy.cloudformation.stack import Stack
+    from cloudknot.deploy.inventory import BUILDS
+
+    if Stack(cloud, BUILDS).state():
+        click.echo(
+            f"AWS CodeBuild has the project {BUILDS} for the images of knots. It costs nothing while no image is "
+            "built. `cloudknot clobber --all` removes it."
+        )
 
 
 @click.command()

@@ -102,6 +102,7 @@ KINDS = {
         "batch", "describe_job_definitions", "jobDefinitions", "jobDefinitionArn", status="ACTIVE"
     ),
     "live jobs": _live_jobs,
+    "build projects": lambda cloud: cloud.call("codebuild", "list_projects")["projects"],
     "log groups": _names("logs", "describe_log_groups", "logGroups", "logGroupName"),
     "buckets": _buckets,
     "objects": _objects,

@@ -165,12 +165,20 @@ def allowing(action: str, resource: str = "") -> Iterator[Grant]:
     start = f"{resource.split(':')[2]}:" if resource.startswith("arn:") else "*"
     everything = resource.endswith("/*")
 
-    def distance(grant: Grant) -> tuple[bool, bool, bool]:
+    def distance(grant: Grant) -> tuple[bool, bool, bool, int]:
         of_kind = any(_is_of_kind(resource, pattern) for pattern in grant.resources)
         narrower = everything and not any(pattern.endswith("/*") for pattern in grant.resources)
-        return not any(pattern.startswith(start) for pattern in grant.resources), not of_kind, narrower
+        # Of two statements that cover the resource, the more specific one is meant.
+        specific = max((len(pattern) for pattern in grant.resources if _covers(pattern, resource)), default=0)
+        return not any(pattern.startswith(start) for pattern in grant.resources), not of_kind, narrower, -specific
 
     yield from sorted(matches, key=distance)
+
+
+def _covers(pattern: str, arn: str) -> bool:
+    """Return whether a statement's resource covers an ARN, whatever the names in braces stand for."""
+    wildcards = re.sub(r"\{\w+\}", "*", pattern)
+    return fnmatchcase(arn, f"arn:*:{wildcards}")
 
 
 def _is_of_kind(arn: str, pattern: str) -> bool:

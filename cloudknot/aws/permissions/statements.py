@@ -332,7 +332,8 @@ BUILD = (
         "build",
         "giving the project its role",
         _of("iam", "PassRole"),
-        ("iam::{account}:role/cloudknot/*",),
+        # CloudFormation begins the names of a stack's roles with the name of the stack.
+        ("iam::{account}:role/cloudknot/images-cloudknot-build-*",),
         {"StringEquals": {"iam:PassedToService": ["codebuild.amazonaws.com"]}},
     ),
     Grant(
@@ -367,21 +368,6 @@ ADMINISTER = (
         "`cloudknot clobber --all`",
         _of("ecr", "DescribeRepositories ListTagsForResource DescribeImages"),
         ("ecr:{here}:repository/*",),
-    ),
-    Grant(
-        "DeleteBuilds",
-        "administer",
-        "`cloudknot clobber --all`, for the project of builds",
-        _of("codebuild", "DeleteProject BatchGetProjects"),
-        ("codebuild:{here}:project/*-cloudknot*",),
-    ),
-    Grant(
-        "DeleteContexts",
-        "administer",
-        "`cloudknot clobber --all --results`, for the files of interrupted builds",
-        _of("s3", "DeleteObject"),
-        ("s3:::{bucket}/cloudknot.builds/*",),
-        _OWN,
     ),
 )
 

@@ -21,7 +21,16 @@ from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import clouds_of_knot
 from cloudknot.deploy.account.rights import check_batch_rights, check_deletion_of_objects, check_image_rights
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.inventory import KNOT, is_of, job_definitions, pars_stack_name, stack_name
+from cloudknot.deploy.codebuild.project import delete_project
+from cloudknot.deploy.inventory import (
+    KNOT,
+    all_stacks,
+    is_of,
+    job_definitions,
+    knot_stacks,
+    pars_stack_name,
+    stack_name,
+)
 from cloudknot.deploy.knot_stack import revisions_of
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.errors import (
@@ -333,11 +342,19 @@ def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
 
 
 def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> None:
-    """Delete the Pars of a clobbered knot; raise `CannotDeleteResourceException` while other knots use it."""
+    """Delete the Pars of a clobbered knot, and the project for builds if no knot remains in the region.
+
+    Raises
+    ------
+    CannotDeleteResourceException
+        Other knots use the Pars, or a resource could not be deleted.
+    """
     # The Pars comes last, because other knots are a good reason to keep it. By then, everything that costs money is
     # gone.
     try:
         delete_pars(cloud, pars.name, pars.stack_id or None)
+        if not knot_stacks(all_stacks(cloud)):
+            delete_project(cloud)
     except CannotDeleteResourceException as error:
         raise CannotDeleteResourceException(
             f"The knot {name!r} was clobbered, but its shared resources were not. {error}",

@@ -17,7 +17,8 @@ from cloudknot.aws.tags import OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
 from cloudknot.deploy.account.clobber import Extras, clobber_knot, refuse_in_use
 from cloudknot.deploy.cloudformation.stack import StackState
-from cloudknot.deploy.inventory import KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
+from cloudknot.deploy.codebuild.project import delete_project
+from cloudknot.deploy.inventory import BUILDS, KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
 from cloudknot.deploy.job_definition import BucketName, buckets_named
 from cloudknot.deploy.pars import delete_pars
@@ -70,6 +71,8 @@ class Resources:
     """Number of live jobs for each knot."""
     pars: Mapping[str, str]
     """The id of the stack of each Pars, by its name."""
+    builds: str
+    """The id of the stack with the project for builds; empty without one."""
     half_removed: tuple[str, ...]
     """Names of deleted knots with remaining revisions of a job definition."""
     repositories: tuple[Stored, ...]
@@ -81,7 +84,7 @@ class Resources:
 
     def __bool__(self) -> bool:
         stored = self.repositories or self.images or self.buckets
-        return bool(self.knots or self.pars or self.half_removed or stored)
+        return bool(self.knots or self.pars or self.builds or self.half_removed or stored)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a row for each resource: its kind, its name, and its cost while no job runs."""
@@ -89,6 +92,7 @@ class Resources:
             *(("knot", knot.name, self._cost(knot)) for knot in self.knots),
             *(("knot, half removed", name, "nothing") for name in self.half_removed),
             *(("shared resources (Pars)", name, "nothing") for name in self.pars),
+            *([("project for image builds (CodeBuild)", BUILDS, "nothing while idle")] if self.builds else []),
             *(("image repository", stored.name, _storage(stored, "image")) for stored in self.repositories),
             *(("images in your own repository", stored.name, _storage(stored, "image")) for stored in self.images),
             *(_row(bucket) for bucket in self.buckets),
@@ -123,6 +127,7 @@ def find_resources(cloud: Cloud) -> Resources:
         knots=tuple(knots),
         jobs={knot.name: len(batch.live_jobs(cloud, knot.job_queue)) for knot in knots},
         pars={stack.name.removesuffix(PARS_SUFFIX): stack.stack_id for stack in pars_stacks(stacks)},
+        builds=next((stack.stack_id for stack in stacks if stack.name == BUILDS), ""),
         half_removed=tuple(sorted(half_removed)),
         repositories=repositories,
         images=tuple(_images_elsewhere(cloud, images_of(ours), {stored.name for stored in repositories})),
@@ -169,6 +174,8 @@ def remove(
     }
     for name, stack_id in resources.pars.items():
         step(f"shared resources {name}", partial(delete_pars, cloud, name, stack_id))
+    if resources.builds:
+        step(f"project for image builds {BUILDS}", partial(delete_project, cloud, resources.builds))
     for repository in resources.repositories:
         step(f"image repository {repository.name}", partial(_delete_repository, cloud, repository.name, kept))
     for images in resources.images:

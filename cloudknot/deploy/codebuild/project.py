@@ -7,6 +7,7 @@ the buckets, that sessions have used it with: each session adds its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from cloudknot.aws.tags import with_own
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.inventory import BUILDS
+from cloudknot.errors import PermissionDeniedError
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -45,11 +47,30 @@ def make_project(cloud: Cloud, repository: Repository, boundary: str = "") -> st
 
 
 def delete_project(cloud: Cloud, stack_id: str | None = None) -> None:
-    """Delete the project with its role and logs. Does nothing without one.
+    """Delete the project with its role and logs, and the files of interrupted builds. Does nothing without a project.
 
-    ``stack_id`` limits the deletion to the stack with that id.
+    Parameters
+    ----------
+    cloud : Cloud
+    stack_id : str, optional
+        Delete only the stack with this id. Default: the stack that exists now.
+
+    Raises
+    ------
+    CannotDeleteResourceException
+        A resource could not be deleted. The message names it with AWS's reason.
     """
-    Stack(cloud, BUILDS).delete(stack_id)
+    stack = Stack(cloud, BUILDS)
+    state = stack.state(stack_id)
+    if state is None:
+        return
+    # First, because the stack names the buckets. A running build of another session has read its files, or fails.
+    for arn in _listed(state.parameters, "Contexts"):
+        bucket = arn.partition(":::")[2].partition("/")[0]
+        # The bucket of another session may be closed to these credentials, or belong to another account by now.
+        with suppress(PermissionDeniedError):
+            cloud.in_bucket(bucket).storage.delete_prefix(f"{CONTEXTS}/")
+    stack.delete(state.stack_id)
 
 
 def _parameters(cloud: Cloud, repository: str, boundary: str, state: StackState | None) -> dict[str, str]:
@@ -67,5 +88,8 @@ def _parameters(cloud: Cloud, repository: str, boundary: str, state: StackState 
 
 def _with(current: Mapping[str, str], name: str, value: str) -> str:
     """Return the list in a parameter, with one more value unless it has it."""
-    values = [item for item in current.get(name, "").split(",") if item]
-    return ",".join(dict.fromkeys([*values, value]))
+    return ",".join(dict.fromkeys([*_listed(current, name), value]))
+
+
+def _listed(parameters: Mapping[str, str], name: str) -> list[str]:
+    return [item for item in parameters.get(name, "").split(",") if item]

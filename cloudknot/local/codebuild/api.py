@@ -66,6 +66,7 @@ class CodeBuild:
             "BatchGetBuilds": self._get_builds,
             "StopBuild": self._stop_build,
             "ListBuildsForProject": self._list_builds,
+            "ListProjects": lambda _: {"projects": sorted(self._projects)},
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,11 +15,13 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 import cloudknot as ck
+from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.aws.permissions import policies
 from cloudknot.aws.permissions.policies import Scope
 from cloudknot.aws.permissions.statements import GRANTS, RUN
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.resources import find_resources, remove, remove_runs
+from cloudknot.deploy.codebuild.project import delete_project, make_project
 from cloudknot.deploy.inventory import all_stacks
 from cloudknot.local.cloudformation.handler_permissions import HANDLER_PERMISSIONS
 from tests.helpers.functions import cube
@@ -129,6 +131,21 @@ class TestWholePolicies:
         pars = ck.Pars("wide", use_default_vpc=False, batch_service_role_name="batchy", cloud=cloud)
         assert len(pars.subnets) == 2
         pars.clobber()
+
+    def test_user_with_build_policy_makes_updates_and_removes_project(self, users, owner):
+        cloud = users.with_policy(documents("build"))
+        cloud.storage.ensure_bucket({})
+        cloud.storage.upload(f"{CONTEXTS}/forgotten", [b"files"])
+        repository = cloud.repository("cloudknot")
+        repository.create()
+        before = owner.call("codebuild", "list_projects")["projects"]
+        project = make_project(cloud, repository)
+        assert owner.call("codebuild", "list_projects")["projects"] == [*before, project]
+        # Another bucket in the policy of its role.
+        make_project(cloud.in_bucket("of-others"), repository)
+        delete_project(cloud)
+        assert owner.call("codebuild", "list_projects")["projects"] == before
+        assert list(owner.storage.keys(f"{CONTEXTS}/")) == []
 
     def test_stacks_make_only_calls_that_the_handlers_make(self, users, owner):
         """The embedded CloudFormation needs no permission that the real one does not need."""
@@ -392,6 +409,13 @@ class Stage:
     def deletes_an_image(self):
         self.user.repository("cloudknot").delete_images([f"sha256:{'0' * 64}"])
 
+    def makes_the_project_of_builds(self):
+        make_project(self.user, self.owner.repository("cloudknot"))
+
+    def sends_files_of_a_build(self):
+        self.owner.storage.ensure_bucket({})
+        self.user.storage.upload(f"{CONTEXTS}/{secrets.token_hex(4)}", [b"files"])
+
     def removes_the_bucket(self):
         self.owner.call("s3", "create_bucket", Bucket=self.user.bucket)
         remove_runs(self.user, own=True)
@@ -422,6 +446,9 @@ STEPS = {
     "MakeImages": Stage.creates_a_knot,
     "MakeNetworks": Stage.creates_a_network,
     "FindNetworks": Stage.creates_a_network,
+    "MakeBuilds": Stage.makes_the_project_of_builds,
+    "GiveBuildRole": Stage.makes_the_project_of_builds,
+    "SendContexts": Stage.sends_files_of_a_build,
     "DeleteImages": Stage.deletes_an_image,
     "DeleteBucket": Stage.removes_the_bucket,
     "FindRepositories": Stage.finds_everything,
