@@ -9,6 +9,7 @@ from cloudknot.aws.images.image_store import Image
 from cloudknot.deploy.codebuild.code_builder import CodeBuilder
 from cloudknot.deploy.inventory import BUILDS
 from cloudknot.errors import ImageError, PermissionDeniedError
+from cloudknot.image import context
 from cloudknot.image.engine.builder import DockerBuilder
 from cloudknot.image.engine.connection import connect, engine_answers
 from cloudknot.image.image_builder import ImageBuilder
@@ -16,6 +17,7 @@ from cloudknot.options import config
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
+    from cloudknot.aws.images.ecr import Repository
 
 NO_BUILDER = (
     "The image cannot be built here, because something has to run for it ({needs}). There are two ways. The first is "
@@ -50,7 +52,7 @@ def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = 
     setting = config.builder()
     if setting != "codebuild" and engine_answers():
         return DockerBuilder()
-    if not image.nocache and cloud.repository(repository).has_tag(image.tag):
+    if not image.nocache and _is_built(image, cloud.repository(repository)):
         return None
     if setting == "engine":
         # Unless the engine was only slow, this raises an error with the reason and the fix.
@@ -64,7 +66,17 @@ def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = 
 
 def needs_builder(image: Image) -> bool:
     """Return whether something must run to make an image."""
-    return bool(image.needs_engine) or next(image.lock.sources(), None) is not None
+    return bool(image.needs_engine) or any(image.lock.sources())
+
+
+def _is_built(image: Image, repository: Repository) -> bool:
+    """Return whether the repository has everything for which something must run."""
+    if repository.has_tag(image.tag):
+        return True
+    # The packages and the program are added to the system without running anything.
+    if context.is_built_whole(image):
+        return False
+    return repository.has_tag(context.system_tag(image.files, image.platform, image.executables))
 
 
 def _check_right(cloud: Cloud, image: Image) -> None:

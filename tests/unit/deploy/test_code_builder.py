@@ -5,6 +5,7 @@ A scripted AWS answers: CloudFormation, S3, CodeBuild and CloudWatch Logs.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import logging
@@ -420,6 +421,13 @@ class TestChoice:
     def test_published_image_needs_no_builder(self) -> None:
         image = image_with()
         assert self.choose(ScriptedAws(tags=[image.tag]), image) is None
+
+    def test_new_program_on_built_system_needs_no_builder(self) -> None:
+        image = image_with()
+        system = ScriptedAws(tags=[system_uri(image).rpartition(":")[2]])
+        assert self.choose(system, image) is None
+        edited = dataclasses.replace(image, needs_engine=context.EDITED)
+        assert isinstance(self.choose(system, edited), CodeBuilder)
 
     def test_setting_engine_refuses_without_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CLOUDKNOT_BUILDER", "engine")
