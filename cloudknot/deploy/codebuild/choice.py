@@ -47,7 +47,7 @@ def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = 
     ImageError
         No engine answers, and the credentials do not allow builds on CodeBuild. Nothing was created.
     """
-    if cloud.image_store is not None or not needs_builder(image):
+    if cloud.image_store is not None or not image.must_run:
         return None
     setting = config.builder()
     if setting != "codebuild" and engine_answers():
@@ -58,15 +58,10 @@ def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = 
         # Unless the engine was only slow, this raises an error with the reason and the fix.
         connect().close()
         return DockerBuilder()
-    _check_right(cloud, image)
+    _check_right(cloud, image.must_run)
     if setting == "codebuild":
         return CodeBuilder(cloud, boundary)
     return CodeBuilder(cloud, boundary, reason="no Docker engine answers on this machine")
-
-
-def needs_builder(image: Image) -> bool:
-    """Return whether something must run to make an image."""
-    return bool(image.needs_engine) or any(image.lock.sources())
 
 
 def _is_built(image: Image, repository: Repository) -> bool:
@@ -76,10 +71,11 @@ def _is_built(image: Image, repository: Repository) -> bool:
     # The packages and the program are added to the system without running anything.
     if context.is_built_whole(image):
         return False
-    return repository.has_tag(context.system_tag(image.files, image.platform, image.executables))
+    system = context.system_tag(image.files, image.platform, image.executables)
+    return repository.has_tag(image.environment_tag) or repository.has_tag(system)
 
 
-def _check_right(cloud: Cloud, image: Image) -> None:
+def _check_right(cloud: Cloud, needs: str) -> None:
     """Raise `ImageError` if the caller may not build on CodeBuild."""
     # Reads nothing and changes nothing, but needs the statement of the policy that also allows builds.
     try:
@@ -88,6 +84,5 @@ def _check_right(cloud: Cloud, image: Image) -> None:
         try:
             connect().close()
         except ImageError as missing:
-            needs = image.needs_engine or "packages that must be compiled"
             raise ImageError(NO_BUILDER.format(needs=needs, engine=f"{missing}.", denial=error)) from error
         raise

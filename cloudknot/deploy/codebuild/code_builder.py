@@ -28,6 +28,7 @@ from cloudknot.image import context
 from cloudknot.image.engine import build_errors
 from cloudknot.image.engine.build_log import LOG_LINES, EngineLog
 from cloudknot.image.engine.builder import as_tar
+from cloudknot.image.engine.private_files import with_private_files
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -102,7 +103,9 @@ class CodeBuilder:
         """Build the whole image, and push it as ``uri``."""
         # The Dockerfile of a person may end with another Python than its program needs.
         check = {"CHECK": context.python_check(image.python)}
-        self._publish(image, _labelled(image.files), repository, uri, check)
+        # No login for an index reaches the build, so files of private indexes go with the context.
+        files = with_private_files(_labelled(image.files), image)
+        self._publish(image, files, repository, uri, check)
 
     def stop(self) -> None:
         """End the current build, and delete its files."""
