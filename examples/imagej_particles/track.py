@@ -1,6 +1,6 @@
 """Microscopy: ImageJ finds particles in many movies, in jobs. Compare them with the true positions.
 
-The image contains the Debian package of ImageJ, so you need a Docker engine to build it.
+The image contains the Debian package of ImageJ, so a Docker engine or AWS CodeBuild builds it.
 """
 
 import os
