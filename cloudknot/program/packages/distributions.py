@@ -57,12 +57,13 @@ class LocalDistribution:
 def local_distributions() -> Mapping[str, LocalDistribution]:
     """Return the installed distributions that did not come from an index, by canonical name."""
     # An installation changes the modification time of its folder.
-    return _read_all(tuple((entry, _modified(entry)) for entry in sys.path))
+    folders = map(os.path.abspath, sys.path)
+    return _read_all(tuple((folder, _modified(folder)) for folder in folders))
 
 
-def _modified(entry: str) -> int:
+def _modified(folder: str) -> int:
     try:
-        return os.stat(entry or ".").st_mtime_ns
+        return os.stat(folder).st_mtime_ns
     except OSError:
         return 0
 
