@@ -221,6 +221,7 @@ def _program_files(program: Program, needs_engine: str, username: str) -> dict[s
 
 def _requirements(program: Program, github_installs: Iterable[str]) -> tuple[str, ...]:
     """Return all lines of requirements.txt: options, then packages sorted by name, then git repositories."""
+    from cloudknot.program.packages.wheels.fetch import without_secret
     from cloudknot.program.requirements import name_of
 
     direct = tuple(dict.fromkeys(_github(address) for address in github_installs))
@@ -233,7 +234,9 @@ def _requirements(program: Program, github_installs: Iterable[str]) -> tuple[str
     options = [line for line in lines if line.startswith("--")]
     packages = [*own, *(line for line in lines if not line.startswith("--"))]
     # Sorted, so that the same requirements always give the same digest.
-    return (*options, *sorted(packages, key=lambda line: (name_of(line), line)), *direct)
+    ordered = (*options, *sorted(packages, key=lambda line: (name_of(line), line)), *direct)
+    # These lines are stored with the image, where others can read them.
+    return tuple(map(without_secret, ordered))
 
 
 def _requirements_file(lines: Iterable[str], found_here: bool) -> bytes:

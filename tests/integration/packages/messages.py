@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cloudknot.program.packages.lock import Lock
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.packages.wheels.build import build_wheel
 from cloudknot.program.packages.wheels.fetch import wheel_at
 from cloudknot.program.packages.wheels.local_wheels import wheels_of
+from cloudknot.program.packages.wheels.sources import with_built_sources
 from cloudknot.program.packages.wheels.undeclared import LARGEST
 from cloudknot.program.requirements import from_user, with_local
 from tests.integration.messages.catalogue import Area, World
 from tests.unit.program.packages.projects import broken_project, installed, project, site_packages
+from tests.unit.program.packages.test_sources import archive
 
 AREA = Area("local packages")
 TARGET = InstallTarget("linux/amd64", f"{sys.version_info.major}.{sys.version_info.minor}")
@@ -94,3 +97,9 @@ def large_undeclared_files(world: World) -> object:
     with (source / "src/lab/data.bin").open("wb") as data:
         data.truncate(LARGEST + 1)
     return build_wheel(source, "lab", "1.0", [source / "src"])
+
+
+@AREA.case
+def source_archive_that_does_not_build(world: World) -> object:
+    package = archive(broken_project(world.path / "lab"), "lab")
+    return with_built_sources(Lock(TARGET, (package,)))

@@ -258,6 +258,15 @@ def test_function_name_cannot_inject_dockerfile_lines(program: Program) -> None:
     assert "$HOME" not in text
 
 
+def test_password_of_repository_is_in_no_file(program: Program) -> None:
+    addresses = ["https://s3cret@github.com/o/n", "https://me:s3cret@host/o/m@v1"]
+    line = "lab @ https://me:s3cret@host/lab-1.whl"
+    image = render_image(replace(program, requirements=(line,)), github_installs=addresses)
+    assert not [path for path, content in image.files.items() if b"s3cret" in content]
+    assert "s3cret" not in repr(image)
+    assert image.requirements[-2:] == ("git+https://github.com/o/n", "git+https://host/o/m@v1")
+
+
 def test_ssh_repository_becomes_pip_requirement(program: Program) -> None:
     image = render_image(program, github_installs=["git@github.com:o/n.git@v1"])
     assert image.requirements[-1] == "git+ssh://git@github.com/o/n.git@v1"

@@ -31,6 +31,10 @@ _DATE = "315532800"
 _SETUPTOOLS = "[build]\nbuild_base = {0}\n[egg_info]\negg_base = {0}\n"
 
 
+class FailedBuildError(Exception):
+    """A build without a wheel. Its text is the end of the build's output."""
+
+
 def build_wheel(source: Path, name: str, version: str, roots: Sequence[Path] = ()) -> LocalWheel:
     """Return the wheel of a project, built here unless its files are those of an earlier build.
 
@@ -58,7 +62,7 @@ def build_wheel(source: Path, name: str, version: str, roots: Sequence[Path] = (
     key = _key(source, name, version, roots)
     stored = cache.read(key)
     if stored is None:
-        stored = write_wheel(with_undeclared(name, read_wheel(_build(source, name, version)), roots))
+        stored = write_wheel(with_undeclared(name, read_wheel(_built(source, name, version)), roots))
         # A file that changed during the build may be in the wheel in its old or its new state.
         if _key(source, name, version, roots) == key:
             cache.write(key, stored)
@@ -72,7 +76,25 @@ def _key(source: Path, name: str, version: str, roots: Sequence[Path]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _build(source: Path, name: str, version: str) -> bytes:
+def _built(source: Path, name: str, version: str) -> bytes:
+    try:
+        return run_build(source, name, version)
+    except FailedBuildError as error:
+        shown = f"uv build --wheel {source}" if uv.find() else f"pip wheel --no-deps {source}"
+        raise ImageError(
+            f"The local package {name} cannot be sent to jobs, because its wheel cannot be built from {source}. "
+            f"Correct the error, and try `{shown}`. The build reports:\n{error}"
+        ) from error
+
+
+def run_build(source: Path, name: str, version: str) -> bytes:
+    """Build the wheel of a folder or a source archive, and return it as the build backend wrote it.
+
+    Raises
+    ------
+    FailedBuildError
+        The build backend made no wheel.
+    """
     with tempfile.TemporaryDirectory(prefix="cloudknot-") as folder:
         output, work = Path(folder, "wheel"), Path(folder, "work")
         output.mkdir()
@@ -83,12 +105,7 @@ def _build(source: Path, name: str, version: str) -> bytes:
             reports.append(run(command, environment))
             if wheels := list(output.glob("*.whl")):
                 return wheels[0].read_bytes()
-    lines = "\n".join(f"    {line}" for line in reports[0].strip().splitlines()[-SHOWN_LINES:])
-    shown = f"uv build --wheel {source}" if uv.find() else f"pip wheel --no-deps {source}"
-    raise ImageError(
-        f"The local package {name} cannot be sent to jobs, because its wheel cannot be built from {source}. Correct "
-        f"the error, and try `{shown}`. The build reports:\n{lines}"
-    )
+    raise FailedBuildError("\n".join(f"    {line}" for line in reports[0].strip().splitlines()[-SHOWN_LINES:]))
 
 
 def _commands(source: Path, output: Path) -> list[list[str]]:

@@ -21,8 +21,8 @@ from cloudknot.program.packages.wheels import build, cache, pack
 from cloudknot.program.packages.wheels.fit import check_fit
 
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
-
-
+# ssh://git@host names a user, and no secret.
+_SECRET = re.compile(r"(?<=http://)[^/@\s]+@|(?<=https://)[^/@\s]+@|(?<=ssh://)[^/@\s:]+:[^/@\s]*@")
 # The same commit is the same content, as is an archive with this hash.
 _FIXED = re.compile(r"@[0-9a-f]{40}(?![0-9a-f])|#sha256=[0-9a-f]{64}")
 _SCHEMES = ("git+", "hg+", "svn+", "bzr+", "http://", "https://", "file:", "/", "./", "../")
@@ -39,6 +39,18 @@ def _place(line: str) -> str:
     return address.strip() if separator else text
 
 
+# The lines of this session that contained a login, by the line without it.
+_logins: dict[str, str] = {}
+
+
+def without_secret(line: str) -> str:
+    """Return a requirement line without the password in its address. This session remembers it for `wheel_at`."""
+    plain = _SECRET.sub("", line)
+    if plain != line:
+        _logins[plain] = line
+    return plain
+
+
 def wheel_at(line: str, target: InstallTarget) -> LocalWheel:
     """Return the wheel of the package that a requirement line names by its place, made on this machine.
 
@@ -47,7 +59,7 @@ def wheel_at(line: str, target: InstallTarget) -> LocalWheel:
     ImageError
         The package cannot be fetched or built, or it has compiled parts for other machines.
     """
-    wheel = _from_folder(line) or _fetched(line)
+    wheel = _from_folder(line) or _fetched(without_secret(line))
     check_fit(wheel, without_login(line), target)
     return wheel
 
@@ -82,14 +94,18 @@ def _install(line: str, folder: Path) -> Path:
     else:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--ignore-installed", "--no-compile"]
         command += ["--disable-pip-version-check", "--no-warn-script-location"]
+    # In a file, because everybody on this machine can read the arguments of a process.
+    lines = folder / "requirements.txt"
+    lines.touch(mode=0o600)
+    lines.write_text(f"{_logins.get(line, line)}\n")
     place = folder / "environment"
-    output = build.run([*command, "--prefix", str(place), line], build.environment_of(folder, folder))
+    output = build.run([*command, "--prefix", str(place), "-r", str(lines)], build.environment_of(folder, folder))
     sites = [path.parent for path in place.glob("**/*.dist-info")]
     if not sites:
-        lines = "\n".join(f"    {text}" for text in output.strip().splitlines()[-build.SHOWN_LINES :])
+        report = "\n".join(f"    {text}" for text in output.strip().splitlines()[-build.SHOWN_LINES :])
         raise ImageError(
             f"The package at {without_login(line)} cannot be sent to jobs. It cannot be fetched or built here. "
-            f"Check its address and your access to it. The installer reports:\n{without_login(lines)}"
+            f"Check its address and your access to it. The installer reports:\n{without_login(report)}"
         )
     return sites[0]
 

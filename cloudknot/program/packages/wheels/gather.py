@@ -10,6 +10,7 @@ from cloudknot.program.packages.lock import LocalWheel, Lock
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.packages.wheels.fetch import is_address, wheel_at
 from cloudknot.program.packages.wheels.local_wheels import wheels_of
+from cloudknot.program.packages.wheels.sources import with_built_sources
 
 _NAME = re.compile(r"\A([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -58,7 +59,8 @@ def gather(
         # A dependency of a package may have the name of a local package. The index's package of that name is another.
         needed = {package.name for package in lock.packages} & local_distributions().keys() - made.keys()
         if not needed:
-            return lock, ordered
+            lock, built = with_built_sources(lock)
+            return lock, tuple(sorted((*ordered, *built), key=lambda wheel: wheel.name))
 
 
 def _name(line: str) -> str:
