@@ -50,7 +50,7 @@ def _built(archive: Path, package: LockedPackage) -> LocalWheel | None:
         wheel = write_wheel(read_wheel(build.run_build(archive, package.name, package.version)))
     except build.FailedBuildError as error:
         warnings.warn(
-            f"{package.filename} does not build on this machine, so the build of the image tries it again, which takes "
+            f"{package.filename} does not build on this machine, so the image's build tries it again, which takes "
             f"longer. Install the tools that it needs, or choose another version. The build reports:\n{error}",
             UserWarning,
             stacklevel=2,
