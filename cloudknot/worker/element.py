@@ -14,7 +14,7 @@ from typing import cast
 
 import cloudpickle
 
-from .program.load import Function, show_source
+from .program.load import Function, explain_missing_file, show_source
 from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.by_value import PYTHON
@@ -105,6 +105,7 @@ def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
         # The first frame is this function, of no interest to the user.
         error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         show_source()
+        explain_missing_file(error)
         _print_traceback(error)
         kind, payload = RAISED, failure_of(RAISED, error).to_bytes()
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import linecache
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from ..wire.failure import add_note
 from .script import run_script
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class _Description(TypedDict):
     names: NotRequired[Names]
 
 
+_homes: set[str] = set()
+"""The directories of the function's source code on the user's machine."""
 PROGRAM = Path(__file__).resolve().parents[2] / "program"
 
 
@@ -121,9 +125,26 @@ def show_source(folder: Path = PROGRAM) -> None:
     _remember(description, source)
 
 
+def explain_missing_file(error: BaseException, folder: Path = PROGRAM) -> None:
+    """Add a note to the error of a file that was beside the user's module, and did not travel with it."""
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str | os.PathLike):
+        return
+    path = os.path.abspath(error.filename)
+    homes = {str(folder / "modules"), *filter(None, _homes)}
+    if any(path.startswith(home + os.sep) for home in homes):
+        add_note(
+            error,
+            "cloudknot: data files do not travel with the function and its local modules. Pass the content as an "
+            "argument, read it from S3, or make the folder a package and install it (`pip install -e .`): packages "
+            "travel with their data files.",
+        )
+
+
 def _remember(description: _Description, source: str) -> None:
     """Register the source code of a function under its original file name."""
     filename = description.get("filename")
+    if filename:
+        _homes.add(os.path.dirname(filename))
     if filename and not Path(filename).exists():
         # Empty lines before the source code give its lines their original numbers.
         lines = ["\n"] * (description["firstlineno"] - 1) + source.splitlines(keepends=True)

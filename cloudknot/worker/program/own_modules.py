@@ -133,6 +133,7 @@ class OwnModules:
         self._enabled = False
         self._modules: dict[str, OwnModule] = {}
         self._find: Find | None = None
+        self._folder = Path()
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._functions: list[FunctionType] = []
 
@@ -183,6 +184,7 @@ class OwnModules:
 
     def _create(self, names: Names, folder: Path) -> None:
         """Put the modules into ``sys.modules``."""
+        self._folder = folder
         for name in {"__main__": [], **names}:
             base = folder.joinpath(*name.split("."))
             files = [base / "__init__.py", base.with_name(f"{base.name}.py")]
@@ -205,6 +207,9 @@ class OwnModules:
         if module is not None and self._namespaces.setdefault(module.__name__, namespace) is namespace:
             own = vars(module)
             own.update({key: value for key, value in namespace.items() if own.get(key) is None})
+            if module.__name__ == "__main__" and "__file__" in namespace:
+                # The user's path may not exist here, or on another kind of machine only.
+                own["__file__"] = str(self._folder / os.path.basename(namespace["__file__"]))
             namespace = own
         function: FunctionType = internals._make_function(code, namespace, *rest)
         self._functions.append(function)
