@@ -55,7 +55,9 @@ def resolve(
     kept = None if refresh else stored.read(request, here)
     if kept is None:
         kept = _solve(request, here)
-        stored.write(request, here, *kept)
+        # An index gives a lock with files as soon as it answers again.
+        if not any(package.is_copy for package in kept[0].packages):
+            stored.write(request, here, *kept)
     lock, notes = kept
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -64,7 +66,8 @@ def resolve(
 
 def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]]:
     from cloudknot.program.packages.download import with_hash
-    from cloudknot.program.packages.solving.failures import UnsolvedError, explain
+    from cloudknot.program.packages.solving.failures import Kind, UnsolvedError, explain
+    from cloudknot.program.packages.solving.offline import installed_packages
     from cloudknot.program.packages.solving.uv_tool import UvTool
     from cloudknot.program.packages.solving.versions import Versions
 
@@ -72,6 +75,9 @@ def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[st
     try:
         packages, replaced = Versions(tool, request, here).choose()
     except UnsolvedError as error:
+        copies = installed_packages(request, here) if error.kind is Kind.OFFLINE and request.target.here else None
+        if copies is not None:
+            return Lock(request.target, tuple(copies)), []
         raise ImageError(explain(error, request.lines, request.target, tool.name), log=error.text) from error
     packages = sorted(map(with_hash, packages), key=lambda package: package.name)
     return Lock(request.target, tuple(packages)), [_note(new, request.target) for new in replaced]

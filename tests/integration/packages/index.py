@@ -79,6 +79,10 @@ class PackageIndex:
     files: dict[str, bytes] = field(default_factory=dict)
     hashes: bool = True
     """Whether pages contain the hashes of the files."""
+    authorizations: list[str | None] = field(default_factory=list)
+    answers: bool = True
+    redirects_to: PackageIndex | None = None
+    """An index that all files come from."""
     requests: list[str] = field(default_factory=list)
 
     @property
@@ -117,11 +121,18 @@ def package_index(*files: tuple[str, bytes], login: str = "", hashes: bool = Tru
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             index.requests.append(self.path)
+            index.authorizations.append(self.headers.get("Authorization"))
+            if not index.answers:
+                self._answer(503, b"come back later")
+                return
             expected = f"Basic {base64.b64encode(login.encode()).decode()}"
             if login and self.headers.get("Authorization") != expected:
                 self._answer(401, b"login, please", {"WWW-Authenticate": 'Basic realm="packages"'})
                 return
             _, kind, name, *_ = [*self.path.partition("?")[0].split("/"), "", ""]
+            if kind == "files" and index.redirects_to:
+                self._answer(302, b"", {"Location": f"http://127.0.0.1:{index.redirects_to.port}{self.path}"})
+                return
             body = index.files.get(name) if kind == "files" else index.page(name)
             if body is None:
                 self._answer(404, b"no such page")

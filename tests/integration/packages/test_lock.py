@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -168,6 +169,27 @@ def test_error_is_a_sentence_with_the_text_of_uv(index, requirements, message):
         resolve(requirements, TARGET)
     assert message in str(caught.value)
     assert "uv reports: " in str(caught.value)
+
+
+def test_without_an_index_jobs_of_this_machine_get_copies_of_installed_packages(monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    filename, content = wheel("mylab", "0.1", requires=["python-dateutil", "absent ; extra == 'all'"])
+    here = InstallTarget.this_machine()
+    lock = resolve(["numpy"], here, [LocalWheel("mylab", "0.1", filename, content)])
+    assert versions(lock) == {name: version(name) for name in ("numpy", "python-dateutil", "six")}
+    assert all(package.is_copy for package in lock.packages)
+    assert not list(lock.sources())
+    for requirement in ["numpy<1", "absent"]:
+        with pytest.raises(ImageError, match=r"127.0.0.1:9 cannot be reached"):
+            resolve([requirement, "numpy"], here)
+
+
+def test_without_an_index_uv_resolves_from_its_cache(index, monkeypatch, tmp_path):
+    index.add(wheel("apple", "1.0"))
+    lock = resolve(["apple"], TARGET)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    index.answers = False
+    assert resolve(["apple"], TARGET) == lock
 
 
 def test_unreachable_index_is_named(monkeypatch):

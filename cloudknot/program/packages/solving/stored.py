@@ -94,10 +94,14 @@ def _path(request: LockRequest) -> Path:
 
 def _wheel(wheel: LocalWheel) -> list[str]:
     """Return the part of a local wheel that a lock depends on: its metadata, and not its code."""
+    return [wheel.name, wheel.version, hashlib.sha256(metadata_of(wheel)).hexdigest()]
+
+
+def metadata_of(wheel: LocalWheel) -> bytes:
+    """Return the text of ``METADATA`` in a wheel; empty if the wheel is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(wheel.content)) as archive:
             names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-            content = b"".join(map(archive.read, names))
+            return b"".join(map(archive.read, names))
     except zipfile.BadZipFile:
-        content = wheel.content
-    return [wheel.name, wheel.version, hashlib.sha256(content).hexdigest()]
+        return b""

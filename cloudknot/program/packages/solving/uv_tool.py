@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import tomllib
@@ -33,17 +34,32 @@ class UvTool:
             # uv keeps the versions of an existing output where it can. It refuses one without packages.
             if choices.preferences:
                 output.write_text(_preferences(choices.preferences))
-            answer = uv.run(
-                ["pip", "compile", str(source), "-c", str(limits), "-o", str(output), *_options(request, choices)],
-                environment=request.indexes.environment(),
-            )
-            if answer.returncode:
-                raise unsolved(indexes.redacted(answer.stderr, request.indexes).replace(name, ""))
+            command = ["pip", "compile", str(source), "-c", str(limits), "-o", str(output)]
+            _run([*command, *_options(request, choices)], request, name)
             content = tomllib.loads(output.read_text())
         local = {wheel.name for wheel in request.wheels}
         items = [item for item in content.get("packages", ()) if item["name"] not in local]
         hashes = hashes_in(lines)
         return [_package(item, request.target, hashes.get(item["name"], frozenset())) for item in items]
+
+
+def _run(command: list[str], request: LockRequest, folder: str) -> None:
+    """Run uv. Without a network it uses the pages of its cache.
+
+    Raises
+    ------
+    UnsolvedError
+        uv found no solution.
+    """
+    environment = request.indexes.environment()
+    if request.target.here:
+        # On this machine, copies of installed packages replace an index that does not answer. Waiting is no use.
+        environment.setdefault("UV_HTTP_RETRIES", os.environ.get("UV_HTTP_RETRIES", "1"))
+    answer = uv.run(command, environment=environment)
+    if answer.returncode:
+        error = unsolved(indexes.redacted(answer.stderr, request.indexes).replace(folder, ""))
+        if error.kind is not Kind.OFFLINE or uv.run([*command, "--offline"], environment=environment).returncode:
+            raise error
 
 
 def _written(lines: tuple[str, ...], request: LockRequest, folder: Path) -> Iterator[str]:
