@@ -141,9 +141,9 @@ def test_element_error_names_older_cloudpickle_in_image(choices):
 
 
 @pytest.fixture
-def github(choices, engine, tmp_path, monkeypatch):
-    """Two commits of a local repository. Git of this session and of the base image fetches it instead of GitHub's."""
-    work, bare = tmp_path / "work", tmp_path / "context" / "tool.git"
+def github(tmp_path, monkeypatch):
+    """Two commits of a local repository, which git of this session fetches instead of GitHub's. No image has it."""
+    work, bare = tmp_path / "work", tmp_path / "tool.git"
     work.mkdir()
     (work / "setup.py").write_text(
         "from setuptools import setup\nsetup(name='tool', version='1', py_modules=['tool'])\n"
@@ -158,12 +158,6 @@ def github(choices, engine, tmp_path, monkeypatch):
         commits.append(subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip())
     subprocess.run(["git", "clone", "--quiet", "--bare", str(work), str(bare)], check=True)
     address = "insteadOf = https://github.com/somebody/tool"
-    (bare.parent / "gitconfig").write_text(f'[url "file:///srv/tool.git"]\n{address}\n[safe]\ndirectory = *\n')
-    (bare.parent / "Dockerfile").write_text(
-        f"FROM {choices['base_image']}\nCOPY tool.git /srv/tool.git/\nCOPY gitconfig /etc/gitconfig\n"
-    )
-    for event in engine.build(path=str(bare.parent), tag="cloudknot-git:1", rm=True, decode=True):
-        assert "error" not in event, event
     (tmp_path / "gitconfig").write_text(f'[url "file://{bare}"]\n{address}\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     return commits
@@ -177,7 +171,7 @@ def tool_word(_):
 
 def test_github_install_pins_current_commit(choices, github):
     _, new = github
-    chosen = {**choices, "base_image": "cloudknot-git:1", "func": tool_word}
+    chosen = {**choices, "func": tool_word}
     with pytest.warns(UserWarning, match="imports tool, which is not installed here"):
         knot = ck.Knot(name="github", image_github_installs="https://github.com/somebody/tool", **chosen)
     assert f"git+https://github.com/somebody/tool@{new}\n" in knot.docker_image.req_path.read_text()
