@@ -181,6 +181,17 @@ def test_redirect_to_storage_gets_no_login(start, login):
     assert any("Authorization" in headers for _, _, headers in server.requests)
 
 
+def test_redirect_with_an_expired_signature_is_asked_for_again(start):
+    server, registry = start(login="Basic")
+    storage, _ = start()
+    server.storage = storage.address
+    server.add("x", CONTENT)
+    storage.add("x", CONTENT)
+    storage.faults.append(Fault("GET", status=403, body=b"<Message>Request has expired</Message>"))
+    assert registry.open_blob("x", DIGEST, SIZE).read() == CONTENT
+    assert server.count("GET") == 2
+
+
 def test_redirects_in_a_circle_end(start):
     server, registry = start(patience=0.5)
     server.faults.append(Fault("GET", times=1000, status=307, headers={"Location": "/v2/again"}))

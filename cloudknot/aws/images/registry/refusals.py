@@ -12,7 +12,8 @@ from cloudknot.errors import CloudError, PermissionDeniedError, ResourceDoesNotE
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which another attempt may succeed."""
-_FULL = re.compile(r"no space left|quota|disk (is )?full", re.IGNORECASE)
+# docker-registry reports a full disk as a text, or as the number of the error ENOSPC.
+_FULL = re.compile(r"no space left|quota|disk (is )?full|\"Err\": ?28\b", re.IGNORECASE)
 _TAKEN = re.compile(r"immutable|already exists", re.IGNORECASE)
 _ECR = re.compile(r"\.dkr[.-]ecr[.-]")
 
@@ -57,7 +58,8 @@ class RegistryAnswer:
             error = json.loads(self.body)["errors"][0]
             detail = error.get("detail")
             # The disk's own words are only in the detail.
-            words = f"{error.get('message', '')} ({detail})" if self.status >= 500 and detail else error.get("message")
+            has_more = self.status >= 500 and detail and isinstance(detail, str)
+            words = f"{error.get('message', '')} ({detail})" if has_more else error.get("message")
             return str(error.get("code", "")), str(words or "")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return "", ""

@@ -171,6 +171,10 @@ class RegistrySession:
             content = body() if callable(body) else body
             answer = self._connections.open(method, self._safe(url), {**headers, **own}, content, timeout)
             self._has_answered = True
+            if answer.status in (401, 403) and not self._is_own(url):
+                # The signature in a redirect has expired. Only the registry can make a new one.
+                self.read(answer, url)
+                raise InterruptedRequestError(f"its storage {urlsplit(url).netloc} returned HTTP {answer.status}")
             location = answer.headers.get("location")
             if method not in ("GET", "HEAD") or answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer

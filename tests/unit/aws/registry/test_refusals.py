@@ -35,6 +35,12 @@ def of(code, message, detail=None):
         ("ghcr.io", 403, of("DENIED", "denied"), "`docker login ghcr.io`"),
         (ECR, 404, of("NAME_UNKNOWN", "The repository does not exist"), "has no repository library/python"),
         ("127.0.0.1:5000", 500, of("UNKNOWN", "unknown error", "write /x: no space left on device"), "Free space"),
+        (
+            "127.0.0.1:5000",
+            500,
+            of("UNKNOWN", "unknown error", {"Enclosed": {"Op": "write", "Err": 28}}),
+            "Free space",
+        ),
         ("127.0.0.1:5000", 507, b"", "Free space"),
         ("127.0.0.1:5000", 503, b"<html>busy</html>", "Try again later"),
         ("127.0.0.1:5000", 418, b"teapot", "teapot"),
