@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -92,12 +92,15 @@ def _image(
     files = [text for text in requirements if Path(text).is_file()]
     if files and len(requirements) > 1:
         raise click.UsageError(f"{files[0]} is a file, and a file must be the only requirement. Pass only the file.")
-    choices: dict[str, Any] = {"environment": environment} if environment else {}
-    if requirements:
-        choices["requirements"] = Path(files[0]) if files else list(requirements)
     apt_packages = [name.strip() for text in packages for name in text.split(",") if name.strip()]
     return DockerImage(
-        "environment", _nothing, base_image=base_image, username=username, apt_packages=apt_packages, **choices
+        "environment",
+        _nothing,
+        base_image=base_image,
+        username=username,
+        requirements=files[0] if files else list(requirements) or None,
+        environment=environment,
+        apt_packages=apt_packages,
     )
 
 
@@ -108,11 +111,11 @@ def _nothing() -> None:
 def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
     """Publish an image unless it exists, and return a line about its environment."""
     from cloudknot.deploy.codebuild.choice import choose_builder
-    from cloudknot.image.publish import publish
+    from cloudknot.image.publish import publish_environment
     from cloudknot.options import config
 
     name = repository or config.ecr_repo()
     builder = choose_builder(cloud, image, name)
-    uri = publish(cloud, image, cloud.repository(name), builder)
+    uri = publish_environment(cloud, image, cloud.repository(name), builder)
     count = len(image.lock.packages) + len(image.wheels)
-    return f"{uri.rpartition(':')[0]}:{image.environment_tag}  {image.platform}, {count} packages"
+    return f"{uri}  {image.platform}, {count} packages"

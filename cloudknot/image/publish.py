@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import lacks
 from cloudknot.image import context
-from cloudknot.image.assembly.assemble import assemble
+from cloudknot.image.assembly.assemble import assemble, assemble_environment
 from cloudknot.image.engine.builder import DockerBuilder
 
 if TYPE_CHECKING:
@@ -50,6 +50,32 @@ def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBu
     for tag in image.extra_tags:
         repository.add_tag(image.tag, tag)
     return uri
+
+
+def publish_environment(
+    cloud: Cloud, image: Image, repository: Repository, builder: ImageBuilder | None = None
+) -> str:
+    """Put the environment of an image where later images find it, unless it is there already. Return its URI.
+
+    Parameters and errors are those of `publish`.
+    """
+    existing_uri = repository.find()
+    address = existing_uri or repository.make()
+    uri, environment = f"{address}:{image.tag}", f"{address}:{image.environment_tag}"
+    store = cloud.image_store
+    # An environment of an image store, or of a Dockerfile that compiles, exists only with an image.
+    if store is not None or context.is_built_whole(image):
+        publish(cloud, image, repository, builder)
+    elif image.nocache or not repository.has_tag(image.environment_tag):
+        if existing_uri:
+            repository.finish()
+        builder = builder or DockerBuilder()
+        try:
+            system = _make_system(image, repository, uri, builder) if image.must_run else ""
+            assemble_environment(image, repository, environment, system=system)
+        finally:
+            builder.stop()
+    return environment
 
 
 def _store_in_registry(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:

@@ -21,6 +21,8 @@ def run_command(place, monkeypatch):
     """Return a function that runs ``cloudknot image build`` on the cloud, and returns the lines of its output."""
     monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
     monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(place.cloud.directory))
+    # No engine: an environment is assembled in the registry.
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     base = ["--base-image", place.choices["base_image"]] if place.choices else []
 
     def run(*arguments):
@@ -51,12 +53,31 @@ def test_knot_finds_environment_that_command_built(place, run_command):
     assert run_command("-r", REQUIREMENTS[0]) == [line]
 
 
-def test_dry_run_prints_lock_of_each_platform_and_builds_nothing(place, run_command):
+def test_dry_run_prints_lock_of_each_platform_and_builds_nothing(place, run_command, tmp_path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("six==1.15.0\n")
     before = environments(place.cloud)
-    lines = run_command("-r", "six==1.15.0", "--dry-run", "--platform", "linux/amd64,linux/arm64")
+    lines = run_command("-r", str(file), "--dry-run", "--platform", "linux/amd64,linux/arm64")
     assert lines.count('lock-version = "1.0"') == 2
     assert lines.count('name = "six"') == 2
     assert environments(place.cloud) == before
+
+
+def test_all_installed_packages_make_an_environment(place, run_command):
+    names = [line for line in run_command("--environment", "all", "--dry-run") if line.startswith("name = ")]
+    assert {'name = "numpy"', 'name = "boto3"', 'name = "pytest"'} <= set(names)
+
+
+def test_base_image_for_another_platform_is_refused(docker_place, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_CLOUD", "local")
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(docker_place.cloud.directory))
+    base = docker_place.choices["base_image"]
+    result = CliRunner().invoke(
+        main, ["image", "build", "-r", "six==1.16.0", "--platform", "linux/arm64", "--base-image", base]
+    )
+    assert result.exit_code == 1
+    assert "linux/arm64" in result.stderr
+    assert "base_image=" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["-r", "six", "--environment", "all"], ["-r", "six", "--platform", "vax"]])
