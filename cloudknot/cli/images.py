@@ -56,7 +56,8 @@ def build(
       cloudknot image build -r numpy==2.4.6 -r scipy --platform linux/arm64
       cloudknot image build -r requirements.txt --dry-run > pylock.toml
     """
-    from cloudknot.image.docker_image import image_in
+    from cloudknot.image.docker_image import image_in, target_in
+    from cloudknot.options import config
 
     if bool(requirements) == bool(environment):
         problem = "--environment cannot be combined with --requirements." if environment else "Nothing is to be built."
@@ -66,7 +67,8 @@ def build(
     chosen = choose_from(cloud, region, profile)
     store = chosen.image_store
     for name in platforms:
-        image = image_in(described, name, target=store.target if store else None)
+        login = chosen.repository(repository or config.ecr_repo()).login
+        image = image_in(described, name, target=store.target if store else target_in(described, name, login))
         if dry_run:
             click.echo(image.lock.text(), nl=False)
         else:

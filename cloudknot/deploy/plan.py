@@ -21,7 +21,7 @@ from cloudknot.deploy.ec2 import check_image, check_key_pair, platform_in
 from cloudknot.deploy.inventory import stack_name
 from cloudknot.deploy.pars import Pars, ParsPlan, check_exists, plan_default_pars
 from cloudknot.errors import CannotCreateResourceException, refuse
-from cloudknot.image.docker_image import DockerImage, image_in
+from cloudknot.image.docker_image import DockerImage, image_in, target_in
 from cloudknot.options import config
 from cloudknot.options.choices import KnotOptions
 from cloudknot.options.validators import argument
@@ -137,7 +137,8 @@ def _boundary(pars: Pars | ParsPlan) -> str:
 def _image(cloud: Cloud, options: KnotOptions, docker_image: DockerImage, platform: str) -> Image:
     """Return the image for the jobs of a cloud, with its packages locked."""
     store = cloud.image_store
-    target = store.target if store else None
+    login = cloud.repository(options.repo_name or config.ecr_repo()).login
+    target = store.target if store else target_in(docker_image, platform, login)
     return image_in(docker_image, platform, nocache=options.no_image_cache, tags=options.image_tags, target=target)
 
 

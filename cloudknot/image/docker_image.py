@@ -23,6 +23,7 @@ from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.program import Program, make_program
 
 if TYPE_CHECKING:
+    from cloudknot.aws.images.ecr import RegistryLogin
     from cloudknot.image.engine.builder import DockerBuilder
     from cloudknot.image.repository import DockerRepo
     from cloudknot.program.packages.lock import Lock
@@ -343,6 +344,21 @@ def image_in(
         directory.write_lock(folder, image.files)
     # A virtual environment of the embedded cloud can follow edited requirements, but not an edited Dockerfile.
     return dataclasses.replace(image, needs_engine=EDITED) if directory.edited(folder) else image
+
+
+def target_in(docker_image: DockerImage, platform: str, login: Callable[[], RegistryLogin]) -> InstallTarget:
+    """Return the target of an image for a registry: packages must fit the C library of its base image.
+
+    ``login`` returns the login for the user's own registry, which may have the base image.
+    """
+    folder = docker_image._directory
+    files = docker_image._rendered if folder is None else directory.read(folder)
+    default = InstallTarget(platform, context.program_info(files)["python"])
+    if folder is None and docker_image._options.base_image is None:
+        return default
+    from cloudknot.image.assembly.base.libc import libc_of
+
+    return dataclasses.replace(default, libc=libc_of(context.base_of(files), platform, login))
 
 
 def program_in(docker_image: DockerImage) -> Program | None:

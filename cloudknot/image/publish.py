@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import lacks
 from cloudknot.image import context
-from cloudknot.image.assembly.assemble import assemble, assemble_environment
 from cloudknot.image.engine.builder import DockerBuilder
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def publish_environment(
     if store is not None or context.is_built_whole(image):
         publish(cloud, image, repository, builder)
     elif image.nocache or not repository.has_tag(image.environment_tag):
+        from cloudknot.image.assembly.assemble import assemble_environment
+
         if existing_uri:
             repository.finish()
         builder = builder or DockerBuilder()
@@ -79,6 +80,9 @@ def publish_environment(
 
 
 def _store_in_registry(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:
+    # Only here: a session that finds its image needs none of it.
+    from cloudknot.image.assembly.assemble import assemble
+
     try:
         if not image.must_run:
             assemble(image, repository, uri)

@@ -21,6 +21,7 @@ from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, digest_of
 from cloudknot.aws.images.registry.upload import Blob
 from cloudknot.image.assembly.assemble import assemble, assemble_environment
+from cloudknot.image.assembly.base.libc import libc_of
 from cloudknot.image.assembly.layers.layer import LayerWriter
 from cloudknot.image.assembly.manifest import Composition
 from cloudknot.program.packages.lock import LocalWheel, LockedPackage
@@ -64,13 +65,15 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def push_base(registry, name, architecture="amd64", python=PYTHON):
+def push_base(registry, name, architecture="amd64", python=PYTHON, files=None):
     """Push a base image with users and the name of a Python, and nothing else."""
     file = io.BytesIO()
     layer = LayerWriter(file)
     layer.file(f"/usr/bin/python{python}", b"")
     layer.link("/usr/bin/python3", f"python{python}")
     layer.file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+    for path, data in (files or {}).items():
+        layer.file(path, data)
     done = layer.close()
     base = Composition({"os": "linux", "architecture": architecture, "config": {}}, (), False).with_layers([done], "x")
     for data in (file.getvalue(), base.config_blob()):
@@ -324,3 +327,19 @@ def test_map_runs_in_assembled_image_as_its_user(cloud, machine, engine, monkeyp
 
 def vars_of(machine):
     return {"username": machine.username, "password": machine.password}
+
+
+@pytest.mark.parametrize(
+    ("files", "libc"),
+    [
+        ({"/lib/ld-musl-x86_64.so.1": b""}, "musllinux_1_2"),
+        ({"/lib/libc.so.6": b"GNU C Library (x) stable release version 2.17, by Roland"}, "manylinux_2_17"),
+        ({"/lib/libc.so.6": b"GNU C Library (x) stable release version 2.36."}, "manylinux_2_28"),
+        ({}, "manylinux_2_28"),
+    ],
+)
+def test_packages_are_chosen_for_the_library_of_the_base_image(files, libc, repository, registry, own_cache):
+    base = push_base(registry, repository.name, files=files)
+    assert libc_of(base, "linux/amd64", repository.login) == libc
+    registry.delete(repository.name, registry.manifest(repository.name, "1").digest)
+    assert libc_of(base, "linux/amd64", repository.login) == libc

@@ -32,8 +32,13 @@ class _Calls(Generic[T]):
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            # An interrupt. The threads end with their current functions.
+            self._error = self._error or error
+            raise
         if self._error is not None:
             raise self._error
         return [self._results[index] for index in range(len(self._functions))]

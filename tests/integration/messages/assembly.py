@@ -101,7 +101,7 @@ def base_image_with_unknown_compression(world: World) -> None:
     registry = SimpleNamespace(open_blob=lambda *arguments: io.BytesIO(b"\x28\xb5\x2f\xfd"), address="here")
     own = cast(Registry, registry)
     base = BaseImage("modern:1", own, "modern", ImageManifest("", "", body), {})
-    BaseCopy(base, own, "mine", LayerCache(world.path), lambda count: None).read()
+    BaseCopy(base, own, "mine", LayerCache(world.path), lambda count: None).files(base.manifest.layers[0])
 
 
 @AREA.case

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from tarfile import ReadError
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from cloudknot.aws.images.registry.upload import Blob
 from cloudknot.errors import ImageError
 from cloudknot.image.assembly.base.facts import BaseFacts, LayerFiles, facts_of, read_layer
-from cloudknot.image.assembly.threads import run_all
 
 if TYPE_CHECKING:
     from cloudknot.aws.images.registry.client import Registry
@@ -94,13 +92,9 @@ class BaseCopy:
         files = [self._stored(layer) for layer in self._base.manifest.layers]
         return [known for known in files if known is not None] if None not in files else None
 
-    def read(self) -> list[LayerFiles]:
-        """Return the files in all layers, and copy nothing."""
-
-        def read(layer: Descriptor) -> LayerFiles:
-            return self._stored(layer) or self._read(layer, self._open(layer))
-
-        return run_all([partial(read, layer) for layer in self._base.manifest.layers])
+    def files(self, layer: Descriptor) -> LayerFiles:
+        """Return the files in a layer, without copying it."""
+        return self._stored(layer) or self._read(layer, self._open(layer))
 
     def bring(self, layer: Descriptor) -> LayerFiles:
         """Copy a layer, unless the repository has it, and return its files."""

@@ -42,7 +42,7 @@ def find_source(image: Image, own: Registry, name: str, target: ImageReference) 
         base = find_base(name, own, reference.repository, reference.reference, image.platform)
         yield base or _from_engine(image, own, name, target, None)
         return
-    with Registry.for_reference(reference) as registry:
+    with Registry.for_reference(reference, own.login) as registry:
         try:
             base = find_base(name, registry, reference.repository, reference.reference, image.platform)
             problem = None
