@@ -76,6 +76,7 @@ def _unusual(registry: Registry, server: RegistryServer) -> list[Exception]:
     registry.put_manifest("x", "index", OCI_INDEX, json.dumps(index).encode())
     server.blobs["damaged", digest] = b"b"
     server.manifests["x", digest] = (OCI_MANIFEST, b"{}")
+    server.manifests["x", "old"] = ("application/vnd.docker.distribution.manifest.v1+json", b"{}")
     server.manifests["x", "page"] = ("text/html", b"<html>")
     return [
         error_of(lambda: registry.open_blob("x", digest, 1).read()),
@@ -83,6 +84,7 @@ def _unusual(registry: Registry, server: RegistryServer) -> list[Exception]:
         error_of(lambda: registry.push_blob("x", blob)),
         error_of(lambda: registry.push_blob("x", Blob(digest, 2, lambda: io.BytesIO(b"a")))),
         error_of(lambda: registry.image_manifest("x", "index", "linux/arm64")),
+        error_of(lambda: registry.image_manifest("x", "old", "linux/arm64")),
         error_of(lambda: registry.manifest("x", digest)),
         error_of(lambda: registry.manifest("x", "page")),
     ]

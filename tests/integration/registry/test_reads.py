@@ -166,6 +166,15 @@ def test_image_of_the_platform_is_chosen(start, index, image):
         registry.image_manifest("x", "v1", "linux/s390x")
 
 
+def test_image_in_an_old_format_is_refused(start):
+    server, registry = start()
+    old = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    server.manifests["x", "v1"] = (old, b'{"schemaVersion":1}')
+    with pytest.raises(ck.errors.ImageError, match=r"in the format application/vnd\.docker\."):
+        registry.image_manifest("x", "v1", "linux/amd64")
+    assert registry.manifest("x", "v1").media_type == old
+
+
 @pytest.mark.parametrize("login", ["Basic", "Bearer"])
 def test_redirect_to_storage_gets_no_login(start, login):
     server, registry = start(login=login)

@@ -136,10 +136,18 @@ class Registry:
         Raises
         ------
         ImageError
-            The image does not exist for that platform. For an image that names none, nothing is checked.
+            The image does not exist for that platform, or it has a format of its own. An image that is not in an
+            index may have any platform: its configuration names it.
         """
         manifest = self.manifest(repository, reference)
-        if manifest is None or not manifest.is_index:
+        if manifest is None:
+            return None
+        if manifest.media_type not in MEDIA_TYPES:
+            raise ImageError(
+                f"{named(self.address)} has {repository}:{reference} in the format {manifest.media_type}, which "
+                "engines no longer run. Choose another image, or pull and push it with a recent Docker."
+            )
+        if not manifest.is_index:
             return manifest
         found = manifest.platforms.get(platform)
         if found is None:
