@@ -103,7 +103,8 @@ class Knot:
         Without ``requirements``: whether jobs get the packages that the function imports (the default), or all
         packages that are installed here.
     apt_packages, dockerfile_lines : str or sequence of str
-        Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine.
+        Debian packages, and lines of a Dockerfile, for the image. Both need a Docker engine on this machine, or the
+        permission for AWS CodeBuild.
     memory_growth : float, optional
         Run elements that ran out of memory again, each time with the memory multiplied by this factor, up to 8 times
         the first amount. Only the session that called `map` does so, while it is alive. In a later session,

@@ -117,7 +117,7 @@ class CodeBuilder:
     ) -> None:
         machine = MACHINES[image.platform]
         _log.warning(
-            "AWS CodeBuild builds the image, because %s. It costs about $%.4f for each minute of the build (an "
+            "AWS CodeBuild builds the image, because %s. It costs about $%g for each minute of the build (an "
             "estimate, with the price of us-east-1).",
             self._reason,
             machine.dollars,

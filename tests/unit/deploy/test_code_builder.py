@@ -359,7 +359,7 @@ def test_costs_are_shown_before_and_after(caplog: pytest.LogCaptureFixture) -> N
     aws.on_look = lambda: aws.sleep(40)
     build_system(aws)
     before, after = caplog.messages
-    assert "$0.0050 for each minute" in before
+    assert "$0.005 for each minute" in before
     assert after == "The build on AWS CodeBuild took 3 minutes, about $0.015."
 
 
