@@ -29,6 +29,7 @@ setup(
         "filelock>=3.30",
         "packaging>=23.2",
         "pipreqs>=0.4.13,<0.5",
+        "PyYAML>=6.0",
         "rich>=13.7",
         "urllib3>=2.1",
         "uv>=0.8",

@@ -25,7 +25,8 @@ FILES = {
     "password.txt": "a @ git+https://me:password@host.example/a\n",
     "other.toml": "",
     "environment.yml": "dependencies:\n  - no-such-tool=1\n",
-    "flow.yml": "dependencies: [numpy]\n",
+    "odd.yml": "dependencies: ['a b c']\n",
+    "broken.yml": "dependencies: [numpy\n",
     "uv.lock": "version = 1\n",
 }
 PROJECTS = [

@@ -168,7 +168,8 @@ def test_environment_file_gives_pip_part_and_python_packages_of_conda(folder):
         ),
         ("pyproject.toml", "=", "is not a valid TOML file"),
         ("other.toml", "", "is a file of unknown kind"),
-        ("environment.yml", "dependencies: [numpy]\n", "line 1: 'dependencies: .numpy.' is not a dependency"),
+        ("environment.yml", "dependencies: [numpy, 'a b c']\n", "line 1: 'a b c' is not a dependency"),
+        ("environment.yml", "dependencies: [numpy\n", "environment.yml is not a valid YAML file"),
         ("environment.yml", "dependencies:\n- python=2.7\n", "requires Python ==2.7.*, and this session has"),
     ],
 )

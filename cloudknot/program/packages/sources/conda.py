@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cloudknot.errors import refuse
+from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program.packages.solving import installed
 from cloudknot.program.packages.sources.pip_lines import LineOrigin, checked, text_of
 
@@ -31,30 +31,25 @@ def read(path: Path, apt_packages: Collection[str]) -> list[str]:
 
 def _entries(path: Path) -> Iterator[tuple[int, str, bool]]:
     """Yield the dependencies, each with the number of its line and whether it is in the pip part."""
-    # Such files are lists of plain words, so cloudknot needs no library for YAML.
-    section, is_pip, depth = "", False, 0
-    for number, raw in enumerate(text_of(path).splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
-        stripped = line.strip()
-        if not stripped:
-            continue
-        indent = len(line) - len(line.lstrip())
-        if not stripped.startswith("- "):
-            if indent == 0:
-                section, _, value = stripped.partition(":")
-                if section == "dependencies" and value.strip():
-                    _refuse_entry(f"{path}, line {number}", stripped)
-                is_pip = False
-            continue
-        if section != "dependencies":
-            continue
-        entry = stripped.removeprefix("- ").strip().strip("'\"")
-        if is_pip and indent <= depth:
-            is_pip = False
-        if entry == "pip:":
-            is_pip, depth = True, indent
-        else:
-            yield number, entry, is_pip
+    import yaml
+
+    try:
+        root = yaml.compose(text_of(path), Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise CloudknotInputError(f"{path} is not a valid YAML file: {error}. Correct it.") from error
+    # Nodes in place of values, because they know their lines.
+    for node in _values_of(root, "dependencies"):
+        if isinstance(node, yaml.ScalarNode):
+            yield node.start_mark.line + 1, node.value, False
+        for part in _values_of(node, "pip"):
+            yield part.start_mark.line + 1, str(part.value), True
+
+
+def _values_of(node: Any, key: str) -> Sequence[Any]:
+    """Return the nodes of the list under a key of a mapping; none for another node."""
+    pairs = node.value if getattr(node, "id", "") == "mapping" else ()
+    lists = (value.value for name, value in pairs if name.value == key and value.id == "sequence")
+    return next(lists, ())
 
 
 def _conda_line(text: str, origin: LineOrigin, here: Collection[str], apt_packages: Collection[str]) -> list[str]:
@@ -98,5 +93,5 @@ def _check_python(version: str, origin: LineOrigin) -> None:
 def _refuse_entry(place: str, text: str) -> NoReturn:
     refuse(
         problem=f"{place}: {text!r} is not a dependency that cloudknot understands.",
-        fix="Write each dependency in a line of its own, for example `- numpy=2.1`.",
+        fix="Write for example `- numpy=2.1`.",
     )
