@@ -1,16 +1,22 @@
-"""Install locked packages and local wheels with uv."""
+"""Install locked packages and local wheels with uv, or with pip where uv is missing."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
-from cloudknot.program.packages import indexes, uv
+from cloudknot.program.packages import indexes, pip, uv
+from cloudknot.program.packages.download import download
+from cloudknot.program.packages.indexes import Indexes
 from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.solving.failures import shortened
 from cloudknot.program.packages.target import InstallTarget
+
+if TYPE_CHECKING:
+    import subprocess
 
 TIMEOUT = 60 * 60.0
 """Seconds for the download and the installation. CUDA's wheels have several gigabytes."""
@@ -48,21 +54,56 @@ def install(
     # uv refuses a lock without packages.
     if not packages and not wheels:
         return
+    run = _with_uv if uv.find() else _with_pip
     with tempfile.TemporaryDirectory() as name:
         local = [_written(wheel, Path(name)) for wheel in wheels]
-        # A lock file names the address of each file, so uv asks no index.
-        path = Path(name, "pylock.toml")
-        path.write_text(Lock(target, (*packages, *local)).text())
-        platform = ["--python-platform", target.tag] if target.tag else []
-        command = ["pip", "install", "--quiet", "--no-deps", *platform, *place, "-r", str(path)]
-        answer = uv.run(command, timeout=timeout, keep_open=keep_open)
+        answer = run((*packages, *local), target, place, Path(name), timeout, keep_open)
     if answer.returncode:
         report = shortened(indexes.redacted(answer.stderr).replace(name, ""))
         raise ImageError(
             "The packages of the lock cannot be installed. Check the network and the free disk space, or resolve the "
-            f"requirements again with no_image_cache=True. uv reports: {report}",
+            f"requirements again with no_image_cache=True. The installer reports: {report}",
             log=report,
         )
+
+
+def _with_uv(
+    packages: tuple[LockedPackage, ...],
+    target: InstallTarget,
+    place: Sequence[str],
+    folder: Path,
+    timeout: float,
+    keep_open: Collection[int],
+) -> subprocess.CompletedProcess[str]:
+    # A lock file names the address of each file, so uv asks no index.
+    path = folder / "pylock.toml"
+    path.write_text(Lock(target, packages).text())
+    platform = ["--python-platform", target.tag] if target.tag else []
+    command = ["pip", "install", "--quiet", "--no-deps", *platform, *place, "-r", str(path)]
+    return uv.run(command, timeout=timeout, keep_open=keep_open)
+
+
+def _with_pip(
+    packages: tuple[LockedPackage, ...],
+    target: InstallTarget,
+    place: Sequence[str],
+    folder: Path,
+    timeout: float,
+    keep_open: Collection[int],
+) -> subprocess.CompletedProcess[str]:
+    # pip reads no lock file before version 25.1. It takes the downloaded files as those of an index.
+    for package in packages:
+        if not (folder / package.filename).exists():
+            download(package, folder)
+    lines = [f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n" for package in packages]
+    path = folder / "requirements.txt"
+    path.write_text("".join(lines))
+    options = [option for option in place if option != "--offline"]
+    before = options if options[:1] == ["--python"] else []
+    command = [*before, "install", "--quiet", "--no-deps", "--no-index", "--find-links", str(folder)]
+    return pip.run(
+        [*command, *options[len(before) :], "-r", str(path)], Indexes(), timeout=timeout, keep_open=keep_open
+    )
 
 
 def _written(wheel: LocalWheel, folder: Path) -> LockedPackage:

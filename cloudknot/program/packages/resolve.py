@@ -65,13 +65,15 @@ def resolve(
 
 
 def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]]:
+    from cloudknot.program.packages import uv
     from cloudknot.program.packages.download import with_hash
     from cloudknot.program.packages.solving.failures import Kind, UnsolvedError, explain
     from cloudknot.program.packages.solving.offline import installed_packages
+    from cloudknot.program.packages.solving.pip_tool import PipTool
     from cloudknot.program.packages.solving.uv_tool import UvTool
     from cloudknot.program.packages.solving.versions import Versions
 
-    tool = UvTool()
+    tool = UvTool() if uv.find() else PipTool()
     try:
         packages, replaced = Versions(tool, request, here).choose()
     except UnsolvedError as error:

@@ -1,5 +1,7 @@
 """Fixtures for locks: an empty cache, and an index on this machine in place of PyPI."""
 
+import sys
+
 import pytest
 
 from tests.integration.packages.index import package_index
@@ -10,6 +12,16 @@ def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
+@pytest.fixture(params=["uv", "pip"])
+def tool(request, monkeypatch, tmp_path):
+    """Return the name of the tool that resolves and installs. A test with this fixture runs once with each."""
+    if request.param == "pip":
+        # As on a machine without uv.
+        monkeypatch.setitem(sys.modules, "uv", None)
+        monkeypatch.setenv("PATH", str(tmp_path))
+    return request.param
 
 
 @pytest.fixture

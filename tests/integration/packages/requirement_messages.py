@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from cloudknot.program.packages import uv
+from cloudknot.program.packages import pip, uv
 from cloudknot.program.packages.download import download
+from cloudknot.program.packages.indexes import Indexes
 from cloudknot.program.packages.install import install
 from cloudknot.program.packages.lock import LocalWheel, LockedPackage
 from cloudknot.program.packages.resolve import resolve
@@ -89,6 +91,19 @@ def files_that_differ_from_the_lock(world: World) -> list[object]:
 def no_uv(world: World) -> object:
     world.patch.setattr(uv, "find", lambda: str(world.path / "uv"))
     return uv.run(["--version"])
+
+
+@AREA.case
+def no_pip(world: World) -> object:
+    empty = world.path / "empty"
+    uv.run(["venv", "--quiet", "--python", sys.executable, str(empty)])
+    world.patch.setattr(sys, "executable", str(empty / "bin" / "python"))
+    return pip.run(["--version"], Indexes())
+
+
+@AREA.case
+def slow_pip(world: World) -> object:
+    return pip.run(["--version"], Indexes(), timeout=0.0)
 
 
 @AREA.case

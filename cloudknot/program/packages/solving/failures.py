@@ -40,7 +40,8 @@ _SIGNS = {
     Kind.BUILD: r"Failed to build|build backend returned an error|metadata-generation-failed|Failed to download and",
     Kind.NOT_FOUND: r"was not found in the (package registry|cache|provided package locations)"
     r"|there (is|are) no versions? of|from versions: none\)|was not found at",
-    Kind.PYTHON: r"Python version \([^)]*\) does not satisfy|does not satisfy Python|Requires-Python|requires Python",
+    Kind.PYTHON: r"Python version \([^)]*\) does not satisfy|does not satisfy Python|Requires-Python|requires Python"
+    r"|requires a different Python",
     Kind.NO_WHEEL: r"no usable wheels|no wheels with|building from source is disabled|has no wheels|from versions:",
     Kind.CONFLICT: r"No solution found|ResolutionImpossible|conflicting dependencies",
 }
@@ -79,8 +80,8 @@ def explain(error: UnsolvedError, lines: Sequence[str], target: InstallTarget, t
         Kind.NO_WHEEL: f"{_culprits(error.text, lines)} has no file for {target}. Change its version, or remove it.",
         Kind.BUILD: f"{_culprits(error.text, lines)} exists only as source code for {target}, and its build fails "
         "here. Change its version, or install what its build needs.",
-        Kind.CONFLICT: f"{_culprits(error.text, lines)} cannot be installed together. Change one of these lines in "
-        "requirements=[...], or upgrade the packages that are installed here.",
+        Kind.CONFLICT: f"{_culprits(error.text, lines, least=2)} cannot be installed together. Change one of these "
+        "lines in requirements=[...], or upgrade the packages that are installed here.",
         Kind.HASH: "The package index has other files than those that the requirements permit by --hash. Correct the "
         "hashes, or check that the index is the right one.",
         Kind.OTHER: f"The requirements cannot be resolved for {target}: {', '.join(lines)}. Correct them in "
@@ -111,8 +112,9 @@ def _missing(text: str, lines: Sequence[str]) -> str:
     return found[0].strip("`,") if found else ", ".join(lines)
 
 
-def _culprits(text: str, lines: Sequence[str]) -> str:
+def _culprits(text: str, lines: Sequence[str], least: int = 1) -> str:
     """Return the requirement lines that a tool names in its error; all lines if it names none."""
     words = {word.lower() for word in re.findall(r"[A-Za-z0-9][\w.-]*", re.sub(r"[-_.]+", "-", text))}
     named = [line for line in lines if (name := name_of(line)) and name in words]
-    return " and ".join(named or [line for line in lines if not line.startswith("-")]) or "A requirement"
+    wanted = named if len(named) >= least else [line for line in lines if not line.startswith("-")]
+    return " and ".join(wanted) or "A requirement"
