@@ -123,8 +123,13 @@ def is_editable(name: str) -> bool:
 
 
 def _in_standard_library(file: Path) -> bool:
-    roots = {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib")}
-    return any(file.resolve().is_relative_to(root) for root in roots)
+    resolved = file.resolve()
+    return any(resolved.is_relative_to(root) for root in _standard_library())
+
+
+@functools.cache
+def _standard_library() -> set[Path]:
+    return {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib")}
 
 
 def collect(names: Iterable[str], own: Iterable[str] = (), named: Iterable[str] = ()) -> LocalModules:

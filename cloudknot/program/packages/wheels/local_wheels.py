@@ -78,6 +78,12 @@ def owner_of(module: str, file: Path) -> LocalDistribution | None:
     return next((local for local in candidates if _provides(local, module, real)), None)
 
 
+@lru_cache(maxsize=256)
+def _declared(local: LocalDistribution) -> list[str]:
+    """Return the top-level names that setuptools wrote into the metadata; empty for other build backends."""
+    return (metadata.distribution(local.name).read_text("top_level.txt") or "").split()
+
+
 @lru_cache(maxsize=64)
 def _installed_files(local: LocalDistribution) -> frozenset[Path]:
     files = metadata.distribution(local.name).files or ()
@@ -96,8 +102,7 @@ def _places(source: Path | None, roots: tuple[Path, ...]) -> tuple[Path, ...]:
 def _provides(local: LocalDistribution, module: str, file: Path) -> bool:
     """Return whether a module below the folders of an editable package is part of the package."""
     top = module.partition(".")[0]
-    declared = (metadata.distribution(local.name).read_text("top_level.txt") or "").split()
-    if declared:
+    if declared := _declared(local):
         return top in declared
     if top == local.name.replace("-", "_"):
         return True
