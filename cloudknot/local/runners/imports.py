@@ -49,8 +49,8 @@ def imports_of(image: Path) -> Imports:
 
 def _all_imports(program: Path) -> Iterator[tuple[str, Iterable[str]]]:
     pickled = program / "function.pkl"
-    # A script runs in an interpreter of its own.
-    if not pickled.is_file() or pickled.stat().st_size > LARGEST_PICKLE:
+    # A script has an empty pickle, and runs in an interpreter of its own.
+    if not pickled.is_file() or not 0 < pickled.stat().st_size <= LARGEST_PICKLE:
         return
     for module in _pickled_modules(pickled.read_bytes()):
         yield module, ()

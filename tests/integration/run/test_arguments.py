@@ -205,6 +205,13 @@ def scaled_environment(_, shift):
     return len(os.environ["V"]) + shift
 
 
+def test_script_prints_its_results(cloud, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nprint(int(sys.argv[1]) * 2)\n")
+    knot = ck.Knot(name="printing", image_script_path=script, cloud=cloud)
+    assert knot.map([3, 4]).result(LONG) == ["6\n", "8\n"]
+
+
 def test_script_takes_no_kwargs(cloud, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print(1)")
