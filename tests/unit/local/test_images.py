@@ -167,6 +167,18 @@ class TestCopies:
         here.write_record()
         assert copy_installed([locked()], second) == []
 
+    def test_path_of_two_packages_is_replaced_and_no_damage(self, here, environment):
+        copy_installed([locked()], environment)
+        place = site_packages(environment)
+        (place / "spam.py").unlink()
+        (place / "spam.py").write_text("VALUE = 'of eggs'\n")
+        (place / "eggs-1.0.dist-info").mkdir()
+        record = f"spam.py,sha256={hash_of((place / 'spam.py').read_bytes())},18\n"
+        (place / "eggs-1.0.dist-info" / "RECORD").write_text(record)
+        assert damaged_packages(environment, ["spam", "eggs"]) == []
+        copy_installed([locked()], environment)
+        assert (place / "spam.py").read_text() == "VALUE = 1\n"
+
     def test_numpy_is_copied_from_this_python(self, environment):
         installed = version("numpy")
         import numpy

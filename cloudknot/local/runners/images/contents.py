@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -69,13 +70,16 @@ def is_as_listed(place: Path, file: ListedFile) -> bool:
 def damaged_packages(environment: Path, names: Collection[str]) -> list[str]:
     """Return those of some packages that are missing, or have a missing or changed file. Reads every file."""
     place = site_packages(environment)
-    records = {_package_of(record): record for record in place.glob("*.dist-info/RECORD")}
+    records = place.glob("*.dist-info/RECORD")
+    files = {_package_of(record): listed_files(record.read_text(encoding="utf-8")) for record in records}
+    # Of a path that two packages list, the later one has replaced the file of the first.
+    owners = Counter(file.path for listed in files.values() for file in listed)
     # Hashing leaves the interpreter lock, so threads use several cores.
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         results = {
-            name: pool.map(partial(is_as_listed, place), listed_files(records[name].read_text(encoding="utf-8")))
+            name: pool.map(partial(is_as_listed, place), [file for file in files[name] if owners[file.path] == 1])
             for name in names
-            if name in records
+            if name in files
         }
         return [name for name in names if not all(results.get(name, (False,)))]
 
@@ -83,7 +87,7 @@ def damaged_packages(environment: Path, names: Collection[str]) -> list[str]:
 def _package_of(record: Path) -> str:
     from packaging.utils import canonicalize_name
 
-    return canonicalize_name(record.parent.name.partition("-")[0])
+    return canonicalize_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0])
 
 
 def _as_listed(digest: bytes) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError
-from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete
+from cloudknot.local.runners.images.contents import damaged_packages, is_intact, mark_complete, site_packages
 from cloudknot.local.runners.images.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
@@ -77,8 +77,8 @@ def lock_of(environment: Path) -> Path:
 def _build(environment: Path, image: Image, lock: int) -> None:
     try:
         python = _create_virtual_environment(environment)
-        (environment / "pylock.toml").write_text(image.lock.text(), encoding="utf-8")
         _Installation(environment, python, image, lock).run()
+        (environment / "pylock.toml").write_text(image.lock.text(), encoding="utf-8")
         mark_complete(environment)
     except BaseException:
         # Ctrl-C included: uv has ended by now.
@@ -124,6 +124,10 @@ class _Installation:
         """Install all packages, and check every file."""
         packages = self._image.lock.packages
         if not self._install_cached(packages):
+            # On a full disk, uv may have installed some files.
+            if any(site_packages(self._environment).iterdir()):
+                delete(self._environment)
+                _create_virtual_environment(self._environment)
             copied = copy_installed(packages, self._environment)
             self._install([package for package in packages if package not in copied])
         self._repair(packages)

@@ -136,6 +136,8 @@ def _link(files: Iterable[ListedFile], copy: Path, place: Path, environment: Pat
             lines.append(_write_script(copy / file.path, target, file.path, environment))
             continue
         else:
+            # Another package may have brought a file of the same path. pip and uv replace it, too.
+            target.unlink(missing_ok=True)
             os.link(copy / file.path, target)
         lines.append([file.path, file.sha256 and f"sha256={file.sha256}", ""])
     with open(place / record, "w", newline="", encoding="utf-8") as stream:
