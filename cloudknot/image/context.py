@@ -92,12 +92,11 @@ def locked_files(
     files = {**(downloaded or {}), **{wheel.filename: wheel.content for wheel in wheels}}
     sources = [(package.name, package.version, package.filename, package.sha256) for package in lock.packages]
     sources += [(wheel.name, wheel.version, wheel.filename, wheel.sha256) for wheel in wheels]
-    lines = [
-        f"{_IN_IMAGE}{filename} --hash=sha256:{digest}\n"
-        if filename in files
-        else f"{name}=={version} --hash=sha256:{digest}\n"
-        for name, version, filename, digest in sources
-    ]
+    lines = []
+    for name, version, filename, digest in sources:
+        place = f"{_IN_IMAGE}{filename}" if filename in files else f"{name}=={version}"
+        # Without an index, the lock has no file and no hash.
+        lines.append(f"{place} --hash=sha256:{digest}\n" if digest else f"{place}\n")
     return {
         LOCK: lock.text().encode(),
         PIP_LOCK: "".join(lines).encode(),
