@@ -36,7 +36,7 @@ def pickle_into(
         The input.
     program : Program or None
         None if another session made the program. This session then does not know the files in the image, so all local
-        modules travel by value.
+        modules travel by value. Those of local packages that the image has are imported.
     needs : InputNeeds, optional
         The check of the packages that the input needs. Default: none.
 
@@ -54,7 +54,7 @@ def pickle_into(
     from cloudknot.program import pickle_errors, pickling
 
     by_value = program.by_value if program else ()
-    missing = program.missing_modules if program else missing_in_job(())
+    missing = program.missing_modules if program else missing_in_job((), packages=needs.installed if needs else None)
     try:
         pickling.dump(value, file, by_value, missing, needs.met if needs else None)
     except Exception as error:

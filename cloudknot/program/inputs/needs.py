@@ -95,6 +95,11 @@ class InputNeeds:
         self._checked: set[str] = set()
 
     @property
+    def installed(self) -> frozenset[str] | None:
+        """The canonical names of the packages in the image; None if they are not known."""
+        return self._packages.names if self._packages else None
+
+    @property
     def function(self) -> str:
         """An expression for the function of the knot."""
         return self._program.name if self._program and self._program.name.isidentifier() else "..."

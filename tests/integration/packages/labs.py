@@ -41,7 +41,7 @@ class Lab:
 
     def _files(self) -> dict[str, str]:
         return {
-            "__init__.py": f'"""{self.name}."""\n',
+            "__init__.py": "class Sample:\n    pass\n",
             "config.py": "LIMIT = 3\n",
             "__main__.py": MAIN,
             "data/table.csv": "1,2\n",

@@ -24,9 +24,9 @@ SCRIPT = f"""\
 import json, sys
 import cloudknot as ck
 
-def probe(unused):
+def probe(sample):
     import importlib.metadata, importlib.resources, subprocess, sys
-    import fastlab._core, labspace.tools
+    import fastlab._core, lab_uv, labspace.tools
 {IMPORTS}
     def output(*command):
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
@@ -34,6 +34,7 @@ def probe(unused):
     tables = [importlib.resources.files(module) / "data" / "table.csv" for module in {MODULES}]
     return {{
         "limits": [{", ".join(f"LIMIT_{module}" for module in MODULES)}],
+        "same class": isinstance(sample, lab_uv.Sample),
         "compiled": fastlab._core.two(),
         "namespace": labspace.tools.WHERE,
         "versions": [importlib.metadata.version(name) for name in {NAMES}],
@@ -43,9 +44,11 @@ def probe(unused):
     }}
 
 if __name__ == "__main__":
+    import lab_uv
+
     with ck.LocalCloud(sys.argv[1], vcpus=2) as cloud:
-        knot = ck.Knot(name="probe", func=probe, cloud=cloud)
-        print(json.dumps([knot.map([1], progress=False).result()[0], knot.image_uri]))
+        knots = ck.Knot(name="probe", func=probe, cloud=cloud), ck.Knot(name="probe", cloud=cloud)
+        print(json.dumps([knot.map([lab_uv.Sample()], progress=False).result()[0] for knot in knots]))
 """
 
 
@@ -109,9 +112,9 @@ def test_job_has_local_packages_of_each_backend_and_no_stranger(tmp_path, strang
     projects += [namespace_package(tmp_path / "projects"), compiled_package(tmp_path / "projects")]
     for project in projects:
         environment.install(option, str(project))
-    found, _ = environment.run(strangers)
     count = len(LABS)
-    assert found == {
+    expected = {
+        "same class": True,
         "limits": [3] * count,
         "compiled": 2,
         "namespace": "here",
@@ -120,3 +123,5 @@ def test_job_has_local_packages_of_each_backend_and_no_stranger(tmp_path, strang
         "modules": ["here"] * count,
         "scripts": ["here"] * count,
     }
+    # From the knot with its function, and from the knot found by name.
+    assert environment.run(strangers) == [expected, expected]
