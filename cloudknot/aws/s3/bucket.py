@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from cloudknot.aws import clients
+from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.errors import (
     CannotDeleteResourceException,
     CloudError,
@@ -178,7 +179,7 @@ class Bucket:
         s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=block_all)
         s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
         s3.put_bucket_policy(Bucket=name, Policy=json.dumps(tls_policy(name, self._partition)))
-        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [ABANDONED_UPLOADS]})
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": LIFECYCLE_RULES})
         # Last, so that only a bucket with all its settings counts as made.
         self._tag(tags, MADE)
 
@@ -251,12 +252,21 @@ class Bucket:
             ) from error
 
 
-ABANDONED_UPLOADS: LifecycleRuleTypeDef = {
-    "ID": "cloudknot-abandoned-uploads",
-    "Status": "Enabled",
-    "Filter": {"Prefix": ""},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_AFTER},
-}
+LIFECYCLE_RULES: list[LifecycleRuleTypeDef] = [
+    {
+        "ID": "cloudknot-abandoned-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_AFTER},
+    },
+    # A session deletes them after the build, unless it is killed.
+    {
+        "ID": "cloudknot-files-of-builds",
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{CONTEXTS}/"},
+        "Expiration": {"Days": 1},
+    },
+]
 
 
 def tls_policy(bucket: str, partition: str) -> dict[str, object]:

@@ -129,6 +129,9 @@ class RunningBuild:
 
     def _execute(self) -> str:
         """Run the commands, and return the final status."""
+        # On AWS, every machine has it.
+        if "docker " in self._order.buildspec and shutil.which("docker") is None:
+            raise FileNotFoundError("this machine has no command `docker`. On Debian, install docker.io or docker-cli")
         self._directory.mkdir(mode=0o700, parents=True)
         script, failure = self._directory / "build.sh", self._directory / "failure"
         script.write_text(_RUN + _script(self._order.buildspec))

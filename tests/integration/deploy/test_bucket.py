@@ -42,8 +42,9 @@ def assert_bucket_is_set_up(s3, name, sse="AES256"):
     assert set(blocked.values()) == {True}
     rule = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == sse
-    (lifecycle,) = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
-    assert lifecycle["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    uploads, builds = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert uploads["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert (builds["Filter"], builds["Expiration"]) == ({"Prefix": "cloudknot.builds/"}, {"Days": 1})
     (statement,) = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])["Statement"]
     assert statement["Effect"] == "Deny"
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

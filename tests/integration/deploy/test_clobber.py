@@ -7,10 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 import cloudknot as ck
+from cloudknot.aws.images.codebuild import CONTEXTS
 from cloudknot.cli.main import main
 from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.account.resources import find_resources
+from cloudknot.deploy.codebuild.project import make_project
 from cloudknot.deploy.iam import BATCH, linked_role
+from cloudknot.deploy.inventory import BUILDS
 from tests.helpers.functions import nap
 from tests.helpers.inventory import inventory
 from tests.helpers.waiting import until
@@ -117,6 +120,26 @@ def test_clobber_keeps_pars_that_another_knot_uses(cloud, inventory_before):
     assert second.map([3]).result() == [9]
     second.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
     assert settled_inventory(cloud, inventory_before) == inventory_before
+
+
+def test_clobber_deletes_project_of_builds_with_last_pars_and_knot(own_cloud, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(own_cloud.directory))
+    first, second = (
+        ck.Knot(name=name, func=square, pars=ck.Pars(name, cloud=own_cloud), cloud=own_cloud)
+        for name in ("one", "two")
+    )
+    before = inventory(own_cloud)
+    make_project(own_cloud, own_cloud.repository("cloudknot"))
+    own_cloud.storage.upload(f"{CONTEXTS}/forgotten", [b"files"])
+    listing = CliRunner().invoke(main, ["list", "--cloud", "local"]).output
+    assert f"the project {BUILDS} for the images of knots. It costs nothing while no image is built." in listing
+    row = ("project for image builds (CodeBuild)", BUILDS, "nothing while idle")
+    first.clobber(clobber_pars=True)
+    assert row in find_resources(own_cloud).rows()
+    second.clobber(clobber_pars=True)
+    assert row not in find_resources(own_cloud).rows()
+    left = inventory(own_cloud)
+    assert {kind for kind, names in left.items() if {*names} - {*before[kind]}} == set()
 
 
 def test_clobber_keeps_repository_that_another_knot_uses(cloud, inventory_before):

@@ -315,7 +315,7 @@ def findings(text: str) -> list[str]:
     return [f"{match.rule.id} {match.message}" for match in lint(text, config=arguments)]
 
 
-@pytest.mark.parametrize("name", ["pars", "knot"])
+@pytest.mark.parametrize("name", ["pars", "knot", "build"])
 def test_template_passes_cfn_lint(name: str) -> None:
     """cfn-lint follows both sides of every condition, so one run covers all variants."""
     assert findings(template.fill_in(template.load(name), TAGS)) == []
@@ -329,6 +329,8 @@ def test_template_passes_cfn_lint(name: str) -> None:
         ("knot", "AttemptDurationSeconds", "Seconds"),
         ("pars", "s3:AbortMultipartUpload", "s3:AbortUpload"),
         ("pars", "MapPublicIpOnLaunch", "PublicIp"),
+        ("build", "PrivilegedMode", "Privileged"),
+        ("build", "ecr:PutImage", "ecr:PushImage"),
     ],
 )
 def test_cfn_lint_finds_injected_mistake(name: str, right: str, wrong: str) -> None:
@@ -337,7 +339,7 @@ def test_cfn_lint_finds_injected_mistake(name: str, right: str, wrong: str) -> N
     assert findings(text.replace(right, wrong))
 
 
-@pytest.mark.parametrize(("name", "untaggable"), [("pars", 5), ("knot", 0)])
+@pytest.mark.parametrize(("name", "untaggable"), [("pars", 5), ("knot", 0), ("build", 0)])
 def test_every_taggable_resource_has_tags(name: str, untaggable: int) -> None:
     """CloudFormation cannot tag instance profiles, gateway attachments, routes and associations."""
     loaded = cfn_yaml.loads(template.fill_in(template.load(name), TAGS))

@@ -123,6 +123,13 @@ def test_invalid_buildspec_is_fault_and_not_endless(run):
     assert "could not run the build" in reason(build)
 
 
+def test_machine_without_docker_command_is_fault(run, monkeypatch):
+    monkeypatch.setenv("PATH", "/none")
+    build, _ = run(buildspec("docker build ."))
+    assert build["buildStatus"] == "FAULT"
+    assert "no command `docker`" in reason(build)
+
+
 def test_build_has_no_variables_of_server_except_those_of_engine(run, monkeypatch):
     monkeypatch.setenv("SECRET", "password")
     monkeypatch.setenv("DOCKER_HOST", "unix:///engine.sock")
