@@ -1,1 +1,1 @@
-"""The image of a program: its build context, the Docker engine that builds it, and its repository."""
+"""The image of a program: build context, assembly in a registry, Docker engine, and repository."""

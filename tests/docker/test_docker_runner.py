@@ -369,12 +369,13 @@ def test_cloud_without_answer_from_registry_does_not_start(machine, tmp_path):
 
 # docker-py leaves a socket open when it finds no engine.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_cloud_without_engine_raises_configuration_error_with_package_to_install(monkeypatch, tmp_path):
+def test_cloud_without_engine_raises_configuration_error_with_setting_to_correct(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     cloud = ck.LocalCloud(tmp_path, runner="docker", registry="127.0.0.1:5000")
     with pytest.raises(
         CloudknotConfigurationError,
-        match=r"no engine answers .*docker\.io.*leave out `--runner docker` \(in Python: runner=\"docker\"\)",
+        match=r"no engine answers at DOCKER_HOST=unix:.*Correct DOCKER_HOST.*"
+        r"leave out `--runner docker` \(in Python: runner=\"docker\"\)",
     ):
         cloud.start()
     gc.collect()

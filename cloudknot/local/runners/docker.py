@@ -50,9 +50,8 @@ TOKEN_IN_CONTAINER = "/run/cloudknot/authorization-token"
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 _NO_ENGINE = (
-    "The docker runner needs a Docker engine, but no engine answers on this machine. Install and start Docker (on "
-    'Debian: `sudo apt-get install docker.io`). Or leave out `--runner docker` (in Python: runner="docker"), to run '
-    "jobs as processes of this machine. Docker reports: {error}"
+    "The docker runner needs a Docker engine, but no engine answers{place}. {fix} Or leave out `--runner docker` (in "
+    'Python: runner="docker"), to run jobs as processes of this machine. Docker reports: {error}'
 )
 
 
@@ -102,8 +101,23 @@ def connect() -> APIClient:
         client = docker.from_env(timeout=ENGINE_TIMEOUT, max_pool_size=64).api
         client.ping()
     except engine_errors() as error:
-        raise CloudknotConfigurationError(_NO_ENGINE.format(error=error)) from error
+        raise CloudknotConfigurationError(_no_engine(error)) from error
     return client
+
+
+def _no_engine(error: Exception) -> str:
+    import os
+    import shutil
+
+    host = os.environ.get("DOCKER_HOST")
+    place, fix = " on this machine", "Install and start Docker (on Debian: `sudo apt-get install docker.io`)."
+    if host:
+        place, fix = f" at DOCKER_HOST={host}", "Correct DOCKER_HOST, or unset it to use the engine of this machine."
+    elif "ermission denied" in str(error):
+        fix = "Add yourself to the group `docker` (`sudo usermod --append --groups docker $USER`) and log in again."
+    elif shutil.which("dockerd"):
+        fix = "Docker is installed here. Start its engine (`sudo systemctl start docker`)."
+    return _NO_ENGINE.format(place=place, fix=fix, error=str(error).rstrip("."))
 
 
 class DockerRunner:
