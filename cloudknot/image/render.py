@@ -35,8 +35,8 @@ RUN apt-get update && \\
     DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${packages} && \\
     rm -rf /var/lib/apt/lists/*
 """
-_FIND_PYTHON = '"$(command -v python{python} || command -v python3 || echo python)"'
-"""The shell's words for the base image's Python. An image of Debian has no command `python`."""
+_FIND_PYTHON = '"$(command -v python || command -v python{python} || command -v python3 || echo python)"'
+"""The shell's words for the base image's Python. The assembly looks for the same names in the same order."""
 # Debian has useradd, Alpine has adduser -D.
 _USER = """\
 RUN id -u ${name} >/dev/null 2>&1 || useradd --create-home ${name} || adduser -D ${name}; chown ${name} /opt/cloudknot
