@@ -49,7 +49,7 @@ def test_files_are_those_of_the_target(tool, index):
         assert [package.filename for package in resolve(["apple"], target).packages] == [f"apple-1.0-{tag}.whl"]
 
 
-def test_best_of_several_wheels_is_chosen(tool, index):
+def test_best_of_several_wheels_is_chosen(index):
     tags = ["py3-none-any", "cp39-abi3-manylinux_2_17_aarch64", "cp312-cp312-manylinux_2_17_aarch64", ARM]
     index.add(*(wheel("apple", "1.0", tag=tag) for tag in tags))
     assert resolve(["apple"], TARGET).packages[0].filename == f"apple-1.0-{ARM}.whl"
@@ -107,11 +107,18 @@ def test_installed_version_may_come_from_any_index_and_nothing_else_does(index, 
     assert versions(lock) == {"numpy": here, "apple": "1.0", "pear": "1.0"}
 
 
-def test_version_of_user_is_never_replaced(tool, index):
+def test_version_of_user_is_never_replaced(index):
     here = np.__version__
     index.add(wheel("numpy", here, tag=AMD), wheel("numpy", "99.0", tag=ARM))
     with pytest.raises(ImageError, match=f"numpy=={here} has no file for Python 3.12 on linux/arm64"):
         resolve([f"numpy=={here}"], TARGET)
+
+
+def test_constraint_limits_a_package_without_requiring_it_and_without_a_warning(index):
+    index.add(wheel("numpy", np.__version__), wheel("numpy", "1.0"), wheel("pear", "1.0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert versions(resolve(["numpy", "--constraint numpy<2", "--constraint pear<1"], TARGET)) == {"numpy": "1.0"}
 
 
 def test_source_archive_is_locked_only_where_no_version_has_a_wheel(index):
@@ -129,7 +136,7 @@ def test_local_wheel_is_never_asked_of_the_index_and_its_requirements_are(tool, 
     assert not any("mylab" in request for request in index.requests)
 
 
-def test_stored_lock_needs_no_index_until_refreshed(tool, index):
+def test_stored_lock_needs_no_index_until_refreshed(index):
     index.add(wheel("apple", "1.0"))
     first = resolve(["apple"], TARGET)
     index.add(wheel("apple", "2.0"))

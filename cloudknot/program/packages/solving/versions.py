@@ -124,9 +124,9 @@ class Versions:
     def _one(self, line: str, *, lowest: bool = False, any_index: bool = False) -> str | None:
         """Return the version of the wheel that a line gives for the target, if there is one."""
         choices = ToolOptions({}, alone=True, lowest=lowest, any_index=any_index)
-        options = tuple(option for option in self._request.lines if option.startswith("-"))
         try:
-            found = self._tool.compile((*options, line), self._request, choices)
+            # Without the user's constraints, which would hide a version that exists.
+            found = self._tool.compile((line,), self._request, choices)
         except UnsolvedError as error:
             if error.kind not in {*_OF_VERSIONS, Kind.BUILD}:
                 raise
