@@ -87,6 +87,7 @@ class RegistryServer:
         self.blobs, self.manifests, self.uploads, self.broken = {}, {}, {}, set()
         self.requests, self.faults, self.received = [], [], 0
         self.tokens, self.token_uses, self.storage, self.ignores_ranges = Counter(), 10**9, "", False
+        self.least_chunk = ""
         handler = type("Handler", (_Handler,), {"registry": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         # A client that refuses the certificate breaks the connection.
@@ -266,7 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(201, {"Docker-Content-Digest": query["mount"][0]})
         name = str(uuid.uuid4())
         self.registry.uploads[name] = _Upload(bytearray() if self.registry.keep else None)
-        return self._answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{name}?state=0"})
+        headers = {"OCI-Chunk-Min-Length": self.registry.least_chunk} if self.registry.least_chunk else {}
+        return self._answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{name}?state=0", **headers})
 
     def _upload_get(self, repository, name, _):
         upload = self._known(name)

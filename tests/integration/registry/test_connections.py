@@ -1,5 +1,6 @@
 """Certificates and proxies from the environment."""
 
+import contextlib
 import datetime
 import ipaddress
 import select
@@ -85,7 +86,7 @@ class Tunnel(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        with socket.create_connection(self.target) as server:
+        with socket.create_connection(self.target) as server, contextlib.suppress(ConnectionError):
             pair = {self.connection: server, server: self.connection}
             while ready := select.select(list(pair), [], [], 5)[0]:
                 data = ready[0].recv(65536)

@@ -36,6 +36,14 @@ def test_large_blob_arrives_in_chunks(start, kind):
     assert sum(sent) == server.received == len(CONTENT)
 
 
+@pytest.mark.parametrize(("least", "chunks"), [(str(2 * CHUNK), 3), ("5", 5), ("many", 5)])
+def test_registry_may_demand_larger_chunks(start, least, chunks):
+    server, registry = start(chunk=CHUNK)
+    server.least_chunk = least
+    assert registry.push_blob("x", BLOB)
+    assert server.count("PATCH") == chunks
+
+
 def test_small_blob_takes_three_requests_and_known_blob_one(start):
     server, registry = start()
     assert registry.push_blob("x", BLOB)

@@ -1,6 +1,6 @@
 """Connections: HTTP to a registry and to the hosts that it names, with proxies and certificates. No retries.
 
-Only this module imports ``urllib3``.
+Only this module imports ``urllib3`` at run time.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ class Patience:
         """Note progress: the limit counts from now."""
         self._since, self._waits = time.monotonic(), 0
 
+    def excuse(self, seconds: float) -> None:
+        """Leave out some seconds, in which bytes moved, from the time without progress."""
+        self._since += seconds
+
     def check(self) -> None:
         """Raise `StoppedTransferError` if the transfer was stopped."""
         if any(stop.is_set() for stop in self._stops):

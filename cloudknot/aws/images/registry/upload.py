@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ RESTARTS = 8
 LONG_TIMEOUT = 600.0
 """Seconds that a registry may take to check and store a finished blob of gigabytes."""
 
+_NUMBER = re.compile(r"[0-9]{1,12}")
 _REACHED = re.compile(r"(?:bytes[= ])?0-(\d+)")
 # ECR's words for a chunk at another place than the one that it expects.
 _EXPECTED = re.compile(rb"First byte of the layer part is \d+ instead of (\d+)")
@@ -125,7 +127,8 @@ class BlobUpload:
             return False
         if answer.status != 202 or "location" not in answer.headers:
             raise self._session.refused(answer, path, self._scope)
-        self._chunk = max(self._chunk, int(answer.headers.get("oci-chunk-min-length", 0) or 0))
+        least = answer.headers.get("oci-chunk-min-length", "")
+        self._chunk = max(self._chunk, int(least) if _NUMBER.fullmatch(least) else 0)
         self._location = urljoin(f"{self._session.url}{path}", answer.headers["location"])
         self._offset = self._furthest = 0
         return True
@@ -200,13 +203,15 @@ class BlobUpload:
 
     def _reached(self, answer: RegistryAnswer) -> int | None:
         """Return the number of bytes that the registry has; None if the answer does not contain it."""
-        if expected := _EXPECTED.search(answer.body):
-            return int(expected[1])
+        expected = _EXPECTED.search(answer.body)
         match = _REACHED.fullmatch(answer.headers.get("range", ""))
-        if match is None:
+        if expected:
+            reached = int(expected[1])
+        elif match:
+            # "0-0" is the registry's way to write that it has nothing yet.
+            reached = int(match[1]) + 1 if int(match[1]) else 0
+        else:
             return None
-        # "0-0" is the registry's way to write that it has nothing yet.
-        reached = int(match[1]) + 1 if int(match[1]) else 0
         return reached if reached <= self._blob.size else None
 
     def _go_on(self, answer: RegistryAnswer, offset: int) -> None:
@@ -248,7 +253,10 @@ class BlobUpload:
                     f"The blob {self._blob.digest} ended after {start} of {self._blob.size} bytes: its file was "
                     "changed while it was uploaded. Call again."
                 )
+            began = time.monotonic()
             yield block
+            # On a slow line, one chunk takes minutes. They are no reason to give up after a cut.
+            self._patience.excuse(time.monotonic() - began)
             start += len(block)
             self._progress_to(start)
 
