@@ -117,17 +117,23 @@ class InputPickler(Pickler):
         self._missing, self._register, self._met = missing, register, met or MetModules()
 
     def reducer_override(self, obj: object) -> object:
+        # Most objects of many elements have one of a few types, and are pickled as `pickle` does it.
+        if type(obj) in self._met.plain:
+            return NotImplemented
         # The modules are not known in advance: an input may be an instance of any class.
         if isinstance(obj, _REFERENCED_TYPES):
             module = getattr(obj, "__module__", None)
             if module not in self._met.importable and isinstance(module, str):
                 self._meet(obj, module)
-        else:
-            # Some objects, such as a module or a ufunc of numpy, are pickled without their class.
-            name = obj.__name__ if isinstance(obj, ModuleType) else type(obj).__module__
-            if name not in self._met.importable and name not in self._met.by_value:
-                self._meet(obj, name)
-        return super().reducer_override(obj)
+            return super().reducer_override(obj)
+        # Some objects, such as a module or a ufunc of numpy, are pickled without their class.
+        name = obj.__name__ if isinstance(obj, ModuleType) else type(obj).__module__
+        if name not in self._met.importable and name not in self._met.by_value:
+            self._meet(obj, name)
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and not isinstance(obj, ModuleType):
+            self._met.plain.add(type(obj))
+        return reduced
 
     def _meet(self, obj: object, module: str) -> None:
         """Note a module, and register it if its objects travel by value."""

@@ -15,7 +15,10 @@ class MetModules:
         A job imports these.
     by_value : set of str
         Functions and classes of these travel by value.
+    plain : set of type
+        Types whose instances need nothing but `pickle`. Their modules have been met.
     """
 
     importable: set[str] = field(default_factory=set)
     by_value: set[str] = field(default_factory=set)
+    plain: set[type] = field(default_factory=set)

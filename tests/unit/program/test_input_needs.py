@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import types
 
 import numpy as np
 import pytest
@@ -64,3 +65,10 @@ def test_package_of_another_name_than_its_module_is_known() -> None:
     )
     with pytest.raises(LackingPackages, match=r"^python-dateutil$"):
         pickle_into(io.BytesIO(), dateutil.tz.UTC, None, InputNeeds(ImagePackages(frozenset({"numpy"})), "x", None))
+
+
+def test_module_after_module_made_at_run_time_is_met() -> None:
+    met = MetModules()
+    missing = MissingModules(lambda module: False, lambda cls: "")
+    pickling.dump([types.ModuleType("made"), np, np.add], io.BytesIO(), (), missing, met)
+    assert {"made", "numpy"} <= met.importable
