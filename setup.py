@@ -48,6 +48,8 @@ setup(
             "nbclient>=0.10",
             "nbformat>=5.10",
             "numpy>=1.26",
+            # It reads lock files.
+            "packaging>=26.0",
             "psutil>=5.9",
             "pytest>=8.2",
             "pytest-timeout>=2.3",

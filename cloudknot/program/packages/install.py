@@ -77,7 +77,7 @@ def _with_uv(
 ) -> subprocess.CompletedProcess[str]:
     # A lock file names the address of each file, so uv asks no index.
     path = folder / "pylock.toml"
-    path.write_text(Lock(target, packages).text())
+    path.write_text(Lock(target, packages).text(with_folders=True))
     platform = ["--python-platform", target.tag] if target.tag else []
     command = ["pip", "install", "--quiet", "--no-deps", *platform, *place, "-r", str(path)]
     return uv.run(command, timeout=timeout, keep_open=keep_open)

@@ -87,14 +87,22 @@ class Lock:
         parts = [self.target.platform, self.target.python, self.target.libc, sorted(files)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def text(self) -> str:
-        """Return the lock as ``pylock.toml`` (PEP 751)."""
+    def text(self, *, with_folders: bool = False) -> str:
+        """Return the lock as ``pylock.toml`` (PEP 751).
+
+        Only with ``with_folders`` it names the folders of files on this machine. Without them it is the same on every
+        machine.
+        """
         lines = ['lock-version = "1.0"', 'created-by = "cloudknot"', f'requires-python = "=={self.target.python}.*"']
         for package in self.packages:
+            if package.is_copy:
+                # A lock file has no form for it: it has no file.
+                lines += ["", f"# {package.name} {package.version}: a copy of the package that is installed here"]
+                continue
             lines += ["", "[[packages]]", f'name = "{package.name}"', f'version = "{package.version}"']
             # uv keeps files by their index. With this name, it finds those of the user's own installations.
             lines += [f'index = "{PYPI}"'] if package.url.startswith(PYPI_FILES) else []
-            lines += [] if package.is_copy else [_files_key(package)]
+            lines.append(_files_key(package, with_folders))
         return "".join(f"{line}\n" for line in lines)
 
     def sources(self) -> Iterator[LockedPackage]:
@@ -102,10 +110,12 @@ class Lock:
         return (package for package in self.packages if not package.is_wheel and not package.is_copy)
 
 
-def _files_key(package: LockedPackage) -> str:
+def _files_key(package: LockedPackage, with_folders: bool) -> str:
     """Return the line of a pylock.toml that names a package's file."""
     # A string of JSON with plain characters is a string of TOML.
-    name, url = json.dumps(package.filename), json.dumps(package.url)
+    name = json.dumps(package.filename)
+    is_portable = with_folders or not package.url.startswith("file:")
+    place = f"url = {json.dumps(package.url)}" if is_portable else f"path = {name}"
     size = f", size = {package.size}" if package.size else ""
-    file = f'{{name = {name}, url = {url}{size}, hashes = {{sha256 = "{package.sha256}"}}}}'
+    file = f'{{name = {name}, {place}{size}, hashes = {{sha256 = "{package.sha256}"}}}}'
     return f"wheels = [{file}]" if package.is_wheel else f"sdist = {file}"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 import warnings
 from importlib.metadata import version
 
@@ -220,3 +222,16 @@ def test_locked_packages_and_local_wheels_are_installed_as_from_an_index(tool, i
     installed = {path.name for path in tmp_path.glob("env/lib/*/site-packages/*.py")}
     assert installed == {"apple.py", "pear.py", "mylab.py"}
     assert not [*tmp_path.glob("env/lib/*/site-packages/[ap]*/direct_url.json")]
+
+
+def test_two_processes_at_once_store_the_same_lock(index, tmp_path):
+    index.add(wheel("apple", "1.0"))
+    code = (
+        "from cloudknot.program.packages.resolve import resolve;"
+        "from cloudknot.program.packages.target import InstallTarget;"
+        "print([resolve(['apple'], InstallTarget('linux/arm64', '3.12'), refresh=True).digest for _ in range(3)])"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in running]
+    assert outputs == [f"{[resolve(['apple'], TARGET).digest] * 3}\n"] * 2
+    assert len(list((tmp_path / "cache" / "cloudknot" / "locks").iterdir())) == 1

@@ -66,7 +66,7 @@ class ToolOptions:
     lowest : bool
         Whether to choose the lowest permitted version in place of the highest.
     any_index : bool
-        Whether a package may come from any index. Otherwise it comes from the first index that has its name, so
+        Whether a package may come from any index. Otherwise it comes from the first index that has its name. Then
         nobody can replace a private package with a newer one of the same name in a public index.
     """
 
