@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TIMEOUT = 15 * 60.0
 """Seconds for one call of uv, unless the caller knows better."""
 # uv keeps the user's indexes and cache, but not settings that would install into another Python.
-_PLACES = (
+PLACES = (
     *("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX"),
     *("UV_PROJECT_ENVIRONMENT", "UV_BREAK_SYSTEM_PACKAGES"),
 )
@@ -62,7 +62,7 @@ def run(
     from cloudknot.program.packages.indexes import Indexes
 
     extra = Indexes.of_settings().environment() if environment is None else environment
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_PLACES)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
     # A missing Python must be an error, and not a download of another one.
     variables = {**own, "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never", **extra}
     command = [find() or "uv", "--color", "never", *arguments]

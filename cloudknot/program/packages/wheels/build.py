@@ -25,6 +25,8 @@ SHOWN_LINES = 12
 
 # A change of this number builds all wheels again.
 _FORMAT = 1
+# Settings of pip that would install into another Python.
+_PIP_PLACES = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")
 # The first moment that a zip file can name, in seconds.
 _DATE = "315532800"
 # setuptools writes into the project otherwise, and takes files of earlier builds from there.
@@ -134,19 +136,26 @@ def environment_of(source: Path, work: Path) -> Mapping[str, str]:
     """Return the environment variables of a build that gives the same wheel in every folder and on every day."""
     settings = work / "setuptools.cfg"
     settings.write_text(_SETUPTOOLS.format(work))
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": _DATE, "PYTHONHASHSEED": "0", "GIT_TERMINAL_PROMPT": "0"}
+    from cloudknot.program.packages.indexes import Indexes
+
+    own = {name: value for name, value in os.environ.items() if not name.startswith((*uv.PLACES, *_PIP_PLACES))}
+    fixed = {"SOURCE_DATE_EPOCH": _DATE, "PYTHONHASHSEED": "0", "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
+    environment = {**own, **Indexes.of_settings().environment(), **fixed}
     environment.setdefault("DIST_EXTRA_CONFIG", str(settings))
     # Debug information holds the path of the folder.
     if os.name == "posix":
-        flags = f"-g0 -ffile-prefix-map={source}=. -ffile-prefix-map={work}=."
+        # Compilers take these flags as one text, so a path with a space would be two flags.
+        maps = (f"-ffile-prefix-map={path}=." for path in map(str, (source, work)) if not path.split()[1:])
+        flags = " ".join(("-g0", *maps))
         for variable in ("CFLAGS", "CXXFLAGS"):
             environment[variable] = f"{environment.get(variable, '')} {flags}".strip()
-    # A job's variables must not lead the build to another Python.
-    return {key: value for key, value in environment.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return environment
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Run a build and return its output."""
+    """Run a build and return its output, without the logins of indexes."""
+    from cloudknot.program.packages.indexes import redacted
+
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -158,7 +167,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
         start_new_session=True,
     )
     try:
-        return process.communicate(timeout=TIMEOUT)[0]
+        return redacted(process.communicate(timeout=TIMEOUT)[0])
     except subprocess.TimeoutExpired:
         return f"The build did not end within {TIMEOUT / 60:.0f} minutes."
     finally:

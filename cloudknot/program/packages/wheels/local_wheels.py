@@ -68,10 +68,11 @@ def owner_of(module: str, file: Path) -> LocalDistribution | None:
     file : Path
         Its file.
     """
-    if INSTALLED & set(file.parts):
+    real = Path(os.path.realpath(file))
+    # `flit install --symlink` puts a link to the source folder into site-packages.
+    if INSTALLED & set(real.parts):
         installed = (local for local in local_distributions().values() if local.origin != EDITABLE)
         return next((local for local in installed if file in _installed_files(local)), None)
-    real = Path(os.path.realpath(file))
     candidates = [local for local in local_distributions().values() if _has_below(local, real)]
     # A project may be inside another one.
     candidates.sort(key=lambda local: len(str(local.source)), reverse=True)
