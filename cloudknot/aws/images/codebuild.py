@@ -51,7 +51,7 @@ class StartBuildAnswer(TypedDict):
     build: Build
 
 
-class BatchGetBuildsAnswer(TypedDict):
+class BatchGetBuildsAnswer(TypedDict, total=False):
     """The answer to BatchGetBuilds."""
 
     builds: list[Build]

@@ -36,7 +36,8 @@ MEMBERS: Members = {
         "UpdateStack": ("StackId",),
     },
     "codebuild": {
-        "BatchGetBuilds": ("builds",),
+        # AWS does not document whether it leaves out a list without a build.
+        "BatchGetBuilds": (),
         "StartBuild": ("build",),
         "StopBuild": (),
     },

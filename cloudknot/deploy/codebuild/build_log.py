@@ -28,7 +28,12 @@ LOG_DELAY = 3.0
 """Seconds that the last lines of a failed build may take to CloudWatch Logs."""
 RUNNING = "IN_PROGRESS"
 FAILED, SUCCEEDED = "FAILED", "SUCCEEDED"
+DELETED = "DELETED"
+"""Status of a build that no longer exists. It is cloudknot's own, not one of CodeBuild's."""
+MISSES = 10
+"""Looks that must not find a build before it counts as deleted."""
 ENDS = {
+    DELETED: "Somebody deleted the project of the build",
     "STOPPED": "Somebody stopped the build",
     "TIMED_OUT": "The build did not end within 60 minutes, and AWS stopped it",
 }
@@ -61,6 +66,8 @@ class BuildFollower:
     """The latest step of the buildspec: context, login, base, build, check or push."""
     lines: list[str] = field(default_factory=list)
     """The output of that step."""
+    _misses: int = 0
+    """The number of looks, one after another, that did not find the build."""
     _held: str = ""
     """The newest line of ``docker build``. If it is the last one, it is the engine's reason for a failure."""
 
@@ -69,13 +76,13 @@ class BuildFollower:
         deadline, pause = self.clock() + LIMIT, FIRST_POLL
         token = ""
         while True:
-            (self.build,) = clients.codebuild(self.cloud).batch_get_builds(ids=[self.build_id])["builds"]
+            self._look()
             # The log is read after the status, so that it is complete if the status is final.
             ended = self.build["buildStatus"] != RUNNING
             if ended and self.build["buildStatus"] != SUCCEEDED:
                 self.sleep(LOG_DELAY)
             messages, token = self._messages(token)
-            for line in "".join(messages).splitlines():
+            for line in "\n".join(messages).splitlines():
                 yield from self._event(line)
             if ended:
                 yield from self._end()
@@ -87,6 +94,16 @@ class BuildFollower:
                 )
             self.sleep(pause)
             pause = min(pause * 1.5, LONGEST_POLL)
+
+    def _look(self) -> None:
+        """Read the description of the build."""
+        found = clients.codebuild(self.cloud).batch_get_builds(ids=[self.build_id]).get("builds", [])
+        if found:
+            self.build, self._misses = found[0], 0
+            return
+        # A new build may take a moment to appear. One that stays away was deleted with its project.
+        self._misses += 1
+        self.build = {**self.build, "buildStatus": RUNNING if self._misses < MISSES else DELETED}
 
     def _messages(self, token: str) -> tuple[list[str], str]:
         """Return the new messages in the log, and the token for the messages after these."""

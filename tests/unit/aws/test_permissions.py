@@ -441,3 +441,16 @@ class TestAdvice:
 
 def test_several_statements_can_allow_one_action():
     assert [grant.sid for grant in allowing("cloudformation:describestacks")] == ["ListKnots", "FindKnots"]
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "sid"),
+    [
+        ("iam:PassRole", "arn:aws:iam::1:role/cloudknot/images-cloudknot-build-Role-1A2B", "GiveBuildRole"),
+        ("iam:PassRole", "arn:aws:iam::1:role/cloudknot/default-cloudknot-pars-JobRole-1A2B", "GiveRoles"),
+        ("s3:PutObject", "arn:aws:s3:::lab/cloudknot.builds/1.tar.gz", "SendContexts"),
+        ("s3:PutObject", "arn:aws:s3:::lab/cloudknot.jobs/pi-calc/1", "UseRuns"),
+    ],
+)
+def test_denial_names_most_specific_statement(action, resource, sid):
+    assert next(allowing(action, resource)).sid == sid

@@ -87,6 +87,7 @@ class ScriptedAws(ScriptedCloud):
         self.started: list[dict[str, Any]] = []
         self.stopped: list[str] = []
         self.on_look = lambda: None
+        self.ends = "\n"
 
     def call(self, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         if refusal := self.refusals.get(operation):
@@ -107,6 +108,9 @@ class ScriptedAws(ScriptedCloud):
         if ids == [choice.NO_BUILD]:
             return {"builds": []}
         self.on_look()
+        if self.builds[0] == "MISSING":
+            self.builds = self.builds[1:] or self.builds
+            return {"buildsNotFound": ids}
         status = self.builds.pop(0) if len(self.builds) > 1 else self.builds[0]
         phase = {"phaseType": "BUILD", "contexts": [{"message": self.message}] if self.message else []}
         logs = {"groupName": "builds", "streamName": "1"}
@@ -116,7 +120,10 @@ class ScriptedAws(ScriptedCloud):
         assert names == {"logGroupName": "builds", "logStreamName": "1", "startFromHead": True}
         start = int(nextToken)
         lines = self.log[start : start + 4]
-        return {"events": [{"message": f"{line}\n"} for line in lines], "nextForwardToken": str(start + len(lines))}
+        return {
+            "events": [{"message": f"{line}{self.ends}"} for line in lines],
+            "nextForwardToken": str(start + len(lines)),
+        }
 
     def repository(self, name: str = "cloudknot") -> Repository:
         return cast(Repository, self)
@@ -309,6 +316,27 @@ def test_build_without_end_is_stopped() -> None:
         build_system(aws)
     assert aws.stopped == [f"{BUILDS}:1"]
     assert aws.storage.objects == {}
+
+
+def test_build_that_appears_late_is_followed() -> None:
+    aws = ScriptedAws("MISSING", "MISSING", "IN_PROGRESS", "SUCCEEDED")
+    build_system(aws)
+    assert aws.stopped == []
+
+
+def test_deleted_build_is_reported() -> None:
+    with pytest.raises(ImageError, match="Somebody deleted the project of the build"):
+        build_system(ScriptedAws("IN_PROGRESS", "MISSING"))
+
+
+def test_events_of_several_lines_without_line_break_are_split() -> None:
+    log = ["cloudknot-step build\nStep 1/1 : RUN false\nproblem", "The command 'false' returned 1"]
+    aws = ScriptedAws("FAILED", log=log)
+    aws.ends = ""
+    with pytest.raises(ImageError) as caught:
+        build_system(aws)
+    assert caught.value.log == "problem"
+    assert caught.value.instruction == "RUN false"
 
 
 def test_interrupted_build_is_stopped() -> None:
