@@ -23,7 +23,7 @@ _UV_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX
 _UV_KEYS = {"index", "index-url", "extra-index-url", "find-links", "no-index"}
 _OPTIONS = {"-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host", "--no-index"}
 
-# The logins that requirement lines of this session contained, by host.
+# The logins that requirement lines of this session contained, by scheme and host: "https://index.example".
 _logins: dict[str, str] = {}
 
 
@@ -85,6 +85,12 @@ class Indexes:
                 found = replace(found, trusted=(*found.trusted, value))
         return found
 
+    @classmethod
+    def for_downloads(cls) -> Indexes:
+        """Return the indexes whose logins a download of locked files may need. No index is asked for a package."""
+        found = cls.of_settings()
+        return replace(found, extra=(*found.extra, *map(with_login, _logins)))
+
     def environment(self) -> dict[str, str]:
         """Return the variables that give these indexes to uv."""
         variables: dict[str, str] = {}
@@ -141,14 +147,14 @@ def remember_login(address: str) -> str:
     url = urlsplit(address)
     login, _, host = url.netloc.rpartition("@")
     if login:
-        _logins[host] = login
+        _logins[f"{url.scheme}://{host}"] = login
     return urlunsplit(url._replace(netloc=host)) if login else address
 
 
 def with_login(address: str) -> str:
     """Return an address with the login that a requirement line of this session had for its host."""
     url = urlsplit(address)
-    login = _logins.get(url.netloc)
+    login = _logins.get(f"{url.scheme}://{url.netloc}")
     return urlunsplit(url._replace(netloc=f"{login}@{url.netloc}")) if login else address
 
 
@@ -161,12 +167,33 @@ def login_for(address: str) -> str:
             user, _, password = login.partition(":")
             found = unquote(password) or _keyring_password(host, unquote(user))
             return f"{unquote(user)}:{found}"
-    return _netrc_login(host.partition(":")[0])
+    return _named_login(host) or _netrc_login(host.partition(":")[0])
+
+
+def _named_login(host: str) -> str:
+    """Return the login in ``UV_INDEX_<NAME>_USERNAME`` and ``..._PASSWORD`` for an index of uv's with a name."""
+    for line in _uv_index_entries():
+        name, _, address = line.partition("=")
+        if urlsplit(address).netloc == host:
+            prefix = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+            user, password = os.environ.get(f"{prefix}_USERNAME", ""), os.environ.get(f"{prefix}_PASSWORD", "")
+            return f"{user}:{password}" if user or password else ""
+    return ""
+
+
+def _uv_index_entries() -> Iterator[str]:
+    """Yield ``name=address`` for each index with a name in uv's settings."""
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+        yield from (part for part in os.environ.get(variable, "").split() if re.match(r"[\w-]+=", part))
+    for table in _uv_tables():
+        for index in table.get("index", ()):
+            if isinstance(index, dict) and "name" in index:
+                yield f"{index['name']}={index.get('url', '')}"
 
 
 def _known_addresses() -> Iterator[str]:
     """Yield all addresses of indexes that may contain a login."""
-    yield from (f"https://{login}@{host}" for host, login in _logins.items())
+    yield from map(with_login, _logins)
     settings = Indexes.of_settings()
     yield from (settings.default, *settings.extra, *settings.find_links)
     for name in _UV_VARIABLES:

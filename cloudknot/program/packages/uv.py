@@ -45,8 +45,8 @@ def run(
     arguments : sequence of str
         Without credentials: every user of this machine can list them.
     environment : mapping of str to str, optional
-        Variables besides those of this process, for example with the login of an index. Default: the package indexes
-        of pip's and uv's settings.
+        Variables besides those of this process, for example with the login of an index. Default: those for downloads
+        of locked files.
     timeout : float
         Seconds.
     keep_open : collection of int
@@ -61,7 +61,7 @@ def run(
 
     from cloudknot.program.packages.indexes import Indexes
 
-    extra = Indexes.of_settings().environment() if environment is None else environment
+    extra = Indexes.for_downloads().environment() if environment is None else environment
     own = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
     # A missing Python must be an error, and not a download of another one.
     variables = {**own, "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never", **extra}

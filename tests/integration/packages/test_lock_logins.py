@@ -53,7 +53,13 @@ def by_netrc(index, folder, monkeypatch):
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
 
 
-WAYS = [by_pip_variable, by_pip_file, by_uv_variable, by_uv_file, by_netrc]
+def by_name_of_index(index, folder, monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"my-lab={index.url}")
+    monkeypatch.setenv("UV_INDEX_MY_LAB_USERNAME", "me")
+    monkeypatch.setenv("UV_INDEX_MY_LAB_PASSWORD", SECRET)
+
+
+WAYS = [by_name_of_index, by_pip_variable, by_pip_file, by_uv_variable, by_uv_file, by_netrc]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -79,6 +85,10 @@ def test_login_of_requirement_lines_is_in_no_file_of_image_cache_and_log(private
     image = image_in(described)
     assert {package.name for package in image.lock.packages} == {"apple", "pear", "boto3", "cloudpickle"}
     assert SECRET not in repr(image)
+    place = tmp_path / "place"
+    private_packages = [package for package in image.lock.packages if package.name in ("apple", "pear")]
+    install(private_packages, [], InstallTarget.this_machine(), ["--prefix", str(place)])
+    assert [*place.rglob("apple.py")]
     files = [path for name in ("context", "cache") for path in (tmp_path / name).rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
