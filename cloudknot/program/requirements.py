@@ -194,7 +194,7 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
 
 
 def with_local(requirements: Requirements, packages: Iterable[str]) -> Requirements:
-    """Return requirements with all local packages that they need, which the lines do not name any more.
+    """Return requirements with all local packages that they need. The lines name these only with an address.
 
     Parameters
     ----------
@@ -213,15 +213,14 @@ def with_local(requirements: Requirements, packages: Iterable[str]) -> Requireme
     installed = local_distributions()
     if not installed:
         return requirements
-    named = {name_of(line) for line in requirements.lines if not is_address(line)}
-    addressed = {name_of(line) for line in requirements.lines if is_address(line)}
     # A package of the index may depend on one that is installed here from a folder.
-    needed = with_dependencies({*named, *packages, *requirements.local} - {""})
-    local = (needed & installed.keys()) - addressed
-    for line in requirements.lines:
-        if name_of(line) in local:
-            _refuse_other_version(line, installed[name_of(line)])
-    lines = tuple(line for line in requirements.lines if name_of(line) not in local)
+    needed = with_dependencies({*map(name_of, requirements.lines), *packages, *requirements.local} - {""})
+    local = needed & installed.keys()
+    # A line with an address says where to take the package from, and needs no other.
+    named = [line for line in requirements.lines if name_of(line) in local and not is_address(line)]
+    for line in named:
+        _refuse_other_version(line, installed[name_of(line)])
+    lines = tuple(line for line in requirements.lines if line not in named)
     return replace(requirements, lines=lines, local=tuple(sorted(local)))
 
 

@@ -261,3 +261,28 @@ def test_everything_here_is_pinned_without_the_needs_of_cloudknot_alone(site: Pa
     (site / "asked-5.dist-info" / "REQUESTED").touch()
     monkeypatch.setattr(sys, "path", [str(site)])
     assert requirements.everything_here() == ("asked==5", "own", "shared==4", "study==1.0")
+
+
+LOCAL = {"url": "file:///src/lab", "dir_info": {}}
+
+
+def test_lines_of_local_packages_are_replaced_by_their_names(site: Path) -> None:
+    install(site, "lab-own", "1.5", "lab_own.py", origin=LOCAL)
+    found = requirements.with_local(requirements.from_user(["Lab_Own>=1", "six==1.16.0"]), ())
+    assert (found.lines, found.local) == (("six==1.16.0",), ("lab-own",))
+
+
+def test_local_package_that_an_installed_one_needs_is_found(site: Path) -> None:
+    install(site, "lab-deep", "1.5", "lab_deep.py", origin=LOCAL)
+    install(site, "uses-lab", "2", "uses_lab.py")
+    with (site / "uses_lab-2.dist-info" / "METADATA").open("a") as file:
+        file.write("Requires-Dist: lab-deep\n")
+    found = requirements.with_local(requirements.from_imports({"uses_lab"}), ())
+    assert (found.lines, found.local) == (("uses-lab==2",), ("lab-deep",))
+
+
+def test_line_with_address_of_a_local_package_stays(site: Path) -> None:
+    install(site, "lab-own", "1.5", "lab_own.py", origin=LOCAL)
+    line = "lab-own @ https://host/lab_own-2-py3-none-any.whl"
+    found = requirements.with_local(requirements.from_user([line]), ())
+    assert (found.lines, found.local) == ((line,), ("lab-own",))
