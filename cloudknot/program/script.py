@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
-from cloudknot.program import imports, local_modules
+from cloudknot.program import imports, local_modules, named_modules
 from cloudknot.program.fingerprint import combine
 from cloudknot.program.packages.wheels.local_wheels import owner_of
 from cloudknot.program.program import Program, flat
@@ -61,6 +61,7 @@ def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[s
         python=python,
         digest=combine([python, script.name, *flat(modules), "|", *chosen.lines, "|", *chosen.local]),
         script=script.name,
+        paths=tuple(path for path in modules if path != script.name and path.encode() in b"\n".join(modules.values())),
         found_here=requirements is None,
         local_packages=chosen.local,
     )
@@ -80,28 +81,52 @@ def _read(file: Path) -> bytes:
 
 
 def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
-    """Add the modules beside a script that it imports, directly or through each other.
+    """Add the modules beside a script that it imports or names as text, directly or through each other.
 
     Returns the names of imports that are not beside it, and the names of optional imports.
     """
     external: set[str] = set()
     optional: set[str] = set()
     seen: set[str] = set()
-    waiting = [(script, "")]
+    waiting = [(script, "", True)]
     while waiting:
-        file, package = waiting.pop()
-        names, guarded = imports.names_in_tree(_parse(file), package)
+        file, package, is_imported = waiting.pop()
+        tree = _parse(file)
+        names, guarded = imports.names_in_tree(tree, package)
+        named = _named_beside(script.parent, tree, package)
         optional |= guarded
-        for name in names - seen:
+        for name in (names | named) - seen:
             seen.add(name)
-            top = _files_beside(script.parent, name.partition(".")[0])
+            beside = _files_beside(script.parent, name)
+            top = beside or _files_beside(script.parent, name.partition(".")[0])
             if not top or owner_of(name.partition(".")[0], top[0][0].absolute()):
                 external.add(name)
+                # A text may be the name of a module by accident. So imports of such a module are optional.
+                optional |= set() if is_imported else {name}
                 continue
-            beside = _files_beside(script.parent, name)
             files |= {module.relative_to(script.parent).as_posix(): module.read_bytes() for module, _ in beside}
-            waiting += beside
+            waiting += [(*found, is_imported and name in names) for found in beside]
     return external, optional
+
+
+def _named_beside(folder: Path, tree: ast.AST, package: str) -> set[str]:
+    """Return the modules beside a script that a parsed source names as text."""
+    found: set[str] = set()
+    for word in named_modules.in_tree(tree, package):
+        name = word.removesuffix(".py").replace("/", ".").rstrip(".")
+        # `python -m pkg` runs pkg/__main__.py.
+        names = [name, f"{name}.__main__"]
+        if word.endswith("."):
+            inside = sorted(folder.joinpath(*name.split(".")).rglob("*.py"))
+            names += [".".join(file.relative_to(folder).with_suffix("").parts) for file in inside]
+        found.update(name for name in names if _is_beside(folder, name))
+    return found
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    """Return whether a module itself, and not only a package around it, is beside a script."""
+    base = folder.joinpath(*name.split("."))
+    return base.with_name(f"{base.name}.py").is_file() or (base / "__init__.py").is_file()
 
 
 def _parse(file: Path) -> ast.AST:

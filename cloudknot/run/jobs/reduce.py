@@ -122,8 +122,10 @@ def _check_image(program: Program, image: Program | None, packages: ImagePackage
         installed = packages.names
     else:
         # Every image has the worker's own packages. The dependencies of a requirement are in the image, too.
-        installed = frozenset(with_dependencies([*WORKER_NEEDS, *map(name_of, image.requirements if image else ())]))
+        direct = [*map(name_of, image.requirements), *image.local_packages] if image else []
+        installed = frozenset(with_dependencies([*WORKER_NEEDS, *direct]))
     lacking = [line for line in program.requirements if name_of(line) not in installed]
+    lacking += [name for name in program.local_packages if name not in installed]
     files = image.modules if image else {}
     other_files = [path for path, source in program.modules.items() if files.get(path) != source]
     if not lacking and not other_files:

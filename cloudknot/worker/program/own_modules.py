@@ -186,11 +186,9 @@ class OwnModules:
         """Put the modules into ``sys.modules``."""
         self._folder = folder
         for name in {"__main__": [], **names}:
-            base = folder.joinpath(*name.split("."))
-            files = [base / "__init__.py", base.with_name(f"{base.name}.py")]
-            file = next((file for file in files if file.is_file()), None)
+            file = None if name == "__main__" else _file(name, [str(folder), *sys.path])
             if name == "__main__" or file is not None:
-                self._modules[name] = OwnModule(name, None if name == "__main__" else file)
+                self._modules[name] = OwnModule(name, file)
         # The worker's own __main__ stays alive.
         self._replaced = [sys.modules.get(name) for name in self._modules]
         sys.modules.update(self._modules)
@@ -251,6 +249,16 @@ class _OwnUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
         return self._own.make_function if found is internals._make_function else found
+
+
+def _file(module: str, places: Iterable[str]) -> Path | None:
+    """Return the file of a module, found without an import of its parents."""
+    for place in places:
+        base = Path(place or ".", *module.split("."))
+        for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def _is_at(obj: Any, module: ModuleType) -> bool:

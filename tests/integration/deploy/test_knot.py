@@ -1,5 +1,6 @@
 """A knot makes, reuses or refuses its resources and runs maps, on the embedded cloud with recorded AWS calls."""
 
+import sqlite3
 import threading
 
 import pytest
@@ -221,14 +222,14 @@ def test_knot_refuses_invalid_choice_before_any_aws_call(cloud, choices, message
 
 
 def test_error_for_unpicklable_function_names_variable(cloud):
-    guard = threading.Lock()
+    guard = sqlite3.connect(":memory:")
 
     def guarded(x):
         with guard:
             return x
 
     recorder = Recorder(cloud)
-    with pytest.raises(CloudknotInputError, match=r"'guard'.*lock"):
+    with pytest.raises(CloudknotInputError, match=r"'guard'.*sqlite3"):
         ck.Knot(name="refused", func=guarded, cloud=cloud)
     assert recorder.calls == []
 

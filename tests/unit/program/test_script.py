@@ -39,6 +39,21 @@ def test_python_script_travels_with_its_modules_and_requirements(project: Path) 
     assert make_script(project / "main.py", ["six"]).requirements == ("six",)
 
 
+def test_modules_that_script_names_as_text_travel(project: Path) -> None:
+    (project / "main.py").write_text(
+        "import importlib, subprocess, sys\nimportlib.import_module('helper')\n"
+        "for name in sys.argv: importlib.import_module(f'pkg.{name}')\n"
+        "subprocess.run([sys.executable, 'tools/run.py'])\n"
+    )
+    (project / "tools").mkdir()
+    (project / "tools/run.py").write_text("import no_such_package")
+    program = make_script(project / "main.py")
+    inside = ["pkg/__init__.py", "pkg/deep.py", "pkg/other.py"]
+    assert list(program.modules) == ["helper.py", "main.py", *inside, "tools/run.py"]
+    assert program.paths == ("tools/run.py",)
+    assert program.requirements == (f"pyyaml=={version('pyyaml')}",)
+
+
 def test_edited_helper_changes_image_but_not_environment(project: Path) -> None:
     before = render_image(make_script(project / "main.py"))
     (project / "helper.py").write_text("import yaml\ndef up(words): return words\n")
