@@ -39,6 +39,12 @@ def test_requirements_file_is_flattened(folder):
     assert read(folder / "requirements.txt") == read(["-r requirements.txt"])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_of_windows_are_read(folder, encoding):
+    (folder / "r.txt").write_bytes("six\r\n# \u00fc\r\nattrs\r\n".encode(encoding))
+    assert read("r.txt") == ["six", "attrs"]
+
+
 def test_lines_that_were_read_can_be_read_again(folder):
     (folder / "limits.txt").write_text("six<2\n")
     lines = read(["-c limits.txt", "--index-url https://host/simple", "numpy --hash=sha256:aa", "--pre"])
@@ -152,6 +158,7 @@ def test_environment_file_gives_pip_part_and_python_packages_of_conda(folder):
     [
         ("r.txt", "six\n\nnumpy 2\n", "r.txt, line 3: 'numpy 2' is not a pip requirement"),
         ("r.txt", "a \\\n --no-such\n", "r.txt, line 1: 'a  --no-such'"),
+        ("r.txt", "numpy @ file:///croot/numpy/work\n", r"line 1: file:///croot/numpy/work does not .*'numpy==\d"),
         ("r.txt", "--no-binary :all:\n", "r.txt, line 1: cloudknot does not know the option '--no-binary :all:'"),
         ("r.txt", "-r none.txt\n", "The requirements file cannot be read: .*none.txt"),
         (

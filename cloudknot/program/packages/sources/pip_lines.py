@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program.packages.indexes import remember_login, split_option
-from cloudknot.program.packages.solving.lines import parse
+from cloudknot.program.packages.solving import installed
+from cloudknot.program.packages.solving.lines import name_of, parse
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _ADDRESS = re.compile(r"(\w+\+)?(https?|ssh|git|file)://\S+")
@@ -56,11 +59,14 @@ def text_of(path: Path) -> str:
         The file cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        content = path.read_bytes()
     except OSError as error:
         raise CloudknotInputError(
             f"The requirements file cannot be read: {error}. Check its path and permissions."
         ) from error
+    # PowerShell writes the output of a command in UTF-16.
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:
@@ -191,7 +197,15 @@ def _local(path: Path, extras: str | None) -> str:
 
 
 def _check_address(address: str, line: str, origin: LineOrigin) -> None:
-    """Refuse an address with a password. It would be in the image, because the line is."""
+    """Refuse an address of a missing file, or one with a password, which would be in the image with the line."""
+    if address.startswith("file:") and not Path(url2pathname(urlsplit(address).path)).exists():
+        name = name_of(line)
+        version = installed.versions().get(name)
+        refuse(
+            problem=f"{origin}: {address} does not exist on this machine.",
+            cause="Perhaps pip or conda wrote the line from a folder that they deleted after a build.",
+            fix=f"Replace the line, for example by '{name or 'NAME'}=={version or '1.0'}'.",
+        )
     if urlsplit(address).password and not _VARIABLE.search(address):
         shown = re.sub(r"//[^/@]+@", "//...@", line)
         refuse(

@@ -37,7 +37,7 @@ def read(requirements: Iterable[str] | str | PathLike[str], apt_packages: Collec
         if path is not None:
             return _read_file(path, extras, apt_packages)
         requirements = [fspath(requirements)]
-    origin = LineOrigin(Path.cwd())
+    origin = LineOrigin(Path())
     return [line for text in list(requirements) for line in checked(text, origin)]
 
 
