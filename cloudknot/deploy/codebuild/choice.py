@@ -49,11 +49,12 @@ def choose_builder(cloud: Cloud, image: Image, repository: str, boundary: str = 
     """
     if cloud.image_store is not None or not image.must_run:
         return None
+    # First, because a far engine that is away takes seconds to miss.
+    if not image.nocache and _is_built(image, cloud.repository(repository)):
+        return None
     setting = config.builder()
     if setting != "codebuild" and engine_answers():
         return DockerBuilder()
-    if not image.nocache and _is_built(image, cloud.repository(repository)):
-        return None
     if setting == "engine":
         # Unless the engine was only slow, this raises an error with the reason and the fix.
         connect().close()
