@@ -10,7 +10,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 from cloudknot.program import imports
 
@@ -22,6 +22,8 @@ USERS = frozenset(
     }
 )
 """Names of functions and values whose users may name modules as text."""
+LISTERS = frozenset({"iter_modules", "walk_packages"})
+"""Those of them that list the modules of a package."""
 LONGEST = 1000
 """Characters of the longest text that is searched."""
 
@@ -39,10 +41,15 @@ def in_function(function: FunctionType) -> set[str]:
     used = {name for code in codes for name in code.co_names}
     if not used & USERS:
         return set()
-    values = (function.__globals__.get(name) for name in used)
-    texts = (text for code in codes for text in _texts(code.co_consts))
+    values = [function.__globals__.get(name) for name in used]
+    texts = [text for code in codes for text in _texts(code.co_consts)]
     package = function.__globals__.get("__package__") or ""
-    return _names([*texts, *_texts(values)], package if isinstance(package, str) else "")
+    package = package if isinstance(package, str) else ""
+    listed: set[str] = set()
+    if used & LISTERS:
+        modules = (value.__name__ for value in values if isinstance(value, ModuleType))
+        listed = {f"{name}." for name in (*modules, *imports.names_in_code(function.__code__, package))}
+    return listed | _names([*texts, *_texts(values)], package)
 
 
 def in_tree(tree: ast.AST, package: str = "") -> set[str]:
@@ -52,7 +59,8 @@ def in_tree(tree: ast.AST, package: str = "") -> set[str]:
     used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
     if not used & USERS:
         return set()
-    return _names(_texts(node.value for node in nodes if isinstance(node, ast.Constant)), package)
+    listed = {f"{name}." for name in imports.names_in_tree(tree, package)[0]} if used & LISTERS else set()
+    return listed | _names(_texts(node.value for node in nodes if isinstance(node, ast.Constant)), package)
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from operator import attrgetter
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -48,6 +49,14 @@ _DYNAMIC_FILE = "<dynamic-code>"
 _REFERENCED_TYPES = (type, FunctionType, BuiltinFunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
 
 
+def _new_variable(variable: ContextVar[Any]) -> Callable[..., ContextVar[Any]]:
+    """Return a function that takes the name of a context variable, and makes one with the same default."""
+    try:
+        return functools.partial(ContextVar, default=Context().run(variable.get))
+    except LookupError:
+        return ContextVar
+
+
 _RENEWED: dict[type, Callable[[Any], Reduced]] = {
     type(threading.Lock()): lambda _: (threading.Lock, ()),
     type(threading.RLock()): lambda _: (threading.RLock, ()),
@@ -55,6 +64,7 @@ _RENEWED: dict[type, Callable[[Any], Reduced]] = {
     queue.SimpleQueue: lambda _: (queue.SimpleQueue, ()),
     ThreadPoolExecutor: lambda pool: (ThreadPoolExecutor, (pool._max_workers,)),
     struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
+    ContextVar: lambda variable: (_new_variable(variable), (variable.name,)),
 }
 """Objects that belong to one process and hold nothing of the user's. A function gets new ones in a job."""
 

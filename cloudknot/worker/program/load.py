@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import linecache
@@ -58,19 +59,40 @@ def load_function(folder: Path = PROGRAM) -> Function:
     if description.get("script"):
         return run_script(folder / "modules" / description["script"])
     with open(folder / "function.pkl", "rb") as file:
-        function: Function = own_modules.load(file, description.get("names", {}), folder / "modules", find_own)
+        function: Function = own_modules.load(file, description.get("names", {}), folder / "modules", lambda: find_own)
     return function
 
 
 def find_own(module: str, name: str) -> object:
-    """Return a function or class of the program, by its module and name."""
+    """Return a function or class of the program in the image, by its module and name."""
+    return _find(module, name, load_function)
+
+
+def find_travelled(path: str, module: str, name: str) -> object:
+    """Return a function or class of a program that a run has brought along, and that is in a file."""
+    return _find(module, name, lambda: load_travelled(Path(path).read_bytes()))
+
+
+def _find(module: str, name: str, load: Callable[[], Function]) -> object:
     from .own_modules import own_modules
 
     # A new interpreter of multiprocessing has no program yet.
     if not own_modules.has(module):
         own_modules.enable()
-        load_function()
+        load()
     return own_modules.named(module, name)
+
+
+@functools.lru_cache(maxsize=1)
+def _stored(data: bytes) -> Callable[[str, str], object]:
+    """Return `find_travelled` for a program that is stored in a file until this process ends."""
+    import atexit
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(prefix="cloudknot-", suffix=".pkl", delete=False) as file:
+        file.write(data)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return functools.partial(find_travelled, file.name)
 
 
 def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
@@ -93,7 +115,9 @@ def load_travelled(data: bytes, folder: Path = PROGRAM) -> Function:
 
     own_modules.find_files(folder / "modules", description.get("paths", ()))
     _remember(description, description["source"])
-    function: Function = own_modules.load(io.BytesIO(pickled), description.get("names", {}), folder / "modules")
+    function: Function = own_modules.load(
+        io.BytesIO(pickled), description.get("names", {}), folder / "modules", lambda: _stored(data)
+    )
     return function
 
 

@@ -132,7 +132,7 @@ class OwnModules:
     def __init__(self) -> None:
         self._enabled = False
         self._modules: dict[str, OwnModule] = {}
-        self._find: Find | None = None
+        self._finder: Callable[[], Find] | None = None
         self._folder = Path()
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._functions: list[FunctionType] = []
@@ -159,7 +159,7 @@ class OwnModules:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.symlink_to(folder / path)
 
-    def load(self, file: IO[bytes], names: Names, folder: Path, find: Find | None = None) -> Any:
+    def load(self, file: IO[bytes], names: Names, folder: Path, finder: Callable[[], Find] | None = None) -> Any:
         """Unpickle a function, and give its modules their names.
 
         Parameters
@@ -169,14 +169,14 @@ class OwnModules:
             See `Names`. A module with functions that have no name in it has an empty list.
         folder : Path
             The directory of the files that travelled.
-        find : callable, optional
-            See `Find`. Default: other processes get functions and classes by value.
+        finder : callable, optional
+            Returns a `Find`, when another process needs it first. Default: other processes get functions by value.
 
         Raises any exception that unpickling raises.
         """
         if not self._enabled:
             return pickle.load(file)
-        self._find = find
+        self._finder = finder
         self._create(names, folder)
         function = _OwnUnpickler(file, self).load()
         self._bind(names)
@@ -228,8 +228,8 @@ class OwnModules:
         module = self._modules.get(getattr(obj, "__module__", None) or "")
         if module is None or not isinstance(obj, FunctionType | type):
             return None
-        if self._find is not None and _is_at(obj, module):
-            return self._find, (module.__name__, obj.__qualname__)
+        if self._finder is not None and _is_at(obj, module):
+            return self._finder(), (module.__name__, obj.__qualname__)
         return internals.loads, (internals.dumps(obj),)
 
     def has(self, module: str) -> bool:

@@ -128,6 +128,7 @@ def test_functions_of_own_module_run_in_pools_of_processes(run: Run) -> None:
         ("import pkg.sim as again; return again.late(x), again.area is area", "(-2, True)"),
         ("return getattr(sys.modules[__name__], 'late')(x), isinstance(late_box(), Box)", "(-2, True)"),
         ("with LOCK, CONDITION: return LOCAL.__dict__, LAYOUT.size", "({}, 8)"),
+        ("return VARIABLE.get(), BARE.get(7)", "(5, 7)"),
         ("EVENT.set(); return EVENT.wait(1), list(POOL.map(abs, [x]))", "(True, [2])"),
     ],
 )
@@ -136,7 +137,9 @@ def test_own_module_has_its_name_and_state_in_job(run: Run, body: str, expected:
 import cloudknot as ck
 import struct, sys, threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 LOCK, CONDITION, LOCAL, EVENT = threading.Lock(), threading.Condition(), threading.local(), threading.Event()
+VARIABLE, BARE = ContextVar("v", default=5), ContextVar("b")
 LAYOUT, POOL = struct.Struct("<II"), ThreadPoolExecutor(2)
 class Box: pass
 class LateBox(Box): pass
@@ -205,10 +208,13 @@ TOOLS = {
         ("return [importlib.import_module(f'kinds.{name}').N for name in ('one', 'two')]", "[1, 2]"),
         ("return __import__('core.hello').hello.hello(x)", "'hello 2'"),
         ("return pkgutil.resolve_name('core.hello:hello')(x)", "'hello 2'"),
+        ("return [module.name for module in pkgutil.iter_modules(kinds.__path__)]", "['one', 'two']"),
+        ("import kinds; return len(list(pkgutil.walk_packages(kinds.__path__)))", "2"),
         ("return runpy.run_module('beside')['N']", "5"),
         ("return runpy.run_path('beside.py')['N']", "5"),
     ],
 )
 def test_module_that_code_names_as_text_travels(run: Run, body: str, expected: str) -> None:
-    script = f"import importlib, pkgutil, runpy, subprocess, sys\nNAMES = ['core']\ndef func(x): {body}\nargs = (2,)\n"
+    imports = "import importlib, kinds, pkgutil, runpy, subprocess, sys"
+    script = f"{imports}\nNAMES = ['core']\ndef func(x): {body}\nargs = (2,)\n"
     assert run(script, TOOLS) == expected

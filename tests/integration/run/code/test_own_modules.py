@@ -51,6 +51,25 @@ def test_pools_of_processes_find_functions_and_classes_of_own_module(knot_of):
     assert future[1].result(LONG)[2] - before == 2
 
 
+def pooled_sum(boxes):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return sum(box.x for box in pool.map(doubled, boxes))
+
+
+def boxed(x):
+    return Box(x), len(multiprocessing.get_context("fork").Pool(1).map(doubled, [Box(x)]))
+
+
+def just_box(x):
+    return doubled(Box(x))
+
+
+def test_pools_work_in_reduce_and_in_further_attempts(process_knot_of):
+    future = process_knot_of(just_box).map([1, 2], retries=2)
+    assert future.reduce(pooled_sum).result(LONG) == 12
+    assert process_knot_of(boxed).map([1], retries=2).result(LONG)[0][1] == 1
+
+
 def named(x):
     command = "from tests.helpers.functions import double; print(double(21))"
     run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
