@@ -3,6 +3,7 @@
 The embedded cloud runs the builds with its own engine. So the calls, the files and the buildspec are those for AWS.
 """
 
+import base64
 import json
 import secrets
 import subprocess
@@ -86,6 +87,16 @@ def test_image_with_lines_is_built_without_engine_and_jobs_run_in_it(cloud, knot
     assert again.map(["/made"]).result(LONG) == [line.split()[2]]
     assert builds(cloud) == before
     assert list(cloud.storage.keys(f"{CONTEXTS}/")) == []
+
+
+def test_log_and_description_of_build_have_no_login(cloud, knot, machine):
+    knot(read, dockerfile_lines=f"RUN echo {secrets.token_hex(8)}")
+    (described,) = cloud.call("codebuild", "batch_get_builds", ids=builds(cloud)[:1])["builds"]
+    log = _log(cloud, described["id"])
+    assert "Login Succeeded" in log
+    encoded = base64.b64encode(f"{machine.username}:{machine.password}".encode()).decode()
+    secret = cloud.environment()["AWS_SECRET_ACCESS_KEY"]
+    assert not [text for text in (machine.password, encoded, secret) if text in log + str(described)]
 
 
 def test_edited_dockerfile_is_built_without_engine(knot, tmp_path, machine):
