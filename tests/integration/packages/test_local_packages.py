@@ -15,7 +15,7 @@ import pytest
 from cloudknot.program.packages import uv
 from tests.helpers.paths import ROOT
 from tests.integration.packages.index import wheel
-from tests.integration.packages.labs import LABS, compiled_package, namespace_package
+from tests.integration.packages.labs import LABS, Lab, compiled_package, namespace_package
 
 MODULES = [lab.module for lab in LABS]
 NAMES = [*(lab.name for lab in LABS), "lab-space", "lab-fast"]
@@ -26,7 +26,7 @@ import cloudknot as ck
 
 def probe(sample):
     import importlib.metadata, importlib.resources, subprocess, sys
-    import fastlab._core, lab_uv, labspace.tools
+    import fastlab._core, lab_uv, labspace.tools, uses_lab
 {IMPORTS}
     def output(*command):
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
@@ -35,6 +35,7 @@ def probe(sample):
     return {{
         "limits": [{", ".join(f"LIMIT_{module}" for module in MODULES)}],
         "same class": isinstance(sample, lab_uv.Sample),
+        "through the index": uses_lab.LIMIT,
         "compiled": fastlab._core.two(),
         "namespace": labspace.tools.WHERE,
         "versions": [importlib.metadata.version(name) for name in {NAMES}],
@@ -95,10 +96,16 @@ def _uv(*arguments: str) -> None:
 
 @pytest.fixture
 def strangers(tmp_path):
-    """Return a folder of wheels with the names of the local packages, in the same version and in a later one."""
+    """Return a folder of wheels with the names of the local packages, in the same version and in a later one.
+
+    It has also a package, uses-lab, that needs one of them.
+    """
     folder = tmp_path / "strangers"
     folder.mkdir()
-    for name in NAMES:
+    code = "from lab_deep.config import LIMIT\n"
+    filename, content = wheel("uses-lab", "1.0", requires=["lab-deep>=0.1"], code=code)
+    (folder / filename).write_bytes(content)
+    for name in [*NAMES, "lab-deep"]:
         for version in ("0.1", "9.0"):
             filename, content = wheel(name, version, code="raise SystemExit('a stranger')\n")
             (folder / filename).write_bytes(content)
@@ -110,11 +117,15 @@ def test_job_has_local_packages_of_each_backend_and_no_stranger(tmp_path, strang
     environment = Environment(tmp_path)
     projects = [lab.write(tmp_path / "projects") for lab in LABS]
     projects += [namespace_package(tmp_path / "projects"), compiled_package(tmp_path / "projects")]
+    # The script does not import this one. A package of the index needs it.
+    projects.append(Lab("lab-deep", "lab_deep", "uv_build", "src").write(tmp_path / "projects"))
+    environment.install("--no-index", "--find-links", str(strangers), "uses-lab")
     for project in projects:
         environment.install(option, str(project))
     count = len(LABS)
     expected = {
         "same class": True,
+        "through the index": 3,
         "limits": [3] * count,
         "compiled": 2,
         "namespace": "here",
