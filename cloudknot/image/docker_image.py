@@ -55,7 +55,7 @@ class DockerImage:
         The image to build on. Default: the slim image of this Python's minor version, such as
         ``"python:3.11-slim"``.
     github_installs : str or sequence of str, default ()
-        Git repositories to install with pip. Each is pinned to its current commit.
+        Git repositories to install. Each is pinned to its current commit, and its wheel is built on this machine.
     ignore_installed : bool, default False
         Has no effect: an environment gets all locked packages, whatever the base image has.
     pin_pip_versions : bool, default True

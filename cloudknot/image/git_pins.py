@@ -59,12 +59,13 @@ def _pinned(address: str, references: References) -> str:
 
 
 def _unpinned(address: str, url: str, cause: str) -> str:
-    warnings.warn(
+    from cloudknot.program.packages.wheels.fetch import without_password
+
+    text = (
         f"{address} is not pinned to a commit, so a later image may contain another version of it. {cause} "
-        f"Correct the address, or add a commit to it: {url}@<40 hexadecimal digits>.",
-        UserWarning,
-        stacklevel=5,
+        f"Correct the address, or add a commit to it: {url}@<40 hexadecimal digits>."
     )
+    warnings.warn(without_password(text), UserWarning, stacklevel=5)
     return address
 
 

@@ -143,7 +143,7 @@ def render(
     username : str, optional
         The user that jobs run as, created if the base image does not have it. Default: root.
     github_installs : iterable of str
-        Addresses that pip installs with git, for example ``"https://github.com/owner/name.git@v1"``.
+        Addresses of git repositories to install, for example ``"https://github.com/owner/name.git@v1"``.
     apt_packages : iterable of str
         Debian packages to install.
     dockerfile_lines : iterable of str

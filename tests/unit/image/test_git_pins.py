@@ -70,3 +70,12 @@ def test_references_are_read_from_git_repository(tmp_path: Path) -> None:
     assert references["refs/tags/v1"] != commit
     with pytest.raises(subprocess.CalledProcessError):
         references_of(str(tmp_path / "none"))
+
+
+def test_warning_contains_no_password() -> None:
+    def silent(url: str) -> dict[str, str]:
+        raise OSError(f"unable to access {url}")
+
+    with pytest.warns(UserWarning, match="not pinned") as caught:
+        pinned(["https://me:s3cret@host/o/n"], silent)
+    assert "s3cret" not in str(caught[0].message)

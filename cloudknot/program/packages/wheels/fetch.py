@@ -45,7 +45,7 @@ _logins: dict[str, str] = {}
 
 def without_secret(line: str) -> str:
     """Return a requirement line without the password in its address. This session remembers it for `wheel_at`."""
-    plain = _SECRET.sub("", line)
+    plain = without_password(line)
     if plain != line:
         _logins[plain] = line
     return plain
@@ -108,6 +108,11 @@ def _install(line: str, folder: Path) -> Path:
             f"Check its address and your access to it. The installer reports:\n{without_login(report)}"
         )
     return sites[0]
+
+
+def without_password(text: str) -> str:
+    """Return a text without the passwords and tokens in its addresses. The user of ``ssh://git@host`` stays."""
+    return _SECRET.sub("", text)
 
 
 def without_login(text: str) -> str:
