@@ -99,7 +99,8 @@ def _with_pip(
     path = folder / "requirements.txt"
     path.write_text("".join(lines))
     options = [option for option in place if option != "--offline"]
-    before = options if options[:1] == ["--python"] else []
+    # pip takes this option before its command.
+    before = options[:2] if options[:1] == ["--python"] else []
     command = [*before, "install", "--quiet", "--no-deps", "--no-index", "--find-links", str(folder)]
     return pip.run(
         [*command, *options[len(before) :], "-r", str(path)], Indexes(), timeout=timeout, keep_open=keep_open

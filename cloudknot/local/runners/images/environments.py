@@ -18,6 +18,7 @@ from cloudknot.local.runners.images.disk_use import delete
 from cloudknot.local.runners.images.installed import copy_installed, forget
 from cloudknot.local.runners.images.usage import mark_used
 from cloudknot.local.state import check_owner, locked, own_folder
+from cloudknot.program.packages import uv
 from cloudknot.program.packages.install import install
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class _Installation:
 
     def _install_cached(self, packages: Sequence[LockedPackage]) -> bool:
         """Install from uv's cache, without the network. Return False if the cache lacks a file."""
-        if any(package.is_copy for package in packages):
+        # pip, which replaces a missing uv, would download.
+        if uv.find() is None or any(package.is_copy for package in packages):
             return False
         try:
             self._install(packages, "--offline")
@@ -151,9 +153,8 @@ class _Installation:
         damaged = damaged_packages(self._environment, names)
         if damaged:
             forget(self._environment, damaged)
-            options = [
-                option for name in damaged for option in (f"--refresh-package={name}", f"--reinstall-package={name}")
-            ]
+            again = [f"--{kind}-package={name}" for name in damaged for kind in ("refresh", "reinstall")]
+            options = again if uv.find() else ["--force-reinstall"]
             self._install([package for package in packages if package.name in damaged], *options)
 
     def _install(self, packages: Sequence[LockedPackage], *options: str) -> None:

@@ -97,6 +97,19 @@ def test_first_environment_copies_installed_packages_without_network(tmp_path, m
     assert script.stdout == "2\n"
 
 
+def test_without_uv_pip_installs_what_cannot_be_copied(six, tmp_path, monkeypatch):
+    packages = resolve((f"jmespath=={version('jmespath')}",), InstallTarget.this_machine()).packages
+    monkeypatch.setattr(uv, "find", lambda: None)
+    image = Image("t", Lock(six.target, (*packages, *six.packages)), "one")
+    place = environment(tmp_path / "cloud", image)
+    assert run(place, "import jmespath, six; print(six.__version__)") == "1.15.0"
+    # A damaged copy is downloaded by pip.
+    copied = next((tmp_path / "cloud" / "environments" / ".packages").glob("jmespath-*/lib/*/site-packages/jmespath"))
+    (copied / "lexer.py").write_text("damaged")
+    environment(tmp_path / "cloud", image)
+    assert run(place, "import jmespath; print(jmespath.search('a', {'a': 3}))") == "3"
+
+
 def test_files_of_users_own_installations_are_linked_from_cache(six, tmp_path, uv_cache, monkeypatch):
     if not six.packages[0].url.startswith(PYPI_FILES):
         pytest.skip("the tests use another index than PyPI")
