@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -60,8 +61,16 @@ def resolve(
             stored.write(request, here, *kept)
     lock, notes = kept
     for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=2)
+        warnings.warn(note, UserWarning, stacklevel=_calls_inside())
     return lock
+
+
+def _calls_inside() -> int:
+    """Return the ``stacklevel`` of the first caller outside cloudknot: the line of the user."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith("cloudknot."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]]:
