@@ -72,7 +72,7 @@ class LackingPackages(Exception):
             "was submitted.",
             cause=f"A job imports {' and '.join(self._modules.values())} to load it.",
             fix=f"Create the knot again with `{imports}` inside its function, or with a list of all packages: "
-            f"Knot(name={needs.knot!r}, func={needs.function}, requirements=[{needs.lines(self._modules)}]).",
+            f"Knot(name={needs.knot!r}, {needs.program}, requirements=[{needs.lines(self._modules)}]).",
         )
 
 
@@ -100,9 +100,12 @@ class InputNeeds:
         return self._packages.names if self._packages else None
 
     @property
-    def function(self) -> str:
-        """An expression for the function of the knot."""
-        return self._program.name if self._program and self._program.name.isidentifier() else "..."
+    def program(self) -> str:
+        """The argument of `Knot` that names its function or script."""
+        if self._program and self._program.script:
+            return f"image_script_path={self._program.script!r}"
+        # The name of a lambda is no expression.
+        return f"func={self._program.name if self._program and self._program.name.isidentifier() else '...'}"
 
     def check(self) -> None:
         """Check the modules that have been met since the last check.

@@ -205,9 +205,10 @@ class OwnModules:
         if module is not None and self._namespaces.setdefault(module.__name__, namespace) is namespace:
             own = vars(module)
             own.update({key: value for key, value in namespace.items() if own.get(key) is None})
-            if module.__name__ == "__main__" and "__file__" in namespace:
-                # The user's path may not exist here, or on another kind of machine only.
-                own["__file__"] = str(self._folder / os.path.basename(namespace["__file__"]))
+            file = namespace.get("__file__")
+            if module.__name__ == "__main__" and isinstance(file, str):
+                # The user's path does not exist on AWS. It must not seem to work on the embedded cloud either.
+                own["__file__"] = str(self._folder / os.path.basename(file))
             namespace = own
         function: FunctionType = internals._make_function(code, namespace, *rest)
         self._functions.append(function)

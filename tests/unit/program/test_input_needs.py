@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime
 import io
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cloudknot.errors import CloudknotInputError
 from cloudknot.program import pickling
 from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.program.inputs.met_modules import MetModules
 from cloudknot.program.inputs.needs import LONGEST, ImagePackages, InputNeeds, LackingPackages
 from cloudknot.program.pickling import MissingModules
+from cloudknot.program.script import make_script
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -72,3 +75,14 @@ def test_module_after_module_made_at_run_time_is_met() -> None:
     missing = MissingModules(lambda module: False, lambda cls: "")
     pickling.dump([types.ModuleType("made"), np, np.add], io.BytesIO(), (), missing, met)
     assert {"made", "numpy"} <= met.importable
+
+
+def test_message_names_script(tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    script.write_text("print(1)")
+    program = make_script(script, ["six"])
+    needs = InputNeeds(ImagePackages(frozenset({"six"})), "a-knot", program)
+    with pytest.raises(LackingPackages) as lacking:
+        pickle_into(io.BytesIO(), np.ones(2), program, needs)
+    with pytest.raises(CloudknotInputError, match=r"image_script_path='tool.py', requirements=\['six', 'numpy=="):
+        lacking.value.refuse("Element 0 of the input")
