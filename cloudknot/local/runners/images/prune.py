@@ -55,7 +55,7 @@ class Pruned:
 
 
 def prune(directory: Path, used: Collection[str], unused_for: float = 0.0) -> Pruned:
-    """Remove images and environments that nothing uses, and return what was removed.
+    """Remove images and environments that nothing uses. Return their numbers and sizes.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class _Pruning:
         self._images = self._environments = self._freed = 0
 
     def run(self, unused_for: float, allowed: float = 0.0) -> Pruned:
-        """Remove what has not been used for some seconds, until the size is allowed."""
+        """Remove images and environments unused for some seconds, until the size is allowed."""
         images = {image: (image / "environment").resolve() for image in _folders(self._directory / "images")}
         environments = sorted(_folders(self._folder), key=unused_seconds, reverse=True)
         for environment in environments:
@@ -180,7 +180,7 @@ class _Pruning:
         return True
 
     def _remove_leftovers(self) -> None:
-        """Remove copies of packages that no environment has, and what killed processes have left behind."""
+        """Remove copies of packages that no environment has, and leftovers of killed processes."""
         for copy in _folders(self._folder / COPIES):
             if not any(file.stat().st_nlink > 1 for file in copy.rglob("*.dist-info/METADATA")):
                 self._freed += self._size.remove(copy)

@@ -1,7 +1,7 @@
 """The use of environments: which ones running jobs hold, and when each was used last.
 
 A fork server's client holds its environment by a shared lock on a file in it. The kernel frees the lock when the
-embedded cloud dies. Whoever removes an environment needs the exclusive lock.
+embedded cloud dies. The removal of an environment needs the exclusive lock.
 """
 
 from __future__ import annotations
