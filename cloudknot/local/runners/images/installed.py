@@ -1,8 +1,8 @@
 """Copy packages from the user's own Python to an environment, for a first environment without downloads.
 
-Only complete packages of an index are copied. conda's and Debian's packages need files elsewhere. Editable packages and
-``.pth`` files lead to the user's own folders. A copy is kept beside the environments, and they share its files by hard
-links. The user's own files are never linked, because pip and editors write to some of them in place.
+Only complete packages of an index are copied. conda's and Debian's packages need files elsewhere. Editable packages
+and ``.pth`` files lead to the user's own folders. A copy is kept beside the environments, and they share its files by
+hard links. The user's own files are never linked, because pip and editors write to some of them in place.
 """
 
 from __future__ import annotations
