@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cloudknot.errors import ImageError
+from cloudknot.errors import ImageError, refuse
 from cloudknot.program.packages.lock import LocalWheel, Lock
 from cloudknot.program.packages.target import InstallTarget
 
@@ -43,6 +43,8 @@ def resolve(
 
     Raises
     ------
+    CloudknotInputError
+        An option among the lines is not one for an index.
     ImageError
         The requirements have no solution, or the index does not answer.
     """
@@ -50,6 +52,7 @@ def resolve(
     from cloudknot.program.packages.solving import installed, stored
     from cloudknot.program.packages.solving.request import LockRequest
 
+    _check_options(requirements)
     indexes = Indexes.of_lines(requirements)
     request = LockRequest(tuple(requirements), target, tuple(wheels), frozenset(preferred), indexes, refresh)
     here = installed.versions()
@@ -63,6 +66,18 @@ def resolve(
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=_calls_inside())
     return lock
+
+
+def _check_options(requirements: Sequence[str]) -> None:
+    """Refuse an option that nobody would read, in requirements that a person has edited."""
+    from cloudknot.program.packages.indexes import is_index_option
+
+    for line in requirements:
+        if line.startswith("-") and not (is_index_option(line) or line == "--pre" or line.startswith("--constraint ")):
+            refuse(
+                problem=f"The option {line!r} has no effect in an edited requirements.txt.",
+                fix="Write the requirement lines themselves, or pass the file as requirements=.",
+            )
 
 
 def _calls_inside() -> int:

@@ -55,6 +55,11 @@ def requirement_files(world: World) -> list[object]:
 
 
 @AREA.case
+def option_in_edited_file(world: World) -> object:
+    return resolve(["-r more.txt"], TARGET)
+
+
+@AREA.case
 def no_index(world: World) -> object:
     world.patch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     world.patch.setenv("UV_HTTP_RETRIES", "0")

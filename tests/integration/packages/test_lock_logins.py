@@ -1,5 +1,6 @@
 """Logins of private indexes reach the index, and nothing else: no lock, image, message, cache or process list."""
 
+import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -59,7 +60,15 @@ def by_name_of_index(index, folder, monkeypatch):
     monkeypatch.setenv("UV_INDEX_MY_LAB_PASSWORD", SECRET)
 
 
-WAYS = [by_name_of_index, by_pip_variable, by_pip_file, by_uv_variable, by_uv_file, by_netrc]
+def by_keyring(index, folder, monkeypatch):
+    command = folder / "keyring"
+    command.write_text(f'#!/bin/sh\n[ "$3" = me ] && echo {SECRET}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("//", "//me@"))
+
+
+WAYS = [by_keyring, by_name_of_index, by_pip_variable, by_pip_file, by_uv_variable, by_uv_file, by_netrc]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -93,6 +102,16 @@ def test_login_of_requirement_lines_is_in_no_file_of_image_cache_and_log(private
     assert files
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     assert SECRET not in caplog.text
+
+
+def test_login_reaches_either_tool_and_no_lock(tool, private, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", private.url_with_login)
+    lock = resolve(["apple"], TARGET)
+    assert [package.name for package in lock.packages] == ["apple", "pear"]
+    assert SECRET not in repr(lock)
+    with pytest.raises(ImageError) as caught:
+        resolve(["no-such-package"], TARGET)
+    assert SECRET not in f"{caught.value} {caught.value.log}"
 
 
 def test_refused_login_is_a_sentence_without_the_password(private, monkeypatch):
