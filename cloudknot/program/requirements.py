@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path, PurePath
@@ -220,8 +220,36 @@ def with_local(requirements: Requirements, packages: Iterable[str]) -> Requireme
     named = [line for line in requirements.lines if name_of(line) in local and not is_address(line)]
     for line in named:
         _refuse_other_version(line, installed[name_of(line)])
-    lines = tuple(line for line in requirements.lines if line not in named)
-    return replace(requirements, lines=lines, local=tuple(sorted(local)))
+    kept = {line: None for line in requirements.lines if line not in named}
+    kept |= {line: None for line in _needs_of_extras(named) if name_of(line) not in local}
+    return replace(requirements, lines=tuple(kept), local=tuple(sorted(local)))
+
+
+def _needs_of_extras(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the requirements that the extras in some lines of local packages add, as those packages declare them."""
+    waiting, seen = list(lines), set()
+    while waiting:
+        asked = _parse(waiting.pop())
+        for needed in _added_by_extras(asked) if asked else ():
+            if needed not in seen:
+                seen.add(needed)
+                waiting.append(needed)
+                yield needed
+
+
+def _added_by_extras(asked: Requirement) -> Iterator[str]:
+    from importlib import metadata
+
+    from cloudknot.program.packages.distributions import local_distributions
+
+    if canonical(asked.name) not in local_distributions():
+        return
+    for needed in filter(None, map(_parse, metadata.requires(asked.name) or ())):
+        marker, needed.marker = needed.marker, None
+        if marker is None or marker.evaluate({"extra": ""}):
+            continue
+        if any(marker.evaluate({"extra": extra}) for extra in asked.extras):
+            yield str(needed)
 
 
 def _refuse_other_version(line: str, local: LocalDistribution) -> None:

@@ -286,3 +286,12 @@ def test_line_with_address_of_a_local_package_stays(site: Path) -> None:
     line = "lab-own @ https://host/lab_own-2-py3-none-any.whl"
     found = requirements.with_local(requirements.from_user([line]), ())
     assert (found.lines, found.local) == ((line,), ("lab-own",))
+
+
+def test_extras_of_a_local_package_add_their_requirements(site: Path) -> None:
+    install(site, "lab-extras", "1.5", "lab_extras.py", origin=LOCAL)
+    with (site / "lab_extras-1.5.dist-info" / "METADATA").open("a") as file:
+        for extra, line in (("plots", "matplotlib>=3"), ("all", "lab-extras[plots]"), ("dev", "pytest")):
+            file.write(f'Provides-Extra: {extra}\nRequires-Dist: {line}; extra == "{extra}"\n')
+    found = requirements.with_local(requirements.from_user(["lab-extras[all]"]), ())
+    assert (found.lines, found.local) == (("matplotlib>=3",), ("lab-extras",))

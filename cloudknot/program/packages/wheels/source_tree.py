@@ -58,7 +58,7 @@ def _is_left_out(path: Path, is_top: bool) -> bool:
     if name in _LEFT_OUT or name.endswith((".egg-info", ".dist-info")):
         return True
     # A hidden folder at the top holds a repository, a cache or an environment. Deeper ones may be data of the package.
-    if (is_top and name.startswith(".")) or (path / "pyvenv.cfg").is_file():
+    if (is_top and name.startswith(".")) or (path / "pyvenv.cfg").is_file() or (path / "conda-meta").is_dir():
         return True
     return is_top and name in _OUTPUT and not (path / "__init__.py").is_file()
 
