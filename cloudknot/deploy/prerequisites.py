@@ -35,7 +35,8 @@ def make_prerequisites(plan: KnotPlan) -> Prerequisites:
     """
     repository = plan.cloud.repository(plan.repository, plan.options.aws_resource_tags)
     bucket = _start(lambda: plan.cloud.storage.ensure_bucket(plan.options.aws_resource_tags))
-    image_uri = _start(lambda: publish(plan.cloud, plan.image, repository, plan.builder))
+    stop = threading.Event()
+    image_uri = _start(lambda: publish(plan.cloud, plan.image, repository, plan.builder, stop))
     pars = _start(lambda: make_pars(plan.pars) if isinstance(plan.pars, ParsPlan) else plan.pars)
     # Wait for all three before the first error is raised. Otherwise the other threads would still create resources
     # after the caller has seen the error.
@@ -43,7 +44,8 @@ def make_prerequisites(plan: KnotPlan) -> Prerequisites:
         for future in (bucket, image_uri, pars):
             future.exception()
     finally:
-        # After Ctrl-C, the build must not go on, and cost money, until its time limit.
+        # After Ctrl-C, the build must not go on, and cost money, until its time limit. Nor may a notebook go on sending.
+        stop.set()
         if plan.builder is not None:
             plan.builder.stop()
     bucket.result()

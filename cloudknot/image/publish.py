@@ -9,6 +9,7 @@ An image store of the cloud takes the image as it is. Otherwise the image goes t
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import lacks
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
     from cloudknot.image.image_builder import ImageBuilder
 
 
-def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBuilder | None = None) -> str:
+def publish(
+    cloud: Cloud,
+    image: Image,
+    repository: Repository,
+    builder: ImageBuilder | None = None,
+    stop: threading.Event | None = None,
+) -> str:
     """Put an image where jobs can get it, unless it is there already. Return its URI.
 
-    The repository is created if it does not exist. ``builder`` builds an image for which something must run.
+    The repository is created if it does not exist. ``builder`` builds an image for which something must run. Once
+    ``stop`` is set, an image that is being assembled sends nothing more.
 
     Raises
     ------
@@ -43,7 +51,7 @@ def publish(cloud: Cloud, image: Image, repository: Repository, builder: ImageBu
             repository.finish()
         store = cloud.image_store
         if store is None:
-            _store_in_registry(image, repository, uri, builder or DockerBuilder())
+            _store_in_registry(image, repository, uri, builder or DockerBuilder(), stop)
         else:
             store.put(image, repository, uri)
     for tag in image.extra_tags:
@@ -79,17 +87,20 @@ def publish_environment(
     return environment
 
 
-def _store_in_registry(image: Image, repository: Repository, uri: str, builder: ImageBuilder) -> None:
+def _store_in_registry(
+    image: Image, repository: Repository, uri: str, builder: ImageBuilder, stop: threading.Event | None
+) -> None:
     # Only here: a session that finds its image needs none of it.
     from cloudknot.image.assembly.assemble import assemble
 
     try:
         if not image.must_run:
-            assemble(image, repository, uri)
+            assemble(image, repository, uri, stop=stop)
         elif context.is_built_whole(image):
             builder.publish(image, repository, uri)
         else:
-            assemble(image, repository, uri, system=_make_system(image, repository, uri, builder))
+            system = _make_system(image, repository, uri, builder)
+            assemble(image, repository, uri, system=system, stop=stop)
     finally:
         builder.stop()
 

@@ -24,6 +24,7 @@ from cloudknot.image.assembly.assemble import assemble, assemble_environment
 from cloudknot.image.assembly.base.libc import libc_of
 from cloudknot.image.assembly.layers.layer import LayerWriter
 from cloudknot.image.assembly.manifest import Composition
+from cloudknot.image.assembly.progress import StoppedError
 from cloudknot.program.packages.lock import LocalWheel, LockedPackage
 from cloudknot.program.program import make_program
 from tests.helpers.functions import cube, square
@@ -265,6 +266,28 @@ def test_interrupted_assembly_goes_on_in_next_session(how, repository, registry,
     put(image_of(base, packages), repository)
     # The first layer, of 5 MB, arrived before the interrupt.
     assert relay.sent < 22 * MB
+
+
+def test_stopped_assembly_sends_no_more_and_stores_no_image(repository, registry, relay, own_cache, tmp_path):
+    base = push_base(registry, repository.name)
+    image, stop, errors = image_of(base, packages_in(tmp_path, 20 * MB, 20 * MB)), threading.Event(), []
+
+    def work():
+        try:
+            assemble(image, repository, uri_of(image, repository), stop=stop)
+        except StoppedError as error:
+            errors.append(error)
+
+    relay.hold_after(5 * MB)
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert relay.held.wait(LONG)
+    stop.set()
+    relay.cut()
+    relay.mend()
+    thread.join(LONG)
+    assert len(errors) == 1
+    assert registry.tags(repository.name) == ["1"]
 
 
 def look_around(x):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from cloudknot.image.assembly.base.facts import LayerFiles
 
 
-def assemble(image: Image, repository: Repository, uri: str, *, system: str = "") -> None:
+def assemble(
+    image: Image, repository: Repository, uri: str, *, system: str = "", stop: threading.Event | None = None
+) -> None:
     """Assemble an image in a repository as ``uri``, from the parts that the repository lacks.
 
     Parameters
@@ -54,6 +57,8 @@ def assemble(image: Image, repository: Repository, uri: str, *, system: str = ""
     uri : str
     system : str, optional
         The URI of the image's system in the same repository. Default: the environment lies on the base image itself.
+    stop : Event, optional
+        Once set, nothing more is sent, and the call raises `StoppedError`.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def assemble(image: Image, repository: Repository, uri: str, *, system: str = ""
     CloudError
         A registry does not answer or refuses a request.
     """
-    with _opened(image, repository, uri) as assembly:
+    with _opened(image, repository, uri, stop) as assembly:
         assembly.add_program(assembly.stored_environment() or assembly.new_environment(system))
 
 
@@ -78,9 +83,11 @@ def assemble_environment(image: Image, repository: Repository, uri: str, *, syst
 
 
 @contextlib.contextmanager
-def _opened(image: Image, repository: Repository, uri: str) -> Iterator[_Assembly]:
+def _opened(
+    image: Image, repository: Repository, uri: str, stop: threading.Event | None = None
+) -> Iterator[_Assembly]:
     login = repository.login()
-    with Registry(login, renew=repository.login) as registry, SentBytes("Sending the image") as sent:
+    with Registry(login, renew=repository.login) as registry, SentBytes("Sending the image", stop=stop) as sent:
         yield _Assembly(image, registry, ImageReference.parse(uri), sent)
 
 

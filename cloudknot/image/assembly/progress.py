@@ -13,6 +13,10 @@ SHOWN_FROM = 1 << 20
 """Bytes from which on the progress is shown. Less has arrived before anybody can read a line."""
 
 
+class StoppedError(Exception):
+    """The user has interrupted the session, which waits for this image no more."""
+
+
 class SentBytes:
     """The number of bytes sent for one image, and a line on stderr that shows it while it grows.
 
@@ -24,10 +28,12 @@ class SentBytes:
         ``"Sending the image"``
     shown : bool, optional
         Default: ``CLOUDKNOT_PROGRESS`` (0 or 1), else only where a user watches.
+    stop : Event, optional
+        Once set, `add` raises `StoppedError`, which ends the upload that reports its bytes.
     """
 
-    def __init__(self, title: str, shown: bool | None = None) -> None:
-        self._title, self._choice = title, shown
+    def __init__(self, title: str, shown: bool | None = None, stop: threading.Event | None = None) -> None:
+        self._title, self._choice, self._stop = title, shown, stop
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._lock = threading.Lock()
@@ -48,6 +54,8 @@ class SentBytes:
 
     def add(self, count: int) -> None:
         """Count bytes that were sent; a negative number for bytes that must be sent again."""
+        if self._stop is not None and self._stop.is_set():
+            raise StoppedError
         with self._lock:
             self.total += count
             if self._choice is not False and self.total >= SHOWN_FROM:
