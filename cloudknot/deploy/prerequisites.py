@@ -44,7 +44,7 @@ def make_prerequisites(plan: KnotPlan) -> Prerequisites:
         for future in (bucket, image_uri, pars):
             future.exception()
     finally:
-        # After Ctrl-C, the build must not go on, and cost money, until its time limit. Nor may a notebook go on sending.
+        # After Ctrl-C, the build must not go on, and cost money, until its time limit. Nor may a notebook send more.
         stop.set()
         if plan.builder is not None:
             plan.builder.stop()

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, BinaryIO, cast
@@ -236,10 +237,15 @@ class Registry:
         """
         path, scope = f"/v2/{repository}/manifests/{reference}", _push_scope(repository)
         digest = digest_of(body)
-        answer = self._session.call("PUT", path, scope, {"Content-Type": media_type}, body)
-        # With immutable tags, ECR refuses even the image that has the tag already.
-        if 400 <= answer.status < 500 and self._stores(repository, reference, digest):
-            return digest
+        for pause in (0.2, 0.5, 1.0, 0.0):
+            answer = self._session.call("PUT", path, scope, {"Content-Type": media_type}, body)
+            # With immutable tags, ECR refuses even the image that has the tag already.
+            if 400 <= answer.status < 500 and self._stores(repository, reference, digest):
+                return digest
+            # docker-registry 2.8 says so when it gets one manifest twice at the same moment.
+            if answer.code != "DIGEST_INVALID":
+                break
+            time.sleep(pause)
         stored = self._checked(answer, path, scope).headers.get("docker-content-digest", "")
         if stored not in ("", digest):
             raise self._other_digest(f"stored the manifest {reference} of {repository}", digest, stored)
