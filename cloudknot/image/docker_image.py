@@ -367,13 +367,11 @@ def program_in(docker_image: DockerImage) -> Program | None:
 
 
 def _program(options: ImageOptions) -> Program | None:
-    from cloudknot.program.requirements import everything_here, from_user, without_pin
+    from cloudknot.program.requirements import from_user, without_pin
 
     requirements = None
     if options.requirements is not None:
         requirements = from_user(options.requirements, options.apt_packages).lines
-    elif options.environment == "all":
-        requirements = everything_here()
     if options.script_path is not None:
         from cloudknot.program.script import make_script
 
@@ -384,8 +382,15 @@ def _program(options: ImageOptions) -> Program | None:
         program = make_program(options.func, requirements, image_has_more=any(sources))
     else:
         return None
-    if options.requirements is None:
-        program = dataclasses.replace(program, found_here=True)
+    if options.environment == "all":
+        program = _with_everything_here(program)
     if options.pin_pip_versions or options.requirements is not None:
         return program
     return dataclasses.replace(program, requirements=tuple(map(without_pin, program.requirements)))
+
+
+def _with_everything_here(program: Program) -> Program:
+    from cloudknot.program.requirements import Requirements, with_everything_here
+
+    needed = with_everything_here(Requirements(program.requirements, local=program.local_packages))
+    return dataclasses.replace(program, requirements=needed.lines, local_packages=needed.local)

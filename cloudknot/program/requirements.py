@@ -113,26 +113,45 @@ def from_user(requirements: Iterable[str] | str | PathLike[str], apt_packages: C
     return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_sort_key(line)))))
 
 
-def everything_here() -> tuple[str, ...]:
-    """Return lines for all distributions that are installed here, except cloudknot and the needs of it alone."""
-    from importlib import metadata
+def with_everything_here(requirements: Requirements) -> Requirements:
+    """Return requirements with all distributions that are installed here.
 
+    cloudknot itself is left out, with the distributions that only cloudknot needs.
+    """
     from cloudknot.program.packages.distributions import local_distributions
     from cloudknot.program.packages.solving import installed
 
     versions, local = installed.versions(), local_distributions()
     names = (versions.keys() | local.keys()) - _NOT_FOR_JOBS
+    of_cloudknot = with_dependencies(_needs_of_cloudknot()) & names
+    # Somebody asked for these by name, although cloudknot needs them as well.
+    asked = set(filter(_is_asked_for, of_cloudknot))
+    kept = with_dependencies(names - of_cloudknot | asked) & names
+    lines = {f"{name}=={versions[name]}" for name in kept - local.keys()} | set(requirements.lines)
+    needed = (kept & local.keys()) | set(requirements.local)
+    return replace(requirements, lines=tuple(sorted(lines, key=_sort_key)), local=tuple(sorted(needed)))
+
+
+def _needs_of_cloudknot() -> list[str]:
+    """Return the requirements of cloudknot, with its extra "local" and without the one for developers."""
+    from importlib import metadata
+
     try:
         own = [*filter(None, map(_parse, metadata.requires("cloudknot") or ()))]
     except metadata.PackageNotFoundError:
-        own = []
-    # With its extra "local" and without the one for developers.
-    needs = [part for part in own if not part.marker or any(part.marker.evaluate({"extra": e}) for e in ("", "local"))]
-    of_cloudknot = with_dependencies(requirement.name for requirement in needs)
-    # Somebody asked for these by name, although cloudknot needs them as well.
-    asked = {name for name in names & of_cloudknot if metadata.distribution(name).read_text("REQUESTED") is not None}
-    kept = with_dependencies(names - of_cloudknot | asked) & names
-    return tuple(name if name in local else f"{name}=={versions[name]}" for name in sorted(kept))
+        return []
+    extras = ("", "local")
+    needs = [part for part in own if not part.marker or any(part.marker.evaluate({"extra": e}) for e in extras)]
+    return [f"{part.name}[{','.join(part.extras)}]" if part.extras else part.name for part in needs]
+
+
+def _is_asked_for(name: str) -> bool:
+    from importlib import metadata
+
+    distribution = metadata.distribution(name)
+    # Other installers mark all distributions, or none.
+    by_pip = (distribution.read_text("INSTALLER") or "").strip() == "pip"
+    return by_pip and distribution.read_text("REQUESTED") is not None
 
 
 def _sort_key(line: str) -> tuple[str, str]:
@@ -367,11 +386,16 @@ def packages(names: Iterable[str]) -> dict[str, str]:
 
 
 def with_dependencies(names: Iterable[str]) -> set[str]:
-    """Return the canonical names of some distributions and of everything that they require, as installed here."""
+    """Return the canonical names of some distributions and of everything that they require, as installed here.
+
+    A name may have extras: ``"moto[server]"``.
+    """
     from importlib import metadata
 
     found: set[str] = set()
-    waiting = [(canonical(name), "") for name in names]
+    parsed = [(name, _parse(name)) for name in names]
+    waiting = [(canonical(part.name if part else name), "") for name, part in parsed]
+    waiting += [(canonical(part.name), extra) for _, part in parsed if part for extra in part.extras]
     seen = set(waiting)
     while waiting:
         name, extra = waiting.pop()

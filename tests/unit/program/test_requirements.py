@@ -258,9 +258,13 @@ def test_everything_here_is_pinned_without_the_needs_of_cloudknot_alone(site: Pa
     for name, needs in [("cloudknot", ["tool-of-cloudknot", "shared", "asked"]), ("study", ["shared"])]:
         (file,) = site.glob(f"{name}-*.dist-info/METADATA")
         file.write_text(file.read_text() + "".join(f"Requires-Dist: {need}\n" for need in needs))
-    (site / "asked-5.dist-info" / "REQUESTED").touch()
+    for name in ("asked-5", "tool_of_cloudknot-3"):
+        (site / f"{name}.dist-info" / "REQUESTED").touch()
+    (site / "asked-5.dist-info" / "INSTALLER").write_text("pip\n")
     monkeypatch.setattr(sys, "path", [str(site)])
-    assert requirements.everything_here() == ("asked==5", "own", "shared==4", "study==1.0")
+    found = requirements.with_everything_here(requirements.Requirements(("six",)))
+    assert found.lines == ("asked==5", "shared==4", "six", "study==1.0")
+    assert found.local == ("own",)
 
 
 LOCAL = {"url": "file:///src/lab", "dir_info": {}}
