@@ -12,12 +12,8 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -26,12 +22,11 @@ from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.packages.wheels.archive import modules_in, read_wheel
 from cloudknot.program.packages.wheels.build import build_wheel
-from cloudknot.program.packages.wheels.fetch import is_address, wheel_at, without_secret
+from cloudknot.program.packages.wheels.fetch import is_address, wheel_at
 from cloudknot.program.packages.wheels.fit import check_fit
 from cloudknot.program.packages.wheels.gather import gather
 from cloudknot.program.packages.wheels.local_wheels import owner_of, wheels_of
 from cloudknot.program.packages.wheels.pack import pack
-from tests.integration.packages.index import wheel
 from tests.unit.program.packages.projects import editable, installed, project, site_packages
 
 TARGET = InstallTarget("linux/amd64", f"{sys.version_info.major}.{sys.version_info.minor}")
@@ -341,49 +336,6 @@ def test_address_of_commit_is_fetched_once(tmp_path: Path, cache: Path) -> None:
     assert "lab/config.py" in paths(wheel)
     shutil.rmtree(source)
     assert wheel_at(line, TARGET) == wheel
-
-
-def test_address_gets_back_the_login_that_was_taken_out() -> None:
-    """The server answers with the login that a request carries, as the installer reports it."""
-    with answering_login() as address:
-        plain = without_secret(f"lab @ http://me:s3cret@{address}/lab-1-py3-none-any.whl")
-        assert plain == f"lab @ http://{address}/lab-1-py3-none-any.whl"
-        wheel = wheel_at(plain, TARGET)
-    assert wheel.name == "lab"
-
-
-@contextmanager
-def answering_login() -> Iterator[str]:
-    """Yield the address of a server that has a wheel for those who know the password."""
-    _, content = wheel("lab", "1")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'me:s3cret').decode()}"
-            self.send_response(200 if known else 401)
-            self.send_header("Content-Length", str(len(content) if known else 0))
-            self.end_headers()
-            self.wfile.write(content if known and self.command == "GET" else b"")
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *arguments: object) -> None:
-            """Print nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_login_in_address_is_in_no_error() -> None:
-    with pytest.raises(ImageError) as caught:
-        wheel_at("git+https://me:s3cret@127.0.0.1:9/o/n@v1", TARGET)
-    assert "s3cret" not in str(caught.value)
-    assert "127.0.0.1:9/o/n" in str(caught.value)
 
 
 def test_index_is_not_asked_for_local_packages(site: Path) -> None:
