@@ -124,6 +124,9 @@ def is_editable(name: str) -> bool:
 
 def _in_standard_library(file: Path) -> bool:
     resolved = file.resolve()
+    # A virtual environment has its own packages below the folder of its platform's library.
+    if INSTALLED & set(resolved.parts):
+        return False
     return any(resolved.is_relative_to(root) for root in _standard_library())
 
 

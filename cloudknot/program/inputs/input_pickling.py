@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from typing import IO, TYPE_CHECKING
@@ -12,6 +13,7 @@ from cloudknot.worker.wire.buffers import OUT_OF_BAND_SIZE, PieceFile
 
 if TYPE_CHECKING:
     from cloudknot.program.inputs.needs import InputNeeds
+    from cloudknot.program.pickling import MissingModules
     from cloudknot.program.program import Program
 
 _NUMBERS = {int, float, bool, complex, type(None)}
@@ -54,7 +56,7 @@ def pickle_into(
     from cloudknot.program import pickle_errors, pickling
 
     by_value = program.by_value if program else ()
-    missing = program.missing_modules if program else missing_in_job((), packages=needs.installed if needs else None)
+    missing = program.missing_modules if program else _missing_in_image(needs.installed if needs else None)
     try:
         pickling.dump(value, file, by_value, missing, needs.met if needs else None)
     except Exception as error:
@@ -62,6 +64,12 @@ def pickle_into(
         raise CloudknotInputError(f"{culprit} cannot be pickled ({error})") from error
     if needs:
         needs.check()
+
+
+@functools.lru_cache(maxsize=8)
+def _missing_in_image(packages: frozenset[str] | None) -> MissingModules:
+    """Return the modules that jobs of another session's program lack, described once for all elements of a map."""
+    return missing_in_job((), packages=packages)
 
 
 def _is_plain(value: object) -> bool:

@@ -71,8 +71,7 @@ class LackingPackages(Exception):
             problem=f"{subject} needs {packages}, which the image of the knot {needs.knot!r} does not have. Nothing "
             "was submitted.",
             cause=f"A job imports {' and '.join(self._modules.values())} to load it.",
-            fix=f"Create the knot again with `{imports}` inside its function, or with a list of all packages: "
-            f"Knot(name={needs.knot!r}, {needs.program}, requirements=[{needs.lines(self._modules)}]).",
+            fix=f"Create the knot again with `{imports}` inside its function{needs.or_with(self._modules)}.",
         )
 
 
@@ -143,12 +142,17 @@ class InputNeeds:
         owners = _owners(module)
         return owners[0] if owners and not self._packages.names.intersection(owners) else ""
 
-    def lines(self, packages: Iterable[str]) -> str:
-        """Return the requirement lines for the knot with more packages, as items of a Python list."""
+    def or_with(self, packages: Iterable[str]) -> str:
+        """Return the other way to add packages to the knot: the call with all requirement lines."""
+        from cloudknot.program.packages.distributions import local_distributions
         from cloudknot.program.requirements import pin
 
+        # An index may have a stranger's package of the name of a local one.
+        if local_distributions().keys() & set(packages):
+            return ""
         old = [repr(line) for line in self._program.requirements] if self._program else ["..."]
-        return ", ".join([*old, *(repr(pin(package)) for package in packages)])
+        lines = ", ".join([*old, *(repr(pin(package)) for package in packages)])
+        return f", or with a list of all packages: Knot(name={self.knot!r}, {self.program}, requirements=[{lines}])"
 
 
 def _imported(module: str) -> str:

@@ -242,6 +242,11 @@ def element_with_package_that_image_lacks(world: World) -> object:
 
 
 @AREA.case
+def keyword_with_package_that_image_lacks(world: World) -> object:
+    return knot_of(world, power).map([1], kwargs={"exponent": numpy.ones(2)})
+
+
+@AREA.case
 def element_with_package_that_image_may_lack(world: World) -> None:
     needs = InputNeeds(ImagePackages(frozenset({"boto3"}), complete=False), "a-knot", None)
     pickle_into(io.BytesIO(), numpy.ones(2), None, needs)

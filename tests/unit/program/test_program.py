@@ -404,3 +404,12 @@ def test_concurrent_threads_make_equal_programs() -> None:
     assert len(programs) == 4
     # All threads share cloudpickle's registry of modules, so each must leave it empty.
     assert not cloudpickle.list_registry_pickle_by_value()
+
+
+def test_installed_module_of_virtual_environment_is_not_standard_library() -> None:
+    import six
+
+    from cloudknot.program.local_modules import _in_standard_library
+
+    assert not _in_standard_library(Path(six.__file__))
+    assert _in_standard_library(Path(json.__file__))
