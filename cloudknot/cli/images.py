@@ -97,17 +97,14 @@ def _image(
     apt_packages = [name.strip() for text in packages for name in text.split(",") if name.strip()]
     return DockerImage(
         "environment",
-        _nothing,
+        # An image needs a program. One of cloudknot's own functions would bring cloudknot into the environment.
+        func=abs,
         base_image=base_image,
         username=username,
         requirements=files[0] if files else list(requirements) or None,
         environment=environment,
         apt_packages=apt_packages,
     )
-
-
-def _nothing() -> None:
-    """The program of an image that is built for its environment only."""
 
 
 def _publish(cloud: Cloud, image: Image, repository: str | None) -> str:
