@@ -169,41 +169,65 @@ def _log(cloud, build):
 class TestPermissions:
     """A cloud that enforces policies: of the person who builds, and of the project's role."""
 
-    def user(self, owner, *levels):
+    @pytest.fixture
+    def repository(self):
+        """Return the name of a repository of its own: all clouds of this machine share the registry."""
+        return f"builds-{secrets.token_hex(3)}"
+
+    def user(self, owner, repository, *levels):
         name, iam = f"user-{secrets.token_hex(4)}", owner.client("iam")
         iam.create_user(UserName=name)
         for level in levels:
-            document = json.dumps(policies.policy(level, Scope("123456789012", "us-east-1")))
+            document = json.dumps(policies.policy(level, Scope("123456789012", "us-east-1", repository=repository)))
             iam.put_user_policy(UserName=name, PolicyName=level, PolicyDocument=document)
         key = iam.create_access_key(UserName=name)["AccessKey"]
         keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
         return ck.LocalCloud(owner.directory, **keys)
 
-    def test_user_with_build_policy_builds_and_removes_everything(self, owner, machine):
+    def test_user_with_build_policy_builds_and_removes_everything(self, owner, machine, repository):
         before = inventory(owner)
-        cloud = self.user(owner, "run", "create", "build", "administer")
+        cloud = self.user(owner, repository, "run", "create", "build", "administer")
         line = f"RUN echo {secrets.token_hex(8)} > /made"
-        made = ck.Knot(name="permitted", func=read, base_image=machine.base_image, dockerfile_lines=line, cloud=cloud)
+        made = ck.Knot(
+            name="permitted",
+            func=read,
+            repo_name=repository,
+            base_image=machine.base_image,
+            dockerfile_lines=line,
+            cloud=cloud,
+        )
         assert made.map(["/made"]).result(LONG) == [f"{line.split()[2]}\n"]
         resources = find_resources(cloud)
         assert ("project for image builds (CodeBuild)", BUILDS, "nothing while idle") in resources.rows()
         assert remove(cloud, resources, results=True) == []
         assert _without_service_roles(inventory(owner)) == _without_service_roles(before)
 
-    def test_user_without_build_policy_creates_nothing_and_reads_both_ways(self, owner, machine):
+    def test_user_without_build_policy_creates_nothing_and_reads_both_ways(self, owner, machine, repository):
         before = inventory(owner)
-        cloud = self.user(owner, "run", "create")
+        cloud = self.user(owner, repository, "run", "create")
         with pytest.raises(ck.ImageError) as caught:
-            ck.Knot(name="denied", func=read, base_image=machine.base_image, apt_packages="hello", cloud=cloud)
+            ck.Knot(
+                name="denied",
+                func=read,
+                repo_name=repository,
+                base_image=machine.base_image,
+                apt_packages="hello",
+                cloud=cloud,
+            )
         assert ENGINE in str(caught.value)
         assert "The statement MakeBuilds of the policy that `cloudknot permissions build` prints" in str(caught.value)
         assert inventory(owner) == before
 
-    def test_role_of_project_reads_no_results_and_pushes_nowhere_else(self, owner, machine):
+    def test_role_of_project_reads_no_results_and_pushes_nowhere_else(self, owner, machine, repository):
         """A line of a Dockerfile may use the role. So the role can do nothing but build."""
-        cloud = self.user(owner, "run", "create", "build")
+        cloud = self.user(owner, repository, "run", "create", "build")
         made = ck.Knot(
-            name="limited", func=read, base_image=machine.base_image, dockerfile_lines="RUN true", cloud=cloud
+            name="limited",
+            func=read,
+            repo_name=repository,
+            base_image=machine.base_image,
+            dockerfile_lines="RUN true",
+            cloud=cloud,
         )
         (role,) = [
             role["RoleName"]
@@ -220,9 +244,10 @@ class TestPermissions:
         bucket = f"['arn:aws:s3:::{owner.bucket}/{CONTEXTS}/*']"
         assert {resource for action, resource in allowed if action.startswith("s3:")} == {bucket}
         assert {resource for action, resource in allowed if action == "ecr:PutImage"} == {
-            "['arn:aws:ecr:us-east-1:123456789012:repository/cloudknot']"
+            f"['arn:aws:ecr:us-east-1:123456789012:repository/{repository}']"
         }
         made.clobber()
+        owner.repository(repository).clobber()
         delete_project(owner)
 
 
@@ -246,4 +271,5 @@ def test_two_sessions_that_build_same_image_both_succeed(cloud, machine):
         thread.start()
     for thread in threads:
         thread.join(2 * LONG)
+    cloud.repository(repository).clobber()
     assert list(results.values()) == [[f"{line.split()[2]}\n"]] * 2
