@@ -95,3 +95,12 @@ def test_digest_names_local_packages(imported: Import) -> None:
     module = imported("lab-digest", "lab_digest.run", {"lab_digest/run.py": "def run(x):\n    return x\n"})
     imported("lab-other", "lab_other", {})
     assert make_program(module.run, []).digest != make_program(module.run, ["lab-other"]).digest
+
+
+def test_imports_of_an_installed_local_package_are_required(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the standard library, in an environment, is the one above site-packages."""
+    files = {"lab_plain/__init__.py": "", "lab_plain/run.py": "import six\ndef run(x):\n    return x\n"}
+    installed(site, "lab-plain", files=files, origin={"url": "file:///src", "dir_info": {}})
+    monkeypatch.setattr(local_modules, "_standard_library", lambda: {site.parent})
+    program = make_program(importlib.import_module("lab_plain.run").run)
+    assert (program.requirements, program.local_packages) == ((f"six=={version('six')}",), ("lab-plain",))
