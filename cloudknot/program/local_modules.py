@@ -202,9 +202,15 @@ def _modules_among(words: Iterable[str]) -> Iterator[str]:
         name = word.removesuffix(".py").replace("/", ".").rstrip(".")
         # `python -m pkg` runs pkg/__main__.py.
         candidates = (name, f"{name}.__main__")
-        yield from (module for module in candidates if is_local_cached(module) or package_of_cached(module))
+        yield from (module for module in candidates if _is_source(module) or package_of_cached(module))
         if word.endswith("."):
             yield from _inside(name)
+
+
+def _is_source(name: str) -> bool:
+    """Return whether a module is local and has its source: a compiled one cannot travel, and may not be meant."""
+    file = file_of(find(name)) if is_local_cached(name) else None
+    return file is not None and file.suffix == ".py"
 
 
 def _inside(package: str) -> Iterator[str]:

@@ -218,3 +218,16 @@ def test_module_that_code_names_as_text_travels(run: Run, body: str, expected: s
     imports = "import importlib, kinds, pkgutil, runpy, subprocess, sys"
     script = f"{imports}\nNAMES = ['core']\ndef func(x): {body}\nargs = (2,)\n"
     assert run(script, TOOLS) == expected
+
+
+def test_word_that_is_the_name_of_a_compiled_module_by_accident_is_no_error(run: Run) -> None:
+    script = """
+    import pathlib, py_compile, subprocess, sys
+    folder = pathlib.Path(__file__).parent
+    if (folder / "fast.py").exists():
+        py_compile.compile("fast.py", cfile="fast.pyc")
+        (folder / "fast.py").unlink()
+    def func(x): return subprocess.check_output([sys.executable, "-c", "print(1)", "fast"])
+    args = (2,)
+    """
+    assert run(script, {"fast.py": "N = 1"}) == "b'1\\n'"
