@@ -73,6 +73,8 @@ def endpoint() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    # moto reads the variable once for each account. An earlier test of this process may have used the account.
+    get_backend("iam").clear()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -107,6 +109,7 @@ def plan_for(pars: Pars, **choices: Any) -> KnotPlan:
         cloud=cloud,
         options=options,
         image=image_in(DockerImage(func=abs)),
+        builder=None,
         repository="cloudknot",
         template=Template.of(load("knot"), with_own(options.aws_resource_tags, name)),
         state=Stack(cloud, name).state(),
