@@ -11,12 +11,14 @@ import threading
 import uuid
 from dataclasses import replace
 from importlib import metadata
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 
 import cloudknot as ck
 from cloudknot.aws.images.ecr import RegistryLogin
+from cloudknot.aws.images.registry import patience
 from cloudknot.aws.images.registry.client import Registry
 from cloudknot.aws.images.registry.manifests import OCI_MANIFEST, digest_of
 from cloudknot.aws.images.registry.upload import Blob
@@ -30,7 +32,7 @@ from cloudknot.program.program import make_program
 from tests.helpers.functions import cube, square
 from tests.helpers.images import render_image
 from tests.helpers.paths import ROOT
-from tests.helpers.relay import Relay
+from tests.helpers.relay import BUSY, Relay
 from tests.helpers.waiting import LONG
 from tests.unit.image.assembly.wheels import make_wheel
 
@@ -189,6 +191,25 @@ def test_base_image_with_other_python_is_refused_before_packages_are_sent(reposi
     with pytest.raises(ck.ImageError, match=r"it has Python 3\.2\."):
         put(image_of(base, []), repository)
     assert registry.tags(repository.name) == ["1"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_assembly_survives_a_registry_that_is_busy_and_cuts_connections(
+    seed, repository, registry, relay, own_cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.01)
+    base = push_base(registry, repository.name)
+    image = image_of(base, packages_in(tmp_path, 5 * MB, 1000))
+    expected = put(image, repository)
+    fresh = SimpleNamespace(name=f"{repository.name}-disturbed", login=repository.login)
+    random = Random(seed)
+    answers = [random.choice([None, None, BUSY, b""]) for _ in range(60)]
+    relay.forget()
+    relay.disturb(answers)
+    assemble(replace(image, nocache=True), fresh, uri_of(image, fresh))
+    assert len(relay.requests) > 20
+    relay.disturb([])
+    assert registry.manifest(fresh.name, image.tag).digest == expected
 
 
 def test_environment_alone_is_found_by_later_program(repository, registry, relay, own_cache, tmp_path):

@@ -1,6 +1,7 @@
 """A proxy before a Docker engine or a registry that records requests, and can stop or break connections."""
 
 import contextlib
+import itertools
 import re
 import socket
 import socketserver
@@ -8,6 +9,7 @@ import threading
 
 PATIENCE = 120
 """Seconds that a held or half-closed connection stays open, so that a failed test still ends."""
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _REQUEST = re.compile(rb"\b(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1\r\n")
 
 
@@ -47,6 +49,7 @@ class Relay:
     def __init__(self, upstream, path=None):
         self._upstream, self._lock = upstream, threading.Lock()
         self._open, self._refused, self._limit, self._free = [], None, None, threading.Event()
+        self._answers = itertools.repeat(None)
         self.requests, self.sent, self.held = [], 0, threading.Event()
         handler = type("Handler", (socketserver.BaseRequestHandler,), {"handle": lambda it: self._handle(it.request)})
         self._server = _Unix(str(path), handler) if path else _Tcp(("127.0.0.1", 0), handler)
@@ -95,6 +98,13 @@ class Relay:
         """Accept new connections again."""
         self._refused = None
 
+    def disturb(self, answers):
+        """Take an answer for each request that comes: None lets it through, and bytes are sent instead of its answer.
+
+        Without bytes, the connection is cut. An iterator that ends lets every later request through.
+        """
+        self._answers = itertools.chain(answers, itertools.repeat(None))
+
     def _handle(self, client):
         if self._refused is not None and self._refused in client.recv(65536, socket.MSG_PEEK):
             return
@@ -103,25 +113,32 @@ class Relay:
             server.connect(self._upstream)
             with self._lock:
                 self._open += [client, server]
-            upload = threading.Thread(target=self._pump, args=(client, server, self._note), daemon=True)
+            upload = threading.Thread(target=self._pump, args=(client, server, True), daemon=True)
             upload.start()
             self._pump(server, client)
             upload.join(PATIENCE)
 
-    def _pump(self, source, sink, note=None):
+    def _pump(self, source, sink, is_upload=False):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if note:
-                    note(data)
+                answers = self._note(data) if is_upload else []
+                if answers:
+                    source.sendall(answers[0])
+                    source.shutdown(socket.SHUT_RDWR)
+                    break
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
     def _note(self, data):
+        """Note what a client sent, and return the answers that `disturb` has for it."""
         with self._lock:
-            self.requests += [(method.decode(), path.decode()) for method, path in _REQUEST.findall(data)]
+            requests = [(method.decode(), path.decode()) for method, path in _REQUEST.findall(data)]
+            answers = [next(self._answers) for _ in requests]
+            self.requests += requests
             self.sent += len(data)
             over = self._limit is not None and self.sent > self._limit
         if over:
             self.held.set()
             self._free.wait(PATIENCE)
+        return [answer for answer in answers if answer is not None]
