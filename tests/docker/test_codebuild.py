@@ -109,9 +109,10 @@ def test_edited_dockerfile_is_built_without_engine(knot, tmp_path, machine):
 
 def test_failed_line_raises_same_error_as_engine(cloud, knot):
     with pytest.raises(ck.ImageError) as caught:
-        knot(read, dockerfile_lines=["RUN echo first", "RUN echo second && ls /none"])
+        # All output goes to stderr, because the engine reads stdout and stderr separately and mixes them in any order.
+        knot(read, dockerfile_lines=["RUN echo first", "RUN echo second >&2 && ls /none"])
     text = str(caught.value)
-    assert "The failed instruction of the Dockerfile:\n    RUN echo second && ls /none\n" in text
+    assert "The failed instruction of the Dockerfile:\n    RUN echo second >&2 && ls /none\n" in text
     assert "The end of its log:\nsecond\nls: cannot access '/none': No such file or directory\n" in text
     assert "\nCorrect dockerfile_lines=" in text
     assert list(cloud.storage.keys(f"{CONTEXTS}/")) == []

@@ -77,6 +77,16 @@ def test_stop_ends_build_of_another_thread(engine, machine):
     until(lambda: not is_running(engine, line), LONG)
 
 
+def test_stopped_builder_makes_no_new_connection_until_next_use(engine, machine):
+    image = image_in(DockerImage(func=abs, base_image=machine.base_image, dockerfile_lines=endless()))
+    builder = DockerBuilder()
+    builder.stop()
+    with pytest.raises(ck.ImageError, match="it was stopped here"):
+        builder.build(image, "never-built:1")
+    with builder, pytest.raises(ck.ImageError, match="no-such-image"):
+        builder.tag("no-such-image:1", "never-built:1")
+
+
 def test_engine_lost_during_build_is_reported(engine, machine, monkeypatch, tmp_path):
     line = endless()
     image = image_in(DockerImage(func=abs, base_image=machine.base_image, dockerfile_lines=line))

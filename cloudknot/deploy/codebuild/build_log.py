@@ -137,7 +137,7 @@ class BuildFollower:
         elif line.strip() and not line.startswith(_OWN):
             self.lines.append(line)
             if self._held:
-                yield {"stream": self._held}
+                yield {"stream": f"{self._held}\n"}
             self._held = line
 
     def _end(self) -> Iterator[Event]:
@@ -145,7 +145,7 @@ class BuildFollower:
             yield {"error": self._held}
             return
         if self._held:
-            yield {"stream": self._held}
+            yield {"stream": f"{self._held}\n"}
         if self.build["buildStatus"] != SUCCEEDED:
             yield {"error": self.reason()}
 

@@ -39,6 +39,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : (.*)", re.DOTALL)
 _CHATTER = re.compile(r"\s*$| ---> |Removing intermediate container ")
 """Lines that the engine itself prints between the output of the steps."""
+_OWN = re.compile(r"Step \d+/\d+ : | ---> |Removing intermediate container ")
+"""The beginning of an event that contains a line of the engine itself."""
 
 
 class EngineLog:
@@ -58,7 +60,7 @@ class EngineLog:
     def __init__(self, title: str, brief: str = "", shown: bool | None = None) -> None:
         self._title = title
         self._screen = _Screen(brief or title) if (_is_progress_wanted() if shown is None else shown) else None
-        self._instruction = ""
+        self._instruction = self._begun = ""
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
 
     def __enter__(self) -> EngineLog:
@@ -75,18 +77,31 @@ class EngineLog:
         failure: ImageError | None = None
         # Reading goes on after a failure: an answer that is not read to its end keeps its connection open.
         for event in events:
+            self._text(str(event.get("stream") or ""))
             if "error" in event:
+                self._end_line()
                 failure = failure or self._failure(str(event["error"]).strip())
             if event.get("id") and self._screen:
                 self._screen.layer(event)
-            for line in str(event.get("stream") or "").splitlines():
-                self._line(line)
+        self._end_line()
         if failure:
             raise failure
 
-    def _line(self, line: str) -> None:
+    def _text(self, text: str) -> None:
         # The engine colours the error output of a step, but the text of an exception must be plain.
-        line = _COLOUR.sub("", line)
+        text = _COLOUR.sub("", text)
+        if _OWN.match(text):
+            self._end_line()
+        # The engine sends the output of a step as it arrives, so an event may end within a line.
+        *ended, self._begun = re.split(r"[\r\n]", self._begun + text)
+        for line in ended:
+            self._line(line)
+
+    def _end_line(self) -> None:
+        line, self._begun = self._begun, ""
+        self._line(line)
+
+    def _line(self, line: str) -> None:
         if step := _STEP.match(line):
             self._instruction = step[1].strip()
             # Only the output of the failed step helps to explain a failure.

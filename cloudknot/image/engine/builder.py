@@ -53,18 +53,24 @@ class DockerBuilder:
     def __init__(self, client: APIClient | None = None) -> None:
         self._given_client = client
         self._own_client: APIClient | None = None
+        self._is_stopped = False
 
     def __enter__(self) -> DockerBuilder:
+        self._own_client, self._is_stopped = None, False
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """End the builds and pushes of all threads. The engine keeps finished steps and no half-made image."""
-        client, self._own_client = self._own_client, None
-        if client is not None:
-            client.close()
+        """End the builds and pushes of all threads, and refuse later ones until the next ``with`` block.
+
+        The engine keeps finished steps and no half-made image.
+        """
+        # The closed client stays, so that a thread between two requests makes no new connection.
+        self._is_stopped = True
+        if self._own_client is not None:
+            self._own_client.close()
 
     def publish(self, image: Image, repository: Repository, uri: str) -> None:
         """Build the parts of an image that the repository lacks, and push the image as ``uri``.
@@ -247,6 +253,8 @@ class DockerBuilder:
             return self._given_client
         if self._own_client is None:
             self._own_client = connect()
+            if self._is_stopped:
+                self._own_client.close()
         return self._own_client
 
     @contextlib.contextmanager

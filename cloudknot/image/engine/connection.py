@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,21 +115,28 @@ def _client_type() -> Any:
     class _Client(docker.APIClient):
         """A client that ends its unfinished builds, pulls and pushes when it is closed, also from another thread."""
 
-        _answers: weakref.WeakSet[Any] | None = None
-        _is_closed = False
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._lock, self._is_closed = threading.Lock(), False
+            self._answers: weakref.WeakSet[Any] = weakref.WeakSet()
+            super().__init__(*arguments, **options)
 
         def send(self, request: Any, **options: Any) -> Any:
             if self._is_closed:
                 raise BrokenConnection("it was stopped here")
             answer = super().send(request, **options)
-            if self._answers is None:
-                self._answers = weakref.WeakSet()
-            self._answers.add(answer)
+            with self._lock:
+                self._answers.add(answer)
+                is_late = self._is_closed
+            # The client was closed while the engine prepared its answer.
+            if is_late:
+                _hang_up(answer)
             return answer
 
         def close(self) -> None:
-            self._is_closed = True
-            for answer in list(self._answers or ()):
+            with self._lock:
+                self._is_closed = True
+                answers = list(self._answers)
+            for answer in answers:
                 _hang_up(answer)
             super().close()
 
@@ -136,11 +144,16 @@ def _client_type() -> Any:
 
 
 def _hang_up(answer: Any) -> None:
-    # The engine goes on with a build until the connection of its answer is closed. A thread that waits for the
-    # answer notices only a shutdown of the socket.
-    with contextlib.suppress(AttributeError, OSError):
-        answer.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)
-    answer.close()
+    """End the connection of an answer, which another thread may be reading."""
+    file = answer.raw._fp.fp  # None after the end of the answer.
+    connection = getattr(getattr(file, "raw", None), "_sock", None)
+    if connection is not None:
+        # The engine goes on with a build until its connection ends. A shutdown wakes the reading thread, which then
+        # closes the answer. To close it here would take the file away from that thread at any point of its work.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    elif file is not None:
+        answer.close()
 
 
 def _no_engine(error: Exception, setting: str) -> str:

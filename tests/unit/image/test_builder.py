@@ -282,6 +282,14 @@ def test_known_cause_of_failed_build_has_its_fix(
     assert raised.value.instruction == step
 
 
+def test_line_that_arrives_in_pieces_stays_one_line(program: Program) -> None:
+    pieces = ["start\n", "\x1b[91mE: Unable to \x1b[0m", "\x1b[91mlocate package x\n\x1b[0m", "end"]
+    events = [{"stream": text} for text in ["Step 1/9 : RUN x\n", *pieces, "Removing intermediate container 1\n"]]
+    with pytest.raises(ImageError, match="has no package x") as raised:
+        publish(render_image(program), Engine(events=[*events, {"error": "code: 1"}]), Registry())
+    assert raised.value.log == "start\nE: Unable to locate package x\nend"
+
+
 def test_error_for_edited_dockerfile_names_it_and_no_option(program: Program) -> None:
     image = replace(render_image(program), needs_engine=context.EDITED)
     events = [{"stream": "Step 1/9 : RUN apt-get update && apt-get install x\n"}, {"error": "code: 1"}]
