@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 import zlib
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -25,6 +26,7 @@ from cloudknot.image.assembly.layers.layer import LayerWriter
 from cloudknot.image.assembly.layers.wheel import write_wheel
 from cloudknot.program.packages.download import download
 from cloudknot.program.packages.lock import LockedPackage
+from cloudknot.program.packages.wheels.namesakes import refuse_other_wheel
 from cloudknot.program.program import make_program
 from tests.helpers.functions import square
 from tests.helpers.images import render_image
@@ -46,6 +48,15 @@ def file_that_the_index_lacks(world: World) -> None:
 def file_that_was_replaced_in_the_index(world: World) -> None:
     world.path.joinpath("six.whl").write_bytes(b"other")
     download(_package(world.path / "six.whl", b"locked"), world.path)
+
+
+@AREA.case
+def package_of_a_stranger(world: World) -> None:
+    wheel = world.path / "packaging.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("packaging/__init__.py", "print('hello from a stranger')")
+    package = dataclasses.replace(_package(wheel, b""), name="packaging", version=metadata.version("packaging"))
+    refuse_other_wheel(package, wheel)
 
 
 def _wheel(*names: str) -> io.BytesIO:

@@ -20,6 +20,7 @@ from cloudknot.image.assembly.layers.layer import Layer, LayerWriter
 from cloudknot.image.assembly.layers.wheel import write_wheel
 from cloudknot.image.assembly.threads import run_all
 from cloudknot.program.packages.download import download
+from cloudknot.program.packages.wheels.namesakes import refuse_other_wheel
 
 if TYPE_CHECKING:
     from cloudknot.aws.images.registry.client import Registry
@@ -70,7 +71,8 @@ class EnvironmentLayers:
 
         def write(layer: LayerWriter) -> None:
             paths = run_all([partial(download, package, self._folder) for package in packages])
-            for path in paths:
+            for package, path in zip(packages, paths, strict=True):
+                refuse_other_wheel(package, path)
                 with path.open("rb") as file:
                     write_wheel(file, path.name, python, layer)
                 path.unlink()

@@ -20,6 +20,7 @@ from cloudknot.local.runners.images.usage import mark_used
 from cloudknot.local.state import check_owner, locked, own_folder
 from cloudknot.program.packages import uv
 from cloudknot.program.packages.install import install
+from cloudknot.program.packages.wheels.namesakes import refuse_other_files
 
 if TYPE_CHECKING:
     from cloudknot.aws.images.image_store import Image
@@ -123,7 +124,7 @@ class _Installation:
 
     def run(self) -> None:
         """Install all packages, and check every file."""
-        packages = self._image.lock.packages
+        packages, copied = self._image.lock.packages, []
         if not self._install_cached(packages):
             # On a full disk, uv may have installed some files.
             if any(site_packages(self._environment).iterdir()):
@@ -132,6 +133,8 @@ class _Installation:
             copied = copy_installed(packages, self._environment)
             self._install([package for package in packages if package not in copied])
         self._repair(packages)
+        for package in (package for package in packages if package not in copied):
+            refuse_other_files(package, site_packages(self._environment))
 
     def _install_cached(self, packages: Sequence[LockedPackage]) -> bool:
         """Install from uv's cache, without the network. Return False if the cache lacks a file."""
