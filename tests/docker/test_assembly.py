@@ -378,8 +378,8 @@ def vars_of(machine):
     [
         ({"/lib/ld-musl-x86_64.so.1": b""}, "musllinux_1_2"),
         ({"/lib/libc.so.6": b"GNU C Library (x) stable release version 2.17, by Roland"}, "manylinux_2_17"),
-        ({"/lib/libc.so.6": b"GNU C Library (x) stable release version 2.36."}, "manylinux_2_28"),
-        ({}, "manylinux_2_28"),
+        ({"/lib/libc.so.6": b"GNU C Library (x) stable release version 2.36."}, "manylinux_2_36"),
+        ({}, "manylinux_2_36"),
     ],
 )
 def test_packages_are_chosen_for_the_library_of_the_base_image(files, libc, repository, registry, own_cache):

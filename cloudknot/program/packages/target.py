@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 ARCHITECTURES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """The platforms of Batch's machines, with the architecture in the names of their wheels."""
-DEFAULT_LIBC = "manylinux_2_28"
-"""The C library of the default base images: glibc 2.28 or newer (PEP 600)."""
+DEFAULT_LIBC = "manylinux_2_36"
+"""The C library of the default base images: Debian 12 has glibc 2.36, and newer ones have a newer glibc (PEP 600)."""
 # uv knows these minor versions of glibc 2, and takes no others.
 _UV_GLIBC = (17, 28, *range(31, 41))
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}

@@ -24,9 +24,9 @@ KNOWN_FOR = 7 * 24 * 3600.0
 UNKNOWN_FOR = 600.0
 """Seconds until a registry that gave no answer is asked again."""
 _DEBIAN = re.compile(
-    r"((docker\.io|public\.ecr\.aws/docker)/library/)?python:3\.\d+(\.\d+)?(-slim)?(-(bullseye|bookworm|trixie))?"
+    r"((docker\.io|public\.ecr\.aws/docker)/library/)?python:3\.\d+(\.\d+)?(-slim)?(-(bookworm|trixie))?"
 )
-"""The images of Python on Debian, all of which have a newer glibc than the default."""
+"""The images of Python on Debian. None of them has an older glibc than the default."""
 _LIBC = "libc1"
 
 

@@ -51,13 +51,13 @@ def test_sources_are_archives_only():
 
 
 def test_target_names_platform_for_uv_and_tags_for_wheels():
-    assert TARGET.tag == "x86_64-manylinux_2_28"
+    assert TARGET.tag == "x86_64-manylinux_2_36"
     assert InstallTarget("linux/arm64", "3.12", "musllinux_1_2").tag == "aarch64-unknown-linux-musl"
     assert InstallTarget("linux/amd64", "3.12", "manylinux_2_24").tag == "x86_64-manylinux_2_17"
     assert InstallTarget("linux/amd64", "3.12", "manylinux_2_41").tag == "x86_64-manylinux_2_40"
     assert InstallTarget("", "3.12", "").tag == ""
     tags = TARGET.wheel_tags()
-    assert tags[0] == "cp312-cp312-manylinux_2_28_x86_64"
+    assert tags[0] == "cp312-cp312-manylinux_2_36_x86_64"
     assert tags.index("cp312-cp312-manylinux2014_x86_64") < tags.index("cp38-abi3-manylinux_2_17_x86_64")
-    assert "cp312-cp312-manylinux_2_29_x86_64" not in tags
+    assert "cp312-cp312-manylinux_2_37_x86_64" not in tags
     assert tags.index("py3-none-any") > tags.index("cp312-none-any")
