@@ -215,10 +215,10 @@ def _explained(error: ImageError, follower: BuildFollower, image: Image) -> Imag
     """Return the error for a failed build, with its cause and fix."""
     has_failed = follower.build["buildStatus"] == FAILED
     if has_failed and follower.step == "build":
-        return build_errors.explain(error, image)
+        return build_errors.explain(error, image, on_codebuild=True)
     log = "\n".join(follower.lines[-LOG_LINES:])
     if has_failed and follower.step == "check":
-        return build_errors.python_failed(log, image)
+        return build_errors.python_failed(log, image, on_codebuild=True)
     place = follower.build.get("logs", {})
     # A failed step of the Dockerfile is no part of this text: the Dockerfile is not the cause.
     problem = f"{TITLE} failed. {follower.reason().rstrip('.')}."

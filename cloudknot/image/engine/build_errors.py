@@ -1,6 +1,7 @@
 """The errors for an image that cannot run its program, or cannot be built. No I/O.
 
-Engine and CodeBuild report a failed build in the same words, so both use `explain`.
+Engine and CodeBuild report a failed build in the same words, so both use `explain`. Only the fixes differ where they
+concern the machine that builds.
 """
 
 from __future__ import annotations
@@ -41,20 +42,32 @@ _NO_NETWORK = (
 
 
 class _Cause(NamedTuple):
-    """A known cause of a failed build: words of the instruction, words of the message or log, problem and fix."""
+    """A known cause of a failed build: words of the instruction, words of the message or log, problem and fix.
+
+    ``on_codebuild`` is the fix when AWS CodeBuild built the image, if it differs.
+    """
 
     instruction: str
     text: str
     problem: str
     fix: str
+    on_codebuild: str = ""
 
 
 CAUSES = (
     _Cause(
         "",
+        r"exec format error",
+        "A step runs a program for another architecture than {platform}, which the instance types need.",
+        "Correct {option}, or pass as base_image= an image that exists for {platform}.",
+    ),
+    _Cause(
+        "",
         r"no space left on device",
-        "The disk of the Docker engine is full.",
+        "The disk of the machine that builds the image is full.",
         "Free space with `docker system prune` and try again.",
+        "AWS CodeBuild gives a build a disk of fixed size. Make the image smaller with another base image or fewer "
+        "packages, or build it with a Docker engine on this machine.",
     ),
     _Cause(
         "FROM ",
@@ -73,12 +86,17 @@ CAUSES = (
         _NO_NETWORK,
         "The registry of the base image {base} cannot be reached. The network may be down, or the name misspelt.",
         "Check both with `docker pull {base}`, correct {option} if it is misspelt, and try again.",
+        "AWS CodeBuild reaches only registries on the Internet. Correct {option} if it is misspelt, or build the "
+        "image with a Docker engine on this machine.",
     ),
     _Cause(
         "FROM ",
         r"manifest unknown|not found|does not exist|denied|unauthorized",
         "The base image {base} does not exist in its registry, or its registry needs a login.",
         "Correct {option}, or run `docker login`, and try again.",
+        "Correct {option} and try again. AWS CodeBuild logs in only to the registry of your AWS account. Push a "
+        "private base image to the repository of your knots there, or build the image with a Docker engine on this "
+        "machine.",
     ),
     _Cause(
         "",
@@ -91,6 +109,7 @@ CAUSES = (
         _NO_NETWORK,
         "A step of the build has no network.",
         "Check the network and the proxy of the Docker engine, and try again.",
+        "AWS CodeBuild reaches only hosts on the Internet. Correct {option} if it names another host, or try again.",
     ),
     _Cause(
         "",
@@ -103,6 +122,8 @@ CAUSES = (
         r"non-zero code: 137\b",
         "The machine stopped a step of the build, which is usually for lack of memory.",
         "Give the Docker engine more memory, or correct {option}, and try again.",
+        "AWS CodeBuild gives a build a fixed amount of memory. Correct {option} so that the step needs less, or build "
+        "the image with a Docker engine on this machine.",
     ),
     _Cause(
         "requirements.lock",
@@ -113,10 +134,14 @@ CAUSES = (
 )
 
 
-def explain(error: ImageError, image: Image) -> ImageError:
-    """Return the error for a failed build, with its cause and fix where message or log reveal them."""
+def explain(error: ImageError, image: Image, *, on_codebuild: bool = False) -> ImageError:
+    """Return the error for a failed build, with its cause and fix where message or log reveal them.
+
+    With ``on_codebuild``, AWS CodeBuild built the image and not a Docker engine of the user.
+    """
     text, option = f"{error} {error.log}", _option(error.instruction, image)
-    if _needs_emulation(text):
+    # CodeBuild builds on a machine with the architecture of the image.
+    if _needs_emulation(text) and not on_codebuild:
         explained = f"{NO_EMULATION.format(platform=image.platform)}\n{error}"
     elif context.is_python_check(error.instruction):
         explained = _wrong_python(error.log or str(error).partition("\n")[0], image)
@@ -127,7 +152,8 @@ def explain(error: ImageError, image: Image) -> ImageError:
         base = context.base_of(image.files) if not base or "$" in base else base
         values = {"base": base, "option": option, "found": words}
         values |= {"python": image.python, "platform": image.platform}
-        explained = f"{cause.problem.format(**values)}\n{error}\n{cause.fix.format(**values)}"
+        fix = (on_codebuild and cause.on_codebuild) or cause.fix
+        explained = f"{cause.problem.format(**values)}\n{error}\n{fix.format(**values)}"
     else:
         explained = f"{error}\n{AGAIN.format(option=option)}"
     return ImageError(explained, instruction=error.instruction, log=error.log)
@@ -143,10 +169,11 @@ def refused(title: str, message: str, dockerfile: str, image: Image) -> ImageErr
     return ImageError(f"{title} failed: {message.rstrip('.')}.{line}\n{fix}", instruction=at_fault)
 
 
-def python_failed(log: str, image: Image) -> ImageError:
+def python_failed(log: str, image: Image, *, on_codebuild: bool = False) -> ImageError:
     """Return the error for an image that failed the check of its Python, with that log."""
-    no_emulation = NO_EMULATION.format(platform=image.platform)
-    return ImageError(no_emulation if _needs_emulation(log) else _wrong_python(log, image))
+    if _needs_emulation(log) and not on_codebuild:
+        return ImageError(NO_EMULATION.format(platform=image.platform))
+    return ImageError(_wrong_python(log, image))
 
 
 def wrong_architecture(actual: str, image: Image) -> ImageError:

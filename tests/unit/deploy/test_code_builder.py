@@ -269,6 +269,26 @@ def test_failed_instruction_is_explained_as_for_engine() -> None:
     assert aws.storage.objects == {}
 
 
+@pytest.mark.parametrize(
+    ("step", "output", "fix"),
+    [
+        ("RUN make", "No space left on device", "a disk of fixed size"),
+        ("FROM python:3.11", "dial tcp: lookup registry.lab: no such host", "only registries on the Internet"),
+        ("FROM lab/private:1", "pull access denied", "logs in only to the registry of your AWS account"),
+        ("RUN curl http://server.lab", "Could not resolve host: server.lab", "only hosts on the Internet"),
+        ("RUN make", "The command 'make' returned a non-zero code: 137", "fixed amount of memory"),
+        ("RUN ./tool", "exec ./tool: exec format error", "Correct dockerfile_lines=, or pass as base_image="),
+    ],
+)
+def test_fix_of_failed_build_concerns_codebuild_and_no_engine_of_user(step: str, output: str, fix: str) -> None:
+    aws = ScriptedAws("FAILED", log=[*GOOD[:6], f"Step 2/2 : {step}", output, "failed"], message="exit status 1")
+    with pytest.raises(ImageError) as caught:
+        build_system(aws)
+    assert fix in str(caught.value).splitlines()[-1]
+    assert "the Docker engine" not in str(caught.value)
+    assert "`docker " not in str(caught.value)
+
+
 def test_wrong_python_is_explained_as_for_engine() -> None:
     log = [*GOOD[:9], "cloudknot: this image has Python 3.9"]
     aws, image = ScriptedAws("FAILED", log=log, message="exit status 1"), image_with()

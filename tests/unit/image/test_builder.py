@@ -243,7 +243,13 @@ DNS = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docke
             "an image that exists for",
         ),
         ("FROM ${SYSTEM}", "", "wanted linux/amd64, actual: linux/arm64", "pyton:3.11 is not for", "exists for linux"),
-        ("RUN make", "cc1: No space left on device", "code: 1", "disk of the Docker engine is full", "`docker system"),
+        (
+            "RUN make",
+            "cc1: No space left on device",
+            "code: 1",
+            "The disk of the machine that builds the image is full",
+            "`docker system",
+        ),
         (
             "RUN x",
             "curl: (6) Could not resolve host: x",
