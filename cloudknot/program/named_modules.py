@@ -1,5 +1,6 @@
 """Find the modules that code names as text: ``import_module("core.hello")``, ``python -m tool``, ``tool.py``.
 
+The name of a local package's script stands for the module of its entry point.
 Only code that can use such a name is searched: code that mentions `importlib`, `runpy`, `subprocess` or the like. The
 texts are its constants, and the global variables that it reads. Executes and imports nothing.
 """
@@ -13,11 +14,22 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 
 from cloudknot.program import imports
+from cloudknot.program.packages.distributions import modules_of_scripts
 
 USERS = frozenset(
     {
         *("__import__", "import_module", "find_spec", "resolve_name", "run_module", "run_path"),
-        *("executable", "Popen", "check_call", "check_output", "getoutput", "getstatusoutput", "system"),
+        *(
+            "subprocess",
+            "executable",
+            "Popen",
+            "check_call",
+            "check_output",
+            "popen",
+            "getoutput",
+            "getstatusoutput",
+            "system",
+        ),
         *("create_subprocess_exec", "create_subprocess_shell", "iter_modules", "walk_packages"),
     }
 )
@@ -39,9 +51,12 @@ def in_function(function: FunctionType) -> set[str]:
     """
     codes = list(imports.nested_codes(function.__code__))
     used = {name for code in codes for name in code.co_names}
+    values = [function.__globals__.get(name) for name in used]
+    # After `from subprocess import run` or `import subprocess as sp`, the code names only `run` or `sp`.
+    used |= {value.__module__ for value in values if isinstance(value, FunctionType)}
+    used |= {value.__name__ for value in values if isinstance(value, ModuleType)}
     if not used & USERS:
         return set()
-    values = [function.__globals__.get(name) for name in used]
     texts = [text for code in codes for text in _texts(code.co_consts)]
     package = function.__globals__.get("__package__") or ""
     package = package if isinstance(package, str) else ""
@@ -56,7 +71,10 @@ def in_tree(tree: ast.AST, package: str = "") -> set[str]:
     """Return what a parsed source may name; see `in_function`."""
     nodes = list(ast.walk(tree))
     used = {getattr(node, "attr", getattr(node, "id", "")) for node in nodes}
-    used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    used |= {getattr(node, "module", None) or "" for node in imported} | {
+        alias.name for node in imported for alias in node.names
+    }
     if not used & USERS:
         return set()
     listed = {f"{name}." for name in imports.names_in_tree(tree, package)[0]} if used & LISTERS else set()
@@ -83,7 +101,9 @@ def _names(texts: Iterable[str], package: str) -> set[str]:
     relative = modules - absolute
     # A relative name starts from the package beside it: import_module(".hello", "core").
     bases = {package, *absolute} if relative else set()
-    return absolute | files | {full for name in relative for base in bases for full in _resolved(name, base)}
+    scripts = modules_of_scripts()
+    started = {scripts[word] for word in words & scripts.keys()}
+    return absolute | files | started | {full for name in relative for base in bases for full in _resolved(name, base)}
 
 
 def _resolved(name: str, base: str) -> Iterator[str]:

@@ -61,6 +61,12 @@ def local_distributions() -> Mapping[str, LocalDistribution]:
     return _read_all(tuple((folder, _modified(folder)) for folder in folders))
 
 
+def modules_of_scripts() -> dict[str, str]:
+    """Return the modules of the scripts that local packages have as entry points, by the script's name."""
+    points = (point for package in local_distributions() for point in metadata.distribution(package).entry_points)
+    return {point.name: point.module for point in points if point.group in ("console_scripts", "gui_scripts")}
+
+
 def _modified(folder: str) -> int:
     try:
         return os.stat(folder).st_mtime_ns

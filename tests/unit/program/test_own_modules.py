@@ -65,7 +65,8 @@ def run(tmp_path: Path) -> Run:
 
 def python(*arguments: str, cwd: Path, path: str) -> str:
     """Run Python with a clean environment, and return the last line of its output."""
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "HOME": str(cwd)}
+    folders = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": folders, "PYTHONPATH": path, "HOME": str(cwd)}
     process = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -203,6 +204,10 @@ TOOLS = {
         ("return subprocess.check_output(f'{sys.executable} -m tool {x}', shell=True)", "b'5 6 2\\n'"),
         ("return subprocess.check_output([sys.executable, '-m', NAMES[0]])", "b'hello \\n'"),
         ("return subprocess.check_output([sys.executable, '-c', 'import tool; print(tool.beside.N)'])", "b'5\\n'"),
+        ("return subprocess.run(['python', '-m', 'tool'], capture_output=True).stdout", "b'5 6\\n'"),
+        ("return sp.run(['python', 'tool.py'], capture_output=True).stdout", "b'5 6\\n'"),
+        ("return start('python -m tool', shell=True, capture_output=True).stdout", "b'5 6\\n'"),
+        ("return os.popen('python -m tool').read()", "'5 6\\n'"),
         ("return importlib.import_module('core.hello').hello(x)", "'hello 2'"),
         ("return importlib.import_module('.hello', package='core').hello(x)", "'hello 2'"),
         ("return [importlib.import_module(f'kinds.{name}').N for name in ('one', 'two')]", "[1, 2]"),
@@ -215,7 +220,8 @@ TOOLS = {
     ],
 )
 def test_module_that_code_names_as_text_travels(run: Run, body: str, expected: str) -> None:
-    imports = "import importlib, kinds, pkgutil, runpy, subprocess, sys"
+    imports = "import importlib, kinds, os, pkgutil, runpy, subprocess, sys, subprocess as sp"
+    imports += "\nfrom subprocess import run as start"
     script = f"{imports}\nNAMES = ['core']\ndef func(x): {body}\nargs = (2,)\n"
     assert run(script, TOOLS) == expected
 
