@@ -12,7 +12,15 @@ KEPT_VARIABLES = ("AWS_CA_BUNDLE", "CLOUDKNOT_TEST_")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot-tests"
 """Installed environments by their digests. Pytest workers and later test runs share them: an install takes minutes."""
 TIERS = ("unit", "integration", "faults", "docker")
-FIRST = ("test_notebooks", "test_messages", "test_timeouts", "test_docker_runner", "test_push", "test_customise")
+FIRST = (
+    "test_notebooks",
+    "test_messages",
+    "test_timeouts",
+    "test_local_packages",
+    "test_docker_runner",
+    "test_push",
+    "test_customise",
+)
 """Modules with the slowest tests. They start first, so that none of them runs alone at the end."""
 DOCKER = {"docker_place", "in_containers", "machine"}
 """Fixtures that need a Docker engine. The fixture ``place`` needs one only for its parameter "docker"."""

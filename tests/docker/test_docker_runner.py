@@ -289,7 +289,7 @@ class BreakableSocket(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path, engine_path):
         self.engine_path, self.open = engine_path, []
         super().__init__(str(path), Forwarder)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def cut(self):
         """Break all connections and refuse new ones."""

@@ -155,7 +155,7 @@ def package_index(*files: tuple[str, bytes], login: str = "", hashes: bool = Tru
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     index = PackageIndex(server.server_address[1], login, dict(files), hashes)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield index

@@ -291,7 +291,7 @@ def test_all_readers_have_same_outcome_at_any_moment(data, count, number, is_ret
 
 
 @pytest.mark.more
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.data(), st.integers(1, 7), st.integers(2, 4), st.booleans())
 def test_all_readers_have_same_outcome_at_any_moment_of_many_maps(data, count, number, is_retried):
     check_readers(data, count, number, is_retried)
