@@ -212,6 +212,28 @@ def test_assembly_survives_a_registry_that_is_busy_and_cuts_connections(
     assert registry.manifest(fresh.name, image.tag).digest == expected
 
 
+def packages_seen(_):
+    found = {(entry.metadata["Name"], entry.version) for entry in metadata.distributions()}
+    return sorted(version for name, version in found if name in ("six", "attrs"))
+
+
+def test_image_on_an_image_of_cloudknot_has_only_its_own_packages(cloud, machine):
+    name = f"below-{uuid.uuid4().hex[:8]}"
+    base = {"base_image": machine.base_image, "requirements": ["six==1.16.0", "attrs"]}
+    below = ck.Knot(name=name, func=square, cloud=cloud, repo_name=name, **base)
+    (tag,) = [tag for tag in tags_of(cloud, name) if tag.startswith("format")]
+    base = {"base_image": f"{machine.registry}/{name}:{tag}", "requirements": ["six==1.17.0"]}
+    knot = ck.Knot(name=f"{name}-above", func=packages_seen, cloud=cloud, repo_name=name, username="jo", **base)
+    assert knot.map([0]).result(LONG) == [["1.17.0"]]
+    knot.clobber()
+    below.clobber(clobber_repo=True, clobber_image=True)
+
+
+def tags_of(cloud, name):
+    with Registry(cloud.repository(name).login()) as registry:
+        return registry.tags(name)
+
+
 def test_environment_alone_is_found_by_later_program(repository, registry, relay, own_cache, tmp_path):
     base = push_base(registry, repository.name)
     image = image_of(base, packages_in(tmp_path, 1000))

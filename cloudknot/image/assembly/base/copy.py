@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cloudknot.image.assembly.cache import LayerCache
 
 CHUNK = 1 << 20
-FILES = "files1"
+FILES = "files2"
 """The kind of cache entries for files in layers. Change its number when `read_layer` reads other files."""
 
 

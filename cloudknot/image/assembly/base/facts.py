@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import posixpath
 import re
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The search path of a container without one."""
@@ -71,12 +74,19 @@ def read_layer(layer: IO[bytes]) -> LayerFiles:
     Raises
     ------
     tarfile.ReadError
-        The layer has a compression that this Python cannot read.
+        The layer has a compression that this Python cannot read, or is damaged.
     """
+    try:
+        return _read(layer)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise tarfile.ReadError(str(error)) from error
+
+
+def _read(layer: IO[bytes]) -> LayerFiles:
     contents: dict[str, str] = {}
     links: dict[str, str] = {}
     removed: list[str] = []
-    with tarfile.open(fileobj=layer, mode="r|*") as archive:
+    with tarfile.open(fileobj=_without_gzip(layer), mode="r|*") as archive:
         for member in archive:
             path = posixpath.normpath(member.name).lstrip("/")
             folder, _, name = path.rpartition("/")
@@ -95,6 +105,17 @@ def read_layer(layer: IO[bytes]) -> LayerFiles:
             elif member.isreg() and _LISTED.fullmatch(path):
                 contents[path] = ""
     return LayerFiles(contents, links, tuple(removed))
+
+
+def _without_gzip(layer: IO[bytes]) -> IO[bytes]:
+    """Return a layer whose gzip compression, if it has one, is undone.
+
+    A layer may consist of several gzip files, one after the other. `tarfile` reads only the first one of a stream.
+    """
+    buffered = io.BufferedReader(cast(io.RawIOBase, layer))
+    if buffered.peek(2)[:2] == b"\x1f\x8b":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    return buffered
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

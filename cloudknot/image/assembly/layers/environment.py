@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cloudknot.aws.images.registry.upload import Blob
+from cloudknot.image import context
 from cloudknot.image.assembly.layers import layout
 from cloudknot.image.assembly.layers.layer import Layer, LayerWriter
 from cloudknot.image.assembly.layers.wheel import write_wheel
@@ -35,6 +36,8 @@ MOST_LARGE = 40
 """Most wheels with a layer of their own. Docker mounts at most 127 layers."""
 LAYER = "layer1"
 """The kind of cache entries for layers. Change its number when the same packages give another layer."""
+_HIDES_LAYERS_BELOW = ".wh..wh..opq"
+"""A file of this name hides what the layers below have in its folder (OCI image layer specification)."""
 
 
 class EnvironmentLayers:
@@ -127,8 +130,13 @@ def environment_frame(facts: BaseFacts, user: JobUser, lock: str) -> tuple[Layer
     """Return the layer with the user and the empty virtual environment, and its bytes."""
     file = io.BytesIO()
     layer = LayerWriter(file)
-    user.write(layer, facts)
     python, environment = facts.python, layout.ENVIRONMENT
+    is_ours = facts.packages.startswith(f"{environment}/")
+    if is_ours:
+        # The base image is one of cloudknot's. Its packages and modules must not mix with those of this lock.
+        for folder in (environment, *(f"{layout.HOME}/{name.rstrip('/')}" for name in context.GENERATED)):
+            layer.file(f"{folder}/{_HIDES_LAYERS_BELOW}", b"")
+    user.write(layer, facts)
     settings = f"home = {posixpath.dirname(python)}\ninclude-system-site-packages = true\nversion = {facts.version}\n"
     layer.file(f"{environment}/pyvenv.cfg", settings.encode())
     layer.file(f"{environment}/pylock.toml", lock.encode())
@@ -136,7 +144,7 @@ def environment_frame(facts: BaseFacts, user: JobUser, lock: str) -> tuple[Layer
     for name in ("python3", f"python{facts.version}"):
         layer.link(f"{environment}/bin/{name}", "python")
     layer.link(f"{environment}/lib64", "lib")
-    if facts.packages:
+    if facts.packages and not is_ours:
         # The base image's Python belongs to a virtual environment, of which a second one on top knows nothing.
         layer.file(f"{layout.site_packages(facts.version)}/_base_image.pth", f"{facts.packages}\n".encode())
     return layer.close(), file.getvalue()

@@ -1,5 +1,6 @@
 """The files of a base image show its Python, its C library and its users."""
 
+import gzip
 import io
 import tarfile
 
@@ -119,3 +120,26 @@ def test_unknown_base_has_no_library():
 def test_unreadable_compression_is_reported():
     with pytest.raises(tarfile.ReadError):
         read_layer(io.BytesIO(b"\x28\xb5\x2f\xfd" + bytes(600)))
+
+
+@pytest.mark.parametrize("size", [512, 700])
+def test_layer_of_several_gzip_members_is_read_whole(size):
+    """Layers in the format eStargz are of this kind, and those that cloudknot makes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in ("opt/first", "etc/passwd"):
+            member = tarfile.TarInfo(path)
+            member.size = 512
+            archive.addfile(member, io.BytesIO(b"x" * member.size))
+    data = buffer.getvalue()
+    # Members end within a file or after one, where tarfile takes the end of a member for that of the archive.
+    parts = (data[: 512 + size], data[512 + size :])
+    members = b"".join(gzip.compress(part) for part in parts)
+    assert read_layer(io.BytesIO(members)).contents == {"etc/passwd": "x" * 512}
+
+
+@pytest.mark.parametrize("end", [20, 60, -4])
+def test_cut_layer_is_reported(end):
+    data = gzip.compress(bytes(range(256)) * 40)
+    with pytest.raises(tarfile.ReadError):
+        read_layer(io.BytesIO(data[:end]))
