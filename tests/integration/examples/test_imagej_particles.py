@@ -8,6 +8,7 @@ BUILD = 900
 """Seconds for the first run of the script on a busy machine. Its image of 1 GB has 123 Debian packages."""
 
 
+@pytest.mark.timeout(BUILD + 60)
 def test_script_finds_particles_within_half_pixel(docker_example):
     ended = docker_example("imagej_particles", "python", "track.py", timeout=BUILD)
     errors = re.findall(r"movie \d: 5 frames, largest error (\d\.\d\d) pixels", ended.stdout)

@@ -234,6 +234,18 @@ def test_manifest_is_stored_and_its_digest_checked(start):
         registry.put_manifest("x", "v1", OCI_MANIFEST, body)
 
 
+def test_manifest_that_registry_confuses_with_one_of_another_session_is_sent_again(start):
+    server, registry = start()
+    body = b'{"schemaVersion":2}'
+    confused = b'{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}'
+    server.faults.append(Fault("PUT", "manifests", times=2, status=400, body=confused))
+    assert registry.put_manifest("x", "v1", OCI_MANIFEST, body) == digest_of(body)
+    server.faults.append(Fault("PUT", "manifests", times=100, status=400, body=confused))
+    with pytest.raises(ck.CloudError, match="did not match uploaded content"):
+        registry.put_manifest("x", "v2", OCI_MANIFEST, body)
+    assert server.count("PUT", "manifests/v2") == 4
+
+
 def test_immutable_tag_that_has_the_image_already_is_no_error(start):
     server, registry = start()
     body = b'{"schemaVersion":2}'

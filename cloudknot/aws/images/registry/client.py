@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import threading
 import time
@@ -245,7 +246,8 @@ class Registry:
             # docker-registry 2.8 says so when it gets one manifest twice at the same moment.
             if answer.code != "DIGEST_INVALID":
                 break
-            time.sleep(pause)
+            # Sessions that collided once must not wait for equal times.
+            time.sleep(pause * random.uniform(0.5, 1.5))
         stored = self._checked(answer, path, scope).headers.get("docker-content-digest", "")
         if stored not in ("", digest):
             raise self._other_digest(f"stored the manifest {reference} of {repository}", digest, stored)
