@@ -26,6 +26,13 @@ def counting_cloud(cloud):
     return CountingCloud(cloud.directory)
 
 
+@pytest.fixture(scope="module")
+def cloud_without_pars(tmp_path_factory):
+    """Yield a cloud of this module alone, where only the last test with this fixture makes the default Pars."""
+    with ck.LocalCloud(tmp_path_factory.mktemp("without-pars"), vcpus=2) as cloud:
+        yield cloud
+
+
 @pytest.fixture
 def knot_warnings(caplog):
     """Return a getter of the warnings about knots so far."""
@@ -336,12 +343,11 @@ def test_concurrent_processes_share_knot_and_run_their_own_functions(cloud, tmp_
         ),
     ],
 )
-def test_unknown_policy_is_refused_before_any_write(tmp_path, policies, message):
-    with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
-        before = inventory(cloud)
-        with pytest.raises(ck.CloudknotInputError, match=message):
-            ck.Knot(name="typo", func=square, pars_policies=policies, cloud=cloud)
-        assert inventory(cloud) == before
+def test_unknown_policy_is_refused_before_any_write(cloud_without_pars, policies, message):
+    before = inventory(cloud_without_pars)
+    with pytest.raises(ck.CloudknotInputError, match=message):
+        ck.Knot(name="typo", func=square, pars_policies=policies, cloud=cloud_without_pars)
+    assert inventory(cloud_without_pars) == before
 
 
 def test_unknown_policy_in_settings_is_refused_before_any_write(counting_cloud, tmp_path, monkeypatch):
@@ -354,18 +360,18 @@ def test_unknown_policy_in_settings_is_refused_before_any_write(counting_cloud, 
     assert counting_cloud.writes == []
 
 
-def test_warning_names_policies_that_reach_other_knots_once(tmp_path, caplog):
+def test_warning_names_policies_that_reach_other_knots_once(cloud_without_pars, caplog):
     caplog.set_level(logging.WARNING, logger="cloudknot")
-    with ck.LocalCloud(tmp_path, vcpus=2) as cloud:
-        ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
-        assert caplog.messages == []
-        other_knot = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
-        (line,) = caplog.messages
-        assert line.startswith("The existing Pars 'default' gets more policies: AmazonS3FullAccess.")
-        ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
-        other_knot.clobber()
-        assert caplog.messages == [line]
-        assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
+    cloud = cloud_without_pars
+    ck.Knot(name="one", func=square, pars_policies="AmazonSQSFullAccess", cloud=cloud)
+    assert caplog.messages == []
+    other_knot = ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
+    (line,) = caplog.messages
+    assert line.startswith("The existing Pars 'default' gets more policies: AmazonS3FullAccess.")
+    ck.Knot(name="other", func=square, pars_policies="AmazonS3FullAccess", cloud=cloud)
+    other_knot.clobber()
+    assert caplog.messages == [line]
+    assert policies_of(cloud, "default") == {"AmazonS3FullAccess", "AmazonSQSFullAccess"}
 
 
 def test_knot_refuses_pars_policies_together_with_pars(counting_cloud):
