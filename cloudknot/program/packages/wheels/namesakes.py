@@ -1,7 +1,8 @@
 """Detect that an index has another package under the name and version of an installed one.
 
-An installer records no origin for a package of ``--find-links`` or of an index on its command line. The index of the
-lock may have a stranger's package of that name and version. The code of both shows it.
+An installer records no origin for a package of ``--find-links`` or of an index on its command line. Neither does
+``setup.py install``. The index of the lock may have a stranger's package of that name and version. The code of both
+shows it.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ def _differs(package: LockedPackage, names: Collection[str], read: Callable[[str
 
 
 def _installed_code(package: LockedPackage) -> dict[str, Path]:
-    """Return the Python files, if any, that an installer recorded for the package in this version."""
+    """Return the Python files that are listed for the installed package, if it has this version."""
     try:
         found = metadata.distribution(package.name)
     except (metadata.PackageNotFoundError, ValueError):
         return {}
-    # Debian's packages have no record.
-    if found.version != package.version or found.read_text("RECORD") is None:
+    if found.version != package.version:
         return {}
+    # `setup.py install` lists the files of the source folder: some are elsewhere. Debian's packages may have no list.
     return {str(file): Path(str(file.locate())) for file in found.files or () if file.suffix == ".py"}
 
 

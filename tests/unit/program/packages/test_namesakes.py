@@ -76,3 +76,24 @@ def test_environment_with_own_package_is_taken(tmp_path: Path) -> None:
     installed(place, "labstats", files=MINE)
     refuse_other_files(package(), place)
     refuse_other_files(LockedPackage("absent", "1.0", "absent-1.0-py3-none-any.whl", "", ""), place)
+
+
+@pytest.mark.parametrize(("root", "is_found"), [("", True), ("src/", False)])
+def test_package_of_setup_install_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, is_found: bool
+) -> None:
+    site = site_packages(tmp_path / "venv")
+    info = site / "egglab-1.0-py3.11.egg-info"
+    for path, text in {info / "PKG-INFO": "Name: egglab\nVersion: 1.0\n", site / "egglab/mean.py": "R = 1\n"}.items():
+        path.parent.mkdir()
+        path.write_text(text)
+    (info / "SOURCES.txt").write_text(f"setup.py\n{root}egglab/mean.py\n")
+    monkeypatch.syspath_prepend(str(site))
+    egg = LockedPackage("egglab", "1.0", "egglab-1.0-py3-none-any.whl", "", "")
+    refuse_other_wheel(egg, wheel(tmp_path, {"egglab/mean.py": "R = 1\n"}))
+    if is_found:
+        with pytest.raises(CloudknotInputError, match=r"another egglab 1\.0"):
+            refuse_other_wheel(egg, wheel(tmp_path, {"egglab/mean.py": "R = 2\n"}))
+    else:
+        # Nothing says which files belong to it.
+        refuse_other_wheel(egg, wheel(tmp_path, {"egglab/mean.py": "R = 2\n"}))
