@@ -22,6 +22,7 @@ AREA = Area("requirements")
 TARGET = InstallTarget("linux/arm64", "3.12")
 FILES = {
     "lines.txt": "numpy 2\n",
+    "name.txt": "requirements.txt\n",
     "gone.txt": "numpy @ file:///no/such/folder\n",
     "option.txt": "--no-such-option\n",
     "variable.txt": "--index-url https://${CLOUDKNOT_NO_SUCH}@index.example\n",

@@ -184,6 +184,11 @@ def test_from_user_sorts_lines_and_drops_comments_and_duplicates(tmp_path: Path)
     ("value", "problem"),
     [
         ("numpy.toml", "requirements='numpy.toml' is a file of unknown kind"),
+        (
+            ["six", "no-such.txt"],
+            "'no-such.txt' in requirements= is the name of a file.* no such file.*'-r no-such.txt'",
+        ),
+        (["requirements.txt"], "'requirements.txt' in requirements= is the name of a file"),
         (["numpy 2"], "'numpy 2' in requirements= is not a pip requirement"),
         (["numpy~=1"], "'numpy~=1' in requirements= is not a pip requirement"),
         ([3], "requirements= contains 3, a value of type int"),

@@ -20,6 +20,7 @@ from cloudknot.program.packages.solving.lines import name_of, parse
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _ADDRESS = re.compile(r"(\w+\+)?(https?|ssh|git|file)://\S+")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_FILE_NAME = re.compile(r"\S+\.(txt|toml|lock|yml)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?P<path>[^\[\]]+)(?:\[(?P<extras>[\w.,\s-]*)\])?")
 # They are true of every lock, or they change nothing in its result.
 _WITHOUT_EFFECT = {"--require-hashes", "--prefer-binary", "--only-binary", "--use-feature"}
@@ -161,6 +162,9 @@ def _requirement(line: str, origin: LineOrigin) -> str:
         _refuse_line(line, origin)
     requirement = parse(line)
     if requirement is not None:
+        if _FILE_NAME.fullmatch(line):
+            # Anybody can give a package of the index such a name, to run code where a file was meant.
+            _refuse_file(line, origin)
         if re.search(r"\s--(?!hash\b)", line):
             _refuse_line(line, origin)
         if requirement.url:
@@ -174,6 +178,17 @@ def _requirement(line: str, origin: LineOrigin) -> str:
     if match is None or path is None or not (path.exists() and ("/" in line or "." in line or os.sep in line)):
         _refuse_line(line, origin)
     return _local(path.resolve(), match["extras"])
+
+
+def _refuse_file(line: str, origin: LineOrigin) -> NoReturn:
+    place = f"{line!r} in requirements=" if not origin.file else f"{origin}: {line!r}"
+    refuse(
+        problem=f"{place} is the name of a file, not of a package.",
+        cause=""
+        if Path(origin.folder, line).is_file()
+        else f"The folder {origin.folder.absolute()} has no such file.",
+        fix=f"Pass the path of the file alone, or the line '-r {line}'.",
+    )
 
 
 def _refuse_line(line: str, origin: LineOrigin) -> NoReturn:
