@@ -30,7 +30,7 @@ def image() -> None:
 @click.option("--username", help="The user that jobs run as. Default: cloudknot-user.")
 @click.option("--platform", default=PLATFORMS[0], show_default=True, help="One or both platforms, with a comma.")
 @click.option("--repository", "--name", help="The image repository. Default: from the settings.")
-@click.option("--dry-run", is_flag=True, help="Print the locked packages, and build nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the lock of one platform, and build nothing.")
 @of_a_cloud
 def build(
     requirements: tuple[str, ...],
@@ -63,6 +63,8 @@ def build(
         problem = "--environment cannot be combined with --requirements." if environment else "Nothing is to be built."
         raise click.UsageError(f"{problem} Pass requirements, for example -r requirements.txt, or --environment all.")
     platforms = _platforms(platform)
+    if dry_run and len(platforms) > 1:
+        raise click.UsageError("--dry-run prints one lock, and each platform has its own. Pass one --platform.")
     described = _image(requirements, environment, base_image, packages, username)
     chosen = choose_from(cloud, region, profile)
     store = chosen.image_store

@@ -82,7 +82,7 @@ def _finished(
 ) -> subprocess.CompletedProcess[str]:
     import subprocess
 
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -92,11 +92,10 @@ def _finished(
         env=variables,
         # uv stays in the terminal's group, so Ctrl-C ends it and its compilers, whichever thread waits for it.
         pass_fds=keep_open,
-    )
-    try:
-        output, report = process.communicate(timeout=timeout)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+    ) as process:
+        try:
+            output, report = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
     return subprocess.CompletedProcess(command, process.returncode, output, report)
