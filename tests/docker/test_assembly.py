@@ -217,14 +217,19 @@ def packages_seen(_):
     return sorted(version for name, version in found if name in ("six", "attrs"))
 
 
-def test_image_on_an_image_of_cloudknot_has_only_its_own_packages(cloud, machine):
+def test_image_on_an_image_of_cloudknot_has_only_its_own_packages(cloud, machine, tmp_path):
     name = f"below-{uuid.uuid4().hex[:8]}"
     base = {"base_image": machine.base_image, "requirements": ["six==1.16.0", "attrs"]}
     below = ck.Knot(name=name, func=square, cloud=cloud, repo_name=name, **base)
     (tag,) = [tag for tag in tags_of(cloud, name) if tag.startswith("format")]
     base = {"base_image": f"{machine.registry}/{name}:{tag}", "requirements": ["six==1.17.0"]}
-    knot = ck.Knot(name=f"{name}-above", func=packages_seen, cloud=cloud, repo_name=name, username="jo", **base)
-    assert knot.map([0]).result(LONG) == [["1.17.0"]]
+    for builder in ("assembly", "engine"):
+        choices = {"repo_name": name, "username": "jo", "image_work_dir": tmp_path / "d", **base}
+        knot = ck.Knot(name=f"{name}-above", func=packages_seen, cloud=cloud, **choices)
+        assert knot.map([0]).result(LONG) == [["1.17.0"]], builder
+        # The engine builds an edited Dockerfile.
+        with knot.docker_image.docker_path.open("a") as dockerfile:
+            dockerfile.write("LABEL edited=yes\n")
     knot.clobber()
     below.clobber(clobber_repo=True, clobber_image=True)
 
