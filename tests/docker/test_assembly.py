@@ -227,9 +227,9 @@ def test_image_on_an_image_of_cloudknot_has_only_its_own_packages(cloud, machine
         choices = {"repo_name": name, "username": "jo", "image_work_dir": tmp_path / "d", **base}
         knot = ck.Knot(name=f"{name}-above", func=packages_seen, cloud=cloud, **choices)
         assert knot.map([0]).result(LONG) == [["1.17.0"]], builder
-        # The engine builds an edited Dockerfile.
-        with knot.docker_image.docker_path.open("a") as dockerfile:
-            dockerfile.write("LABEL edited=yes\n")
+        # The engine builds an edited environment.
+        dockerfile = knot.docker_image.docker_path
+        dockerfile.write_text(dockerfile.read_text().replace("COPY pylock", "ENV EDITED=yes\nCOPY pylock"))
     knot.clobber()
     below.clobber(clobber_repo=True, clobber_image=True)
 

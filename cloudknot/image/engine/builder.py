@@ -83,6 +83,7 @@ class DockerBuilder:
         files = context.environment_of(image.files)
         if files is not None:
             if image.nocache or not repository.has_tag(image.environment_tag):
+                self._pull_base(image, login)
                 self._make_environment(image, files, environment)
                 self.push(environment, login)
             elif not self._has(environment):
@@ -98,10 +99,12 @@ class DockerBuilder:
         files = context.system_of(image.files)
         assert files is not None
         if image.nocache or not repository.has_tag(_split(uri)[1]):
+            login = repository.login()
             if image.nocache or not self._has(uri):
+                self._pull_base(image, login)
                 self._build("Building the system", image, files, uri)
             self._check_platform(image, uri)
-            self.push(uri, repository.login())
+            self.push(uri, login)
 
     def build(self, image: Image, uri: str) -> None:
         """Build an image as ``name:tag``, without pushing it."""
@@ -239,6 +242,12 @@ class DockerBuilder:
         except ImageNotFound:
             return False
         return True
+
+    def _pull_base(self, image: Image, login: RegistryLogin) -> None:
+        """Pull a base image of the user's own registry. The engine has no login of its own for it."""
+        base = image.base_image
+        if base.startswith(f"{login.registry}/") and "@" not in base and not self._has(base):
+            self._pull(base if ":" in base.rpartition("/")[2] else f"{base}:latest", login, image.platform)
 
     def _pull(self, uri: str, login: RegistryLogin, platform: str) -> None:
         auth = {"username": login.username, "password": login.password}
