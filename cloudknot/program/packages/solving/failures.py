@@ -73,8 +73,9 @@ def explain(error: UnsolvedError, lines: Sequence[str], target: InstallTarget, t
         "name a file with the certificate of its authority.",
         Kind.OFFLINE: f"The package index{_host(error.text)} cannot be reached, so the requirements cannot be "
         "resolved. Check the network and the proxy, and try again.",
-        Kind.NOT_FOUND: f"The package index has no {_missing(error.text, lines)}. Correct the name or the version in "
-        "requirements=[...], or install the package here from its own folder, so that it travels with the function.",
+        Kind.NOT_FOUND: f"The package index has no {_missing(error.text, lines)}. Correct its name or version, or "
+        "leave it out of requirements=[...], which replaces environment='all'. A package that is installed here from "
+        "its own folder needs no index.",
         Kind.PYTHON: f"{_culprits(error.text, lines)} does not support {target}. Change its version, or use another "
         "Python for this session.",
         Kind.NO_WHEEL: f"{_culprits(error.text, lines)} has no file for {target}. Change its version, or remove it.",
