@@ -367,10 +367,10 @@ def test_clobber_deletes_results_in_bucket_of_other_settings(session_with_bucket
     assert list(lab_session.storage.keys("")) == []
 
 
-def test_clobbered_knot_cannot_delete_new_knot_of_its_name(other_cloud):
-    old = ck.Knot(name="anew", func=square, cloud=other_cloud)
+def test_clobbered_knot_cannot_delete_new_knot_of_its_name(own_cloud):
+    old = ck.Knot(name="anew", func=square, cloud=own_cloud)
     old.clobber()
-    new = ck.Knot(name="anew", func=square, cloud=other_cloud)
+    new = ck.Knot(name="anew", func=square, cloud=own_cloud)
     assert new.map([2]).result() == [4]
     old.clobber()
     with pytest.raises(ck.ResourceClobberedException, match="already clobbered, and a new knot with its name exists"):
@@ -379,21 +379,21 @@ def test_clobbered_knot_cannot_delete_new_knot_of_its_name(other_cloud):
     new.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
 
 
-def test_clobber_deletes_project_of_builds_with_last_pars_and_knot(other_cloud, monkeypatch):
-    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(other_cloud.directory))
+def test_clobber_deletes_project_of_builds_with_last_pars_and_knot(own_cloud, monkeypatch):
+    monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(own_cloud.directory))
     first, second = (
-        ck.Knot(name=name, func=square, pars=ck.Pars(name, cloud=other_cloud), cloud=other_cloud)
+        ck.Knot(name=name, func=square, pars=ck.Pars(name, cloud=own_cloud), cloud=own_cloud)
         for name in ("one", "two")
     )
-    before = inventory(other_cloud)
-    make_project(other_cloud, other_cloud.repository("cloudknot"))
-    other_cloud.storage.upload(f"{CONTEXTS}/forgotten", [b"files"])
+    before = inventory(own_cloud)
+    make_project(own_cloud, own_cloud.repository("cloudknot"))
+    own_cloud.storage.upload(f"{CONTEXTS}/forgotten", [b"files"])
     listing = CliRunner().invoke(main, ["list", "--cloud", "local"]).output
     assert f"the project {BUILDS} for the images of knots. It costs nothing while no image is built." in listing
     row = ("project for image builds (CodeBuild)", BUILDS, "nothing while idle")
     first.clobber(clobber_pars=True)
-    assert row in find_resources(other_cloud).rows()
+    assert row in find_resources(own_cloud).rows()
     second.clobber(clobber_pars=True)
-    assert row not in find_resources(other_cloud).rows()
-    left = inventory(other_cloud)
+    assert row not in find_resources(own_cloud).rows()
+    left = inventory(own_cloud)
     assert {kind for kind, names in left.items() if {*names} - {*before[kind]}} == set()
