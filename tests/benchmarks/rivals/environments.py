@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 from filelock import FileLock
+from uv import find_uv_bin
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 SCIENCE = "science"
@@ -64,8 +65,12 @@ def _made(name: str, requirements: str) -> Path:
 def _install(environment: Path, requirements: str) -> None:
     venv.create(environment, clear=True, with_pip=True, symlinks=True)
     if requirements:
-        command = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements.split()]
-        done = subprocess.run(command, capture_output=True, text=True)
+        python = environment / "bin" / "python"
+        # uv is several times faster than pip. Like pip, it compiles, so that the first measured import need not.
+        options = ["--quiet", "--compile-bytecode", "--python", python]
+        done = subprocess.run(
+            [find_uv_bin(), "pip", "install", *options, *requirements.split()], capture_output=True, text=True
+        )
         if done.returncode:
             raise NotInstallable(done.stderr)
 

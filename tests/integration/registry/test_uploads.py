@@ -93,6 +93,15 @@ def test_cut_upload_goes_on_where_the_registry_stands(start, kind):
     assert sum(sent) == len(CONTENT)
 
 
+def test_upload_goes_on_after_its_first_byte(start):
+    """The registry writes "0-0" for one byte and for none."""
+    server, registry = start(chunk=CHUNK)
+    server.faults.append(Fault("PATCH", "state=0", after=1))
+    assert registry.push_blob("x", BLOB)
+    assert server.blobs["x", BLOB.digest] == CONTENT
+    assert server.count("POST") == 1
+
+
 def test_chunk_whose_answer_is_lost_is_not_sent_again(start):
     server, registry = start(chunk=CHUNK)
     server.faults.append(Fault("PATCH", f"state={CHUNK}", done=True))

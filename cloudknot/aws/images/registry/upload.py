@@ -158,7 +158,8 @@ class BlobUpload:
             self._go_on(answer, end)
         elif answer.status == 416 and (reached := self._reached(answer)) is not None:
             self._patience.wait(self._session.refused(answer, self._location, self._scope))
-            self._go_on(answer, reached)
+            # "0-0" is nothing or one byte. A registry that refuses the first byte has it.
+            self._go_on(answer, 1 if start == reached == 0 else reached)
         else:
             self._give_up(answer)
 
