@@ -88,6 +88,11 @@ def image_of_file_and_line(world: World) -> None:
 
 
 @AREA.case
+def lock_of_two_platforms(world: World) -> None:
+    _call(world, "image", "build", "-r", "six", "--dry-run", "--platform", "linux/amd64,linux/arm64")
+
+
+@AREA.case
 def error_of_library_as_usage_error(world: World) -> None:
     world.patch.setenv("CLOUDKNOT_CLOUD", "moon")
     main.main(["list"], standalone_mode=False)

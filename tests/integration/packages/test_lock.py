@@ -171,7 +171,7 @@ def test_hash_is_computed_where_the_index_reports_none(tool, index):
 @pytest.mark.parametrize(
     ("requirements", "message"),
     [
-        (["aple"], "The package index has no aple. Correct the name or the version"),
+        (["aple"], "The package index has no aple. Correct its name or version"),
         (["apple==9"], "The package index has no apple==9|apple==9 has no file for Python 3.12 on linux/arm64"),
         (["apple", "pear<2"], "apple and pear<2 cannot be installed together. Change one of these lines"),
         (["old"], "old does not support Python 3.12 on linux/arm64. Change its version"),
