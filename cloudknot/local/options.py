@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotConfigurationError, refuse
 from cloudknot.local.runners.choice import RUNNERS, WITH_REGISTRY
-from cloudknot.local.state import cache_folder
+from cloudknot.options.config import cache_folder
 
 if TYPE_CHECKING:
     from cloudknot.local.iam.signing import AccessKey

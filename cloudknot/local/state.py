@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from cloudknot.errors import CKTimeoutError, CloudknotConfigurationError, CloudknotInputError
+from cloudknot.options.config import cache_folder
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -58,11 +59,6 @@ def state_file(directory: Path) -> Path:
 def log_file(directory: Path) -> Path:
     """Return the path of the server's log."""
     return directory / "server.log"
-
-
-def cache_folder() -> Path:
-    """Return ``cloudknot`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot"
 
 
 def claim(directory: Path) -> None:

@@ -168,6 +168,11 @@ def path() -> Path:
     return Path(_environment("CLOUDKNOT_CONFIG_FILE") or Path("~/.aws/cloudknot")).expanduser()
 
 
+def cache_folder() -> Path:
+    """Return the folder of everything that cloudknot can make again: in ``XDG_CACHE_HOME``, else in ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot"
+
+
 def save(values: Mapping[str, str | None]) -> None:
     """Write settings to the config file, and use them in this session from now on.
 

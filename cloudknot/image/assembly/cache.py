@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
+
+from cloudknot.options import config
 
 
 class LayerCache:
@@ -17,12 +18,11 @@ class LayerCache:
     Parameters
     ----------
     folder : Path, optional
-        Default: ``cloudknot/layers`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+        Default: ``layers`` in `cloudknot.options.config.cache_folder`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        cache = os.environ.get("XDG_CACHE_HOME")
-        self._folder = folder or Path(cache or Path.home() / ".cache") / "cloudknot" / "layers"
+        self._folder = folder or config.cache_folder() / "layers"
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return an entry; None if there is none, or if it cannot be read."""

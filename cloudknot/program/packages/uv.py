@@ -82,20 +82,15 @@ def _finished(
 ) -> subprocess.CompletedProcess[str]:
     import subprocess
 
-    with subprocess.Popen(
+    return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         errors="replace",
+        check=False,
         env=variables,
+        timeout=timeout,
         # uv stays in the terminal's group, so Ctrl-C ends it and its compilers, whichever thread waits for it.
         pass_fds=keep_open,
-    ) as process:
-        try:
-            output, report = process.communicate(timeout=timeout)
-        except BaseException:
-            process.kill()
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, output, report)
+    )

@@ -11,7 +11,6 @@ from cloudknot.local import LocalCloud
 from cloudknot.local.options import default_directory
 from cloudknot.local.state import (
     CloudState,
-    cache_folder,
     check_owner,
     claim,
     own_folder,
@@ -19,6 +18,7 @@ from cloudknot.local.state import (
     state_file,
     write_state,
 )
+from cloudknot.options.config import cache_folder
 from tests.helpers.foreign import NOBODY, foreign_directory
 
 STATE = CloudState("http://127.0.0.1:1", 1, "AKIA", "secret")

@@ -19,17 +19,13 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cloudknot.options import config
 from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.solving.request import LockRequest
 
 FORMAT = 1
 KEPT = 500
 """The number of stored locks. The oldest are deleted."""
-
-
-def cache_folder(name: str) -> Path:
-    """Return a folder of cloudknot's cache: ``cloudknot/<name>`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / name
 
 
 def read(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]] | None:
@@ -89,7 +85,7 @@ def _path(request: LockRequest) -> Path:
         sorted(map(_wheel, request.wheels)),
         request.indexes.addresses(),
     ]
-    return cache_folder("locks") / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
+    return config.cache_folder() / "locks" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
 def _wheel(wheel: LocalWheel) -> list[str]:

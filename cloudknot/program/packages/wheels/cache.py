@@ -8,6 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from cloudknot.options import config
 from cloudknot.program.packages.lock import LocalWheel
 
 KEPT = 64
@@ -17,7 +18,7 @@ _CHECK = "sha256"
 
 def folder() -> Path:
     """Return the folder of the cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloudknot" / "wheels"
+    return config.cache_folder() / "wheels"
 
 
 def read(key: str) -> LocalWheel | None:
