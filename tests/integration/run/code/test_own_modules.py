@@ -34,6 +34,8 @@ def pools(x):
             with multiprocessing.get_context(method).Pool(2) as pool:
                 (box,) = pool.map(doubled, [Box(x)])
                 found.append((box.x, type(box) is Box))
+            # The end of the block does not wait for the pool's threads, and a fork beside them may copy their locks.
+            pool.join()
         with ProcessPoolExecutor(1) as pool:
             found.append(pool.submit(doubled, Box(x)).result().x)
         copy = pickle.loads(pickle.dumps(Box(x)))
