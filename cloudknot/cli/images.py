@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloudknot.cli.knots import choose_from, of_a_cloud
+from cloudknot.cli.choice import choose_from, of_a_cloud
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud

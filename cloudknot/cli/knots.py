@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
-from cloudknot.aws.cloud import Cloud, choose_cloud
+from cloudknot.cli.choice import choose_from, of_a_cloud
+from cloudknot.cli.output import AS_JSON, as_time, echo_json, echo_table
 from cloudknot.options.validators import near_matches
 
-Command = TypeVar("Command", bound=Callable[..., object])
+if TYPE_CHECKING:
+    from cloudknot.aws.cloud import Cloud
 
 NOTHING_DELETED = "Nothing was deleted (--dry-run)."
-CLOUD = click.option("--cloud", type=click.Choice(["aws", "local"]), help="The cloud. Default: from the settings.")
-REGION = click.option("--region", help="The AWS region. Default: from the settings.")
-PROFILE = click.option("--profile", help="The AWS profile. Default: from the settings.")
-
-
-def of_a_cloud(command: Command) -> Command:
-    """Return the command with the options that choose a cloud."""
-    return CLOUD(REGION(PROFILE(command)))
-
-
-def choose_from(cloud: str | None, region: str | None, profile: str | None) -> Cloud:
-    chosen = choose_cloud(cloud)
-    if not region and not profile:
-        return chosen
-    if not chosen.has_regions:
-        raise click.UsageError(
-            "--region and --profile are not available on the embedded cloud. Remove them, or pass --cloud aws."
-        )
-    return Cloud(region, profile)
 
 
 @click.command("list")
+@AS_JSON
 @of_a_cloud
-def list_command(cloud: str | None, region: str | None, profile: str | None) -> None:
+def list_command(as_json: bool, cloud: str | None, region: str | None, profile: str | None) -> None:
     """List all knots of the account in a region."""
     # Each command imports its own stages, so a listing loads neither images nor runs.
     from cloudknot.deploy.account.resources import idle_cost
     from cloudknot.deploy.inventory import list_knots
-    from cloudknot.display.tables import table
 
     chosen = choose_from(cloud, region, profile)
     knots = list_knots(chosen)
+    if as_json:
+        echo_json([knot._asdict() for knot in knots])
+        return
     if not knots:
         click.echo(f"There are no knots in {chosen.region}.")
         _echo_builds(chosen)
         return
-    rows = [
-        (
-            knot.name,
-            knot.status,
-            knot.created.strftime("%Y-%m-%d %H:%M") if knot.created else "",
-            knot.image.rpartition(":")[2],
-            knot.pars,
-            idle_cost(knot),
-        )
-        for knot in knots
-    ]
-    click.echo(table(("Name", "Status", "Created (UTC)", "Image", "Pars", "Cost"), rows))
+    # The image has no column, because its name is longer than all the other cells. JSON has it.
+    rows = [(knot.name, knot.status, as_time(knot.created), knot.pars, idle_cost(knot)) for knot in knots]
+    echo_table(("Name", "Status", "Created (UTC)", "Pars", "Cost"), rows)
     _echo_builds(chosen)
 
 
@@ -74,25 +51,6 @@ def _echo_builds(cloud: Cloud) -> None:
             f"AWS CodeBuild has the project {BUILDS} for the images of knots. It costs nothing while no image is "
             "built. `cloudknot clobber --all` removes it."
         )
-
-
-@click.command()
-@click.argument("name")
-@of_a_cloud
-def jobs(name: str, cloud: str | None, region: str | None, profile: str | None) -> None:
-    """List the jobs of a knot, the oldest first.
-
-    NAME is the name of the knot. If it was clobbered and its results were kept, its jobs are still listed.
-    """
-    from cloudknot.deploy.account.buckets import clouds_of_knot
-    from cloudknot.run.jobs.history import find_jobs, jobs_table
-
-    chosen = choose_from(cloud, region, profile)
-    # The buckets come from the knot's job definitions. Batch shows those of a clobbered knot for 180 days.
-    clouds = clouds_of_knot(chosen, name)
-    runs = find_jobs(clouds, name, {})
-    buckets = ", ".join(place.bucket for place in clouds)
-    click.echo(jobs_table(chosen, runs) if runs else f"The knot {name!r} has no jobs in {buckets}.")
 
 
 @click.command()

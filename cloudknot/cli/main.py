@@ -7,7 +7,7 @@ import warnings
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import images, knots, permissions
+from cloudknot.cli import images, jobs, knots, permissions
 from cloudknot.errors import CloudknotError
 
 
@@ -49,5 +49,5 @@ def main() -> None:
     """
 
 
-for command in (knots.list_command, knots.jobs, knots.clobber, images.image, permissions.permissions):
+for command in (knots.list_command, jobs.jobs, knots.clobber, images.image, permissions.permissions):
     main.add_command(command)

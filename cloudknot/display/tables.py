@@ -4,13 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+GAP = "  "
+SHORTEST = 8
+"""Characters that a shortened cell keeps at least."""
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows as text, in aligned columns under a header and a line."""
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Return the rows as text, in aligned columns under a header and a line.
+
+    Parameters
+    ----------
+    head : sequence of str
+    rows : sequence of sequence of str
+    width : int, optional
+        Shorten the cells of the widest columns, so that a line has at most this number of characters. Default: show
+        all cells whole.
+    """
     cells = [tuple(head), *map(tuple, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if width is not None:
+        widths = _narrowed(widths, width - len(GAP) * (len(widths) - 1))
+    lines = [GAP.join(_padded(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _narrowed(widths: Sequence[int], room: int) -> list[int]:
+    """Return the widths of columns that fit into ``room`` characters together, if they can."""
+    narrowed = list(widths)
+    while sum(narrowed) > room and max(narrowed) > SHORTEST:
+        narrowed[narrowed.index(max(narrowed))] -= 1
+    return narrowed
+
+
+def _padded(cell: str, width: int) -> str:
+    """Return a cell with exactly ``width`` characters. A shortened one keeps its beginning and its end."""
+    if len(cell) <= width:
+        return cell.ljust(width)
+    end = (width - 1) // 2
+    return f"{cell[: width - 1 - end]}…{cell[len(cell) - end :]}"
 
 
 def size(number: float) -> str:
