@@ -8,6 +8,7 @@ module that uses `os.register_at_fork`.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from typing import Protocol, TypeVar
 
@@ -71,4 +72,6 @@ def _after_in_child() -> None:
         forkable.after_fork()
 
 
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+# Windows has no forks.
+if sys.platform != "win32":
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from cloudknot.errors import CloudknotConfigurationError
 
@@ -34,11 +35,11 @@ def check_limits(tasks: int = SESSION_TASKS) -> None:
     CloudknotConfigurationError
         A limit is too low.
     """
-    try:
-        import resource
-    except ImportError:
-        # Windows has no such limits.
+    # Windows has no such limits.
+    if sys.platform == "win32":
         return
+    import resource
+
     _allow_open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     # The limit does not apply to root.
@@ -47,6 +48,8 @@ def check_limits(tasks: int = SESSION_TASKS) -> None:
 
 
 def _allow_open_files(soft: int, hard: int) -> None:
+    if sys.platform == "win32":
+        return
     import resource
 
     if soft == resource.RLIM_INFINITY or soft >= FEW:

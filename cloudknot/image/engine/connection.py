@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,8 +98,8 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def _open(address: EngineAddress, timeout: float) -> APIClient:
-    host = address.host or ("" if os.name == "nt" else DEFAULT_HOST)
-    if host.startswith("unix://"):
+    host = address.host or DEFAULT_HOST
+    if sys.platform != "win32" and host.startswith("unix://"):
         # First, because docker-py leaves its own socket open when this fails.
         with socket.socket(socket.AF_UNIX) as knock:
             knock.settimeout(timeout)

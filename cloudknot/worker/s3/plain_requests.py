@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import ssl
 import weakref
 from collections.abc import Callable, Mapping
@@ -241,7 +242,7 @@ def _pop(connections: list[HTTPConnection]) -> HTTPConnection | None:
 def _is_readable(sock: socket.socket) -> bool:
     """Return whether data, or the end of the connection, has arrived."""
     # select, in contrast to poll, fails for file descriptors above 1023. Windows has only select.
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32":
         return bool(select.select([sock], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock, select.POLLIN)

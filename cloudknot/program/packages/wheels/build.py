@@ -177,7 +177,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
 def _end(process: subprocess.Popen[str]) -> None:
     """Kill a build that still runs, with its compilers."""
     if process.poll() is None:
-        if os.name == "posix":
+        if sys.platform != "win32":
             import signal
 
             os.killpg(process.pid, signal.SIGKILL)
