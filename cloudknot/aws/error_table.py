@@ -6,6 +6,7 @@ Only `Door` may call it, so that an AWS error is translated once.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 
 from cloudknot.aws.sdk.regions import check_region, is_on_by_default
@@ -25,9 +26,13 @@ from cloudknot.worker.s3.retries import code_of, is_failed_renewal
 
 NO_CREDENTIALS = (
     "No AWS credentials were found. To run on AWS, run `aws configure`, or set the environment variable AWS_PROFILE, "
-    "or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. To run on this machine without AWS, pass "
-    'Knot(..., cloud="local") or set CLOUDKNOT_CLOUD=local.'
+    "or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
 )
+# The embedded cloud does not run on Windows.
+if sys.platform != "win32":
+    NO_CREDENTIALS += (
+        ' To run on this machine without AWS, pass Knot(..., cloud="local") or set CLOUDKNOT_CLOUD=local.'
+    )
 RENEW_CREDENTIALS = (
     "Jobs that are already submitted keep running. Renew your credentials (for example with `aws sso login`), test "
     "them with `aws sts get-caller-identity`, and try again."

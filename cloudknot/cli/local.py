@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from shlex import quote
 
 import click
@@ -119,20 +120,35 @@ def prune(directory: str | None, days: float) -> None:
         click.echo(f"{_number(pruned.kept, 'environment')} ({_size(pruned.size)}) remain: {reason}.")
 
 
+_SHELLS: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={quote(value)}",
+    # Inside single quotes, PowerShell reads two of them as one.
+    "powershell": lambda name, value: f"$env:{name} = '{value.replace(chr(39), chr(39) * 2)}'",
+    "cmd": lambda name, value: f'set "{name}={value}"',
+}
+"""The command of each shell that sets a variable."""
+
+
 @local.command()
 @DIRECTORY
-def env(directory: str | None) -> None:
+@click.option("--shell", type=click.Choice(list(_SHELLS)), default="sh", help="The shell's language. Default: sh.")
+def env(directory: str | None, shell: str) -> None:
     """Print shell variables for AWS tools and workers.
 
     With these variables, the AWS command line and a worker that you start yourself use the embedded cloud. This
     command starts the embedded cloud if it is not running.
 
     Example: eval "$(cloudknot local env)"
+
+    In PowerShell: cloudknot local env --shell powershell | Out-String | Invoke-Expression
+
+    In PowerShell, with the embedded cloud inside WSL: wsl cloudknot local env --shell powershell | Out-String |
+    Invoke-Expression
     """
     from cloudknot.local import LocalCloud
 
     for name, value in LocalCloud(directory).environment().items():
-        click.echo(f"export {name}={value}")
+        click.echo(_SHELLS[shell](name, value))
 
 
 def _number(number: int, noun: str) -> str:

@@ -22,7 +22,14 @@ from cloudknot.aws.images.image_store import ImageStore
 from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
-from cloudknot.local.options import ServerOptions, access_key_from, check_running, checked_runner, default_directory
+from cloudknot.local.options import (
+    ServerOptions,
+    access_key_from,
+    check_running,
+    check_system,
+    checked_runner,
+    default_directory,
+)
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.state import (
     REGION,
@@ -57,6 +64,8 @@ class LocalCloud(Cloud):
 
     If the running cloud has another ``runner``, ``registry`` or ``iam`` than the arguments, the first use raises
     `CloudknotConfigurationError`.
+
+    It needs Linux, WSL or macOS: on Windows, creating the object raises `CloudknotConfigurationError`.
 
     Parameters
     ----------
@@ -105,6 +114,7 @@ class LocalCloud(Cloud):
         aws_secret_access_key: str | None = None,
         aws_session_token: str | None = None,
     ) -> None:
+        check_system()
         super().__init__(REGION)
         self._directory = directory
         self._options = ServerOptions(vcpus, quota, port, checked_runner(runner, registry), registry, iam)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
@@ -29,6 +30,16 @@ class ServerOptions:
     runner: str | None = None
     registry: str | None = None
     iam: bool | None = None
+
+
+def check_system(platform: str = sys.platform) -> None:
+    """Raise `CloudknotConfigurationError` on Windows, where the embedded cloud does not run."""
+    # Its jobs are forked processes, whose signals, groups and file locks Windows does not have.
+    if platform == "win32":
+        raise CloudknotConfigurationError(
+            "The embedded cloud needs Linux, WSL or macOS, and this is Python for Windows. Run `wsl --install`, then "
+            "start Python inside WSL. Or use AWS, which needs no Linux here: Knot(..., cloud='aws')."
+        )
 
 
 def default_directory() -> Path:

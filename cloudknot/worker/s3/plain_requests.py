@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import select
 import socket
-import sys
 import ssl
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property

@@ -27,6 +27,7 @@ from tests.integration.messages.catalogue import LOGGED, Message, Site, Watch, W
 from tests.integration.packages import messages as local_packages
 from tests.integration.packages import requirement_messages as requirement_files
 from tests.integration.registry import messages as registries
+from tests.integration.sessions.platforms import messages as platforms
 
 AWKWARD = re.compile(
     r"(is|are) not accepted\. Give|\b(told|tells|said|whoever)\b|\bwhat (is|it|was|exists|failed)\b", re.I
@@ -50,7 +51,7 @@ FIX = re.compile(rf"{IMPERATIVE}|(To|If|Or|On|For|In|With|After|Then|Otherwise|P
 AREAS = [
     *(choices.AREA, programs.AREA, images.AREA, assembly.AREA, builds.AREA, cloud_errors.AREA),
     *(deployments.AREA, jobs.AREA, local.AREA, command_line.AREA, local_packages.AREA, registries.AREA),
-    requirement_files.AREA,
+    *(requirement_files.AREA, platforms.AREA),
 ]
 
 

@@ -30,7 +30,7 @@ def modules():
 
 def on_windows(code, *arguments, **options):
     """Run code in a Python with the traits of Windows."""
-    command = [sys.executable, "-c", f"import tests.integration.platforms.as_windows\n{code}", *arguments]
+    command = [sys.executable, "-c", f"import tests.integration.sessions.platforms.as_windows\n{code}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, **options)
 
 

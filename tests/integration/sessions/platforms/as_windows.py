@@ -1,6 +1,6 @@
 """Give this process the traits of Python on Windows: no POSIX modules, functions or signals, and its platform name.
 
-Run with ``python -c "import tests.integration.platforms.as_windows; ..."``. Paths stay those of this machine.
+Run with ``python -c "import tests.integration.sessions.platforms.as_windows; ..."``. Paths stay those of this machine.
 """
 
 import importlib
@@ -22,11 +22,11 @@ OF_OS = (
     "setgroups setpgid setpriority setregid setreuid setsid setuid statvfs sync sysconf tcgetpgrp tcsetpgrp ttyname "
     "uname wait wait3 wait4 waitid writev pidfd_open WNOHANG WUNTRACED WIFEXITED WEXITSTATUS O_NOFOLLOW O_DIRECTORY "
     "O_CLOEXEC O_NONBLOCK EX_OK"
-).split()
+)
 OF_SIGNAL = (
     "SIGALRM SIGCHLD SIGCLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 SIGWINCH alarm "
     "pause pthread_kill pthread_sigmask setitimer getitimer siginterrupt sigpending sigwait sigwaitinfo sigtimedwait"
-).split()
+)
 LIBRARIES = (
     *("asyncio", "multiprocessing.reduction", "subprocess", "tempfile", "shutil", "getpass", "webbrowser", "pydoc"),
     *("concurrent.futures.thread", "concurrent.futures.process", "logging", "random", "http.client", "ssl", "zipfile"),
@@ -51,13 +51,16 @@ def become_windows():
     for name in MISSING:
         sys.modules.pop(name, None)
     sys.meta_path.insert(0, _Missing())
-    for module, names in ((os, OF_OS), (signal, OF_SIGNAL)):
-        for name in names:
+    removed = {
+        os: OF_OS,
+        signal: OF_SIGNAL,
+        socket: "AF_UNIX send_fds MSG_DONTWAIT",
+        select: "poll epoll",
+        time: "tzset",
+    }
+    for module, names in removed.items():
+        for name in names.split():
             vars(module).pop(name, None)
-    for module, names in ((socket, ("AF_UNIX", "send_fds", "MSG_DONTWAIT")), (select, ("poll", "epoll"))):
-        for name in names:
-            vars(module).pop(name, None)
-    vars(time).pop("tzset", None)
     sys.platform = "win32"
 
 
