@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from cloudknot.aws.sdk import forks
 from cloudknot.errors import CloudknotError, CredentialsError
-
-logger = logging.getLogger("cloudknot")
+from cloudknot.options import streams
 
 _outages: dict[tuple[str, ...], Outages] = {}
 _lock = forks.renewed(threading.Lock())
@@ -47,7 +45,7 @@ class Outages:
                 return
             self._warned.add(kind)
             self._warned_at = now
-        logger.warning("Cannot look for results at the moment. cloudknot keeps trying. Cause: %s", error)
+        streams.logger.warning("Cannot look for results at the moment. cloudknot keeps trying. Cause: %s", error)
 
     def end(self, begun: float, now: float) -> None:
         """Note that a poll from ``begun`` to ``now`` got its answers, so the next outage is a new one."""

@@ -6,7 +6,6 @@ jobs run: image, vCPUs, memory, retries, timeout and roles.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -31,6 +30,7 @@ from cloudknot.deploy.job_definition import (
 )
 from cloudknot.deploy.plan import ARCHITECTURES, KnotPlan
 from cloudknot.errors import ResourceDoesNotExistException
+from cloudknot.options import streams
 from cloudknot.options.choices import KnotOptions
 from cloudknot.program.inputs.needs import ImagePackages
 from cloudknot.worker.wire.keys import RUNS
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 # counts at creation only, because Batch scales by itself afterwards.
 REVISION_ONLY = ("Image", "Environment", "Packages", "Vcpus", "Memory", "Retries", "Timeout", "DesiredVcpus")
 """Parameters that cause no update of the stack when they alone differ."""
-_log = logging.getLogger("cloudknot")
 
 
 class JobDefinition(NamedTuple):
@@ -277,13 +276,13 @@ def _parameters_for(plan: KnotPlan, parameters: Mapping[str, str], state: StackS
 def _log_changes(options: KnotOptions, changes: list[str], state: StackState) -> None:
     # By a logger: its warnings appear in scripts and in notebooks, and users know how to silence it.
     if changes:
-        _log.warning(
+        streams.logger.warning(
             "The knot %r was updated. Changed: %s. Running maps keep the version that they started with.",
             options.name,
             "; ".join(dict.fromkeys(changes)),
         )
     if tags := diff.unset_tags(options, state.tags):
-        _log.warning(
+        streams.logger.warning(
             "The knot %r keeps its tags. These tags are not set: %s. AWS Batch cannot change tags of existing "
             "resources. To set them, clobber the knot and create it again (results stay): `cloudknot clobber %s`.",
             options.name,
@@ -295,7 +294,7 @@ def _log_changes(options: KnotOptions, changes: list[str], state: StackState) ->
 def _log_lost_choices(options: KnotOptions, wanted: Mapping[str, str], state: StackState) -> None:
     """Log a warning if another session has changed the knot since this session's own update."""
     if lost := diff.stack_changes(wanted, state.parameters, wanted[DIGEST]):
-        _log.warning(
+        streams.logger.warning(
             "Another session changed the knot %r at the same time, and its choices count: %s. To set yours, run "
             "Knot(name=%r, ...) with them again.",
             options.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,13 +17,12 @@ from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
+from cloudknot.options import streams
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
-
-_log = logging.getLogger("cloudknot")
 
 
 class Pars:
@@ -309,7 +307,7 @@ def _tag_profile(plan: ParsPlan, state: StackState) -> None:
             iam.tag_instance_profile(InstanceProfileName=name, Tags=tag_list(missing))
     except CloudError as error:
         # Only a warning, because the Pars works without these tags.
-        _log.warning(
+        streams.logger.warning(
             "The instance profile %s of the Pars %r has no tags, but works without them. Cause: %s",
             name,
             plan.options.name,
@@ -319,7 +317,7 @@ def _tag_profile(plan: ParsPlan, state: StackState) -> None:
 
 def _warn_of_unset_tags(plan: ParsPlan, state: StackState) -> None:
     if tags := unset_tags(plan.options, state.tags):
-        _log.warning(
+        streams.logger.warning(
             "The Pars %r keeps the tags from its creation. These tags are not set: %s. To set them, clobber the "
             "Pars with all its knots and create them again (results stay): `cloudknot clobber --pars KNOT ...`.",
             plan.options.name,
@@ -333,7 +331,7 @@ def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
         return
     boundary = state.parameters.get("PermissionsBoundary", "")
     if boundary != plan.current.get("PermissionsBoundary", ""):
-        _log.warning(
+        streams.logger.warning(
             "The roles of the existing Pars %r get the permissions boundary %s. The job role of each of its knots "
             "gets it when the knot is next created or updated.",
             plan.options.name,
@@ -341,7 +339,7 @@ def _warn_of_new_policies(plan: ParsPlan, state: StackState) -> None:
         )
     before, after = (parameters.get("Policies", "").split(",") for parameters in (plan.current, state.parameters))
     if new := [arn for arn in after if arn not in before]:
-        _log.warning(
+        streams.logger.warning(
             "The existing Pars %r gets more policies: %s. Each of its knots gives them to its jobs when it is next "
             "created or updated, until the Pars is clobbered. To limit policies to one knot, give it a Pars of its "
             "own: "

@@ -6,7 +6,6 @@ the map. Output of the user's script stays as it is.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -18,10 +17,10 @@ from typing import ParamSpec, Protocol
 from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.display.notebook import NotebookBar
 from cloudknot.display.terminal import TerminalBar
+from cloudknot.options import streams
 
 P = ParamSpec("P")
 
-logger = logging.getLogger("cloudknot")
 
 VARIABLE = "CLOUDKNOT_PROGRESS"
 STATES = (
@@ -49,7 +48,7 @@ def is_shown(choice: bool | None) -> bool:
     variable = os.environ.get(VARIABLE)
     if variable:
         return variable not in ("0", "false", "no")
-    return sys.stderr.isatty() or in_notebook()
+    return streams.is_terminal(sys.stderr) or in_notebook()
 
 
 def in_notebook() -> bool:
@@ -88,20 +87,18 @@ class Snapshot:
 
 def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | None:
     """Return the progress line for a map of ``count`` elements, or None if none `is_shown`."""
-    if not is_shown(choice):
-        return None
     # The map is submitted by now, and an error here would lose its future.
     try:
-        return ProgressLine(count, _line(name, count))
+        return ProgressLine(count, _line(name, count)) if is_shown(choice) else None
     except Exception:
-        logger.warning(CANNOT_SHOW, exc_info=True)
+        streams.logger.warning(CANNOT_SHOW, exc_info=True)
         return None
 
 
 def _line(name: str, count: int) -> Line:
     if in_notebook():
         return NotebookBar(name, count)
-    return TerminalBar(name, count) if sys.stderr.isatty() else _LastLine(name)
+    return TerminalBar(name, count) if streams.is_terminal(sys.stderr) else _LastLine(name)
 
 
 class Progress(Protocol):
@@ -180,7 +177,7 @@ class ProgressLine:
             act(*arguments, **options)
         except Exception:
             self._broken = True
-            logger.warning(CANNOT_SHOW, exc_info=True)
+            streams.logger.warning(CANNOT_SHOW, exc_info=True)
 
 
 def summary(now: Snapshot, count: int, speed: str = "") -> str:
@@ -225,7 +222,7 @@ class _LastLine:
         self._text = text
         if reason and reason != self._shown_reason:
             self._shown_reason = reason
-            print(reason, file=sys.stderr, flush=True)
+            streams.write_line(reason)
 
     def pause(self) -> None:
         """Do nothing: no text is ever overwritten."""
@@ -235,4 +232,4 @@ class _LastLine:
 
     def close(self) -> None:
         if self._text:
-            print(f"{self._name}: {self._text}", file=sys.stderr, flush=True)
+            streams.write_line(f"{self._name}: {self._text}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloudknot.display.progress import is_shown
+from cloudknot.options import streams
 
 DELAY = 1.0
 """Seconds before a running stage is announced."""
@@ -41,4 +41,4 @@ class Stages:
 
     def _announce(self, text: str) -> None:
         self._announced = True
-        print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+        streams.write_line(f"{self._name}: {text}")

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.sdk import forks
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -128,10 +129,10 @@ def _new_progress() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = Console(file=streams.stderr)
     # Output of the user's script on the same terminal appears above the bars. If stdout is a file or a pipe, rich
     # must not redirect it, because it would send it to stderr. Interactive sessions handle stdout themselves.
-    same_terminal = sys.stdout.isatty() and not at_prompt() and "IPython" not in sys.modules
+    same_terminal = streams.is_terminal(sys.stdout) and not at_prompt() and "IPython" not in sys.modules
     columns = columns_of(console.width)
     return Progress(*columns, console=console, expand=True, redirect_stdout=same_terminal, redirect_stderr=False)
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import stat
-import warnings
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cloudknot.image.context import (
     is_locked,
     is_outdated_context,
 )
+from cloudknot.options import streams
 
 # The digests of the files as cloudknot wrote them. A file with another digest was edited by a person.
 RECORD = ".cloudknot.json"
@@ -192,12 +192,10 @@ def _is_edited(path: str, digests: Mapping[str, str | None], stored_digests: Map
 def _warn_of_outdated(directory: Path, outdated: set[str]) -> None:
     if outdated:
         names = " and ".join(sorted(outdated))
-        warnings.warn(
+        streams.warn(
             f"Your edited {names} in {directory} is out of date: cloudknot would now write other content. Your "
             "version is kept. To compare, write a second directory: DockerImage(..., dir_name=...). To discard your "
             "edits, pass overwrite=True.",
-            UserWarning,
-            stacklevel=5,
         )
 
 

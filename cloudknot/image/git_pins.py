@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import warnings
 from collections.abc import Callable, Iterable
+
+from cloudknot.options import streams
 
 TIMEOUT = 15.0
 """Seconds that a repository may take to answer."""
@@ -65,7 +66,7 @@ def _unpinned(address: str, url: str, cause: str) -> str:
         f"{address} is not pinned to a commit, so a later image may contain another version of it. {cause} "
         f"Correct the address, or add a commit to it: {url}@<40 hexadecimal digits>."
     )
-    warnings.warn(without_password(text), UserWarning, stacklevel=5)
+    streams.warn(without_password(text))
     return address
 
 

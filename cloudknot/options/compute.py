@@ -6,10 +6,10 @@ The functions are pure. They check parameters against rules that hold in every r
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 
 from cloudknot.errors import refuse
+from cloudknot.options import streams
 from cloudknot.options.validators import alternatives, argument, subject
 
 MEMORY = 7500
@@ -167,25 +167,17 @@ def refuse_unrunnable(n_gpus: int, instance_types: Sequence[str], image_id: str 
             )
 
 
-# The frames from warn_about_costs up to Knot(...) and its caller. So a warning names a line of the user's script.
-KNOT_CALLER = 9
-
-
 def warn_about_costs(min_vcpus: int, bid_percentage: int | None) -> None:
     """Warn about instances that cost money while idle, and about a bid that AWS never accepts."""
     if min_vcpus:
-        warnings.warn(
+        streams.warn(
             f"min_vcpus={min_vcpus} keeps this many vCPUs running. They cost money even when no job runs. "
             "To pay only for running jobs, pass min_vcpus=0.",
-            UserWarning,
-            stacklevel=KNOT_CALLER,
         )
     if bid_percentage == 0:
-        warnings.warn(
+        streams.warn(
             "bid_percentage=0 accepts only Spot machines that cost nothing, so no job will start. To pay up to the "
             "on-demand price, pass bid_percentage=100.",
-            UserWarning,
-            stacklevel=KNOT_CALLER,
         )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import refuse
+from cloudknot.options import streams
 from cloudknot.program import imports
 
 if TYPE_CHECKING:
@@ -293,12 +293,10 @@ def refuse_unknown(requirements: Requirements, function: str, image_has_more: bo
         return
     names = ", ".join(requirements.unknown)
     if image_has_more:
-        warnings.warn(
+        streams.warn(
             f"The function {function!r} imports {names}, which is not installed here. It fails in a job unless the "
             f"base image or your additions to it provide {names}. If they do not, name the package in "
             "requirements=[...].",
-            UserWarning,
-            stacklevel=5,
         )
         return
     # The package of that name is not tried: anybody can publish one, and its code would run in the user's jobs.
@@ -312,11 +310,9 @@ def refuse_unknown(requirements: Requirements, function: str, image_has_more: bo
 def warn_missing(requirements: Requirements) -> None:
     """Issue a UserWarning for each import that is not installed here but is in pipreqs' table."""
     for name, package in packages(requirements.missing).items():
-        warnings.warn(
+        streams.warn(
             f"The function imports {name}, which is not installed here. The job gets the newest {package}. If that is "
             "the wrong package, install the right one here, correct the import, or pass requirements=[...].",
-            UserWarning,
-            stacklevel=5,
         )
 
 

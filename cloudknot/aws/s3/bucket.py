@@ -6,7 +6,6 @@ Reading and writing objects belongs to `cloudknot.aws.s3.storage`.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +18,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
     ResourceExistsException,
 )
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from types_boto3_s3.literals import BucketLocationConstraintType, ServerSideEncryptionType
@@ -114,12 +114,10 @@ class Bucket:
         if region is None or self._is_unfinished():
             self._set_up(tags)
         if region not in (None, self._region):
-            warnings.warn(
+            streams.warn(
                 f"The bucket {self.name} is in {region}, and jobs run in {self._region}. Every transfer between them "
                 f"costs money and time. Use a bucket in {self._region}: cloudknot.set_s3_params(bucket=...). Or run "
                 f"the jobs in {region}: cloudknot.set_region({region!r}).",
-                UserWarning,
-                stacklevel=4,
             )
 
     def _find_region(self) -> str | None:

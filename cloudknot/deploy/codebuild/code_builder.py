@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import logging
 import re
 import threading
 import time
@@ -29,6 +28,7 @@ from cloudknot.image.engine import build_errors
 from cloudknot.image.engine.build_log import LOG_LINES, EngineLog
 from cloudknot.image.engine.builder import as_tar
 from cloudknot.image.engine.private_files import with_private_files
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -57,7 +57,6 @@ ADVICE = {
 """The fix for a failure in a step of the buildspec."""
 _OFFICIAL = re.compile(r"[a-z0-9][a-z0-9._-]*(:[\w][\w.-]*)?")
 """The short name of an official image of Docker Hub."""
-_log = logging.getLogger("cloudknot")
 
 
 class CodeBuilder:
@@ -116,7 +115,7 @@ class CodeBuilder:
         self, image: Image, files: Mapping[str, bytes], repository: Repository, uri: str, more: Mapping[str, str]
     ) -> None:
         machine = MACHINES[image.platform]
-        _log.warning(
+        streams.logger.warning(
             "AWS CodeBuild builds the image, because %s. It costs about $%g for each minute of the build (an "
             "estimate, with the price of us-east-1).",
             self._reason,
@@ -137,7 +136,9 @@ class CodeBuilder:
                 if follower.step != "push" or not repository.has_tag(_tag(uri)):
                     raise
             finally:
-                _log.warning("The build on AWS CodeBuild took %s.", estimate(machine, self._clock() - started))
+                streams.logger.warning(
+                    "The build on AWS CodeBuild took %s.", estimate(machine, self._clock() - started)
+                )
         finally:
             self._end()
 

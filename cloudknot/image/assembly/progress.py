@@ -6,6 +6,8 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from cloudknot.options import streams
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -80,4 +82,4 @@ def _line() -> Progress:
     from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     text = TextColumn("{task.description}", markup=False)
-    return Progress(SpinnerColumn(), text, DownloadColumn(), TimeElapsedColumn(), console=Console(stderr=True))
+    return Progress(SpinnerColumn(), text, DownloadColumn(), TimeElapsedColumn(), console=Console(file=streams.stderr))

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
 
 from cloudknot.errors import ImageError
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -125,7 +126,7 @@ def _is_progress_wanted() -> bool:
     variable = os.environ.get("CLOUDKNOT_PROGRESS")
     if variable:
         return variable not in ("0", "false", "no")
-    return sys.stderr.isatty()
+    return streams.is_terminal(sys.stderr)
 
 
 class _Screen:
@@ -137,7 +138,7 @@ class _Screen:
 
         bar, size = BarColumn(), DownloadColumn()
         self._layers: dict[str, TaskID] = {}
-        self._console = Console(stderr=True)
+        self._console = Console(file=streams.stderr)
         self._progress: Progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

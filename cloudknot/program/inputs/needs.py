@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from cloudknot.errors import refuse
+from cloudknot.options import streams
 from cloudknot.program.inputs.met_modules import MetModules
 
 if TYPE_CHECKING:
@@ -122,12 +122,10 @@ class InputNeeds:
         if lacking and self._packages.complete:
             raise LackingPackages(self, lacking)
         for package, module in lacking.items():
-            warnings.warn(
+            streams.warn(
                 f"An input of the map needs {package}, because a job imports {module} to load it. cloudknot did not "
                 f"install {package} in the image of the knot {self.knot!r}. The element fails unless the base image "
                 f"or your additions to it provide {package}. If they do not, add it to requirements=[...].",
-                UserWarning,
-                stacklevel=2,
             )
 
     def _lacking(self, module: str) -> str:

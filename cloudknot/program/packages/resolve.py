@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import ImageError, refuse
+from cloudknot.options import streams
 from cloudknot.program.packages.lock import LocalWheel, Lock
 from cloudknot.program.packages.target import InstallTarget
 
@@ -64,7 +63,7 @@ def resolve(
             stored.write(request, here, *kept)
     lock, notes = kept
     for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=_calls_inside())
+        streams.warn(note)
     return lock
 
 
@@ -78,14 +77,6 @@ def _check_options(requirements: Sequence[str]) -> None:
                 problem=f"The option {line!r} has no effect in an edited requirements.txt.",
                 fix="Write the requirement lines themselves, or pass the file as requirements=.",
             )
-
-
-def _calls_inside() -> int:
-    """Return the ``stacklevel`` of the first caller outside cloudknot: the line of the user."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith("cloudknot."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _solve(request: LockRequest, here: Mapping[str, str]) -> tuple[Lock, list[str]]:

@@ -6,7 +6,6 @@ keys for each request) and asks Batch for one description of the job, so its cos
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -25,6 +24,7 @@ from cloudknot.errors import (
     PermissionDeniedError,
     ResourceDoesNotExistException,
 )
+from cloudknot.options import streams
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
 from cloudknot.run.collect.job_failures import Growth, never_runs_reason
 from cloudknot.run.collect.map_status import MapStatus
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from cloudknot.run.collect.element_future import ElementFutures
     from cloudknot.run.collect.run_view import RunView
 
-logger = logging.getLogger("cloudknot")
 
 # Seconds between polls. The pause grows with the time since the first poll, by `PAUSE_SHARE`: a long job needs no
 # quick polls. So a map ends 1.5 % late on average.
@@ -53,6 +52,7 @@ SHORT_PAGE = 500
 """Fewest keys in a page (at most 1,000) for which a new listing is worth its request."""
 EXIT_CHECK = 0.1
 """Seconds between checks whether the main thread has ended."""
+CANNOT_COLLECT = "This machine cannot start a thread to collect results (%s). Call result() to try again."
 
 
 class Collector:
@@ -130,7 +130,11 @@ class Collector:
         """Start to collect for the future of a map and the futures of its elements."""
         self._future, self._futures = future, futures
         self.waiters.serve(self.collect)
-        self.collect()
+        try:
+            self.collect()
+        except RuntimeError as error:
+            # The map is submitted by now, so its future is not lost for a thread that this machine cannot start.
+            streams.logger.warning(CANNOT_COLLECT, error)
 
     def collect(self) -> None:
         """Start the thread, unless the map has ended."""
@@ -165,8 +169,10 @@ class Collector:
                 # Not a daemon, which the interpreter would stop in the middle of a callback, and not a thread of an
                 # executor, which would delay every exit. The thread leaves by itself when the main thread has ended
                 # and nothing waits: see `_pause`.
-                self._thread = threading.Thread(target=self._run, name="cloudknot-collector", daemon=False)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="cloudknot-collector", daemon=False)
+                thread.start()
+                # A thread that could not start is not the collector: the next wait tries again.
+                self._thread = thread
 
     def stop(self) -> None:
         """Make the thread end before its next poll."""
@@ -178,7 +184,7 @@ class Collector:
             with self._new_pool() as pool:
                 self._take_new(pool, whole=True)
         except CloudknotError as error:
-            logger.warning(
+            streams.logger.warning(
                 "The last results of a cancelled map could not be read. Read them with job.future(). Cause: %s", error
             )
 
@@ -203,7 +209,7 @@ class Collector:
             with self._new_pool() as pool:
                 self._look_until_complete(pool)
         except BaseException as error:
-            logger.exception("The thread that collects results failed")
+            streams.logger.exception("The thread that collects results failed")
             self._give_up(CloudknotError(f"The thread that collects results failed: {error!r}"))
         finally:
             self.status.stop()
@@ -309,7 +315,7 @@ class Collector:
             if reasons:
                 self._terminate(reasons[0])
         except CloudError as error:
-            logger.warning(
+            streams.logger.warning(
                 "Job %s can never run, and cloudknot could not end it. End it with future.cancel(). Cause: %s",
                 self._view.job_id,
                 error,

@@ -5,7 +5,6 @@ Batch gives such a reason in the statusReason of a job in the state RUNNABLE.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from cloudknot.display.progress import Progress, summary
 from cloudknot.errors import CloudknotError
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from cloudknot.run.collect.element_table import ElementTable
     from cloudknot.run.collect.run_view import RunView
 
-logger = logging.getLogger("cloudknot")
 
 # By parts of AWS's reasons. See the AWS Batch user guide, "Jobs stuck in a RUNNABLE status".
 REASONS: tuple[tuple[str, str], ...] = (
@@ -170,7 +169,7 @@ class MapStatus:
             reason = self._stuck.look(self._view.states, self._view.reason_of_waiting)
         self.show()
         if reason is not None and self._progress is None:
-            logger.warning(explain(self._view.name, reason))
+            streams.logger.warning(explain(self._view.name, reason))
 
     def show(self) -> None:
         """Show the progress of the map."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +12,8 @@ from itertools import compress
 from typing import Any
 
 from cloudknot.aws.sdk import forks
+from cloudknot.options import streams
 from cloudknot.run.collect.element_table import CANCELLED, VALUE, Ended
-
-logger = logging.getLogger("cloudknot")
 
 # `concurrent.futures` locks many futures in the order of their ids, and in this order the futures of two maps may
 # alternate. With a lock for each map, two threads could wait for each other.
@@ -234,7 +232,7 @@ def run_all(callbacks: Iterable[Callback]) -> None:
                 interrupt = interrupt or error
             else:
                 # Also SystemExit: it would end the collector's thread, and with it all waits for the map.
-                logger.exception("A callback of an element's future failed")
+                streams.logger.exception("A callback of an element's future failed")
     if interrupt is not None:
         raise interrupt
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws import batch
 from cloudknot.display.tables import table
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException, StoredDataError
+from cloudknot.options import streams
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.jobs.job import BatchJob, recorded_job
 from cloudknot.run.submit.ids import run_time
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_REASONS = 5
 """Waiting jobs for which the table shows a reason. Batch gives reasons only for jobs at the head of a queue."""
-_log = logging.getLogger("cloudknot")
 
 SUBMISSION_TIME = timedelta(days=1)
 """Age of a run without a job at which this session stops looking for one."""
@@ -75,7 +74,7 @@ def find_jobs(clouds: Iterable[Cloud], knot: str, cached_jobs: dict[str, BatchJo
         except PermissionDeniedError as error:
             if number == 0:
                 raise
-            _log.warning(
+            streams.logger.warning(
                 "The jobs of the knot %r in its earlier bucket %s are not listed: %s", knot, cloud.bucket, error
             )
     return [jobs[run_id] for run_id in sorted(jobs)]
@@ -90,7 +89,7 @@ def _jobs_in(cloud: Cloud, knot: str, cached_jobs: dict[str, BatchJob | None]) -
                 job = _read_job(cloud, keys)
             except StoredDataError as error:
                 # One damaged run must not cost the list of the others.
-                _log.warning("The run %s of the knot %r is not listed. %s", keys.run_id, knot, error)
+                streams.logger.warning("The run %s of the knot %r is not listed. %s", keys.run_id, knot, error)
                 cached_jobs[keys.run_id] = None
                 continue
             # Another session may still be submitting a young run, so only an old one is cached as "no job".

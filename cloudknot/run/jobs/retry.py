@@ -6,7 +6,6 @@ same round.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch
 from cloudknot.errors import CloudknotError, JobRunningError, ResourceDoesNotExistException, StoredDataError
+from cloudknot.options import streams
 from cloudknot.options.choices import MapOptions, Overrides
 from cloudknot.options.validators import MAX_GROWTH
 from cloudknot.run.collect.element_table import FAILURE
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from cloudknot.aws import Cloud
     from cloudknot.run.collect.element_table import ElementTable
 
-logger = logging.getLogger("cloudknot")
 
 SINGLE_CHILD_LIMIT = 1000
 """Largest number of elements that get a child job each in a retry, if the caller chose no chunk size."""
@@ -194,7 +193,7 @@ class Retry:
             if not self._may_grow or self._view.refresh():
                 return
             subject = "1 element" if len(elements) == 1 else f"{len(elements):,} elements"
-            logger.warning("Out of memory: %s will run again with %s MiB.", subject, choices.overrides.memory)
+            streams.logger.warning("Out of memory: %s will run again with %s MiB.", subject, choices.overrides.memory)
             self._start(elements, elements, choices)
 
     def growth_fix(self, end: Ending) -> str:

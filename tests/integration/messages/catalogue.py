@@ -174,9 +174,9 @@ def _makes_message(function: ast.expr, imported: set[str]) -> bool:
     name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
     caller = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
     if name == "warn":
-        return caller == "warnings"
+        return caller in ("warnings", "streams")
     if name == "warning":
-        return caller in ("_log", "logger")
+        return caller in ("_log", "logger", "streams.logger")
     # Other modules have functions named `refuse`, too.
     return name in MAKERS or (name == "refuse" and name in imported)
 

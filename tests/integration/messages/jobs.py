@@ -425,6 +425,16 @@ def last_results_of_cancelled_map_unreadable(world: World) -> None:
 
 
 @AREA.case
+def machine_that_cannot_start_threads(world: World) -> None:
+    # The system has no room for a stack of this size.
+    size = threading.stack_size(1 << 46)
+    try:
+        future_of(FakeJob(square, [1]))
+    finally:
+        threading.stack_size(size)
+
+
+@AREA.case
 def stuck_job_that_cannot_be_ended(world: World) -> object:
     def terminate(reason: str) -> None:
         raise ck.CloudError("AWS refused batch:TerminateJob.")

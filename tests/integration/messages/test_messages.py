@@ -142,10 +142,12 @@ def test_site_is_every_call_that_makes_a_message(tmp_path: Path) -> None:
         "    outages.warn('not a message of this line')\n"
         "    logger.warning('d')\n"
         "    warnings.warn('e')\n"
+        "    streams.warn('f')\n"
+        "    streams.logger.warning('g')\n"
     )
     assert [(site.function, site.first, site.last) for site in sites_in(file, "module.py")] == [
         *(("check", 3, 3), ("check", 4, 6)),
-        *(("note", 9, 9), ("note", 10, 10)),
+        *(("note", 9, 9), ("note", 10, 10), ("note", 11, 11), ("note", 12, 12)),
     ]
 
 

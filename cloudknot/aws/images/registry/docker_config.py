@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import os
 import re
 import shutil
@@ -16,8 +15,7 @@ from typing import Any
 
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.reference import HUB, HUB_NAMES
-
-logger = logging.getLogger("cloudknot")
+from cloudknot.options import streams
 
 HUB_KEY = "https://index.docker.io/v1/"
 """The name of Docker Hub in Docker's settings."""
@@ -86,7 +84,7 @@ def _from_helper(helper: str, registry: str) -> tuple[str, str] | None:
 
 
 def _warn(helper: str, registry: str, problem: str) -> None:
-    logger.warning(
+    streams.logger.warning(
         "Docker's settings name the program docker-credential-%s for the login to %s, but %s. cloudknot goes on "
         "without that login.",
         helper,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from cloudknot.options import streams
 from cloudknot.program.packages.download import download
 from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.wheels import build, cache
@@ -49,11 +49,9 @@ def _built(archive: Path, package: LockedPackage) -> LocalWheel | None:
     try:
         wheel = write_wheel(read_wheel(build.run_build(archive, package.name, package.version)))
     except build.FailedBuildError as error:
-        warnings.warn(
+        streams.warn(
             f"{package.filename} does not build on this machine, so the image's build tries it again, which takes "
             f"longer. Install the tools that it needs, or choose another version. The build reports:\n{error}",
-            UserWarning,
-            stacklevel=2,
         )
         return None
     return wheel if wheel.filename.endswith("-none-any.whl") else None

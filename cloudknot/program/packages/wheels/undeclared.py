@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from cloudknot.options import streams
 from cloudknot.program.packages.wheels.archive import WheelFile
 
 LARGEST = 64 << 20
@@ -50,11 +50,9 @@ def with_undeclared(name: str, files: Mapping[str, WheelFile], roots: Iterable[P
     }
     size = sum(file.stat().st_size for file in found.values())
     if size > LARGEST:
-        warnings.warn(
+        streams.warn(
             f"The local package {name} has {size >> 20} MB of files that its build does not include. Jobs do not get "
             "them. Name them as package data in its pyproject.toml, or read them from elsewhere.",
-            UserWarning,
-            stacklevel=2,
         )
         return dict(files)
     added = {path: WheelFile(file.read_bytes(), os.access(file, os.X_OK)) for path, file in found.items()}
