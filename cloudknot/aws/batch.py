@@ -223,23 +223,31 @@ def log_lines(get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream
         Calls GetLogEvents with its keyword arguments.
     stream : LogStream
     """
+    for messages, _ in log_pages(get_log_events, stream):
+        yield from messages
+
+
+def log_pages(
+    get_log_events: Callable[..., GetLogEventsResponseTypeDef], stream: LogStream, token: str = ""
+) -> Iterator[tuple[list[str], str]]:
+    """Yield the lines of each page of a log stream so far, and the token with which a later call continues."""
     request: GetLogEventsRequestTypeDef = {
         "logGroupName": stream.group,
         "logStreamName": stream.name,
         "startFromHead": True,
     }
-    token = None
     while True:
+        if token:
+            request["nextToken"] = token
         try:
             page = get_log_events(**request)
         except ResourceDoesNotExistException:
             return
-        for event in page["events"]:
-            yield event["message"]
+        yield [event["message"] for event in page["events"]], page["nextForwardToken"]
         # At the end of a stream, CloudWatch Logs returns the same token again (API reference, GetLogEvents).
         if page["nextForwardToken"] == token:
             return
-        token = request["nextToken"] = page["nextForwardToken"]
+        token = page["nextForwardToken"]
 
 
 def console_log_url(region: str, stream: LogStream) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from importlib import import_module
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import clients
@@ -157,6 +158,16 @@ class Cloud:
     def log_url(self, stream: LogStream) -> str:
         """Return the address of the web page that shows a log stream."""
         return console_log_url(self.region, stream)
+
+    def command(self, arguments: str) -> str:
+        """Return a command line of ``cloudknot`` that uses this cloud, for a message.
+
+        >>> Cloud("eu-west-1").command("jobs pi-calc")
+        'cloudknot jobs pi-calc --region eu-west-1'
+        """
+        # With all options: the reader may be in another shell, with other settings.
+        profile = f" --profile {quote(self.profile)}" if self.profile else ""
+        return f"cloudknot {arguments} --region {self.region}{profile}"
 
     @cached_property
     def partition(self) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
 from cloudknot.local.runners.choice import RUNNERS
+
+if TYPE_CHECKING:
+    from cloudknot.local import LocalCloud
 
 
 @click.group()
@@ -81,15 +85,19 @@ def status(directory: str | None) -> None:
 
 @local.command()
 @DIRECTORY
-def stop(directory: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def stop(directory: str | None, yes: bool) -> None:
     """Stop the embedded cloud and delete its results.
 
-    Running jobs end. Installed environments and images are kept.
+    Running jobs end. Installed environments and images are kept. Asks before it ends jobs or deletes results.
     """
     from cloudknot.local import LocalCloud
     from cloudknot.local.runners.images.prune import remaining_size
 
     cloud = LocalCloud(directory)
+    if not yes and (losses := _losses(cloud)):
+        click.echo("\n".join(losses))
+        click.confirm("Stop the embedded cloud?", abort=True)
     stopped = cloud.stop()
     click.echo("The embedded cloud has stopped." if stopped else "The embedded cloud was not running.")
     remaining = remaining_size(cloud.directory)
@@ -97,6 +105,22 @@ def stop(directory: str | None) -> None:
         options = f" --directory {quote(directory)}" if directory else ""
         click.echo(f"Its images and installed packages stay for the next start ({_size(remaining)}).")
         click.echo(f"Remove them with `cloudknot local prune{options}`.")
+
+
+def _losses(cloud: LocalCloud) -> list[str]:
+    """Return lines about the running jobs and the stored results that end with the cloud."""
+    from cloudknot.aws.batch import LIVE_STATES
+    from cloudknot.run.submit.stored_runs import all_runs
+
+    state = cloud.status()
+    if state is None:
+        return []
+    losses = []
+    if live := sum(state.jobs.get(name, 0) for name in LIVE_STATES):
+        losses.append(f"{_number(live, 'job')} will end.")
+    for knot, maps in sorted(all_runs(cloud).items()):
+        losses.append(f"The results of {_number(maps, 'map')} of the knot {knot} will be deleted.")
+    return losses
 
 
 @local.command()

@@ -49,5 +49,8 @@ def main() -> None:
     """
 
 
-for command in (knots.list_command, jobs.jobs, knots.clobber, images.image, permissions.permissions):
+for command in (
+    *(knots.list_command, knots.clobber, images.image, permissions.permissions),
+    *(jobs.jobs, jobs.status, jobs.logs, jobs.errors, jobs.result, jobs.retry, jobs.cancel),
+):
     main.add_command(command)

@@ -12,6 +12,7 @@ import threading
 import time
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,14 @@ from cloudknot.aws.sdk.process_limits import CLOUD_TASKS, check_limits
 from cloudknot.errors import CKTimeoutError, ClockSkewError, CloudError
 from cloudknot.local import admin
 from cloudknot.local.options import (
+    DIRECTORY_VARIABLE,
     ServerOptions,
     access_key_from,
     check_running,
     check_system,
     checked_runner,
     default_directory,
+    usual_directory,
 )
 from cloudknot.local.runners.choice import DEFAULT, RUNNERS
 from cloudknot.local.state import (
@@ -233,6 +236,14 @@ class LocalCloud(Cloud):
         state = self._running()
         url = f"{state.endpoint}{admin.LOG_PATH}?{urlencode(stream._asdict())}"
         return presign(url, self._used_key(), service="cloudknot", region=REGION)
+
+    def command(self, arguments: str) -> str:
+        """Return a command line of ``cloudknot`` that uses this cloud, for a message."""
+        # No command has an option for the directory, except those of `cloudknot local`.
+        directory = (
+            "" if self.directory == usual_directory() else f"{DIRECTORY_VARIABLE}={quote(str(self.directory))} "
+        )
+        return f"{directory}cloudknot {arguments} --cloud local"
 
     def _session_arguments(self) -> dict[str, str | None]:
         key = self._used_key()

@@ -46,7 +46,12 @@ def default_directory() -> Path:
     """Return ``CLOUDKNOT_LOCAL_DIR``, else ``cloudknot/local`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     chosen = os.environ.get(DIRECTORY_VARIABLE)
     # Absolute: the server process has another working directory.
-    return (Path(chosen).expanduser() if chosen else cache_folder() / "local").absolute()
+    return Path(chosen).expanduser().absolute() if chosen else usual_directory()
+
+
+def usual_directory() -> Path:
+    """Return the directory without ``CLOUDKNOT_LOCAL_DIR``: ``cloudknot/local`` in the cache folder."""
+    return (cache_folder() / "local").absolute()
 
 
 def access_key_from(access_key: str | None, secret_key: str | None, token: str | None) -> AccessKey | None:

@@ -55,7 +55,7 @@ def check_error(error, future, error_class, child, attempt, exit_code, reason):
     assert reason in error.reason if reason else error.reason == ""
     assert error.log_url.startswith("http://127.0.0.1:")
     assert str(error).startswith(f"Element 1 (job {error.job_id}) ")
-    assert " Its output: list(future.job.logs(1)). " in str(error)
+    assert f" Its output: {future.job._cloud.command(f'logs {future.job.job_id} 1')}. " in str(error)
     # The function itself is at fault for an `ElementError`, so another run would fail again.
     fix = r"Return a value or raise .*\." if error_class is ck.ElementError else r"future\.retry_failed\([^)]*\)\."
     assert re.search(rf"{fix}$", str(error))
@@ -118,7 +118,7 @@ def test_exception_of_function_has_note_with_element_and_attempt(knot_of, switch
     assert is_log_url(cause.log_url, future.job)
     (note,) = error.__notes__
     source = f"Raised by element 1 (job {future.job.job_id}:1), in attempt 3 of its job."
-    assert note == f"{source} Its output: list(future.job.logs(1))"
+    assert note == f"{source} Its output: {future.job._cloud.command(f'logs {future.job.job_id} 1')}"
     assert note in "".join(traceback.format_exception(error))
     until(lambda: list(future.job.logs(1)).count("about to raise later") == 3)
 

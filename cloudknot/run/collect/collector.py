@@ -82,6 +82,8 @@ class Collector:
     round : int
         The newest round at the last poll. `BatchJob` compares it with the newest round of the run, and so sees that an
         ended future is outdated.
+    polled : Event
+        Set after the first poll that the cloud has answered, and when the collector has given up.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Collector:
         forks.renew(self)
 
     def _make_thread_state(self) -> None:
-        self._stop, self._holds_failures = threading.Event(), threading.Event()
+        self._stop, self._holds_failures, self.polled = threading.Event(), threading.Event(), threading.Event()
         self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -212,6 +214,7 @@ class Collector:
             streams.logger.exception("The thread that collects results failed")
             self._give_up(CloudknotError(f"The thread that collects results failed: {error!r}"))
         finally:
+            self.polled.set()
             self.status.stop()
             self.release()
 
@@ -276,6 +279,7 @@ class Collector:
                 self._give_up(error)
         else:
             self._outage.answered(begun)
+            self.polled.set()
 
     def _poll(self, pool: ThreadPoolExecutor) -> None:
         """Read new outcomes, end the elements of ended children, and let memory grow."""

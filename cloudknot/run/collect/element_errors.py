@@ -50,6 +50,8 @@ class Place:
         The name of the knot.
     cloud_exists : bool
         Whether a later session can reach the cloud. False for an embedded cloud that was stopped.
+    show_log : str
+        The command that shows the output of the element, in any shell.
     """
 
     index: int
@@ -58,18 +60,19 @@ class Place:
     attempt: int = 0
     knot: str = ""
     cloud_exists: bool = True
+    show_log: str = ""
 
     def __str__(self) -> str:
         return f"element {self.index} (job {self.job_id})"
 
     def log_hint(self) -> str:
-        """Return the expression that shows the output of the job."""
-        return f"Its output: list(future.job.logs({self.index}))"
+        """Return a sentence with the command that shows the output of the element; empty without one."""
+        return f"Its output: {self.show_log}." if self.show_log else ""
 
     def description(self) -> str:
         """Return the place with the attempt, for an exception class that has no attributes for them."""
         attempt = f", in attempt {self.attempt} of its job" if self.attempt else ""
-        return f"{self}{attempt}. {self.log_hint()}"
+        return f"{self}{attempt}. {self.log_hint()}".rstrip(" .")
 
 
 class RemoteTraceback(Exception):
@@ -208,7 +211,7 @@ def _fix_of_input(failure: Failure) -> str:
 
 def _error(kind: type[E], place: Place, problem: str, fix: str, exit_code: int | None = None, reason: str = "") -> E:
     """Return an error that begins with the element and ends with the fix, after the expression for its output."""
-    message = f"{place} {problem} {place.log_hint()}. {fix}"
+    message = " ".join(filter(None, (str(place), problem, place.log_hint(), fix)))
     return kind(
         message[0].upper() + message[1:],
         index=place.index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -30,25 +31,41 @@ SUBMISSION_TIME = timedelta(days=1)
 """Age of a run without a job at which this session stops looking for one."""
 
 
+@dataclass(frozen=True)
+class JobStatus:
+    """A job with its state in Batch, and a sentence that explains why it waits; empty without a reason."""
+
+    job: BatchJob
+    status: str
+    explanation: str = ""
+
+
 def jobs_table(cloud: Cloud, jobs: Sequence[BatchJob]) -> str:
     """Return a table of jobs with the columns Job ID, Name and Status.
 
     Below the table are Batch's reasons why the oldest waiting jobs cannot start.
     """
+    found = job_statuses(cloud, jobs)
+    rows = [(item.job.job_id, item.job.name, item.status) for item in found]
+    return "\n".join([table(("Job ID", "Name", "Status"), rows), *filter(None, (item.explanation for item in found))])
+
+
+def job_statuses(cloud: Cloud, jobs: Sequence[BatchJob]) -> list[JobStatus]:
+    """Return the jobs with their states in Batch, and the reasons why the oldest waiting ones cannot start."""
     # One request describes a hundred jobs; `BatchJob.status` would cost a request each.
     described = {job["jobId"]: job for job in batch.describe_jobs(cloud.door, [j.job_id for j in jobs])}
-    rows, waiting = [], []
+    found, reasons_left = [], MAX_REASONS
     for job in jobs:
         description = described.get(job.job_id) if len(job._record["job_ids"]) == 1 else None
         if description and description["status"] == "FAILED":
             # Another session may have retried it. Then the status is that of the retry.
             description = None
-        rows.append((job.job_id, job.name, status := description["status"] if description else job.status))
-        if only_waits(batch.count_states([description]) if description else {status: 1}):
-            waiting.append(job)
-    reasons = [(job.name, job._view.reason_of_waiting()) for job in waiting[:MAX_REASONS]]
-    explanations = [explain(name, reason) for name, reason in reasons if reason]
-    return "\n".join([table(("Job ID", "Name", "Status"), rows), *explanations])
+        status, reason = description["status"] if description else str(job.status), ""
+        if reasons_left and only_waits(batch.count_states([description]) if description else {status: 1}):
+            reasons_left -= 1
+            reason = job._view.reason_of_waiting()
+        found.append(JobStatus(job, status, explain(job.name, reason) if reason else ""))
+    return found
 
 
 def find_jobs(clouds: Iterable[Cloud], knot: str, cached_jobs: dict[str, BatchJob | None]) -> list[BatchJob]:

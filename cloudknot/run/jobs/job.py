@@ -8,22 +8,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.sdk import forks
-from cloudknot.display.progress import Progress, progress_line
-from cloudknot.errors import JobRunningError, ResourceDoesNotExistException, refuse
+from cloudknot.display.progress import Progress, Snapshot, progress_line
+from cloudknot.errors import ResourceDoesNotExistException, refuse
 from cloudknot.options.choices import MapOptions, RetryOptions
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
-from cloudknot.run.collect.map_future import Collection, MapFuture, collect
+from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.collect.run_view import ENDED, RunView
+from cloudknot.run.jobs.collection import JobCollection
 from cloudknot.run.jobs.reduce import Reduce
 from cloudknot.run.jobs.retry import Retry
 from cloudknot.run.submit.dependencies import Source
+from cloudknot.run.submit.ids import run_time
 from cloudknot.run.submit.rounds import Run, open_run
 from cloudknot.run.submit.stored_runs import check_discarding, discard_run, find_run
 from cloudknot.worker.wire.keys import RunKeys
@@ -67,14 +70,13 @@ class BatchJob:
         self, job_id: str, *, cloud: Cloud | str | None = None, keys: RunKeys | None = None, max_threads: int = 64
     ) -> None:
         self.job_id = job_id
-        self._cloud_argument, self._keys_argument, self._max_threads = cloud, keys, max_threads
+        self._cloud_argument, self._keys_argument = cloud, keys
         self._stored_record: Record | None = None
         self._program: Program | None = None
         self._target: Target | None = None
         self._opening = forks.renewed(threading.Lock())
         self._opened: tuple[RunView, Retry] | None = None
-        self._collection: Collection | None = None
-        self._is_new = False
+        self._collection = JobCollection(self, self._open, max_threads)
         self._last_status: str | None = None
 
     def __repr__(self) -> str:
@@ -138,6 +140,11 @@ class BatchJob:
         return self._record["name"]
 
     @property
+    def submitted(self) -> datetime:
+        """The time of the call of `Knot.map`, in UTC."""
+        return run_time(self.keys.run_id)
+
+    @property
     def job_queue(self) -> str:
         """ARN of the job queue."""
         return self._record["job_queue"]
@@ -163,18 +170,8 @@ class BatchJob:
 
         One id, or with ``job_type="independent"`` one for each element.
         """
-        self._catch_up()
+        self._collection.catch_up()
         return self._run.newest_job_ids
-
-    def _catch_up(self) -> None:
-        """Read rounds that other sessions have added, unless there cannot be any."""
-        collection = self._current_collection()
-        # Only an ended run with failed elements can get another round, so all others save the listing.
-        is_up_to_date = (
-            self._is_new if collection is None else not (collection.ended and collection.table.without_value)
-        )
-        if not is_up_to_date:
-            self._view.refresh()
 
     @property
     def status(self) -> str:
@@ -217,7 +214,7 @@ class BatchJob:
     def done(self) -> bool:
         """Whether the job has ended, with or without failures."""
         # The future comes first: Batch reports the end of a job a little later than its last result can be read.
-        collection = self._current_collection()
+        collection = self._collection.current()
         has_all_outcomes = (
             collection is not None and collection.ended and not collection.table.any_in(GIVEN_UP, CANCELLED)
         )
@@ -234,7 +231,7 @@ class BatchJob:
         return [self._cloud.log_url(stream) for job in self._described_children() for stream in batch.log_streams(job)]
 
     def _described_children(self) -> Iterator[batch.Job]:
-        self._catch_up()
+        self._collection.catch_up()
         return iter(self._view.describe(range(self._run.rounds.children)).values())
 
     def logs(self, index: int | None = None) -> Iterator[str]:
@@ -256,16 +253,42 @@ class BatchJob:
         CloudknotInputError
             The map has no element with this index.
         """
-        if index is not None and not 0 <= index < (count := self.manifest.count):
-            refuse(
-                problem=f"index={index} is not the index of an element of this map.",
-                fix=f"Pass an index from 0 to {count - 1}." if count > 1 else "Pass index=0: the map has one element.",
-            )
-        self._catch_up()
+        if index is not None:
+            self.check_index(index)
+        self._collection.catch_up()
         children = range(self._run.rounds.children) if index is None else self._run.rounds.children_of(index)
         for job in self._view.describe(children).values():
             for stream in batch.log_streams(job):
                 yield from batch.log_lines(clients.logs(self._cloud).get_log_events, stream)
+
+    def check_index(self, index: int) -> None:
+        """Check that the map has an element with this index. Raises `CloudknotInputError` if it has none."""
+        if not 0 <= index < (count := self.manifest.count):
+            refuse(
+                problem=f"index={index} is not the index of an element of this map.",
+                fix=f"Pass an index from 0 to {count - 1}." if count > 1 else "Pass index=0: the map has one element.",
+            )
+
+    def progress(self) -> Snapshot:
+        """Return the numbers of elements with a result and without one, and of child jobs in each state of Batch.
+
+        Asks Batch and S3 once, and does not wait for the job.
+        """
+        return self._collection.polled()[0].table.snapshot(self.states, "")
+
+    def errors(self) -> Iterator[tuple[int, BaseException]]:
+        """Yield the failed elements by index, each with its exception. Does not wait for the job.
+
+        Yields
+        ------
+        tuple of int and exception
+            The index of an element that has failed so far, and the exception that ``future[index].result()`` raises.
+        """
+        collection, future = self._collection.polled()
+        for index in collection.table.without_value_from(0):
+            # The rest of a cancelled map has not failed.
+            if collection.table.state(index) != CANCELLED and (error := future[index].exception()) is not None:
+                yield index, error
 
     def future(self, progress: Progress | None = None) -> MapFuture:
         """Return the future of the list of results, or of the one value of a `reduce`.
@@ -273,49 +296,7 @@ class BatchJob:
         Repeated calls return the same future, as long as it has not ended or a caller holds it. A new one takes its
         place after a retry, after the future was cancelled, and after it gave up because the cloud did not answer.
         """
-        with self._view.lock:
-            collection, future = self._ensure_collection(progress)
-            return self._collect(progress, collection) if future is None else future
-
-    def _ensure_collection(self, progress: Progress | None = None) -> tuple[Collection, MapFuture | None]:
-        """Return the collection in this session, or start one. Return its future too, unless nobody holds it."""
-        # The lock covers the search for rounds and the new future: a future serves only the rounds that its collector
-        # knew when it ended.
-        with self._view.lock:
-            collection = self._current_collection()
-            future = collection.future if collection else None
-            ended_badly = collection is not None and collection.ended and collection.table.without_value > 0
-            has_new_rounds = (ended_badly or collection is None) and not self._is_new and self._view.refresh()
-            self._is_new = False
-            if collection is None or has_new_rounds or collection.table.any_in(GIVEN_UP, CANCELLED):
-                future = self._collect(progress, collection)
-                collection = self._collection
-            assert collection is not None
-            return collection, future
-
-    def _current_collection(self) -> Collection | None:
-        """Return the collection in this session; None before the first, or after a newer round."""
-        collection = self._collection
-        # The comparison of two numbers is enough, so no session has to notify this future of a new round.
-        is_outdated = (
-            collection is not None and collection.ended and collection.collector.round < self._view.newest_round
-        )
-        return None if is_outdated else collection
-
-    def _collect(self, progress: Progress | None = None, earlier: Collection | None = None) -> MapFuture:
-        """Start a new collection, and return its future."""
-        view, retry = self._open()
-        how = f"Find it in any session: cloudknot.Knot(name={self.manifest.knot!r}).jobs."
-        self._collection, future = collect(
-            view,
-            retry,
-            self,
-            max_threads=self._max_threads,
-            how_to_return=how,
-            progress=progress,
-            earlier=earlier,
-        )
-        return future
+        return self._collection.future(progress)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the result in a coroutine."""
@@ -389,50 +370,15 @@ class BatchJob:
         RetryOptions.make(**changes, chunksize=chunksize, progress=progress)
         while True:
             # Waits without the lock, because the collector may need it to end.
-            ended = self._wait_until_ended()
+            ended = self._collection.wait_until_ended()
             with self._view.lock:
                 # Another thread may have retried between the wait and the lock: then wait for that round.
-                if ended is self._current_collection():
+                if ended is self._collection.current():
                     if ended.table.without_value:
                         self._retry.submit(ended.table, changes, chunksize)
                         line = progress_line(self.manifest.knot, self.manifest.count, progress)
-                        return self._collect(line, ended)
-                    future = ended.future
-                    return self._collect(None, ended) if future is None else future
-
-    def _wait_until_ended(self) -> Collection:
-        """Return a collection with an outcome for every element. Wait only for jobs that are stopping.
-
-        Raises
-        ------
-        JobRunningError
-            The job is still running.
-        CloudError
-            The cloud does not answer.
-        """
-        collection, future = self._ensure_collection()
-        # A cancelled map may have stored more results than its future knows, so it is collected once more. The
-        # collector is asked because the last element ends a moment before the future does.
-        if not collection.collector.complete() or collection.table.any_in(CANCELLED):
-            if not self._view.has_stopped():
-                raise JobRunningError(
-                    f"The job {self.job_id} is still running, so not all of its failed elements are known yet. "
-                    "Nothing was submitted. Wait for its result, or end it with job.terminate('reason'). Then call "
-                    "retry_failed() again."
-                )
-            with self._view.lock:
-                if future is not None and future.cancelled() and collection is self._current_collection():
-                    self._collect()
-                collection = self._current_collection() or collection
-                future = collection.future
-            if future is not None:
-                future.exception()
-        if collection.table.any_in(GIVEN_UP):
-            # The cloud did not answer, so these elements may have results: running them again could cost twice.
-            error = collection.table.given_up_with
-            error.add_note("Nothing was submitted.")
-            raise error
-        return collection
+                        return self._collection.start(line, ended)
+                    return self._collection.future_of(ended)
 
     def reduce(
         self,
@@ -543,7 +489,8 @@ def started_job(
 ) -> BatchJob:
     """Return the job of a run that this session has just submitted. It reads nothing from S3."""
     job = recorded_job(cloud, run.keys, run.rounds.first.record, max_threads)
-    job._program, job._target, job._is_new = program, target, True
+    job._program, job._target = program, target
+    job._collection.mark_new()
     job._set_run(cloud.in_bucket(run.keys.bucket), run, grows=True)
     return job
 

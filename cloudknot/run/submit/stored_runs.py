@@ -6,6 +6,7 @@ A killed session can leave inputs without a manifest, or a manifest without a jo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +37,15 @@ def runs_of(cloud: Cloud, knot: str) -> list[RunKeys]:
     # Run ids sort by time. The folder of shared objects, and foreign folders, lie beside the runs.
     run_ids = filter(is_run_id, cloud.storage.folders(prefix))
     return [RunKeys(cloud.storage.bucket, prefix + run_id) for run_id in sorted(run_ids)]
+
+
+def all_runs(cloud: Cloud) -> Counter[str]:
+    """Return the number of runs of each knot, in the buckets of all knots."""
+    runs: Counter[str] = Counter()
+    for place in clouds_of_all(cloud):
+        for knot in place.storage.folders(f"{RUNS}/"):
+            runs[knot] += len(runs_of(place, knot))
+    return +runs
 
 
 def read_run(cloud: Cloud, keys: RunKeys) -> tuple[Manifest, Record] | None:

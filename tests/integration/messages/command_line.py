@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import click
+import pytest
+
 import cloudknot as ck
 from cloudknot.aws.s3.bucket import Bucket
 from cloudknot.cli.main import main
@@ -14,6 +17,12 @@ def _call(world: World, *arguments: str) -> None:
     world.patch.setenv("CLOUDKNOT_LOCAL_DIR", str(world.cloud.directory))
     world.patch.setenv("CLOUDKNOT_CLOUD", "local")
     main.main(list(arguments), standalone_mode=False)
+
+
+def _refusal(world: World, *arguments: str) -> click.ClickException:
+    with pytest.raises(click.ClickException) as caught:
+        _call(world, *arguments)
+    return caught.value
 
 
 @AREA.case
@@ -59,6 +68,39 @@ def boundary_without_arn(world: World) -> None:
 @AREA.case
 def policy_for_one_knot_of_level_that_creates_knots(world: World) -> None:
     _call(world, "permissions", "create", "--account", "123456789012", "--knot", "pi-calc")
+
+
+def _square(x: int) -> int:
+    return x * x
+
+
+@AREA.case
+def commands_for_no_job(world: World) -> list[click.ClickException]:
+    ck.Knot(name="squares-idle", func=_square, cloud=world.cloud)
+    return [_refusal(world, "status", name) for name in ("squares-idel", "squares-idle")]
+
+
+@AREA.case
+def results_that_cannot_be_written(world: World) -> list[click.ClickException]:
+    job = ck.Knot(name="squares-idle", func=_square, cloud=world.cloud).map([1j]).job
+    job.result()
+    files = (world.path / "missing" / "x.pkl", world.path / "x.json")
+    return [_refusal(world, "result", job.job_id, "-o", str(file)) for file in files]
+
+
+@AREA.case
+def results_of_failed_map(world: World) -> None:
+    future = ck.Knot(name="squares-idle", func=_square, cloud=world.cloud).map(["a"])
+    _call(world, "result", future.job.job_id)
+
+
+@AREA.case
+def output_of_too_many_jobs(world: World) -> None:
+    future = ck.Knot(name="squares-idle", func=_square, cloud=world.cloud).map(range(101))
+    try:
+        _call(world, "logs", future.job.job_id, "--follow")
+    finally:
+        future.cancel()
 
 
 @AREA.case

@@ -60,7 +60,7 @@ from tests.unit.run.collect.fake_job import FakeJob, future_of
 from tests.unit.run.collect.test_element_errors import CASES
 
 AREA = Area("run")
-PLACE = Place(3, "0f5b-job:1", knot="pi-calc")
+PLACE = Place(3, "0f5b-job:1", knot="pi-calc", show_log="cloudknot logs 0f5b-job 3 --cloud local")
 UNUSABLE_DATA = [
     DamagedError(WRONG_CHECKSUM),
     DamagedError("it belongs to other elements"),

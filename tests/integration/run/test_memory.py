@@ -70,7 +70,7 @@ def test_results_live_as_long_as_caller_holds_them(process_knot_of):
 def test_failed_elements_of_dropped_future_are_retried(process_knot_of, tmp_path):
     flag = tmp_path / "flag"
     job = process_knot_of(fails_without).map([str(flag)] * 2, chunksize=2).job
-    assert until(lambda: job.done and job._current_collection().future is None)
+    assert until(lambda: job.done and job._collection.current().future is None)
     flag.touch()
     assert job.retry_failed().result(LONG) == [str(flag)] * 2
 

@@ -101,7 +101,7 @@ class FakeJob:
         return [self.child_of(element)]
 
     def place(self, index, child=None):
-        return Place(index, f"j:{self.child_of(index)}")
+        return Place(index, f"j:{self.child_of(index)}", show_log=f"cloudknot logs j {index}")
 
     def reason_of_waiting(self):
         return ""

@@ -160,11 +160,11 @@ CASES = {
 @pytest.mark.parametrize(("job", "kind", "text"), CASES.values(), ids=CASES)
 def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
     end = ending(job)
-    error = lost_error(Place(3, "job:3", "log://3"), end)
+    error = lost_error(Place(3, "job:3", "log://3", show_log="cloudknot logs job 3"), end)
     assert type(error) is kind
     with pytest.raises(kind, match=rf"^Element 3 \(job job:3\) .*{text}"):
         raise error
-    assert str(error).endswith(f". Its output: list(future.job.logs(3)). {end.fix}")
+    assert str(error).endswith(f". Its output: cloudknot logs job 3. {end.fix}")
     assert end.fix.endswith(".")
     attempts = job.get("attempts", [])
     reasons = {job.get("statusReason"), *(ended["container"].get("reason") for ended in attempts)} - {None}
@@ -191,9 +191,13 @@ def test_reason_given_by_batch_selects_error_class_and_text(job, kind, text):
 def test_error_for_other_version_in_image_ends_with_fix_of_worker(check, versions, fix):
     with pytest.raises(RuntimeError) as caught:
         check(*versions)
-    text = str(load_exception(Failure(NOT_LOADED, "RuntimeError", str(caught.value), ""), Place(3, "j")))
+    text = str(
+        load_exception(
+            Failure(NOT_LOADED, "RuntimeError", str(caught.value), ""), Place(3, "j", show_log="cloudknot logs job 3")
+        )
+    )
     assert "RuntimeError: The function was pickled by " in text
-    assert text.endswith(f". Its output: list(future.job.logs(3)). {fix}")
+    assert text.endswith(f". Its output: cloudknot logs job 3. {fix}")
 
 
 def test_error_for_program_that_cannot_be_loaded_refers_to_traceback():

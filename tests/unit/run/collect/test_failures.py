@@ -30,7 +30,7 @@ def test_future_raises_exception_with_attributes_traceback_and_element(submit):
     assert (caught.value.number, caught.value.why) == (2, "two is even")
     assert "raise_on_two" in str(caught.value.__cause__)
     assert "element 1" in caught.value.__notes__[0]
-    assert "job.logs(1)" in caught.value.__notes__[0]
+    assert "cloudknot logs j 1" in caught.value.__notes__[0]
     assert future[0].result() == 1
     assert future[2].result() == 3
 
@@ -157,7 +157,7 @@ def test_element_of_failed_child_raises_error_with_reason(submit, ending, kind, 
 def test_error_gives_call_and_address_of_log(submit):
     job, future = submit(inputs=[1])
     job.end(0, **FAILED, container={"exitCode": 9, "logStreamName": "s/default/1"})
-    with pytest.raises(WorkerDiedError, match=r"job\.logs\(0\)") as caught:
+    with pytest.raises(WorkerDiedError, match="cloudknot logs j 0") as caught:
         future.result(LONG)
     assert caught.value.log_url == "log://aws/batch/job/s/default/1"
 

@@ -1,0 +1,1 @@
+"""The `cloudknot` command, run as a user runs it."""
