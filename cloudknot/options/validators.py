@@ -284,18 +284,7 @@ def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
                 cause="Names and values are strings, and a name has no spaces and no '='.",
                 fix=example,
             )
-        if variable.startswith(RESERVED_VARIABLES):
-            refuse(
-                problem=f"{argument(name, {variable: content})} uses a reserved name.",
-                cause="Batch and cloudknot set the variables that begin with AWS_BATCH or CLOUDKNOT_.",
-                fix="Rename the variable.",
-            )
-        if variable in KEYS:
-            refuse(
-                problem=f"{argument(name, {variable: '...'})} would replace the credentials of the job.",
-                cause="A job has credentials of its own. Everyone who may see the job could read yours.",
-                fix="Remove this variable. If the job needs more permissions, pass pars_policies= to Knot.",
-            )
+        _check_variable(name, variable, content)
         variables[variable] = content
     size = sum(len(json.dumps({"name": key, "value": variables[key]})) + 2 for key in variables)
     if size > MAX_ENVIRONMENT:
@@ -305,6 +294,37 @@ def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
             fix="Pass large values as elements or as kwargs=.",
         )
     return tuple(variables.items())
+
+
+def _check_variable(name: str, variable: str, content: str) -> None:
+    """Refuse a variable that a job has already, that would hold credentials, or that no process can have."""
+    if variable.startswith(RESERVED_VARIABLES):
+        refuse(
+            problem=f"{argument(name, {variable: content})} uses a reserved name.",
+            cause="Batch and cloudknot set the variables that begin with AWS_BATCH or CLOUDKNOT_.",
+            fix="Rename the variable.",
+        )
+    if variable in KEYS:
+        refuse(
+            problem=f"{argument(name, {variable: '...'})} would replace the credentials of the job.",
+            cause="A job has credentials of its own. Everyone who may see the job could read yours.",
+            fix="Remove this variable. If the job needs more permissions, pass pars_policies= to Knot.",
+        )
+    if "\0" in content or not _is_unicode(variable + content):
+        refuse(
+            problem=f"{argument(name, {variable: content})} cannot be set in a job.",
+            cause="The value of a variable has no zero character and no half of a surrogate pair.",
+            fix="Pass it as an element or in kwargs=, or encode it, for example with base64.b64encode.",
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: `os.fsdecode` gives halves of surrogate pairs for undecodable bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pairs(name: str, value: object, keys: tuple[str, str], fix: str) -> list[tuple[object, object]]:

@@ -74,6 +74,7 @@ AREA.refuses(
     {"env_vars": {"A B": "1"}},
     {"env_vars": [{"key": "A"}]},
     {"env_vars": "A=1"},
+    {"env_vars": {"A": "a\0b"}},
     {"env_vars": {"CLOUDKNOT_X": "1"}},
     {"env_vars": {"AWS_SECRET_ACCESS_KEY": "secret"}},
     {"env_vars": {"A": "x" * 7000}},
