@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cloudknot.program import imports, named_modules, pickling
 
 if TYPE_CHECKING:
-    from cloudknot.program.pickling import Reduced
+    from cloudknot.worker.wire.objects.reducers import Reduced
 
 # Without co_filename and co_firstlineno: they change with the place of a function in its file or notebook.
 _CODE_FIELDS = (
@@ -149,7 +149,7 @@ class Fingerprint:
             self._add_reference(obj, reduced)
             return iter(())
         make, args, state, list_items, dict_items, setter = (*reduced, None, None, None, None)[:6]
-        if isinstance(obj, FunctionType):
+        if isinstance(obj, FunctionType) and isinstance(args[0], CodeType):
             self.modules |= imports.names_in_code(obj.__code__, obj.__globals__.get("__package__") or "")
             self.named |= named_modules.in_function(obj)
             self._add_name(obj)

@@ -6,24 +6,18 @@ is imported only where something is pickled.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import io
 import itertools
 import pickle
-import queue
-import struct
 import sys
 import threading
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
 from dataclasses import dataclass
-from operator import attrgetter
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import IO, Any, BinaryIO
 
@@ -34,45 +28,23 @@ from cloudknot.aws.sdk import forks
 from cloudknot.program.inputs.met_modules import MetModules
 from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
-
-Reduced = str | tuple[Any, ...]
-"""The result of ``__reduce_ex__``: a name, or a tuple of a callable, its arguments, a state and so on."""
+from cloudknot.worker.wire.objects import classes, reducers
+from cloudknot.worker.wire.objects.reducers import Reduced, is_importable
 
 # cloudpickle's registry of modules to pickle by value is global, so one thread at a time may change and use it.
 _LOCK = forks.renewed(threading.RLock())
 # The classes that this session pickled by value, as opposed to those that arrived in a job's results.
 _CALLER_CLASSES: weakref.WeakSet[type] = weakref.WeakSet()
-_LRU_CACHE_TYPE = type(functools.lru_cache(len))
 # From version 3.1.3 on, cloudpickle replaces every function's file name by this, and tracebacks could show no line.
 _DYNAMIC_FILE = "<dynamic-code>"
 # Objects of these types are usually pickled as a reference to their module and name.
-_REFERENCED_TYPES = (type, FunctionType, BuiltinFunctionType, _LRU_CACHE_TYPE, typing.NewType, typing.TypeVar)
+_REFERENCED_TYPES = (type, FunctionType, BuiltinFunctionType, reducers.LRU_CACHE, typing.NewType, typing.TypeVar)
 
 
-def _new_variable(variable: ContextVar[Any]) -> Callable[..., ContextVar[Any]]:
-    """Return a function that takes the name of a context variable, and makes one with the same default."""
-    try:
-        return functools.partial(ContextVar, default=Context().run(variable.get))
-    except LookupError:
-        return ContextVar
+class Pickler(reducers.Pickler):
+    """The pickler for functions: they get new locks, and modules by name."""
 
-
-_RENEWED: dict[type, Callable[[Any], Reduced]] = {
-    type(threading.Lock()): lambda _: (threading.Lock, ()),
-    type(threading.RLock()): lambda _: (threading.RLock, ()),
-    threading.local: lambda _: (threading.local, ()),
-    queue.SimpleQueue: lambda _: (queue.SimpleQueue, ()),
-    ThreadPoolExecutor: lambda pool: (ThreadPoolExecutor, (pool._max_workers,)),
-    struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
-    ContextVar: lambda variable: (_new_variable(variable), (variable.name,)),
-}
-"""Objects that belong to one process and hold nothing of the user's. A function gets new ones in a job."""
-
-
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
-    """cloudpickle's pickler, extended to objects that it would pickle by a reference that a job cannot resolve."""
-
-    renewed: Mapping[type, Callable[[Any], Reduced]] = _RENEWED
+    renewed: Mapping[type, Callable[[Any], Reduced]] = reducers.RENEWED
 
     def reducer_override(self, obj: object) -> object:
         if type(obj) in self.renewed:
@@ -80,13 +52,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ign
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
             # cloudpickle would pickle the content of a registered module. Only its functions should travel.
             return importlib.import_module, (obj.__name__,)
-        if isinstance(obj, _LRU_CACHE_TYPE) and not is_importable(obj):
-            return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
-        if isinstance(obj, typing.NewType) and not is_importable(obj):
-            return typing.NewType, (obj.__name__, obj.__supertype__)
-        if type(obj) is functools.cached_property:
-            # In Python 3.11 it holds a lock, and locks cannot be pickled.
-            return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
         if isinstance(obj, CodeType):
             make, arguments = internals._code_reduce(obj)
             return make, tuple(obj.co_filename if argument == _DYNAMIC_FILE else argument for argument in arguments)
@@ -176,20 +141,6 @@ def functions_in(value: object, modules: Iterable[str] = ()) -> list[FunctionTyp
     with by_value(modules):
         pickler.dump(value)
     return pickler.functions
-
-
-def is_importable(obj: object) -> bool:
-    """Return whether a job can import an object by its module and name."""
-    module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-    if not module or not name or module == "__main__":
-        return False
-    registered = internals.list_registry_pickle_by_value()
-    if any(module == parent or module.startswith(f"{parent}.") for parent in registered):
-        return False
-    try:
-        return attrgetter(name)(sys.modules[module]) is obj
-    except (KeyError, AttributeError):
-        return False
 
 
 @contextmanager
@@ -299,8 +250,10 @@ def needs_loads(data: bytes) -> bool:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        cls = super().find_class(module, name)
-        return _set_class_state if cls is internals._class_setstate else cls
+        found = super().find_class(module, name)
+        if found is internals._make_skeleton_class:
+            return classes.known_or_new
+        return _set_class_state if found is internals._class_setstate else found
 
 
 def _set_class_state(cls: type, state: object) -> type:

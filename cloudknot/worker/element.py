@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import resource
@@ -12,14 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-import cloudpickle
-
 from .program.load import Function, explain_missing_file, show_source
 from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.by_value import PYTHON
 from .wire.container import attempt_number
 from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, UNREADABLE, VALUE, Failure, add_note, rebuilt
+from .wire.objects.reducers import Pickler
 from .wire.pack import Envelope
 from .wire.seal import UnusableError
 
@@ -79,8 +79,9 @@ class SourceFailed(Exception):
 def dumps(value: object) -> bytes:
     """Return the pickle of a value."""
     # The standard pickler would import the module of a class that travelled by value, and so run its code.
-    data: bytes = cloudpickle.dumps(value, protocol=5)
-    return data
+    file = io.BytesIO()
+    Pickler(file, protocol=5).dump(value)
+    return file.getvalue()
 
 
 def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
@@ -134,7 +135,7 @@ def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
     """Return the kind of the outcome, its payload if it is small, and its pieces if it is large."""
     file = PieceFile()
     try:
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
+        Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
     except Stopped:
         raise
     except BaseException as error:

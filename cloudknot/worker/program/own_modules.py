@@ -24,6 +24,8 @@ from typing import IO, Any
 
 from cloudpickle import cloudpickle as internals
 
+from ..wire.objects import classes
+
 STAND_IN = Path(__file__).resolve().parent / "stand_in"
 Names = Mapping[str, list[str]]
 """Functions that travel by value, by the module in which they have these names."""
@@ -140,6 +142,7 @@ class OwnModules:
     def enable(self) -> None:
         """Let the modules of the functions that this process loads have their names in it."""
         self._enabled = True
+        classes.enable()
 
     def find_files(self, folder: Path, paths: Iterable[str] = ()) -> None:
         """Let imports find the files that travelled, in this process and in those that it starts.

@@ -5,80 +5,9 @@ Client and job are real interpreters, as in `test_program`. The job is the worke
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from tests.helpers.paths import ROOT
-
-CLIENT = """
-if __name__ == "__main__":
-    import json, pathlib, pickle, sys
-    from tests.helpers.images import render_image
-    from cloudknot.program.program import make_program
-    from cloudknot.program.inputs.input_pickling import pickle_value
-    program = make_program(func)
-    context = pathlib.Path(sys.argv[1])
-    for path, data in render_image(program).files.items():
-        (context / path).parent.mkdir(parents=True, exist_ok=True)
-        (context / path).write_bytes(data)
-    (context / "input").write_bytes(pickle_value(args, program))
-    print(program.digest, *program.modules)
-"""
-JOB = """
-import pickle, sys
-from cloudknot_worker.program.load import load_function
-from cloudknot_worker.program.own_modules import own_modules
-def main():
-    own_modules.enable()
-    func = load_function()
-    print(repr(func(*pickle.load(open(sys.argv[1] + "/input", "rb")))))
-main()
-"""
-
-Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Return a function that runs a client's ``script.py`` and then its program, and returns the result's ``repr``.
-
-    The script defines ``func`` and ``args``. The job has an interpreter without cloudknot.
-    """
-
-    def run(script: str, files: dict[str, str] | None = None) -> str:
-        client, context, place = tmp_path / "client", tmp_path / "opt", tmp_path / "work"
-        place.mkdir()
-        for path, source in {**(files or {}), "script.py": textwrap.dedent(script) + CLIENT}.items():
-            (client / path).parent.mkdir(parents=True, exist_ok=True)
-            (client / path).write_text(textwrap.dedent(source))
-        python("script.py", str(context), cwd=client, path=str(ROOT))
-        (context / "job.py").write_text(JOB)
-        return python(str(context / "job.py"), str(context), cwd=place, path=str(context))
-
-    return run
-
-
-def python(*arguments: str, cwd: Path, path: str) -> str:
-    """Run Python with a clean environment, and return the last line of its output."""
-    folders = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    environment = {"PATH": folders, "PYTHONPATH": path, "HOME": str(cwd)}
-    process = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout.splitlines()[-1]
-
+from tests.unit.program.conftest import Run
 
 POOLS = """
 import multiprocessing
