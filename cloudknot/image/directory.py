@@ -1,7 +1,8 @@
 """A build context as a directory that a person can read and edit.
 
 A person's edits survive: changes to the Dockerfile and the requirements, and added files. The program's own files and
-those of the lock are always written anew.
+those of the lock are always written anew. Leftovers of systems and editors do not count, nor do the line endings of
+source code, so the directory gives the same image on every machine.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import stat
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
@@ -24,13 +24,13 @@ from cloudknot.image.context import (
     is_outdated_context,
 )
 from cloudknot.options import streams
+from cloudknot.program.files import modes, names, text
+from cloudknot.program.files.leftovers import is_leftover
 
 # The digests of the files as cloudknot wrote them. A file with another digest was edited by a person.
 RECORD = ".cloudknot.json"
 NEEDED = (DOCKERFILE, REQUIREMENTS, PROGRAM_INFO)
 """Files without which a directory is not the build context of a program."""
-# Tools leave these files in a directory. They are no part of the image, and must not change its tag.
-_LEFT_OUT = {"__pycache__", ".git", ".ipynb_checkpoints", RECORD}
 
 
 def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = False) -> None:
@@ -73,7 +73,7 @@ def write(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = Fals
             path: stored_digests.get(path, "") if path in edited_paths else _digest(data)
             for path, data in files.items()
         }
-        (directory / RECORD).write_text(json.dumps(new_digests, indent=1, sort_keys=True))
+        (directory / RECORD).write_text(json.dumps(new_digests, indent=1, sort_keys=True), encoding="utf-8")
     changed = (path for path in edited_paths if stored_digests.get(path) not in (None, "", _digest(files[path])))
     _warn_of_outdated(directory, set(changed))
 
@@ -117,7 +117,7 @@ def read(directory: Path) -> dict[str, bytes]:
     CloudknotInputError
         The directory is not the build context of a program, or an earlier version of cloudknot wrote it.
     """
-    files = {name: path.read_bytes() for name, path in _list_files(directory)}
+    files = {name: text.portable(name, path.read_bytes()) for name, path in _list_files(directory)}
     _refuse_incomplete(directory, files)
     if is_outdated_context(files):
         refuse(
@@ -145,7 +145,10 @@ def _refuse_incomplete(directory: Path, paths: Container[str]) -> None:
 
 def executables(directory: Path) -> list[str]:
     """Return the paths of the executable files that a person added."""
-    return [name for name, path in _list_files(directory) if _is_added(name) and path.stat().st_mode & stat.S_IXUSR]
+    files = _list_files(directory)
+    # Shared disks, such as those of Windows inside WSL, show every file as executable.
+    is_one = modes.is_program_file if all(modes.has_mode(path) for _, path in files) else modes.is_executable
+    return [name for name, path in files if _is_added(name) and is_one(path)]
 
 
 def _is_added(name: str) -> bool:
@@ -154,8 +157,14 @@ def _is_added(name: str) -> bool:
 
 def _list_files(directory: Path) -> list[tuple[str, Path]]:
     """Return the files of a build context with their paths in it, sorted."""
-    inside = ((path.relative_to(directory), path) for path in sorted(directory.rglob("*")) if path.is_file())
-    return [(name.as_posix(), path) for name, path in inside if not _LEFT_OUT & set(name.parts)]
+    inside = ((path.relative_to(directory), path) for path in directory.rglob("*") if path.is_file())
+    found = {name.as_posix(): path for name, path in inside if not any(map(_is_left_out, name.parts))}
+    portable = names.portable_paths(found)
+    return sorted((portable[name], path) for name, path in found.items())
+
+
+def _is_left_out(name: str) -> bool:
+    return name == RECORD or is_leftover(name)
 
 
 def edited(directory: Path) -> bool:
@@ -165,7 +174,7 @@ def edited(directory: Path) -> bool:
 
 def _read_digests(directory: Path) -> dict[str, str]:
     try:
-        stored_digests: dict[str, str] = json.loads((directory / RECORD).read_text())
+        stored_digests: dict[str, str] = json.loads((directory / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Without stored digests, every file counts as a person's: none is overwritten.
         return {}
@@ -200,7 +209,8 @@ def _warn_of_outdated(directory: Path, outdated: set[str]) -> None:
 
 
 def _sha256(file: Path) -> str | None:
-    return _digest(file.read_bytes()) if file.is_file() else None
+    # git may have changed the line endings of a file that nobody edited.
+    return _digest(text.portable(file.name, file.read_bytes())) if file.is_file() else None
 
 
 def _digest(data: bytes) -> str:

@@ -87,6 +87,8 @@ def references_of(url: str) -> dict[str, str]:
         # A private repository must fail at once: a question for a password would hang a notebook.
         stdin=subprocess.DEVNULL,
         env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"},
+        encoding="utf-8",
+        errors="replace",
     )
     rows = (line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
     return {name: commit for commit, name in rows}

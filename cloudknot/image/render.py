@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cloudknot.aws.images.image_store import Image
 from cloudknot.image import context
 from cloudknot.options import validators
+from cloudknot.program.files.text import portable
 from cloudknot.program.packages.resolve import resolve as resolve_with_uv
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.worker.wire.seal import FORMAT
@@ -191,7 +192,7 @@ def _sources(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes
         if entry.is_dir() and entry.name != "__pycache__":
             yield from _sources(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".py"):
-            yield f"{prefix}{entry.name}", entry.read_bytes()
+            yield f"{prefix}{entry.name}", portable(entry.name, entry.read_bytes())
 
 
 def _program_files(program: Program, needs_engine: str, username: str) -> dict[str, bytes]:

@@ -179,7 +179,7 @@ def write_state(directory: Path, state: CloudState) -> None:
 
     # A temporary file, moved into place: a session that reads at this moment sees the whole file or none.
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=".cloud-")
-    with os.fdopen(descriptor, "w") as stream:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(asdict(state), stream)
     os.replace(name, state_file(directory))
 
@@ -190,7 +190,7 @@ def read_state(directory: Path) -> CloudState | None:
     A file of another user counts as missing.
     """
     try:
-        with state_file(directory).open() as stream:
+        with state_file(directory).open(encoding="utf-8") as stream:
             # Another user could name an address that collects this user's functions.
             if os.fstat(stream.fileno()).st_uid != os.geteuid():
                 return None
@@ -240,7 +240,7 @@ def is_locked(path: Path) -> bool:
     import fcntl
 
     try:
-        with path.open() as stream:
+        with path.open(encoding="utf-8") as stream:
             # A shared lock, because filelock can only take the exclusive one: two sessions that check at the same
             # time would each mistake the other for a running cloud.
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports, named_modules
+from cloudknot.program.files.names import has
+from cloudknot.program.files.text import portable
 from cloudknot.program.packages.distributions import EDITABLE, INSTALLED, LocalDistribution
 from cloudknot.program.packages.wheels.local_wheels import owner_of
 
@@ -73,8 +75,8 @@ def find(name: str) -> ModuleSpec | None:
 
 
 def _namespace(name: str, path: list[str]) -> ModuleSpec | None:
-    candidates = (Path(entry, name.rpartition(".")[2]) for entry in path)
-    folders = [str(folder) for folder in candidates if folder.is_dir()]
+    last = name.rpartition(".")[2]
+    folders = [str(Path(entry, last)) for entry in path if Path(entry, last).is_dir() and has(Path(entry), last)]
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = folders
     return spec if folders else None
@@ -88,7 +90,7 @@ def file_of(spec: ModuleSpec | None) -> Path | None:
 def is_local(name: str) -> bool:
     """Return whether a module is the user's own, and not installed."""
     file = file_of(find(name))
-    if file is None or INSTALLED & set(file.parts) or _in_standard_library(file):
+    if file is None or INSTALLED & set(file.parts) or _is_standard(name, file):
         return False
     return owner_of(name, file) is None
 
@@ -105,7 +107,7 @@ def package_of(name: str) -> LocalDistribution | None:
     while name:
         file = file_of(find(name))
         if file is not None:
-            return None if _in_standard_library(file) else owner_of(name, file)
+            return None if _is_standard(name, file) else owner_of(name, file)
         name = name.rpartition(".")[0]
     return None
 
@@ -120,6 +122,14 @@ def is_editable(name: str) -> bool:
     """Return whether a module belongs to an editable package."""
     package = package_of_cached(name)
     return package is not None and package.origin == EDITABLE
+
+
+def _is_standard(name: str, file: Path) -> bool:
+    """Return whether a module is part of the standard library."""
+    # Windows has compiled modules in its folder DLLs, and its embeddable Python has the others in a zip file. A source
+    # file of such a name is the user's own, which hides the standard library's.
+    is_named_so = name.partition(".")[0] in sys.stdlib_module_names
+    return (is_named_so and file.suffix != ".py") or _in_standard_library(file)
 
 
 def _in_standard_library(file: Path) -> bool:
@@ -308,8 +318,9 @@ def _read(name: str) -> tuple[str, bytes]:
         )
     base = name.replace(".", "/")
     try:
-        return (f"{base}/__init__.py" if file.name == "__init__.py" else f"{base}.py"), file.read_bytes()
+        source = portable(file.name, file.read_bytes())
     except OSError as error:
         raise CloudknotInputError(
             f"The function uses the module {name!r}, but its file cannot be read: {error}. Check its permissions."
         ) from error
+    return (f"{base}/__init__.py" if file.name == "__init__.py" else f"{base}.py"), source

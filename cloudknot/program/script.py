@@ -9,11 +9,14 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable
+from importlib.util import decode_source
 from os import PathLike
 from pathlib import Path
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program import imports, local_modules, named_modules
+from cloudknot.program.files.names import has_file
+from cloudknot.program.files.text import portable
 from cloudknot.program.fingerprint import combine
 from cloudknot.program.packages.wheels.local_wheels import owner_of
 from cloudknot.program.program import Program, flat
@@ -51,7 +54,7 @@ def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[s
     return Program(
         name=script.name,
         pickled=b"",
-        source=files[script.name].decode("utf-8", "replace"),
+        source=_text(script.name, files[script.name]),
         filename="",
         firstlineno=0,
         modules=modules,
@@ -69,7 +72,7 @@ def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[s
 
 def _read(file: Path) -> bytes:
     try:
-        content = file.read_bytes()
+        content = portable(file.name, file.read_bytes())
     except OSError as error:
         raise CloudknotInputError(f"The script cannot be read: {error}. Check its path and permissions.") from error
     if file.suffix != ".py" and not content.startswith(b"#!"):
@@ -78,6 +81,18 @@ def _read(file: Path) -> bytes:
             fix="Begin the script with a line such as '#!/bin/sh', or rename a Python script to end in '.py'.",
         )
     return content
+
+
+def _source(file: Path) -> bytes:
+    return portable(file.name, file.read_bytes())
+
+
+def _text(name: str, content: bytes) -> str:
+    """Return the text of a script. Python's scripts may name their encoding in a comment."""
+    try:
+        return decode_source(content) if name.endswith(".py") else content.decode("utf-8", "replace")
+    except (SyntaxError, UnicodeDecodeError):
+        return content.decode("utf-8", "replace")
 
 
 def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
@@ -104,7 +119,7 @@ def _follow(script: Path, files: dict[str, bytes]) -> tuple[set[str], set[str]]:
                 # A text may be the name of a module by accident. So imports of such a module are optional.
                 optional |= set() if is_imported else {name}
                 continue
-            files |= {module.relative_to(script.parent).as_posix(): module.read_bytes() for module, _ in beside}
+            files |= {module.relative_to(script.parent).as_posix(): _source(module) for module, _ in beside}
             waiting += [(*found, is_imported and name in names) for found in beside]
     return external, optional
 
@@ -125,15 +140,15 @@ def _named_beside(folder: Path, tree: ast.AST, package: str) -> set[str]:
 
 def _is_beside(folder: Path, name: str) -> bool:
     """Return whether a module itself, and not only a package around it, is beside a script."""
-    base = folder.joinpath(*name.split("."))
-    return base.with_name(f"{base.name}.py").is_file() or (base / "__init__.py").is_file()
+    *parents, last = name.split(".")
+    return has_file(folder, *parents, f"{last}.py") or has_file(folder, *parents, last, "__init__.py")
 
 
 def _parse(file: Path) -> ast.AST:
     # imports.parse leaves out blocks under `if __name__ == "__main__"`, but these do run in a script.
     try:
         with imports.PARSING:
-            return ast.parse(file.read_bytes(), file.name)
+            return ast.parse(_source(file), file.name)
     except (SyntaxError, ValueError) as error:
         raise CloudknotInputError(f"{file} is not valid Python: {error}. Correct the file.") from error
 
@@ -143,9 +158,10 @@ def _files_beside(folder: Path, name: str) -> list[tuple[Path, str]]:
     files = []
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
-        base, package = folder.joinpath(*parts[:end]), ".".join(parts[:end])
-        if (base / "__init__.py").is_file():
-            files.append((base / "__init__.py", package))
-        elif base.with_name(f"{base.name}.py").is_file():
-            files.append((base.with_name(f"{base.name}.py"), package.rpartition(".")[0]))
+        *parents, last = parts[:end]
+        package, base = ".".join(parts[:end]), folder.joinpath(*parents)
+        if has_file(folder, *parents, last, "__init__.py"):
+            files.append((base / last / "__init__.py", package))
+        elif has_file(folder, *parents, f"{last}.py"):
+            files.append((base / f"{last}.py", package.rpartition(".")[0]))
     return files

@@ -25,6 +25,7 @@ WALLS = {
 ORDER = [
     "errors",
     "options",
+    "program.files",
     "program.packages",
     "worker",
     "aws",
@@ -42,7 +43,7 @@ ORDER = [
 ]
 """The folders from the bottom up. A module imports only from its own folder and from folders earlier in this list."""
 APART = {
-    "local": {"errors", "options", "program.packages", "worker", "aws", "local"},
+    "local": {"errors", "options", "program.files", "program.packages", "worker", "aws", "local"},
     "__init__": set(ORDER) | {"local"},
 }
 """Folders outside the order, with the folders that each may import: the embedded cloud, and the public names."""

@@ -314,7 +314,7 @@ def as_tar(files: Mapping[str, bytes], executables: Collection[str] = ()) -> io.
     import tarfile
 
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", encoding="utf-8") as tar:
         for path, data in sorted(files.items()):
             # By default, TarInfo has no time and no owner, so the archive is the same on every machine.
             member = tarfile.TarInfo(path)

@@ -134,7 +134,7 @@ class RunningBuild:
             raise FileNotFoundError("this machine has no command `docker`. On Debian, install docker.io or docker-cli")
         self._directory.mkdir(mode=0o700, parents=True)
         script, failure = self._directory / "build.sh", self._directory / "failure"
-        script.write_text(_RUN + _script(self._order.buildspec))
+        script.write_text(_RUN + _script(self._order.buildspec), encoding="utf-8")
         self._phase = "BUILD"
         process = subprocess.Popen(
             ["sh", str(script)],
@@ -156,7 +156,7 @@ class RunningBuild:
             process.stdout.close()
         if status or not code:
             return status or "SUCCEEDED"
-        phase, exit_status, command = failure.read_text().split("\n", 2)
+        phase, exit_status, command = failure.read_text(encoding="utf-8").split("\n", 2)
         self._phase = phase.upper()
         self._message = f"Error while executing command: {command}. Reason: exit status {exit_status}"
         return "FAILED"
@@ -182,7 +182,9 @@ class RunningBuild:
         programs = self._directory / "bin"
         programs.mkdir()
         aws = programs / "aws"
-        aws.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cloudknot.local.codebuild.aws_command "$@"\n')
+        aws.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -m cloudknot.local.codebuild.aws_command "$@"\n', encoding="utf-8"
+        )
         aws.chmod(0o700)
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return {

@@ -107,7 +107,7 @@ class TaskCredentials:
         token, file = secrets.token_urlsafe(32), self._directory / name
         # Readable by everyone, because the job in a container may be another user. The directory above keeps other
         # users of this machine out.
-        file.write_text(token)
+        file.write_text(token, encoding="utf-8")
         file.chmod(0o444)
         return _Role(arn, token, file)
 

@@ -379,7 +379,7 @@ def _adopt_orphans() -> None:
 def _children() -> set[int]:
     """Return the children of this process, adopted ones included. Empty if the kernel does not list them."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as stream:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as stream:
             return set(map(int, stream.read().split()))
     except OSError:
         return set()
@@ -388,7 +388,7 @@ def _children() -> set[int]:
 def _environment(pid: int) -> dict[str, str]:
     """Return the initial environment of a process. Empty for an ended process."""
     try:
-        with open(f"/proc/{pid}/environ", errors="replace") as stream:
+        with open(f"/proc/{pid}/environ", errors="replace", encoding="utf-8") as stream:
             return dict(entry.split("=", 1) for entry in stream.read().split("\0") if "=" in entry)
     except OSError:
         return {}

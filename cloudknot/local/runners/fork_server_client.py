@@ -125,7 +125,7 @@ class ForkServerClient:
 
     def failure_reason(self) -> str:
         """Return the end of the fork server's output, or else its exit code."""
-        text = self._output.read_text(errors="replace").strip()
+        text = self._output.read_text(errors="replace", encoding="utf-8").strip()
         return text[-1000:] or f"the image's process ended with code {self._process.poll()}"
 
     def close(self) -> None:

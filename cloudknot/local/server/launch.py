@@ -64,7 +64,7 @@ def launch(directory: Path, options: ServerOptions) -> CloudState:
     if state is None:
         problem = "ended during its start" if readable else f"was not ready after {START_TIMEOUT:.0f} s"
         log = log_file(directory)
-        tail = log.read_text(errors="replace").strip()[-SHOWN_CHARACTERS:]
+        tail = log.read_text(errors="replace", encoding="utf-8").strip()[-SHOWN_CHARACTERS:]
         raise CloudError(
             f"The embedded cloud in {directory} {problem}. Correct the problem that the end of its log shows, "
             f"then try again. The end of {log}:\n{tail}"

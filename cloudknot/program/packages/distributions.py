@@ -20,6 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from cloudknot.program.files.text import decoded
+
 INSTALLED = {"site-packages", "dist-packages"}
 """Names of the folders that hold installed distributions."""
 EDITABLE = "an editable installation"
@@ -184,7 +186,7 @@ def _roots(distribution: metadata.Distribution) -> tuple[Path, ...]:
 def _lines_of(folder: str, name: str) -> list[Path]:
     """Return the folders that a ``.pth`` file names. Its other lines are code."""
     try:
-        lines = Path(folder, name).read_text(errors="replace").splitlines()
+        lines = decoded(Path(folder, name).read_bytes()).splitlines()
     except OSError:
         return []
     return [Path(folder, line.strip()) for line in lines if line.strip() and Path(folder, line.strip()).is_dir()]
@@ -193,7 +195,7 @@ def _lines_of(folder: str, name: str) -> list[Path]:
 def _mapped(finder: Path) -> Iterator[Path]:
     """Yield the folders above the packages that a finder of setuptools maps."""
     try:
-        tree = ast.parse(finder.read_text())
+        tree = ast.parse(finder.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return
     for node in ast.walk(tree):

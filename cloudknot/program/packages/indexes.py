@@ -7,6 +7,7 @@ of the tools that it starts. They are never part of a requirement line, a lock, 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from cloudknot.program.files.text import decoded
 
 # A login in an address: everything between "//" and "@".
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
@@ -205,12 +208,13 @@ def _known_addresses() -> Iterator[str]:
 def _netrc_login(host: str) -> str:
     import netrc
 
-    file = os.environ.get("NETRC") or str(Path.home() / ".netrc")
-    try:
-        found = netrc.netrc(file).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return ""
-    return f"{found[0]}:{found[2]}" if found else ""
+    # curl and pip read the second name, too, which people use on Windows.
+    chosen = os.environ.get("NETRC")
+    for file in (Path(chosen),) if chosen else (Path.home() / ".netrc", Path.home() / "_netrc"):
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if found := netrc.netrc(file).authenticators(host):
+                return f"{found[0]}:{found[2]}"
+    return ""
 
 
 def _keyring_password(host: str, user: str) -> str:
@@ -221,7 +225,13 @@ def _keyring_password(host: str, user: str) -> str:
         return ""
     try:
         answer = subprocess.run(
-            [command, "get", host, user], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            [command, "get", host, user],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -242,7 +252,7 @@ def _pip_settings() -> dict[str, str]:
     for file in _pip_files():
         parser = configparser.RawConfigParser()
         try:
-            parser.read_string(file.read_text(encoding="utf-8", errors="replace"))
+            parser.read_string(decoded(file.read_bytes()))
         except (OSError, configparser.Error):
             continue
         for section in ("global", "install"):
@@ -298,10 +308,15 @@ def _uv_files() -> Iterator[tuple[Path, str]]:
     """Yield uv's settings files: of the user, of the machine, and of the project around the working directory."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     chosen = os.environ.get("UV_CONFIG_FILE")
-    places = [Path(chosen)] if chosen else [config / "uv" / "uv.toml", Path("/etc/uv/uv.toml"), *_project_files()]
+    shared = Path("/etc")
+    if sys.platform == "win32":
+        config = Path(os.environ.get("APPDATA", config))
+        shared = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"))
+    own = (config / "uv" / "uv.toml", shared / "uv" / "uv.toml")
+    places = [Path(chosen)] if chosen else [*own, *_project_files()]
     for file in places:
         try:
-            yield file, file.read_text(encoding="utf-8", errors="replace")
+            yield file, decoded(file.read_bytes())
         except OSError:
             continue
 

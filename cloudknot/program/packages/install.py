@@ -77,7 +77,7 @@ def _with_uv(
 ) -> subprocess.CompletedProcess[str]:
     # A lock file names the address of each file, so uv asks no index.
     path = folder / "pylock.toml"
-    path.write_text(Lock(target, packages).text(with_folders=True))
+    path.write_text(Lock(target, packages).text(with_folders=True), encoding="utf-8")
     platform = ["--python-platform", target.tag] if target.tag else []
     command = ["pip", "install", "--quiet", "--no-deps", *platform, *place, "-r", str(path)]
     return uv.run(command, timeout=timeout, keep_open=keep_open)
@@ -97,7 +97,7 @@ def _with_pip(
             download(package, folder)
     lines = [f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n" for package in packages]
     path = folder / "requirements.txt"
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
     options = [option for option in place if option != "--offline"]
     # pip takes this option before its command.
     before = options[:2] if options[:1] == ["--python"] else []

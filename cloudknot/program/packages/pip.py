@@ -54,6 +54,7 @@ def run(
             env={**own, **_variables(indexes)},
             timeout=timeout,
             pass_fds=keep_open,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired as error:
         raise ImageError(

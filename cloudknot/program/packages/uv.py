@@ -93,4 +93,5 @@ def _finished(
         timeout=timeout,
         # uv stays in the terminal's group, so Ctrl-C ends it and its compilers, whichever thread waits for it.
         pass_fds=keep_open,
+        encoding="utf-8",
     )

@@ -45,7 +45,7 @@ def load_function(folder: Path = PROGRAM) -> Function:
 
     Raises any exception that the function's imports raise.
     """
-    description = json.loads((folder / "program.json").read_text())
+    description = json.loads((folder / "program.json").read_text(encoding="utf-8"))
     # The versions are checked first, because unpickling with a wrong one fails with a less helpful error. Python's is
     # checked before the import of cloudpickle, because that may fail too.
     _check_python(description["python"])
@@ -142,7 +142,7 @@ def _check_cloudpickle(required: str, installed: str) -> None:
 def show_source(folder: Path = PROGRAM) -> None:
     """Let tracebacks show the lines of the user's file, although the container does not have it."""
     try:
-        description = json.loads((folder / "program.json").read_text())
+        description = json.loads((folder / "program.json").read_text(encoding="utf-8"))
         source = (folder / "function.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return

@@ -28,7 +28,12 @@ def run_script(path: Path) -> Callable[..., str]:
         arguments = [os.fsdecode(item) if isinstance(item, bytes) else str(item) for item in _items(argument)]
         # Standard error goes to the job's log directly. Standard output is the result, and is copied to the log below.
         done = subprocess.run(
-            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+            [*command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            encoding="utf-8",
         )
         sys.stdout.write(done.stdout)
         if done.returncode:

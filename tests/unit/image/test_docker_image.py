@@ -97,7 +97,7 @@ def test_new_function_keeps_edits_and_replaces_program_files(image: DockerImage)
 
 
 def test_added_file_keeps_executable_bit(image: DockerImage) -> None:
-    (image.build_path / "tool").write_text("#!/bin/sh\n")
+    (image.build_path / "tool").write_text("echo\n")
     assert image_in(image).executables == frozenset()
     (image.build_path / "tool").chmod(0o744)
     # cloudknot's own files have no such bit in the image.

@@ -70,6 +70,8 @@ def _from_helper(helper: str, registry: str) -> tuple[str, str] | None:
             timeout=HELPER_TIMEOUT,
             check=False,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            encoding="utf-8",
+            errors="replace",
         )
         if result.returncode:
             if "credentials not found" not in result.stdout:

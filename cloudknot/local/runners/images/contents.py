@@ -98,9 +98,9 @@ def mark_complete(environment: Path) -> None:
     """Record the files of a complete environment, for `is_intact`."""
     python = os.path.realpath(environment / "bin" / "python")
     files = {os.path.relpath(path, environment): _state(path) for path in _files(environment)}
-    (environment / FILES).write_text(json.dumps(files))
+    (environment / FILES).write_text(json.dumps(files), encoding="utf-8")
     size = sum(size for size, _ in files.values())
-    (environment / MARKER).write_text(json.dumps({"python": python, "size": size}))
+    (environment / MARKER).write_text(json.dumps({"python": python, "size": size}), encoding="utf-8")
 
 
 def is_intact(environment: Path) -> bool:

@@ -80,9 +80,9 @@ def _compile(
         for wheel in request.wheels:
             (folder / wheel.filename).write_bytes(wheel.content)
             wanted.append(f"{wheel.name} @ {(folder / wheel.filename).as_uri()}")
-        source.write_text("".join(f"{line}\n" for line in wanted))
+        source.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
         pins = [f"{name}=={version}" for name, version in preferences.items()]
-        limits.write_text("".join(f"{line}\n" for line in (*constraints_in(lines), *pins)))
+        limits.write_text("".join(f"{line}\n" for line in (*constraints_in(lines), *pins)), encoding="utf-8")
         command = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
         # pip takes another platform only with a target, although a dry run installs nothing.
         command += [
@@ -97,7 +97,7 @@ def _compile(
         answer = pip.run(command, request.indexes)
         if answer.returncode:
             raise unsolved(indexes.redacted(answer.stderr, request.indexes).replace(name, ""))
-        content = json.loads(report.read_text())
+        content = json.loads(report.read_text(encoding="utf-8"))
     local, hashes = {wheel.name for wheel in request.wheels}, hashes_in(lines)
     packages = [package for package in map(_package, content["install"]) if package.name not in local]
     for package in packages:

@@ -61,7 +61,7 @@ def write(request: LockRequest, here: Mapping[str, str], lock: Lock, notes: Iter
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         # Two sessions may store the same lock at once. Each replaces the whole file.
         os.replace(temporary, path)
         _prune(path.parent)

@@ -29,14 +29,14 @@ class UvTool:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             source, output, limits = folder / "requirements.in", folder / "pylock.toml", folder / "constraints.txt"
-            limits.write_text("".join(f"{line}\n" for line in constraints_in(lines)))
-            source.write_text("".join(f"{line}\n" for line in _written(lines, request, folder)))
+            limits.write_text("".join(f"{line}\n" for line in constraints_in(lines)), encoding="utf-8")
+            source.write_text("".join(f"{line}\n" for line in _written(lines, request, folder)), encoding="utf-8")
             # uv keeps the versions of an existing output where it can. It refuses one without packages.
             if choices.preferences:
-                output.write_text(_preferences(choices.preferences))
+                output.write_text(_preferences(choices.preferences), encoding="utf-8")
             command = ["pip", "compile", str(source), "-c", str(limits), "-o", str(output)]
             _run([*command, *_options(request, choices)], request, name)
-            content = tomllib.loads(output.read_text())
+            content = tomllib.loads(output.read_text(encoding="utf-8"))
         local = {wheel.name for wheel in request.wheels}
         items = [item for item in content.get("packages", ()) if item["name"] not in local]
         hashes = hashes_in(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.program.files.text import decoded
 from cloudknot.program.packages.indexes import remember_login, split_option
 from cloudknot.program.packages.solving import installed
 from cloudknot.program.packages.solving.lines import name_of, parse
@@ -65,9 +65,7 @@ def text_of(path: Path) -> str:
         raise CloudknotInputError(
             f"The requirements file cannot be read: {error}. Check its path and permissions."
         ) from error
-    # PowerShell writes the output of a command in UTF-16.
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+    return decoded(content)
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:
@@ -204,7 +202,7 @@ def _local(path: Path, extras: str | None) -> str:
     import tomllib
 
     try:
-        table = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))
+        table = tomllib.loads(decoded((path / "pyproject.toml").read_bytes()))
         name = str(table["project"]["name"])
     except (OSError, KeyError, tomllib.TOMLDecodeError):
         return path.as_uri()

@@ -11,8 +11,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cloudknot.program.files.leftovers import is_leftover
+from cloudknot.program.files.modes import is_program
+from cloudknot.program.files.text import portable
 from cloudknot.program.packages.lock import LocalWheel
 
+FORMAT = 2
+"""The number of changes to `write_wheel` that change a wheel. Earlier wheels in the cache are not used."""
 # The first moment that a zip file can name.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _RECORDS = ("RECORD", "RECORD.jws", "RECORD.p7s")
@@ -44,7 +49,8 @@ def write_wheel(files: Mapping[str, WheelFile]) -> LocalWheel:
 
     folder = next(path.partition("/")[0] for path in files if path.endswith(".dist-info/WHEEL"))
     wheel = _GENERATOR.sub(b"Generator: cloudknot", files[f"{folder}/WHEEL"].content)
-    contents = {path: file for path, file in files.items() if not path.endswith(".pyc") and "__pycache__/" not in path}
+    kept = (path for path in files if not any(map(is_leftover, path.split("/"))))
+    contents = {path: _portable(path, files[path]) for path in kept}
     contents[f"{folder}/WHEEL"] = WheelFile(wheel)
     # The metadata comes last, as the specification recommends.
     ordered = sorted(contents, key=lambda path: (path.startswith(f"{folder}/"), path))
@@ -59,6 +65,11 @@ def write_wheel(files: Mapping[str, WheelFile]) -> LocalWheel:
     name, _, version = stem.rpartition("-")
     filename = f"{stem}-{_tag(wheel.decode())}.whl"
     return LocalWheel(canonicalize_name(name), version, filename, buffer.getvalue())
+
+
+def _portable(path: str, file: WheelFile) -> WheelFile:
+    """Return a file as a wheel made on any other system has it."""
+    return WheelFile(portable(path, file.content), file.is_executable or is_program(file.content))
 
 
 def modules_in(files: Mapping[str, WheelFile]) -> set[str]:

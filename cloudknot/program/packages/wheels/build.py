@@ -15,7 +15,7 @@ from cloudknot.errors import ImageError
 from cloudknot.program.packages import uv
 from cloudknot.program.packages.lock import LocalWheel
 from cloudknot.program.packages.wheels import cache, source_tree
-from cloudknot.program.packages.wheels.archive import read_wheel, write_wheel
+from cloudknot.program.packages.wheels.archive import FORMAT, read_wheel, write_wheel
 from cloudknot.program.packages.wheels.undeclared import with_undeclared
 
 TIMEOUT = 30 * 60.0
@@ -23,8 +23,6 @@ TIMEOUT = 30 * 60.0
 SHOWN_LINES = 12
 """Lines of the build's output in an error message."""
 
-# A change of this number builds all wheels again.
-_FORMAT = 1
 # Settings of pip that would install into another Python.
 _PIP_PLACES = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")
 # The first moment that a zip file can name, in seconds.
@@ -74,7 +72,7 @@ def build_wheel(source: Path, name: str, version: str, roots: Sequence[Path] = (
 def _key(source: Path, name: str, version: str, roots: Sequence[Path]) -> str:
     outside = [root for root in roots if not root.is_relative_to(source)]
     digests = [source_tree.digest(folder) for folder in (source, *outside)]
-    parts = [_FORMAT, name, version, sys.version, sysconfig.get_platform(), bool(roots), digests]
+    parts = [FORMAT, name, version, sys.version, sysconfig.get_platform(), bool(roots), digests]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -135,7 +133,7 @@ def _versions(name: str, version: str) -> dict[str, str]:
 def environment_of(source: Path, work: Path) -> Mapping[str, str]:
     """Return the environment variables of a build that gives the same wheel in every folder and on every day."""
     settings = work / "setuptools.cfg"
-    settings.write_text(_SETUPTOOLS.format(work))
+    settings.write_text(_SETUPTOOLS.format(work), encoding="utf-8")
     from cloudknot.program.packages.indexes import Indexes
 
     own = {name: value for name, value in os.environ.items() if not name.startswith((*uv.PLACES, *_PIP_PLACES))}
@@ -165,6 +163,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
         errors="replace",
         env=dict(environment),
         start_new_session=True,
+        encoding="utf-8",
     )
     try:
         return redacted(process.communicate(timeout=TIMEOUT)[0])

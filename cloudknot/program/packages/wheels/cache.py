@@ -31,7 +31,7 @@ def read(key: str) -> LocalWheel | None:
         (path,) = entry.glob("*/*.whl")
         name, _, version = path.parent.name.partition("==")
         wheel = LocalWheel(name, version, path.name, path.read_bytes())
-        if (entry / _CHECK).read_text() != wheel.sha256:
+        if (entry / _CHECK).read_text(encoding="utf-8") != wheel.sha256:
             return None
         os.utime(entry)
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def write(key: str, wheel: LocalWheel) -> None:
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         (temporary / f"{wheel.name}=={wheel.version}").mkdir(parents=True, mode=0o700)
         (temporary / f"{wheel.name}=={wheel.version}" / wheel.filename).write_bytes(wheel.content)
-        (temporary / _CHECK).write_text(wheel.sha256)
+        (temporary / _CHECK).write_text(wheel.sha256, encoding="utf-8")
         shutil.rmtree(folder() / key, ignore_errors=True)
         # An entry appears by this rename, so no other session reads half of one.
         temporary.rename(folder() / key)

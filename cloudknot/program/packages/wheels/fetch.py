@@ -18,6 +18,7 @@ from cloudknot.program.packages.distributions import name_of
 from cloudknot.program.packages.lock import LocalWheel
 from cloudknot.program.packages.target import InstallTarget
 from cloudknot.program.packages.wheels import build, cache, pack
+from cloudknot.program.packages.wheels.archive import FORMAT
 from cloudknot.program.packages.wheels.fit import check_fit
 
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
@@ -73,7 +74,7 @@ def _from_folder(line: str) -> LocalWheel | None:
 
 
 def _fetched(line: str) -> LocalWheel:
-    parts = (line, sys.version, sysconfig.get_platform())
+    parts = (FORMAT, line, sys.version, sysconfig.get_platform())
     key = hashlib.sha256(repr(parts).encode()).hexdigest() if _FIXED.search(line) else ""
     wheel = cache.read(key) if key else None
     if wheel is None:
@@ -97,7 +98,7 @@ def _install(line: str, folder: Path) -> Path:
     # In a file, because everybody on this machine can read the arguments of a process.
     lines = folder / "requirements.txt"
     lines.touch(mode=0o600)
-    lines.write_text(f"{_logins.get(line, line)}\n")
+    lines.write_text(f"{_logins.get(line, line)}\n", encoding="utf-8")
     place = folder / "environment"
     output = build.run([*command, "--prefix", str(place), "-r", str(lines)], build.environment_of(folder, folder))
     sites = [path.parent for path in place.glob("**/*.dist-info")]

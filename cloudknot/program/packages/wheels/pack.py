@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from cloudknot.errors import ImageError
+from cloudknot.program.files.modes import has_mode
 from cloudknot.program.packages.lock import LocalWheel
 from cloudknot.program.packages.wheels.archive import WheelFile, write_wheel
 
@@ -73,7 +74,7 @@ def _path_in_wheel(installed: Path, folder: Path, info: str) -> str:
     inner = installed.relative_to(prefix)
     if inner.parts[0] == scripts:
         return f"{data}/scripts/{inner.relative_to(scripts).as_posix()}"
-    if inner.parts[0] == "include":
+    if inner.parts[0].lower() == "include":
         # .../include/site/python3.11/<name>/part.h
         skipped = 3 if inner.parts[1:2] == ("site",) else 2
         return f"{data}/headers/{Path(*inner.parts[skipped + 1 :]).as_posix()}"
@@ -94,7 +95,7 @@ def _is_launcher(path: str, started: set[str]) -> bool:
 def _read(name: str, installed: Path, path: str) -> WheelFile:
     try:
         content = installed.read_bytes()
-        is_executable = bool(installed.stat().st_mode & 0o100)
+        is_executable = has_mode(installed)
     except OSError as error:
         raise ImageError(
             f"The local package {name} cannot be sent to jobs. Its installed file {installed} cannot be read: "

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from cloudknot.program.files.leftovers import is_leftover
+
 SMALL = 64 * 1024
 """Bytes of the largest file that is read. A larger one counts by its size and its times of change."""
-_LEFT_OUT = {"__pycache__", "node_modules", ".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache"}
 # Tools write these at the top of a project. A package of that name is none of them.
 _OUTPUT = {"build", "dist"}
 _VERSION_TOOLS = (b"scm", b"vcs", b"versioneer", b"versioningit", b"dunamai", b"pbr", b"git")
@@ -47,7 +48,7 @@ def _files(source: Path) -> Iterator[Path]:
         seen.add(os.path.realpath(folder))
         here = Path(folder)
         folders[:] = [name for name in folders if not _is_left_out(here / name, here == source)]
-        yield from (here / name for name in names if not name.endswith(".pyc") and (here / name).is_file())
+        yield from (here / name for name in names if not is_leftover(name) and (here / name).is_file())
     if any(tool in _build_files(source) for tool in _VERSION_TOOLS):
         # Such a build takes the version, and which files belong to the package, from the repository.
         yield from filter(Path.is_file, (source / ".git" / name for name in ("HEAD", "index", "packed-refs")))
@@ -55,7 +56,7 @@ def _files(source: Path) -> Iterator[Path]:
 
 def _is_left_out(path: Path, is_top: bool) -> bool:
     name = path.name
-    if name in _LEFT_OUT or name.endswith((".egg-info", ".dist-info")):
+    if name == "node_modules" or is_leftover(name) or name.endswith((".egg-info", ".dist-info")):
         return True
     # A hidden folder at the top holds a repository, a cache or an environment. Deeper ones may be data of the package.
     if (is_top and name.startswith(".")) or (path / "pyvenv.cfg").is_file() or (path / "conda-meta").is_dir():

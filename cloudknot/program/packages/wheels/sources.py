@@ -12,7 +12,7 @@ from cloudknot.options import streams
 from cloudknot.program.packages.download import download
 from cloudknot.program.packages.lock import LocalWheel, Lock, LockedPackage
 from cloudknot.program.packages.wheels import build, cache
-from cloudknot.program.packages.wheels.archive import read_wheel, write_wheel
+from cloudknot.program.packages.wheels.archive import FORMAT, read_wheel, write_wheel
 
 _COMPILED = {
     *(".c", ".cc", ".cpp", ".cxx", ".cu", ".f", ".f77", ".f90", ".f95", ".go", ".h", ".hpp", ".pyx", ".rs", ".swg"),
@@ -34,7 +34,7 @@ def with_built_sources(lock: Lock) -> tuple[Lock, tuple[LocalWheel, ...]]:
 def _wheel(package: LockedPackage) -> LocalWheel | None:
     """Return the wheel of a source archive; None if it cannot be made here, or runs on this kind of machine only."""
     # The hash is that of the source, so no other version of Python gives another wheel without compiled parts.
-    key = f"source-{package.sha256}"
+    key = f"source{FORMAT}-{package.sha256}"
     wheel = cache.read(key)
     if wheel is None and not package.is_copy:
         with tempfile.TemporaryDirectory(prefix="cloudknot-") as folder:

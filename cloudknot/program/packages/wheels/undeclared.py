@@ -14,11 +14,12 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from cloudknot.options import streams
+from cloudknot.program.files.leftovers import is_leftover
+from cloudknot.program.files.modes import has_mode
 from cloudknot.program.packages.wheels.archive import WheelFile
 
 LARGEST = 64 << 20
 """Bytes of undeclared files that are added to one wheel."""
-_CACHES = {"__pycache__", ".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 _COMPILED = (".so", ".dylib", ".pyd", ".dll")
 _TAG = re.compile(rb"^Tag:.*$\n?", re.MULTILINE)
 
@@ -55,17 +56,17 @@ def with_undeclared(name: str, files: Mapping[str, WheelFile], roots: Iterable[P
             "them. Name them as package data in its pyproject.toml, or read them from elsewhere.",
         )
         return dict(files)
-    added = {path: WheelFile(file.read_bytes(), os.access(file, os.X_OK)) for path, file in found.items()}
+    added = {path: WheelFile(file.read_bytes(), has_mode(file)) for path, file in found.items()}
     is_compiled = any(path.endswith(_COMPILED) for path in added)
     return _tagged({**files, **added}) if is_compiled else {**files, **added}
 
 
 def _files(root: Path, top: str) -> Iterator[tuple[str, Path]]:
     for folder, folders, names in os.walk(root / top):
-        folders[:] = [name for name in folders if name not in _CACHES]
+        folders[:] = [name for name in folders if not is_leftover(name)]
         for name in names:
             file = Path(folder, name)
-            if file.is_file() and not name.endswith(".pyc") and not _is_for_another_python(name):
+            if file.is_file() and not is_leftover(name) and not _is_for_another_python(name):
                 yield file.relative_to(root).as_posix(), file
 
 
