@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from cloudknot.local.cloud import LocalCloud
     from cloudknot.run.collect.map_future import MapFuture
     from cloudknot.run.jobs.job import BatchJob
+    from cloudknot.worker.program.seeds import element_index, seed
 
 __version__ = "1.0.0.dev0"
 
@@ -122,6 +123,7 @@ __all__ = [
     "TaskStartError",
     "WorkerDiedError",
     "__version__",
+    "element_index",
     "get_ecr_repo",
     "get_profile",
     "get_region",
@@ -129,6 +131,7 @@ __all__ = [
     "list_knots",
     "list_profiles",
     "refresh_clients",
+    "seed",
     "set_ecr_repo",
     "set_profile",
     "set_region",
@@ -147,6 +150,7 @@ _PLACES = {
     "cloudknot.local.cloud": ("LocalCloud",),
     "cloudknot.deploy.pars": ("Pars",),
     "cloudknot.image.repository": ("DockerRepo",),
+    "cloudknot.worker.program.seeds": ("element_index", "seed"),
     "cloudknot.aws.settings": (
         "get_ecr_repo",
         "get_profile",

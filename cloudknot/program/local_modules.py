@@ -240,6 +240,9 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _follow(name: str, modules: LocalModules, runs_main: bool) -> set[str]:
+    # A job has a stand-in in the place of cloudknot, also where this cloudknot is a local package.
+    if name.partition(".")[0] == __name__.partition(".")[0]:
+        return set()
     if package := package_of(name):
         modules.packages.add(package.name)
         return _imports_of_package(name, modules)

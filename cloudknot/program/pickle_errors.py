@@ -64,7 +64,7 @@ def _path(obj: object, missing: pickling.MissingModules | None) -> list[tuple[st
     path: list[tuple[str, object]] = []
     seen = {id(obj)}
     while len(path) < _DEPTH:
-        parts = ((name, part) for name, part in _parts(obj) if id(part) not in seen)
+        parts = ((name, part) for name, part in parts_of(obj) if id(part) not in seen)
         step = next(((name, part) for name, part in parts if pickling_error(part, missing)), None)
         if step is None:
             break
@@ -74,7 +74,7 @@ def _path(obj: object, missing: pickling.MissingModules | None) -> list[tuple[st
     return path
 
 
-def _parts(obj: object) -> Iterator[tuple[str, object]]:
+def parts_of(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the parts of an object, each with a name for people."""
     if isinstance(obj, FunctionType):
         yield from _function_parts(obj)
@@ -83,8 +83,8 @@ def _parts(obj: object) -> Iterator[tuple[str, object]]:
         yield from ((f"argument {i} of the partial", value) for i, value in enumerate(obj.args))
         yield from ((f"the argument {name!r} of the partial", value) for name, value in obj.keywords.items())
     elif isinstance(obj, MethodType):
-        yield from _parts(obj.__self__)
-        yield from _parts(obj.__func__)
+        yield from parts_of(obj.__self__)
+        yield from parts_of(obj.__func__)
     elif isinstance(obj, dict):
         yield from ((f"the value of key {key!r}", value) for key, value in obj.items())
         yield from ((f"the key {key!r}", key) for key in obj)

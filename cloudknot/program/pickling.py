@@ -25,6 +25,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 from cloudknot.aws.sdk import forks
+from cloudknot.program.inputs.generators import by_name, is_generator
 from cloudknot.program.inputs.met_modules import MetModules
 from cloudknot.worker.wire import buffers
 from cloudknot.worker.wire.buffers import PieceFile
@@ -52,6 +53,8 @@ class Pickler(reducers.Pickler):
         if isinstance(obj, ModuleType) and sys.modules.get(obj.__name__) is obj:
             # cloudpickle would pickle the content of a registered module. Only its functions should travel.
             return importlib.import_module, (obj.__name__,)
+        if reduced := by_name(obj):
+            return reduced
         if isinstance(obj, CodeType):
             make, arguments = internals._code_reduce(obj)
             return make, tuple(obj.co_filename if argument == _DYNAMIC_FILE else argument for argument in arguments)
@@ -106,7 +109,9 @@ class InputPickler(Pickler):
         if name not in self._met.importable and name not in self._met.by_value:
             self._meet(obj, name)
         reduced = super().reducer_override(obj)
-        if reduced is NotImplemented and not isinstance(obj, ModuleType):
+        # One object of these types may be a global generator, which is pickled in another way than the others.
+        is_alike = not isinstance(obj, ModuleType) and not is_generator(obj)
+        if reduced is NotImplemented and is_alike:
             self._met.plain.add(type(obj))
         return reduced
 

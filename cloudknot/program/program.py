@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.program.inputs.missing_modules import missing_in_job
+from cloudknot.program.inputs.random_state import warn_of_generators
 
 if TYPE_CHECKING:
     from cloudknot.program.fingerprint import Fingerprint
@@ -127,6 +128,7 @@ def make_program(
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
     pickled, fingerprint = _pickle(func, by_value)
+    warn_of_generators(func, _name(func))
     source = _source(func)
     local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
     chosen = _scan(func, source, local, by_value, image_has_more) if requirements is None else from_user(requirements)

@@ -20,6 +20,7 @@ from .child import run_child
 from .function import function_of
 from .inputs import inputs_of
 from .program.own_modules import own_modules
+from .program.seeds import set_element
 from .s3.client import connect
 from .stored_run import StoredRun
 from .wire.buffers import Unreachable, loads
@@ -105,7 +106,9 @@ def _run_by_hand(run: StoredRun, index: int) -> int:
         return 2
     own_modules.enable()
     (load,) = inputs_of(run, [index])
-    outcome = element.run_element(function_of(run), load, run.manifest.starmap)
+    function = function_of(run)
+    set_element(index)
+    outcome = element.run_element(function, load, run.manifest.starmap)
     if outcome.ok:
         print(repr(loads(b"".join(outcome.pieces) or outcome.payload)))
         return 0

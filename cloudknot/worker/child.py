@@ -10,6 +10,7 @@ from .attempts import Attempts
 from .function import function_of
 from .inputs import inputs_of
 from .program.load import Function
+from .program.seeds import set_element
 from .results import ResultWriter, stored_kinds
 from .stored_run import StoredRun
 from .wire.buffers import Unreadable
@@ -37,6 +38,7 @@ def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
             if not results.needs(index):
                 # Another attempt runs at the same time, and has stored an outcome.
                 continue
+            set_element(index)
             outcome = not_loaded or element.run_element(function, load, run.manifest.starmap)
             failed += not outcome.ok
             # Only the last attempt stores failures. A failure of an earlier one would end the element's
@@ -46,6 +48,7 @@ def run_child(run: StoredRun, child: int, attempts: Attempts) -> int:
             element.stop_signal.check()
             # A large outcome would otherwise stay in memory until the next one replaces it.
             del outcome
+    set_element(None)
     return 1 if failed else 0
 
 

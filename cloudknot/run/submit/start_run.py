@@ -15,6 +15,7 @@ from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
 from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
+from cloudknot.program.inputs.random_state import warn_of_shared
 from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_seconds
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
 from cloudknot.run.submit.ids import new_run_id
@@ -120,6 +121,7 @@ def start_run(
     _check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
     check_kwargs(program, options.kwargs, options.starmap)
+    warn_of_shared(options.kwargs)
     source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
     if source_or_elements is None:
         return None

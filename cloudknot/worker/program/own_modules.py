@@ -109,7 +109,7 @@ def _run(source: Path, namespace: dict[str, Any]) -> None:
 @contextmanager
 def _without_cloudknot() -> Iterator[None]:
     """Let imports of cloudknot give the stand-in: the file of a user's module may create a Knot at its end."""
-    hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "cloudknot"}
+    hidden = _modules_of_cloudknot()
     spec = spec_from_file_location("cloudknot", STAND_IN / "cloudknot.py")
     assert spec is not None
     assert spec.loader is not None
@@ -121,8 +121,13 @@ def _without_cloudknot() -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules["cloudknot"]
+        for name in _modules_of_cloudknot():
+            del sys.modules[name]
         sys.modules.update(hidden)
+
+
+def _modules_of_cloudknot() -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "cloudknot"}
 
 
 class OwnModules:
@@ -153,10 +158,11 @@ class OwnModules:
             sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         if self._enabled:
-            places = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
             # The stand-in is the last one, and the image may have the real cloudknot.
-            places += [] if find_spec("cloudknot") else [str(STAND_IN)]
-            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
+            stand_in = [] if find_spec("cloudknot") else [str(STAND_IN)]
+            sys.path += stand_in
+            places = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*places, *stand_in]))
             for path in map(Path, paths):
                 with suppress(OSError):
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,9 @@ PRINTED = {
         r"\[100, 100, 100, 50\]\n",
         r"calls of the first element: [01]\n$",
     ],
+    "guide/random_numbers.py": [
+        r"^indices: \[0, 1, 2, 3\]\ndifferent: True\nagain the same: True\nhere the same: True\n$"
+    ],
     "guide/map_arguments.py": [
         r"^\['10', '20', '30'\]\n",
         r"\['2', '12', '50'\]\n",
