@@ -34,7 +34,7 @@ def warn_of_generators(func: object, name: str) -> None:
         streams.warn(
             f"The function {name!r} uses a generator of random numbers that it did not make: {place}. Each child job "
             "gets a copy of it, and all copies draw the same numbers. Make the generator inside the function, with a "
-            f"seed for each element: {remedy(generator)}.",
+            f"seed for each element: {remedy(generator)}."
         )
 
 
@@ -45,7 +45,7 @@ def warn_of_shared(kwargs: Mapping[str, object]) -> None:
             streams.warn(
                 f"The value of {name!r} in kwargs holds a generator of random numbers. Each child job gets a copy of "
                 "it, and all copies draw the same numbers. Make the generator inside the function, with a seed for "
-                f"each element: {remedy(generator)}.",
+                f"each element: {remedy(generator)}."
             )
             return
 

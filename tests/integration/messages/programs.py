@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import random
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from cloudknot.program.inputs.random_state import warn_of_shared
 from cloudknot.program.program import make_program
 from cloudknot.program.script import make_script
 from tests.helpers.functions import square
@@ -48,6 +50,17 @@ def async_generator_function(world: World) -> object:
 def function_with_connection(world: World) -> object:
     connection = sqlite3.connect(":memory:")
     return make_program(lambda x: (connection, x))
+
+
+@AREA.case
+def function_with_generator_of_random_numbers(world: World) -> object:
+    generator = random.Random(1)
+    return make_program(lambda x: generator.random() + x)
+
+
+@AREA.case
+def generator_of_random_numbers_for_all_elements(world: World) -> None:
+    warn_of_shared({"generator": random.Random(1)})
 
 
 @AREA.case
