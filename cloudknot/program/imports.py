@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import importlib.util
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from cloudknot.aws.sdk import forks
 # Python 3.11 (seen with 3.11.7) may raise a SystemError when two threads parse at once.
 PARSING = forks.renewed(threading.Lock())
 
+_SYSTEM = re.compile(
+    r"\b(sys\.platform|os\.name|platform\.(system|platform|uname))\b|win(32|dows)|darwin|mac_?os", re.IGNORECASE
+)
+"""The words of a condition that asks for the system."""
 _CATCHES_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
@@ -62,7 +67,7 @@ def names_in_tree(tree: ast.AST, package: str = "") -> tuple[set[str], set[str]]
     names : set of str
         All of them.
     optional : set of str
-        Those imported only where the source catches an ``ImportError``.
+        Those imported only where the source catches an ``ImportError``, or under a condition about the system.
     """
     scan = _Scan(package)
     scan.visit(tree)
@@ -114,6 +119,13 @@ class _Scan(ast.NodeVisitor):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         members = tuple(alias.name for alias in node.names)
         self._target |= _absolute(node.module or "", members, node.level, self.package)
+
+    def visit_If(self, node: ast.If) -> None:
+        outer = self._target
+        # Jobs run on Linux, whatever this session runs on.
+        self._target = self.optional if _SYSTEM.search(ast.unparse(node.test)) else outer
+        self.generic_visit(node)
+        self._target = outer
 
     def visit_Try(self, node: ast.Try) -> None:
         outer, optional = self._target, any(map(_catches_import_errors, node.handlers))

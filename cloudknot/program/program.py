@@ -231,9 +231,10 @@ def _scan(
     scanned = {name for name in pip_requirements.scan([source, *local.needed.values()]) if not is_local_cached(name)}
     names = local.external | scanned
     requirements = pip_requirements.from_imports(names, local.optional | optional)
-    if requirements.missing or requirements.unknown:
+    if requirements.missing or requirements.unknown or requirements.elsewhere:
         # Helper functions may guard these imports. Finding them pickles the function again, so only when needed.
         requirements = pip_requirements.from_imports(names, local.optional | optional | _guarded(func, by_value))
+    pip_requirements.refuse_elsewhere(requirements, f"The function {_name(func)!r}")
     pip_requirements.refuse_unknown(requirements, _name(func), image_has_more)
     pip_requirements.warn_missing(requirements)
     return requirements

@@ -7,11 +7,12 @@ is unknown.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class Requirements:
         Top-level names that are neither installed nor in the table.
     local : tuple of str
         Canonical names of the local packages, which travel as wheels and are in none of the lines.
+    elsewhere : mapping of str to str
+        Imported names that only Windows or macOS has, with the name of that system.
     """
 
     lines: tuple[str, ...]
@@ -53,6 +56,7 @@ class Requirements:
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     local: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 def canonical(name: str) -> str:
@@ -101,14 +105,26 @@ def from_user(requirements: Iterable[str] | str | PathLike[str], apt_packages: C
     apt_packages : collection of str
         Debian packages of the image, which stand for packages that only conda has.
 
+    Warns
+    -----
+    UserWarning
+        A package exists only for Windows or macOS. It is left out.
+
     Raises
     ------
     CloudknotInputError
         A line is not a requirement, or the file cannot be read.
     """
+    from cloudknot.program.packages.solving import linux_names
     from cloudknot.program.packages.sources.read import read
 
-    unique = dict.fromkeys(read(requirements, apt_packages))
+    unique, lacking = linux_names.for_linux(read(requirements, apt_packages))
+    if lacking:
+        systems = " or ".join(sorted({linux_names.system_of(name) for name in lacking}))
+        streams.warn(
+            f"requirements= lists {', '.join(lacking)}, which only {systems} has. Jobs run on Linux and get no such "
+            f"package. Remove the line, or add a marker: \"{lacking[0]}; sys_platform != 'linux'\".",
+        )
     # Options, such as an index, come first and in the user's order, because they apply to every line.
     return Requirements(tuple(sorted(unique, key=lambda line: (not line.startswith("--"), *_sort_key(line)))))
 
@@ -119,17 +135,33 @@ def with_everything_here(requirements: Requirements) -> Requirements:
     cloudknot itself is left out, with the distributions that only cloudknot needs.
     """
     from cloudknot.program.packages.distributions import local_distributions
-    from cloudknot.program.packages.solving import installed
+    from cloudknot.program.packages.solving import installed, linux_names
 
     versions, local = installed.versions(), local_distributions()
     names = (versions.keys() | local.keys()) - _NOT_FOR_JOBS
     of_cloudknot = with_dependencies(_needs_of_cloudknot()) & names
     # Somebody asked for these by name, although cloudknot needs them as well.
     asked = set(filter(_is_asked_for, of_cloudknot))
-    kept = with_dependencies(names - of_cloudknot | asked) & names
-    lines = {f"{name}=={versions[name]}" for name in kept - local.keys()} | set(requirements.lines)
+    kept = (with_dependencies(names - of_cloudknot | asked) & names) - _only_here(names)
+    # Nobody listed these, so it goes without saying that jobs get none of another system.
+    installed_lines, _ = linux_names.for_linux(f"{name}=={versions[name]}" for name in kept - local.keys())
+    lines = {*installed_lines, *requirements.lines}
     needed = (kept & local.keys()) | set(requirements.local)
     return replace(requirements, lines=tuple(sorted(lines, key=_sort_key)), local=tuple(sorted(needed)))
+
+
+def _only_here(names: Iterable[str]) -> set[str]:
+    """Return those of the installed distributions that no other one needs on Linux, and nobody asked for."""
+    from importlib import metadata
+
+    from cloudknot.program.packages.solving.linux_names import only_here
+
+    needs: dict[str, list[Requirement]] = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+            needs[name] = [*filter(None, map(_parse, metadata.requires(name) or ()))]
+    suspects = only_here(needs, asked=())
+    return only_here(needs, asked=set(filter(_is_asked_for, suspects))) if suspects else suspects
 
 
 def _needs_of_cloudknot() -> list[str]:
@@ -178,6 +210,7 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     """
     from cloudknot.program import local_modules
     from cloudknot.program.packages.distributions import local_distributions
+    from cloudknot.program.packages.solving import linux_names
 
     names, skippable = set(names), {name.partition(".")[0] for name in optional}
     providers = _providers({name.partition(".")[0] for name in names} - sys.stdlib_module_names)
@@ -185,8 +218,11 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
     provided: set[str] = set()
     missing: set[str] = set()
     local: set[str] = set()
+    elsewhere: dict[str, str] = {}
     for name in sorted(names):
         top = name.partition(".")[0]
+        if top in linux_names.MODULES:
+            elsewhere[top] = linux_names.MODULES[top]
         if top in sys.stdlib_module_names or top == "__main__":
             continue
         if package := local_modules.package_of(name):
@@ -195,7 +231,12 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
         elif owners := _owners(name, providers):
             provided.add(top)
             local |= {canonical(owner) for owner in owners} & local_distributions().keys()
-            lines.update({canonical(owner): pin(owner) for owner in owners if canonical(owner) not in local})
+            found = [pin(owner) for owner in owners if canonical(owner) not in local]
+            there, lacking = linux_names.for_linux(found)
+            lines.update({name_of(line): line for line in there})
+            # Another package of the same import may exist on Linux.
+            if lacking and not there:
+                elsewhere[top] = linux_names.system_of(lacking[0])
         # A module that can be found here without a distribution is not missing. It may be local.
         elif not (top in providers or top in skippable or top in sys.modules or local_modules.find(top)):
             missing.add(top)
@@ -209,6 +250,7 @@ def from_imports(names: Iterable[str], optional: Iterable[str] = ()) -> Requirem
         tuple(translated),
         tuple(sorted(unknown)),
         tuple(sorted(local)),
+        {top: system for top, system in elsewhere.items() if top not in skippable},
     )
 
 
@@ -281,6 +323,16 @@ def _refuse_other_version(line: str, local: LocalDistribution) -> None:
         cause=f"It came from {local.address}, so jobs get that package and none of the index.",
         fix=f"Remove the version from the line, or install {line!r} here first.",
     )
+
+
+def refuse_elsewhere(requirements: Requirements, program: str) -> None:
+    """Raise `CloudknotInputError` for imports that only Windows or macOS has."""
+    for name, system in requirements.elsewhere.items():
+        refuse(
+            problem=f"{program} imports {name}, which only {system} has.",
+            cause="Jobs run on Linux.",
+            fix=f"Remove the import, or write it as `if sys.platform != 'linux': import {name}`.",
+        )
 
 
 def refuse_unknown(requirements: Requirements, function: str, image_has_more: bool = False) -> None:

@@ -20,7 +20,7 @@ from cloudknot.program.files.text import portable
 from cloudknot.program.fingerprint import combine
 from cloudknot.program.packages.wheels.local_wheels import owner_of
 from cloudknot.program.program import Program, flat
-from cloudknot.program.requirements import Requirements, from_imports, from_user, with_local
+from cloudknot.program.requirements import Requirements, from_imports, from_user, refuse_elsewhere, with_local
 
 
 def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[str] | None = None) -> Program:
@@ -48,6 +48,7 @@ def make_script(path: str | Path, requirements: Iterable[str] | str | PathLike[s
         local = local_modules.collect(name for name in external if local_modules.package_of(name))
         if requirements is None:
             chosen = from_imports(external | local.external, optional | local.optional)
+            refuse_elsewhere(chosen, f"The script {script.name}")
     chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     modules = dict(sorted(files.items()))

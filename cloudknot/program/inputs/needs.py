@@ -162,6 +162,7 @@ def _imported(module: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _owners(module: str) -> tuple[str, ...]:
     """Return the canonical names of the installed distributions that provide a module."""
+    from cloudknot.program.packages.solving.linux_names import linux_name
     from cloudknot.program.requirements import canonical, owners
 
-    return tuple(map(canonical, owners(module)))
+    return tuple(linux_name(canonical(owner)) for owner in owners(module))
