@@ -42,7 +42,7 @@ _DYNAMIC_FILE = "<dynamic-code>"
 _REFERENCED_TYPES = (type, FunctionType, BuiltinFunctionType, reducers.LRU_CACHE, typing.NewType, typing.TypeVar)
 
 
-class Pickler(reducers.Pickler):
+class Pickler(reducers.ValuePickler):
     """The pickler for functions: they get new locks, and modules by name."""
 
     renewed: Mapping[type, Callable[[Any], Reduced]] = reducers.RENEWED

@@ -187,7 +187,8 @@ def _check(func: object) -> None:
 
 def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint]:
     """Return the pickle of a function, and its fingerprint."""
-    from cloudknot.program import pickle_errors, pickling
+    from cloudknot.program import pickling
+    from cloudknot.program.checks import pickle_errors, shell_magics
     from cloudknot.program.fingerprint import Fingerprint
 
     try:
@@ -198,6 +199,12 @@ def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint
                 pickling.set_identity(cls, class_id)
             pickled = pickling.dumps(func)
     except Exception as error:
+        name, line = shell_magics.shell_line(func)
+        if line:
+            refuse(
+                problem=f"The function {name!r} uses the shell of your notebook: `{line}`. A job has no such shell.",
+                fix=shell_magics.without_shell(line),
+            )
         culprit = pickle_errors.culprit(func, by_value)
         raise CloudknotInputError(
             f"{_name(func)} cannot be sent to a job: {culprit} cannot be pickled ({error}). Create that object inside "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import resource
 import sys
 import time
@@ -18,8 +16,9 @@ from .s3.limits import PART_SIZE
 from .wire.buffers import PieceFile, Pieces, Unreadable, size_of
 from .wire.by_value import PYTHON
 from .wire.container import attempt_number
-from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, UNREADABLE, VALUE, Failure, add_note, rebuilt
-from .wire.objects.reducers import Pickler
+from .wire.failure import EXITED, NOT_LOADED, RAISED, UNPICKLABLE, UNREADABLE, VALUE, Failure, add_note
+from .wire.objects.exceptions import message_of, pickle_exception
+from .wire.objects.reducers import ValuePickler
 from .wire.pack import Envelope
 from .wire.seal import UnusableError
 
@@ -76,14 +75,6 @@ class SourceFailed(Exception):
         self.kind, self.failure = kind, failure
 
 
-def dumps(value: object) -> bytes:
-    """Return the pickle of a value."""
-    # The standard pickler would import the module of a class that travelled by value, and so run its code.
-    file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)
-    return file.getvalue()
-
-
 def run_element(function: Function, load: Load, starmap: bool) -> Envelope:
     """Call the function with the input from ``load``, and return its outcome.
 
@@ -134,8 +125,9 @@ def _print_traceback(error: BaseException) -> None:
 def _pickle_value(value: object) -> tuple[int, bytes, Pieces]:
     """Return the kind of the outcome, its payload if it is small, and its pieces if it is large."""
     file = PieceFile()
+    # The standard pickler would import the module of a class that travelled by value, and so run its code.
     try:
-        Pickler(file, protocol=5, buffer_callback=file.take).dump(value)
+        ValuePickler(file, protocol=5, buffer_callback=file.take).dump(value)
     except Stopped:
         raise
     except BaseException as error:
@@ -157,19 +149,14 @@ def failure_of(kind: int, error: BaseException) -> Failure:
     """Return the failure that describes an exception, with the exception itself if it can travel."""
     text = "".join(traceback.format_exception(error))
     code = _exit_code(error) if isinstance(error, SystemExit) else None
-    pickled = _pickle_exception(error) if kind == RAISED else b""
+    pickled = b""
+    if kind == RAISED:
+        with stop_signal.deferred():
+            pickled = pickle_exception(error)
     attempt = attempt_number(os.environ)
     return Failure(
-        kind, type(error).__qualname__, _message(error), text, code, pickled, attempt=attempt, python=PYTHON
+        kind, type(error).__qualname__, message_of(error), text, code, pickled, attempt=attempt, python=PYTHON
     )
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        # The user's __str__ may raise.
-        return "(the message cannot be shown)"
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -177,42 +164,6 @@ def _exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
-
-
-def _pickle_exception(error: BaseException) -> bytes:
-    """Return the pickled exception, or the pickled arguments of `rebuilt`, or nothing if neither can be unpickled."""
-    # If an exception's __init__ takes other arguments than it passes to its base class, the exception can be pickled
-    # but not unpickled. So unpickling is tried here.
-    try:
-        data = dumps(error)
-        if _is_same(pickle.loads(data), error):
-            return data
-    except Stopped:
-        raise
-    except BaseException:
-        pass
-    try:
-        data = dumps((type(error), error.args, {k: v for k, v in vars(error).items() if _can_travel(v)}))
-        return data if _is_same(rebuilt(*pickle.loads(data)), error) else b""
-    except Stopped:
-        raise
-    except BaseException:
-        return b""
-
-
-def _is_same(copy: BaseException, error: BaseException) -> bool:
-    # An __init__ that builds the message from its arguments builds another one when it gets the message itself.
-    return type(copy).__qualname__ == type(error).__qualname__ and _message(copy) == _message(error)
-
-
-def _can_travel(value: object) -> bool:
-    try:
-        pickle.loads(dumps(value))
-    except Stopped:
-        raise
-    except BaseException:
-        return False
-    return True
 
 
 def peak_memory() -> int:

@@ -53,7 +53,8 @@ def pickle_into(
         # The same bytes as below, in a tenth of the time: no value of these types can hold an object of the user.
         file.write(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
         return
-    from cloudknot.program import pickle_errors, pickling
+    from cloudknot.program import pickling
+    from cloudknot.program.checks import pickle_errors
 
     by_value = program.by_value if program else ()
     missing = program.missing_modules if program else _missing_in_image(needs.installed if needs else None)

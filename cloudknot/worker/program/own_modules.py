@@ -148,6 +148,8 @@ class OwnModules:
         """Let the modules of the functions that this process loads have their names in it."""
         self._enabled = True
         classes.enable()
+        # As at a prompt: the arguments of the worker are not those of the user's script.
+        sys.argv = [""]
 
     def find_files(self, folder: Path, paths: Iterable[str] = ()) -> None:
         """Let imports find the files that travelled, in this process and in those that it starts.

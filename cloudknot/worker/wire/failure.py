@@ -86,7 +86,9 @@ def rebuilt(cls: type[BaseException], args: tuple[object, ...], attributes: Mapp
     # __init__ may take other arguments than ``args``: this is why such an exception cannot be unpickled.
     error = cls.__new__(cls, *args)
     object.__setattr__(error, "args", args)
-    error.__dict__.update(attributes)
+    for name, value in attributes.items():
+        # Not setattr, which a frozen class refuses. An attribute may have a slot.
+        object.__setattr__(error, name, value)
     return error
 
 

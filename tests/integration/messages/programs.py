@@ -6,8 +6,10 @@ import importlib
 import random
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from cloudknot.program.inputs.random_state import warn_of_shared
 from cloudknot.program.program import make_program
@@ -50,6 +52,23 @@ def async_generator_function(world: World) -> object:
 def function_with_connection(world: World) -> object:
     connection = sqlite3.connect(":memory:")
     return make_program(lambda x: (connection, x))
+
+
+def _notebook_cell(line: str) -> Callable[..., object]:
+    """Return a function of a notebook, after IPython has translated a line of its shell."""
+    shell = SimpleNamespace(history=sqlite3.connect(":memory:"), system=print, run_line_magic=print)
+    variables: dict[str, Any] = {"get_ipython": lambda: shell}
+    exec(f"def steps(x):\n    {line}\n    return x", variables)
+    steps: Callable[..., object] = variables["steps"]
+    return steps
+
+
+AREA.refuses(
+    lambda line: make_program(_notebook_cell(line)),
+    {"line": "get_ipython().system('echo hi')"},
+    {"line": "get_ipython().run_line_magic('time', 'run(x)')"},
+    {"line": "print(get_ipython())"},
+)
 
 
 @AREA.case

@@ -34,6 +34,8 @@ STREAMS = """
             for progress in (None, True):
                 future = knot.map([1, 2], progress=progress)
                 found.append((type(stream).__name__, future.result(60)))
+                # The display of progress restores the streams when its thread ends.
+                [thread.join() for thread in threading.enumerate() if thread.name == "cloudknot-collector"]
     finally:
         sys.stdout = sys.stderr = report
     for name, result in found:

@@ -30,9 +30,10 @@ import pickle, sys
 from cloudknot_worker.program.load import load_function
 from cloudknot_worker.program.own_modules import own_modules
 def main():
+    context = sys.argv[1]
     own_modules.enable()
     func = load_function()
-    print(repr(func(*pickle.load(open(sys.argv[1] + "/input", "rb")))))
+    print(repr(func(*pickle.load(open(context + "/input", "rb")))))
 main()
 """
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cloudknot.worker import element
 from cloudknot.worker.element import Stopped, StopSignal, run_element
 
 
@@ -13,8 +14,11 @@ class StopsJob:
 
 
 class StoppedError(Exception):
+    """An exception during whose pickling SIGTERM arrives. Pickling catches all that the user's code raises."""
+
     def __reduce__(self):
-        raise Stopped
+        element.stop_signal.receive()
+        return super().__reduce__()
 
 
 def raise_stopped_error(x):
@@ -22,8 +26,9 @@ def raise_stopped_error(x):
 
 
 @pytest.mark.parametrize("function", [lambda x: StopsJob(), raise_stopped_error], ids=["result", "exception"])
-def test_stop_during_pickling_is_not_outcome_of_element(function):
+def test_stop_during_pickling_is_not_outcome_of_element(monkeypatch, function):
     """A stored failure would keep later attempts from computing the element again."""
+    monkeypatch.setattr(element, "stop_signal", StopSignal())
     with pytest.raises(Stopped):
         run_element(function, lambda: 1, False)
 

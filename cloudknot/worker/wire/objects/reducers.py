@@ -156,7 +156,7 @@ def is_importable(obj: object) -> bool:
         return False
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unused-ignore]
     """cloudpickle's pickler with these reducers."""
 
     def reducer_override(self, obj: object) -> object:
