@@ -52,7 +52,7 @@ def warn_of_shared(kwargs: Mapping[str, object]) -> None:
 
 def _generators(root: object) -> Iterator[tuple[str, object]]:
     """Yield the generators that travel with an object, each with its place in words."""
-    from cloudknot.program.pickle_errors import type_name
+    from cloudknot.program.checks.pickle_errors import type_name
 
     stack, seen = [("the object itself", root)], {id(root)}
     while stack and len(seen) < MOST:
@@ -68,7 +68,7 @@ def _generators(root: object) -> Iterator[tuple[str, object]]:
 
 def _parts(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the parts of the user's own objects and of containers. Objects of libraries have state of their own."""
-    from cloudknot.program.pickle_errors import parts_of
+    from cloudknot.program.checks.pickle_errors import parts_of
 
     wrapped = getattr(obj, "__wrapped__", None)
     if wrapped is not None and callable(obj):
