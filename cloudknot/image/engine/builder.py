@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from cloudknot.aws.images.docker_context import settings_folder
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
 from cloudknot.aws.images.image_store import Image
 from cloudknot.errors import ImageError
@@ -280,19 +281,33 @@ class DockerBuilder:
 
         With the ``image`` and the ``files`` of a build, a Dockerfile that the engine refuses is explained, too.
         """
+        from docker.credentials.errors import StoreError
         from docker.errors import APIError
 
         try:
             yield
         except passed:
             raise
+        except StoreError as error:
+            raise ImageError(f"{title} failed. {_no_helper(error)}") from error
         except failures() as error:
             if image and files and isinstance(error, APIError) and error.is_client_error():
                 text = files[context.DOCKERFILE].decode("utf-8", "replace")
                 raise build_errors.refused(title, str(error.explanation), text, image) from error
+            if "Credentials store error" in str(error):
+                raise ImageError(f"{title} failed. {_no_helper(error)}") from error
             broken = not isinstance(error, APIError)
             reason = str(error).rstrip(".")
             raise ImageError(f"{title} failed: {ENGINE_LOST if broken else ''}{reason}.{fix}") from error
+
+
+def _no_helper(error: Exception) -> str:
+    """Return the sentences for a credential helper that Docker's settings name, and that cannot be run."""
+    settings = settings_folder() / "config.json"
+    return (
+        f"The credential helper in Docker's settings cannot be used: {str(error).rstrip('.')}. Install it, or put its "
+        f"folder on the PATH. Or remove credsStore and credHelpers from {settings}, and log in with `docker login`."
+    )
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloudknot.aws.images import docker_context
 from cloudknot.errors import ImageError
 
 if TYPE_CHECKING:
@@ -43,19 +44,29 @@ class EngineAddress(NamedTuple):
 
 
 def engine_address() -> EngineAddress:
-    """Return the address that ``DOCKER_HOST`` or Docker's current context names; host None for the default socket."""
-    from docker.context import ContextAPI
+    """Return the address that ``DOCKER_HOST`` or Docker's current context names; host None for the default socket.
+
+    Raises
+    ------
+    ContextError
+        The context does not exist.
+    """
+    from docker.tls import TLSConfig
     from docker.utils import kwargs_from_env
 
     settings = kwargs_from_env()
     host, tls = settings.get("base_url"), settings.get("tls", False)
     if host:
         return EngineAddress(host, tls, f"DOCKER_HOST={os.environ['DOCKER_HOST']}")
-    # docker-py alone does not know contexts, which Docker Desktop and `docker context use` rely on.
-    if current := ContextAPI.get_current_context():
-        chosen = "" if current.Name == "default" else f"Docker's context {current.Name!r}"
-        return EngineAddress(current.Host, current.TLSConfig, chosen)
-    return EngineAddress(None, tls, "")
+    # docker-py ignores DOCKER_CONTEXT, and takes the default socket in place of a missing context.
+    current = docker_context.current()
+    if current is None:
+        return EngineAddress(None, tls, "")
+    if not current.certificates:
+        return EngineAddress(current.host, False, current.setting)
+    authority, *client = current.certificates
+    tls = TLSConfig(client_cert=(client[0], client[1]), ca_cert=authority, verify=current.is_verified)
+    return EngineAddress(current.host, tls, current.setting)
 
 
 def engine_answers(timeout: float = ANSWER_TIMEOUT) -> bool:
@@ -82,6 +93,8 @@ def connect() -> APIClient:
         # The first request has a short time, because a wrong address may never answer.
         _open(address, 5 * ANSWER_TIMEOUT).close()
         return _open(address, SILENCE)
+    except docker_context.ContextError as error:
+        raise ImageError(f"A Docker engine is needed to build the image. {error}") from error
     except failures() as error:
         raise ImageError(_no_engine(error, setting)) from error
 
@@ -167,8 +180,13 @@ def _no_engine(error: Exception, setting: str) -> str:
         fix = "Correct DOCKER_HOST, or unset it to use the engine of this machine."
     elif setting:
         problem, fix = f"none answers at {setting}", "Choose another with `docker context use`, or start this one."
+    elif socket := next(docker_context.other_sockets(), None):
+        problem, fix = "none answers at the default address", docker_context.OTHER_SOCKET.format(socket=socket)
     elif is_installed:
-        problem, fix = "Docker is installed here, but its engine is not running", NOT_RUNNING
+        problem, fix = (
+            "Docker is installed here, but its engine is not running",
+            f"{NOT_RUNNING} {docker_context.ELSEWHERE}",
+        )
     else:
-        problem, fix = "none is installed on this machine", NOT_INSTALLED
+        problem, fix = "none is installed on this machine", f"{NOT_INSTALLED} {docker_context.ELSEWHERE}"
     return NO_ENGINE.format(problem=problem, fix=fix, error=text)

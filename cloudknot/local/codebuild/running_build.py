@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cloudknot.aws.images import docker_context
 from cloudknot.errors import ResourceExistsException
 from cloudknot.local.batch.logs import batches
 from cloudknot.local.state import ACCOUNT, REGION
@@ -150,7 +151,8 @@ class RunningBuild:
         try:
             status = self._follow(process.stdout)
         finally:
-            with contextlib.suppress(ProcessLookupError):
+            # macOS refuses a signal to a group whose processes have all ended.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait(END_TIMEOUT)
             process.stdout.close()
@@ -187,6 +189,9 @@ class RunningBuild:
         )
         aws.chmod(0o700)
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        # The contexts are in the user's own settings, which a build does not see.
+        if context := docker_context.current():
+            kept["DOCKER_HOST"] = context.host
         return {
             **kept,
             "PATH": f"{programs}{os.pathsep}{kept.get('PATH', os.defpath)}",

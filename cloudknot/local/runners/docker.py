@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from cloudknot.aws.images import docker_context
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.errors import CloudknotConfigurationError
 from cloudknot.local.batch.records import HOST_LOST, NOT_STARTED, Exited, Started, Task
@@ -98,11 +99,28 @@ def connect() -> APIClient:
     import docker
 
     try:
-        client = docker.from_env(timeout=ENGINE_TIMEOUT, max_pool_size=64).api
+        client = docker.APIClient(**_address(), version="auto", timeout=ENGINE_TIMEOUT, max_pool_size=64)
         client.ping()
+    except docker_context.ContextError as error:
+        raise CloudknotConfigurationError(f"The docker runner needs a Docker engine. {error}") from error
     except engine_errors() as error:
         raise CloudknotConfigurationError(_no_engine(error)) from error
     return client
+
+
+def _address() -> dict[str, Any]:
+    """Return the arguments of a client for the engine that Docker's settings name."""
+    from docker.tls import TLSConfig
+    from docker.utils import kwargs_from_env
+
+    current = docker_context.current()
+    if current is None:
+        return dict(kwargs_from_env())
+    if not current.certificates:
+        return {"base_url": current.host}
+    authority, certificate, key = current.certificates
+    tls = TLSConfig(client_cert=(certificate, key), ca_cert=authority, verify=current.is_verified)
+    return {"base_url": current.host, "tls": tls}
 
 
 def _no_engine(error: Exception) -> str:
@@ -110,13 +128,17 @@ def _no_engine(error: Exception) -> str:
     import shutil
 
     host = os.environ.get("DOCKER_HOST")
-    place, fix = " on this machine", "Install and start Docker (on Debian: `sudo apt-get install docker.io`)."
+    install = "Install and start Docker (on Debian: `sudo apt-get install docker.io`)."
+    place, fix = " on this machine", f"{install} {docker_context.ELSEWHERE}"
     if host:
         place, fix = f" at DOCKER_HOST={host}", "Correct DOCKER_HOST, or unset it to use the engine of this machine."
     elif "ermission denied" in str(error):
         fix = "Add yourself to the group `docker` (`sudo usermod --append --groups docker $USER`) and log in again."
+    elif socket := next(docker_context.other_sockets(), None):
+        fix = docker_context.OTHER_SOCKET.format(socket=socket)
     elif shutil.which("dockerd"):
-        fix = "Docker is installed here. Start its engine (`sudo systemctl start docker`)."
+        start = "Docker is installed here. Start its engine (`sudo systemctl start docker`)."
+        fix = f"{start} {docker_context.ELSEWHERE}"
     return _NO_ENGINE.format(place=place, fix=fix, error=str(error).rstrip("."))
 
 

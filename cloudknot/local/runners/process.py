@@ -310,8 +310,9 @@ class ProcessRunner:
                 reason = f"CannotStartContainerError: {server.failure_reason()}"
                 self._finish(running, Exited(running.task.id, None, reason, NOT_STARTED))
             else:
-                # The fork server may have died before it could kill its children.
-                with contextlib.suppress(ProcessLookupError):
+                # The fork server may have died before it could kill its children. macOS refuses a signal to a group
+                # whose processes have all ended.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(running.pid, signal.SIGKILL)
                 self._finish(running, Exited(running.task.id, None, None, HOST_LOST))
 

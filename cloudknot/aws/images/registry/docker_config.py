@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from cloudknot.aws.images.docker_context import settings_folder
 from cloudknot.aws.images.ecr import RegistryLogin
 from cloudknot.aws.images.registry.reference import HUB, HUB_NAMES
 from cloudknot.options import streams
@@ -35,10 +34,8 @@ def login_for(registry: str) -> RegistryLogin:
 
 
 def _settings() -> dict[str, Any]:
-    folder = os.environ.get("DOCKER_CONFIG")
-    path = Path(folder) if folder else Path.home() / ".docker"
     try:
-        content = json.loads((path / "config.json").read_bytes())
+        content = json.loads((settings_folder() / "config.json").read_bytes())
     except (OSError, ValueError):
         # Public images need no login, so unreadable settings are no reason to fail.
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -179,7 +180,9 @@ def _end(process: subprocess.Popen[str]) -> None:
         if sys.platform != "win32":
             import signal
 
-            os.killpg(process.pid, signal.SIGKILL)
+            # macOS refuses a signal to a group whose processes have all ended.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
         process.communicate()
