@@ -265,7 +265,7 @@ def test_element_without_result_names_its_job_cause_and_log(knot_of, kind, error
     with pytest.raises(error, match=rf"Element 1 \(job {future.job.job_id}:1\).*{cause}") as caught:
         future.result(LONG)
     assert (caught.value.index, caught.value.exit_code) == (1, exit_code)
-    assert "logs(1)" in str(caught.value)
+    assert f"cloudknot logs {future.job.job_id} 1 --cloud local" in str(caught.value)
     assert future[0].result() == "fine"
 
 
