@@ -134,12 +134,15 @@ class CloudError(CloudknotError):
         The error code of AWS, for example ``"ThrottlingException"``. Empty if no answer arrived.
     operation : str
         The call, for example ``"batch:SubmitJob"``. Empty if no call was made.
+    resource_id : str
+        The name or id of the resource, for example of the knot. Empty if it is unknown.
     """
 
-    def __init__(self, message: str, *, code: str = "", operation: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "", operation: str = "", resource_id: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.operation = operation
+        self.resource_id = resource_id
 
 
 class ResourceDoesNotExistException(CloudError):
@@ -168,7 +171,17 @@ class CannotDeleteResourceException(CloudError):
 
 # Not a CloudError, because it is raised before any call.
 class ResourceClobberedException(CloudknotError):
-    """A clobbered knot, which can no longer be used."""
+    """A clobbered knot, which can no longer be used.
+
+    Attributes
+    ----------
+    resource_id : str
+        The name of the knot, Pars, repository or image.
+    """
+
+    def __init__(self, message: str, *, resource_id: str = "") -> None:
+        super().__init__(message)
+        self.resource_id = resource_id
 
 
 class ImageError(CloudknotError):
@@ -299,8 +312,28 @@ class StoredDataError(CloudknotError):
 
 
 class JobRunningError(CloudknotError):
-    """A job that still runs, so its failed elements cannot be retried yet. Nothing was submitted."""
+    """A job that still runs, so its failed elements cannot be retried yet. Nothing was submitted.
+
+    Attributes
+    ----------
+    job_id : str
+        The id of the Batch job.
+    """
+
+    def __init__(self, message: str, *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class CKTimeoutError(CloudknotError, TimeoutError):
-    """A wait that ended before the result was ready. The job continues."""
+    """A wait that ended before the result was ready. The job continues.
+
+    Attributes
+    ----------
+    job_id : str
+        The id of the Batch job.
+    """
+
+    def __init__(self, message: str = "", *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id

@@ -5,12 +5,14 @@ It holds the results of the stages and makes no AWS calls itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
+from cloudknot.aws.images.ecr import repository_of
 from cloudknot.deploy.account.buckets import clouds_of
 from cloudknot.deploy.account.clobber import Extras, UsedPars, clobber_knot, clobber_shared
 from cloudknot.deploy.knot_stack import JobDefinition, KnotResources, deploy_knot, find_knot
@@ -21,7 +23,7 @@ from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
-from cloudknot.image.repository import DockerRepo, repository_of
+from cloudknot.image.repository import DockerRepo
 from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
@@ -29,6 +31,8 @@ from cloudknot.run.jobs.job import BatchJob, started_job
 from cloudknot.run.jobs.map_arguments import as_elements, job_ids_of
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.start_run import Target, start_run
+
+_log = logging.getLogger("cloudknot")
 
 
 class Knot:
@@ -401,16 +405,17 @@ class Knot:
     ) -> None:
         """End the knot's jobs and delete its AWS resources. Results are kept unless ``clobber_results`` is true.
 
+        Resources that other knots use are kept, and a warning of the logger ``cloudknot`` names each with the reason.
         Call it again to finish after an error or an interruption, or to delete more. A person without the permission
         for it changes nothing, and ends no job.
 
         Parameters
         ----------
         clobber_pars : bool
-            Also delete the Pars. If another knot uses it, the Pars is kept and an error is raised.
+            Also delete the Pars, unless another knot uses it.
         clobber_repo : bool
-            Also delete the image repository with all its images. If another knot uses it, an error is raised and
-            nothing is deleted.
+            Also delete the image repository with all its images. If another knot uses the repository, only this
+            knot's images are deleted, as with ``clobber_image``.
         clobber_image : bool
             Also delete the knot's images from the repository, except those that another knot uses.
         clobber_results : bool
@@ -431,14 +436,20 @@ class Knot:
         # Read before the deletion. Once the stack and its job definitions are gone, only this object names the image.
         image_uri = self._resources.image_uri
         extras = Extras(repo=clobber_repo, image=clobber_image, results=clobber_results, image_uri=image_uri)
-        pars = clobber_knot(self._cloud, self.name, extras, self.stack_id)
+        pars, kept = clobber_knot(self._cloud, self.name, extras, self.stack_id)
         self._clobbered = True
         self._former_pars = pars if pars.name else self._former_pars
-        # The shared resources go last. They fail if another knot uses them, and by then nothing else costs money.
+        for message in kept:
+            _log.warning(message)
+        # The shared resources go last. By then, nothing else costs money.
         if clobber_pars:
-            clobber_shared(self._cloud, self.name, self._pars_to_clobber)
-            if self._pars is not None:
-                mark_clobbered(self._pars)
+            self._clobber_pars()
+
+    def _clobber_pars(self) -> None:
+        if kept := clobber_shared(self._cloud, self.name, self._pars_to_clobber):
+            _log.warning(kept)
+        elif self._pars is not None:
+            mark_clobbered(self._pars)
 
     @property
     def clobbered(self) -> bool:
@@ -457,5 +468,6 @@ class Knot:
             raise ResourceClobberedException(
                 f"The knot {self.name!r} was clobbered and can no longer be used. "
                 "The results of its maps remain available in its `jobs`. "
-                f"To create it again, run Knot(name={self.name!r}, func=...)."
+                f"To create it again, run Knot(name={self.name!r}, func=...).",
+                resource_id=self.name,
             )

@@ -69,6 +69,15 @@ UNSUBMITTED = "UNSUBMITTED"
 """Status of a job that was never submitted. It is cloudknot's own, not one of Batch's."""
 
 
+def job_definitions(caller: clients.Caller, status: str = "ACTIVE") -> list[JobDefinition]:
+    """Return all revisions of job definitions in the region.
+
+    ``"ACTIVE"`` ones can be submitted. ``"INACTIVE"`` ones cannot; Batch shows them for 180 days.
+    """
+    pages = clients.batch(caller).get_paginator("describe_job_definitions").paginate(status=status)
+    return [definition for page in pages for definition in page["jobDefinitions"]]
+
+
 def describe_jobs(door: Door, job_ids: Sequence[str]) -> list[Job]:
     """Return Batch's descriptions of jobs. Jobs that Batch has forgotten are left out."""
     jobs: list[Job] = []

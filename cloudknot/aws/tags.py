@@ -10,6 +10,9 @@ from typing import TypedDict
 OWN_TAG = "cloudknot"
 """The tag on each of cloudknot's resources. Its value is the name of the resource's stack, or of the resource."""
 
+KNOT = "-cloudknot"
+"""The end of the name of a knot's stack."""
+
 
 class Tag(TypedDict):
     """One tag in the lists of most AWS services."""

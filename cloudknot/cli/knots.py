@@ -137,13 +137,14 @@ def _clobber_named(
         knot_of_pars: dict[UsedPars, str] = {}
         # Only its stack names the Pars of a knot, so clobber_knot returns that name.
         for name, stack_id in existing.items():
-            knot_of_pars.setdefault(clobber_knot(cloud, name, chosen, stack_id), name)
-            click.echo(f"Deleted knot {name}.")
+            used_pars, kept = clobber_knot(cloud, name, chosen, stack_id)
+            knot_of_pars.setdefault(used_pars, name)
+            click.echo("\n".join([f"Deleted knot {name}.", *kept]))
         # A Pars can be deleted only after all knots that use it.
         for used_pars, name in knot_of_pars.items():
             if pars and used_pars.name:
-                clobber_shared(cloud, name, used_pars)
-                click.echo(f"Deleted shared resources {used_pars.name}.")
+                kept_pars = clobber_shared(cloud, name, used_pars)
+                click.echo(kept_pars or f"Deleted shared resources {used_pars.name}.")
     # Last, because the other knots are clobbered even if a name is misspelt.
     if missing:
         raise click.ClickException(_no_such_knots(cloud, missing))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
-from cloudknot.aws.tags import OWN_TAG, without_own
+from cloudknot.aws.tags import KNOT, OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, StackState
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # tagging service knows no roles and needs one more permission.
 MARK = "(cloudknot)"
 """The end of the description of each template of cloudknot. It identifies cloudknot's stacks."""
-KNOT, PARS = "-cloudknot", "-cloudknot-pars"
-"""The ends of the names of its stacks."""
+PARS = "-cloudknot-pars"
+"""The end of the name of the stack of a Pars."""
 BUILDS = "images-cloudknot-build"
 """The name of the stack with the project for builds on CodeBuild, and of that project."""
 
@@ -97,15 +97,6 @@ def knots_of_pars(cloud: Cloud, pars: str) -> list[str]:
     return [stack.name.removesuffix(KNOT) for stack in users]
 
 
-def job_definitions(cloud: Cloud, status: str = "ACTIVE") -> list[batch.JobDefinition]:
-    """Return all revisions of job definitions in the region.
-
-    ``"ACTIVE"`` ones can be submitted. ``"INACTIVE"`` ones cannot; Batch shows them for 180 days.
-    """
-    pages = clients.batch(cloud).get_paginator("describe_job_definitions").paginate(status=status)
-    return [definition for page in pages for definition in page["jobDefinitions"]]
-
-
 def is_of(definition: batch.JobDefinition, stack: str) -> bool:
     """Return whether a job definition belongs to a stack."""
     tag = definition.get("tags", {}).get(OWN_TAG)
@@ -116,7 +107,7 @@ def is_of(definition: batch.JobDefinition, stack: str) -> bool:
 def newest_images(cloud: Cloud) -> dict[str, str]:
     """Return the image of each job definition's newest revision, by the definition's name."""
     # Sorted ascending, so that the newest revision overwrites the older ones in the mapping.
-    revisions = sorted(job_definitions(cloud), key=lambda revision: revision["revision"])
+    revisions = sorted(batch.job_definitions(cloud), key=lambda revision: revision["revision"])
     return {
         revision["jobDefinitionName"]: revision.get("containerProperties", {}).get("image", "")
         for revision in revisions

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from cloudknot.aws import clients
+from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import without_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.cloudformation.template import DIGEST
 from cloudknot.deploy.iam import SPOT, linked_role
-from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
+from cloudknot.deploy.inventory import is_of, stack_name
 from cloudknot.deploy.job_definition import (
     BucketName,
     active_revisions,
@@ -330,7 +330,7 @@ def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[JobD
     definition_name = state.parameters.get("JobDefinitionName") if state else None
     return [
         definition
-        for definition in job_definitions(cloud)
+        for definition in batch.job_definitions(cloud)
         if definition["jobDefinitionName"] == definition_name or is_of(definition, stack_name(name))
     ]
 

@@ -17,6 +17,7 @@ from cloudknot.deploy.cloudformation.template import Template, load
 from cloudknot.deploy.diff import unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
+from cloudknot.image.unused_images import knots_that
 from cloudknot.options import streams
 from cloudknot.options.choices import ParsOptions
 from cloudknot.options.validators import argument
@@ -190,7 +191,8 @@ class Pars:
         if self._clobbered:
             raise ResourceClobberedException(
                 f"The Pars {self.name!r} was clobbered and can no longer be used. "
-                f"Create it again: Pars(name={self.name!r})."
+                f"Create it again: Pars(name={self.name!r}).",
+                resource_id=self.name,
             )
         return self._state
 
@@ -387,7 +389,8 @@ def check_exists(pars: Pars) -> None:
     if Stack(pars._cloud, pars_stack_name(pars.name)).state(pars.stack_id) is None:
         raise ResourceClobberedException(
             f"Another session has clobbered the Pars {pars.name!r}, so no knot can use it. "
-            f"Create it again, or connect to a new one of that name: Pars(name={pars.name!r})."
+            f"Create it again, or connect to a new one of that name: Pars(name={pars.name!r}).",
+            resource_id=pars.name,
         )
 
 
@@ -416,16 +419,17 @@ def delete_pars(cloud: Cloud, name: str, stack_id: str | None = None) -> None:
     if stack_id is not None and state.stack_id != stack_id:
         raise ResourceClobberedException(
             f"The Pars {name!r} was already clobbered, and a new Pars with its name exists. The new one was left "
-            f"unchanged. To clobber it, run Pars(name={name!r}).clobber()."
+            f"unchanged. To clobber it, run Pars(name={name!r}).clobber().",
+            resource_id=name,
         )
     # CloudFormation does not refuse by itself. It would delete the roles of an idle compute environment, which could
     # then be neither used nor deleted.
     if users := knots_of_pars(cloud, name):
-        knots = f"the knot{'s' * (len(users) > 1)} {', '.join(map(repr, users))}"
         raise CannotDeleteResourceException(
-            f"The Pars {name!r} was not deleted, because {knots} {'use' if len(users) > 1 else 'uses'} it. "
+            f"The Pars {name!r} was not deleted, because {knots_that(users, 'use')} it. "
             f"It costs nothing. To delete it, clobber {'those knots' if len(users) > 1 else 'that knot'}, too: "
             f"`cloudknot clobber --pars {' '.join(users)}`.",
             operation="cloudformation:delete_stack",
+            resource_id=name,
         )
     stack.delete(state.stack_id)

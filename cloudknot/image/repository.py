@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
+from cloudknot.image.unused_images import refuse_in_use
 
 
 class DockerRepo:
@@ -35,7 +35,8 @@ class DockerRepo:
         self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | str | None = None
     ) -> None:
         # Held, not inherited, so that completion in a notebook shows only the documented names.
-        self._repository = Repository(name, aws_resource_tags, cloud=choose_cloud(cloud))
+        self._cloud = choose_cloud(cloud)
+        self._repository = Repository(name, aws_resource_tags, cloud=self._cloud)
         self._repository.create()
         # The repository has no id but its name. Its time of creation distinguishes it from a newer one of that name.
         self._created = self._repository.describe()["createdAt"]
@@ -68,35 +69,28 @@ class DockerRepo:
 
         Raises
         ------
+        CannotDeleteResourceException
+            A knot uses images of the repository. Nothing was changed. `Knot.clobber` with ``clobber_repo=True``
+            deletes the repository with the last knot that uses it.
         PermissionDeniedError
             The credentials do not allow it. Nothing was changed.
         ResourceClobberedException
             Somebody has deleted the repository and created a new one of the same name. The new one is left unchanged.
         """
-        with suppress(ResourceDoesNotExistException):
-            if self._repository.describe()["createdAt"] != self._created:
-                raise ResourceClobberedException(
-                    f"The repository {self.name!r} was already deleted, and a new repository with its name exists. "
-                    f"The new one was left unchanged. To delete it, run DockerRepo({self.name!r}).clobber()."
-                )
+        try:
+            created = self._repository.describe()["createdAt"]
+        except ResourceDoesNotExistException:
+            return
+        if created != self._created:
+            raise ResourceClobberedException(
+                f"The repository {self.name!r} was already deleted, and a new repository with its name exists. "
+                f"The new one was left unchanged. To delete it, run DockerRepo({self.name!r}).clobber().",
+                resource_id=self.name,
+            )
+        refuse_in_use(self._cloud, self.name)
         self._repository.clobber()
 
 
 def login_to(repo: DockerRepo) -> RegistryLogin:
     """Return a login for the registry of a repository."""
     return repo._repository.login()
-
-
-def repository_of(uri: str) -> str:
-    """Return the repository in an image's URI: ``name`` in ``registry/name:tag``."""
-    return split_uri(uri)[0]
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Return the repository and the tag or digest of ``registry/name:tag`` or ``registry/name@digest``.
-
-    A URI without either has Docker's default tag, ``latest``.
-    """
-    name, _, digest = uri.partition("/")[2].partition("@")
-    repository, _, tag = name.partition(":")
-    return repository, digest or tag or "latest"

@@ -235,3 +235,18 @@ class Repository:
         # Without force, ECR refuses to delete a repository that contains images.
         with contextlib.suppress(ResourceDoesNotExistException):
             self._ecr.delete_repository(repositoryName=self.name, force=True)
+
+
+def repository_of(uri: str) -> str:
+    """Return the repository in an image's URI: ``name`` in ``registry/name:tag``."""
+    return split_uri(uri)[0]
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return the repository and the tag or digest of ``registry/name:tag`` or ``registry/name@digest``.
+
+    A URI without either has Docker's default tag, ``latest``.
+    """
+    name, _, digest = uri.partition("/")[2].partition("@")
+    repository, _, tag = name.partition(":")
+    return repository, digest or tag or "latest"

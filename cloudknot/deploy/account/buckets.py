@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloudknot.aws import clients
+from cloudknot.aws import batch, clients
 from cloudknot.deploy.cloudformation.stack import Stack
-from cloudknot.deploy.inventory import is_of, job_definitions, stack_name
+from cloudknot.deploy.inventory import is_of, stack_name
 from cloudknot.deploy.job_definition import BucketName, buckets_named
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ def clouds_of_knot(cloud: Cloud, name: str) -> list[Cloud]:
     if state and "JobDefinitionName" in state.parameters:
         return clouds_of(cloud, state.parameters["JobDefinitionName"])
     # Without the stack, the name of the job definition is unknown. So look through all revisions of the region.
-    revisions = (revision for status in STATES for revision in job_definitions(cloud, status))
+    revisions = (revision for status in STATES for revision in batch.job_definitions(cloud, status))
     return _in_each(cloud, buckets_named(revision for revision in revisions if is_of(revision, stack_name(name))))
 
 
 def clouds_of_all(cloud: Cloud) -> list[Cloud]:
     """Return the cloud in each bucket of all knots in the region, ``cloud`` itself first."""
-    return _in_each(cloud, buckets_named(revision for status in STATES for revision in job_definitions(cloud, status)))
+    return _in_each(
+        cloud, buckets_named(revision for status in STATES for revision in batch.job_definitions(cloud, status))
+    )
 
 
 def _in_each(cloud: Cloud, buckets: list[BucketName]) -> list[Cloud]:

@@ -1,5 +1,7 @@
 """Clobber a knot: end its jobs and delete its resources and, on request, its images, results and Pars.
 
+Resources that other knots use are kept: a Pars, a repository or an image. The caller gets a message for each.
+
 A person without the right to one of the steps changes nothing: all reads and checks come first, and then the deletion
 of the stack, which needs the highest right. Batch ends the jobs of a queue that it deletes, so nobody can lose a job
 to a person who may not delete the queue.
@@ -10,24 +12,23 @@ Every step can be repeated and skips resources that are gone already. So another
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloudknot.aws import batch, clients
-from cloudknot.aws.tags import OWN_TAG
+from cloudknot.aws.images.ecr import split_uri
 from cloudknot.deploy.account.buckets import clouds_of_knot
 from cloudknot.deploy.account.rights import check_batch_rights, check_deletion_of_objects, check_image_rights
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
 from cloudknot.deploy.codebuild.project import delete_project
 from cloudknot.deploy.inventory import (
-    KNOT,
     all_stacks,
     is_of,
-    job_definitions,
     knot_stacks,
+    knots_of_pars,
     pars_stack_name,
     stack_name,
 )
@@ -38,8 +39,14 @@ from cloudknot.errors import (
     PermissionDeniedError,
     ResourceClobberedException,
 )
-from cloudknot.image.repository import repository_of, split_uri
-from cloudknot.image.unused_images import ImageName, images_of, unneeded
+from cloudknot.image.unused_images import (
+    ImageName,
+    images_of,
+    knots_by_image,
+    knots_by_repository,
+    knots_that,
+    unneeded,
+)
 from cloudknot.options import config
 from cloudknot.worker.wire.keys import RUNS, SHARED
 
@@ -59,7 +66,7 @@ class Extras:
     """Objects to delete in addition to the knot's own resources."""
 
     repo: bool = False
-    """The image repository with all its images."""
+    """The image repository with all its images. While other knots use it, only the knot's own images."""
     image: bool = False
     """The knot's images, except those that other knots use."""
     results: bool = False
@@ -67,7 +74,7 @@ class Extras:
     image_uri: str = ""
     """An image of the knot, in case no revision of its job definition names it any longer."""
     ending: tuple[str, ...] = ()
-    """Other knots that are clobbered in the same call, and need no images either."""
+    """All knots that are clobbered in the same call. The last of them deletes the images that they share."""
 
 
 class UsedPars(NamedTuple):
@@ -75,6 +82,13 @@ class UsedPars(NamedTuple):
 
     name: str = ""
     stack_id: str = ""
+
+
+class Clobbered(NamedTuple):
+    """The outcome of a removal: the Pars of the knot, and a message for each shared resource that was kept."""
+
+    pars: UsedPars
+    kept: tuple[str, ...]
 
 
 Runs = Sequence[tuple["Cloud", Sequence[str]]]
@@ -91,6 +105,8 @@ class Belongings:
     jobs: list[batch.JobSummary]
     revisions: list[batch.JobDefinition]
     images: set[ImageName]
+    former_images: set[ImageName]
+    """Images of deleted knots with this name. They may still exist."""
     runs: Runs
     """The runs to delete."""
     pars: UsedPars
@@ -106,8 +122,8 @@ def clobber_knot(
     extras: Extras,
     stack_id: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> UsedPars:
-    """End a knot's jobs, delete its resources, and return its Pars.
+) -> Clobbered:
+    """End a knot's jobs and delete its resources, except images and repositories that other knots use.
 
     Without such a knot, deletes the remains of an interrupted removal.
 
@@ -124,8 +140,7 @@ def clobber_knot(
     Raises
     ------
     CannotDeleteResourceException
-        A resource could not be deleted; the message names it with the reason. While other knots use the repository,
-        ``Extras.repo`` raises before anything is deleted.
+        A resource could not be deleted; the message names it with the reason.
     PermissionDeniedError
         The credentials do not allow the removal. Nothing was changed.
     ResourceClobberedException
@@ -134,8 +149,6 @@ def clobber_knot(
     end = _End(cloud, name)
     try:
         found = _find(cloud, name, extras, stack_id)
-        if extras.repo:
-            refuse_in_use(cloud, found.repositories, {name, *extras.ending})
         _check_rights(cloud, name, found, extras)
         if found.state:
             Stack(cloud, found.state.name).delete(found.state.stack_id, partial(end.when_queue_is_gone, found))
@@ -146,16 +159,17 @@ def clobber_knot(
             f"The knot {name!r} was not clobbered, and nothing was changed. {error}",
             code=error.code,
             operation=error.operation,
+            resource_id=name,
         ) from error
     end.now(found)
     for revision in found.revisions:
         clients.batch(cloud).deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
-    _delete_images(cloud, found, extras)
+    kept = _delete_images(cloud, found, extras)
     # Only on request: the user has paid for the results.
     if extras.results:
         _await_end(cloud, found.jobs, sleep)
         _delete_results(cloud, name, end.runs or found.runs)
-    return found.pars
+    return Clobbered(found.pars, tuple(kept))
 
 
 def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belongings:
@@ -165,22 +179,24 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
     if stack_id is not None and state is not None and state.stack_id != stack_id:
         raise ResourceClobberedException(
             f"The knot {name!r} was already clobbered, and a new knot with its name exists. The new one was left "
-            f"unchanged. To clobber it, run Knot(name={name!r}).clobber()."
+            f"unchanged. To clobber it, run Knot(name={name!r}).clobber().",
+            resource_id=name,
         )
     parameters: Mapping[str, str] = state.parameters if state else {}
     queue = parameters.get("JobQueueName") or f"{stack_name(name)}-job-queue"
     revisions = revisions_of(cloud, name, state)
     images = images_of(revisions)
     images |= {split_uri(extras.image_uri)} if extras.image_uri else set()
-    if state is None or (extras.image and not extras.repo):
-        images |= _images_of_deleted_knots(cloud, name)
+    former = _images_of_deleted_knots(cloud, name) if state is None or extras.image else set()
     found = Belongings(
         state=state,
         queue=queue,
         environment=parameters.get("ComputeEnvironmentName", ""),
         jobs=batch.live_jobs(cloud, queue),
         revisions=revisions,
-        images=images,
+        # Without a stack, the knot itself is a deleted one.
+        images=images if state else images | former,
+        former_images=former,
         # Looked up while the stack still names the job definition.
         runs=_runs(clouds_of_knot(cloud, name), name) if extras.results else (),
         pars=_pars_of(cloud, parameters),
@@ -192,6 +208,7 @@ def _find(cloud: Cloud, name: str, extras: Extras, stack_id: str | None) -> Belo
             f"Another session is clobbering or creating the knot {name!r} at this moment. This call changed nothing. "
             "Run `cloudknot list` to see the knot's status, and call again when the other session has finished.",
             operation="cloudformation:describe_stacks",
+            resource_id=name,
         )
     return found
 
@@ -204,20 +221,64 @@ def _pars_of(cloud: Cloud, parameters: Mapping[str, str]) -> UsedPars:
 
 def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) -> None:
     """Raise `PermissionDeniedError` if the caller lacks the right to a later step, where that can be checked."""
-    check_image_rights(map(cloud.repository, _repositories_to_change(cloud, found, extras)), whole=extras.repo)
+    own = {revision["jobDefinitionArn"] for revision in found.revisions}
+    others = [each for each in batch.job_definitions(cloud) if each["jobDefinitionArn"] not in own]
+    fate = _fate_of_images(found, extras, knots_by_image(others))
+    if extras.repo:
+        # All of them, although some may be shared now: the last of two people deletes the repository that both share.
+        check_image_rights(map(cloud.repository, found.repositories), whole=True)
+    check_image_rights(map(cloud.repository, unneeded(cloud, fate.images, fate.used)), whole=False)
     for bucket_cloud, _ in found.runs:
         check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
     if found.state:
         check_batch_rights(cloud, found.queue, found.environment, found.revisions)
 
 
-def _repositories_to_change(cloud: Cloud, found: Belongings, extras: Extras) -> Iterable[str]:
-    """Return the repositories that the removal will delete, or delete images from."""
-    if extras.repo or not extras.image:
-        return found.repositories if extras.repo else ()
-    own = {revision["jobDefinitionArn"] for revision in found.revisions}
-    others = [revision for revision in job_definitions(cloud) if revision["jobDefinitionArn"] not in own]
-    return unneeded(cloud, found.images, images_of(others))
+class FateOfImages(NamedTuple):
+    """The repositories to delete, the images to delete from others if no knot uses them, and the kept resources."""
+
+    repositories: set[str]
+    images: set[ImageName]
+    used: Collection[ImageName]
+    kept: list[str]
+
+
+def _fate_of_images(found: Belongings, extras: Extras, users: Mapping[ImageName, Collection[str]]) -> FateOfImages:
+    """Decide which images and repositories of a knot are deleted, while other knots use those in ``users``."""
+    repositories = {name for name in found.repositories if name} if extras.repo else set()
+    images = found.images | found.former_images if extras.repo or extras.image else set()
+    knots = knots_by_repository(users)
+    shared = repositories & knots.keys()
+    images_left = {image for image in images if image[0] not in repositories - shared}
+    # The knots of this call are no reason to report: the last of them deletes the images that they share.
+    ending = set(extras.ending)
+    kept = [_kept_repository(name, others) for name in sorted(shared) if (others := knots[name] - ending)]
+    used_by: dict[str, set[str]] = {}
+    for image in images_left & users.keys():
+        if image[0] not in shared:
+            used_by.setdefault(image[0], set()).update(users[image])
+    kept += [_kept_images(name, others) for name in sorted(used_by) if (others := used_by[name] - ending)]
+    return FateOfImages(repositories - shared, images_left, users, kept)
+
+
+def _kept_repository(name: str, users: Collection[str]) -> str:
+    return (
+        f"The image repository {name!r} was kept, because {knots_that(users, 'use')} it. Images that no other knot "
+        f"uses were deleted from it. {_deleted_with('it', 'repo', users)}"
+    )
+
+
+def _kept_images(name: str, users: Collection[str]) -> str:
+    return (
+        f"Images in the repository {name!r} were kept, because {knots_that(users, 'use')} them, too. "
+        f"{_deleted_with('them', 'image', users)}"
+    )
+
+
+def _deleted_with(what: str, option: str, users: Collection[str]) -> str:
+    """Return the sentence that names the command for a kept resource."""
+    last = "the last of these knots" if len(users) > 1 else "that knot"
+    return f"To delete {what} with {last}, run `cloudknot clobber --{option} {' '.join(sorted(users))}`."
 
 
 @dataclass
@@ -271,14 +332,18 @@ def _await_end(cloud: Cloud, jobs: Sequence[batch.JobSummary], sleep: Callable[[
             waited += POLL
 
 
-def _delete_images(cloud: Cloud, found: Belongings, extras: Extras) -> None:
-    if extras.repo:
-        for repository in found.repositories:
-            cloud.repository(repository).clobber()
-    elif extras.image:
-        # The knot's own revisions are inactive by now, so the active ones are those of other knots.
-        for repository, digests in unneeded(cloud, found.images, images_of(job_definitions(cloud))).items():
-            cloud.repository(repository).delete_images(digests)
+def _delete_images(cloud: Cloud, found: Belongings, extras: Extras) -> list[str]:
+    """Delete the images and repositories that no other knot uses. Return a message for each that was kept."""
+    if not (extras.repo or extras.image):
+        return []
+    # The knot's own revisions are inactive by now, so the active ones are those of other knots. They are read again,
+    # because another person may have clobbered the other knots in the meantime, and kept the images for this one.
+    fate = _fate_of_images(found, extras, knots_by_image(batch.job_definitions(cloud)))
+    for repository in sorted(fate.repositories):
+        cloud.repository(repository).clobber()
+    for repository, digests in unneeded(cloud, fate.images, fate.used).items():
+        cloud.repository(repository).delete_images(digests)
+    return fate.kept
 
 
 def _delete_results(cloud: Cloud, name: str, runs: Runs) -> None:
@@ -291,26 +356,6 @@ def _delete_results(cloud: Cloud, name: str, runs: Runs) -> None:
         # Then the shared and all other objects, unless a new knot of the same name may use them already.
         if Stack(cloud, stack_name(name)).state() is None:
             bucket_cloud.storage.delete_prefix(prefix)
-
-
-def refuse_in_use(cloud: Cloud, repositories: set[str], ending: set[str]) -> None:
-    """Raise if knots other than ``ending`` have images in the repositories."""
-    repository_by_knot: dict[str, str] = {}
-    for definition in job_definitions(cloud):
-        image = str(definition.get("containerProperties", {}).get("image", ""))
-        if (repository := repository_of(image)) in repositories:
-            tag = definition.get("tags", {}).get(OWN_TAG)
-            stack = str(tag or definition["jobDefinitionName"].removesuffix("-job-definition"))
-            repository_by_knot[stack.removesuffix(KNOT)] = repository
-    if users := sorted(repository_by_knot.keys() - ending):
-        several = len(users) > 1
-        knots = f"the knot{'s' * several} {', '.join(map(repr, users))} {'use' if several else 'uses'}"
-        raise CannotDeleteResourceException(
-            f"Nothing was deleted, because {knots} the image repository {repository_by_knot[users[0]]!r}, too. Delete "
-            f"only this knot's own images (clobber_image=True, or --image on the command line), or clobber the other "
-            f"knot{'s' * several} first: `cloudknot clobber {' '.join(users)}`.",
-            operation="ecr:delete_repository",
-        )
 
 
 def remains(cloud: Cloud, name: str, extras: Extras) -> str | None:
@@ -331,26 +376,32 @@ def _has_remains(cloud: Cloud, name: str, extras: Extras) -> bool:
         return True
     if not (extras.repo or extras.image):
         return False
-    used = set() if extras.repo else images_of(job_definitions(cloud))
+    used = set() if extras.repo else images_of(batch.job_definitions(cloud))
     return bool(unneeded(cloud, _images_of_deleted_knots(cloud, name), used))
 
 
 def _images_of_deleted_knots(cloud: Cloud, name: str) -> set[ImageName]:
     """Return the images of deleted knots with this name. They may still exist."""
-    revisions = job_definitions(cloud, "INACTIVE")
+    revisions = batch.job_definitions(cloud, "INACTIVE")
     return images_of(revision for revision in revisions if is_of(revision, stack_name(name)))
 
 
-def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> None:
+def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> str:
     """Delete the Pars of a clobbered knot, and the project for builds if no knot remains in the region.
+
+    While other knots use the Pars, nothing is deleted. Return a message about that; empty if the Pars is gone.
 
     Raises
     ------
     CannotDeleteResourceException
-        Other knots use the Pars, or a resource could not be deleted.
+        A resource could not be deleted.
     """
-    # The Pars comes last, because other knots are a good reason to keep it. By then, everything that costs money is
-    # gone.
+    # The Pars comes last. By then, everything that costs money is gone.
+    if users := knots_of_pars(cloud, pars.name):
+        return (
+            f"The shared resources (Pars) {pars.name!r} were kept, because {knots_that(users, 'use')} them. They cost "
+            f"nothing. {_deleted_with('them', 'pars', users)}"
+        )
     try:
         delete_pars(cloud, pars.name, pars.stack_id or None)
         if not knot_stacks(all_stacks(cloud)):
@@ -359,4 +410,6 @@ def clobber_shared(cloud: Cloud, name: str, pars: UsedPars) -> None:
         raise CannotDeleteResourceException(
             f"The knot {name!r} was clobbered, but its shared resources were not. {error}",
             operation=error.operation,
+            resource_id=error.resource_id,
         ) from error
+    return ""

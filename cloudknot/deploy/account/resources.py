@@ -13,18 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cloudknot.aws import batch, clients
-from cloudknot.aws.tags import OWN_TAG
+from cloudknot.aws.tags import KNOT, OWN_TAG
 from cloudknot.deploy.account.buckets import STATES
-from cloudknot.deploy.account.clobber import Extras, clobber_knot, refuse_in_use
+from cloudknot.deploy.account.clobber import Extras, clobber_knot
 from cloudknot.deploy.cloudformation.stack import StackState
 from cloudknot.deploy.codebuild.project import delete_project
-from cloudknot.deploy.inventory import BUILDS, KNOT, KnotInfo, all_stacks, job_definitions, list_knots, pars_stacks
+from cloudknot.deploy.inventory import BUILDS, KnotInfo, all_stacks, list_knots, pars_stacks
 from cloudknot.deploy.inventory import PARS as PARS_SUFFIX
 from cloudknot.deploy.job_definition import BucketName, buckets_named
 from cloudknot.deploy.pars import delete_pars
 from cloudknot.display.tables import size
 from cloudknot.errors import CloudknotError, PermissionDeniedError, ResourceDoesNotExistException
-from cloudknot.image.unused_images import ImageName, images_of
+from cloudknot.image.unused_images import ImageName, images_of, refuse_in_use
 from cloudknot.worker.wire.keys import RUNS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def find_resources(cloud: Cloud) -> Resources:
     """Return all of cloudknot's resources in the cloud's region. Changes nothing."""
     knots, stacks = list_knots(cloud), all_stacks(cloud)
     names = {knot.name for knot in knots}
-    active, inactive = (job_definitions(cloud, status) for status in STATES)
+    active, inactive = (batch.job_definitions(cloud, status) for status in STATES)
     tags = {revision.get("tags", {}).get(OWN_TAG, "") for revision in active}
     # A removal that was interrupted after the deletion of the stack leaves active revisions without a knot.
     half_removed = {tag.removesuffix(KNOT) for tag in tags if tag.endswith(KNOT)} - names
@@ -206,13 +206,13 @@ def remove_runs(cloud: Cloud, own: bool, kept: Collection[str] = ()) -> None:
 def _delete_repository(cloud: Cloud, name: str, kept: Collection[str]) -> None:
     # A knot whose removal was refused still needs its image.
     if kept:
-        refuse_in_use(cloud, {name}, set())
+        refuse_in_use(cloud, name)
     cloud.repository(name).clobber()
 
 
 def _delete_images(cloud: Cloud, images: StoredImages, kept: Collection[str]) -> None:
     if kept:
-        refuse_in_use(cloud, {images.name}, set())
+        refuse_in_use(cloud, images.name)
     cloud.repository(images.name).delete_images(images.digests)
 
 

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloudknot.aws.tags import with_own
-from cloudknot.deploy.inventory import KNOT
+from cloudknot.aws.tags import KNOT, with_own
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
 from cloudknot.program.inputs.input_pickling import pickle_into

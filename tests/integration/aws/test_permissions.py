@@ -196,7 +196,7 @@ class TestWholePolicies:
             # as it is, with its Pars and its image.
             assert "knot theirs: The knot 'theirs' was not clobbered, and nothing was changed." in knot
             assert "because the knot 'theirs' uses it" in pars
-            assert "image repository cloudknot: Nothing was deleted, because the knot 'theirs' uses" in used
+            assert "'cloudknot' was not deleted, because the knot 'theirs' uses it" in used
             assert "image repository others" in images
             assert "The statement DeleteImages" in images
             assert "the runs in of-others" in bucket

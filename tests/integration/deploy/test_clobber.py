@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -75,8 +76,8 @@ def test_later_clobber_deletes_pars_image_and_results(cloud, inventory_before):
     knot = ck.Knot(name="later", func=square, pars=pars, cloud=cloud)
     other_knot = ck.Knot(name="later-too", func=square, pars=pars, cloud=cloud)
     assert knot.map([2]).result() == [4]
-    with pytest.raises(ck.CannotDeleteResourceException, match="later-too"):
-        knot.clobber(clobber_pars=True)
+    knot.clobber(clobber_pars=True)
+    assert (knot.clobbered, pars.clobbered) == (True, False)
     other_knot.clobber(clobber_image=True)
     knot.clobber()
     assert inventory(cloud) != inventory_before
@@ -95,45 +96,99 @@ def test_clobber_keeps_results_by_default(cloud, inventory_before):
     assert kept <= {"stacks", "roles", "policies of roles", "instance profiles", "security groups"}  # its Pars
 
 
-def test_clobber_keeps_pars_that_another_knot_uses(cloud, inventory_before):
+EVERYTHING = {"clobber_pars": True, "clobber_repo": True, "clobber_image": True}
+"""The arguments in the last line of most notebooks."""
+
+
+def test_last_line_of_a_notebook_deletes_own_resources_and_keeps_shared_ones(cloud, inventory_before, caplog):
     pars = ck.Pars("shared", cloud=cloud)
-    first = ck.Knot(name="one", func=square, pars=pars, cloud=cloud)
-    second = ck.Knot(name="two", func=square, pars=pars, cloud=cloud)
-    with pytest.raises(
-        ck.CannotDeleteResourceException, match=r"'one' was clobbered, but .* because the knot 'two' uses it"
-    ):
-        first.clobber(clobber_pars=True, clobber_image=True)
-    assert first.clobbered
-    # Both knots have the same image, so clobber keeps it, and their Pars.
+    choices = {"pars": pars, "repo_name": "lab/shared", "cloud": cloud}
+    first, second = (ck.Knot(name=name, func=square, **choices) for name in ("one", "two"))
+    # An image of its own: same environment, other function.
+    third = ck.Knot(name="three", func=lambda x: x + 3, **choices)
+    own_image = third.image_uri.rpartition("/")[2]
+    assert f"lab/{own_image}" in inventory(cloud)["images"]
+    caplog.clear()
+
+    third.clobber(**EVERYTHING)
+    assert third.clobbered
+    assert not [
+        name for kind, names in inventory(cloud).items() for name in names if "three" in name or own_image in name
+    ]
+    repository, shared = [record.getMessage() for record in caplog.records]
+    assert "The image repository 'lab/shared' was kept, because the knots 'one' and 'two' use it." in repository
+    assert "(Pars) 'shared' were kept, because the knots 'one' and 'two' use them. They cost nothing." in shared
+
+    # Both knots have the same image, so it is kept, too.
+    first.clobber(**EVERYTHING)
+    assert "because the knot 'two' uses it" in caplog.text
     assert second.map([3]).result() == [9]
-    second.clobber(clobber_pars=True, clobber_image=True, clobber_results=True)
+    second.clobber(**EVERYTHING, clobber_results=True)
+    assert pars.clobbered
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
-def test_clobber_keeps_repository_that_another_knot_uses(cloud, inventory_before):
-    pars = ck.Pars("images", cloud=cloud)
-    first, second = (
-        ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
-    )
+def test_clobber_with_image_reports_image_that_another_knot_uses(cloud, inventory_before, caplog):
+    pars = ck.Pars("same", cloud=cloud)
+    first, second = (ck.Knot(name=name, func=square, pars=pars, cloud=cloud) for name in ("one", "two"))
+    caplog.clear()
+    first.clobber(clobber_image=True)
+    message = "Images in the repository 'cloudknot' were kept, because the knot 'two' uses them, too."
+    assert [record.getMessage().startswith(message) for record in caplog.records] == [True]
+    caplog.clear()
+    second.clobber(clobber_image=True, clobber_pars=True)
+    assert caplog.records == []
+    assert settled_inventory(cloud, inventory_before) == inventory_before
+
+
+def test_knots_that_two_people_clobber_at_once_leave_nothing_shared(cloud, inventory_before):
+    pars = ck.Pars("shared", cloud=cloud)
+    names = ("one", "two", "three")
+    knots = [ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in names]
+    with ThreadPoolExecutor(len(knots)) as people:
+        for outcome in [people.submit(knot.clobber, **EVERYTHING) for knot in knots]:
+            outcome.result()
+    assert settled_inventory(cloud, inventory_before) == inventory_before
+
+
+@pytest.mark.parametrize("repository_of", ["settings", "knot"])
+def test_repository_and_pars_objects_refuse_to_delete_what_a_knot_uses(cloud, inventory_before, repository_of):
+    pars = ck.Pars("guarded", cloud=cloud)
+    knot = ck.Knot(name="guard", func=square, pars=pars, repo_name="lab/guarded", cloud=cloud)
+    repository = knot.docker_repo if repository_of == "knot" else ck.DockerRepo("lab/guarded", cloud=cloud)
     full = inventory(cloud)
     with pytest.raises(
-        ck.CannotDeleteResourceException, match=r"^Nothing was deleted, because the knot 'two' uses .* 'lab/shared'"
-    ):
-        first.clobber(clobber_repo=True)
-    assert not first.clobbered
+        ck.CannotDeleteResourceException, match=r"because the knot 'guard' uses it.*--repo guard`"
+    ) as no:
+        repository.clobber()
+    assert no.value.resource_id == "lab/guarded"
+    with pytest.raises(ck.CannotDeleteResourceException, match="because the knot 'guard' uses it") as no:
+        pars.clobber()
+    assert no.value.resource_id == "guarded"
     assert inventory(cloud) == full
-    second.clobber()
-    first.clobber(clobber_repo=True, clobber_pars=True)
+    knot.clobber()
+    repository.clobber()
+    repository.clobber()
+    pars.clobber()
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
-def test_clobber_command_deletes_knots_with_their_shared_repository(cloud, inventory_before, monkeypatch):
+@pytest.mark.parametrize("names", [("one", "two"), ("two",)])
+def test_clobber_command_deletes_shared_repository_with_its_last_knot(cloud, inventory_before, monkeypatch, names):
     monkeypatch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
     pars = ck.Pars("images", cloud=cloud)
-    for name in ("one", "two"):
-        ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud)
-    words = ["clobber", "one", "two", "--repo", "--pars", "--yes", "--cloud", "local"]
-    assert CliRunner().invoke(main, words).exit_code == 0
+    knots = [
+        ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
+    ]
+    words = ["clobber", *names, "--repo", "--pars", "--yes", "--cloud", "local"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    if len(names) == 1:
+        assert "Deleted knot two.\nThe image repository 'lab/shared' was kept, because the knot 'one'" in done.output
+        assert "The shared resources (Pars) 'images' were kept" in done.output
+        knots[0].clobber(**EVERYTHING)
+    else:
+        assert "kept, because" not in done.output
     assert settled_inventory(cloud, inventory_before) == inventory_before
 
 
