@@ -5,7 +5,6 @@ It holds the results of the stages and makes no AWS calls itself.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -24,6 +23,7 @@ from cloudknot.display.stages import Stages
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo
+from cloudknot.options import streams
 from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
@@ -31,8 +31,6 @@ from cloudknot.run.jobs.job import BatchJob, started_job
 from cloudknot.run.jobs.map_arguments import as_elements, job_ids_of
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.start_run import Target, start_run
-
-_log = logging.getLogger("cloudknot")
 
 
 class Knot:
@@ -45,7 +43,8 @@ class Knot:
     Parameters
     ----------
     name : str, optional
-        Up to 45 letters, digits and hyphens, beginning with a letter. Default: ``<user>-default``.
+        Up to 55 letters, digits, hyphens and underscores, beginning with a letter. Names in AWS have hyphens in place
+        of underscores. Default: ``<user>-default``.
     pars : Pars, optional
         The resources that several knots share. Default: ``Pars()``, for all knots of the account and region.
     pars_policies : str or sequence of str
@@ -192,7 +191,10 @@ class Knot:
         self._program = program_in(self._docker_image) if self._docker_image else None
         self._cloud = choose_cloud(cloud)
         image = self._docker_image
-        self._resources = self._deploy(image, stages) if image else find_knot(self._cloud, options.name)
+        if image:
+            self._resources = self._deploy(image, stages)
+        else:
+            self._resources = find_knot(self._cloud, options.name, options.spelling)
         # The bucket belongs to the knot, not to the session. With other settings, a session would find no jobs, and
         # its maps would store inputs where the jobs may not read.
         self._cloud = self._cloud.in_bucket(self._resources.bucket, self._resources.bucket_owner)
@@ -440,14 +442,14 @@ class Knot:
         self._clobbered = True
         self._former_pars = pars if pars.name else self._former_pars
         for message in kept:
-            _log.warning(message)
+            streams.logger.warning("%s", message)
         # The shared resources go last. By then, nothing else costs money.
         if clobber_pars:
             self._clobber_pars()
 
     def _clobber_pars(self) -> None:
         if kept := clobber_shared(self._cloud, self.name, self._pars_to_clobber):
-            _log.warning(kept)
+            streams.logger.warning("%s", kept)
         elif self._pars is not None:
             mark_clobbered(self._pars)
 

@@ -9,7 +9,7 @@ import click
 
 from cloudknot.cli.choice import Command
 from cloudknot.errors import ResourceDoesNotExistException
-from cloudknot.options.validators import near_matches
+from cloudknot.options.validators import aws_name, near_matches
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -41,6 +41,7 @@ def find_job(cloud: Cloud, text: str) -> BatchJob:
         # Found now, so that a mistyped id has its error before any output.
         _ = job.manifest
         return job
+    text = aws_name(text)
     jobs = find_jobs(clouds_of_knot(cloud, text), text, {})
     if not jobs:
         check_knot(cloud, text)

@@ -12,6 +12,7 @@ import click
 from cloudknot.cli.choice import choose_from, of_a_cloud
 from cloudknot.cli.job_argument import check_knot, find_job, of_a_job
 from cloudknot.cli.output import AS_JSON, as_time, echo_json, echo_table
+from cloudknot.options.validators import aws_name
 
 if TYPE_CHECKING:
     from cloudknot.run.jobs.history import JobStatus
@@ -29,7 +30,7 @@ def jobs(name: str, as_json: bool, cloud: str | None, region: str | None, profil
     from cloudknot.deploy.account.buckets import clouds_of_knot
     from cloudknot.run.jobs.history import find_jobs, job_statuses
 
-    chosen = choose_from(cloud, region, profile)
+    name, chosen = aws_name(name), choose_from(cloud, region, profile)
     # The buckets come from the knot's job definitions. Batch shows those of a clobbered knot for 180 days.
     clouds = clouds_of_knot(chosen, name)
     found = job_statuses(chosen, find_jobs(clouds, name, {}))

@@ -58,7 +58,7 @@ def _echo_builds(cloud: Cloud) -> None:
 @click.option("--all", "everything", is_flag=True, help="Delete all knots, shared resources and images.")
 @click.option("--pars", is_flag=True, help="Also delete shared resources, unless other knots use them.")
 @click.option("--image", is_flag=True, help="Also delete their images, unless other knots use them.")
-@click.option("--repo", is_flag=True, help="Also delete the image repository and all its images.")
+@click.option("--repo", is_flag=True, help="Also delete the image repository, unless other knots use it.")
 @click.option("--results", is_flag=True, help="Also delete inputs and results.")
 @click.option("--dry-run", is_flag=True, help="Show the resources without deleting them.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -119,14 +119,17 @@ def _clobber_named(
     cloud: Cloud, names: tuple[str, ...], also: tuple[bool, bool, bool, bool], dry_run: bool, yes: bool
 ) -> None:
     from cloudknot.deploy.account.clobber import Extras, UsedPars, clobber_knot, clobber_shared, remains
+    from cloudknot.deploy.inventory import name_in_aws
 
     pars, image, repo, results = also
+    named = {name: name_in_aws(cloud, name) for name in dict.fromkeys(names)}
+    names = tuple(name for name in named.values() if name)
     # `ending` holds all names: knots that are clobbered together do not keep each other's images.
     chosen = Extras(repo=repo, image=image, results=results, ending=names)
     # With the ids of their stacks, because the person confirms the removal of these knots, and not of newer ones.
     found = {name: remains(cloud, name, chosen) for name in dict.fromkeys(names)}
     existing = {name: stack_id for name, stack_id in found.items() if stack_id is not None}
-    missing = [name for name in names if name not in existing]
+    missing = [typed for typed, name in named.items() if name not in existing]
     if existing:
         _announce(cloud, list(existing), also)
     if existing and dry_run:

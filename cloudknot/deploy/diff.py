@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudknot.deploy.cloudformation.template import DIGEST
+from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING
 from cloudknot.errors import refuse
 from cloudknot.options.choices import KnotOptions, ParsOptions, complete_tags
 from cloudknot.options.validators import argument
@@ -54,6 +54,7 @@ def check_fixed(options: KnotOptions, current: Mapping[str, str]) -> None:
     CloudknotInputError
         AWS would have to replace resources of running maps.
     """
+    check_spelling("knot", options, current.get(SPELLING, options.name))
     for parameter, choice in NAMES.items():
         if current.get(parameter) != getattr(options, choice):
             refuse(
@@ -70,6 +71,16 @@ def check_fixed(options: KnotOptions, current: Mapping[str, str]) -> None:
             f"{options.name!r}.",
             cause=f"AWS cannot turn {now} into {wanted}.",
             fix=RECREATE,
+        )
+
+
+def check_spelling(kind: str, options: KnotOptions | ParsOptions, existing: str) -> None:
+    """Raise if the existing knot or Pars was created under another name that is the same in AWS."""
+    if options.spelling != existing:
+        refuse(
+            problem=f"name={options.spelling!r} is the name of the existing {kind} {existing!r} in AWS.",
+            cause=f"Names in AWS have hyphens in place of underscores, so both would be {options.name!r}.",
+            fix=f"Pass name={existing!r} for the existing {kind}, or choose another name for a new one.",
         )
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from cloudknot.aws import batch, clients
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.tags import KNOT, OWN_TAG, without_own
-from cloudknot.deploy.cloudformation.stack import GONE, StackState
+from cloudknot.deploy.cloudformation.stack import GONE, Stack, StackState
+from cloudknot.deploy.cloudformation.template import SPELLING
+from cloudknot.options.validators import aws_name
 
 if TYPE_CHECKING:
     from cloudknot.aws.cloud import Cloud
@@ -35,6 +37,14 @@ def stack_name(knot: str) -> str:
 def pars_stack_name(pars: str) -> str:
     """Return the name of a Pars' stack."""
     return f"{pars}{PARS}"
+
+
+def name_in_aws(cloud: Cloud, name: str) -> str:
+    """Return the name in AWS of a knot, from its name with underscores. Empty if the knot there has another one."""
+    if "_" not in name:
+        return name
+    state = Stack(cloud, stack_name(aws_name(name))).state()
+    return aws_name(name) if state and state.parameters.get(SPELLING) == name else ""
 
 
 class KnotInfo(NamedTuple):

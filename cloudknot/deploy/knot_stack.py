@@ -14,7 +14,7 @@ from cloudknot.aws import batch, clients
 from cloudknot.aws.tags import without_own
 from cloudknot.deploy import diff
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.cloudformation.template import DIGEST
+from cloudknot.deploy.cloudformation.template import DIGEST, SPELLING
 from cloudknot.deploy.iam import SPOT, linked_role
 from cloudknot.deploy.inventory import is_of, stack_name
 from cloudknot.deploy.job_definition import (
@@ -126,6 +126,7 @@ def wanted_parameters(
         The second part of ARNs.
     """
     return {
+        SPELLING: options.spelling,
         **_pars_parameters(pars),
         "JobDefinitionName": options.job_definition_name,
         "Image": image_uri,
@@ -303,8 +304,10 @@ def _log_lost_choices(options: KnotOptions, wanted: Mapping[str, str], state: St
         )
 
 
-def find_knot(cloud: Cloud, name: str) -> KnotResources:
+def find_knot(cloud: Cloud, name: str, spelling: str = "") -> KnotResources:
     """Return the resources of an existing knot, found by its name alone. Makes two read calls.
+
+    ``spelling`` is the name as the user wrote it, if that may have underscores.
 
     Raises
     ------
@@ -314,6 +317,7 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
     state = Stack(cloud, stack_name(name)).state()
     if state:
         cloud.door.owners.learn(state.account)
+        _refuse_namesake(name, spelling or name, state.parameters.get(SPELLING, name))
     newest = active_revisions(cloud, state.parameters["JobDefinitionName"])[:1] if state and state.usable else []
     if state is None or not newest:
         status = f" that is ready (its status is {state.status})" if state else ""
@@ -321,8 +325,21 @@ def find_knot(cloud: Cloud, name: str) -> KnotResources:
             f"There is no knot {name!r} in {cloud.region}{status}. "
             f"To create it, pass a function: Knot(name={name!r}, func=...).",
             operation="cloudformation:DescribeStacks",
+            resource_id=name,
         )
     return _resources(state, newest[0], retries_of(newest[0]), cloud)
+
+
+def _refuse_namesake(name: str, spelling: str, existing: str) -> None:
+    """Raise if the user means another knot than the existing one, which has the same name in AWS."""
+    # Lists and messages have the name in AWS, so that one finds the knot, too.
+    if spelling not in (name, existing):
+        raise ResourceDoesNotExistException(
+            f"There is no knot {spelling!r}. The knot {existing!r} has the name {name!r} in AWS, which {spelling!r} "
+            f"would have, too. To connect to the existing knot, run Knot(name={existing!r}).",
+            operation="cloudformation:DescribeStacks",
+            resource_id=name,
+        )
 
 
 def revisions_of(cloud: Cloud, name: str, state: StackState | None) -> list[JobDefinitionTypeDef]:

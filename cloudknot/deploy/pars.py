@@ -13,8 +13,8 @@ from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
 from cloudknot.aws.tags import tag_list, with_own, without_own
 from cloudknot.deploy.cloudformation.pars_parameters import boundary_arn, missing_policies, wanted_parameters
 from cloudknot.deploy.cloudformation.stack import Stack, StackState
-from cloudknot.deploy.cloudformation.template import Template, load
-from cloudknot.deploy.diff import unset_tags
+from cloudknot.deploy.cloudformation.template import SPELLING, Template, load
+from cloudknot.deploy.diff import check_spelling, unset_tags
 from cloudknot.deploy.inventory import knots_of_pars, pars_stack_name
 from cloudknot.errors import CannotDeleteResourceException, CloudError, ResourceClobberedException, refuse
 from cloudknot.image.unused_images import knots_that
@@ -361,6 +361,7 @@ def check_fixed(options: ParsOptions, current: Mapping[str, str]) -> None:
     """
     cause = "AWS cannot replace this resource while knots use the Pars."
     fix = "Pass another name= for a new Pars, or clobber the knots of this Pars and then the Pars itself."
+    check_spelling("Pars", options, current.get(SPELLING, options.name))
     # The opposite is no error: True is the default, and a Pars with a VPC of its own keeps that one.
     if not options.use_default_vpc and current.get("VpcId"):
         refuse(

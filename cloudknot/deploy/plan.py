@@ -152,6 +152,7 @@ def refuse_half_removed(cloud: Cloud, name: str, state: StackState | None) -> No
             f"or running in it ({len(jobs)}). Wait until they have ended and create the knot again, or finish its "
             f"removal, which ends them: `cloudknot clobber {name}`.",
             operation="cloudformation:create_stack",
+            resource_id=name,
         )
 
 

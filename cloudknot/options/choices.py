@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from cloudknot.errors import refuse
-from cloudknot.options import compute, validators
+from cloudknot.options import compute, streams, validators
 from cloudknot.options.validators import (
     APT_PACKAGES,
     BASE_IMAGE,
@@ -31,6 +31,7 @@ from cloudknot.options.validators import (
     USER_NAME,
     Rule,
     argument,
+    aws_name,
     integer,
     one_of,
     text,
@@ -109,7 +110,25 @@ class Options:
 
 
 @dataclass(frozen=True)
-class KnotOptions(Options):
+class NamedOptions(Options):
+    """The parameters of a class with a stack of its own, which may have underscores in its name."""
+
+    spelling: str = dataclasses.field(default="", init=False)
+    """The name as the user wrote it. ``name`` has hyphens in place of underscores."""
+
+    def _spell(self, spelling: str) -> str:
+        """Set the name in both forms, and return the form for AWS. Log a line if they differ."""
+        name = aws_name(spelling)
+        self._set(name=name, spelling=spelling)
+        if name != spelling:
+            streams.logger.warning(
+                "The name %r becomes %r in AWS, because CloudFormation allows no underscores in names.", spelling, name
+            )
+        return name
+
+
+@dataclass(frozen=True)
+class KnotOptions(NamedOptions):
     """The parameters of `cloudknot.Knot`.
 
     ``memory`` is in MiB, ``timeout`` in seconds for each attempt, and ``volume_size`` in GiB. ``retries`` is the
@@ -168,9 +187,8 @@ class KnotOptions(Options):
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})
 
     def _complete(self) -> None:
-        name = self.name or default_name()
+        name = self._spell(self.name or default_name())
         self._set(
-            name=name,
             job_definition_name=self.job_definition_name or f"{name}-cloudknot-job-definition",
             job_queue_name=self.job_queue_name or f"{name}-cloudknot-job-queue",
             compute_environment_name=self.compute_environment_name or f"{name}-cloudknot-compute-environment",
@@ -292,7 +310,7 @@ class ImageOptions(Options):
 
 
 @dataclass(frozen=True)
-class ParsOptions(Options):
+class ParsOptions(NamedOptions):
     """The parameters of `cloudknot.Pars`."""
 
     name: str = choice("default", KNOT_NAME)
@@ -307,6 +325,7 @@ class ParsOptions(Options):
     aws_resource_tags: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"rule": validators.tags})
 
     def _complete(self) -> None:
+        self._spell(self.name)
         self._set(aws_resource_tags=complete_tags(self.aws_resource_tags, self.name))
         for name in ("ipv4_cidr", "instance_tenancy"):
             if self.use_default_vpc and getattr(self, name) is not None:
@@ -378,7 +397,7 @@ def _assignments(names: Iterable[str], values: Iterable[object]) -> str:
 
 def default_name() -> str:
     """Return ``<user>-default``, with the characters of the user name that a knot's name allows."""
-    # 36 characters and "-default" stay within the 45 of a name.
+    # Knots with this name exist, so it keeps the 36 characters of the time when names had up to 45.
     return f"{re.sub('[^a-zA-Z0-9]+', '-', _user()).lstrip('-0123456789')[:36] or 'knot'}-default"
 
 

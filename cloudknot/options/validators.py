@@ -269,6 +269,11 @@ def knot_name(name: str, value: object) -> str:
     return KNOT_NAME(name, value)
 
 
+def aws_name(name: str) -> str:
+    """Return the name of a knot or Pars as AWS has it: CloudFormation allows no underscores in the names of stacks."""
+    return name.replace("_", "-")
+
+
 def environment(name: str, value: object) -> tuple[tuple[str, str], ...]:
     """Return environment variables from a dict or a list of ``{"name": ..., "value": ...}``."""
     # Python's own map(f, a, b) takes more iterables, and here the second one lands in env_vars.
@@ -351,10 +356,12 @@ def keywords(name: str, value: object) -> dict[str, object]:
 
 
 FLAG = one_of(True, False)
+# A name of 55 characters has 85 with the longest suffix, "-cloudknot-compute-environment". Batch and CloudFormation
+# allow 128. CloudFormation shortens the names that it makes up itself, such as those of IAM roles (64).
 KNOT_NAME = text(
-    r"[a-zA-Z][-a-zA-Z0-9]{0,44}",
+    r"[a-zA-Z][-_a-zA-Z0-9]{0,54}",
     "a valid name",
-    cause="A name begins with a letter and has up to 45 letters, digits and hyphens.",
+    cause="A name begins with a letter and has up to 55 letters, digits, hyphens and underscores.",
     example="pi-calc",
 )
 BATCH_NAME = text(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TypedDict
 
 from cloudknot.aws.permissions.statements import BOUNDARY, EXTRAS, GRANTS, LEVELS, Condition, Grant
 from cloudknot.errors import refuse
-from cloudknot.options.validators import KNOT_NAME
+from cloudknot.options.validators import KNOT_NAME, aws_name
 
 ACCOUNT, REGION = "ACCOUNT_ID", "REGION"
 """Placeholders for an unknown account number and region."""
@@ -126,7 +126,7 @@ def policy(level: str, scope: Scope) -> Document:
         )
     if scope.knot:
         # A name with a wildcard would cover other knots.
-        KNOT_NAME("knot", scope.knot)
+        scope = replace(scope, knot=aws_name(KNOT_NAME("knot", scope.knot)))
     if scope.knot and level != "run":
         refuse(
             problem=f"The policy {level!r} cannot be limited to the knot {scope.knot!r}.",

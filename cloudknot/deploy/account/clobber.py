@@ -221,6 +221,15 @@ def _pars_of(cloud: Cloud, parameters: Mapping[str, str]) -> UsedPars:
 
 def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) -> None:
     """Raise `PermissionDeniedError` if the caller lacks the right to a later step, where that can be checked."""
+    if extras.repo or extras.image:
+        _check_rights_to_images(cloud, found, extras)
+    for bucket_cloud, _ in found.runs:
+        check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
+    if found.state:
+        check_batch_rights(cloud, found.queue, found.environment, found.revisions)
+
+
+def _check_rights_to_images(cloud: Cloud, found: Belongings, extras: Extras) -> None:
     own = {revision["jobDefinitionArn"] for revision in found.revisions}
     others = [each for each in batch.job_definitions(cloud) if each["jobDefinitionArn"] not in own]
     fate = _fate_of_images(found, extras, knots_by_image(others))
@@ -228,10 +237,6 @@ def _check_rights(cloud: Cloud, name: str, found: Belongings, extras: Extras) ->
         # All of them, although some may be shared now: the last of two people deletes the repository that both share.
         check_image_rights(map(cloud.repository, found.repositories), whole=True)
     check_image_rights(map(cloud.repository, unneeded(cloud, fate.images, fate.used)), whole=False)
-    for bucket_cloud, _ in found.runs:
-        check_deletion_of_objects(bucket_cloud, f"{RUNS}/{name}")
-    if found.state:
-        check_batch_rights(cloud, found.queue, found.environment, found.revisions)
 
 
 class FateOfImages(NamedTuple):

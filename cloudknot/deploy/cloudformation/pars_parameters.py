@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cloudknot.aws import clients
 from cloudknot.aws.permissions.managed_policies import names_of, policy_arns
+from cloudknot.deploy.cloudformation.template import SPELLING
 from cloudknot.deploy.iam import BATCH, linked_role
 from cloudknot.options import config
 from cloudknot.options.choices import ParsOptions
@@ -42,6 +43,7 @@ def wanted_parameters(
         "SpotFleetRoleName": options.spot_fleet_role_name,
     }
     return {
+        SPELLING: options.spelling,
         # Only a Pars of an earlier version has a job role, with these.
         "BucketArns": current.get("BucketArns", ""),
         "RunArns": current.get("RunArns", ""),

@@ -266,6 +266,7 @@ class Stack:
             f"The AWS resources in stack {self.name} could not be created. The incomplete stack was deleted. "
             f"{reasons}{_advice(reasons)} Fix the cause, then try again.",
             operation="cloudformation:create_stack",
+            resource_id=self.name,
         ) from denial_in(reasons)
 
     def _change(
@@ -335,6 +336,7 @@ class Stack:
             f"The AWS resources in stack {self.name} could not be changed. {undone}"
             f"{reasons}{_advice(reasons)} Fix the cause, then try again.",
             operation="cloudformation:update_stack",
+            resource_id=self.name,
         ) from denial_in(reasons)
 
     def _roll_back(self, state: StackState, skipped: Sequence[str], deadline: float) -> None:
@@ -373,6 +375,7 @@ class Stack:
             "`cloudknot clobber NAME`. This ends jobs but keeps results. `cloudknot list` shows the names. Then try "
             "again.",
             operation="cloudformation:update_stack",
+            resource_id=self.name,
         ) from denial_in(reasons)
 
     def _remove(self, state: StackState, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -387,6 +390,7 @@ class Stack:
                 f"Some AWS resources in stack {self.name} could not be deleted. "
                 f"{reasons}{_advice(reasons)} Fix the cause, then try again to delete the rest.",
                 operation="cloudformation:delete_stack",
+                resource_id=self.name,
             ) from denial_in(reasons)
 
     def _until_idle(

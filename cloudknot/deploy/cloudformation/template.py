@@ -19,6 +19,8 @@ from cloudknot.errors import refuse
 # change those.
 DIGEST = "TemplateDigest"
 """The parameter of every template that holds the digest of the template's text."""
+SPELLING = "Spelling"
+"""The parameter with the name of a knot or Pars as the user wrote it. Stacks of earlier versions lack it."""
 
 LONGEST = 51_200
 """Longest template in a request, in bytes (CloudFormation API reference, CreateStack, TemplateBody)."""

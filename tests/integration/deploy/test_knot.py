@@ -201,7 +201,7 @@ def test_error_for_unknown_package_shows_reason_and_leaves_nothing(cloud, own_en
     ("choices", "message"),
     [
         ({"name": "3-wrong"}, "name='3-wrong'"),
-        ({"name": "x" * 46}, "45"),
+        ({"name": "x" * 56}, "55"),
         ({"retries": 0}, "retries=0"),
         ({"retries": 11}, "retries=11"),
         ({"memory": -1}, "memory=-1"),

@@ -181,6 +181,20 @@ def pars_and_repository_in_use(world: World) -> list[Exception]:
     return raised
 
 
+@AREA.case
+def two_names_with_one_name_in_aws(world: World) -> list[Exception]:
+    shared = ck.Pars("lab_message", cloud=world.cloud)
+    knot = ck.Knot(name="twin_message", func=square, pars=shared, cloud=world.cloud)
+    raised = [
+        error_of(lambda: ck.Knot(name="twin-message", func=cube, pars=shared, cloud=world.cloud)),
+    ]
+    knot.clobber(clobber_pars=True)
+    hyphens = ck.Knot(name="twin-message", func=square, cloud=world.cloud)
+    raised.append(error_of(lambda: ck.Knot(name="twin_message", cloud=world.cloud)))
+    hyphens.clobber()
+    return raised
+
+
 class Meddled(ck.LocalCloud):
     """A session during which somebody else acts once, before or after its first call of an operation."""
 

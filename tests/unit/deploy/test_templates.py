@@ -38,6 +38,7 @@ PARS = SimpleNamespace(
     security_group="sg-1",
 )
 GOLDEN = {
+    "Spelling": "pi-calc",
     "ParsName": "default",
     "JobDefinitionName": "pi-calc-cloudknot-job-definition",
     "Image": "registry/cloudknot:1",

@@ -37,8 +37,8 @@ def test_default_name_turns_user_name_into_valid_knot_name(monkeypatch: pytest.M
     ("name", "value"),
     [
         ("name", "1a"),
-        ("name", "a" * 46),
-        ("name", "pi_calc"),
+        ("name", "a" * 56),
+        ("name", "pi.calc"),
         ("name", ""),
         ("name", 3),
         ("func", "f"),

@@ -22,7 +22,7 @@ from cloudknot.worker.wire.seal import FORMAT
 MAX_OVERRIDES = 8192
 """Characters. AWS fails a job above it: "Container Overrides length must be at most 8192"."""
 MODEL = boto3.Session(region_name="us-east-1").client("batch").meta.service_model.operation_model("SubmitJob")
-KNOT, BUCKET, RUN = "k" * 45, "b" * 63, "20261124T065124884127-a905db"
+KNOT, BUCKET, RUN = "k" * 55, "b" * 63, "20261124T065124884127-a905db"
 ARN = "arn:aws-us-gov:batch:ap-southeast-1:123456789012"
 QUEUE, DEFINITION = f"{ARN}:job-queue/{'q' * 128}", f"{ARN}:job-definition/{'d' * 128}:12345"
 KEYS = RunKeys.of(BUCKET, KNOT, RUN)
