@@ -7,7 +7,7 @@ import warnings
 import click
 
 from cloudknot import __version__
-from cloudknot.cli import images, jobs, knots, permissions
+from cloudknot.cli import configure, images, jobs, knots, permissions
 from cloudknot.errors import CloudknotError
 
 
@@ -39,7 +39,8 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group)
+# A context hands the names of the help option down to all sub-commands.
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cloudknot")
 def main() -> None:
     """List and delete knots, build images, print permissions, and manage the embedded cloud.
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 for command in (
-    *(knots.list_command, knots.clobber, images.image, permissions.permissions),
+    *(configure.configure, knots.list_command, knots.clobber, images.image, permissions.permissions),
     *(jobs.jobs, jobs.status, jobs.logs, jobs.errors, jobs.result, jobs.retry, jobs.cancel),
 ):
     main.add_command(command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import click
 import pytest
 
@@ -111,6 +113,13 @@ def clobber_of_bucket_with_other_objects(world: World) -> None:
         world.patch.setenv("CLOUDKNOT_LOCAL_DIR", str(cloud.directory))
         world.patch.setenv("CLOUDKNOT_CLOUD", "local")
         main.main(["clobber", "--all", "--results", "--yes"], standalone_mode=False)
+
+
+@AREA.case
+def settings_without_answers(world: World) -> None:
+    world.patch.setenv("CLOUDKNOT_CONFIG_FILE", str(world.path / "settings"))
+    world.patch.setattr("sys.stdin", io.StringIO())
+    _call(world, "configure")
 
 
 @AREA.case
