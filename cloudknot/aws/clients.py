@@ -4,15 +4,22 @@
 ``clients.batch(cloud).get_paginator("list_jobs").paginate(jobQueue=queue)`` iterates over
 ``cloud.pages("batch", "list_jobs", jobQueue=queue)``. To a type checker, the client is boto3's own as described by
 ``types_boto3_batch``. These packages are not imported at run time.
+
+The module itself is also a dictionary, for scripts of the earlier cloudknot: ``cloudknot.aws.clients["s3"]`` is the
+client of boto3 itself, with the current settings.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
+    from botocore.client import BaseClient
     from types_boto3_batch import BatchClient
     from types_boto3_cloudformation import CloudFormationClient
     from types_boto3_ec2 import EC2Client
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from types_boto3_sts import STSClient
 
     from cloudknot.aws.images.codebuild import CodeBuildClient
+SERVICES = ("batch", "cloudformation", "ec2", "ecr", "ecs", "iam", "logs", "s3", "sts")
 
 
 # Overloads of `Cloud.call` for each operation would be a second list of AWS's API to maintain.
@@ -96,3 +104,29 @@ def s3(caller: Caller) -> S3Client:
 def sts(caller: Caller) -> STSClient:
     """Return STS reached through ``caller``."""
     return cast("STSClient", _Client(caller, "sts"))
+
+
+class _Dictionary(ModuleType):
+    """This module with the keys of a dictionary: the names of AWS's services."""
+
+    def __getitem__(self, service: str) -> BaseClient:
+        """Return boto3's client for a service, in the cloud of the current settings."""
+        # By its name, because that module imports this one.
+        client: BaseClient = import_module("cloudknot.aws.sdk.earlier").client_of(service)
+        return client
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the services that cloudknot uses. Others are available, too."""
+        return iter(SERVICES)
+
+    def __len__(self) -> int:
+        return len(SERVICES)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the services that cloudknot uses."""
+        return SERVICES
+
+
+# Python's data model, "Customizing module attribute access". An object of another class would be replaced, because an
+# import sets the attribute of the package to the module.
+sys.modules[__name__].__class__ = _Dictionary

@@ -98,6 +98,29 @@ def write_lock(directory: Path, files: Mapping[str, bytes]) -> None:
                 (directory / path).write_bytes(data)
 
 
+def remove(directory: Path) -> list[str]:
+    """Delete the files that cloudknot wrote, and empty directories. Return the paths of a person's files, which stay.
+
+    Raises
+    ------
+    CloudknotInputError
+        A file cannot be deleted.
+    """
+    stored_digests = _read_digests(directory)
+    with _writing(directory):
+        for name, path in _list_files(directory):
+            if is_locked(name) or _sha256(path) == stored_digests.get(name):
+                path.unlink()
+        kept = [name for name, _ in _list_files(directory)]
+        if not kept:
+            (directory / RECORD).unlink(missing_ok=True)
+        # The deepest first, so that a directory is empty after its own directories.
+        for folder in sorted((path for path in (directory, *directory.rglob("*")) if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    return kept
+
+
 @contextlib.contextmanager
 def _writing(directory: Path) -> Iterator[None]:
     try:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudknot.aws.images.image_store import Image
-from cloudknot.errors import ImageError, refuse
+from cloudknot.errors import ImageError, ResourceClobberedException, refuse
 from cloudknot.image import context, directory
 from cloudknot.image.context import EDITED
 from cloudknot.image.render import image_of, render
+from cloudknot.options import streams
 from cloudknot.options.choices import ImageOptions, KnotOptions
 from cloudknot.program.packages.resolve import resolve as resolve_with_uv
 from cloudknot.program.packages.target import InstallTarget
@@ -125,6 +126,7 @@ class DockerImage:
         self._directory: Path | None = None
         self.images: list[dict[str, str]] = []
         self.repo_uri: str | None = None
+        self._clobbered = False
         if self._options.dir_name is not None:
             self._directory = self._written(Path(self._options.dir_name).expanduser().absolute())
             image_in(self)
@@ -141,8 +143,29 @@ class DockerImage:
         return self._options.name
 
     @property
+    def func(self) -> Callable[..., object] | None:
+        """The function that the image runs; None for a script or a directory."""
+        return self._options.func
+
+    @property
+    def username(self) -> str:
+        """The user that jobs run as."""
+        return self._options.username
+
+    @property
+    def github_installs(self) -> tuple[str, ...]:
+        """The git repositories to install."""
+        return self._options.github_installs
+
+    @property
+    def clobbered(self) -> bool:
+        """Whether `clobber` has deleted the image from this machine."""
+        return self._clobbered
+
+    @property
     def build_path(self) -> Path:
         """The directory of the build context. Without ``dir_name``, a temporary one is written on first use."""
+        check_usable(self)
         if self._directory is None:
             import tempfile
 
@@ -207,10 +230,11 @@ class DockerImage:
         ImageError
             No Docker engine answers, a build step failed, or the image cannot run the program.
         """
-        from cloudknot.options.validators import DOCKER_TAGS
+        from cloudknot.options.validators import DOCKER_TAGS, aws_name
 
+        check_usable(self)
         first, *more_tags = DOCKER_TAGS("tags", tags) or ("latest",)
-        name = image_name or f"cloudknot/{self.name.lower()}"
+        name = image_name or f"cloudknot/{aws_name(self.name).lower()}"
         with self._builder as builder:
             builder.build(image_in(self, platform, nocache=nocache), f"{name}:{first}")
             for tag in more_tags:
@@ -244,6 +268,7 @@ class DockerImage:
                 problem=f"push needs either repo= or repo_uri=, and got {'neither' if repo is None else 'both'}.",
                 fix="Pass for example repo=cloudknot.DockerRepo('name').",
             )
+        check_usable(self)
         if not self.images:
             raise ImageError(
                 "There is no image to push, because none was built yet. Call image.build('latest') first."
@@ -257,6 +282,30 @@ class DockerImage:
                 builder.tag(f"{image['name']}:{image['tag']}", uri)
                 builder.push(uri, login)
         self.repo_uri = address
+
+    def clobber(self) -> None:
+        """Delete the image from this machine: from the Docker engine, and the files of its build context.
+
+        Images in a repository stay, because knots may use them: see `DockerRepo.clobber` and `Knot.clobber`. Files
+        that you have edited or added in ``dir_name`` stay, too, and a log line names them. Does nothing the second
+        time.
+
+        Raises
+        ------
+        ImageError
+            The Docker engine does not answer, or a container uses the image.
+        """
+        if self.images:
+            addresses = [self.repo_uri] if self.repo_uri else []
+            with self._builder as builder:
+                for image in self.images:
+                    for name in (image["name"], *addresses):
+                        builder.remove(f"{name}:{image['tag']}")
+        if self._directory is not None and (kept := directory.remove(self._directory)):
+            streams.logger.warning(
+                "Your files in the build context %s were kept: %s.", self._directory, ", ".join(kept)
+            )
+        self.images, self._directory, self._clobbered = [], None, True
 
     @cached_property
     def _builder(self) -> DockerBuilder:
@@ -302,6 +351,7 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
                 problem=f"docker_image={options.docker_image!r} is not a DockerImage.",
                 fix="Pass for example docker_image=cloudknot.DockerImage(func=...).",
             )
+        check_usable(options.docker_image)
         return options.docker_image
     if options.func is None and options.image_script_path is None and options.image_work_dir is None:
         return None
@@ -318,6 +368,16 @@ def docker_image_of(options: KnotOptions) -> DockerImage | None:
         apt_packages=options.apt_packages,
         dockerfile_lines=options.dockerfile_lines,
     )
+
+
+def check_usable(docker_image: DockerImage) -> None:
+    """Raise `ResourceClobberedException` if the image was clobbered."""
+    if docker_image.clobbered:
+        raise ResourceClobberedException(
+            f"The DockerImage {docker_image.name!r} was clobbered and can no longer be used. "
+            f"Create it again: DockerImage(name={docker_image.name!r}, func=...).",
+            resource_id=docker_image.name,
+        )
 
 
 # Functions in place of methods, so that completion in a notebook shows only the documented names of a DockerImage.

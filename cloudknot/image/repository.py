@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cloudknot.aws import Cloud
 from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.images.ecr import RegistryLogin, Repository
 from cloudknot.errors import ResourceClobberedException, ResourceDoesNotExistException
 from cloudknot.image.unused_images import refuse_in_use
+from cloudknot.options.validators import tags
 
 
 class DockerRepo:
@@ -18,13 +19,15 @@ class DockerRepo:
     ----------
     name : str
         The repository's name, for example ``"cloudknot"``.
-    aws_resource_tags : mapping of str to str, optional
+    aws_resource_tags : dict or list of dict, optional
         Tags for a repository that is created. Default: none.
     cloud : Cloud or {"aws", "local"}, optional
         The cloud of the repository. Default: ``CLOUDKNOT_CLOUD``, else the config file, else AWS.
 
     Raises
     ------
+    CloudknotInputError
+        A tag is not valid.
     CredentialsError
         There are no AWS credentials, or AWS does not accept them.
     PermissionDeniedError
@@ -32,11 +35,15 @@ class DockerRepo:
     """
 
     def __init__(
-        self, name: str, aws_resource_tags: Mapping[str, str] | None = None, *, cloud: Cloud | str | None = None
+        self,
+        name: str,
+        aws_resource_tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        *,
+        cloud: Cloud | str | None = None,
     ) -> None:
         # Held, not inherited, so that completion in a notebook shows only the documented names.
         self._cloud = choose_cloud(cloud)
-        self._repository = Repository(name, aws_resource_tags, cloud=self._cloud)
+        self._repository = Repository(name, tags("aws_resource_tags", aws_resource_tags or {}), cloud=self._cloud)
         self._repository.create()
         # The repository has no id but its name. Its time of creation distinguishes it from a newer one of that name.
         self._created = self._repository.describe()["createdAt"]

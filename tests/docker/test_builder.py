@@ -183,3 +183,25 @@ def test_repository_is_created_once_with_scan_tags_and_lifecycle_rule(cloud):
     assert rule["selection"]["tagStatus"] == "untagged"
     assert rule["action"] == {"type": "expire"}
     repository.clobber()
+
+
+def test_clobber_of_docker_image_removes_its_names_from_the_engine_and_not_from_the_registry(engine, cloud, base):
+    """The end of the old notebook about `DockerImage`: build, push, ``image.clobber()`` and ``repo.clobber()``."""
+    image = DockerImage("clobbered_here", identity, base_image=base)
+    repo = ck.DockerRepo(f"notebook-{uuid.uuid4()}", cloud=cloud)
+    image.build(tags=["example", "newest"])
+    image.push(repo=repo)
+    names = [f"{name}:{tag}" for name in ("cloudknot/clobbered-here", repo.repo_uri) for tag in ("example", "newest")]
+    assert [name for name in names if name in tags_in_engine(engine)] == names
+    image.clobber()
+    assert [name for name in names if name in tags_in_engine(engine)] == []
+    assert sorted(tag for tags in cloud.repository(repo.name).images().values() for tag in tags) == [
+        "example",
+        "newest",
+    ]
+    repo.clobber()
+    assert cloud.repository(repo.name).find() is None
+
+
+def tags_in_engine(engine):
+    return {tag for found in engine.images() for tag in found["RepoTags"] or ()}

@@ -217,6 +217,7 @@ class Repository:
                     f"The image {failures[0]['imageId'].get('imageDigest')} in the repository {self.name!r} was not "
                     f"deleted. AWS's reason: {reason}. Call again to delete it and the images after it.",
                     operation="ecr:batch_delete_image",
+                    resource_id=self.name,
                 )
 
     def login(self) -> RegistryLogin:

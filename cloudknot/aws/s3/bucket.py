@@ -106,6 +106,7 @@ class Bucket:
                 f"The bucket {self.name} does not exist, and cloudknot cannot create it in the other AWS account that "
                 f"you have named as its owner. Ask that account for the bucket, or use one of your own: {SET_BUCKET}.",
                 operation="s3:head_bucket",
+                resource_id=self.name,
             )
         if region is None:
             self._create()
@@ -139,6 +140,7 @@ class Bucket:
                 f"belongs to your account, {missing[0].lower()}{missing[1:]}",
                 code=error.code,
                 operation=error.operation,
+                resource_id=self.name,
             ) from error
         return str(answer.get("BucketRegion") or self._region)
 
@@ -158,6 +160,7 @@ class Bucket:
                     f"Choose another name: {SET_BUCKET}.",
                     code=error.code,
                     operation=error.operation,
+                    resource_id=self.name,
                 ) from error
 
     def _set_up(self, tags: Mapping[str, str]) -> None:
@@ -247,6 +250,7 @@ class Bucket:
                 "delete them, then try again.",
                 code=error.code,
                 operation=error.operation,
+                resource_id=self.name,
             ) from error
 
 

@@ -130,6 +130,12 @@ class DockerBuilder:
         with self._translated(f"Naming {uri}"):
             self._client.tag(uri, name, tag, force=True)
 
+    def remove(self, uri: str) -> None:
+        """Remove a name from an image of the engine, and the image itself with its last name."""
+        with self._translated(f"Removing {uri}"):
+            if self._has(uri):
+                self._client.remove_image(uri)
+
     def push(self, uri: str, login: RegistryLogin | None = None) -> None:
         """Push an image.
 

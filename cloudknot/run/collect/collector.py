@@ -120,6 +120,11 @@ class Collector:
         self._lock, self._growing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def job_id(self) -> str:
+        """The id of the job in Batch."""
+        return self._view.job_id
+
     def after_fork(self) -> None:
         """Be ready to start a thread of this process. The display and everything that waits stay with the parent."""
         self._make_thread_state()

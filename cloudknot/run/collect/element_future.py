@@ -41,6 +41,10 @@ class CollectorLike(Protocol):
     waiters: Waiters
     status: MapStatus
 
+    @property
+    def job_id(self) -> str:
+        """The id of the job in Batch."""
+
     def attended(self) -> AbstractContextManager[None]:
         """Keep the collector running inside the block."""
 
@@ -188,7 +192,8 @@ class CloudFuture(Future[Any]):
         """Return the error for a wait that ended before the future did."""
         status = self._collector.status
         return CKTimeoutError(
-            f"No result after {timeout:g} s. {status.so_far()}The job keeps running. {status.how_to_return}"
+            f"No result after {timeout:g} s. {status.so_far()}The job keeps running. {status.how_to_return}",
+            job_id=self._collector.job_id,
         )
 
     def add_done_callback(self, fn: Callback) -> None:

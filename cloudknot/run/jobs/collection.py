@@ -134,7 +134,8 @@ class JobCollection:
                 raise JobRunningError(
                     f"The job {self._job.job_id} is still running, so not all of its failed elements are known yet. "
                     "Nothing was submitted. Wait for its result, or end it with job.terminate('reason'). Then call "
-                    "retry_failed() again."
+                    "retry_failed() again.",
+                    job_id=self._job.job_id,
                 )
             with self._view.lock:
                 if future is not None and future.cancelled() and collection is self.current():

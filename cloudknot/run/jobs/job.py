@@ -23,6 +23,7 @@ from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.collect.run_view import ENDED, RunView
 from cloudknot.run.jobs.collection import JobCollection
+from cloudknot.run.jobs.job_inputs import stored_elements
 from cloudknot.run.jobs.reduce import Reduce
 from cloudknot.run.jobs.retry import Retry
 from cloudknot.run.submit.dependencies import Source
@@ -153,6 +154,34 @@ class BatchJob:
     def job_definition(self) -> str:
         """ARN of the revision of the job definition that the map and all its retries use."""
         return self._record["job_definition"]
+
+    @property
+    def input(self) -> list[object]:
+        """All elements of the map, read from S3. They may take as much memory as in the session that called `map`.
+
+        For a map of the results of another one, this property waits for these results.
+        """
+        manifest = self.manifest
+        if not manifest.source:
+            return stored_elements(self._cloud.storage, self.keys, manifest)
+        source = BatchJob(manifest.source_job, cloud=self._cloud, keys=RunKeys.parse(manifest.source))
+        return [source.result()] if manifest.gather else list(source.result())
+
+    @property
+    def array_job(self) -> bool:
+        """Whether the map is one array job, and not an independent job for each element."""
+        return self.manifest.job_type == "array"
+
+    @property
+    def starmap(self) -> bool:
+        """Whether each element is a sequence of arguments."""
+        return self.manifest.starmap
+
+    @property
+    def environment_variables(self) -> list[dict[str, str]]:
+        """The variables of `Knot.map`'s ``env_vars``, each as ``{"name": ..., "value": ...}``."""
+        stored = self._run.rounds.first.stored_choices.get("env_vars") or ()
+        return [{"name": name, "value": value} for name, value in stored]
 
     @property
     def tags(self) -> Mapping[str, str]:

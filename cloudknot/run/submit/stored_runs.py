@@ -115,7 +115,8 @@ def read_manifest(cloud: Cloud, keys: RunKeys, job_id: str) -> bytes:
 def _clobbered(keys: RunKeys, job_id: str) -> ResourceDoesNotExistException:
     return ResourceDoesNotExistException(
         f"The job {job_id} was clobbered, alone or with its knot. Its inputs and results in {keys.url} were deleted. "
-        "Map again."
+        "Map again.",
+        resource_id=job_id,
     )
 
 
@@ -181,7 +182,8 @@ def find_run(cloud: Cloud, job_id: str) -> RunKeys:
             denied.append(f" The bucket {bucket_cloud.bucket} was not searched: {error}")
     raise ResourceDoesNotExistException(
         f"cloudknot has no job {job_id!r} in {', '.join(bucket_cloud.bucket for bucket_cloud in clouds)}. List the "
-        f"jobs of a knot with cloudknot.Knot(name=...).jobs.{''.join(denied)}"
+        f"jobs of a knot with cloudknot.Knot(name=...).jobs.{''.join(denied)}",
+        resource_id=job_id,
     )
 
 

@@ -219,6 +219,7 @@ def _submit_job(cloud: Cloud, submission: Submission, request: SubmitJobRequestT
                 f"`cloudknot clobber {knot}` first. {error}",
                 code=error.code,
                 operation=error.operation,
+                resource_id=knot,
             ) from error
         raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,6 +36,9 @@ class Builder:
 
     def push(self, uri: str, login: Any = None) -> None:
         self.calls.append(("push", uri, login))
+
+    def remove(self, uri: str) -> None:
+        self.calls.append(("remove", uri))
 
 
 @pytest.fixture
@@ -225,3 +228,50 @@ def test_knot_options_become_docker_image() -> None:
 def test_base_image_has_running_python_version() -> None:
     text = image_in(DockerImage(func=square)).files["Dockerfile"].decode()
     assert f"FROM python:3.{sys.version_info.minor}-slim AS system" in text
+
+
+def test_image_shows_the_choices_that_old_notebooks_print() -> None:
+    image = DockerImage("test_func", square, github_installs="https://github.com/somebody/tool@" + "0" * 40)
+    assert (image.name, image.func, image.username) == ("test_func", square, "cloudknot-user")
+    assert image.github_installs == ("https://github.com/somebody/tool@" + "0" * 40,)
+
+
+def test_clobber_deletes_the_image_and_the_files_that_cloudknot_wrote(tmp_path: Path) -> None:
+    builder = Builder()
+    image = DockerImage("test_func", square, dir_name=tmp_path / "d", builder=cast(Any, builder))
+    image.build(["a", "b"])
+    image.push(repo_uri="registry/lab")
+    assert image.images == [{"name": "cloudknot/test-func", "tag": tag} for tag in ("a", "b")]
+    builder.calls.clear()
+    image.clobber()
+    image.clobber()
+    names = ("cloudknot/test-func:a", "registry/lab:a", "cloudknot/test-func:b", "registry/lab:b")
+    assert builder.calls == [("remove", name) for name in names]
+    assert not (tmp_path / "d").exists()
+    assert (image.images, image.clobbered) == ([], True)
+    for use in (lambda: image.build("c"), lambda: image.docker_path, lambda: image.push(repo_uri="registry/lab")):
+        with pytest.raises(ck.ResourceClobberedException, match="'test_func' was clobbered") as caught:
+            use()
+        assert caught.value.resource_id == "test_func"
+    with pytest.raises(ck.ResourceClobberedException):
+        docker_image_of(KnotOptions.make(docker_image=image))
+
+
+def test_clobber_keeps_edited_and_added_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = DockerImage("kept", square, dir_name=tmp_path / "d")
+    image.docker_path.write_text(image.docker_path.read_text() + "RUN true\n")
+    (tmp_path / "d" / "data").mkdir()
+    (tmp_path / "d" / "data" / "atlas.txt").write_text("mine")
+    image.clobber()
+    kept = sorted(
+        path.relative_to(tmp_path / "d").as_posix() for path in (tmp_path / "d").rglob("*") if path.is_file()
+    )
+    assert kept == [".cloudknot.json", "Dockerfile", "data/atlas.txt"]
+    assert "were kept: Dockerfile, data/atlas.txt." in caplog.text
+
+
+def test_clobber_of_an_image_that_was_never_built_needs_no_engine() -> None:
+    image = DockerImage("never", square)
+    folder = image.build_path
+    image.clobber()
+    assert not folder.exists()
