@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cloudknot.aws.sdk import interrupts
 from cloudknot.deploy.pars import Pars, ParsPlan, make_pars
 from cloudknot.deploy.plan import KnotPlan
 from cloudknot.image.publish import publish
@@ -42,7 +43,7 @@ def make_prerequisites(plan: KnotPlan) -> Prerequisites:
     # after the caller has seen the error.
     try:
         for future in (bucket, image_uri, pars):
-            future.exception()
+            interrupts.wait_for_first_error([future])
     finally:
         # After Ctrl-C, the build must not go on, and cost money, until its time limit. Nor may a notebook send more.
         stop.set()

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from cloudknot.aws.sdk import interrupts
+
 T = TypeVar("T")
 AT_ONCE = 4
 """Functions that run at the same time."""
@@ -34,7 +36,7 @@ class _Calls(Generic[T]):
             thread.start()
         try:
             for thread in threads:
-                thread.join()
+                interrupts.join(thread)
         except BaseException as error:
             # An interrupt. The threads end with their current functions.
             self._error = self._error or error

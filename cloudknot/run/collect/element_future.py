@@ -16,7 +16,7 @@ from concurrent.futures._base import PENDING as NOT_DONE
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cloudknot.aws.sdk import forks
+from cloudknot.aws.sdk import forks, interrupts
 from cloudknot.errors import CKTimeoutError
 from cloudknot.run.collect.element_table import CANCELLED, PENDING, ElementTable
 from cloudknot.run.collect.loader import Loader, Outcome
@@ -184,7 +184,7 @@ class CloudFuture(Future[Any]):
         if self.done():
             return
         with self._collector.attended(), self._condition:
-            ended = self._condition.wait_for(self.done, timeout)
+            ended = interrupts.wait_for(self._condition, self.done, timeout)
         if not ended:
             raise self._late(timeout) from TimeoutError()
 

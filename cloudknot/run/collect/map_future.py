@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
+from cloudknot.aws.sdk import interrupts
 from cloudknot.errors import refuse
 from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
@@ -135,7 +136,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def _next(self, queue: deque[Ended], until: float | None, timeout: float | None) -> Ended:
         """Wait for the next ended elements and return them."""
         with self._collector.attended(), self._condition:
-            if not self._condition.wait_for(lambda: queue, until and until - time.monotonic()):
+            if not interrupts.wait_for(self._condition, lambda: queue, until and until - time.monotonic()):
                 raise self._late(timeout)
             return queue.popleft()
 

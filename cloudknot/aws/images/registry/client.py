@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from cloudknot.aws.images.registry.reference import ImageReference
 from cloudknot.aws.images.registry.refusals import RegistryAnswer, named, not_a_registry
 from cloudknot.aws.images.registry.session import RegistrySession
 from cloudknot.aws.images.registry.upload import CHUNK, Blob, BlobUpload, Progress
+from cloudknot.aws.sdk import interrupts
 from cloudknot.errors import ImageError
 
 TIMEOUT = 60.0
@@ -325,7 +326,7 @@ def _at_once(jobs: Sequence[Callable[[threading.Event], object]], *sessions: Reg
     with ThreadPoolExecutor(AT_ONCE, "cloudknot-blob") as pool:
         futures = [pool.submit(job, stop) for job in jobs]
         try:
-            ended = not wait(futures, return_when=FIRST_EXCEPTION).not_done
+            ended = interrupts.wait_for_first_error(futures)
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from cloudknot.aws.sdk import interrupts
 from cloudknot.errors import CloudknotError
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
@@ -61,5 +62,5 @@ class Patience:
         if time.monotonic() + delay > self._since + self._limit():
             raise error
         self._waits += 1
-        self._stops[0].wait(delay)
+        interrupts.wait_for_event(self._stops[0], delay)
         self.check()
