@@ -1,6 +1,6 @@
 """Waits that Ctrl-C ends on every system.
 
-On Windows, Ctrl-C does not wake a thread that waits for a lock: Python raises KeyboardInterrupt only after the wait. So
+On Windows, Ctrl-C does not wake a thread that waits for a lock. Python raises KeyboardInterrupt only afterwards. So
 there each wait is divided into short ones. `time.sleep` needs no such help.
 """
 
