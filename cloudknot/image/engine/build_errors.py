@@ -106,6 +106,13 @@ CAUSES = (
     ),
     _Cause(
         "",
+        r"\b(?P<found>apt-get|apt|apk|dnf|yum): (command )?not found",
+        "The base image {base} has no {found}, which {option} needs.",
+        "apt_packages= is for Debian and Ubuntu. On Alpine, pass dockerfile_lines=['RUN apk add PACKAGE'] in its "
+        "place. Or choose another base image, such as base_image='python:{python}-slim'.",
+    ),
+    _Cause(
+        "",
         _NO_NETWORK,
         "A step of the build has no network.",
         "Check the network and the proxy of the Docker engine, and try again.",
@@ -129,7 +136,8 @@ CAUSES = (
         "requirements.lock",
         r"command '?\S*(gcc|cc|g\+\+|cmake|rustc|cargo|gfortran)'? failed|Unknown compiler|Rust compiler",
         "A package has no wheel for {platform}, and the image has no compiler to build it.",
-        "Add a compiler with apt_packages=['build-essential'], or require a version that has a wheel.",
+        "Add a compiler with apt_packages=['build-essential'], on Alpine with "
+        "dockerfile_lines=['RUN apk add build-base'], or require a version that has a wheel.",
     ),
 )
 

@@ -67,6 +67,8 @@ LOCK_PATIENCE = 1.0
 END_TIMEOUT = 20
 """Seconds that the end of all jobs may take."""
 SCRATCH = ".cloudknot-scratch"
+FILE_LIMITS = (65536, 24576, 10240, 4096, 1024)
+"""Open files to ask for in turn, where the system names no limit of its own."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -285,9 +287,12 @@ def _scratch(directory: Path) -> Iterator[Path]:
 def _raise_file_limit() -> None:
     """Allow this process as many open files as the system permits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = 65536 if hard == resource.RLIM_INFINITY else hard
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    wanted = FILE_LIMITS if hard == resource.RLIM_INFINITY else (hard,)
+    for limit in wanted:
+        # macOS has no hard limit, but refuses more files than the kernel allows each process.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            return
 
 
 def _kill_self_after(seconds: int) -> None:

@@ -7,6 +7,8 @@ import os
 import select
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,4 +101,18 @@ def _environment() -> dict[str, str]:
     # The server and its jobs must not use the AWS settings of the session that happens to start them.
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     path = os.pathsep.join(part for part in (_PACKAGE_ROOT, variables.get("PYTHONPATH", "")) if part)
-    return {**variables, "PYTHONPATH": path}
+    return {**variables, **(_for_forks_of_macos() if sys.platform == "darwin" else {}), "PYTHONPATH": path}
+
+
+def _for_forks_of_macos(read: Callable[[], Mapping[str, str]] = urllib.request.getproxies) -> dict[str, str]:
+    """Return the variables with which forked processes, such as jobs, can use the network on macOS.
+
+    ``read`` returns the proxies of the system by their scheme.
+    """
+    # The system's settings of proxies cannot be read in a fork: the process crashes. Nobody reads them if there are
+    # variables for proxies. Nor can Apple's frameworks be used, unless this variable permits it.
+    fork_safety = {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
+    if urllib.request.getproxies_environment():
+        return fork_safety
+    proxies = {f"{scheme}_proxy": address for scheme, address in read().items() if scheme in ("http", "https")}
+    return {**fork_safety, **proxies, "no_proxy": "localhost,127.0.0.1,::1,.local" if proxies else "*"}

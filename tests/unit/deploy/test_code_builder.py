@@ -277,6 +277,7 @@ def test_failed_instruction_is_explained_as_for_engine() -> None:
         ("FROM lab/private:1", "pull access denied", "logs in only to the registry of your AWS account"),
         ("RUN curl http://server.lab", "Could not resolve host: server.lab", "only hosts on the Internet"),
         ("RUN make", "The command 'make' returned a non-zero code: 137", "fixed amount of memory"),
+        ("RUN apt-get update && apt-get install git", "/bin/sh: apt-get: not found", "['RUN apk add PACKAGE']"),
         ("RUN ./tool", "exec ./tool: exec format error", "Correct dockerfile_lines=, or pass as base_image="),
     ],
 )
