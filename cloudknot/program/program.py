@@ -121,16 +121,14 @@ def make_program(
         ``func`` is not callable, is asynchronous, or cannot be pickled. A line of ``requirements`` is not a
         requirement. Without ``requirements``: an import has no known package.
     """
-    from cloudknot.program import local_modules
     from cloudknot.program.fingerprint import combine
     from cloudknot.program.requirements import from_user, with_local
 
     _check(func)
     by_value = tuple(sorted(_own_modules(func)))
-    pickled, fingerprint = _pickle(func, by_value)
+    pickled, fingerprint, local = _pack(func, by_value)
     warn_of_generators(func, _name(func))
     source = _source(func)
-    local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
     chosen = _scan(func, source, local, by_value, image_has_more) if requirements is None else from_user(requirements)
     chosen = with_local(chosen, local.packages)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -183,6 +181,29 @@ def _check(func: object) -> None:
             problem=f"{_name(func)!r} is an async generator function, but a job can only call plain functions.",
             fix="Make it a plain function that returns a list.",
         )
+
+
+def _pack(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint, LocalModules]:
+    """Return the pickle of a function, its fingerprint, and the local modules that it needs.
+
+    The pickle also sets the names that have changed in these modules since their import.
+    """
+    from cloudknot.program import local_modules
+    from cloudknot.program.checks.changed_modules import Changes, WithChanges, changes_in, warn_of_lost
+
+    changes, imported = Changes(), None
+    while True:
+        root = WithChanges(func, changes) if changes.travelling else func
+        pickled, fingerprint = _pickle(root, by_value)
+        local = local_modules.collect(sorted(fingerprint.modules), by_value, fingerprint.named)
+        if imported == local.needed.keys():
+            break
+        # A changed value may need further modules, which may have changed as well.
+        changes, imported = changes_in(local.needed, local.packages, by_value), local.needed.keys()
+        if not changes.travelling:
+            break
+    warn_of_lost(changes)
+    return pickled, fingerprint, local
 
 
 def _pickle(func: object, by_value: tuple[str, ...]) -> tuple[bytes, Fingerprint]:

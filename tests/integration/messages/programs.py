@@ -128,6 +128,20 @@ def compiled_local_module(world: World) -> object:
 
 
 @AREA.case
+def changed_value_that_cannot_travel(world: World) -> None:
+    tool = _module(world, "changed_tool.py", "LEVEL = 1\n\ndef work(x):\n    return x\n")
+    tool.LEVEL = sqlite3.connect(":memory:")  # type: ignore[attr-defined]
+    make_program(lambda x: tool.work(x))  # type: ignore[attr-defined]
+
+
+@AREA.case
+def module_whose_file_has_changed(world: World) -> None:
+    tool = _module(world, "edited_tool.py", "def work(x):\n    return x\n")
+    world.path.joinpath("edited_tool.py").write_text("def work(x):\n    return 2 * x\n")
+    make_program(lambda x: tool.work(x))  # type: ignore[attr-defined]
+
+
+@AREA.case
 def deleted_local_module(world: World) -> object:
     tool = _module(world, "gone_tool.py", "def work(x):\n    return x\n")
     world.path.joinpath("gone_tool.py").unlink()
