@@ -22,7 +22,7 @@ from typing import Any
 from cloudknot.options import streams
 from cloudknot.program import imports, pickling
 from cloudknot.program.checks.outside_stores import stores
-from cloudknot.program.checks.static_values import Scope, scope_of
+from cloudknot.program.checks.static_values import StaticScope, scope_of
 from cloudknot.program.fingerprint import Fingerprint
 from cloudknot.program.local_modules import file_of, find, package_of_cached
 
@@ -70,7 +70,7 @@ class _Module:
     name: str
     live: ModuleType
     source: bytes
-    scope: Scope
+    scope: StaticScope
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,13 @@ def _loaded(name: str, source: bytes) -> _Module | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _scope(source: bytes) -> Scope:
+def _scope(source: bytes) -> StaticScope:
     try:
         with imports.PARSING:
             return scope_of(ast.parse(source))
     except (SyntaxError, ValueError):
         # Nothing is known about a file that became invalid after its import.
-        return Scope(is_open=True)
+        return StaticScope(is_open=True)
 
 
 def _changes(module: _Module, modules: Mapping[str, _Module], own: tuple[str, ...]) -> Iterator[Change]:
@@ -226,7 +226,7 @@ def _expected(module: _Module, name: str, modules: Mapping[str, _Module]) -> tup
     return name in module.scope.values, module.scope.values.get(name)
 
 
-def _changes_of_class(cls: type, scope: Scope, module: _Module) -> Iterator[Change]:
+def _changes_of_class(cls: type, scope: StaticScope, module: _Module) -> Iterator[Change]:
     # A class of a library may replace the attributes of its subclasses: those of an enumeration are members.
     is_alone = cls.__bases__ == (object,)
     for name, value in list(vars(cls).items()):

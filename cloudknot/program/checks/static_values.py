@@ -43,7 +43,7 @@ def _small(value: object, largest: float = 1e6) -> Any:
 
 
 @dataclass
-class Scope:
+class StaticScope:
     """The names that the top level of a module, or the body of a class, binds.
 
     Attributes
@@ -52,7 +52,7 @@ class Scope:
         The names with a known value.
     functions : set of str
         Those bound by a ``def`` without decorators.
-    classes : dict of str to Scope
+    classes : dict of str to StaticScope
         Those bound by a ``class`` without decorators and keywords.
     imported : dict of str to (str, str)
         Those bound by ``from module import name``: the module, with dots for a relative one, and the name there.
@@ -70,7 +70,7 @@ class Scope:
 
     values: dict[str, Any] = field(default_factory=dict)
     functions: set[str] = field(default_factory=set)
-    classes: dict[str, Scope] = field(default_factory=dict)
+    classes: dict[str, StaticScope] = field(default_factory=dict)
     imported: dict[str, tuple[str, str]] = field(default_factory=dict)
     bound: set[str] = field(default_factory=set)
     is_open: bool = False
@@ -79,9 +79,9 @@ class Scope:
     used: set[str] = field(default_factory=set)
 
 
-def scope_of(tree: ast.Module) -> Scope:
+def scope_of(tree: ast.Module) -> StaticScope:
     """Return the names that a module binds at its top level."""
-    scope = Scope()
+    scope = StaticScope()
     _Reader(scope).read(tree.body)
     nodes = list(ast.walk(tree))
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -120,7 +120,7 @@ def _calls_at_import(body: Iterable[ast.stmt]) -> bool:
 class _Reader:
     """A reader of the statements of one scope, in their order."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: StaticScope) -> None:
         self._scope = scope
 
     def read(self, body: Iterable[ast.stmt]) -> None:
@@ -137,7 +137,7 @@ class _Reader:
                 case ast.FunctionDef(name=name, decorator_list=[]):
                     self._scope.functions.add(name)
                 case ast.ClassDef(name=name, decorator_list=[], keywords=[], body=inner):
-                    self._scope.classes[name] = Scope()
+                    self._scope.classes[name] = StaticScope()
                     _Reader(self._scope.classes[name]).read(inner)
                 case ast.ImportFrom():
                     self._import(statement)

@@ -1,0 +1,1 @@
+"""Programs that run in a job, in an interpreter of its own."""
