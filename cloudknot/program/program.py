@@ -69,7 +69,9 @@ class Program:
     found_here : bool
         Whether cloudknot found the requirements, in the versions installed here, because the user wrote none.
     signature : inspect.Signature or None
-        The function's signature, where Python can find it.
+        The function's signature, where Python can find it. For a decorated function, that of the function inside.
+    call_signature : inspect.Signature or None
+        The signature of the calls: the decorator's own, which may take other arguments than the function inside.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Program:
     script: str = ""
     found_here: bool = False
     signature: inspect.Signature | None = None
+    call_signature: inspect.Signature | None = None
     local_packages: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -151,7 +154,8 @@ def make_program(
         paths=tuple(sorted(local.paths)),
         names={module: tuple(sorted(fingerprint.names.get(module, ()))) for module in ("__main__", *by_value)},
         found_here=requirements is None,
-        signature=_signature(func),
+        signature=_signature(func, inside=True),
+        call_signature=_signature(func, inside=False),
         local_packages=chosen.local,
     )
 
@@ -352,10 +356,15 @@ def _innermost(func: object) -> object:
             return func
 
 
-def _signature(func: Callable[..., object]) -> inspect.Signature | None:
+def _signature(func: Callable[..., object], *, inside: bool) -> inspect.Signature | None:
+    """Return a signature; None if Python finds none. ``inside``: of the function inside decorators."""
+    while isinstance(func, functools._lru_cache_wrapper):
+        # It passes its arguments on.
+        func = func.__wrapped__
     try:
-        return inspect.signature(func)
-    except (TypeError, ValueError):
+        return inspect.signature(func, follow_wrapped=inside)
+    except Exception:
+        # From Python 3.14 on this evaluates annotations, and a `__signature__` is the user's code.
         return None
 
 

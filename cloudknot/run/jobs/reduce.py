@@ -16,6 +16,7 @@ from cloudknot.deploy.job_definition import packages_of, revision_of
 from cloudknot.errors import CloudknotInputError, refuse
 from cloudknot.image.render import WORKER_NEEDS
 from cloudknot.options.choices import MapOptions
+from cloudknot.program.inputs.arguments import shown
 from cloudknot.program.inputs.needs import ImagePackages
 from cloudknot.program.program import Program, make_program
 from cloudknot.program.requirements import name_of, with_dependencies
@@ -102,17 +103,17 @@ def _target_of(run: Run) -> Target:
 
 def _check_arguments(program: Program, kwargs: Mapping[str, object]) -> None:
     """Raise `CloudknotInputError` if the function cannot be called with one list and ``kwargs``."""
-    if program.signature is None:
+    if program.call_signature is None:
         return
     try:
-        program.signature.bind(None, **kwargs)
+        program.call_signature.bind(None, **kwargs)
     except TypeError as error:
         # The list goes to the function as a whole, because most functions that gather take one: sum, max,
         # numpy.mean, pandas.concat. A fold is one partial away.
         raise CloudknotInputError(
-            f"{program.name}{program.signature} cannot be called with one list: {error}. reduce calls the function "
-            "once, with the list of all results. Nothing was submitted. To combine the results two by two, pass "
-            f"functools.partial(functools.reduce, {_expression(program)})."
+            f"{program.name}{shown(program.call_signature)} cannot be called with one list: {error}. reduce calls the "
+            "function once, with the list of all results. Nothing was submitted. To combine the results two by two, "
+            f"pass functools.partial(functools.reduce, {_expression(program)})."
         ) from error
 
 

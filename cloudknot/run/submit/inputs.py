@@ -18,6 +18,7 @@ from cloudknot.worker.wire.seal import CHECKSUM, LARGE, checksum, numbered, seal
 
 if TYPE_CHECKING:
     from cloudknot.aws.s3.storage import Storage
+    from cloudknot.program.inputs.arguments import CallCheck
     from cloudknot.worker.wire.keys import RunKeys
 
 PADDING = 0.1
@@ -38,6 +39,8 @@ class InputPacker:
         See `Dump`.
     starmap : bool
         Whether each element is a sequence of arguments.
+    calls : CallCheck, optional
+        The check of the number of arguments, with ``starmap``. Default: none.
 
     Attributes
     ----------
@@ -45,8 +48,8 @@ class InputPacker:
         Number of elements pickled so far.
     """
 
-    def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool) -> None:
-        self._elements, self._dump, self._starmap = elements, dump, starmap
+    def __init__(self, elements: Iterable[object], dump: Dump, starmap: bool, calls: CallCheck | None = None) -> None:
+        self._elements, self._dump, self._starmap, self._calls = elements, dump, starmap, calls
         self.count = 0
 
     def __iter__(self) -> Iterator[Pieces]:
@@ -75,12 +78,15 @@ class InputPacker:
 
     def _arguments(self, index: int, element: Any) -> tuple[Any, ...]:
         try:
-            return tuple(element)
+            arguments = tuple(element)
         except TypeError as error:
             raise CloudknotInputError(
                 f"Element {index} of the input is of type {type(element).__name__}, but starmap=True needs a sequence "
                 "of arguments. Nothing was submitted. Pass tuples, such as [(1, 2), (3, 4)], or leave out starmap."
             ) from error
+        if self._calls is not None:
+            self._calls.check_number(index, len(arguments))
+        return arguments
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Keyword arguments of a map: check them, pickle them once, and store them once for all maps of the knot.
+"""Keyword arguments of a map: pickle them once, and store them once for all maps of the knot.
 
 Their key in S3 has the digest of the pickle, so another map with the same arguments, in any session, finds them there.
 """
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
+from cloudknot.errors import CloudknotError, CloudknotInputError
 from cloudknot.program.inputs.needs import LackingPackages
 from cloudknot.run.submit.shared_objects import claim, discard_unused, release
 from cloudknot.worker.s3.limits import PART_SIZE
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from cloudknot.aws.s3.storage import Storage
-    from cloudknot.program.program import Program
     from cloudknot.worker.wire.keys import RunKeys
 
 
@@ -52,32 +51,6 @@ class _HashingWriter(io.RawIOBase):
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
-
-
-def check_kwargs(program: Program | None, kwargs: Mapping[str, object], starmap: bool) -> None:
-    """Check that the function takes these keyword arguments, if its signature is known.
-
-    Raises
-    ------
-    CloudknotInputError
-        The function does not take one of them, or the knot runs a script.
-    """
-    if not kwargs or program is None:
-        return
-    if program.script:
-        refuse(
-            problem="kwargs is not available, because this knot runs a script.",
-            fix="Put the values into the elements.",
-        )
-    if program.signature is None:
-        return
-    try:
-        program.signature.bind_partial(*(() if starmap else (None,)), **kwargs)
-    except TypeError as error:
-        raise CloudknotInputError(
-            f"kwargs do not fit {program.name}{program.signature}: {error}. Nothing was submitted. Correct the name "
-            "of this argument, or remove it."
-        ) from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloudknot.aws.tags import KNOT, with_own
 from cloudknot.errors import CloudknotError, CloudknotInputError, refuse
 from cloudknot.image.context import is_outdated
+from cloudknot.program.inputs.arguments import CallCheck
 from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
 from cloudknot.program.inputs.random_state import warn_of_shared
@@ -19,7 +20,7 @@ from cloudknot.run.submit.chunks import chunksize, is_automatic, measured_second
 from cloudknot.run.submit.dependencies import Dependencies, Source, dependencies_of, refuse_other_bucket
 from cloudknot.run.submit.ids import new_run_id
 from cloudknot.run.submit.inputs import InputPacker, StoredInputs, upload_inputs
-from cloudknot.run.submit.kwargs import check_kwargs, stored_keywords
+from cloudknot.run.submit.kwargs import stored_keywords
 from cloudknot.run.submit.overrides import check_overrides, with_overrides
 from cloudknot.run.submit.rounds import Run, StoredChoices, first_round
 from cloudknot.run.submit.stored_runs import read_manifest
@@ -112,16 +113,17 @@ def start_run(
     Raises
     ------
     CloudknotInputError
-        An element cannot be pickled, the elements are too many for the chunk size, or the image is of an earlier
-        version of cloudknot. Nothing was submitted, and no object of the run is left in S3.
+        An element cannot be pickled, the function does not take its arguments, the elements are too many for the
+        chunk size, or the image is of an earlier version of cloudknot. Nothing was submitted, and no object of the
+        run is left in S3.
     ResourceDoesNotExistException
         The source run was deleted. Nothing was submitted.
     """
     _check_image(target, elements)
     check_overrides(options.overrides, target.max_vcpus, target.fargate)
-    check_kwargs(program, options.kwargs, options.starmap)
     warn_of_shared(options.kwargs)
-    source_or_elements = elements if isinstance(elements, Source) else _not_empty(elements)
+    calls = CallCheck(program, options.kwargs, options.starmap)
+    source_or_elements = _checked(elements, calls)
     if source_or_elements is None:
         return None
     cloud.storage.ensure_bucket(target.tags, f"{RUNS}/{target.knot}/")
@@ -134,7 +136,7 @@ def start_run(
         inputs = (
             source_or_elements
             if isinstance(source_or_elements, Source)
-            else InputPacker(source_or_elements, dump, options.starmap)
+            else InputPacker(source_or_elements, dump, options.starmap, calls)
         )
         manifest, dependencies, choices = _store(cloud, keys, target, inputs, options, depends_on, fields)
         submission = Submission(keys, manifest, tags=target.job_tags)
@@ -212,13 +214,28 @@ def _discard(cloud: Cloud, keys: RunKeys) -> None:
         cloud.storage.delete_prefix(f"{keys.prefix}/")
 
 
-def _not_empty(elements: Iterable[object]) -> Iterator[object] | None:
+def _checked(elements: Iterable[object] | Source, calls: CallCheck) -> Iterator[object] | Source | None:
+    """Return the source, or an iterator over the elements; None without elements. Check the calls.
+
+    Raises
+    ------
+    CloudknotInputError
+        The function does not take the arguments.
+    """
+    calls.check_kwargs()
+    if isinstance(elements, Source):
+        calls.check_result()
+        return elements
+    return _not_empty(elements, calls)
+
+
+def _not_empty(elements: Iterable[object], calls: CallCheck) -> Iterator[object] | None:
     """Return an iterator over the elements; None without elements.
 
     Raises
     ------
     CloudknotInputError
-        ``elements`` is not iterable.
+        ``elements`` is not iterable, or the function cannot be called with the first element.
     """
     # The habit from the built-in map(function, elements).
     if callable(elements) and not isinstance(elements, Iterable):
@@ -236,6 +253,7 @@ def _not_empty(elements: Iterable[object]) -> Iterator[object] | None:
         ) from error
     # The first element is read before anything is stored, because an empty map makes no run.
     for first in iterator:
+        calls.check_first(first)
         return _prepend([first], iterator)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import threading
@@ -20,8 +21,10 @@ from cloudknot.display.progress import ProgressLine, Snapshot, progress_line
 from cloudknot.local.faults.plan import Faults, Kill
 from cloudknot.local.faults.switches import FaultSwitches
 from cloudknot.options.choices import MapOptions, Overrides
+from cloudknot.program.inputs.arguments import CallCheck
 from cloudknot.program.inputs.input_pickling import pickle_into
 from cloudknot.program.inputs.needs import ImagePackages, InputNeeds
+from cloudknot.program.program import make_program
 from cloudknot.program.script import make_script
 from cloudknot.run.collect.element_errors import (
     Place,
@@ -37,7 +40,6 @@ from cloudknot.run.jobs.history import find_jobs
 from cloudknot.run.jobs.retry import Choices, start_round
 from cloudknot.run.submit.chunks import chunksize
 from cloudknot.run.submit.dependencies import Source, refuse_other_bucket
-from cloudknot.run.submit.kwargs import check_kwargs
 from cloudknot.run.submit.rounds import open_run
 from cloudknot.run.submit.start_run import start_run
 from cloudknot.run.submit.stored_documents import parse_manifest
@@ -226,6 +228,26 @@ def starmap_element_without_arguments(world: World) -> object:
     return knot_of(world).map([1], starmap=True)
 
 
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@AREA.case
+def calls_that_function_does_not_take(world: World) -> list[BaseException]:
+    knot = knot_of(world, add)
+    maps: list[tuple[list[Any], bool]] = [([1], False), ([(1, 2)], False), ([(1, 2, 3)], True)]
+    return [error_of(lambda each=each, star=star: knot.map(each, starmap=star)) for each, star in maps]
+
+
+@AREA.case
+def calls_that_decorated_function_may_not_take(world: World) -> None:
+    @functools.wraps(add)
+    def decorated(*arguments: int) -> int:
+        return add(1, *arguments)
+
+    CallCheck(make_program(decorated, []), {}, False).check_first(1)
+
+
 @AREA.case
 def keyword_that_function_lacks(world: World) -> object:
     return knot_of(world).map([1], kwargs={"exponent": 3})
@@ -261,7 +283,7 @@ def call_of_stand_in_for_cloudknot(world: World) -> object:
 def keyword_for_script(world: World) -> None:
     script = world.path / "run.py"
     script.write_text("print(1)")
-    check_kwargs(make_script(script), {"x": 1}, False)
+    CallCheck(make_script(script), {"x": 1}, False).check_kwargs()
 
 
 @AREA.case

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudknot.errors import CloudknotInputError
+from cloudknot.program.inputs.arguments import CallCheck
 from cloudknot.run.submit.inputs import PADDING, InputPacker, upload_inputs
 from cloudknot.run.submit.start_run import _not_empty
 from cloudknot.worker.s3.limits import PART_SIZE
@@ -125,6 +126,8 @@ def test_packer_keeps_no_reference_to_element_while_iterable_computes_next():
             # Else this generator holds the block itself.
             del block
 
-    packer = InputPacker(_not_empty(blocks()), lambda file, element: file.write(bytes(PART_SIZE)), False)
+    packer = InputPacker(
+        _not_empty(blocks(), CallCheck(None, {}, False)), lambda file, element: file.write(bytes(PART_SIZE)), False
+    )
     assert upload_inputs(MemoryStorage(), KEYS, packer).count == 3
     assert held == [0, 0, 0]
