@@ -1,14 +1,15 @@
-"""A progress bar in a notebook. It stays in the output of the cell that called ``map``."""
+"""Progress in a notebook: the bar of a map, and lines of text. Each stays in the output of its cell."""
 
 from __future__ import annotations
 
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from cloudknot.display.terminal import WIDE, columns_of
+from cloudknot.display.picture import Picture
+from cloudknot.display.terminal import FAILED, QUIET, WIDE, columns_of, theme
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,24 +56,24 @@ class NotebookBar:
         from rich.progress import Progress
 
         self._name, self._count = name, count
-        self._text, self._reason = f"0/{count:,}", ""
+        self._picture = Picture(0, f"0/{count:,}")
         self._clock, self._drawn_at, self._stale = clock, clock(), False
         self._lock = threading.Lock()
         self._progress = Progress(*columns_of(WIDTH), console=_console(), auto_refresh=False)
-        self._task = self._progress.add_task(name, total=count, text=self._text)
+        self._task = self._progress.add_task(name, total=count, text=self._picture.text, failed=0)
         self._handle = display(self._drawing())
 
-    def update(self, ended: int, text: str, reason: str) -> None:
-        """Show the text and the number of ended elements, at most twice a second."""
+    def update(self, picture: Picture) -> None:
+        """Show the picture, at most twice a second."""
         # The last drawing is shown at once, before the waiting cell continues. nbclient, which runs notebooks without
         # a browser, drops all output for a cell that has ended.
         with self._lock:
-            if self._progress.finished and text == self._text:
+            if self._progress.finished and picture.text == self._picture.text:
                 return
-            self._text, self._reason = text, reason
-            self._progress.update(self._task, completed=ended, text=text)
+            self._picture = picture
+            self._progress.update(self._task, completed=picture.ended, text=picture.text, failed=picture.failed)
             self._stale = True
-            if ended >= self._count or self._clock() - self._drawn_at >= PAUSE:
+            if picture.ended >= self._count or self._clock() - self._drawn_at >= PAUSE:
                 self._draw()
 
     def pause(self) -> None:
@@ -94,14 +95,39 @@ class NotebookBar:
 
     def _drawing(self) -> dict[str, str]:
         """Return the bar as HTML, and as plain text for tools that show no HTML."""
-        console = _console()
+        console, picture = _console(), self._picture
         console.print(self._progress.make_tasks_table(self._progress.tasks))
-        # The reason holds AWS's words, in which brackets are no markup of rich.
-        if self._reason:
-            console.print(self._reason, markup=False, highlight=False, soft_wrap=True)
-        html = console.export_html(code_format=FORMAT, inline_styles=True)
-        lines = filter(None, [f"{self._name}: {self._text}", self._reason])
-        return {"text/html": html, "text/plain": "\n".join(lines)}
+        notes = [(picture.failure, FAILED), (picture.reason, ""), (picture.advice, QUIET)]
+        notes = [(note, style) for note, style in notes if note]
+        for note, style in notes:
+            # A note holds AWS's or the user's words, in which brackets are no markup of rich.
+            console.print(note, style=style, markup=False, highlight=False, soft_wrap=True)
+        lines = [f"{self._name}: {picture.text}", *(note for note, _ in notes)]
+        return {"text/html": _html(console), "text/plain": "\n".join(lines)}
+
+
+class NotebookLines:
+    """Lines of text in the output of the current cell. Nothing appears before the first line."""
+
+    def __init__(self, display: Callable[[dict[str, str]], Handle] = _display) -> None:
+        self._display = display
+        self._handle: Handle | None = None
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show these lines in place of the earlier ones."""
+        console = _console()
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        drawing = {"text/html": _html(console), "text/plain": "\n".join(lines)}
+        if self._handle is None:
+            self._handle = self._display(drawing)
+        else:
+            self._handle.update(drawing, raw=True)
+
+
+def _html(console: Console) -> str:
+    """Return the recorded drawing of a console as HTML."""
+    return console.export_html(code_format=FORMAT, inline_styles=True)
 
 
 def _console() -> Console:
@@ -115,4 +141,5 @@ def _console() -> Console:
         force_terminal=True,
         force_jupyter=False,
         color_system="truecolor",
+        theme=theme(),
     )

@@ -16,6 +16,7 @@ from typing import ParamSpec, Protocol
 
 from cloudknot.aws.batch import UNSUBMITTED
 from cloudknot.display.notebook import NotebookBar
+from cloudknot.display.picture import Notes, Picture
 from cloudknot.display.terminal import TerminalBar
 from cloudknot.options import streams
 
@@ -43,12 +44,14 @@ CANNOT_SHOW = "The progress bar cannot be shown. The map continues."
 
 def is_shown(choice: bool | None) -> bool:
     """Return whether to show progress: the argument, else ``CLOUDKNOT_PROGRESS`` (0 or 1), else if a user watches."""
-    if choice is not None:
-        return choice
+    choice = chosen() if choice is None else choice
+    return streams.is_terminal(sys.stderr) or in_notebook() if choice is None else choice
+
+
+def chosen() -> bool | None:
+    """Return the user's choice in ``CLOUDKNOT_PROGRESS``; None without one."""
     variable = os.environ.get(VARIABLE)
-    if variable:
-        return variable not in ("0", "false", "no")
-    return streams.is_terminal(sys.stderr) or in_notebook()
+    return variable not in ("0", "false", "no") if variable else None
 
 
 def in_notebook() -> bool:
@@ -69,8 +72,8 @@ class Snapshot:
         The numbers of elements with a result, without one, and unfinished when the map was cancelled.
     states : mapping
         The number of child jobs in each of Batch's states.
-    reason : str
-        A sentence with the reason why no job starts. Empty while a job runs or the reason is unknown.
+    reason, failure, advice : str
+        The same as in `Picture`.
     """
 
     done: int
@@ -78,6 +81,8 @@ class Snapshot:
     cancelled: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
+    failure: str = ""
+    advice: str = ""
 
     @property
     def ended(self) -> int:
@@ -98,7 +103,7 @@ def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | 
 def _line(name: str, count: int) -> Line:
     if in_notebook():
         return NotebookBar(name, count)
-    return TerminalBar(name, count) if streams.is_terminal(sys.stderr) else _LastLine(name)
+    return TerminalBar(name, count) if streams.is_terminal(sys.stderr) else _LastLine(name, count)
 
 
 class Progress(Protocol):
@@ -120,8 +125,8 @@ class Progress(Protocol):
 class Line(Protocol):
     """A place that shows one text at a time: a terminal, a notebook or a stream."""
 
-    def update(self, ended: int, text: str, reason: str) -> None:
-        """Replace the text, the number of ended elements, and the reason why no job starts."""
+    def update(self, picture: Picture) -> None:
+        """Show a picture in place of the last one."""
 
     def pause(self) -> None:
         """Stop drawing where the user may type."""
@@ -143,7 +148,8 @@ class ProgressLine:
 
     def show(self, now: Snapshot) -> None:
         """Show the progress."""
-        self._try(self._line.update, now.ended, summary(now, self._count, self._speed(now.ended)), now.reason)
+        text = summary(now, self._count, self._speed(now.ended))
+        self._try(self._line.update, Picture(now.ended, text, now.failed, now.failure, now.reason, now.advice))
 
     def _speed(self, ended: int) -> str:
         """Return the rate and the remaining time. Empty while nothing has ended, and at the end."""
@@ -213,16 +219,15 @@ def clock_time(seconds: float) -> str:
 
 
 class _LastLine:
-    """A single line on stderr with the last text, and a line for each reason why no job starts."""
+    """A single line on stderr with the last text, and a line for each note."""
 
-    def __init__(self, name: str) -> None:
-        self._name, self._text, self._shown_reason = name, "", ""
+    def __init__(self, name: str, count: int) -> None:
+        self._name, self._text, self._notes = name, "", Notes(name, count)
 
-    def update(self, ended: int, text: str, reason: str) -> None:
-        self._text = text
-        if reason and reason != self._shown_reason:
-            self._shown_reason = reason
-            streams.write_line(reason)
+    def update(self, picture: Picture) -> None:
+        self._text = picture.text
+        for note in self._notes.new(picture):
+            streams.write_line(note)
 
     def pause(self) -> None:
         """Do nothing: no text is ever overwritten."""

@@ -37,11 +37,16 @@ def _narrowed(widths: Sequence[int], room: int) -> list[int]:
 
 
 def _padded(cell: str, width: int) -> str:
-    """Return a cell with exactly ``width`` characters. A shortened one keeps its beginning and its end."""
-    if len(cell) <= width:
-        return cell.ljust(width)
+    """Return a cell with exactly ``width`` characters."""
+    return shortened(cell, width).ljust(width)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters. A longer one keeps its beginning and its end."""
+    if len(text) <= width:
+        return text
     end = (width - 1) // 2
-    return f"{cell[: width - 1 - end]}…{cell[len(cell) - end :]}"
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def size(number: float) -> str:

@@ -55,8 +55,8 @@ class RecordingLine:
     def __init__(self):
         self.texts = []
 
-    def update(self, ended, text, reason):
-        self.texts.append(text)
+    def update(self, picture):
+        self.texts.append(picture.text)
 
     def close(self):
         pass
@@ -76,8 +76,8 @@ def test_line_computes_time_left_from_rate_of_last_minute():
 class BrokenLine(RecordingLine):
     """A line on a closed terminal."""
 
-    def update(self, ended, text, reason):
-        super().update(ended, text, reason)
+    def update(self, picture):
+        super().update(picture)
         raise BrokenPipeError
 
 
@@ -91,26 +91,49 @@ def test_progress_line_stops_with_one_warning_after_write_error(caplog):
     assert [record.message for record in caplog.records] == [progress.CANNOT_SHOW]
 
 
+def drawn(width, *names, failed=0):
+    """Return the lines of bars with these names on a terminal."""
+    console = Console(width=width, file=io.StringIO())
+    bars = Progress(*columns_of(width), console=console, expand=True)
+    text = "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running, 2 starting, 3,000 waiting, 12 submitted"
+    for name in names:
+        bars.add_task(name, total=12, completed=12, text=text, failed=failed)
+    console.print(bars.get_renderable())
+    return console.file.getvalue().splitlines()
+
+
 @pytest.mark.parametrize(
     ("width", "bar", "kept"),
     [
         (120, 20, "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running"),
         (80, 10, "0:02 left"),
-        (40, 0, "2 failed, 3.3/s"),
+        (40, 0, "2 failed"),
     ],
 )
 def test_line_fits_its_terminal_and_truncates_its_text(width, bar, kept):
-    console = Console(width=width, file=io.StringIO())
-    bar_line = Progress(*columns_of(width), console=console, expand=True)
-    text = "5/12, 2 failed, 3.3/s, 0:02 left, jobs: 5 running, 2 starting, 3,000 waiting, 12 submitted"
-    bar_line.add_task("monte-carlo-with-a-long-name", total=12, completed=12, text=text)
-    console.print(bar_line.get_renderable())
-    (line,) = console.file.getvalue().splitlines()
+    (line,) = drawn(width, "monte-carlo-by-name")
     assert len(line) == width
-    assert line.startswith("monte-carlo")
+    assert line.startswith("monte-carlo-by-name")
     assert line.count("━") == bar
     assert kept in line
     assert line.rstrip(" 0:").endswith("…")
+
+
+def test_names_of_two_maps_are_whole_on_80_columns_and_differ():
+    first, second = drawn(80, "diffusion-of-the-whole-brain", "diffusion-of-the-whole-brain #2")
+    assert len(first) == len(second) == 80
+    assert first.startswith("diffusion-of-the-whole-brain ")
+    assert second.startswith("diffusion-of-the-whole-brain #2 ")
+    assert "5/12, 2 failed, 3.3/s" in first
+
+
+def test_name_of_55_letters_keeps_its_end_and_leaves_room_for_text():
+    name = "a-name-of-fifty-five-letters-that-is-as-long-as-allowed #2"
+    (line,) = drawn(80, name)
+    assert len(line) == 80
+    assert line.startswith("a-name-of-fifty")
+    assert "llowed #2" in line
+    assert "5/12, 2 failed, 3.3/s" in line
 
 
 def test_only_last_line_is_printed_without_terminal(capsys):
@@ -143,3 +166,48 @@ def test_reason_of_waiting_is_printed_once_without_terminal(capsys):
     line.show(Snapshot(4))
     line.stop()
     assert capsys.readouterr().err.splitlines() == ["pi: a job is waiting", "pi: 4/4"]
+
+
+def test_first_failure_is_printed_once_without_terminal(capsys):
+    line = progress.progress_line("pi", 12, True)
+    for failed in range(3):
+        line.show(Snapshot(failed, failed, failure="element 3 failed: KeyError: 'a'" if failed else ""))
+    line.show(Snapshot(3, 9, failure="element 3 failed: KeyError: 'a'", advice="Pass chunksize='auto'."))
+    line.stop()
+    assert capsys.readouterr().err.splitlines() == [
+        "pi: element 3 failed: KeyError: 'a' (1 of 12)",
+        "Pass chunksize='auto'.",
+        "pi: 12/12, 9 failed",
+    ]
+
+
+class WriteOnly:
+    """A stderr as a graphical shell has it: it can write, and nothing else."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+def closed():
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("stderr", [None, closed(), WriteOnly()], ids=["none", "closed", "write-only"])
+def test_stderr_without_terminal_never_raises(monkeypatch, stderr):
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert not progress.is_shown(None)
+    line = progress.progress_line("pi", 2, True)
+    line.show(Snapshot(2, reason="pi: a job is waiting"))
+    line.stop()
+
+
+def test_nothing_is_printed_on_stdout(capsys):
+    line = progress.progress_line("pi", 2, True)
+    line.show(Snapshot(1, 1, failure="element 0 failed: KeyError"))
+    line.stop()
+    assert capsys.readouterr().out == ""
