@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch
@@ -25,6 +26,7 @@ from cloudknot.errors import (
     ResourceDoesNotExistException,
 )
 from cloudknot.options import streams
+from cloudknot.run.collect.element_errors import brief, brief_damage, brief_ending
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP, LOST, ElementTable, Ended
 from cloudknot.run.collect.job_failures import Growth, never_runs_reason
 from cloudknot.run.collect.map_status import MapStatus
@@ -33,6 +35,7 @@ from cloudknot.run.collect.pack_cache import Packs, submit
 from cloudknot.run.collect.waiters import Callback, Waiters, notify, run_all
 from cloudknot.worker.wire.failure import ABSENT, DAMAGED
 from cloudknot.worker.wire.keys import Location
+from cloudknot.worker.wire.seal import UnusableError
 
 if TYPE_CHECKING:
     from cloudknot.run.collect.element_future import ElementFutures
@@ -108,7 +111,7 @@ class Collector:
         self._futures: ElementFutures | None = None
         self._next_gap = 0
         self._failed: set[int] = set()
-        self._next_question = -math.inf
+        self._next_question, self._has_looked = -math.inf, False
         self._done_packs: set[Location] = set()
         self._damaged: dict[Location, int] = {}
         self._make_thread_state()
@@ -291,6 +294,8 @@ class Collector:
         self.round = self._view.newest_round
         # Batch is asked before S3, so the listing contains everything that an ended child had stored.
         failed, ended = self._ask_batch()
+        self.status.ended_before |= ended and not self._has_looked
+        self._has_looked = True
         # All packs of a failed child must be known before its pending elements end without a result.
         self._take_new(pool, whole=ended or bool(failed))
         if self._holds_failures.is_set():
@@ -404,16 +409,36 @@ class Collector:
 
     def _store(self, location: Location, size: int, kinds: bytes) -> None:
         """Store in the table the outcomes, of these ``kinds``, of a pack of ``size`` bytes."""
+        self._report_failure(location, size, kinds)
         with self.waiters.condition:
             callbacks = self._wake(self._table.store(location, size, kinds))
         # Without the lock, so that a callback may call anything.
         run_all(callbacks)
+
+    def _report_failure(self, location: Location, size: int, kinds: bytes) -> None:
+        """Report the first failure of the map, if it is in this new pack."""
+        # Before the waiters wake, because a script may end with the error. Without the lock, because this may read S3.
+        failed = self._table.new_failures(location, kinds) if self.status.reports_failure else []
+        if failed:
+            describe = partial(self._brief, location, size, failed[0] - location.first)
+            self.status.fail(failed[0], describe, self._table.without_value + len(failed))
+
+    def _brief(self, location: Location, size: int, position: int) -> str:
+        """Return the failure at a position of a pack, in one line."""
+        try:
+            return brief(self._packs.failure(location, size, position))
+        except UnusableError as error:
+            return brief_damage(error)
 
     def _lose(self, child: int, job: batch.Job) -> None:
         """End the pending elements of a child, because its job has ended."""
         self._table.add_ending(child, job)
         for span in self._view.spans(child):
             self._end_with_damaged_packs(span)
+            gap = self._table.gap(span.start)
+            if gap < span.stop:
+                end = self._table.endings[child][0]
+                self.status.fail(gap, partial(brief_ending, end), self._table.without_value + span.stop - gap)
             self._end(span, LOST)
 
     def _end_with_damaged_packs(self, elements: range) -> None:

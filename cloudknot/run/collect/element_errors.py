@@ -29,6 +29,8 @@ CONTAINER_ENDED = "Essential container in task exited"
 # The worker's error for another Python or cloudpickle in the image names cause and fix itself.
 OTHER_VERSION = "The function was pickled by "
 """The beginning of an error whose last sentence is its fix."""
+BRIEF = 160
+"""Characters of a failure in one line, at most."""
 E = TypeVar("E", bound=BatchJobFailedError)
 
 
@@ -144,6 +146,28 @@ def load_exception(failure: Failure, place: Place) -> BaseException:
     error = _error(ElementError, place, problem, fix, failure.exit_code)
     error.__cause__ = RemoteTraceback(failure.traceback, place)
     return error
+
+
+def brief(failure: Failure) -> str:
+    """Return a stored failure in one line: ``"KeyError: 'gone'"``."""
+    return one_line(f"{failure.type}: {failure.message}" if failure.message else failure.type)
+
+
+def brief_ending(end: Ending) -> str:
+    """Return the ending of a job that left an element without a result, in one line."""
+    return one_line(f"{end.kind.__name__}: {end.problem}".rstrip("."))
+
+
+def brief_damage(error: UnusableError) -> str:
+    """Return the reason why a stored outcome cannot be used, in one line."""
+    return one_line(f"{ElementError.__name__}: its stored outcome {error}")
+
+
+def one_line(text: str) -> str:
+    """Return the first line of a text, without its end if it is long."""
+    lines = text.strip().splitlines()
+    first = lines[0] if lines else ""
+    return first if len(first) <= BRIEF else f"{first[: BRIEF - 1]}…"
 
 
 def _rebuild(failure: Failure) -> tuple[BaseException | None, OtherPythonError | None]:

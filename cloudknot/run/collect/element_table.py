@@ -146,6 +146,14 @@ class ElementTable:
         match = _WITHOUT_VALUE.search(self._states)
         return match.start() if match else None
 
+    def new_failures(self, location: Location, kinds: bytes) -> list[int]:
+        """Return the elements that outcomes of these ``kinds`` would end as failed."""
+        failed, first = kinds.translate(_ENDED_BY).translate(_IS_FAILURE), location.first
+        # The usual case, without a look at each of many elements.
+        if not any(failed):
+            return []
+        return [first + n for n, flag in enumerate(failed) if flag and self._states[first + n] == PENDING]
+
     def store(self, location: Location, size: int, kinds: bytes) -> Ended:
         """End the pending elements of a pack of ``size`` bytes with outcomes of these ``kinds``.
 
@@ -241,11 +249,11 @@ class ElementTable:
         """Return whether the process of any child died, so that one element may have ended its neighbours."""
         return any(process_died(end) for end, _ in self.endings.values())
 
-    def snapshot(self, states: Mapping[str, int], why: str) -> Snapshot:
+    def snapshot(self, states: Mapping[str, int]) -> Snapshot:
         """Return the counts for the display. ``states`` has the number of children in each of Batch's states."""
         cancelled = self.number_of(CANCELLED)
         counts = len(self) - self.pending - self.without_value, self.without_value - cancelled, cancelled
-        return Snapshot(*counts, states, why) if self.pending else Snapshot(*counts)
+        return Snapshot(*counts, states if self.pending else {})
 
     def _pending(self, start: int, stop: int) -> bytes:
         return bytes(self._states[start:stop].translate(_IS_PENDING))

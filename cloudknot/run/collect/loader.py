@@ -28,7 +28,7 @@ from cloudknot.run.collect.job_failures import Growth, out_of_memory, process_di
 from cloudknot.run.collect.pack_cache import WHOLE, Loaded, Packs, in_order
 from cloudknot.run.collect.waiters import LOCK
 from cloudknot.worker.wire import by_value
-from cloudknot.worker.wire.failure import DAMAGED, Failure
+from cloudknot.worker.wire.failure import DAMAGED
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.seal import WRONG_CHECKSUM, DamagedError, UnusableError
 
@@ -166,12 +166,11 @@ class Loader:
         child = self._view.child_of(index, location.round)
         place = self._view.place(index, child)
         try:
-            payload, python = self.packs.payload(location, size, index - location.first)
             if state == VALUE:
+                payload, python = self.packs.payload(location, size, index - location.first)
                 return load_value(payload, python, place), None
-            place = replace(place, log_url=self._log_url(index, child))
-            data = bytes(payload) if isinstance(payload, memoryview) else payload.read()
-            return None, load_exception(Failure.from_bytes(data), place)
+            failure = self.packs.failure(location, size, index - location.first)
+            return None, load_exception(failure, replace(place, log_url=self._log_url(index, child)))
         except UnusableError as error:
             return None, unusable_error(place, error)
         except ElementError as error:

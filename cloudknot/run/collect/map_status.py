@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cloudknot.display.picture import failure_line
 from cloudknot.display.progress import Progress, summary
 from cloudknot.errors import CloudknotError
 from cloudknot.options import streams
@@ -153,6 +155,11 @@ class MapStatus:
         The display. Without one, the reasons why jobs wait are logged.
     how_to_return : str
         Sentence for messages: how another session finds the job.
+
+    Attributes
+    ----------
+    ended_before : bool
+        Whether the map had ended before this session looked at it. Its failures are no news then.
     """
 
     def __init__(
@@ -160,6 +167,27 @@ class MapStatus:
     ) -> None:
         self._view, self._table, self._progress, self.how_to_return = view, table, progress, how_to_return
         self._stuck = StuckWatch()
+        self._failure = ""
+        self.ended_before = False
+
+    @property
+    def reports_failure(self) -> bool:
+        """Whether the next failure is reported: the first one, unless the map had ended before."""
+        return not (self._failure or self.ended_before)
+
+    def fail(self, index: int, describe: Callable[[], str], failed: int) -> None:
+        """Report the first failure: of the element ``index``, when ``failed`` elements have failed.
+
+        ``describe`` returns the failure in one line. It may read S3.
+        """
+        if not self.reports_failure:
+            return
+        self._failure = f"element {index} failed"
+        # The line is worth more without its cause than not at all, and the collector handles an outage.
+        with suppress(CloudknotError):
+            self._failure += f": {describe()}"
+        if self._progress is None:
+            logger.warning(failure_line(self._view.run.keys.knot, self._failure, failed, len(self._table)))
 
     def update(self) -> None:
         """Show the map after a poll of its collector, with the reason why its jobs wait."""
@@ -174,8 +202,9 @@ class MapStatus:
     def show(self) -> None:
         """Show the progress of the map."""
         if self._progress is not None:
-            explanation = explain(self._view.name, self._stuck.reason)
-            self._progress.show(self._table.snapshot(self._view.states, explanation))
+            now = self._table.snapshot(self._view.states)
+            reason = explain(self._view.name, self._stuck.reason) if self._table.pending else ""
+            self._progress.show(replace(now, reason=reason, failure=self._failure))
 
     def stop(self) -> None:
         """Show the map for the last time."""
@@ -199,5 +228,5 @@ class MapStatus:
 
     def so_far(self) -> str:
         """Return the progress at the collector's last poll, in sentences that end with a space."""
-        now = self._table.snapshot(self._view.states, "")
+        now = self._table.snapshot(self._view.states)
         return f"Progress: {summary(now, len(self._table))}. {self._stuck.explanation}"

@@ -21,7 +21,7 @@ from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_table import Part
 from cloudknot.worker.wire import by_value
 from cloudknot.worker.wire.by_value import is_other
-from cloudknot.worker.wire.failure import DAMAGED
+from cloudknot.worker.wire.failure import DAMAGED, Failure
 from cloudknot.worker.wire.keys import Location
 from cloudknot.worker.wire.pack import Pack, head_size, needed_for_head
 from cloudknot.worker.wire.pack_order import read_head
@@ -188,6 +188,11 @@ class Packs:
         if pack.is_stream or not pack.is_sealed:
             return pack.stream(self._store.open(location, start, end)), pack.python
         return pack.payload(position, self._store.read(location, start, end)), pack.python
+
+    def failure(self, location: Location, size: int, position: int) -> Failure:
+        """Return the failure at a position of a pack of about ``size`` bytes. Raises `UnusableError` as `payload`."""
+        payload, _ = self.payload(location, size, position)
+        return Failure.from_bytes(bytes(payload) if isinstance(payload, memoryview) else payload.read())
 
     def _open_single(self, location: Location) -> tuple[BinaryIO, str] | None:
         """Return the payload of a large pack with one element; None if it has more.

@@ -30,7 +30,8 @@ class FakeJob:
         self.function, self.inputs, self.chunksize = function, inputs, chunksize
         self.patience, self.renewal, self.states, self.name = 0.2, 0.2, {}, "fake"
         self.outages, self.cloud = Outages(), self
-        self.run = SimpleNamespace(manifest=SimpleNamespace(count=len(self.inputs), gather=False))
+        self.keys = SimpleNamespace(knot=self.name)
+        self.run = SimpleNamespace(manifest=SimpleNamespace(count=len(self.inputs), gather=False), keys=self.keys)
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
