@@ -6,16 +6,14 @@ The number of arguments decides, with the names in ``kwargs``. Types are not che
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING
 
 from cloudknot.errors import CloudknotInputError, refuse
+from cloudknot.options import streams
 
 if TYPE_CHECKING:
     from cloudknot.program.program import Program
-
-_log = logging.getLogger("cloudknot")
 
 LONGEST_DEFAULT = 20
 """Characters of a default value in a message. A longer one is shown as ``...``."""
@@ -150,7 +148,7 @@ class CallCheck:
         # Most decorators pass their arguments on. Some add one or change them, so this is no error.
         error = self._error(self._inside, number)
         if error is not None:
-            _log.warning(
+            streams.logger.warning(
                 "The calls of this map may fail: %s%s is decorated, and does not take their arguments: %s. If the "
                 "decorator passes them on unchanged, end the map with future.cancel() and correct them.",
                 *(self._name, shown(self._inside), error),

@@ -25,6 +25,7 @@ from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.map_status import MapStatus
 from cloudknot.run.collect.pack_cache import Packs
 from cloudknot.run.collect.waiters import Waiters
+from cloudknot.worker.wire.failure import replace_note
 
 if TYPE_CHECKING:
     from cloudknot.display.progress import Progress
@@ -70,6 +71,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         self._condition, self._waiters = collector.waiters.condition, collector.waiters.of_map
         self._futures = ElementFutures(collector, table, loader, job)
         self._first_error: ElementFuture | None = None
+        self._note = ""
         collector.serve(self, self._futures)
 
     def __repr__(self) -> str:
@@ -93,6 +95,55 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def __iter__(self) -> Iterator[ElementFuture]:
         """Yield the futures of all elements in input order."""
         return self._futures.each(range(len(self)))
+
+    def result(self, timeout: float | None = None, *, fail_fast: bool = False) -> Any:
+        """Wait for the list of all results, in input order, and return it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. Default: no limit.
+        fail_fast : bool
+            Raise the error of a failed element as soon as one is known. The job keeps running, as with
+            ``concurrent.futures.wait(future, return_when=FIRST_EXCEPTION)``. End it with `cancel`.
+
+        Raises
+        ------
+        CKTimeoutError
+            There is no list after ``timeout`` seconds. The job keeps running.
+        concurrent.futures.CancelledError
+            The map was cancelled.
+        BatchJobFailedError
+            An element has no result for another reason than an exception, such as too little memory.
+        Exception
+            The exception of the first failed element by index. Its ``__cause__`` is the traceback in the job. A note
+            has the number of failed elements.
+
+        Examples
+        --------
+        >>> try:
+        ...     results = future.result(fail_fast=True)
+        ... except Exception:
+        ...     future.cancel()
+        ...     raise
+        """
+        if fail_fast and not self.done():
+            self._await_failure(timeout)
+            if not self.done() and not self.cancelled():
+                error = self._outcome()[1]
+                assert error is not None
+                try:
+                    raise error
+                finally:
+                    # As in `CloudFuture.result`.
+                    self = error = None  # type: ignore[assignment]
+        return super().result(timeout)
+
+    def _await_failure(self, timeout: float | None) -> None:
+        """Wait until an element has failed, or all have ended."""
+        with self._collector.attended(), self._condition:
+            if not self._condition.wait_for(lambda: self.done() or self._table.without_value, timeout):
+                raise self._late(timeout) from TimeoutError()
 
     def as_completed(self, timeout: float | None = None) -> Iterator[ElementFuture]:
         """Yield the futures of the elements as they end. Elements that have already ended come first.
@@ -267,8 +318,22 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         if (index := self._table.first_without_value()) is not None:
             # This future holds the future of the element, so that each call returns the same exception object.
             self._first_error = self._futures[index]
-            return None, self._first_error._outcome()[1]
+            error = self._first_error._outcome()[1]
+            if error is not None:
+                self._note_failures(error)
+            return None, error
         return self._loader.list_of_all(self._futures.loaded)
+
+    def _note_failures(self, error: BaseException) -> None:
+        """Add the number of failed elements to the error of the map. A later call replaces an earlier number."""
+        table, count = self._table, len(self)
+        if count == 1:
+            return
+        note = f"{table.without_value:,} of {count:,} elements failed"
+        if table.pending:
+            note += f" so far, and {table.pending:,} have not ended. The job keeps running. End it: future.cancel()"
+        replace_note(error, f"{note}.", earlier=self._note)
+        self._note = f"{note}."
 
 
 class ReducedFuture(MapFuture):

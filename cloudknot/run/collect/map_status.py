@@ -187,7 +187,7 @@ class MapStatus:
         with suppress(CloudknotError):
             self._failure += f": {describe()}"
         if self._progress is None:
-            logger.warning(failure_line(self._view.run.keys.knot, self._failure, failed, len(self._table)))
+            streams.logger.warning(failure_line(self._view.run.keys.knot, self._failure, failed, len(self._table)))
 
     def update(self) -> None:
         """Show the map after a poll of its collector, with the reason why its jobs wait."""

@@ -337,13 +337,15 @@ class BatchJob:
         # `future` reads the run from S3, and must not block the event loop.
         return await (await to_thread(self.future))
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, fail_fast: bool = False) -> Any:
         """Wait for the list of results, or for the one value of a `reduce`, and return it. See `MapFuture.result`.
 
         Parameters
         ----------
         timeout : float, optional
             Seconds to wait. Default: no limit.
+        fail_fast : bool
+            Raise the error of a failed element as soon as one is known.
 
         Raises
         ------
@@ -352,7 +354,7 @@ class BatchJob:
         BatchJobFailedError
             An element has no result. An exception of the function itself is raised as it is.
         """
-        return self.future().result(timeout)
+        return self.future().result(timeout, fail_fast=fail_fast)
 
     def retry_failed(
         self,

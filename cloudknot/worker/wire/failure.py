@@ -96,3 +96,9 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a note to any exception, as `BaseException.add_note` does."""
     # An exception that is a frozen dataclass refuses add_note, because it refuses to set attributes.
     object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
+
+
+def replace_note(error: BaseException, note: str, earlier: str) -> None:
+    """Add a note to any exception, without the note ``earlier``."""
+    notes = [other for other in getattr(error, "__notes__", ()) if other not in (note, earlier)]
+    object.__setattr__(error, "__notes__", [*notes, note])
