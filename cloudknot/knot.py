@@ -20,6 +20,7 @@ from cloudknot.deploy.plan import plan_knot
 from cloudknot.deploy.prerequisites import make_prerequisites
 from cloudknot.display.progress import progress_line
 from cloudknot.display.stages import Stages
+from cloudknot.display.summaries import Summary, safely
 from cloudknot.errors import ResourceClobberedException
 from cloudknot.image.docker_image import DockerImage, docker_image_of, program_in
 from cloudknot.image.repository import DockerRepo
@@ -28,6 +29,7 @@ from cloudknot.options.choices import KnotOptions, MapOptions
 from cloudknot.run.collect.map_future import MapFuture, empty_map
 from cloudknot.run.jobs.history import discard_leftovers, find_jobs, jobs_table
 from cloudknot.run.jobs.job import BatchJob, started_job
+from cloudknot.run.jobs.job_list import JobList
 from cloudknot.run.jobs.map_arguments import as_elements, job_ids_of
 from cloudknot.run.submit.dependencies import Source
 from cloudknot.run.submit.start_run import Target, start_run
@@ -184,6 +186,7 @@ class Knot:
         # The Pars that the knot had when it was clobbered. A new one may have its name by now.
         self._former_pars = UsedPars()
         self._jobs: dict[str, BatchJob | None] = {}
+        self._maps = 0
         stages = Stages(options.name)
         # The function is pickled before the cloud is chosen, so an invalid function raises before any call.
         with stages.stage("packing the function"):
@@ -211,7 +214,27 @@ class Knot:
             return deploy_knot(plan, prerequisites)
 
     def __repr__(self) -> str:
-        return f"Knot(name={self.name!r})"
+        return safely(lambda: self._summary().line(), "Knot")
+
+    def _repr_html_(self) -> str:
+        return safely(lambda: self._summary().html(), "Knot")
+
+    def _summary(self) -> Summary:
+        """Return the facts that this object has. It makes no request, since a debugger may ask for them."""
+        resources: KnotResources | None = getattr(self, "_resources", None)
+        function = self._program.name if self._program else ""
+        state = "not created" if resources is None else "clobbered" if self._clobbered else "ready"
+        if resources is None or self._clobbered:
+            return Summary("Knot", self.name, state)
+        place = f"AWS {self.region}" if self._cloud.has_regions else "the embedded cloud"
+        details = (
+            ("image", resources.image_uri.rpartition("/")[2]),
+            ("queue", resources.job_queue_name),
+            ("up to", f"{resources.max_vcpus:,} vCPUs"),
+            ("maps of this object", str(self._maps)),
+        )
+        runs = f"{state} on {place}, runs {function}" if function else f"{state} on {place}"
+        return Summary("Knot", self.name, runs, details=details)
 
     @property
     def name(self) -> str:
@@ -297,13 +320,15 @@ class Knot:
     def jobs(self) -> list[BatchJob]:
         """All maps of this knot that the cloud still holds, from all sessions, the oldest first.
 
+        The list is shown as a table.
+
         Reading this property also deletes the stored inputs of maps whose session ended before it submitted them,
         after a week.
         """
         # The job definitions name the buckets of earlier maps, too: a knot can move to another bucket.
         jobs = find_jobs(clouds_of(self._cloud, self._resources.job_definition_name), self.name, self._jobs)
         discard_leftovers(self._cloud, self.name, self._jobs)
-        return jobs
+        return JobList(jobs)
 
     @property
     def job_ids(self) -> list[str]:
@@ -388,10 +413,13 @@ class Knot:
         # Batch has no job without elements, so the future of an empty map is made here and has no job.
         if run is None:
             return empty_map()
-        job = started_job(self._cloud, run, options.max_threads, self._program, self._target)
+        self._maps += 1
+        # The number tells the bars of two maps apart.
+        title = self.name if self._maps == 1 else f"{self.name} #{self._maps}"
+        job = started_job(self._cloud, run, options.max_threads, self._program, self._target, title)
         # So `jobs` returns this object, with its future, and need not read the run from S3.
         self._jobs[job.keys.run_id] = job
-        return job.future(progress_line(self.name, job.manifest.count, options.progress))
+        return job.future(progress_line(job._title, job.manifest.count, options.progress))
 
     def view_jobs(self) -> None:
         """Print a table of the knot's jobs: Job ID, Name, Status."""

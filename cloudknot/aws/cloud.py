@@ -146,6 +146,12 @@ class Cloud:
         # Only a person can renew them, and that person may be asleep.
         return 24 * 3600.0
 
+    @property
+    def shortest_child(self) -> float:
+        """The seconds that a child job with ``chunksize="auto"`` should take at least."""
+        # A container starts in a second or two on a machine that runs, and in minutes on a new one.
+        return 60.0
+
     @cached_property
     def outages(self) -> Outages:
         """The outages that all clouds with the same login share."""

@@ -5,7 +5,7 @@ CloudFormation and Batch are the only records. Nothing is stored on this machine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ from cloudknot.aws.cloud import choose_cloud
 from cloudknot.aws.tags import KNOT, OWN_TAG, without_own
 from cloudknot.deploy.cloudformation.stack import GONE, Stack, StackState
 from cloudknot.deploy.cloudformation.template import SPELLING
+from cloudknot.display.summaries import html_table, safely, text_table
 from cloudknot.options.validators import aws_name
 
 if TYPE_CHECKING:
@@ -67,8 +68,24 @@ class KnotInfo(NamedTuple):
     stack_id: str
 
 
+class KnotList(list[KnotInfo]):
+    """A list of knots that is shown as a table."""
+
+    def __repr__(self) -> str:
+        return safely(lambda: text_table(*self._table()), "KnotList")
+
+    def _repr_html_(self) -> str:
+        return safely(lambda: html_table(*self._table()), "KnotList")
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]], str]:
+        rows = [(knot.name, knot.status, f"{knot.created:%Y-%m-%d %H:%M}" if knot.created else "") for knot in self]
+        return ("Name", "Status", "Created"), rows, "No knots."
+
+
 def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
     """Return all knots of the account in the cloud's region, sorted by name, from any user and machine.
+
+    The list is shown as a table.
 
     Makes one call to CloudFormation for each hundred stacks and one to Batch for each hundred job definitions.
 
@@ -80,7 +97,7 @@ def list_knots(cloud: Cloud | str | None = None) -> list[KnotInfo]:
     cloud = choose_cloud(cloud)
     stacks = knot_stacks(all_stacks(cloud))
     images = newest_images(cloud) if stacks else {}
-    return [_info(stack, images) for stack in stacks]
+    return KnotList(_info(stack, images) for stack in stacks)
 
 
 def all_stacks(cloud: Cloud) -> list[StackState]:

@@ -25,7 +25,7 @@ TICK = 1.0
 """Seconds between two updates of the time in a notebook."""
 
 
-class Place(Protocol):
+class StageLines(Protocol):
     """A place for the lines on stages."""
 
     pause: float
@@ -78,11 +78,11 @@ class Stages:
     ----------
     name : str
     delay : float
-    place : Place, optional
+    place : StageLines, optional
         Default: the output of the cell in a notebook, else stderr.
     """
 
-    def __init__(self, name: str, delay: float = DELAY, place: Place | None = None) -> None:
+    def __init__(self, name: str, delay: float = DELAY, place: StageLines | None = None) -> None:
         self._name, self._delay = name, delay
         self._is_shown = chosen() is not False
         self._place = place or (NotebookStages() if in_notebook() else StderrLines())

@@ -162,6 +162,12 @@ class LocalCloud(Cloud):
         # An ended process will not answer again.
         return 30.0 if self._is_running else 0.0
 
+    @property
+    def shortest_child(self) -> float:
+        """The seconds that a child job with ``chunksize="auto"`` should take at least."""
+        # A child is a fork, which starts in milliseconds, so short children can use all processors.
+        return 1.0
+
     @cached_property
     def _login(self) -> tuple[str, ...]:
         return str(self.directory), self._key.access_key if self._key else ""

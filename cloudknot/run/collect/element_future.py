@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudknot.aws.sdk import forks, interrupts
 from cloudknot.errors import CKTimeoutError
-from cloudknot.run.collect.element_table import CANCELLED, PENDING, ElementTable
+from cloudknot.run.collect.element_table import CANCELLED, PENDING, STATE_WORDS, ElementTable
 from cloudknot.run.collect.loader import Loader, Outcome
 from cloudknot.run.collect.waiters import Callback, Waiters
 
@@ -268,7 +268,8 @@ class ElementFuture(CloudFuture):
         return self._block.start + self._position
 
     def __repr__(self) -> str:
-        return f"<ElementFuture {self.index} of {self._block.map.job!r}: {self._state.lower()}>"
+        table = self._block.map.table
+        return f"<ElementFuture {self.index} of {len(table):,}: {STATE_WORDS[table.state(self.index)]}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ElementFuture):

@@ -23,6 +23,8 @@ PENDING, VALUE, FAILURE, LOST, GIVEN_UP, CANCELLED = range(6)
 PENDING: it has not ended. VALUE: a pack has its value. FAILURE: a pack has its failure. LOST: its job ended without
 either. GIVEN_UP: the cloud did not answer for too long, or denied access. CANCELLED: its map was cancelled.
 """
+STATE_WORDS = ("pending", "done", "failed", "failed", "failed", "cancelled")
+"""The words for the states of elements."""
 
 _ENDED_BY = bytes([VALUE, *[FAILURE] * 254, PENDING])
 """The new state by the kind of an outcome. Kind 255 (`ABSENT`) is none, so its element stays pending."""

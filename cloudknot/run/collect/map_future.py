@@ -16,6 +16,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
 from cloudknot.aws.sdk import interrupts
+from cloudknot.display.summaries import Summary, elements, safely, summary_of_map
 from cloudknot.errors import refuse
 from cloudknot.run.collect.collector import Collector
 from cloudknot.run.collect.element_future import CloudFuture, ElementFuture, ElementFutures
@@ -75,9 +76,16 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
         collector.serve(self, self._futures)
 
     def __repr__(self) -> str:
-        pending, failed = self._table.pending, self._table.without_value
-        failures = f", {failed} without a result" if failed else ""
-        return f"<MapFuture of {len(self)} elements: {len(self) - pending} done{failures}>"
+        return safely(lambda: self._summary().line(), type(self).__name__)
+
+    def _repr_html_(self) -> str:
+        return safely(lambda: self._summary().html(), type(self).__name__)
+
+    def _summary(self) -> Summary:
+        """Return the progress at the collector's last poll. It makes no request, since a debugger may ask for it."""
+        status = self._collector.status
+        details = [("job", status.job_id), ("", status.failure)]
+        return summary_of_map(type(self).__name__, status.knot, len(self), status.snapshot(), details)
 
     def __len__(self) -> int:
         """Return the number of elements."""
@@ -356,6 +364,9 @@ class _EmptyMap(MapFuture):
         self.job, self._table, self._all_waiters = None, ElementTable(0), Waiters(0)
         self._condition, self._waiters = self._all_waiters.condition, self._all_waiters.of_map
         self.set_result(None)
+
+    def _summary(self) -> Summary:
+        return Summary(MapFuture.__name__, "", "nothing to do", elements(0))
 
     def __getitem__(self, index: Any) -> Any:
         return list(range(0)[index])

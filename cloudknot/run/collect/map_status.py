@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cloudknot.display.picture import failure_line
-from cloudknot.display.progress import Progress, summary
+from cloudknot.display.progress import Progress, Snapshot, summary
 from cloudknot.errors import CloudknotError
 from cloudknot.options import streams
 
@@ -77,6 +77,15 @@ REASONS: tuple[tuple[str, str], ...] = (
 )
 FIRST, LONGEST = 3.0, 300.0
 """Seconds without a running job before Batch is asked for the reason, and most seconds between later questions."""
+
+SHORT_CALL = 0.05
+"""Seconds of a call below which larger chunks are advised."""
+SAMPLE = 20
+"""Elements that must end before the pace of a map is known."""
+WORTHWHILE, FASTER = 5.0, 3.0
+"""Least seconds that a map must have left for the advice, and least factor that it must save."""
+_ADVISED: set[str] = set()
+"""The knots that got the advice in this session."""
 
 
 def explain(name: str, reason: str) -> str:
@@ -144,6 +153,66 @@ class StuckWatch:
         return self.reason
 
 
+class ShortCalls:
+    """A watch for a map whose calls are much shorter than the start of the child job that each of them has.
+
+    Parameters
+    ----------
+    knot : str
+        The name of the knot, which gets the advice once in a session.
+    count : int
+        Number of elements.
+    clock : callable
+        Returns the time in seconds.
+    """
+
+    def __init__(self, knot: str, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._knot, self._count, self._clock = knot, count, clock
+        self._first: tuple[float, int] | None = None
+        self._is_over = False
+
+    def look(self, ended: int, running: int, measure: Callable[[], float | None]) -> str:
+        """Return the advice to use larger chunks, once, when it would save time; else an empty text.
+
+        Parameters
+        ----------
+        ended : int
+            Number of elements that have ended.
+        running : int
+            Number of child jobs that run at the same time.
+        measure : callable
+            Returns the mean seconds of a call so far; None if unknown. It reads a few small ranges from S3.
+        """
+        if self._is_over or not ended:
+            return ""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, ended
+        passed, number = now - self._first[0], ended - self._first[1]
+        if number < SAMPLE:
+            return ""
+        self._is_over = True
+        pace, remaining = passed / number, self._count - ended
+        if pace * remaining < WORTHWHILE or self._knot in _ADVISED:
+            return ""
+        seconds = measure()
+        if seconds is None or seconds >= SHORT_CALL:
+            return ""
+        in_chunks = max(1.0, seconds * self._count / max(1, running))
+        if FASTER * in_chunks > pace * self._count:
+            return ""
+        _ADVISED.add(self._knot)
+        return (
+            f"{self._knot}: a call takes {_milliseconds(seconds)}, and the child job for it "
+            f"{_milliseconds(pace)}. map(..., chunksize='auto') would take about {in_chunks:.0f} s in place of "
+            f"{pace * self._count:.0f} s."
+        )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{float(f'{1000 * seconds:.2g}'):g} ms"
+
+
 class MapStatus:
     """The status of one map: its line of progress, and its sentences for errors.
 
@@ -167,7 +236,8 @@ class MapStatus:
     ) -> None:
         self._view, self._table, self._progress, self.how_to_return = view, table, progress, how_to_return
         self._stuck = StuckWatch()
-        self._failure = ""
+        self._failure, self._advice = "", ""
+        self._short_calls: ShortCalls | None = None
         self.ended_before = False
 
     @property
@@ -187,7 +257,29 @@ class MapStatus:
         with suppress(CloudknotError):
             self._failure += f": {describe()}"
         if self._progress is None:
-            streams.logger.warning(failure_line(self._view.run.keys.knot, self._failure, failed, len(self._table)))
+            streams.logger.warning(failure_line(self.knot, self._failure, failed, len(self._table)))
+
+    @property
+    def knot(self) -> str:
+        """The name of the knot."""
+        return self._view.run.keys.knot
+
+    @property
+    def job_id(self) -> str:
+        """Batch's id of the map's first job."""
+        return self._view.job_id
+
+    @property
+    def failure(self) -> str:
+        """The first failure, such as ``"element 3 failed: KeyError: 'gone'"``; empty before it."""
+        return self._failure
+
+    def snapshot(self) -> Snapshot:
+        """Return the progress at the collector's last poll."""
+        reason = explain(self._view.name, self._stuck.reason) if self._table.pending else ""
+        return replace(
+            self._table.snapshot(self._view.states), reason=reason, failure=self._failure, advice=self._advice
+        )
 
     def update(self) -> None:
         """Show the map after a poll of its collector, with the reason why its jobs wait."""
@@ -195,16 +287,26 @@ class MapStatus:
         # The display works without the reason, and the collector handles an outage.
         with suppress(CloudknotError):
             reason = self._stuck.look(self._view.states, self._view.reason_of_waiting)
+            self._look_at_pace()
         self.show()
         if reason is not None and self._progress is None:
             streams.logger.warning(explain(self._view.name, reason))
 
+    def _look_at_pace(self) -> None:
+        """Advise larger chunks, once, if each short call has a child job of its own."""
+        if self._short_calls is None:
+            self._short_calls = ShortCalls(self.knot, len(self._table))
+        if self._view.run.manifest.chunksize > 1 or self._advice:
+            return
+        running, ended = self._view.states.get("RUNNING", 0), len(self._table) - self._table.pending
+        self._advice = self._short_calls.look(ended, running, self._view.mean_seconds)
+        if self._advice and self._progress is None:
+            streams.logger.warning(self._advice)
+
     def show(self) -> None:
         """Show the progress of the map."""
         if self._progress is not None:
-            now = self._table.snapshot(self._view.states)
-            reason = explain(self._view.name, self._stuck.reason) if self._table.pending else ""
-            self._progress.show(replace(now, reason=reason, failure=self._failure))
+            self._progress.show(self.snapshot())
 
     def stop(self) -> None:
         """Show the map for the last time."""
@@ -228,5 +330,5 @@ class MapStatus:
 
     def so_far(self) -> str:
         """Return the progress at the collector's last poll, in sentences that end with a space."""
-        now = self._table.snapshot(self._view.states)
+        now = self.snapshot()
         return f"Progress: {summary(now, len(self._table))}. {self._stuck.explanation}"

@@ -14,6 +14,7 @@ from cloudknot.aws import batch
 from cloudknot.aws.sdk import forks
 from cloudknot.run.collect.element_errors import Place
 from cloudknot.run.collect.pack_cache import submit
+from cloudknot.run.submit.chunks import mean_seconds
 from cloudknot.run.submit.dependencies import failed_dependencies
 from cloudknot.run.submit.rounds import Round, Run, later_rounds
 from cloudknot.run.submit.submit_job import read_record
@@ -239,6 +240,10 @@ class RunView:
         # Another session may still be submitting them one by one, and updates the record as it does.
         newest.record.update(read_record(self.cloud, newest.submission) or {})
         return newest.job_ids == job_ids and _is_old(newest)
+
+    def mean_seconds(self) -> float | None:
+        """Return the mean seconds of a call so far, from the heads of a few packs; None without a value."""
+        return mean_seconds(self.cloud, self.run.keys)
 
     def reason_of_waiting(self) -> str:
         """Return Batch's reason why a job of the newest round stays in RUNNABLE; empty if it gives none."""

@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cloudknot.aws import batch, clients
-from cloudknot.aws.cloud import choose_cloud
+from cloudknot.aws.cloud import Cloud, choose_cloud
 from cloudknot.aws.sdk import forks
 from cloudknot.display.progress import Progress, Snapshot, progress_line
+from cloudknot.display.summaries import Summary, safely, summary_of_jobs, summary_of_map
 from cloudknot.errors import ResourceDoesNotExistException, refuse
 from cloudknot.options.choices import MapOptions, RetryOptions
 from cloudknot.run.collect.element_table import CANCELLED, GIVEN_UP
@@ -23,6 +24,7 @@ from cloudknot.run.collect.map_future import MapFuture
 from cloudknot.run.collect.map_status import explain, only_waits
 from cloudknot.run.collect.run_view import ENDED, RunView
 from cloudknot.run.jobs.collection import JobCollection
+from cloudknot.run.jobs.glance import Glance
 from cloudknot.run.jobs.job_inputs import stored_elements
 from cloudknot.run.jobs.reduce import Reduce
 from cloudknot.run.jobs.retry import Retry
@@ -36,7 +38,6 @@ from cloudknot.worker.wire.manifest import Manifest, Record
 if TYPE_CHECKING:
     from types_boto3_batch.type_defs import AttemptDetailTypeDef
 
-    from cloudknot.aws import Cloud
     from cloudknot.program.program import Program
     from cloudknot.run.submit.start_run import Target
 
@@ -79,9 +80,48 @@ class BatchJob:
         self._opened: tuple[RunView, Retry] | None = None
         self._collection = JobCollection(self, self._open, max_threads)
         self._last_status: str | None = None
+        self._glance = Glance()
+        self._title = ""
 
     def __repr__(self) -> str:
-        return f"BatchJob({self.job_id!r})"
+        return safely(lambda: self._summary().line(), "BatchJob")
+
+    def _repr_html_(self) -> str:
+        return safely(lambda: self._summary().html(), "BatchJob")
+
+    def _summary(self) -> Summary:
+        """Return the progress that this session knows, or at most one quick answer of Batch."""
+        keys = self._keys_argument or self.__dict__.get("keys")
+        name, details = keys.knot if keys else "", [("job", self.job_id)]
+        if (now := self._known_progress) is not None:
+            return summary_of_map("BatchJob", name, self.manifest.count, now, details)
+        cloud = self.__dict__.get("_chosen_cloud", self._cloud_argument)
+        if not isinstance(cloud, Cloud):
+            return Summary("BatchJob", self.job_id, "not read yet")
+        described = self._glance.look(cloud, self._newest_known_ids)
+        return summary_of_jobs(
+            "BatchJob", name or self.job_id, self._known_count, batch.count_states(list(described.values())), details
+        )
+
+    @property
+    def _newest_known_ids(self) -> list[str]:
+        """The ids of the newest round that this session knows."""
+        if self._opened is not None:
+            return self._run.newest_job_ids
+        record = self._stored_record
+        return [job_id for job_id in record["job_ids"] if job_id] if record else [self.job_id]
+
+    @property
+    def _known_count(self) -> int:
+        """The number of elements, if each of them has a child job in the newest round; else 0."""
+        newest = self._run.rounds.newest if self._opened is not None else None
+        return newest.children if newest is not None and newest.children == self.manifest.count else 0
+
+    @property
+    def _known_progress(self) -> Snapshot | None:
+        """The progress at the last poll of this session, without a request; None if it collects no results."""
+        collection = self._collection.current()
+        return collection.collector.status.snapshot() if collection is not None else None
 
     @cached_property
     def _cloud(self) -> Cloud:
@@ -303,7 +343,7 @@ class BatchJob:
 
         Asks Batch and S3 once, and does not wait for the job.
         """
-        return self._collection.polled()[0].table.snapshot(self.states, "")
+        return self._collection.polled()[0].collector.status.snapshot()
 
     def errors(self) -> Iterator[tuple[int, BaseException]]:
         """Yield the failed elements by index, each with its exception. Does not wait for the job.
@@ -407,7 +447,9 @@ class BatchJob:
                 if ended is self._collection.current():
                     if ended.table.without_value:
                         self._retry.submit(ended.table, changes, chunksize)
-                        line = progress_line(self.manifest.knot, self.manifest.count, progress)
+                        line = progress_line(
+                            f"{self._title or self.manifest.knot} retry", self.manifest.count, progress
+                        )
                         return self._collection.start(line, ended)
                     return self._collection.future_of(ended)
 
@@ -469,8 +511,8 @@ class BatchJob:
         if gather is not None:
             return gather(self._source(gather=True), options)
         run = Reduce(self._run, self._view, self._program, self._target).submit(func, requirements, options)
-        job = started_job(self._cloud, run, options.max_threads, self._program, self._target)
-        return job.future(progress_line(run.manifest.knot, 1, options.progress))
+        job = started_job(self._cloud, run, options.max_threads, self._program, self._target, self._title)
+        return job.future(progress_line(job._title, 1, options.progress))
 
     def _source(self, gather: bool = False) -> Source:
         """Return the results as the input of another map."""
@@ -516,11 +558,21 @@ class BatchJob:
 
 
 def started_job(
-    cloud: Cloud, run: Run, max_threads: int = 64, program: Program | None = None, target: Target | None = None
+    cloud: Cloud,
+    run: Run,
+    max_threads: int = 64,
+    program: Program | None = None,
+    target: Target | None = None,
+    title: str = "",
 ) -> BatchJob:
-    """Return the job of a run that this session has just submitted. It reads nothing from S3."""
+    """Return the job of a run that this session has just submitted. It reads nothing from S3.
+
+    ``title`` is the name of the map in progress lines, for a `reduce` that of its source. Default: the knot's name.
+    """
+    title = title or run.keys.knot
     job = recorded_job(cloud, run.keys, run.rounds.first.record, max_threads)
     job._program, job._target = program, target
+    job._title = f"{title} reduce" if run.manifest.gather else title
     job._collection.mark_new()
     job._set_run(cloud.in_bucket(run.keys.bucket), run, grows=True)
     return job

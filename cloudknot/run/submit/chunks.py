@@ -30,7 +30,8 @@ MIN_CHILDREN = 500
 LONGEST = 240.0
 SHORTEST = 60.0
 """Seconds that a child should take: four minutes, or less if vCPUs would be idle otherwise, but at least one minute.
-AWS advises three to five minutes (Batch user guide, "Best practices")."""
+AWS advises three to five minutes (Batch user guide, "Best practices"). A cloud whose jobs start at once has a smaller
+`Cloud.shortest_child`."""
 TIMEOUT_SHARE = 0.5
 """Share of the timeout of an attempt that a child should take at most: some elements take longer than others."""
 RUNS_READ = 5
@@ -54,6 +55,7 @@ def chunksize(
     seconds: float | None,
     slots: int,
     timeout: int | None = None,
+    shortest: float = SHORTEST,
 ) -> int:
     """Return the number of elements for each child.
 
@@ -70,6 +72,8 @@ def chunksize(
         Number of children that can run at the same time.
     timeout : int, optional
         Seconds that an attempt of a child may take.
+    shortest : float
+        Seconds that a child should take at least.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def chunksize(
     """
     smallest = -(-count // MAX_CHILDREN)
     if is_automatic(count, choice, default):
-        size = _automatic(count, seconds, slots, timeout)
+        size = _automatic(count, seconds, slots, timeout, shortest)
         # A timeout without a measurement may be meant for one or two calls, so the children are as small as possible.
         largest_default = 1 if timeout and seconds is None else count // MIN_CHILDREN
         largest = count if choice == AUTO else largest_default
@@ -93,14 +97,14 @@ def chunksize(
     return size
 
 
-def _automatic(count: int, seconds: float | None, slots: int, timeout: int | None) -> int:
-    """Return the size that makes children of one to four minutes, and uses all slots."""
+def _automatic(count: int, seconds: float | None, slots: int, timeout: int | None, shortest: float) -> int:
+    """Return the size that makes children of ``shortest`` seconds to four minutes, and uses all slots."""
     even = -(-count // max(1, slots))
     if seconds is None:
         return even
-    seconds = max(seconds, SHORTEST / count)
+    seconds = max(seconds, shortest / count)
     longest = min(LONGEST, timeout * TIMEOUT_SHARE) if timeout else LONGEST
-    return max(1, min(max(even, round(SHORTEST / seconds)), round(longest / seconds)))
+    return max(1, min(max(even, round(shortest / seconds)), round(longest / seconds)))
 
 
 def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
@@ -117,6 +121,12 @@ def measured_seconds(cloud: Cloud, run: RunKeys, image: str) -> float | None:
             return math.fsum(sample) / len(sample)
         other_image = other_image or sample
     return math.fsum(other_image) / len(other_image) if other_image else None
+
+
+def mean_seconds(cloud: Cloud, keys: RunKeys) -> float | None:
+    """Return the mean wall seconds of some elements of a run; None without a value."""
+    sample = _sample(cloud, keys)
+    return math.fsum(sample) / len(sample) if sample else None
 
 
 def _image(cloud: Cloud, keys: RunKeys) -> str:

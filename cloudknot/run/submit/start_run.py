@@ -301,7 +301,7 @@ def _chunksize(
     seconds = measured_seconds(cloud, keys, target.image) if automatic else None
     slots = int(target.max_vcpus // (options.overrides.vcpus or target.vcpus))
     timeout = options.overrides.timeout or target.timeout
-    return chunksize(count, options.chunksize, default, seconds, slots, timeout)
+    return chunksize(count, options.chunksize, default, seconds, slots, timeout, cloud.shortest_child)
 
 
 def _requests(

@@ -120,12 +120,13 @@ def text_of(cell):
 
 def bars_of(cell):
     """Return the texts of the cell's progress bars, and check that the HTML of each shows the same text."""
-    bars = [output["data"] for output in cell["outputs"] if output["output_type"] == "display_data"]
+    shown = [output["data"] for output in cell["outputs"] if output["output_type"] == "display_data"]
+    # On a slow machine, the stages of a knot are shown, too.
+    bars = [data for data in shown if "━" in data["text/html"]]
     for bar in bars:
-        name, text = bar["text/plain"].split(": ", 1)
+        name, text = bar["text/plain"].splitlines()[0].split(": ", 1)
         assert name in bar["text/html"]
         assert text in bar["text/html"]
-        assert "━" in bar["text/html"]
     return [bar["text/plain"] for bar in bars]
 
 
@@ -136,7 +137,7 @@ def test_saved_notebook_shows_final_state_of_each_map(run):
     assert kinds == ["stream", "display_data", "stream", "execute_result"]
     assert text_of(cells[1]) == "before\nafter\n"
     assert bars_of(cells[1]) == ["notebook-4: 3/3, 2 cancelled"]
-    assert bars_of(cells[2]) == ["notebook-4: 3/3"]
+    assert bars_of(cells[2]) == ["notebook-4 #2: 3/3"]
     assert updates >= 2
 
 
@@ -147,9 +148,11 @@ def test_notebook_maps_functions_of_cells_and_shows_their_progress(run):
     assert text_of(cells[3]).splitlines()[:50] == [f"line {number}" for number in range(50)]
     assert [round(x) for x in json.loads(text_of(cells[3]).splitlines()[-1])] == [0, 1, 2, 3, 4]
     assert bars_of(cells[1]) == ["notebook: 2/2"]
-    assert bars_of(cells[3]) == ["notebook: 1/1"] * 5
-    assert bars_of(cells[4]) == ["notebook-3: 9/9", "notebook-3: 4/4"]
+    assert bars_of(cells[3]) == [f"notebook #{number}: 1/1" for number in range(2, 7)]
+    assert bars_of(cells[4]) == ["notebook-3: 9/9", "notebook-3 #2: 4/4"]
     assert text_of(cells[5]) == "[0, 1, 2, 3, 4, 5, 6, 7, 8] [0, 1, 2, 3] [7]\n"
     assert [output["output_type"] for output in cells[5]["outputs"]] == ["stream"]
     assert text_of(cells[6]) == "KeyError Raised by element 0 True\n"
-    assert bars_of(cells[6]) == ["notebook-2: 1/1, 1 failed"]
+    assert bars_of(cells[6]) == ["notebook-2: 1/1, 1 failed\nelement 0 failed: KeyError: 'gone'"]
+    # Text on stderr would be a red box.
+    assert [output for cell in cells for output in cell["outputs"] if output.get("name") == "stderr"] == []

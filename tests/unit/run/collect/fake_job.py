@@ -31,7 +31,9 @@ class FakeJob:
         self.patience, self.renewal, self.states, self.name = 0.2, 0.2, {}, "fake"
         self.outages, self.cloud = Outages(), self
         self.keys = SimpleNamespace(knot=self.name)
-        self.run = SimpleNamespace(manifest=SimpleNamespace(count=len(self.inputs), gather=False), keys=self.keys)
+        self.run = SimpleNamespace(
+            manifest=SimpleNamespace(count=len(inputs), gather=False, chunksize=chunksize), keys=self.keys
+        )
         self.packs, self.ended, self.over = {}, {}, False
         self.silence, self.terminated = None, []
         self.polls = self.reads = 0
@@ -103,6 +105,9 @@ class FakeJob:
 
     def place(self, index, child=None):
         return Place(index, f"j:{self.child_of(index)}", show_log=f"cloudknot logs j {index}")
+
+    def mean_seconds(self):
+        return None
 
     def reason_of_waiting(self):
         return ""
