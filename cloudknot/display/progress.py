@@ -45,21 +45,13 @@ CANNOT_SHOW = "The progress bar cannot be shown. The map continues."
 def is_shown(choice: bool | None) -> bool:
     """Return whether to show progress: the argument, else ``CLOUDKNOT_PROGRESS`` (0 or 1), else if a user watches."""
     choice = chosen() if choice is None else choice
-    return streams.is_terminal(sys.stderr) or in_notebook() if choice is None else choice
+    return streams.is_terminal(sys.stderr) or streams.in_notebook() if choice is None else choice
 
 
 def chosen() -> bool | None:
     """Return the user's choice in ``CLOUDKNOT_PROGRESS``; None without one."""
     variable = os.environ.get(VARIABLE)
     return variable not in ("0", "false", "no") if variable else None
-
-
-def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook."""
-    # IPython is not imported: a kernel has it loaded already, and a script need not load it.
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def progress_line(name: str, count: int, choice: bool | None) -> ProgressLine | 
 
 
 def _line(name: str, count: int) -> Line:
-    if in_notebook():
+    if streams.in_notebook():
         return NotebookBar(name, count)
     return TerminalBar(name, count) if streams.is_terminal(sys.stderr) else _LastLine(name, count)
 

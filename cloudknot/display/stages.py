@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from cloudknot.display.notebook import NotebookLines
-from cloudknot.display.progress import chosen, in_notebook
+from cloudknot.display.progress import chosen
 from cloudknot.options import streams
 
 DELAY = 1.0
@@ -85,7 +85,7 @@ class Stages:
     def __init__(self, name: str, delay: float = DELAY, place: StageLines | None = None) -> None:
         self._name, self._delay = name, delay
         self._is_shown = chosen() is not False
-        self._place = place or (NotebookStages() if in_notebook() else StderrLines())
+        self._place = place or (NotebookStages() if streams.in_notebook() else StderrLines())
         self._start, self._announced, self._broken = time.monotonic(), False, False
         self._lock = threading.Lock()
 

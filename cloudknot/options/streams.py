@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 else:
     LogAdapter = logging.LoggerAdapter
 
+NOTICE = "#d9a400"
+"""The colour beside a message in a notebook, light or dark."""
+
 
 def is_terminal(stream: object) -> bool:
     """Return whether a stream is a terminal. False for a stream that is None, closed, or cannot answer."""
@@ -55,6 +58,24 @@ def _calls_inside() -> int:
     while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith("cloudknot."):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    # IPython is not imported: a kernel has it loaded already, and a script need not load it.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _show_in_notebook(text: str) -> None:
+    """Show a message in the output of the current cell."""
+    from html import escape
+
+    from IPython import display
+
+    html = f'<div style="border-left:3px solid {NOTICE};padding-left:8px">{escape(text)}</div>'
+    display.display({"text/plain": text, "text/html": html}, raw=True)  # type: ignore[no-untyped-call,unused-ignore]
 
 
 class SafeStderr(io.TextIOBase):
@@ -100,6 +121,10 @@ class SafeLog(LogAdapter):
         # One level more, so that the record names the caller and not this function.
         options: Mapping[str, Any] = {**kwargs, "stacklevel": kwargs.get("stacklevel", 1) + 1}
         with suppress(Exception):
+            # Without handlers of the user, the text would go to standard error, which is a red box in a notebook.
+            if level >= logging.WARNING and not self.logger.hasHandlers() and in_notebook():
+                _show_in_notebook(str(msg) % args if args else str(msg))
+                return
             super().log(level, msg, *args, **options)
 
 
