@@ -34,6 +34,7 @@ from cloudknot.run.collect.element_errors import (
     unpickling_error,
     unusable_error,
 )
+from cloudknot.run.collect.element_table import CANCELLED, ElementTable
 from cloudknot.run.collect.job_failures import STUCK, WORDINGS, ending
 from cloudknot.run.collect.map_status import REASONS, MapStatus, explain
 from cloudknot.run.jobs.history import find_jobs
@@ -63,6 +64,11 @@ from tests.unit.run.collect.test_element_errors import CASES
 
 AREA = Area("run")
 PLACE = Place(3, "0f5b-job:1", knot="pi-calc", show_log="cloudknot logs 0f5b-job 3 --cloud local")
+OF_VIEW: dict[str, Any] = {
+    "run": SimpleNamespace(keys=SimpleNamespace(knot="pi-calc"), manifest=SimpleNamespace(chunksize=1)),
+    "mean_seconds": lambda: 0.0001,
+    "reason_of_waiting": lambda: "CAPACITY:x",
+}
 UNUSABLE_DATA = [
     DamagedError(WRONG_CHECKSUM),
     DamagedError("it belongs to other elements"),
@@ -418,8 +424,19 @@ def reasons_of_waiting_jobs(world: World) -> list[str]:
 @AREA.case
 def warning_of_waiting_job(world: World) -> None:
     world.patch.setattr("cloudknot.run.collect.map_status.FIRST", 0.0)
-    view = SimpleNamespace(name="pi-calc", states={"RUNNABLE": 1}, reason_of_waiting=lambda: "CAPACITY:x")
-    MapStatus(cast(Any, view), cast(Any, None)).update()
+    view = SimpleNamespace(name="pi-calc", states={"RUNNABLE": 1}, **OF_VIEW)
+    MapStatus(cast(Any, view), ElementTable(1)).update()
+
+
+@AREA.case
+def advice_for_short_calls(world: World) -> None:
+    world.patch.setattr("cloudknot.run.collect.map_status.WORTHWHILE", 0.0)
+    world.patch.setattr("cloudknot.run.collect.map_status.FASTER", 0.0)
+    table = ElementTable(1000)
+    status = MapStatus(cast(Any, SimpleNamespace(name="pi-calc", states={}, **OF_VIEW)), table)
+    for first in (0, 50):
+        table.end(range(first, first + 50), CANCELLED)
+        status.update()
 
 
 @AREA.case
