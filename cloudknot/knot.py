@@ -227,12 +227,7 @@ class Knot:
         if resources is None or self._clobbered:
             return Summary("Knot", self.name, state)
         place = f"AWS {self.region}" if self._cloud.has_regions else "the embedded cloud"
-        details = (
-            ("image", resources.image_uri.rpartition("/")[2]),
-            ("queue", resources.job_queue_name),
-            ("up to", f"{resources.max_vcpus:,} vCPUs"),
-            ("maps of this object", str(self._maps)),
-        )
+        details = (("up to", f"{resources.max_vcpus:,} vCPUs"), ("queue", resources.job_queue_name))
         runs = f"{state} on {place}, runs {function}" if function else f"{state} on {place}"
         return Summary("Knot", self.name, runs, details=details)
 

@@ -7,7 +7,7 @@ colour of text, so it is legible in light and dark notebooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 
 from cloudknot.display.progress import Snapshot, describe
@@ -34,6 +34,8 @@ class Summary:
         The parts of a bar: a share of 1, and a colour. Empty for an object without a bar.
     details : tuple of (str, str)
         Further names and values, for notebooks only.
+    failure : str
+        The first failure, for notebooks only. Empty without one.
     """
 
     kind: str
@@ -41,7 +43,8 @@ class Summary:
     state: str
     size: str = ""
     shares: tuple[tuple[float, str], ...] = ()
-    details: tuple[tuple[str, str], ...] = field(default_factory=tuple)
+    details: tuple[tuple[str, str], ...] = ()
+    failure: str = ""
 
     def line(self) -> str:
         """Return the summary in one line: ``<BatchJob squares 12 elements: 9 done, 1 failed, 2 running>``."""
@@ -53,8 +56,13 @@ class Summary:
         size = f" {_quiet(self.size)}" if self.size else ""
         head = f"<div><b>{escape(self.name)}</b> {_quiet(self.kind)}{size}</div>"
         state = f"<div>{escape(self.state)}</div>"
-        details = " &nbsp; ".join(f"{_quiet(name)} {escape(value)}" for name, value in self.details if value)
-        parts = [head, _bar(self.shares), state, f"<div>{details}</div>" if details else ""]
+        details = " &nbsp; ".join(
+            f'<span style="white-space:nowrap">{_quiet(name)} {escape(value)}</span>'
+            for name, value in self.details
+            if value
+        )
+        failure = f'<div style="color:{FAILED}">{escape(self.failure)}</div>' if self.failure else ""
+        parts = [head, _bar(self.shares), state, failure, f"<div>{details}</div>" if details else ""]
         return f'<div style="line-height:1.5;padding:2px 0">{"".join(parts)}</div>'
 
 
@@ -76,6 +84,7 @@ def summary_of_map(
         elements(count),
         tuple((min(1.0, amount / count), colour) for amount, colour in amounts if amount and count),
         tuple(details),
+        now.failure,
     )
 
 

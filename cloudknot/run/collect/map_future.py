@@ -84,7 +84,7 @@ class MapFuture(CloudFuture, Sequence[ElementFuture]):
     def _summary(self) -> Summary:
         """Return the progress at the collector's last poll. It makes no request, since a debugger may ask for it."""
         status = self._collector.status
-        details = [("job", status.job_id), ("", status.failure)]
+        details = [("job", status.job_id)]
         return summary_of_map(type(self).__name__, status.knot, len(self), status.snapshot(), details)
 
     def __len__(self) -> int:

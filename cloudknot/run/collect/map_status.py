@@ -269,11 +269,6 @@ class MapStatus:
         """Batch's id of the map's first job."""
         return self._view.job_id
 
-    @property
-    def failure(self) -> str:
-        """The first failure, such as ``"element 3 failed: KeyError: 'gone'"``; empty before it."""
-        return self._failure
-
     def snapshot(self) -> Snapshot:
         """Return the progress at the collector's last poll."""
         reason = explain(self._view.name, self._stuck.reason) if self._table.pending else ""

@@ -52,11 +52,12 @@ def test_line_from_states_of_child_jobs(count, states, line):
 
 
 def test_html_escapes_every_value_and_has_bar_with_share_of_failures():
-    details = [("<i>", "element 3 failed: <script>alert(1)</script>"), ("empty", "")]
-    html = summary_of_map("BatchJob", "a<b>&", 4, Snapshot(3, 1), details).html()
+    now = Snapshot(3, 1, failure="element 3 failed: <script>alert(1)</script>")
+    html = summary_of_map("BatchJob", "a<b>&", 4, now, [("<i>", "<u>"), ("empty", "")]).html()
     assert "a&lt;b&gt;&amp;" in html
     assert "&lt;i&gt;" in html
-    assert "&lt;script&gt;" in html
+    assert "element 3 failed: &lt;script&gt;" in html
+    assert "<u>" not in html
     assert "<script>" not in html
     assert "empty" not in html
     assert f"width:75.00%;background:{DONE}" in html
