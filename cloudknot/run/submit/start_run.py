@@ -113,9 +113,8 @@ def start_run(
     Raises
     ------
     CloudknotInputError
-        An element cannot be pickled, the function does not take its arguments, the elements are too many for the
-        chunk size, or the image is of an earlier version of cloudknot. Nothing was submitted, and no object of the
-        run is left in S3.
+        The function does not take an element, it cannot be pickled, there are too many for the chunk size, or the
+        image is of an earlier version of cloudknot. Nothing was submitted, and no object of the run is left in S3.
     ResourceDoesNotExistException
         The source run was deleted. Nothing was submitted.
     """
