@@ -61,7 +61,8 @@ class InstallTarget:
         version = tuple(map(int, self.python.split(".")))
         platforms = list(self.platforms()) if self.platform else list(tags.platform_tags())
         interpreter = f"cp{version[0]}{version[1]}"
-        specific = tags.cpython_tags(version, platforms=platforms)
+        # An image has the usual build of Python, also where this session is free-threaded.
+        specific = tags.cpython_tags(version, None if self.here else [interpreter], platforms)
         return [str(tag) for tag in (*specific, *tags.compatible_tags(version, interpreter, platforms))]
 
     def platforms(self) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from cloudknot.errors import ImageError
 from cloudknot.program.packages.lock import LocalWheel
@@ -52,7 +51,6 @@ def _tags_of(wheel: LocalWheel) -> frozenset[object]:
     return frozenset(parse_wheel_filename(wheel.filename)[3])
 
 
-@lru_cache(maxsize=8)
 def _supported(target: InstallTarget) -> frozenset[object]:
     """Return the tags of the wheels that run in the jobs."""
     from packaging import tags
@@ -62,7 +60,8 @@ def _supported(target: InstallTarget) -> frozenset[object]:
     major, minor = target.python.split(".")
     version, platforms = (int(major), int(minor)), list(_platforms(target))
     interpreter = f"cp{major}{minor}"
-    cpython = tags.cpython_tags(version, platforms=platforms)
+    # An image has the usual build of Python, also where this session is free-threaded.
+    cpython = tags.cpython_tags(version, None if target.here else [interpreter], platforms)
     return frozenset(cpython) | frozenset(tags.compatible_tags(version, interpreter, platforms))
 
 

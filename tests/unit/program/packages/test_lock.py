@@ -1,7 +1,9 @@
 """A lock is a valid pylock.toml, the same on every machine."""
 
 import hashlib
+import sysconfig
 import tomllib
+from dataclasses import replace
 
 from packaging.pylock import Pylock
 
@@ -61,3 +63,13 @@ def test_target_names_platform_for_uv_and_tags_for_wheels():
     assert tags.index("cp312-cp312-manylinux2014_x86_64") < tags.index("cp38-abi3-manylinux_2_17_x86_64")
     assert "cp312-cp312-manylinux_2_37_x86_64" not in tags
     assert tags.index("py3-none-any") > tags.index("cp312-none-any")
+
+
+def test_wheels_for_an_image_are_those_of_the_usual_build(monkeypatch):
+    own = sysconfig.get_config_var
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else own(name))
+    target = InstallTarget("linux/amd64", "3.14")
+    assert "cp314-cp314-manylinux_2_28_x86_64" in target.wheel_tags()
+    assert not [tag for tag in target.wheel_tags() if "cp314t" in tag]
+    # Processes of this machine have the session's own build.
+    assert "cp314-cp314t-manylinux_2_28_x86_64" in replace(target, here=True).wheel_tags()
