@@ -160,7 +160,9 @@ def _announce(cloud: Cloud, names: list[str], also: tuple[bool, bool, bool, bool
     extras = [word for word, included in zip(words, also, strict=True) if included]
     knots = f"knot{'s' * (len(names) > 1)} {', '.join(names)}"
     buckets = dict.fromkeys(place.bucket for name in names for place in clouds_of_knot(cloud, name))
-    click.echo(f"To delete in {cloud.region}: {', '.join([knots, *extras])}. {_fate_of_results(buckets, also[3])}")
+    shared = " Those that other knots use are kept." if any(also[:3]) else ""
+    click.echo(f"To delete in {cloud.region}: {', '.join([knots, *extras])}.{shared}")
+    click.echo(_fate_of_results(buckets, also[3]))
 
 
 def _no_such_knots(cloud: Cloud, names: list[str]) -> str:

@@ -181,6 +181,8 @@ def test_clobber_command_deletes_shared_repository_with_its_last_knot(cloud, inv
         ck.Knot(name=name, func=square, pars=pars, repo_name="lab/shared", cloud=cloud) for name in ("one", "two")
     ]
     words = ["clobber", *names, "--repo", "--pars", "--yes", "--cloud", "local"]
+    shown = CliRunner().invoke(main, [*words, "--dry-run"]).output
+    assert "shared resources, image repository. Those that other knots use are kept." in shown
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     if len(names) == 1:
