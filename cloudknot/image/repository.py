@@ -94,6 +94,8 @@ class DockerRepo:
                 f"The new one was left unchanged. To delete it, run DockerRepo({self.name!r}).clobber().",
                 resource_id=self.name,
             )
+        # First, so that a person without the right learns about that.
+        self._repository.check_right_to_delete()
         refuse_in_use(self._cloud, self.name)
         self._repository.clobber()
 

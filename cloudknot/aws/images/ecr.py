@@ -227,9 +227,22 @@ class Repository:
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return RegistryLogin(data["proxyEndpoint"].partition("://")[2], username, password)
 
-    def delete_empty(self) -> None:
-        """Delete the repository if it has no images. ECR refuses to delete one that has some."""
-        self._ecr.delete_repository(repositoryName=self.name)
+    def check_right_to_delete(self) -> None:
+        """Raise `PermissionDeniedError` if the caller may not delete the repository. Changes nothing.
+
+        The right to an empty repository cannot be checked.
+        """
+        # Without force, ECR refuses to delete a repository with images, but it checks the caller's rights before that.
+        if not self.images():
+            return
+        try:
+            self._ecr.delete_repository(repositoryName=self.name)
+        except PermissionDeniedError:
+            raise
+        except CloudError as error:
+            # Without a code, there was no answer.
+            if not error.code:
+                raise
 
     def clobber(self) -> None:
         """Delete the repository and every image in it. Does nothing if it is already gone."""

@@ -61,9 +61,8 @@ def check_image_rights(repositories: Iterable[Repository], whole: bool) -> None:
     for repository in repositories:
         if not whole:
             _attempt(repository.delete_images, [NO_IMAGE])
-        # Without force, ECR refuses to delete a repository with images. It would delete an empty one.
-        elif repository.images():
-            _attempt(repository.delete_empty)
+        else:
+            repository.check_right_to_delete()
 
 
 def check_deletion_of_objects(cloud: Cloud, prefix: str) -> None:

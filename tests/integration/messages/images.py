@@ -19,7 +19,7 @@ from cloudknot.options.choices import KnotOptions
 from cloudknot.program.program import make_program
 from tests.helpers.functions import cube, square
 from tests.helpers.images import described, render_image
-from tests.integration.messages.catalogue import Area, World
+from tests.integration.messages.catalogue import Area, World, error_of
 from tests.unit.image.test_builder import PIP_STEP, Engine, Refusing, Registry, publish
 
 AREA = Area("image")
@@ -33,6 +33,14 @@ def _built_whole() -> Image:
 @AREA.case
 def push_without_destination(world: World) -> None:
     DockerImage(func=square, dir_name=world.path / "d").push()
+
+
+@AREA.case
+def clobber_of_image_with_edited_files(world: World) -> BaseException:
+    image = DockerImage("edited", abs, dir_name=world.path / "edited")
+    image.docker_path.write_text("FROM python")
+    image.clobber()
+    return error_of(lambda: image.docker_path)
 
 
 @AREA.case

@@ -139,17 +139,19 @@ def exception_that_holds_code_of_another_python(world: World) -> BaseException:
 
 
 @AREA.case
-def damaged_manifest_and_damaged_run_in_list(world: World) -> BaseException:
+def damaged_manifest_and_damaged_run_in_list(world: World) -> list[ck.CloudknotError]:
     knot = ck.Knot(name="messages-damaged", func=square, cloud=world.cloud)
     future = knot.map([1])
     future.result()
     keys, storage = future.job.keys, world.cloud.storage
+    storage.put(keys.inputs, bytes(len(storage.get(keys.inputs))))
+    errors = [error_of(lambda: future.job.input)]
     storage.put(keys.manifest, b"{}")
-    error = error_of(lambda: open_run(world.cloud, keys, future.job.job_id))
+    errors.append(error_of(lambda: open_run(world.cloud, keys, future.job.job_id)))
     storage.put(keys.submission, b"{}")
     list(find_jobs([world.cloud], "messages-damaged", {}))
     discard_run(world.cloud, keys)
-    return error
+    return errors
 
 
 @AREA.case
