@@ -182,6 +182,19 @@ def pars_and_repository_in_use(world: World) -> list[Exception]:
 
 
 @AREA.case
+def pars_that_aws_cannot_delete(world: World) -> BaseException:
+    shared = ck.Pars("held-message", cloud=world.cloud)
+    knot = ck.Knot(name="held-message", func=square, pars=shared, cloud=world.cloud)
+    role = shared.ecs_instance_role.rpartition("/")[2]
+    attachment = {"RoleName": role, "PolicyArn": "arn:aws:iam::aws:policy/AmazonSQSFullAccess"}
+    world.cloud.call("iam", "attach_role_policy", **attachment)
+    error = error_of(lambda: knot.clobber(clobber_pars=True))
+    world.cloud.call("iam", "detach_role_policy", **attachment)
+    shared.clobber()
+    return error
+
+
+@AREA.case
 def two_names_with_one_name_in_aws(world: World) -> list[Exception]:
     shared = ck.Pars("lab_message", cloud=world.cloud)
     knot = ck.Knot(name="twin_message", func=square, pars=shared, cloud=world.cloud)
