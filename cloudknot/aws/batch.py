@@ -259,11 +259,30 @@ def log_pages(
         token = page["nextForwardToken"]
 
 
-def console_log_url(region: str, stream: LogStream) -> str:
-    """Return the address of the AWS console's page that shows a log stream."""
+# AWS GovCloud (US) user guide; "Getting Started with Amazon Web Services in China"; AWS European Sovereign Cloud user
+# guide. Outside the partition aws, these hosts have no region.
+_CONSOLES = {
+    "aws": "{region}.console.aws.amazon.com",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+}
+"""The host of the AWS console in each public partition."""
+
+
+def console_log_url(region: str, stream: LogStream, partition: str = "aws", suffix: str = "amazonaws.com") -> str:
+    """Return the address of the AWS console's page that shows a log stream.
+
+    Parameters
+    ----------
+    region : str
+    stream : LogStream
+    partition : str
+        The region's partition, such as ``"aws-cn"``.
+    suffix : str
+        The end of the partition's host names. The console of a partition that is not public is assumed to have it.
+    """
+    host = _CONSOLES.get(partition, f"console.{suffix}").format(region=region)
     # The console expects names quoted twice, with $ in place of %.
     group, name = (quote(quote(text, safe=""), safe="").replace("%", "$") for text in stream)
-    return (
-        f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
-        f"#logsV2:log-groups/log-group/{group}/log-events/{name}"
-    )
+    return f"https://{host}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{group}/log-events/{name}"

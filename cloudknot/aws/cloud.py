@@ -163,7 +163,7 @@ class Cloud:
 
     def log_url(self, stream: LogStream) -> str:
         """Return the address of the web page that shows a log stream."""
-        return console_log_url(self.region, stream)
+        return console_log_url(self.region, stream, self.partition, self._dns_suffix)
 
     def command(self, arguments: str) -> str:
         """Return a command line of ``cloudknot`` that uses this cloud, for a message.
@@ -179,6 +179,12 @@ class Cloud:
     def partition(self) -> str:
         """The region's partition, the second part of its ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``, ..."""
         return str(self.door.session().get_partition_for_region(self.region))
+
+    @property
+    def _dns_suffix(self) -> str:
+        """The end of the names of the partition's hosts, such as ``amazonaws.com.cn``."""
+        partitions = self.door.session().get_data("partitions")["partitions"]
+        return next(str(item["outputs"]["dnsSuffix"]) for item in partitions if item["id"] == self.partition)
 
     @cached_property
     def bucket(self) -> str:

@@ -311,7 +311,9 @@ class Door:
         silence = self._silence if isinstance(self._silence, str) else self._silence()
         # At an endpoint that the user chose, a wrong region cannot be the cause.
         region = "" if self._endpoint_url else self._session_arguments.get("region_name") or ""
-        translated = translate(error, operation, silence, region)
+        # The embedded cloud has no TLS, and demands none.
+        endpoint = "" if self._isolated else str(client.meta.endpoint_url)
+        translated = translate(error, operation, silence, region, endpoint)
         if isinstance(translated, CredentialsError):
             self._forget(client)
         return translated

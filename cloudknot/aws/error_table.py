@@ -137,8 +137,16 @@ OTHER_OWNER = (
     "cloudknot.set_s3_params(bucket=..., owner='ACCOUNT')."
 )
 
+PLAIN_HTTP = (
+    "Or the policy of the bucket demands TLS, as in each bucket that cloudknot makes, and the endpoint {endpoint} has "
+    "none. Use an endpoint that begins with https:// (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3, or endpoint_url in "
+    "~/.aws/config)."
+)
 
-def translate(error: Exception, operation: str, silence: str = SILENCE, region: str = "") -> CloudknotError:
+
+def translate(
+    error: Exception, operation: str, silence: str = SILENCE, region: str = "", endpoint: str = ""
+) -> CloudknotError:
     """Return the cloudknot error that stands for a botocore one. The caller raises it ``from`` the original.
 
     Parameters
@@ -150,13 +158,16 @@ def translate(error: Exception, operation: str, silence: str = SILENCE, region: 
         The fix to suggest when no answer came.
     region : str
         The region of the call, where a wrong region can be the cause; empty otherwise.
+    endpoint : str
+        The address that was called; empty for the embedded cloud.
     """
     from botocore import exceptions
 
     from cloudknot.worker.s3.answers import WrongAnswer
 
     if isinstance(error, exceptions.ClientError):
-        return _translate_answer({**error.response.get("Error", {}), "Code": code_of(error)}, operation, region)
+        answer = {**error.response.get("Error", {}), "Code": code_of(error)}
+        return _translate_answer(answer, operation, region, endpoint)
     if isinstance(error, WrongAnswer):
         return CloudError(WRONG_ANSWER.format(operation=operation, error=error), operation=operation)
     if isinstance(error, exceptions.IncompleteReadError):
@@ -199,7 +210,7 @@ def _unreachable(error: Exception, operation: str, silence: str, region: str) ->
     return _unanswered(error, operation, silence)
 
 
-def _translate_answer(answer: Mapping[str, object], operation: str, region: str) -> CloudknotError:
+def _translate_answer(answer: Mapping[str, object], operation: str, region: str, endpoint: str) -> CloudknotError:
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     # AWS's own words come last: they hold identifiers and jargon, and the fix must not get lost behind them.
     quote = ANSWER.format(operation=operation, code=code, message=message)
@@ -217,7 +228,7 @@ def _translate_answer(answer: Mapping[str, object], operation: str, region: str)
         return CloudError(f"{THROTTLED.format(operation=operation)} {quote}", code=code, operation=operation)
     kind = ERROR_TABLE.get(code, CloudError)
     if kind is PermissionDeniedError:
-        return _denied(quote, message, code, operation)
+        return _denied(quote, message, code, operation, endpoint)
     return kind(f"{PROBLEMS[kind].format(operation=operation)} {quote}", code=code, operation=operation)
 
 
@@ -236,11 +247,13 @@ def _region_off(region: str) -> str:
     return REGION_OFF.format(region=region or "in use", argument=region or "REGION")
 
 
-def _denied(quote: str, message: str, code: str, operation: str) -> PermissionDeniedError:
+def _denied(quote: str, message: str, code: str, operation: str, endpoint: str) -> PermissionDeniedError:
     from cloudknot.aws.permissions.denials import advice
 
     problem = f"Your AWS credentials do not allow {operation}."
     # S3 explains a denial by the caller's own policies, but not that of an unexpected owner.
     owner = OTHER_OWNER if operation.startswith("s3:") and "not authorized to perform" not in message else ""
-    text = " ".join(filter(None, (problem, advice(message, operation), owner, quote)))
+    is_plain = operation.startswith("s3:") and endpoint.startswith("http://")
+    plain = PLAIN_HTTP.format(endpoint=endpoint) if is_plain else ""
+    text = " ".join(filter(None, (problem, advice(message, operation), owner, plain, quote)))
     return PermissionDeniedError(text, code=code, operation=operation)

@@ -153,10 +153,11 @@ class Repository:
     def has_tag(self, tag: str) -> bool:
         """Return whether the repository has an image with that tag."""
         try:
-            self._ecr.describe_images(repositoryName=self.name, imageIds=[{"imageTag": tag}])
+            answer = self._ecr.describe_images(repositoryName=self.name, imageIds=[{"imageTag": tag}])
         except ResourceDoesNotExistException:
             return False
-        return True
+        # ECR usually answers with an error for a tag that is not there. An answer without images means the same.
+        return bool(answer["imageDetails"])
 
     def add_tag(self, tag: str, new_tag: str) -> None:
         """Move or add ``new_tag`` to the image that has ``tag``. Nothing is pulled or pushed."""

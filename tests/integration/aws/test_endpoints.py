@@ -3,6 +3,8 @@
 import pytest
 
 from cloudknot.aws import Cloud
+from cloudknot.aws.batch import LogStream
+from cloudknot.aws.images.ecr import Repository
 
 # Nothing listens on port 9: a call there fails.
 ELSEWHERE = "http://127.0.0.1:9"
@@ -61,3 +63,33 @@ def test_cloud_calls_aws_without_endpoint(account):
     assert cloud.client("s3").meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     assert cloud.client("batch").meta.endpoint_url == "https://batch.eu-west-1.amazonaws.com"
     assert cloud.client("s3").meta.config.s3 is None
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-west-1", "eu-west-1.console.aws.amazon.com"),
+        ("us-gov-west-1", "console.amazonaws-us-gov.com"),
+        ("us-gov-east-1", "console.amazonaws-us-gov.com"),
+        ("cn-north-1", "console.amazonaws.cn"),
+        ("cn-northwest-1", "console.amazonaws.cn"),
+        ("eusc-de-east-1", "console.amazonaws-eusc.eu"),
+        ("us-iso-east-1", "console.c2s.ic.gov"),
+    ],
+)
+def test_addresses_of_logs_lead_to_console_of_partition(region, host):
+    url = Cloud(region).log_url(LogStream("/cloudknot/pi", "pi/default/1a"))
+    assert url.startswith(f"https://{host}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/$252Fcloudknot")
+
+
+@pytest.mark.parametrize(
+    ("images", "present"), [([], False), ([{"imageDigest": "sha256:1", "imageTags": ["a"]}], True)]
+)
+def test_repository_has_tag_only_if_answer_has_image(images, present):
+    class Answering:
+        """A registry that answers every call with the same images."""
+
+        def call(self, service, operation, **arguments):
+            return {"imageDetails": images}
+
+    assert Repository("cloudknot", cloud=Answering()).has_tag("a") is present

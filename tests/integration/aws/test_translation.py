@@ -116,6 +116,31 @@ def test_throttling_error_names_its_code_and_operation():
     assert (error.code, error.operation) == ("TooManyRequestsException", "batch:submit_job")
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "403"])
+@pytest.mark.parametrize(
+    ("service", "operation", "hints"), [("s3", "put_object", True), ("batch", "list_jobs", False)]
+)
+def test_denial_of_s3_over_plain_http_names_demand_for_tls(service, operation, hints, code):
+    from botocore.exceptions import ClientError
+
+    refused = ClientError({"Error": {"Code": code, "Message": "Access Denied"}}, operation)
+    for endpoint, is_plain in (("http://store.lab:9000", True), ("https://store.lab", False), ("", False)):
+        error = translate(refused, f"{service}:{operation}", endpoint=endpoint)
+        assert isinstance(error, ck.PermissionDeniedError)
+        assert (f"endpoint {endpoint} has none. Use an endpoint that begins with https://" in str(error)) == (
+            hints and is_plain
+        )
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_door_passes_its_endpoint_to_errors_except_that_of_embedded_cloud(isolated):
+    with refusing_server("s3", 403, "AccessDenied", "Access Denied") as endpoint:
+        door = Door({"region_name": "us-east-1", **KEYS}, endpoint, isolated=isolated)
+        with pytest.raises(ck.PermissionDeniedError) as caught:
+            door.call("s3", "create_bucket", Bucket="data")
+    assert (endpoint in str(caught.value)) is not isolated
+
+
 @pytest.mark.parametrize(("region", "hints"), [("us-east-1", False), ("af-south-1", True), ("cn-north-1", False)])
 def test_unknown_key_error_suggests_enabling_opt_in_region(region, hints):
     from botocore.exceptions import ClientError
