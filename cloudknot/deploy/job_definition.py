@@ -29,18 +29,17 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 10
 """Attempts of every job, the maximum of Batch (Batch API reference, RetryStrategy)."""
-# Batch counts all attempts of a job together, and its rules cannot count. But a lost host, a reclaimed Spot machine or
-# a failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
-# attempt by its exit code.
-RETRY_RULES = (
-    {"onStatusReason": "Host EC2*", "action": "RETRY"},
-    {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
-    {"onReason": "CannotPullContainer*", "action": "RETRY"},
-    {"onExitCode": str(TRY_AGAIN), "action": "RETRY"},
-    # Without a matching rule, Batch makes another attempt.
-    {"onReason": "*", "action": "EXIT"},
-)
-"""Rules for further attempts: five, the maximum of Batch."""
+# A registry without the image stays without it, so nine further attempts would cost time and money. Any other failed
+# pull may pass. Patterns match beginnings, without parentheses (Batch API reference, EvaluateOnExit). Docker's daemon
+# names its reason first. Fargate tries a network that does not answer five times, and ends at the first answer that
+# the image is missing or forbidden. Sources: Amazon ECS developer guide, "CannotPullContainer task errors";
+# github.com/aws/containers-roadmap, issue 2687.
+NO_IMAGE = "CannotPullContainerError: Error response from daemon: manifest for*"
+"""The reason for a missing image on EC2 machines."""
+NO_IMAGE_ON_FARGATE = "CannotPullContainerError: pull image manifest has been retried 1 time*"
+"""The reason for a missing image on Fargate."""
+HOST_LOST, SPOT_TASK_LOST = "Host EC2*", "Your Spot Task was interrupted*"
+"""The reasons for a lost machine on EC2, and on Fargate Spot."""
 # SIGKILL of the worker's first process leaves no trace that the worker could count. A job with a single attempt must
 # end then, and a job with several must not, so the latter gets these rules when it is submitted.
 RULES_FOR_SEVERAL = (
@@ -49,8 +48,10 @@ RULES_FOR_SEVERAL = (
     {"onReason": "OutOfMemory*", "action": "EXIT"},
     {"onExitCode": "137", "action": "RETRY"},
     {"onStatusReason": "Essential container*", "action": "EXIT"},
-    {"onReason": "CannotStart*", "action": "EXIT"},
-    # Without a matching rule, Batch makes another attempt: after a lost host, lost Spot capacity or a failed pull.
+    # On EC2 machines, which run and are paid meanwhile. A sixth rule, for Fargate, would be one too many for Batch.
+    {"onReason": NO_IMAGE, "action": "EXIT"},
+    # Without a matching rule, Batch makes another attempt: after a lost host, lost Spot capacity, a failed pull or a
+    # failed start of the container.
 )
 """Rules for a job whose function may fail several times."""
 
@@ -92,6 +93,18 @@ CONDITIONS = {
     "HasPackages": ("Packages", ""),
 }
 """Conditions of the template. Each is false for one value of a parameter."""
+# Batch counts all attempts of a job together, and its rules cannot count. But a lost host, a reclaimed Spot machine or
+# a failed pull must not use up the user's retries. So the worker counts failures of the function, and requests another
+# attempt by its exit code.
+RETRY_RULES: Sequence[Mapping[str, Value]] = (
+    {"onStatusReason": If("IsFargate", SPOT_TASK_LOST, HOST_LOST), "action": "RETRY"},
+    {"onReason": If("IsFargate", NO_IMAGE_ON_FARGATE, NO_IMAGE), "action": "EXIT"},
+    {"onReason": "CannotPullContainer*", "action": "RETRY"},
+    {"onExitCode": str(TRY_AGAIN), "action": "RETRY"},
+    # Without a matching rule, Batch makes another attempt.
+    {"onReason": "*", "action": "EXIT"},
+)
+"""Rules for further attempts: five, the maximum of Batch."""
 FREE_KEYS = ("parameters", "options")
 """Mappings with free keys, which CloudFormation does not capitalise as it does API names."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cloudknot as ck
+from cloudknot.deploy.job_definition import NO_IMAGE
 from cloudknot.errors import CloudError, CloudknotConfigurationError, CloudknotInputError
 from cloudknot.local.runners.docker import CLOUD_LABEL
 from tests.helpers.paths import ROOT
@@ -206,14 +207,12 @@ def test_container_has_limits_of_job_and_shows_no_secret(engine, cloud, batch, i
     assert (job["statusReason"], job["container"]["exitCode"]) == ("seen", 143)
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("{registry}/plain:none", "CannotPullContainerError: "), ("{registry}/none:1", "CannotPullContainerError: ")],
-)
-def test_job_with_missing_image_fails_to_start(batch, machine, name, reason):
+@pytest.mark.parametrize("name", ["{registry}/plain:none", "{registry}/none:1"])
+def test_job_with_missing_image_fails_to_start(batch, machine, name):
     job = run(batch, name.format(registry=machine.registry), "true")
     assert job["statusReason"] == "Task failed to start"
-    assert job["container"]["reason"].startswith(reason)
+    # The rules of cloudknot's job definitions give such a job no further attempt.
+    assert job["container"]["reason"].startswith(NO_IMAGE.rstrip("*"))
     assert "exitCode" not in job["container"]
 
 

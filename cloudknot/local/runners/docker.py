@@ -284,7 +284,8 @@ class DockerRunner:
             except engine_errors() as error:
                 failures = [_explanation(error)]
             if failures:
-                raise _NotStartedError(f"CannotPullContainerError: {failures[0]}")
+                # In the words of the ECS agent: the rules of job definitions match a missing image by them.
+                raise _NotStartedError(f"CannotPullContainerError: Error response from daemon: {failures[0]}")
             self._pulled.add(image)
 
     def _create(self, task: Task) -> str:

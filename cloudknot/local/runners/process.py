@@ -201,7 +201,8 @@ class ProcessRunner:
         directory = self._images / tag
         if not _TAG.fullmatch(tag) or not directory.is_dir():
             raise ForkServerFailed(
-                f"CannotPullContainerError: image {task.image} not found: {directory} does not exist. "
+                f"CannotPullContainerError: Error response from daemon: manifest for {task.image} not found: "
+                f"manifest unknown: {directory} does not exist. "
                 "Create the Knot again: that writes it."
             )
         if tag not in self._imports:

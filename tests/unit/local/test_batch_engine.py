@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloudknot.deploy.job_definition import RETRY_RULES, RULES_FOR_SEVERAL
+from cloudknot.deploy.job_definition import RETRY_RULES, RULES_FOR_SEVERAL, _filled
 from cloudknot.local.batch import job_api, records
 from cloudknot.local.batch.attempts import is_retried
 from cloudknot.local.batch.engine import RETENTION, STOP_GRACE, Engine
@@ -448,6 +448,14 @@ def test_listing_neither_repeats_nor_skips_jobs_submitted_between_pages(batch):
     assert "nextToken" not in second
 
 
+DAEMON = "CannotPullContainerError: Error response from daemon"
+
+
+def single_rules(fargate):
+    """Return the rules in the job definition of a knot on EC2 instances, or on Fargate."""
+    return _filled(RETRY_RULES, {"Fargate": fargate})
+
+
 @pytest.mark.parametrize(
     ("exit_code", "reason", "status_reason", "several", "single"),
     [
@@ -459,14 +467,39 @@ def test_listing_neither_repeats_nor_skips_jobs_submitted_between_pages(batch):
         (1, "No space left on device: /tmp", records.EXITED, False, False),
         (139, None, records.EXITED, False, False),
         (None, None, records.HOST_LOST, True, True),
-        (None, None, "Your Spot Task was interrupted.", True, True),
         (None, "CannotPullContainerError: timeout", records.NOT_STARTED, True, True),
-        (None, "CannotStartContainerError: no space left on device", records.NOT_STARTED, False, False),
+        (
+            None,
+            f"{DAEMON}: manifest for 1.dkr.ecr/pi:1 not found: manifest unknown",
+            records.NOT_STARTED,
+            False,
+            False,
+        ),
+        (None, f"{DAEMON}: Get https://1.dkr.ecr/v2/: net/http: canceled", records.NOT_STARTED, True, True),
+        (None, "CannotStartContainerError: no space left on device", records.NOT_STARTED, True, False),
     ],
 )
 def test_rules_of_jobs_answer_each_end_of_an_attempt(exit_code, reason, status_reason, several, single):
     ended = Attempt("task", "stream", exit_code=exit_code, reason=reason, status_reason=status_reason)
-    for rules, expected in ((RULES_FOR_SEVERAL, several), (RETRY_RULES, single)):
+    for rules, expected in ((RULES_FOR_SEVERAL, several), (single_rules(""), single)):
         strategy = _retry_strategy({"attempts": 10, "evaluateOnExit": list(rules)})
         assert is_retried(strategy, 1, ended) is expected
         assert not is_retried(strategy, 10, ended)
+
+
+FARGATE_PULL = "CannotPullContainerError: pull image manifest has been retried"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status_reason", "retried"),
+    [
+        (None, "Your Spot Task was interrupted.", True),
+        (f"{FARGATE_PULL} 1 time(s): failed to resolve ref 1.dkr.ecr/pi:1: not found", records.NOT_STARTED, False),
+        (f"{FARGATE_PULL} 5 time(s): failed to do request: i/o timeout", records.NOT_STARTED, True),
+        ("CannotStartContainerError: no space left on device", records.NOT_STARTED, False),
+    ],
+)
+def test_rules_of_jobs_on_fargate_answer_each_end_of_an_attempt(reason, status_reason, retried):
+    ended = Attempt("task", "stream", exit_code=None, reason=reason, status_reason=status_reason)
+    strategy = _retry_strategy({"attempts": 10, "evaluateOnExit": single_rules("FARGATE")})
+    assert is_retried(strategy, 1, ended) is retried
