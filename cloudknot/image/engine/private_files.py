@@ -27,7 +27,7 @@ def with_private_files(files: Mapping[str, bytes], image: Image) -> dict[str, by
     from cloudknot.program.packages.download import download
 
     private = [package for package in image.lock.packages if _is_private(package)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         contents = {package.filename: download(package, Path(folder)).read_bytes() for package in private}
     return {**files, **context.locked_files(image.lock, image.wheels, contents)} if contents else dict(files)
 

@@ -43,7 +43,7 @@ def with_hash(package: LockedPackage, *, wait: Callable[[float], None] = time.sl
 
     if package.sha256 or package.is_copy:
         return package
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return replace(package, sha256=_download(package, Path(folder), wait))
 
 

@@ -55,7 +55,7 @@ def install(
     if not packages and not wheels:
         return
     run = _with_uv if uv.find() else _with_pip
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         local = [_written(wheel, Path(name)) for wheel in wheels]
         answer = run((*packages, *local), target, place, Path(name), timeout, keep_open)
     if answer.returncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -78,7 +79,7 @@ class EnvironmentLayers:
                 refuse_other_wheel(package, path)
                 with path.open("rb") as file:
                     write_wheel(file, path.name, python, layer)
-                path.unlink()
+                _delete(path)
 
         return self._make([python, *(package.sha256 for package in packages)], write)
 
@@ -103,9 +104,16 @@ class EnvironmentLayers:
             write(writer)
             layer = writer.close()
         self._registry.push_blob(self._repository, Blob(layer.digest, layer.size, lambda: path.open("rb")), self._sent)
-        path.unlink()
+        _delete(path)
         self._cache.put(LAYER, text, asdict(layer))
         return layer
+
+
+def _delete(path: Path) -> None:
+    """Delete a file early, to save space. Its folder is deleted later."""
+    # Windows refuses this while another program, such as a virus scanner, has the file open.
+    with contextlib.suppress(PermissionError):
+        path.unlink()
 
 
 def grouped(packages: Sequence[LockedPackage]) -> list[tuple[LockedPackage, ...]]:

@@ -73,7 +73,7 @@ def _mentions(text: str, name: str) -> bool:
 def _compile(
     lines: tuple[str, ...], request: LockRequest, choices: ToolOptions, preferences: Mapping[str, str]
 ) -> list[LockedPackage]:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         source, limits, report = folder / "requirements.txt", folder / "constraints.txt", folder / "report.json"
         wanted = [without_hashes(line) for line in lines if not line.startswith("-")]

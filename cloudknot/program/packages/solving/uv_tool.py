@@ -26,7 +26,7 @@ class UvTool:
 
     def compile(self, lines: tuple[str, ...], request: LockRequest, choices: ToolOptions) -> list[LockedPackage]:
         """Return the packages for some lines of a request. See `Tool`."""
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             folder = Path(name)
             source, output, limits = folder / "requirements.in", folder / "pylock.toml", folder / "constraints.txt"
             limits.write_text("".join(f"{line}\n" for line in constraints_in(lines)), encoding="utf-8")

@@ -96,7 +96,7 @@ def run_build(source: Path, name: str, version: str) -> bytes:
     FailedBuildError
         The build backend made no wheel.
     """
-    with tempfile.TemporaryDirectory(prefix="cloudknot-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cloudknot-", ignore_cleanup_errors=True) as folder:
         output, work = Path(folder, "wheel"), Path(folder, "work")
         output.mkdir()
         work.mkdir()

@@ -78,7 +78,7 @@ def _fetched(line: str) -> LocalWheel:
     key = hashlib.sha256(repr(parts).encode()).hexdigest() if _FIXED.search(line) else ""
     wheel = cache.read(key) if key else None
     if wheel is None:
-        with tempfile.TemporaryDirectory(prefix="cloudknot-") as folder:
+        with tempfile.TemporaryDirectory(prefix="cloudknot-", ignore_cleanup_errors=True) as folder:
             site = _install(line, Path(folder))
             (distribution,) = metadata.distributions(path=[str(site)])
             wheel = pack.pack(name_of(distribution), distribution)

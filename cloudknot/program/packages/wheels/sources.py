@@ -37,7 +37,7 @@ def _wheel(package: LockedPackage) -> LocalWheel | None:
     key = f"source{FORMAT}-{package.sha256}"
     wheel = cache.read(key)
     if wheel is None and not package.is_copy:
-        with tempfile.TemporaryDirectory(prefix="cloudknot-") as folder:
+        with tempfile.TemporaryDirectory(prefix="cloudknot-", ignore_cleanup_errors=True) as folder:
             archive = download(package, Path(folder))
             wheel = None if _has_compiled_parts(archive) else _built(archive, package)
         if wheel:

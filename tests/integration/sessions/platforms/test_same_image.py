@@ -191,3 +191,32 @@ def test_a_local_package_has_one_wheel(tmp_path, monkeypatch):
     windows = wheel_of(tmp_path / "windows", other)
     assert linux.filename == windows.filename
     assert linux.content == windows.content
+
+
+TAG = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import helper, pkg.deep
+from cloudknot.image.docker_image import DockerImage
+from tests.helpers.images import image_in
+
+def call(x):
+    return helper.double(x), pkg.deep.N
+
+for choices in ({"func": call}, {"script_path": f"{sys.argv[1]}/tool.py"}):
+    image = image_in(DockerImage("squares", dir_name=f"{sys.argv[1]}/{len(choices)}{min(choices)}", **choices))
+    print(image.tag, sorted(image.files))
+"""
+
+
+def test_a_session_on_windows_makes_the_same_image(tmp_path):
+    tags = set()
+    for name, start in (("linux", ""), ("windows", "import tests.integration.sessions.platforms.as_windows\n")):
+        for path, text in SOURCES.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_bytes(text.replace("\n", "\n" if name == "linux" else "\r\n").encode())
+        command = [sys.executable, "-c", start + TAG, str(tmp_path / name)]
+        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stderr
+        tags.add(answer.stdout)
+    assert len(tags) == 1
